@@ -1,0 +1,285 @@
+"""The bench that plugins work at: a task's model, dictionaries, corpus, concepts and instructions, made when first asked for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.artifacts import ArtifactCache
+from harness.contracts import Positions, Site
+from harness.errors import DataError, DictionaryError, TaskError, UnknownNameError
+from harness.progress import Progress
+from harness.tasks import Task, path_digest, resolve
+from harness.types import Concept, Document, Instruction, Json, digest, rng
+
+if TYPE_CHECKING:
+    from harness.lm.model import SubjectModel
+    from harness.sae.dictionary import Dictionary
+    from harness.sae.statistics import CorpusStatistics
+
+EXAMPLES = 200
+"""So many positive and negative texts at most travel with a concept; methods that want all read the corpus."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line may replace in a task. All of it is part of the run's digest."""
+
+    corpus: str | None = None
+    instructions: str | None = None
+    split: str | None = None
+    limit: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+    seed: int = 0
+
+
+@dataclass
+class TaskBench:
+    """Implements :class:`harness.contracts.Bench` for one task.
+
+    Attributes:
+        task: the task.
+        choices: what the command line replaced.
+        artifacts: the cache of what ``prepare`` makes.
+        progress: where progress is shown.
+        warnings: what plugins and core found worth saying; they end up in the entry.
+    """
+
+    task: Task
+    choices: Choices
+    artifacts: ArtifactCache
+    progress: Progress
+    warnings: list[str] = field(default_factory=list)
+
+    # ------------------------------------------------------------------------------------------------ what the task fixes
+
+    @property
+    def seed(self) -> int:
+        return self.choices.seed
+
+    @property
+    def concept_mode(self) -> str:
+        return self.task.file.concepts.mode
+
+    @property
+    def min_support(self) -> int:
+        return self.task.file.concepts.min_support
+
+    @property
+    def split(self) -> str | None:
+        """The split of concepts and instructions in use; ``all`` on the command line means no split."""
+        asked = self.choices.split or self.task.file.evaluation.split
+        return None if asked == "all" else asked
+
+    @property
+    def positions(self) -> Positions:
+        steering = self.task.file.steering
+        return Positions(prompt=steering.prompt, generated=steering.generated, first_token=steering.first_token)
+
+    @property
+    def site(self) -> Site:
+        layer = self.task.file.steering.layer
+        if layer is None:
+            if not self.task.file.dictionaries:
+                raise TaskError(f"task {self.task.name!r} has no dictionary and no steering.layer; set steering.layer in its {self.task.folder}")
+            layer = self.task.file.dictionaries[0].layer
+        return Site(layer)
+
+    # ------------------------------------------------------------------------------------------------ model and dictionaries
+
+    @cached_property
+    def model(self) -> SubjectModel:
+        from harness.lm.model import load_model
+
+        table = self.task.file.model
+        local = self.task.path(table.name)
+        name = str(local) if table.name.startswith((".", "/", "~")) else table.name
+        return load_model(name, device=self.choices.device, dtype=self.choices.dtype, revision=table.revision, progress=self.progress.step)
+
+    @cached_property
+    def dictionaries(self) -> Mapping[str, Dictionary]:
+        import harness.sae
+
+        loaded: dict[str, Dictionary] = {}
+        for table in self.task.file.dictionaries:
+            dictionary = harness.sae.load(self.task.local_source(table), device=str(self.model.device))
+            if dictionary.layer != table.layer:
+                raise DictionaryError(
+                    f"dictionary {table.name!r} of task {self.task.name!r} is for layer {dictionary.layer} ({dictionary.hook_name}), "
+                    f"but the task says layer {table.layer}; correct the task file"
+                )
+            if table.width is not None and table.width != dictionary.d_sae:
+                raise DictionaryError(
+                    f"dictionary {table.name!r} has {dictionary.d_sae} features, but the task says width {table.width}; correct the task file"
+                )
+            note = harness.sae.check_fits(dictionary, self.model, allow_other_model=table.trained_on is not None)
+            if note:
+                self.warn(f"dictionary {table.name}: {note}")
+            loaded[table.name] = dictionary
+        return loaded
+
+    def dictionary_name(self, name: str | None = None) -> str:
+        """A dictionary's name, None meaning the task's first. Raises where the task has none or not this one."""
+        names = [table.name for table in self.task.file.dictionaries]
+        if not names:
+            raise TaskError(f"task {self.task.name!r} has no dictionary, which this method needs; add a [[dictionaries]] table to the task")
+        if name is not None and name not in names:
+            raise UnknownNameError(f"dictionary of task {self.task.name}", name, names)
+        return name or names[0]
+
+    # ------------------------------------------------------------------------------------------------ corpus and instructions
+
+    @cached_property
+    def corpus_path(self) -> Path:
+        if self.choices.corpus is not None:
+            path = Path(self.choices.corpus).expanduser()
+            if not path.exists():
+                raise DataError(f"--corpus {path} does not exist; give a file or folder that `harness data stats` reads")
+            return path
+        return resolve(self.task, self.task.file.corpus.source, "--corpus", "corpus")
+
+    @cached_property
+    def corpus_digest(self) -> str:
+        table = self.task.file.corpus
+        return digest([path_digest(self.corpus_path), table.model_dump(exclude={"source"})])
+
+    @cached_property
+    def corpus(self) -> Sequence[Document]:
+        import harness.data
+
+        table = self.task.file.corpus
+        opened = harness.data.open_corpus(
+            self.corpus_path, format=table.format, text_field=table.text_field, label_field=table.label_field
+        )
+        documents: list[Document] = []
+        for document in opened:
+            documents.append(document)
+            if table.max_documents is not None and len(documents) >= table.max_documents:
+                break
+        if not documents:
+            raise DataError(f"the corpus {self.corpus_path} has no text; see `harness data stats {self.corpus_path}`")
+        if opened.skipped:
+            self.warn(f"corpus: {len(opened.skipped)} rows skipped (first: {opened.skipped[0]}); see `harness data stats {self.corpus_path}`")
+        return documents
+
+    @cached_property
+    def instructions_path(self) -> Path:
+        if self.choices.instructions is not None:
+            path = Path(self.choices.instructions).expanduser()
+            if not path.exists():
+                raise DataError(f"--instructions {path} does not exist; give JSONL rows {{id, text}} or an AlpacaEval JSON list")
+            return path
+        return resolve(self.task, self.task.file.instructions.source, "--instructions", "set of instructions")
+
+    @cached_property
+    def instructions(self) -> Sequence[Instruction]:
+        import harness.data
+
+        found = harness.data.open_instructions(self.instructions_path, split=self.split)
+        wanted = self.task.file.instructions.per_concept
+        if len(found) < wanted:
+            raise DataError(
+                f"{self.instructions_path} has {len(found)} instructions{f' of split {self.split!r}' if self.split else ''}, "
+                f"the task draws {wanted} for each concept; add instructions or lower instructions.per_concept"
+            )
+        return found
+
+    def instructions_for(self, concept: Concept) -> list[Instruction]:
+        """The instructions of one concept: drawn without replacement, the same for every method of a run with this seed."""
+        pool = self.instructions
+        order = self.rng("instructions", concept.id).permutation(len(pool))
+        return [pool[int(i)] for i in order[: self.task.file.instructions.per_concept]]
+
+    # ------------------------------------------------------------------------------------------------ concepts
+
+    @cached_property
+    def concepts(self) -> tuple[Concept, ...]:
+        """Fixed mode: the task's concepts of the split. Chosen mode: a candidate for each label with enough support."""
+        found = self._fixed() if self.concept_mode == "fixed" else self._candidates()
+        if self.concept_mode == "fixed" and self.choices.limit is not None:
+            found = found[: self.choices.limit]
+        return tuple(self._with_examples(concept) for concept in found)
+
+    def _fixed(self) -> list[Concept]:
+        import harness.data
+
+        name = self.task.file.concepts.file
+        assert name is not None  # the task file's validator holds this
+        found = harness.data.open_concepts(self.task.path(name), split=self.split)
+        if not found:
+            raise DataError(f"{name} of task {self.task.name!r} has no concept{f' of split {self.split!r}' if self.split else ''}")
+        return found
+
+    def _candidates(self) -> list[Concept]:
+        support: dict[str, int] = {}
+        for document in self.corpus:
+            for label in document.labels:
+                support[label] = support.get(label, 0) + 1
+        labels = sorted(label for label, count in support.items() if count >= self.min_support)
+        if not labels:
+            most = max(support.items(), key=lambda item: item[1], default=("none", 0))
+            raise DataError(
+                f"no label of {self.corpus_path} has the {self.min_support} texts that concepts.min_support asks for; "
+                f"the largest is {most[0]!r} with {most[1]}; lower min_support or give a larger corpus"
+            )
+        return [Concept(id=label, text=label.replace("-", " "), label=label) for label in labels]
+
+    def _with_examples(self, concept: Concept) -> Concept:
+        if concept.label is None or concept.positives or (self.choices.corpus is None and self.task.file.corpus.source is None):
+            return concept
+        positives = [d.text for d in self.corpus if concept.label in d.labels]
+        negatives = [d.text for d in self.corpus if concept.label not in d.labels]
+        generator = random.Random(int(self.rng("examples", concept.id).integers(2**62)))
+        return Concept(
+            concept.id,
+            concept.text,
+            concept.label,
+            tuple(generator.sample(positives, min(EXAMPLES, len(positives)))),
+            tuple(generator.sample(negatives, min(EXAMPLES, len(negatives)))),
+        )
+
+    # ------------------------------------------------------------------------------------------------ services to plugins
+
+    @cached_property
+    def _tokens(self) -> list[list[int]]:
+        limit = self.task.file.corpus.max_tokens
+        return [self.model.encode(document.text)[:limit] for document in self.track(self.corpus, "tokenising the corpus")]
+
+    def statistics(self, dictionary: str | None = None) -> CorpusStatistics:
+        from harness.sae.statistics import CorpusStatistics
+
+        name = self.dictionary_name(dictionary)
+        return CorpusStatistics.load(self._statistics_folder(name))
+
+    def _statistics_folder(self, name: str) -> Path:
+        from harness.sae.statistics import collect
+
+        target = self.dictionaries[name]
+
+        def compute(folder: Path) -> None:
+            with self.progress.task("reading the corpus", total=len(self._tokens)) as advance:
+                collect(self.model, target, self._tokens, progress=advance).save(folder)
+
+        return self.artifact({"kind": "corpus-statistics", "version": 1, "dictionary": target.digest}, compute)
+
+    def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
+        full = {"key": key, "model": self.model.digest, "dtype": str(self.model.dtype), "corpus": self.corpus_digest}
+        return self.artifacts.get(full, compute)
+
+    def rng(self, purpose: str, item: str = "") -> np.random.Generator:
+        return rng(self.seed, purpose, item)
+
+    def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+        return self.progress.track(items, description, total)
+
+    def warn(self, message: str) -> None:
+        """Say something that a reader of the result must know; shown at the end, kept in the entry."""
+        if message not in self.warnings:
+            self.warnings.append(message)

@@ -1,0 +1,235 @@
+"""What labelers, steerers, judges and edits must offer, and the bench that the core hands them (typing.Protocol: nothing to inherit).
+
+torch appears in annotations only, so importing this module stays cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from harness.types import Abstention, Concept, Document, Instruction, Json, JudgeItem, Labeling, Rating, StrengthUnit
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from harness.lm.model import SubjectModel
+    from harness.sae.dictionary import Dictionary
+    from harness.sae.statistics import CorpusStatistics
+
+
+# --------------------------------------------------------------------------------------------------------------- interventions
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in the residual stream: the output of decoder layer ``layer`` (zero-based), i.e. ``model.layers[layer]``'s output."""
+
+    layer: int
+
+    def __str__(self) -> str:
+        return f"layer {self.layer}"
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Which tokens an edit touches: the prompt's, the generated ones, and whether the prompt's first token (BOS) is among them."""
+
+    prompt: bool = True
+    generated: bool = True
+    first_token: bool = True
+
+
+@dataclass(frozen=True)
+class EditContext:
+    """What an edit may know of the tokens it is applied to. All tensors are ``[rows, tokens]`` bool.
+
+    Attributes:
+        real: the token is no padding.
+        generated: the token was generated (False: it is part of the prompt).
+        first: the token is the first real token of its row.
+    """
+
+    real: torch.Tensor
+    generated: torch.Tensor
+    first: torch.Tensor
+
+
+class StackedEdit(Protocol):
+    """Edits of several rows as one: row b of ``x`` gets the b-th edit."""
+
+    def apply(self, x: torch.Tensor, ctx: EditContext) -> torch.Tensor:
+        """The edited residual stream, for every token; pure. The engine keeps the edited value only where the positions say so.
+
+        Args:
+            x: float32 ``[rows, tokens, d_model]``.
+            ctx: which tokens are padding, generated, first.
+        """
+        ...
+
+
+class Edit(Protocol):
+    """A change of the residual stream as data. It runs under any engine that can place it; an engine refuses one that it can't, by name."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites that are edited; ``apply`` is called once at each."""
+        ...
+
+    @property
+    def positions(self) -> Positions:
+        """The tokens that are edited."""
+        ...
+
+    @property
+    def batch_key(self) -> str:
+        """Edits with one key share sites and positions, and can be stacked."""
+        ...
+
+    def stack(self, rows: Sequence[Any], device: torch.device) -> StackedEdit:
+        """``rows`` (edits with this edit's batch key, this one among them) as one edit on ``device``, row by row."""
+        ...
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """What a steerer does to one generation: text before the instruction, edits of the residual stream, or both, or (empty) nothing."""
+
+    prompt_prefix: str = ""
+    edits: tuple[Edit, ...] = ()
+
+
+# ----------------------------------------------------------------------------------------------------------------------- bench
+
+
+class Bench(Protocol):
+    """What the core hands to plugins. Everything expensive is made when first asked for, and shared."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def concept_mode(self) -> str:
+        """``fixed``: the task lists the concepts; ``chosen``: the labeler picks its own from the corpus' labels."""
+        ...
+
+    @property
+    def model(self) -> SubjectModel:
+        """The subject model, loaded when first asked for."""
+        ...
+
+    @property
+    def dictionaries(self) -> Mapping[str, Dictionary]:
+        """The task's dictionaries by name (none for a task without)."""
+        ...
+
+    @property
+    def site(self) -> Site:
+        """Where methods that need no dictionary (difference of means) read and write: the task's site, by default its dictionary's."""
+        ...
+
+    @property
+    def positions(self) -> Positions:
+        """The tokens that the task lets edits touch."""
+        ...
+
+    @property
+    def corpus(self) -> Sequence[Document]:
+        """The labelled corpus."""
+        ...
+
+    @property
+    def instructions(self) -> Sequence[Instruction]:
+        """The instructions of the run's split."""
+        ...
+
+    def statistics(self, dictionary: str | None = None) -> CorpusStatistics:
+        """What one pass over the corpus found at a dictionary's site (None: the task's first). See :class:`CorpusStatistics`."""
+        ...
+
+    def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
+        """A content-addressed folder: ``compute(folder)`` fills it once; later calls, runs and processes with the same key share it.
+
+        ``key`` is JSON and must hold everything that the content depends on; model, corpus and dtype are added by the bench.
+        ``compute`` finds in the folder what an interrupted earlier call left, and may go on from there.
+        """
+        ...
+
+    def rng(self, purpose: str, item: str = "") -> np.random.Generator:
+        """Random numbers that depend on (seed, purpose, item) only."""
+        ...
+
+    def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+        """``items``, with progress shown while they are consumed (nothing on non-terminals and with ``--quiet``)."""
+        ...
+
+
+# --------------------------------------------------------------------------------------------------------------------- plugins
+
+
+@runtime_checkable
+class Labeler(Protocol):
+    """Says which features carry which concept."""
+
+    def label(self, bench: Bench, concepts: Sequence[Concept]) -> Sequence[Labeling | Abstention]:
+        """One answer a concept in fixed mode; in chosen mode ``concepts`` are the candidates, and only the chosen come back, best first."""
+        ...
+
+
+@runtime_checkable
+class Steerer(Protocol):
+    """Makes the model express a concept at a strength."""
+
+    @property
+    def strength_unit(self) -> StrengthUnit: ...
+    @property
+    def default_grid(self) -> tuple[float, ...]:
+        """Strengths to try, ascending; a single point for a method without a strength. A task may override it."""
+        ...
+
+    @property
+    def neutral(self) -> float | None:
+        """The strength at which nothing changes, or None where there is none (a clamp to 0 ablates the feature)."""
+        ...
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether it steers through a labeling's features. If not, it is run once for all labelers, on every concept."""
+        ...
+
+    def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
+        """Fit or look up what ``intervene`` needs; resumable through ``bench.artifact``."""
+        ...
+
+    def intervene(self, labeling: Labeling, strength: float) -> Intervention:
+        """The intervention for a labeling at a strength: a value, not a closure over the model."""
+        ...
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Rates texts. Results come back in any order, as rated, unrated or pending, so that people and batch APIs fit."""
+
+    @property
+    def rubric(self) -> str:
+        """Name and version of the rubric; part of what a ranking is keyed by."""
+        ...
+
+    @property
+    def offline(self) -> bool:
+        """True for a judge that no person or strong model stands behind; shown wherever its numbers are."""
+        ...
+
+    def prepare(self, bench: Bench) -> None:
+        """Load what rating needs."""
+        ...
+
+    def submit(self, items: Sequence[JudgeItem]) -> Iterable[Rating]:
+        """Ratings of ``items`` as they come; an item that is not answered at once comes back ``pending`` with a ticket."""
+        ...
+
+    def collect(self, tickets: Sequence[str]) -> Iterable[Rating]:
+        """Ratings of tickets handed out earlier; one that is still open comes back ``pending`` again."""
+        ...

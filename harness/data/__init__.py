@@ -1,0 +1,9 @@
+"""Corpora with labels, instruction sets, and corpora that a model writes itself."""
+
+from __future__ import annotations
+
+from harness.data.corpus import Corpus, CorpusStats, corpus_stats, detect, open_corpus
+from harness.data.instructions import open_instructions
+from harness.data.reading import Skipped
+
+__all__ = ["Corpus", "CorpusStats", "Skipped", "corpus_stats", "detect", "open_corpus", "open_instructions"]

@@ -1,0 +1,79 @@
+"""Writing to disk so that a killed process leaves the old file or the new one, and what to say when the disk refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from pathlib import Path
+
+from harness.errors import StoreError
+
+_ROOM = "free some space, then run the same command again"
+_ELSEWHERE = "choose a folder that can be written to"
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", _ROOM),
+    errno.EDQUOT: ("the disk quota is used up", _ROOM),
+    errno.EFBIG: ("the file would be larger than the system allows", "raise the limit on file sizes (ulimit -f), or choose another disk"),
+    errno.EROFS: ("the file system is read-only", _ELSEWHERE),
+    errno.EACCES: ("permission denied", _ELSEWHERE),
+    errno.EPERM: ("the system does not permit it", _ELSEWHERE),
+    errno.ENOTDIR: ("a part of that path is a file", "choose another folder"),
+    errno.EEXIST: ("a file of that name is in the way", "move it away, or choose another folder"),
+    errno.EIO: ("the disk reports an input/output error", "check the disk before going on"),
+    errno.EMFILE: ("too many files are open", "raise the limit on open files (ulimit -n)"),
+}
+DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""Error numbers that speak of the disk itself, whoever was writing."""
+
+
+def disk_error(error: OSError, doing: str, safe: str = "") -> StoreError:
+    """``error`` as one line for people.
+
+    Args:
+        error: what the system answered.
+        doing: what was tried, with the path, e.g. ``"write the entry runs/a/entry.json"``.
+        safe: what is not lost, e.g. ``"the run's texts and ratings are kept"``.
+    """
+    reason, advice = _REASONS.get(error.errno or 0, (error.strerror or str(error) or type(error).__name__, "check the path and the disk"))
+    return StoreError(f"cannot {doing}: {reason}; {safe + '; ' if safe else ''}{advice}")
+
+
+def write_atomically(path: Path, data: str | bytes, what: str) -> None:
+    """Write ``data`` to ``path`` whole or not at all: to a temporary file beside it, flushed to the disk, then renamed over it.
+
+    Args:
+        path: where to; missing folders are made.
+        data: text (UTF-8, newlines as they are) or bytes.
+        what: what it is, for messages, e.g. ``"entry"``.
+
+    Raises:
+        StoreError: the disk is full, read-only, …; a file that was there before is untouched.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:12]}.tmp")  # not tempfile's: those only their owner may read
+        try:
+            with temporary.open("xb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise disk_error(error, f"write the {what} {path}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk, so that a rename in it outlives a power cut (where the system can)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

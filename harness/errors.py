@@ -1,0 +1,72 @@
+"""One tree of errors. Each message is one line: what was given, what is allowed, what to do next.
+
+The command line prints the message of a :class:`HarnessError` after ``harness: error:`` and exits with code 2; any other exception is a
+defect of ours (or of a plugin) and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HarnessError(Exception):
+    """A mistake that the user can mend, or a resource that failed. The message is shown as it is, without a traceback."""
+
+
+class UnknownNameError(HarnessError):
+    """A name (plugin, task, option, label, …) that does not exist.
+
+    Args:
+        kind: what the name should have been, e.g. ``"labeler"``.
+        name: what was given.
+        known: the names that exist.
+        hint: what to do next, appended to the message.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        self.kind, self.name, self.known = kind, name, tuple(known)
+        near = difflib.get_close_matches(name, self.known, n=1, cutoff=0.5)
+        message = f"unknown {kind} {name!r}"
+        if near:
+            message += f"; did you mean {near[0]!r}?"
+        message += f" Known: {', '.join(sorted(self.known)) or 'none'}." if near else f"; known: {', '.join(sorted(self.known)) or 'none'}."
+        if hint:
+            message += f" {hint}"
+        super().__init__(message)
+
+
+class OptionError(HarnessError):
+    """An option of a plugin, task or command that is unknown, out of bounds or of the wrong type."""
+
+
+class PluginError(HarnessError):
+    """A plugin that cannot be registered: a duplicate name, a misspelt hook, an object that breaks the contract."""
+
+
+class TaskError(HarnessError):
+    """A task file that does not validate, or that asks for something that is not there."""
+
+
+class ModelError(HarnessError):
+    """A subject model that cannot be found, fetched, verified or loaded."""
+
+
+class DictionaryError(HarnessError):
+    """A sparse autoencoder that cannot be loaded, or that does not belong to the model or layer it is used with."""
+
+
+class DataError(HarnessError):
+    """A corpus or instruction set that is missing, empty or malformed."""
+
+
+class JudgeError(HarnessError):
+    """A judge that cannot work: a missing key, an unknown rubric."""
+
+
+class StoreError(HarnessError):
+    """The run store or the artifact cache cannot be read or written (full or read-only disk, foreign file)."""
+
+
+class EngineError(HarnessError):
+    """The generation engine was given an edit, decoding option or prompt that it cannot run."""

@@ -1,0 +1,1 @@
+"""Entries, rankings and how they are shown."""

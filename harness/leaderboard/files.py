@@ -1,0 +1,96 @@
+"""Reading and writing entries: atomically, and with errors that name the file and the field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from harness.disk import disk_error, write_atomically
+from harness.errors import StoreError
+from harness.leaderboard.entry import ENTRY_SCHEMA_VERSION, Entry
+from harness.types import Json
+
+
+def save_entry(entry: Entry, path: Path) -> Path:
+    """Write an entry, atomically.
+
+    Args:
+        entry: validated once more, so that a copy with changed fields cannot keep its old id.
+        path: the file, or a folder (without the ending ``.json``), in which the file gets the entry's :attr:`~Entry.file_name`.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        StoreError: the entry does not validate, or the disk refuses.
+    """
+    path = Path(path)
+    try:
+        entry = Entry.model_validate(entry.as_json())
+    except ValidationError as error:
+        _refuse(error, path)
+    target = path if path.suffix == ".json" else path / entry.file_name
+    write_atomically(target, json.dumps(entry.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", "entry")
+    return target
+
+
+def load_entry(path: Path) -> Entry:
+    """Read an entry. Raises StoreError naming file and field: no such file, no JSON, a newer schema, a field that does not fit."""
+    path = Path(path)
+    value = read_json(path, "entry", ENTRY_SCHEMA_VERSION)
+    try:
+        return Entry.model_validate(value)
+    except ValidationError as error:
+        _refuse(error, path)
+
+
+def load_entries(folder: Path) -> tuple[list[Entry], list[str]]:
+    """All entries (``*.json``) directly in ``folder``, oldest first, and a message for each file that is none; none without the folder."""
+    entries, problems = [], []
+    for path in sorted(Path(folder).glob("*.json")):
+        try:
+            entries.append(load_entry(path))
+        except StoreError as error:
+            problems.append(str(error))
+    return sorted(entries, key=lambda entry: (entry.created, entry.id)), problems
+
+
+def read_json(path: Path, what: str, version: int) -> dict[str, Json]:
+    """A JSON object with a ``schema_version`` of at most ``version``. Raises StoreError naming the file."""
+
+    def refuse_constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is no JSON number")
+
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
+    except FileNotFoundError:
+        raise StoreError(f"there is no {what} at {path}") from None
+    except OSError as error:
+        raise disk_error(error, f"read the {what} {path}") from error
+    except ValueError as error:
+        raise StoreError(f"{path} is no {what}: {error}; remove the file or put a valid one in its place") from error
+    found = value.get("schema_version") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(found, int):
+        raise StoreError(
+            f"{path} is no {what}: it must be a JSON object with a schema_version; remove the file or put a valid one in its place"
+        )
+    if found > version:
+        raise StoreError(f"{path} was written by a newer harness (schema {found}, this one knows up to {version}); upgrade harness")
+    return value
+
+
+def _refuse(error: ValidationError, path: Path) -> NoReturn:
+    """The first problem of a validation as one line with file and field."""
+    raise StoreError(f"the entry {path} does not validate: {describe_problem(error)}; mend the field or make the entry again") from error
+
+
+def describe_problem(error: ValidationError) -> str:
+    """The first problem of a validation, and how many more there are: ``results.0.scores.overall.mean: input should be …``."""
+    problems = error.errors()
+    field = ".".join(str(part) for part in problems[0]["loc"]) or "as a whole"
+    message = str(problems[0]["msg"]).removeprefix("Value error, ")
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{field}: {message}{more}"

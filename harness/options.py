@@ -1,0 +1,151 @@
+"""Typed options of plugins: one frozen pydantic model each, from which the command line, task files, docs and entries all take them."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from harness.errors import OptionError, UnknownNameError
+from harness.types import Json
+
+
+class Options(BaseModel):
+    """Base of a plugin's options: frozen, no unknown names, the docstring below each field is its description.
+
+    A field made with :func:`filter_field` is a filter on features: a random control is given the same value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+O = TypeVar("O", bound=BaseModel)  # noqa: E741
+
+
+def filter_field(default: Any, *, ge: float | None = None, le: float | None = None) -> Any:
+    """A field that filters features, so that random controls pass the same filter as the labelled ones."""
+    return Field(default, ge=ge, le=le, json_schema_extra={"filter": True})
+
+
+def filter_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """The options of ``model`` that filter features."""
+    return tuple(
+        name
+        for name, info in model.model_fields.items()
+        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("filter")
+    )
+
+
+def build(model: type[O], given: Mapping[str, Any], owner: str) -> O:
+    """``model`` from option values (typed, or text from the command line).
+
+    Args:
+        model: the options model.
+        given: values by name.
+        owner: whose options these are, for messages, e.g. ``"labeler calibf1"``.
+
+    Raises:
+        UnknownNameError: an option that does not exist; names the nearest.
+        OptionError: a value out of bounds or of the wrong type; names what is allowed.
+    """
+    fields = model.model_fields
+    for name in given:
+        if name not in fields:
+            raise UnknownNameError(f"option of {owner}", name, fields)
+    values = {name: _from_text(value, fields[name]) if isinstance(value, str) else value for name, value in given.items()}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        if not name:
+            raise OptionError(f"options of {owner}: {_message(problem)}") from None
+        row = describe_field(name, fields[name])
+        raise OptionError(
+            f"option {name} of {owner} is {given.get(name)!r}: {_message(problem)}; allowed: {row['type']}"
+            f"{', ' + row['bounds'] if row['bounds'] else ''} (default {row['default']!r})"
+        ) from None
+
+
+def _message(problem: Any) -> str:
+    return str(problem["msg"]).removeprefix("Value error, ").lower().replace("input should", "it should")
+
+
+def _from_text(text: str, info: FieldInfo) -> Any:
+    """Text of the command line as the field's type: JSON where it parses, comma-separated values for a sequence, else the text itself."""
+    annotation = info.annotation
+    if _accepts(annotation, (tuple, list)) and not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if _accepts(annotation, (type(None),)) and text.lower() in ("none", "null"):
+        return None
+    if _accepts(annotation, (str,)) or typing.get_origin(annotation) is typing.Literal:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _accepts(annotation: Any, kinds: tuple[type, ...]) -> bool:
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(_accepts(part, kinds) for part in typing.get_args(annotation))
+    return (origin or annotation) in kinds
+
+
+def describe_field(name: str, info: FieldInfo) -> dict[str, Json]:
+    """A row for help texts and docs: name, type, default, bounds, description."""
+    bounds = []
+    for constraint in info.metadata:
+        for attribute, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"), ("min_length", "length ≥"), ("max_length", "length ≤")):
+            value = getattr(constraint, attribute, None)
+            if value is not None:
+                bounds.append(f"{sign} {value:g}" if isinstance(value, float | int) else f"{sign} {value}")
+    default = info.get_default(call_default_factory=True) if not info.is_required() else None
+    return {
+        "name": name,
+        "type": _type_name(info.annotation),
+        "default": list(default) if isinstance(default, tuple) else default,
+        "required": info.is_required(),
+        "bounds": ", ".join(bounds),
+        "description": " ".join((info.description or "").split()),
+    }
+
+
+def _type_name(annotation: Any) -> str:
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        return " | ".join(str(value) for value in typing.get_args(annotation))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(_type_name(part) for part in typing.get_args(annotation))
+    if origin in (tuple, list):
+        parts = [part for part in typing.get_args(annotation) if part is not Ellipsis]
+        return f"list of {_type_name(parts[0])}" if parts else "list"
+    if annotation is type(None):
+        return "none"
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}.get(
+        getattr(annotation, "__name__", ""), str(annotation)
+    )
+
+
+def describe(model: type[BaseModel]) -> list[dict[str, Json]]:
+    """All options of ``model``, in order."""
+    return [describe_field(name, info) for name, info in model.model_fields.items()]
+
+
+def as_json(options: BaseModel) -> dict[str, Json]:
+    """All options with their values, given and default, as JSON."""
+    return options.model_dump(mode="json")
+
+
+def parse_assignment(text: str, flag: str) -> tuple[str, str]:
+    """``name=value`` of the command line. Raises OptionError for anything else."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise OptionError(f"{flag} was given {text!r}; it takes name=value, e.g. {flag} pi0=0.001")
+    return name.strip(), value.strip()

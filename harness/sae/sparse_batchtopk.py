@@ -1,0 +1,187 @@
+"""BatchTopK training on a CPU in a fraction of the time: SAELens' BatchTopK SAE with the same values and gradients, computed sparsely.
+
+Of a batch's ``tokens × d_sae`` activations BatchTopK (Bussmann et al. 2024, arXiv 2412.06410) keeps ``k`` a token. SAELens sorts, scatters,
+decodes and differentiates all of them. Here the encoder's product is the only dense one: the kept activations are found by a threshold that
+is guessed from the batch before and then made exact, and decoding and all gradients touch the kept ones alone. SAELens' class keeps the
+weights, its ``training_forward_pass``, losses, folding and export.
+
+On a GPU the dense products are cheap and SAELens' own class is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+GUESS = 0.8
+"""Candidates are the activations above this share of the last batch's threshold; too few, and all positive ones are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The activations that BatchTopK kept, token by token.
+
+    Attributes:
+        values: ``[kept]`` float32, positive.
+        tokens: ``[kept]`` int64, ascending.
+        features: ``[kept]`` int64.
+        starts: ``[n_tokens + 1]`` int64: token t's are ``starts[t]:starts[t + 1]``.
+        by_feature: ``[kept]`` int64, the order that sorts them by feature.
+        feature_starts: ``[d_sae + 1]`` int64, as ``starts``, after sorting by feature.
+    """
+
+    values: Tensor
+    tokens: Tensor
+    features: Tensor
+    starts: Tensor
+    by_feature: Tensor
+    feature_starts: Tensor
+
+
+def select(hidden: Tensor, take: int, guess: float) -> Tensor:
+    """Flat indices, ascending, of the ``take`` largest positive entries of ``hidden`` (all positive ones where there are fewer).
+
+    The result does not depend on ``guess``, which is a value believed to be near the smallest entry taken, or 0; only the speed does.
+    Among equal values at the border the first are taken.
+    """
+    flat = hidden.reshape(-1)
+    candidates = (flat > max(GUESS * guess, 0.0)).nonzero().squeeze(1)
+    if len(candidates) < take and guess > 0:
+        candidates = (flat > 0).nonzero().squeeze(1)
+    if len(candidates) <= take:
+        return candidates
+    values = flat[candidates].float()
+    border = values.kthvalue(len(values) - take + 1).values
+    keep = values > border
+    ties = (values == border).nonzero().squeeze(1)
+    keep[ties[: take - int(keep.sum())]] = True
+    return candidates[keep]
+
+
+class _Encode(torch.autograd.Function):
+    """Values of the selected entries of ``x @ weight + bias``; gradients for weight and bias, by the selected entries."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, take: int, guess: float, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        hidden = torch.addmm(bias.to(dtype), x.to(dtype), weight.to(dtype))
+        flat = select(hidden, take, guess)
+        d_sae = hidden.shape[1]
+        tokens = torch.div(flat, d_sae, rounding_mode="floor")
+        features = flat - tokens * d_sae
+        by_feature = torch.argsort(features, stable=True)
+        starts = torch.searchsorted(tokens, torch.arange(len(x) + 1))
+        feature_starts = torch.searchsorted(features[by_feature], torch.arange(d_sae + 1))
+        ctx.save_for_backward(x, tokens, features, by_feature, feature_starts)
+        others = (tokens, features, starts, by_feature, feature_starts)
+        ctx.mark_non_differentiable(*others)
+        return (hidden.reshape(-1)[flat].float(), *others)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, tokens, features, by_feature, feature_starts = ctx.saved_tensors
+        of_values = gradients[0]
+        of_weight = _sum_by_feature(x, tokens, of_values, by_feature, feature_starts).T
+        of_bias = torch.zeros(len(feature_starts) - 1).index_add_(0, features, of_values)
+        return None, of_weight, of_bias, None, None, None
+
+
+class _Decode(torch.autograd.Function):
+    """Σ_j f_j · rows[j] for every token."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, rows: Tensor, tokens: Tensor, features: Tensor, starts: Tensor, by_feature: Tensor, feature_starts: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(values, rows, tokens, features, starts, by_feature, feature_starts)
+        return embedding_bag(features, rows, offsets=starts, mode="sum", per_sample_weights=values, include_last_offset=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        values, rows, tokens, features, starts, by_feature, feature_starts = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        pattern = torch.sparse_csr_tensor(starts, features, torch.zeros_like(values), (len(gradient), len(rows)), check_invariants=False)
+        of_values = torch.sparse.sampled_addmm(pattern, gradient, rows.T, beta=0.0).values()
+        of_rows = _sum_by_feature(gradient, tokens, values, by_feature, feature_starts)
+        return of_values, of_rows, None, None, None, None, None
+
+
+def _sum_by_feature(x: Tensor, tokens: Tensor, weights: Tensor, by_feature: Tensor, feature_starts: Tensor) -> Tensor:
+    """Σ over a feature's kept entries of weight · x[token], ``[d_sae, d_in]``."""
+    return embedding_bag(
+        tokens[by_feature], x, offsets=feature_starts, mode="sum", per_sample_weights=weights[by_feature], include_last_offset=True
+    )
+
+
+def encode(x: Tensor, weight: Tensor, bias: Tensor, take: int, guess: float, dtype: torch.dtype) -> Kept:
+    """BatchTopK of ``x @ weight + bias``, differentiable in weight and bias.
+
+    Args:
+        x: ``[tokens, d_in]`` float32.
+        weight: ``[d_in, d_sae]``.
+        bias: ``[d_sae]``.
+        take: how many activations to keep.
+        guess: see :func:`select`.
+        dtype: of the product.
+    """
+    return Kept(*_Encode.apply(x, weight, bias, take, guess, dtype))
+
+
+def decode(kept: Kept, rows: Tensor) -> Tensor:
+    """Σ_j f_j · rows[j], ``[tokens, d_in]``, differentiable in the values and the rows."""
+    return _Decode.apply(kept.values, rows, kept.tokens, kept.features, kept.starts, kept.by_feature, kept.feature_starts)  # type: ignore[no-any-return]
+
+
+@cache
+def sparse_batchtopk_class() -> Any:
+    """SAELens' ``BatchTopKTrainingSAE`` with the sparse arithmetic of this module (a function, since importing SAELens takes seconds)."""
+    from sae_lens import BatchTopKTrainingSAE
+
+    class SparseBatchTopKTrainingSAE(BatchTopKTrainingSAE):  # type: ignore[misc]
+        """``feature_acts`` is :class:`Kept`, and ``hidden_pre`` is not made; set :attr:`product_dtype` for a fast encoder product."""
+
+        product_dtype = torch.float32
+        _guess = 0.0
+
+        def _effective(self) -> tuple[Tensor, Tensor, Tensor]:
+            """Encoder, bias and decoder rows with the decoder's norms and the subtraction of b_dec folded in."""
+            norms = self.W_dec.norm(dim=-1) if self.cfg.rescale_acts_by_decoder_norm else torch.ones(())
+            weight, bias = self.W_enc * norms, self.b_enc * norms
+            if self.cfg.apply_b_dec_to_input:
+                bias = bias - self.b_dec @ weight
+            return weight, bias, self.W_dec / norms.unsqueeze(-1)
+
+        def encode_with_hidden_pre(self, x: Tensor) -> tuple[Kept, Tensor]:
+            # process_sae_in would subtract b_dec from every token; here it is part of the bias
+            weight, bias, self._rows = self._effective()
+            self._hidden = (weight, bias)
+            kept = encode(x, weight, bias, int(self.cfg.k * len(x)), self._guess, self.product_dtype)
+            if len(kept.values):
+                self._guess = float(kept.values.detach().min())
+            return kept, x.new_empty(0)
+
+        def decode(self, feature_acts: Kept) -> Tensor:
+            return decode(feature_acts, self._rows) + self.b_dec
+
+        def update_topk_threshold(self, acts_topk: Kept) -> None:
+            super().update_topk_threshold(acts_topk.values.detach())
+
+        def calculate_topk_aux_loss(self, sae_in: Tensor, sae_out: Tensor, hidden_pre: Tensor, dead_neuron_mask: Tensor | None) -> Tensor:
+            """SAELens' auxiliary loss (Gao et al. 2024, arXiv 2406.04093, A.2) from the dead features' columns alone."""
+            n_dead = 0 if dead_neuron_mask is None else int(dead_neuron_mask.sum())
+            if not n_dead:
+                return sae_out.new_tensor(0.0)
+            weight, bias = self._hidden
+            half = sae_in.shape[-1] // 2
+            hidden = (sae_in.to(self.product_dtype) @ weight[:, dead_neuron_mask].to(self.product_dtype)).float() + bias[dead_neuron_mask]
+            top = hidden.topk(min(half, n_dead), sorted=False)
+            acts = torch.zeros_like(hidden).scatter(-1, top.indices, top.values)
+            recons = (acts.to(self.product_dtype) @ self._rows[dead_neuron_mask].to(self.product_dtype)).float()
+            error = (recons - (sae_in - sae_out).detach()).pow(2).sum(dim=-1).mean()
+            return self.cfg.aux_loss_coefficient * min(n_dead / half, 1.0) * error
+
+    return SparseBatchTopKTrainingSAE

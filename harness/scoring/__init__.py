@@ -1,0 +1,35 @@
+"""Pure arithmetic on ratings and counts: calibrated F1, AxBench's scores, cross-validation, intervals and tests.
+
+``docs/scoring.md`` has the formulas and the reasons. numpy alone; scipy is imported where it is used.
+"""
+
+from __future__ import annotations
+
+from harness.scoring.checks import ScoringError
+from harness.scoring.classification import auroc, calibrated_f1, f1, precision_recall, warn_small_negatives
+from harness.scoring.comparison import PairedDifference, holm, paired_difference
+from harness.scoring.crossval import NO_CHOICE, CrossValidation, RatingBounds, cross_validate, rating_bounds
+from harness.scoring.intervals import Interval, IntervalMethod, clusters_of, interval
+from harness.scoring.ratings import harmonic_mean
+
+__all__ = [
+    "NO_CHOICE",
+    "CrossValidation",
+    "Interval",
+    "IntervalMethod",
+    "PairedDifference",
+    "RatingBounds",
+    "ScoringError",
+    "auroc",
+    "calibrated_f1",
+    "clusters_of",
+    "cross_validate",
+    "f1",
+    "harmonic_mean",
+    "holm",
+    "interval",
+    "paired_difference",
+    "precision_recall",
+    "rating_bounds",
+    "warn_small_negatives",
+]

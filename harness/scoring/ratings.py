@@ -1,0 +1,39 @@
+"""From the three ratings of a text to its one score."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from harness.scoring.checks import FloatArray, ScoringError, float_array
+
+
+def harmonic_mean(ratings: ArrayLike, axis: int = -1) -> FloatArray:
+    """Harmonic mean along ``axis``: 0 if any rating is 0; NaN if any is NaN (unrated), even beside a 0.
+
+    Over the three ratings of one text it is AxBench's overall score (Wu et al. 2025), to be averaged over texts. Over the three *means* of
+    a concept it is the overall score of Arad et al. (2025), which is never below the first: name the two apart.
+
+    Args:
+        ratings: any shape with at least one dimension, e.g. ``[texts, 3]``; non-negative.
+        axis: the axis that holds what is averaged; it goes away. Must not be empty.
+
+    Returns:
+        float64 in the remaining shape (a float for a single list of ratings), on the scale of the ratings.
+
+    Raises:
+        ScoringError: a negative or infinite rating, an empty or missing axis.
+    """
+    values = float_array(ratings, "ratings")
+    if not -values.ndim <= axis < values.ndim:
+        raise ScoringError(f"axis {axis} does not exist in ratings of shape {values.shape}; allowed: {-values.ndim} to {values.ndim - 1}")
+    if values.shape[axis] == 0:
+        raise ScoringError(f"ratings of shape {values.shape} hold nothing to average along axis {axis}; drop what was never rated first")
+    if (values < 0).any():
+        raise ScoringError(f"ratings must not be negative, got {np.nanmin(values):g}; a harmonic mean has no meaning there")
+    least = values.min(axis=axis, keepdims=True)  # NaN where any rating is
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Scaled by the smallest rating, so that 1 / rating cannot overflow.
+        mean = least.squeeze(axis) * values.shape[axis] / (least / values).sum(axis=axis)
+    result: FloatArray = np.where(least.squeeze(axis) == 0, 0.0, mean)[()]
+    return result

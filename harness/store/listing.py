@@ -1,0 +1,89 @@
+"""Summaries of the runs in a folder; a run that cannot be read is reported in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.disk import disk_error
+from harness.errors import HarnessError
+from harness.store.folder import DATABASE, ENTRY
+from harness.store.run import RunStore
+from harness.types import Json
+
+
+@dataclass(frozen=True)
+class JudgeProgress:
+    """How far one judge has come with a run's texts."""
+
+    name: str
+    key: str
+    rated: int
+    unrated: int
+    pending: int
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A line of a list of runs. ``problem`` says why a run is ``broken`` (then the rest is empty); ``started`` is ISO 8601, UTC."""
+
+    id: str
+    folder: Path
+    status: Literal["running", "finished", "interrupted", "broken"]
+    started: str = ""
+    task: str = ""
+    methods: tuple[str, ...] = ()
+    trials: int = 0
+    generations: int = 0
+    judges: tuple[JudgeProgress, ...] = ()
+    problem: str = ""
+
+
+def list_runs(folder: Path) -> list[RunSummary]:
+    """The runs directly below ``folder``, oldest first, broken ones last; empty if the folder does not exist.
+
+    Every folder with a ``run.sqlite`` or an ``entry.json`` counts as a run; it may be in use. Raises StoreError if ``folder`` itself
+    cannot be read.
+    """
+    folder = Path(folder)
+    try:
+        candidates = [path for path in sorted(folder.iterdir()) if (path / DATABASE).exists() or (path / ENTRY).exists()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise disk_error(error, f"list the runs in {folder}") from error
+    summaries = [summarize(path) for path in candidates]
+    return sorted(summaries, key=lambda summary: (summary.status == "broken", summary.started, summary.id))
+
+
+def summarize(folder: Path) -> RunSummary:
+    """One run's summary; a run that cannot be read is ``broken``, with the reason."""
+    try:
+        with RunStore.open(folder, read_only=True) as store:
+            counts = store.counts()
+            judges = [JudgeProgress(judge.name, judge.key, **store.rating_counts(judge.key)) for judge in store.judges()]
+            methods = tuple(method.name for method in store.methods())
+            return RunSummary(
+                store.id,
+                folder,
+                store.status,
+                store.started,
+                _task(store.plan),
+                methods,
+                counts["trials"],
+                counts["generations"],
+                tuple(judges),
+            )
+    except HarnessError as error:
+        return RunSummary(folder.name, folder, "broken", problem=str(error))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # rows that no harness wrote
+        return RunSummary(folder.name, folder, "broken", problem=f"{folder / DATABASE} cannot be understood: {error}")
+
+
+def _task(plan: Json) -> str:
+    """The task's name by the convention of :meth:`RunStore.create_or_open`, with its version where the plan states one."""
+    task = plan.get("task", "") if isinstance(plan, dict) else ""
+    if isinstance(task, dict):
+        return " ".join(str(task[name]) for name in ("name", "version") if name in task)
+    return str(task)

@@ -1,0 +1,221 @@
+"""The values that flow through an evaluation: frozen, comparable, serialisable, and free of torch.
+
+Every value that crosses a line of the diagram in ``docs/architecture.md`` is defined here and lands in the run store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Json = Any
+"""A value that ``json.dumps`` accepts."""
+
+StrengthUnit = Literal["max-activation", "residual-norm", "none"]
+"""What a strength of 1 means: the feature's largest activation on the corpus, the corpus' mean residual norm, or nothing."""
+
+RatingStatus = Literal["rated", "unrated", "pending"]
+FinishReason = Literal["eos", "length"]
+ConceptMode = Literal["fixed", "chosen"]
+
+
+def digest(value: Json, length: int = 16) -> str:
+    """Hex digest (SHA-256, first ``length`` digits) of a JSON value in canonical form: sorted keys, no spaces.
+
+    Dataclasses are digested as their fields. Raises TypeError for a value that JSON cannot hold, so that nothing is digested by its ``repr``.
+    """
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+
+
+def canonical_json(value: Json) -> str:
+    """``value`` as JSON with sorted keys and no spaces; dataclasses as objects, tuples as lists. NaN is refused (ValueError)."""
+
+    def default(item: object) -> object:
+        if dataclasses.is_dataclass(item) and not isinstance(item, type):
+            return dataclasses.asdict(item)
+        raise TypeError(f"{type(item).__name__} is not a JSON value")
+
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=default)
+
+
+def rng(seed: int, purpose: str, item: str = "") -> np.random.Generator:
+    """A random generator that depends on (seed, purpose, item) and nothing else.
+
+    Batch size, order and restarts therefore never change who draws what.
+    """
+    key = hashlib.sha256(f"{seed}\x1f{purpose}\x1f{item}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(key[:16], "little")))
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text of a corpus with the set of its labels. ``id`` is unique within its corpus."""
+
+    id: str
+    text: str
+    labels: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """An instruction for the subject model, e.g. a row of AlpacaEval."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Concept:
+    """What is to be expressed. ``text`` is what a judge and a prompt see; example texts may be empty for a bare name.
+
+    ``label`` is the label of the corpus whose documents are the positives (None for a bare name).
+    """
+
+    id: str
+    text: str
+    label: str | None = None
+    positives: tuple[str, ...] = field(default=(), repr=False)
+    negatives: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, order=True)
+class FeatureRef:
+    """One feature of one dictionary: the dictionary's name in the task, and the feature's index."""
+
+    dictionary: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.dictionary}/{self.index}"
+
+
+@dataclass(frozen=True)
+class Labeling:
+    """A labeler's answer: these features carry this concept.
+
+    No feature for a method that needs none, several for one that combines. ``score`` is in the labeler's own unit (higher is better);
+    ``evidence`` is JSON, shown to people and kept in the store.
+    """
+
+    concept: Concept
+    features: tuple[FeatureRef, ...] = ()
+    score: float | None = None
+    evidence: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Identifies the (concept, features) pair, whatever its score."""
+        return digest([self.concept.id, self.concept.text, [str(feature) for feature in self.features]])
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """A labeler's answer where it has none, with the reason. In fixed mode it counts as 0 in the ranked score."""
+
+    concept: Concept
+    reason: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is compared: a labeler and a steerer with their full options. ``labeler`` is None for a steerer that uses no feature."""
+
+    labeler: str | None
+    steerer: str
+    labeler_options: Mapping[str, Json] = field(default_factory=dict)
+    steerer_options: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return digest([self.labeler, self.steerer, dict(self.labeler_options), dict(self.steerer_options)])
+
+    @property
+    def name(self) -> str:
+        """``labeler × steerer``, or the steerer alone."""
+        return f"{self.labeler} × {self.steerer}" if self.labeler else self.steerer
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One text to be generated: a method's labeling at a strength, on an instruction. ``draw`` numbers repeated draws."""
+
+    method_id: str
+    labeling_id: str
+    concept_id: str
+    strength: float
+    instruction_id: str
+    seed: int
+    draw: int = 0
+
+    @property
+    def id(self) -> str:
+        return digest([self.method_id, self.labeling_id, self.strength, self.instruction_id, self.seed, self.draw], 24)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the subject model decodes; the same for every method of a run.
+
+    Temperature 0 is greedy. ``repetition_penalty`` divides positive and multiplies negative logits of tokens seen before (Keskar et al. 2019);
+    ``penalty_scope`` says which tokens count as seen: ``all`` (prompt and generated text, as transformers does) or ``generated`` alone.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 1.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    penalty_scope: Literal["all", "generated"] = "all"
+    min_new_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A generated text: ``prompt`` is the decoded prompt as the model saw it, ``text`` the reply without special tokens."""
+
+    trial_id: str
+    prompt: str
+    text: str
+    n_tokens: int
+    finish: FinishReason
+
+
+@dataclass(frozen=True)
+class JudgeItem:
+    """What a judge is shown: never the method, the feature or the strength. ``id`` is an opaque ticket of the caller."""
+
+    id: str
+    concept: str
+    instruction: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Rating:
+    """A judge's answer to one item: three ratings in 0..2, or ``unrated`` with the reason, or ``pending`` with a ticket. Never a made-up 0."""
+
+    item_id: str
+    status: RatingStatus
+    concept: float | None = None
+    instruction: float | None = None
+    fluency: float | None = None
+    reason: str = ""
+    ticket: str = ""
+    details: Mapping[str, Json] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        values = (self.concept, self.instruction, self.fluency)
+        if self.status == "rated":
+            if any(value is None or not 0 <= value <= 2 for value in values):
+                raise ValueError(f"a rated item needs three ratings from 0 to 2, got {values} for item {self.item_id}")
+        elif any(value is not None for value in values):
+            raise ValueError(f"an item that is {self.status} carries no rating, got {values} for item {self.item_id}")
+        elif self.status == "unrated" and not self.reason:
+            raise ValueError(f"an unrated item needs a reason (item {self.item_id})")
+        elif self.status == "pending" and not self.ticket:
+            raise ValueError(f"a pending item needs a ticket (item {self.item_id})")

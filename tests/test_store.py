@@ -1,0 +1,398 @@
+"""The run store: what goes in comes out, resuming, judges and their ratings, plans, locks, and files that are not ours."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.errors import StoreError
+from harness.store import ENTRY, JudgeRecord, RunStore, list_runs
+from harness.store.database import on_network
+from harness.types import Abstention, Concept, FeatureRef, Generation, Instruction, Labeling, Method, Rating, Trial
+
+PLAN = {"task": {"name": "demo", "version": "1"}, "seed": 0, "methods": ["a"]}
+SQLITE_INT = 2**63 - 1
+
+texts = st.text(max_size=40)
+names = st.text(min_size=1, max_size=12)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+json_objects = st.dictionaries(texts, json_values, max_size=3)
+concepts = st.builds(
+    Concept, id=names, text=texts, label=st.none() | texts, positives=st.lists(texts, max_size=4).map(tuple), negatives=st.lists(texts, max_size=4).map(tuple)
+)
+features = st.lists(st.builds(FeatureRef, names, st.integers(0, 10**6)), max_size=3).map(tuple)
+labelings = st.builds(Labeling, concept=concepts, features=features, score=st.none() | numbers, evidence=json_objects)
+abstentions = st.builds(Abstention, concepts, texts)
+methods = st.builds(Method, labeler=st.none() | names, steerer=names, labeler_options=json_objects, steerer_options=json_objects)
+trials = st.builds(
+    Trial, method_id=names, labeling_id=names, concept_id=names, strength=numbers, instruction_id=names, seed=st.integers(), draw=st.integers(0, 5)
+)
+points = st.floats(0, 2)
+
+
+@st.composite
+def ratings(draw: st.DrawFn, item_id: str) -> Rating:
+    """A rating of any status for one text."""
+    status = draw(st.sampled_from(["rated", "unrated", "pending"]))
+    details = draw(json_objects)
+    if status == "rated":
+        return Rating(item_id, "rated", draw(points), draw(points), draw(points), draw(texts), draw(texts), details)
+    return Rating(item_id, status, reason=draw(names), ticket=draw(names), details=details)
+
+
+def trial(number: int, method: str = "m") -> Trial:
+    return Trial(method, f"l{number}", f"c{number}", 0.5, f"i{number}", 0)
+
+
+def generation(of: Trial, text: str = "a text") -> Generation:
+    return Generation(of.id, "the prompt", text, 2, "eos")
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    with RunStore.create_or_open(tmp_path / "run", PLAN) as store:
+        yield store
+
+
+def judged(run: RunStore, count: int = 3) -> tuple[str, list[Trial]]:
+    """A run with texts, and a judge's key."""
+    items = [trial(number) for number in range(count)]
+    run.add_trials(items)
+    run.add_generations(generation(item) for item in items)
+    return run.add_judge(JudgeRecord("offline", "axbench-1", {"depth": 2}, offline=True)), items
+
+
+# ------------------------------------------------------------------------------------------------------------------- round trips
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_every_value_comes_back_equal_and_in_order_after_reopening(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("round") / "run"
+    given_concepts = data.draw(st.lists(concepts, max_size=4))
+    answers = data.draw(st.lists(labelings | abstentions, max_size=5))
+    given_methods = data.draw(st.lists(methods, max_size=3, unique_by=lambda method: method.id))
+    given_trials = data.draw(st.lists(trials, max_size=5, unique_by=lambda item: item.id))
+    given_generations = [Generation(item.id, data.draw(texts), data.draw(texts), data.draw(st.integers(0, 999)), "length") for item in given_trials]
+    given_ratings = [data.draw(ratings(item.id)) for item in given_trials]
+    instructions = data.draw(st.lists(st.builds(Instruction, names, texts), max_size=3, unique_by=lambda item: item.id))
+    plan, remark, judge = data.draw(json_objects), data.draw(json_values), JudgeRecord("j", "r", data.draw(json_objects))
+    with RunStore.create_or_open(folder, plan) as store:
+        store.add_concepts(given_concepts)
+        store.add_instructions(instructions)
+        store.add_labelings("labeler", answers)
+        store.add_methods(given_methods)
+        store.add_trials(given_trials)
+        store.add_generations(given_generations)
+        key = store.add_judge(judge)
+        assert store.add_ratings(key, given_ratings) == len(given_ratings)
+        store.note("remark", remark)
+    with RunStore.create_or_open(folder, plan) as store:
+        assert store.plan == plan
+        assert store.concepts() == given_concepts
+        assert store.instructions() == instructions
+        assert store.labelings("labeler") == answers
+        assert store.methods() == given_methods
+        assert store.trials() == given_trials
+        assert [item.id for item in store.trials()] == [item.id for item in given_trials]
+        assert list(store.generations().values()) == given_generations
+        assert store.judges() == [judge]
+        assert list(store.ratings(key).values()) == given_ratings
+        assert [note.value for note in store.notes("remark")] == [remark]
+        for answer in answers:
+            if isinstance(answer, Labeling):
+                found = store.labeling(answer.id)
+                assert found is not None
+                assert (found.concept, found.features) == (answer.concept, answer.features)
+
+
+def test_concepts_share_their_example_texts(run: RunStore) -> None:
+    shared = tuple(f"a negative text, number {number}, of some length" for number in range(200))
+    run.add_concepts([Concept(str(number), "x", None, (), shared) for number in range(10)])
+    with sqlite3.connect(run.folder / "run.sqlite") as connection:
+        assert connection.execute("SELECT count(*) FROM texts").fetchone() == (200,)
+    assert all(concept.negatives == shared for concept in run.concepts())
+
+
+@pytest.mark.parametrize("evidence", [{"x": float("nan")}, {"x": float("inf")}, {"x": np.float32(1)}, {"x": np.zeros(2)}, {"x": {1, 2}}])
+def test_evidence_that_json_cannot_hold_is_refused_and_nothing_is_stored(run: RunStore, evidence: dict[str, object]) -> None:
+    with pytest.raises(StoreError, match="labeling of concept 'c' cannot be stored"):
+        run.add_labelings("k", [Labeling(Concept("b", "b")), Labeling(Concept("c", "c"), evidence=evidence)])
+    assert run.labelings("k") is None
+
+
+def test_a_lone_surrogate_is_refused_in_one_line(run: RunStore) -> None:
+    run.add_trials([trial(0)])
+    with pytest.raises(StoreError, match="half of a character") as caught:
+        run.add_generation(generation(trial(0), "\ud83d"))
+    assert "\n" not in str(caught.value)
+    assert run.generations() == {}
+
+
+# ---------------------------------------------------------------------------------------------------------------------- resuming
+
+
+def test_a_labeler_that_has_not_finished_has_no_labelings_and_one_that_found_nothing_has(run: RunStore) -> None:
+    assert run.labelings("k") is None
+    run.add_labelings("k", [])
+    assert run.labelings("k") == []
+
+
+def test_repeating_what_is_stored_changes_nothing_and_contradicting_it_is_refused(run: RunStore) -> None:
+    labeling = Labeling(Concept("c", "c", None, ("p",), ("n",)), (FeatureRef("sae", 1),), 0.5, {"a": [1, 2]})
+    for _ in range(2):
+        run.add_concepts([labeling.concept])
+        run.add_labelings("k", [labeling])
+        run.add_methods([Method("l", "s")])
+        run.add_instructions([Instruction("i", "text")])
+        run.add_trials([trial(0), trial(1)])
+        run.add_generation(generation(trial(0)))
+    assert run.counts() == {"trials": 2, "generations": 1}
+    with pytest.raises(StoreError, match="other answers"):
+        run.add_labelings("k", [replace(labeling, score=0.6)])
+    with pytest.raises(StoreError, match="other concepts"):
+        run.add_concepts([])
+    with pytest.raises(StoreError, match="another instruction 'i'"):
+        run.add_instructions([Instruction("i", "other")])
+    with pytest.raises(StoreError, match="another text"):
+        run.add_generation(generation(trial(0), "other"))
+    assert run.labelings("k") == [labeling]
+
+
+def test_missing_trials_are_those_without_a_text_in_order(run: RunStore) -> None:
+    items = [trial(number, "even" if number % 2 == 0 else "odd") for number in range(6)]
+    run.add_trials(items)
+    run.add_generations(generation(items[number]) for number in (4, 1))
+    assert run.missing_trials() == [items[number] for number in (0, 2, 3, 5)]
+    assert run.missing_trials("even") == [items[0], items[2]]
+    run.add_trials(reversed(items))
+    assert run.trials() == items
+
+
+def test_what_an_iterable_yielded_before_it_failed_is_stored(run: RunStore) -> None:
+    run.add_trials([trial(0), trial(1)])
+
+    def engine():
+        yield generation(trial(0))
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError):
+        run.add_generations(engine())
+    assert list(run.generations()) == [trial(0).id]
+
+
+def test_a_text_without_its_trial_is_refused(run: RunStore) -> None:
+    with pytest.raises(StoreError, match=f"no trial {trial(7).id}"):
+        run.add_generation(generation(trial(7)))
+
+
+def test_records_are_read_in_pages_without_gaps(run: RunStore) -> None:
+    items = [trial(number) for number in range(1203)]
+    run.add_trials(items)
+    run.add_generation(generation(items[777]))
+    records = list(run.records())
+    assert [record.trial for record in records] == items
+    assert [number for number, record in enumerate(records) if record.generation] == [777]
+
+
+# ----------------------------------------------------------------------------------------------------------------------- ratings
+
+
+def test_a_later_rating_replaces_pending_and_unrated(run: RunStore) -> None:
+    key, (first, second, third) = judged(run)
+    run.add_ratings(key, [Rating(first.id, "pending", ticket="t1"), Rating(second.id, "unrated", reason="no number in the reply")])
+    assert [rating.ticket for rating in run.pending(key)] == ["t1"]
+    assert [rating.item_id for rating in run.unrated(key)] == [second.id]
+    assert [text.trial_id for text in run.missing_ratings(key)] == [third.id]
+    assert [text.trial_id for text in run.missing_ratings(key, retry_unrated=True)] == [second.id, third.id]
+    assert run.add_ratings(key, [Rating(item.id, "rated", 1, 2, 0) for item in (first, second)]) == 2
+    assert run.rating_counts(key) == {"rated": 2, "unrated": 0, "pending": 0}
+
+
+@pytest.mark.parametrize("status", ["rated", "unrated", "pending"])
+def test_a_rated_text_keeps_its_rating_unless_told_to_replace(run: RunStore, status: str) -> None:
+    key, (first, *_) = judged(run)
+    old = Rating(first.id, "rated", 1, 1, 1)
+    new = Rating(first.id, "rated", 2, 2, 2) if status == "rated" else Rating(first.id, status, reason="r", ticket="t")  # type: ignore[arg-type]
+    run.add_ratings(key, [old])
+    assert run.add_ratings(key, [new]) == 0
+    assert run.ratings(key) == {first.id: old}
+    assert [note.value["ignored"]["status"] for note in run.notes("rating-ignored")] == [status]
+    assert run.add_ratings(key, [new], replace=True) == 1
+    assert run.ratings(key) == {first.id: new}
+
+
+def test_two_judges_rate_one_run_side_by_side(run: RunStore) -> None:
+    key, items = judged(run)
+    other = run.add_judge(JudgeRecord("gpt", "axbench-1"))
+    run.add_ratings(key, [Rating(items[0].id, "rated", 0, 0, 0)])
+    run.add_ratings(other, [Rating(items[0].id, "rated", 2, 2, 2)])
+    assert run.ratings(key)[items[0].id].concept == 0
+    assert run.ratings(other)[items[0].id].concept == 2
+    assert len(run.missing_ratings(other)) == 2
+
+
+def test_the_judge_key_depends_on_name_rubric_and_options() -> None:
+    keys = {JudgeRecord(name, rubric, options).key for name in "ab" for rubric in "rs" for options in ({}, {"x": 1})}
+    assert len(keys) == 8
+    assert JudgeRecord("a", "r", {"x": 1, "y": 2}).key == JudgeRecord("a", "r", {"y": 2, "x": 1}).key
+
+
+def test_ratings_of_unknown_judges_and_texts_are_refused(run: RunStore) -> None:
+    key, items = judged(run)
+    run.add_trials([trial(99)])  # has no text
+    with pytest.raises(StoreError, match="add_judge first"):
+        run.add_ratings("nobody", [Rating(items[0].id, "rated", 1, 1, 1)])
+    for unknown in ("x", trial(99).id):
+        with pytest.raises(StoreError, match="has no text of"):
+            run.add_ratings(key, [Rating(unknown, "rated", 1, 1, 1)])
+    assert run.ratings(key) == {}
+
+
+# ----------------------------------------------------------------------------------------------------------- plans, status, lists
+
+
+def test_another_plan_is_refused_and_the_difference_named(tmp_path: Path) -> None:
+    with RunStore.create_or_open(tmp_path / "run", PLAN) as store:
+        digest = store.plan_digest
+    with pytest.raises(StoreError, match=r"another plan \(different: extra, seed\)"):
+        RunStore.create_or_open(tmp_path / "run", {**PLAN, "seed": 1, "extra": None})
+    with RunStore.create_or_open(tmp_path / "run", dict(reversed(PLAN.items()))) as store:
+        assert store.plan_digest == digest
+
+
+def test_the_status_of_a_run_and_its_entry(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with RunStore.create_or_open(folder, PLAN) as store:
+        assert store.status == "running"
+        with RunStore.open(folder, read_only=True) as reader:
+            assert reader.status == "running"
+    assert list_runs(tmp_path)[0].status == "interrupted"
+    with RunStore.open(folder) as store:
+        with pytest.raises(StoreError, match="entry cannot be stored"):
+            store.finish({"score": float("nan")})
+        assert not (folder / ENTRY).exists()
+        store.finish({"score": 1.5, "name": "é"})
+        assert store.status == "finished"
+    assert json.loads((folder / ENTRY).read_text("utf-8")) == {"score": 1.5, "name": "é"}
+    assert list_runs(tmp_path)[0].status == "finished"
+    assert sorted(path.name for path in folder.iterdir()) == [ENTRY, "run.lock", "run.sqlite"]  # no log, no temporary file
+
+
+def test_lists_tell_progress_and_report_broken_runs(tmp_path: Path) -> None:
+    with RunStore.create_or_open(tmp_path / "good", PLAN) as store:
+        store.add_methods([Method("calibf1", "sae-clamp"), Method(None, "prompt")])
+        key, items = judged(store, 4)
+        store.add_trials([trial(50)])
+        store.add_ratings(key, [Rating(items[0].id, "rated", 1, 1, 1), Rating(items[1].id, "unrated", reason="refused")])
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "run.sqlite").write_text("this is no database, and long enough to be looked at " * 20)
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / ENTRY).write_text("{}")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "run.sqlite").touch()
+    (tmp_path / "unrelated").mkdir()
+    (tmp_path / "file.txt").touch()
+    good, *broken = list_runs(tmp_path)
+    assert (good.id, good.task, good.methods, good.trials, good.generations) == ("good", "demo 1", ("calibf1 × sae-clamp", "prompt"), 5, 4)
+    assert [(judge.name, judge.rated, judge.unrated, judge.pending) for judge in good.judges] == [("offline", 1, 1, 0)]
+    assert {(summary.id, summary.status) for summary in broken} == {("text", "broken"), ("gone", "broken"), ("empty", "broken")}
+    assert all(summary.problem and "\n" not in summary.problem for summary in broken)
+    assert list_runs(tmp_path / "nowhere") == []
+    with pytest.raises(StoreError, match="a part of that path is a file"):
+        list_runs(tmp_path / "file.txt")
+
+
+# -------------------------------------------------------------------------------------------------- files that are not ours, locks
+
+
+def test_a_second_writer_in_the_same_process_is_refused(run: RunStore) -> None:
+    with pytest.raises(StoreError, match=r"being written by another process \(process \d+ on "):
+        RunStore.create_or_open(run.folder, PLAN)
+    run.note("still", "writable")
+
+
+def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
+    RunStore.create_or_open(tmp_path / "run", PLAN).close()
+    with sqlite3.connect(tmp_path / "run" / "run.sqlite") as connection:
+        connection.execute("PRAGMA user_version=99")
+    for open_ in (lambda: RunStore.create_or_open(tmp_path / "run", PLAN), lambda: RunStore.open(tmp_path / "run", read_only=True)):
+        with pytest.raises(StoreError, match="newer harness .store version 99, this one knows up to 1.*upgrade"):
+            open_()
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="belongs to another program"):
+        RunStore.create_or_open(tmp_path, PLAN)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    path.write_text("notes of mine\n" * 100)
+    with pytest.raises(StoreError, match="is no run store.*left as it was|is no run store.*left as it is"):
+        RunStore.create_or_open(tmp_path, PLAN)
+    assert path.read_text() == "notes of mine\n" * 100
+
+
+def test_an_empty_file_of_a_process_killed_at_once_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "run.sqlite").touch()
+    with pytest.raises(StoreError, match="stopped before it began"):
+        RunStore.open(tmp_path, read_only=True)
+    with RunStore.create_or_open(tmp_path, PLAN) as store:
+        assert store.plan == PLAN
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "truncated"])
+def test_a_damaged_file_is_reported_with_what_can_be_done(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "run"
+    with RunStore.create_or_open(folder, PLAN) as store:
+        judged(store, 400)
+    path = folder / "run.sqlite"
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        content = content[: len(content) // 2]
+    else:
+        content[4096 : len(content) // 2] = b"\x5a" * (len(content) // 2 - 4096)
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"damaged .*\.recover") as caught:
+        RunStore.create_or_open(folder, PLAN)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == bytes(content)
+    assert [summary.id for summary in list_runs(tmp_path)] == ["run"]  # reported, or readable in part
+
+
+def test_opening_what_does_not_exist_names_the_way_on(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no run at .*harness runs"):
+        RunStore.open(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(StoreError, match="a file of that name is in the way"):
+        RunStore.create_or_open(tmp_path / "run", PLAN)
+
+
+@pytest.mark.parametrize(("path", "expected"), [("/data/runs/a", True), ("/data", True), ("/database/x", False), ("/home/me/space here/x", True)])
+def test_network_file_systems_are_told_from_local_ones(tmp_path: Path, path: str, expected: bool) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda / ext4 rw 0 0\nserver:/x /data nfs4 rw 0 0\ns:/y /home/me/space\\040here lustre rw 0 0\n")
+    assert on_network(Path(path), mounts) is expected
+    assert not on_network(Path(path), tmp_path / "absent")
