@@ -82,7 +82,8 @@ def main() -> None:
         for _ in residuals(model, rows, site, token_budget=args.budget):
             pass
 
-    bare(), ours()  # warm up
+    bare()  # warm up
+    ours()
     times = [(seconds(ours, model.device), seconds(bare, model.device)) for _ in range(args.repeats)]
     speeds = [args.tokens / statistics.median(column) for column in zip(*times, strict=True)]
     print(f"{model!r}, {site}, {len(batches)} batches, {torch.get_num_threads()} threads, median of {args.repeats}")

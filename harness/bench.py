@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.artifacts import ArtifactCache
-from harness.contracts import Positions, Site
+from harness.contracts import Positions, ResidualMeans, Site
 from harness.errors import DataError, DictionaryError, TaskError, UnknownNameError
 from harness.progress import Progress
 from harness.tasks import Task, path_digest, resolve
@@ -120,7 +120,7 @@ class TaskBench:
                     f"dictionary {table.name!r} has {dictionary.d_sae} features, but the task says width {table.width}; correct the task file"
                 )
             note = harness.sae.check_fits(dictionary, self.model, allow_other_model=table.trained_on is not None)
-            if note:
+            if table.trained_on is not None:
                 self.warn(f"dictionary {table.name}: {note}")
             loaded[table.name] = dictionary
         return loaded
@@ -135,6 +135,11 @@ class TaskBench:
         return name or names[0]
 
     # ------------------------------------------------------------------------------------------------ corpus and instructions
+
+    @property
+    def has_corpus(self) -> bool:
+        """Whether task or command line name a corpus."""
+        return self.choices.corpus is not None or self.task.file.corpus.source is not None
 
     @cached_property
     def corpus_path(self) -> Path:
@@ -165,8 +170,8 @@ class TaskBench:
                 break
         if not documents:
             raise DataError(f"the corpus {self.corpus_path} has no text; see `harness data stats {self.corpus_path}`")
-        if opened.skipped:
-            self.warn(f"corpus: {len(opened.skipped)} rows skipped (first: {opened.skipped[0]}); see `harness data stats {self.corpus_path}`")
+        if opened.n_skipped:
+            self.warn(f"corpus: {opened.n_skipped} rows skipped (first: {opened.skipped[0]}); see `harness data stats {self.corpus_path}`")
         return documents
 
     @cached_property
@@ -202,10 +207,13 @@ class TaskBench:
     @cached_property
     def concepts(self) -> tuple[Concept, ...]:
         """Fixed mode: the task's concepts of the split. Chosen mode: a candidate for each label with enough support."""
-        found = self._fixed() if self.concept_mode == "fixed" else self._candidates()
-        if self.concept_mode == "fixed" and self.choices.limit is not None:
-            found = found[: self.choices.limit]
-        return tuple(self._with_examples(concept) for concept in found)
+        return tuple(self._with_examples(concept) for concept in self.list_concepts())
+
+    def list_concepts(self) -> list[Concept]:
+        """The concepts without their example texts: in fixed mode this reads no corpus."""
+        if self.concept_mode == "chosen":
+            return self._candidates()
+        return self._fixed()[: self.choices.limit]
 
     def _fixed(self) -> list[Concept]:
         import harness.data
@@ -232,7 +240,7 @@ class TaskBench:
         return [Concept(id=label, text=label.replace("-", " "), label=label) for label in labels]
 
     def _with_examples(self, concept: Concept) -> Concept:
-        if concept.label is None or concept.positives or (self.choices.corpus is None and self.task.file.corpus.source is None):
+        if concept.label is None or concept.positives or not self.has_corpus:
             return concept
         positives = [d.text for d in self.corpus if concept.label in d.labels]
         negatives = [d.text for d in self.corpus if concept.label not in d.labels]
@@ -248,7 +256,7 @@ class TaskBench:
     # ------------------------------------------------------------------------------------------------ services to plugins
 
     @cached_property
-    def _tokens(self) -> list[list[int]]:
+    def corpus_tokens(self) -> Sequence[Sequence[int]]:
         limit = self.task.file.corpus.max_tokens
         return [self.model.encode(document.text)[:limit] for document in self.track(self.corpus, "tokenising the corpus")]
 
@@ -264,13 +272,31 @@ class TaskBench:
         target = self.dictionaries[name]
 
         def compute(folder: Path) -> None:
-            with self.progress.task("reading the corpus", total=len(self._tokens)) as advance:
-                collect(self.model, target, self._tokens, progress=advance).save(folder)
+            with self.progress.gauge("reading the corpus") as gauge:
+                collect(self.model, target, self.corpus_tokens, progress=gauge).save(folder)
 
         return self.artifact({"kind": "corpus-statistics", "version": 1, "dictionary": target.digest}, compute)
 
+    def residual_means(self) -> ResidualMeans:
+        for table in self.task.file.dictionaries:
+            if table.layer == self.site.layer:
+                statistics = self.statistics(table.name)  # the same pass over the corpus has found them already
+                return ResidualMeans(statistics.document_means, statistics.n_tokens, statistics.mean_norm)
+
+        def compute(folder: Path) -> None:
+            from harness.lm.activations import document_means, mean_norm
+
+            means, tokens = document_means(self.model, self.corpus_tokens, self.site)
+            norm = mean_norm(self.model, self.corpus_tokens, self.site)
+            with (folder / "means.npz").open("wb") as file:
+                np.savez(file, means=means, tokens=tokens, norm=norm)
+
+        folder = self.artifact({"kind": "residual-means", "version": 1, "layer": self.site.layer}, compute)
+        with np.load(folder / "means.npz", allow_pickle=False) as saved:
+            return ResidualMeans(saved["means"], saved["tokens"], float(saved["norm"]))
+
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
-        full = {"key": key, "model": self.model.digest, "dtype": str(self.model.dtype), "corpus": self.corpus_digest}
+        full = {"key": key, "model": self.model.digest, "dtype": str(self.model.dtype), "corpus": self.corpus_digest if self.has_corpus else None}
         return self.artifacts.get(full, compute)
 
     def rng(self, purpose: str, item: str = "") -> np.random.Generator:

@@ -105,6 +105,21 @@ class Intervention:
 # ----------------------------------------------------------------------------------------------------------------------- bench
 
 
+@dataclass(frozen=True, eq=False)
+class ResidualMeans:
+    """Residuals of the corpus at one site, first token and padding excluded.
+
+    Attributes:
+        means: float32 ``[texts, d_model]``, mean over each text's tokens.
+        n_tokens: ``[texts]``, tokens that were counted.
+        mean_norm: mean Euclidean norm over all counted tokens.
+    """
+
+    means: np.ndarray[Any, Any]
+    n_tokens: np.ndarray[Any, Any]
+    mean_norm: float
+
+
 class Bench(Protocol):
     """What the core hands to plugins. Everything expensive is made when first asked for, and shared."""
 
@@ -141,6 +156,11 @@ class Bench(Protocol):
         ...
 
     @property
+    def corpus_tokens(self) -> Sequence[Sequence[int]]:
+        """Each text of the corpus as token ids of the subject model, cut to the task's ``corpus.max_tokens``."""
+        ...
+
+    @property
     def instructions(self) -> Sequence[Instruction]:
         """The instructions of the run's split."""
         ...
@@ -149,12 +169,25 @@ class Bench(Protocol):
         """What one pass over the corpus found at a dictionary's site (None: the task's first). See :class:`CorpusStatistics`."""
         ...
 
+    def residual_means(self) -> ResidualMeans:
+        """The mean residual of each text at :attr:`site`, first token and padding excluded."""
+        ...
+
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         """A content-addressed folder: ``compute(folder)`` fills it once; later calls, runs and processes with the same key share it.
 
         ``key`` is JSON and must hold everything that the content depends on; model, corpus and dtype are added by the bench.
         ``compute`` finds in the folder what an interrupted earlier call left, and may go on from there.
         """
+        ...
+
+    @property
+    def min_support(self) -> int:
+        """Labels with fewer positive texts than this are not labelled."""
+        ...
+
+    def warn(self, message: str) -> None:
+        """Say something that a reader of the result must know; it is kept in the entry."""
         ...
 
     def rng(self, purpose: str, item: str = "") -> np.random.Generator:

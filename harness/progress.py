@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,21 @@ class Progress:
                 yield lambda n=1: bars.advance(bar, n)
             finally:
                 bars.stop_task(bar)
+
+    @contextmanager
+    def gauge(self, description: str) -> Iterator[Callable[[int, int], None]]:
+        """A piece of work that reports (done, total) itself."""
+        seen = {"done": 0}
+        with contextlib.ExitStack() as stack:
+            advance: list[Callable[[int], None]] = []
+
+            def report(done: int, total: int) -> None:
+                if not advance:
+                    advance.append(stack.enter_context(self.task(description, total)))
+                advance[0](done - seen["done"])
+                seen["done"] = done
+
+            yield report
 
     def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
         """``items``, counted as they are consumed."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from harness.data.concepts import open_concepts
 from harness.data.corpus import Corpus, CorpusStats, corpus_stats, detect, open_corpus
 from harness.data.instructions import open_instructions
 from harness.data.reading import Skipped
 
-__all__ = ["Corpus", "CorpusStats", "Skipped", "corpus_stats", "detect", "open_corpus", "open_instructions"]
+__all__ = ["Corpus", "CorpusStats", "Skipped", "corpus_stats", "detect", "open_concepts", "open_corpus", "open_instructions"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,6 +93,20 @@ def read_rows(path: Path) -> list[Row]:
     """The rows of a generated file, in the order of their ids (the order of generation depends on batches and restarts)."""
     rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
     return sorted(rows, key=lambda row: str(row["id"]))
+
+
+def read_conversations(path: Path) -> Iterator[tuple[str | None, str]]:
+    """(prompt, text) of each row of a generated file, in the order of the ids; of any other corpus (None, text)."""
+    path = Path(path)
+    if path.suffix == ".jsonl" and path.is_file():
+        with path.open(encoding="utf-8") as lines:
+            first = next((line for line in lines if line.strip()), "")
+        if {"id", "prompt", "text", "labels"} <= set(json.loads(first) if first else ()):
+            yield from ((str(row["prompt"]), str(row["text"])) for row in read_rows(path))
+            return
+    from harness.data.corpus import open_corpus
+
+    yield from ((None, document.text) for document in open_corpus(path))
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

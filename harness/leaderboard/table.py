@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+from rich import box
 from rich.console import Console, RenderableType
 from rich.console import Group as Stack
 from rich.markup import escape
@@ -23,7 +24,10 @@ from harness.types import Json
 
 OFFLINE_NOTICE = "offline judge: for demonstrations and tests, no person or strong model stands behind these ratings"
 PUBLISHED_NOTICE = "published, not ranked against runs"
+ABSTENTION_NOTICE = "overall counts a concept without an answer as 0; concept, instruction and fluency are of the answered ones"
 _MISSING = "–"
+_COLUMNS = ("overall", "interval", "conc.", "instr.", "flu.", "n", "texts", "unr.", "strength")
+_STANDINGS = {"ranked": "", "control": " (control)", "unpaired": " (unpaired)", "ineligible": " (not eligible)"}
 
 
 @dataclass(frozen=True)
@@ -54,38 +58,37 @@ def render_board(board: Board) -> RenderableType:
 
 
 def render_group(group: Group) -> RenderableType:
-    """One group."""
+    """One group: the table, how each row compares with the one above it, and what a reader must know."""
     key = group.key
     title = f"{key.task} {key.version} · {key.split} · judge {key.judge_key} · concepts {key.mode}, set {key.concept_set}"
-    table = _table(
-        title, "overall", "concept", "instr.", "fluency", "covered", "texts", "unrated", "strength", "above − this", lead=("#", "method")
-    )
+    table = _table(*_COLUMNS, lead=("#", "method"))
     for row in group.rows:
-        numbers = _numbers(row.result, row.score)
-        label = row.result.method.name + {"control": " (control)", "ineligible": " (not eligible)", "unpaired": " (unpaired)"}.get(
-            row.standing, ""
-        )
         style = "dim" if row.standing in ("ineligible", "control") else None
-        table.add_row(str(row.rank or ""), escape(label), *numbers, _comparison(row.comparison), style=style)
-    return Stack(table, *[Padding(Text(line, style="yellow" if notice else "dim"), (0, 1)) for notice, line in _footnotes(group)])
+        label = row.result.method.name + _STANDINGS[row.standing]
+        table.add_row(str(row.rank or ""), escape(label), *_numbers(row.result, row.score), style=style)
+    compared = [_line(_comparison(row, row.comparison), "dim") for row in group.rows if row.comparison is not None]
+    notes = [_line(line, "yellow" if notice else "dim") for notice, line in _footnotes(group)]
+    return Stack(_title(title), table, *compared, *notes)
 
 
 def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
     """One run's result: its methods beside their controls, what a reader must know, and ``samples`` texts, a method's turn each."""
     task, judge = entry.task, entry.judge
     title = f"{task.name} {task.version} · {task.split} · {entry.model.name} · judge {judge.name} ({judge.rubric})"
-    table = _table(title, "overall", "concept", "instr.", "fluency", "covered", "texts", "unrated", "strength", lead=("method",))
+    table = _table(*_COLUMNS, lead=("method",))
     for result in entry.results:
         label = result.method.name + (" (control)" if result.role == "control" else "") + ("" if result.eligible else " (not eligible)")
         score = result.ranked if result.ranked is not None else result.scores.overall
         table.add_row(escape(label), *_numbers(result, score), style="dim" if result.role == "control" else None)
-    parts: list[RenderableType] = [table]
+    parts: list[RenderableType] = [_title(title), table]
     if entry.judge.offline:
-        parts.append(Padding(Text(OFFLINE_NOTICE, style="yellow"), (0, 1)))
+        parts.append(_line(OFFLINE_NOTICE))
+    if any(result.ranked is not None and result.n_answered < result.n_concepts for result in entry.results):
+        parts.append(_line(ABSTENTION_NOTICE, "dim"))
     for result in entry.results:
         lines = [f"not eligible: {reason}" for reason in result.reasons] + list(result.warnings) + _bounds(result)
-        parts += [Padding(Text(f"{result.method.name}: {line}", style="yellow"), (0, 1)) for line in lines]
-    parts += [Padding(Text(line, style="yellow"), (0, 1)) for line in entry.warnings]
+        parts += [_line(f"{result.method.name}: {line}") for line in lines]
+    parts += [_line(line) for line in entry.warnings]
     for result, sample in _spread(entry, samples):
         about = f"{result.method.name} · {sample.concept_text} · strength {sample.strength:g} · overall {_number(sample.overall)}"
         body = Text.assemble((f"{sample.instruction}\n", "italic"), sample.text)
@@ -96,16 +99,18 @@ def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
 def render_published(table: PublishedTable) -> RenderableType:
     """One table of published numbers, marked as such."""
     kind = "a reproduction" if table.kind == "reproduction" else "a paper's numbers"
-    grid = _table(f"{table.title} ({kind}; {PUBLISHED_NOTICE})", *[column.label for column in table.columns], lead=("method",))
+    title = f"{table.title} ({kind}; {PUBLISHED_NOTICE})"
+    grid = _table(*[column.label for column in table.columns], lead=("method",))
+    digits = {column.key: max(_decimals(row.values[column.key]) for row in table.rows) for column in table.columns}
     for row in table.rows:
         name = f"{row.method} ({row.note})" if row.note else row.method
-        grid.add_row(escape(name), *[_number(row.values[column.key], digits=None) for column in table.columns])
+        grid.add_row(escape(name), *[_number(row.values[column.key], digits[column.key]) for column in table.columns])
     source = table.source
     place = ", ".join(part for part in (f"arXiv {source.arxiv}" if source.arxiv else None, source.url, source.table) if part)
     lines = [f"{source.work}: {source.title} ({place})", f"numbers: {table.metric}", f"protocol: {table.protocol}"]
     lines += [f"judge: {table.judge}"] if table.judge else []
     lines += [table.note] if table.note else []
-    return Stack(grid, *[Padding(Text(line, style="dim"), (0, 1)) for line in lines])
+    return Stack(_title(title), grid, *[_line(line, "dim") for line in lines])
 
 
 def to_text(renderable: RenderableType, width: int = 160) -> str:
@@ -129,34 +134,44 @@ def board_json(board: Board) -> Json:
 # ------------------------------------------------------------------------------------------------------------------------- pieces
 
 
-def _table(title: str, *numbers: str, lead: tuple[str, ...]) -> Table:
-    table = Table(title=escape(title), title_justify="left", title_style="bold", header_style="bold")
+def _title(text: str) -> Text:
+    return Text(text, style="bold")
+
+
+def _line(text: str, style: str = "yellow") -> RenderableType:
+    """A line below a table; yellow is what must not be overlooked."""
+    return Padding(Text(text, style=style), (0, 1))
+
+
+def _table(*numbers: str, lead: tuple[str, ...]) -> Table:
+    """A table that fits 80 columns by wrapping names and not numbers."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0), header_style="bold")
     for name in lead:
-        table.add_column(name, justify="right" if name == "#" else "left", overflow="fold")
+        table.add_column(
+            name, justify="right" if name == "#" else "left", overflow="fold", no_wrap=name == "#", min_width=1 if name == "#" else 12
+        )
     for name in numbers:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(name, justify="right", overflow="fold", no_wrap=name in _COLUMNS and name != "strength")
     return table
 
 
 def _numbers(result: MethodResult, score: Score) -> list[str]:
-    """The columns that rows of runs and of groups share."""
+    """The cells of ``_COLUMNS``; ``n`` is concepts answered of all."""
     parts = (result.scores.concept, result.scores.instruction, result.scores.fluency)
-    covered = f"{result.n_answered}/{result.n_concepts}"
-    unrated = str(result.n_unrated) + (f" (+{result.n_pending} pending)" if result.n_pending else "")
-    return [_score(score), *[_number(part.mean) for part in parts], covered, str(result.n_trials), unrated, _strengths(result)]
+    interval = _MISSING if score.low is None else f"[{_number(score.low, 2)}, {_number(score.high, 2)}]"
+    answered = f"{result.n_answered}/{result.n_concepts}"
+    unrated = str(result.n_unrated) + (f" +{result.n_pending} pending" if result.n_pending else "")
+    ratings = [_number(part.mean) for part in parts]
+    return [_number(score.mean), interval, *ratings, answered, str(result.n_trials), unrated, _strengths(result)]
 
 
-def _score(score: Score) -> str:
-    if score.mean is None:
-        return _MISSING
-    return _number(score.mean) + (f" [{_number(score.low)}, {_number(score.high)}]" if score.low is not None else "")
+def _number(value: float | None, digits: int = 3) -> str:
+    return _MISSING if value is None else f"{value:.{digits}f}"
 
 
-def _number(value: float | None, digits: int | None = 3) -> str:
-    """A number with ``digits`` decimals, or (None) as it was published."""
-    if value is None:
-        return _MISSING
-    return f"{value:g}" if digits is None else f"{value:.{digits}f}"
+def _decimals(value: float | None) -> int:
+    """How many decimals a published number has."""
+    return 0 if value is None else len(f"{value:.6f}".rstrip("0").partition(".")[2])
 
 
 def _strengths(result: MethodResult) -> str:
@@ -182,14 +197,18 @@ def _spread(entry: Entry, count: int) -> list[tuple[MethodResult, Sample]]:
     return [pair for turn in turns for pair in turn if pair is not None][: max(count, 0)]
 
 
-def _comparison(comparison: Comparison | None) -> str:
-    """The paired difference to the row above; without one, whether the intervals overlap."""
-    if comparison is None:
-        return ""
-    if comparison.difference is None:
-        return {True: "intervals overlap", False: "intervals apart", None: _MISSING}[comparison.overlap]
-    ends = f" [{_number(comparison.low)}, {_number(comparison.high)}]" if comparison.low is not None else ""
-    return f"{comparison.difference:+.3f}{ends}" + (f" p {comparison.p_value:.2g}" if comparison.p_value is not None else "")
+def _comparison(row: Row, comparison: Comparison) -> str:
+    """A row against the one above it: whether the intervals overlap, and the paired difference."""
+    parts = [f"{row.result.method.name} after {comparison.above}"]
+    if comparison.overlap is not None:
+        parts.append("intervals overlap" if comparison.overlap else "intervals apart")
+    if comparison.difference is not None:
+        ends = f" [{_number(comparison.low)}, {_number(comparison.high)}]" if comparison.low is not None else ""
+        p_value = f", p {comparison.p_value:.2g}" if comparison.p_value is not None else ""
+        parts.append(f"behind by {comparison.difference:.3f}{ends}{p_value}, paired on {comparison.n_shared} concepts")
+    else:
+        parts.append("not paired")
+    return "; ".join(parts + ([comparison.note] if comparison.note else []))
 
 
 def _footnotes(group: Group) -> list[tuple[bool, str]]:
@@ -198,7 +217,7 @@ def _footnotes(group: Group) -> list[tuple[bool, str]]:
     if group.unpaired:
         lines.append((True, "unpaired: other methods of this task chose other concepts; these groups are not ranked against each other"))
     if group.key.mode == "fixed" and any(row.result.n_answered < row.result.n_concepts for row in group.rows):
-        lines.append((False, "overall counts a concept without an answer as 0; concept, instruction and fluency are of the answered ones"))
+        lines.append((False, ABSTENTION_NOTICE))
     if group.varies:
         lines.append((True, f"these entries differ in: {', '.join(group.varies)}"))
     for row in group.rows:

@@ -207,8 +207,12 @@ def _load(source: str, device: torch.device, dtype: torch.dtype, revision: str |
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)
-            hf = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **hub, **place)
+            hf, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub, **place)
+            if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers and goes on
+                raise ModelError(f"{source} lacks {len(missing)} weights of a {type(hf).__name__}, e.g. {missing[0]}; fetch it again")
             return hf if place else hf.to(device), tokenizer
+    except ModelError:
+        raise
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{source} does not fit into the memory of {device} as {dtype}; choose another device or dtype") from error
     except Exception as error:  # transformers, hub, tokenizers and safetensors have no common root; KeyboardInterrupt passes
@@ -224,7 +228,8 @@ def _explain(source: str, error: Exception) -> str:
     known = ", ".join(embedded_names())
     if "GatedRepoError" in chain:
         return f"model {source!r} is gated; accept its terms on its hub page and set HF_TOKEN"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+    if offline and chain & {"LocalEntryNotFoundError", "OfflineModeIsEnabled"}:
         return f"model {source!r} is not in the hub cache, and HF_HUB_OFFLINE is set; unset it, give a folder, or use one of: {known}"
     if chain & {"RepositoryNotFoundError", "RevisionNotFoundError"} or "not a valid model identifier" in detail:
         return f"model {source!r} was not found on the hub; give a folder, another hub name, or one of: {known}"

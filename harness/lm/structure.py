@@ -12,7 +12,6 @@ from torch import nn
 
 from harness.errors import ModelError
 
-
 _PROBE = ((1, 2, 3), (1, 2, 4))
 """Two short texts that are shown to a model to see how it is built; they differ in the last token."""
 

@@ -12,6 +12,7 @@ for f_j(x) and one scaled row, in place of two matrix products of the dictionary
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -195,10 +196,10 @@ class Dictionary:
         """
         x = self._checked(x)
         if self._normalization == "layer_norm":
-            deviation: Tensor = x.std(dim=-1, keepdim=True)
-            return deviation
+            return x.std(dim=-1, keepdim=True)
         if self._normalization == "constant_norm_rescale":
-            return x.norm(dim=-1, keepdim=True) / self.d_in**0.5
+            length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True) / math.sqrt(self.d_in)
+            return length
         return torch.ones_like(x[..., :1])
 
     # -- single features
@@ -286,7 +287,7 @@ class Dictionary:
             x = x - x.mean(dim=-1, keepdim=True)
             x = x / (x.std(dim=-1, keepdim=True) + _LAYER_NORM_EPS)
         elif self._normalization == "constant_norm_rescale":
-            x = x * (self.d_in**0.5 / self._finite(x).norm(dim=-1, keepdim=True))
+            x = x * (math.sqrt(self.d_in) / self._finite(x).norm(dim=-1, keepdim=True))
         return x - self.sae.b_dec if self.sae.cfg.apply_b_dec_to_input else x
 
 

@@ -60,8 +60,9 @@ def exact_threshold(dictionary: Dictionary, x: Tensor, k: float) -> float:
     largest = torch.empty(0)
     threshold = dictionary.sae.threshold.data.clone()
     dictionary.sae.threshold.data.zero_()
-    for part in x.split(max(1, CHUNK_ELEMENTS // dictionary.d_sae)):
-        f = dictionary.encode(part).flatten()
+    step = max(1, CHUNK_ELEMENTS // dictionary.d_sae)
+    for start in range(0, len(x), step):
+        f = dictionary.encode(x[start : start + step]).flatten()
         # what is below the smallest of those kept can never count
         f = f[f > (largest.min() if len(largest) > take else 0.0)].cpu()
         largest = torch.cat([largest, f])

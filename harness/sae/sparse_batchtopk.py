@@ -128,12 +128,15 @@ def encode(x: Tensor, weight: Tensor, bias: Tensor, take: int, guess: float, dty
         guess: see :func:`select`.
         dtype: of the product.
     """
-    return Kept(*_Encode.apply(x, weight, bias, take, guess, dtype))
+    kept: tuple[Tensor, ...] = _Encode.apply(x, weight, bias, take, guess, dtype)  # type: ignore[no-untyped-call]
+    return Kept(*kept)
 
 
 def decode(kept: Kept, rows: Tensor) -> Tensor:
     """Σ_j f_j · rows[j], ``[tokens, d_in]``, differentiable in the values and the rows."""
-    return _Decode.apply(kept.values, rows, kept.tokens, kept.features, kept.starts, kept.by_feature, kept.feature_starts)  # type: ignore[no-any-return]
+    index = (kept.tokens, kept.features, kept.starts, kept.by_feature, kept.feature_starts)
+    decoded: Tensor = _Decode.apply(kept.values, rows, *index)  # type: ignore[no-untyped-call]
+    return decoded
 
 
 @cache
@@ -142,9 +145,16 @@ def sparse_batchtopk_class() -> Any:
     from sae_lens import BatchTopKTrainingSAE
 
     class SparseBatchTopKTrainingSAE(BatchTopKTrainingSAE):  # type: ignore[misc]
-        """``feature_acts`` is :class:`Kept`, and ``hidden_pre`` is not made; set :attr:`product_dtype` for a fast encoder product."""
+        """``feature_acts`` is :class:`Kept`, and ``hidden_pre`` is not made; two attributes trade precision for speed.
+
+        Attributes:
+            product_dtype: of the dense products.
+            aux_stride: the loss that revives dead features is taken over every so-manieth token: a mean over fewer tokens, at a
+                fraction of the cost (it is a dense product, and with many dead features the dearest part).
+        """
 
         product_dtype = torch.float32
+        aux_stride = 1
         _guess = 0.0
 
         def _effective(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,7 +175,8 @@ def sparse_batchtopk_class() -> Any:
             return kept, x.new_empty(0)
 
         def decode(self, feature_acts: Kept) -> Tensor:
-            return decode(feature_acts, self._rows) + self.b_dec
+            reconstruction: Tensor = decode(feature_acts, self._rows) + self.b_dec
+            return reconstruction
 
         def update_topk_threshold(self, acts_topk: Kept) -> None:
             super().update_topk_threshold(acts_topk.values.detach())
@@ -177,11 +188,13 @@ def sparse_batchtopk_class() -> Any:
                 return sae_out.new_tensor(0.0)
             weight, bias = self._hidden
             half = sae_in.shape[-1] // 2
+            sae_in, sae_out = sae_in[:: self.aux_stride], sae_out[:: self.aux_stride]
             hidden = (sae_in.to(self.product_dtype) @ weight[:, dead_neuron_mask].to(self.product_dtype)).float() + bias[dead_neuron_mask]
             top = hidden.topk(min(half, n_dead), sorted=False)
             acts = torch.zeros_like(hidden).scatter(-1, top.indices, top.values)
             recons = (acts.to(self.product_dtype) @ self._rows[dead_neuron_mask].to(self.product_dtype)).float()
             error = (recons - (sae_in - sae_out).detach()).pow(2).sum(dim=-1).mean()
-            return self.cfg.aux_loss_coefficient * min(n_dead / half, 1.0) * error
+            loss: Tensor = self.cfg.aux_loss_coefficient * min(n_dead / half, 1.0) * error
+            return loss
 
     return SparseBatchTopKTrainingSAE

@@ -39,7 +39,10 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2Config", {**_IDS, **_GPT}),
     "gpt_neox": ("GPTNeoXConfig", _SIZE),
     "gptj": ("GPTJConfig", {**_IDS, **_GPT, "rotary_dim": 4}),
-    "opt": ("OPTConfig", {**_IDS, "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "word_embed_proj_dim": 16}),
+    "opt": (
+        "OPTConfig",
+        {**_IDS, "hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "word_embed_proj_dim": 16},
+    ),
     "phi": ("PhiConfig", _SIZE),
     "falcon": ("FalconConfig", {**_IDS, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}),
     "bloom": ("BloomConfig", {**_IDS, "hidden_size": 32, "n_layer": 3, "n_head": 4}),

@@ -49,7 +49,10 @@ def test_values_are_those_of_a_plain_forward_in_every_architecture(random_model:
 
 
 def test_real_texts_in_the_tiny_model(tiny_model: SubjectModel) -> None:
-    rows = [tiny_model.encode(text) for text in ("Once upon a time there was a cat.", "The dog ran.", "Lily and Tom went to the big park to play.")]
+    rows = [
+        tiny_model.encode(text)
+        for text in ("Once upon a time there was a cat.", "The dog ran.", "Lily and Tom went to the big park to play.")
+    ]
     for layer in range(4):
         got = by_row(tiny_model, rows, layer)
         for i, row in enumerate(rows):
@@ -134,7 +137,9 @@ def limit_memory(model: SubjectModel, tokens: int, error: RuntimeError) -> Any:
     return model.layers[0].register_forward_pre_hook(check, with_kwargs=True)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
 def test_a_batch_that_does_not_fit_is_halved(tiny_model: SubjectModel, error: RuntimeError) -> None:
     rows = [[1, *range(20, 29)] for _ in range(32)]
     expected = by_row(tiny_model, rows, 1)

@@ -14,7 +14,10 @@ from harness.lm import PromptFormat, SubjectModel
 
 BOS, EOS, TURN, END = 1, 2, 3, 4
 
-PLAIN = "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}<end>\n{% endfor %}{% if add_generation_prompt %}<turn>assistant\n{% endif %}"
+PLAIN = (
+    "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}<end>\n{% endfor %}"
+    "{% if add_generation_prompt %}<turn>assistant\n{% endif %}"
+)
 WITH_BOS = "{{ bos_token }}" + PLAIN
 REFUSES_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + WITH_BOS
 DROPS_SYSTEM = "{% set messages = messages | rejectattr('role', 'equalto', 'system') | list %}" + WITH_BOS
@@ -87,7 +90,9 @@ def test_the_system_text_always_arrives(make_tokenizer: Callable[..., Any], read
 
 
 def test_refusals_of_a_template_are_one_line(make_tokenizer: Callable[..., Any]) -> None:
-    strict = "{% for m in messages %}{% if m['role'] != 'user' %}{{ raise_exception('Only\nusers') }}{% endif %}{{ m['content'] }}{% endfor %}"
+    strict = (
+        "{% for m in messages %}{% if m['role'] != 'user' %}{{ raise_exception('Only\nusers') }}{% endif %}{{ m['content'] }}{% endfor %}"
+    )
     form = PromptFormat(make_tokenizer(template=strict))
     with pytest.raises(ModelError) as error:
         form.chat([{"role": "assistant", "content": "x"}])

@@ -21,7 +21,9 @@ LAYERS, WIDTH, HEADS, KV_HEADS, VOCABULARY = 2, 64, 4, 2, 320
 
 def interleaved(weight: np.ndarray, heads: int) -> np.ndarray:
     """Rows of a query or key projection in the order that GGUF keeps them in: the two halves of each head, row by row in turn."""
-    return weight.reshape(heads, 2, weight.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(weight.shape)
+    parted: np.ndarray = weight.reshape(heads, 2, weight.shape[0] // heads // 2, -1)
+    joined: np.ndarray = parted.swapaxes(1, 2).reshape(weight.shape)
+    return joined
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,13 @@ def index(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
         for name in [name for name in os.environ if name.startswith("PIP_") or name.lower() in ("http_proxy", "all_proxy")]:
             monkeypatch.delenv(name)
         monkeypatch.delenv("HARNESS_WHEELS", raising=False)
-        settings = {"PIP_INDEX_URL": server.url, "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0", "PIP_TIMEOUT": "20", "NO_PROXY": "127.0.0.1"}
+        settings = {
+            "PIP_INDEX_URL": server.url,
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_RETRIES": "0",
+            "PIP_TIMEOUT": "20",
+            "NO_PROXY": "127.0.0.1",
+        }
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
         yield server

@@ -76,7 +76,14 @@ def test_a_vision_tower_of_the_same_depth_is_not_taken_for_the_layers(make_token
     from transformers import AutoModelForCausalLM, Gemma3Config
 
     text = {"vocab_size": 320, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 8}
-    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
     ids = {"image_token_index": 300, "boi_token_index": 301, "eoi_token_index": 302}
     hf = AutoModelForCausalLM.from_config(Gemma3Config(text_config={**text, "num_key_value_heads": 2}, vision_config=vision, **ids))
     model = SubjectModel(hf, make_tokenizer(), name="gemma3 with eyes")
@@ -126,7 +133,9 @@ def test_a_real_folder(tiny_model: SubjectModel, tiny_model_path: Path) -> None:
     assert "stories260K" in repr(model)
 
 
-def test_every_architecture_survives_a_round_trip_through_a_folder(architecture: str, make_hf: Any, make_tokenizer: Any, tmp_path: Path) -> None:
+def test_every_architecture_survives_a_round_trip_through_a_folder(
+    architecture: str, make_hf: Any, make_tokenizer: Any, tmp_path: Path
+) -> None:
     make_hf(architecture).save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
     lines: list[str] = []
@@ -191,6 +200,21 @@ def test_incomplete_folders_are_refused_in_one_line(damage: str, tiny_model_path
     with pytest.raises(ModelError, match="cannot be loaded") as error:
         load_model(folder, device="cpu")
     assert str(folder) in one_line(error)
+
+
+def test_missing_weights_are_not_made_up(tiny_model_path: Path, tmp_path: Path) -> None:
+    """transformers fills them with random numbers, and only warns."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_model_path, tmp_path / "model")
+    weights = load_file(tiny_model_path / "model.safetensors")
+    weights.pop("model.layers.3.mlp.up_proj.weight")
+    (tmp_path / "model").chmod(0o755)
+    (tmp_path / "model" / "model.safetensors").unlink()
+    save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 1 weights .* model\.layers\.3\.mlp\.up_proj\.weight") as error:
+        load_model(tmp_path / "model", device="cpu")
+    one_line(error)
 
 
 # ----------------------------------------------------------------------------------------------------------------------- identity

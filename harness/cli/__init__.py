@@ -1,0 +1,98 @@
+"""The command line. One short file a command; nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from harness.errors import HarnessError
+
+COMMANDS = {
+    "eval": "harness.cli.evaluate",
+    "label": "harness.cli.label",
+    "judge": "harness.cli.judge",
+    "runs": "harness.cli.runs",
+    "leaderboard": "harness.cli.leaderboard",
+    "plugins": "harness.cli.plugins",
+    "tasks": "harness.cli.tasks",
+    "models": "harness.cli.models",
+    "sae": "harness.cli.sae",
+    "data": "harness.cli.data",
+    "doctor": "harness.cli.doctor",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's file when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        import importlib
+
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        from harness.errors import UnknownNameError
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UnknownNameError("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="harness", message="harness %(version)s")
+def cli() -> None:
+    """Compare labelers, steerers and judges of sparse-autoencoder features on equal terms.
+
+    \b
+    harness eval --labeler calibf1 --steerer sae-clamp     the main job, on the built-in task 'demo'
+    harness plugins                                        what can be combined
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: runs a command, and turns a user's mistake into one line and exit code 2. Defects keep their traceback."""
+    try:
+        code = cli.main(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except HarnessError as error:
+        code = _fail(str(error))
+    except click.exceptions.NoSuchOption as error:
+        near = f"; did you mean {error.possibilities[0]}?" if error.possibilities else ""
+        code = _fail(f"no such option: {error.option_name}{near} See `{_path(error)} --help`.")
+    except click.UsageError as error:
+        code = _fail(f"{error.format_message().rstrip('.')}; see `{_path(error)} --help`")
+    except click.ClickException as error:
+        code = _fail(error.format_message())
+    except (KeyboardInterrupt, click.Abort):
+        print("harness: interrupted; what was computed is kept, and the same command goes on from there", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone; nothing is left to say, also not by the interpreter's own flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EPERM):
+            raise
+        code = _fail(f"{error.filename or 'the disk'}: {error.strerror}; what was computed before is kept; make room or choose another --out")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _path(error: click.UsageError) -> str:
+    return error.ctx.command_path if error.ctx else "harness"
+
+
+def _fail(message: str) -> int:
+    print(f"harness: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,120 @@
+"""What the commands share: options, output, and the way from a command line to a bench."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.bench import Choices, TaskBench
+    from harness.plugins import PluginHost
+    from harness.tasks import Task
+    from harness.types import Json
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PLAIN_WIDTH = 160
+"""Width of tables where there is no terminal."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and nothing else there.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("."), help="Folder for runs/ and leaderboard/entries/ (default: here)."
+)
+
+
+def task_options(function: F) -> F:
+    """The options that say what is evaluated: --task, --corpus, --instructions, --split, --limit, --seed, --device, --dtype."""
+    options = [
+        click.option("--task", "task_name", default="demo", show_default=True, help="A task's name, or a folder with a task.toml."),
+        click.option("--corpus", type=click.Path(), help="Labelled texts to use instead of the task's."),
+        click.option("--instructions", type=click.Path(), help="Instructions to use instead of the task's."),
+        click.option("--split", help="Split of concepts and instructions, e.g. development; 'all' for all."),
+        click.option("--limit", type=click.IntRange(min=1), help="Use the first so many concepts only."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw."),
+        click.option("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)."),
+        click.option("--dtype", help="float32, bfloat16, float16 (default: what the device is fast with)."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def plugin_option(short: str, kind: str, form: str = "name=value") -> Callable[[F], F]:
+    """``-L name=value`` and its like, repeatable."""
+    return click.option(short, f"{kind}_options", multiple=True, metavar=form, help=f"Option of the {kind}; repeatable (see `harness plugins show`).")
+
+
+def assignments(values: Sequence[str], flag: str) -> dict[str, str]:
+    """``name=value`` pairs of the command line."""
+    from harness.options import parse_assignment
+
+    return dict(parse_assignment(value, flag) for value in values)
+
+
+def choices_from(
+    corpus: str | None, instructions: str | None, split: str | None, limit: int | None, device: str | None, dtype: str | None, seed: int
+) -> Choices:
+    """What the command line replaces in a task."""
+    from harness.bench import Choices
+
+    return Choices(corpus=corpus, instructions=instructions, split=split, limit=limit, device=device, dtype=dtype, seed=seed)
+
+
+def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:
+    """The bench of a task, with the artifact cache of this user."""
+    from harness.artifacts import ArtifactCache
+    from harness.bench import TaskBench
+    from harness.lm.embedded import cache_root
+    from harness.progress import Progress
+
+    quiet_libraries()
+    return TaskBench(task, choices, ArtifactCache(cache_root() / "artifacts"), Progress(quiet))
+
+
+def load_host() -> PluginHost:
+    """All plugins of this installation."""
+    from harness.plugins import PluginHost
+
+    return PluginHost.load()
+
+
+def quiet_libraries() -> None:
+    """Keep libraries from writing where results go, or phoning home; set before they are imported."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
+
+def print_json(value: Json) -> None:
+    """JSON on standard output."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def console() -> Console:
+    """Standard output for tables and text; wide enough for a table where there is no terminal."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, force_terminal=False)
+
+
+def print_table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
+    """A plain table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)

@@ -1,0 +1,71 @@
+"""``harness doctor``: what is installed and at hand, for a person to read or to send along with a question."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+
+import click
+
+from harness.cli.common import json_option, load_host, print_json
+
+PACKAGES = ("torch", "transformers", "sae-lens", "nnsight", "numpy", "scipy", "openai", "anthropic", "rich", "pluggy", "pydantic")
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "NEURONPEDIA_API_KEY", "HF_TOKEN")
+
+
+@click.command("doctor")
+@json_option
+def command(as_json: bool) -> None:
+    """Show versions, device, caches, plugins, and which keys are set (never their values)."""
+    import harness
+    from harness.lm.devices import choose_device, choose_dtype
+    from harness.lm.embedded import cache_root, describe
+
+    host = load_host()
+    device = choose_device(None)
+    root = cache_root()
+    free = next((shutil.disk_usage(path).free for path in (root, *root.parents) if path.exists()), 0)
+    report = {
+        "harness": harness.__version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "device": str(device),
+        "dtype": str(choose_dtype(None, device)).removeprefix("torch."),
+        "cache": {"folder": str(root), "writable": _writable(root), "free_gb": round(free / 1e9, 1)},
+        "models": {row.name: "cached" if row.cached else "not fetched yet" for row in describe()},
+        "plugins": sum(len(host.all(kind)) for kind in ("labeler", "steerer", "judge")),
+        "broken plugins": [f"{broken.entry_point}: {broken.error}" for broken in host.broken],
+        "keys": {key: "set" if os.environ.get(key) else "not set" for key in KEYS},
+    }
+    if as_json:
+        print_json(report)
+        return
+    for name, value in report.items():
+        if isinstance(value, dict):
+            click.echo(f"{name}:")
+            for key, item in value.items():
+                click.echo(f"  {key}: {item}")
+        elif isinstance(value, list):
+            click.echo(f"{name}: {'; '.join(value) or 'none'}")
+        else:
+            click.echo(f"{name}: {value}")
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _writable(folder: os.PathLike[str]) -> bool:
+    """Whether the folder, or the nearest parent that exists, can be written to."""
+    path = os.path.abspath(folder)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return os.access(path, os.W_OK)

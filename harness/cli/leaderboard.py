@@ -1,0 +1,29 @@
+"""``harness leaderboard``: entries, ranked where they may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.common import console, json_option, out_option, print_json
+
+
+@click.command("leaderboard")
+@out_option
+@click.option("--published/--no-published", default=True, help="Show published results, too (never ranked against runs).")
+@json_option
+def command(out: Path, published: bool, as_json: bool) -> None:
+    """Show the entries below --out, ranked within one task version, judge and set of concepts."""
+    from harness.leaderboard.files import load_entries
+    from harness.leaderboard.published import load_published
+    from harness.leaderboard.table import board_json, build_board, render_board
+
+    entries, problems = load_entries(out / "leaderboard" / "entries")
+    board = build_board(entries, load_published() if published else (), problems)
+    if as_json:
+        print_json(board_json(board))
+        return
+    if not entries:
+        click.echo(f"no entries below {out / 'leaderboard' / 'entries'}; make one with `harness eval`")
+    console().print(render_board(board))

@@ -1,0 +1,97 @@
+"""``harness plugins``: what is installed, what broke, and the options of one plugin."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.common import json_option, load_host, print_json, print_table
+
+if TYPE_CHECKING:
+    from harness.plugins import Broken, PluginHost, Registered
+    from harness.types import Json
+
+
+@click.group("plugins", invoke_without_command=True)
+@json_option
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """List labelers, steerers and judges, and plugins that could not be loaded."""
+    if ctx.invoked_subcommand is not None:
+        return
+    host = load_host()
+    if as_json:
+        print_json(
+            {
+                "plugins": [_as_json(plugin) for plugin in _everything(host)],
+                "broken": [
+                    {"entry_point": b.entry_point, "target": b.target, "distribution": b.distribution, "error": _one_line(b)}
+                    for b in host.broken
+                ],
+            }
+        )
+        return
+    rows = [(p.kind, p.name, p.summary, f"{p.distribution} {p.version}".strip()) for p in _everything(host)]
+    print_table("", ("kind", "name", "what it does", "from"), rows)
+    for broken in host.broken:
+        click.echo(f"broken: {broken.entry_point} ({broken.target}) of {broken.distribution}: {_one_line(broken)}", err=True)
+
+
+@command.command("show")
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show the options of the plugin NAME: defaults, bounds, source."""
+    plugins = load_host().find(name)
+    if as_json:
+        print_json([_as_json(plugin) for plugin in plugins])
+        return
+    flags = {"labeler": "-L", "steerer": "-S", "judge": "-J"}
+    from harness.options import describe
+
+    for plugin in plugins:
+        click.echo(f"{plugin.kind} {plugin.name}: {plugin.summary}")
+        click.echo(f"from {plugin.distribution} {plugin.version}".rstrip() + f", {plugin.source}")
+        rows = [
+            (f"{flags[plugin.kind]} {row['name']}=", str(row["type"]), _default(row), str(row["bounds"]), str(row["description"]))
+            for row in describe(plugin.options)
+        ]
+        if rows:
+            print_table("", ("option", "type", "default", "bounds", "what it does"), rows)
+        else:
+            click.echo("no options")
+
+
+def _default(row: dict[str, Json]) -> str:
+    if row["required"]:
+        return "required"
+    default = row["default"]
+    if isinstance(default, list):
+        return " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in default)
+    return "none" if default is None else str(default)
+
+
+def _everything(host: PluginHost) -> list[Registered]:
+    from harness.plugins import KINDS
+
+    return [plugin for kind in KINDS for plugin in host.all(kind).values()]
+
+
+def _as_json(plugin: Registered) -> dict[str, Json]:
+    from harness.options import describe
+
+    return {
+        "kind": plugin.kind,
+        "name": plugin.name,
+        "summary": plugin.summary,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "source": plugin.source,
+        "options": describe(plugin.options),
+    }
+
+
+def _one_line(broken: Broken) -> str:
+    return " ".join("".join(traceback.format_exception_only(broken.error)).split())

@@ -1,0 +1,49 @@
+"""``harness runs``: the runs that are stored, and their texts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from harness.cli.common import json_option, out_option, print_json, print_table
+
+
+@click.group("runs", invoke_without_command=True)
+@out_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, out: Path, as_json: bool) -> None:
+    """List the runs below --out, or export one."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from harness.store import list_runs
+
+    runs = list_runs(out / "runs")
+    if as_json:
+        print_json([{**asdict(run), "folder": str(run.folder)} for run in runs])
+        return
+    if not runs:
+        click.echo(f"no runs below {out / 'runs'}; make one with `harness eval`")
+        return
+    rows = []
+    for run in runs:
+        ratings = "; ".join(f"{j.name}: {j.rated} rated, {j.unrated} unrated, {j.pending} pending" for j in run.judges)
+        rows.append((run.id, run.problem or run.status, run.task, str(len(run.methods)), f"{run.generations}/{run.trials}", ratings))
+    print_table("", ("run", "status", "task", "methods", "texts", "ratings"), rows)
+
+
+@command.command("export")
+@click.argument("run")
+@click.argument("output", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--judge", "judge_key", help="Key of the judge whose ratings are exported (default: the run's own).")
+@out_option
+def export_run(run: str, output: Path, judge_key: str | None, out: Path) -> None:
+    """Write one row a trial of RUN (concept, features, strength, instruction, text, ratings) to OUTPUT (.jsonl or .parquet)."""
+    from harness.cli.judge import find_run
+    from harness.store import RunStore, export
+
+    with RunStore.open(find_run(run, out), read_only=True) as store:
+        count = export(store, output, judge_key)
+    click.echo(f"{count} rows: {output}")

@@ -1,0 +1,173 @@
+"""``harness sae``: train a dictionary, and describe one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.common import assignments, json_option, print_json, quiet_libraries, quiet_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.lm.model import SubjectModel
+    from harness.sae.train import TrainConfig
+
+MODEL = "smollm2-135m-instruct"
+
+
+@click.group("sae")
+def command() -> None:
+    """Train sparse autoencoders, and look at them."""
+
+
+def _model_options(function: Any) -> Any:
+    for option in (
+        click.option("--max-tokens", type=click.IntRange(min=2), default=256, show_default=True, help="Cut texts to so many tokens."),
+        click.option("--limit", type=click.IntRange(min=1), help="Use the first so many texts."),
+        click.option("--device", help="cpu, cuda, … (default: the best there is)."),
+        click.option("--dtype", help="float32, bfloat16, … (default: what the device is fast with)."),
+    ):
+        function = option(function)
+    return function
+
+
+@command.command("train")
+@click.argument("texts", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to make (SAELens format).")
+@click.option("--model", "model_name", default=MODEL, show_default=True, help="Subject model.")
+@click.option("--layer", type=click.IntRange(min=0), required=True, help="Zero-based decoder layer whose output is reconstructed.")
+@click.option("-T", "settings", multiple=True, metavar="name=value", help="Training setting, e.g. -T width=4096 -T k=32; repeatable.")
+@click.option("--chat/--plain", default=True, help="Texts with a `prompt` column as conversations in the chat template, or the text alone.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Keep collected activations here for other runs on the same texts.")
+@click.option("--dataset", default="", help="What the texts are and their licence, for the dictionary's metadata.")
+@_model_options
+@quiet_option
+def train_command(
+    texts: tuple[Path, ...],
+    output: Path,
+    model_name: str,
+    layer: int,
+    settings: tuple[str, ...],
+    chat: bool,
+    cache: Path | None,
+    dataset: str,
+    max_tokens: int,
+    limit: int | None,
+    device: str | None,
+    dtype: str | None,
+    quiet: bool,
+) -> None:
+    """Train a dictionary on TEXTS (any corpus that `harness data stats` reads; rows of `harness data generate` keep their prompts)."""
+    quiet_libraries()
+    config = train_config(assignments(settings, "-T"))
+    from harness.contracts import Site
+    from harness.lm.model import load_model
+    from harness.progress import Progress
+    from harness.sae.train import TrainProgress, train
+
+    progress = Progress(quiet)
+    model = load_model(model_name, device=device, dtype=dtype, progress=progress.step)
+    model.check_layer(layer)
+    rows, prefix = token_rows(model, texts, chat, max_tokens, limit)
+    config = train_config({**assignments(settings, "-T"), "skip": str(max(config.skip, prefix))})
+    with progress.gauge("collecting activations (tokens)") as collecting, progress.gauge("training (tokens)") as training:
+
+        def report(now: TrainProgress) -> None:
+            if now.stage == "collect":
+                collecting(now.done, now.total)
+            elif now.stage == "train":
+                training(now.done, now.total)
+
+        folder = train(model, rows, Site(layer), config, output, report, cache=cache, dataset=dataset)
+    click.echo(f"{folder}: {config.width} features of layer {layer} of {model.name}; see `harness sae info {folder}`")
+
+
+def train_config(given: dict[str, str]) -> TrainConfig:
+    """Training settings from text. Raises UnknownNameError or OptionError for what is not a setting or not allowed."""
+    from harness.errors import OptionError, UnknownNameError
+    from harness.sae.train import TrainConfig
+
+    types = {field.name: type(field.default) for field in fields(TrainConfig)}
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in types:
+            raise UnknownNameError("training setting", name, types)
+        try:
+            if types[name] is bool:
+                values[name] = {"true": True, "false": False}[text.lower()]
+            else:
+                values[name] = text if types[name] in (str, type(None)) else types[name](text)
+        except (ValueError, KeyError):
+            raise OptionError(f"training setting {name} is {text!r}; it takes a {types[name].__name__}") from None
+    return TrainConfig(**values)
+
+
+def token_rows(
+    model: SubjectModel, texts: Sequence[Path], chat: bool, max_tokens: int, limit: int | None
+) -> tuple[list[list[int]], int]:
+    """Texts as token ids, and how many leading tokens are the same in all of them (the chat template's constant prefix, or the first token).
+
+    A row with a prompt becomes the conversation as the model saw it while it wrote the text.
+    """
+    from harness.data.generate import read_conversations
+
+    rows: list[list[int]] = []
+    conversations = 0
+    for path in texts:
+        for prompt, text in read_conversations(path):
+            if chat and prompt:
+                conversations += 1
+                # The reply's own tokens follow the prompt's, as they did when it was generated.
+                rows.append((model.prompt(prompt) + model.encode(text, add_bos=False))[:max_tokens])
+            else:
+                rows.append(model.encode(text)[:max_tokens])
+            if limit is not None and len(rows) >= limit:
+                break
+    return rows, model.chat_prefix_length if rows and conversations == len(rows) else 1
+
+
+@command.command("info")
+@click.argument("dictionary")
+@click.option("--model", "model_name", help="Subject model to measure with (default: none, and nothing is measured).")
+@click.option("--corpus", type=click.Path(exists=True, path_type=Path), multiple=True, help="Texts to measure on; repeatable.")
+@click.option("--chat/--plain", default=True, help="As in `harness sae train`.")
+@_model_options
+@json_option
+def info_command(
+    dictionary: str,
+    model_name: str | None,
+    corpus: tuple[Path, ...],
+    chat: bool,
+    max_tokens: int,
+    limit: int | None,
+    device: str | None,
+    dtype: str | None,
+    as_json: bool,
+) -> None:
+    """Describe DICTIONARY (a SAELens folder, or release/id): width, hook, model; with --model and --corpus also L0, explained variance, dead features."""
+    quiet_libraries()
+    import harness.sae
+    from harness.errors import OptionError
+
+    if corpus and not model_name:
+        raise OptionError("--corpus needs --model: which model's activations shall the dictionary be measured on?")
+    loaded = harness.sae.load(dictionary)
+    if model_name and corpus:
+        from harness.lm.model import load_model
+
+        model = load_model(model_name, device=device, dtype=dtype)
+        harness.sae.check_fits(loaded, model, allow_other_model=True)
+        rows, prefix = token_rows(model, corpus, chat, max_tokens, limit)
+        found = harness.sae.describe(loaded, model, rows, skip=prefix)
+    else:
+        found = harness.sae.describe(loaded)
+    if as_json:
+        print_json(asdict(found))
+        return
+    for name, value in asdict(found).items():
+        if value is not None:
+            click.echo(f"{name.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}")

@@ -1,0 +1,48 @@
+"""A stored run's plan and bench, made again from what the run remembers of its command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.bench import Choices, TaskBench
+from harness.errors import StoreError
+from harness.plan import Asked, Plan, make_plan, plan_json
+from harness.plugins import PluginHost
+from harness.store import RunStore
+from harness.tasks import find_task
+from harness.types import Abstention, Labeling, canonical_json
+
+
+def reopen(
+    store: RunStore, host: PluginHost, quiet: bool, judge: str, judge_options: Mapping[str, Any]
+) -> tuple[Plan, TaskBench, dict[str, Sequence[Labeling | Abstention]]]:
+    """The plan of a stored run with another judge, its bench, and its labelers' answers.
+
+    Raises:
+        StoreError: the run does not say how it was made or has not finished labelling, or task, model, corpus or plugins have changed
+            since, so that a new entry would describe something else.
+    """
+    from harness.cli.common import make_bench
+
+    asked_notes = store.notes("asked")
+    if not asked_notes:
+        raise StoreError(f"the run in {store.folder} does not say how it was made; run its `harness eval` again first")
+    value = asked_notes[0].value
+    asked = Asked(**{name: tuple(item) if isinstance(item, list) else item for name, item in value["asked"].items()})
+    task = find_task(host, value["task"])
+    bench = make_bench(task, Choices(**value["choices"]), quiet)
+    original = make_plan(host, task, asked)
+    if canonical_json(plan_json(original, bench)) != canonical_json(store.plan):
+        raise StoreError(
+            f"the task, model, corpus or plugins of the run in {store.folder} have changed since it was made; run `harness eval` again"
+        )
+    plan = make_plan(host, task, replace(asked, judge=judge, judge_options=dict(judge_options)))
+    answers: dict[str, Sequence[Labeling | Abstention]] = {}
+    for labeler in plan.labelers:
+        found = store.labelings(labeler.key)
+        if found is None:
+            raise StoreError(f"the run in {store.folder} stopped before labelling was done; run its `harness eval` again first")
+        answers[labeler.key] = found
+    return plan, bench, answers

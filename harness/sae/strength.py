@@ -1,0 +1,57 @@
+"""What a strength means for a feature: a multiple of its largest activation, or a share of the mean residual norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from harness.errors import OptionError
+
+if TYPE_CHECKING:
+    from harness.contracts import Bench
+    from harness.types import Labeling
+
+FeatureUnit = Literal["max-activation", "residual-norm"]
+
+NORM_GRID = (0.1, 0.2, 0.3, 0.4, 0.6)
+"""Default strengths in shares of the mean residual norm (ours: about .25 to .4 is useful on a small model, .5 breaks its text)."""
+
+
+class FeatureScales:
+    """The activation that a strength of 1 stands for, of every feature of some labelings.
+
+    ``max-activation`` (the papers' way): strength × the feature's largest activation on the corpus, or ``quantile`` of its largest
+    activations in the texts in which it fires, since one odd text can own the maximum.
+    ``residual-norm``: the activation whose decoder row has the length of the corpus' mean residual norm, c = s · mean‖x‖ / ‖d̃_j‖, first token
+    excluded; shared evenly among the features of one labeling.
+    """
+
+    def __init__(self, bench: Bench, labelings: Sequence[Labeling], unit: FeatureUnit, quantile: float) -> None:
+        self._scale: dict[tuple[str, int], float] = {}
+        self._unit = unit
+        for name in sorted({feature.dictionary for labeling in labelings for feature in labeling.features}):
+            indices = sorted({f.index for labeling in labelings for f in labeling.features if f.dictionary == name})
+            statistics = bench.statistics(name)
+            if unit == "max-activation":
+                largest = statistics.maximum if quantile >= 1 else statistics.quantile_maximum(quantile)
+                self._scale.update({(name, index): float(largest[index]) for index in indices})
+            else:
+                norms = bench.dictionaries[name].decoder_norms()
+                self._scale.update({(name, index): statistics.mean_norm / float(norms[index]) for index in indices})
+
+    def activation(self, labeling: Labeling, place: int, strength: float) -> float:
+        """The activation of a labeling's ``place``-th feature at a strength.
+
+        Raises:
+            OptionError: the feature never fires on the corpus, so it has no largest activation to multiply.
+        """
+        feature = labeling.features[place]
+        scale = self._scale[feature.dictionary, feature.index]
+        if self._unit == "max-activation":
+            if scale <= 0:
+                raise OptionError(
+                    f"feature {feature} never fires on the corpus, so strengths in units of its maximum are undefined; "
+                    "use -S unit=residual-norm or a labeler that draws live features"
+                )
+            return strength * scale
+        return strength * scale / len(labeling.features)

@@ -1,0 +1,95 @@
+"""Checking a task file without loading a model: schema, plugins, options, local files, and what a run would cost."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from harness.bench import Choices, TaskBench
+from harness.errors import HarnessError
+from harness.plan import Asked, estimate, make_plan
+from harness.plugins import PluginHost
+from harness.tasks import Task, find_task, options_of
+from harness.types import Json
+
+REFERENCE_DEVICES = {"one H100 (bf16)": 4.0e14, "2 CPU cores (bf16)": 5.0e11}
+"""Rough dense bf16 rates, FLOP/s, for the estimates."""
+KINDS: tuple[Literal["labeler", "steerer", "judge"], ...] = ("labeler", "steerer", "judge")
+
+
+def check_task(host: PluginHost, name: str) -> dict[str, Json]:
+    """A report on one task: ``problems`` that stop a run, ``notes`` on what the user has to bring, ``estimates`` of a typical run."""
+    report: dict[str, Json] = {"task": name, "problems": [], "notes": [], "estimates": []}
+    try:
+        task = find_task(host, name)
+    except HarnessError as error:
+        report["problems"].append(str(error))
+        return report
+    for kind in KINDS:
+        for plugin, options in options_of(task, kind).items():
+            _collect(report, lambda k=kind, p=plugin, o=options: host.get(k, p).build_options(o))
+    for steerer in task.file.steering.grids:
+        _collect(report, lambda s=steerer: host.get("steerer", s))
+    _check_files(task, report)
+    _collect(report, lambda: _estimate(host, task, report))
+    return report
+
+
+def _collect(report: dict[str, Json], check: object) -> None:
+    try:
+        check()  # type: ignore[operator]
+    except HarnessError as error:
+        report["problems"].append(str(error))
+
+
+def _check_files(task: Task, report: dict[str, Json]) -> None:
+    file = task.file
+    for what, source, flag in (("corpus", file.corpus.source, "--corpus"), ("instructions", file.instructions.source, "--instructions")):
+        if source is None:
+            report["notes"].append(f"needs {flag} PATH: the task ships no {what}")
+        elif source.startswith("hub:"):
+            report["notes"].append(f"{what} come from the hub ({source}), on first use")
+        elif not task.path(source).exists():
+            report["problems"].append(f"{what} {task.path(source)} does not exist")
+    if file.concepts.file is not None and not task.path(file.concepts.file).exists():
+        report["problems"].append(f"concepts {task.path(file.concepts.file)} does not exist")
+    for dictionary in file.dictionaries:
+        if task.path(dictionary.source).is_dir():
+            continue
+        if dictionary.source.startswith((".", "/", "~")) or "/" not in dictionary.source:
+            report["problems"].append(f"dictionary {dictionary.name!r}: no folder {task.path(dictionary.source)}")
+            continue
+        _collect(report, lambda source=dictionary.source: _check_registry(source))
+        report["notes"].append(f"dictionary {dictionary.name!r} comes from SAELens' registry ({dictionary.source}), on first use")
+        if dictionary.trained_on:
+            report["notes"].append(f"dictionary {dictionary.name!r} was made for {dictionary.trained_on}, not for {file.model.name}; recorded")
+
+
+def _check_registry(source: str) -> None:
+    from harness.sae.loading import check_registered
+
+    check_registered(source)
+
+
+def _estimate(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
+    """What calibf1 × sae-clamp and the task's controls would cost, on two kinds of machine."""
+    asked = Asked(("calibf1",), ("sae-clamp",)) if task.file.dictionaries else Asked((), ("prompt",))
+    plan = make_plan(host, task, asked)
+    if task.file.concepts.mode == "fixed" and task.file.concepts.file and task.path(task.file.concepts.file).exists():
+        from harness.artifacts import ArtifactCache
+        from harness.progress import Progress
+
+        bench = TaskBench(task, Choices(corpus=None), ArtifactCache(task.folder), Progress(quiet=True))
+        count = len(bench.list_concepts())
+    else:
+        count = max((int(labeler.options.get("top_k", 1)) for labeler in plan.labelers), default=1)
+    for machine, flops in REFERENCE_DEVICES.items():
+        cost = estimate(plan, task, count, task.file.concepts.mode == "fixed", flops)
+        time = "time unknown (no model.parameters)" if cost.seconds is None else f"about {_duration(cost.seconds)}"
+        report["estimates"].append(
+            f"{machine}: {cost.concepts} concepts, {cost.generations} generations, {cost.new_tokens / 1e6:.2f} M new tokens, "
+            f"{cost.ratings} ratings, {cost.disk_bytes / 1e6:.0f} MB, {time}"
+        )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"

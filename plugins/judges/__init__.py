@@ -1,0 +1,1 @@
+"""Shipped judges, one file each."""

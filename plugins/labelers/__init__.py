@@ -1,0 +1,1 @@
+"""Shipped labelers, one file each."""

@@ -1,0 +1,1 @@
+"""Shipped steerers, one file each."""

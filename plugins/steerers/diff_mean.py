@@ -1,0 +1,64 @@
+"""Difference of means (DiffMean; Marks & Tegmark 2023, AxBench's strongest simple direction): add mean(positives) − mean(other texts).
+
+Needs no dictionary and no feature: only the corpus' labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness import hookimpl
+from harness.contracts import Intervention
+from harness.errors import DataError
+from harness.options import Options
+from harness.sae.strength import NORM_GRID
+from harness.types import Labeling
+
+if TYPE_CHECKING:
+    from harness.contracts import Bench
+
+
+class DiffMeanOptions(Options):
+    """``diff-mean`` has no options: layer and tokens are the task's."""
+
+
+class DiffMean:
+    """See the module. Implements :class:`harness.contracts.Steerer`; strengths are shares of the mean residual norm, 0 changes nothing."""
+
+    strength_unit = "residual-norm"
+    default_grid = NORM_GRID
+    neutral = 0.0
+    needs_features = False
+
+    def __init__(self, options: DiffMeanOptions) -> None:
+        self.options = options
+
+    def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
+        from harness.sae.directions import mean_difference
+
+        residuals = bench.residual_means()
+        self._norm = residuals.mean_norm
+        self._site, self._positions = bench.site, bench.positions
+        self._directions: dict[str, np.ndarray[Any, Any]] = {}
+        for concept in {labeling.concept.id: labeling.concept for labeling in labelings}.values():
+            if concept.label is None:
+                raise DataError(f"diff-mean needs labelled texts, and concept {concept.id!r} names no label of the corpus; leave it out")
+            positive = np.array([concept.label in document.labels for document in bench.corpus], dtype=bool)
+            direction = mean_difference(residuals.means, residuals.n_tokens, positive, f"concept {concept.id!r}")
+            self._directions[concept.id] = direction / np.linalg.norm(direction)
+
+    def intervene(self, labeling: Labeling, strength: float) -> Intervention:
+        import torch
+
+        from harness.lm.edits import AddVector
+
+        vector = torch.from_numpy(strength * self._norm * self._directions[labeling.concept.id]).float()
+        return Intervention(edits=(AddVector(self._site, vector, self._positions),))
+
+
+@hookimpl
+def harness_register_steerers(registry: Any) -> None:
+    registry.add("diff-mean", DiffMean, options=DiffMeanOptions, summary="add the label's difference of means (no SAE)")

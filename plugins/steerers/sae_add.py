@@ -1,0 +1,66 @@
+"""Adding the decoder row: x' = x + c · d̃_j. AxBench's published SAE rows add factor × maximum activation × decoder row (Wu et al. 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from harness import hookimpl
+from harness.contracts import Intervention, Site
+from harness.options import Options
+from harness.sae.strength import NORM_GRID, FeatureScales, FeatureUnit
+from harness.types import Labeling
+
+if TYPE_CHECKING:
+    from harness.contracts import Bench
+
+AXBENCH_GRID = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0)
+"""AxBench's factors, in multiples of the maximum activation."""
+
+
+class AddOptions(Options):
+    """Options of ``sae-add``."""
+
+    unit: FeatureUnit = "max-activation"
+    """What a strength of 1 is: the feature's largest activation on the corpus, or the edit that is as long as the mean residual norm."""
+    quantile: float = Field(1.0, gt=0, le=1)
+    """With max-activation: this quantile of the feature's largest activations in the texts where it fires; 1 is the maximum itself."""
+
+
+class Add:
+    """See the module. Implements :class:`harness.contracts.Steerer`; strength 0 changes nothing."""
+
+    neutral = 0.0
+    needs_features = True
+
+    def __init__(self, options: AddOptions) -> None:
+        self.options = options
+        self.strength_unit = options.unit
+        self.default_grid = AXBENCH_GRID if options.unit == "max-activation" else NORM_GRID
+
+    def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
+        self._scales = FeatureScales(bench, labelings, self.options.unit, self.options.quantile)
+        self._dictionaries, self._positions = bench.dictionaries, bench.positions
+
+    def intervene(self, labeling: Labeling, strength: float) -> Intervention:
+        import torch
+
+        from harness.lm.edits import AddVector
+
+        edits = []
+        for name in dict.fromkeys(feature.dictionary for feature in labeling.features):
+            dictionary = self._dictionaries[name]
+            places = [place for place, feature in enumerate(labeling.features) if feature.dictionary == name]
+            rows = [
+                self._scales.activation(labeling, place, strength) * dictionary.decoder_row(labeling.features[place].index).float()
+                for place in places
+            ]
+            edits.append(AddVector(Site(dictionary.layer), torch.stack(rows).sum(dim=0), self._positions))
+        return Intervention(edits=tuple(edits))
+
+
+@hookimpl
+def harness_register_steerers(registry: Any) -> None:
+    registry.add("sae-add", Add, options=AddOptions, summary="add the features' decoder rows (AxBench's published SAE rows)")

@@ -1,0 +1,210 @@
+"""The rules of the ranking, one test each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.leaderboard.ranking import Group, Row, rank
+from harness.scoring import paired_difference
+
+Make = Callable[..., Any]
+
+
+def standings(group: Group) -> list[tuple[str, int | None]]:
+    return [(row.result.method.name.split(" ")[0], row.rank) for row in group.rows]
+
+
+def only(groups: list[Group]) -> Group:
+    (group,) = groups
+    return group
+
+
+def test_nothing_to_rank() -> None:
+    assert rank([]) == []
+
+
+def test_rows_of_one_group_are_ranked_by_score(make_entry: Make, make_result: Make) -> None:
+    group = only(
+        rank([make_entry(make_result("low", [0.2] * 4), make_result("high", [0.9] * 4)), make_entry(make_result("mid", [0.5] * 4))])
+    )
+    assert standings(group) == [("high", 1), ("mid", 2), ("low", 3)]
+    assert not group.offline
+    assert not group.unpaired
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": "other"},
+        {"task": {"name": "demo", "version": "2", "digest": "t1", "split": "report", "mode": "fixed"}},
+        {"task": {"name": "demo", "version": "1", "digest": "t2", "split": "report", "mode": "fixed"}},
+        {"task": {"name": "demo", "version": "1", "digest": "t1", "split": "dev", "mode": "fixed"}},
+        {"judge": "gpt-1"},
+        {"concept_set_digest": "others"},
+    ],
+    ids=["task", "version", "task digest", "split", "judge key", "concept set"],
+)
+def test_nothing_is_ranked_across(make_entry: Make, make_result: Make, changes: dict[str, Any]) -> None:
+    task = changes.pop("task", "demo")
+    other = make_entry(make_result("b", [0.9] * 4), **changes, **({"task": task} if isinstance(task, str) else {}))
+    if isinstance(task, dict):
+        value = {**other.as_json(), "id": "", "task": task}
+        other = type(other).model_validate(value)
+    groups = rank([make_entry(make_result("a", [0.5] * 4)), other])
+    assert [standings(group) for group in groups] in ([[("a", 1)], [("b", 1)]], [[("b", 1)], [("a", 1)]])
+
+
+def test_an_abstention_counts_zero_and_coverage_is_kept(make_entry: Make, make_result: Make) -> None:
+    group = only(rank([make_entry(make_result("half", [1.0, 1.0, None, None]), make_result("all", [0.6] * 4))]))
+    assert standings(group) == [("all", 1), ("half", 2)]  # by the answered ones alone, half would lead
+    half = group.rows[1]
+    assert half.score.mean == pytest.approx(0.5)
+    assert half.result.scores.overall.mean == 1.0
+    assert half.result.coverage == 0.5
+
+
+def test_seeds_share_a_group_and_the_difference_is_told(make_entry: Make, make_result: Make) -> None:
+    group = only(rank([make_entry(make_result("a", [0.5] * 4), seed=0), make_entry(make_result("a", [0.6] * 4), seed=1)]))
+    assert standings(group) == [("a", 1), ("a", 2)]
+    assert group.varies == ("seed",)
+
+
+def test_what_varies_within_a_group_is_told(make_entry: Make, make_result: Make) -> None:
+    model = {"name": "tiny", "digest": "m1", "dtype": "bfloat16", "device": "cuda"}
+    other = make_entry(make_result("b"), model=model, instruction_set_digest="i2", decoding={"temperature": 0}, dictionaries=[])
+    assert only(rank([make_entry(), other])).varies == ("dtype", "device", "dictionaries", "decoding", "instructions")
+
+
+def test_an_entry_given_twice_counts_once(make_entry: Make) -> None:
+    entry = make_entry()
+    assert len(only(rank([entry, entry, make_entry(created="2030-01-01T00:00:00Z")])).rows) == 1
+
+
+def test_ties_share_a_rank_and_the_next_is_skipped(make_entry: Make, make_result: Make) -> None:
+    values = {"a": [0.5] * 4, "b": [0.4, 0.6, 0.4, 0.6], "c": [0.9] * 4, "d": [0.1] * 4}
+    group = only(rank([make_entry(*[make_result(name, row) for name, row in values.items()])]))
+    assert standings(group) == [("c", 1), ("a", 2), ("b", 2), ("d", 4)]
+
+
+def test_controls_stand_by_score_without_a_rank(make_entry: Make, make_result: Make) -> None:
+    rows = [make_result("a", [0.5] * 4), make_result("random", [0.6] * 4, role="control"), make_result("b", [0.7] * 4)]
+    group = only(rank([make_entry(*rows)]))
+    assert standings(group) == [("b", 1), ("random", None), ("a", 2)]
+    assert group.rows[1].standing == "control"
+
+
+def test_rows_that_are_not_eligible_come_last_with_the_reason(make_entry: Make, make_result: Make) -> None:
+    broken = make_result("broken", [1.9] * 4, eligible=False, reasons=["30 % of the texts are unrated"])
+    group = only(rank([make_entry(broken, make_result("a", [0.1] * 4))]))
+    assert standings(group) == [("a", 1), ("broken", None)]
+    assert group.rows[1].reasons == ("30 % of the texts are unrated",)
+    assert group.rows[1].comparison is None
+
+
+def test_an_offline_judges_group_is_marked(make_entry: Make) -> None:
+    assert only(rank([make_entry(offline=True)])).offline
+
+
+def test_chosen_concepts_that_differ_stand_unpaired_side_by_side(make_entry: Make, make_result: Make) -> None:
+    mine = make_entry(make_result("mine", [0.9, 0.8], mode="chosen"), mode="chosen")
+    yours = make_entry(make_result("yours", [0.5, 0.4], mode="chosen", concepts=["x", "y"]), mode="chosen")
+    first, second = rank([mine, yours])
+    assert first.key.family == second.key.family
+    assert first.unpaired
+    assert second.unpaired
+    assert {row.rank for row in (*first.rows, *second.rows)} == {None}
+    assert {row.standing for row in (*first.rows, *second.rows)} == {"unpaired"}
+
+
+def test_methods_of_one_entry_that_chose_other_concepts_are_not_ranked_together(make_entry: Make, make_result: Make) -> None:
+    rows = [make_result("a", [0.9, 0.8], mode="chosen"), make_result("b", [0.5, 0.4], mode="chosen", concepts=["x", "y"])]
+    assert [len(group.rows) for group in rank([make_entry(*rows, mode="chosen")])] == [1, 1]
+
+
+def test_chosen_concepts_that_agree_are_ranked(make_entry: Make, make_result: Make) -> None:
+    entries = [make_entry(make_result(name, [value] * 2, mode="chosen"), mode="chosen") for name, value in (("a", 0.3), ("b", 0.4))]
+    other = make_entry(make_result("c", [0.5] * 2, mode="chosen", concepts=["x", "y"]), mode="chosen")
+    assert standings(only(rank(entries))) == [("b", 1), ("a", 2)]
+    groups = sorted(rank([*entries, other]), key=lambda group: len(group.rows))
+    assert [standings(group) for group in groups] == [[("c", None)], [("b", 1), ("a", 2)]]
+
+
+# ------------------------------------------------------------------------------------------------------- against the row above
+
+
+def compared(make_entry: Make, *rows: Any, **changes: Any) -> Row:
+    return only(rank([make_entry(*rows, **changes)])).rows[-1]
+
+
+@pytest.mark.parametrize(("half", "overlap"), [(0.05, False), (0.1, True), (0.3, True)])
+def test_overlap_of_the_intervals_is_told(make_entry: Make, make_result: Make, half: float, overlap: bool) -> None:
+    row = compared(make_entry, make_result("a", [0.75] * 4, half=half), make_result("b", [0.55] * 4, half=half))
+    assert row.comparison is not None
+    assert row.comparison.overlap is overlap
+    assert row.comparison.above == "a × sae-clamp"
+
+
+def test_the_paired_difference_is_that_of_the_shared_concepts(make_entry: Make, make_result: Make) -> None:
+    first, second = [0.9, 0.7, 1.0, 0.8], [0.5, 0.6, 0.4, None]
+    features = {f"c{number}": (f"sae/{number}",) for number in range(4)}
+    row = compared(make_entry, make_result("a", first), make_result("b", second))
+    found = row.comparison
+    assert found is not None
+    expected = paired_difference(first, [0.5, 0.6, 0.4, 0.0])  # each concept has its own feature: every one stands alone
+    assert len(set(features.values())) == 4
+    assert (found.n_shared, found.difference) == (4, pytest.approx(0.475))
+    assert (found.low, found.high, found.p_value) == (expected.interval.low, expected.interval.high, expected.p_value)
+
+
+def test_concepts_that_share_a_feature_are_one_cluster(make_entry: Make, make_result: Make) -> None:
+    a, b = make_result("a", [0.9, 0.7, 1.0, 0.8]), make_result("b", [0.5, 0.6, 0.4, 0.3])
+    rows = [row.model_copy(update={"features": ("sae/0",)}) if number < 2 else row for number, row in enumerate(b.per_concept)]
+    row = compared(make_entry, a, b.model_copy(update={"per_concept": tuple(rows)}))
+    expected = paired_difference([0.9, 0.7, 1.0, 0.8], [0.5, 0.6, 0.4, 0.3], [0, 0, 1, 2])
+    assert row.comparison is not None
+    assert (row.comparison.low, row.comparison.p_value) == (expected.interval.low, expected.p_value)
+
+
+def test_other_instructions_are_noted(make_entry: Make, make_result: Make) -> None:
+    group = only(rank([make_entry(make_result("a", [0.9] * 4)), make_entry(make_result("b", [0.5] * 4), instruction_set_digest="i2")]))
+    assert group.rows[1].comparison is not None
+    assert group.rows[1].comparison.note == "other instructions: paired by concept only"
+
+
+def test_without_rows_by_concept_only_the_intervals_are_compared(make_entry: Make, make_result: Make) -> None:
+    row = compared(make_entry, make_result("a", [0.9] * 4, per_concept=[]), make_result("b", [0.5] * 4))
+    assert row.comparison is not None
+    assert (row.comparison.n_shared, row.comparison.difference, row.comparison.overlap) == (0, None, False)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 2).map(lambda value: round(value, 2)), st.sampled_from(["method", "control"])), min_size=1, max_size=6)
+)
+def test_ranks_count_the_methods_that_are_better(scored: list[tuple[float, str]]) -> None:
+    entry, result = make_for_hypothesis()
+    rows = [result(f"m{number}", [value, value], role=role) for number, (value, role) in enumerate(scored)]
+    group = only(rank([entry(*rows)]))
+    assert [row.score.mean for row in group.rows] == sorted((value for value, _ in scored), reverse=True)
+    methods = np.array([value for value, role in scored if role == "method"])
+    for row in group.rows:
+        assert row.rank == (None if row.standing == "control" else 1 + int((methods > row.score.mean).sum()))
+
+
+def make_for_hypothesis() -> tuple[Make, Make]:
+    """The makers of conftest.py, which hypothesis cannot take as fixtures with another scope."""
+    import importlib.util
+    from pathlib import Path
+
+    spec = importlib.util.spec_from_file_location("leaderboard_makers", Path(__file__).with_name("conftest.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.entry, module.result

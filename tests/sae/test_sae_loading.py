@@ -1,0 +1,298 @@
+"""Loading: what is found, what is refused and with which words, and what a hook name means."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness import sae as harness_sae
+from harness.errors import DictionaryError
+from harness.lm.model import SubjectModel, load_model
+from harness.sae.loading import residual_layer
+
+CFG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+
+
+@pytest.fixture
+def folder(tiny_sae_path: Path, tmp_path: Path) -> Path:
+    """A copy of the real SAE, to be damaged."""
+    copy = tmp_path / "sae"
+    copy.mkdir()
+    for name in (CFG, WEIGHTS):
+        shutil.copyfile(tiny_sae_path / name, copy / name)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_path: Path) -> SubjectModel:
+    return load_model(tiny_model_path, device="cpu", dtype="float32")
+
+
+def refused(path: Path | str, match: str) -> None:
+    with pytest.raises(DictionaryError, match=match) as caught:
+        harness_sae.load(path)
+    assert "\n" not in str(caught.value), "an error is one line"
+
+
+def edit_cfg(folder: Path, **changes: Any) -> None:
+    cfg = json.loads((folder / CFG).read_text())
+    metadata = changes.pop("metadata", {})
+    cfg |= changes
+    cfg["metadata"] |= metadata
+    (folder / CFG).write_text(json.dumps(cfg))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- found
+
+
+def test_a_folder_may_be_given_by_one_of_its_files(folder: Path) -> None:
+    assert harness_sae.load(folder / CFG) == harness_sae.load(folder)
+
+
+def test_a_configuration_from_before_saelens_6(folder: Path) -> None:
+    """The hook at the top level, the old names, no version."""
+    old = json.loads((folder / CFG).read_text())
+    flat = {key: value for key, value in old.items() if key not in ("metadata", "reshape_activations", "normalize_activations")}
+    flat |= {"hook_point": "blocks.2.hook_resid_post", "model_name": "stories260K", "normalize_activations": False}
+    (folder / CFG).write_text(json.dumps(flat))
+    dictionary = harness_sae.load(folder)
+    assert (dictionary.layer, dictionary.hook_name, dictionary.model_name) == (2, "blocks.2.hook_resid_post", "stories260K")
+
+
+@pytest.mark.parametrize(
+    ("hook", "layer"),
+    [
+        ("blocks.12.hook_resid_post", 12),
+        ("blocks.12.hook_resid_pre", 11),
+        ("model.layers.15", 15),
+        ("model.language_model.layers.3", 3),
+        ("transformer.h.0", 0),
+        ("gpt_neox.layers.7", 7),
+        ("layers.7", 7),
+    ],
+)
+def test_hooks_that_are_outputs_of_layers(hook: str, layer: int) -> None:
+    assert residual_layer(hook) == layer
+
+
+@pytest.mark.parametrize(
+    ("hook", "reason"),
+    [
+        ("blocks.0.hook_resid_pre", "input of the first layer"),
+        ("blocks.3.hook_resid_mid", "between attention and MLP"),
+        ("blocks.3.hook_mlp_out", "an MLP's output"),
+        ("blocks.3.attn.hook_z", "attention heads"),
+        ("blocks.3.hook_attn_out", "attention block's output"),
+        ("hook_embed", "embeddings"),
+        ("model.layers.3.mlp", "names no layer's output"),
+        ("model.norm", "names no layer's output"),
+        ("", "names no layer's output"),
+    ],
+)
+def test_hooks_that_are_not(hook: str, reason: str) -> None:
+    with pytest.raises(DictionaryError, match=reason):
+        residual_layer(hook)
+
+
+def test_the_hook_is_checked_when_a_dictionary_is_loaded(folder: Path) -> None:
+    edit_cfg(folder, metadata={"hook_name": "blocks.3.hook_mlp_out"})
+    refused(folder, "an MLP's output")
+    edit_cfg(folder, metadata={"hook_name": None})
+    refused(folder, "does not say which site it reads")
+
+
+# ----------------------------------------------------------------------------------------------------------------------------- refused
+
+
+def test_incomplete_download(shared_data: Path) -> None:
+    refused(shared_data / "sae" / "saelens_cfg_mamba130m", f"no {WEIGHTS}: the download is incomplete")
+
+
+def test_pickles_are_never_opened(shared_data: Path, tmp_path: Path) -> None:
+    refused(shared_data / "sae" / "listcomp_toy" / "sae.pt", "is a pickle, which can run any code")
+    refused(shared_data / "sae" / "listcomp_toy", r"holds sae\.pt, a pickle, which is never opened")
+    # a file that would do something when unpickled is refused unread
+    (tmp_path / "sae.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    refused(tmp_path / "sae.pkl", "is a pickle")
+
+
+def test_paths_that_are_no_dictionary(tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", "no dictionary at")
+    refused("./nowhere/at/all", "no dictionary at")
+    refused(tmp_path, f"has no {CFG}")
+    (tmp_path / "notes.txt").write_text("hello")
+    refused(tmp_path / "notes.txt", "is a file: give a SAELens folder")
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("gemma-scope-2b-pt-res-canonica/layer_20/width_16k/canonical", "near releases: gemma-scope-2b-pt-res-canonical"),
+        (
+            "gemma-scope-2b-pt-res-canonical/layer_20/width_16/canonical",
+            "no SAE 'layer_20/width_16/canonical'.*layer_20/width_16k/canonical",
+        ),
+        ("gemma-scope-2b-pt-res-canonical", "no SAE was named in release gemma-scope-2b-pt-res-canonical"),
+        ("gemma-scope-2b-pt-res-canonical:nothing", "no SAE 'nothing' in release"),
+        ("qqqqqqqqqqqqq", "neither a folder nor a release of SAELens' registry"),
+    ],
+)
+def test_unknown_registry_names(name: str, match: str) -> None:
+    refused(name, match)
+
+
+def test_a_registered_name_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    refused(
+        "gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical",
+        "cannot load gemma-scope-2b-pt-res-canonical/.* from SAELens' registry",
+    )
+
+
+@pytest.mark.parametrize(
+    ("architecture", "match"),
+    [
+        ("transcoder", "reads one site and writes another"),
+        ("skip_transcoder", "reads one site and writes another"),
+        ("jumprelu_skip_transcoder", "reads one site and writes another"),
+        ("crosscoder", "several layers at once"),
+        ("temporal", "depend on the tokens before"),
+        ("batchtopk", "training checkpoint"),
+        ("matryoshka_batchtopk", "training checkpoint"),
+        ("mystery", "the known ones are abstopk, gated, jumprelu"),
+    ],
+)
+def test_architectures_whose_features_cannot_be_set(folder: Path, architecture: str, match: str) -> None:
+    edit_cfg(folder, architecture=architecture)
+    refused(folder, match)
+
+
+@pytest.mark.parametrize("normalization", ["expected_average_only_in", "covariance_whitening"])
+def test_normalisation_that_was_not_folded_in(folder: Path, normalization: str) -> None:
+    edit_cfg(folder, normalize_activations=normalization)
+    refused(folder, f"normalised by '{normalization}'.*fold them into the weights")
+
+
+def test_attention_heads(folder: Path) -> None:
+    edit_cfg(folder, reshape_activations="hook_z", metadata={"hook_name": "blocks.2.attn.hook_z"})
+    refused(folder, "reshapes its input")
+
+
+def test_weights_that_do_not_fit_the_configuration(folder: Path) -> None:
+    edit_cfg(folder, d_in=65)
+    refused(folder, r"W_dec is \[512, 64\], but cfg.json asks for \[512, 65\]")
+
+
+def test_transposed_weights(folder: Path) -> None:
+    edit_weights(folder, lambda tensors: tensors.update(W_enc=tensors["W_enc"].T))
+    refused(folder, r"W_enc is \[512, 64\] \(transposed\), but cfg.json asks for \[64, 512\]")
+
+
+def test_missing_tensor(folder: Path) -> None:
+    edit_weights(folder, lambda tensors: tensors.pop("threshold"))
+    refused(folder, "no tensor threshold, which architecture 'jumprelu' needs; it has W_dec, W_enc, b_dec, b_enc")
+
+
+def test_unexpected_tensor(folder: Path) -> None:
+    edit_weights(folder, lambda tensors: tensors.update(extra=torch.ones(2)))
+    refused(folder, "SAELens cannot load .*extra")
+
+
+def test_weights_that_are_not_finite(folder: Path) -> None:
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["W_dec"][3, 4] = float("nan")
+
+    edit_weights(folder, spoil)
+    refused(folder, "weights W_dec hold NaN or infinity")
+
+
+def test_damaged_files(folder: Path) -> None:
+    data = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(data[: len(data) // 2])
+    refused(folder, "cannot be read: .*fetch it again")
+    (folder / CFG).write_text("{not json")
+    refused(folder, "cfg.json cannot be read")
+    (folder / CFG).write_text("[1, 2]")
+    refused(folder, "a JSON object was expected")
+    (folder / CFG).write_text("{}")
+    refused(folder, "d_in")
+
+
+def test_arithmetic_in_fewer_bits_is_refused(tiny_sae_path: Path) -> None:
+    for dtype in ("bfloat16", torch.float16, "nonsense"):
+        with pytest.raises(DictionaryError, match="float32 or float64"):
+            harness_sae.load(tiny_sae_path, dtype=dtype)  # type: ignore[arg-type]
+
+
+# ----------------------------------------------------------------------------------------------------------------------- whose it is
+
+
+def test_a_dictionary_fits_its_model(tiny_sae_path: Path, model: SubjectModel) -> None:
+    assert harness_sae.check_fits(harness_sae.load(tiny_sae_path), model) == "made for stories260K"
+
+
+@pytest.mark.parametrize(
+    ("made_for", "used_on", "same"),
+    [
+        ("google/gemma-2-2b", "gemma-2-2b", True),
+        ("gemma-2-2b", "/models/Gemma-2-2B/", True),
+        ("gemma-2-2b", "google/gemma-2-2b-it", False),
+        ("gpt2-small", "openai-community/gpt2", True),
+        ("meta-llama/Llama-3.1-8B", "Meta-Llama-3.1-8B", True),
+        ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct", False),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m-instruct", True),
+    ],
+)
+def test_model_names_are_compared_sensibly(folder: Path, model: SubjectModel, made_for: str, used_on: str, same: bool) -> None:
+    edit_cfg(folder, metadata={"model_name": made_for})
+    dictionary = harness_sae.load(folder)
+    named = SubjectModel(model.hf, model.tokenizer, name=used_on)
+    if same:
+        assert harness_sae.check_fits(dictionary, named) == f"made for {made_for}"
+        return
+    with pytest.raises(DictionaryError, match=f"was made for {made_for}, not for {used_on}"):
+        harness_sae.check_fits(dictionary, named)
+    assert "another model of the same width" in harness_sae.check_fits(dictionary, named, allow_other_model=True)
+
+
+def test_width_and_layer_must_fit_whatever_the_task_allows(folder: Path, model: SubjectModel) -> None:
+    edit_cfg(folder, metadata={"hook_name": "model.layers.5"})
+    with pytest.raises(DictionaryError, match=r"output of layer 5 .* has layers 0 to 4"):
+        harness_sae.check_fits(harness_sae.load(folder), model, allow_other_model=True)
+    edit_cfg(folder, d_in=32, metadata={"hook_name": "model.layers.2"})
+    edit_weights(
+        folder, lambda tensors: tensors.update(W_enc=tensors["W_enc"][:32], W_dec=tensors["W_dec"][:, :32], b_dec=tensors["b_dec"][:32])
+    )
+    with pytest.raises(DictionaryError, match="reads width 32, but stories260K has a residual stream of 64"):
+        harness_sae.check_fits(harness_sae.load(folder), model, allow_other_model=True)
+
+
+def test_a_dictionary_that_names_no_model(folder: Path, model: SubjectModel) -> None:
+    edit_cfg(folder, metadata={"model_name": None})
+    assert "does not say which model" in harness_sae.check_fits(harness_sae.load(folder), model)
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, harness.sae; print({'torch', 'sae_lens', 'scipy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        harness_sae.nonsense  # noqa: B018
+    for name in harness_sae.__all__:
+        assert getattr(harness_sae, name) is not None

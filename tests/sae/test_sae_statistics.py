@@ -1,0 +1,201 @@
+"""Corpus statistics against a plain computation on dense arrays, text by text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness import sae as harness_sae
+from harness.errors import DataError, StoreError
+from harness.lm.model import SubjectModel, load_model
+from harness.sae.dictionary import Dictionary
+from harness.sae.info import describe
+from harness.sae.statistics import CorpusStatistics, collect
+
+TEXTS = [
+    "Once upon a time, there was a little girl named Lily. She had a red ball.",
+    "",
+    "The dog ran to the park and saw a big red ball.",
+    "Hi",
+    'Tom said, "I\'m sorry, mom. Can we eat the cake?" His mom smiled and said yes.',
+    "One day, a bird flew over the sea. The bird was happy. The sun was hot.",
+]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_path: Path) -> SubjectModel:
+    return load_model(tiny_model_path, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def dictionary(tiny_sae_path: Path) -> Dictionary:
+    return harness_sae.load(tiny_sae_path)
+
+
+@pytest.fixture(scope="module")
+def documents(model: SubjectModel) -> list[list[int]]:
+    rows = [model.encode(text) if text else [] for text in TEXTS]
+    rows[3] = rows[3][:1]  # BOS alone: no counted token
+    return rows
+
+
+@pytest.fixture(scope="module")
+def statistics(model: SubjectModel, dictionary: Dictionary, documents: list[list[int]]) -> CorpusStatistics:
+    return collect(model, dictionary, documents, token_budget=70)
+
+
+@pytest.fixture(scope="module")
+def dense(model: SubjectModel, dictionary: Dictionary, documents: list[list[int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(residual vectors, activations) of each text's counted tokens, one text at a time, by transformers' own hidden states."""
+    out = []
+    for tokens in documents:
+        if len(tokens) < 2:
+            out.append((np.empty((0, 64)), np.empty((0, 512))))
+            continue
+        with torch.no_grad():
+            x = model.hf(input_ids=torch.tensor([tokens]), output_hidden_states=True).hidden_states[3][0, 1:]
+        out.append((x.numpy(), dictionary.encode(x).numpy()))
+    return out
+
+
+def test_frequencies_and_maxima_are_those_of_each_text(statistics: CorpusStatistics, dense: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    assert statistics.n_tokens.tolist() == [len(x) for x, _ in dense]
+    assert statistics.frequencies.shape == statistics.document_maximum.shape == (len(TEXTS), 512)
+    for doc, (x, f) in enumerate(dense):
+        if not len(x):
+            continue
+        np.testing.assert_allclose(statistics.frequencies[doc].toarray()[0], (f > 0).mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(statistics.document_maximum[doc].toarray()[0], f.max(axis=0), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(statistics.document_means[doc], x.mean(axis=0), rtol=1e-4, atol=1e-5)
+    assert statistics.frequencies.dtype == statistics.document_maximum.dtype == np.float32
+
+
+def test_texts_without_counted_tokens_are_stated(statistics: CorpusStatistics) -> None:
+    assert statistics.empty.tolist() == [1, 3]
+    assert statistics.frequencies[[1, 3]].nnz == 0
+    assert np.isfinite(statistics.document_means).all()
+
+
+def test_sums_over_the_corpus(statistics: CorpusStatistics, dense: list[tuple[np.ndarray, np.ndarray]], dictionary: Dictionary) -> None:
+    x = np.concatenate([part for part, _ in dense]).astype(np.float64)
+    f = np.concatenate([part for _, part in dense])
+    np.testing.assert_allclose(statistics.maximum, f.max(axis=0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(statistics.density, (f > 0).mean(axis=0))
+    assert statistics.live.tolist() == np.flatnonzero(f.max(axis=0)).tolist()
+    assert statistics.l0 == pytest.approx((f > 0).sum(axis=1).mean())
+    assert statistics.mean_norm == pytest.approx(np.linalg.norm(x, axis=1).mean(), rel=1e-5)
+    residual = x - dictionary.decode(torch.tensor(f)).numpy()
+    assert statistics.explained_variance == pytest.approx(1 - (residual**2).sum() / ((x - x.mean(axis=0)) ** 2).sum(), abs=1e-5)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.3, 0.5, 0.99, 1.0])
+def test_quantiles_of_the_texts_maxima(statistics: CorpusStatistics, q: float) -> None:
+    expected = np.zeros(512)
+    maxima = statistics.document_maximum.toarray()
+    for j in range(512):
+        fired = maxima[:, j][maxima[:, j] > 0]
+        expected[j] = np.quantile(fired, q) if len(fired) else 0
+    np.testing.assert_allclose(statistics.quantile_maximum(q), expected, rtol=1e-5, atol=1e-7)
+    if q == 1:
+        assert np.array_equal(statistics.quantile_maximum(q), statistics.maximum)
+
+
+def test_quantiles_outside_0_to_1(statistics: CorpusStatistics) -> None:
+    with pytest.raises(DataError, match="between 0 and 1, got 99"):
+        statistics.quantile_maximum(99)
+
+
+def test_batching_and_slicing_change_nothing(
+    model: SubjectModel,
+    dictionary: Dictionary,
+    documents: list[list[int]],
+    statistics: CorpusStatistics,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("harness.sae.measure.CHUNK_ELEMENTS", 7 * 512)  # 7 tokens at a time, so that texts are cut
+    seen: list[tuple[int, int]] = []
+    again = collect(model, dictionary, documents, token_budget=1000, progress=lambda done, total: seen.append((done, total)))
+    assert (again.frequencies != statistics.frequencies).nnz == 0
+    np.testing.assert_allclose(again.document_maximum.toarray(), statistics.document_maximum.toarray(), rtol=1e-3, atol=1e-4)
+    assert again.l0 == statistics.l0
+    assert again.explained_variance == pytest.approx(statistics.explained_variance, abs=1e-6)
+    assert seen[-1] == (len(TEXTS), len(TEXTS))
+
+
+def test_save_and_load(statistics: CorpusStatistics, tmp_path: Path) -> None:
+    statistics.save(tmp_path / "s")
+    again = CorpusStatistics.load(tmp_path / "s")
+    assert (again.frequencies != statistics.frequencies).nnz == 0
+    assert (again.document_maximum != statistics.document_maximum).nnz == 0
+    for name in ("n_tokens", "document_means", "fired", "maximum", "density", "live", "empty"):
+        assert np.array_equal(getattr(again, name), getattr(statistics, name)), name
+    for name in ("mean_norm", "l0", "explained_variance", "skip", "dictionary_digest", "model_digest", "d_sae"):
+        assert getattr(again, name) == getattr(statistics, name), name
+    assert np.array_equal(again.quantile_maximum(0.9), statistics.quantile_maximum(0.9))
+
+
+def test_a_folder_that_is_no_statistics(statistics: CorpusStatistics, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no readable corpus statistics"):
+        CorpusStatistics.load(tmp_path / "nowhere")
+    statistics.save(tmp_path / "s")
+    (tmp_path / "s" / "maxima.npy").unlink()
+    with pytest.raises(StoreError, match="no readable corpus statistics"):
+        CorpusStatistics.load(tmp_path / "s")
+    statistics.save(tmp_path / "s")
+    meta = json.loads((tmp_path / "s" / "statistics.json").read_text())
+    (tmp_path / "s" / "statistics.json").write_text(json.dumps(meta | {"format": 99}))
+    with pytest.raises(StoreError, match="of format 99"):
+        CorpusStatistics.load(tmp_path / "s")
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(StoreError, match="cannot write the corpus statistics"):
+        statistics.save(blocked / "s")
+
+
+def test_nothing_to_measure(model: SubjectModel, dictionary: Dictionary) -> None:
+    with pytest.raises(DataError, match="none of 2 texts has more than 1 tokens"):
+        collect(model, dictionary, [[], [1]])
+
+
+def test_expected_texts_of_the_real_sae(model: SubjectModel, dictionary: Dictionary, shared_data: Path) -> None:
+    """The SAE's makers give L0 8 and FVU .08 on the model's own stories; three short texts come near."""
+    texts = json.loads((shared_data / "sae" / "stories260K_l2_expected_texts.json").read_text())
+    info = describe(dictionary, model, [model.encode(text) for text in texts])
+    assert info.n_tokens == sum(len(model.encode(text)) - 1 for text in texts)
+    assert info.l0 == pytest.approx(8, abs=0.5)
+    assert info.explained_variance == pytest.approx(0.92, abs=0.015)
+    assert info.dead is not None
+    assert 0 < info.dead < 512
+    assert info.decoder_norm_min == pytest.approx(1, abs=1e-5)
+    assert (info.d_in, info.d_sae, info.layer, info.architecture) == (64, 512, 2, "jumprelu")
+
+
+def test_describe_without_texts(dictionary: Dictionary) -> None:
+    info = describe(dictionary)
+    assert (info.n_tokens, info.l0, info.explained_variance, info.dead) == (None, None, None, None)
+    assert info.digest == dictionary.digest
+
+
+@pytest.mark.parametrize("architecture", ["topk", "abstopk", "gated", "standard"])
+@pytest.mark.parametrize("normalize", ["none", "layer_norm", "constant_norm_rescale"])
+def test_reconstruction_from_active_features_alone(architecture: str, normalize: str) -> None:
+    from sae_lens.registry import get_sae_class
+
+    from harness.sae.measure import Meter
+
+    sae_class, config_class = get_sae_class(architecture)
+    options = {"k": 6, "rescale_acts_by_decoder_norm": True} if "topk" in architecture else {}
+    sae = sae_class(config_class(d_in=16, d_sae=64, normalize_activations=normalize, **options))
+    generator = torch.Generator().manual_seed(3)
+    for parameter in sae.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.4
+    meter = Meter(Dictionary(sae, 0, "random"))
+    x = torch.randn(50, 16, generator=generator) * 3 + 1
+    with torch.no_grad():
+        meter.count(x)
+        error = x - sae.decode(sae.encode(x))
+    assert meter.explained_variance == pytest.approx(1 - float(error.square().sum() / (x - x.mean(dim=0)).square().sum()), abs=1e-4)

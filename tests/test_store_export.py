@@ -1,0 +1,103 @@
+"""The run as a table: JSON lines and Parquet hold the same rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import StoreError
+from harness.store import COLUMNS, JudgeRecord, RunStore, export
+from harness.types import Concept, FeatureRef, Generation, Instruction, Labeling, Method, Rating, Trial
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    """Two methods (one without features), one trial without a text, one without a rating, a second judge."""
+    with RunStore.create_or_open(tmp_path / "myrun", {"task": "demo"}) as store:
+        concept = Concept("c1", 'the sea, "deep"\nand blue', "sea", ("p",), ("n",))
+        labeling = Labeling(concept, (FeatureRef("sae", 3), FeatureRef("sae", 4)), 0.5)
+        clamp, prompt = Method("calibf1", "sae-clamp"), Method(None, "prompt")
+        store.add_concepts([concept])
+        store.add_instructions([Instruction("i1", "Write ünïcode.")])
+        store.add_labelings("calibf1", [labeling])
+        store.add_methods([clamp, prompt])
+        bare = Labeling(concept)
+        trials = [
+            Trial(clamp.id, labeling.id, "c1", 0.4, "i1", 7),
+            Trial(clamp.id, labeling.id, "c1", 0.8, "i1", 7),
+            Trial(prompt.id, bare.id, "c1", 1.0, "i1", 7),
+        ]
+        store.add_trials(trials)
+        store.add_generations(
+            [Generation(trials[0].id, "pr", "text\none", 5, "eos"), Generation(trials[2].id, "pr", "text 3", 6, "length")]
+        )
+        first, second = store.add_judge(JudgeRecord("offline", "r1")), store.add_judge(JudgeRecord("other", "r1"))
+        store.add_ratings(first, [Rating(trials[0].id, "rated", 2, 1, 0.5)])
+        store.add_ratings(second, [Rating(trials[2].id, "unrated", reason="refused")])
+        yield store
+
+
+def rows_of(path: Path) -> list[dict[str, object]]:
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+    pq = pytest.importorskip("pyarrow.parquet")
+    rows: list[dict[str, object]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_one_row_a_trial_with_everything_that_belongs_to_it(run: RunStore, tmp_path: Path, name: str) -> None:
+    assert export(run, tmp_path / "deep" / name) == 3
+    first, second, third = rows_of(tmp_path / "deep" / name)
+    assert list(first) == list(COLUMNS)
+    judge = run.judges()[0].key
+    assert first == {
+        "run": "myrun", "trial_id": run.trials()[0].id, "method": "calibf1 × sae-clamp", "method_id": run.methods()[0].id,
+        "labeler": "calibf1", "steerer": "sae-clamp", "concept_id": "c1", "concept": "the sea, \"deep\"\nand blue",
+        "features": ["sae/3", "sae/4"], "strength": 0.4, "instruction_id": "i1", "instruction": "Write ünïcode.", "seed": 7, "draw": 0,
+        "prompt": "pr", "text": "text\none", "n_tokens": 5, "finish": "eos", "judge": judge, "status": "rated",
+        "concept_rating": 2.0, "instruction_rating": 1.0, "fluency_rating": 0.5, "reason": "",
+    }  # fmt: skip
+    assert (second["strength"], second["text"], second["judge"], second["status"]) == (0.8, None, None, None)
+    assert (third["labeler"], third["features"], third["concept"], third["status"]) == (None, [], first["concept"], None)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == [name]  # no temporary file is left
+
+
+def test_another_judge_can_be_chosen(run: RunStore, tmp_path: Path) -> None:
+    key = run.judges()[1].key
+    export(run, tmp_path / "out.jsonl", key)
+    rows = rows_of(tmp_path / "out.jsonl")
+    assert [(row["judge"], row["status"], row["reason"]) for row in rows] == [
+        (None, None, None),
+        (None, None, None),
+        (key, "unrated", "refused"),
+    ]
+    assert rows[2]["concept_rating"] is None
+
+
+def test_many_rows_cross_the_blocks_of_reading_and_writing(run: RunStore, tmp_path: Path) -> None:
+    method = run.methods()[1].id
+    run.add_trials([Trial(method, "none", "c1", 1.0, f"x{number}", 0) for number in range(2500)])
+    for name in ("out.jsonl", "out.parquet"):
+        assert export(run, tmp_path / name) == 2503
+    assert rows_of(tmp_path / "out.jsonl") == rows_of(tmp_path / "out.parquet")
+
+
+def test_what_cannot_be_exported_is_told_and_leaves_the_old_file(run: RunStore, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"must end in \.jsonl or \.parquet"):
+        export(run, tmp_path / "out.csv")
+    with pytest.raises(StoreError, match="no ratings by 'x'; its judges: offline-"):
+        export(run, tmp_path / "out.jsonl", "x")
+    target = tmp_path / "out.parquet"
+    target.write_text("old")
+    run.add_trials([Trial("m", "l", "c", 1.0, "i", 2**70)])
+    with pytest.raises(StoreError, match=r"export as \.jsonl instead"):
+        export(run, target)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()].count("out.parquet") == 1
+    assert not list(tmp_path.glob(".*.tmp"))
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="the run itself is not affected"):
+        export(run, tmp_path / "file" / "out.jsonl")
