@@ -15,6 +15,7 @@ from harness.bench import TaskBench
 from harness.contracts import Judge
 from harness.plan import Plan, PlannedMethod, PlannedPlugin, plan_json
 from harness.plugins import PluginHost
+from harness.speed import remember
 from harness.store import JudgeRecord, RunStore
 from harness.types import Abstention, Concept, Generation, JudgeItem, Labeling, Rating, Trial, digest
 
@@ -133,7 +134,8 @@ def generate(plan: Plan, labelings: dict[str, list[Labeling]], bench: TaskBench,
     missing = store.missing_trials()
     if not missing:
         return
-    from harness.lm.generation import GenerationRequest, generate as run
+    from harness.lm.generation import GenerationRequest
+    from harness.lm.generation import generate as run
 
     wanted = {trial.method_id for trial in missing}
     steerers = {}
@@ -155,7 +157,9 @@ def generate(plan: Plan, labelings: dict[str, list[Labeling]], bench: TaskBench,
         tokens += done.n_tokens
         prompt_text = bench.model.tokenizer.decode(list(prompts[done.id]))
         store.add_generation(Generation(done.id, prompt_text, done.text, done.n_tokens, done.finish))
-    store.note("generated", {"texts": len(requests), "tokens": tokens, "seconds": round(time.monotonic() - started, 1)})
+    seconds = time.monotonic() - started
+    store.note("generated", {"texts": len(requests), "tokens": tokens, "seconds": round(seconds, 1)})
+    remember(bench.artifacts.root, bench.task.file.model.name, bench.model.device.type, tokens / max(seconds, 1e-9))
 
 
 # --------------------------------------------------------------------------------------------------------------------- judging

@@ -80,7 +80,7 @@ def make_plan(host: PluginHost, task: Task, asked: Asked) -> Plan:
     if not asked.steerers:
         raise OptionError("no steerer was given; give at least one with --steerer (see `harness plugins`)")
     labelers = [_planned(host, task, "labeler", name, _addressed(asked.labeler_options, name, asked.labelers)) for name in asked.labelers]
-    known_by: dict[str, bool] = {name: False for name in asked.steerer_options}
+    known_by: dict[str, bool] = dict.fromkeys(asked.steerer_options, False)
     methods: dict[str, PlannedMethod] = {}
     for name in asked.steerers:
         values = _shared(host, asked.steerer_options, name, asked.steerers, known_by)
@@ -211,6 +211,8 @@ def plan_json(plan: Plan, bench: TaskBench) -> dict[str, Json]:
 
 BYTES_PER_TRIAL = 1500
 """What a trial with its text and rating takes in the store, roughly."""
+PROMPT_TOKENS = 60
+"""Tokens of a prompt where the instructions are not at hand to be counted."""
 UTILISATION = 0.15
 """Share of the peak arithmetic rate that batched decoding reaches, roughly."""
 
@@ -230,20 +232,33 @@ class Estimate:
     note: str
 
 
-def estimate(plan: Plan, task: Task, n_concepts: int, exact: bool, flops: float | None) -> Estimate:
-    """Count generations, tokens and ratings of a plan; ``flops`` is the device's arithmetic rate (None: no guess at the time)."""
+def estimate(
+    plan: Plan, task: Task, n_concepts: int, exact: bool, *, flops: float | None = None, measured: float | None = None, prompt: int = PROMPT_TOKENS
+) -> Estimate:
+    """Count generations, tokens and ratings of a plan.
+
+    Args:
+        plan: the plan.
+        task: its task.
+        n_concepts: labelings of each method.
+        exact: whether that number is exact, or an upper bound.
+        flops: the device's arithmetic rate, for a guess at the time.
+        measured: new tokens a second that this machine reached before; goes before ``flops``.
+        prompt: tokens of a prompt.
+    """
     per_concept = task.file.instructions.per_concept
     generations = sum(n_concepts * len(m.grid) * per_concept for m in plan.methods)
     new_tokens = generations * task.file.decoding.max_new_tokens
-    prompt_tokens = generations * 60
+    prompt_tokens = generations * prompt
     parameters = task.file.model.parameters
-    seconds, note = None, "time: unknown, since the task does not state model.parameters"
-    if parameters and flops:
+    seconds, note = None, "time unknown: the task does not state model.parameters, and this machine has not run it yet"
+    if measured:
+        seconds = new_tokens / measured
+        note = f"generation only, at the {measured:.0f} new tokens a second of this machine's last run"
+    elif parameters and flops:
         seconds = 2.0 * parameters * (new_tokens + prompt_tokens) / (flops * UTILISATION)
-        note = f"time: generation only, from {parameters / 1e9:.3g}e9 parameters and {flops * UTILISATION / 1e12:.3g} TFLOP/s; rough"
-    return Estimate(
-        n_concepts, generations, prompt_tokens, new_tokens, generations, generations * BYTES_PER_TRIAL, seconds, exact, note
-    )
+        note = f"generation only, from {parameters / 1e9:.3g}e9 parameters and {flops * UTILISATION / 1e12:.3g} TFLOP/s; rough"
+    return Estimate(n_concepts, generations, prompt_tokens, new_tokens, generations, generations * BYTES_PER_TRIAL, seconds, exact, note)
 
 
 def device_flops(device: str | None) -> float:

@@ -83,7 +83,7 @@ def _estimate(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
     else:
         count = max((int(labeler.options.get("top_k", 1)) for labeler in plan.labelers), default=1)
     for machine, flops in REFERENCE_DEVICES.items():
-        cost = estimate(plan, task, count, task.file.concepts.mode == "fixed", flops)
+        cost = estimate(plan, task, count, task.file.concepts.mode == "fixed", flops=flops)
         time = "time unknown (no model.parameters)" if cost.seconds is None else f"about {_duration(cost.seconds)}"
         report["estimates"].append(
             f"{machine}: {cost.concepts} concepts, {cost.generations} generations, {cost.new_tokens / 1e6:.2f} M new tokens, "

@@ -31,7 +31,7 @@ def stats(path: Path, form: str | None, text_field: str | None, label_field: str
     found = corpus_stats(corpus)
     labels = found.with_support(min_support)
     if as_json:
-        print_json({**asdict(found), "labels": dict(labels), "format": corpus.format})
+        print_json({**asdict(found), "labels": {label: found.labels[label] for label in labels}, "format": corpus.format})
         return
     click.echo(
         f"{path} ({corpus.format}): {found.documents} texts, {found.words} words, {found.unlabelled} texts without a label, "
@@ -39,7 +39,7 @@ def stats(path: Path, form: str | None, text_field: str | None, label_field: str
     )
     for skipped in corpus.skipped[:10]:
         click.echo(f"skipped: {skipped}")
-    print_table("", ("label", "texts"), [(label, str(count)) for label, count in labels])
+    print_table("", ("label", "texts"), [(label, str(found.labels[label])) for label in labels])
 
 
 @command.command("generate")

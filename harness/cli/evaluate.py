@@ -113,11 +113,9 @@ def _plain(asked: Asked) -> dict[str, object]:
 
 def _show_plan(plan: Plan, bench: TaskBench, as_json: bool) -> None:
     from harness.cli.common import print_table
-    from harness.plan import device_flops
-
     table = bench.task.file
     n_concepts, exact, why = _concept_count(plan, bench)
-    cost = _estimate(plan, bench, n_concepts, exact, device_flops(bench.choices.device))
+    cost = _estimate(plan, bench, n_concepts, exact)
     methods = [(m.method.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
     if as_json:
         rows = [dict(zip(("method", "role", "strength_unit", "grid"), row, strict=True)) for row in methods]
@@ -145,7 +143,17 @@ def _concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
     return min(most, bench.choices.limit or most), False, "chosen by the labeler"
 
 
-def _estimate(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool, flops: float) -> Estimate:
-    from harness.plan import estimate
+def _estimate(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool) -> Estimate:
+    from harness.errors import HarnessError
+    from harness.lm.devices import choose_device
+    from harness.plan import PROMPT_TOKENS, device_flops, estimate
+    from harness.speed import recall
 
-    return estimate(plan, bench.task, n_concepts, exact, flops)
+    device = choose_device(bench.choices.device)
+    measured = recall(bench.artifacts.root, bench.task.file.model.name, device.type)
+    try:
+        words = [len(instruction.text.split()) for instruction in bench.instructions]
+        prompt = round(1.4 * sum(words) / len(words)) + PROMPT_TOKENS // 2  # a third more tokens than words, and the chat template's own
+    except HarnessError:
+        prompt = PROMPT_TOKENS
+    return estimate(plan, bench.task, n_concepts, exact, flops=device_flops(bench.choices.device), measured=measured, prompt=prompt)

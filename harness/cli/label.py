@@ -48,8 +48,8 @@ def command(
     """Label features with a task's concepts."""
     from harness.evaluate import check_answers
     from harness.options import as_json as options_json
-    from harness.tasks import find_task, options_of
     from harness.tables import check_suffix, write_rows
+    from harness.tasks import find_task, options_of
 
     if output is not None:
         check_suffix(output)

@@ -14,7 +14,7 @@ def open_concepts(path: str | Path, split: str | None = None) -> list[Concept]:
 
     Args:
         path: JSON lines; ``id`` and ``text`` are needed, ``label`` (of the corpus) and ``split`` may be left out.
-        split: keep the rows of this split alone.
+        split: keep the rows of this split alone; a file that knows no splits is used whole.
 
     Raises:
         DataError: a missing, empty or malformed file, or two rows with one id.
@@ -40,7 +40,8 @@ def open_concepts(path: str | Path, split: str | None = None) -> list[Concept]:
         found[concept.id] = (concept, row.get("split"))
     if not found:
         raise DataError(f"{path} holds no concepts; give JSON lines with id and text")
-    chosen = [concept for concept, its in found.values() if split is None or its == split]
+    unsplit = split is None or all(its is None for _, its in found.values())
+    chosen = [concept for concept, its in found.values() if unsplit or its == split]
     if not chosen:
         raise UnknownNameError("split", str(split), {its for _, its in found.values() if its}, f"(in {path})")
     return chosen

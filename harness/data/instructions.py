@@ -18,7 +18,7 @@ def open_instructions(path: str | Path, split: str | None = None) -> list[Instru
 
     Args:
         path: the file.
-        split: keep the rows of this split alone, e.g. ``"development"``.
+        split: keep the rows of this split alone, e.g. ``"development"``; a file that knows no splits is used whole.
 
     Raises:
         DataError: a missing, empty or malformed file, a row without a text, or two rows with one id.
@@ -33,7 +33,7 @@ def open_instructions(path: str | Path, split: str | None = None) -> list[Instru
         if instruction.id in ids:
             raise DataError(f"{path} has two instructions with the id {instruction.id!r} ({instruction.text[:40]!r}); remove one")
         ids.add(instruction.id)
-    if split is None:
+    if split is None or all(its is None for _, its in found):
         return [instruction for instruction, _ in found]
     chosen = [instruction for instruction, its in found if its == split]
     if not chosen:

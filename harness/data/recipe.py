@@ -28,8 +28,12 @@ class _Table(BaseModel):
 
 
 class ConceptRecipe(_Table):
-    """What the prompts of one concept are about, and the words that show it in a reply (``cook*``: words that begin so)."""
+    """What the prompts of one concept are about, and the words that show it in a reply (``cook*``: words that begin so).
 
+    ``texts``: prompts with this label alone, where more are needed than ``texts_per_concept`` since the filter drops many of its replies.
+    """
+
+    texts: int | None = Field(None, ge=1)
     subtopics: tuple[Text, ...] = Field(min_length=1)
     keywords: tuple[Keyword, ...] = Field(min_length=1)
 
@@ -85,8 +89,8 @@ class Recipe(_Table):
         corpus = self.corpus
         for name, concept in corpus.concepts.items():
             possible = len(corpus.templates) * len(set(concept.subtopics))
-            if corpus.texts_per_concept > possible:
-                raise ValueError(f"concept {name!r} has {possible} (template, subtopic) pairs, fewer than texts_per_concept")
+            if (concept.texts or corpus.texts_per_concept) > possible:
+                raise ValueError(f"concept {name!r} has {possible} (template, subtopic) pairs, fewer than the texts asked for")
         neutral = len(corpus.templates) * len(set(corpus.neutral))
         if corpus.unlabelled > neutral:
             raise ValueError(f"unlabelled = {corpus.unlabelled}, but there are only {neutral} (template, subject) pairs")
@@ -129,10 +133,10 @@ def load_recipe(path: Path) -> Recipe:
 def plan(recipe: Recipe, part: Part = "corpus") -> list[Prompt]:
     """The prompts of one part of a recipe: distinct, and the same for the same recipe.
 
-    ``corpus``: ``texts_per_concept`` prompts for each concept from distinct (template, subtopic) pairs, then ``pair_rounds`` × (half the
-    number of concepts) prompts with two labels in which every concept takes part equally often (an odd one out rests a round), then
-    ``unlabelled`` prompts about neutral subjects. ``sae``: ``prompts`` distinct (template, subject) pairs
-    without labels; none is a prompt of the corpus.
+    ``corpus``: ``texts_per_concept`` prompts (or the concept's own ``texts``) for each concept from distinct (template, subtopic) pairs, then
+    ``pair_rounds`` × (half the number of concepts) prompts with two labels in which every concept takes part equally often (an odd one out
+    rests a round), then ``unlabelled`` prompts about neutral subjects. ``sae``: ``prompts`` distinct (template, subject) pairs without
+    labels; none is a prompt of the corpus.
 
     Raises:
         DataError: the recipe has too few (template, subject) pairs for ``sae``.
@@ -143,7 +147,7 @@ def plan(recipe: Recipe, part: Part = "corpus") -> list[Prompt]:
 def _plan_corpus(recipe: CorpusRecipe) -> list[Prompt]:
     prompts: list[Prompt] = []
     for name, concept in recipe.concepts.items():
-        texts = _draw(recipe.templates, concept.subtopics, recipe.texts_per_concept, rng(recipe.seed, "plan-concept", name))
+        texts = _draw(recipe.templates, concept.subtopics, concept.texts or recipe.texts_per_concept, rng(recipe.seed, "plan-concept", name))
         prompts += [_prompt(text, (name,)) for text in texts]
     prompts += _pairs(recipe)
     texts = _draw(recipe.templates, recipe.neutral, recipe.unlabelled, rng(recipe.seed, "plan-neutral"))

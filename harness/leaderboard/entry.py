@@ -348,6 +348,6 @@ class Entry(Part):
 
     @property
     def file_name(self) -> str:
-        """The file's name in a folder of entries."""
+        """The file's name in a folder of entries: the same run rated by the same judge takes the same place."""
         task = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in self.task.name)
-        return f"{task}-{self.id}.json"
+        return f"{task}-{digest([self.run_digest, self.judge.key])}.json"

@@ -48,7 +48,7 @@ def split_tokens(activations: Harvest, config: TrainConfig) -> Split:
     # the median, because outliers can multiply the mean
     limit = config.outlier * float(np.median(norms)) if config.outlier else np.inf
     usual = np.flatnonzero(norms <= limit)
-    n_held_out = min(_HELD_OUT, max(2, len(usual) // 20))
+    n_held_out = min(_HELD_OUT, max(2, len(usual) // 10))
     if len(usual) - n_held_out < config.batch_size:
         raise DataError(
             f"{len(usual)} tokens to train on are fewer than one batch of {config.batch_size} and {n_held_out} held out: give more texts, "

@@ -92,8 +92,9 @@ def harvest(
         made = _collect(model, rows, site, partial, skip, token_budget, total, advance)
         meta = {key: value for key, value in asdict(made).items() if key != "folder"}
         (partial / _META).write_text(json.dumps(meta), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        if not (folder / _META).is_file():  # another process may have been quicker
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
         return Harvest(folder, **meta)
     except OSError as error:
         size = total * model.d_model * 2 / 1e9

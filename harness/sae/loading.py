@@ -111,16 +111,19 @@ def check_fits(dictionary: Dictionary, model: SubjectModel, *, allow_other_model
             f"{dictionary.source} reads the output of layer {dictionary.layer} ({dictionary.hook_name}), "
             f"but {model.name} has layers 0 to {n_layers - 1}"
         )
+    kwargs = dictionary.cfg["metadata"].get("model_from_pretrained_kwargs") or {}
+    centred = "; it was made from activations with their mean removed (center_writing_weights), which these are not"
+    note = centred if kwargs.get("center_writing_weights") else ""
     if not dictionary.model_name:
-        return f"the dictionary does not say which model it was made for; used on {model.name}"
+        return f"the dictionary does not say which model it was made for; used on {model.name}{note}"
     if _same_model(dictionary.model_name, model.name):
-        return f"made for {dictionary.model_name}"
+        return f"made for {dictionary.model_name}{note}"
     if not allow_other_model:
         raise DictionaryError(
             f"{dictionary.source} was made for {dictionary.model_name}, not for {model.name}: "
             "let the task allow another model's dictionary, or use its own"
         )
-    return f"made for {dictionary.model_name}, another model of the same width; used on {model.name} with the task's leave"
+    return f"made for {dictionary.model_name}, another model of the same width; used on {model.name} with the task's leave{note}"
 
 
 # ------------------------------------------------------------------------------------------------------------------------------ sources
@@ -170,15 +173,30 @@ def _folder(path: Path) -> Path:
 
 def _from_registry(name: str, device: str, dtype: torch.dtype) -> Any:
     from sae_lens import SAE
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
-    release, sae_id = _registry_key(name, {key: entry.saes_map for key, entry in get_pretrained_saes_directory().items()})
+    release, sae_id = _registry_key(name, _registry())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return SAE.from_pretrained_with_cfg_and_sparsity(release, sae_id, device=device, dtype=str(dtype).removeprefix("torch."))[0]
     except Exception as error:  # the hub client, requests and the loaders of a dozen formats each raise their own
         raise DictionaryError(f"cannot load {name} from SAELens' registry: {type(error).__name__}: {_line(error)}") from error
+
+
+def _registry() -> dict[str, Mapping[str, str]]:
+    """SAELens' registry: of each release, its SAEs and where they lie."""
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    return {release: entry.saes_map for release, entry in get_pretrained_saes_directory().items()}
+
+
+def check_registered(name: str) -> None:
+    """Check that SAELens' registry has a dictionary of this name (``release/sae_id`` or ``release:id``); nothing is downloaded.
+
+    Raises:
+        DictionaryError: no such release, or no such SAE in it; names the nearest.
+    """
+    _registry_key(name, _registry())
 
 
 def _registry_key(name: str, registry: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
@@ -284,25 +302,27 @@ def _arithmetic_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
 
 
 def _same_model(one: str, other: str) -> bool:
-    return _plain(one) == _plain(other)
+    return _last_part(one) == _last_part(other) or _official(one) == _official(other)
 
 
-def _plain(name: str) -> str:
-    """A model name for comparison: TransformerLens' aliases resolved, then the last part, lower case, without Meta's own prefix."""
+def _last_part(name: str) -> str:
+    return name.rstrip("/").split("/")[-1].lower().removeprefix("meta-")
+
+
+def _official(name: str) -> str:
+    """A model name for comparison, TransformerLens' aliases resolved."""
     from transformer_lens.loading_from_pretrained import get_official_model_name
 
-    base = name.rstrip("/").split("/")[-1]
-    for candidate in (name, base):
+    for candidate in (name, _last_part(name)):
         try:
-            base = get_official_model_name(candidate).split("/")[-1]
-            break
+            return _last_part(get_official_model_name(candidate))
         except ValueError:
             continue
-    return base.lower().removeprefix("meta-")
+    return _last_part(name)
 
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
 
 
-__all__ = ["CFG_FILE", "WEIGHTS_FILE", "check_fits", "load", "refuse_architecture", "residual_layer"]
+__all__ = ["CFG_FILE", "WEIGHTS_FILE", "check_fits", "check_registered", "load", "refuse_architecture", "residual_layer"]

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
 import torch
 
 from harness import __version__
@@ -67,8 +66,8 @@ class TrainConfig:
     k: int = 32
     architecture: Architecture = "batchtopk"
     epochs: float = 3.6
-    batch_size: int = 2048
-    lr: float = 2e-3
+    batch_size: int = 4096
+    lr: float = 4e-3
     warm_up: float = 0.05
     decay: float = 0.25
     skip: int = 1
@@ -204,6 +203,7 @@ def train_on(
 
     sae = fit(activations, split, scale, config, metadata, folder / LOG_FILE, device, report)
     progress(TrainProgress("export", 0, 1))
-    calibration, check = np.array_split(split.held_out, 2)
-    export(sae, folder, scale, config, activations.take(calibration), activations.take(check), L0_TOLERANCE)
+    # alternately, since neighbours on disk come from one text and from texts of one length
+    calibration, check = (activations.take(split.held_out[part::2]) for part in (0, 1))
+    export(sae, folder, scale, config, calibration, check, L0_TOLERANCE)
     progress(TrainProgress("export", 1, 1))

@@ -98,7 +98,7 @@ def test_too_few_subjects_for_the_sae_are_an_error_and_no_shorter_plan() -> None
     [
         ({"templates": ["no placeholder"]}, "corpus.templates.0"),
         ({"pair_templates": ["{b} only"]}, "corpus.pair_templates.0"),
-        ({"texts_per_concept": 11}, "fewer than texts_per_concept"),
+        ({"texts_per_concept": 11}, "fewer than the texts asked for"),
         ({"unlabelled": 7}, "only 6"),
         ({"sed": 1}, "corpus.sed"),
         ({"decoding": {"temprature": 1}}, "corpus.decoding.temprature"),

@@ -159,12 +159,13 @@ def test_large_batches_are_encoded_in_slices_with_one_result(monkeypatch: pytest
     torch.testing.assert_close(dictionary.feature(x, [3, 5]), whole)
 
 
+@pytest.fixture(scope="module")
+def dictionary(tiny_sae_path: Path) -> Dictionary:
+    return harness_sae.load(tiny_sae_path)
+
+
 class TestRealDictionary:
     """The SAE of layer 2 of stories260K."""
-
-    @pytest.fixture(scope="class")
-    def dictionary(self, tiny_sae_path: Path) -> Dictionary:
-        return harness_sae.load(tiny_sae_path)
 
     def test_what_it_says_of_itself(self, dictionary: Dictionary) -> None:
         assert (dictionary.architecture, dictionary.d_in, dictionary.d_sae, dictionary.layer) == ("jumprelu", 64, 512, 2)

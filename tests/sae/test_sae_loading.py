@@ -281,6 +281,11 @@ def test_width_and_layer_must_fit_whatever_the_task_allows(folder: Path, model: 
         harness_sae.check_fits(harness_sae.load(folder), model, allow_other_model=True)
 
 
+def test_activations_that_were_centred_are_noted(folder: Path, model: SubjectModel) -> None:
+    edit_cfg(folder, metadata={"model_from_pretrained_kwargs": {"center_writing_weights": True}})
+    assert "with their mean removed" in harness_sae.check_fits(harness_sae.load(folder), model)
+
+
 def test_a_dictionary_that_names_no_model(folder: Path, model: SubjectModel) -> None:
     edit_cfg(folder, metadata={"model_name": None})
     assert "does not say which model" in harness_sae.check_fits(harness_sae.load(folder), model)
