@@ -50,6 +50,7 @@ class TaskBench:
         artifacts: the cache of what ``prepare`` makes.
         progress: where progress is shown.
         warnings: what plugins and core found worth saying; they end up in the entry.
+        on_warning: told of each warning when it is first given.
     """
 
     task: Task
@@ -57,6 +58,7 @@ class TaskBench:
     artifacts: ArtifactCache
     progress: Progress
     warnings: list[str] = field(default_factory=list)
+    on_warning: Callable[[str], None] | None = None
 
     # ------------------------------------------------------------------------------------------------ what the task fixes
 
@@ -267,7 +269,7 @@ class TaskBench:
         return CorpusStatistics.load(self._statistics_folder(name))
 
     def _statistics_folder(self, name: str) -> Path:
-        from harness.sae.statistics import collect
+        from harness.sae.statistics import _FORMAT, collect
 
         target = self.dictionaries[name]
 
@@ -275,7 +277,7 @@ class TaskBench:
             with self.progress.gauge("reading the corpus") as gauge:
                 collect(self.model, target, self.corpus_tokens, progress=gauge).save(folder)
 
-        return self.artifact({"kind": "corpus-statistics", "version": 1, "dictionary": target.digest}, compute)
+        return self.artifact({"kind": "corpus-statistics", "version": _FORMAT, "dictionary": target.digest}, compute)
 
     def residual_means(self) -> ResidualMeans:
         for table in self.task.file.dictionaries:
@@ -284,16 +286,33 @@ class TaskBench:
                 return ResidualMeans(statistics.document_means, statistics.n_tokens, statistics.mean_norm)
 
         def compute(folder: Path) -> None:
-            from harness.lm.activations import document_means, mean_norm
-
-            means, tokens = document_means(self.model, self.corpus_tokens, self.site)
-            norm = mean_norm(self.model, self.corpus_tokens, self.site)
+            means, tokens, norm = self._read_residuals()
             with (folder / "means.npz").open("wb") as file:
                 np.savez(file, means=means, tokens=tokens, norm=norm)
 
-        folder = self.artifact({"kind": "residual-means", "version": 1, "layer": self.site.layer}, compute)
+        folder = self.artifact({"kind": "residual-means", "version": 2, "layer": self.site.layer}, compute)
         with np.load(folder / "means.npz", allow_pickle=False) as saved:
             return ResidualMeans(saved["means"], saved["tokens"], float(saved["norm"]))
+
+    def _read_residuals(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], float]:
+        """Each text's mean residual (zeros without a counted token), its number of counted tokens, and the mean norm: what statistics count."""
+        from harness.lm.activations import residuals
+        from harness.sae.outliers import usual_tokens
+
+        rows = self.corpus_tokens
+        kept = [place for place, row in enumerate(rows) if len(row) > 1]
+        if not kept:
+            raise DataError(f"no text of {self.corpus_path} has more than one token; give longer texts")
+        means = np.zeros((len(rows), self.model.d_model), dtype=np.float32)
+        tokens, norm = np.zeros(len(rows), dtype=np.int64), 0.0
+        with self.progress.task("reading the corpus", len(kept)) as advance:
+            for batch in residuals(self.model, [rows[place] for place in kept], self.site):
+                for row, x, usual in zip(batch.rows, batch.x, usual_tokens(batch.x, batch.counted), strict=True):
+                    vectors = x[usual].float()
+                    means[kept[row]], tokens[kept[row]] = vectors.mean(dim=0).cpu().numpy(), len(vectors)
+                    norm += float(vectors.norm(dim=-1).sum())
+                advance(len(batch.rows))
+        return means, tokens, norm / int(tokens.sum())
 
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         full = {"key": key, "model": self.model.digest, "dtype": str(self.model.dtype), "corpus": self.corpus_digest if self.has_corpus else None}
@@ -309,3 +328,12 @@ class TaskBench:
         """Say something that a reader of the result must know; shown at the end, kept in the entry."""
         if message not in self.warnings:
             self.warnings.append(message)
+            if self.on_warning is not None:
+                self.on_warning(message)
+
+
+def open_bench(task: Task, choices: Choices, quiet: bool = False) -> TaskBench:
+    """The bench of a task, with the artifact cache of this user; nothing is loaded yet."""
+    from harness.lm.embedded import cache_root
+
+    return TaskBench(task, choices, ArtifactCache(cache_root() / "artifacts"), Progress(quiet))

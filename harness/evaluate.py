@@ -9,18 +9,21 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import harness
 from harness.bench import TaskBench
-from harness.contracts import Judge
-from harness.plan import Plan, PlannedMethod, PlannedPlugin, plan_json
-from harness.plugins import PluginHost
+from harness.contracts import Intervention, Judge, Steerer
+from harness.errors import PluginError
+from harness.plan import Answers, Plan, PlannedPlugin, labelings_of, plan_json
+from harness.plugins import Observer, PluginHost
 from harness.speed import remember
 from harness.store import JudgeRecord, RunStore
-from harness.types import Abstention, Concept, Generation, JudgeItem, Labeling, Rating, Trial, digest
+from harness.types import Abstention, Generation, JudgeItem, Labeling, Rating, Trial, digest
 
 if TYPE_CHECKING:
     from harness.leaderboard.entry import Entry
+    from harness.lm.generation import GenerationRequest
 
 RATE_AT_ONCE = 256
 _T = TypeVar("_T")
@@ -40,9 +43,10 @@ def evaluate(plan: Plan, bench: TaskBench, host: PluginHost, store: RunStore) ->
         host: whose observers are told.
         store: the run's store, opened with ``plan_json(plan, bench)``.
     """
-    host.hook.harness_run_started(run=store.plan, folder=store.folder)
+    recall_warnings(bench, store)
+    tell(host, bench, store, "harness_run_started", run=store.plan, folder=store.folder)
     answers = {labeler.key: label(labeler, bench, store) for labeler in plan.labelers}
-    labelings = {method.method.id: labelings_of(method, answers, bench) for method in plan.methods}
+    labelings = {method.method.id: labelings_of(plan, method, answers, bench) for method in plan.methods}
     trials = grid(plan, labelings, bench)
     store.add_methods(method.method for method in plan.methods)
     store.add_instructions(list({i.id: i for ls in labelings.values() for x in ls for i in bench.instructions_for(x.concept)}.values()))
@@ -52,17 +56,48 @@ def evaluate(plan: Plan, bench: TaskBench, host: PluginHost, store: RunStore) ->
     return conclude(plan, answers, bench, store, record, host)
 
 
-def conclude(
-    plan: Plan, answers: dict[str, Sequence[Labeling | Abstention]], bench: TaskBench, store: RunStore, judge: JudgeRecord, host: PluginHost
-) -> Entry:
+def conclude(plan: Plan, answers: Answers, bench: TaskBench, store: RunStore, judge: JudgeRecord, host: PluginHost) -> Entry:
     """Score what the store holds, write the entry beside it, and tell the observers."""
     from harness.results import make_entry
 
     entry = make_entry(plan, answers, bench, store, judge)
-    first = store.judges()[0].key == judge.key
-    store.finish(entry.as_json(), "entry.json" if first else f"entry-{judge.key}.json")
-    host.hook.harness_run_finished(entry=entry.as_json(), folder=store.folder)
+    own = store.plan["judge"] == {"name": judge.name, "options": dict(judge.options)}
+    store.finish(entry.as_json(), "entry.json" if own else f"entry-{judge.key}.json")
+    tell(host, bench, store, "harness_run_finished", entry=entry.as_json(), folder=store.folder)
     return entry
+
+
+# --------------------------------------------------------------------------------------------------- what is said along the way
+
+
+def recall_warnings(bench: TaskBench, store: RunStore, kind: str = "warning") -> None:
+    """Say again what earlier parts of the run had to say, and keep what is to come: a resumed run's entry is that of an undisturbed one."""
+    bench.on_warning = None
+    for note in store.notes(kind):
+        bench.warn(str(note.value))
+    bench.on_warning = lambda message: store.note(kind, message)
+
+
+def tell(host: PluginHost, bench: TaskBench, store: RunStore, observer: Observer, **values: Any) -> None:
+    """Tell the observers; one that fails is reported, and noted in the run, but stops nothing."""
+    for failure in host.notify(observer, **values):
+        if failure not in (note.value for note in store.notes("observer-failed")):
+            store.note("observer-failed", failure)
+            bench.progress.step(failure)
+
+
+def note_versions(bench: TaskBench, store: RunStore, part: str, plugins: Iterable[PlannedPlugin]) -> None:
+    """Keep which versions make a part of the run; warn where an earlier version has made some of it."""
+    versions = {plugin.registered.distribution: plugin.registered.version for plugin in plugins}
+    versions["harness"] = harness.__version__
+    notes = [note.value for note in store.notes(f"versions: {part}")]
+    if versions not in notes:
+        store.note(f"versions: {part}", versions)
+        notes.append(versions)
+    for distribution in sorted(versions):
+        seen = list(dict.fromkeys(note[distribution] for note in notes if distribution in note))
+        if len(seen) > 1:
+            bench.warn(f"{part}: made by several versions of {distribution}: {', '.join(seen)}")
 
 
 # ------------------------------------------------------------------------------------------------------------------- labelling
@@ -72,47 +107,40 @@ def label(labeler: PlannedPlugin, bench: TaskBench, store: RunStore) -> Sequence
     """A labeler's answers: from the store, or made now. In fixed mode there is one for each concept, in the task's order."""
     stored = store.labelings(labeler.key)
     if stored is not None:
-        for note in store.notes("labeling-warning"):
-            bench.warn(str(note.value))
         return stored
     bench.progress.step(f"labelling with {labeler.registered.name}")
-    before = len(bench.warnings)
+    note_versions(bench, store, "labels", [labeler])
     answers = list(labeler.instance.label(bench, bench.concepts))
     check_answers(labeler.registered.name, answers, bench)
-    for warning in bench.warnings[before:]:
-        store.note("labeling-warning", warning)
     store.add_labelings(labeler.key, answers)
     return answers
 
 
 def check_answers(name: str, answers: Sequence[Labeling | Abstention], bench: TaskBench) -> None:
     """Raise PluginError for answers that break the contract."""
-    from harness.errors import PluginError
-
     asked = {concept.id: concept for concept in bench.concepts}
+    seen: set[str] = set()
     for answer in answers:
         if not isinstance(answer, Labeling | Abstention):
             raise PluginError(f"labeler {name!r} answered with {type(answer).__name__}; it must give Labeling or Abstention values")
-        if bench.concept_mode == "fixed" and answer.concept.id not in asked:
-            raise PluginError(f"labeler {name!r} answered concept {answer.concept.id!r}, which the task does not list")
-        for feature in answer.features if isinstance(answer, Labeling) else ():
-            dictionary = bench.dictionaries.get(feature.dictionary)
-            if dictionary is None or not 0 <= feature.index < dictionary.d_sae:
-                raise PluginError(f"labeler {name!r} named feature {feature}, which does not exist in the task's dictionaries")
+        if bench.concept_mode == "fixed" and asked.get(answer.concept.id) != answer.concept:
+            raise PluginError(f"labeler {name!r} answered concept {answer.concept.id!r}, which is none of those that it was asked for")
+        if isinstance(answer, Labeling):
+            _check_features(name, answer, bench)
+            if answer.id in seen:
+                raise PluginError(f"labeler {name!r} gave concept {answer.concept.id!r} the same features twice")
+            seen.add(answer.id)
     if bench.concept_mode == "fixed" and sorted(a.concept.id for a in answers) != sorted(asked):
         raise PluginError(f"labeler {name!r} gave {len(answers)} answers for {len(asked)} concepts; it must answer or abstain from each once")
 
 
-def labelings_of(method: PlannedMethod, answers: dict[str, Sequence[Labeling | Abstention]], bench: TaskBench) -> list[Labeling]:
-    """The labelings that a method is run on: its labeler's, or (for a steerer without features) every concept that is in play."""
-    if method.labeler is not None:
-        chosen = [answer for answer in answers[method.labeler.key] if isinstance(answer, Labeling)]
-        return chosen[: bench.choices.limit] if bench.concept_mode == "chosen" and bench.choices.limit is not None else chosen
-    if bench.concept_mode == "fixed":
-        return [Labeling(concept) for concept in bench.concepts]
-    limited = [answer for given in answers.values() for answer in list(given)[: bench.choices.limit]]
-    concepts: dict[str, Concept] = {answer.concept.id: answer.concept for answer in limited if isinstance(answer, Labeling)}
-    return [Labeling(concept) for concept in (concepts.values() or bench.concepts[: bench.choices.limit])]
+def _check_features(name: str, answer: Labeling, bench: TaskBench) -> None:
+    for feature in answer.features:
+        dictionary = bench.dictionaries.get(feature.dictionary)
+        if dictionary is None or not 0 <= feature.index < dictionary.d_sae:
+            raise PluginError(f"labeler {name!r} named feature {feature}, which does not exist in the task's dictionaries")
+    if len(set(answer.features)) != len(answer.features):
+        raise PluginError(f"labeler {name!r} named a feature of concept {answer.concept.id!r} twice")
 
 
 # ------------------------------------------------------------------------------------------------------------------ generating
@@ -134,23 +162,9 @@ def generate(plan: Plan, labelings: dict[str, list[Labeling]], bench: TaskBench,
     missing = store.missing_trials()
     if not missing:
         return
-    from harness.lm.generation import GenerationRequest
     from harness.lm.generation import generate as run
 
-    wanted = {trial.method_id for trial in missing}
-    steerers = {}
-    for method in plan.methods:
-        if method.method.id in wanted:
-            bench.progress.step(f"preparing {method.method.name}")
-            method.steerer.instance.prepare(bench, labelings[method.method.id])
-            steerers[method.method.id] = method.steerer.instance
-    by_id = {(method_id, labeling.id): labeling for method_id, found in labelings.items() for labeling in found}
-    instructions = {instruction.id: instruction.text for instruction in bench.instructions}
-    requests = []
-    for trial in missing:
-        intervention = steerers[trial.method_id].intervene(by_id[trial.method_id, trial.labeling_id], trial.strength)
-        prompt = bench.model.prompt(instructions[trial.instruction_id], prefix=intervention.prompt_prefix)
-        requests.append(GenerationRequest(trial.id, prompt, trial.seed, intervention.edits))
+    requests = _requests(missing, _prepare(plan, missing, labelings, bench, store), labelings, bench)
     prompts = {request.id: request.prompt_ids for request in requests}
     started, tokens = time.monotonic(), 0
     for done in bench.track(run(bench.model, requests, bench.task.file.decoding.decoding()), "generating", len(requests)):
@@ -162,6 +176,43 @@ def generate(plan: Plan, labelings: dict[str, list[Labeling]], bench: TaskBench,
     remember(bench.artifacts.root, bench.task.file.model.name, bench.model.device.type, tokens / max(seconds, 1e-9))
 
 
+def _prepare(
+    plan: Plan, missing: Iterable[Trial], labelings: dict[str, list[Labeling]], bench: TaskBench, store: RunStore
+) -> dict[str, Steerer]:
+    """The steerers of the trials, prepared, by method."""
+    wanted = {trial.method_id for trial in missing}
+    methods = [method for method in plan.methods if method.method.id in wanted]
+    note_versions(bench, store, "texts", [method.steerer for method in methods])
+    for method in methods:
+        bench.progress.step(f"preparing {method.method.name}")
+        method.steerer.instance.prepare(bench, labelings[method.method.id])
+    return {method.method.id: method.steerer.instance for method in methods}
+
+
+def _requests(
+    trials: Sequence[Trial], steerers: dict[str, Steerer], labelings: dict[str, list[Labeling]], bench: TaskBench
+) -> list[GenerationRequest]:
+    """What the engine is to generate. Interventions are shared by the trials of one labeling and strength, prompts by those of one prefix."""
+    from harness.lm.generation import GenerationRequest
+
+    by_id = {(method_id, labeling.id): labeling for method_id, found in labelings.items() for labeling in found}
+    texts = {instruction.id: instruction.text for instruction in bench.instructions}
+    interventions: dict[tuple[str, str, float], Intervention] = {}
+    prompts: dict[tuple[str, str], list[int]] = {}
+    requests = []
+    for trial in trials:
+        place = trial.method_id, trial.labeling_id, trial.strength
+        if place not in interventions:
+            labeling = by_id[trial.method_id, trial.labeling_id]
+            interventions[place] = steerers[trial.method_id].intervene(labeling, trial.strength)
+        intervention = interventions[place]
+        asked = intervention.prompt_prefix, trial.instruction_id
+        if asked not in prompts:
+            prompts[asked] = bench.model.prompt(texts[trial.instruction_id], prefix=intervention.prompt_prefix)
+        requests.append(GenerationRequest(trial.id, prompts[asked], trial.seed, intervention.edits))
+    return requests
+
+
 # --------------------------------------------------------------------------------------------------------------------- judging
 
 
@@ -170,11 +221,13 @@ def rate(judge: PlannedPlugin, bench: TaskBench, host: PluginHost, store: RunSto
     instance: Judge = judge.instance
     record = JudgeRecord(judge.registered.name, instance.rubric, dict(judge.options), instance.offline)
     key = store.add_judge(record)
+    recall_warnings(bench, store, f"warning: {key}")
     missing = store.missing_ratings(key, retry_unrated=True)
-    owed = {rating.ticket: rating.item_id for rating in store.pending(key)}
+    owed = sorted({rating.ticket for rating in store.pending(key)})
     if not missing and not owed:
         return record
     bench.progress.step(f"preparing judge {judge.registered.name}")
+    note_versions(bench, store, f"ratings by {judge.registered.name}", [judge])
     instance.prepare(bench)
     trials = {trial.id: trial for trial in store.trials()}
     generations = store.generations()
@@ -182,22 +235,17 @@ def rate(judge: PlannedPlugin, bench: TaskBench, host: PluginHost, store: RunSto
     def keep(rating: Rating) -> None:
         store.add_ratings(key, [rating])
         if rating.status != "pending":
-            host.hook.harness_trial_done(trial=trials[rating.item_id], generation=generations[rating.item_id], rating=rating)
+            trial, generation = trials[rating.item_id], generations[rating.item_id]
+            tell(host, bench, store, "harness_trial_done", trial=trial, generation=generation, rating=rating)
 
-    for rating in instance.collect(sorted(owed)) if owed else ():
-        keep(rating)
-    concepts = {labeling_id: concept for labeling_id, concept in _concept_texts(store, bench, trials.values())}
-    instructions = {instruction.id: instruction.text for instruction in store.instructions()}
-    # In the order of the digests: a judge sees nothing of method or strength, not even through the order.
-    items = [
-        JudgeItem(g.trial_id, concepts[trials[g.trial_id].labeling_id], instructions[trials[g.trial_id].instruction_id], g.text)
-        for g in sorted(missing, key=lambda generation: generation.trial_id)
-    ]
+    for rating in instance.collect(owed) if owed else ():
+        keep(_checked(judge, rating))
+    items = _items(missing, trials, bench, store)
     with bench.progress.task(f"rating with {judge.registered.name}", total=len(items)) as advance:
         for batch in _batches(items, RATE_AT_ONCE):
             open_items = {item.id for item in batch}
             for rating in instance.submit(batch):
-                if rating.item_id in open_items:
+                if _checked(judge, rating).item_id in open_items:
                     open_items.remove(rating.item_id)
                     keep(rating)
                     advance(1)
@@ -205,6 +253,22 @@ def rate(judge: PlannedPlugin, bench: TaskBench, host: PluginHost, store: RunSto
                 keep(Rating(item_id, "unrated", reason="the judge gave no answer for this item"))
                 advance(1)
     return record
+
+
+def _checked(judge: PlannedPlugin, rating: Rating) -> Rating:
+    if not isinstance(rating, Rating):
+        raise PluginError(f"judge {judge.registered.name!r} answered with {type(rating).__name__}; it must give Rating values")
+    return rating
+
+
+def _items(missing: Iterable[Generation], trials: dict[str, Trial], bench: TaskBench, store: RunStore) -> list[JudgeItem]:
+    """What the judge is shown, in the order of the digests: it sees nothing of method or strength, not even through the order."""
+    concepts = dict(_concept_texts(store, bench, trials.values()))
+    instructions = {instruction.id: instruction.text for instruction in store.instructions()}
+    return [
+        JudgeItem(g.trial_id, concepts[trials[g.trial_id].labeling_id], instructions[trials[g.trial_id].instruction_id], g.text)
+        for g in sorted(missing, key=lambda generation: generation.trial_id)
+    ]
 
 
 def _concept_texts(store: RunStore, bench: TaskBench, trials: Iterable[Trial]) -> Iterator[tuple[str, str]]:

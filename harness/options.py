@@ -6,6 +6,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +19,7 @@ from harness.types import Json
 class Options(BaseModel):
     """Base of a plugin's options: frozen, no unknown names, the docstring below each field is its description.
 
-    A field made with :func:`filter_field` is a filter on features: a random control is given the same value.
+    A field made with :func:`filter_field` says which features may be drawn: a random control is given the same value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -27,13 +28,13 @@ class Options(BaseModel):
 O = TypeVar("O", bound=BaseModel)  # noqa: E741
 
 
-def filter_field(default: Any, *, ge: float | None = None, le: float | None = None) -> Any:
-    """A field that filters features, so that random controls pass the same filter as the labelled ones."""
-    return Field(default, ge=ge, le=le, json_schema_extra={"filter": True})
+def filter_field(default: Any, *, ge: float | None = None, le: float | None = None, lt: float | None = None) -> Any:
+    """A field that says which features may be drawn (a filter, their dictionary, how many), which controls therefore share."""
+    return Field(default, ge=ge, le=le, lt=lt, json_schema_extra={"filter": True})
 
 
 def filter_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The options of ``model`` that filter features."""
+    """The options of ``model`` that say which features may be drawn."""
     return tuple(
         name
         for name, info in model.model_fields.items()
@@ -66,10 +67,14 @@ def build(model: type[O], given: Mapping[str, Any], owner: str) -> O:
         if not name:
             raise OptionError(f"options of {owner}: {_message(problem)}") from None
         row = describe_field(name, fields[name])
-        raise OptionError(
-            f"option {name} of {owner} is {given.get(name)!r}: {_message(problem)}; allowed: {row['type']}"
-            f"{', ' + row['bounds'] if row['bounds'] else ''} (default {row['default']!r})"
-        ) from None
+        allowed = f"allowed: {row['type']}{', ' + row['bounds'] if row['bounds'] else ''}"
+        if problem["type"] == "missing":
+            raise OptionError(f"option {name} of {owner} is required and was not given; {allowed}") from None
+        raise OptionError(f"option {name} of {owner} is {given.get(name)!r}: {_message(problem)}; {allowed}{_default(row)}") from None
+
+
+def _default(row: Mapping[str, Json]) -> str:
+    return "" if row["required"] else f" (default {row['default']!r})"
 
 
 def _message(problem: Any) -> str:
@@ -77,13 +82,15 @@ def _message(problem: Any) -> str:
 
 
 def _from_text(text: str, info: FieldInfo) -> Any:
-    """Text of the command line as the field's type: JSON where it parses, comma-separated values for a sequence, else the text itself."""
-    annotation = info.annotation
-    if _accepts(annotation, (tuple, list)) and not text.lstrip().startswith("["):
-        return [part.strip() for part in text.split(",") if part.strip()]
-    if _accepts(annotation, (type(None),)) and text.lower() in ("none", "null"):
+    """Text of the command line as the field's type: comma-separated values for a sequence, the text itself where text is meant, else JSON."""
+    parts = _parts(info.annotation)
+    kinds = {typing.get_origin(part) or part for part in parts}
+    if type(None) in kinds and text.lower() in ("none", "null"):
         return None
-    if _accepts(annotation, (str,)) or typing.get_origin(annotation) is typing.Literal:
+    if kinds & {tuple, list, set, frozenset} and not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    words = [value for part in parts if typing.get_origin(part) is typing.Literal for value in typing.get_args(part)]
+    if text in words or any(isinstance(kind, type) and issubclass(kind, str | Path) for kind in kinds):
         return text
     try:
         return json.loads(text)
@@ -91,11 +98,11 @@ def _from_text(text: str, info: FieldInfo) -> Any:
         return text
 
 
-def _accepts(annotation: Any, kinds: tuple[type, ...]) -> bool:
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType):
-        return any(_accepts(part, kinds) for part in typing.get_args(annotation))
-    return (origin or annotation) in kinds
+def _parts(annotation: Any) -> list[Any]:
+    """The members of a union, or the annotation itself."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [member for part in typing.get_args(annotation) for member in _parts(part)]
+    return [annotation]
 
 
 def describe_field(name: str, info: FieldInfo) -> dict[str, Json]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.bench import TaskBench
 from harness.contracts import Steerer
-from harness.errors import OptionError, TaskError
+from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
 from harness.options import as_json, filter_names
-from harness.plugins import PluginHost, Registered
+from harness.plugins import Kind, PluginHost, Registered
 from harness.tasks import Task, options_of, path_digest
-from harness.types import Json, Method, StrengthUnit, digest
+from harness.types import Abstention, Json, Labeling, Method, StrengthUnit, digest
 
 Role = Literal["method", "control"]
+Answers = Mapping[str, Sequence[Labeling | Abstention]]
+"""Labelers' answers by :attr:`PlannedPlugin.key`."""
 
 
 @dataclass(frozen=True)
@@ -75,44 +78,40 @@ def make_plan(host: PluginHost, task: Task, asked: Asked) -> Plan:
 
     Raises:
         UnknownNameError, OptionError: a plugin or option that does not exist, or a value that is not allowed.
+        PluginError: a steerer's grid of strengths is none.
         TaskError: the task cannot serve what was asked for.
     """
     if not asked.steerers:
         raise OptionError("no steerer was given; give at least one with --steerer (see `harness plugins`)")
-    labelers = [_planned(host, task, "labeler", name, _addressed(asked.labeler_options, name, asked.labelers)) for name in asked.labelers]
-    known_by: dict[str, bool] = dict.fromkeys(asked.steerer_options, False)
+    controls = task.file.controls if asked.controls else ()
+    for_labelers = _distribute(host, "labeler", asked.labeler_options, asked.labelers, [c.labeler for c in controls if c.labeler])
+    for_steerers = _distribute(host, "steerer", asked.steerer_options, asked.steerers, [c.steerer for c in controls])
+    labelers = [_planned(host, task, "labeler", name, for_labelers[name]) for name in dict.fromkeys(asked.labelers)]
     methods: dict[str, PlannedMethod] = {}
     for name in asked.steerers:
-        values = _shared(host, asked.steerer_options, name, asked.steerers, known_by)
-        _add(methods, task, labelers, _planned(host, task, "steerer", name, values), "method")
-    for option, known in known_by.items():
-        if not known:
-            _reject_option(host, asked.steerers, option)
-    if asked.controls:
-        _add_controls(methods, host, task, asked, labelers)
-    judge_name = asked.judge or task.file.judge
-    judge = _planned(host, task, "judge", judge_name, dict(asked.judge_options or {}))
+        _add(methods, task, labelers, _planned(host, task, "steerer", name, for_steerers[name]), "method")
+    for control in controls:
+        steerer = _planned(host, task, "steerer", control.steerer, for_steerers[control.steerer])
+        theirs: list[PlannedPlugin] = []
+        if control.labeler is not None:
+            theirs = _control_labelers(host, task, control.labeler, for_labelers[control.labeler], labelers)
+        _add(methods, task, theirs, steerer, "control")
+    judge = _planned(host, task, "judge", asked.judge or task.file.judge, asked.judge_options)
     plan = Plan(tuple(methods.values()), judge)
     _check_folds(task, plan)
     return plan
 
 
-def _add_controls(
-    methods: dict[str, PlannedMethod], host: PluginHost, task: Task, asked: Asked, labelers: Sequence[PlannedPlugin]
-) -> None:
-    """The task's controls; a control's labeler passes the same filters as the labelers asked for."""
-    for control in task.file.controls:
-        values = _known_options(host, asked.steerer_options, control.steerer, asked.steerers)
-        steerer = _planned(host, task, "steerer", control.steerer, values)
-        if control.labeler is None:
-            _add(methods, task, [], steerer, "control")
-            continue
-        filters: dict[str, Json] = {}
-        for labeler in labelers:
-            filters.update({name: labeler.options[name] for name in filter_names(labeler.registered.options)})
-        theirs = filter_names(host.get("labeler", control.labeler).options)
-        shared = {name: value for name, value in filters.items() if name in theirs}
-        _add(methods, task, [_planned(host, task, "labeler", control.labeler, shared)], steerer, "control")
+def _control_labelers(
+    host: PluginHost, task: Task, name: str, values: Mapping[str, Any], labelers: Sequence[PlannedPlugin]
+) -> list[PlannedPlugin]:
+    """A control's labeler, drawing from the same features as each labeler asked for: once for each way in which these filter."""
+    own = filter_names(host.get("labeler", name).options)
+    filters = [
+        {option: labeler.options[option] for option in filter_names(labeler.registered.options) if option in own} for labeler in labelers
+    ]
+    planned = [_planned(host, task, "labeler", name, {**values, **shared}) for shared in filters or [{}]]
+    return list({labeler.key: labeler for labeler in planned}.values())
 
 
 def _add(
@@ -125,15 +124,27 @@ def _add(
         raise OptionError(f"steerer {name!r} steers through features, so it needs a labeler; give one with --labeler (see `harness plugins`)")
     if instance.needs_features and not task.file.dictionaries:
         raise TaskError(f"steerer {name!r} needs features, and task {task.name!r} has no dictionary; choose another task or steerer")
-    grid = task.file.steering.grids.get(name, instance.default_grid)
+    grid = _grid(task, steerer)
+    if not grid or list(grid) != sorted(set(grid)) or not all(map(math.isfinite, grid)):
+        raise PluginError(f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}; strengths must ascend")
     for labeler in labelers if instance.needs_features else [None]:
         method = Method(
             labeler.registered.name if labeler else None, name, dict(labeler.options) if labeler else {}, dict(steerer.options)
         )
-        methods.setdefault(method.id, PlannedMethod(method, role, labeler, steerer, instance.strength_unit, tuple(grid)))
+        methods.setdefault(method.id, PlannedMethod(method, role, labeler, steerer, instance.strength_unit, grid))
 
 
-def _planned(host: PluginHost, task: Task, kind: Literal["labeler", "steerer", "judge"], name: str, values: Mapping[str, Any]) -> PlannedPlugin:
+def _grid(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
+    """The task's strengths, or the steerer's own where the task states none, or in another unit than the user asked for."""
+    name = steerer.registered.name
+    grid, unit = steerer.instance.default_grid, steerer.instance.strength_unit
+    stated = task.file.steering.grids.get(name)
+    if stated is not None and steerer.registered.create(options_of(task, "steerer").get(name, {})).strength_unit == unit:
+        grid = stated
+    return tuple(float(strength) for strength in grid)
+
+
+def _planned(host: PluginHost, task: Task, kind: Kind, name: str, values: Mapping[str, Any]) -> PlannedPlugin:
     registered = host.get(kind, name)
     given = {**options_of(task, kind).get(name, {}), **values}
     options = registered.build_options(given)
@@ -141,39 +152,47 @@ def _planned(host: PluginHost, task: Task, kind: Literal["labeler", "steerer", "
     return PlannedPlugin(registered, {option: everything[option] for option in given}, everything, registered.create(given))
 
 
-def _addressed(options: Mapping[str, Any], name: str, names: Sequence[str]) -> dict[str, Any]:
-    """The options meant for one plugin: ``option`` for all, ``plugin:option`` for one of several."""
-    found: dict[str, Any] = {}
-    for option, value in dict(options or {}).items():
-        plugin, colon, rest = option.partition(":")
-        if not colon:
-            found.setdefault(option, value)
-        elif plugin == name:
-            found[rest] = value
-        elif plugin not in names:
-            raise OptionError(f"option {option!r} addresses {plugin!r}, which is not part of this run; part of it: {', '.join(names)}")
+def _distribute(
+    host: PluginHost, kind: Kind, options: Mapping[str, Any], asked: Sequence[str], controls: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Option values by plugin.
+
+    ``option`` goes to all plugins that have it, controls included (a control that steered in another unit would be none), and one that was
+    asked for must have it; ``plugin:option`` goes to that one, before the other.
+    """
+    fields = {name: host.get(kind, name).options.model_fields for name in (*asked, *controls)}
+    found: dict[str, dict[str, Any]] = {name: {} for name in fields}
+    for given in sorted(options, key=lambda name: ":" in name):
+        plugin, _, option = given.rpartition(":")
+        if plugin and plugin not in fields:
+            part = ", ".join(fields) or "none"
+            raise OptionError(f"option {given!r} addresses {kind} {plugin!r}, which is not part of this run; part of it: {part}")
+        if not plugin and not asked:
+            raise OptionError(f"option {given!r} is for a {kind}, and none was asked for; give one with --{kind}")
+        holders = [plugin] if plugin else list(dict.fromkeys(asked))
+        if not any(option in fields[name] for name in holders):
+            known = {name for holder in holders for name in fields[holder]}
+            raise UnknownNameError(f"option of {kind} {' and '.join(holders)}", option, known)
+        for name in [plugin] if plugin else [name for name in fields if option in fields[name]]:
+            found[name][option] = options[given]
     return found
 
 
-def _shared(host: PluginHost, options: Mapping[str, Any], name: str, names: Sequence[str], known_by: dict[str, bool]) -> dict[str, Any]:
-    """Steerer options for one of several steerers: an option without an address goes to those that have it, and one at least must."""
-    known = _known_options(host, options, name, names)
-    for option in known_by:
-        plugin, colon, rest = option.partition(":")
-        if (rest if colon else option) in known and (not colon or plugin == name):
-            known_by[option] = True
-    return known
+def labelings_of(plan: Plan, method: PlannedMethod, answers: Answers, bench: TaskBench) -> list[Labeling]:
+    """The labelings that a method is run on: its labeler's, or (for a steerer without features) every concept that is in play.
 
-
-def _known_options(host: PluginHost, options: Mapping[str, Any], name: str, names: Sequence[str]) -> dict[str, Any]:
-    fields = host.get("steerer", name).options.model_fields
-    return {option: value for option, value in _addressed(options, name, names).items() if option in fields}
-
-
-def _reject_option(host: PluginHost, names: Sequence[str], option: str) -> None:
-    plugin, colon, rest = option.partition(":")
-    host.get("steerer", plugin if colon else names[0]).build_options({rest if colon else option: None})
-    raise OptionError(f"option {option!r} is known to none of the steerers {', '.join(names)}; see `harness plugins show NAME`")
+    In chosen mode these are the concepts that the labelers asked for chose; without such a labeler, the task's candidates.
+    """
+    limit = bench.choices.limit
+    if method.labeler is not None:
+        chosen = [answer for answer in answers[method.labeler.key] if isinstance(answer, Labeling)]
+        return chosen[:limit] if bench.concept_mode == "chosen" else chosen
+    if bench.concept_mode == "fixed":
+        return [Labeling(concept) for concept in bench.concepts]
+    asked = dict.fromkeys(m.labeler.key for m in plan.methods if m.labeler is not None and m.role == "method")
+    limited = [answer for key in asked for answer in [a for a in answers[key] if isinstance(a, Labeling)][:limit]]
+    concepts = {answer.concept.id: answer.concept for answer in limited}
+    return [Labeling(concept) for concept in (concepts.values() if asked else bench.concepts[:limit])]
 
 
 def _check_folds(task: Task, plan: Plan) -> None:
@@ -277,4 +296,6 @@ def device_flops(device: str | None) -> float:
     return per_core * (os.cpu_count() or 1)
 
 
-__all__ = ["Asked", "Estimate", "Plan", "PlannedMethod", "PlannedPlugin", "device_flops", "estimate", "make_plan", "plan_json"]
+__all__ = [
+    "Answers", "Asked", "Estimate", "Plan", "PlannedMethod", "PlannedPlugin", "device_flops", "estimate", "labelings_of", "make_plan", "plan_json",
+]  # fmt: skip

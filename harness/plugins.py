@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from harness.options import Options, build
 
 ENTRY_POINT_GROUP = "harness"
 Kind = Literal["labeler", "steerer", "judge"]
+Observer = Literal["harness_run_started", "harness_trial_done", "harness_run_finished"]
 KINDS: tuple[Kind, ...] = ("labeler", "steerer", "judge")
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
 _METHODS: Mapping[Kind, tuple[str, ...]] = {
@@ -69,6 +71,10 @@ class Registered:
             return self.module
 
 
+class _NameTaken(PluginError):
+    """Two plugins with one name: nobody could say which of them was meant, so this alone stops everything."""
+
+
 @dataclass(frozen=True)
 class Broken:
     """A plugin that could not be loaded or registered."""
@@ -77,6 +83,11 @@ class Broken:
     target: str
     distribution: str
     error: BaseException
+
+    @property
+    def reason(self) -> str:
+        """The error as one line: its class and message."""
+        return _one_line(self.error)
 
 
 class PluginRegistry:
@@ -106,7 +117,7 @@ class PluginRegistry:
         if not _NAME.match(name):
             raise PluginError(f"{self.kind} name {name!r} of {distribution}: use lower-case letters, digits, '.', '_' and '-'")
         if name in self.entries:
-            raise PluginError(
+            raise _NameTaken(
                 f"two {self.kind}s are named {name!r}: one of {self.entries[name].distribution}, one of {distribution}; "
                 "uninstall one of them or rename it"
             )
@@ -128,7 +139,7 @@ class TaskRegistry:
     def add(self, name: str, folder: Path) -> None:
         """Register the task in ``folder`` (which holds ``task.toml``). Raises PluginError for a name that is taken."""
         if name in self.entries:
-            raise PluginError(f"two tasks are named {name!r}: one of {self.entries[name][1]}, one of {self.owner}; rename one of them")
+            raise _NameTaken(f"two tasks are named {name!r}: one of {self.entries[name][1]}, one of {self.owner}; rename one of them")
         self.entries[name] = (Path(folder), self.owner)
 
 
@@ -155,7 +166,7 @@ class PluginHost:
             version = entry_point.dist.version if entry_point.dist else ""
             try:
                 plugin = entry_point.load()
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # a module that ends the program when imported is broken, too
                 host.broken.append(Broken(entry_point.name, entry_point.value, distribution, error))
                 continue
             host.add(plugin, name=entry_point.name, target=entry_point.value, distribution=distribution, version=version)
@@ -163,32 +174,42 @@ class PluginHost:
 
     def add(self, plugin: object, *, name: str, target: str = "", distribution: str = "local", version: str = "") -> None:
         """Register one plugin (a module or object with hook implementations); what breaks is recorded, except two plugins of one name."""
+        if self._manager.is_registered(plugin):
+            return  # two entry points name one module: all that it has is there already
         before = {kind: dict(registry.entries) for kind, registry in self._registries.items()}
         tasks_before = dict(self.tasks.entries)
         try:
             self._manager.register(plugin, name=f"{distribution}:{name}")
-            self._check_hooks()
+            self._check_hooks(plugin)
             self._collect(plugin, distribution, version)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             for kind, registry in self._registries.items():
                 registry.entries = before[kind]
             self.tasks.entries = tasks_before
             if self._manager.is_registered(plugin):
                 self._manager.unregister(plugin)
-            if isinstance(error, PluginError) and str(error).startswith("two "):
+            if isinstance(error, _NameTaken):
                 raise
             self.broken.append(Broken(name, target, distribution, error))
 
-    def _check_hooks(self) -> None:
-        """A misspelt hook is an error, not silence."""
+    def _check_hooks(self, plugin: object) -> None:
+        """A misspelt, unmarked or missing hook is an error, not silence."""
+        known = _hook_names()
         try:
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
-            known = [name for name in vars(hookspecs) if name.startswith("harness_")]
             unknown = re.search(r"unknown hook '([^']+)'", str(error))
             if unknown is None:
                 raise
             raise UnknownNameError("hook", unknown.group(1), known) from None
+        marked = {caller.name for caller in self._manager.get_hookcallers(plugin) or ()}
+        for name in dir(plugin):
+            if name.startswith("harness_") and inspect.isroutine(getattr(plugin, name)) and name not in marked:
+                if name not in known:
+                    raise UnknownNameError("hook", name, known)
+                raise PluginError(f"{name} is not marked as a hook; put @harness.hookimpl above it")
+        if not marked:
+            raise PluginError(f"it has no hook, so it does nothing; hooks: {', '.join(known)}")
 
     def _collect(self, plugin: object, distribution: str, version: str) -> None:
         """Call this plugin's registering hooks alone, so that what it adds is known to be its own."""
@@ -200,10 +221,20 @@ class PluginHost:
         self.tasks.owner = distribution
         self._manager.subset_hook_caller("harness_register_tasks", others)(registry=self.tasks)
 
-    @property
-    def hook(self) -> Any:
-        """pluggy's hook relay, for the observers ``harness_run_started``, ``harness_trial_done`` and ``harness_run_finished``."""
-        return self._manager.hook
+    def notify(self, observer: Observer, **values: Any) -> list[str]:
+        """Tell every observer; answers a line for each that raised.
+
+        Nobody asked for an observer, so one that breaks stops neither the run nor the other observers.
+        """
+        failures = []
+        everybody = self._manager.get_plugins()
+        for implementation in reversed(getattr(self._manager.hook, observer).get_hookimpls()):
+            others = [plugin for plugin in everybody if plugin is not implementation.plugin]
+            try:
+                self._manager.subset_hook_caller(observer, others)(**values)
+            except Exception as error:
+                failures.append(f"observer {observer} of {implementation.plugin_name.partition(':')[0]} failed: {_one_line(error)}")
+        return failures
 
     def all(self, kind: Kind) -> Mapping[str, Registered]:
         """Everything registered of one kind, by name, in alphabetical order."""
@@ -214,14 +245,12 @@ class PluginHost:
 
         Raises:
             UnknownNameError: no such plugin.
-            BaseException: the plugin's own error, with its own traceback, where the plugin asked for is broken.
+            PluginError: the plugin asked for is broken; its own error, with its own traceback, is the ``__cause__``.
         """
         entries = self._registries[kind].entries
         if name in entries:
             return entries[name]
-        for broken in self.broken:
-            if broken.entry_point == name:
-                raise broken.error
+        self._raise_if_broken(name)
         hint = ""
         if self.broken:
             hint = f"(broken plugins: {', '.join(b.entry_point for b in self.broken)}; see `harness plugins`)"
@@ -231,9 +260,23 @@ class PluginHost:
         """Every plugin of any kind with this name. Raises as :meth:`get` where there is none."""
         found = [registry.entries[name] for registry in self._registries.values() if name in registry.entries]
         if not found:
-            for broken in self.broken:
-                if broken.entry_point == name:
-                    raise broken.error
+            self._raise_if_broken(name)
             known = [n for registry in self._registries.values() for n in registry.entries]
             raise UnknownNameError("plugin", name, known, "See `harness plugins`.")
         return found
+
+    def _raise_if_broken(self, name: str) -> None:
+        for broken in self.broken:
+            if broken.entry_point == name:
+                raise PluginError(
+                    f"plugin {name!r} ({broken.target}) of {broken.distribution} is broken: {broken.reason}; mend or uninstall it"
+                ) from broken.error
+
+
+def _hook_names() -> list[str]:
+    return [name for name in vars(hookspecs) if name.startswith("harness_")]
+
+
+def _one_line(error: BaseException) -> str:
+    """An exception as one line: its class and message."""
+    return " ".join("".join(traceback.format_exception_only(error)).split())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Progress:
         with self._bars() as bars:
             bar = bars.add_task(description, total=total)
             try:
-                yield lambda n=1: bars.advance(bar, n)
+                yield partial(bars.advance, bar)
             finally:
                 bars.stop_task(bar)
 
@@ -64,7 +65,7 @@ class Progress:
 
     def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
         """``items``, counted as they are consumed."""
-        size = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
+        size = len(items) if total is None and isinstance(items, Sized) else total
         with self.task(description, size) as advance:
             for item in items:
                 yield item

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.bench import Choices, TaskBench
+from harness.bench import Choices, TaskBench, open_bench
 from harness.errors import StoreError
-from harness.plan import Asked, Plan, make_plan, plan_json
+from harness.evaluate import grid, recall_warnings
+from harness.plan import Asked, Plan, labelings_of, make_plan, plan_json
 from harness.plugins import PluginHost
 from harness.store import RunStore
 from harness.tasks import find_task
@@ -21,18 +22,17 @@ def reopen(
     """The plan of a stored run with another judge, its bench, and its labelers' answers.
 
     Raises:
-        StoreError: the run does not say how it was made or has not finished labelling, or task, model, corpus or plugins have changed
-            since, so that a new entry would describe something else.
+        StoreError: the run does not say how it was made, has not finished labelling and generating, or task, model, corpus or plugins
+            have changed since, so that a new entry would describe something else.
     """
-    from harness.cli.common import make_bench
-
     asked_notes = store.notes("asked")
     if not asked_notes:
         raise StoreError(f"the run in {store.folder} does not say how it was made; run its `harness eval` again first")
     value = asked_notes[0].value
-    asked = Asked(**{name: tuple(item) if isinstance(item, list) else item for name, item in value["asked"].items()})
+    given: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in value["asked"].items()}
+    asked = Asked(**given)
     task = find_task(host, value["task"])
-    bench = make_bench(task, Choices(**value["choices"]), quiet)
+    bench = open_bench(task, Choices(**value["choices"]), quiet)
     original = make_plan(host, task, asked)
     if canonical_json(plan_json(original, bench)) != canonical_json(store.plan):
         raise StoreError(
@@ -45,4 +45,8 @@ def reopen(
         if found is None:
             raise StoreError(f"the run in {store.folder} stopped before labelling was done; run its `harness eval` again first")
         answers[labeler.key] = found
+    labelings = {method.method.id: labelings_of(plan, method, answers, bench) for method in plan.methods}
+    if store.counts()["generations"] < len({trial.id for trial in grid(plan, labelings, bench)}):
+        raise StoreError(f"the run in {store.folder} stopped before all its texts were generated; run its `harness eval` again first")
+    recall_warnings(bench, store)
     return plan, bench, answers

@@ -30,7 +30,7 @@ from harness.leaderboard.entry import (
     Scores,
     TaskRef,
 )
-from harness.plan import Plan, PlannedMethod, PlannedPlugin
+from harness.plan import Answers, Plan, PlannedMethod, PlannedPlugin, labelings_of
 from harness.scoring import clusters_of, cross_validate, harmonic_mean, interval, rating_bounds
 from harness.store import JudgeRecord, Record, RunStore
 from harness.types import Abstention, Labeling, digest, rng
@@ -50,11 +50,9 @@ class _Scored:
     n_pending: int
 
 
-def make_entry(
-    plan: Plan, answers: Mapping[str, Sequence[Labeling | Abstention]], bench: TaskBench, store: RunStore, judge: JudgeRecord
-) -> Entry:
+def make_entry(plan: Plan, answers: Answers, bench: TaskBench, store: RunStore, judge: JudgeRecord) -> Entry:
     """The entry of a run with one judge's ratings; deterministic but for ``created``."""
-    results = tuple(_method_result(method, answers, bench, list(store.records(judge.key, method.method.id))) for method in plan.methods)
+    results = tuple(_method_result(plan, method, answers, bench, list(store.records(judge.key, method.method.id))) for method in plan.methods)
     concepts = sorted({(row.concept_id, row.concept_text) for result in results for row in result.per_concept})
     warnings = list(bench.warnings)
     if judge.offline:
@@ -65,7 +63,7 @@ def make_entry(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         harness_version=harness.__version__,
         libraries=_versions(LIBRARIES),
-        plugins=_plugin_versions(plan),
+        plugins=_plugin_versions(plan, store, judge),
         git=_git_state(Path(harness.__file__).resolve().parent.parent),
         task=TaskRef(
             name=bench.task.name,
@@ -95,12 +93,8 @@ def make_entry(
 # ----------------------------------------------------------------------------------------------------------------- one method
 
 
-def _method_result(
-    method: PlannedMethod, answers: Mapping[str, Sequence[Labeling | Abstention]], bench: TaskBench, records: Sequence[Record]
-) -> MethodResult:
-    from harness.evaluate import labelings_of
-
-    labelings = labelings_of(method, dict(answers), bench)
+def _method_result(plan: Plan, method: PlannedMethod, answers: Answers, bench: TaskBench, records: Sequence[Record]) -> MethodResult:
+    labelings = labelings_of(plan, method, answers, bench)
     by_labeling: dict[str, list[Record]] = {}
     for record in records:
         by_labeling.setdefault(record.trial.labeling_id, []).append(record)
@@ -171,7 +165,7 @@ def _score_labeling(method: PlannedMethod, labeling: Labeling, bench: TaskBench,
     return _Scored(labeling, result, (bounds.low, bounds.high), n_pending)
 
 
-def _abstentions(method: PlannedMethod, answers: Mapping[str, Sequence[Labeling | Abstention]]) -> list[ConceptResult]:
+def _abstentions(method: PlannedMethod, answers: Answers) -> list[ConceptResult]:
     if method.labeler is None:
         return []
     return [
@@ -310,9 +304,14 @@ def _versions(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _plugin_versions(plan: Plan) -> dict[str, str]:
+def _plugin_versions(plan: Plan, store: RunStore, judge: JudgeRecord) -> dict[str, str]:
+    """The versions that did the work, by distribution; those of today where the run has not noted any."""
     used = [plan.judge, *(m.steerer for m in plan.methods), *plan.labelers]
-    return {plugin.registered.distribution: plugin.registered.version for plugin in used if plugin.registered.version}
+    found = {plugin.registered.distribution: plugin.registered.version for plugin in used if plugin.registered.version}
+    for part in ("labels", "texts", f"ratings by {judge.name}"):
+        for note in store.notes(f"versions: {part}"):
+            found.update({name: version for name, version in note.value.items() if version})
+    return dict(sorted(found.items()))
 
 
 def _git_state(folder: Path) -> GitState | None:

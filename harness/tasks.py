@@ -7,6 +7,7 @@ here. ``docs/tasks.md`` is made from these docstrings.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from harness.data.corpus import Format
 from harness.errors import DataError, TaskError, UnknownNameError
 from harness.plugins import PluginHost
 from harness.types import Decoding, Json, digest
@@ -59,7 +61,7 @@ class CorpusTable(_Table):
 
     source: str | None = None
     """A file or folder that `harness data` reads, relative to the task's folder; None: must be given by `--corpus`."""
-    format: str | None = None
+    format: Format | None = None
     """Its format; None: told from its content."""
     text_field: str | None = None
     """Name of the text column (JSONL, CSV, Parquet)."""
@@ -253,13 +255,14 @@ def path_digest(path: Path) -> str:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dict. Raises TaskError where it is missing, unreadable or malformed (with the line)."""
-    try:
+    if sys.version_info >= (3, 11):
         import tomllib
-    except ModuleNotFoundError:
+    else:
         import tomli as tomllib
     try:
         with path.open("rb") as stream:
-            return tomllib.load(stream)
+            content: dict[str, Any] = tomllib.load(stream)
+            return content
     except FileNotFoundError:
         raise TaskError(f"no task file at {path}; give a task's name (see `harness tasks`) or a folder with a {FILE_NAME}") from None
     except OSError as error:

@@ -1,9 +1,24 @@
-"""Fixtures shared by the whole suite: the folder of real data beside the checkout, the tiny real model and its real SAE."""
+"""Fixtures shared by the whole suite: the folder of real data beside the checkout, the tiny real model and its real SAE, a task on both,
+
+an installed third-party plugin, and the command line run in this process.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
+import json
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 # Two torch processes with two threads each slow each other down manyfold on small machines; set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,3 +49,246 @@ def tiny_model_path(shared_data: Path) -> Path:
 def tiny_sae_path(shared_data: Path) -> Path:
     """A real SAE of layer 2 of stories260K, as a SAELens folder."""
     return shared_data / "sae" / "stories260K_l2_batchtopk"
+
+
+# ---------------------------------------------------------------------------------------------------- a whole task on the tiny model
+
+WORDS = ("girl", "big", "mom", "zebra")
+"""Labels of the tiny corpus: a text has the label where it has the word. No text has the last, so a labeler must abstain from it."""
+
+TINY_TASK = """schema = 1
+name = "tiny"
+version = 1
+summary = "stories for small children, by a model of 260,032 parameters"
+judge = "words"
+
+[model]
+name = "{model}"
+parameters = 260032
+
+[[dictionaries]]
+source = "{sae}"
+layer = 2
+
+[corpus]
+source = "corpus.jsonl"
+
+[concepts]
+mode = "fixed"
+file = "concepts.jsonl"
+min_support = 10
+
+[instructions]
+source = "instructions.jsonl"
+per_concept = 4
+
+[decoding]
+max_new_tokens = 10
+temperature = 0.7
+
+[steering.grids]
+sae-clamp = [0.5, 1.0]
+sae-add = [0.5, 1.0]
+diff-mean = [0.2, 0.5]
+
+[labelers.calibf1]
+pi0 = 0.05
+
+[labelers.random]
+count = 3
+
+[[controls]]
+labeler = "random"
+steerer = "sae-clamp"
+
+[[controls]]
+steerer = "prompt"
+
+[evaluation]
+repeats = 2
+splits = 2
+"""
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that every user may enter (pytest's own are its user's alone), for tests that give up their rights."""
+    folder = Path(tempfile.mkdtemp(prefix="harness-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cache_folder(open_folder: Path) -> Path:
+    """The artifact cache of the tests."""
+    folder = open_folder / "cache"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_task(open_folder: Path, tiny_model_path: Path, tiny_sae_path: Path) -> Path:
+    """A task folder: the tiny model's own stories as the corpus, their words as labels. Read-only; :func:`variant` copies it."""
+    import torch
+
+    from harness.lm.generation import GenerationRequest, generate
+    from harness.lm.model import load_model
+    from harness.types import Decoding
+
+    torch.set_num_threads(1)
+    folder = open_folder / "tiny"
+    folder.mkdir()
+    model = load_model(tiny_model_path, device="cpu", dtype="float32")
+    requests = [GenerationRequest(str(i), model.encode(""), 0) for i in range(160)]
+    texts = {done.id: done.text for done in generate(model, requests, Decoding(70, 1.0), batch_size=160)}
+    rows = [{"id": i, "text": texts[i], "labels": [word for word in WORDS if word in texts[i].lower()]} for i in sorted(texts, key=int)]
+    write_lines(folder / "corpus.jsonl", rows)
+    write_lines(folder / "concepts.jsonl", [{"id": word, "text": f"a {word}", "label": word} for word in WORDS])
+    openings = ("Once upon a time", "One day", "There was a", "Tom and", "The big", "Lily saw")
+    write_lines(folder / "instructions.jsonl", [{"id": str(i), "text": text} for i, text in enumerate(openings)])
+    text = TINY_TASK.format(model=tiny_model_path.as_posix(), sae=tiny_sae_path.as_posix())
+    (folder / "task.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def variant(tiny_task: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A function that copies the tiny task and replaces parts of its task.toml: ``variant(("old", "new"), …)``."""
+
+    def make(*changes: tuple[str, str], name: str = "variant") -> Path:
+        folder = tmp_path / name
+        shutil.copytree(tiny_task, folder)
+        text = (folder / "task.toml").read_text(encoding="utf-8")
+        for old, new in changes:
+            assert old in text, f"{old!r} is not in the task"
+            text = text.replace(old, new)
+        (folder / "task.toml").write_text(text, encoding="utf-8")
+        return folder
+
+    return make
+
+
+# ------------------------------------------------------------------------------------------------------------- plugins, as installed
+
+
+@pytest.fixture(scope="session")
+def sample_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like site-packages into which pip has installed tests/sample_plugin."""
+    source = tmp_path_factory.mktemp("source") / "sample_plugin"
+    shutil.copytree(Path(__file__).parent / "sample_plugin", source)  # building leaves files beside the source
+    target = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*command, "--disable-pip-version-check", "--target", str(target), str(source)], check=True)
+    return target
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Callable[..., Path]:
+    """A function that installs a distribution of one module, as an installer leaves it: ``install(source, name="plugin's entry point")``.
+
+    Answers with a folder like site-packages, to be given to :func:`harness` as ``sites=(folder,)``.
+    """
+
+    def make(source: str, name: str = "mine", distribution: str = "other-dist", version: str = "0.1") -> Path:
+        site = tmp_path / f"site-{distribution}-{version}"
+        info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        module = f"{distribution.replace('-', '_')}_module"
+        (site / f"{module}.py").write_text(source, encoding="utf-8")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n", encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[harness]\n{name} = {module}\n", encoding="utf-8")
+        return site
+
+    return make
+
+
+@contextlib.contextmanager
+def installed(*sites: Path) -> Iterator[None]:
+    """Within the context, what lies in ``sites`` is installed; modules imported from there are forgotten afterwards."""
+    before = set(sys.modules)
+    with mock.patch.object(sys, "path", [*map(str, sites), *sys.path]):
+        importlib.invalidate_caches()
+        try:
+            yield
+        finally:
+            for name in set(sys.modules) - before:
+                origin = getattr(sys.modules[name], "__file__", None) or ""
+                if any(Path(origin).is_relative_to(site) for site in sites):
+                    del sys.modules[name]
+
+
+@pytest.fixture(scope="session", name="installed")
+def _installed() -> Callable[..., Any]:
+    """:func:`installed`."""
+    return installed
+
+
+# --------------------------------------------------------------------------------------------------------- the command line, in-process
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line of a command that failed for a reason that the user can mend; asserts that it is one, and the last."""
+        assert self.code == 2, f"exit code {self.code}\n{self.out}\n{self.err}"
+        lines = [line for line in self.err.splitlines() if line.startswith("harness: error: ")]
+        assert len(lines) == 1, self.err
+        assert self.err.splitlines()[-1] == lines[0]
+        return lines[0].removeprefix("harness: error: ")
+
+    @property
+    def json(self) -> Any:
+        """Standard output, which is JSON and nothing else."""
+        assert self.code == 0, f"exit code {self.code}\n{self.out}\n{self.err}"
+        return json.loads(self.out)
+
+
+@pytest.fixture(scope="session")
+def harness(cache_folder: Path, sample_site: Path) -> Callable[..., Finished]:
+    """The command line in this process, with the sample plugin installed: ``harness("eval", "--steerer", …)``.
+
+    ``sites`` are further folders of installed plugins, ``env`` further environment variables. An exception that the command line lets
+    through passes through here, too.
+    """
+    from harness.cli import main
+
+    def run(*arguments: str | Path, sites: tuple[Path, ...] = (), env: Mapping[str, str] | None = None) -> Finished:
+        out, err = io.StringIO(), io.StringIO()
+        environment = {"HARNESS_CACHE": str(cache_folder), **(env or {})}
+        with (
+            installed(*sites, sample_site),
+            mock.patch.dict(os.environ, environment),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as stop,
+        ):
+            main([str(argument) for argument in arguments])
+        code = stop.value.code
+        return Finished(code if isinstance(code, int) else 1, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def evaluation(harness: Callable[..., Finished], tiny_task: Path, open_folder: Path) -> tuple[Path, Any]:
+    """One whole run of the tiny task, done once: its --out folder (to be copied, not changed) and its entry as JSON."""
+    out = open_folder / "evaluated"
+    done = harness("eval", *EVAL, "--task", tiny_task, "--out", out, "--json")
+    return out, done.json
+
+
+EVAL = ("--labeler", "calibf1", "--steerer", "sae-clamp")
+"""The command of :func:`evaluation`."""

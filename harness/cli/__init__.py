@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, PluginError
 
 COMMANDS = {
     "eval": "harness.cli.evaluate",
@@ -60,13 +61,18 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: runs a command, and turns a user's mistake into one line and exit code 2. Defects keep their traceback."""
+    """Entry point: runs a command, and turns a user's mistake into one line and exit code 2.
+
+    Defects keep their traceback, and so does a broken plugin that was asked for, above its line.
+    """
     try:
         code = cli.main(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except HarnessError as error:
+        if isinstance(error, PluginError) and error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)  # the plugin's own error: its author needs to know where
         code = _fail(str(error))
     except click.exceptions.NoSuchOption as error:
         near = f"; did you mean {error.possibilities[0]}?" if error.possibilities else ""
@@ -83,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EPERM):
+        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EPERM, errno.EFBIG, errno.ENOTDIR):
             raise
         code = _fail(f"{error.filename or 'the disk'}: {error.strerror}; what was computed before is kept; make room or choose another --out")
     sys.exit(code if isinstance(code, int) else 0)

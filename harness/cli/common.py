@@ -71,13 +71,10 @@ def choices_from(
 
 def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:
     """The bench of a task, with the artifact cache of this user."""
-    from harness.artifacts import ArtifactCache
-    from harness.bench import TaskBench
-    from harness.lm.embedded import cache_root
-    from harness.progress import Progress
+    from harness.bench import open_bench
 
     quiet_libraries()
-    return TaskBench(task, choices, ArtifactCache(cache_root() / "artifacts"), Progress(quiet))
+    return open_bench(task, choices, quiet)
 
 
 def load_host() -> PluginHost:

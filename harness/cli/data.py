@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from harness.cli.common import json_option, print_json, print_table, quiet_libraries, quiet_option
+from harness.data.corpus import Format
 
 
 @click.group("data")
@@ -18,12 +20,12 @@ def command() -> None:
 
 @command.command("stats")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--format", "form", help="Format (default: told from the content).")
+@click.option("--format", "form", type=click.Choice(get_args(Format)), help="Format (default: told from the content).")
 @click.option("--text-field", help="Name of the text column.")
 @click.option("--label-field", help="Name of the label column.")
 @click.option("--min-support", type=click.IntRange(min=1), default=1, show_default=True, help="Show labels with at least so many texts.")
 @json_option
-def stats(path: Path, form: str | None, text_field: str | None, label_field: str | None, min_support: int, as_json: bool) -> None:
+def stats(path: Path, form: Format | None, text_field: str | None, label_field: str | None, min_support: int, as_json: bool) -> None:
     """Show documents, words, labels by support, and what was skipped and why."""
     from harness.data import corpus_stats, open_corpus
 

@@ -39,7 +39,7 @@ def command(as_json: bool) -> None:
         "cache": {"folder": str(root), "writable": _writable(root), "free_gb": round(free / 1e9, 1)},
         "models": {row.name: "cached" if row.cached else "not fetched yet" for row in describe()},
         "plugins": sum(len(host.all(kind)) for kind in ("labeler", "steerer", "judge")),
-        "broken plugins": [f"{broken.entry_point}: {broken.error}" for broken in host.broken],
+        "broken plugins": [f"{broken.entry_point}: {broken.reason}" for broken in host.broken],
         "keys": {key: "set" if os.environ.get(key) else "not set" for key in KEYS},
     }
     if as_json:

@@ -93,7 +93,9 @@ def command(
     bench.progress.step(f"run {folder}")
     with RunStore.create_or_open(folder, plan_json(plan, bench)) as store:
         if not store.notes("asked"):
-            store.note("asked", {"task": str(task_name), "choices": asdict(bench.choices), "asked": _plain(asked)})
+            where = task_name if task_name in host.tasks.entries else _absolute(task_name)
+            choices = {**asdict(bench.choices), "corpus": _absolute(corpus), "instructions": _absolute(instructions)}
+            store.note("asked", {"task": where, "choices": choices, "asked": _plain(asked)})
         entry = evaluate(plan, bench, host, store)
     path = save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
     if as_json:
@@ -104,6 +106,11 @@ def command(
     screen = console()
     screen.print(render_entry(entry))
     screen.print(f"entry: {path}\nrun:   {folder}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _absolute(path: str | None) -> str | None:
+    """A path that holds from any folder, for whoever rates the run again."""
+    return None if path is None else str(Path(path).expanduser().resolve())
 
 
 def _plain(asked: Asked) -> dict[str, object]:

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import assignments, console, json_option, load_host, out_option, plugin_option, print_json, quiet_option
+from harness.cli.common import (
+    assignments,
+    console,
+    json_option,
+    load_host,
+    out_option,
+    plugin_option,
+    print_json,
+    quiet_libraries,
+    quiet_option,
+)
 
 
 @click.command("judge")
@@ -24,6 +34,7 @@ def command(run: str, judge: str, judge_options: tuple[str, ...], out: Path, as_
     from harness.reopen import reopen
     from harness.store import RunStore
 
+    quiet_libraries()
     host = load_host()
     folder = find_run(run, out)
     with RunStore.open(folder) as store:

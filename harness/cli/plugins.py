@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +9,7 @@ import click
 from harness.cli.common import json_option, load_host, print_json, print_table
 
 if TYPE_CHECKING:
-    from harness.plugins import Broken, PluginHost, Registered
+    from harness.plugins import PluginHost, Registered
     from harness.types import Json
 
 
@@ -27,7 +26,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
             {
                 "plugins": [_as_json(plugin) for plugin in _everything(host)],
                 "broken": [
-                    {"entry_point": b.entry_point, "target": b.target, "distribution": b.distribution, "error": _one_line(b)}
+                    {"entry_point": b.entry_point, "target": b.target, "distribution": b.distribution, "error": b.reason}
                     for b in host.broken
                 ],
             }
@@ -36,7 +35,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     rows = [(p.kind, p.name, p.summary, f"{p.distribution} {p.version}".strip()) for p in _everything(host)]
     print_table("", ("kind", "name", "what it does", "from"), rows)
     for broken in host.broken:
-        click.echo(f"broken: {broken.entry_point} ({broken.target}) of {broken.distribution}: {_one_line(broken)}", err=True)
+        click.echo(f"broken: {broken.entry_point} ({broken.target}) of {broken.distribution}: {broken.reason}", err=True)
 
 
 @command.command("show")
@@ -70,6 +69,8 @@ def _default(row: dict[str, Json]) -> str:
     default = row["default"]
     if isinstance(default, list):
         return " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in default)
+    if isinstance(default, bool):
+        return str(default).lower()
     return "none" if default is None else str(default)
 
 
@@ -92,6 +93,3 @@ def _as_json(plugin: Registered) -> dict[str, Json]:
         "options": describe(plugin.options),
     }
 
-
-def _one_line(broken: Broken) -> str:
-    return " ".join("".join(traceback.format_exception_only(broken.error)).split())

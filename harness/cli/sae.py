@@ -91,7 +91,7 @@ def train_config(given: dict[str, str]) -> TrainConfig:
     from harness.errors import OptionError, UnknownNameError
     from harness.sae.train import TrainConfig
 
-    types = {field.name: type(field.default) for field in fields(TrainConfig)}
+    types: dict[str, Any] = {field.name: type(field.default) for field in fields(TrainConfig)}
     values: dict[str, Any] = {}
     for name, text in given.items():
         if name not in types:

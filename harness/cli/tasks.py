@@ -29,7 +29,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    print_table("", ("task", "model", "concepts", "what it is"), [(r["name"], r["model"], r["mode"], r["summary"]) for r in rows])
+    print_table("", ("task", "model", "concepts", "what it is"), [[str(r[name]) for name in ("name", "model", "mode", "summary")] for r in rows])
 
 
 @command.command("validate")

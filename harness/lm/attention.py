@@ -1,7 +1,8 @@
 """Attention for one new token on the CPU, without copying the keys of grouped-query attention.
 
-torch's CPU kernel for scaled dot-product attention is made for long queries, and transformers repeats keys and values for each query head
-before it. For a single query a grouped matrix product is several times as fast; everything else goes to transformers' own function.
+torch's CPU kernel for scaled dot-product attention is made for long queries, and older versions of transformers repeat keys and values for
+each query head before it. For a single query a grouped matrix product is faster (measured: a decoding step of SmolLM2-135M in bf16, 32 to 64
+rows, takes .82 to .85 of the time); everything else goes to transformers' own function.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from harness.lm.structure import text_config
 
 NAME = "harness_grouped"
 _registered = False
@@ -26,7 +29,8 @@ def _attend(
     special = any(kwargs.get(name) is not None for name in ("softcap", "s_aux", "position_bias"))
     rows, heads, length, width = query.shape
     groups = key.shape[1]
-    if length != 1 or special or heads % groups:
+    per_head = attention_mask is not None and attention_mask.shape[1] != 1  # a mask for each head, e.g. ALiBi's biases
+    if length != 1 or special or per_head or heads % groups:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
     scaling = kwargs.get("scaling") or width**-0.5
     grouped = query.reshape(rows, groups, heads // groups, width)
@@ -52,9 +56,12 @@ def _register() -> None:
 
 @contextmanager
 def fast_decoding(hf: Any) -> Iterator[None]:
-    """Within the context, ``hf`` (a transformers model on the CPU that uses SDPA) decodes with grouped attention; restored afterwards."""
-    implementation = getattr(hf.config, "_attn_implementation", None)
-    if implementation != "sdpa" or hf.device.type != "cpu":
+    """Within the context, ``hf`` (a transformers model) decodes with grouped attention; its own is restored afterwards.
+
+    Nothing happens to a model that is not on the CPU, does not use SDPA (models that cap their attention scores), has its attention built in
+    (Falcon), or has parts other than text, each with an attention of its own.
+    """
+    if not _can_switch(hf):
         yield
         return
     _register()
@@ -62,4 +69,11 @@ def fast_decoding(hf: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        hf.set_attn_implementation(implementation)
+        hf.set_attn_implementation("sdpa")
+
+
+def _can_switch(hf: Any) -> bool:
+    config = hf.config
+    if getattr(config, "_attn_implementation", None) != "sdpa" or hf.device.type != "cpu" or text_config(hf) is not config:
+        return False
+    return bool(getattr(type(hf), "_can_set_attn_implementation", lambda: True)())

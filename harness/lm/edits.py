@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from harness.contracts import EditContext, Positions, Site
+from harness.errors import EngineError
 from harness.types import digest
 
 
@@ -20,11 +21,18 @@ class AddVector:
         site: where.
         vector: ``[d_model]``, in the residual stream's own units.
         positions: which tokens.
+
+    Raises:
+        EngineError: ``vector`` is no single vector, or (when applied) not as wide as the residual stream.
     """
 
     site: Site
     vector: Tensor
-    positions: Positions = Positions()
+    positions: Positions = field(default_factory=Positions)
+
+    def __post_init__(self) -> None:
+        if self.vector.dim() != 1:
+            raise EngineError(f"a vector to add must have one dimension, [d_model], got the shape {tuple(self.vector.shape)}")
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -45,4 +53,6 @@ class StackedAdd:
     vectors: Tensor
 
     def apply(self, x: Tensor, ctx: EditContext) -> Tensor:
+        if x.shape[-1] != self.vectors.shape[-1]:
+            raise EngineError(f"a vector of {self.vectors.shape[-1]} numbers cannot be added to a residual stream of width {x.shape[-1]}")
         return x + self.vectors[:, None, :]

@@ -1,15 +1,15 @@
 """Steered generation: one batch mixes prompts, edits and strengths row by row; a row's text does not depend on its neighbours.
 
-Left padding, explicit positions, KV cache, hooks on the decoder layers. Requests are sorted by prompt length into batches; rows that have
-ended leave the batch. Each request draws from (seed, "sampling", id), so batch size, order and restarts change nothing.
+Left padding, explicit positions, KV cache, hooks on the decoder layers. Requests of similar prompt length share a batch; rows that have ended
+leave it. Each request draws from (seed, "sampling", id), so batch size, order and restarts change nothing.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from harness.contracts import Edit, EditContext, Positions, StackedEdit
 from harness.errors import EngineError
+from harness.lm.activations import _is_out_of_memory
 from harness.lm.attention import fast_decoding
 from harness.lm.model import SubjectModel, hidden_of, with_hidden
 from harness.lm.sampling import check_decoding, choose, penalise
@@ -28,7 +29,10 @@ DEFAULT_BATCH = 64
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One text to generate: ``id`` and ``seed`` determine its random draws, ``prompt_ids`` is the whole prompt as token ids."""
+    """One text to generate: ``id`` and ``seed`` determine its random draws, ``prompt_ids`` is the whole prompt as token ids.
+
+    ``edits`` are applied in their order where they meet at one layer.
+    """
 
     id: str
     prompt_ids: Sequence[int]
@@ -60,222 +64,300 @@ def generate(
 ) -> Iterator[Generated]:
     """Generate a text for each request, in any order, each as soon as it has ended.
 
+    Between two texts the model is as it was found (no hooks, its own attention, gradients as the caller has them), so it may be used for
+    something else, and the iteration may be given up at any point.
+
     Args:
         model: the subject model.
         requests: what to generate; ids must be unique.
         decoding: the same for every request.
-        batch_size: rows decoded together; halved where memory runs out.
+        batch_size: rows decoded together; halved for good where memory runs out (texts that have ended are not made again).
         use_cache: False recomputes the whole sequence at every step (for tests: the same tokens, slowly).
 
     Raises:
-        EngineError: a decoding option out of bounds, a repeated id, an empty prompt, or an edit that this engine cannot place.
+        EngineError: at once, for an option out of bounds, a repeated id, an empty prompt, a prompt that leaves no room for the new tokens,
+            or an edit of a layer that does not exist; while iterating, for an edit that changes the shape of the residual stream, for logits
+            that are no numbers, and where a single row does not fit into memory.
     """
     check_decoding(decoding)
-    _check_requests(model, requests)
-    ordered = sorted(requests, key=lambda request: len(request.prompt_ids))
-    pending = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
-    with fast_decoding(model.hf), torch.inference_mode():
-        while pending:
-            batch = pending.pop(0)
-            try:
-                yield from _Batch(model, batch, decoding, use_cache).run()
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise EngineError(
-                        f"out of memory on {model.device} with a single prompt of {len(batch[0].prompt_ids)} tokens; "
-                        "use a smaller model, a smaller dtype or another --device"
-                    ) from None
-                half = len(batch) // 2
-                pending[:0] = [batch[:half], batch[half:]]
-                torch.cuda.empty_cache()
+    if batch_size < 1:
+        raise EngineError(f"batch_size is {batch_size}; allowed: at least 1")
+    _check_requests(model, requests, decoding)
+    return _generate(model, requests, decoding, batch_size, use_cache)
 
 
-def _check_requests(model: SubjectModel, requests: Sequence[GenerationRequest]) -> None:
+def _generate(
+    model: SubjectModel, requests: Sequence[GenerationRequest], decoding: Decoding, batch_size: int, use_cache: bool
+) -> Iterator[Generated]:
+    # Longest prompts first: a batch size that suffices for them suffices for all that follow.
+    waiting = sorted(requests, key=lambda request: -len(request.prompt_ids))
+    while waiting:
+        batch = _Batch(model, waiting[:batch_size], decoding, use_cache)
+        del waiting[:batch_size]
+        while batch.requests:
+            ended = _advance(batch)
+            if ended is not None:
+                yield from ended
+                continue
+            left = batch.requests
+            if len(left) == 1:
+                raise EngineError(
+                    f"out of memory on {model.device} with a single prompt of {len(left[0].prompt_ids)} tokens; "
+                    "use a smaller model, a smaller dtype or another --device"
+                )
+            batch_size, waiting = len(left) // 2, left + waiting
+            break
+        del batch  # its tensors, before the next one makes its own
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _advance(batch: _Batch) -> list[Generated] | None:
+    """The next texts that end, or None where memory ran out.
+
+    A function of its own, so that nothing of a failed attempt is alive (no frame, no traceback) when the next one begins.
+    """
+    try:
+        return batch.advance()
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+    return None
+
+
+def _check_requests(model: SubjectModel, requests: Sequence[GenerationRequest], decoding: Decoding) -> None:
     if len({request.id for request in requests}) != len(requests):
         raise EngineError("two generation requests have one id; ids must be unique, since they determine the random draws")
+    room = None if model.max_tokens is None else model.max_tokens - decoding.max_new_tokens + 1  # the last new token is never read
     for request in requests:
-        if not request.prompt_ids:
+        length = len(request.prompt_ids)
+        if not length:
             raise EngineError(f"request {request.id} has an empty prompt; give at least one token")
+        if room is not None and length > room:
+            raise EngineError(
+                f"request {request.id} has a prompt of {length} tokens, which with max_new_tokens={decoding.max_new_tokens} is more than "
+                f"the {model.max_tokens} tokens of {model.name}; shorten the prompt or generate fewer tokens"
+            )
         for edit in request.edits:
             for site in edit.sites:
-                if not 0 <= site.layer < len(model.layers):
+                if not 0 <= site.layer < model.n_layers:
                     raise EngineError(
-                        f"{type(edit).__name__} edits {site}, but {model.name} has layers 0 to {len(model.layers) - 1}; choose one of these"
+                        f"{type(edit).__name__} edits {site}, but {model.name} has layers 0 to {model.n_layers - 1}; choose one of these"
                     )
 
 
-@dataclass
-class _EditGroup:
-    """The rows of a batch that share one edit key, stacked."""
-
-    positions: Positions
-    stacked: StackedEdit
-    rows: Tensor
-    everywhere: bool
-
-
-@dataclass
 class _Batch:
-    """One batch on its way. Tensors hold the rows that are still open; ``open`` are their places in ``requests``."""
+    """Requests that are decoded together. All members hold the rows that are still open, in one order.
 
-    model: SubjectModel
-    requests: Sequence[GenerationRequest]
-    decoding: Decoding
-    use_cache: bool
-    open: list[int] = field(default_factory=list)
-    new: list[list[int]] = field(default_factory=list)
+    Attributes:
+        requests: the open rows' requests.
+        tokens: ``[rows, width]`` int64, prompts padded on the left and the tokens generated so far.
+        real: ``[rows, width]`` bool, the token is no padding.
+        prompt_width: how many of the columns are prompt.
+        uniforms: ``[rows, max_new_tokens]`` float64, what each row draws at each step.
+    """
 
-    def run(self) -> Iterator[Generated]:
-        self.open = list(range(len(self.requests)))
-        self.new = [[] for _ in self.requests]
-        draws = [rng(r.seed, "sampling", r.id).random(self.decoding.max_new_tokens) for r in self.requests]
-        uniforms = torch.from_numpy(np.stack(draws)).to(self.model.device if self.model.device.type != "mps" else "cpu")
-        tokens, real = self._prompt()
-        prompt_width, cache = tokens.shape[1], None
-        step_tokens = tokens
-        for step in range(self.decoding.max_new_tokens):
-            feed = step_tokens if self.use_cache else tokens
-            with self._hooks(feed.shape[1], real, prompt_width):
-                logits, cache = self._forward(feed, real, cache)
-            chosen = self._choose(logits, tokens, real, prompt_width, uniforms[self.open, step], step)
-            keep, ended = self._record(chosen.tolist())
-            yield from ended
-            if not keep:
-                return
-            tokens = torch.cat([tokens, chosen[:, None]], dim=1)
-            real = torch.cat([real, torch.ones_like(chosen[:, None], dtype=torch.bool)], dim=1)
-            if len(keep) < len(self.open):
-                index = torch.tensor(keep, device=tokens.device)
-                tokens, real, chosen = tokens[index], real[index], chosen[index]
-                if cache is not None:
-                    cache.batch_select_indices(index)
-                self.open = [self.open[row] for row in keep]
-            step_tokens = chosen[:, None]
-        for row in self.open:
-            yield self._finish(row, "length")
+    def __init__(self, model: SubjectModel, requests: list[GenerationRequest], decoding: Decoding, use_cache: bool) -> None:
+        self.model, self.requests, self.decoding, self.use_cache = model, requests, decoding, use_cache
+        self.tokens, self.real = _pad_left([request.prompt_ids for request in requests], model)
+        self.prompt_width = self.tokens.shape[1]
+        draws = np.stack([rng(request.seed, "sampling", request.id).random(decoding.max_new_tokens) for request in requests])
+        self.uniforms = torch.from_numpy(draws).to("cpu" if model.device.type == "mps" else model.device)  # MPS knows no float64
+        self._cache: Any = None
+        self._placed: dict[int, list[_Placed]] | None = None
+        self._accepted = frozenset(inspect.signature(model.hf.forward).parameters)
 
-    def _prompt(self) -> tuple[Tensor, Tensor]:
-        """Prompts padded on the left: tokens ``[rows, width]`` and which of them are real."""
-        width = max(len(request.prompt_ids) for request in self.requests)
-        tokens = torch.full((len(self.requests), width), self.model.pad_id, dtype=torch.long)
-        real = torch.zeros(tokens.shape, dtype=torch.bool)
-        for row, request in enumerate(self.requests):
-            tokens[row, width - len(request.prompt_ids) :] = torch.tensor(list(request.prompt_ids))
-            real[row, width - len(request.prompt_ids) :] = True
-        return tokens.to(self.model.device), real.to(self.model.device)
+    @property
+    def n_new(self) -> int:
+        """Tokens generated so far, the same in all open rows."""
+        return self.tokens.shape[1] - self.prompt_width
 
-    def _forward(self, feed: Tensor, real: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        """Logits of the last position, ``[rows, vocabulary]`` float32, and the cache."""
-        accepted = _forward_arguments(self.model.hf)
-        positions = (real.long().cumsum(dim=1) - 1).clamp(min=0)[:, -feed.shape[1] :]
-        arguments: dict[str, Any] = {"input_ids": feed, "attention_mask": real.long(), "use_cache": self.use_cache}
-        if "position_ids" in accepted:
-            arguments["position_ids"] = positions
-        if "logits_to_keep" in accepted:
+    def advance(self) -> list[Generated]:
+        """Decode until a row ends, and take those that have ended out of the batch."""
+        # no_grad, not inference_mode: what a model caches in a forward pass must stay usable in training.
+        with fast_decoding(self.model.hf), torch.no_grad():
+            ended: list[Generated] = []
+            while not ended:
+                ended = self._step()
+            return ended
+
+    def _step(self) -> list[Generated]:
+        """One token more in every row; answers what ended by it."""
+        chosen = self._choose(self._forward())
+        self.tokens = torch.cat([self.tokens, chosen[:, None]], dim=1)
+        self.real = torch.cat([self.real, torch.ones_like(chosen[:, None], dtype=torch.bool)], dim=1)
+        stopped = [token in self.model.eos_ids for token in chosen.tolist()]
+        full = self.n_new == self.decoding.max_new_tokens
+        if not full and not any(stopped):
+            return []
+        ended, keep = [], []
+        for row, ids in enumerate(self.tokens[:, self.prompt_width :].tolist()):
+            if stopped[row]:
+                ended.append(self._text(row, ids[:-1], "eos"))
+            elif full:
+                ended.append(self._text(row, ids, "length"))
+            else:
+                keep.append(row)
+        self._keep(keep)
+        return ended
+
+    def _text(self, row: int, ids: list[int], finish: FinishReason) -> Generated:
+        return Generated(self.requests[row].id, tuple(ids), self.model.decode(ids), finish)
+
+    def _keep(self, rows: list[int]) -> None:
+        """Go on with these rows only. The requests come last: whatever fails before, no row is lost."""
+        if rows:
+            index = torch.tensor(rows, device=self.tokens.device)
+            self.tokens, self.real = self.tokens[index], self.real[index]
+            self.uniforms = self.uniforms[index.to(self.uniforms.device)]
+            if self._cache is not None:
+                self._cache.batch_select_indices(index)
+        self._placed = None
+        self.requests = [self.requests[row] for row in rows]
+
+    def _forward(self) -> Tensor:
+        """Logits of the next token, ``[rows, vocabulary]`` float32."""
+        width = 1 if self.use_cache and self.n_new else self.tokens.shape[1]
+        arguments: dict[str, Any] = {
+            "input_ids": self.tokens[:, -width:],
+            "attention_mask": self.real.long(),
+            "use_cache": self.use_cache,
+        }
+        if "position_ids" in self._accepted:
+            arguments["position_ids"] = (self.real.cumsum(dim=1) - 1).clamp(min=0)[:, -width:]
+        if "logits_to_keep" in self._accepted:
             arguments["logits_to_keep"] = 1
         if self.use_cache:
-            arguments["past_key_values"] = cache
-        output = self.model.hf(**arguments)
-        return output.logits[:, -1].float(), output.past_key_values if self.use_cache else None
+            arguments["past_key_values"] = self._cache
+        with self._edited(width):
+            output = self.model.hf(**arguments)
+        self._cache = output.past_key_values if self.use_cache else None
+        return output.logits[:, -1].float()  # type: ignore[no-any-return]
 
-    def _choose(self, logits: Tensor, tokens: Tensor, real: Tensor, prompt_width: int, uniforms: Tensor, step: int) -> Tensor:
-        decoding = self.decoding
+    def _choose(self, logits: Tensor) -> Tensor:
+        """The next token of each row, ``[rows]``. May write into ``logits``."""
+        decoding, step = self.decoding, self.n_new
+        if not bool(logits.amax(dim=-1).isfinite().all()):  # the maximum of a row with a NaN is NaN
+            row = int(logits.amax(dim=-1).isfinite().int().argmin())
+            raise EngineError(
+                f"the logits of request {self.requests[row].id} are no finite numbers at new token {step + 1}; "
+                f"its edits are too strong for {self.model.dtype}: use weaker ones, or --dtype float32"
+            )
         if decoding.repetition_penalty != 1.0:
-            start = 0 if decoding.penalty_scope == "all" else prompt_width
-            seen = torch.where(real[:, start:], tokens[:, start:], -1)
+            start = 0 if decoding.penalty_scope == "all" else self.prompt_width
+            seen = torch.where(self.real[:, start:], self.tokens[:, start:], -1)
             logits = penalise(logits, seen, decoding.repetition_penalty)
         if step < decoding.min_new_tokens and self.model.eos_ids:
             logits[:, sorted(self.model.eos_ids)] = float("-inf")
-        return choose(logits, uniforms, decoding.temperature, decoding.top_p)
-
-    def _record(self, chosen: list[int]) -> tuple[list[int], list[Generated]]:
-        """Append the chosen tokens; answers the batch rows that go on, and the texts that ended."""
-        keep, ended = [], []
-        for row, token in enumerate(chosen):
-            place = self.open[row]
-            if token in self.model.eos_ids:
-                ended.append(self._finish(place, "eos"))
-            else:
-                self.new[place].append(token)
-                keep.append(row)
-        return keep, ended
-
-    def _finish(self, place: int, finish: FinishReason) -> Generated:
-        ids = tuple(self.new[place])
-        return Generated(self.requests[place].id, ids, self.model.decode(list(ids)), finish)
+        uniforms = self.uniforms[:, step]
+        return choose(logits.to(uniforms.device), uniforms, decoding.temperature, decoding.top_p).to(logits.device)
 
     @contextmanager
-    def _hooks(self, width: int, real: Tensor, prompt_width: int) -> Iterator[None]:
-        """Within the context, the layers that are edited pass their output through the edits; the hooks are gone afterwards, come what may."""
-        by_layer = self._groups()
-        if not by_layer:
-            yield
-            return
-        columns = torch.arange(real.shape[1], device=real.device)
-        context = EditContext(
-            real=real[:, -width:],
-            generated=(columns >= prompt_width).expand_as(real)[:, -width:],
-            first=(real & (real.long().cumsum(dim=1) == 1))[:, -width:],
-        )
+    def _edited(self, width: int) -> Iterator[None]:
+        """Within the context the layers' output for the last ``width`` columns is edited; the hooks are gone afterwards, come what may."""
+        if self._placed is None:
+            self._placed = _place(self.requests, self.model.device)
         handles = []
         try:
-            for layer, groups in by_layer.items():
-                handles.append(self.model.layers[layer].register_forward_hook(_edit_hook(groups, context)))
+            if self._placed:
+                columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+                context = EditContext(
+                    real=self.real[:, -width:],
+                    generated=(columns >= self.prompt_width).expand_as(self.real)[:, -width:],
+                    first=(self.real & (self.real.cumsum(dim=1) == 1))[:, -width:],
+                )
+                has_prompt = width > self.n_new
+                for layer, edits in self._placed.items():
+                    acting = [edit for edit in edits if edit.acts_on(has_prompt, self.n_new > 0)]
+                    if acting:
+                        handles.append(self.model.layers[layer].register_forward_hook(_edit_hook(acting, context)))
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _groups(self) -> dict[int, list[_EditGroup]]:
-        """The open rows' edits by layer, those with one key stacked. Rebuilt only when rows have left."""
-        if getattr(self, "_grouped_for", None) == self.open:
-            return self._grouped
-        members: dict[tuple[int, str], tuple[list[int], list[Edit]]] = {}
-        for row, place in enumerate(self.open):
-            occurrence: dict[str, int] = {}
-            for edit in self.requests[place].edits:
-                # A row with two edits of one key has them applied one after the other.
-                turn = occurrence[edit.batch_key] = occurrence.get(edit.batch_key, -1) + 1
-                rows, edits = members.setdefault((turn, edit.batch_key), ([], []))
-                rows.append(row)
-                edits.append(edit)
-        by_layer: dict[int, list[_EditGroup]] = {}
-        for rows, edits in members.values():
-            index = torch.tensor(rows, device=self.model.device)
-            group = _EditGroup(edits[0].positions, edits[0].stack(edits, self.model.device), index, len(rows) == len(self.open))
-            for site in edits[0].sites:
-                by_layer.setdefault(site.layer, []).append(group)
-        self._grouped, self._grouped_for = by_layer, list(self.open)
-        return by_layer
+
+def _pad_left(prompts: Sequence[Sequence[int]], model: SubjectModel) -> tuple[Tensor, Tensor]:
+    """Tokens ``[rows, width]`` of the prompts, padding on the left, and which of them are real; on the model's device."""
+    width = max(len(prompt) for prompt in prompts)
+    tokens = torch.full((len(prompts), width), model.pad_id, dtype=torch.long)
+    real = torch.zeros(tokens.shape, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        tokens[row, width - len(prompt) :] = torch.tensor(list(prompt))
+        real[row, width - len(prompt) :] = True
+    return tokens.to(model.device), real.to(model.device)
 
 
-def _edit_hook(groups: Iterable[_EditGroup], context: EditContext) -> Any:
+# --------------------------------------------------------------------------------------------------------------------------- edits
+
+
+@dataclass
+class _Placed:
+    """Edits of one key, of several rows of a batch, stacked. ``rows`` are their places in the batch, None for all of it."""
+
+    name: str
+    positions: Positions
+    stacked: StackedEdit
+    rows: Tensor | None
+
+    def acts_on(self, prompt: bool, generated: bool) -> bool:
+        """Whether these edits touch any token of a forward pass over tokens of the prompt, generated ones, or both."""
+        return (prompt and self.positions.prompt) or (generated and self.positions.generated)
+
+    def apply(self, x: Tensor, context: EditContext) -> Tensor:
+        """The residual stream ``[batch, tokens, d_model]`` with the edits; tokens and rows that they do not touch keep their very values."""
+        if self.rows is None:
+            return self._edit(x, context)
+        own = EditContext(context.real[self.rows], context.generated[self.rows], context.first[self.rows])
+        return x.index_copy(0, self.rows, self._edit(x[self.rows], own))
+
+    def _edit(self, x: Tensor, context: EditContext) -> Tensor:
+        edited = self.stacked.apply(x.float(), context)
+        if edited.shape != x.shape:
+            raise EngineError(
+                f"{self.name} made a residual stream of shape {tuple(edited.shape)} of {tuple(x.shape)}; an edit must keep it"
+            )
+        return torch.where(_touched(self.positions, context)[..., None], edited.to(x.dtype), x)
+
+
+def _place(requests: Sequence[GenerationRequest], device: torch.device) -> dict[int, list[_Placed]]:
+    """The edits at each layer, in the order in which they are applied.
+
+    Stacked together are those of one key that stand at one place of their rows' edits; edits at one place belong to different rows, so going
+    place by place keeps each row's own order, whatever the order in other rows.
+    """
+    members: dict[tuple[int, str], tuple[list[int], list[Edit]]] = {}
+    for row, request in enumerate(requests):
+        for place, edit in enumerate(request.edits):
+            rows, edits = members.setdefault((place, edit.batch_key), ([], []))
+            rows.append(row)
+            edits.append(edit)
+    by_layer: dict[int, list[_Placed]] = {}
+    for _, (rows, edits) in sorted(members.items(), key=lambda item: item[0][0]):
+        edit = edits[0]
+        index = None if len(rows) == len(requests) else torch.tensor(rows, device=device)
+        placed = _Placed(type(edit).__name__, edit.positions, edit.stack(edits, device), index)
+        for site in edit.sites:
+            by_layer.setdefault(site.layer, []).append(placed)
+    return by_layer
+
+
+def _edit_hook(edits: Sequence[_Placed], context: EditContext) -> Callable[[torch.nn.Module, Any, Any], Any]:
     def hook(module: torch.nn.Module, arguments: Any, output: Any) -> Any:
-        hidden = hidden_of(output)
-        for group in groups:
-            ctx = context
-            rows = hidden
-            if not group.everywhere:
-                rows = hidden[group.rows]
-                ctx = EditContext(context.real[group.rows], context.generated[group.rows], context.first[group.rows])
-            where = _touched(group.positions, ctx)
-            edited = torch.where(where[..., None], group.stacked.apply(rows.float(), ctx).to(rows.dtype), rows)
-            hidden = edited if group.everywhere else hidden.index_copy(0, group.rows, edited)
-        return with_hidden(output, hidden)
+        x = hidden_of(output)
+        for edit in edits:
+            x = edit.apply(x, context)
+        return with_hidden(output, x)
 
     return hook
 
 
-def _touched(positions: Positions, ctx: EditContext) -> Tensor:
-    """``[rows, tokens]``: the tokens that an edit with these positions touches."""
-    touched = torch.zeros_like(ctx.real)
+def _touched(positions: Positions, context: EditContext) -> Tensor:
+    """``[rows, tokens]`` bool: the tokens that an edit with these positions touches."""
+    touched = torch.zeros_like(context.real)
     if positions.prompt:
-        touched = touched | ~ctx.generated
+        touched = touched | ~context.generated
     if positions.generated:
-        touched = touched | ctx.generated
-    touched = touched & ctx.real
-    return touched if positions.first_token else touched & ~ctx.first
-
-
-def _forward_arguments(hf: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(hf.forward).parameters)
+        touched = touched | context.generated
+    touched = touched & context.real
+    return touched if positions.first_token else touched & ~context.first

@@ -6,6 +6,8 @@ uniform numbers, whatever else is in the batch. Only as much of the vocabulary i
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from torch import Tensor
 
@@ -21,9 +23,9 @@ def check_decoding(decoding: Decoding) -> None:
     bounds = [
         ("max_new_tokens", decoding.max_new_tokens >= 1, "at least 1"),
         ("min_new_tokens", 0 <= decoding.min_new_tokens <= decoding.max_new_tokens, "from 0 to max_new_tokens"),
-        ("temperature", decoding.temperature >= 0, "0 (greedy) or more"),
+        ("temperature", decoding.temperature == 0 or 1e-6 <= decoding.temperature < inf, "0 (greedy), or from 1e-6 up"),
         ("top_p", 0 < decoding.top_p <= 1, "above 0 and at most 1"),
-        ("repetition_penalty", decoding.repetition_penalty > 0, "above 0 (1 = none)"),
+        ("repetition_penalty", 0 < decoding.repetition_penalty < inf, "above 0 (1 = none)"),
         ("penalty_scope", decoding.penalty_scope in ("all", "generated"), "'all' or 'generated'"),
     ]
     for name, good, allowed in bounds:
@@ -33,6 +35,8 @@ def check_decoding(decoding: Decoding) -> None:
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Repetition penalty (Keskar et al. 2019): logits of seen tokens are divided by ``penalty`` where positive, multiplied where negative.
+
+    A token that occurs several times is penalised once.
 
     Args:
         logits: ``[rows, vocabulary]`` float32.
@@ -53,8 +57,8 @@ def choose(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -
     """The next token of each row.
 
     Args:
-        logits: ``[rows, vocabulary]`` float32.
-        uniforms: ``[rows]`` float64 in [0, 1); unused when greedy.
+        logits: ``[rows, vocabulary]`` float32; -inf rules a token out.
+        uniforms: ``[rows]`` float64 in [0, 1), on the same device; unused when greedy.
         temperature: 0 is greedy.
         top_p: the nucleus (Holtzman et al. 2020): the smallest set of most probable tokens whose probability reaches ``top_p``.
 
@@ -63,20 +67,22 @@ def choose(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -
     """
     if temperature == 0:
         return logits.argmax(dim=-1)
-    scaled = logits / temperature
+    # The largest logit becomes 0 first, so that no temperature, however low, overflows.
+    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
     total = torch.logsumexp(scaled, dim=-1, keepdim=True)
     tokens = torch.empty(logits.shape[0], dtype=torch.long, device=logits.device)
-    open_rows = torch.arange(logits.shape[0], device=logits.device)
+    rest = torch.arange(logits.shape[0], device=logits.device)
     size = min(_FIRST_CANDIDATES, logits.shape[1])
     while True:
-        values, order = scaled[open_rows].topk(size, dim=-1)
-        cumulative = (values - total[open_rows]).double().exp().cumsum(dim=-1)
-        complete = size == logits.shape[1]
-        enough, picked = _invert(cumulative, uniforms[open_rows], top_p, complete)
-        tokens[open_rows[enough]] = order[enough].gather(1, picked[enough, None]).squeeze(1)
-        open_rows = open_rows[~enough]
-        if len(open_rows) == 0:
+        values, order = scaled.topk(size, dim=-1)
+        cumulative = (values - total).double().exp().cumsum(dim=-1)
+        enough, picked = _invert(cumulative, uniforms, top_p, complete=size == logits.shape[1])
+        tokens[rest[enough]] = order[enough].gather(1, picked[enough, None]).squeeze(1)
+        open_rows = ~enough
+        rest = rest[open_rows]
+        if len(rest) == 0:
             return tokens
+        scaled, total, uniforms = scaled[open_rows], total[open_rows], uniforms[open_rows]
         size = min(size * _GROWTH, logits.shape[1])
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from harness.sae.dictionary import Dictionary, FeatureColumns
     from harness.sae.edits import ClampFeature
     from harness.sae.info import SaeInfo, describe
-    from harness.sae.loading import check_fits, load, residual_layer
+    from harness.sae.loading import check_fits, check_registered, load, residual_layer
     from harness.sae.statistics import CorpusStatistics, collect
     from harness.sae.train import TrainConfig
 
@@ -21,6 +21,7 @@ _HOMES = {
     "SaeInfo": "info",
     "TrainConfig": "train",
     "check_fits": "loading",
+    "check_registered": "loading",
     "collect": "statistics",
     "describe": "info",
     "load": "loading",
@@ -35,6 +36,7 @@ __all__ = [
     "SaeInfo",
     "TrainConfig",
     "check_fits",
+    "check_registered",
     "collect",
     "describe",
     "load",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,11 @@ from numpy.typing import NDArray
 from harness.errors import DataError
 
 if TYPE_CHECKING:
+    from harness.contracts import Bench
     from harness.sae.dictionary import Dictionary
+    from harness.types import Concept
+
+_FEATURES_AT_ONCE = 8192
 
 
 def mean_difference(
@@ -39,9 +44,48 @@ def mean_difference(
     return np.asarray(sums[0] - sums[1])
 
 
-def decoder_cosines(dictionary: Dictionary, direction: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Cosine of every feature's decoder row with ``direction`` ``[d_in]``: ``[d_sae]``; 0 for a row or direction without length."""
-    rows = dictionary.columns(range(dictionary.d_sae)).rows.double().cpu().numpy()
-    direction = np.asarray(direction, dtype=np.float64)
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(direction)
-    return np.divide(rows @ direction, lengths, out=np.zeros(len(rows)), where=lengths > 0)
+def decoder_cosines(dictionary: Dictionary, directions: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Cosines of every feature's decoder row with directions ``[k, d_in]``: ``[k, d_sae]``; 0 for a row or direction without length."""
+    wanted = np.asarray(directions, dtype=np.float64)
+    lengths = np.linalg.norm(wanted, axis=1)
+    found = np.zeros((len(wanted), dictionary.d_sae))
+    for start in range(0, dictionary.d_sae, _FEATURES_AT_ONCE):
+        stop = min(start + _FEATURES_AT_ONCE, dictionary.d_sae)
+        rows = dictionary.columns(range(start, stop)).rows.double().cpu().numpy()
+        scale = lengths[:, None] * np.linalg.norm(rows, axis=1)
+        np.divide(wanted @ rows.T, scale, out=found[:, start:stop], where=scale > 0)
+    return found
+
+
+def positives(bench: Bench, concepts: Sequence[Concept]) -> NDArray[np.bool_]:
+    """``[texts, concepts]``: the text has the concept's label (never, for a concept without one)."""
+    found = [[concept.label is not None and concept.label in document.labels for concept in concepts] for document in bench.corpus]
+    return np.array(found, dtype=bool).reshape(len(found), len(concepts))
+
+
+def split_texts(bench: Bench, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(the texts that choose, the texts that only report): a random ``held_out`` share reports, the same for all labelers of a run."""
+    n = len(bench.corpus)
+    order = bench.rng("held-out-texts").permutation(n)
+    cut = n - round(n * held_out)
+    return np.sort(order[:cut]), np.sort(order[cut:])
+
+
+def label_cosines(bench: Bench, dictionary: str, concepts: Sequence[Concept], texts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cosine of every decoder row with every concept's difference of means over ``texts``: ``[concepts, d_sae]``.
+
+    −1, which passes no filter above it, for a concept that has no positive or no negative among ``texts``.
+    """
+    statistics = bench.statistics(dictionary)
+    means, tokens = np.asarray(statistics.document_means)[texts], np.asarray(statistics.n_tokens)[texts]
+    positive = positives(bench, concepts)[texts]
+    rows, directions = [], []
+    for place, concept in enumerate(concepts):
+        if tokens[positive[:, place]].sum() and tokens[~positive[:, place]].sum():
+            rows.append(place)
+            directions.append(mean_difference(means, tokens, positive[:, place], f"concept {concept.id!r}"))
+    target = bench.dictionaries[dictionary]
+    found = np.full((len(concepts), target.d_sae), -1.0)
+    if rows:
+        found[rows] = decoder_cosines(target, np.stack(directions))
+    return found

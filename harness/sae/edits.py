@@ -72,10 +72,9 @@ class ClampFeature:
         index = torch.tensor([row.features + row.features[:1] * (width - len(row.features)) for row in rows])
         targets = torch.tensor([row.targets + (0.0,) * (width - len(row.targets)) for row in rows], dtype=torch.float32)
         mask = torch.tensor([[place < len(row.features) for place in range(width)] for row in rows])
-        if self.dictionary.device != device:
-            raise DictionaryError(
-                f"{self.dictionary.source} is on {self.dictionary.device}, the model on {device}: load it with device={str(device)!r}"
-            )
+        here = self.dictionary.device
+        if (here.type, here.index or 0) != (device.type, device.index or 0):
+            raise DictionaryError(f"{self.dictionary.source} is on {here}, the model on {device}: load it with device={str(device)!r}")
         return StackedClamp(self.dictionary.columns(index), targets.to(device), mask.to(device))
 
 

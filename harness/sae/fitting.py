@@ -30,35 +30,27 @@ _SLICE = 65_536
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Tokens to train on and tokens held out (indices), and the mean norm of the former."""
+    """Tokens to train on and tokens held out (indices), and the mean vector of the former."""
 
     training: npt.NDArray[np.int64]
     held_out: npt.NDArray[np.int64]
-    mean_norm: float
     mean: Tensor
 
 
 def split_tokens(activations: Harvest, config: TrainConfig) -> Split:
-    """Leave outliers out, and hold some of the rest out for the threshold and its check."""
-    norms = np.empty(activations.n, dtype=np.float32)
-    total = torch.zeros(activations.d, dtype=torch.float64)
-    for start in range(0, activations.n, _SLICE):
-        index = np.arange(start, min(start + _SLICE, activations.n))
-        norms[index] = activations.take(index).norm(dim=-1).numpy()
-    # the median, because outliers can multiply the mean
-    limit = config.outlier * float(np.median(norms)) if config.outlier else np.inf
-    usual = np.flatnonzero(norms <= limit)
-    n_held_out = min(_HELD_OUT, max(2, len(usual) // 10))
-    if len(usual) - n_held_out < config.batch_size:
+    """Hold some tokens out, for a BatchTopK dictionary's threshold and for what the export reports."""
+    n_held_out = min(_HELD_OUT, max(2, activations.n // 10))
+    if activations.n - n_held_out < config.batch_size:
         raise DataError(
-            f"{len(usual)} tokens to train on are fewer than one batch of {config.batch_size} and {n_held_out} held out: give more texts, "
+            f"{activations.n} tokens to train on are fewer than one batch of {config.batch_size} and {n_held_out} held out: give more texts, "
             "or a smaller batch_size"
         )
-    order = rng(config.seed, "sae-held-out").permutation(usual)
+    order = rng(config.seed, "sae-held-out").permutation(activations.n)
     training, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+    total = torch.zeros(activations.d, dtype=torch.float64)
     for start in range(0, len(training), _SLICE):
         total += activations.take(training[start : start + _SLICE]).sum(dim=0, dtype=torch.float64)
-    return Split(training, held_out, float(norms[training].mean(dtype=np.float64)), (total / len(training)).float())
+    return Split(training, held_out, (total / len(training)).float())
 
 
 def batches(activations: Harvest, split: Split, scale: float, config: TrainConfig) -> Iterator[Tensor]:
@@ -80,7 +72,7 @@ def _training_sae(d_in: int, mean: Tensor, config: TrainConfig, metadata: Mappin
     from sae_lens import registry
     from sae_lens.saes.sae import SAEMetadata
 
-    from harness.sae.sparse_batchtopk import sparse_batchtopk_class
+    from harness.sae.sparse_batchtopk import reviving_class, sparse_batchtopk_class
 
     options: dict[str, Any] = {
         "d_in": d_in,
@@ -96,8 +88,9 @@ def _training_sae(d_in: int, mean: Tensor, config: TrainConfig, metadata: Mappin
     else:
         options |= {"l1_coefficient": config.sparsity}
     sae_class, config_class = registry.get_sae_training_class(config.architecture)
-    if config.architecture == "batchtopk" and device.type == "cpu":
-        sae_class = sparse_batchtopk_class()
+    if config.is_topk:
+        sparse = config.architecture == "batchtopk" and device.type == "cpu"
+        sae_class = sparse_batchtopk_class() if sparse else reviving_class(sae_class)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # SAELens draws from the global generator
         torch.manual_seed(int(rng(config.seed, "sae-weights").integers(2**31)))
         sae = sae_class(config_class(**options))

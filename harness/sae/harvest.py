@@ -19,6 +19,7 @@ from torch import Tensor
 
 from harness.contracts import Site
 from harness.errors import DataError, DictionaryError, StoreError
+from harness.sae.outliers import OUTLIER, usual_tokens
 from harness.types import digest
 
 if TYPE_CHECKING:
@@ -64,15 +65,17 @@ def harvest(
     parent: Path,
     *,
     skip: int = 1,
+    outlier: float = OUTLIER,
     token_budget: int = 1024,
     advance: Callable[[int, int], None] | None = None,
 ) -> Harvest:
-    """The residual stream of all counted tokens of ``rows`` at ``site``, in a folder below ``parent`` named by its content.
+    """The residual stream of the counted tokens of ``rows`` at ``site``, in a folder below ``parent`` named by its content.
 
     A finished folder is used again; an unfinished one never carries the name.
 
     Args:
         skip: leading tokens of each text that are left out.
+        outlier: as in :func:`~harness.sae.outliers.usual_tokens`.
         token_budget: tokens a forward pass; about 1,024 is fastest on CPUs.
         advance: called with (tokens done, tokens in all).
 
@@ -83,13 +86,13 @@ def harvest(
     total = sum(max(0, len(row) - skip) for row in rows)
     if not total:
         raise DataError(f"none of {len(rows)} texts has more than {skip} tokens: there is nothing to train on; give longer texts")
-    folder = parent / _key(model, rows, site, skip)
+    folder = parent / _key(model, rows, site, skip, outlier)
     if (folder / _META).is_file():
         return Harvest(folder, **json.loads((folder / _META).read_text(encoding="utf-8")))
     partial = parent / f".{folder.name}.{os.getpid()}"
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        made = _collect(model, rows, site, partial, skip, token_budget, total, advance)
+        made = _collect(model, rows, site, partial, skip, outlier, token_budget, total, advance)
         meta = {key: value for key, value in asdict(made).items() if key != "folder"}
         (partial / _META).write_text(json.dumps(meta), encoding="utf-8")
         if not (folder / _META).is_file():  # another process may have been quicker
@@ -109,6 +112,7 @@ def _collect(
     site: Site,
     folder: Path,
     skip: int,
+    outlier: float,
     token_budget: int,
     total: int,
     advance: Callable[[int, int], None] | None,
@@ -116,10 +120,10 @@ def _collect(
     from harness.lm.activations import residuals
 
     longer = [row for row in rows if len(row) > skip]
-    unit, norms, done = 0.0, 0.0, 0
+    unit, norms, done, kept = 0.0, 0.0, 0, 0
     with (folder / _DATA).open("wb") as file:
         for batch in residuals(model, longer, site, token_budget=token_budget, skip=skip):
-            x = batch.x[batch.counted].float()
+            x = batch.x[usual_tokens(batch.x, batch.counted, outlier)].float()
             norm = float(x.norm(dim=-1).mean())
             # a power of two changes no digit of what is stored
             unit = unit or 2.0 ** round(math.log2(max(norm, 1e-30) / math.sqrt(model.d_model)))
@@ -128,14 +132,15 @@ def _collect(
                 raise DictionaryError(f"activations at {site} of {model.name} are not finite, or some exceed the others 10,000-fold")
             stored.cpu().numpy().tofile(file)
             norms += norm * len(x)
-            done += len(x)
+            kept += len(x)
+            done += int(batch.counted.sum())
             if advance is not None:
                 advance(done, total)
-    return Harvest(folder, done, model.d_model, unit, norms / done, len(longer), max(map(len, longer)))
+    return Harvest(folder, kept, model.d_model, unit, norms / kept, len(longer), max(map(len, longer)))
 
 
-def _key(model: SubjectModel, rows: Sequence[Sequence[int]], site: Site, skip: int) -> str:
+def _key(model: SubjectModel, rows: Sequence[Sequence[int]], site: Site, skip: int, outlier: float) -> str:
     sha = hashlib.sha256()
     for row in rows:
         sha.update(np.asarray([len(row), *row], dtype=np.int64).tobytes())
-    return "activations-" + digest([model.name, model.digest, str(model.dtype), site, skip, sha.hexdigest()])
+    return "activations-" + digest([model.name, model.digest, str(model.dtype), site, skip, outlier, sha.hexdigest()])

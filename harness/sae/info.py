@@ -11,6 +11,7 @@ import torch
 from harness.contracts import Site
 from harness.errors import DataError
 from harness.sae.measure import Meter
+from harness.sae.outliers import OUTLIER, usual_tokens
 
 if TYPE_CHECKING:
     from harness.lm.model import SubjectModel
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SaeInfo:
-    """Facts about a dictionary; the last five need texts, and are None without.
+    """Facts about a dictionary; the last six need texts, and are None without.
 
     Attributes:
         source, digest: where it came from, and what it is.
@@ -35,6 +36,7 @@ class SaeInfo:
         explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖².
         dead: features that are active on none of the tokens; with few tokens, rare features are among them.
         mean_norm: mean Euclidean norm of the residual vectors.
+        n_outliers: tokens left out of all that (see :mod:`harness.sae.outliers`).
     """
 
     source: str
@@ -55,6 +57,7 @@ class SaeInfo:
     explained_variance: float | None = None
     dead: int | None = None
     mean_norm: float | None = None
+    n_outliers: int | None = None
 
 
 def describe(
@@ -63,6 +66,7 @@ def describe(
     token_rows: Sequence[Sequence[int]] = (),
     *,
     skip: int = 1,
+    outlier: float = OUTLIER,
     token_budget: int = 4096,
 ) -> SaeInfo:
     """Describe a dictionary; with a model and texts (token ids), measure it on them, too.
@@ -70,13 +74,15 @@ def describe(
     Raises:
         DataError: texts were given, but none has more than ``skip`` tokens.
     """
-    meter = Meter(dictionary)
+    meter, n_outliers = Meter(dictionary), 0
     if model is not None and len(token_rows):
         from harness.lm.activations import residuals
 
         rows = [row for row in token_rows if len(row) > skip]
         for batch in residuals(model, rows, Site(dictionary.layer), token_budget=token_budget, skip=skip):
-            meter.count(batch.x[batch.counted])
+            usual = usual_tokens(batch.x, batch.counted, outlier)
+            n_outliers += int((batch.counted & ~usual).sum())
+            meter.count(batch.x[usual])
         if not meter.n:
             raise DataError(f"none of {len(token_rows)} texts has more than {skip} tokens: there is nothing to measure; give longer texts")
     norms = dictionary.decoder_norms()
@@ -100,4 +106,5 @@ def describe(
         explained_variance=meter.explained_variance if measured else None,
         dead=int((meter.fired == 0).sum()) if measured else None,
         mean_norm=meter.mean_norm if measured else None,
+        n_outliers=n_outliers if measured else None,
     )

@@ -29,6 +29,7 @@ _NOT_A_DICTIONARY = {
     "temporal": "a temporal SAE's activations depend on the tokens before, so no feature can be set at one token alone",
     "batchtopk": "it is a training checkpoint: export it with SAELens' save_inference_model, as jumprelu",
 }
+_LOADERS = {"transcoder": _NOT_A_DICTIONARY["transcoder"], "temporal": _NOT_A_DICTIONARY["temporal"], "hook_z": "it reads attention heads"}
 _POINTS = {
     "hook_resid_mid": "it lies between attention and MLP, inside a layer",
     "hook_mlp_out": "it reads an MLP's output",
@@ -194,9 +195,15 @@ def check_registered(name: str) -> None:
     """Check that SAELens' registry has a dictionary of this name (``release/sae_id`` or ``release:id``); nothing is downloaded.
 
     Raises:
-        DictionaryError: no such release, or no such SAE in it; names the nearest.
+        DictionaryError: no such release, or no such SAE in it (names the nearest); a release of transcoders, temporal SAEs or heads.
     """
-    _registry_key(name, _registry())
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    release, _ = _registry_key(name, _registry())
+    entry = get_pretrained_saes_directory().get(release)  # none for a hub repository, of which the registry says nothing
+    why = next((reason for part, reason in _LOADERS.items() if entry is not None and part in (entry.conversion_func or "")), "")
+    if why:
+        raise DictionaryError(f"release {release} cannot be used: {why}")
 
 
 def _registry_key(name: str, registry: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:

@@ -19,6 +19,7 @@ import torch
 from harness.contracts import Site
 from harness.errors import DataError, DictionaryError, StoreError
 from harness.sae.measure import Meter
+from harness.sae.outliers import OUTLIER, usual_tokens
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -29,14 +30,15 @@ if TYPE_CHECKING:
 
 _META = "statistics.json"
 _ARRAYS = ("shares", "maxima", "indices", "indptr", "n_tokens", "document_means", "fired")
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
 class CorpusStatistics:
     """What one pass over a corpus of ``n_docs`` texts found at a dictionary's site.
 
-    Only counted tokens enter: real ones that are not among the first ``skip`` of their text. A text without any has ``n_tokens`` 0, empty
+    Only counted tokens enter: real ones that are not among the first ``skip`` of their text and no outliers (see
+    :mod:`harness.sae.outliers`: without that a few enormous tokens would own every maximum). A text without any has ``n_tokens`` 0, empty
     rows and a mean of zeros, and is listed in :attr:`empty`: leave it out of whatever is averaged over texts.
 
     Attributes:
@@ -46,7 +48,8 @@ class CorpusStatistics:
         fired: ``[d_sae]`` int64, on how many counted tokens of the corpus each feature is active (f_j > 0).
         mean_norm: mean Euclidean norm of the residual vectors.
         l0: mean number of active features a token.
-        explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖² over all counted tokens. A few tokens with enormous norms can own it.
+        explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖² over all counted tokens.
+        n_outliers: tokens that were left out as outliers.
         skip: leading tokens of each text that were not counted.
         dictionary_digest, model_digest: what it was measured with.
         shares, maxima, indices, indptr: the sparse matrices' parts (see :attr:`frequencies` and :attr:`document_maximum`).
@@ -59,6 +62,7 @@ class CorpusStatistics:
     mean_norm: float
     l0: float
     explained_variance: float
+    n_outliers: int
     skip: int
     dictionary_digest: str
     model_digest: str
@@ -183,6 +187,7 @@ def collect(
     documents_tokens: Sequence[Sequence[int]],
     *,
     skip: int = 1,
+    outlier: float = OUTLIER,
     token_budget: int = 4096,
     progress: Callable[[int, int], None] | None = None,
 ) -> CorpusStatistics:
@@ -193,6 +198,7 @@ def collect(
         dictionary: on the model's device, or the vectors travel to its own.
         documents_tokens: token ids of each text, as the model shall see them. A text may be empty or shorter than ``skip``.
         skip: leading tokens of each text that are not counted; at least the first, whose norm is often a hundred times the others'.
+        outlier: as in :func:`~harness.sae.outliers.usual_tokens`; 0 counts every token.
         token_budget: tokens a forward pass.
         progress: called with (texts done, texts in all).
 
@@ -215,7 +221,9 @@ def collect(
     done = len(documents_tokens) - len(texts)
     rows = [documents_tokens[i] for i in texts]
     for batch in residuals(model, rows, Site(dictionary.layer), token_budget=token_budget, skip=skip):
-        found.add([texts[row] for row in batch.rows], batch.x[batch.counted], batch.counted.sum(dim=1).tolist())
+        usual = usual_tokens(batch.x, batch.counted, outlier)
+        found.n_outliers += int((batch.counted & ~usual).sum())
+        found.add([texts[row] for row in batch.rows], batch.x[usual], usual.sum(dim=1).tolist())
         done += len(batch.rows)
         if progress is not None:
             progress(done, len(documents_tokens))
@@ -227,6 +235,7 @@ class _Collector:
 
     def __init__(self, meter: Meter, n_docs: int, d_model: int) -> None:
         self.meter = meter
+        self.n_outliers = 0
         self.n_tokens = np.zeros(n_docs, dtype=np.int64)
         self.means = np.zeros((n_docs, d_model), dtype=np.float32)
         # per text: features, on how many tokens each is active, largest activation
@@ -275,6 +284,7 @@ class _Collector:
             mean_norm=self.meter.mean_norm,
             l0=self.meter.l0,
             explained_variance=self.meter.explained_variance,
+            n_outliers=self.n_outliers,
             skip=skip,
             dictionary_digest=dictionary_digest,
             model_digest=model_digest,

@@ -36,14 +36,14 @@ class FeatureScales:
                 largest = statistics.maximum if quantile >= 1 else statistics.quantile_maximum(quantile)
                 self._scale.update({(name, index): float(largest[index]) for index in indices})
             else:
-                norms = bench.dictionaries[name].decoder_norms()
-                self._scale.update({(name, index): statistics.mean_norm / float(norms[index]) for index in indices})
+                norms = bench.dictionaries[name].decoder_norms().tolist()
+                self._scale.update({(name, j): statistics.mean_norm / norms[j] if norms[j] > 0 else 0.0 for j in indices})
 
     def activation(self, labeling: Labeling, place: int, strength: float) -> float:
         """The activation of a labeling's ``place``-th feature at a strength.
 
         Raises:
-            OptionError: the feature never fires on the corpus, so it has no largest activation to multiply.
+            OptionError: the feature never fires on the corpus, so it has no largest activation to multiply; or its decoder row has no length.
         """
         feature = labeling.features[place]
         scale = self._scale[feature.dictionary, feature.index]
@@ -54,4 +54,6 @@ class FeatureScales:
                     "use -S unit=residual-norm or a labeler that draws live features"
                 )
             return strength * scale
+        if scale <= 0:
+            raise OptionError(f"the decoder row of feature {feature} has no length, so no strength moves anything along it; leave it out")
         return strength * scale / len(labeling.features)

@@ -33,18 +33,18 @@ class CalibratedF1Options(Options):
     thresholds: tuple[float, ...] = GRID
     """Candidate thresholds on the share of a text's tokens on which the feature fires (ours; the paper gives none)."""
     min_support: int | None = Field(None, ge=1)
-    """Labels with fewer positive texts are abstained from; none takes the task's `concepts.min_support`."""
+    """Labels with fewer positive texts are abstained from, or not chosen; none takes the task's `concepts.min_support`."""
     top_k: int = Field(100, ge=1)
     """Chosen mode: the number of (feature, label) pairs kept, best first (ours)."""
-    features_per_label: int = Field(1, ge=1)
+    features_per_label: int = filter_field(1, ge=1)
     """Features that one label gets at most: together in fixed mode, as pairs of their own in chosen mode."""
     labels_per_feature: int = Field(1, ge=1)
     """Chosen mode: labels that one feature gets at most."""
-    held_out: float = Field(0.5, ge=0, lt=1)
+    held_out: float = filter_field(0.5, ge=0, lt=1)
     """Share of the corpus that chooses nothing: scores on it are reported beside those that chose. 0 chooses on all texts, as the paper does."""
     min_cosine: float | None = filter_field(None, ge=-1, le=1)
     """Keep features whose decoder row has at least this cosine with the label's difference of means (borrowed from DiffMean, not in the paper)."""
-    dictionary: str | None = None
+    dictionary: str | None = filter_field(None)
     """The task's dictionary to label; none takes its first."""
 
     @field_validator("thresholds")
@@ -57,12 +57,13 @@ class CalibratedF1Options(Options):
 
 @dataclass
 class _Scored:
-    """The pairs' scores on the texts that choose, and the texts that report."""
+    """The pairs' scores on the texts that choose (−1 in ``allowed`` for a pair that is filtered out), the texts that report, the least support."""
 
     pairs: PairScores
     allowed: np.ndarray[Any, np.dtype[np.float64]]
     positive: np.ndarray[Any, np.dtype[np.bool_]]
     report: np.ndarray[Any, np.dtype[np.int64]]
+    least: int
 
 
 class CalibratedF1:
@@ -72,26 +73,24 @@ class CalibratedF1:
         self.options = options
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
+        statistics = bench.statistics(self.options.dictionary)
         name = self.options.dictionary or next(iter(bench.dictionaries))
-        statistics = bench.statistics(name)
         scored = self._score(bench, statistics, name, concepts)
         if bench.concept_mode == "chosen":
             return list(self._choose(statistics, name, concepts, scored))
-        return [self._answer(bench, statistics, name, concept, row, scored) for row, concept in enumerate(concepts)]
+        return [self._answer(statistics, name, concept, row, scored) for row, concept in enumerate(concepts)]
 
     # ------------------------------------------------------------------------------------------------------------- scoring
 
     def _score(self, bench: Bench, statistics: CorpusStatistics, name: str, concepts: Sequence[Concept]) -> _Scored:
         from scipy import sparse
 
+        from harness.sae.directions import label_cosines, positives, split_texts
         from harness.scoring import warn_small_negatives
         from harness.scoring.counting import best_pairs
 
-        positive = np.array([[c.label is not None and c.label in d.labels for c in concepts] for d in bench.corpus], dtype=bool)
-        n = len(positive)
-        order = bench.rng("calibf1-split").permutation(n)
-        cut = n - int(round(n * self.options.held_out))
-        choose, report = np.sort(order[:cut]), np.sort(order[cut:])
+        positive = positives(bench, concepts)
+        choose, report = split_texts(bench, self.options.held_out)
         pairs = best_pairs(
             statistics.frequencies[choose], sparse.csr_matrix(positive[choose]), self.options.thresholds, self.options.pi0
         )
@@ -101,34 +100,19 @@ class CalibratedF1:
         allowed = np.nan_to_num(pairs.score, nan=-1.0)
         if self.options.min_cosine is not None:
             bench.warn("calibf1: features were filtered by their cosine with the difference of means (min_cosine), which is not in the paper")
-            allowed = np.where(self._cosines(bench, statistics, name, concepts, positive) >= self.options.min_cosine, allowed, -1.0)
-        return _Scored(pairs, allowed, positive, report)
-
-    def _cosines(
-        self, bench: Bench, statistics: CorpusStatistics, name: str, concepts: Sequence[Concept], positive: np.ndarray[Any, Any]
-    ) -> np.ndarray[Any, Any]:
-        """Cosine of every decoder row with every label's difference of means: ``[labels, features]``."""
-        from harness.sae.directions import decoder_cosines, mean_difference
-
-        dictionary = bench.dictionaries[name]
-        result = np.full((len(concepts), dictionary.d_sae), -1.0)
-        for place, concept in enumerate(concepts):
-            if positive[:, place].any() and not positive[:, place].all():
-                direction = mean_difference(statistics.document_means, statistics.n_tokens, positive[:, place], f"concept {concept.id!r}")
-                result[place] = decoder_cosines(dictionary, direction)
-        return result
+            allowed = np.where(label_cosines(bench, name, concepts, choose) >= self.options.min_cosine, allowed, -1.0)
+        least = self.options.min_support or bench.min_support
+        allowed[positive.sum(axis=0) < least] = -1.0
+        return _Scored(pairs, allowed, positive, report, least)
 
     # ------------------------------------------------------------------------------------------------------------- answers
 
-    def _answer(
-        self, bench: Bench, statistics: CorpusStatistics, name: str, concept: Concept, row: int, scored: _Scored
-    ) -> Labeling | Abstention:
+    def _answer(self, statistics: CorpusStatistics, name: str, concept: Concept, row: int, scored: _Scored) -> Labeling | Abstention:
         support = int(scored.positive[:, row].sum())
-        least = self.options.min_support or bench.min_support
         if concept.label is None:
             return Abstention(concept, "the concept names no label of the corpus")
-        if support < least:
-            return Abstention(concept, f"label {concept.label!r} has {support} texts; {least} are needed")
+        if support < scored.least:
+            return Abstention(concept, f"label {concept.label!r} has {support} texts; {scored.least} are needed")
         best = np.argsort(-scored.allowed[row], kind="stable")[: self.options.features_per_label]
         best = best[scored.allowed[row][best] > 0]
         if len(best) == 0:

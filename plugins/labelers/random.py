@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class RandomOptions(Options):
     """Options of ``random``."""
 
-    features_per_label: int = Field(1, ge=1)
-    """Features that one concept gets."""
+    features_per_label: int = filter_field(1, ge=1)
+    """Fixed mode: features that one concept gets. In chosen mode each pair has one."""
     count: int = Field(100, ge=1)
-    """Chosen mode: the number of (feature, label) pairs drawn."""
+    """Chosen mode: the number of (feature, label) pairs drawn, none twice."""
     min_cosine: float | None = filter_field(None, ge=-1, le=1)
     """Draw only among features whose decoder row has at least this cosine with the label's difference of means (for a filtered labeler's control)."""
-    dictionary: str | None = None
+    held_out: float = filter_field(0.5, ge=0, lt=1)
+    """Share of the corpus that min_cosine does not see, as in the labeler that is controlled for."""
+    dictionary: str | None = filter_field(None)
     """The task's dictionary to draw from; none takes its first."""
 
 
@@ -36,33 +38,40 @@ class RandomFeatures:
         self.options = options
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
+        pools = self._pools(bench, concepts)
         name = self.options.dictionary or next(iter(bench.dictionaries))
         if bench.concept_mode == "chosen":
-            labels = bench.rng("random-labels").integers(len(concepts), size=self.options.count)
-            asked = [(concepts[int(i)], f"{concepts[int(i)].id}/{place}") for place, i in enumerate(labels)]
-        else:
-            asked = [(concept, concept.id) for concept in concepts]
-        return [self._draw(bench, name, concept, item) for concept, item in asked]
+            return list(self._choose(bench, name, concepts, pools))
+        answers: list[Labeling | Abstention] = []
+        for concept, pool in zip(concepts, pools, strict=True):
+            if len(pool) < self.options.features_per_label:
+                reason = f"{len(pool)} features pass the filters; {self.options.features_per_label} are to be drawn"
+                answers.append(Abstention(concept, reason))
+                continue
+            drawn = bench.rng("random-features", concept.id).choice(pool, size=self.options.features_per_label, replace=False)
+            answers.append(Labeling(concept, tuple(FeatureRef(name, int(j)) for j in drawn), None, {"drawn_from": len(pool)}))
+        return answers
 
-    def _draw(self, bench: Bench, name: str, concept: Concept, item: str) -> Labeling | Abstention:
-        pool = np.asarray(bench.statistics(name).live)
-        if self.options.min_cosine is not None:
-            pool = self._filtered(bench, name, concept, pool)
-        if len(pool) < self.options.features_per_label:
-            return Abstention(concept, f"{len(pool)} features pass the filters; {self.options.features_per_label} are to be drawn")
-        drawn = bench.rng("random-features", item).choice(pool, size=self.options.features_per_label, replace=False)
-        return Labeling(concept, tuple(FeatureRef(name, int(feature)) for feature in drawn), None, {"drawn_from": len(pool)})
+    def _choose(self, bench: Bench, name: str, concepts: Sequence[Concept], pools: Sequence[np.ndarray[Any, Any]]) -> Iterator[Labeling]:
+        """Labels uniformly with replacement; for each, features uniformly among those that it has not got yet."""
+        orders = [bench.rng("random-features", c.id).permutation(pool) for c, pool in zip(concepts, pools, strict=True)]
+        used = [0] * len(concepts)
+        for place in bench.rng("random-labels").integers(len(concepts), size=self.options.count):
+            if used[place] < len(orders[place]):
+                feature = FeatureRef(name, int(orders[place][used[place]]))
+                used[place] += 1
+                yield Labeling(concepts[place], (feature,), None, {"drawn_from": len(orders[place])})
 
-    def _filtered(self, bench: Bench, name: str, concept: Concept, pool: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        from harness.sae.directions import decoder_cosines, mean_difference
+    def _pools(self, bench: Bench, concepts: Sequence[Concept]) -> list[np.ndarray[Any, Any]]:
+        """The features that each concept may draw from: those that fire on the corpus and pass the filter."""
+        live = np.asarray(bench.statistics(self.options.dictionary).live)
+        if self.options.min_cosine is None:
+            return [live] * len(concepts)
+        from harness.sae.directions import label_cosines, split_texts
 
-        positive = np.array([concept.label is not None and concept.label in document.labels for document in bench.corpus], dtype=bool)
-        if not positive.any() or positive.all():
-            return pool[:0]
-        statistics = bench.statistics(name)
-        direction = mean_difference(statistics.document_means, statistics.n_tokens, positive, f"concept {concept.id!r}")
-        passes = decoder_cosines(bench.dictionaries[name], direction)[pool] >= (self.options.min_cosine or 0.0)
-        return np.asarray(pool[passes])
+        name = self.options.dictionary or next(iter(bench.dictionaries))
+        cosines = label_cosines(bench, name, concepts, split_texts(bench, self.options.held_out)[0])
+        return [live[row[live] >= self.options.min_cosine] for row in cosines]
 
 
 @hookimpl

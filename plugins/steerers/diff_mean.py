@@ -48,7 +48,10 @@ class DiffMean:
                 raise DataError(f"diff-mean needs labelled texts, and concept {concept.id!r} names no label of the corpus; leave it out")
             positive = np.array([concept.label in document.labels for document in bench.corpus], dtype=bool)
             direction = mean_difference(residuals.means, residuals.n_tokens, positive, f"concept {concept.id!r}")
-            self._directions[concept.id] = direction / np.linalg.norm(direction)
+            length = float(np.linalg.norm(direction))
+            if not length > 0:
+                raise DataError(f"concept {concept.id!r}: its texts and the others have one mean, so no direction leads to it; leave it out")
+            self._directions[concept.id] = direction / length
 
     def intervene(self, labeling: Labeling, strength: float) -> Intervention:
         import torch

@@ -154,6 +154,22 @@ def test_unknown_registry_names(name: str, match: str) -> None:
     refused(name, match)
 
 
+def test_names_are_checked_without_fetching() -> None:
+    for name in (
+        "gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical",
+        "gemma-scope-9b-it-res-canonical:layer_20/width_16k/canonical",
+        "someone/their-saes:layer_3",
+    ):
+        harness_sae.check_registered(name)
+    for name, match in [
+        ("gemma-scope-2b-pt-res-canonical/layer_20/width_17k/canonical", "no SAE 'layer_20/width_17k/canonical'"),
+        ("gemma-scope-2b-pt-transcoders/layer_0/width_16k/average_l0_76", "reads one site and writes another"),
+        ("nobody-knows/this", "neither a folder nor a release"),
+    ]:
+        with pytest.raises(DictionaryError, match=match):
+            harness_sae.check_registered(name)
+
+
 def test_a_registered_name_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

@@ -12,8 +12,10 @@ import torch
 from harness import sae as harness_sae
 from harness.errors import DataError, StoreError
 from harness.lm.model import SubjectModel, load_model
+from harness.lm.structure import hidden_of
 from harness.sae.dictionary import Dictionary
 from harness.sae.info import describe
+from harness.sae.outliers import usual_tokens
 from harness.sae.statistics import CorpusStatistics, collect
 
 TEXTS = [
@@ -133,7 +135,7 @@ def test_save_and_load(statistics: CorpusStatistics, tmp_path: Path) -> None:
     assert (again.document_maximum != statistics.document_maximum).nnz == 0
     for name in ("n_tokens", "document_means", "fired", "maximum", "density", "live", "empty"):
         assert np.array_equal(getattr(again, name), getattr(statistics, name)), name
-    for name in ("mean_norm", "l0", "explained_variance", "skip", "dictionary_digest", "model_digest", "d_sae"):
+    for name in ("mean_norm", "l0", "explained_variance", "n_outliers", "skip", "dictionary_digest", "model_digest", "d_sae"):
         assert getattr(again, name) == getattr(statistics, name), name
     assert np.array_equal(again.quantile_maximum(0.9), statistics.quantile_maximum(0.9))
 
@@ -154,6 +156,41 @@ def test_a_folder_that_is_no_statistics(statistics: CorpusStatistics, tmp_path: 
     blocked.write_text("")
     with pytest.raises(StoreError, match="cannot write the corpus statistics"):
         statistics.save(blocked / "s")
+
+
+def test_outliers_own_no_maximum(
+    model: SubjectModel, dictionary: Dictionary, documents: list[list[int]], statistics: CorpusStatistics
+) -> None:
+    """One token made enormous, as some models do with delimiters: the text's own median finds it."""
+    assert statistics.n_outliers == 0
+
+    def enlarge(module: object, args: object, output: object) -> object:
+        x = hidden_of(output)
+        x[0, 4] *= 200
+        return output
+
+    handle = model.layers[2].register_forward_hook(enlarge)
+    try:
+        spoilt = collect(model, dictionary, documents, token_budget=70, outlier=0)
+        cleaned = collect(model, dictionary, documents, token_budget=70)
+    finally:
+        handle.remove()
+    assert spoilt.maximum.max() > 50 * statistics.maximum.max()
+    assert cleaned.maximum.max() <= statistics.maximum.max() + 1e-3
+    assert cleaned.n_outliers == int(spoilt.n_tokens.sum() - cleaned.n_tokens.sum()) > 0
+    assert cleaned.explained_variance == pytest.approx(statistics.explained_variance, abs=0.02)
+
+
+def test_usual_tokens_are_measured_by_their_own_text() -> None:
+    x = torch.ones(2, 5, 3)
+    x[0, 1], x[1] = 100, 100
+    x[1, 4] = 5000
+    counted = torch.ones(2, 5, dtype=torch.bool)
+    counted[0, 0] = False
+    assert usual_tokens(x, counted).tolist() == [[False, False, True, True, True], [True, True, True, True, False]]
+    assert torch.equal(usual_tokens(x, counted, 0), counted)
+    nothing = torch.zeros(2, 5, dtype=torch.bool)
+    assert torch.equal(usual_tokens(x, nothing), nothing)
 
 
 def test_nothing_to_measure(model: SubjectModel, dictionary: Dictionary) -> None:

@@ -23,7 +23,7 @@ from harness.sae.dictionary import Dictionary
 from harness.sae.export import exact_threshold
 from harness.sae.harvest import harvest
 from harness.sae.measure import Meter
-from harness.sae.sparse_batchtopk import select, sparse_batchtopk_class
+from harness.sae.sparse_batchtopk import reviving_class, select, sparse_batchtopk_class
 from harness.sae.train import TrainConfig, TrainProgress, train
 
 SITE = Site(2)
@@ -249,7 +249,7 @@ def test_sparse_training_step_is_saelens_own(rescale: bool, bias: bool, with_dea
 
     config = BatchTopKTrainingSAEConfig(d_in=24, d_sae=96, k=5, rescale_acts_by_decoder_norm=rescale, apply_b_dec_to_input=bias)
     generator = torch.Generator().manual_seed(1)
-    dense, sparse = BatchTopKTrainingSAE(config), sparse_batchtopk_class()(config)
+    dense, sparse = reviving_class(BatchTopKTrainingSAE)(config), sparse_batchtopk_class()(config)
     for one, other in zip(dense.parameters(), sparse.parameters(), strict=True):
         one.data = torch.randn(one.shape, generator=generator) * 0.3
         other.data = one.data.clone()

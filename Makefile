@@ -1,0 +1,58 @@
+# make demo   own venv, install, fetch the models, run the demo's evaluation (again: uses what is there)
+# make test   the same venv, the whole test suite
+# make check  the same venv, linter, types, generated docs
+# make docs   write the generated parts of docs/ again
+# Another interpreter: make demo PYTHON=python3.12. Another folder for the venv: make demo VENV=/tmp/venv
+
+PYTHON ?= python3
+VENV ?= .venv
+
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+MADE := $(VENV)/.made
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+.PHONY: help demo test check docs install install-dev clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: $(INSTALLED)
+	$(VENV)/bin/harness models fetch
+	$(VENV)/bin/harness eval --labeler calibf1 --steerer sae-clamp
+
+test: $(INSTALLED_DEV)
+	$(VENV)/bin/python -m pytest
+
+check: $(INSTALLED_DEV)
+	$(VENV)/bin/python -m ruff check
+	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/python docs/generate.py --check
+
+docs: $(INSTALLED)
+	$(VENV)/bin/python docs/generate.py
+
+install: $(INSTALLED)
+
+install-dev: $(INSTALLED_DEV)
+
+# A stamp is written last, so an interrupted step is done again; a changed pyproject.toml installs again.
+$(MADE):
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo "make: no $(PYTHON) on the path; harness needs Python 3.10 or newer: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "make: $$("$(PYTHON)" --version 2>&1 | head -n 1) is not enough; harness needs 3.10 or newer: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@"$(PYTHON)" -m venv "$(VENV)" || \
+		{ echo "make: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu install python3-venv" >&2; exit 2; }
+	@touch "$@"
+
+$(INSTALLED): $(MADE) pyproject.toml
+	$(PIP) install -e .
+	@touch "$@"
+
+$(INSTALLED_DEV): $(MADE) pyproject.toml
+	$(PIP) install -e ".[dev]"
+	@touch "$(INSTALLED)" "$@"
+
+clean:
+	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,273 @@
+"""Write the generated parts of docs/: what can be read from the code is not written twice.
+
+A page holds blocks that begin with ``<!-- generated: NAME [ARGUMENT] -->`` and end with ``<!-- end -->``; what stands between is made here.
+
+    python docs/generate.py            write them
+    python docs/generate.py --check    change nothing; exit code 1 and the pages' names where one is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+
+from harness import contracts, hookspecs
+from harness.cli import COMMANDS, cli
+from harness.options import describe_field
+from harness.plugins import KINDS, PluginHost
+from harness.tasks import TaskFile
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+)(?: (?P<argument>\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+LANGUAGES = {".py": "python", ".toml": "toml"}
+FLAGS = {"labeler": "-L", "steerer": "-S", "judge": "-J"}
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table: cells in one line, bars in them escaped."""
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in row) + " |" for row in lines)
+
+
+def text_of(documented: object) -> str:
+    """A docstring as Markdown: paragraphs in one line each, reStructuredText's double backticks and roles as single backticks."""
+    text = inspect.getdoc(documented) or ""
+    if not text:
+        raise SystemExit(f"{documented!r} has no docstring, and docs/ is made of docstrings")
+    text = re.sub(r":\w+:`~?\.?(?:[\w.]+\.)?(\w+)`", r"`\1`", text).replace("``", "`")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+def value(item: Any) -> str:
+    """A default value for people."""
+    if item is None:
+        return "none"
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    if isinstance(item, list | tuple):
+        return " ".join(value(part) for part in item) or "empty"
+    if isinstance(item, dict):
+        return "empty" if not item else str(item)
+    return f"{item:g}" if isinstance(item, float) else str(item)
+
+
+# ------------------------------------------------------------------------------------------------------------------- task file
+
+
+def task_file(_: str | None) -> str:
+    """The task file's tables, from the models that read it."""
+    parts = [f"### The file itself\n\n{_fields(TaskFile)}"]
+    for info in TaskFile.model_fields.values():
+        model = _model_of(info.annotation)
+        if model is not None:
+            heading, _, rest = text_of(model).partition(":")
+            parts.append(f"### {heading}\n\n{rest.strip().capitalize()}\n\n{_fields(model)}")
+    return "\n\n".join(parts)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *typing.get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _fields(model: type[BaseModel]) -> str:
+    rows = []
+    for name, info in model.model_fields.items():
+        if _model_of(info.annotation) is not None:
+            continue
+        row = describe_field(info.alias or name, info)
+        if not row["description"]:
+            raise SystemExit(f"{model.__name__}.{name} has no docstring")
+        rows.append((f"`{row['name']}`", _type(row["type"]), _default(row), row["bounds"], row["description"]))
+    return table(("key", "type", "default", "bounds", "meaning"), rows)
+
+
+def _type(name: str) -> str:
+    return {"dict[str, dict[str, typing.Any]]": "tables of options", "dict[str, tuple[float, ...]]": "lists of numbers"}.get(name, name)
+
+
+def _default(row: dict[str, Any]) -> str:
+    return "**needed**" if row["required"] else value(row["default"])
+
+
+# -------------------------------------------------------------------------------------------------------------------- commands
+
+
+def commands(_: str | None) -> str:
+    """Every command with its arguments and options, from click."""
+    root = click.Context(cli, info_name="harness")
+    parts: list[str] = []
+    for name in COMMANDS:
+        command = cli.get_command(root, name)
+        assert command is not None
+        parts.extend(_command(command, click.Context(command, info_name=name, parent=root)))
+    return "\n\n".join(parts)
+
+
+def _command(command: click.Command, context: click.Context) -> Iterator[str]:
+    arguments = [_argument(p) for p in command.params if isinstance(p, click.Argument)]
+    usage = " ".join([context.command_path, *arguments])
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    rows = [(_spelling(option), _click_type(option), _click_default(option), option.help or "") for option in options]
+    for option, row in zip(options, rows, strict=True):
+        if not row[-1]:
+            raise SystemExit(f"{context.command_path} {option.name} has no help text")
+    body = f"### {usage}\n\n{text_of(command.callback)}"
+    yield body + (f"\n\n{table(('option', 'takes', 'default', 'meaning'), rows)}" if rows else "")
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _command(inner, click.Context(inner, info_name=name, parent=context))
+
+
+def _argument(parameter: click.Argument) -> str:
+    name = (parameter.metavar or parameter.name or "").upper()
+    if isinstance(parameter.type, click.Choice):
+        name = "|".join(str(choice) for choice in parameter.type.choices)
+    name += "…" if parameter.nargs == -1 else ""
+    return name if parameter.required else f"[{name}]"
+
+
+def _spelling(option: click.Option) -> str:
+    names = ", ".join(f"`{name}`" for name in option.opts)
+    return names + (" / " + ", ".join(f"`{name}`" for name in option.secondary_opts) if option.secondary_opts else "")
+
+
+def _click_type(option: click.Option) -> str:
+    if option.is_flag:
+        return ""
+    kind = option.type
+    if option.metavar:
+        return f"`{option.metavar}`"
+    if isinstance(kind, click.Choice):
+        return " or ".join(str(choice) for choice in kind.choices)
+    if isinstance(kind, click.IntRange):
+        return "whole number" + (f" ≥ {kind.min}" if kind.min is not None else "") + (f", ≤ {kind.max}" if kind.max is not None else "")
+    if isinstance(kind, click.Path):
+        return "path"
+    return {"integer": "whole number", "float": "number"}.get(kind.name, "text")
+
+
+def _click_default(option: click.Option) -> str:
+    if option.required:
+        return "**needed**"
+    if option.is_flag:
+        return (option.opts[0] if option.default else option.secondary_opts[0]) if option.secondary_opts else ""
+    return str(option.default) if isinstance(option.default, str | int | float | Path) else ""
+
+
+# --------------------------------------------------------------------------------------------------------------------- plugins
+
+
+def hooks(_: str | None) -> str:
+    """The hooks, from hookspecs.py."""
+    found = [(name, item) for name, item in vars(hookspecs).items() if name.startswith("harness_")]
+    return table(("hook", "what it is for"), [(f"`{name}{_signature(item)}`", text_of(item)) for name, item in found])
+
+
+def contract(name: str | None) -> str:
+    """The members of one protocol of contracts.py."""
+    protocol = getattr(contracts, str(name))
+    rows = []
+    for member, item in vars(protocol).items():
+        if member.startswith("_") or not (callable(item) or isinstance(item, property)):
+            continue
+        getter: Any = item.fget if isinstance(item, property) else item
+        signature = "" if isinstance(item, property) else _signature(getter)
+        answer = str(inspect.signature(getter).return_annotation)
+        said = inspect.getdoc(getter)
+        rows.append((f"`{member}{signature}`", f"`{answer}`", text_of(getter) if said else ""))
+    return table(("member", "answers", "meaning"), rows)
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+    return "(" + ", ".join(_parameter(p) for p in parameters) + ")"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+    return f"{parameter.name}: {parameter.annotation}{default}"
+
+
+def plugins(_: str | None) -> str:
+    """The shipped plugins and their options."""
+    host = PluginHost.load()
+    for broken in host.broken:
+        if broken.distribution == "harness":
+            raise SystemExit(f"the shipped plugin {broken.entry_point} is broken: {broken.error!r}")
+    parts = []
+    for kind in KINDS:
+        for plugin in host.all(kind).values():
+            if plugin.distribution != "harness":
+                continue
+            lines = [f"### {kind} `{plugin.name}`", f"{plugin.summary[:1].upper()}{plugin.summary[1:]}."]
+            rows = []
+            for name, info in plugin.options.model_fields.items():
+                row = describe_field(name, info)
+                if not row["description"]:
+                    raise SystemExit(f"option {name} of {kind} {plugin.name} has no docstring")
+                rows.append((f"`{FLAGS[kind]} {name}=`", row["type"], _default(row), row["bounds"], row["description"]))
+            lines.append(table(("option", "type", "default", "bounds", "meaning"), rows) if rows else "No options.")
+            parts.append("\n\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def include(path: str | None) -> str:
+    """A file of the repository as a code block."""
+    file = ROOT / str(path)
+    return f"```{LANGUAGES.get(file.suffix, '')}\n{file.read_text(encoding='utf-8').rstrip()}\n```"
+
+
+PRODUCERS: dict[str, Callable[[str | None], str]] = {
+    "task-file": task_file,
+    "commands": commands,
+    "hooks": hooks,
+    "contract": contract,
+    "plugins": plugins,
+    "include": include,
+}
+
+
+def render(page: str) -> str:
+    """A page with its blocks made anew."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}{PRODUCERS[match['name']](match['argument'])}\n{match[4]}"
+
+    return BLOCK.sub(fill, page)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 where a page is out of date")
+    check = parser.parse_args().check
+    stale = []
+    for path in sorted(DOCS.glob("*.md")):
+        old = path.read_text(encoding="utf-8")
+        new = render(old)
+        if new != old:
+            stale.append(path.name)
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    for name in stale:
+        print(f"docs/{name}: {'out of date; run `make docs`' if check else 'written'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""The contract kit: what authors of plugins run against their plugin, in their own tests.
+
+    from harness.testing import check_labeler, check_plugin, toy_bench
+
+    def test_my_labeler(tmp_path):
+        check_plugin(my_package.plugin)
+        check_labeler(lambda: MyLabeler(MyOptions()), toy_bench(tmp_path))
+
+Each check raises AssertionError with one sentence that says what is wrong, and otherwise gives back what it found, for tests of your own.
+:func:`toy_bench` needs no download: a tiny model with random weights, a dictionary of it, and a labelled corpus, all made on the spot.
+"""
+
+from __future__ import annotations
+
+from harness.testing.judges import check_judge
+from harness.testing.labelers import check_labeler
+from harness.testing.plugins import check_options, check_plugin
+from harness.testing.steerers import check_steerer
+from harness.testing.toy import toy_bench, toy_task
+
+__all__ = ["check_judge", "check_labeler", "check_options", "check_plugin", "check_steerer", "toy_bench", "toy_task"]

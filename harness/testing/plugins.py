@@ -1,0 +1,55 @@
+"""Is a plugin registered, and documented, as it should be?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from harness.options import as_json, describe
+from harness.plugins import KINDS, PluginHost, Registered
+from harness.testing.require import require, require_json
+
+
+def check_plugin(plugin: object, name: str = "plugin") -> list[Registered]:
+    """Register ``plugin`` (what the entry point names: a module or an object) at a host of its own, and check all that it registers.
+
+    Its hooks are spelt right; everything it registers has a summary and documented options, and can be made with the defaults.
+
+    Returns:
+        What it registered, labelers first.
+
+    Raises:
+        AssertionError: it cannot be registered, or something is not documented; the message says what.
+    """
+    host = PluginHost()
+    host.add(plugin, name=name)
+    if host.broken:
+        raise AssertionError(f"the plugin cannot be registered: {host.broken[0].reason}") from host.broken[0].error
+    found = [registered for kind in KINDS for registered in host.all(kind).values()]
+    for registered in found:
+        require(registered.summary.strip(), f"{registered.kind} {registered.name!r} has no summary; registry.add(…, summary=…)")
+        check_options(registered.options)
+        if not any(row["required"] for row in describe(registered.options)):
+            registered.create()
+    return found
+
+
+def check_options(model: type[BaseModel]) -> None:
+    """Check that an options model is frozen, refuses unknown names, and documents each option, and that defaults are within their bounds.
+
+    Raises:
+        AssertionError: it does not; the message names the option.
+    """
+    require(model.model_config.get("frozen"), f"{model.__name__} is not frozen; derive it from harness.options.Options")
+    require(model.model_config.get("extra") == "forbid", f"{model.__name__} takes unknown options; derive it from harness.options.Options")
+    given: dict[str, Any] = {}
+    for row in describe(model):
+        require(row["description"], f"option {row['name']} of {model.__name__} has no docstring below it")
+        if not row["required"]:
+            default = model.model_fields[row["name"]].get_default(call_default_factory=True)
+            require(default is not PydanticUndefined, f"option {row['name']} of {model.__name__} has no default")
+            given[row["name"]] = default
+    if len(given) == len(model.model_fields):
+        require_json(as_json(model.model_validate(given)), f"the default options of {model.__name__}")

@@ -1,0 +1,168 @@
+"""Does a steerer keep its contract?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+
+from harness.bench import TaskBench
+from harness.contracts import Edit, Intervention, Positions, Steerer
+from harness.testing.require import require
+from harness.types import Decoding, FeatureRef, Labeling, StrengthUnit, rng
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_ROWS, _TOKENS, _NEW = 3, 5, 6
+_TOLERANCE = 1e-4
+
+
+def check_steerer(factory: Callable[[], Steerer], bench: TaskBench, labelings: Sequence[Labeling] | None = None) -> list[Intervention]:
+    """Prepare a steerer on ``bench`` and check its interventions.
+
+    * The strength unit is known; the grid is finite and ascending; the neutral point is a number or None.
+    * ``intervene`` gives an :class:`Intervention`, the same for the same labeling and strength, also after another was asked for.
+    * Edits have sites of the model and touch no token that the task spares; ``apply`` is pure, keeps shape and is finite; a row's result is
+      the same alone and among others with the same batch key.
+    * The model runs with the intervention at every strength, and at the neutral point it writes what it writes unsteered.
+
+    Args:
+        factory: makes the steerer anew, e.g. ``lambda: MySteerer(MyOptions())``.
+        bench: e.g. :func:`harness.testing.toy_bench`.
+        labelings: what to steer; by default concepts of the bench, with one and with two live features where the steerer needs features.
+
+    Returns:
+        The interventions of the first labeling, one a strength of the default grid.
+
+    Raises:
+        AssertionError: the contract is broken; the message says where.
+    """
+    steerer = factory()
+    require(isinstance(steerer, Steerer), f"{type(steerer).__name__} lacks members of harness.contracts.Steerer")
+    grid = _check_declared(steerer)
+    chosen = list(labelings) if labelings is not None else example_labelings(bench, steerer.needs_features)
+    steerer.prepare(bench, chosen)
+    found = {(place, strength): steerer.intervene(labeling, strength) for place, labeling in enumerate(chosen) for strength in grid}
+    for (place, strength), intervention in found.items():
+        where = f"at strength {strength:g} for concept {chosen[place].concept.id!r}"
+        kind = type(intervention).__name__
+        require(isinstance(intervention, Intervention), f"intervene gave {kind} {where}; it must give an Intervention")
+        require(isinstance(intervention.prompt_prefix, str), f"prompt_prefix is no text {where}")
+        for edit in intervention.edits:
+            _check_edit(edit, bench, where)
+        again = steerer.intervene(chosen[place], strength)
+        require(_effect(again, bench) == _effect(intervention, bench), f"a second call of intervene gave something else {where}")
+    _check_batches([edit for intervention in found.values() for edit in intervention.edits], bench)
+    _check_generation(steerer, chosen, bench, list(found.values()))
+    return [found[0, strength] for strength in grid]
+
+
+def example_labelings(bench: TaskBench, needs_features: bool) -> list[Labeling]:
+    """Two concepts of the bench; with features: the first with one, the second with two that fire often on the corpus."""
+    concepts = bench.concepts[:2]
+    if not needs_features:
+        return [Labeling(concept) for concept in concepts]
+    name = next(iter(bench.dictionaries))
+    often = np.argsort(-np.asarray(bench.statistics(name).fired), kind="stable")[:3]
+    one, two, three = (FeatureRef(name, int(feature)) for feature in often)
+    return [Labeling(concept, features) for concept, features in zip(concepts, ((one,), (two, three)), strict=False)]
+
+
+def _check_declared(steerer: Steerer) -> list[float]:
+    units = get_args(StrengthUnit)
+    require(steerer.strength_unit in units, f"strength_unit is {steerer.strength_unit!r}; known: {', '.join(units)}")
+    grid = list(steerer.default_grid)
+    require(grid and all(isinstance(s, int | float) and math.isfinite(s) for s in grid), f"default_grid is {grid}; give finite strengths")
+    require(grid == sorted(set(grid)), f"default_grid is {grid}; strengths must ascend, none twice, since ties go to the smaller")
+    neutral = steerer.neutral
+    known = neutral is None or (isinstance(neutral, int | float) and math.isfinite(neutral))
+    require(known, f"neutral is {neutral!r}; give a number, or None where no strength changes nothing")
+    require(isinstance(steerer.needs_features, bool), f"needs_features is {steerer.needs_features!r}; give True or False")
+    return grid
+
+
+def _check_edit(edit: Edit, bench: TaskBench, where: str) -> None:
+    kind = type(edit).__name__
+    missing = [name for name in ("sites", "positions", "batch_key", "stack") if not hasattr(edit, name)]
+    require(not missing, f"{kind} lacks {', '.join(missing)} {where}")
+    require(edit.sites, f"{kind} names no site {where}")
+    for site in edit.sites:
+        require(0 <= site.layer < bench.model.n_layers, f"{kind} edits {site}, which the model does not have, {where}")
+    require(isinstance(edit.positions, Positions), f"the positions of {kind} are {type(edit.positions).__name__} {where}")
+    require(isinstance(edit.batch_key, str) and edit.batch_key, f"the batch key of {kind} must be a text {where}")
+    for name in ("prompt", "generated", "first_token"):
+        spared = not getattr(bench.positions, name) and getattr(edit.positions, name)
+        require(not spared, f"{kind} touches tokens that the task spares ({name} is false in bench.positions) {where}")
+
+
+def _check_batches(edits: Sequence[Edit], bench: TaskBench) -> None:
+    """Each edit alone and beside others: one result, and an input that is left as it was."""
+    import torch
+
+    groups: dict[str, list[Edit]] = {}
+    for edit in edits:
+        groups.setdefault(edit.batch_key, []).append(edit)
+    for group in groups.values():
+        rows = [group[place % len(group)] for place in (0, len(group) // 2, -1)]
+        require(len({(edit.sites, edit.positions) for edit in rows}) == 1, "edits with one batch key must share sites and positions")
+        x = _example_stream(bench)
+        before = x.clone()
+        together = _apply(rows, x)
+        require(torch.equal(x, before), f"{type(rows[0]).__name__} changes its input; apply must be pure")
+        require(together.shape == x.shape, f"{type(rows[0]).__name__} gives shape {list(together.shape)} for {list(x.shape)}")
+        require(bool(torch.isfinite(together).all()), f"{type(rows[0]).__name__} gives values that are not finite")
+        for place, edit in enumerate(rows):
+            alone = _apply([edit], x[place : place + 1])[0]
+            scale = float(together.abs().max())
+            close = torch.allclose(alone, together[place], rtol=_TOLERANCE, atol=_TOLERANCE * scale)
+            require(close, f"{type(edit).__name__}: a row gets something else alone than among others")
+
+
+def _example_stream(bench: TaskBench) -> Tensor:
+    """A residual stream of the usual size, ``[rows, tokens, d_model]`` float32."""
+    import torch
+
+    noise = rng(0, "contract-kit").standard_normal((_ROWS, _TOKENS, bench.model.d_model))
+    return torch.from_numpy(noise).float().to(bench.model.device)
+
+
+def _apply(rows: Sequence[Edit], x: Tensor) -> Tensor:
+    import torch
+
+    from harness.contracts import EditContext
+
+    every = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+    first = torch.zeros_like(every)
+    first[:, 0] = True
+    return rows[0].stack(rows, x.device).apply(x, EditContext(real=every, generated=~every, first=first))
+
+
+def _effect(intervention: Intervention, bench: TaskBench) -> tuple[object, ...]:
+    """What an intervention does to an example stream: interventions are compared by it, since edits need no equality."""
+    x = _example_stream(bench)[:1]
+    done = [(edit.batch_key, edit.sites, edit.positions, tuple(_apply([edit], x).flatten().tolist())) for edit in intervention.edits]
+    return intervention.prompt_prefix, tuple(done)
+
+
+def _check_generation(steerer: Steerer, labelings: Sequence[Labeling], bench: TaskBench, interventions: Sequence[Intervention]) -> None:
+    from harness.lm.generation import GenerationRequest, generate
+
+    text = bench.instructions[0].text
+    requests = {
+        f"row {place}": GenerationRequest(f"row {place}", bench.model.prompt(text, prefix=i.prompt_prefix), 0, i.edits)
+        for place, i in enumerate(interventions)
+    }
+    requests["plain"] = GenerationRequest("plain", bench.model.prompt(text), 0)
+    if steerer.neutral is not None:
+        for place, labeling in enumerate(labelings):
+            quiet = steerer.intervene(labeling, float(steerer.neutral))
+            name = f"neutral {place}"
+            requests[name] = GenerationRequest(name, bench.model.prompt(text, prefix=quiet.prompt_prefix), 0, quiet.edits)
+    decoding = Decoding(max_new_tokens=_NEW, temperature=0.0, min_new_tokens=_NEW)
+    done = {generated.id: generated.token_ids for generated in generate(bench.model, list(requests.values()), decoding)}
+    for name, ids in done.items():
+        if name.startswith("neutral"):
+            require(ids == done["plain"], f"at the neutral strength {steerer.neutral:g} the model writes something else than unsteered")

@@ -1,0 +1,113 @@
+"""docs/architecture.md is true: rooms import downward only, the core knows no plugin, plugins use public names, nothing heavy is imported early."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "architecture.md"
+HEAVY = {"torch", "transformers", "sae_lens", "scipy", "pandas", "pyarrow", "sklearn", "openai", "anthropic", "nnsight"}
+
+
+def layers() -> list[list[str]]:
+    """The rooms as the page lists them, the highest line first."""
+    block = re.search(r"<!-- layers -->\n(.*?)<!-- end of layers -->", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    return [line.split() for line in block.group(1).splitlines() if line.strip()]
+
+
+def rooms() -> set[str]:
+    """What lies directly in harness/: packages and modules."""
+    folder = ROOT / "harness"
+    packages = {path.parent.name for path in folder.glob("*/__init__.py")}
+    return packages | {path.stem for path in folder.glob("*.py") if path.stem != "__init__"}
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything that a file imports, also inside of functions; what only type checkers import is left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+
+
+def room_of(dotted: str) -> str | None:
+    """The room of a dotted name ``harness.room…``; None for names of the package itself and of others."""
+    parts = dotted.split(".")
+    return parts[1] if parts[0] == "harness" and len(parts) > 1 and parts[1] in rooms() else None
+
+
+def test_the_page_lists_every_room_once() -> None:
+    listed = [room for line in layers() for room in line]
+    assert sorted(listed) == sorted(rooms())
+
+
+def test_rooms_import_downward_only() -> None:
+    place = {room: (row, column) for row, line in enumerate(layers()) for column, room in enumerate(line)}
+    wrong = []
+    for path in sorted((ROOT / "harness").rglob("*.py")):
+        own = path.relative_to(ROOT / "harness").parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for line, name in imported(path):
+            other = room_of(name)
+            if other is not None and other != own and place[other] <= place[own]:
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {own} imports {other}")
+    assert wrong == []
+
+
+def test_the_core_imports_no_plugin() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in (ROOT / "harness").rglob("*.py")
+        for line, name in imported(path)
+        if name.split(".")[0] in ("harness_plugins", "harness_tasks", "plugins", "tasks")
+    ]
+    assert found == []
+
+
+def test_plugins_import_neither_the_main_job_nor_each_other() -> None:
+    forbidden = {"cli", "evaluate", "results", "reopen", "validate", "plan", "bench", "store", "leaderboard", "plugins", "tasks"}
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in (ROOT / "plugins").rglob("*.py")
+        for line, name in imported(path)
+        if room_of(name) in forbidden or name.startswith("harness_plugins")
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import harness.types, harness.scoring, harness.contracts",
+        "import harness.cli\ntry: harness.cli.main(['--help'])\nexcept SystemExit: pass",
+        "import harness.cli\ntry: harness.cli.main(['plugins'])\nexcept SystemExit: pass",
+        "import harness.cli\ntry: harness.cli.main(['tasks'])\nexcept SystemExit: pass",
+    ],
+    ids=["values and scoring", "harness --help", "harness plugins", "harness tasks"],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:
+    script = f"{program}\nimport sys\nprint('HEAVY', sorted({HEAVY!r} & set(sys.modules)))"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    answer = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert "HEAVY []" in answer.stdout, answer.stdout + answer.stderr

@@ -1,0 +1,213 @@
+"""The pages are true: generated parts are current, snippets run, commands exist and run on a small task, links lead somewhere."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(
+    path
+    for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("tasks/**/*.md"), *ROOT.glob("benchmarks/*.md"))
+    if path.is_file()
+)
+GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+ELSEWHERE = ("models fetch", "tasks validate", "gemma", "stackexchange.com", "my-task", "RUN", "sae train", "data generate", "data filter")
+"""Commands of the pages that are parsed, but not run here: they need a network, hours, or files of the reader's own."""
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    """The code blocks that were written by hand; those that are made from files are tested as those files."""
+    return (body for found, body in FENCE.findall(GENERATED.sub("", page.read_text(encoding="utf-8"))) if found == language)
+
+
+def command_lines() -> Iterator[tuple[str, list[str]]]:
+    """(where, arguments) of every ``harness …`` line in the pages' shell blocks."""
+    for page in PAGES:
+        for language in ("bash", "sh"):
+            for body in blocks(page, language):
+                for line in body.replace("\\\n", " ").splitlines():
+                    words = shlex.split(line, comments=True)
+                    if words[:1] == ["harness"]:
+                        yield f"{page.relative_to(ROOT)}: {' '.join(words)}", words[1:]
+
+
+COMMANDS = list(dict(command_lines()).items())
+
+
+# --------------------------------------------------------------------------------------------------------------------- pages
+
+
+def test_the_generated_parts_are_current() -> None:
+    """Also fails where an option, a command's flag, a hook or a key of the task file has no description."""
+    answer = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_every_hook_and_shipped_plugin_is_on_the_page() -> None:
+    from harness import hookspecs
+    from harness.plugins import KINDS, PluginHost
+
+    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    names = [name for name in vars(hookspecs) if name.startswith("harness_")]
+    host = PluginHost.load()
+    shipped = [f"{kind} `{p.name}`" for kind in KINDS for p in host.all(kind).values() if p.distribution == "harness"]
+    assert len(names) >= 7
+    assert len(shipped) >= 8
+    assert [name for name in (*names, *shipped) if name not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    local = [target for target in targets if not target.startswith(("http://", "https://"))]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def test_the_readme_names_what_others_rely_on() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("calibrated_f1", "harmonic_mean", "cross_validate", "harness.sae.load", "harness.data.open_corpus", "harness.hookimpl"):
+        assert name in text
+    for method in ("encode", "decode", "feature", "clamp"):
+        assert f"sae.{method}(" in text
+    assert "make demo" in text
+    assert "make test" in text
+
+
+def test_the_examples_of_the_readme_are_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    result = doctest.testfile(str(ROOT / "README.md"), module_relative=False, globs={"MyJudge": object})
+    assert result.attempted >= 15
+    assert result.failed == 0
+
+
+def test_other_python_snippets_run(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snippets without a prompt are files of a reader's plugin: their hooks must register, their tests must pass. (scoring.md has its own test.)"""
+    from harness.plugins import PluginHost
+
+    monkeypatch.syspath_prepend(str(sample))
+    hooks = tests = 0
+    for page in PAGES:
+        for number, body in enumerate(body for body in blocks(page, "python") if ">>>" not in body):
+            namespace: dict[str, Any] = {"__name__": f"snippet_{number}", "__file__": str(page)}
+            exec(compile(body, str(page), "exec"), namespace)
+            found = {name: staticmethod(value) for name, value in namespace.items() if name.startswith("harness_")}
+            if found:
+                host = PluginHost()
+                host.add(type("Snippet", (), found), name=f"snippet-{number}")
+                assert host.broken == []
+            hooks += len(found)
+            for name, test in [(name, value) for name, value in namespace.items() if name.startswith("test_")]:
+                test(*[tmp_path / name for _ in inspect.signature(test).parameters])
+                tests += 1
+    assert hooks >= 1
+    assert tests >= 4
+
+
+def test_the_task_file_of_the_docs_is_valid(tmp_path: Path) -> None:
+    from harness.tasks import load_task
+
+    (body,) = blocks(ROOT / "docs" / "tasks.md", "toml")
+    (tmp_path / "task.toml").write_text(body, encoding="utf-8")
+    task = load_task(tmp_path)
+    assert task.name == "my-task"
+    assert task.file.steering.grids == {"sae-clamp": (0.5, 1.0, 2.0)}
+
+
+# ------------------------------------------------------------------------------------------------------------------- commands
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plugin of docs/plugins.md, installed by pip into a folder of its own."""
+    folder = tmp_path_factory.mktemp("sample")
+    ignored = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+    shutil.copytree(ROOT / "tests" / "sample_plugin", folder / "source", ignore=ignored)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    answer = subprocess.run([*command, "--target", str(folder / "site"), str(folder / "source")], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def workplace(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str]], int]]:
+    """Runs a command line in a folder with the task ``toy`` of the contract kit, the sample plugin installed. Answers the exit code."""
+    from harness.testing import toy_task
+
+    folder = tmp_path_factory.mktemp("workplace")
+    toy_task(folder / "toy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(sample))
+        patch.chdir(folder)
+        patch.setenv("HARNESS_CACHE", str(folder / "cache"))
+
+        def run(arguments: list[str]) -> int:
+            from harness.cli import main
+
+            with pytest.raises(SystemExit) as stop:
+                main(arguments)
+            return int(stop.value.code or 0)
+
+        yield run
+
+
+@pytest.mark.parametrize("arguments", [a for _, a in COMMANDS], ids=[where for where, _ in COMMANDS])
+def test_the_commands_of_the_pages_exist(arguments: list[str]) -> None:
+    from harness.cli import cli
+
+    context, command, rest = click.Context(cli, info_name="harness"), cli, list(arguments)
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        name = rest.pop(0)
+        inner = command.get_command(context, name)
+        assert inner is not None, name
+        command, context = inner, click.Context(inner, info_name=name, parent=context)
+    command.make_context("harness", rest)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [a for _, a in COMMANDS if not any(word in " ".join(a) for word in ELSEWHERE)],
+    ids=[where for where, _ in COMMANDS if not any(word in where for word in ELSEWHERE)],
+)
+def test_the_commands_of_the_pages_run(arguments: list[str], workplace: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
+    if arguments[0] in ("eval", "label") and "--task" not in arguments:
+        arguments = [*arguments, "--task", "./toy"]
+    if arguments[0] == "eval" and "--judge" not in arguments:
+        arguments = [*arguments, "--judge", "words"]
+    assert workplace(arguments) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_the_sample_plugins_result(workplace: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's own command: the entry has the sample's methods with their options, and its judge can rate the run again."""
+    asked = ["--labeler", "most-frequent", "-L", "margin=0.01", "--steerer", "project-out", "--judge", "words"]
+    assert workplace(["eval", "--task", "./toy", *asked, "--json"]) == 0
+    entry = json.loads(capsys.readouterr().out)
+    (ours,) = entry["results"]
+    assert (ours["method"]["labeler"], ours["method"]["steerer"]) == ("most-frequent", "project-out")
+    assert ours["method"]["labeler_options"] == {"given": {"margin": 0.01}, "default": {"dictionary": None}}
+    assert (ours["n_concepts"], ours["n_answered"]) == (3, 3)
+    assert ours["n_trials"] == 3 * 2 * 4
+    assert ours["n_unrated"] == 0
+    assert entry["judge"]["offline"] is True
+    assert entry["plugins"]["harness-sample"] == "1.2.3"
+    (run,) = [path.name for path in Path("runs").iterdir() if json.loads((path / "entry.json").read_text())["id"] == entry["id"]]
+    assert workplace(["judge", run, "--judge", "words", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["results"] == entry["results"]

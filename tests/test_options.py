@@ -1,0 +1,178 @@
+"""Options: one definition, from which command line, task file, help and entries are made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, field_validator
+
+from harness.errors import OptionError, UnknownNameError
+from harness.options import Options, as_json, build, describe, filter_field, filter_names, parse_assignment
+from harness.plugins import KINDS, PluginHost
+from harness.testing import check_options
+
+
+class Example(Options):
+    """Options of an example."""
+
+    share: float = Field(0.5, gt=0, lt=1)
+    """A share."""
+    count: int = Field(3, ge=1, le=9)
+    """A count."""
+    grid: tuple[float, ...] = (0.1, 0.2)
+    """Numbers."""
+    unit: Literal["max-activation", "residual-norm"] = "max-activation"
+    """A unit."""
+    mode: Literal["1", "2"] | None = None
+    """A mode that looks like a number."""
+    level: Literal[1, 2] = 1
+    """A level that is a number."""
+    name: str | None = "x"
+    """A name, or none."""
+    path: Path = Path("a")
+    """A path."""
+    table: dict[str, int] = Field(default_factory=dict)
+    """Numbers by name."""
+    on: bool = False
+    """A switch."""
+    least: float | None = filter_field(None, ge=-1, le=1)
+    """A filter."""
+
+    @field_validator("grid")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(value):
+            raise ValueError("the grid must ascend")
+        return value
+
+
+class Needy(Options):
+    """Options without a default."""
+
+    model: str
+    """A model that must be named."""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("share", "0.25", 0.25),
+        ("share", "1e-3", 1e-3),
+        ("count", "7", 7),
+        ("grid", "0.1,0.3", (0.1, 0.3)),
+        ("grid", "[0.1, 0.3]", (0.1, 0.3)),
+        ("grid", "0.4", (0.4,)),
+        ("unit", "residual-norm", "residual-norm"),
+        ("mode", "2", "2"),
+        ("mode", "none", None),
+        ("level", "2", 2),
+        ("name", "none", None),
+        ("name", "5", "5"),
+        ("path", "5", Path("5")),
+        ("table", '{"a": 1}', {"a": 1}),
+        ("on", "true", True),
+        ("on", "no", False),
+        ("least", "null", None),
+        ("least", "-0.5", -0.5),
+    ],
+)
+def test_text_of_the_command_line_becomes_the_fields_type(name: str, text: str, value: Any) -> None:
+    assert getattr(build(Example, {name: text}, "test"), name) == value
+
+
+def test_typed_values_of_a_task_file_are_taken_as_they_are() -> None:
+    built = build(Example, {"share": 0.1, "grid": [0.2, 0.4], "name": None}, "test")
+    assert (built.share, built.grid, built.name) == (0.1, (0.2, 0.4), None)
+
+
+def test_an_unknown_option_names_the_nearest_and_all() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown option of labeler x 'shar'; did you mean 'share'\? Known: count, .*unit"):
+        build(Example, {"shar": "1"}, "labeler x")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("share", "1", ["'1'", "> 0, < 1", "default 0.5"]),
+        ("count", "10", ["≥ 1, ≤ 9", "whole number"]),
+        ("count", "2.5", ["whole number"]),
+        ("unit", "metre", ["max-activation | residual-norm"]),
+        ("least", "nan", ["≥ -1, ≤ 1"]),
+        ("grid", "0.3,0.1", ["the grid must ascend", "list of number"]),
+        ("on", "perhaps", ["true | false"]),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_told_with_what_is(name: str, text: str, told: list[str]) -> None:
+    with pytest.raises(OptionError) as error:
+        build(Example, {name: text}, "labeler x")
+    message = str(error.value)
+    assert "\n" not in message
+    assert f"option {name} of labeler x" in message
+    assert [part for part in told if part not in message] == []
+
+
+def test_a_required_option_says_that_it_is() -> None:
+    with pytest.raises(OptionError, match="option model of judge y is required and was not given; allowed: text"):
+        build(Needy, {}, "judge y")
+    assert describe(Needy)[0]["required"]
+    assert build(Needy, {"model": "m"}, "judge y").model == "m"
+
+
+def test_describe_gives_what_help_and_docs_show() -> None:
+    rows = {row["name"]: row for row in describe(Example)}
+    assert list(rows) == list(Example.model_fields)
+    assert rows["share"] == {
+        "name": "share", "type": "number", "default": 0.5, "required": False, "bounds": "> 0, < 1", "description": "A share."
+    }  # fmt: skip
+    assert rows["grid"]["type"] == "list of number"
+    assert rows["mode"]["type"] == "1 | 2 | none"
+    assert rows["least"]["bounds"] == "≥ -1, ≤ 1"
+
+
+def test_options_are_frozen_and_json() -> None:
+    built = build(Example, {}, "test")
+    with pytest.raises(ValueError, match="frozen"):
+        built.share = 0.1  # type: ignore[misc]
+    assert as_json(built)["grid"] == [0.1, 0.2]
+
+
+@given(
+    share=st.floats(0.001, 0.999),
+    count=st.integers(1, 9),
+    grid=st.lists(st.floats(0, 1, width=32), max_size=4).map(sorted).map(tuple),
+    name=st.none() | st.text("abz09é-", min_size=1),
+)
+def test_what_the_command_line_says_comes_back_from_json(share: float, count: int, grid: tuple[float, ...], name: str | None) -> None:
+    text = {"share": repr(share), "count": str(count), "grid": ",".join(map(repr, grid)), "name": "none" if name is None else name}
+    built = build(Example, text, "test")
+    assert (built.share, built.count, built.grid, built.name) == (share, count, grid, name)
+    assert build(Example, as_json(built), "test") == built
+
+
+@pytest.mark.parametrize("text", ["pi0", "=1", " = 2"])
+def test_an_assignment_needs_a_name_and_an_equals_sign(text: str) -> None:
+    with pytest.raises(OptionError, match="it takes name=value"):
+        parse_assignment(text, "-L")
+
+
+def test_an_assignment_keeps_what_follows_the_first_equals_sign() -> None:
+    assert parse_assignment("template=a=b", "-S") == ("template", "a=b")
+
+
+def test_filters_are_marked() -> None:
+    assert filter_names(Example) == ("least",)
+
+
+def test_every_option_of_every_plugin_installed_here_is_documented() -> None:
+    host = PluginHost.load()
+    found = [plugin for kind in KINDS for plugin in host.all(kind).values() if plugin.distribution == "harness"]
+    assert {"calibf1", "random", "sae-clamp", "sae-add", "diff-mean", "prompt", "none"} <= {plugin.name for plugin in found}
+    for plugin in found:
+        check_options(plugin.options)
+        for row in describe(plugin.options):
+            numeric = row["type"].removesuffix(" | none") in ("number", "whole number")
+            assert row["bounds"] or not numeric, f"{plugin.name}: {row['name']} is a number without bounds"
