@@ -45,6 +45,7 @@ def evaluate(plan: Plan, bench: TaskBench, host: PluginHost, store: RunStore) ->
     """
     recall_warnings(bench, store)
     tell(host, bench, store, "harness_run_started", run=store.plan, folder=store.folder)
+    store.add_concepts(bench.concepts)
     answers = {labeler.key: label(labeler, bench, store) for labeler in plan.labelers}
     labelings = {method.method.id: labelings_of(plan, method, answers, bench) for method in plan.methods}
     trials = grid(plan, labelings, bench)
@@ -179,13 +180,14 @@ def generate(plan: Plan, labelings: dict[str, list[Labeling]], bench: TaskBench,
 def _prepare(
     plan: Plan, missing: Iterable[Trial], labelings: dict[str, list[Labeling]], bench: TaskBench, store: RunStore
 ) -> dict[str, Steerer]:
-    """The steerers of the trials, prepared, by method."""
+    """The steerers of the trials by method. Methods with one steerer share it, so it is prepared once, for the labelings of all of them."""
     wanted = {trial.method_id for trial in missing}
     methods = [method for method in plan.methods if method.method.id in wanted]
     note_versions(bench, store, "texts", [method.steerer for method in methods])
-    for method in methods:
-        bench.progress.step(f"preparing {method.method.name}")
-        method.steerer.instance.prepare(bench, labelings[method.method.id])
+    for steerer in {id(method.steerer): method.steerer for method in methods}.values():
+        theirs = [method for method in methods if method.steerer is steerer]
+        bench.progress.step(f"preparing {', '.join(method.method.name for method in theirs)}")
+        steerer.instance.prepare(bench, list({x.id: x for method in theirs for x in labelings[method.method.id]}.values()))
     return {method.method.id: method.steerer.instance for method in methods}
 
 
@@ -240,7 +242,7 @@ def rate(judge: PlannedPlugin, bench: TaskBench, host: PluginHost, store: RunSto
 
     for rating in instance.collect(owed) if owed else ():
         keep(_checked(judge, rating))
-    items = _items(missing, trials, bench, store)
+    items = _items(missing, trials, store)
     with bench.progress.task(f"rating with {judge.registered.name}", total=len(items)) as advance:
         for batch in _batches(items, RATE_AT_ONCE):
             open_items = {item.id for item in batch}
@@ -261,9 +263,9 @@ def _checked(judge: PlannedPlugin, rating: Rating) -> Rating:
     return rating
 
 
-def _items(missing: Iterable[Generation], trials: dict[str, Trial], bench: TaskBench, store: RunStore) -> list[JudgeItem]:
+def _items(missing: Iterable[Generation], trials: dict[str, Trial], store: RunStore) -> list[JudgeItem]:
     """What the judge is shown, in the order of the digests: it sees nothing of method or strength, not even through the order."""
-    concepts = dict(_concept_texts(store, bench, trials.values()))
+    concepts = dict(_concept_texts(store, trials.values()))
     instructions = {instruction.id: instruction.text for instruction in store.instructions()}
     return [
         JudgeItem(g.trial_id, concepts[trials[g.trial_id].labeling_id], instructions[trials[g.trial_id].instruction_id], g.text)
@@ -271,9 +273,9 @@ def _items(missing: Iterable[Generation], trials: dict[str, Trial], bench: TaskB
     ]
 
 
-def _concept_texts(store: RunStore, bench: TaskBench, trials: Iterable[Trial]) -> Iterator[tuple[str, str]]:
+def _concept_texts(store: RunStore, trials: Iterable[Trial]) -> Iterator[tuple[str, str]]:
     """The concept's text of every labeling among the trials; labelings without features are not stored, since they are just concepts."""
-    concepts = {concept.id: concept for concept in bench.concepts}
+    concepts = {concept.id: concept for concept in store.concepts()}
     for labeling_id, concept_id in {trial.labeling_id: trial.concept_id for trial in trials}.items():
         stored = store.labeling(labeling_id)
         yield labeling_id, stored.concept.text if stored is not None else concepts[concept_id].text

@@ -94,22 +94,20 @@ def _generate(
     while waiting:
         batch = _Batch(model, waiting[:batch_size], decoding, use_cache)
         del waiting[:batch_size]
-        while batch.requests:
-            ended = _advance(batch)
-            if ended is not None:
-                yield from ended
-                continue
-            left = batch.requests
-            if len(left) == 1:
-                raise EngineError(
-                    f"out of memory on {model.device} with a single prompt of {len(left[0].prompt_ids)} tokens; "
-                    "use a smaller model, a smaller dtype or another --device"
-                )
-            batch_size, waiting = len(left) // 2, left + waiting
-            break
+        while batch.requests and (ended := _advance(batch)) is not None:
+            yield from ended
+        left = batch.requests
+        if not left:
+            continue
         del batch  # its tensors, before the next one makes its own
         if model.device.type == "cuda":
             torch.cuda.empty_cache()
+        if len(left) == 1:
+            raise EngineError(
+                f"out of memory on {model.device} with a single prompt of {len(left[0].prompt_ids)} tokens; "
+                "use a smaller model, a smaller dtype or another --device"
+            )
+        batch_size, waiting = len(left) // 2, left + waiting
 
 
 def _advance(batch: _Batch) -> list[Generated] | None:

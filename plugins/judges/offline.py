@@ -2,14 +2,12 @@
 
 It sees what every judge sees (concept, instruction, text) and is deterministic: a text's rating does not depend on the texts beside it.
 
-- Concept: the largest cosine of the concept's embedding with any run of six word pieces of the text (all-MiniLM-L6-v2, mean pooling; the
-  word pieces are embedded in the context of the whole text).
+- Concept: the largest cosine of the concept's embedding with any run of six word pieces of the text (all-MiniLM-L6-v2).
 - Instruction: the cosine of the embeddings of instruction and text.
-- Fluency: the mean log-probability per token under the unsteered subject model, measured on a scale of which 1 is the judge's own fluent
-  reference passages and 0 the same passages with their words shuffled, less a share of repeated 3-grams.
+- Fluency: the mean log-probability a token under the unsteered subject model, on a scale of which 1 is the judge's own fluent reference
+  passages and 0 the same passages with their words shuffled, less a multiple of the share of repeated 3-grams.
 
-Two cut points a rating make 0, 1 and 2 of these numbers. Formulas, how the cut points were fitted, figures and known failures:
-``docs/offline-judge.md``.
+Two cut points a rating make 0, 1 and 2 of these. Formulas, fit of the cut points, figures and known failures: ``docs/offline-judge.md``.
 """
 
 from __future__ import annotations
@@ -60,14 +58,10 @@ REFERENCES = (
     "longer need.",
     "Before you buy a used car, ask for its papers and take it for a drive. Listen to the engine, try the brakes, and look under the car for "
     "oil or rust.",
-    "She opened the old box and found a photograph of her grandmother as a young woman. On the back somebody had written a date and a name that "
-    "she did not know.",
     "A good way to learn new words is to use them the same day. Write three short sentences, say them aloud, and come back to them after a "
     "week.",
     "The town council has decided to close the main street to traffic on Sundays. Shop owners are divided: some fear for their sales, while "
     "others hope that more visitors will come.",
-    "I think you should talk to your manager first. Explain calmly what happened, tell her what you would like to change, and give her some "
-    "time to think about it.",
     "Light travels faster than sound. That is why you see the lightning first and hear the thunder a few seconds later, and the longer you "
     "wait, the farther away the storm is.",
     "Once upon a time there was a miller who had three sons. When he died, the eldest got the mill, the second got the donkey, and the "
@@ -120,7 +114,7 @@ class OfflineJudge:
     def __init__(self, options: OfflineOptions) -> None:
         self.options = options
         self._instruments: tuple[Embedder, FluencyMeter] | None = None
-        self._known: dict[str, Floats] = {}
+        self._known: dict[str, Pieces] = {}
 
     def prepare(self, bench: Bench) -> None:
         """Load the embedding model (fetched when used for the first time), and see how the subject model rates the reference passages.
@@ -142,7 +136,7 @@ class OfflineJudge:
         Raises:
             JudgeError: :meth:`prepare` has not been called.
         """
-        self._ready()
+        self.instruments()
         answers = [by_rule(item) for item in items]
         rest = [item for item, answer in zip(items, answers, strict=True) if answer is None]
         try:
@@ -159,22 +153,24 @@ class OfflineJudge:
 
     def measure(self, items: Sequence[JudgeItem]) -> list[dict[str, float]]:
         """What the grades are made of, an item each: ``concept``, ``instruction``, ``fluency``, and what ``fluency`` was made of."""
-        embedder, meter = self._ready()
+        embedder, meter = self.instruments()
         texts = list(dict.fromkeys(item.text.strip() for item in items))  # a method that changes nothing repeats itself
         asked = {part.strip() for item in items for part in (item.concept, item.instruction)}
         new = sorted(asked - self._known.keys())
-        self._known.update((text, pieces.whole()) for text, pieces in zip(new, embedder.pieces(new), strict=True))
+        self._known.update(zip(new, embedder.pieces(new), strict=True))  # kept: they come again in the next call
         pieces = dict(zip(texts, embedder.pieces(texts), strict=True))
         fluencies = dict(zip(texts, meter.measure(texts), strict=True))
-        answers = []
-        for item in items:
-            own = pieces[item.text.strip()]
-            concept = float((own.windows(self.options.window) @ self._known[item.concept.strip()]).max())
-            instruction = float(own.whole() @ self._known[item.instruction.strip()])
-            answers.append({"concept": concept, "instruction": instruction, **fluencies[item.text.strip()]})
-        return answers
+        return [
+            {
+                "concept": presence(pieces[text], self._known[item.concept.strip()], self.options.window),
+                "instruction": relatedness(pieces[text], self._known[item.instruction.strip()]),
+                **fluencies[text],
+            }
+            for item, text in ((item, item.text.strip()) for item in items)
+        ]
 
-    def _ready(self) -> tuple[Embedder, FluencyMeter]:
+    def instruments(self) -> tuple[Embedder, FluencyMeter]:
+        """What :meth:`measure` measures with. Raises JudgeError before :meth:`prepare`."""
         if self._instruments is None:
             raise JudgeError("the offline judge was asked for ratings before it was prepared; call prepare(bench) first")
         return self._instruments
@@ -278,6 +274,16 @@ class Pieces:
         return _unit(runs.mean(axis=-1))
 
 
+def presence(text: Pieces, concept: Pieces, window: int) -> float:
+    """How present a concept is: the largest cosine of its embedding with any run of ``window`` pieces of the text."""
+    return float((text.windows(window) @ concept.whole()).max())
+
+
+def relatedness(text: Pieces, instruction: Pieces) -> float:
+    """How much a text has to do with an instruction: the cosine of their embeddings."""
+    return float(text.whole() @ instruction.whole())
+
+
 def _unit(vectors: Floats) -> Floats:
     unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
     return unit
@@ -308,17 +314,14 @@ class Embedder:
             return []
         tokenizer = self._tokenizer
         encoded = tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-        rows: list[list[int]] = []
-        owner: list[int] = []
-        for number, ids in enumerate(encoded):
-            for start in range(0, max(len(ids), 1), self.CHUNK):
-                rows.append([tokenizer.cls_token_id, *ids[start : start + self.CHUNK], tokenizer.sep_token_id])
-                owner.append(number)
+        starts = [(number, start) for number, ids in enumerate(encoded) for start in range(0, max(len(ids), 1), self.CHUNK)]
+        cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+        rows = [[cls, *encoded[number][start : start + self.CHUNK], sep] for number, start in starts]
         vectors: list[list[Floats]] = [[] for _ in texts]
         inner: list[list[bool]] = [[] for _ in texts]
         with torch.inference_mode():
             states = dict(self._states(rows))
-        for index, number in enumerate(owner):
+        for index, (number, _) in enumerate(starts):
             vectors[number].append(states[index])
             inner[number] += [False, *[True] * (len(rows[index]) - 2), False]
         return [Pieces(np.concatenate(own), np.array(marks)) for own, marks in zip(vectors, inner, strict=True)]
@@ -370,10 +373,9 @@ class FluencyMeter:
         for text, row in zip(texts, self.log_probabilities(texts), strict=True):
             n, repeated = len(row), repeated_share(text)
             mean = float(row.mean()) if n else math.nan
-            start = float(self._start[min(n, len(self._start)) - 1])
-            gain = (mean - start) * n / ((n + PRIOR_TOKENS) * (self.fluent - self.shuffled))
-            values = {"fluency": 1 + gain - self._weight * repeated, "log_probability": mean, "repeated": repeated, "tokens": float(n)}
-            answers.append(values)
+            gain = (mean - float(self._start[min(n, len(self._start)) - 1])) * n / ((n + PRIOR_TOKENS) * (self.fluent - self.shuffled))
+            fluency = 1 + gain - self._weight * repeated
+            answers.append({"fluency": fluency, "log_probability": mean, "repeated": repeated, "tokens": float(n)})
         return answers
 
     def log_probabilities(self, texts: Sequence[str]) -> list[Floats]:

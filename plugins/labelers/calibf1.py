@@ -94,7 +94,7 @@ class CalibratedF1:
         pairs = best_pairs(
             statistics.frequencies[choose], sparse.csr_matrix(positive[choose]), self.options.thresholds, self.options.pi0
         )
-        negatives = int((~positive[choose]).sum(axis=0).min())
+        negatives = int((~positive[choose]).sum(axis=0).min(initial=len(choose)))
         if warning := warn_small_negatives(negatives, self.options.pi0):
             bench.warn(f"calibf1: {warning}")
         allowed = np.nan_to_num(pairs.score, nan=-1.0)

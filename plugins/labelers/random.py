@@ -53,14 +53,17 @@ class RandomFeatures:
         return answers
 
     def _choose(self, bench: Bench, name: str, concepts: Sequence[Concept], pools: Sequence[np.ndarray[Any, Any]]) -> Iterator[Labeling]:
-        """Labels uniformly with replacement; for each, features uniformly among those that it has not got yet."""
-        orders = [bench.rng("random-features", c.id).permutation(pool) for c, pool in zip(concepts, pools, strict=True)]
-        used = [0] * len(concepts)
-        for place in bench.rng("random-labels").integers(len(concepts), size=self.options.count):
-            if used[place] < len(orders[place]):
-                feature = FeatureRef(name, int(orders[place][used[place]]))
-                used[place] += 1
-                yield Labeling(concepts[place], (feature,), None, {"drawn_from": len(orders[place])})
+        """Labels uniformly among those that still have a feature to draw; for each, features uniformly among those that it has not got."""
+        orders = [list(bench.rng("random-features", c.id).permutation(pool)) for c, pool in zip(concepts, pools, strict=True)]
+        open_places = [place for place, order in enumerate(orders) if order]
+        draw = bench.rng("random-labels")
+        for _ in range(self.options.count):
+            if not open_places:
+                return
+            place = open_places[int(draw.integers(len(open_places)))]
+            yield Labeling(concepts[place], (FeatureRef(name, int(orders[place].pop())),), None, {"drawn_from": len(pools[place])})
+            if not orders[place]:
+                open_places.remove(place)
 
     def _pools(self, bench: Bench, concepts: Sequence[Concept]) -> list[np.ndarray[Any, Any]]:
         """The features that each concept may draw from: those that fire on the corpus and pass the filter."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class PromptOptions(Options):
     """Options of ``prompt``."""
 
-    template: str = "In your answer to the request below, also talk about {concept}, and let it show in every sentence."
+    template: str = "Your answer must be about {concept}."
     """What stands before the instruction; {concept} is replaced by the concept's text."""
 
     @field_validator("template")

@@ -59,9 +59,9 @@ def test_longer_queries_and_biases_go_to_sdpa_itself() -> None:
 
 
 def test_bf16_is_as_near_to_the_exact_result_as_sdpa() -> None:
-    module, tensors = inputs(8, 2, dtype=torch.bfloat16)
-    exact, _ = sdpa_attention_forward(module, *(t.double() for t in tensors), left_padding())
-    ours, theirs = _attend(module, *tensors, left_padding())[0], sdpa_attention_forward(module, *tensors, left_padding())[0]
+    module, (query, key, value) = inputs(8, 2, dtype=torch.bfloat16)
+    exact, _ = sdpa_attention_forward(module, query.double(), key.double(), value.double(), left_padding())
+    ours, theirs = (attend(module, query, key, value, left_padding())[0] for attend in (_attend, sdpa_attention_forward))
     assert (ours - exact).norm() < 2 * (theirs - exact).norm() + 2**-9 * exact.norm()
 
 

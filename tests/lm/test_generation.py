@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -236,7 +236,7 @@ def test_between_texts_the_model_is_as_it_was(ending_model: SubjectModel, openin
             assert nothing_left(ending_model)
             assert not torch.is_inference_mode_enabled()
     assert all(len(pair) == 2 and pair[0] == pair[1] for pair in seen.values())
-    stopped = generate(ending_model, requests, decoding)
+    stopped = cast(Generator[Generated, None, None], generate(ending_model, requests, decoding))
     next(stopped)
     stopped.close()  # GeneratorExit inside
     assert nothing_left(ending_model)

@@ -61,7 +61,7 @@ def test_draws_have_the_exact_distribution(vocabulary: int, spread: float, tempe
     n = 20_000 if vocabulary < 1000 else 2_000
     uniforms = torch.from_numpy(rng(0, "uniforms", f"{spread}{temperature}{top_p}").random(n))
     counts: Counter[int] = Counter()
-    for part in uniforms.split(1000):
+    for part in torch.split(uniforms, 1000):
         counts.update(choose(logits.expand(len(part), -1), part, temperature, top_p).tolist())
     kept, probabilities = brute_force(logits.tolist(), temperature, top_p)
     assert set(counts) <= set(kept)

@@ -30,8 +30,8 @@ class DataBench:
     min_support: int = 1
     seed: int = 0
     warnings: list[str] = field(default_factory=list)
-    site: Site = Site(LAYER)
-    positions: Positions = Positions()
+    site: Site = field(default_factory=lambda: Site(LAYER))
+    positions: Positions = field(default_factory=Positions)
 
     def statistics(self, dictionary: str | None = None) -> CorpusStatistics:
         assert dictionary in (None, *self.dictionaries)

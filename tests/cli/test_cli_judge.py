@@ -1,0 +1,235 @@
+"""Judges that answer late, not at all, wrongly or not twice the same way; and rating a stored run again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.store import RunStore
+
+JUDGE = """
+import json, os
+from harness import hookimpl
+from harness.errors import JudgeError
+from harness.types import Rating
+
+def rated(item):
+    return Rating(item.id, "rated", float(min(2, item.text.lower().count(item.concept.split()[-1]))), 1.0,
+                  2.0 if len(set(item.text.split())) > 0.6 * len(item.text.split()) else 1.0)
+
+class Judge:
+    rubric, offline = "mine/1", True
+    def __init__(self, options): pass
+    def prepare(self, bench): pass
+    def collect(self, tickets): return []
+    def submit(self, items):
+        {body}
+
+@hookimpl
+def harness_register_judges(registry):
+    registry.add("mine", Judge, summary="a judge of the tests")
+"""
+CLAMP = ("eval", "--labeler", "calibf1", "--steerer", "sae-clamp")
+PROMPT = ("eval", "--steerer", "prompt", "--no-controls")
+
+
+def judge(*lines: str) -> str:
+    """The source of a plugin whose judge 'mine' submits by these lines."""
+    return JUDGE.replace("{body}", "\n        ".join(lines))
+
+
+def scores(entry: dict[str, Any]) -> list[Any]:
+    """What an entry measured, without who judged and what it warns of."""
+    return [{name: value for name, value in row.items() if name != "samples"} for row in entry["results"]]
+
+
+def run_of(out: Path) -> Path:
+    (run,) = (out / "runs").iterdir()
+    return run
+
+
+# ---------------------------------------------------------------------------------------------------------------------------- late
+
+
+def test_ratings_that_are_pending_are_collected_by_the_next_run(
+    harness: Callable[..., Any], tiny_task: Path, evaluation: tuple[Path, Any], tmp_path: Path
+) -> None:
+    command = (*CLAMP, "--task", tiny_task, "--out", tmp_path, "-J", f"mailbox={tmp_path}/box")
+    first = harness(*command, "--json").json
+    for row in first["results"]:
+        assert (row["n_pending"], row["n_unrated"], row["eligible"]) == (row["n_trials"], 0, False)
+        assert row["scores"]["overall"]["mean"] is None
+        assert row["bounds"]["low"] < row["bounds"]["high"]
+        assert f"{row['n_trials']} ratings are pending; run the same command again to collect them" in row["reasons"]
+    assert len(list((tmp_path / "box").iterdir())) == 1  # 52 texts at once
+    second = harness(*command, "--json").json
+    assert scores(second) == scores(evaluation[1])  # as if they had been rated at once
+    assert len(list((tmp_path / "box").iterdir())) == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------- not at all
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_items_without_an_answer_are_unrated(
+    harness: Callable[..., Any], install: Callable[..., Path], variant: Callable[..., Path], tmp_path: Path, share: float
+) -> None:
+    source = judge("for place, item in enumerate(items):", "    if place % 4: yield rated(item)")
+    task = variant(("splits = 2", f"splits = 2\nmax_unrated = {share}"))
+    command = (*PROMPT, "--task", task, "--out", tmp_path / "out", "--judge", "mine", "--json")
+    (row,) = harness(*command, sites=(install(source),)).json["results"]
+    assert (row["n_trials"], row["n_unrated"]) == (16, 4)
+    assert row["eligible"] == (share == 0.5)
+    assert row["reasons"] == ([] if row["eligible"] else ["4 of 16 texts are unrated, more than the task's share of 0.1"])
+    assert row["bounds"]["low"] <= row["scores"]["overall"]["mean"] <= row["bounds"]["high"]
+    assert row["bounds"]["low"] < row["bounds"]["high"]
+    with RunStore.open(run_of(tmp_path / "out"), read_only=True) as store:
+        assert {r.reason for r in store.unrated(store.judges()[0].key)} == {"the judge gave no answer for this item"}
+
+
+def test_bounds_are_those_with_the_unrated_at_0_and_at_2(
+    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
+) -> None:
+    for name, lines in {
+        "gap": ("yield from (rated(item) for item in items if hash_(item) % 5)",),
+        "low": ("yield from (rated(item) if hash_(item) % 5 else Rating(item.id, 'rated', 0.0, 0.0, 0.0) for item in items)",),
+        "high": ("yield from (rated(item) if hash_(item) % 5 else Rating(item.id, 'rated', 2.0, 2.0, 2.0) for item in items)",),
+    }.items():
+        source = "def hash_(item):\n    return int(item.id[:8], 16)\n" + judge(*lines)
+        command = (*PROMPT, "--task", tiny_task, "--out", tmp_path / name, "--judge", "mine")
+        assert harness(*command, sites=(install(source, distribution=f"dist-{name}"),)).code == 0
+    gap, low, high = (json.loads((run_of(tmp_path / name) / "entry.json").read_text())["results"][0] for name in ("gap", "low", "high"))
+    assert gap["n_unrated"] > 0
+    assert gap["bounds"]["low"] == pytest.approx(low["scores"]["overall"]["mean"])
+    assert gap["bounds"]["high"] == pytest.approx(high["scores"]["overall"]["mean"])
+
+
+def test_what_was_unrated_is_shown_to_the_judge_again(
+    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
+) -> None:
+    command = (*PROMPT, "--task", tiny_task, "--out", tmp_path, "--judge", "mine", "--json")
+    tired = install(judge("yield from (rated(item) for item in items[:10])"), version="1")
+    assert harness(*command, sites=(tired,)).json["results"][0]["n_unrated"] == 6
+    awake = install(judge("assert len(items) == 6", "yield from map(rated, items)"), version="2")
+    (row,) = harness(*command, sites=(awake,)).json["results"]
+    assert (row["n_unrated"], row["eligible"]) == (0, True)
+
+
+# ------------------------------------------------------------------------------------------------------------------------- wrongly
+
+
+def test_a_judge_that_raises_leaves_what_was_rated_and_the_next_run_goes_on(
+    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
+) -> None:
+    command = (*PROMPT, "--task", tiny_task, "--out", tmp_path / "out", "--judge", "mine", "--json")
+    lines = ("for place, item in enumerate(items):", "    if place == 5: raise RuntimeError('no more')", "    yield rated(item)")
+    with pytest.raises(RuntimeError, match="no more"):  # a defect of the plugin: the command line lets it through, traceback and all
+        harness(*command, sites=(install(judge(*lines), version="1"),))
+    with RunStore.open(run_of(tmp_path / "out"), read_only=True) as store:
+        assert store.rating_counts(store.judges()[0].key) == {"rated": 5, "unrated": 0, "pending": 0}
+        assert store.status == "interrupted"
+    good = install(judge("assert len(items) == 11", "yield from map(rated, items)"), version="2")
+    entry = harness(*command, sites=(good,)).json
+    assert "ratings by mine: made by several versions of other-dist: 1, 2" in entry["warnings"]
+    assert entry["plugins"]["other-dist"] == "2"
+    whole = install(judge("yield from map(rated, items)"), distribution="whole-dist")
+    other = harness(*PROMPT, "--task", tiny_task, "--out", tmp_path / "whole", "--judge", "mine", "--json", sites=(whole,)).json
+    assert scores(entry) == scores(other)
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (("raise JudgeError('no key: set MY_KEY')",), "no key: set MY_KEY"),
+        (("return [(item.id, 1.0) for item in items]",), "judge 'mine' answered with tuple; it must give Rating values"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(
+    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path, lines: tuple[str, ...], told: str
+) -> None:
+    command = (*PROMPT, "--task", tiny_task, "--out", tmp_path / "out", "--judge", "mine")
+    assert harness(*command, sites=(install(judge(*lines)),)).error == told
+    assert harness("runs", "--out", tmp_path / "out", "--json").json[0]["generations"] == 16  # what was computed is there
+
+
+def test_a_judge_sees_neither_method_nor_strength_and_its_order_is_its_own(
+    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, evaluation: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """It keeps what it is shown, and answers backwards."""
+    lines = (
+        "with open(os.environ['SHOWN'], 'w') as file: json.dump([vars(item) for item in items], file)",
+        "yield from map(rated, reversed(items))",
+    )
+    command = (*CLAMP, "--task", tiny_task, "--out", tmp_path, "--judge", "mine", "--json")
+    entry = harness(*command, sites=(install(judge(*lines)),), env={"SHOWN": str(tmp_path / "shown")}).json
+    assert scores(entry) == scores(evaluation[1])
+    shown = json.loads((tmp_path / "shown").read_text())
+    assert {tuple(item) for item in shown} == {("id", "concept", "instruction", "text")}
+    assert [item["id"] for item in shown] == sorted(item["id"] for item in shown)
+    assert {item["concept"] for item in shown} == {"a girl", "a big", "a mom", "a zebra"}
+    assert not any("talk about" in item["instruction"] for item in shown)  # the prompt method's own words
+
+
+# ------------------------------------------------------------------------------------------------------------------ rating again
+
+
+@pytest.fixture
+def copy(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
+    """A copy of the finished run's --out folder."""
+    return Path(shutil.copytree(evaluation[0], tmp_path / "copy"))
+
+
+def test_a_stored_run_is_rated_again(
+    harness: Callable[..., Any], install: Callable[..., Path], copy: Path, evaluation: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, before = run_of(copy), (run_of(copy) / "entry.json").read_bytes()
+    site = install(judge("yield from (Rating(item.id, 'rated', 2.0, 2.0, 2.0) for item in items)"))
+    monkeypatch.chdir(copy.parent)  # wherever the command is given
+    entry = harness("judge", run.name[:8], "--judge", "mine", "--out", copy, "--json", sites=(site,)).json
+    assert entry["judge"]["name"] == "mine"
+    assert {row["scores"]["overall"]["mean"] for row in entry["results"]} == {2.0}
+    assert (run / "entry.json").read_bytes() == before
+    assert json.loads((run / f"entry-{entry['judge']['key']}.json").read_text()) == entry
+    assert len(list((copy / "leaderboard" / "entries").iterdir())) == 2
+    summary = harness("runs", "--out", copy, "--json").json[0]
+    assert [(j["name"], j["rated"]) for j in summary["judges"]] == [("words", 52), ("mine", 52)]
+    lost = set(evaluation[1]["warnings"]) - set(entry["warnings"])
+    assert lost == {"judge 'words' is an offline judge: no person or strong model stands behind these ratings"}
+    again = harness("judge", run, "--judge", "words", "--out", copy, "--json").json
+    assert {**again, "created": ""} == {**evaluation[1], "created": ""}
+
+
+def test_a_run_that_is_not_whole_is_not_rated_again(harness: Callable[..., Any], copy: Path) -> None:
+    with sqlite3.connect(run_of(copy) / "run.sqlite") as database:
+        database.execute("PRAGMA foreign_keys=OFF")
+        database.execute("DELETE FROM ratings WHERE trial_id IN (SELECT trial_id FROM generations LIMIT 3)")
+        database.execute("DELETE FROM generations WHERE trial_id IN (SELECT trial_id FROM generations LIMIT 3)")
+    database.close()
+    assert "stopped before all its texts were generated" in harness("judge", run_of(copy), "--judge", "words", "--out", copy).error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("tiny-zzz", "--judge", "words"), "unknown run 'tiny-zzz'; did you mean 'tiny-"),
+        (("tiny", "--judge", "wodrs"), "unknown judge 'wodrs'; did you mean 'words'?"),
+        (("tiny", "--judge", "words", "-J", "mailbx=x"), "unknown option of judge words 'mailbx'; did you mean 'mailbox'?"),
+    ],
+)
+def test_what_cannot_be_rated(harness: Callable[..., Any], copy: Path, arguments: tuple[str, ...], told: str) -> None:
+    assert told in harness("judge", *arguments, "--out", copy).error
+
+
+def test_a_task_that_has_changed_is_told(harness: Callable[..., Any], variant: Callable[..., Path], tmp_path: Path) -> None:
+    folder = variant()
+    assert harness(*PROMPT, "--task", folder, "--out", tmp_path / "out").code == 0
+    text = (folder / "task.toml").read_text().replace("temperature = 0.7", "temperature = 0.9")
+    (folder / "task.toml").write_text(text)
+    done = harness("judge", run_of(tmp_path / "out"), "--judge", "words", "--out", tmp_path / "out")
+    assert "have changed since it was made" in done.error

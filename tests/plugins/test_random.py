@@ -1,0 +1,90 @@
+"""random: uniform over the features that fire, fixed by the seed, through the same filter as the labeler it controls for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from harness_plugins.labelers.calibf1 import CalibratedF1, CalibratedF1Options
+from harness_plugins.labelers.random import RandomFeatures, RandomOptions
+from scipy.stats import chisquare
+
+from harness.types import Abstention, Concept, Labeling
+
+
+def corpus(live: int = 6, texts: int = 40) -> tuple[Any, Any, list[list[str]]]:
+    """Of nine features the first ``live`` fire; half of the texts are of label a."""
+    counts = np.zeros((texts, 9), dtype=int)
+    counts[:, :live] = np.random.default_rng(0).integers(0, 5, (texts, live)) + 1
+    return counts, np.full(texts, 10), [["a"] if place % 2 else [] for place in range(texts)]
+
+
+def draw(bench: Any, concepts: list[Concept], **options: Any) -> list[Any]:
+    return list(RandomFeatures(RandomOptions(**options)).label(bench, concepts))
+
+
+CONCEPTS = [Concept(f"c{place}", f"concept {place}", "a") for place in range(600)]
+
+
+def test_features_are_uniform_over_those_that_fire(make_bench: Callable[..., Any]) -> None:
+    drawn = Counter(answer.features[0].index for answer in draw(make_bench(*corpus()), CONCEPTS))
+    assert set(drawn) == set(range(6))
+    assert chisquare(list(drawn.values())).pvalue > 1e-4  # a fixed seed: this cannot fail by chance
+    assert all(answer.score is None for answer in draw(make_bench(*corpus()), CONCEPTS[:3]))
+
+
+def test_the_seed_and_the_concept_determine_the_draw(make_bench: Callable[..., Any]) -> None:
+    first, again, other = (
+        {a.concept.id: a.features for a in draw(make_bench(*corpus(), seed=seed), CONCEPTS[:50])} for seed in (0, 0, 1)
+    )
+    assert first == again != other
+    turned = {a.concept.id: a.features for a in draw(make_bench(*corpus()), CONCEPTS[10:20][::-1])}
+    assert turned == {name: first[name] for name in turned}  # whatever else is asked, and in which order
+
+
+def test_several_features_are_drawn_without_replacement(make_bench: Callable[..., Any]) -> None:
+    bench = make_bench(*corpus())
+    for answer in draw(bench, CONCEPTS[:20], features_per_label=6):
+        assert {feature.index for feature in answer.features} == set(range(6))
+    refused = draw(bench, CONCEPTS[:1], features_per_label=7)[0]
+    assert isinstance(refused, Abstention)
+    assert refused.reason == "6 features pass the filters; 7 are to be drawn"
+
+
+def test_chosen_mode_draws_pairs_none_twice(make_bench: Callable[..., Any]) -> None:
+    bench = make_bench(*corpus(), concept_mode="chosen")
+    pairs = [(answer.concept.id, answer.features) for answer in draw(bench, CONCEPTS[:5], count=20)]
+    assert len(pairs) == len(set(pairs)) == 20
+    every = draw(bench, CONCEPTS[:5], count=500)
+    assert len(every) == 30  # five labels, six live features: no more pairs exist
+    labels = Counter(answer.concept.id for answer in draw(bench, CONCEPTS, count=400))
+    assert len(labels) > 250
+    # one feature a pair, as every labeler chooses in this mode
+    assert {len(answer.features) for answer in draw(bench, CONCEPTS[:5], count=20, features_per_label=3)} == {1}
+
+
+@pytest.mark.parametrize("mode", ["fixed", "chosen"])
+def test_the_filter_is_that_of_the_labeler(make_bench: Callable[..., Any], tiny_dictionary: Any, mode: str) -> None:
+    counts, tokens, labels = corpus(live=9)
+    positive = np.array([bool(its) for its in labels])
+    rows = tiny_dictionary.sae.W_dec.double().numpy()[:9]
+    means = np.random.default_rng(2).normal(0, 0.05, (40, 64)) + positive[:, None] * (rows[2] + rows[5])
+    bench = make_bench(counts, tokens, labels, means=means, concept_mode=mode)
+    limit = 0.3
+    options = CalibratedF1Options(min_cosine=limit, features_per_label=9, labels_per_feature=9, pi0=0.5)
+    passing = {f.index for answer in CalibratedF1(options).label(bench, bench.concepts) for f in answer.features}
+    assert {2, 5} <= passing < set(range(9))
+    many = [Concept(str(place), "", "a") for place in range(300)]
+    drawn = {feature.index for answer in draw(bench, many, min_cosine=limit, count=300) for feature in answer.features}
+    assert drawn == passing
+
+
+def test_a_label_that_no_feature_passes_for(make_bench: Callable[..., Any]) -> None:
+    bare = [Concept("bare", "a bare name"), Concept("gone", "gone", "gone")]
+    assert all(isinstance(a, Labeling) for a in draw(make_bench(*corpus()), bare))  # without a filter nothing is asked of a label
+    reasons = [a.reason for a in draw(make_bench(*corpus()), bare, min_cosine=-0.5)]
+    assert reasons == ["0 features pass the filters; 1 are to be drawn"] * 2
+    assert draw(make_bench(*corpus(), concept_mode="chosen"), bare, min_cosine=-0.5) == []

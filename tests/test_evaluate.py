@@ -1,0 +1,257 @@
+"""The main job on the tiny real model, end to end: what an entry says, and that it says the same when it is made again."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.scoring import cross_validate, harmonic_mean
+from harness.store import RunStore
+
+CLAMP = ("--labeler", "calibf1", "--steerer", "sae-clamp")
+PARTS = ("concept_rating", "instruction_rating", "fluency_rating")
+
+
+def only(entries: Iterable[Path]) -> Path:
+    """The one there is."""
+    found = list(entries)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def run_of(out: Path) -> Path:
+    return only((out / "runs").iterdir())
+
+
+def but_created(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "created"}
+
+
+def rows_of(harness: Callable[..., Any], out: Path, table: Path) -> list[dict[str, Any]]:
+    """The exported rows of the one run below ``out``."""
+    assert harness("runs", "export", run_of(out), table, "--out", out).code == 0
+    return [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
+
+
+def by_name(entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {f"{row['method']['labeler'] or ''} {row['method']['steerer']}".strip(): row for row in entry["results"]}
+
+
+# ------------------------------------------------------------------------------------------------------------------------ the entry
+
+
+def test_an_entry_says_what_was_measured_with_what(evaluation: tuple[Path, Any]) -> None:
+    out, entry = evaluation
+    assert [(name, row["role"]) for name, row in by_name(entry).items()] == [
+        ("calibf1 sae-clamp", "method"), ("random sae-clamp", "control"), ("prompt", "control")
+    ]  # fmt: skip
+    assert entry["model"] == {**entry["model"], "name": "stories260K", "device": "cpu"}
+    assert entry["dictionaries"][0] | {"layer": 2, "d_sae": 512} == entry["dictionaries"][0]
+    assert entry["judge"] | {"name": "words", "rubric": "words/1", "offline": True} == entry["judge"]
+    assert entry["plugins"].keys() == {"harness", "harness-sample"}
+    assert entry["plugins"]["harness-sample"] == "1.2.3"
+    assert {"torch", "transformers", "sae-lens", "numpy"} <= entry["libraries"].keys()
+    options = by_name(entry)["calibf1 sae-clamp"]["method"]["labeler_options"]
+    assert options["given"] == {"pi0": 0.05}
+    assert options["default"]["held_out"] == 0.5
+    assert any("offline judge" in warning for warning in entry["warnings"])
+    assert json.loads((run_of(out) / "entry.json").read_text(encoding="utf-8")) == entry
+    assert json.loads(only((out / "leaderboard" / "entries").iterdir()).read_text(encoding="utf-8")) == entry
+
+
+def test_scores_are_those_of_the_stored_ratings(harness: Callable[..., Any], evaluation: tuple[Path, Any], tmp_path: Path) -> None:
+    """Everything from the exported table alone: harmonic mean, strength by cross-validation, mean over concepts, abstention as 0."""
+    out, entry = evaluation
+    found: dict[tuple[str, str], dict[tuple[float, str], list[float]]] = defaultdict(dict)
+    for row in rows_of(harness, out, tmp_path / "rows.jsonl"):
+        name = f"{row['labeler'] or ''} {row['steerer']}".strip()
+        found[name, row["concept_id"]][row["strength"], row["instruction_id"]] = [row[part] for part in PARTS]
+    for name, result in by_name(entry).items():
+        overall = []
+        for concept in result["per_concept"]:
+            if not concept["answered"]:
+                assert (name, concept["concept_id"]) == ("calibf1 sae-clamp", "zebra")
+                assert concept["reason"] == "label 'zebra' has 0 texts; 10 are needed"
+                continue
+            cells = found[name, concept["concept_id"]]
+            strengths = sorted({strength for strength, _ in cells})
+            instructions = list(dict.fromkeys(instruction for _, instruction in cells))
+            ratings = harmonic_mean(np.array([[cells[s, i] for i in instructions] for s in strengths]))
+            expected = cross_validate(ratings, 2, 2, 0)
+            assert concept["overall"] == pytest.approx(expected.score)
+            assert concept["chosen_strength"] == strengths[expected.chosen]  # type: ignore[index]
+            assert concept["n_trials"] == len(cells) == len(strengths) * 4
+            overall.append(expected.score)
+        assert result["scores"]["overall"]["mean"] == pytest.approx(np.mean(overall))
+        assert result["ranked"]["mean"] == pytest.approx(sum(overall) / 4)
+        assert (result["n_concepts"], result["n_answered"], result["coverage"]) == (4, len(overall), len(overall) / 4)
+        assert (result["n_unrated"], result["n_pending"], result["eligible"], result["reasons"]) == (0, 0, True, [])
+        assert result["bounds"]["low"] == pytest.approx(result["bounds"]["high"])
+
+
+def test_methods_share_concepts_and_instructions(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+    several = ("--labeler", "calibf1", "--labeler", "most-frequent", "--steerer", "sae-clamp", "--steerer", "project-out")
+    limited = ("--limit", "2", "--no-controls", "--task", tiny_task, "--out", tmp_path, "--json")  # diff-mean cannot do without positives
+    entry = harness("eval", *several, "--steerer", "diff-mean", *limited).json
+    assert len(entry["results"]) == 5
+    asked: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    cells: dict[tuple[str, str, float], list[str]] = defaultdict(list)
+    for row in rows_of(harness, tmp_path, tmp_path / "rows.jsonl"):
+        cells[row["method"], row["concept_id"], row["strength"]].append(row["instruction_id"])
+    for (_, concept, _), instructions in cells.items():
+        asked[concept].add(tuple(instructions))
+    assert asked.keys() == {"girl", "big"}
+    assert all(len(found) == 1 and len(set(next(iter(found)))) == 4 for found in asked.values())
+    assert {row["steerer"] for row in rows_of(harness, tmp_path, tmp_path / "rows.jsonl")} == {"sae-clamp", "project-out", "diff-mean"}
+
+
+def test_samples_are_texts_of_the_run_at_the_chosen_strength(
+    harness: Callable[..., Any], evaluation: tuple[Path, Any], tmp_path: Path
+) -> None:
+    out, entry = evaluation
+    rows = {(row["text"], row["strength"], row["instruction"], row["concept"]) for row in rows_of(harness, out, tmp_path / "rows.jsonl")}
+    for result in entry["results"]:
+        assert len(result["samples"]) == 3
+        for sample in result["samples"]:
+            assert (sample["text"], sample["strength"], sample["instruction"], sample["concept_text"]) in rows
+            chosen = next(row["chosen_strength"] for row in result["per_concept"] if row["concept_text"] == sample["concept_text"])
+            assert sample["strength"] == chosen
+
+
+def test_the_table_stands_beside_its_controls(harness: Callable[..., Any], tiny_task: Path, evaluation: tuple[Path, Any]) -> None:
+    done = harness("eval", *CLAMP, "--task", tiny_task, "--out", evaluation[0])
+    assert done.code == 0
+    for part in ("calibf1 × sae-clamp", "random × sae-clamp (control)", "prompt (control)", "3/4", "entry:", "run:", "offline judge"):
+        assert part in done.out, part
+    assert f"run {run_of(evaluation[0])}" in done.err
+
+
+# ------------------------------------------------------------------------------------------------------------------- again, otherwise
+
+
+def test_the_same_command_again_computes_nothing_and_says_the_same(
+    harness: Callable[..., Any], tiny_task: Path, evaluation: tuple[Path, Any]
+) -> None:
+    out, entry = evaluation
+    again = harness("eval", *CLAMP, "--task", tiny_task, "--out", out, "--json").json
+    assert but_created(again) == but_created(entry)
+    with RunStore.open(run_of(out), read_only=True) as store:
+        assert len(store.notes("generated")) == 1
+        assert store.status == "finished"
+
+
+def test_elsewhere_the_same_command_gives_the_same_texts(
+    harness: Callable[..., Any], tiny_task: Path, evaluation: tuple[Path, Any], tmp_path: Path
+) -> None:
+    entry = harness("eval", *CLAMP, "--task", tiny_task, "--out", tmp_path, "--json").json
+    assert but_created(entry) == but_created(evaluation[1])
+    one, other = (rows_of(harness, out, tmp_path / "rows.jsonl") for out in (tmp_path, evaluation[0]))
+    assert one == other
+
+
+def test_another_seed_draws_otherwise(harness: Callable[..., Any], tiny_task: Path, evaluation: tuple[Path, Any], tmp_path: Path) -> None:
+    entry = harness("eval", *CLAMP, "--task", tiny_task, "--out", tmp_path, "--seed", "5", "--json").json
+    assert entry["seed"] == 5
+    assert entry["run_digest"] != evaluation[1]["run_digest"]
+    mine, theirs = (by_name(e)["random sae-clamp"]["per_concept"] for e in (entry, evaluation[1]))
+    assert [row["features"] for row in mine] != [row["features"] for row in theirs]
+
+
+def test_another_plan_is_another_run(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+    base = ("--steerer", "prompt", "--no-controls", "--limit", "1", "--task", tiny_task, "--out", tmp_path, "--quiet")
+    for extra in ((), ("-S", "template={concept}!"), ("-J", f"mailbox={tmp_path / 'box'}"), ("--seed", "1")):
+        assert harness("eval", *base, *extra).code == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 4
+
+
+def test_limit_and_split(harness: Callable[..., Any], variant: Callable[..., Path], tmp_path: Path) -> None:
+    folder = variant()
+    concepts = [json.loads(line) for line in (folder / "concepts.jsonl").read_text().splitlines()]
+    split = [{**row, "split": "development" if place < 2 else "report"} for place, row in enumerate(concepts)]
+    (folder / "concepts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in split))
+    base = ("eval", "--steerer", "prompt", "--no-controls", "--task", folder, "--out", tmp_path / "out", "--json")
+    found = {
+        extra: harness(*base, *extra).json
+        for extra in ((), ("--split", "development"), ("--split", "report", "--limit", "1"), ("--split", "all", "--limit", "3"))
+    }
+    concepts_of = [[row["concept_id"] for row in entry["results"][0]["per_concept"]] for entry in found.values()]
+    assert concepts_of == [["girl", "big", "mom", "zebra"], ["girl", "big"], ["mom"], ["girl", "big", "mom"]]
+    assert [entry["task"]["split"] for entry in found.values()] == ["all", "development", "report", "all"]
+    assert [any("--limit" in warning for warning in entry["warnings"]) for entry in found.values()] == [False, False, True, True]
+    assert len({entry["concept_set_digest"] for entry in found.values()}) == 4
+
+
+def test_chosen_mode(harness: Callable[..., Any], variant: Callable[..., Path], tmp_path: Path) -> None:
+    folder = variant(('mode = "fixed"\nfile = "concepts.jsonl"', 'mode = "chosen"'))
+    entry = harness("eval", *CLAMP, "-L", "top_k=2", "--task", folder, "--out", tmp_path, "--json").json
+    rows = by_name(entry)
+    assert entry["task"]["mode"] == "chosen"
+    chosen = [row["concept_id"] for row in rows["calibf1 sae-clamp"]["per_concept"]]
+    assert len(chosen) == 2
+    assert set(chosen) <= {"girl", "big", "mom"}  # a label without support is no candidate
+    assert len(rows["random sae-clamp"]["per_concept"]) == 3  # the task's count
+    assert [row["concept_id"] for row in rows["prompt"]["per_concept"]] == chosen  # what the labeler chose, not what the control drew
+    assert all(row["ranked"] is None and row["eligible"] for row in rows.values())
+    limited = harness("eval", *CLAMP, "-L", "top_k=2", "--limit", "1", "--task", folder, "--out", tmp_path, "--json").json
+    assert {name: [r["concept_id"] for r in row["per_concept"]] for name, row in by_name(limited).items()} == {
+        "calibf1 sae-clamp": chosen[:1],
+        "random sae-clamp": [rows["random sae-clamp"]["per_concept"][0]["concept_id"]],
+        "prompt": chosen[:1],
+    }
+
+
+def test_controls_draw_through_the_same_filter(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+    filtered = (*CLAMP, "-L", "min_cosine=0.2", "-L", "features_per_label=2")
+    entry = harness("eval", *filtered, "--task", tiny_task, "--out", tmp_path, "--json").json
+    control = by_name(entry)["random sae-clamp"]
+    assert control["method"]["labeler_options"]["given"] | {"min_cosine": 0.2, "features_per_label": 2} == (
+        control["method"]["labeler_options"]["given"]
+    )
+    assert {len(row["features"]) for row in control["per_concept"] if row["answered"]} == {2}
+    reasons = {row["concept_id"]: row["reason"] for row in control["per_concept"] if not row["answered"]}
+    assert reasons == {"zebra": "0 features pass the filters; 2 are to be drawn"}
+    assert any("min_cosine), which is not in the paper" in warning for warning in entry["warnings"])
+
+
+def test_everything_abstained_from_is_no_score_and_ranks_as_0(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+    entry = harness("eval", *CLAMP, "--no-controls", "-L", "min_support=1000", "--task", tiny_task, "--out", tmp_path, "--json").json
+    (result,) = entry["results"]
+    assert (result["n_answered"], result["n_trials"], result["coverage"]) == (0, 0, 0.0)
+    assert result["scores"]["overall"] | {"mean": None, "reason": "no concept was answered"} == result["scores"]["overall"]
+    assert result["ranked"]["mean"] == 0.0
+    assert not result["eligible"]
+
+
+# ------------------------------------------------------------------------------------------------------------------------- observers
+
+
+def test_observers_see_the_run_and_every_answered_trial(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    command = ("eval", "--steerer", "prompt", "--no-controls", "--task", tiny_task, "--out", tmp_path, "--json")
+    entry = harness(*command, env={"HARNESS_SAMPLE_LOG": str(log)}).json
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [line["event"] for line in lines] == ["started", *["done"] * 16, "finished"]
+    assert lines[0]["folder"] == lines[-1]["folder"] == str(run_of(tmp_path))
+    assert lines[-1]["entry"] == entry["id"]
+    assert len({line["trial"] for line in lines[1:-1]}) == 16
+    log.unlink()
+    harness(*command, env={"HARNESS_SAMPLE_LOG": str(log)})
+    assert [json.loads(line)["event"] for line in log.read_text(encoding="utf-8").splitlines()] == ["started", "finished"]
+
+
+def test_an_observer_that_fails_stops_nothing(
+    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
+) -> None:
+    source = "from harness import hookimpl\n@hookimpl\ndef harness_trial_done(trial):\n    raise OSError('no network')\n"
+    command = ("eval", "--steerer", "prompt", "--no-controls", "--task", tiny_task, "--out")
+    done = harness(*command, tmp_path / "a", sites=(install(source),))
+    assert done.code == 0
+    assert done.err.count("observer harness_trial_done of other-dist failed: OSError: no network") == 1
+    entries = [json.loads((run_of(tmp_path / "a") / "entry.json").read_text()), harness(*command, tmp_path / "b", "--json").json]
+    assert but_created(entries[0]) == but_created(entries[1])
