@@ -284,10 +284,6 @@ def report(bank: Bank, meter: FluencyMeter, bench: AxBench, rated: Rated, own: d
     found = {kind: fluencies(meter, texts)["fluency"] for kind, texts in fluency_texts(bench, 1).items()}
     for kind, values in found.items():
         print(f"  {kind:<36} {auc(found['as it is'], values):.3f}  {shares(values, cuts['fluency'])}")
-    loops, repeated = np.concatenate([found[kind] for kind in LOOPS]), {}
-    for kind in ("as it is", *LOOPS):
-        repeated[kind] = fluencies(meter, fluency_texts(bench, 1)[kind])["repeated"]
-    print("XX")
     print("hand-rated texts by what was done to the model: mean judged / rated of concept, instruction, fluency")
     keys = [(row["method"], row["strength"], row["decoding"].split(",")[0]) for row in rated.rows]
     for key in sorted(set(keys), key=str):
@@ -338,9 +334,11 @@ def report_cases(judge: OfflineJudge) -> None:
 def report_speed(judge: OfflineJudge, rated: Rated) -> None:
     items = [JudgeItem(f"{item.id}-{k}", item.concept, item.instruction, f"{item.text} {k}") for item in rated.items for k in range(4)]
     started = time.perf_counter()
+    used = time.process_time()
     for start in range(0, 1024, 256):
         list(judge.submit(items[start : start + 256]))
-    print(f"speed: {1024 / (time.perf_counter() - started):.0f} texts a second")
+    wall, cpu = time.perf_counter() - started, time.process_time() - used
+    print(f"speed: {1024 / wall:.0f} texts a second, {1024 / cpu:.0f} a second of processor time")
 
 
 def main() -> None:

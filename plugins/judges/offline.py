@@ -27,7 +27,7 @@ from pydantic import Field, model_validator
 from harness import hookimpl
 from harness.errors import JudgeError
 from harness.options import Options
-from harness.types import Json, JudgeItem, Rating, rng
+from harness.types import JudgeItem, Rating, rng
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ Floats = NDArray[np.float32]
 
 EMBEDDING_MODEL = "all-minilm-l6-v2"
 WIDTH_STEP = 8
-"""Batches are as wide as the next multiple of this many tokens."""
+"""Tokens; batches are as wide as a multiple of this."""
 PRIOR_TOKENS = 8
 """A text's fluency is taken as if this many tokens of exactly the references' quality stood beside it: a few tokens tell little."""
 MIN_SPAN = 0.25
@@ -77,17 +77,17 @@ REFERENCES = (
 class OfflineOptions(Options):
     """Options of ``offline``. The defaults of the cut points come from ``benchmarks/calibrate_offline_judge.py``."""
 
-    concept_partial: float = Field(0.33, ge=-1, le=1)
+    concept_partial: float = Field(0.37, ge=-1, le=1)
     """Concept cosine from which a text is rated 1."""
-    concept_full: float = Field(0.45, ge=-1, le=1)
+    concept_full: float = Field(0.51, ge=-1, le=1)
     """Concept cosine from which a text is rated 2."""
-    instruction_partial: float = Field(0.25, ge=-1, le=1)
+    instruction_partial: float = Field(0.3, ge=-1, le=1)
     """Instruction cosine from which a text is rated 1."""
-    instruction_full: float = Field(0.36, ge=-1, le=1)
+    instruction_full: float = Field(0.37, ge=-1, le=1)
     """Instruction cosine from which a text is rated 2."""
-    fluency_partial: float = Field(0.75, ge=-5, le=5)
+    fluency_partial: float = Field(0.82, ge=-5, le=5)
     """Fluency (0: shuffled words, 1: the reference passages) from which a text is rated 1."""
-    fluency_full: float = Field(1.03, ge=-5, le=5)
+    fluency_full: float = Field(1.06, ge=-5, le=5)
     """Fluency from which a text is rated 2."""
     window: int = Field(6, ge=1, le=128)
     """Length of the runs of word pieces that are compared with the concept."""
@@ -210,8 +210,7 @@ def by_rule(item: JudgeItem) -> Rating | None:
     """
     if not any(character.isalnum() for character in item.text):
         reason = "the text holds no letter or digit" if item.text.strip() else "the text is empty"
-        details: dict[str, Json] = {"rule": reason}
-        return Rating(item.id, "rated", concept=0.0, instruction=0.0, fluency=0.0, details=details)
+        return Rating(item.id, "rated", concept=0.0, instruction=0.0, fluency=0.0, details={"rule": reason})
     for name, value in (("concept", item.concept), ("instruction", item.instruction)):
         if not value.strip():
             return Rating(item.id, "unrated", reason=f"the {name} is empty")
@@ -285,8 +284,7 @@ def relatedness(text: Pieces, instruction: Pieces) -> float:
 
 
 def _unit(vectors: Floats) -> Floats:
-    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-    return unit
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
 
 
 class Embedder:
@@ -312,10 +310,9 @@ class Embedder:
 
         if not texts:
             return []
-        tokenizer = self._tokenizer
-        encoded = tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        encoded = self._tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
         starts = [(number, start) for number, ids in enumerate(encoded) for start in range(0, max(len(ids), 1), self.CHUNK)]
-        cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+        cls, sep = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
         rows = [[cls, *encoded[number][start : start + self.CHUNK], sep] for number, start in starts]
         vectors: list[list[Floats]] = [[] for _ in texts]
         inner: list[list[bool]] = [[] for _ in texts]
@@ -359,8 +356,8 @@ class FluencyMeter:
         shuffled = [" ".join(np.array(text.split())[order]) for text, order in zip(REFERENCES, orders, strict=True)]
         self.fluent = float(np.concatenate(references).mean())
         self.shuffled = float(np.concatenate(self.log_probabilities(shuffled)).mean())
-        longest = max(map(len, references))
-        self._start = np.array([np.concatenate([row[:n] for row in references]).mean() for n in range(1, longest + 1)])
+        lengths = range(1, max(map(len, references)) + 1)
+        self._start = np.array([np.concatenate([row[:n] for row in references]).mean() for n in lengths])
         if not self.fluent - self.shuffled >= MIN_SPAN:  # also if one of them is NaN
             raise JudgeError(
                 f"{model.name} gives fluent text {self.fluent:.2f} and shuffled words {self.shuffled:.2f} nats a token, so it cannot judge "

@@ -67,7 +67,7 @@ def test_ratings_that_are_pending_are_collected_by_the_next_run(
         assert row["scores"]["overall"]["mean"] is None
         assert row["bounds"]["low"] < row["bounds"]["high"]
         assert f"{row['n_trials']} ratings are pending; run the same command again to collect them" in row["reasons"]
-    assert len(list((tmp_path / "box").iterdir())) == 1  # 52 texts at once
+    assert len(list((tmp_path / "box").iterdir())) == 1  # 72 texts at once
     second = harness(*command, "--json").json
     assert scores(second) == scores(evaluation[1])  # as if they had been rated at once
     assert len(list((tmp_path / "box").iterdir())) == 1
@@ -198,7 +198,7 @@ def test_a_stored_run_is_rated_again(
     assert json.loads((run / f"entry-{entry['judge']['key']}.json").read_text()) == entry
     assert len(list((copy / "leaderboard" / "entries").iterdir())) == 2
     summary = harness("runs", "--out", copy, "--json").json[0]
-    assert [(j["name"], j["rated"]) for j in summary["judges"]] == [("words", 52), ("mine", 52)]
+    assert [(j["name"], j["rated"]) for j in summary["judges"]] == [("words", 72), ("mine", 72)]
     lost = set(evaluation[1]["warnings"]) - set(entry["warnings"])
     assert lost == {"judge 'words' is an offline judge: no person or strong model stands behind these ratings"}
     again = harness("judge", run, "--judge", "words", "--out", copy, "--json").json
@@ -217,7 +217,7 @@ def test_a_run_that_is_not_whole_is_not_rated_again(harness: Callable[..., Any],
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("tiny-zzz", "--judge", "words"), "unknown run 'tiny-zzz'; did you mean 'tiny-"),
+        (("tiny-zzz", "--judge", "words"), "unknown run 'tiny-zzz'; known: tiny-"),
         (("tiny", "--judge", "wodrs"), "unknown judge 'wodrs'; did you mean 'words'?"),
         (("tiny", "--judge", "words", "-J", "mailbx=x"), "unknown option of judge words 'mailbx'; did you mean 'mailbox'?"),
     ],

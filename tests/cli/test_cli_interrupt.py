@@ -1,0 +1,270 @@
+"""Killed, interrupted or out of disk at any moment: what was computed is kept, and the same command goes on to the same result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.store import RunStore
+
+ROOT = Path(__file__).resolve().parents[2]
+
+BOMB = '''
+"""A plugin that sends its own process a signal at the n-th moment of a kind: BOMB="apply:12:9" is SIGKILL at the twelfth edit."""
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+from harness import hookimpl
+from harness.contracts import Intervention, Positions, Site
+from harness.types import FeatureRef, Labeling
+
+moments = Counter()
+
+def moment(kind):
+    moments[kind] += 1
+    wanted, place, number = os.environ.get("BOMB", "none:0:0").split(":")
+    if kind == wanted and moments[kind] == int(place):
+        os.kill(os.getpid(), int(number))
+
+@dataclass(frozen=True)
+class Nothing:
+    site: Site
+    positions: Positions = Positions()
+    batch_key = "nothing"
+    @property
+    def sites(self):
+        return (self.site,)
+    def stack(self, rows, device):
+        return self
+    def apply(self, x, ctx):
+        moment("apply")
+        return x
+
+class Steerer:
+    strength_unit, default_grid, neutral, needs_features = "none", (1.0, 2.0), None, True
+    def __init__(self, options): pass
+    def prepare(self, bench, labelings):
+        moment("prepare")
+        self.site = bench.site
+    def intervene(self, labeling, strength):
+        return Intervention(edits=(Nothing(self.site),))
+
+class Labeler:
+    def __init__(self, options): pass
+    def label(self, bench, concepts):
+        moment("label")
+        return [Labeling(concept, (FeatureRef("sae", place),)) for place, concept in enumerate(concepts)]
+
+@hookimpl
+def harness_register_steerers(registry):
+    registry.add("bomb", Steerer, summary="nothing")
+@hookimpl
+def harness_register_labelers(registry):
+    registry.add("bomb", Labeler, summary="the first features")
+@hookimpl
+def harness_trial_done(trial):
+    moment("rated")
+'''
+EVAL = ("eval", "--labeler", "bomb", "--steerer", "bomb")
+
+
+@pytest.fixture
+def bomb(install: Callable[..., Path]) -> Path:
+    return install(BOMB, "bomb", "bomb-dist")
+
+
+@pytest.fixture
+def task(variant: Callable[..., Path]) -> Path:
+    """96 texts: more than one batch of the engine, so that some are stored when a later batch is interrupted."""
+    return variant(("per_concept = 4", "per_concept = 6"))
+
+
+@pytest.fixture
+def undisturbed(harness: Callable[..., Any], bomb: Path, task: Path, tmp_path: Path) -> tuple[Any, list[Any]]:
+    """Entry and rows of a run that nothing interrupts."""
+    out = tmp_path / "undisturbed"
+    return harness(*EVAL, "--task", task, "--out", out, "--json", sites=(bomb,)).json, rows(out)
+
+
+def run_of(out: Path) -> Path:
+    (run,) = (out / "runs").iterdir()
+    return run
+
+
+def rows(out: Path) -> list[Any]:
+    """All that a run below ``out`` holds of its trials."""
+    with RunStore.open(run_of(out), read_only=True) as store:
+        return list(store.records(store.judges()[0].key))
+
+
+def subprocess_of(task: Path, out: Path, cache: Path, sites: list[Path], bomb: str, *more: str) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*sites, ROOT])), "HARNESS_CACHE": str(cache), "OMP_NUM_THREADS": "1", "BOMB": bomb
+    }  # fmt: skip
+    command = [sys.executable, "-c", "from harness.cli import main; main()", *EVAL, "--task", str(task), "--out", str(out), *more]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+# ----------------------------------------------------------------------------------------------------------------------------- killed
+
+
+@pytest.mark.parametrize(("moment", "texts", "ratings"), [("apply:15", 64, 0), ("rated:40", 96, 40)], ids=["generation", "rating"])
+def test_a_killed_run_goes_on_to_the_undisturbed_result(
+    harness: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, sample_site: Path, task: Path, cache_folder: Path,
+    tmp_path: Path, moment: str, texts: int, ratings: int,
+) -> None:  # fmt: skip
+    entry, expected = undisturbed
+    out = tmp_path / "killed"
+    process = subprocess_of(task, out, cache_folder, [bomb, sample_site], f"{moment}:{int(signal.SIGKILL)}")
+    process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL
+    with RunStore.open(run_of(out), read_only=True) as store:
+        assert store.counts() == {"trials": 96, "generations": texts}
+        assert sum(store.rating_counts(judge.key)["rated"] for judge in store.judges()) == ratings
+        assert store.status == "interrupted"
+    assert not (out / "leaderboard").exists()
+    again = harness(*EVAL, "--task", task, "--out", out, "--json", sites=(bomb,)).json
+    assert {**again, "created": ""} == {**entry, "created": ""}
+    assert rows(out) == expected
+    with RunStore.open(run_of(out), read_only=True) as store:
+        assert sum(note.value["texts"] for note in store.notes("generated")) == 96 - texts or texts == 96
+
+
+@pytest.mark.parametrize("moment", ["label:1", "prepare:1", "apply:3", "rated:7"])
+def test_ctrl_c_is_one_line_and_exit_code_130(
+    harness: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, task: Path, tmp_path: Path, moment: str
+) -> None:
+    out = tmp_path / "interrupted"
+    command = (*EVAL, "--task", task, "--out", out)
+    done = harness(*command, "--quiet", sites=(bomb,), env={"BOMB": f"{moment}:{int(signal.SIGINT)}"})
+    assert (done.code, done.out) == (130, "")
+    assert done.err == "harness: interrupted; what was computed is kept, and the same command goes on from there\n"
+    assert not (run_of(out) / "entry.json").exists()
+    again = harness(*command, "--json", sites=(bomb,)).json
+    assert {**again, "created": ""} == {**undisturbed[0], "created": ""}
+    assert rows(out) == undisturbed[1]
+
+
+def test_a_process_of_its_own_is_as_quiet_and_as_pure(
+    bomb: Path, sample_site: Path, task: Path, cache_folder: Path, tmp_path: Path, undisturbed: tuple[Any, list[Any]]
+) -> None:
+    """What libraries print when they are first imported would show here: standard output is JSON alone, standard error is empty."""
+    process = subprocess_of(task, tmp_path / "out", cache_folder, [bomb, sample_site], "none:0:0", "--json", "--quiet")
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
+    entry = json.loads(out)
+    assert {**entry, "created": ""} == {**undisturbed[0], "created": ""}
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- disk
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond ``size`` bytes: the system refuses as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextlib.contextmanager
+def small_disk(kilobytes: int) -> Iterator[tuple[Path, Callable[[int], None]]]:
+    """A file system of so many kilobytes, and a function that makes it larger; skips where this process may not mount one."""
+    folder = Path(tempfile.mkdtemp(prefix="harness-disk-"))
+    mount = shutil.which("mount")
+    if mount is None or subprocess.run([mount, "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)], capture_output=True).returncode:
+        folder.rmdir()
+        pytest.skip("this process may not mount a file system")
+    try:
+        yield folder, lambda size: subprocess.run([mount, "-o", f"remount,size={size}k", str(folder)], check=True) and None
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+
+
+@pytest.mark.parametrize("kilobytes", [4, 300, 420])
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
+    harness: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, task: Path, kilobytes: int
+) -> None:
+    with small_disk(kilobytes) as (disk, grow):
+        done = harness(*EVAL, "--task", task, "--out", disk, "--quiet", sites=(bomb,))
+        assert "the disk is full" in done.error
+        assert len(done.err.splitlines()) == 1
+        grow(8000)
+        again = harness(*EVAL, "--task", task, "--out", disk, "--json", sites=(bomb,)).json
+        assert {**again, "created": ""} == {**undisturbed[0], "created": ""}
+        assert rows(disk) == undisturbed[1]
+
+
+@pytest.mark.parametrize("size", [100, 150_000, 250_000])
+def test_a_file_that_may_not_grow_is_one_line_too(
+    harness: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, task: Path, tmp_path: Path, size: int
+) -> None:
+    out = tmp_path / "out"
+    with file_size_limit(size):
+        done = harness(*EVAL, "--task", task, "--out", out, "--quiet", sites=(bomb,))
+    assert done.error
+    assert len(done.err.splitlines()) == 1
+    again = harness(*EVAL, "--task", task, "--out", out, "--json", sites=(bomb,)).json
+    assert {**again, "created": ""} == {**undisturbed[0], "created": ""}
+    assert rows(out) == undisturbed[1]
+
+
+@contextlib.contextmanager
+def no_rights() -> Iterator[None]:
+    """Root may write anywhere, so root becomes nobody for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("leave", [("eval", "--steerer", "prompt"), ("eval", "--labeler", "calibf1", "--steerer", "sae-clamp")])
+def test_a_folder_that_cannot_be_written_to_is_one_line(
+    harness: Callable[..., Any], evaluation: tuple[Path, Any], tiny_task: Path, open_folder: Path, leave: tuple[str, ...]
+) -> None:
+    locked = open_folder / "locked"
+    locked.mkdir(exist_ok=True)
+    locked.chmod(0o555)
+    with no_rights():
+        done = harness(*leave, "--task", tiny_task, "--out", locked, "--quiet")
+    assert "permission denied; choose a folder that can be written to" in done.error
+    assert len(done.err.splitlines()) == 1
+    assert list(locked.iterdir()) == []
+    done = harness(*leave, "--task", tiny_task, "--out", open_folder / "tiny" / "task.toml" / "sub", "--quiet")
+    assert "a part of that path is a file" in done.error
+
+
+def test_a_finished_run_is_shown_although_its_folder_cannot_be_written_to(
+    harness: Callable[..., Any], evaluation: tuple[Path, Any], open_folder: Path
+) -> None:
+    copy = open_folder / "read-only"
+    shutil.copytree(evaluation[0], copy)
+    for path in (*copy.rglob("*"), copy):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    with no_rights():
+        listed = harness("runs", "--out", copy, "--json").json
+        assert (listed[0]["status"], listed[0]["generations"]) == ("finished", 72)
+        assert len(harness("leaderboard", "--out", copy, "--json").json) > 0
+        assert "permission denied" in harness("judge", run_of(copy), "--judge", "words", "--out", copy).error
