@@ -88,9 +88,8 @@ def compare_weights(meter: FluencyMeter, bench: AxBench, rated: Rated) -> None:
             return found["fluency"] + (weight - other) * found["repeated"]
 
         cuts = best_cuts(again(own), rated.grades[:, 2], np.array([-99.0]))
-        print(
-            f"  {other:.1f}: {shares(again(loops), cuts)}   {shares(again(plain), cuts)}   {kappa(rated.grades[:, 2], grades_of(again(own), cuts)):.2f}"
-        )
+        agreement = kappa(rated.grades[:, 2], grades_of(again(own), cuts))
+        print(f"  {other:.1f}: {shares(again(loops), cuts)}   {shares(again(plain), cuts)}   {agreement:.2f}")
 
 
 def compare_contexts(model: SubjectModel, meter: FluencyMeter, rated: Rated) -> None:

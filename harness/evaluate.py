@@ -6,7 +6,7 @@ Each value is in the run store as soon as it exists; a run that was stopped goes
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +23,7 @@ from harness.types import Abstention, Generation, JudgeItem, Labeling, Rating, T
 
 if TYPE_CHECKING:
     from harness.leaderboard.entry import Entry
-    from harness.lm.generation import GenerationRequest
+    from harness.lm.generation import Generated, GenerationRequest
 
 RATE_AT_ONCE = 256
 _T = TypeVar("_T")
@@ -132,7 +132,7 @@ def check_answers(name: str, answers: Sequence[Labeling | Abstention], bench: Ta
                 raise PluginError(f"labeler {name!r} gave concept {answer.concept.id!r} the same features twice")
             seen.add(answer.id)
     if bench.concept_mode == "fixed" and sorted(a.concept.id for a in answers) != sorted(asked):
-        raise PluginError(f"labeler {name!r} gave {len(answers)} answers for {len(asked)} concepts; it must answer or abstain from each once")
+        raise PluginError(f"labeler {name!r} gave {len(answers)} answers for {len(asked)} concepts; answer or abstain from each once")
 
 
 def _check_features(name: str, answer: Labeling, bench: TaskBench) -> None:
@@ -159,42 +159,52 @@ def grid(plan: Plan, labelings: dict[str, list[Labeling]], bench: TaskBench) -> 
 
 
 def generate(plan: Plan, labelings: dict[str, list[Labeling]], bench: TaskBench, store: RunStore) -> None:
-    """Generate the trials that have no text yet. One batch mixes methods, concepts and strengths."""
-    missing = store.missing_trials()
+    """Generate the trials that have no text yet. One batch mixes methods, concepts and strengths.
+
+    Batches are those of the whole run, whatever is missing of them: in bfloat16 a row's rounding depends on its neighbours, so a batch that
+    was interrupted is generated again as it was, and a resumed run has the texts of an undisturbed one.
+    """
+    missing = {trial.id: trial for trial in store.missing_trials()}
     if not missing:
         return
-    from harness.lm.generation import generate as run
-
-    requests = _requests(missing, _prepare(plan, missing, labelings, bench, store), labelings, bench)
+    wanted = {trial.method_id for trial in missing.values()}
+    note_versions(bench, store, "texts", [method.steerer for method in plan.methods if method.method.id in wanted])
+    requests = _requests(store.trials(), _prepare(plan, labelings, bench), labelings, bench)
     prompts = {request.id: request.prompt_ids for request in requests}
     started, tokens = time.monotonic(), 0
-    for done in bench.track(run(bench.model, requests, bench.task.file.decoding.decoding()), "generating", len(requests)):
+    for done in bench.track(_texts(requests, missing, bench), "generating", len(missing)):
         tokens += done.n_tokens
         prompt_text = bench.model.tokenizer.decode(list(prompts[done.id]))
         store.add_generation(Generation(done.id, prompt_text, done.text, done.n_tokens, done.finish))
     seconds = time.monotonic() - started
-    store.note("generated", {"texts": len(requests), "tokens": tokens, "seconds": round(seconds, 1)})
+    store.note("generated", {"texts": len(missing), "tokens": tokens, "seconds": round(seconds, 1)})
     remember(bench.artifacts.root, bench.task.file.model.name, bench.model.device.type, tokens / max(seconds, 1e-9))
 
 
-def _prepare(
-    plan: Plan, missing: Iterable[Trial], labelings: dict[str, list[Labeling]], bench: TaskBench, store: RunStore
-) -> dict[str, Steerer]:
-    """The steerers of the trials by method. Methods with one steerer share it, so it is prepared once, for the labelings of all of them."""
-    wanted = {trial.method_id for trial in missing}
-    methods = [method for method in plan.methods if method.method.id in wanted]
-    note_versions(bench, store, "texts", [method.steerer for method in methods])
-    for steerer in {id(method.steerer): method.steerer for method in methods}.values():
-        theirs = [method for method in methods if method.steerer is steerer]
+def _texts(requests: Sequence[GenerationRequest], missing: Container[str], bench: TaskBench) -> Iterator[Generated]:
+    """The texts that are missing, from the batches that hold one; prompts of one length share batches."""
+    from harness.lm.generation import DEFAULT_BATCH
+    from harness.lm.generation import generate as run
+
+    decoding = bench.task.file.decoding.decoding()
+    for batch in _batches(sorted(requests, key=lambda request: len(request.prompt_ids)), DEFAULT_BATCH):
+        if any(request.id in missing for request in batch):
+            yield from (done for done in run(bench.model, batch, decoding) if done.id in missing)
+
+
+def _prepare(plan: Plan, labelings: dict[str, list[Labeling]], bench: TaskBench) -> dict[str, Steerer]:
+    """The steerers by method. Methods with one steerer share it, so it is prepared once, for the labelings of all of them."""
+    for steerer in {id(method.steerer): method.steerer for method in plan.methods}.values():
+        theirs = [method for method in plan.methods if method.steerer is steerer]
         bench.progress.step(f"preparing {', '.join(method.method.name for method in theirs)}")
         steerer.instance.prepare(bench, list({x.id: x for method in theirs for x in labelings[method.method.id]}.values()))
-    return {method.method.id: method.steerer.instance for method in methods}
+    return {method.method.id: method.steerer.instance for method in plan.methods}
 
 
 def _requests(
     trials: Sequence[Trial], steerers: dict[str, Steerer], labelings: dict[str, list[Labeling]], bench: TaskBench
 ) -> list[GenerationRequest]:
-    """What the engine is to generate. Interventions are shared by the trials of one labeling and strength, prompts by those of one prefix."""
+    """What the engine is to generate. The trials of one labeling and strength share an intervention, those of one prefix a prompt."""
     from harness.lm.generation import GenerationRequest
 
     by_id = {(method_id, labeling.id): labeling for method_id, found in labelings.items() for labeling in found}

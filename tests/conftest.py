@@ -178,11 +178,11 @@ def variant(tiny_task: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def sample_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sample_site(open_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like site-packages into which pip has installed tests/sample_plugin."""
     source = tmp_path_factory.mktemp("source") / "sample_plugin"
     shutil.copytree(Path(__file__).parent / "sample_plugin", source)  # building leaves files beside the source
-    target = tmp_path_factory.mktemp("site")
+    target = open_folder / "site"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*command, "--disable-pip-version-check", "--target", str(target), str(source)], check=True)
     return target

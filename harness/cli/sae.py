@@ -148,7 +148,10 @@ def info_command(
     dtype: str | None,
     as_json: bool,
 ) -> None:
-    """Describe DICTIONARY (a SAELens folder, or release/id): width, hook, model; with --model and --corpus also L0, explained variance, dead features."""
+    """Describe DICTIONARY (a SAELens folder, or release/id): width, hook, model.
+
+    With --model and --corpus also what it does on their texts: L0, explained variance, dead features.
+    """
     quiet_libraries()
     import harness.sae
     from harness.errors import OptionError

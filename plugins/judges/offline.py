@@ -114,7 +114,8 @@ class OfflineJudge:
     def __init__(self, options: OfflineOptions) -> None:
         self.options = options
         self._instruments: tuple[Embedder, FluencyMeter] | None = None
-        self._known: dict[str, Pieces] = {}
+        self._asked: dict[str, Pieces] = {}
+        self._fluencies: dict[str, dict[str, float]] = {}
 
     def prepare(self, bench: Bench) -> None:
         """Load the embedding model (fetched when used for the first time), and see how the subject model rates the reference passages.
@@ -128,7 +129,7 @@ class OfflineJudge:
         budget = self.options.batch_tokens
         embedder = Embedder(ensure(EMBEDDING_MODEL), bench.model.device, budget)
         self._instruments = embedder, FluencyMeter(bench.model, budget, self.options.repetition_weight)
-        self._known.clear()
+        self._asked, self._fluencies = {}, {}
 
     def submit(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
         """A rating an item: by rule where there is nothing to measure (see :func:`by_rule`), else by measurement.
@@ -154,17 +155,18 @@ class OfflineJudge:
     def measure(self, items: Sequence[JudgeItem]) -> list[dict[str, float]]:
         """What the grades are made of, an item each: ``concept``, ``instruction``, ``fluency``, and what ``fluency`` was made of."""
         embedder, meter = self.instruments()
-        texts = list(dict.fromkeys(item.text.strip() for item in items))  # a method that changes nothing repeats itself
+        texts = sorted({item.text.strip() for item in items})
         asked = {part.strip() for item in items for part in (item.concept, item.instruction)}
-        new = sorted(asked - self._known.keys())
-        self._known.update(zip(new, embedder.pieces(new), strict=True))  # kept: they come again in the next call
+        # Concepts and instructions come again in the next call, and texts, too: a method that changes nothing repeats itself.
+        new = sorted(asked - self._asked.keys()), sorted(set(texts) - self._fluencies.keys())
+        self._asked.update(zip(new[0], embedder.pieces(new[0]), strict=True))
+        self._fluencies.update(zip(new[1], meter.measure(new[1]), strict=True))
         pieces = dict(zip(texts, embedder.pieces(texts), strict=True))
-        fluencies = dict(zip(texts, meter.measure(texts), strict=True))
         return [
             {
-                "concept": presence(pieces[text], self._known[item.concept.strip()], self.options.window),
-                "instruction": relatedness(pieces[text], self._known[item.instruction.strip()]),
-                **fluencies[text],
+                "concept": presence(pieces[text], self._asked[item.concept.strip()], self.options.window),
+                "instruction": relatedness(pieces[text], self._asked[item.instruction.strip()]),
+                **self._fluencies[text],
             }
             for item, text in ((item, item.text.strip()) for item in items)
         ]
@@ -172,7 +174,7 @@ class OfflineJudge:
     def instruments(self) -> tuple[Embedder, FluencyMeter]:
         """What :meth:`measure` measures with. Raises JudgeError before :meth:`prepare`."""
         if self._instruments is None:
-            raise JudgeError("the offline judge was asked for ratings before it was prepared; call prepare(bench) first")
+            raise JudgeError("the offline judge has not been prepared; call prepare(bench) first")
         return self._instruments
 
     def _rate_alone(self, item: JudgeItem) -> Rating:
@@ -222,9 +224,6 @@ def repeated_share(text: str, n: int = 3) -> float:
     words = re.findall(r"\w+|[^\w\s]", text.casefold())
     grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
-
-
-# ------------------------------------------------------------------------------------------------------------------------- batches
 
 
 def in_batches(rows: Sequence[Sequence[int]], pad: int, budget: int, device: torch.device) -> Iterator[tuple[list[int], Any, Any]]:
@@ -390,8 +389,9 @@ class FluencyMeter:
                 for place, index in enumerate(indices):
                     n = len(rows[index])
                     own = logits[place, skip - 1 : n - 1].float()  # row by row: a large vocabulary in float32 is large
-                    chosen = own.gather(-1, ids[place, skip:n, None])[:, 0] - own.logsumexp(-1)
-                    answers[index] = chosen.cpu().numpy()
+                    own -= own.amax(-1, keepdim=True)
+                    chosen = own.gather(-1, ids[place, skip:n, None])[:, 0]
+                    answers[index] = (chosen - own.exp_().sum(-1).log_()).cpu().numpy()  # in place: thrice as fast as logsumexp
         return answers
 
 

@@ -1,0 +1,248 @@
+"""Bad input: one line that says what was given, what is allowed and what to do; exit code 2; nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.testing import toy_task
+
+CLAMP = ("eval", "--labeler", "calibf1", "--steerer", "sae-clamp")
+
+
+@pytest.fixture(scope="session")
+def toy(open_folder: Path) -> Path:
+    """Another model, of width 32, with a dictionary of its own."""
+    return toy_task(open_folder / "toy")
+
+
+@pytest.fixture
+def refused(harness: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
+    """A function that runs a command, checks that it was refused without leaving anything behind, and answers with the line."""
+
+    def check(*arguments: str | Path, keeps: bool = False) -> str:
+        out = tmp_path / "out"
+        done = harness(*arguments, *(("--out", out) if arguments[0] in ("eval", "judge") else ()))
+        assert done.out == ""
+        assert "Traceback" not in done.err
+        assert keeps or not (out / "leaderboard").exists()
+        for path in out.rglob("*"):
+            assert not path.name.endswith((".tmp", ".partial"))
+        return str(done.error)
+
+    return check
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("evl",), "unknown command 'evl'; did you mean 'eval'?"),
+        (("eval",), "Missing option '--steerer'; see `harness eval --help`"),
+        (("eval", "--steeer", "x"), "no such option: --steeer; did you mean --steerer? See `harness eval --help`."),
+        ((*CLAMP, "--limit", "0"), "Invalid value for '--limit': 0 is not in the range x>=1; see `harness eval --help`"),
+        ((*CLAMP, "--seed", "x"), "'x' is not a valid integer"),
+        ((*CLAMP, "-L", "pi0"), "-L was given 'pi0'; it takes name=value, e.g. -L pi0=0.001"),
+        ((*CLAMP, "-L", "pi=1"), "unknown option of labeler calibf1 'pi'; did you mean 'pi0'?"),
+        ((*CLAMP, "-L", "pi0=2"), "allowed: number, > 0, < 1 (default 0.001)"),
+        ((*CLAMP, "-S", "unit=metre"), "allowed: max-activation | residual-norm"),
+        ((*CLAMP, "--judge", "wrds"), "unknown judge 'wrds'; did you mean 'words'?"),
+        (("eval", "--labeler", "calibf2", "--steerer", "sae-clamp"), "unknown labeler 'calibf2'; did you mean 'calibf1'?"),
+        (("eval", "--labeler", "calibf1", "--steerer", "sae-clam"), "unknown steerer 'sae-clam'; did you mean 'sae-clamp'?"),
+        ((*CLAMP, "--corpus", "no/such/file"), "--corpus no/such/file does not exist"),
+        ((*CLAMP, "--instructions", "no/such/file"), "--instructions no/such/file does not exist"),
+        ((*CLAMP, "--device", "cuda:99"), "cuda:99"),
+        ((*CLAMP, "--device", "toaster"), "toaster"),
+        ((*CLAMP, "--dtype", "float13"), "float13"),
+        ((*CLAMP, "-L", "dictionary=x"), "unknown dictionary of task tiny 'x'"),
+        (("label", "--labeler", "calibf1", "-o", "labels.xlsx"), "cannot write 'labels.xlsx': give a file that ends in .jsonl, .csv, "),
+        (("plugins", "show", "calibf"), "unknown plugin 'calibf'; did you mean 'calibf1'?"),
+        (("runs", "export", "nothing", "x.jsonl"), "unknown run 'nothing'; known: none"),
+    ],
+)
+def test_the_command_line(refused: Callable[..., str], tiny_task: Path, arguments: tuple[str, ...], told: str) -> None:
+    takes_task = arguments[0] in ("eval", "label") and len(arguments) > 3
+    assert told in refused(*arguments, *(("--task", tiny_task) if takes_task else ()), keeps="dictionary=x" in arguments)
+
+
+def test_an_unknown_task(refused: Callable[..., str]) -> None:
+    assert "unknown task 'dem'; did you mean 'demo'?" in refused(*CLAMP, "--task", "dem")
+
+
+# ------------------------------------------------------------------------------------------------------------ model and dictionary
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ([("layer = 2", "layer = 1")], "is for layer 2 (model.layers.2), but the task says layer 1; correct the task file"),
+        ([("layer = 2", "layer = 2\nwidth = 100")], "has 512 features, but the task says width 100"),
+        ([("stories260K\"", "no-such-model\"")], "no-such-model"),
+        ([("stories260K_l2_batchtopk", "no-such-sae")], "no dictionary at"),
+        ([("stories260K_l2_batchtopk", "../../shared")], "no dictionary at"),
+        ([("[steering.grids]", "[steering]\nlayer = 77\n[steering.grids]"), ('"prompt"', '"diff-mean"')], "layers 0 to 4"),
+    ],
+)
+def test_model_and_dictionary(
+    refused: Callable[..., str], variant: Callable[..., Path], changes: list[tuple[str, str]], told: str
+) -> None:
+    assert told in refused(*CLAMP, "--limit", "3", "--task", variant(*changes), keeps="77" in changes[0][1])
+
+
+def test_a_dictionary_of_another_width_than_the_model(
+    refused: Callable[..., str], variant: Callable[..., Path], toy: Path, tiny_sae_path: Path
+) -> None:
+    task = variant((tiny_sae_path.as_posix(), (toy / "sae").as_posix()), ("layer = 2", "layer = 1"))
+    assert "reads width 32, but stories260K has a residual stream of 64" in refused(*CLAMP, "--task", task)
+
+
+def test_another_models_dictionary_needs_the_tasks_leave(
+    harness: Callable[..., Any], refused: Callable[..., str], variant: Callable[..., Path], tiny_sae_path: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    shutil.copytree(tiny_sae_path, theirs)
+    theirs.chmod(0o755)
+    config = json.loads((theirs / "cfg.json").read_text())
+    config["metadata"]["model_name"] = "stories15M"
+    (theirs / "cfg.json").chmod(0o644)
+    (theirs / "cfg.json").write_text(json.dumps(config))
+    change = (tiny_sae_path.as_posix(), theirs.as_posix())
+    assert "was made for stories15M, not for stories260K" in refused(*CLAMP, "--task", variant(change))
+    task = variant(change, ("layer = 2", 'layer = 2\ntrained_on = "stories15M"'), name="with-leave")
+    entry = harness(*CLAMP, "--task", task, "--out", tmp_path / "leave", "--json").json
+    assert entry["dictionaries"][0]["note"] == "made for stories15M, used on stories260K"
+    assert any("made for stories15M, another model of the same width" in warning for warning in entry["warnings"])
+
+
+@pytest.mark.parametrize(("name", "told"), [("sae_weights.safetensors", "theirs"), ("cfg.json", "cfg.json")])
+@pytest.mark.parametrize("size", [0, 300])
+def test_a_dictionary_of_which_a_part_is_missing(
+    refused: Callable[..., str], variant: Callable[..., Path], tiny_sae_path: Path, tmp_path: Path, name: str, told: str, size: int
+) -> None:
+    theirs = tmp_path / "theirs"
+    shutil.copytree(tiny_sae_path, theirs, copy_function=shutil.copyfile)
+    (theirs / name).write_bytes((tiny_sae_path / name).read_bytes()[:size])
+    line = refused(*CLAMP, "--task", variant((tiny_sae_path.as_posix(), theirs.as_posix())))
+    assert told in line
+
+
+def test_a_model_of_which_a_part_is_missing(
+    refused: Callable[..., str], variant: Callable[..., Path], tiny_model_path: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "stories260K"
+    shutil.copytree(tiny_model_path, theirs, copy_function=shutil.copyfile)
+    weights = next(theirs.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    assert str(theirs) in refused(*CLAMP, "--task", variant((tiny_model_path.as_posix(), theirs.as_posix())))
+
+
+# ------------------------------------------------------------------------------------------------------------------------------ data
+
+
+def test_an_empty_corpus(refused: Callable[..., str], variant: Callable[..., Path]) -> None:
+    task = variant()
+    (task / "corpus.jsonl").write_text("")
+    assert "corpus.jsonl" in refused(*CLAMP, "--task", task, keeps=True)
+    (task / "corpus.jsonl").write_text('{"text": "", "labels": []}\n' * 3)
+    assert "corpus.jsonl" in refused(*CLAMP, "--task", task, keeps=True)
+
+
+def test_a_corpus_without_the_named_field(refused: Callable[..., str], variant: Callable[..., Path]) -> None:
+    task = variant(('source = "corpus.jsonl"', 'source = "corpus.jsonl"\ntext_field = "body"'))
+    assert "has no field 'body'" in refused(*CLAMP, "--task", task, keeps=True)
+
+
+def test_a_corpus_that_breaks_off_in_the_middle_is_told_in_the_entry(
+    harness: Callable[..., Any], variant: Callable[..., Path], tmp_path: Path
+) -> None:
+    task = variant()
+    content = (task / "corpus.jsonl").read_bytes()
+    (task / "corpus.jsonl").write_bytes(content[:-40])
+    command = (*CLAMP, "--task", task, "--out", tmp_path, "--json")
+    warnings = [harness(*command).json["warnings"] for _ in range(2)]
+    assert warnings[0] == warnings[1]  # also by the run that read nothing any more
+    assert any(warning.startswith("corpus: 1 rows skipped (first: ") for warning in warnings[0])
+
+
+@pytest.mark.parametrize("mode", ["fixed", "chosen"])
+def test_labels_without_support(
+    harness: Callable[..., Any], refused: Callable[..., str], variant: Callable[..., Path], tmp_path: Path, mode: str
+) -> None:
+    changes = [("min_support = 10", "min_support = 100000")]
+    if mode == "fixed":
+        entry = harness(*CLAMP, "--task", variant(*changes), "--out", tmp_path, "--json").json
+        reasons = {row["reason"] for row in entry["results"][0]["per_concept"]}
+        assert all("texts; 100000 are needed" in reason for reason in reasons)
+        assert len(reasons) == 4
+    else:
+        task = variant(*changes, ('mode = "fixed"\nfile = "concepts.jsonl"', 'mode = "chosen"'))
+        assert "has the 100000 texts that concepts.min_support asks for; the largest is" in refused(*CLAMP, "--task", task, keeps=True)
+
+
+def test_a_steerer_that_needs_positives_says_which_concept_has_none(refused: Callable[..., str], tiny_task: Path) -> None:
+    line = refused("eval", "--steerer", "diff-mean", "--no-controls", "--task", tiny_task, keeps=True)
+    assert "concept 'zebra' has no positive text with tokens" in line
+
+
+def test_instructions_and_splits(refused: Callable[..., str], variant: Callable[..., Path]) -> None:
+    task = variant(("per_concept = 4", "per_concept = 7"))
+    assert "has 6 instructions, the task draws 7 for each concept; add instructions or lower instructions.per_concept" in refused(
+        *CLAMP, "--task", task, keeps=True
+    )
+    rows = [json.loads(line) | {"split": "report"} for line in (task / "concepts.jsonl").read_text().splitlines()]
+    (task / "concepts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "unknown split 'reprt'; did you mean 'report'?" in refused(*CLAMP, "--split", "reprt", "--task", task, keeps=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("concepts.jsonl", "", "holds no concepts"),
+        ("concepts.jsonl", '{"id": "a"}\n', "line 1 of"),
+        ("concepts.jsonl", None, "cannot be read"),
+        ("instructions.jsonl", "[", "neither a JSON list nor JSON lines"),
+        ("instructions.jsonl", None, "does not exist; give another with --instructions PATH"),
+        ("corpus.jsonl", None, "does not exist; give another with --corpus PATH"),
+        ("task.toml", "x =", "is not valid TOML"),
+        ("task.toml", None, "no task file at"),
+    ],
+)
+def test_files_of_the_task(refused: Callable[..., str], variant: Callable[..., Path], name: str, content: str | None, told: str) -> None:
+    task = variant()
+    (task / name).unlink()
+    if content is not None:
+        (task / name).write_text(content)
+    assert told in refused(*CLAMP, "--task", task, keeps=True)
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ("[1]", "labeler 'mine' answered with int; it must give Labeling or Abstention values"),
+        ("[]", "labeler 'mine' gave 0 answers for 4 concepts"),
+        ("[Labeling(Concept('x', 'x'))]", "labeler 'mine' answered concept 'x', which is none of those that it was asked for"),
+        ("[Labeling(c, (FeatureRef('sae', 512),)) for c in concepts]", "named feature sae/512, which does not exist"),
+        ("[Labeling(c, (FeatureRef('x', 0),)) for c in concepts]", "named feature x/0, which does not exist"),
+        ("[Labeling(c, (FeatureRef('sae', 1),) * 2) for c in concepts]", "named a feature of concept 'girl' twice"),
+        ("[Labeling(c, (FeatureRef('sae', 1),)) for c in concepts[:1]] * 4", "gave concept 'girl' the same features twice"),
+        ("[Labeling(c, (FeatureRef('sae', 1),), 1.0, {'x': float('nan')}) for c in concepts]", "cannot be stored"),
+    ],
+)
+def test_a_labeler_that_breaks_its_contract(
+    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path, answers: str, told: str
+) -> None:
+    source = f"""
+from harness import hookimpl
+from harness.types import Abstention, Concept, FeatureRef, Labeling
+class Labeler:
+    def __init__(self, options): pass
+    def label(self, bench, concepts): return {answers}
+@hookimpl
+def harness_register_labelers(registry): registry.add("mine", Labeler, summary="wrong")
+"""
+    command = ("eval", "--labeler", "mine", "--steerer", "sae-clamp", "--no-controls", "--task", tiny_task, "--out", tmp_path)
+    assert told in harness(*command, sites=(install(source),)).error
