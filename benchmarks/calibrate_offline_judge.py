@@ -127,6 +127,13 @@ class Bank:
         return relatedness(self(text), self(instruction))
 
 
+def preload(bank: Bank, bench: AxBench, rated: Rated) -> None:
+    """Embed in batches what will be asked for."""
+    pairs = [pair for group in (*bench.carriers, *bench.plain, *bench.hard) for pair in group]
+    bank.load(part for asked, reply in pairs for part in (asked, reply, cut(reply, SHORT)))
+    bank.load(part for item in rated.items for part in (item.concept, item.instruction, item.text))
+
+
 def fluencies(meter: FluencyMeter, texts: Sequence[str]) -> dict[str, Values]:
     found = meter.measure(texts)
     return {key: np.array([values[key] for values in found]) for key in found[0]}
@@ -317,6 +324,7 @@ CASES = (
     ("the opposite of an answer", *EGG, "Never put the egg into boiling water, and take it out before it has any time to boil."),
     ("answers, in German", *EGG, "Setzen Sie das Ei in kochendes Wasser und nehmen Sie es nach sieben Minuten heraus."),
     ("two words, right answer", "the ocean and sea creatures", "Who wrote Moby-Dick?", "Herman Melville."),
+    ("evoked, not named", "pirates and treasure", "Tell me a story.", "The captain buried the stolen gold and drew a map for his crew."),
     ("other sense of the word", "banks of rivers", "Where do I put my money?", "The bank raised its rates, so open an account there."),
 )
 
@@ -350,10 +358,7 @@ def main() -> None:
     judge.prepare(SimpleNamespace(model=model))  # type: ignore[arg-type]
     embedder, meter = judge.instruments()
     bench, rated, bank = read_axbench(arguments.data / "axbench" / "concept10_2b_l10"), read_rated(), Bank(embedder)
-    pairs = [pair for group in (*bench.carriers, *bench.plain, *bench.hard) for pair in group]
-    bank.load(
-        [*(part for pair in pairs for part in pair), *(cut(reply, SHORT) for _, reply in pairs), *(item.text for item in rated.items)]
-    )
+    preload(bank, bench, rated)
     own = own_values(bank, meter, rated)
     cuts = fit(bank, meter, bench, rated, own)
     print("cut points:", cuts)

@@ -32,6 +32,7 @@ from calibrate_offline_judge import (
     grades_of,
     kappa,
     own_values,
+    preload,
     read_axbench,
     read_rated,
     shares,
@@ -152,6 +153,7 @@ def main() -> None:
     meter = FluencyMeter(model, budget, OfflineOptions().repetition_weight)
     bank = Bank(Embedder(ensure(EMBEDDING_MODEL), model.device, budget))
     bench, rated = read_axbench(arguments.data / "axbench" / "concept10_2b_l10"), read_rated()
+    preload(bank, bench, rated)
     compare_concept(bank, bench, rated)
     axbench_cuts(bank, bench)
     compare_weights(meter, bench, rated)

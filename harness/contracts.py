@@ -124,7 +124,10 @@ class Bench(Protocol):
     """What the core hands to plugins. Everything expensive is made when first asked for, and shared."""
 
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """The run's seed; draw with :meth:`rng`, not with a generator of one's own."""
+        ...
+
     @property
     def concept_mode(self) -> str:
         """``fixed``: the task lists the concepts; ``chosen``: the labeler picks its own from the corpus' labels."""
@@ -216,7 +219,10 @@ class Steerer(Protocol):
     """Makes the model express a concept at a strength."""
 
     @property
-    def strength_unit(self) -> StrengthUnit: ...
+    def strength_unit(self) -> StrengthUnit:
+        """What a strength of 1 is: ``max-activation``, ``residual-norm`` or ``none``; kept in the entry."""
+        ...
+
     @property
     def default_grid(self) -> tuple[float, ...]:
         """Strengths to try, ascending; a single point for a method without a strength. A task may override it."""

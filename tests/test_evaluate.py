@@ -29,10 +29,6 @@ def run_of(out: Path) -> Path:
     return only((out / "runs").iterdir())
 
 
-def but_created(entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entry.items() if name != "created"}
-
-
 def rows_of(harness: Callable[..., Any], out: Path, table: Path) -> list[dict[str, Any]]:
     """The exported rows of the one run below ``out``."""
     assert harness("runs", "export", run_of(out), table, "--out", out).code == 0
@@ -136,21 +132,21 @@ def test_the_table_stands_beside_its_controls(harness: Callable[..., Any], tiny_
 
 
 def test_the_same_command_again_computes_nothing_and_says_the_same(
-    harness: Callable[..., Any], tiny_task: Path, evaluation: tuple[Path, Any]
+    harness: Callable[..., Any], tiny_task: Path, evaluation: tuple[Path, Any], measured: Callable[..., Any]
 ) -> None:
     out, entry = evaluation
     again = harness("eval", *CLAMP, "--task", tiny_task, "--out", out, "--json").json
-    assert but_created(again) == but_created(entry)
+    assert measured(again) == measured(entry)
     with RunStore.open(run_of(out), read_only=True) as store:
         assert len(store.notes("generated")) == 1
         assert store.status == "finished"
 
 
 def test_elsewhere_the_same_command_gives_the_same_texts(
-    harness: Callable[..., Any], tiny_task: Path, evaluation: tuple[Path, Any], tmp_path: Path
+    harness: Callable[..., Any], tiny_task: Path, evaluation: tuple[Path, Any], measured: Callable[..., Any], tmp_path: Path
 ) -> None:
     entry = harness("eval", *CLAMP, "--task", tiny_task, "--out", tmp_path, "--json").json
-    assert but_created(entry) == but_created(evaluation[1])
+    assert measured(entry) == measured(evaluation[1])
     one, other = (rows_of(harness, out, tmp_path / "rows.jsonl") for out in (tmp_path, evaluation[0]))
     assert one == other
 
@@ -246,7 +242,7 @@ def test_observers_see_the_run_and_every_answered_trial(harness: Callable[..., A
 
 
 def test_an_observer_that_fails_stops_nothing(
-    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
+    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, measured: Callable[..., Any], tmp_path: Path
 ) -> None:
     source = "from harness import hookimpl\n@hookimpl\ndef harness_trial_done(trial):\n    raise OSError('no network')\n"
     command = ("eval", "--steerer", "prompt", "--no-controls", "--task", tiny_task, "--out")
@@ -254,4 +250,4 @@ def test_an_observer_that_fails_stops_nothing(
     assert done.code == 0
     assert done.err.count("observer harness_trial_done of other-dist failed: OSError: no network") == 1
     entries = [json.loads((run_of(tmp_path / "a") / "entry.json").read_text()), harness(*command, tmp_path / "b", "--json").json]
-    assert but_created(entries[0]) == but_created(entries[1])
+    assert measured(entries[0]) == measured(entries[1])

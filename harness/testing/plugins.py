@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from harness.options import as_json, describe
@@ -52,4 +52,9 @@ def check_options(model: type[BaseModel]) -> None:
             require(default is not PydanticUndefined, f"option {row['name']} of {model.__name__} has no default")
             given[row["name"]] = default
     if len(given) == len(model.model_fields):
-        require_json(as_json(model.model_validate(given)), f"the default options of {model.__name__}")
+        try:
+            require_json(as_json(model.model_validate(given)), f"the default options of {model.__name__}")
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
+            raise AssertionError(f"the default of option {where} of {model.__name__} is not allowed: {problem['msg']}") from error

@@ -123,8 +123,8 @@ def subprocess_of(task: Path, out: Path, cache: Path, sites: list[Path], bomb: s
 
 @pytest.mark.parametrize(("moment", "texts", "ratings"), [("apply:15", 64, 0), ("rated:40", 120, 40)], ids=["generation", "rating"])
 def test_a_killed_run_goes_on_to_the_undisturbed_result(
-    harness: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, sample_site: Path, task: Path, cache_folder: Path,
-    tmp_path: Path, moment: str, texts: int, ratings: int,
+    harness: Callable[..., Any], measured: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, sample_site: Path,
+    task: Path, cache_folder: Path, tmp_path: Path, moment: str, texts: int, ratings: int,
 ) -> None:  # fmt: skip
     entry, expected = undisturbed
     out = tmp_path / "killed"
@@ -137,7 +137,7 @@ def test_a_killed_run_goes_on_to_the_undisturbed_result(
         assert store.status == "interrupted"
     assert not (out / "leaderboard").exists()
     again = harness(*EVAL, "--task", task, "--out", out, "--json", sites=(bomb,)).json
-    assert {**again, "created": ""} == {**entry, "created": ""}
+    assert measured(again) == measured(entry)
     assert rows(out) == expected
     with RunStore.open(run_of(out), read_only=True) as store:
         assert sum(note.value["texts"] for note in store.notes("generated")) == (120 - texts or 120)
@@ -145,8 +145,9 @@ def test_a_killed_run_goes_on_to_the_undisturbed_result(
 
 @pytest.mark.parametrize("moment", ["label:1", "prepare:1", "apply:3", "rated:7"])
 def test_ctrl_c_is_one_line_and_exit_code_130(
-    harness: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, task: Path, tmp_path: Path, moment: str
-) -> None:
+    harness: Callable[..., Any], measured: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, task: Path,
+    tmp_path: Path, moment: str,
+) -> None:  # fmt: skip
     out = tmp_path / "interrupted"
     command = (*EVAL, "--task", task, "--out", out)
     done = harness(*command, "--quiet", sites=(bomb,), env={"BOMB": f"{moment}:{int(signal.SIGINT)}"})
@@ -154,19 +155,20 @@ def test_ctrl_c_is_one_line_and_exit_code_130(
     assert done.err.strip() == "harness: interrupted; what was computed is kept, and the same command goes on from there"
     assert not (run_of(out) / "entry.json").exists()
     again = harness(*command, "--json", sites=(bomb,)).json
-    assert {**again, "created": ""} == {**undisturbed[0], "created": ""}
+    assert measured(again) == measured(undisturbed[0])
     assert rows(out) == undisturbed[1]
 
 
 def test_a_process_of_its_own_is_as_quiet_and_as_pure(
-    bomb: Path, sample_site: Path, task: Path, cache_folder: Path, tmp_path: Path, undisturbed: tuple[Any, list[Any]]
-) -> None:
+    bomb: Path, sample_site: Path, task: Path, cache_folder: Path, tmp_path: Path, undisturbed: tuple[Any, list[Any]],
+    measured: Callable[..., Any],
+) -> None:  # fmt: skip
     """What libraries print when they are first imported would show here: standard output is JSON alone, standard error is empty."""
     process = subprocess_of(task, tmp_path / "out", cache_folder, [bomb, sample_site], "none:0:0", "--json", "--quiet")
     out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     entry = json.loads(out)
-    assert {**entry, "created": ""} == {**undisturbed[0], "created": ""}
+    assert measured(entry) == measured(undisturbed[0])
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- disk
@@ -201,7 +203,7 @@ def small_disk(kilobytes: int) -> Iterator[tuple[Path, Callable[[int], None]]]:
 
 @pytest.mark.parametrize("kilobytes", [4, 300, 420])
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
-    harness: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, task: Path, kilobytes: int
+    harness: Callable[..., Any], measured: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, task: Path, kilobytes: int
 ) -> None:
     with small_disk(kilobytes) as (disk, grow):
         done = harness(*EVAL, "--task", task, "--out", disk, "--quiet", sites=(bomb,))
@@ -209,21 +211,22 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
         assert len(done.err.splitlines()) == 1
         grow(8000)
         again = harness(*EVAL, "--task", task, "--out", disk, "--json", sites=(bomb,)).json
-        assert {**again, "created": ""} == {**undisturbed[0], "created": ""}
+        assert measured(again) == measured(undisturbed[0])
         assert rows(disk) == undisturbed[1]
 
 
 @pytest.mark.parametrize("size", [100, 150_000, 250_000])
 def test_a_file_that_may_not_grow_is_one_line_too(
-    harness: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, task: Path, tmp_path: Path, size: int
-) -> None:
+    harness: Callable[..., Any], measured: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, task: Path,
+    tmp_path: Path, size: int,
+) -> None:  # fmt: skip
     out = tmp_path / "out"
     with file_size_limit(size):
         done = harness(*EVAL, "--task", task, "--out", out, "--quiet", sites=(bomb,))
     assert done.error
     assert len(done.err.splitlines()) == 1
     again = harness(*EVAL, "--task", task, "--out", out, "--json", sites=(bomb,)).json
-    assert {**again, "created": ""} == {**undisturbed[0], "created": ""}
+    assert measured(again) == measured(undisturbed[0])
     assert rows(out) == undisturbed[1]
 
 

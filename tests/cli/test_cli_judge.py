@@ -186,8 +186,9 @@ def copy(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
 
 
 def test_a_stored_run_is_rated_again(
-    harness: Callable[..., Any], install: Callable[..., Path], copy: Path, evaluation: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    harness: Callable[..., Any], install: Callable[..., Path], copy: Path, evaluation: tuple[Path, Any], measured: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     run, before = run_of(copy), (run_of(copy) / "entry.json").read_bytes()
     site = install(judge("yield from (Rating(item.id, 'rated', 2.0, 2.0, 2.0) for item in items)"))
     monkeypatch.chdir(copy.parent)  # wherever the command is given
@@ -202,7 +203,7 @@ def test_a_stored_run_is_rated_again(
     lost = set(evaluation[1]["warnings"]) - set(entry["warnings"])
     assert lost == {"judge 'words' is an offline judge: no person or strong model stands behind these ratings"}
     again = harness("judge", run, "--judge", "words", "--out", copy, "--json").json
-    assert {**again, "created": ""} == {**evaluation[1], "created": ""}
+    assert measured(again) == measured(evaluation[1])
 
 
 def test_a_run_that_is_not_whole_is_not_rated_again(harness: Callable[..., Any], copy: Path) -> None:

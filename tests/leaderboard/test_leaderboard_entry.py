@@ -217,7 +217,7 @@ def test_files_that_are_no_entries(tmp_path: Path, text: str, words: str) -> Non
 
 
 def test_a_folder_gives_its_entries_oldest_first_and_reports_the_others(make_entry: Make, tmp_path: Path) -> None:
-    late, early = make_entry(created="2027-01-01T00:00:00+00:00", seed=1), make_entry()
+    late, early = make_entry(created="2027-01-01T00:00:00+00:00", seed=1, run_digest="another run"), make_entry()
     save_entry(late, tmp_path)
     save_entry(early, tmp_path)
     (tmp_path / "broken.json").write_text("{")

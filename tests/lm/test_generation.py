@@ -56,9 +56,13 @@ def transformers_tokens(model: SubjectModel, prompts: Sequence[Sequence[int]], d
 
 
 def nothing_left(model: SubjectModel) -> bool:
-    """Whether no hook is left on the model, and its attention and the gradients are as they were."""
-    hooks = [m for m in model.hf.modules() if m._forward_hooks or m._forward_pre_hooks]
-    return not hooks and model.hf.config._attn_implementation in ("sdpa", "eager") and torch.is_grad_enabled()
+    """Whether no hook of ours is left on the model, and its attention and the gradients are as they were.
+
+    transformers leaves hooks of its own on a model that was once asked for its hidden states; they are no business of ours.
+    """
+    hooks = [hook for m in model.hf.modules() for hooks in (m._forward_hooks, m._forward_pre_hooks) for hook in hooks.values()]
+    ours = [hook for hook in hooks if hook.__module__.startswith("harness")]
+    return not ours and model.hf.config._attn_implementation in ("sdpa", "eager") and torch.is_grad_enabled()
 
 
 @pytest.fixture(scope="module")
