@@ -31,7 +31,7 @@ class Progress:
         if self.quiet:
             return
         if self._rich is not None:
-            self._rich.console.print(f"[dim]{message}[/dim]", highlight=False)
+            self._rich.console.print(message, style="dim", highlight=False, markup=False, soft_wrap=True)
         else:
             print(message, file=sys.stderr, flush=True)
 
