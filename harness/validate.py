@@ -71,9 +71,14 @@ def _check_registry(source: str) -> None:
 
 
 def _estimate(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
-    """What calibf1 × sae-clamp and the task's controls would cost, on two kinds of machine."""
-    asked = Asked(("calibf1",), ("sae-clamp",)) if task.file.dictionaries else Asked((), ("prompt",))
-    plan = make_plan(host, task, asked)
+    """What the first labeler that the task sets up, with its controls' steerers, would cost on two kinds of machine."""
+    through_features = tuple(control.steerer for control in task.file.controls if control.labeler)[:1]
+    labelers = tuple(task.file.labelers)[:1]
+    steerers = through_features if labelers and task.file.dictionaries else tuple(c.steerer for c in task.file.controls if not c.labeler)[:1]
+    if not steerers:
+        report["notes"].append("no estimate: the task has no controls to go by; use `harness eval --dry-run` with your methods")
+        return
+    plan = make_plan(host, task, Asked(labelers if steerers == through_features else (), steerers))
     if task.file.concepts.mode == "fixed" and task.file.concepts.file and task.path(task.file.concepts.file).exists():
         from harness.artifacts import ArtifactCache
         from harness.progress import Progress

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and its children inherit that; the tests of Ctrl-C need the usual state.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two torch processes with two threads each slow each other down manyfold on small machines; set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
