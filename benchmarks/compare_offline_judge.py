@@ -139,6 +139,7 @@ def degraded(model: SubjectModel) -> dict[str, SubjectModel]:
             weight.data += noise.to(weight.device, weight.dtype)
     shorter = copy.deepcopy(model.hf)
     del shorter.model.layers[12:16]
+    shorter.config.num_hidden_layers = len(shorter.model.layers)
     return {
         "10 % noise": SubjectModel(noisy, model.tokenizer, name="noisy"),
         "layers 12–15 left out": SubjectModel(shorter, model.tokenizer, name="shorter"),
