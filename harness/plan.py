@@ -96,7 +96,10 @@ def make_plan(host: PluginHost, task: Task, asked: Asked) -> Plan:
         if control.labeler is not None:
             theirs = _control_labelers(host, task, control.labeler, for_labelers[control.labeler], labelers)
         _add(methods, task, theirs, steerer, "control")
-    judge = _planned(host, task, "judge", asked.judge or task.file.judge, asked.judge_options)
+    judge_name = asked.judge or task.file.judge
+    if judge_name is None:
+        raise OptionError(f"task {task.name!r} names no judge; give one with --judge (see `harness plugins`)")
+    judge = _planned(host, task, "judge", judge_name, asked.judge_options)
     plan = Plan(tuple(methods.values()), judge)
     _check_folds(task, plan)
     return plan

@@ -184,8 +184,8 @@ class TaskFile(_Table):
     """Options of steerers, by name."""
     judges: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of judges, by name."""
-    judge: str = "offline"
-    """The judge that is used unless another is named."""
+    judge: str | None = None
+    """The judge that is used unless another is named; None: must be given by `--judge`."""
     controls: tuple[ControlTable, ...] = ()
     evaluation: EvaluationTable = EvaluationTable()
 

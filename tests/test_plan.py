@@ -125,6 +125,13 @@ def test_folds_need_as_many_instructions(host: PluginHost, variant: Callable[...
     make_plan(host, task, Asked((), ("prompt",), controls=False))  # a single strength is not chosen, so needs no folds
 
 
+def test_a_task_may_leave_the_judge_to_the_user(host: PluginHost, variant: Callable[..., Path]) -> None:
+    task = load_task(variant(('judge = "words"\n', "")))
+    with pytest.raises(OptionError, match=r"task 'tiny' names no judge; give one with --judge"):
+        make_plan(host, task, CLAMP)
+    assert make_plan(host, task, replace(CLAMP, judge="words")).judge.registered.name == "words"
+
+
 def test_a_task_without_a_dictionary_serves_no_features(host: PluginHost, tmp_path: Path) -> None:
     (tmp_path / "task.toml").write_text('schema = 1\nname = "t"\nversion = 1\nsummary = "s"\njudge = "words"\n[model]\nname = "m"\n')
     with pytest.raises(TaskError, match="steerer 'sae-clamp' needs features, and task 't' has no dictionary"):

@@ -227,6 +227,19 @@ def test_hooks_go_when_an_edit_raises(tiny_model: SubjectModel, openings: list[l
         assert nothing_left(tiny_model)
 
 
+def test_the_unembedding_gets_vectors_without_gaps(tiny_model: SubjectModel, openings: list[list[int]]) -> None:
+    """torch copies the whole unembedding for each row of a batch whose last tokens are a view into their prompts."""
+    seen = []
+    handle = tiny_model.hf.get_output_embeddings().register_forward_hook(lambda module, arguments, output: seen.append(arguments[0]))
+    try:
+        list(generate(tiny_model, [GenerationRequest(str(i), openings[0], 0) for i in range(3)], GREEDY))
+    finally:
+        handle.remove()
+    assert seen[0].shape == (3, 1, 64)
+    assert all(x.is_contiguous() for x in seen)
+    assert nothing_left(tiny_model)
+
+
 def test_between_texts_the_model_is_as_it_was(ending_model: SubjectModel, openings: list[list[int]]) -> None:
     """A consumer may use the model, train, or begin another generation between two texts, and may stop early."""
     edit = AddVector(Site(2), torch.zeros(64))
