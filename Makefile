@@ -46,11 +46,14 @@ $(MADE):
 		{ echo "make: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu install python3-venv" >&2; exit 2; }
 	@touch "$@"
 
+# An egg-info of an earlier install would hide plugins that came since from programs that run in this folder.
 $(INSTALLED): $(MADE) pyproject.toml
+	@rm -rf harness.egg-info
 	$(PIP) install -e .
 	@touch "$@"
 
 $(INSTALLED_DEV): $(MADE) pyproject.toml
+	@rm -rf harness.egg-info
 	$(PIP) install -e ".[dev]"
 	@touch "$(INSTALLED)" "$@"
 

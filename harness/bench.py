@@ -15,11 +15,14 @@ from harness.artifacts import ArtifactCache
 from harness.contracts import Positions, ResidualMeans, Site
 from harness.errors import DataError, DictionaryError, TaskError, UnknownNameError
 from harness.progress import Progress
-from harness.tasks import Task, path_digest, resolve
-from harness.types import Concept, Document, Instruction, Json, digest, rng
+from harness.tasks import Task, resolve
+from harness.types import Concept, Instruction, Json, digest, rng
 
 if TYPE_CHECKING:
+    from harness.data.corpus import Corpus
+    from harness.data.labels import LabelTable
     from harness.lm.model import SubjectModel
+    from harness.lm.tokens import TokenTable
     from harness.sae.dictionary import Dictionary
     from harness.sae.statistics import CorpusStatistics
 
@@ -58,6 +61,7 @@ class TaskBench:
     artifacts: ArtifactCache
     progress: Progress
     warnings: list[str] = field(default_factory=list)
+    _statistics: dict[str, CorpusStatistics] = field(default_factory=dict, init=False, repr=False)
     on_warning: Callable[[str], None] | None = None
 
     # ------------------------------------------------------------------------------------------------ what the task fixes
@@ -111,12 +115,9 @@ class TaskBench:
 
         loaded: dict[str, Dictionary] = {}
         for table in self.task.file.dictionaries:
-            dictionary = harness.sae.load(self.task.local_source(table), device=str(self.model.device))
-            if dictionary.layer != table.layer:
-                raise DictionaryError(
-                    f"dictionary {table.name!r} of task {self.task.name!r} is for layer {dictionary.layer} ({dictionary.hook_name}), "
-                    f"but the task says layer {table.layer}; correct the task file"
-                )
+            # Layer and model fill in what the format does not say (Gemma Scope's files name neither), and contradict nothing.
+            source = self.task.local_source(table)
+            dictionary = harness.sae.load(source, device=str(self.model.device), layer=table.layer, model_name=table.trained_on)
             if table.width is not None and table.width != dictionary.d_sae:
                 raise DictionaryError(
                     f"dictionary {table.name!r} has {dictionary.d_sae} features, but the task says width {table.width}; correct the task file"
@@ -145,36 +146,46 @@ class TaskBench:
 
     @cached_property
     def corpus_path(self) -> Path:
-        if self.choices.corpus is not None:
-            path = Path(self.choices.corpus).expanduser()
-            if not path.exists():
-                raise DataError(f"--corpus {path} does not exist; give a file or folder that `harness data stats` reads")
-            return path
-        return resolve(self.task, self.task.file.corpus.source, "--corpus", "corpus")
+        """Where the corpus is: a file, a folder, or the name of a dataset (``hf:…``)."""
+        given = self.choices.corpus
+        if given is None:
+            return resolve(self.task, self.task.file.corpus.source, "--corpus", "corpus")
+        path = Path(given) if given.startswith("hf:") else Path(given).expanduser()
+        if not given.startswith("hf:") and not path.exists():
+            raise DataError(f"--corpus {path} does not exist; give a file or folder that `harness data stats` reads")
+        return path
 
     @cached_property
     def corpus_digest(self) -> str:
-        table = self.task.file.corpus
-        return digest([path_digest(self.corpus_path), table.model_dump(exclude={"source"})])
+        """Names the texts, their labels, and how many of their tokens are used; the same wherever the corpus lies."""
+        return digest([self.corpus.digest, self.task.file.corpus.max_tokens])
 
     @cached_property
-    def corpus(self) -> Sequence[Document]:
+    def corpus(self) -> Corpus:
         import harness.data
 
         table = self.task.file.corpus
-        opened = harness.data.open_corpus(
-            self.corpus_path, format=table.format, text_field=table.text_field, label_field=table.label_field
-        )
-        documents: list[Document] = []
-        for document in opened:
-            documents.append(document)
-            if table.max_documents is not None and len(documents) >= table.max_documents:
-                break
-        if not documents:
-            raise DataError(f"the corpus {self.corpus_path} has no text; see `harness data stats {self.corpus_path}`")
-        if opened.n_skipped:
-            self.warn(f"corpus: {opened.n_skipped} rows skipped (first: {opened.skipped[0]}); see `harness data stats {self.corpus_path}`")
-        return documents
+        with self.progress.gauge("indexing the corpus") as gauge:
+            corpus = harness.data.open_corpus(
+                self.corpus_path,
+                format=table.format,
+                text_field=table.text_field,
+                label_field=table.label_field,
+                label_separator=table.label_separator,
+                comments=table.comments,
+                code_blocks=table.code_blocks,
+                progress=gauge,
+            )
+            if table.max_documents is not None:
+                corpus = corpus.head(table.max_documents)
+            skipped = corpus.n_skipped
+        if skipped:
+            self.warn(f"corpus: {skipped} rows skipped (first: {corpus.skipped[0]}); see `harness data stats {self.corpus_path}`")
+        return corpus
+
+    @property
+    def labels(self) -> LabelTable:
+        return self.corpus.labels
 
     @cached_property
     def instructions_path(self) -> Path:
@@ -228,11 +239,8 @@ class TaskBench:
         return found
 
     def _candidates(self) -> list[Concept]:
-        support: dict[str, int] = {}
-        for document in self.corpus:
-            for label in document.labels:
-                support[label] = support.get(label, 0) + 1
-        labels = sorted(label for label, count in support.items() if count >= self.min_support)
+        support = dict(zip(self.labels.names, self.labels.support.tolist(), strict=True))
+        labels = [label for label, count in support.items() if count >= self.min_support]
         if not labels:
             most = max(support.items(), key=lambda item: item[1], default=("none", 0))
             raise DataError(
@@ -244,40 +252,46 @@ class TaskBench:
     def _with_examples(self, concept: Concept) -> Concept:
         if concept.label is None or concept.positives or not self.has_corpus:
             return concept
-        positives = [d.text for d in self.corpus if concept.label in d.labels]
-        negatives = [d.text for d in self.corpus if concept.label not in d.labels]
+        positives = self.labels.of(concept.label)
+        negatives = np.setdiff1d(np.arange(len(self.corpus)), positives, assume_unique=True)
         generator = random.Random(int(self.rng("examples", concept.id).integers(2**62)))
-        return Concept(
-            concept.id,
-            concept.text,
-            concept.label,
-            tuple(generator.sample(positives, min(EXAMPLES, len(positives)))),
-            tuple(generator.sample(negatives, min(EXAMPLES, len(negatives)))),
-        )
+        drawn = [generator.sample(range(len(texts)), min(EXAMPLES, len(texts))) for texts in (positives, negatives)]
+        examples = [
+            tuple(self.corpus[int(texts[place])].text for place in places) for texts, places in zip((positives, negatives), drawn, strict=True)
+        ]
+        return Concept(concept.id, concept.text, concept.label, examples[0], examples[1])
 
     # ------------------------------------------------------------------------------------------------ services to plugins
 
     @cached_property
-    def corpus_tokens(self) -> Sequence[Sequence[int]]:
-        limit = self.task.file.corpus.max_tokens
-        return [self.model.encode(document.text)[:limit] for document in self.track(self.corpus, "tokenising the corpus")]
+    def corpus_tokens(self) -> TokenTable:
+        from harness.lm.tokens import FORMAT, TokenTable, write_tokens
+
+        def compute(folder: Path) -> None:
+            with self.progress.gauge("tokenising the corpus") as gauge:
+                texts = (document.text for document in self.corpus)
+                write_tokens(self.model, texts, len(self.corpus), self.task.file.corpus.max_tokens, folder, gauge)
+
+        return TokenTable.load(self.artifact({"kind": "corpus-tokens", "version": FORMAT}, compute))
 
     def statistics(self, dictionary: str | None = None) -> CorpusStatistics:
-        from harness.sae.statistics import CorpusStatistics
-
         name = self.dictionary_name(dictionary)
-        return CorpusStatistics.load(self._statistics_folder(name))
+        if name not in self._statistics:
+            from harness.sae.statistics import CorpusStatistics
+
+            self._statistics[name] = CorpusStatistics.load(self._statistics_folder(name))
+        return self._statistics[name]
 
     def _statistics_folder(self, name: str) -> Path:
-        from harness.sae.statistics import _FORMAT, collect
+        from harness.sae.statistics import FORMAT, measure
 
         target = self.dictionaries[name]
 
         def compute(folder: Path) -> None:
             with self.progress.gauge("reading the corpus") as gauge:
-                collect(self.model, target, self.corpus_tokens, progress=gauge).save(folder)
+                measure(self.model, target, self.corpus_tokens, folder, progress=gauge)
 
-        return self.artifact({"kind": "corpus-statistics", "version": _FORMAT, "dictionary": target.digest}, compute)
+        return self.artifact({"kind": "corpus-statistics", "version": FORMAT, "dictionary": target.digest}, compute)
 
     def residual_means(self) -> ResidualMeans:
         for table in self.task.file.dictionaries:
@@ -298,21 +312,24 @@ class TaskBench:
         """Each text's mean residual (zeros without a counted token), its number of counted tokens, and the mean norm: what statistics count."""
         from harness.lm.activations import residuals
         from harness.sae.outliers import usual_tokens
+        from harness.sae.statistics import SHARD_TEXTS
 
-        rows = self.corpus_tokens
-        kept = [place for place, row in enumerate(rows) if len(row) > 1]
-        if not kept:
+        tokens = self.corpus_tokens
+        kept = np.flatnonzero(tokens.lengths > 1)
+        if not len(kept):
             raise DataError(f"no text of {self.corpus_path} has more than one token; give longer texts")
-        means = np.zeros((len(rows), self.model.d_model), dtype=np.float32)
-        tokens, norm = np.zeros(len(rows), dtype=np.int64), 0.0
+        means = np.zeros((len(tokens), self.model.d_model), dtype=np.float32)
+        counted, norm = np.zeros(len(tokens), dtype=np.int64), 0.0
         with self.progress.task("reading the corpus", len(kept)) as advance:
-            for batch in residuals(self.model, [rows[place] for place in kept], self.site):
-                for row, x, usual in zip(batch.rows, batch.x, usual_tokens(batch.x, batch.counted), strict=True):
-                    vectors = x[usual].float()
-                    means[kept[row]], tokens[kept[row]] = vectors.mean(dim=0).cpu().numpy(), len(vectors)
-                    norm += float(vectors.norm(dim=-1).sum())
-                advance(len(batch.rows))
-        return means, tokens, norm / int(tokens.sum())
+            for start in range(0, len(kept), SHARD_TEXTS):
+                texts = kept[start : start + SHARD_TEXTS]
+                for batch in residuals(self.model, [tokens[int(text)] for text in texts], self.site):
+                    for row, x, usual in zip(batch.rows, batch.x, usual_tokens(batch.x, batch.counted), strict=True):
+                        vectors = x[usual].float()
+                        means[texts[row]], counted[texts[row]] = vectors.mean(dim=0).cpu().numpy(), len(vectors)
+                        norm += float(vectors.norm(dim=-1).sum())
+                    advance(len(batch.rows))
+        return means, counted, norm / int(counted.sum())
 
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         full = {"key": key, "model": self.model.digest, "dtype": str(self.model.dtype), "corpus": self.corpus_digest if self.has_corpus else None}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from harness.data.labels import LabelTable
     from harness.lm.model import SubjectModel
     from harness.sae.dictionary import Dictionary
     from harness.sae.statistics import CorpusStatistics
@@ -143,6 +144,10 @@ class Bench(Protocol):
         """The task's dictionaries by name (none for a task without)."""
         ...
 
+    def dictionary_name(self, name: str | None = None) -> str:
+        """The name of a dictionary, None meaning the task's first. Raises one clear error where there is none, or none of this name."""
+        ...
+
     @property
     def site(self) -> Site:
         """Where methods that need no dictionary (difference of means) read and write: the task's site, by default its dictionary's."""
@@ -155,12 +160,17 @@ class Bench(Protocol):
 
     @property
     def corpus(self) -> Sequence[Document]:
-        """The labelled corpus."""
+        """The labelled corpus; documents are read from disk as they are asked for."""
         ...
 
     @property
-    def corpus_tokens(self) -> Sequence[Sequence[int]]:
-        """Each text of the corpus as token ids of the subject model, cut to the task's ``corpus.max_tokens``."""
+    def labels(self) -> LabelTable:
+        """Which texts of the corpus have which labels: names, support, a sparse matrix, and the texts of one label."""
+        ...
+
+    @property
+    def corpus_tokens(self) -> Sequence[np.ndarray[Any, np.dtype[np.int64]]]:
+        """Each text of the corpus as token ids of the subject model ``[tokens]``, cut to the task's ``corpus.max_tokens``; on disk."""
         ...
 
     @property

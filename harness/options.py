@@ -33,12 +33,24 @@ def filter_field(default: Any, *, ge: float | None = None, le: float | None = No
     return Field(default, ge=ge, le=le, lt=lt, json_schema_extra={"filter": True})
 
 
+def input_field(default: Any = ...) -> Any:
+    """A field that may name a file or folder that is read: its content is part of a run's identity, so a changed file makes another run."""
+    return Field(default, json_schema_extra={"input": True})
+
+
+def input_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """The options of ``model`` that may name a file or folder that is read."""
+    return _marked(model, "input")
+
+
 def filter_names(model: type[BaseModel]) -> tuple[str, ...]:
     """The options of ``model`` that say which features may be drawn."""
+    return _marked(model, "filter")
+
+
+def _marked(model: type[BaseModel], mark: str) -> tuple[str, ...]:
     return tuple(
-        name
-        for name, info in model.model_fields.items()
-        if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("filter")
+        name for name, info in model.model_fields.items() if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get(mark)
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from harness.bench import TaskBench
 from harness.contracts import Steerer
 from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
-from harness.options import as_json, filter_names
+from harness.options import as_json, filter_names, input_names
 from harness.plugins import Kind, PluginHost, Registered
 from harness.tasks import Task, options_of, path_digest
 from harness.types import Abstention, Json, Labeling, Method, StrengthUnit, digest
@@ -226,7 +227,20 @@ def plan_json(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "instructions": path_digest(bench.instructions_path),
         "methods": methods,
         "judge": {"name": plan.judge.registered.name, "options": dict(plan.judge.options)},
+        "files": _named_files(plan),
     }
+
+
+def _named_files(plan: Plan) -> dict[str, str]:
+    """Digests of the files and folders that options name as input (labels, exports), by plugin and option."""
+    planned = [m.labeler for m in plan.methods if m.labeler is not None] + [m.steerer for m in plan.methods] + [plan.judge]
+    named = {
+        f"{plugin.registered.name}: {name} = {value}": Path(str(value)).expanduser()
+        for plugin in planned
+        for name in input_names(plugin.registered.options)
+        if (value := plugin.options[name]) is not None
+    }
+    return {where: path_digest(path) for where, path in sorted(named.items()) if path.exists()}
 
 
 # ------------------------------------------------------------------------------------------------------------------- estimates

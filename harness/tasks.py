@@ -47,7 +47,7 @@ class DictionaryTable(_Table):
     name: str = "sae"
     """Its name within the task; features are called name/index."""
     source: str
-    """A SAELens folder (relative to the task's), or a SAELens registry name: release/id."""
+    """A SAELens, Gemma Scope or sparsify folder (relative to the task's), or a SAELens registry name: release/id."""
     layer: int = Field(ge=0)
     """The decoder layer (zero-based) whose output it reads and writes; checked against the SAE's own configuration."""
     width: int | None = Field(None, gt=0)
@@ -60,13 +60,19 @@ class CorpusTable(_Table):
     """``[corpus]``: labelled texts."""
 
     source: str | None = None
-    """A file or folder that `harness data` reads, relative to the task's folder; None: must be given by `--corpus`."""
+    """A file or folder that `harness data` reads, relative to the task's folder, or `hf:owner/name`; None: must be given by `--corpus`."""
     format: Format | None = None
     """Its format; None: told from its content."""
     text_field: str | None = None
     """Name of the text column (JSONL, CSV, Parquet)."""
     label_field: str | None = None
     """Name of the label column (JSONL, CSV, Parquet)."""
+    label_separator: str | None = None
+    """Splits a label column that is one text, e.g. ","."""
+    comments: bool = True
+    """Append other users' comments to a question (Stack Exchange)."""
+    code_blocks: bool = True
+    """Keep code that stands in blocks (Stack Exchange)."""
     max_tokens: int = Field(256, ge=2)
     """Texts are cut to this many tokens."""
     max_documents: int | None = Field(None, ge=1)
@@ -320,6 +326,8 @@ def resolve(task: Task, source: str | None, flag: str, what: str) -> Path:
         raise TaskError(f"task {task.name!r} ships no {what} (licence); give your own with {flag} PATH")
     if source.startswith("hub:"):
         return hub_file(source)
+    if source.startswith("hf:"):
+        return Path(source)
     path = task.path(source)
     if not path.exists():
         raise TaskError(f"task {task.name!r}: {what} {path} does not exist; give another with {flag} PATH")

@@ -53,10 +53,10 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
     if file.concepts.file is not None and not task.path(file.concepts.file).exists():
         report["problems"].append(f"concepts {task.path(file.concepts.file)} does not exist")
     for dictionary in file.dictionaries:
-        if task.path(dictionary.source).is_dir():
+        if task.path(dictionary.source).exists():
             continue
         if dictionary.source.startswith((".", "/", "~")) or "/" not in dictionary.source:
-            report["problems"].append(f"dictionary {dictionary.name!r}: no folder {task.path(dictionary.source)}")
+            report["problems"].append(f"dictionary {dictionary.name!r}: nothing at {task.path(dictionary.source)}")
             continue
         _collect(report, lambda source=dictionary.source: _check_registry(source))
         report["notes"].append(f"dictionary {dictionary.name!r} comes from SAELens' registry ({dictionary.source}), on first use")

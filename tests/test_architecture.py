@@ -14,7 +14,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
-HEAVY = {"torch", "transformers", "sae_lens", "scipy", "pandas", "pyarrow", "sklearn", "openai", "anthropic", "nnsight"}
+HEAVY = {
+    "torch", "transformers", "sae_lens", "transformer_lens", "scipy", "numba", "pandas", "pyarrow", "sklearn", "datasets", "httpx",
+    "openai", "anthropic", "nnsight",
+}  # fmt: skip
 
 
 def layers() -> list[list[str]]:
@@ -31,20 +34,26 @@ def rooms() -> set[str]:
     return packages | {path.stem for path in folder.glob("*.py") if path.stem != "__init__"}
 
 
-def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of everything that a file imports, also inside of functions; what only type checkers import is left out."""
+def imported(path: Path, early: bool = False) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything that a file imports; what only type checkers import is left out.
+
+    ``early``: only what is imported when the file is, not what waits inside of a function.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing_only = {
+    left_out = {
         id(inner)
         for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for statement in node.body
-        for inner in ast.walk(statement)
+        if (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+        or (early and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
+        for inner in ast.walk(node)
+        if inner is not node
     }
     for node in ast.walk(tree):
-        if id(node) in typing_only:
+        if id(node) in left_out:
             continue
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            assert node.module is not None
             yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -96,15 +105,34 @@ def test_plugins_import_neither_the_main_job_nor_each_other() -> None:
     assert found == []
 
 
+@pytest.mark.parametrize("path", [ROOT / "harness" / "types.py", *sorted((ROOT / "harness" / "scoring").glob("*.py"))], ids=lambda path: path.name)
+def test_scoring_and_types_are_free_of_torch(path: Path) -> None:
+    assert {name.split(".")[0] for _, name in imported(path)} & (HEAVY - {"scipy", "numba"}) == set()
+
+
+def test_heavy_libraries_are_imported_where_they_are_used() -> None:
+    """torch may be imported at the top of a file where everything needs it: in the rooms of model and dictionaries."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for folder in ("harness", "plugins")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line, name in imported(path, early=True)
+        if name.split(".")[0] in HEAVY - ({"torch"} if {"lm", "sae"} & set(path.parts) and path.name != "__init__.py" else set())
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize(
     "program",
     [
         "import harness.types, harness.scoring, harness.contracts",
         "import harness.cli\ntry: harness.cli.main(['--help'])\nexcept SystemExit: pass",
         "import harness.cli\ntry: harness.cli.main(['plugins'])\nexcept SystemExit: pass",
+        "import harness.cli\ntry: harness.cli.main(['plugins', 'show', 'calibf1'])\nexcept SystemExit: pass",
+        "import harness.cli\ntry: harness.cli.main(['eval', '--help'])\nexcept SystemExit: pass",
         "import harness.cli\ntry: harness.cli.main(['tasks'])\nexcept SystemExit: pass",
     ],
-    ids=["values and scoring", "harness --help", "harness plugins", "harness tasks"],
+    ids=["values and scoring", "harness --help", "harness plugins", "plugins show", "eval --help", "harness tasks"],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:
     script = f"{program}\nimport sys\nprint('HEAVY', sorted({HEAVY!r} & set(sys.modules)))"

@@ -152,6 +152,10 @@ def workplace(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
     folder = tmp_path_factory.mktemp("workplace")
     toy_task(folder / "toy")
+    for name in ("labels.csv", "others.csv"):
+        (folder / name).write_text("concept,feature\nmusic,3\nwater,7\n", encoding="utf-8")
+    (folder / "dump").mkdir()
+    shutil.copy(folder / "toy" / "corpus.jsonl", folder / "dump" / "beer")  # a dump's folder, as far as the commands can tell
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(sample))
         patch.chdir(folder)
@@ -186,7 +190,8 @@ def test_the_commands_of_the_pages_exist(arguments: list[str]) -> None:
     ids=[where for where, _ in COMMANDS if not any(word in where for word in ELSEWHERE)],
 )
 def test_the_commands_of_the_pages_run(arguments: list[str], workplace: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
-    if arguments[0] in ("eval", "label") and "--task" not in arguments:
+    arguments = [{"path/to/corpus": "dump/beer", "beer": "./toy"}.get(word, word) for word in arguments]
+    if arguments[0] in ("eval", "label") and "--task" not in arguments and arguments[1] != "compare":
         arguments = [*arguments, "--task", "./toy"]
     if arguments[0] == "eval" and "--judge" not in arguments:
         arguments = [*arguments, "--judge", "words"]

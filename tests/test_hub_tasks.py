@@ -60,15 +60,15 @@ def test_the_dictionary_is_registered_with_this_layer_and_width(folder: Path) ->
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_a_dictionary_of_another_model_is_declared(folder: Path, registry: dict[str, Any]) -> None:
-    from harness.sae.loading import _same_model
+    from harness.sae.checks import same_model
 
     task, dictionary = task_and_dictionary(folder)
     made_for = registry[dictionary.source.partition("/")[0]].model
     if dictionary.trained_on is None:
-        assert _same_model(made_for, task.file.model.name)
+        assert same_model(made_for, task.file.model.name)
     else:
-        assert _same_model(made_for, dictionary.trained_on)
-        assert not _same_model(made_for, task.file.model.name)
+        assert same_model(made_for, dictionary.trained_on)
+        assert not same_model(made_for, task.file.model.name)
 
 
 @pytest.mark.parametrize("folder", [f for f in FOLDERS if f.name.startswith("gemma-2-")], ids=lambda folder: folder.name)

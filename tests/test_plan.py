@@ -48,9 +48,11 @@ def test_labelers_times_steerers_then_controls_each_once(host: PluginHost, task:
         ("prompt", "method"),  # uses no feature: once for all labelers, and no control any more
         ("calibf1 × project-out", "method"),
         ("most-frequent × project-out", "method"),
-        ("random × sae-clamp", "control"),
+        ("random × sae-clamp", "control"),  # with the output score that calibf1 asks for
+        ("random × sae-clamp", "control"),  # without, as most-frequent
     ]
-    assert [labeler.registered.name for labeler in plan.labelers] == ["calibf1", "most-frequent", "random"]
+    assert [labeler.registered.name for labeler in plan.labelers] == ["calibf1", "most-frequent", "random", "random"]
+    assert [labeler.options["min_output_score"] for labeler in plan.labelers[2:]] == [0.001, None]
     assert plan.judge.registered.name == "words"
 
 
@@ -257,3 +259,16 @@ def test_a_filter_that_the_control_does_not_know_is_not_handed_to_it(sample_site
         assert random.registered.name == "random"
         assert random.options["count"] == 7  # an option that both have reaches both
         assert "other" not in random.options
+
+
+def test_the_content_of_a_file_that_an_option_names_is_part_of_the_identity(
+    host: PluginHost, task: Task, tmp_path: Path, harness: Callable[..., Any]
+) -> None:
+    """Else a run would go on with the labels of a file as it was before."""
+    path = tmp_path / "labels.csv"
+    command = ("eval", "--labeler", "file", "-L", f"path={path}", "--steerer", "sae-add", "-S", "unit=residual-norm", "--task", task.folder)
+    for feature in (3, 3, 7):
+        path.write_text(f"concept,feature\ngirl,{feature}\n", encoding="utf-8")
+        done = harness(*command, "--no-controls", "--quiet", "--out", tmp_path)
+        assert done.code == 0, done.err
+    assert len(list((tmp_path / "runs").iterdir())) == 2

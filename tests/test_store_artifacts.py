@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import artifacts
 from harness.artifacts import KEY, MANIFEST, SMALL_FILE, ArtifactCache
 from harness.disk import write_atomically
 from harness.errors import StoreError
@@ -145,6 +146,60 @@ def test_a_damaged_artifact_is_made_again_with_a_warning(tmp_path: Path, damage:
     assert "it is made again" in warnings[0]
     cache.get("k", make)
     assert make.calls == 2
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from harness.artifacts import SMALL_FILE, ArtifactCache
+calls, warnings = [], []
+def compute(folder):
+    calls.append(1)
+    (folder / "large.bin").write_bytes(bytes(SMALL_FILE + 1))
+cache = ArtifactCache(Path(sys.argv[1]), warnings.append)
+folder = cache.get("k", compute, "numbers")
+def flip():
+    with (folder / "large.bin").open("r+b") as file:
+        file.seek(SMALL_FILE - 5)
+        file.write(b"!")
+"""
+
+
+def test_a_flipped_byte_of_a_large_file_is_found_by_the_next_process(tmp_path: Path) -> None:
+    made = "cache.get('k', compute); print(len(calls), len(warnings), (folder / 'large.bin').read_bytes().count(0) - SMALL_FILE)"
+    first, _ = python(OPEN + "flip()\n" + made, tmp_path).communicate(timeout=60)
+    assert first == "1 0 0\n"  # this process has hashed it, and does not do so again
+    second, _ = python(OPEN + made + "; print(warnings[0])", tmp_path).communicate(timeout=60)
+    assert second.startswith("1 1 1\n")
+    assert "large.bin was changed" in second
+    third, _ = python(OPEN + made, tmp_path).communicate(timeout=60)
+    assert third == "0 0 1\n"
+
+
+def test_large_files_are_hashed_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr("harness.artifacts._seen", set())
+    real = artifacts._sha256
+
+    def count(path: Path) -> str:
+        hashed.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(artifacts, "_sha256", count)
+    make = Maker()
+    ArtifactCache(tmp_path).get("k", make)
+    assert sorted(hashed) == ["large.bin", "small.txt"]  # for the manifest
+    artifacts._seen.clear()
+    for _ in range(3):
+        ArtifactCache(tmp_path).get("k", make)
+    assert hashed.count("large.bin") == 2
+    assert hashed.count("small.txt") == 4
+    damage_large(ArtifactCache(tmp_path).path("k"))
+    ArtifactCache(tmp_path, lambda message: None).get("k", make)  # made anew, in a folder of the same name
+    assert make.calls == 2
+    artifacts._seen.clear()
+    ArtifactCache(tmp_path).get("k", make)
+    assert hashed.count("large.bin") == 4
 
 
 def test_two_threads_and_two_processes_share_one_computation(tmp_path: Path) -> None:

@@ -1,47 +1,204 @@
-"""``harness data``: look at a corpus, and have the subject model write one."""
+"""``harness data``: look at a corpus, write it as one of ours, and have the subject model write one."""
 
 from __future__ import annotations
 
 import json
+import math
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from harness.cli.common import json_option, print_json, print_table, quiet_libraries, quiet_option
 from harness.data.corpus import Format
+from harness.errors import DataError
+
+if TYPE_CHECKING:
+    from harness.data import Corpus, CorpusStats
+    from harness.data.stats import SupportClass
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SHOWN = 25
+"""So many labels are listed for people; ``--json`` has them all."""
+_EXAMPLES = 10
+_BAR = 50
+
+
+def corpus_options(function: F) -> F:
+    """The options that say how a corpus is read."""
+    options = [
+        click.option("--format", "form", type=click.Choice(get_args(Format)), help="Format (default: told from the content)."),
+        click.option("--text-field", help="Name of the text column."),
+        click.option("--label-field", help="Name of the label column."),
+        click.option("--id-field", help="Name of the id column."),
+        click.option("--label-separator", help="Splits a label column that is one string, e.g. ','."),
+        click.option("--no-comments", is_flag=True, help="Stack Exchange: leave out other users' comments."),
+        click.option("--no-code", is_flag=True, help="Stack Exchange: leave out code blocks."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _open(
+    path: Path, form: Format | None, fields: tuple[str | None, ...], no_comments: bool, no_code: bool, progress: Callable[[int, int], None]
+) -> Corpus:
+    """The corpus that PATH and :func:`corpus_options` mean; ``fields`` are those of text, label and id, and the separator of labels."""
+    from harness.data import open_corpus
+
+    text_field, label_field, id_field, label_separator = fields
+    return open_corpus(
+        path,
+        format=form,
+        text_field=text_field,
+        label_field=label_field,
+        id_field=id_field,
+        label_separator=label_separator,
+        comments=not no_comments,
+        code_blocks=not no_code,
+        progress=progress,
+    )
 
 
 @click.group("data")
 def command() -> None:
-    """Labelled corpora: what is in one, and how the demo's was made."""
+    """Labelled corpora: what is in one, one format for all, and how the demo's was made."""
 
 
 @command.command("stats")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(get_args(Format)), help="Format (default: told from the content).")
-@click.option("--text-field", help="Name of the text column.")
-@click.option("--label-field", help="Name of the label column.")
+@corpus_options
 @click.option("--min-support", type=click.IntRange(min=1), default=1, show_default=True, help="Show labels with at least so many texts.")
+@click.option("--model", help="Count tokens of this model (default: the embedded model, if it is in the cache).")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many texts.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the labels by support into this .svg file.")
 @json_option
-def stats(path: Path, form: Format | None, text_field: str | None, label_field: str | None, min_support: int, as_json: bool) -> None:
-    """Show documents, words, labels by support, and what was skipped and why."""
-    from harness.data import corpus_stats, open_corpus
+@quiet_option
+def stats(
+    path: Path,
+    form: Format | None,
+    text_field: str | None,
+    label_field: str | None,
+    id_field: str | None,
+    label_separator: str | None,
+    no_comments: bool,
+    no_code: bool,
+    min_support: int,
+    model: str | None,
+    limit: int | None,
+    plot: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Show documents, words, tokens, lengths, labels by support, and what was skipped and why.
 
-    corpus = open_corpus(path, format=form, text_field=text_field, label_field=label_field)
-    found = corpus_stats(corpus)
-    labels = found.with_support(min_support)
+    PATH is a file, a folder, or hf:owner/name, hf:owner/name:config@split, hf:/folder.
+    """
+    if plot is not None and plot.suffix != ".svg":
+        raise DataError(f"cannot draw {plot.name!r}: give a file that ends in .svg")
+    quiet_libraries()
+    from harness.data import corpus_stats
+    from harness.data.stats import default_model, support_classes, support_svg, token_counter
+    from harness.disk import write_atomically
+    from harness.progress import Progress
+
+    name = model or default_model()
+    counter = None if name is None else token_counter(name)
+    with Progress(quiet or as_json or not sys.stderr.isatty()).gauge(f"indexing {path.name}") as gauge:
+        corpus = _open(path, form, (text_field, label_field, id_field, label_separator), no_comments, no_code, gauge)
+        corpus = corpus if limit is None else corpus.head(limit)
+        found = corpus_stats(corpus, counter)
+    classes = support_classes(list(found.labels.values()))
+    if plot is not None:
+        write_atomically(plot, support_svg(classes, f"{path.name}: {len(found.labels)} labels by support"), "plot")
+    labels = {label: found.labels[label] for label in found.with_support(min_support)}
     if as_json:
-        print_json({**asdict(found), "labels": {label: found.labels[label] for label in labels}, "format": corpus.format})
+        by_support = [asdict(one) for one in classes]
+        examples = [{"file": one.file, "offset": one.offset, "reason": one.reason} for one in corpus.skipped[:_EXAMPLES]]
+        more = {"labels_by_support": by_support, "skipped_examples": examples, "format": corpus.format, "digest": corpus.digest}
+        print_json({**asdict(found), "labels": labels, "tokens_of": name, **more})
         return
+    _show(corpus, found, classes, labels, min_support, name)
+
+
+def _show(
+    corpus: Corpus, found: CorpusStats, classes: list[SupportClass], labels: dict[str, int], min_support: int, model: str | None
+) -> None:
+    """Statistics for people."""
+    click.echo(f"{corpus.path} ({corpus.format}): {found.documents:,} texts, {found.words:,} words, digest {corpus.digest}")
+    if model is None:
+        click.echo("tokens: not counted; name a model with --model, or get the embedded one with `harness models fetch`")
+    else:
+        click.echo(f"tokens: {found.tokens:,} ({model})")
+    spreads = [("words a text", found.words_each), ("characters a text", found.characters), ("labels a text", found.labels_each)]
+    if found.tokens_each is not None:
+        spreads.insert(1, ("tokens a text", found.tokens_each))
+    rows = [(name, f"{one.mean:.1f}", f"{one.median:.0f}", f"{one.p95:.0f}", f"{one.largest:,}") for name, one in spreads]
+    print_table("", ("", "mean", "median", "95 %", "largest"), rows)
     click.echo(
-        f"{path} ({corpus.format}): {found.documents} texts, {found.words} words, {found.unlabelled} texts without a label, "
-        f"{len(found.labels)} labels, {len(labels)} of them with at least {min_support} texts, {corpus.n_skipped} rows skipped"
+        f"\n{len(found.labels):,} labels, {len(labels):,} of them with at least {min_support} texts; {found.unlabelled:,} texts without a label"
     )
-    for skipped in corpus.skipped[:10]:
+    most = max((one.labels for one in classes), default=1) or 1
+    bars = [(one.name, f"{one.labels:,}", "█" * math.ceil(_BAR * one.labels / most)) for one in classes]
+    if bars:
+        click.echo("labels by support")
+        print_table("", ("texts", "labels", ""), bars)
+    if labels:
+        shown = list(labels.items())[:_SHOWN]
+        rest = f" ({len(labels) - len(shown):,} more: --json)" if len(labels) > len(shown) else ""
+        click.echo(f"\nmost frequent labels{rest}")
+        print_table("", ("label", "texts"), [(label, f"{support:,}") for label, support in shown])
+    click.echo(f"\n{found.skipped:,} records skipped")
+    for reason, count in found.skipped_by_reason.items():
+        click.echo(f"  {count:,} × {reason}")
+    for skipped in corpus.skipped[:_EXAMPLES]:
         click.echo(f"skipped: {skipped}")
-    print_table("", ("label", "texts"), [(label, str(found.labels[label])) for label in labels])
+
+
+@command.command("convert")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .jsonl, .csv or .parquet file.")
+@corpus_options
+@click.option("--min-support", type=click.IntRange(min=1), default=1, show_default=True, help="Keep labels with at least so many texts.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many texts.")
+@quiet_option
+def convert_command(
+    path: Path,
+    output: Path,
+    form: Format | None,
+    text_field: str | None,
+    label_field: str | None,
+    id_field: str | None,
+    label_separator: str | None,
+    no_comments: bool,
+    no_code: bool,
+    min_support: int,
+    limit: int | None,
+    quiet: bool,
+) -> None:
+    """Write a corpus of any format that `stats` reads as rows of id, text and labels."""
+    from dataclasses import replace
+
+    from harness.data.convert import check_suffix, convert
+    from harness.progress import Progress
+
+    check_suffix(output)
+    progress = Progress(quiet or not sys.stderr.isatty())
+    with progress.gauge(f"indexing {path.name}") as gauge:
+        corpus = _open(path, form, (text_field, label_field, id_field, label_separator), no_comments, no_code, gauge)
+        corpus = corpus if limit is None else corpus.head(limit)
+        table = corpus.labels
+    kept = frozenset(name for name, support in zip(table.names, table.support.tolist(), strict=True) if support >= min_support)
+    with progress.task(f"writing {output.name}", len(corpus)) as advance:
+        count = convert((replace(document, labels=document.labels & kept) for document in corpus), output, advance)
+    if not quiet:
+        click.echo(f"{output}: {count:,} texts, {len(kept):,} labels; {corpus.n_skipped:,} records skipped")
+    for skipped in corpus.skipped[:_EXAMPLES]:
+        click.echo(f"skipped: {skipped}", err=True)
 
 
 @command.command("generate")
@@ -55,7 +212,15 @@ def stats(path: Path, form: Format | None, text_field: str | None, label_field: 
 @click.option("--dtype", help="float32, bfloat16, … (default: what the device is fast with).")
 @quiet_option
 def generate_command(
-    recipe: Path, part: str, output: Path, model_name: str, limit: int | None, batch: int, device: str | None, dtype: str | None, quiet: bool
+    recipe: Path,
+    part: str,
+    output: Path,
+    model_name: str,
+    limit: int | None,
+    batch: int,
+    device: str | None,
+    dtype: str | None,
+    quiet: bool,
 ) -> None:
     """Have the subject model write the texts of RECIPE: PART is the labelled corpus, or the training texts of a dictionary."""
     quiet_libraries()

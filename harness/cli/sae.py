@@ -148,7 +148,9 @@ def info_command(
     dtype: str | None,
     as_json: bool,
 ) -> None:
-    """Describe DICTIONARY (a SAELens folder, or release/id): width, hook, model.
+    """Describe DICTIONARY: width, hook, model.
+
+    It is a SAELens folder, Gemma Scope's params.npz or params.safetensors, a sparsify folder (layers.10), or a registry name release/id.
 
     With --model and --corpus also what it does on their texts: L0, explained variance, dead features.
     """

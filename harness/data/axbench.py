@@ -7,9 +7,10 @@ carry the placeholder ``EEEEE`` there, and have no label. Any other table of suc
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from harness.data.reading import Fields, Skipped
+from harness.data.reading import Fields, Place, Record, Report, SkipLog, Skipped
 from harness.data.tables import ParquetReader
 from harness.types import Document
 
@@ -22,12 +23,30 @@ class AxBenchReader:
 
     format = "axbench"
     own_ids = False
+    by_bytes = False
+    content = ""
 
     def __init__(self, folder: Path) -> None:
-        self._rows = ParquetReader(folder / TABLE, Fields(text="output", label="output_concept"))
+        table = folder / TABLE if folder.is_dir() else folder
+        self._rows = ParquetReader(table, Fields(text="output", label="output_concept"))
+        self.files: tuple[Path, ...] = self._rows.files
 
-    def read(self) -> Iterator[Document | Skipped]:
-        for found in self._rows.read():
-            if isinstance(found, Document) and NO_CONCEPT in found.labels:
-                found = Document(found.id, found.text, found.labels - {NO_CONCEPT})
+    @property
+    def extent(self) -> int:
+        return self._rows.extent
+
+    def check(self) -> None:
+        """The columns were checked already."""
+
+    def prepare(self, report: Report) -> SkipLog:
+        return SkipLog()
+
+    def records(self) -> Iterator[Record | Skipped]:
+        for found in self._rows.records():
+            if isinstance(found, Record) and NO_CONCEPT in found.labels:
+                found = replace(found, labels=found.labels - {NO_CONCEPT})
             yield found
+
+    def at(self, place: Place) -> Document:
+        found = self._rows.at(place)
+        return replace(found, labels=found.labels - {NO_CONCEPT})

@@ -1,98 +1,180 @@
-"""Opening a corpus, whatever its format: documents with labels, one after the other, again and again."""
+"""A labelled corpus, whatever its format: documents one after the other, or any of them, and which of them have which label."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args, overload
 
-from harness.data.reading import BOM, Fields, Reader, Skipped
+from harness.data.reading import BOM, Fields, Place, Reader, Record, SeenIds, SkipLog, Skipped
 from harness.errors import DataError, UnknownNameError
-from harness.types import Document
+from harness.types import Document, Json
 
-Format = Literal["jsonl", "csv", "parquet", "fasttext", "axbench", "stackexchange"]
+if TYPE_CHECKING:
+    from harness.data.index import Stored
+    from harness.data.labels import LabelTable
 
-_KEPT_SKIPS = 1000
+Format = Literal["jsonl", "csv", "parquet", "fasttext", "axbench", "stackexchange", "huggingface"]
+
+_WITH_FIELDS = ("jsonl", "csv", "parquet", "huggingface")
+_HUB = "hf:"
 _HOPELESS = 10_000
 _HEAD = 1 << 16
 
 
-class Corpus:
-    """Documents of a file or folder. Iterating reads it from the start; nothing is held but what names the skipped records.
+class Corpus(Sequence[Document]):
+    """Documents of a file, folder or dataset: a sequence that stays where it is.
+
+    Iterating reads it from the start. Whatever asks for more (a document by its number, the length, labels, digest, what was skipped)
+    makes an index on first need: one pass over the whole, kept in the cache, read from there the next time, made again when a file has
+    changed. With the index, opening reads no document, and ``corpus[i]`` reads that one.
 
     Attributes:
         path: what was opened.
         format: how it is read.
     """
 
-    def __init__(self, path: Path, reader: Reader) -> None:
+    def __init__(
+        self, path: Path, reader: Reader, options: Json, *, limit: int | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> None:
         self.path, self.format = path, reader.format
-        self._reader = reader
-        self._length: int | None = None
-        self._n_skipped = 0
-        self._skipped: list[Skipped] = []
-        self._check()
+        self._reader, self._options, self._limit, self._progress = reader, options, limit, progress
 
     def __repr__(self) -> str:
-        return f"Corpus({str(self.path)!r}, format={self.format!r})"
+        first = "" if self._limit is None else f", first {self._limit}"
+        return f"Corpus({str(self.path)!r}, format={self.format!r}{first})"
 
     def __iter__(self) -> Iterator[Document]:
-        """The documents in the order of the file. The end of the first full pass fixes ``len`` and ``skipped``."""
-        skipped: list[Skipped] = []
-        length = n_skipped = 0
-        for item in self._items():
-            if isinstance(item, Document):
-                length += 1
-                yield item
-            else:
-                n_skipped += 1
-                if len(skipped) < _KEPT_SKIPS:
-                    skipped.append(item)
-        self._length, self._n_skipped, self._skipped = length, n_skipped, skipped
+        """The documents in the order of the file. Needs no index (but ``list(corpus)`` does: it asks for the length first)."""
+        found = (record.document() for record in self._items() if isinstance(record, Record))
+        return islice(found, self._limit)
 
     def __len__(self) -> int:
-        """Number of documents; reads the corpus through if that has not happened yet."""
-        self._pass()
-        return self._length or 0
+        """Number of documents."""
+        return len(self._index.arrays["starts"])
+
+    @overload
+    def __getitem__(self, place: int) -> Document: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Document]: ...
+    def __getitem__(self, place: int | slice) -> Document | list[Document]:
+        """One document, or a list of several.
+
+        Raises:
+            IndexError: there is none of this number.
+            DataError: the file was changed since it was opened.
+        """
+        if isinstance(place, slice):
+            return [self._at(number) for number in range(*place.indices(len(self)))]
+        number = operator.index(place)
+        size = len(self)
+        if not -size <= number < size:
+            raise IndexError(f"{self.path} has {size} documents, no document {number}")
+        return self._at(number % size)
+
+    def head(self, n: int) -> Corpus:
+        """The first ``n`` documents (all where there are fewer) as a corpus of its own: labels, support, digest and skips are of these alone.
+
+        Reads no further than to the last of them.
+        """
+        if n < 1:
+            raise DataError(f"the first {n} documents of {self.path} are no corpus; ask for one at least")
+        limit = n if self._limit is None else min(n, self._limit)
+        return Corpus(self.path, self._reader, self._options, limit=limit, progress=self._progress)
+
+    @cached_property
+    def labels(self) -> LabelTable:
+        """Which documents have which label."""
+        from harness.data.labels import label_table
+
+        return label_table(self._index)
+
+    @property
+    def digest(self) -> str:
+        """Names what the documents are (16 hex digits): the same on every machine, wherever the file lies."""
+        return str(self._index.about["digest"])
 
     @property
     def skipped(self) -> list[Skipped]:
-        """The records that could not be used, the first 1,000 of them; reads the corpus through if that has not happened yet."""
-        self._pass()
-        return list(self._skipped)
+        """The records that could not be used, the first 1,000 of them."""
+        return list(self._skips.first)
 
     @property
     def n_skipped(self) -> int:
         """Number of records that could not be used."""
-        self._pass()
-        return self._n_skipped
+        return self._skips.count
 
-    def _pass(self) -> None:
-        if self._length is None:
-            for _ in self:
-                pass
+    @property
+    def skipped_by_reason(self) -> Mapping[str, int]:
+        """Number of records that could not be used, by reason, the most frequent first."""
+        return dict(self._skips.kinds.most_common())
 
-    def _items(self) -> Iterator[Document | Skipped]:
+    # ------------------------------------------------------------------------------------------------------------------ inside
+
+    @cached_property
+    def _skips(self) -> SkipLog:
+        return SkipLog.from_json(self._index.about["skipped"], self._reader.files)
+
+    @cached_property
+    def _index(self) -> Stored:
+        from harness.data.index import get
+        from harness.data.indexing import build, state_of
+
+        return get(
+            self._key,
+            lambda: state_of(self._reader),
+            lambda folder: build(folder, self._reader, self._items(), self._options, self._limit, self._progress),
+            str(self.path),
+        )
+
+    @property
+    def _key(self) -> Json:
+        files = [str(file.resolve()) for file in self._reader.files] if self.format != "huggingface" else []
+        return {
+            "kind": "corpus",
+            "path": str(self.path) if not files else "",
+            "files": files,
+            "options": self._options,
+            "limit": self._limit,
+        }
+
+    def _at(self, number: int) -> Document:
+        from harness.data.indexing import unchanged
+
+        if not unchanged(self._index, self._reader.files):
+            raise DataError(f"{self.path} was changed after it was opened; open it again")
+        arrays = self._index.arrays
+        numbers = arrays.get("numbers")
+        start = int(arrays["starts"][number])
+        return self._reader.at(Place(start, start + 1 if numbers is None else int(numbers[number])))
+
+    def _items(self) -> Iterator[Record | Skipped]:
         """What the reader finds, a repeated id being a reason to skip."""
-        seen: set[int] = set()  # hashes: 64 bits are enough to tell ids apart, and small enough to keep
-        for item in self._reader.read():
-            if self._reader.own_ids and isinstance(item, Document):
-                key = hash(item.id)
-                if key in seen:
-                    yield Skipped(str(self.path), None, f"a second document with the id {item.id!r}")
-                    continue
-                seen.add(key)
-            yield item
+        seen = SeenIds() if self._reader.own_ids else None
+        for item in self._reader.records():
+            if seen is not None and isinstance(item, Record) and not seen.add(item.id):
+                offset = item.place.start if self._reader.by_bytes else None
+                row = "" if self._reader.by_bytes else f", row {item.place.number}"
+                yield Skipped(str(self._reader.files[0]), offset, f"a second document with the same id ({item.id!r}{row})")
+            else:
+                yield item
 
     def _check(self) -> None:
-        """Refuse a corpus without a document among its first records."""
+        """Refuse a corpus that lacks a named field, or has no document among its first records. Reads nothing where there is an index."""
+        from harness.data.index import peek
+        from harness.data.indexing import state_of
+
+        if (stored := peek(self._key, state_of(self._reader))) is not None:
+            self._index = stored
+            return
+        self._reader.check()
         first: Skipped | None = None
         count = 0
         for item in islice(self._items(), _HOPELESS):
-            if isinstance(item, Document):
+            if isinstance(item, Record):
                 return
             count += 1
             first = first or item
@@ -111,6 +193,7 @@ def open_corpus(
     label_separator: str | None = None,
     comments: bool = True,
     code_blocks: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Corpus:
     """Open a labelled corpus; its format is told by its content.
 
@@ -123,19 +206,21 @@ def open_corpus(
     fasttext      lines with ``__label__x`` words
     axbench       a folder with ``train_data.parquet``: replies, labelled with the concept that they express
     stackexchange a dump's folder, or its ``Posts.xml``: questions, labelled with their tags
+    huggingface   ``hf:owner/name``, ``hf:owner/name:config@split`` or ``hf:/folder``, through the ``datasets`` library
     ============= ==========================================================================================================
 
     Records that cannot be used are skipped, counted and named in ``corpus.skipped``; a file that was cut off is used up to the break.
 
     Args:
-        path: a file or folder.
+        path: a file, a folder, or ``hf:…``.
         format: overrides what the content tells.
-        text_field: column or key of the text (jsonl, csv, parquet); else the first of text, body, content, output that is there.
+        text_field: column or key of the text (jsonl, csv, parquet, huggingface); else the first of text, body, content, output that is there.
         label_field: column or key of the labels (a list, or one string); else the first of labels, label, tags, concept, if any.
         id_field: column or key of the id; else ``id`` or ``_id``, else the row's number.
         label_separator: splits a label field that is one string, e.g. ``","``.
         comments: append other users' comments to a question (stackexchange).
         code_blocks: keep code that stands in blocks (stackexchange).
+        progress: called with (done, in all) while an index is made: bytes, or rows of a table.
 
     Raises:
         DataError: nothing there, a format that is not known, no document in it, or a named field that is not there.
@@ -144,14 +229,22 @@ def open_corpus(
     path = Path(path)
     if format is not None and format not in get_args(Format):
         raise UnknownNameError("corpus format", format, get_args(Format))
-    if not path.exists():
+    hub = str(path).startswith(_HUB)
+    if hub and format not in (None, "huggingface"):
+        raise DataError(f"{path} is a dataset of the datasets library, not {format}; leave out the format, or give a file")
+    if not hub and not path.exists():
         raise DataError(f"there is no corpus at {path}; give a file or a folder")
-    chosen = format or detect(path)
+    if not hub and format == "huggingface":
+        raise DataError(f"{path} is no name of a dataset; write hf:owner/name, hf:owner/name:config@split or hf:/folder")
+    chosen: Format = "huggingface" if hub else format or detect(path)
     fields = Fields(text_field, label_field, id_field, label_separator)
-    if chosen not in ("jsonl", "csv", "parquet") and fields != Fields():
+    if chosen not in _WITH_FIELDS and fields != Fields():
         raise DataError(f"{path} is read as {chosen}, which has no fields; leave out text_field, label_field, id_field and label_separator")
+    options = [chosen, text_field, label_field, id_field, label_separator, *((comments, code_blocks) if chosen == "stackexchange" else ())]
     try:
-        return Corpus(path, _reader(path, chosen, fields, comments, code_blocks))
+        corpus = Corpus(path, _reader(path, chosen, fields, comments, code_blocks), options, progress=progress)
+        corpus._check()
+        return corpus
     except OSError as error:
         raise DataError(f"the corpus {path} cannot be read as {chosen} ({error.strerror or error})") from error
 
@@ -159,12 +252,7 @@ def open_corpus(
 def detect(path: Path) -> Format:
     """The format of a corpus, by what it holds. Raises DataError, naming what was found, where that is none of the known ones."""
     if path.is_dir():
-        names = sorted(item.name for item in path.iterdir())
-        for name, found in (("Posts.xml", "stackexchange"), ("train_data.parquet", "axbench")):
-            if name in names:
-                return found  # type: ignore[return-value]
-        listed = ", ".join(names[:8]) or "nothing"
-        raise DataError(f"the folder {path} is no corpus (no Posts.xml or train_data.parquet); it holds {listed}: name a file")
+        return _detect_folder(path)
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if head.startswith(b"PAR1"):
@@ -179,38 +267,25 @@ def detect(path: Path) -> Format:
         return "fasttext"
     if start.startswith(b"<") and b"<posts" in start:
         return "stackexchange"
-    if not line.startswith((b"[", b"<")) and b"\0" not in head and (b"," in line or b"\t" in line):
+    if not line.startswith((b"[", b"<")) and b"\0" not in line and (b"," in line or b"\t" in line):
         return "csv"
     begins = line[:40].decode("utf-8", errors="replace")
     raise DataError(f"{path} is in no known format (it begins with {begins!r}); known: {', '.join(get_args(Format))}; give format=")
 
 
-@dataclass(frozen=True)
-class CorpusStats:
-    """What is in a corpus. ``labels`` maps each label to its number of documents, most frequent first; white space separates ``words``."""
-
-    documents: int
-    words: int
-    unlabelled: int
-    skipped: int
-    labels: Mapping[str, int]
-
-    def with_support(self, least: int) -> list[str]:
-        """The labels of at least so many documents."""
-        return [label for label, support in self.labels.items() if support >= least]
-
-
-def corpus_stats(corpus: Corpus) -> CorpusStats:
-    """Count documents, words and labels in one pass."""
-    labels: Counter[str] = Counter()
-    documents = words = unlabelled = 0
-    for document in corpus:
-        documents += 1
-        words += len(document.text.split())
-        unlabelled += not document.labels
-        labels.update(document.labels)
-    ordered = dict(sorted(labels.items(), key=lambda item: (-item[1], item[0])))
-    return CorpusStats(documents, words, unlabelled, corpus.n_skipped, ordered)
+def _detect_folder(path: Path) -> Format:
+    names = sorted(item.name for item in path.iterdir())
+    if "Posts.xml" in names:
+        return "stackexchange"
+    if "train_data.parquet" in names:
+        return "axbench"
+    tables = [name for name in names if name.lower().endswith((".jsonl", ".parquet", ".csv", ".tsv"))]
+    if tables:
+        listed = ", ".join(tables[:8]) + (f" and {len(tables) - 8} more" if len(tables) > 8 else "")
+        several = f"a corpus is one file: name one, join them, or open them all as {_HUB}{path.resolve()}"
+        raise DataError(f"the folder {path} holds {listed}; {several}")
+    listed = ", ".join(names[:8]) or "nothing"
+    raise DataError(f"the folder {path} is no corpus (no Posts.xml or train_data.parquet); it holds {listed}: name a file")
 
 
 def _reader(path: Path, format: Format, fields: Fields, comments: bool, code_blocks: bool) -> Reader:
@@ -231,6 +306,10 @@ def _reader(path: Path, format: Format, fields: Fields, comments: bool, code_blo
         from harness.data.axbench import AxBenchReader
 
         return AxBenchReader(path)
+    if format == "huggingface":
+        from harness.data.huggingface import HuggingFaceReader
+
+        return HuggingFaceReader(str(path), fields)
     from harness.data.stackexchange import POSTS, StackExchangeReader
 
     return StackExchangeReader(path / POSTS if path.is_dir() else path, comments=comments, code_blocks=code_blocks)

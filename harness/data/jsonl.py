@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.data.reading import Fields, Skipped, lines
+from harness.data.reading import Fields, Line, Place, Record, Report, SkipLog, Skipped, line_at, lines, vanished
 from harness.errors import DataError
 from harness.types import Document, Json
 
@@ -18,39 +18,61 @@ class JsonLinesReader:
 
     format = "jsonl"
     own_ids = True
+    by_bytes = True
+    content = ""
 
     def __init__(self, path: Path, fields: Fields) -> None:
         self._path, self._fields = path, fields
-        self._check_fields()
+        self.files: tuple[Path, ...] = (path,)
 
-    def read(self) -> Iterator[Document | Skipped]:
-        for offset, number, row in self._rows():
-            found = row if isinstance(row, str) else self._fields.document(row, number)
-            yield Skipped(str(self._path), offset, found) if isinstance(found, str) else found
+    @property
+    def extent(self) -> int:
+        return self._path.stat().st_size
 
-    def _rows(self) -> Iterator[tuple[int, int, dict[str, Json] | str]]:
-        """(byte offset, line number, the row or why there is none); blank lines are passed over."""
-        for number, (offset, line) in enumerate(lines(self._path), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield offset, number, f"not valid JSON ({error})"
-                continue
-            yield offset, number, row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
+    def prepare(self, report: Report) -> SkipLog:
+        return SkipLog()
 
-    def _check_fields(self) -> None:
+    def records(self) -> Iterator[Record | Skipped]:
+        for number, line in enumerate(lines(self._path), 1):
+            if line.content.strip():
+                found = self._record(line, number)
+                yield Skipped(str(self._path), line.offset, found) if isinstance(found, str) else found
+
+    def at(self, place: Place) -> Document:
+        found = self._record(line_at(self._path, place.start), place.number)
+        if isinstance(found, str):
+            raise vanished(self._path, place.start)
+        return found.document()
+
+    def check(self) -> None:
         """A named field that none of the first rows has is a mistake in the name."""
         wanted = {"text_field": self._fields.text, "label_field": self._fields.label, "id_field": self._fields.id}
         missing = {option: name for option, name in wanted.items() if name is not None}
         seen: dict[str, None] = {}
-        for count, (_, _, row) in enumerate(self._rows()):
+        for count, line in enumerate(lines(self._path)):
             if not missing or count >= _PEEK:
                 break
+            row = _parse(line)
             if isinstance(row, dict):
                 seen.update(dict.fromkeys(row))
                 missing = {option: name for option, name in missing.items() if name not in row}
         if missing:
             option, name = next(iter(missing.items()))
             raise DataError(f"{self._path} has no field {name!r} ({option}); its rows have {', '.join(seen) or 'no fields'}")
+
+    def _record(self, line: Line, number: int) -> Record | str:
+        row = _parse(line)
+        return row if isinstance(row, str) else self._fields.record(row, Place(line.offset, number))
+
+
+def _parse(line: Line) -> dict[str, Json] | str:
+    """The object of a line, or why there is none."""
+    if line.fault:
+        return line.fault
+    try:
+        row = json.loads(line.content)
+    except (ValueError, RecursionError) as error:
+        if line.ended:
+            return f"not valid JSON ({error})"
+        return f"the last line breaks off: the file was cut off here, and is used up to this place (not valid JSON: {error})"
+    return row if isinstance(row, dict) else f"no JSON object (but a {type(row).__name__})"

@@ -1,11 +1,13 @@
-"""What every reader of a corpus shares: documents and skipped records in one stream, and lines with their byte offsets."""
+"""What every reader of a corpus shares: records and skipped records in one stream, places to find them again, and lines with their byte offsets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from harness.errors import DataError
 from harness.types import Document, Json
@@ -16,28 +18,130 @@ TEXT_FIELDS = ("text", "body", "content", "output")
 LABEL_FIELDS = ("labels", "label", "tags", "concept")
 """Looked for, in this order, where ``label_field`` is not given; a file may have none of them."""
 ID_FIELDS = ("id", "_id")
+RECORD_LIMIT = 1 << 24
+"""Bytes; a longer record is skipped, so that a file without line ends does not fill the memory."""
+KEPT_SKIPS = 1000
+"""So many skipped records are kept word for word; the others are counted."""
+TOO_LONG = f"a record of more than {RECORD_LIMIT >> 20} MB"
+CUT_LINE = "the last line has no line end: the file was cut off here, and is used up to this place (if it is whole, end it with a line end)"
+
+Report = Callable[[int], None]
+"""Called with the number of bytes (or rows) that are done."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A record that could not be used. ``offset`` is its first byte in ``file``, None for formats that have no byte offsets (Parquet)."""
+    """A record that could not be used.
+
+    Attributes:
+        file: where it is.
+        offset: its first byte in ``file``; None for formats that have no byte offsets (Parquet).
+        reason: fixed words, then in brackets what is particular to this record.
+    """
 
     file: str
     offset: int | None
     reason: str
 
+    @property
+    def kind(self) -> str:
+        """The reason without its particulars: what skipped records are counted by."""
+        return self.reason.split(" (", 1)[0]
+
     def __str__(self) -> str:
         return f"{self.file}{'' if self.offset is None else f' at byte {self.offset}'}: {self.reason}"
 
 
+class SkipLog:
+    """Records that could not be used: all counted by kind, the first :data:`KEPT_SKIPS` kept."""
+
+    def __init__(self) -> None:
+        self.first: list[Skipped] = []
+        self.kinds: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        return self.kinds.total()
+
+    def add(self, skipped: Skipped) -> None:
+        self.kinds[skipped.kind] += 1
+        if len(self.first) < KEPT_SKIPS:
+            self.first.append(skipped)
+
+    def update(self, other: SkipLog) -> None:
+        """Add all that ``other`` has."""
+        self.kinds.update(other.kinds)
+        self.first += other.first[: KEPT_SKIPS - len(self.first)]
+
+    def to_json(self, files: Sequence[Path]) -> Json:
+        """With files by their place in ``files``, which may be named otherwise the next time."""
+        names = [str(file) for file in files]
+        return {"kinds": dict(self.kinds), "first": [[names.index(one.file), one.offset, one.reason] for one in self.first]}
+
+    @classmethod
+    def from_json(cls, value: Json, files: Sequence[Path]) -> SkipLog:
+        log = cls()
+        log.kinds.update(value["kinds"])
+        log.first += [Skipped(str(files[number]), offset, reason) for number, offset, reason in value["first"]]
+        return log
+
+
+class Place(NamedTuple):
+    """Where a record is: ``start`` is its first byte, or its row from 0 in a table without bytes; ``number`` counts lines or rows from 1."""
+
+    start: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """A document as it stands in the file, with its place. ``text`` may be a function, where making the text of it takes time."""
+
+    place: Place
+    id: str
+    labels: frozenset[str]
+    text: str | Callable[[], str]
+
+    def document(self) -> Document:
+        return Document(self.id, self.text if isinstance(self.text, str) else self.text(), self.labels)
+
+
 class Reader(Protocol):
-    """One format. ``read`` starts from the beginning each time and yields what it finds, in the file's order, without holding the file."""
+    """One format. Reading starts from the beginning each time, in the file's order, and holds no more than a part of the file."""
 
     format: str
     own_ids: bool
     """The ids come from the rows, so two rows may share one."""
+    by_bytes: bool
+    """Places are bytes of the first file; else they are rows."""
+    files: tuple[Path, ...]
+    """What the documents depend on."""
 
-    def read(self) -> Iterator[Document | Skipped]: ...
+    @property
+    def extent(self) -> int:
+        """Size of the whole, in the unit of the places."""
+        ...
+
+    @property
+    def content(self) -> str:
+        """Names the content of what is not in ``files[0]``; the same on every machine."""
+        ...
+
+    def check(self) -> None:
+        """Look at the beginning: raise DataError where a named field is not there."""
+        ...
+
+    def prepare(self, report: Report) -> SkipLog:
+        """Get ready what documents need beside their record; says what cannot be used there."""
+        ...
+
+    def records(self) -> Iterator[Record | Skipped]:
+        """All records."""
+        ...
+
+    def at(self, place: Place) -> Document:
+        """The document of a record that :meth:`records` gave. Raises DataError where there is none any more."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,32 +156,43 @@ class Fields:
     id: str | None = None
     label_separator: str | None = None
 
-    def document(self, row: Mapping[str, Json], number: int) -> Document | str:
-        """The document of row ``number`` (from 1), which is also its id where the row has none; or why there is none."""
+    def record(self, row: Mapping[str, Json], place: Place) -> Record | str:
+        """The record of a row, its number being the id where the row has none; or why there is none."""
         text_field = self.text or _first(TEXT_FIELDS, row)
-        names = ", ".join(map(str, row)) or "none"
         if text_field is None or text_field not in row:
-            return f"no field {self.text or ', '.join(TEXT_FIELDS)} (fields: {names}); name one as text_field"
+            return f"no field {self.text or ', '.join(TEXT_FIELDS)} (fields: {_names(row)}); name one as text_field"
         text = row[text_field]
         if not isinstance(text, str) or not text.strip():
             return f"field {text_field!r} holds no text"
         id_field = self.id or _first(ID_FIELDS, row)
         identity = row.get(id_field) if id_field else None
         if self.id and identity is None:
-            return f"no field {self.id} (fields: {names})"
+            return f"no field {self.id} (fields: {_names(row)})"
         label_field = self.label or _first(LABEL_FIELDS, row)
         labels = self._labels(row.get(label_field)) if label_field else frozenset()
         if labels is None:
             return f"field {label_field!r} holds neither a label nor a list of labels"
-        return Document(str(number) if identity is None else str(identity), text, labels)
+        name = str(place.number) if identity is None else str(identity)
+        if not all(map(_is_unicode, (text, name, *labels))):
+            return "half a character of two (a lone surrogate)"
+        return Record(place, name, labels, text)
 
-    def check(self, columns: Sequence[str], path: Path) -> None:
+    def check(self, columns: Sequence[str], path: Path | str) -> None:
         """Raise DataError where a table with these columns lacks a named field, or has no text field at all."""
         for option, name in (("text_field", self.text), ("label_field", self.label), ("id_field", self.id)):
             if name is not None and name not in columns:
                 raise DataError(f"{path} has no column {name!r} ({option}); it has {', '.join(columns)}")
         if self.text is None and not any(name in columns for name in TEXT_FIELDS):
             raise DataError(f"{path} has no column {' or '.join(TEXT_FIELDS)}; it has {', '.join(columns)}: name one as text_field")
+
+    def columns(self, present: Sequence[str]) -> list[str]:
+        """The columns of a table that are read."""
+        wanted = (
+            self.text or _first(TEXT_FIELDS, present),
+            self.label or _first(LABEL_FIELDS, present),
+            self.id or _first(ID_FIELDS, present),
+        )
+        return list(dict.fromkeys(name for name in wanted if name is not None and name in present))
 
     def _labels(self, value: Json) -> frozenset[str] | None:
         if value is None:
@@ -91,18 +206,91 @@ class Fields:
         return frozenset(name for item in value if (name := str(item).strip()))
 
 
-def lines(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """(byte offset, line without its line end and without a BOM) of a file from byte ``start`` on, one at a time."""
+class SeenIds:
+    """A set of ids that holds their 64-bit hashes in an open table: 12 to 24 bytes an id, whatever its length."""
+
+    def __init__(self) -> None:
+        self._slots = array("Q", bytes(8 << 10))
+        self._count = 0
+
+    def add(self, id: str) -> bool:
+        """Whether ``id`` is new."""
+        if not self._put(hash(id) & 0xFFFFFFFFFFFFFFFF or 1):  # 0 marks a free slot
+            return False
+        self._count += 1
+        if 3 * self._count > 2 * len(self._slots):
+            old, self._slots = self._slots, array("Q", bytes(16 * len(self._slots)))
+            for key in old:
+                if key:
+                    self._put(key)
+        return True
+
+    def _put(self, key: int) -> bool:
+        slots, last = self._slots, len(self._slots) - 1
+        place = key & last
+        while held := slots[place]:
+            if held == key:
+                return False
+            place = (place + 1) & last
+        slots[place] = key
+        return True
+
+
+class Line(NamedTuple):
+    """A line of a file without its line end and without a BOM; one of more than :data:`RECORD_LIMIT` bytes is cut a byte behind that."""
+
+    offset: int
+    content: bytes
+    ended: bool
+
+    @property
+    def fault(self) -> str:
+        """What keeps any line from being used, or ""."""
+        return TOO_LONG if len(self.content) > RECORD_LIMIT else ""
+
+
+def lines(path: Path, start: int = 0) -> Iterator[Line]:
+    """The lines of a file from byte ``start`` on, one at a time. ``ended`` is false for a last line without a line end."""
     offset = start
     with path.open("rb") as file:
         file.seek(start)
-        for line in file:
-            here = offset
+        while line := file.readline(RECORD_LIMIT + 2):
+            here, ended = offset, line.endswith(b"\n")
+            content = line.rstrip(b"\r\n") if ended or len(line) <= RECORD_LIMIT else line
             offset += len(line)
-            if here == 0 and line.startswith(BOM):
-                line, here = line[len(BOM) :], len(BOM)
-            yield here, line.rstrip(b"\r\n")
+            while not ended and (more := file.readline(RECORD_LIMIT)):
+                ended = more.endswith(b"\n")
+                offset += len(more)
+            if here == 0 and content.startswith(BOM):
+                content, here = content[len(BOM) :], len(BOM)
+            yield Line(here, content, ended)
 
 
-def _first(names: Sequence[str], row: Mapping[str, Json]) -> str | None:
+def line_at(path: Path, start: int) -> Line:
+    """The line that starts at a byte. Raises DataError where the file ends before it."""
+    found = next(lines(path, start), None)
+    if found is None:
+        raise vanished(path, start)
+    return found
+
+
+def vanished(path: Path, start: int) -> DataError:
+    """The error where a record that was there is there no more."""
+    return DataError(f"{path} has no record at {start} any more; it was changed after it was opened: open it again")
+
+
+def _names(row: Mapping[str, Json]) -> str:
+    return ", ".join(map(str, row)) or "none"
+
+
+def _is_unicode(text: str) -> bool:
+    """False for a text with lone surrogates, which JSON can hold, but no file and no tokenizer."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _first(names: Sequence[str], row: Mapping[str, Json] | Sequence[str]) -> str | None:
     return next((name for name in names if name in row), None)

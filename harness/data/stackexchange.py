@@ -9,28 +9,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from harness.data.html_text import comment_to_text, html_to_text
-from harness.data.reading import Skipped
-from harness.data.xml_rows import parse_row, records, rows
+from harness.data.comments import CommentIndex, User
+from harness.data.html_text import html_to_text
+from harness.data.reading import Place, Record, Report, SkipLog, Skipped, vanished
+from harness.data.xml_rows import parse_row, record_at, rows
 from harness.types import Document
 
 POSTS, COMMENTS = "Posts.xml", "Comments.xml"
-_COMMENT_BYTES = 4096
+_POST_BYTES = 1 << 13
 _QUESTION = "1"
-_POST_TYPE = re.compile(rb"""\sPostTypeId\s*=\s*["'](\d+)["']""")
+_POST_TYPE = re.compile(rb"""<row(?:\s+[^\s=]+\s*=\s*(?:"[^"]*"|'[^']*'))*?\s+PostTypeId\s*=\s*["'](\d+)["']""")
 _TAG = re.compile(r"[^<>|\s]+")
-
-User = tuple[str, str]
-"""(user id, display name); a deleted user has a display name alone, and some have neither."""
 
 
 class StackExchangeReader:
     """The questions of a dump: title, body and the comments of other users as the text, tags as labels, the post's Id as id.
+
+    Answers, tag wikis and all other kinds of posts are passed over. A question with an empty body is its title (and comments).
 
     Args:
         posts: ``Posts.xml``; comments are taken from the ``Comments.xml`` beside it, if there is one.
@@ -40,89 +38,60 @@ class StackExchangeReader:
 
     format = "stackexchange"
     own_ids = True
+    by_bytes = True
 
     def __init__(self, posts: Path, *, comments: bool = True, code_blocks: bool = True) -> None:
         self._posts = posts
         beside = posts.with_name(COMMENTS)
         self._comments = CommentIndex(beside) if comments and beside.is_file() else None
         self._code_blocks = code_blocks
+        self.files: tuple[Path, ...] = (posts,) if self._comments is None else (posts, beside)
 
-    def read(self) -> Iterator[Document | Skipped]:
-        if self._comments is not None:
-            yield from self._comments.skipped()
+    @property
+    def extent(self) -> int:
+        return self._posts.stat().st_size
+
+    @property
+    def content(self) -> str:
+        return "" if self._comments is None else self._comments.digest
+
+    def check(self) -> None:
+        """A dump's attributes are what they are."""
+
+    def prepare(self, report: Report) -> SkipLog:
+        return SkipLog() if self._comments is None else self._comments.skipped(report)
+
+    def records(self) -> Iterator[Record | Skipped]:
         for offset, row in rows(self._posts, "posts", _is_question):
-            if isinstance(row, str):
-                yield Skipped(str(self._posts), offset, row)
-            elif row.get("PostTypeId") == _QUESTION:
-                missing = [name for name in ("Id", "Title", "Body") if not row.get(name, "").strip()]
-                yield Skipped(str(self._posts), offset, f"a question without {' and '.join(missing)}") if missing else self._document(row)
+            found = row if isinstance(row, str) else self._record(row, offset)
+            if found is not None:
+                yield Skipped(str(self._posts), offset, found) if isinstance(found, str) else found
 
-    def _document(self, row: Mapping[str, str]) -> Document:
+    def at(self, place: Place) -> Document:
+        row = parse_row(record_at(self._posts, place.start, _POST_BYTES))
+        found = row if isinstance(row, str) else self._record(row, place.start)
+        if not isinstance(found, Record):
+            raise vanished(self._posts, place.start)
+        return found.document()
+
+    def _record(self, row: Mapping[str, str], offset: int) -> Record | str | None:
+        """The question of a row, or why there is none; None for a post of another kind."""
+        if row.get("PostTypeId") != _QUESTION:
+            return None if "PostTypeId" in row else "a post without PostTypeId"
+        missing = [name for name in ("Id", "Title") if not row.get(name, "").strip()] + ["Body"] * ("Body" not in row)
+        if missing:
+            return f"a question without {' and '.join(missing)}"
+        return Record(Place(offset, 0), row["Id"], frozenset(_TAG.findall(row.get("Tags", ""))), partial(self._text, row))
+
+    def _text(self, row: Mapping[str, str]) -> str:
         parts = [row["Title"].strip(), html_to_text(row["Body"], code_blocks=self._code_blocks)]
         if self._comments is not None:
-            asker = _user(row, "Owner")
-            parts += [text for user, text in self._comments.of(row["Id"]) if not _same(user, asker)]
-        return Document(row["Id"], "\n".join(part for part in parts if part), frozenset(_TAG.findall(row.get("Tags", ""))))
-
-
-class CommentIndex:
-    """Where the comments of each post stand in ``Comments.xml``: 16 bytes a comment, made on first use; the texts stay in the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._post_ids: NDArray[np.int64] | None = None
-        self._offsets: NDArray[np.int64] = np.empty(0, np.int64)
-        self._skipped: list[Skipped] = []
-
-    def skipped(self) -> list[Skipped]:
-        """The damaged records of the file."""
-        self._build()
-        return self._skipped
-
-    def of(self, post_id: str) -> Iterator[tuple[User, str]]:
-        """(user, text) of the comments on a post, in the order of the file."""
-        post_ids = self._build()
-        if not post_id.isdecimal():
-            return
-        first, last = np.searchsorted(post_ids, [int(post_id), int(post_id) + 1])
-        if first == last:
-            return
-        with self._path.open("rb") as file:
-            for offset in self._offsets[first:last].tolist():
-                _, record = next(records(file, offset, _COMMENT_BYTES))
-                row = parse_row(record)
-                if not isinstance(row, str):
-                    yield _user(row, ""), comment_to_text(row.get("Text", ""))
-
-    def _build(self) -> NDArray[np.int64]:
-        if self._post_ids is None:
-            post_ids: list[int] = []
-            offsets: list[int] = []
-            skipped: list[Skipped] = []
-            for offset, row in rows(self._path, "comments"):
-                if isinstance(row, str):
-                    skipped.append(Skipped(str(self._path), offset, row))
-                elif row.get("PostId", "").isdecimal() and row.get("Text"):
-                    post_ids.append(int(row["PostId"]))
-                    offsets.append(offset)
-                else:
-                    skipped.append(Skipped(str(self._path), offset, "a comment without PostId or Text"))
-            ids = np.array(post_ids, np.int64)
-            order = np.argsort(ids, kind="stable")
-            self._offsets, self._skipped, self._post_ids = np.array(offsets, np.int64)[order], skipped, ids[order]
-        return self._post_ids
+            asker = User.of(row, "Owner")
+            parts += [text for user, text in self._comments.of(row["Id"]) if not user.same(asker)]
+        return "\n".join(part for part in parts if part)
 
 
 def _is_question(record: bytes) -> bool:
     """Whether a record may be a question: said by its type, or not said at all."""
-    kind = _POST_TYPE.search(record)
+    kind = _POST_TYPE.match(record)
     return kind is None or kind[1].decode() == _QUESTION
-
-
-def _user(row: Mapping[str, str], prefix: str) -> User:
-    return row.get(f"{prefix}UserId", ""), row.get(f"{prefix}DisplayName" if prefix else "UserDisplayName", "")
-
-
-def _same(a: User, b: User) -> bool:
-    """By id; deleted users, who have none, by display name."""
-    return a[0] == b[0] if a[0] or b[0] else bool(a[1]) and a[1] == b[1]

@@ -2,38 +2,61 @@
 
 from __future__ import annotations
 
+import bisect
 import csv
 from collections.abc import Iterator
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from harness.data.reading import Fields, Skipped, lines
+from harness.data.reading import CUT_LINE, RECORD_LIMIT, TOO_LONG, Fields, Place, Record, Report, SkipLog, Skipped, lines, vanished
 from harness.errors import DataError
 from harness.types import Document
 
-_FIELD_LIMIT = 1 << 24
 _BATCH_ROWS = 1024
+_OPEN_QUOTE = "a quoted field is never closed: the file was cut off here, and is used up to this place"
 
 
 class CsvReader:
-    """A CSV or TSV file with a header (RFC 4180 quoting: a quoted field may span lines). Row numbers, from 1, are the ids where none is."""
+    """A CSV or TSV file with a header (RFC 4180 quoting: a quoted field may span lines). Row numbers, from 1, are the ids where none is.
+
+    A stray quote makes its row swallow the lines up to the next one; then that row's first line alone is given up. Where there is no next
+    one, the file was cut off inside of a quoted field, if it ends within a line or if quoted fields of it span lines; else it is stray, too.
+    """
 
     format = "csv"
     own_ids = True
+    by_bytes = True
+    content = ""
 
     def __init__(self, path: Path, fields: Fields) -> None:
         self._path, self._fields = path, fields
-        header = next(lines(path), (0, b""))[1].decode("utf-8", errors="replace")
+        self.files: tuple[Path, ...] = (path,)
+        first = next(lines(path), None)
+        header = first.content.decode("utf-8", errors="replace") if first is not None else ""
         self._delimiter = "\t" if header.count("\t") > header.count(",") else ","
-        self._columns = next(csv.reader([header], delimiter=self._delimiter), [])
+        csv.field_size_limit(RECORD_LIMIT)
+        try:
+            self._columns = next(csv.reader([header], delimiter=self._delimiter), [])
+        except csv.Error as error:
+            raise DataError(f"the first line of {path} names no columns ({error}); give a CSV file with a header") from error
         fields.check(self._columns, path)
 
-    def read(self) -> Iterator[Document | Skipped]:
-        # A stray quote makes the csv module read on for its partner: up to this many characters, then the row is given up.
-        csv.field_size_limit(_FIELD_LIMIT)
+    @property
+    def extent(self) -> int:
+        return self._path.stat().st_size
+
+    def check(self) -> None:
+        """The header was checked already."""
+
+    def prepare(self, report: Report) -> SkipLog:
+        return SkipLog()
+
+    def records(self) -> Iterator[Record | Skipped]:
         source = _Lines(self._path)
-        rows = csv.reader(source, delimiter=self._delimiter, strict=True)
-        next(rows, None)
+        rows = self._rows(source)
+        header = True
+        spans = False
         number = 0
         while True:
             source.begin_row()
@@ -41,52 +64,89 @@ class CsvReader:
                 row = next(rows, None)
             except csv.Error as error:
                 number += 1
-                yield Skipped(str(self._path), source.row_start, f"not valid CSV ({error})")
-                if source.second_line >= 0:
-                    source = _Lines(self._path, source.second_line)  # go back: the broken row is its first line alone
-                rows = csv.reader(source, delimiter=self._delimiter, strict=True)
+                if source.at_end and (spans or source.second_line < 0 or not source.ended or len(self._columns) < 2):
+                    yield Skipped(str(self._path), source.row_start, _OPEN_QUOTE)
+                    return
+                yield Skipped(str(self._path), source.row_start, TOO_LONG if source.too_long else f"not valid CSV ({error})")
+                source, rows, header = *self._go_back(source), False
                 continue
             if row is None:
                 return
-            if row:
+            if row and not header:
                 number += 1
-                yield self._document(row, number, source)
+                spans = spans or source.second_line >= 0
+                found = self._record(row, number, source)
+                yield Skipped(str(self._path), source.row_start, found) if isinstance(found, str) else found
+                if source.too_long:
+                    source, rows = self._go_back(source)
+            header = False
 
-    def _document(self, row: list[str], number: int, source: _Lines) -> Document | Skipped:
+    def at(self, place: Place) -> Document:
+        source = _Lines(self._path, place.start)
+        try:
+            row = next(self._rows(source), None)
+        except csv.Error as error:
+            raise vanished(self._path, place.start) from error
+        found = self._record(row, place.number, source) if row else ""
+        if isinstance(found, str):
+            raise vanished(self._path, place.start)
+        return found.document()
+
+    def _go_back(self, source: _Lines) -> tuple[_Lines, Iterator[list[str]]]:
+        """Where to go on after a broken row: it is its first line alone."""
+        if source.second_line >= 0:
+            source = _Lines(self._path, source.second_line)
+        return source, self._rows(source)
+
+    def _rows(self, source: _Lines) -> Iterator[list[str]]:
+        # A stray quote makes the csv module read on for its partner: up to this many characters, then the row is given up.
+        csv.field_size_limit(RECORD_LIMIT)
+        return csv.reader(source, delimiter=self._delimiter, strict=True)
+
+    def _record(self, row: list[str], number: int, source: _Lines) -> Record | str:
+        if source.too_long:
+            return TOO_LONG
+        if not source.ended:
+            return CUT_LINE
         if source.broken:
-            found: Document | str = "not valid UTF-8"
-        elif len(row) != len(self._columns):
-            found = f"{len(row)} fields instead of {len(self._columns)}"
-        else:
-            found = self._fields.document(dict(zip(self._columns, row, strict=True)), number)
-        return Skipped(str(self._path), source.row_start, found) if isinstance(found, str) else found
+            return "not valid UTF-8"
+        if len(row) != len(self._columns):
+            return f"another number of fields than the header has ({len(row)} instead of {len(self._columns)})"
+        return self._fields.record(dict(zip(self._columns, row, strict=True)), Place(source.row_start, number))
 
 
 class _Lines:
-    """The decoded lines of a file from a byte on, and where the current row's first and second line start."""
+    """The decoded lines of a file from a byte on, and what is known of the current row: where its first and second line start, what ails it."""
 
     def __init__(self, path: Path, start: int = 0) -> None:
         self._lines = lines(path, start)
+        self.at_end = False
         self.begin_row()
 
     def begin_row(self) -> None:
         self.row_start = self.second_line = -1
-        self.broken = False
+        self.broken = self.too_long = False
+        self.ended = True
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        start, line = next(self._lines)
+        line = next(self._lines, None)
+        if line is None:
+            self.at_end = True
+            raise StopIteration
         if self.row_start < 0:
-            self.row_start = start
+            self.row_start = line.offset
         elif self.second_line < 0:
-            self.second_line = start
+            self.second_line = line.offset
+        self.ended = line.ended
+        self.too_long = self.too_long or bool(line.fault)
         try:
-            return line.decode("utf-8") + "\n"
+            return line.content.decode("utf-8") + "\n"
         except UnicodeDecodeError:
             self.broken = True
-            return line.decode("utf-8", errors="replace") + "\n"
+            return line.content.decode("utf-8", errors="replace") + "\n"
 
 
 class ParquetReader:
@@ -94,27 +154,95 @@ class ParquetReader:
 
     format = "parquet"
     own_ids = True
+    by_bytes = False
+    content = ""
 
     def __init__(self, path: Path, fields: Fields) -> None:
         self._path, self._fields = path, fields
-        fields.check(self._open().schema_arrow.names, path)
+        self.files: tuple[Path, ...] = (path,)
+        self._group: tuple[int, Any] = (-1, None)
+        """The row group that was read last, and its number."""
+        file = self._open()
+        names = file.schema_arrow.names
+        fields.check(names, path)
+        self._columns = fields.columns(names)
+        self._starts = [0]
+        """First row of each row group, and the number of rows."""
+        for group in range(file.metadata.num_row_groups):
+            self._starts.append(self._starts[-1] + file.metadata.row_group(group).num_rows)
 
-    def read(self) -> Iterator[Document | Skipped]:
-        number = 0
-        try:
-            for batch in self._open().iter_batches(batch_size=_BATCH_ROWS):
-                for row in batch.to_pylist():
+    @property
+    def extent(self) -> int:
+        return self._starts[-1]
+
+    def check(self) -> None:
+        """The columns were checked already."""
+
+    def prepare(self, report: Report) -> SkipLog:
+        return SkipLog()
+
+    def records(self) -> Iterator[Record | Skipped]:
+        file = self._open()
+        for group, (number, end) in enumerate(pairwise(self._starts)):
+            try:
+                for row in self._rows(file, group):
                     number += 1
-                    found = self._fields.document(row, number)
-                    yield Skipped(str(self._path), None, f"row {number}: {found}") if isinstance(found, str) else found
-        except (OSError, ValueError) as error:
-            yield Skipped(str(self._path), None, f"damaged after row {number} ({error}); used up to there")
+                    found = row if isinstance(row, str) else self._fields.record(row, Place(number - 1, number))
+                    yield Skipped(str(self._path), None, f"{found} (row {number})") if isinstance(found, str) else found
+            except _faults() as error:
+                # A block that cannot be unpacked takes the rest of its row group with it, and no more.
+                detail = " ".join(str(error).split())
+                yield Skipped(str(self._path), None, f"a damaged part of the file (rows {number + 1} to {end}: {detail})")
+
+    def at(self, place: Place) -> Document:
+        group = bisect.bisect_right(self._starts, place.start) - 1
+        try:
+            row = self._row(group, place.start - self._starts[group])
+        except _faults() as error:
+            raise vanished(self._path, place.start) from error
+        found = row if isinstance(row, str) else self._fields.record(row, place)
+        if isinstance(found, str):
+            raise vanished(self._path, place.start)
+        return found.document()
+
+    def _row(self, group: int, number: int) -> Any:
+        """One row of a row group, which is kept for the next one."""
+        held, table = self._group
+        if held != group:
+            try:
+                table = self._open().read_row_group(group, columns=self._columns)
+            except _faults():  # its first rows may be sound
+                return next(islice(self._rows(self._open(), group), number, None), "")
+            self._group = (group, table)
+        return table.slice(number, 1).to_pylist()[0]
+
+    def _rows(self, file: Any, group: int) -> Iterator[Any]:
+        """The rows of a row group; in place of one with a broken value, the reason."""
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=self._columns):
+            try:
+                rows = batch.to_pylist()
+            except ValueError:
+                rows = [_one_row(batch, place) for place in range(len(batch))]
+            yield from rows
 
     def _open(self) -> Any:
-        import pyarrow
         import pyarrow.parquet
 
         try:
-            return pyarrow.parquet.ParquetFile(self._path)
-        except (OSError, pyarrow.ArrowInvalid) as error:
-            raise DataError(f"{self._path} is no whole Parquet file ({error}); fetch it again") from error
+            return pyarrow.parquet.ParquetFile(self._path, page_checksum_verification=True)
+        except _faults() as error:
+            raise DataError(f"{self._path} is no whole Parquet file ({' '.join(str(error).split())}); fetch it again") from error
+
+
+def _one_row(batch: Any, place: int) -> Any:
+    try:
+        return batch.slice(place, 1).to_pylist()[0]
+    except ValueError as error:
+        return f"not valid UTF-8 ({error})" if isinstance(error, UnicodeDecodeError) else f"a broken value ({error})"
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """What pyarrow raises on damaged files."""
+    import pyarrow
+
+    return (OSError, ValueError, IndexError, MemoryError, OverflowError, pyarrow.lib.ArrowException)

@@ -7,15 +7,20 @@ go on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 from xml.etree import ElementTree
 
+from harness.data.reading import RECORD_LIMIT, TOO_LONG
+
 _CHUNK = 1 << 20
-_RECORD_LIMIT = 1 << 24
 _ROW = (b"<row ", b"<row\t", b"<row\n", b"<row\r")
 _FRAME = (b"<?", b"<!", b"</")
+_OWN = re.compile(rb"""<\S+\s+Id\s*=\s*["']""")
+"""A record whose name is wrong, and no piece of the damaged row before it."""
+_WHOLE = re.compile(rb"""<row(?:\s+[^\s=]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*/?>""")
 
 
 def rows(path: Path, root: str, wanted: Callable[[bytes], bool] | None = None) -> Iterator[tuple[int, dict[str, str] | str]]:
@@ -35,19 +40,22 @@ def rows(path: Path, root: str, wanted: Callable[[bytes], bool] | None = None) -
                 yield last
                 last = None
             if record.startswith(_ROW):
-                if wanted is not None and not wanted(record):
+                if wanted is not None and record.count(b"/>") == 1 and not wanted(record):
+                    damaged = False
                     continue
-                row = parse_row(record)
-                damaged = isinstance(row, str)
+                row, end = _parse(record)
+                damaged = isinstance(row, str) or end < len(record)
                 if isinstance(row, str):
                     last = (offset, row)  # held back: at the end of a file that was cut off it is no damage of its own
                 else:
                     yield offset, row
+                    if damaged:
+                        yield offset + end, _no_row(record[end:])
             elif record.startswith(closing):
                 complete = True
-            elif not damaged and not record.startswith((opening, *_FRAME)):
+            elif (not damaged or _OWN.match(record)) and not record.startswith((opening, *_FRAME)):
                 damaged = True
-                yield offset, f"{record[:20].decode(errors='replace')!r} is no <row>"
+                yield offset, _no_row(record)
         if last is not None and complete:
             yield last
         if not complete:
@@ -55,29 +63,52 @@ def rows(path: Path, root: str, wanted: Callable[[bytes], bool] | None = None) -
 
 
 def records(file: BinaryIO, start: int = 0, chunk: int = _CHUNK) -> Iterator[tuple[int, bytes]]:
-    """(byte offset, bytes) from each ``<`` up to the next or the end; what stands between ``start`` and the first one is left out."""
+    """(byte offset, bytes) from each ``<`` up to the next or the end; what stands between ``start`` and the first one is left out.
+
+    Of a record that is longer than :data:`RECORD_LIMIT` some bytes more than that are handed out, and the others dropped.
+    """
     file.seek(start)
-    rest, position, opened = b"", start, False
+    record, offset, size, opened = b"", start, 0, False
     while data := file.read(chunk):
-        *pieces, rest = (rest + data).split(b"<")
-        if len(rest) > _RECORD_LIMIT:  # no record is so long: hand it out as it is, and take no more of it into memory
-            pieces.append(rest)
-            rest = b""
-        for piece in pieces:
+        first, *others = data.split(b"<")
+        size += len(first)
+        if opened and len(record) <= RECORD_LIMIT:
+            record += first
+        for other in others:
             if opened:
-                yield position - 1, b"<" + piece
-            position += len(piece) + 1
-            opened = True
+                yield offset, record
+            record, offset, size, opened = b"<" + other, offset + size, 1 + len(other), True
     if opened:
-        yield position - 1, b"<" + rest
+        yield offset, record
+
+
+def record_at(path: Path, start: int, chunk: int) -> bytes:
+    """The record at a byte offset that :func:`records` gave, read in pieces of ``chunk`` bytes; empty where there is none any more."""
+    with path.open("rb") as file:
+        offset, record = next(records(file, start, chunk), (start, b""))
+    return record if offset == start else b""
 
 
 def parse_row(record: bytes) -> dict[str, str] | str:
     """The attributes of one ``<row …/>`` (or ``<row …>``), or why it is not well-formed. No entities but XML's own five are known."""
-    record = record.strip()
-    if record.endswith(b">") and not record.endswith(b"/>"):
-        record = record[:-1] + b"/>"
+    return _parse(record)[0]
+
+
+def _parse(record: bytes) -> tuple[dict[str, str] | str, int]:
+    """The attributes of a row or why there are none, and how much of the record is the row: all, or less where something else follows it."""
+    if len(record) > RECORD_LIMIT:
+        return TOO_LONG, len(record)
+    row = record.strip()
+    if row.endswith(b">") and not row.endswith(b"/>"):
+        row = row[:-1] + b"/>"
     try:
-        return dict(ElementTree.fromstring(record).attrib)
+        return dict(ElementTree.fromstring(row).attrib), len(record)
     except ElementTree.ParseError as error:
-        return f"not a well-formed row ({error})"
+        tag = _WHOLE.match(record)
+        if tag is not None and record[tag.end() :].strip():  # the next row has lost its "<", and this one is sound
+            return _parse(tag[0])[0], tag.end()
+        return f"not a well-formed row ({error})", len(record)
+
+
+def _no_row(record: bytes) -> str:
+    return f"no <row> (but {record.strip()[:20].decode(errors='replace')!r})"

@@ -5,15 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from harness.contracts import Site
 from harness.errors import DataError, ModelError, OptionError
 from harness.lm.model import SubjectModel
 from harness.lm.structure import hidden_of
+from harness.lm.tokens import TokenTable
 
-Row = Sequence[int]
+Row = Sequence[int] | npt.NDArray[np.integer]
 """Token ids of one text."""
+
+
+@dataclass
+class TokenBudget:
+    """Tokens a forward pass, halved for good when a batch does not fit into memory. One for several calls spares the later ones the attempt."""
+
+    tokens: int
+
+    @classmethod
+    def usual(cls, device: torch.device) -> TokenBudget:
+        """1,024 on a CPU: as fast as more (SmolLM2), with less padding and less memory. 8,192 elsewhere, where small batches leave units idle."""
+        return cls(1024 if device.type == "cpu" else 8192)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +59,9 @@ class _Reached(Exception):
         self.x = x
 
 
-def residuals(model: SubjectModel, rows: Sequence[Row], site: Site, *, token_budget: int = 4096, skip: int = 1) -> Iterator[ResidualBatch]:
+def residuals(
+    model: SubjectModel, rows: Sequence[Row], site: Site, *, token_budget: int | TokenBudget = 4096, skip: int = 1
+) -> Iterator[ResidualBatch]:
     """The residual stream of every row at ``site``, batch by batch, the longest rows first.
 
     Rows of similar length share a batch of at most ``token_budget`` tokens, padding included (a longer row is a batch of its own). A batch
@@ -57,7 +74,7 @@ def residuals(model: SubjectModel, rows: Sequence[Row], site: Site, *, token_bud
         model: the subject model.
         rows: token ids, each row as the model shall see it (:meth:`SubjectModel.encode` or :meth:`SubjectModel.prompt`).
         site: the layer whose output is read.
-        token_budget: see above.
+        token_budget: see above. A :class:`TokenBudget` keeps for the next call what an error has halved.
         skip: number of leading tokens that are not counted, e.g. 1, or :attr:`SubjectModel.chat_prefix_length`.
 
     Raises:
@@ -66,10 +83,34 @@ def residuals(model: SubjectModel, rows: Sequence[Row], site: Site, *, token_bud
         OptionError: ``token_budget`` or ``skip`` is out of range.
     """
     model.check_layer(site.layer)
-    if token_budget < 1 or skip < 0:
-        raise OptionError(f"token_budget is {token_budget} and skip is {skip}; a positive budget and a skip of 0 or more are allowed")
-    _check(model, rows)
-    return _batches(model, rows, site, token_budget, skip)
+    budget = token_budget if isinstance(token_budget, TokenBudget) else TokenBudget(token_budget)
+    if budget.tokens < 1 or skip < 0:
+        raise OptionError(f"token_budget is {budget.tokens} and skip is {skip}; a positive budget and a skip of 0 or more are allowed")
+    lengths = row_lengths(rows)
+    if len(lengths) and not lengths.min():
+        raise DataError(f"text {int(lengths.argmin())} (counted from 0) has no tokens; leave empty texts out")
+    check_lengths(model, lengths)
+    return _batches(model, rows, lengths.tolist(), site, budget, skip)
+
+
+def row_lengths(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
+    """``[rows]``: tokens of each row."""
+    return rows.lengths if isinstance(rows, TokenTable) else np.fromiter(map(len, rows), np.int64, len(rows))
+
+
+def check_lengths(model: SubjectModel, lengths: npt.NDArray[np.int64]) -> None:
+    """Raise DataError where a text is longer than the model's context."""
+    limit = model.max_tokens
+    if limit is not None and len(lengths) and lengths.max() > limit:
+        i = int((lengths > limit).argmax())
+        raise DataError(f"text {i} (counted from 0) has {lengths[i]} tokens, but {model.name} reads {limit} at most; cut it")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch has run out of memory: CUDA has its own class for it, CPU and MPS raise a bare RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
+
+
 
 
 def document_means(
@@ -123,28 +164,21 @@ def mean_norm(model: SubjectModel, rows: Sequence[Row], site: Site, *, token_bud
 # ------------------------------------------------------------------------------------------------------------------------- inside
 
 
-def _check(model: SubjectModel, rows: Sequence[Row]) -> None:
-    limit = model.max_tokens
-    for i, row in enumerate(rows):
-        if not len(row):
-            raise DataError(f"text {i} (counted from 0) has no tokens; leave empty texts out")
-        if limit is not None and len(row) > limit:
-            raise DataError(f"text {i} (counted from 0) has {len(row)} tokens, but {model.name} reads {limit} at most; cut it")
-
-
-def _batches(model: SubjectModel, rows: Sequence[Row], site: Site, budget: int, skip: int) -> Iterator[ResidualBatch]:
+def _batches(
+    model: SubjectModel, rows: Sequence[Row], lengths: Sequence[int], site: Site, budget: TokenBudget, skip: int
+) -> Iterator[ResidualBatch]:
     # Longest first: memory that suffices for the first batches suffices for all, and the last batches are the quick ones.
-    waiting = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+    waiting = sorted(range(len(rows)), key=lambda i: -lengths[i])
     start = 0
     while start < len(waiting):
-        width = len(rows[waiting[start]])
-        size = max(1, budget // width)
+        width = lengths[waiting[start]]
+        size = max(1, budget.tokens // width)
         chosen = waiting[start : start + size]
         batch = _try_forward(model, rows, chosen, site, skip)
         if batch is None:
             if len(chosen) == 1:
                 raise ModelError(f"a text of {width} tokens does not fit into the memory of {model.device}; cut it, or use a smaller dtype")
-            budget = width * (len(chosen) // 2)
+            budget.tokens = width * (len(chosen) // 2)
             continue
         yield batch
         start += len(chosen)
@@ -157,24 +191,21 @@ def _try_forward(model: SubjectModel, rows: Sequence[Row], chosen: list[int], si
     """
     try:
         return _forward(model, rows, chosen, site, skip)
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; CPU and MPS raise a bare RuntimeError
-        if not _is_out_of_memory(error):
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
             raise
     if model.device.type == "cuda":
         torch.cuda.empty_cache()
     return None
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
-
-
 def _forward(model: SubjectModel, rows: Sequence[Row], chosen: list[int], site: Site, skip: int) -> ResidualBatch:
-    lengths = torch.tensor([len(rows[i]) for i in chosen])
+    ids = [torch.as_tensor(rows[i]) for i in chosen]
+    lengths = torch.tensor([len(row) for row in ids])
     width = int(lengths.max())
     tokens = torch.full((len(chosen), width), model.pad_id)
-    for b, i in enumerate(chosen):
-        tokens[b, : len(rows[i])] = torch.as_tensor(rows[i])
+    for b, row in enumerate(ids):
+        tokens[b, : len(row)] = row
     place = torch.arange(width)[None]
     real = place < lengths[:, None]
     counted = real & (place >= skip)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from harness.contracts import Edit, EditContext, Positions, StackedEdit
 from harness.errors import EngineError
-from harness.lm.activations import _is_out_of_memory
+from harness.lm.activations import is_out_of_memory
 from harness.lm.attention import fast_decoding
 from harness.lm.model import SubjectModel, hidden_of, with_hidden
 from harness.lm.sampling import check_decoding, choose, penalise
@@ -118,7 +118,7 @@ def _advance(batch: _Batch) -> list[Generated] | None:
     try:
         return batch.advance()
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
     return None
 

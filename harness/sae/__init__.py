@@ -6,11 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.sae.causal import OutputScores, confidence_changes, logit_lens, output_scores
+    from harness.sae.checks import check_fits, residual_layer
     from harness.sae.dictionary import Dictionary, FeatureColumns
     from harness.sae.edits import ClampFeature
     from harness.sae.info import SaeInfo, describe
-    from harness.sae.loading import check_fits, check_registered, load, residual_layer
-    from harness.sae.statistics import CorpusStatistics, collect
+    from harness.sae.loading import check_registered, load
+    from harness.sae.ownership import check_same, identity
+    from harness.sae.statistics import CorpusStatistics, collect, measure
     from harness.sae.train import TrainConfig
 
 _HOMES = {
@@ -18,14 +21,21 @@ _HOMES = {
     "CorpusStatistics": "statistics",
     "Dictionary": "dictionary",
     "FeatureColumns": "dictionary",
+    "OutputScores": "causal",
     "SaeInfo": "info",
     "TrainConfig": "train",
-    "check_fits": "loading",
+    "check_fits": "checks",
     "check_registered": "loading",
+    "check_same": "ownership",
     "collect": "statistics",
+    "confidence_changes": "causal",
     "describe": "info",
+    "identity": "ownership",
     "load": "loading",
-    "residual_layer": "loading",
+    "logit_lens": "causal",
+    "measure": "statistics",
+    "output_scores": "causal",
+    "residual_layer": "checks",
 }
 
 __all__ = [
@@ -33,13 +43,20 @@ __all__ = [
     "CorpusStatistics",
     "Dictionary",
     "FeatureColumns",
+    "OutputScores",
     "SaeInfo",
     "TrainConfig",
     "check_fits",
     "check_registered",
+    "check_same",
     "collect",
+    "confidence_changes",
     "describe",
+    "identity",
     "load",
+    "logit_lens",
+    "measure",
+    "output_scores",
     "residual_layer",
 ]
 

@@ -60,6 +60,8 @@ class Dictionary:
 
     def __init__(self, sae: Any, layer: int, source: str) -> None:
         self.sae = sae.eval().requires_grad_(False)
+        # Loading keeps a file's strides, and gathering rows of a decoder that was stored transposed takes a hundred times as long.
+        self.sae.W_dec.data = self.sae.W_dec.data.contiguous()
         self.layer = layer
         self.source = source
         self.cfg: Mapping[str, Json] = sae.cfg.to_dict()

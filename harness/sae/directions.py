@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from harness.errors import DataError
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
     from harness.contracts import Bench
     from harness.sae.dictionary import Dictionary
     from harness.types import Concept
 
 _FEATURES_AT_ONCE = 8192
+_TEXTS_AT_ONCE = 4096
 
 
 def mean_difference(
@@ -57,10 +60,14 @@ def decoder_cosines(dictionary: Dictionary, directions: NDArray[np.floating]) ->
     return found
 
 
-def positives(bench: Bench, concepts: Sequence[Concept]) -> NDArray[np.bool_]:
-    """``[texts, concepts]``: the text has the concept's label (never, for a concept without one)."""
-    found = [[concept.label is not None and concept.label in document.labels for concept in concepts] for document in bench.corpus]
-    return np.array(found, dtype=bool).reshape(len(found), len(concepts))
+def positives(bench: Bench, concepts: Sequence[Concept]) -> csr_matrix:
+    """scipy csr ``[texts, concepts]`` of 0/1: the text has the concept's label (never, for a concept without one)."""
+    from scipy.sparse import csr_matrix
+
+    texts = [bench.labels.of(concept.label) for concept in concepts]
+    columns = np.repeat(np.arange(len(texts)), [len(part) for part in texts])
+    rows = np.concatenate([np.empty(0, np.int64), *texts])
+    return csr_matrix((np.ones(len(rows), np.uint8), (rows, columns)), shape=(len(bench.corpus), len(concepts)))
 
 
 def split_texts(bench: Bench, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -77,15 +84,36 @@ def label_cosines(bench: Bench, dictionary: str, concepts: Sequence[Concept], te
     −1, which passes no filter above it, for a concept that has no positive or no negative among ``texts``.
     """
     statistics = bench.statistics(dictionary)
-    means, tokens = np.asarray(statistics.document_means)[texts], np.asarray(statistics.n_tokens)[texts]
-    positive = positives(bench, concepts)[texts]
-    rows, directions = [], []
-    for place, concept in enumerate(concepts):
-        if tokens[positive[:, place]].sum() and tokens[~positive[:, place]].sum():
-            rows.append(place)
-            directions.append(mean_difference(means, tokens, positive[:, place], f"concept {concept.id!r}"))
+    differences = mean_differences(statistics.document_means, statistics.n_tokens, positives(bench, concepts), texts)
+    known = np.flatnonzero(np.isfinite(differences).all(axis=1))
     target = bench.dictionaries[dictionary]
     found = np.full((len(concepts), target.d_sae), -1.0)
-    if rows:
-        found[rows] = decoder_cosines(target, np.stack(directions))
+    if len(known):
+        found[known] = decoder_cosines(target, differences[known])
     return found
+
+
+def mean_differences(
+    document_means: NDArray[np.float32], n_tokens: NDArray[np.integer], positive: csr_matrix, texts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """As :func:`mean_difference` for many labels at once, over ``texts`` only: ``[labels, d_model]``.
+
+    NaN for a label without a positive or without a negative text that has a token. The means are read some texts at a time, since they may
+    be gigabytes on disk.
+    """
+    n_labels, d_model = positive.shape[1], document_means.shape[1]
+    sums, total = np.zeros((n_labels, d_model)), np.zeros(d_model)
+    of_label, tokens = np.zeros(n_labels), 0.0
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        part = texts[start : start + _TEXTS_AT_ONCE]
+        weights = np.asarray(n_tokens[part], dtype=np.float64)
+        weighted = np.asarray(document_means[part], dtype=np.float64) * weights[:, None]
+        chosen = positive[part].T.astype(np.float64)
+        sums += chosen @ weighted
+        of_label += chosen @ weights
+        total += weighted.sum(axis=0)
+        tokens += weights.sum()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        differences: NDArray[np.float64] = sums / of_label[:, None] - (total - sums) / (tokens - of_label)[:, None]
+    differences[(of_label == 0) | (of_label == tokens)] = np.nan
+    return differences

@@ -33,8 +33,8 @@ class FeatureScales:
             indices = sorted({f.index for labeling in labelings for f in labeling.features if f.dictionary == name})
             statistics = bench.statistics(name)
             if unit == "max-activation":
-                largest = statistics.maximum if quantile >= 1 else statistics.quantile_maximum(quantile)
-                self._scale.update({(name, index): float(largest[index]) for index in indices})
+                largest = statistics.maximum[indices] if quantile >= 1 else statistics.quantile_maximum(quantile, indices)
+                self._scale.update({(name, index): float(value) for index, value in zip(indices, largest, strict=True)})
             else:
                 norms = bench.dictionaries[name].decoder_norms().tolist()
                 self._scale.update({(name, j): statistics.mean_norm / norms[j] if norms[j] > 0 else 0.0 for j in indices})

@@ -1,6 +1,6 @@
 """Pure arithmetic on ratings and counts: calibrated F1, AxBench's scores, cross-validation, intervals and tests.
 
-``docs/scoring.md`` has the formulas and the reasons. numpy alone; scipy is imported where it is used.
+``docs/scoring.md`` has the formulas and the reasons. numpy alone; scipy and numba are imported where they are used.
 """
 
 from __future__ import annotations

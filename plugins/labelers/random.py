@@ -1,34 +1,46 @@
-"""Random features: the control that any labeler must beat. Uniform over the features that fire on the corpus at all."""
+"""Random features: the control that any labeler must beat. Uniform over the features that fire on the corpus at all.
+
+With the corpus' labels it controls for a labeler. With Neuronpedia's explanations it is the "NP random" baseline of Jørgensen & Hansen (2026):
+features that nobody chose, under the label that others gave them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from harness import hookimpl
-from harness.options import Options, filter_field
+from harness.errors import OptionError
+from harness.labelling.options import FilterOptions
+from harness.options import filter_field, input_field
 from harness.types import Abstention, Concept, FeatureRef, Labeling
 
 if TYPE_CHECKING:
     from harness.contracts import Bench
+    from harness.labelling.filters import CausalFilter
 
 
-class RandomOptions(Options):
+class RandomOptions(FilterOptions):
     """Options of ``random``."""
 
     features_per_label: int = filter_field(1, ge=1)
     """Fixed mode: features that one concept gets. In chosen mode each pair has one."""
     count: int = Field(100, ge=1)
     """Chosen mode: the number of (feature, label) pairs drawn, none twice."""
-    min_cosine: float | None = filter_field(None, ge=-1, le=1)
-    """Draw only among features whose decoder row has at least this cosine with the label's difference of means (for a filtered labeler's control)."""
-    held_out: float = filter_field(0.5, ge=0, lt=1)
-    """Share of the corpus that min_cosine does not see, as in the labeler that is controlled for."""
-    dictionary: str | None = filter_field(None)
-    """The task's dictionary to draw from; none takes its first."""
+    labels: Literal["corpus", "neuronpedia"] = "corpus"
+    """Chosen mode: what drawn features are labelled with: labels of the corpus, drawn too, or their own explanations ("NP random")."""
+    explanations: str = input_field("bulk")
+    """Where Neuronpedia's explanations come from: `bulk` (the public bucket), `api`, or a local export (a file or folder)."""
+    model_id: str | None = None
+    """Neuronpedia's name of the model; none takes it from the dictionary's metadata, or from a local export of one source."""
+    source_id: str | None = None
+    """Neuronpedia's name of the SAE; none as for model_id."""
+    base_url: str | None = None
+    """Another server in place of Neuronpedia's API or bucket."""
 
 
 class RandomFeatures:
@@ -38,41 +50,72 @@ class RandomFeatures:
         self.options = options
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
+        from harness.labelling.filters import CausalFilter
+
+        name = bench.dictionary_name(self.options.dictionary)
+        causal = CausalFilter(bench, name, self.options)
+        if self.options.labels == "neuronpedia":
+            return list(self._explained(bench, name, causal))
         pools = self._pools(bench, concepts)
-        name = self.options.dictionary or next(iter(bench.dictionaries))
         if bench.concept_mode == "chosen":
-            return list(self._choose(bench, name, concepts, pools))
+            return list(self._choose(bench, name, concepts, pools, causal))
         answers: list[Labeling | Abstention] = []
         for concept, pool in zip(concepts, pools, strict=True):
-            if len(pool) < self.options.features_per_label:
-                reason = f"{len(pool)} features pass the filters; {self.options.features_per_label} are to be drawn"
+            drawn = causal.first(bench.rng("random-features", concept.id).permutation(pool), self.options.features_per_label)
+            if len(drawn) < self.options.features_per_label:
+                reason = f"{len(drawn)} features pass the filters; {self.options.features_per_label} are to be drawn"
                 answers.append(Abstention(concept, reason))
                 continue
-            drawn = bench.rng("random-features", concept.id).choice(pool, size=self.options.features_per_label, replace=False)
-            answers.append(Labeling(concept, tuple(FeatureRef(name, int(j)) for j in drawn), None, {"drawn_from": len(pool)}))
+            answers.append(Labeling(concept, tuple(FeatureRef(name, j) for j in drawn), None, {"drawn_from": len(pool)}))
         return answers
 
-    def _choose(self, bench: Bench, name: str, concepts: Sequence[Concept], pools: Sequence[np.ndarray[Any, Any]]) -> Iterator[Labeling]:
+    def _choose(
+        self, bench: Bench, name: str, concepts: Sequence[Concept], pools: Sequence[np.ndarray[Any, Any]], causal: CausalFilter
+    ) -> Iterator[Labeling]:
         """Labels uniformly among those that still have a feature to draw; for each, features uniformly among those that it has not got."""
-        orders = [list(bench.rng("random-features", c.id).permutation(pool)) for c, pool in zip(concepts, pools, strict=True)]
-        open_places = [place for place, order in enumerate(orders) if order]
+        orders = [causal.passing(bench.rng("random-features", c.id).permutation(pool)) for c, pool in zip(concepts, pools, strict=True)]
+        following = [next(order, None) for order in orders]
+        open_places = [place for place, feature in enumerate(following) if feature is not None]
         draw = bench.rng("random-labels")
         for _ in range(self.options.count):
             if not open_places:
                 return
             place = open_places[int(draw.integers(len(open_places)))]
-            yield Labeling(concepts[place], (FeatureRef(name, int(orders[place].pop())),), None, {"drawn_from": len(pools[place])})
-            if not orders[place]:
+            feature = following[place]
+            assert feature is not None
+            yield Labeling(concepts[place], (FeatureRef(name, feature),), None, {"drawn_from": len(pools[place])})
+            following[place] = next(orders[place], None)
+            if following[place] is None:
                 open_places.remove(place)
 
+    def _explained(self, bench: Bench, name: str, causal: CausalFilter) -> Iterator[Labeling]:
+        """Live features, uniformly among those that Neuronpedia explains; each is a concept of its own."""
+        from harness.data.neuronpedia import explained_features, open_explanations
+
+        options = self.options
+        if bench.concept_mode != "chosen" or options.min_cosine is not None:
+            what = "a task in chosen mode" if bench.concept_mode != "chosen" else "no min_cosine, which compares with a label's texts"
+            raise OptionError(f"random with labels=neuronpedia takes its concepts from the features' explanations, so it needs {what}")
+        labels, note = open_explanations(
+            bench.dictionaries[name], options.explanations, model_id=options.model_id, source_id=options.source_id, base_url=options.base_url
+        )
+        if note:
+            bench.warn(f"random: {note}")
+        order = bench.rng("random-features").permutation(np.asarray(bench.statistics(name).live))
+        for feature, said in islice(explained_features(labels, causal.passing(order)), options.count):
+            concept = Concept(f"{labels.source}/{feature}", said[0].text)
+            yield Labeling(concept, (FeatureRef(name, feature),), None, {"drawn_from": len(order), "explained_by": said[0].by})
+        if labels.n_unlabelled:
+            bench.warn(f"random: {labels.summary()}")
+
     def _pools(self, bench: Bench, concepts: Sequence[Concept]) -> list[np.ndarray[Any, Any]]:
-        """The features that each concept may draw from: those that fire on the corpus and pass the filter."""
+        """The features that each concept may draw from: those that fire on the corpus and pass the cosine filter."""
         live = np.asarray(bench.statistics(self.options.dictionary).live)
         if self.options.min_cosine is None:
             return [live] * len(concepts)
         from harness.sae.directions import label_cosines, split_texts
 
-        name = self.options.dictionary or next(iter(bench.dictionaries))
+        name = bench.dictionary_name(self.options.dictionary)
         cosines = label_cosines(bench, name, concepts, split_texts(bench, self.options.held_out)[0])
         return [live[row[live] >= self.options.min_cosine] for row in cosines]
 

@@ -46,7 +46,8 @@ class DiffMean:
         for concept in {labeling.concept.id: labeling.concept for labeling in labelings}.values():
             if concept.label is None:
                 raise DataError(f"diff-mean needs labelled texts, and concept {concept.id!r} names no label of the corpus; leave it out")
-            positive = np.array([concept.label in document.labels for document in bench.corpus], dtype=bool)
+            positive = np.zeros(len(bench.corpus), dtype=bool)
+            positive[bench.labels.of(concept.label)] = True
             direction = mean_difference(residuals.means, residuals.n_tokens, positive, f"concept {concept.id!r}")
             length = float(np.linalg.norm(direction))
             if not length > 0:

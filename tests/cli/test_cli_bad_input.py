@@ -79,7 +79,7 @@ def test_an_unknown_task(refused: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ([("layer = 2", "layer = 1")], "is for layer 2 (model.layers.2), but the task says layer 1; correct the task file"),
+        ([("layer = 2", "layer = 1")], "reads the output of layer 2 (model.layers.2), not of layer 1"),
         ([("layer = 2", "layer = 2\nwidth = 100")], "has 512 features, but the task says width 100"),
         ([("stories260K\"", "no-such-model\"")], "no-such-model"),
         ([("stories260K_l2_batchtopk", "no-such-sae")], "no dictionary at"),

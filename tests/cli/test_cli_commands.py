@@ -98,9 +98,13 @@ def test_labels_as_table_json_and_files(harness: Callable[..., Any], tiny_task: 
     for suffix in ("jsonl", "csv", "parquet"):
         assert harness(*command, "-o", tmp_path / f"labels.{suffix}", "--quiet").code == 0
     rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert rows == found["labels"]
+    assert [row["concept"] for row in rows] == [row["concept"] for row in found["labels"]]
+    assert [f"{row['dictionary']}/{row['feature']}" for row in rows if row["feature"] is not None] == [
+        feature for row in found["labels"] for feature in row["features"]
+    ]
+    assert {row["sae_d_sae"] for row in rows} == {512, None}
     with (tmp_path / "labels.csv").open(encoding="utf-8", newline="") as file:
-        assert [json.loads(row["features"]) for row in csv.DictReader(file)] == [row["features"] for row in rows]
+        assert [row["feature"] for row in csv.DictReader(file)] == ["" if row["feature"] is None else str(row["feature"]) for row in rows]
     assert pq.read_table(tmp_path / "labels.parquet").num_rows == 4
 
 

@@ -88,8 +88,12 @@ def bomb(install: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def task(variant: Callable[..., Path]) -> Path:
-    """120 texts: more than one batch of the engine, so that some are stored when a later batch is interrupted."""
-    return variant(("per_concept = 4", "per_concept = 6"))
+    """200 texts: more than one batch of the engine, so that some are stored when a later batch is interrupted."""
+    changed = variant(("per_concept = 4", "per_concept = 10"))
+    with (changed / "instructions.jsonl").open("a", encoding="utf-8") as file:
+        more = ("Lily ran", "Tim had", "The sun", "Mom")
+        file.writelines(json.dumps({"id": text, "text": text}) + "\n" for text in more)
+    return changed
 
 
 @pytest.fixture
@@ -121,7 +125,7 @@ def subprocess_of(task: Path, out: Path, cache: Path, sites: list[Path], bomb: s
 # ----------------------------------------------------------------------------------------------------------------------------- killed
 
 
-@pytest.mark.parametrize(("moment", "texts", "ratings"), [("apply:15", 64, 0), ("rated:40", 120, 40)], ids=["generation", "rating"])
+@pytest.mark.parametrize(("moment", "texts", "ratings"), [("apply:15", 128, 0), ("rated:40", 200, 40)], ids=["generation", "rating"])
 def test_a_killed_run_goes_on_to_the_undisturbed_result(
     harness: Callable[..., Any], measured: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, sample_site: Path,
     task: Path, cache_folder: Path, tmp_path: Path, moment: str, texts: int, ratings: int,
@@ -132,7 +136,7 @@ def test_a_killed_run_goes_on_to_the_undisturbed_result(
     process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     with RunStore.open(run_of(out), read_only=True) as store:
-        assert store.counts() == {"trials": 120, "generations": texts}
+        assert store.counts() == {"trials": 200, "generations": texts}
         assert sum(store.rating_counts(judge.key)["rated"] for judge in store.judges()) == ratings
         assert store.status == "interrupted"
     assert not (out / "leaderboard").exists()
@@ -140,7 +144,7 @@ def test_a_killed_run_goes_on_to_the_undisturbed_result(
     assert measured(again) == measured(entry)
     assert rows(out) == expected
     with RunStore.open(run_of(out), read_only=True) as store:
-        assert sum(note.value["texts"] for note in store.notes("generated")) == (120 - texts or 120)
+        assert sum(note.value["texts"] for note in store.notes("generated")) == (200 - texts or 200)
 
 
 @pytest.mark.parametrize("moment", ["label:1", "prepare:1", "apply:3", "rated:7"])

@@ -64,15 +64,23 @@ def test_jsonl_damaged_rows_are_skipped_and_named_with_their_bytes(tmp_path: Pat
     corpus = open_corpus(write(tmp_path / "c.jsonl", data), text_field="text")
     assert [d.id for d in corpus] == ["1"]
     assert corpus.n_skipped == len(corpus.skipped) == 8
-    for skipped, line in zip(
-        [s for s in corpus.skipped if s.offset is not None], [line for i, line in enumerate(lines) if i not in (0, 7)], strict=True
-    ):
+    for skipped, line in zip(corpus.skipped, lines[1:], strict=True):
         assert data[skipped.offset :].startswith(line)
     reasons = [str(skipped) for skipped in corpus.skipped]
     assert "not valid JSON" in reasons[0]
-    assert "a JSON list" in reasons[1]
+    assert "no JSON object (but a list)" in reasons[1]
     assert "no field text (fields: id, body)" in reasons[3]
-    assert "second document with the id '1'" in reasons[6]
+    assert "a second document with the same id ('1')" in reasons[6]
+    assert "the last line breaks off: the file was cut off here" in reasons[7]
+    assert corpus.skipped_by_reason == {
+        "not valid JSON": 2,
+        "no JSON object": 1,
+        "field 'text' holds no text": 1,
+        "no field text": 1,
+        "field 'labels' holds neither a label nor a list of labels": 1,
+        "a second document with the same id": 1,
+        "the last line breaks off: the file was cut off here, and is used up to this place": 1,
+    }
 
 
 @pytest.mark.parametrize("option", ["text_field", "label_field", "id_field"])
@@ -138,7 +146,7 @@ def test_parquet_lists_of_labels_and_truncation(tmp_path: Path) -> None:
     corpus = open_corpus(path)
     assert corpus.format == "parquet"
     assert list(corpus) == [Document("1", "one", frozenset("ab"))]
-    assert [str(s) for s in corpus.skipped] == [f"{path}: row 2: field 'text' holds no text"]
+    assert [str(s) for s in corpus.skipped] == [f"{path}: field 'text' holds no text (row 2)"]
     write(path, path.read_bytes()[:-20])
     with pytest.raises(DataError, match="no whole Parquet file"):
         open_corpus(path)

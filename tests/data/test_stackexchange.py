@@ -106,9 +106,38 @@ def test_damaged_rows_cost_themselves_alone(tmp_path: Path) -> None:
     data = (folder / "Posts.xml").read_bytes()
     assert [d.id for d in corpus] == ["1", "6"]
     reasons = {data[s.offset :][:14].decode(): s.reason for s in corpus.skipped if s.offset is not None}
-    assert set(reasons) == {'<row Id="2" Po', '<row Id="3" Po', '<rwo Id="4" />', '<row Id="5" Po'}
+    assert set(reasons) == {'<row Id="2" Po', '<row Id="3" Po', '<rwo Id="4" />', '<row Id="5" Po', '<row Id="6" Po'}
     assert "without Title" in reasons['<row Id="3" Po']
-    assert any("second document with the id '6'" in s.reason for s in corpus.skipped)
+    assert "a second document with the same id ('6')" in reasons['<row Id="6" Po']
+    assert corpus.skipped_by_reason["not a well-formed row"] == 2
+
+
+def test_posts_that_are_no_questions_are_passed_over(tmp_path: Path) -> None:
+    """Answers, tag wikis (often with an empty Body), moderator posts; also where a text names a post's type in an attribute before it."""
+    others = "".join(f'<row Id="{kind}0" PostTypeId="{kind}" Title="not me" Body="" />\n' for kind in (2, 3, 4, 5, 6, 7, 8))
+    early = '<row Id="90" Body="&lt;p&gt;so PostTypeId=\'2\' is an answer&lt;/p&gt;" PostTypeId="1" Title="Types" Tags="|a|" />\n'
+    corpus = open_corpus(dump(tmp_path / "d", others + early + '<row Id="91" Body="no type" />\n'))
+    assert [(d.id, d.text) for d in corpus] == [("90", "Types\nso PostTypeId='2' is an answer")]
+    assert [s.reason for s in corpus.skipped] == ["a post without PostTypeId"]
+
+
+def test_a_question_with_an_empty_body_is_its_title(tmp_path: Path) -> None:
+    posts = (
+        question(1, Body="") + question(2, Body="&lt;pre&gt;code()&lt;/pre&gt;") + '<row Id="3" PostTypeId="1" Title="t" Tags="|a|" />\n'
+    )
+    folder = dump(tmp_path / "d", posts, '<row Id="1" PostId="1" Text="a comment" UserId="3" />\n')
+    corpus = open_corpus(folder, code_blocks=False)
+    assert [d.text for d in corpus] == ["Title 1\na comment", "Title 2"]
+    assert [s.reason for s in corpus.skipped] == ["a question without Body"]
+
+
+def test_a_record_longer_than_the_limit_is_skipped_and_the_next_ones_keep_their_places(tmp_path: Path) -> None:
+    folder = dump(tmp_path / "d", question(1) + question(2, Body="x" * 20_000_000) + question(3))
+    corpus = open_corpus(folder)
+    assert [d.id for d in corpus] == ["1", "3"]
+    assert [s.reason for s in corpus.skipped] == ["a record of more than 16 MB"]
+    assert corpus[1].id == "3"
+    assert (folder / "Posts.xml").read_bytes()[corpus.skipped[0].offset :].startswith(b'<row Id="2"')
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", ""])

@@ -12,6 +12,7 @@ import pytest
 from scipy import sparse
 
 from harness.contracts import Positions, ResidualMeans, Site
+from harness.data.labels import LabelTable
 from harness.sae.dictionary import Dictionary
 from harness.sae.statistics import CorpusStatistics
 from harness.types import Concept, Document, rng
@@ -33,6 +34,13 @@ class DataBench:
     site: Site = field(default_factory=lambda: Site(LAYER))
     positions: Positions = field(default_factory=Positions)
 
+    def dictionary_name(self, name: str | None = None) -> str:
+        return name or next(iter(self.dictionaries))
+
+    @property
+    def labels(self) -> LabelTable:
+        return label_table(self.corpus)
+
     def statistics(self, dictionary: str | None = None) -> CorpusStatistics:
         assert dictionary in (None, *self.dictionaries)
         return self.found
@@ -52,6 +60,19 @@ class DataBench:
         return tuple(Concept(label, f"about {label}", label) for label in labels)
 
 
+def label_table(documents: Sequence[Document]) -> LabelTable:
+    """The labels of documents in memory, as an index of a file would have them."""
+    names = sorted({label for document in documents for label in document.labels})
+    has = np.array([[name in document.labels for name in names] for document in documents], dtype=bool).reshape(len(documents), len(names))
+    return LabelTable(
+        names,
+        {
+            "row-ends": has.sum(axis=1).cumsum(), "columns": has.nonzero()[1].astype(np.int32),
+            "label-ends": has.sum(axis=0).cumsum(), "documents": has.T.nonzero()[1].astype(np.int32),
+        },
+    )  # fmt: skip
+
+
 def statistics_of(
     counts: np.ndarray[Any, Any], n_tokens: np.ndarray[Any, Any], means: np.ndarray[Any, Any] | None = None, mean_norm: float = 10.0
 ) -> CorpusStatistics:
@@ -63,6 +84,7 @@ def statistics_of(
     shares = (rows.data / np.repeat(n_tokens, np.diff(rows.indptr))).astype(np.float32)
     values: dict[str, Any] = {
         "d_sae": wide.shape[1], "n_tokens": n_tokens.astype(np.int64), "fired": wide.sum(axis=0), "mean_norm": mean_norm, "l0": 1.0,
+        "maximum": wide.max(axis=0, initial=0).astype(np.float32),
         "document_means": (np.zeros((texts, D_IN)) if means is None else means).astype(np.float32), "explained_variance": 0.5, "skip": 1,
         "dictionary_digest": "d", "model_digest": "m", "shares": shares, "maxima": rows.data.astype(np.float32), "indices": rows.indices,
         "indptr": rows.indptr,

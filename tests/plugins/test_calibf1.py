@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness_plugins.labelers.calibf1 import GRID, CalibratedF1, CalibratedF1Options
+from harness_plugins.labelers.calibf1 import CalibratedF1, CalibratedF1Options
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
 from harness.errors import OptionError
+from harness.labelling.evidence import GRID
 from harness.options import build
 from harness.scoring.checks import ScoringError
 from harness.scoring.counting import best_pairs, confusion_at
@@ -102,7 +103,9 @@ def test_best_pairs_refuses_what_has_no_meaning() -> None:
 
 
 def label(bench: Any, concepts: Sequence[Concept] | None = None, **options: Any) -> list[Any]:
-    return CalibratedF1(CalibratedF1Options(**options)).label(bench, bench.concepts if concepts is None else concepts)
+    """The answers; without the output score, which needs a model, unless a test asks for it."""
+    chosen = CalibratedF1Options(**{"min_output_score": None, **options})
+    return CalibratedF1(chosen).label(bench, bench.concepts if concepts is None else concepts)
 
 
 @given(data=corpora(texts=(6, 16)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from harness_plugins.labelers.calibf1 import CalibratedF1, CalibratedF1Options
 from harness_plugins.labelers.random import RandomFeatures, RandomOptions
 from scipy.stats import chisquare
 
+from harness.errors import OptionError
 from harness.types import Abstention, Concept, Labeling
 
 
@@ -74,7 +76,7 @@ def test_the_filter_is_that_of_the_labeler(make_bench: Callable[..., Any], tiny_
     means = np.random.default_rng(2).normal(0, 0.05, (40, 64)) + positive[:, None] * (rows[2] + rows[5])
     bench = make_bench(counts, tokens, labels, means=means, concept_mode=mode)
     limit = 0.3
-    options = CalibratedF1Options(min_cosine=limit, features_per_label=9, labels_per_feature=9, pi0=0.5)
+    options = CalibratedF1Options(min_output_score=None, min_cosine=limit, features_per_label=9, labels_per_feature=9, pi0=0.5)
     passing = {f.index for answer in CalibratedF1(options).label(bench, bench.concepts) for f in answer.features}
     assert {2, 5} <= passing < set(range(9))
     many = [Concept(str(place), "", "a") for place in range(300)]
@@ -88,3 +90,31 @@ def test_a_label_that_no_feature_passes_for(make_bench: Callable[..., Any]) -> N
     reasons = [a.reason for a in draw(make_bench(*corpus()), bare, min_cosine=-0.5)]
     assert reasons == ["0 features pass the filters; 1 are to be drawn"] * 2
     assert draw(make_bench(*corpus(), concept_mode="chosen"), bare, min_cosine=-0.5) == []
+
+
+# -------------------------------------------------------------------------------------------------------------------- "NP random"
+
+
+def explanations(path: Any, texts: dict[int, str]) -> Any:
+    path.write_text(json.dumps({f"stories260K/2-res-512/{feature}": text for feature, text in texts.items()}), encoding="utf-8")
+    return path
+
+
+def test_features_under_the_label_that_others_gave_them(make_bench: Callable[..., Any], tmp_path: Any) -> None:
+    """Only features that fire and are explained are drawn, uniformly; an error text is no explanation."""
+    path = explanations(tmp_path / "labels.json", {0: "words about music", 2: "rivers", 3: "Error: not found", 7: "never fires", 5: "bread"})
+    options = {"labels": "neuronpedia", "explanations": str(path), "count": 9}
+    bench = make_bench(*corpus(live=6), concept_mode="chosen")
+    drawn = draw(bench, [], **options)
+    assert {answer.features[0].index: answer.concept.text for answer in drawn} == {0: "words about music", 2: "rivers", 5: "bread"}
+    assert all(answer.concept.label is None and answer.concept.id == f"stories260K/2-res-512/{answer.features[0].index}" for answer in drawn)
+    first = Counter(
+        draw(make_bench(*corpus(live=6), concept_mode="chosen", seed=seed), [], **{**options, "count": 1})[0].features[0].index
+        for seed in range(150)
+    )
+    assert set(first) == {0, 2, 5}
+    assert chisquare(list(first.values())).pvalue > 1e-4
+    with pytest.raises(OptionError, match="so it needs a task in chosen mode"):
+        draw(make_bench(*corpus()), [], **options)
+    with pytest.raises(OptionError, match="no min_cosine"):
+        draw(bench, [], min_cosine=0.1, **options)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from harness import sae as harness_sae
 from harness.errors import DictionaryError
 from harness.lm.model import SubjectModel, load_model
-from harness.sae.loading import residual_layer
+from harness.sae.checks import residual_layer
 
 CFG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
@@ -123,7 +123,7 @@ def test_incomplete_download(shared_data: Path) -> None:
 
 def test_pickles_are_never_opened(shared_data: Path, tmp_path: Path) -> None:
     refused(shared_data / "sae" / "listcomp_toy" / "sae.pt", "is a pickle, which can run any code")
-    refused(shared_data / "sae" / "listcomp_toy", r"holds sae\.pt, a pickle, which is never opened")
+    refused(shared_data / "sae" / "listcomp_toy", r"holds sae\.pt, a pickle, which can run any code when read and is never opened")
     # a file that would do something when unpickled is refused unread
     (tmp_path / "sae.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     refused(tmp_path / "sae.pkl", "is a pickle")

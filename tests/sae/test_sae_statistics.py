@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from harness import sae as harness_sae
-from harness.errors import DataError, StoreError
+from harness.errors import DataError, DictionaryError, StoreError
 from harness.lm.model import SubjectModel, load_model
 from harness.lm.structure import hidden_of
 from harness.sae.dictionary import Dictionary
 from harness.sae.info import describe
+from harness.sae.measure import Meter
 from harness.sae.outliers import usual_tokens
 from harness.sae.statistics import CorpusStatistics, collect
 
@@ -101,14 +103,36 @@ def test_quantiles_of_the_texts_maxima(statistics: CorpusStatistics, q: float) -
     for j in range(512):
         fired = maxima[:, j][maxima[:, j] > 0]
         expected[j] = np.quantile(fired, q) if len(fired) else 0
-    np.testing.assert_allclose(statistics.quantile_maximum(q), expected, rtol=1e-5, atol=1e-7)
+    wanted = np.random.default_rng(0).permutation(512)
+    np.testing.assert_allclose(statistics.quantile_maximum(q, wanted), expected[wanted], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(statistics.quantile_maximum(q, [7]), expected[[7]], rtol=1e-5, atol=1e-7)
     if q == 1:
-        assert np.array_equal(statistics.quantile_maximum(q), statistics.maximum)
+        assert np.array_equal(statistics.quantile_maximum(q, wanted), statistics.maximum[wanted])
 
 
 def test_quantiles_outside_0_to_1(statistics: CorpusStatistics) -> None:
     with pytest.raises(DataError, match="between 0 and 1, got 99"):
-        statistics.quantile_maximum(99)
+        statistics.quantile_maximum(99, [0])
+
+
+@pytest.mark.parametrize("block", [3, 1 << 22])
+def test_columns_of_some_features(statistics: CorpusStatistics, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.sae.corpus_statistics._BLOCK", block)
+    live, dead = statistics.live, np.flatnonzero(statistics.fired == 0)
+    wanted = [*live[[5, 0, 3, 20]].tolist(), int(dead[0])]
+    for what, matrix in (("shares", statistics.frequencies), ("maxima", statistics.document_maximum)):
+        columns = statistics.texts_of(wanted, what)  # type: ignore[arg-type]
+        assert columns.shape == (len(TEXTS), 5)
+        assert columns.dtype == np.float32
+        assert columns.has_sorted_indices
+        np.testing.assert_array_equal(columns.toarray(), matrix[:, wanted].toarray())
+    assert statistics.texts_of([]).shape == (len(TEXTS), 0)
+    with pytest.raises(DataError, match=r"no feature 512: the features are 0 to 511"):
+        statistics.texts_of([3, 512])
+    with pytest.raises(DataError, match="no feature -1"):
+        statistics.quantile_maximum(0.5, [-1])
+    with pytest.raises(DataError, match="given twice"):
+        statistics.texts_of([3, 4, 3])
 
 
 def test_batching_and_slicing_change_nothing(
@@ -137,15 +161,48 @@ def test_save_and_load(statistics: CorpusStatistics, tmp_path: Path) -> None:
         assert np.array_equal(getattr(again, name), getattr(statistics, name)), name
     for name in ("mean_norm", "l0", "explained_variance", "n_outliers", "skip", "dictionary_digest", "model_digest", "d_sae"):
         assert getattr(again, name) == getattr(statistics, name), name
-    assert np.array_equal(again.quantile_maximum(0.9), statistics.quantile_maximum(0.9))
+    assert np.array_equal(again.quantile_maximum(0.9, again.live), statistics.quantile_maximum(0.9, statistics.live))
+
+
+def test_matrices_are_views_of_what_is_on_disk(statistics: CorpusStatistics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    statistics.save(tmp_path)
+    again = CorpusStatistics.load(tmp_path)
+    for matrix, data in ((again.frequencies, again.shares), (again.document_maximum, again.maxima)):
+        assert np.shares_memory(matrix.data, data)
+        assert np.shares_memory(matrix.indices, again.indices)
+        assert not matrix.data.flags.writeable
+        assert matrix.indices.dtype == matrix.indptr.dtype == np.int32
+        for row in range(matrix.shape[0]):
+            features = matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]
+            assert (np.diff(features) > 0).all()
+    # from 2³¹ entries on; a smaller border stands for that
+    monkeypatch.setattr("harness.sae.corpus_statistics._INT32", 10)
+    many = CorpusStatistics.load(tmp_path).frequencies
+    assert (many.indptr.dtype, many.indices.dtype) == (np.int64, np.int32)
+    assert (many.tocsc() != again.frequencies).nnz == 0
+    np.testing.assert_array_equal(many[[0, 4]].toarray(), again.frequencies[[0, 4]].toarray())
+    np.testing.assert_array_equal(many[2:5] @ np.ones(512), again.frequencies[2:5] @ np.ones(512))
+
+
+def test_all_arrays_can_be_read_at_once(statistics: CorpusStatistics, tmp_path: Path) -> None:
+    statistics.save(tmp_path / "s")
+    again = CorpusStatistics.load(tmp_path / "s", memory_map=False)
+    for path in (tmp_path / "s").iterdir():
+        path.unlink()
+    assert (again.frequencies != statistics.frequencies).nnz == 0
 
 
 def test_a_folder_that_is_no_statistics(statistics: CorpusStatistics, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no readable corpus statistics"):
         CorpusStatistics.load(tmp_path / "nowhere")
     statistics.save(tmp_path / "s")
-    (tmp_path / "s" / "maxima.npy").unlink()
-    with pytest.raises(StoreError, match="no readable corpus statistics"):
+    (tmp_path / "s" / "maxima.bin").unlink()
+    with pytest.raises(StoreError, match=r"cannot read .*maxima\.bin"):
+        CorpusStatistics.load(tmp_path / "s")
+    statistics.save(tmp_path / "s")
+    with (tmp_path / "s" / "indices.bin").open("r+b") as file:
+        file.truncate(8)
+    with pytest.raises(StoreError, match=r"indices\.bin has 8 bytes instead of \d+"):
         CorpusStatistics.load(tmp_path / "s")
     statistics.save(tmp_path / "s")
     meta = json.loads((tmp_path / "s" / "statistics.json").read_text())
@@ -217,22 +274,72 @@ def test_describe_without_texts(dictionary: Dictionary) -> None:
     assert info.digest == dictionary.digest
 
 
-@pytest.mark.parametrize("architecture", ["topk", "abstopk", "gated", "standard"])
-@pytest.mark.parametrize("normalize", ["none", "layer_norm", "constant_norm_rescale"])
-def test_reconstruction_from_active_features_alone(architecture: str, normalize: str) -> None:
+def random_sae(architecture: str, normalize: str, **options: Any) -> Any:
     from sae_lens.registry import get_sae_class
 
-    from harness.sae.measure import Meter
-
     sae_class, config_class = get_sae_class(architecture)
-    options = {"k": 6, "rescale_acts_by_decoder_norm": True} if "topk" in architecture else {}
+    if "topk" in architecture:
+        options |= {"k": 6, "rescale_acts_by_decoder_norm": True}
     sae = sae_class(config_class(d_in=16, d_sae=64, normalize_activations=normalize, **options))
     generator = torch.Generator().manual_seed(3)
     for parameter in sae.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.4
+    return sae
+
+
+@pytest.mark.parametrize("architecture", ["topk", "abstopk", "gated", "standard"])
+@pytest.mark.parametrize("normalize", ["none", "layer_norm", "constant_norm_rescale"])
+def test_reconstruction_from_active_features_alone(architecture: str, normalize: str) -> None:
+    sae = random_sae(architecture, normalize)
     meter = Meter(Dictionary(sae, 0, "random"))
-    x = torch.randn(50, 16, generator=generator) * 3 + 1
+    x = torch.randn(50, 16, generator=torch.Generator().manual_seed(4)) * 3 + 1
     with torch.no_grad():
         meter.count(x)
         error = x - sae.decode(sae.encode(x))
     assert meter.explained_variance == pytest.approx(1 - float(error.square().sum() / (x - x.mean(dim=0)).square().sum()), abs=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["standard", "jumprelu", "gated", "topk"])
+@pytest.mark.parametrize("normalize", ["none", "layer_norm", "constant_norm_rescale"])
+@pytest.mark.parametrize("subtract", [True, False])
+def test_active_features_are_those_of_the_whole_encoding(architecture: str, normalize: str, subtract: bool) -> None:
+    meter = Meter(Dictionary(random_sae(architecture, normalize, apply_b_dec_to_input=subtract), 0, "random"))
+    x = torch.randn(60, 16, generator=torch.Generator().manual_seed(1)) * 3 + 1
+    f = meter.dictionary.encode(x)
+    ((start, active),) = meter.add(x)
+    tokens, features = (f > 0).nonzero(as_tuple=True)
+    assert start == 0
+    assert torch.equal(active.tokens, tokens)
+    assert torch.equal(active.features, features)
+    assert torch.equal(active.values, f[tokens, features])
+    assert torch.equal(meter.fired, (f > 0).sum(dim=0))
+    list(meter.add(x[:7]))  # the room that the first slice left is larger than this one
+    assert torch.equal(meter.fired, (f > 0).sum(dim=0) + (f[:7] > 0).sum(dim=0))
+    assert meter.n == 67
+    meter.clear()
+    assert (meter.n, int(meter.fired.sum())) == (0, 0)
+    assert np.isnan(meter.l0)
+
+
+def test_slices_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(40, 16, generator=torch.Generator().manual_seed(1))
+    dictionary = Dictionary(random_sae("jumprelu", "none"), 0, "random")
+    whole, small = Meter(dictionary), Meter(dictionary)
+    whole.count(x)
+    real, room = Dictionary.decode_active, 12
+
+    def decode(self: Dictionary, values: torch.Tensor, features: torch.Tensor, starts: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        if len(like) > room:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(self, values, features, starts, like)
+
+    monkeypatch.setattr(Dictionary, "decode_active", decode)
+    assert [start for start, _ in small.add(x)] == [0, 10, 20, 30]
+    assert torch.equal(small.fired, whole.fired)
+    np.testing.assert_allclose(small.sums, whole.sums, rtol=1e-6)
+    room = 0
+    with pytest.raises(DictionaryError, match="activations of one token do not fit"):
+        small.count(x)
+    monkeypatch.setattr(Dictionary, "decode_active", lambda *a, **b: torch.zeros(1, 2) @ torch.zeros(1, 2))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        small.count(x)

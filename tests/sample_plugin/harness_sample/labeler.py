@@ -29,10 +29,11 @@ class MostFrequent:
 
     def label(self, bench: Any, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
         frequencies = bench.statistics(self.options.dictionary).frequencies
-        name = self.options.dictionary or next(iter(bench.dictionaries))
+        name = bench.dictionary_name(self.options.dictionary)
         answers: list[Labeling | Abstention] = []
         for concept in concepts:
-            positive = np.array([concept.label in document.labels for document in bench.corpus])
+            positive = np.zeros(len(bench.corpus), dtype=bool)
+            positive[bench.labels.of(concept.label)] = True
             if not positive.any() or positive.all():
                 answers.append(Abstention(concept, "its label is on no text, or on all"))
                 continue

@@ -1,0 +1,8 @@
+"""What labelers share: filters on features, choosing pairs within caps, evidence for people, and label files."""
+
+from __future__ import annotations
+
+from harness.labelling.options import FilterOptions, PairOptions
+from harness.labelling.study import Study
+
+__all__ = ["FilterOptions", "PairOptions", "Study"]

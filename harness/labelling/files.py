@@ -1,0 +1,201 @@
+"""Label files: one row a (concept, feature) pair, with the SAE that the features belong to; JSONL, CSV or Parquet.
+
+Every row names model, hook, width and digest of its dictionary, so a file that is cut, joined or filtered still says whose features it labels.
+A file of one's own needs the columns ``concept`` and ``feature`` alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DataError
+from harness.types import Abstention, Json, Labeling
+
+IDENTITY = ("model_name", "hook_name", "layer", "d_in", "d_sae", "digest")
+"""What a row says of its dictionary, each under the prefix ``sae_``: as :func:`harness.sae.identity` names them."""
+_COUNTS = ("score", "tp", "fp", "fn", "tn", "support", "precision", "recall", "f1", "calibrated_f1", "auroc_frequency", "auroc_maximum")
+_ABOUT = ("density", "maximum", "output_score", "output_rank", "confidence_change")
+_INTEGERS = {"feature", "place", "sae_layer", "sae_d_in", "sae_d_sae"}
+
+
+@dataclass(frozen=True)
+class Label:
+    """One row: ``features`` of a row are one; the rows of one concept and ``group`` belong together.
+
+    Attributes:
+        concept: the concept's id.
+        text: what a judge and a prompt see; the id where the file has none.
+        label: the corpus' label, if any.
+        feature: index in the dictionary; None for an abstention.
+        score: the labeler's own; None where it has none.
+        held_out: the same score on the texts that chose nothing, if the file has it.
+        dictionary: the task's name of the dictionary.
+        group: numbers the labelings of a file; features with one group are answered together.
+        reason: why there is no feature.
+    """
+
+    concept: str
+    text: str
+    label: str | None
+    feature: int | None
+    score: float | None
+    held_out: float | None
+    dictionary: str
+    group: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """The rows of a label file, and the dictionary that they say they belong to (empty where they say nothing)."""
+
+    path: Path
+    labels: tuple[Label, ...]
+    identity: Mapping[str, Json]
+
+
+def label_rows(answers: Sequence[Labeling | Abstention], identities: Mapping[str, Mapping[str, Json]], labeler: str) -> list[dict[str, Json]]:
+    """The rows of a label file: one a feature of each labeling, in order, and one for each abstention.
+
+    Args:
+        answers: a labeler's.
+        identities: :func:`harness.sae.identity` of each dictionary, by name.
+        labeler: its name.
+    """
+    rows: list[dict[str, Json]] = []
+    for group, answer in enumerate(answers):
+        concept = answer.concept
+        first: dict[str, Json] = {"concept": concept.id, "text": concept.text, "label": concept.label, "group": group, "labeler": labeler}
+        if isinstance(answer, Abstention):
+            rows.append({**first, **_columns({}, {}, {}), "abstained": answer.reason})
+            continue
+        counted, about = (answer.evidence.get(name) or [{}] * len(answer.features) for name in ("features", "about"))
+        rest = {name: value for name, value in answer.evidence.items() if name not in ("features", "about")}
+        for place, feature in enumerate(answer.features):
+            own = {"dictionary": feature.dictionary, "feature": feature.index, "place": place, "score": answer.score}
+            columns = _columns(_at(counted, place), _at(about, place), identities.get(feature.dictionary, {}))
+            rows.append({**first, **columns, **own, "evidence": rest or None, "abstained": None})
+    return rows
+
+
+def _columns(counted: Mapping[str, Json], about: Mapping[str, Json], identity: Mapping[str, Json]) -> dict[str, Json]:
+    """All further columns, in one order whatever the row, null where there is nothing."""
+    row: dict[str, Json] = dict.fromkeys(("dictionary", "feature", "place", "score"))
+    row["threshold"] = counted.get("threshold")
+    for part, prefix in (("chosen_on", "chosen_on_"), ("held_out", "held_out_")):
+        row.update((f"{prefix}{name}", (counted.get(part) or {}).get(name)) for name in _COUNTS)
+    row.update((name, about.get(name, counted.get(name))) for name in _ABOUT)
+    row["promotes"], row["snippets"] = about.get("promotes"), about.get("snippets")
+    row.update((f"sae_{name}", identity.get(name)) for name in IDENTITY)
+    row["evidence"] = None
+    return row
+
+
+def _at(rows: Any, place: int) -> Mapping[str, Json]:
+    """Evidence is the labeler's own affair: what is no list of objects gives no columns."""
+    row = rows[place] if isinstance(rows, Sequence) and place < len(rows) else {}
+    return row if isinstance(row, Mapping) else {}
+
+
+# ------------------------------------------------------------------------------------------------------------------------- reading
+
+
+def read_labels(path: str | Path) -> LabelFile:
+    """Read a label file: one of ours, or any table with the columns ``concept`` and ``feature``.
+
+    Raises:
+        DataError: no such file, an ending that is none of ours, a missing column, a row without concept, a feature that is no index (names
+            the row), or rows of several SAEs.
+    """
+    path = Path(path).expanduser()
+    labels: list[Label] = []
+    identities: dict[str, dict[str, Json]] = {}
+    for number, row in enumerate(_rows(path), 1):
+        if number == 1 and not {"concept", "feature"} <= set(row):
+            raise DataError(f"{path} is no label file: it has the columns {', '.join(map(str, row)) or 'none'}; concept and feature are needed")
+        labels.append(_label(path, number, row))
+        identity = {name: row[f"sae_{name}"] for name in IDENTITY if row.get(f"sae_{name}") is not None}
+        if identity:
+            identities.setdefault(json.dumps(identity, sort_keys=True), identity)
+    if not labels:
+        raise DataError(f"{path} holds no label; give a file that `harness label -o` wrote, or a table with the columns concept and feature")
+    if len(identities) > 1:
+        names = " and ".join(f"{i.get('model_name') or '?'} {i.get('hook_name', '?')} of {i.get('d_sae', '?')} features" for i in identities.values())
+        raise DataError(f"{path} holds labels of several SAEs ({names}); split it, one SAE a file")
+    return LabelFile(path, tuple(labels), next(iter(identities.values()), {}))
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        raise DataError(f"there is no label file at {path}; make one with `harness label --labeler … -o {path.name or 'labels.parquet'}`")
+    try:
+        if path.suffix == ".jsonl":
+            with path.open(encoding="utf-8") as lines:
+                for number, line in enumerate(lines, 1):
+                    row = json.loads(line) if line.strip() else None
+                    if row is not None and not isinstance(row, dict):
+                        raise DataError(f"{path}, line {number}: {line.strip()[:40]!r} is no JSON object")
+                    if row is not None:
+                        yield row
+        elif path.suffix == ".csv":
+            with path.open(encoding="utf-8-sig", newline="") as lines:
+                for row in csv.DictReader(lines):
+                    yield {name: _typed(name, value) for name, value in row.items() if name is not None}
+        elif path.suffix == ".parquet":
+            import pyarrow.parquet
+
+            yield from pyarrow.parquet.read_table(path).to_pylist()
+        else:
+            raise DataError(f"{path} is no label file: its name must end in .jsonl, .csv or .parquet")
+    except (OSError, ValueError, csv.Error) as error:  # pyarrow's errors are ValueErrors
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"the label file {path} cannot be read ({first}); make it again with `harness label -o`") from error
+
+
+def _typed(name: str, value: Any) -> Any:
+    """CSV holds text: an empty field is null, numbers are numbers."""
+    if not isinstance(value, str) or value == "":
+        return None
+    if name in _INTEGERS:
+        try:
+            return int(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _label(path: Path, number: int, row: Mapping[str, Any]) -> Label:
+    concept, feature = row.get("concept"), row.get("feature")
+    if concept is None or not str(concept).strip():
+        raise DataError(f"{path}, row {number}: no concept; every row needs one")
+    if isinstance(feature, float) and feature.is_integer():
+        feature = int(feature)
+    if feature is not None and (isinstance(feature, bool) or not isinstance(feature, int) or feature < 0):
+        raise DataError(f"{path}, row {number}: feature is {feature!r}; an index from 0 on is needed, or nothing for an abstention")
+    group = row.get("group")
+    return Label(
+        concept=str(concept),
+        text=str(row.get("text") or concept),
+        label=None if row.get("label") is None else str(row["label"]),
+        feature=feature,
+        score=_number(path, number, row, "score"),
+        held_out=_number(path, number, row, "held_out_score"),
+        dictionary=str(row.get("dictionary") or ""),
+        group=number - 1 if group is None else int(group),
+        reason=str(row.get("abstained") or "") if feature is None else "",
+    )
+
+
+def _number(path: Path, number: int, row: Mapping[str, Any], name: str) -> float | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise DataError(f"{path}, row {number}: {name} is {value!r}; a number is needed, or nothing") from None

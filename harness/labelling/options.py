@@ -1,0 +1,40 @@
+"""Options that labelers share: inherit them, and your labeler takes the same flags as ours, and its random control the same filters."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from harness.options import Options, filter_field
+
+PROMPT = "From my experience,"
+"""The neutral prompt of both causal scores (Arad et al. 2025, public code; Wang et al. 2025)."""
+
+
+class FilterOptions(Options):
+    """Which features may be answered at all. A random control is given the same values."""
+
+    dictionary: str | None = filter_field(None)
+    """The task's dictionary whose features are labelled; none takes its first."""
+    held_out: float = filter_field(0.5, ge=0, lt=1)
+    """Share of the corpus that chooses nothing: scores on it are reported beside those that chose. 0 chooses on all texts, as the paper does."""
+    min_cosine: float | None = filter_field(None, ge=-1, le=1)
+    """Keep features whose decoder row has at least this cosine with the label's difference of means (borrowed from DiffMean, in no paper)."""
+    min_output_score: float | None = filter_field(None, ge=0, le=1)
+    """Keep features with at least this output score (Arad et al. 2025), computed as candidates come up; none does not filter."""
+    min_confidence_change: float | None = filter_field(None, ge=0)
+    """Keep features with at least this |Δ token confidence| in nats (Wang et al. 2025: k = 1, α = 10, other features zero); none does not filter."""
+    filter_prompt: str = filter_field(PROMPT)
+    """The neutral prompt on which output score and Δ token confidence are computed."""
+
+
+class PairOptions(FilterOptions):
+    """Filters, and how many (feature, label) pairs are kept."""
+
+    min_support: int | None = Field(None, ge=1)
+    """Labels with fewer positive texts are abstained from, or not chosen; none takes the task's `concepts.min_support`."""
+    top_k: int = Field(100, ge=1)
+    """Chosen mode: the number of (feature, label) pairs kept, best first (ours; no paper gives it)."""
+    features_per_label: int = filter_field(1, ge=1)
+    """Features that one label gets at most: together in fixed mode, as pairs of their own in chosen mode."""
+    labels_per_feature: int = Field(1, ge=1)
+    """Chosen mode: labels that one feature gets at most."""

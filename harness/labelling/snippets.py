@@ -1,0 +1,81 @@
+"""Where a feature fires most: a few words around the strongest token of the texts in which it reaches its largest activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.types import Json
+
+if TYPE_CHECKING:
+    from harness.contracts import Bench
+
+CONTEXT = 12
+"""Tokens shown before and after the strongest."""
+
+
+def snippets(bench: Bench, dictionary: str, features: Sequence[int], n: int = 3, context: int = CONTEXT) -> dict[int, list[dict[str, Json]]]:
+    """The ``n`` best-activating texts of each feature, best first, around their strongest token.
+
+    The corpus' statistics say which texts these are; only they are read by the model again, to find the token.
+
+    Returns:
+        By feature, a list of ``{"text": id, "labels": […], "activation", "before", "token", "after"}``; shorter for a feature that fires in
+        fewer texts, empty with ``n`` 0.
+    """
+    wanted = _best_texts(bench, dictionary, features, n)
+    texts = sorted({text for chosen in wanted.values() for text in chosen})
+    of_text = {text: [feature for feature in features if text in wanted[feature]] for text in texts}
+    found = {(text, row["index"]): row for text, rows in _read(bench, dictionary, of_text, context) for row in rows}
+    answer: dict[int, list[dict[str, Json]]] = {}
+    for feature in features:
+        answer[feature] = []
+        for text in wanted[feature]:
+            document, row = bench.corpus[text], found[text, feature]
+            shown = {name: row[name] for name in ("activation", "before", "token", "after")}
+            answer[feature].append({"text": document.id, "labels": sorted(document.labels), **shown})
+    return answer
+
+
+def _best_texts(bench: Bench, dictionary: str, features: Sequence[int], n: int) -> dict[int, list[int]]:
+    """By feature, the texts with its largest activations, best first, ties in the order of the corpus."""
+    maxima = bench.statistics(dictionary).texts_of(features, "maxima")
+    chosen = {}
+    for place, feature in enumerate(features):
+        part = slice(maxima.indptr[place], maxima.indptr[place + 1])
+        order = np.lexsort((maxima.indices[part], -maxima.data[part]))[:n]
+        chosen[feature] = [int(text) for text in maxima.indices[part][order]]
+    return chosen
+
+
+def _read(bench: Bench, dictionary: str, of_text: dict[int, list[int]], context: int) -> list[tuple[int, list[dict[str, Any]]]]:
+    """For each text, the strongest token of each of its features, among the tokens that the statistics count."""
+    from harness.contracts import Site
+    from harness.lm.activations import residuals
+    from harness.sae.outliers import usual_tokens
+
+    target, model = bench.dictionaries[dictionary], bench.model
+    texts = list(of_text)
+    rows = [list(bench.corpus_tokens[text]) for text in texts]
+    found = []
+    for batch in residuals(model, rows, Site(target.layer), skip=bench.statistics(dictionary).skip):
+        usual = usual_tokens(batch.x, batch.counted)
+        for place, row in enumerate(batch.rows):
+            features = of_text[texts[row]]
+            activations = target.feature(batch.x[place, : len(rows[row])], features)
+            activations[~usual[place, : len(rows[row])].to(activations.device)] = float("-inf")
+            values, tokens = (tensor.tolist() for tensor in activations.max(dim=0))
+            found.append((texts[row], [_shown(model, rows[row], *item, context) for item in zip(features, tokens, values, strict=True)]))
+    return found
+
+
+def _shown(model: Any, ids: list[int], feature: int, at: int, activation: float, context: int) -> dict[str, Any]:
+    return {
+        "index": feature,
+        "activation": activation,
+        "before": model.decode(ids[max(0, at - context) : at]),
+        "token": model.decode(ids[at : at + 1]),
+        "after": model.decode(ids[at + 1 : at + 1 + context]),
+    }

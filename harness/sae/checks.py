@@ -1,0 +1,229 @@
+"""What a dictionary must be to be used here: its architecture, its site, its numbers; and whose it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from harness.errors import DictionaryError
+from harness.sae.dictionary import ARCHITECTURES, NORMALIZATIONS, Dictionary
+from harness.types import Json
+
+if TYPE_CHECKING:
+    from harness.lm.model import SubjectModel
+
+NOT_A_DICTIONARY = {
+    "transcoder": "a transcoder reads one site and writes another, so it reconstructs no residual stream whose error could be kept",
+    "crosscoder": "a crosscoder reads several layers at once",
+    "temporal": "a temporal SAE's activations depend on the tokens before, so no feature can be set at one token alone",
+    "batchtopk": "it is a training checkpoint without its threshold: export it with SAELens' save_inference_model, as jumprelu",
+}
+"""Why an architecture cannot be used, by a part of its name."""
+
+_POINTS = {
+    "hook_resid_mid": "it lies between attention and MLP, inside a layer",
+    "hook_mlp_out": "it reads an MLP's output",
+    "hook_mlp_in": "it reads an MLP's input",
+    "hook_attn_out": "it reads an attention block's output",
+    "hook_z": "it reads attention heads",
+    "hook_embed": "it reads the embeddings, before the first layer",
+}
+_CHECKED_ELEMENTS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What whoever loads a dictionary says of it; fills in what its files lack, and may not contradict them.
+
+    Attributes:
+        layer: zero-based layer whose output it reads.
+        hook_name: the site, as :func:`residual_layer` understands it.
+        model_name: the model that it was made for.
+    """
+
+    layer: int | None = None
+    hook_name: str | None = None
+    model_name: str | None = None
+
+
+def residual_layer(hook_name: str) -> int:
+    """Zero-based layer whose output a hook name means.
+
+    ``model.layers.15`` (any module path that ends in a numbered layer) and ``blocks.15.hook_resid_post`` are the output of layer 15,
+    ``blocks.15.hook_resid_pre`` that of layer 14.
+
+    Raises:
+        DictionaryError: the hook is no layer's output, with the reason.
+    """
+    match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", hook_name)
+    if match:
+        layer = int(match[1]) - (match[2] == "pre")
+        if layer < 0:
+            raise DictionaryError(f"hook {hook_name!r} is the input of the first layer: only outputs of layers can be edited")
+        return layer
+    match = re.fullmatch(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*\.(\d+)", hook_name)
+    if match:
+        return int(match[1])
+    reason = next((why for point, why in _POINTS.items() if point in hook_name), "it names no layer's output")
+    raise DictionaryError(
+        f"hook {hook_name!r} is no residual site ({reason}); allowed: blocks.N.hook_resid_post, blocks.N.hook_resid_pre, model.layers.N"
+    )
+
+
+def refuse_architecture(architecture: str, where: str) -> None:
+    """Raise for an architecture whose single features cannot be set, with the reason."""
+    if architecture in ARCHITECTURES:
+        return
+    why = next((reason for part, reason in NOT_A_DICTIONARY.items() if part in architecture), "")
+    known = ", ".join(sorted(ARCHITECTURES))
+    raise DictionaryError(f"{where} is of architecture {architecture!r}, which cannot be used: {why or f'the known ones are {known}'}")
+
+
+def check_input(cfg: Mapping[str, Json], name: str) -> None:
+    """Check that a SAELens configuration asks for nothing but a residual vector as it is, or normalised by itself.
+
+    Raises:
+        DictionaryError: a normalisation whose statistics are not in the file, attention heads, or another site as output.
+    """
+    normalize, reshape = cfg.get("normalize_activations") or "none", cfg.get("reshape_activations") or "none"
+    metadata = cfg.get("metadata") or {}
+    if normalize not in NORMALIZATIONS:
+        raise DictionaryError(
+            f"{name} expects its input normalised by {normalize!r}, with statistics that are not in the file: fold them into the weights first"
+        )
+    if reshape != "none":
+        raise DictionaryError(f"{name} reshapes its input ({reshape}): it reads attention heads, not the residual stream")
+    site, out = metadata.get("hook_name"), metadata.get("hook_name_out")
+    if out and out != site:
+        raise DictionaryError(f"{name} reads {site} and writes {out}: {NOT_A_DICTIONARY['transcoder']}")
+
+
+def settle(metadata: Any, name: str, given: Stated) -> int:
+    """The layer that a dictionary reads; what its metadata lack is filled in.
+
+    Args:
+        metadata: SAELens' metadata, or a dict; changed in place.
+        name: the dictionary, for messages.
+        given: what the caller says.
+
+    Raises:
+        DictionaryError: neither the files nor the caller name the site, they contradict each other, or it is no layer's output.
+    """
+    own, own_model = str(metadata.get("hook_name") or ""), str(metadata.get("model_name") or "")
+    if given.layer is not None and given.layer < 0:
+        raise DictionaryError(f"layer {given.layer} was given for {name}: layers are counted from 0")
+    wanted = given.layer if given.hook_name is None else _layer(given.hook_name, name)
+    if wanted is not None and given.layer not in (None, wanted):
+        raise DictionaryError(f"layer {given.layer} and hook {given.hook_name!r} (layer {wanted}) were given for {name}: give one of them")
+    if own:
+        layer = _layer(own, name)
+        if wanted not in (None, layer):
+            raise DictionaryError(
+                f"{name} reads the output of layer {layer} ({own}), not of layer {wanted}: give its own layer, or another dictionary"
+            )
+    elif wanted is None:
+        raise DictionaryError(
+            f"{name} does not say which site it reads: give its layer (layer=15; a task's `layer`), keep the folder name under which it was "
+            "published (layer_15, layers.15), or set metadata.hook_name in a SAELens folder's cfg.json, e.g. model.layers.15"
+        )
+    else:
+        layer = wanted
+        metadata["hook_name"] = given.hook_name or f"blocks.{layer}.hook_resid_post"
+    if given.model_name and not own_model:
+        metadata["model_name"] = given.model_name
+    elif given.model_name and not same_model(given.model_name, own_model):
+        raise DictionaryError(f"{name} was made for {own_model}, not for {given.model_name}: correct the model's name, or leave it out")
+    return layer
+
+
+def check_numbers(sae: Any, name: str) -> None:
+    """Check a loaded SAE's weights, a slice at a time, so that nothing of their size is allocated.
+
+    Raises:
+        DictionaryError: NaN or infinity, or a decoder row of length 0 that activations would be divided by.
+    """
+    for key, tensor in sae.state_dict().items():
+        if not all(bool(torch.isfinite(part).all()) for part in _slices(tensor)):
+            raise DictionaryError(f"{name}: weights {key} hold NaN or infinity: the file is damaged or the training diverged")
+    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) and bool((sae.W_dec.norm(dim=-1) == 0).any()):
+        raise DictionaryError(f"{name} divides activations by its decoder's norms, and some are 0: the file is damaged")
+
+
+def check_fits(dictionary: Dictionary, model: SubjectModel, *, allow_other_model: bool = False) -> str:
+    """Whether a dictionary belongs to a model; answers with a note for the run's entry.
+
+    Model names are compared by their last part, without regard to case, and through TransformerLens' aliases (``gpt2-small`` is
+    ``openai-community/gpt2``); ``-it`` and ``-instruct`` count.
+
+    Raises:
+        DictionaryError: another width, a layer that the model lacks, or another model's dictionary without ``allow_other_model``.
+    """
+    if dictionary.d_in != model.d_model:
+        raise DictionaryError(
+            f"{dictionary.source} reads width {dictionary.d_in}, but {model.name} has a residual stream of {model.d_model}"
+        )
+    n_layers = len(model.layers)
+    if dictionary.layer >= n_layers:
+        raise DictionaryError(
+            f"{dictionary.source} reads the output of layer {dictionary.layer} ({dictionary.hook_name}), "
+            f"but {model.name} has layers 0 to {n_layers - 1}"
+        )
+    kwargs = dictionary.cfg["metadata"].get("model_from_pretrained_kwargs") or {}
+    centred = "; it was made from activations with their mean removed (center_writing_weights), which these are not"
+    note = centred if kwargs.get("center_writing_weights") else ""
+    if not dictionary.model_name:
+        return f"the dictionary does not say which model it was made for; used on {model.name}{note}"
+    if same_model(dictionary.model_name, model.name):
+        return f"made for {dictionary.model_name}{note}"
+    if not allow_other_model:
+        raise DictionaryError(
+            f"{dictionary.source} was made for {dictionary.model_name}, not for {model.name}: "
+            "let the task allow another model's dictionary, or use its own"
+        )
+    return f"made for {dictionary.model_name}, another model of the same width; used on {model.name} with the task's leave{note}"
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two names mean one model, compared as :func:`check_fits` says."""
+    return _last_part(one) == _last_part(other) or _official(one) == _official(other)
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- inside
+
+
+def _layer(hook_name: str, name: str) -> int:
+    try:
+        return residual_layer(hook_name)
+    except DictionaryError as error:
+        raise DictionaryError(f"{name}: {error}") from error
+
+
+def _slices(tensor: Tensor) -> Iterator[Tensor]:
+    """A tensor's parts along its first axis."""
+    if tensor.dim() < 2:
+        yield tensor
+        return
+    step = max(1, _CHECKED_ELEMENTS // max(1, tensor.shape[1]))
+    for start in range(0, tensor.shape[0], step):
+        yield tensor[start : start + step]
+
+
+def _last_part(name: str) -> str:
+    return name.rstrip("/").split("/")[-1].lower().removeprefix("meta-")
+
+
+def _official(name: str) -> str:
+    """A model name for comparison, TransformerLens' aliases resolved."""
+    from transformer_lens.loading_from_pretrained import get_official_model_name
+
+    for candidate in (name, _last_part(name)):
+        try:
+            return _last_part(get_official_model_name(candidate))
+        except ValueError:
+            continue
+    return _last_part(name)

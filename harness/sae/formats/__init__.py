@@ -1,0 +1,105 @@
+"""Which of the published formats a path holds, and its reader; what holds none is refused with what was found there."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from harness.errors import DictionaryError
+from harness.sae.formats import gemma_scope, saelens, sparsify
+from harness.sae.formats.published import Published, read_json
+from harness.sae.formats.tensors import PICKLES, a_pickle
+
+FORMATS = (
+    f"a SAELens folder ({saelens.CFG_FILE} and {saelens.WEIGHTS_FILE}), Gemma Scope's {gemma_scope.NPZ_FILE} or "
+    f"{gemma_scope.SAFETENSORS_FILE}, or a sparsify folder ({sparsify.CFG_FILE} and {sparsify.WEIGHTS_FILE})"
+)
+"""What can be loaded from disk, for messages."""
+
+_WEIGHTS = (saelens.WEIGHTS_FILE, sparsify.WEIGHTS_FILE, gemma_scope.SAFETENSORS_FILE, gemma_scope.NPZ_FILE)
+_OF_A_FOLDER = (*_WEIGHTS, saelens.CFG_FILE, gemma_scope.CONFIG_FILE)
+_SEARCH_DEPTH, _SEARCH_FOLDERS, _SHOWN = 7, 5_000, 4
+
+
+def open_published(path: Path) -> Published:
+    """The dictionary at a path, its weights not read yet.
+
+    Args:
+        path: a folder of one of the formats, one of its files, or a Gemma Scope ``.npz`` of any name.
+
+    Raises:
+        DictionaryError: it is a pickle, holds several dictionaries, is incomplete, or is none.
+    """
+    if path.is_file():
+        if path.suffix.lower() in PICKLES:
+            raise a_pickle(path)
+        if path.suffix.lower() == ".npz":
+            return gemma_scope.open_npz(path)
+        if path.name not in _OF_A_FOLDER:
+            raise DictionaryError(f"{path} is a file: give {FORMATS}, or a registry name release/sae_id")
+        path = path.parent
+    names = _names(path)
+    # A hub cache keeps links in its folders, so a name may be there whose file is not; its reader says so.
+    if saelens.CFG_FILE in names and saelens.WEIGHTS_FILE in names:
+        return saelens.open_folder(path)
+    if sparsify.WEIGHTS_FILE in names:
+        return sparsify.open_folder(path)
+    if gemma_scope.SAFETENSORS_FILE in names:
+        return gemma_scope.open_safetensors(path / gemma_scope.SAFETENSORS_FILE)
+    if gemma_scope.NPZ_FILE in names:
+        return gemma_scope.open_npz(path / gemma_scope.NPZ_FILE)
+    if saelens.CFG_FILE in names:
+        # Without weights: the reader of the format that the configuration is of says which are missing.
+        own = sparsify.is_sparsify(read_json(path / saelens.CFG_FILE))
+        return sparsify.open_folder(path) if own else saelens.open_folder(path)
+    raise _none(path, names)
+
+
+def _none(path: Path, names: set[str]) -> DictionaryError:
+    """Why a folder without a configuration or weights that are known is no dictionary."""
+    if saelens.WEIGHTS_FILE in names:
+        return DictionaryError(
+            f"{path} holds {saelens.WEIGHTS_FILE} but has no {saelens.CFG_FILE}: the download is incomplete, fetch it again"
+        )
+    if any(Path(name).match(gemma_scope.SPLIT_FILES) for name in names):
+        gemma_scope.refuse_split(path)
+    pickles = sorted(name for name in names if Path(name).suffix.lower() in PICKLES)
+    if pickles:
+        return a_pickle(path, f"holds {pickles[0]}, a pickle")
+    if gemma_scope.CONFIG_FILE in names and "hf_hook_point_in" in read_json(path / gemma_scope.CONFIG_FILE):
+        return DictionaryError(
+            f"{path} holds {gemma_scope.CONFIG_FILE} but no {gemma_scope.SAFETENSORS_FILE}: the download is incomplete, fetch it again"
+        )
+    inside, more = _search(path)
+    if inside:
+        shown = ", ".join(map(str, inside[:_SHOWN]))
+        count = f"{'at least ' if more else ''}{len(inside)} dictionaries" if len(inside) > 1 else "a dictionary in a folder of its own"
+        return DictionaryError(f"{path} holds {count}: give the path of one, e.g. {shown}{', …' if len(inside) > _SHOWN else ''}")
+    return DictionaryError(f"{path} is no dictionary: it has no {saelens.CFG_FILE} and no weights of a known name; give {FORMATS}")
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {entry.name for entry in folder.iterdir()}
+    except OSError as error:
+        raise DictionaryError(f"{folder} cannot be read: {error.strerror}; give {FORMATS}") from error
+
+
+def _search(folder: Path) -> tuple[list[Path], bool]:
+    """Folders of dictionaries below a folder, relative to it, in order; and whether the search ended early."""
+    found: list[Path] = []
+    for count, (root, folders, names) in enumerate(os.walk(folder)):
+        here = Path(root).relative_to(folder)
+        if count >= _SEARCH_FOLDERS:
+            return sorted(found, key=_by_number), True
+        if {*_WEIGHTS, "ae.pt"} & set(names):
+            found.append(here)
+        hidden = {name for name in folders if name.startswith(".")}
+        folders[:] = [] if len(here.parts) >= _SEARCH_DEPTH else sorted(set(folders) - hidden)
+    return sorted(found, key=_by_number), False
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """An order in which layers.9 comes before layers.10."""
+    return [(int(number or 0), text) for text, number in re.findall(r"(\D+)(\d*)", path.as_posix())]

@@ -1,0 +1,180 @@
+"""Gemma Scope's dictionaries as they are published: ``params.npz`` (Gemma 2), ``params.safetensors`` with ``config.json`` (Gemma 3).
+
+The first release's files hold weights and nothing else, so layer, site and model are read from the names of the folders, as SAELens reads them
+(``gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz``); the second's say them in ``config.json``, where they have one. Both
+are JumpReLU: f = relu(x W_enc + b_enc) where that is above the threshold, x̂ = f W_dec + b_dec. Names are SAELens', so that a file
+and the same dictionary from SAELens' registry have one digest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from harness.errors import DictionaryError
+from harness.sae.checks import NOT_A_DICTIONARY, refuse_architecture
+from harness.sae.formats.published import Published, Weights, configuration, read_json
+from harness.sae.formats.tensors import Stored, check_tensors, read, stored
+from harness.types import Json
+
+NPZ_FILE = "params.npz"
+SAFETENSORS_FILE = "params.safetensors"
+CONFIG_FILE = "config.json"
+SPLIT_FILES = "params_layer_*.safetensors"
+"""The files of a crosscoder or a cross-layer transcoder, one a layer."""
+
+_NAMES = {name.lower(): name for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")}
+_FIRST = re.compile(r"gemma-scope-(\d+b)-(pt|it)(?:-(res|mlp|att|transcoders))?(?![a-z0-9])")
+_SECOND = re.compile(r"gemma-scope-2-(\d+[mb])-(pt|it)(?![a-z0-9])")
+_LAYERS = re.compile(r"(?<![a-z0-9])layer_(\d+)((?:_\d+)*)(?![0-9a-z])")
+_SITES = {
+    "resid_post": "blocks.{}.hook_resid_post",
+    "attn_out": "blocks.{}.attn.hook_z",
+    "mlp_out": "blocks.{}.hook_mlp_out",
+    "res": "blocks.{}.hook_resid_post",
+    "att": "blocks.{}.attn.hook_z",
+    "mlp": "blocks.{}.hook_mlp_out",
+}
+_MODULES = {
+    "": "blocks.{}.hook_resid_post",
+    ".self_attn.o_proj.input": "blocks.{}.attn.hook_z",
+    ".post_feedforward_layernorm": "blocks.{}.hook_mlp_out",
+    ".pre_feedforward_layernorm": "blocks.{}.hook_mlp_in",
+}
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What the names of a file's folders say; empty or None where they do not."""
+
+    layer: int | None
+    hook_name: str
+    model_name: str
+
+
+def open_npz(path: Path) -> Published:
+    """A dictionary of Gemma Scope's first release.
+
+    Args:
+        path: its ``.npz`` file.
+
+    Raises:
+        DictionaryError: it is damaged, holds other tensors or other shapes, or its folders' names say that it is no SAE of a residual site.
+    """
+    text = path.absolute().as_posix()
+    release = _last(_FIRST, text)
+    size, kind, site = (release[1], release[2], release[3] or "res") if release else ("", "", "res")
+    if site == "transcoders":
+        refuse_architecture("transcoder", str(path))
+    layer = _layer(path)
+    hook_name = "hook_embed" if "embedding" in path.absolute().parts else "" if layer is None else _SITES[site].format(layer)
+    model_name = f"gemma-2-{size}{'-it' if kind == 'it' else ''}" if release else ""
+    return _published(path, stored(path), _Named(layer, hook_name, model_name))
+
+
+def open_safetensors(path: Path) -> Published:
+    """A dictionary of Gemma Scope 2.
+
+    Args:
+        path: its ``params.safetensors``; ``config.json`` is read where it lies beside.
+
+    Raises:
+        DictionaryError: as :func:`open_npz`; also where the configuration and the folder's name contradict each other.
+    """
+    config = path.with_name(CONFIG_FILE)
+    found = stored(path)
+    if "affine_skip_connection" in found:
+        refuse_architecture("transcoder", str(path))
+    if "w_dec" in found and len(found["w_dec"].shape) == 3:
+        refuse_architecture("crosscoder", str(path))
+    named = _from_config(read_json(config), config) if config.is_file() else _from_folders(path)
+    layer = _layer(path)
+    if None not in (layer, named.layer) and layer != named.layer:
+        raise DictionaryError(f"{config} says layer {named.layer}, but the folder's name says layer {layer}: one of them was mixed up")
+    return _published(path, found, named)
+
+
+def refuse_split(folder: Path) -> None:
+    """Raise for a folder of files one a layer."""
+    raise DictionaryError(
+        f"{folder} holds {SPLIT_FILES}, a crosscoder or cross-layer transcoder, which cannot be used: {NOT_A_DICTIONARY['crosscoder']}"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- inside
+
+
+def _published(path: Path, found: Mapping[str, Stored], named: _Named) -> Published:
+    names = {name: _NAMES[name.lower()] for name in found if name.lower() in _NAMES}
+    other = sorted(set(found) - set(names))
+    if other:
+        raise DictionaryError(f"{path} holds {', '.join(other[:5])}, which no Gemma Scope SAE has: it is something else")
+    by_name = {new: found[old] for old, new in names.items()}
+    # The biases tell the widths, since a matrix alone may be transposed.
+    widths = {name: by_name[name].shape[0] for name in ("b_dec", "b_enc") if name in by_name and len(by_name[name].shape) == 1}
+    d_in, d_sae = widths.get("b_dec", 0), widths.get("b_enc", 0)
+    expected = {"b_dec": (d_in,), "b_enc": (d_sae,), "W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in), "threshold": (d_sae,)}
+    check_tensors(path, by_name, expected, "jumprelu", "its biases ask for")
+    cfg = configuration("jumprelu", d_in, d_sae, bias=False, hook_name=named.hook_name, model_name=named.model_name)
+
+    def weights(device: str, dtype: torch.dtype) -> Weights:
+        return read(path, names, device, dtype)
+
+    return Published(cfg, weights)
+
+
+def _from_config(config: Mapping[str, Json], path: Path) -> _Named:
+    """Site and model of Gemma Scope 2's ``config.json``."""
+    kind, architecture = str(config.get("type") or "sae"), str(config.get("architecture") or "jump_relu")
+    site, out = str(config.get("hf_hook_point_in") or ""), str(config.get("hf_hook_point_out") or "")
+    several = "crosscoder" if "{" in site else ""
+    if kind != "sae" or several:
+        refuse_architecture(several or {"clt": "cross-layer transcoder"}.get(kind, kind), str(path.parent))
+    if config.get("affine_connection") or (out and out != site):
+        refuse_architecture("transcoder", str(path.parent))
+    if architecture != "jump_relu":
+        raise DictionaryError(f"{path} is of architecture {architecture!r}, but Gemma Scope 2's are 'jump_relu': it is something else")
+    match = re.fullmatch(r"(?:\w+\.)*layers\.(\d+)(.*?)(?:\.output)?", site)
+    if match is None or match[2] not in _MODULES:
+        raise DictionaryError(
+            f"{path} gives hf_hook_point_in = {site!r}, which names no site that is known: model.layers.N.output was expected"
+        )
+    return _Named(int(match[1]), _MODULES[match[2]].format(match[1]), _model(str(config.get("model_name") or "")))
+
+
+def _from_folders(path: Path) -> _Named:
+    parts, release = path.absolute().parts, _last(_SECOND, path.absolute().as_posix())
+    for part in parts[-4:]:
+        if re.match(r"(transcoder|crosscoder|clt)(_|$)", part):
+            refuse_architecture("crosscoder" if part.startswith("crosscoder") else "transcoder", str(path))
+    layer = _layer(path)
+    site = next((site for part in reversed(parts) for site in ("resid_post", "attn_out", "mlp_out") if part.startswith(site)), "resid_post")
+    hook_name = "" if layer is None else _SITES[site].format(layer)
+    return _Named(layer, hook_name, _model(f"gemma-3-{release[1]}-{release[2]}") if release else "")
+
+
+def _model(name: str) -> str:
+    """A model as SAELens names it: with its owner, and the smallest pretrained one without the suffix that the hub's does not have."""
+    if not name:
+        return ""
+    name = (name if name.startswith("google/") else f"google/{name}").replace("-v3", "-3")
+    return name.replace("-pt", "") if "270m" in name else name
+
+
+def _layer(path: Path) -> int | None:
+    """The layer that the innermost folder's name (or the file's) says, None where no name does."""
+    for part in reversed(path.absolute().with_suffix("").parts):
+        match = _last(_LAYERS, part)
+        if match and match[2]:
+            refuse_architecture("crosscoder", str(path))
+        if match:
+            return int(match[1])
+    return None
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(reversed(list(pattern.finditer(text))), None)

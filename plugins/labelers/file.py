@@ -1,0 +1,105 @@
+"""Labels from a file: what `harness label -o` wrote, or a table of one's own with the columns ``concept`` and ``feature``.
+
+So a method that labels features in a program of its own can be evaluated without becoming a plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import hookimpl
+from harness.errors import DataError, DictionaryError
+from harness.options import Options, filter_field, input_field
+from harness.types import Abstention, Concept, FeatureRef, Labeling
+
+if TYPE_CHECKING:
+    from harness.contracts import Bench
+    from harness.labelling.files import Label, LabelFile
+
+
+class FileOptions(Options):
+    """Options of ``file``."""
+
+    path: Path = input_field()
+    """A .jsonl, .csv or .parquet file with the columns `concept` and `feature` (an index), and if you like `text`, `label` and `score`."""
+    dictionary: str | None = filter_field(None)
+    """The task's dictionary that the features belong to; none takes its first."""
+    features_per_label: int = filter_field(1, ge=1)
+    """Features that one concept gets at most, in the order of the file: together in fixed mode, as pairs of their own in chosen mode."""
+
+
+class LabelsFromFile:
+    """See the module. Implements :class:`harness.contracts.Labeler`."""
+
+    def __init__(self, options: FileOptions) -> None:
+        self.options = options
+
+    def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
+        from harness.labelling.files import read_labels
+
+        name = bench.dictionary_name(self.options.dictionary)
+        file = read_labels(self.options.path)
+        self._check(bench, name, file)
+        if bench.concept_mode == "chosen":
+            return self._chosen(file, name, {concept.id: concept for concept in concepts})
+        return [self._fixed(file, name, concept) for concept in concepts]
+
+    def _check(self, bench: Bench, name: str, file: LabelFile) -> None:
+        from harness.sae import check_same
+
+        dictionary = bench.dictionaries[name]
+        if file.identity:
+            if note := check_same(file.identity, dictionary, f"the label file {file.path}"):
+                bench.warn(f"file: {note}")
+        else:
+            bench.warn(f"file: {file.path.name} does not say which SAE its features belong to; they are taken as those of {name}")
+        highest = max((label.feature for label in file.labels if label.feature is not None), default=-1)
+        if highest >= dictionary.d_sae:
+            raise DictionaryError(
+                f"{file.path} labels feature {highest}, but {dictionary.source} has features 0 to {dictionary.d_sae - 1}: "
+                "the file belongs to another SAE"
+            )
+
+    def _fixed(self, file: LabelFile, name: str, concept: Concept) -> Labeling | Abstention:
+        """The rows of a concept: those with its id; else those with its label; else those with its text, in any case of letters."""
+        rows = [label for label in file.labels if label.concept == concept.id]
+        if not rows and concept.label is not None:
+            rows = [label for label in file.labels if concept.label in (label.label, label.concept)]
+        if not rows:
+            rows = [label for label in file.labels if label.text.casefold() == concept.text.casefold()]
+        features = list(dict.fromkeys(row.feature for row in rows if row.feature is not None))[: self.options.features_per_label]
+        if not features:
+            reason = next((row.reason for row in rows if row.reason), "")
+            return Abstention(concept, reason or f"{file.path.name} has no feature for this concept")
+        named = tuple(FeatureRef(name, feature) for feature in features)
+        return Labeling(concept, named, rows[0].score, {"file": file.path.name})
+
+    def _chosen(self, file: LabelFile, name: str, known: dict[str, Concept]) -> list[Labeling | Abstention]:
+        """Every pair of the file, best first where it has scores; concepts are the task's candidates where the ids are, else the file's own."""
+        rows = [row for row in file.labels if row.feature is not None]
+        scored = [row.score is not None for row in rows]
+        if any(scored) and not all(scored):
+            raise DataError(f"{file.path} has a score in {sum(scored)} of {len(rows)} rows; give one in all of them, or in none")
+        if rows and all(scored):
+            rows.sort(key=lambda row: -(row.score or 0.0))
+        answers: list[Labeling | Abstention] = []
+        given: dict[str, set[int]] = {}
+        for row in rows:
+            assert row.feature is not None
+            features = given.setdefault(row.concept, set())
+            if row.feature not in features and len(features) < self.options.features_per_label:
+                features.add(row.feature)
+                concept = known.get(row.concept) or _own_concept(row)
+                answers.append(Labeling(concept, (FeatureRef(name, row.feature),), row.score, {"file": file.path.name}))
+        return answers
+
+
+def _own_concept(row: Label) -> Concept:
+    return Concept(row.concept, row.text, row.label)
+
+
+@hookimpl
+def harness_register_labelers(registry: Any) -> None:
+    registry.add("file", LabelsFromFile, options=FileOptions, summary="labels from a file: that of `harness label -o`, or a table of one's own")

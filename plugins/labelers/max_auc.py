@@ -1,0 +1,56 @@
+"""Largest AUROC (AxBench's SAE-A; Wu et al. 2025, arXiv 2501.17148): the feature whose activation best tells a concept's texts from others.
+
+A text's score is the feature's largest activation in it (AxBench's public code; its paper takes the mean), a feature's that of the AUROC over
+the texts that choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness import hookimpl
+from harness.labelling.options import PairOptions
+from harness.types import Abstention, Concept, Json, Labeling
+
+if TYPE_CHECKING:
+    from harness.contracts import Bench
+    from harness.labelling.study import Pair
+
+
+class MaxAurocOptions(PairOptions):
+    """Options of ``max-auc``."""
+
+    pool: Literal["maximum", "frequency"] = "maximum"
+    """What stands for a feature in a text: its largest activation (AxBench), or the share of tokens on which it fires."""
+
+
+class MaxAuroc:
+    """See the module. Implements :class:`harness.contracts.Labeler`."""
+
+    def __init__(self, options: MaxAurocOptions) -> None:
+        self.options = options
+
+    def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
+        from harness.labelling.evidence import pair_evidence
+        from harness.labelling.study import Study
+        from harness.scoring.counting import auroc_pairs
+
+        study = Study(bench, self.options, concepts, "max-auc")
+        values = study.statistics.document_maximum if self.options.pool == "maximum" else study.statistics.frequencies
+
+        def explain(pairs: Sequence[Pair]) -> Sequence[dict[str, Json]]:
+            return pair_evidence(study, pairs, "auroc_maximum" if self.options.pool == "maximum" else "auroc_frequency")
+
+        # .5 is chance: a feature that tells nothing, or fires on the other texts, is no answer
+        return study.answers(auroc_pairs(values, study.positive, rows=study.choose), 0.5, explain)
+
+
+@hookimpl
+def harness_register_labelers(registry: Any) -> None:
+    registry.add(
+        "max-auc",
+        MaxAuroc,
+        options=MaxAurocOptions,
+        summary="the feature whose largest activation has the best AUROC for the label (AxBench's SAE-A)",
+    )

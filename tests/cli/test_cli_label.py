@@ -1,0 +1,82 @@
+"""`harness label`: evidence beside each label, files that other commands read, two files side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def files(harness: Callable[..., Any], tiny_task: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The tiny task's labels by two labelers."""
+    folder = tmp_path_factory.mktemp("labels")
+    found = {"calibf1": folder / "calibf1.parquet", "max-auc": folder / "auc.csv"}
+    for labeler, path in found.items():
+        assert harness("label", "--labeler", labeler, "--task", tiny_task, "-o", path, "--quiet").code == 0
+    return found
+
+
+def test_each_label_comes_with_its_evidence(harness: Callable[..., Any], tiny_task: Path) -> None:
+    done = harness("label", "--labeler", "calibf1", "--task", tiny_task, "--snippets", "2", "--json").json
+    row = next(row for row in done["labels"] if row["concept"] == "girl")
+    counted, about = row["evidence"]["features"][0], row["evidence"]["about"][0]
+    for part in ("chosen_on", "held_out"):
+        assert sum(counted[part][name] for name in ("tp", "fp", "fn", "tn")) == 80
+        assert counted[part]["support"] == counted[part]["tp"] + counted[part]["fn"]
+    assert counted["chosen_on"]["score"] == pytest.approx(row["score"], abs=1e-6)
+    assert counted["held_out"]["score"] == counted["held_out"]["calibrated_f1"]
+    assert about["feature"] == row["features"][0]
+    assert about["output_score"] >= 1e-3  # the paper's own filter
+    assert 1 <= len(about["snippets"]) <= 2
+    assert set(about["snippets"][0]) == {"text", "labels", "activation", "before", "token", "after"}
+
+
+def test_the_table_shows_what_a_reader_needs(harness: Callable[..., Any], tiny_task: Path) -> None:
+    done = harness("label", "--labeler", "max-auc", "--task", tiny_task, "--show", "1")
+    out = done.out
+    assert done.code == 0, done.err
+    assert "max-auc on task tiny: 4 answers, the first 1" in out
+    for column in ("concept", "score", "held out", "output score", "ΔC", "promotes", "fires most at", "«"):
+        assert column in out
+
+
+def test_a_label_file_is_a_labeler(harness: Callable[..., Any], tiny_task: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    """Labels that went through a file are those that went in. (Texts differ: each method draws for itself.)"""
+    command = ("eval", "--steerer", "sae-clamp", "--task", tiny_task, "--no-controls", "--json")
+    direct = harness(*command, "--labeler", "calibf1", "--out", tmp_path / "direct").json
+    through = harness(*command, "--labeler", "file", "-L", f"path={files['calibf1']}", "--out", tmp_path / "file").json
+    assert [row["features"] for row in through["results"][0]["per_concept"]] == [row["features"] for row in direct["results"][0]["per_concept"]]
+    assert through["results"][0]["n_answered"] == direct["results"][0]["n_answered"] == 3
+    assert through["results"][0]["scores"]["overall"]["mean"] is not None
+    assert not any("label file" in warning for warning in through["warnings"])
+
+
+def test_two_files_are_compared(harness: Callable[..., Any], files: dict[str, Path]) -> None:
+    found = harness("label", "compare", files["calibf1"], files["max-auc"], "--json").json
+    assert sum(found["counts"].values()) == len(found["concepts"]) == 4
+    assert next(row["agreement"] for row in found["concepts"] if row["concept"] == "zebra") == "abstained"
+    with_itself = harness("label", "compare", files["calibf1"], files["calibf1"], "--json").json
+    assert with_itself["counts"] == {"same": 3, "overlap": 0, "different": 0, "abstained": 1}
+    assert (with_itself["jaccard"], with_itself["relabelled"]) == (1.0, [])
+    out = harness("label", "compare", files["calibf1"], files["max-auc"]).out
+    assert "concepts in both: 4" in out
+    assert "Jaccard" in out
+
+
+def test_mistakes_are_one_line(harness: Callable[..., Any], tiny_task: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    assert "Missing option '--labeler'" in harness("label", "--task", tiny_task).error
+    assert "there is no label file at" in harness("label", "compare", tmp_path / "no.csv", files["max-auc"]).error
+    assert "must end in .jsonl, .csv or .parquet" in harness("label", "compare", tiny_task / "task.toml", files["max-auc"]).error
+    assert "cannot write 'labels.txt'" in harness("label", "--labeler", "calibf1", "--task", tiny_task, "-o", tmp_path / "labels.txt").error
+    other = tmp_path / "other.jsonl"
+    wide = {"concept": "girl", "feature": 3, "sae_d_sae": 16384, "sae_d_in": 64, "sae_layer": 2}
+    other.write_text(json.dumps(wide) + "\n", encoding="utf-8")
+    told = harness("label", "--labeler", "file", "-L", f"path={other}", "--task", tiny_task).error
+    assert "16384" in told
+    assert "512" in told
+    other.write_text('{"concept": "girl", "feature": 512}\n', encoding="utf-8")
+    assert "labels feature 512" in harness("label", "--labeler", "file", "-L", f"path={other}", "--task", tiny_task).error

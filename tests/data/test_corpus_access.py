@@ -1,0 +1,199 @@
+"""A corpus as a sequence: any document by its number, labels by document and by label, heads, digests; in every format the same as iterating."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.data import Corpus, open_corpus
+from harness.data.index import Stored
+from harness.data.labels import LabelTable, LabelWriter
+from harness.data.reading import SeenIds
+from harness.errors import DataError
+from harness.types import Document
+
+FORMATS = ("jsonl", "csv", "parquet", "fasttext", "axbench", "stackexchange", "dump without comments")
+
+
+def documents_of(shared_data: Path) -> list[Document]:
+    return list(open_corpus(shared_data / "stackexchange" / "coffee"))
+
+
+def written(form: str, folder: Path, shared_data: Path) -> Path:
+    """A real corpus in this format."""
+    if form in ("stackexchange", "dump without comments"):
+        return shared_data / "stackexchange" / ("ai" if form == "stackexchange" else "datascience.meta")
+    if form == "axbench":
+        return shared_data / "axbench" / "concept10_2b_l10"
+    if form == "fasttext":
+        return shared_data / "stackexchange" / "cooking_fasttext" / "cooking.stackexchange.txt"
+    rows = [{"id": d.id, "text": d.text, "labels": sorted(d.labels)} for d in documents_of(shared_data)]
+    path = folder / f"c.{form}"
+    if form == "jsonl":
+        path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*map(json.dumps, rows), "{broken", ""]).encode())
+    elif form == "csv":
+        with path.open("w", newline="", encoding="utf-8-sig") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "text", "labels"])
+            writer.writerows([row["id"], row["text"], "|".join(row["labels"])] for row in rows)
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=37)
+    return path
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Corpus:
+    path = written(request.param, tmp_path_factory.mktemp("corpus"), shared_data)
+    return open_corpus(path, label_separator="|" if request.param == "csv" else None)
+
+
+# ------------------------------------------------------------------------------------------------------------------- every format
+
+
+def test_every_document_by_its_number_is_that_of_iterating(corpus: Corpus) -> None:
+    documents = list(corpus)
+    assert len(corpus) == len(documents) > 100
+    order = list(range(len(documents)))
+    random.Random(0).shuffle(order)
+    assert all(corpus[number] == documents[number] for number in order[:2000])
+    assert corpus[-1] == documents[-1]
+    assert corpus[np.int64(3)] == documents[3]  # type: ignore[call-overload]
+    assert corpus[5:60:7] == documents[5:60:7]
+    assert corpus[-3:] == documents[-3:]
+    assert list(reversed(corpus))[:3] == documents[:-4:-1]
+    for beyond in (len(documents), -len(documents) - 1):
+        with pytest.raises(IndexError, match=f"has {len(documents)} documents"):
+            corpus[beyond]
+
+
+def test_the_label_table_agrees_with_the_documents(corpus: Corpus) -> None:
+    documents = list(corpus)
+    table = corpus.labels
+    assert table.names == tuple(sorted({label for document in documents for label in document.labels}))
+    assert table.matrix.shape == (len(documents), len(table.names))
+    assert (table.matrix.dtype, table.support.dtype) == (np.uint8, np.int64)
+    assert table.matrix.has_sorted_indices
+    assert table.support.tolist() == np.asarray(table.matrix.sum(axis=0)).ravel().tolist()
+    assert table.counts.tolist() == [len(document.labels) for document in documents]
+    for name in table.names[:: max(1, len(table.names) // 25)]:
+        wanted = [number for number, document in enumerate(documents) if name in document.labels]
+        assert table.of(name).tolist() == wanted
+        assert table.of(name).dtype == np.int64
+        assert table.matrix[:, table.names.index(name)].nonzero()[0].tolist() == wanted
+
+
+def test_a_head_is_a_corpus_of_its_own(corpus: Corpus) -> None:
+    documents = list(corpus)
+    head = corpus.head(40)
+    assert list(head) == documents[:40] == head[:]
+    assert (len(head), head.labels.matrix.shape[0]) == (40, 40)
+    assert head.labels.names == tuple(sorted({label for document in documents[:40] for label in document.labels}))
+    assert head.head(100).digest == head.digest != corpus.digest
+    assert corpus.head(10**9).digest == corpus.digest, "a head that holds all is the same corpus"
+    assert list(corpus.head(10**9)) == documents
+    with pytest.raises(DataError, match="ask for one at least"):
+        corpus.head(0)
+
+
+def test_the_digest_is_of_the_content_wherever_it_lies(corpus: Corpus, tmp_path: Path) -> None:
+    source = corpus.path
+    there = tmp_path / "other" / "place"
+    if source.is_dir():
+        shutil.copytree(source, there, copy_function=shutil.copyfile)
+    else:
+        there.parent.mkdir()
+        shutil.copyfile(source, there)
+    again = open_corpus(there, label_separator="|" if corpus.format == "csv" else None)
+    assert again.digest == corpus.digest
+    assert again.head(7).digest == corpus.head(7).digest
+    assert len(corpus.digest) == 16
+    int(corpus.digest, 16)
+
+
+# --------------------------------------------------------------------------------------------------------------------- particulars
+
+
+def test_the_digest_tells_contents_and_ways_of_reading_apart(tmp_path: Path, shared_data: Path) -> None:
+    folder = tmp_path / "coffee"
+    shutil.copytree(shared_data / "stackexchange" / "coffee", folder, copy_function=shutil.copyfile)
+    digests = [open_corpus(folder, **options).digest for options in ({}, {"comments": False}, {"code_blocks": False})]  # type: ignore[arg-type]
+    comments = folder / "Comments.xml"
+    comments.write_bytes(comments.read_bytes().replace(b"coffee", b"tea", 1))
+    digests += [open_corpus(folder).digest, open_corpus(folder).head(5).digest, open_corpus(folder).head(6).digest]
+    assert len(set(digests)) == len(digests)
+
+
+def test_a_small_head_reads_no_further(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "a", "labels": ["x"]}\n{"text": "b"}\n{broken\n')
+    head = open_corpus(path).head(2)
+    assert [d.text for d in head] == ["a", "b"]
+    assert (head.n_skipped, open_corpus(path).n_skipped) == (0, 1)
+
+
+def test_iterating_makes_no_index(tmp_path: Path, index_cache: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b"}\n')
+    before = sorted(index_cache.rglob("*"))
+    corpus = open_corpus(path)
+    assert [d.text for d in corpus] == [d.text for d in corpus.head(2)] == ["a", "b"]
+    assert sorted(index_cache.rglob("*")) == before
+
+
+def test_a_label_that_no_document_has_has_no_documents(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "a", "labels": ["tag"]}\n')
+    table = open_corpus(path).labels
+    assert [table.of(name).tolist() for name in ("tag", "Tag", None)] == [[0], [], []]
+
+
+def test_a_corpus_without_labels_has_an_empty_table(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b"}\n')
+    table = open_corpus(path).labels
+    assert (table.names, table.support.tolist(), table.matrix.shape, table.counts.tolist()) == ((), [], (2, 0), [0, 0])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.frozensets(st.sampled_from([f"l{i}" for i in range(9)])), max_size=40), block=st.integers(1, 50))
+def test_label_arrays_are_the_dense_table(
+    rows: list[frozenset[str]], block: int, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they are sorted in several blocks."""
+    monkeypatch.setattr("harness.data.labels._BLOCK", block)
+    folder = tmp_path_factory.mktemp("labels")
+    writer = LabelWriter(folder)
+    for row in rows:
+        writer.add(row)
+    names = writer.close()
+    arrays = {path.name.split(".")[0]: np.fromfile(path, path.name.split(".")[1]) for path in folder.iterdir()}
+    table = LabelTable(names, Stored(None, {}, arrays).arrays)
+    dense = np.array([[name in row for name in names] for row in rows], np.uint8).reshape(len(rows), len(names))
+    assert (table.matrix.toarray() == dense).all()
+    assert table.support.tolist() == dense.sum(axis=0).tolist()
+    assert all(table.of(name).tolist() == dense[:, column].nonzero()[0].tolist() for column, name in enumerate(names))
+
+
+@given(st.lists(st.text(max_size=3)))
+def test_seen_ids_are_a_set(ids: list[str]) -> None:
+    seen, known = SeenIds(), set()
+    for one in ids:
+        assert seen.add(one) == (one not in known)
+        known.add(one)
+
+
+def test_seen_ids_grow(tmp_path: Path) -> None:
+    seen = SeenIds()
+    assert all(seen.add(str(number)) for number in range(5000))
+    assert not any(seen.add(str(number)) for number in range(5000))

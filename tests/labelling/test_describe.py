@@ -1,0 +1,101 @@
+"""What is said of a feature, whoever named it, against a plain computation on the tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.artifacts import ArtifactCache
+from harness.bench import Choices, TaskBench
+from harness.labelling.describe import describe
+from harness.labelling.snippets import snippets
+from harness.progress import Progress
+from harness.sae.causal import confidence_changes, output_scores
+from harness.tasks import load_task
+from harness.types import Abstention, Concept, FeatureRef, Labeling
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_task: Path, tmp_path_factory: pytest.TempPathFactory) -> TaskBench:
+    choices = Choices(device="cpu", dtype="float32")
+    return TaskBench(load_task(tiny_task), choices, ArtifactCache(tmp_path_factory.mktemp("cache")), Progress(quiet=True))
+
+
+def activations(bench: TaskBench, text: int, feature: int) -> list[float]:
+    """The feature at every token of a text, by transformers' own hidden states; the first token left out."""
+    ids = bench.model.encode(bench.corpus[text].text)[:256]
+    with torch.no_grad():
+        x = bench.model.hf(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[3][0]
+    values: list[float] = bench.dictionaries["sae"].feature(x, feature).tolist()
+    return [float("-inf"), *values[1:]]
+
+
+def test_snippets_are_the_best_texts_around_their_strongest_token(bench: TaskBench) -> None:
+    features = [int(j) for j in bench.statistics().live[5:400:90]]
+    found = snippets(bench, "sae", features, n=2, context=4)
+    assert list(found) == features
+    for feature in features:
+        every = [max(activations(bench, text, feature)) for text in range(len(bench.corpus))]
+        firing = sorted((text for text in range(len(every)) if every[text] > 0), key=lambda text: -every[text])
+        assert len(found[feature]) == min(2, len(firing))
+        for row, expected in zip(found[feature], firing, strict=False):
+            assert row["activation"] == pytest.approx(every[expected], rel=1e-3)
+            text = next(place for place in range(len(every)) if bench.corpus[place].id == row["text"])
+            ids, values = bench.model.encode(bench.corpus[text].text), activations(bench, text, feature)
+            at = values.index(max(values))
+            assert row["token"] == bench.model.decode(ids[at : at + 1])
+            assert row["before"] == bench.model.decode(ids[max(0, at - 4) : at])
+            assert row["after"] == bench.model.decode(ids[at + 1 : at + 5])
+            assert row["labels"] == sorted(bench.corpus[text].labels)
+
+
+def test_no_snippets_are_read_where_none_are_wanted(bench: TaskBench) -> None:
+    assert snippets(bench, "sae", [1, 2], n=0) == {1: [], 2: []}
+
+
+def test_every_feature_of_every_answer_is_described(bench: TaskBench) -> None:
+    concept = Concept("c", "a concept")
+    first, second, third = (FeatureRef("sae", int(j)) for j in bench.statistics().live[:3])
+    answers = [
+        Labeling(concept, (second, first), 0.5, {"mine": 1}),
+        Abstention(concept, "why not"),
+        Labeling(Concept("d", "d"), (third,)),
+    ]
+    one, abstained, two = describe(bench, answers, n_snippets=1)
+    assert abstained == answers[1]
+    assert isinstance(one, Labeling)
+    assert isinstance(two, Labeling)
+    assert (one.features, one.score, one.evidence["mine"]) == ((second, first), 0.5, 1)
+    rows = [*one.evidence["about"], *two.evidence["about"]]
+    assert [row["feature"] for row in rows] == [str(feature) for feature in (second, first, third)]
+    wanted = [feature.index for feature in (second, first, third)]
+    effect = output_scores(bench.model, bench.dictionaries["sae"], wanted)
+    change = confidence_changes(bench.model, bench.dictionaries["sae"], wanted)
+    for place, row in enumerate(rows):
+        assert row["output_score"] == pytest.approx(effect.score[place], rel=1e-5)
+        assert row["output_rank"] == effect.rank[place]
+        assert row["confidence_change"] == pytest.approx(change[place], rel=1e-4, abs=1e-6)
+        assert row["density"] == bench.statistics().density[wanted[place]]
+        assert row["maximum"] == bench.statistics().maximum[wanted[place]]
+        assert row["promotes"] == [bench.model.tokenizer.decode([int(token)]) for token in effect.tokens[place][:8]]
+        assert row["snippets"][0]["activation"] == pytest.approx(row["maximum"], rel=1e-3)
+
+
+def test_a_feature_that_promotes_nothing_is_described_as_such(bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    dictionary = bench.dictionaries["sae"]
+    feature = int(bench.statistics().live[0])
+    kept = dictionary.sae.W_dec[feature].clone()
+    dictionary.sae.W_dec.data[feature] = 0
+    try:
+        row = describe(bench, [Labeling(Concept("c", "c"), (FeatureRef("sae", feature),))])[0].evidence["about"][0]  # type: ignore[union-attr]
+    finally:
+        dictionary.sae.W_dec.data[feature] = kept
+    assert (row["promotes"], row["output_score"]) == ([], 0.0)
+
+
+def test_answers_without_features_need_no_model() -> None:
+    nothing: Any = None
+    assert describe(nothing, [Abstention(Concept("c", "c"), "why")]) == [Abstention(Concept("c", "c"), "why")]
