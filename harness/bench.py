@@ -15,7 +15,7 @@ from harness.artifacts import ArtifactCache
 from harness.contracts import Positions, ResidualMeans, Site
 from harness.errors import DataError, DictionaryError, TaskError, UnknownNameError
 from harness.progress import Progress
-from harness.tasks import Task, resolve
+from harness.tasks import CorpusTable, Task, resolve
 from harness.types import Concept, Instruction, Json, digest, rng
 
 if TYPE_CHECKING:
@@ -165,13 +165,15 @@ class TaskBench:
         import harness.data
 
         table = self.task.file.corpus
+        # how the task's own file is to be read says nothing of another file
+        own = table if self.choices.corpus is None or table.source is None else CorpusTable()
         with self.progress.gauge("indexing the corpus") as gauge:
             corpus = harness.data.open_corpus(
                 self.corpus_path,
-                format=table.format,
-                text_field=table.text_field,
-                label_field=table.label_field,
-                label_separator=table.label_separator,
+                format=own.format,
+                text_field=own.text_field,
+                label_field=own.label_field,
+                label_separator=own.label_separator,
                 comments=table.comments,
                 code_blocks=table.code_blocks,
                 progress=gauge,

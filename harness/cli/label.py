@@ -143,8 +143,9 @@ def _fires_at(snippets: Sequence[dict[str, Any]]) -> str:
         return ""
     best = snippets[0]
     before, after = " ".join(best["before"].split()[-4:]), " ".join(best["after"].split()[:3])
-    token = best["token"]
-    return f"{before}{' ' if token.startswith(' ') else ''}«{token.strip()}»{'' if best['after'][:1].isalnum() else ' '}{after}".strip()
+    token = best["token"].strip() or repr(best["token"])[1:-1].replace(" ", "␣")  # white space, shown
+    spaces = " " if best["token"][:1].isspace() else "", "" if best["after"][:1].isalnum() else " "
+    return f"{before}{spaces[0]}«{token}»{spaces[1]}{after}".strip()
 
 
 @command.command("compare")

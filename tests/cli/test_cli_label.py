@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from harness.cli.label import _fires_at
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +83,34 @@ def test_mistakes_are_one_line(harness: Callable[..., Any], tiny_task: Path, fil
     assert "512" in told
     other.write_text('{"concept": "girl", "feature": 512}\n', encoding="utf-8")
     assert "labels feature 512" in harness("label", "--labeler", "file", "-L", f"path={other}", "--task", tiny_task).error
+
+
+def test_how_the_tasks_own_corpus_is_read_says_nothing_of_another(
+    harness: Callable[..., Any], variant: Callable[..., Path], tiny_task: Path, tmp_path: Path
+) -> None:
+    """A task names the columns of its own file; --corpus gives a file with others."""
+    named = variant(('source = "corpus.jsonl"', 'source = "corpus.jsonl"\nformat = "jsonl"\ntext_field = "text"\nlabel_field = "labels"'))
+    rows = [json.loads(line) for line in (tiny_task / "corpus.jsonl").read_text(encoding="utf-8").splitlines()]
+    other = tmp_path / "other.csv"
+    with other.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("body", "label"))
+        writer.writerows((row["text"], row["labels"][0] if row["labels"] else "") for row in rows)
+    command = ("label", "--labeler", "max-auc", "-L", "min_support=5", "--task", named, "--json")
+    first = harness(*command).json["labels"][0]["evidence"]["features"][0]
+    second = harness(*command, "--corpus", other).json["labels"][0]["evidence"]["features"][0]
+    support = [sum(found[part]["support"] for part in ("chosen_on", "held_out")) for found in (first, second)]
+    assert support == [sum("girl" in row["labels"] for row in rows), sum(row["labels"][:1] == ["girl"] for row in rows)]
+
+
+@pytest.mark.parametrize(
+    ("snippet", "shown"),
+    [
+        ({"before": "the little", "token": " girl", "after": " ran."}, "the little «girl» ran."),
+        ({"before": "Test", "token": " ", "after": "2.0"}, "Test «␣»2.0"),
+        ({"before": "a story", "token": "\n", "after": "Once upon a time"}, r"a story «\n»Once upon a"),
+        ({"before": "Count", "token": "ries", "after": " not"}, "Count«ries» not"),
+    ],
+)
+def test_the_strongest_token_is_shown_also_where_it_is_white_space(snippet: dict[str, str], shown: str) -> None:
+    assert _fires_at([snippet]) == shown
