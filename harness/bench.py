@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.sae.dictionary import Dictionary
     from harness.sae.statistics import CorpusStatistics
 
-EXAMPLES = 200
+EXAMPLES = 20
 """So many positive and negative texts at most travel with a concept; methods that want all read the corpus."""
 
 
@@ -35,6 +35,9 @@ class Choices:
     """What the command line may replace in a task. All of it is part of the run's digest."""
 
     corpus: str | None = None
+    text_field: str | None = None
+    label_field: str | None = None
+    label_separator: str | None = None
     instructions: str | None = None
     split: str | None = None
     limit: int | None = None
@@ -167,13 +170,14 @@ class TaskBench:
         table = self.task.file.corpus
         # how the task's own file is to be read says nothing of another file
         own = table if self.choices.corpus is None or table.source is None else CorpusTable()
+        given = self.choices
         with self.progress.gauge("indexing the corpus") as gauge:
             corpus = harness.data.open_corpus(
                 self.corpus_path,
                 format=own.format,
-                text_field=own.text_field,
-                label_field=own.label_field,
-                label_separator=own.label_separator,
+                text_field=given.text_field or own.text_field,
+                label_field=given.label_field or own.label_field,
+                label_separator=given.label_separator or own.label_separator,
                 comments=table.comments,
                 code_blocks=table.code_blocks,
                 progress=gauge,
@@ -269,10 +273,15 @@ class TaskBench:
     def corpus_tokens(self) -> TokenTable:
         from harness.lm.tokens import FORMAT, TokenTable, write_tokens
 
+        limit, most = self.task.file.corpus.max_tokens, self.model.max_tokens
+        if most is not None and limit > most:
+            self.warn(f"corpus.max_tokens is {limit}, and {self.model.name} reads {most} tokens: texts are cut there")
+            limit = most
+
         def compute(folder: Path) -> None:
             with self.progress.gauge("tokenising the corpus") as gauge:
                 texts = (document.text for document in self.corpus)
-                write_tokens(self.model, texts, len(self.corpus), self.task.file.corpus.max_tokens, folder, gauge)
+                write_tokens(self.model, texts, len(self.corpus), limit, folder, gauge)
 
         return TokenTable.load(self.artifact({"kind": "corpus-tokens", "version": FORMAT}, compute))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,10 +32,16 @@ out_option = click.option(
 
 
 def task_options(function: F) -> F:
-    """The options that say what is evaluated: --task, --corpus, --instructions, --split, --limit, --seed, --device, --dtype."""
+    """The options that say what is evaluated: --task, --corpus and its columns, --instructions, --split, --limit, --seed, --device, --dtype.
+
+    :func:`choices_from` makes of them what a bench is opened with.
+    """
     options = [
         click.option("--task", "task_name", default="demo", show_default=True, help="A task's name, or a folder with a task.toml."),
         click.option("--corpus", type=click.Path(), help="Labelled texts to use instead of the task's."),
+        click.option("--text-field", help="Name of the text column of --corpus (default: the first usual name)."),
+        click.option("--label-field", help="Name of its label column."),
+        click.option("--label-separator", help="Splits a label column that is one text, e.g. ','."),
         click.option("--instructions", type=click.Path(), help="Instructions to use instead of the task's."),
         click.option("--split", help="Split of concepts and instructions, e.g. development; 'all' for all."),
         click.option("--limit", type=click.IntRange(min=1), help="Use the first so many concepts only."),
@@ -60,13 +66,13 @@ def assignments(values: Sequence[str], flag: str) -> dict[str, str]:
     return dict(parse_assignment(value, flag) for value in values)
 
 
-def choices_from(
-    corpus: str | None, instructions: str | None, split: str | None, limit: int | None, device: str | None, dtype: str | None, seed: int
-) -> Choices:
-    """What the command line replaces in a task."""
+def choices_from(given: Mapping[str, Any]) -> Choices:
+    """What the command line replaces in a task, from the values of a command's options (``click``'s ``context.params``)."""
+    from dataclasses import fields
+
     from harness.bench import Choices
 
-    return Choices(corpus=corpus, instructions=instructions, split=split, limit=limit, device=device, dtype=dtype, seed=seed)
+    return Choices(**{field.name: given[field.name] for field in fields(Choices)})
 
 
 def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:

@@ -49,6 +49,9 @@ def command(
     judge_options: tuple[str, ...],
     task_name: str,
     corpus: str | None,
+    text_field: str | None,
+    label_field: str | None,
+    label_separator: str | None,
     instructions: str | None,
     split: str | None,
     limit: int | None,
@@ -80,7 +83,7 @@ def command(
         controls,
     )
     plan = make_plan(host, task, asked)
-    bench = make_bench(task, choices_from(corpus, instructions, split, limit, device, dtype, seed), quiet or as_json)
+    bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
     if dry_run:
         _show_plan(plan, bench, as_json)
         return

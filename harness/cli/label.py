@@ -40,6 +40,9 @@ def command(
     labeler_options: tuple[str, ...],
     task_name: str,
     corpus: str | None,
+    text_field: str | None,
+    label_field: str | None,
+    label_separator: str | None,
     instructions: str | None,
     split: str | None,
     limit: int | None,
@@ -56,7 +59,7 @@ def command(
     if context.invoked_subcommand is not None:
         return
     from harness.evaluate import check_answers
-    from harness.labelling.describe import describe
+    from harness.labelling.describe import Settings, describe
     from harness.labelling.files import label_rows
     from harness.options import as_json as options_json
     from harness.sae import identity
@@ -72,15 +75,16 @@ def command(
     registered = host.get("labeler", labeler)
     given = {**options_of(task, "labeler").get(labeler, {}), **assignments(labeler_options, "-L")}
     instance = registered.create(given)
-    bench = make_bench(task, choices_from(corpus, instructions, split, limit, device, dtype, seed), quiet or as_json)
+    bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
     answers = list(instance.label(bench, bench.concepts))
     check_answers(labeler, answers, bench)
-    answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], snippets)
+    built = registered.build_options(given)
+    answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets))
     if output is not None:
         write_rows(label_rows(answers, {name: identity(d) for name, d in bench.dictionaries.items()}, labeler), output)
     rows = [_row(answer) for answer in answers]
     if as_json:
-        options = options_json(registered.build_options(given))
+        options = options_json(built)
         print_json({"labeler": labeler, "options": options, "task": task.name, "labels": rows, "warnings": bench.warnings})
         return
     shown = rows[:show]

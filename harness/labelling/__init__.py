@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from harness.labelling.choosing import Chooser
 from harness.labelling.options import FilterOptions, PairOptions
 from harness.labelling.study import Study
 
-__all__ = ["FilterOptions", "PairOptions", "Study"]
+__all__ = ["Chooser", "FilterOptions", "PairOptions", "Study"]

@@ -1,13 +1,18 @@
-"""What can be said of a feature whoever named it: how often and where it fires, what it promotes, what it does to the next token."""
+"""What can be said of a label whoever gave it: how its feature counts on the corpus, where it fires, and what it does to the model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from harness.errors import DictionaryError, EngineError, ModelError
+from harness.labelling.evidence import GRID, pair_evidence
 from harness.labelling.options import PROMPT
 from harness.labelling.snippets import snippets
+from harness.labelling.study import Study
 from harness.types import Abstention, Json, Labeling
 
 if TYPE_CHECKING:
@@ -17,49 +22,138 @@ PROMOTED = 8
 """Tokens shown that a feature's decoder row promotes most."""
 
 
-def describe(bench: Bench, answers: Sequence[Labeling | Abstention], n_snippets: int = 3, prompt: str = PROMPT) -> list[Labeling | Abstention]:
-    """``answers`` with a description of every feature under ``evidence["about"]``, in the order of the labeling's features.
+@dataclass(frozen=True)
+class Settings:
+    """How labels are described. The labeler's own options, where it has them, so that what is shown is what it went by.
 
-    Each has ``feature`` (name/index), ``density`` (share of the corpus' tokens on which it fires), ``maximum`` (largest activation there),
-    ``output_score`` and ``output_rank`` (Arad et al. 2025), ``confidence_change`` (ΔC of Wang et al. 2025, in nats), ``promotes`` (the
-    tokens that its decoder row promotes most) and ``snippets`` (see :func:`harness.labelling.snippets.snippets`).
+    Attributes:
+        snippets: best-activating texts a feature; 0 for none.
+        prompt: the neutral prompt of both causal scores.
+        held_out: share of the corpus that only reports.
+        pi0, thresholds: of calibrated F1.
+    """
+
+    snippets: int = 3
+    prompt: str = PROMPT
+    held_out: float = 0.5
+    pi0: float = 1e-3
+    thresholds: tuple[float, ...] = GRID
+
+    @classmethod
+    def of(cls, options: object, n_snippets: int) -> Settings:
+        """Those of a labeler's options, whichever of ``filter_prompt``, ``held_out``, ``pi0`` and ``thresholds`` it has."""
+        known = {"filter_prompt": "prompt", "held_out": "held_out", "pi0": "pi0", "thresholds": "thresholds"}
+        return cls(snippets=n_snippets, **{ours: getattr(options, theirs) for theirs, ours in known.items() if hasattr(options, theirs)})
+
+
+def describe(bench: Bench, answers: Sequence[Labeling | Abstention], settings: Settings | None = None) -> list[Labeling | Abstention]:
+    """``answers`` with evidence for people, a list each in the order of the labeling's features.
+
+    ``evidence["features"]``, where the labeler has not counted itself and the concept has a label of the corpus: what
+    :func:`harness.labelling.evidence.pair_evidence` counts. ``evidence["about"]``: ``feature`` (name/index), ``density`` (share of the corpus'
+    tokens on which it fires), ``maximum`` (largest activation there), ``output_score`` and ``output_rank`` (Arad et al. 2025),
+    ``confidence_change`` (ΔC of Wang et al. 2025, in nats), ``prompt`` (on which these were computed), ``promotes`` (the tokens that its decoder
+    row promotes most) and ``snippets`` (see :func:`harness.labelling.snippets.snippets`). A causal score that cannot be had is null, and the
+    bench is warned why.
 
     Args:
         bench: whose model, dictionaries and corpus are used.
         answers: any labeler's.
-        n_snippets: best-activating texts a feature; 0 for none.
-        prompt: the neutral prompt of both causal scores.
+        settings: by default those of :class:`Settings`.
     """
+    settings = settings or Settings()
     about: dict[str, dict[str, Json]] = {}
+    counted: dict[tuple[str, int], list[dict[str, Json]]] = {}
     for name in sorted({feature.dictionary for answer in answers if isinstance(answer, Labeling) for feature in answer.features}):
         wanted = {f.index for answer in answers if isinstance(answer, Labeling) for f in answer.features if f.dictionary == name}
-        about.update((f"{name}/{row['index']}", row) for row in _about(bench, name, sorted(wanted), n_snippets, prompt))
+        about.update((f"{name}/{row['index']}", row) for row in _about(bench, name, sorted(wanted), settings))
+        counted.update(_counts(bench, name, answers, settings))
     described: list[Labeling | Abstention] = []
-    for answer in answers:
+    for number, answer in enumerate(answers):
         if isinstance(answer, Labeling):
-            rows = [{"feature": str(feature), **about[str(feature)]} for feature in answer.features]
-            answer = replace(answer, evidence={**answer.evidence, "about": rows})
+            evidence = {**answer.evidence, "about": [{"feature": str(feature), **about[str(feature)]} for feature in answer.features]}
+            rows = [row for name in dict.fromkeys(f.dictionary for f in answer.features) for row in counted.get((name, number), [])]
+            if rows:
+                evidence["features"] = rows
+            answer = replace(answer, evidence=evidence)
         described.append(answer)
     return described
 
 
-def _about(bench: Bench, name: str, features: list[int], n_snippets: int, prompt: str) -> list[dict[str, Json]]:
-    from harness.sae.causal import confidence_changes, output_scores
+def _counts(
+    bench: Bench, name: str, answers: Sequence[Labeling | Abstention], settings: Settings
+) -> dict[tuple[str, int], list[dict[str, Json]]]:
+    """Counts of the answers whose labeler gave none, by (dictionary, number of the answer)."""
+    places = [
+        number
+        for number, answer in enumerate(answers)
+        if isinstance(answer, Labeling) and len(bench.labels.of(answer.concept.label)) and not _is_counted(answer.evidence)
+    ]
+    if not places:
+        return {}
+    study = Study(bench, [answers[number].concept for number in places], name, settings.held_out)
+    pairs = [(place, f.index) for place, n in enumerate(places) for f in _features(answers[n]) if f.dictionary == name]
+    rows = iter(pair_evidence(study, pairs, "calibrated_f1", settings.thresholds, settings.pi0))
+    found: dict[tuple[str, int], list[dict[str, Json]]] = {}
+    for place, _ in pairs:
+        found.setdefault((name, places[place]), []).append(next(rows))
+    for (_, number), counts in found.items():
+        own = _own_rows(answers[number], len(counts))
+        counts[:] = [{**row, **said} for row, said in zip(counts, own, strict=True)]
+    return found
 
-    model, dictionary, statistics = bench.model, bench.dictionaries[name], bench.statistics(name)
-    effect = output_scores(model, dictionary, features, prompt=prompt)
-    change = confidence_changes(model, dictionary, features, prompt=prompt)
-    seen = snippets(bench, name, features, n_snippets)
+
+def _features(answer: Labeling | Abstention) -> tuple[Any, ...]:
+    return answer.features if isinstance(answer, Labeling) else ()
+
+
+def _is_counted(evidence: Mapping[str, Json]) -> bool:
+    rows = evidence.get("features")
+    return isinstance(rows, list) and any(isinstance(row, dict) and "chosen_on" in row for row in rows)
+
+
+def _own_rows(answer: Labeling | Abstention, n: int) -> list[dict[str, Json]]:
+    """What the labeler says of each feature, where it says so in the form of ours."""
+    rows = answer.evidence.get("features") if isinstance(answer, Labeling) else None
+    fits = isinstance(rows, list) and len(rows) == n and all(isinstance(row, dict) for row in rows)
+    return list(rows) if fits and rows is not None else [{} for _ in range(n)]
+
+
+def _about(bench: Bench, name: str, features: list[int], settings: Settings) -> list[dict[str, Json]]:
+    statistics = bench.statistics(name)
+    seen = snippets(bench, name, features, settings.snippets)
+    causal = _causal(bench, name, features, settings.prompt)
+    density = statistics.density
     return [
         {
             "index": feature,
-            "density": float(statistics.density[feature]),
+            "density": float(density[feature]),
             "maximum": float(statistics.maximum[feature]),
-            "output_score": float(effect.score[place]),
-            "output_rank": int(effect.rank[place]),
-            "confidence_change": float(change[place]),
-            "promotes": [model.tokenizer.decode([token]) for token in effect.tokens[place][:PROMOTED].tolist() if token >= 0],
+            **causal[place],
             "snippets": seen[feature],
         }
         for place, feature in enumerate(features)
     ]
+
+
+def _causal(bench: Bench, name: str, features: list[int], prompt: str) -> list[dict[str, Json]]:
+    from harness.sae.causal import confidence_changes, logit_lens, output_scores
+
+    model, dictionary = bench.model, bench.dictionaries[name]
+    rows: list[dict[str, Json]] = [
+        {"output_score": None, "output_rank": None, "confidence_change": None, "prompt": prompt, "promotes": None} for _ in features
+    ]
+    try:
+        for row, tokens in zip(rows, logit_lens(model, dictionary, features, PROMOTED), strict=True):
+            row["promotes"] = [model.tokenizer.decode([token]) for token in tokens.tolist() if token >= 0]
+        effect = output_scores(model, dictionary, features, prompt=prompt)
+        changes = confidence_changes(model, dictionary, features, prompt=prompt)
+    except (DictionaryError, EngineError, ModelError) as error:
+        bench.warn(f"labels are described without output score or ΔC: {error}")
+        return rows
+    for place, row in enumerate(rows):
+        if np.isfinite(effect.score[place]):
+            row["output_score"], row["output_rank"] = float(effect.score[place]), int(effect.rank[place])
+        if np.isfinite(changes[place]):
+            row["confidence_change"] = float(changes[place])
+    return rows

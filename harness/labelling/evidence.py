@@ -39,18 +39,18 @@ def pair_evidence(
     features = sorted({feature for _, feature in pairs})
     column = {feature: place for place, feature in enumerate(features)}
     shares, maxima = (study.statistics.texts_of(features, what) for what in ("shares", "maxima"))
-    positives = study.positive.tocsc()
+    density = study.statistics.density
     found = []
     for place, feature in pairs:
         share, maximum = dense_column(shares, column[feature]), dense_column(maxima, column[feature])
-        positive = dense_column(positives, place).astype(bool)
+        positive = dense_column(study.columns, place).astype(bool)
         threshold = _best_threshold(share[study.choose], positive[study.choose], score, thresholds, pi0)
         row: dict[str, Json] = {"feature": feature, "threshold": threshold}
         for name, texts in (("chosen_on", study.choose), ("held_out", study.report)):
             if len(texts):
                 counted = summary(share[texts], maximum[texts], positive[texts], threshold, pi0)
                 row[name] = {"score": counted[score], **counted}
-        row["density"] = float(study.statistics.density[feature])
+        row["density"] = float(density[feature])
         row["maximum"] = float(study.statistics.maximum[feature])
         found.append(row)
     return found

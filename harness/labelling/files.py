@@ -25,7 +25,7 @@ _INTEGERS = {"feature", "place", "sae_layer", "sae_d_in", "sae_d_sae"}
 
 @dataclass(frozen=True)
 class Label:
-    """One row: ``features`` of a row are one; the rows of one concept and ``group`` belong together.
+    """One row: a feature of a concept, or an abstention.
 
     Attributes:
         concept: the concept's id.
@@ -35,7 +35,6 @@ class Label:
         score: the labeler's own; None where it has none.
         held_out: the same score on the texts that chose nothing, if the file has it.
         dictionary: the task's name of the dictionary.
-        group: numbers the labelings of a file; features with one group are answered together.
         reason: why there is no feature.
     """
 
@@ -46,7 +45,6 @@ class Label:
     score: float | None
     held_out: float | None
     dictionary: str
-    group: int
     reason: str
 
 
@@ -163,9 +161,10 @@ def _typed(name: str, value: Any) -> Any:
         return None
     if name in _INTEGERS:
         try:
-            return int(value)
+            number = float(value)  # pandas writes whole numbers as 7.0 where a column has an empty field
         except ValueError:
             return value
+        return int(number) if number.is_integer() else value
     return value
 
 
@@ -177,7 +176,6 @@ def _label(path: Path, number: int, row: Mapping[str, Any]) -> Label:
         feature = int(feature)
     if feature is not None and (isinstance(feature, bool) or not isinstance(feature, int) or feature < 0):
         raise DataError(f"{path}, row {number}: feature is {feature!r}; an index from 0 on is needed, or nothing for an abstention")
-    group = row.get("group")
     return Label(
         concept=str(concept),
         text=str(row.get("text") or concept),
@@ -186,7 +184,6 @@ def _label(path: Path, number: int, row: Mapping[str, Any]) -> Label:
         score=_number(path, number, row, "score"),
         held_out=_number(path, number, row, "held_out_score"),
         dictionary=str(row.get("dictionary") or ""),
-        group=number - 1 if group is None else int(group),
         reason=str(row.get("abstained") or "") if feature is None else "",
     )
 

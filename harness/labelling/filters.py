@@ -24,10 +24,11 @@ class CausalFilter:
         bench: whose model and dictionary the scores are computed with.
         dictionary: the dictionary's name.
         options: the two limits and the prompt.
+        who: the labeler's name, for warnings.
     """
 
-    def __init__(self, bench: Bench, dictionary: str, options: FilterOptions) -> None:
-        self._bench, self._dictionary, self._options = bench, dictionary, options
+    def __init__(self, bench: Bench, dictionary: str, options: FilterOptions, who: str = "filter") -> None:
+        self._bench, self._dictionary, self._options, self._who = bench, dictionary, options, who
         self._known: dict[int, bool] = {}
         self.active = options.min_output_score is not None or options.min_confidence_change is not None
 
@@ -58,29 +59,44 @@ class CausalFilter:
 
         model, dictionary, options = self._bench.model, self._bench.dictionaries[self._dictionary], self._options
         kept = np.ones(len(features), dtype=bool)
+        # NaN (a feature that breaks the model's numbers) is not as large as any limit
         if options.min_output_score is not None:
-            kept &= output_scores(model, dictionary, features, prompt=options.filter_prompt).score >= options.min_output_score
+            scores = output_scores(model, dictionary, features, prompt=options.filter_prompt).score
+            kept &= scores >= options.min_output_score
+            self._tell(scores)
         if options.min_confidence_change is not None and kept.any():
             left = np.flatnonzero(kept)
             changes = confidence_changes(model, dictionary, [features[place] for place in left], prompt=options.filter_prompt)
             kept[left] = np.abs(changes) >= options.min_confidence_change
+            self._tell(changes)
         return kept
+
+    def _tell(self, values: NDArray[np.float64]) -> None:
+        if np.isnan(values).any():
+            self._bench.warn(
+                f"{self._who}: features whose amplification gives no finite logits in {self._bench.model.dtype} do not pass the causal filters; "
+                "--dtype float32 may help"
+            )
 
 
 def descending(scores: NDArray[np.float64], above: float, first: int = 4096) -> Iterator[NDArray[np.int64]]:
     """The flat places of all ``scores`` greater than ``above``, best first, ties in order of place; in pieces that grow.
 
-    A full sort of [labels, features] costs seconds and gigabytes where a few hundred pairs are wanted. NaN is never greater.
+    A full sort of [labels, features] costs seconds and gigabytes where a few hundred pairs are wanted: here only the best of each row are
+    looked at, and no copy of the scores is made. NaN is never greater.
     """
-    flat = scores.reshape(-1)
-    places = np.flatnonzero(flat > above)
-    left = len(places)
-    while left:
-        take = min(first, left)
-        values = flat[places]
-        limit = np.partition(values, left - take)[left - take]  # the take-th largest
-        best = values >= limit
-        piece = places[best]
-        yield piece[np.argsort(-flat[piece], kind="stable")]
-        places = places[~best]
-        left, first = len(places), first * 8
+    rows = np.atleast_2d(scores)
+    upper = np.inf
+    while True:
+        best = np.concatenate([_largest(row[(row > above) & (row < upper)], first) for row in rows])
+        if not len(best):
+            return
+        limit = _largest(best, first).min()
+        places = np.concatenate([np.flatnonzero((row >= limit) & (row < upper)) + number * rows.shape[1] for number, row in enumerate(rows)])
+        yield places[np.argsort(-rows.reshape(-1)[places], kind="stable")]
+        upper, first = limit, first * 8
+
+
+def _largest(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """The ``n`` largest, in any order; all where there are no more."""
+    return values if len(values) <= n else np.partition(values, len(values) - n)[len(values) - n :]

@@ -26,8 +26,10 @@ def snippets(bench: Bench, dictionary: str, features: Sequence[int], n: int = 3,
         fewer texts, empty with ``n`` 0.
     """
     wanted = _best_texts(bench, dictionary, features, n)
-    texts = sorted({text for chosen in wanted.values() for text in chosen})
-    of_text = {text: [feature for feature in features if text in wanted[feature]] for text in texts}
+    of_text: dict[int, list[int]] = {}
+    for feature, texts in wanted.items():
+        for text in texts:
+            of_text.setdefault(text, []).append(feature)
     found = {(text, row["index"]): row for text, rows in _read(bench, dictionary, of_text, context) for row in rows}
     answer: dict[int, list[dict[str, Json]]] = {}
     for feature in features:

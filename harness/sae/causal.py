@@ -76,7 +76,8 @@ def output_scores(
     a larger probability; the rank of a token is the number of tokens with a larger logit, so equal logits share the better rank. The logits are
     the model's own, caps included. |V| counts the rows of the unembedding, padding of the vocabulary included.
 
-    A feature whose decoder row is zero promotes nothing: its score and probability are 0, and its rank is |V|.
+    A feature whose decoder row is zero promotes nothing: its score and probability are 0, and its rank is |V|. One whose amplification gives
+    logits that are no finite numbers has none: its score and probability are NaN, and its rank is |V|.
 
     Args:
         model: the subject model.
@@ -106,16 +107,18 @@ def output_scores(
 
         def compute(part: slice) -> NDArray[Any]:
             edited = x + amount * scale * _rows(dictionary, index[part])[:, None]
-            logits = _finite(continuation.logits(edited), index[part], model)
+            logits, broken = _numbers(continuation.logits(edited))
             promoted = torch.from_numpy(tokens[part]).to(logits.device)
             best = logits.gather(1, promoted.clamp(min=0)).amax(dim=1, keepdim=True)
             rank = (logits > best).sum(dim=1)
             log_p = best[:, 0] - logits.logsumexp(dim=1)
-            return torch.stack([rank.cpu().double(), log_p.cpu().double().exp()], dim=1).numpy()
+            found = torch.stack([rank.cpu().double(), log_p.cpu().double().exp()], dim=1)
+            return found.masked_fill(broken.cpu()[:, None], float("nan")).numpy()
 
         found = _sweep(len(index), batch_rows, compute, model, progress, columns=2)
     aimless = (tokens < 0).any(axis=1)
-    rank = np.where(aimless, model.vocab_size, found[:, 0]).astype(np.int64)
+    lost = np.isnan(found[:, 0])
+    rank = np.where(aimless | lost, model.vocab_size, found[:, 0]).astype(np.int64)
     probability = np.where(aimless, 0.0, found[:, 1].clip(max=1.0))
     score = (1 - rank / model.vocab_size) * probability
     return OutputScores(index, score, rank, probability, tokens, amount)
@@ -177,8 +180,9 @@ def confidence_changes(
 
         def compute(part: slice) -> NDArray[Any]:
             edited = _with_codes(dictionary, x, index[part], alpha, largest, unit, others)
-            logits = _finite(continuation.logits(edited), index[part], model)
-            return (_uncertainty(logits, k) - reference)[:, None].cpu().double().numpy()
+            logits, broken = _numbers(continuation.logits(edited))
+            change = (_uncertainty(logits, k) - reference)[:, None].cpu().double()
+            return change.masked_fill(broken.cpu()[:, None], float("nan")).numpy()
 
         return _sweep(len(index), batch_rows, compute, model, progress, columns=1)[:, 0]
 
@@ -325,6 +329,12 @@ def _prompt_ids(model: SubjectModel, prompt: str) -> list[int]:
     if model.max_tokens is not None and len(ids) > model.max_tokens:
         raise EngineError(f"the prompt has {len(ids)} tokens, but {model.name} reads {model.max_tokens} at most; shorten it")
     return ids
+
+
+def _numbers(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The logits with rows that are no finite numbers replaced by zeros, and which these are ``[n]``."""
+    broken = ~logits.amax(dim=-1).isfinite()  # the maximum of a row with a NaN is NaN
+    return logits.masked_fill(broken[:, None], 0.0), broken
 
 
 def _finite(logits: Tensor, index: NDArray[np.int64] | None, model: SubjectModel) -> Tensor:

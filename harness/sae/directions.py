@@ -38,17 +38,20 @@ def mean_difference(
     Raises:
         DataError: no positive or no negative text has a token.
     """
-    weights = np.asarray(n_tokens, dtype=np.float64)
-    sums = []
+    from scipy.sparse import csr_matrix
+
     for chosen, name in ((positive, "positive"), (~positive, "negative")):
-        if weights[chosen].sum() == 0:
+        if np.asarray(n_tokens)[chosen].sum() == 0:
             raise DataError(f"{what} has no {name} text with tokens, so it has no difference of means; give a corpus that has both")
-        sums.append(np.average(np.asarray(document_means, dtype=np.float64)[chosen], axis=0, weights=weights[chosen]))
-    return np.asarray(sums[0] - sums[1])
+    differences = mean_differences(document_means, n_tokens, csr_matrix(positive[:, None]), np.arange(len(positive)))
+    return np.asarray(differences[0])
 
 
 def decoder_cosines(dictionary: Dictionary, directions: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Cosines of every feature's decoder row with directions ``[k, d_in]``: ``[k, d_sae]``; 0 for a row or direction without length."""
+    """Cosines of every feature's decoder row with directions ``[k, d_in]``: ``[k, d_sae]``.
+
+    0 for a row or direction without length; NaN for a direction that is NaN.
+    """
     wanted = np.asarray(directions, dtype=np.float64)
     lengths = np.linalg.norm(wanted, axis=1)
     found = np.zeros((len(wanted), dictionary.d_sae))
@@ -57,6 +60,7 @@ def decoder_cosines(dictionary: Dictionary, directions: NDArray[np.floating]) ->
         rows = dictionary.columns(range(start, stop)).rows.double().cpu().numpy()
         scale = lengths[:, None] * np.linalg.norm(rows, axis=1)
         np.divide(wanted @ rows.T, scale, out=found[:, start:stop], where=scale > 0)
+    found[np.isnan(lengths)] = np.nan
     return found
 
 
@@ -81,16 +85,15 @@ def split_texts(bench: Bench, held_out: float) -> tuple[NDArray[np.int64], NDArr
 def label_cosines(bench: Bench, dictionary: str, concepts: Sequence[Concept], texts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Cosine of every decoder row with every concept's difference of means over ``texts``: ``[concepts, d_sae]``.
 
-    −1, which passes no filter above it, for a concept that has no positive or no negative among ``texts``.
+    NaN, which passes no filter, for a concept that has no positive or no negative among ``texts``.
     """
+    return decoder_cosines(bench.dictionaries[dictionary], label_directions(bench, dictionary, concepts, texts))
+
+
+def label_directions(bench: Bench, dictionary: str, concepts: Sequence[Concept], texts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Each concept's difference of means over ``texts`` at a dictionary's site, ``[concepts, d_model]``; see :func:`mean_differences`."""
     statistics = bench.statistics(dictionary)
-    differences = mean_differences(statistics.document_means, statistics.n_tokens, positives(bench, concepts), texts)
-    known = np.flatnonzero(np.isfinite(differences).all(axis=1))
-    target = bench.dictionaries[dictionary]
-    found = np.full((len(concepts), target.d_sae), -1.0)
-    if len(known):
-        found[known] = decoder_cosines(target, differences[known])
-    return found
+    return mean_differences(statistics.document_means, statistics.n_tokens, positives(bench, concepts), texts)
 
 
 def mean_differences(

@@ -22,7 +22,8 @@ from harness.types import Abstention, Concept, Json, Labeling
 
 if TYPE_CHECKING:
     from harness.contracts import Bench
-    from harness.labelling.study import Pair, Study
+    from harness.labelling.choosing import Chooser
+    from harness.labelling.study import Pair
 
 
 SCORES: dict[str, Score] = {"calibrated-f1": "calibrated_f1", "f1": "f1", "auroc": "auroc_frequency"}
@@ -55,21 +56,24 @@ class CalibratedF1:
         self.options = options
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
+        from harness.labelling.choosing import Chooser
         from harness.labelling.evidence import pair_evidence
         from harness.labelling.study import Study
 
-        study = Study(bench, self.options, concepts, "calibf1")
+        study = Study(bench, concepts, self.options.dictionary, self.options.held_out)
+        chooser = Chooser(study, self.options, "calibf1")
 
         def explain(pairs: Sequence[Pair]) -> Sequence[dict[str, Json]]:
             return pair_evidence(study, pairs, SCORES[self.options.score], self.options.thresholds, self.options.pi0)
 
-        return study.answers(self._scores(study), 0.5 if self.options.score == "auroc" else 0.0, explain)
+        return chooser.answers(self._scores(chooser), 0.5 if self.options.score == "auroc" else 0.0, explain)
 
-    def _scores(self, study: Study) -> NDArray[np.float64]:
+    def _scores(self, chooser: Chooser) -> NDArray[np.float64]:
         """``[concepts, d_sae]`` on the texts that choose; NaN where a concept has no positive or no negative among them."""
         from harness.scoring import warn_small_negatives
         from harness.scoring.counting import auroc_pairs, best_pairs
 
+        study = chooser.study
         if self.options.score == "auroc":
             return auroc_pairs(study.statistics.frequencies, study.positive, rows=study.choose)
         pairs = best_pairs(
@@ -80,7 +84,7 @@ class CalibratedF1:
             score=self.options.score,
             rows=study.choose,
         )
-        negatives = int((pairs.n - pairs.support).min(initial=pairs.n))
+        negatives = int((pairs.n - pairs.support)[chooser.eligible].min(initial=pairs.n))
         if self.options.score == "calibrated-f1" and (warning := warn_small_negatives(negatives, self.options.pi0)):
             study.bench.warn(f"calibf1: {warning}")
         return pairs.score

@@ -32,18 +32,20 @@ class MaxAuroc:
         self.options = options
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
+        from harness.labelling.choosing import Chooser
         from harness.labelling.evidence import pair_evidence
         from harness.labelling.study import Study
         from harness.scoring.counting import auroc_pairs
 
-        study = Study(bench, self.options, concepts, "max-auc")
+        study = Study(bench, concepts, self.options.dictionary, self.options.held_out)
+        chooser = Chooser(study, self.options, "max-auc")
         values = study.statistics.document_maximum if self.options.pool == "maximum" else study.statistics.frequencies
 
         def explain(pairs: Sequence[Pair]) -> Sequence[dict[str, Json]]:
             return pair_evidence(study, pairs, "auroc_maximum" if self.options.pool == "maximum" else "auroc_frequency")
 
         # .5 is chance: a feature that tells nothing, or fires on the other texts, is no answer
-        return study.answers(auroc_pairs(values, study.positive, rows=study.choose), 0.5, explain)
+        return chooser.answers(auroc_pairs(values, study.positive, rows=study.choose), 0.5, explain)
 
 
 @hookimpl

@@ -101,7 +101,7 @@ class NeuronpediaLabeler:
         )
         if note:
             bench.warn(f"neuronpedia: {note}")
-        work = _Work(bench, name, labels, CausalFilter(bench, name, options))
+        work = _Work(bench, name, labels, CausalFilter(bench, name, options, "neuronpedia"))
         if bench.concept_mode == "chosen":
             answers: list[Labeling | Abstention] = list(self._choose(work))
         elif options.match == "search":

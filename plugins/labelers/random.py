@@ -53,7 +53,7 @@ class RandomFeatures:
         from harness.labelling.filters import CausalFilter
 
         name = bench.dictionary_name(self.options.dictionary)
-        causal = CausalFilter(bench, name, self.options)
+        causal = CausalFilter(bench, name, self.options, "random")
         if self.options.labels == "neuronpedia":
             return list(self._explained(bench, name, causal))
         pools = self._pools(bench, concepts)

@@ -101,6 +101,18 @@ def test_how_the_tasks_own_corpus_is_read_says_nothing_of_another(
     second = harness(*command, "--corpus", other).json["labels"][0]["evidence"]["features"][0]
     support = [sum(found[part]["support"] for part in ("chosen_on", "held_out")) for found in (first, second)]
     assert support == [sum("girl" in row["labels"] for row in rows), sum(row["labels"][:1] == ["girl"] for row in rows)]
+    odd = tmp_path / "odd.csv"
+    odd.write_text(other.read_text(encoding="utf-8").replace("body,label", "story,tag", 1), encoding="utf-8")
+    assert "text_field" in harness(*command[:-1], "--corpus", odd).error
+    named_fields = ("--text-field", "story", "--label-field", "tag")
+    third = harness(*command, "--corpus", odd, *named_fields).json["labels"][0]["evidence"]["features"][0]
+    assert third == second
+
+
+def test_texts_are_cut_to_what_the_model_reads(harness: Callable[..., Any], variant: Callable[..., Path]) -> None:
+    task = variant(('source = "corpus.jsonl"', 'source = "corpus.jsonl"\nmax_tokens = 100000'))
+    found = harness("label", "--labeler", "max-auc", "--task", task, "--json").json
+    assert any("corpus.max_tokens is 100000, and" in warning and "texts are cut there" in warning for warning in found["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from harness.artifacts import ArtifactCache
 from harness.bench import Choices, TaskBench
-from harness.labelling.describe import describe
+from harness.labelling.describe import Settings, describe
 from harness.labelling.snippets import snippets
 from harness.progress import Progress
 from harness.sae.causal import confidence_changes, output_scores
@@ -64,7 +65,7 @@ def test_every_feature_of_every_answer_is_described(bench: TaskBench) -> None:
         Abstention(concept, "why not"),
         Labeling(Concept("d", "d"), (third,)),
     ]
-    one, abstained, two = describe(bench, answers, n_snippets=1)
+    one, abstained, two = describe(bench, answers, Settings(snippets=1))
     assert abstained == answers[1]
     assert isinstance(one, Labeling)
     assert isinstance(two, Labeling)
@@ -99,3 +100,50 @@ def test_a_feature_that_promotes_nothing_is_described_as_such(bench: TaskBench, 
 def test_answers_without_features_need_no_model() -> None:
     nothing: Any = None
     assert describe(nothing, [Abstention(Concept("c", "c"), "why")]) == [Abstention(Concept("c", "c"), "why")]
+
+
+def test_labels_are_counted_also_where_their_labeler_does_not(bench: TaskBench) -> None:
+    """A random feature's held-out score stands beside that of the labeler that it controls for."""
+    live = bench.statistics().live
+    answers = [Labeling(Concept("girl", "a girl", "girl"), (FeatureRef("sae", int(live[3])), FeatureRef("sae", int(live[9]))))]
+    bare = Labeling(Concept("bare", "a bare name"), (FeatureRef("sae", int(live[3])),))
+    counted, uncounted = describe(bench, [*answers, bare], Settings(snippets=0, held_out=0.25, pi0=0.05))
+    assert isinstance(counted, Labeling)
+    assert isinstance(uncounted, Labeling)
+    assert "features" not in uncounted.evidence
+    order = bench.rng("held-out-texts").permutation(len(bench.corpus))
+    parts = {"chosen_on": order[: len(order) * 3 // 4], "held_out": order[len(order) * 3 // 4 :]}
+    for row, feature in zip(counted.evidence["features"], (int(live[3]), int(live[9])), strict=True):
+        share = bench.statistics().frequencies[:, [feature]].toarray()[:, 0]
+        for part, texts in parts.items():
+            fires = share[texts] > np.float32(row["threshold"])
+            positive = np.array(["girl" in bench.corpus[int(text)].labels for text in texts])
+            assert (row[part]["tp"], row[part]["fp"]) == ((fires & positive).sum(), (fires & ~positive).sum())
+            assert row[part]["score"] == row[part]["calibrated_f1"]
+
+
+def test_what_a_labeler_has_counted_stays(bench: TaskBench) -> None:
+    own = {"features": [{"feature": 1, "chosen_on": {"score": 0.5}, "mine": True}]}
+    answer = Labeling(Concept("girl", "a girl", "girl"), (FeatureRef("sae", int(bench.statistics().live[0])),), 0.5, own)
+    (described,) = describe(bench, [answer], Settings(snippets=0))
+    assert isinstance(described, Labeling)
+    assert described.evidence["features"] == own["features"]
+
+
+def test_labels_are_described_without_what_cannot_be_had(bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No feature is active on the prompt: nothing can be amplified, and the labels are not lost for it."""
+    monkeypatch.setattr(bench, "warnings", [])
+    monkeypatch.setattr(bench.dictionaries["sae"].sae, "encode", lambda x: torch.zeros(*x.shape[:-1], 512))
+    (described,) = describe(bench, [Labeling(Concept("c", "c"), (FeatureRef("sae", int(bench.statistics().live[0])),))], Settings(snippets=0))
+    assert isinstance(described, Labeling)
+    row = described.evidence["about"][0]
+    assert (row["output_score"], row["confidence_change"]) == (None, None)
+    assert row["promotes"]
+    assert any("without output score" in warning and "no feature" in warning for warning in bench.warnings)
+
+
+def test_the_prompt_is_that_of_the_filter(bench: TaskBench) -> None:
+    answer = Labeling(Concept("c", "c"), (FeatureRef("sae", int(bench.statistics().live[0])),))
+    rows = [describe(bench, [answer], Settings(snippets=0, prompt=prompt))[0].evidence["about"][0] for prompt in ("One day", "The dog")]  # type: ignore[union-attr]
+    assert [row["prompt"] for row in rows] == ["One day", "The dog"]
+    assert rows[0]["confidence_change"] != rows[1]["confidence_change"]

@@ -37,11 +37,11 @@ def test_files_say_what_was_answered(tmp_path: Path, suffix: str) -> None:
     write_rows(label_rows(answers(), {"sae": SAE}, "mine"), path)
     file = read_labels(path)
     assert file.identity == {name: value for name, value in SAE.items() if name != "architecture"}
-    assert [(x.concept, x.text, x.label, x.feature, x.score, x.held_out, x.group, x.reason) for x in file.labels] == [
-        ("c", "the concept", "label, with a comma", 7, 0.5, 0.25, 0, ""),
-        ("c", "the concept", "label, with a comma", 9, 0.5, None, 0, ""),
-        ("d", "another", None, None, None, None, 1, "no feature fires"),
-        ("e", "naïve “text”\nof two lines", None, 0, None, None, 2, ""),
+    assert [(x.concept, x.text, x.label, x.feature, x.score, x.held_out, x.reason) for x in file.labels] == [
+        ("c", "the concept", "label, with a comma", 7, 0.5, 0.25, ""),
+        ("c", "the concept", "label, with a comma", 9, 0.5, None, ""),
+        ("d", "another", None, None, None, None, "no feature fires"),
+        ("e", "naïve “text”\nof two lines", None, 0, None, None, ""),
     ]
 
 
@@ -74,7 +74,7 @@ def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: lis
 
 def test_a_table_of_ones_own_needs_two_columns(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
-    path.write_text("concept,feature\nmusic,12\nwater,3\n", encoding="utf-8")
+    path.write_text("concept,feature,group\nmusic,12.0,kitchen\nwater,3,\n", encoding="utf-8")
     file = read_labels(path)
     assert [(x.concept, x.text, x.feature, x.score) for x in file.labels] == [("music", "music", 12, None), ("water", "water", 3, None)]
     assert not file.identity

@@ -145,8 +145,8 @@ class Causal:
 
     active = True
 
-    def __init__(self, bench: Any, name: str, options: Any) -> None:
-        assert options.min_output_score == 0.1
+    def __init__(self, bench: Any, name: str, options: Any, who: str) -> None:
+        assert (options.min_output_score, who) == (0.1, "neuronpedia")
         self.asked: list[int] = []
 
     def passing(self, candidates: Any) -> Iterator[int]:

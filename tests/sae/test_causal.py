@@ -437,9 +437,17 @@ def test_a_prompt_on_which_nothing_is_active_is_an_error() -> None:
     assert np.isfinite(confidence_changes(random_model("llama"), silent, [0], unit="one")).all()
 
 
-def test_logits_that_are_no_numbers_name_the_feature() -> None:
-    model, dictionary = random_model("llama"), changed(random_dictionary(), 6, [float("nan")] * D_MODEL)
-    for measure in (output_scores, confidence_changes):
-        with pytest.raises(EngineError, match=r"the logits of feature 6 are no finite numbers in torch.float32; use a smaller factor"):
-            measure(model, dictionary, range(D_SAE))
-        assert hooks(model) == 0
+def test_a_feature_that_breaks_the_logits_has_no_score_and_the_others_have_theirs() -> None:
+    model, whole = random_model("llama"), random_dictionary()
+    dictionary = changed(whole, 6, [1e38] * D_MODEL)  # finite, but not once it is amplified
+    others = [feature for feature in range(D_SAE) if feature != 6]
+    for batch_rows in (3, D_SAE):
+        change = confidence_changes(model, dictionary, range(D_SAE), batch_rows=batch_rows)
+        effect = output_scores(model, dictionary, range(D_SAE), batch_rows=batch_rows)
+        assert np.isnan(change[6])
+        assert np.isnan(effect.score[6])
+        assert np.isnan(effect.probability[6])
+        assert effect.rank[6] == model.vocab_size
+        np.testing.assert_allclose(change[others], confidence_changes(model, whole, others), atol=1e-5)
+        np.testing.assert_allclose(effect.score[others], output_scores(model, whole, others).score, atol=1e-6)
+    assert hooks(model) == 0
