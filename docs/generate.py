@@ -56,7 +56,7 @@ def value(item: Any) -> str:
     if isinstance(item, bool):
         return "true" if item else "false"
     if isinstance(item, list | tuple):
-        return " ".join(value(part) for part in item) or "empty"
+        return ",".join(value(part) for part in item) or "empty"
     if isinstance(item, dict):
         return "empty" if not item else str(item)
     return f"{item:g}" if isinstance(item, float) else str(item)

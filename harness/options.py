@@ -147,7 +147,7 @@ def _type_name(annotation: Any) -> str:
         return f"list of {_type_name(parts[0])}" if parts else "list"
     if annotation is type(None):
         return "none"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}.get(
+    return {"str": "text", "Path": "path", "int": "whole number", "float": "number", "bool": "true | false"}.get(
         getattr(annotation, "__name__", ""), str(annotation)
     )
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_CONTROL = {code: "�" for code in (*range(9), *range(11, 32), *range(127, 160))}
+"""What a corpus' labels and texts may hold, and a terminal must not be sent."""
+
 PLAIN_WIDTH = 160
 """Width of tables where there is no terminal."""
 
@@ -137,5 +140,5 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell.translate(_CONTROL)) for cell in row))
     console().print(table)

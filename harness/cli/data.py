@@ -187,6 +187,8 @@ def convert_command(
     from harness.progress import Progress
 
     check_suffix(output)
+    if output.resolve() == path.resolve():
+        raise DataError(f"{output} is the corpus itself, which would lose what is not converted; give another name")
     progress = Progress(quiet or not sys.stderr.isatty())
     with progress.gauge(f"indexing {path.name}") as gauge:
         corpus = _open(path, form, (text_field, label_field, id_field, label_separator), no_comments, no_code, gauge)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ SHOWN = 20
 @task_options
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all labels to a .jsonl, .csv or .parquet file.")
 @click.option("--show", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="Rows of the table.")
+@click.option("--pi0", type=float, default=1e-3, show_default=True, help="π0 of the counts beside labels whose labeler does not count.")
 @click.option("--snippets", type=click.IntRange(min=0), default=3, show_default=True, help="Best-activating texts kept of each feature.")
 @json_option
 @quiet_option
@@ -51,6 +52,7 @@ def command(
     dtype: str | None,
     output: Path | None,
     show: int,
+    pi0: float,
     snippets: int,
     as_json: bool,
     quiet: bool,
@@ -79,9 +81,18 @@ def command(
     answers = list(instance.label(bench, bench.concepts))
     check_answers(labeler, answers, bench)
     built = registered.build_options(given)
-    answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets))
+    answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0))
     if output is not None:
-        write_rows(label_rows(answers, {name: identity(d) for name, d in bench.dictionaries.items()}, labeler), output)
+        made = {
+            "labeler": labeler,
+            "options": options_json(built),
+            "task": f"{task.name} {task.file.version}",
+            "corpus": bench.corpus_digest,
+            "model": bench.model.name,
+            "dtype": str(bench.model.dtype).removeprefix("torch."),
+            "seed": seed,
+        }
+        write_rows(label_rows(answers, {name: identity(d) for name, d in bench.dictionaries.items()}, made), output)
     rows = [_row(answer) for answer in answers]
     if as_json:
         options = options_json(built)
@@ -91,8 +102,11 @@ def command(
     print_table(
         f"{labeler} on task {task.name}: {len(rows)} answers, the first {len(shown)}",
         ("concept", "feature", "score", "held out", "output score", "ΔC", "promotes", "fires most at"),
-        [_cells(row) for row in shown],
+        [cells for row in shown for cells in _cells(row)],
     )
+    measures = dict.fromkeys(row.get("measure") for answer in shown for row in _counted(answer))
+    if named := [str(measure) for measure in measures if measure]:
+        click.echo(f"held out: {', '.join(named)} on the texts that chose nothing")
     if output is not None and not quiet:
         click.echo(f"labels: {output}")
     for warning in bench.warnings:
@@ -102,10 +116,11 @@ def command(
 def _row(answer: Any) -> dict[str, Any]:
     from harness.types import Abstention
 
+    concept = {"concept": answer.concept.id, "text": answer.concept.text}
     if isinstance(answer, Abstention):
-        return {"concept": answer.concept.id, "features": [], "score": None, "abstained": answer.reason, "evidence": {}}
+        return {**concept, "features": [], "score": None, "abstained": answer.reason, "evidence": {}}
     return {
-        "concept": answer.concept.id,
+        **concept,
         "features": [str(feature) for feature in answer.features],
         "score": answer.score,
         "abstained": None,
@@ -113,32 +128,36 @@ def _row(answer: Any) -> dict[str, Any]:
     }
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """A row of the table. Of several features of one answer, the first is shown whole."""
+def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The rows of the table for one answer: one a feature, the concept before the first."""
+    concept = row["concept"] if "/" not in row["concept"] else row["text"]  # Neuronpedia's explanations go by model/source/index
     if row["abstained"] is not None:
-        return row["concept"], f"— ({row['abstained']})", "", "", "", "", "", ""
-    about: dict[str, Any] = next(iter(row["evidence"].get("about", [])), {})
-    return (
-        row["concept"],
-        " ".join(row["features"]),
-        _decimal(row["score"]),
-        _held_out(row),
-        _decimal(about.get("output_score")),
-        _decimal(about.get("confidence_change"), "+.2f"),
-        " ".join(word.strip() for word in about.get("promotes", [])[:4]),
-        _fires_at(about.get("snippets", [])),
-    )
+        yield concept, f"— ({row['abstained']})", "", "", "", "", "", ""
+    counted = _counted(row)
+    for place, feature in enumerate(row["features"]):
+        about: dict[str, Any] = row["evidence"]["about"][place]
+        own = counted[place] if place < len(counted) else {}
+        score = row["score"] if place == 0 else (own.get("chosen_on") or {}).get("score")
+        yield (
+            concept if place == 0 else "",
+            feature,
+            _decimal(score if row["score"] is not None else None),
+            _decimal((own.get("held_out") or {}).get("score")),
+            _decimal(about.get("output_score")),
+            _decimal(about.get("confidence_change"), "+.2f"),
+            " ".join(word.strip() for word in (about.get("promotes") or [])[:4]),
+            _fires_at(about.get("snippets", [])),
+        )
+
+
+def _counted(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was counted of each feature, where it was."""
+    counted = row["evidence"].get("features")
+    return counted if isinstance(counted, list) and all(isinstance(item, dict) for item in counted) else []
 
 
 def _decimal(value: float | None, form: str = ".3f") -> str:
     return "" if value is None else format(value, form)
-
-
-def _held_out(row: dict[str, Any]) -> str:
-    """The score of the answer's first feature on the texts that chose nothing, where its labeler gives one."""
-    counted = row["evidence"].get("features")
-    first = counted[0] if isinstance(counted, list) and counted and isinstance(counted[0], dict) else {}
-    return _decimal((first.get("held_out") or {}).get("score"))
 
 
 def _fires_at(snippets: Sequence[dict[str, Any]]) -> str:
@@ -162,15 +181,19 @@ def compare_command(a: Path, b: Path, show: int, as_json: bool) -> None:
     from harness.labelling.compare import compare
     from harness.labelling.files import read_labels
 
-    found = compare(read_labels(a), read_labels(b))
+    files = read_labels(a), read_labels(b)
+    found = compare(*files)
     if as_json:
         print_json(found.as_json())
         return
     counts = found.counts()
     click.echo(f"concepts in both: {len(found.concepts)}; in {a} alone: {len(found.only_a)}, in {b} alone: {len(found.only_b)}")
+    for path, file in ((a, files[0]), (b, files[1])):
+        if not file.identity:
+            click.echo(f"warning: {path} does not say which SAE its features belong to", err=True)
     click.echo(
         f"of those in both, same features: {counts['same']}, some in common: {counts['overlap']}, none: {counts['different']}, "
-        f"abstained from in one: {counts['abstained']}"
+        f"abstained from in one: {counts['abstained']}, in both: {counts['neither']}"
     )
     jaccard = "—" if found.jaccard is None else f"{found.jaccard:.3f}"
     click.echo(

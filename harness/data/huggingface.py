@@ -113,6 +113,8 @@ def _load(spec: Spec, given: str) -> Any:
     """The split as a ``datasets.Dataset``; every failure is one line."""
     import datasets
 
+    from harness.lm.embedded import cache_root
+
     folder = spec.folder
     if folder is not None and not folder.is_dir():
         raise DataError(f"{given}: there is no folder {folder}; write {_EXAMPLE}")
@@ -121,7 +123,9 @@ def _load(spec: Spec, given: str) -> Any:
             if folder is not None and any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
                 found = datasets.load_from_disk(str(folder))
             else:
-                found = datasets.load_dataset(str(folder or spec.name), spec.config)
+                # the hub's datasets lie where other programs look for them, too; tables made of a local folder are ours alone
+                ours = None if folder is None else str(cache_root() / "datasets")
+                found = datasets.load_dataset(str(folder or spec.name), spec.config, cache_dir=ours)
     except Exception as error:  # datasets, its hub client and its file readers have no common root; KeyboardInterrupt passes
         raise DataError(_explain(spec, given, error)) from error
     if isinstance(found, Mapping):

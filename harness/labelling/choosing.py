@@ -54,6 +54,8 @@ class Chooser:
         self._exclude(scores)
         if self.study.bench.concept_mode == "chosen":
             found = [(place, [feature]) for place, feature in self._chosen(scores, above)]
+            if not found or (len(found) < self.options.top_k and self.filter.active):
+                self.study.bench.warn(f"{self._who}: {len(found)} pairs were found where top_k asks for {self.options.top_k}{self.filter.said}")
         else:
             found = [(place, self._best(scores[place], above)) for place in range(len(self.study.concepts))]
         pairs = [(place, feature) for place, features in found for feature in features]

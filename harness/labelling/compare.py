@@ -20,7 +20,9 @@ class ConceptPair:
 
     @property
     def agreement(self) -> str:
-        """``same``, ``overlap``, ``different``, or ``abstained`` where one of the files answers nothing."""
+        """``same``, ``overlap``, ``different``; ``abstained`` where one of the files answers nothing, ``neither`` where both do."""
+        if not (self.both or self.only_a or self.only_b):
+            return "neither"
         if not (self.both or self.only_a) or not (self.both or self.only_b):
             return "abstained"
         if not self.both:
@@ -50,8 +52,9 @@ class Comparison:
     relabelled: tuple[tuple[int, tuple[str, ...], tuple[str, ...]], ...]
 
     def counts(self) -> dict[str, int]:
-        """How many of the shared concepts have the same features, some, none in common, or an abstention."""
-        return {name: sum(pair.agreement == name for pair in self.concepts) for name in ("same", "overlap", "different", "abstained")}
+        """How many of the shared concepts have the same features, some, none in common, an abstention in one file, or in both."""
+        names = ("same", "overlap", "different", "abstained", "neither")
+        return {name: sum(pair.agreement == name for pair in self.concepts) for name in names}
 
     def as_json(self) -> dict[str, Json]:
         return {

@@ -40,10 +40,11 @@ class Settings:
     thresholds: tuple[float, ...] = GRID
 
     @classmethod
-    def of(cls, options: object, n_snippets: int) -> Settings:
+    def of(cls, options: object, n_snippets: int, pi0: float = 1e-3) -> Settings:
         """Those of a labeler's options, whichever of ``filter_prompt``, ``held_out``, ``pi0`` and ``thresholds`` it has."""
         known = {"filter_prompt": "prompt", "held_out": "held_out", "pi0": "pi0", "thresholds": "thresholds"}
-        return cls(snippets=n_snippets, **{ours: getattr(options, theirs) for theirs, ours in known.items() if hasattr(options, theirs)})
+        own = {ours: getattr(options, theirs) for theirs, ours in known.items() if hasattr(options, theirs)}
+        return cls(**{"snippets": n_snippets, "pi0": pi0, **own})
 
 
 def describe(bench: Bench, answers: Sequence[Labeling | Abstention], settings: Settings | None = None) -> list[Labeling | Abstention]:
@@ -121,6 +122,10 @@ def _own_rows(answer: Labeling | Abstention, n: int) -> list[dict[str, Json]]:
 
 def _about(bench: Bench, name: str, features: list[int], settings: Settings) -> list[dict[str, Json]]:
     statistics = bench.statistics(name)
+    dead = [feature for feature in features if not statistics.fired[feature]]
+    if dead:
+        shown = ", ".join(map(str, dead[:8])) + (", …" if len(dead) > 8 else "")
+        bench.warn(f"{len(dead)} labelled features of {name} never fire on the corpus: {shown}")
     seen = snippets(bench, name, features, settings.snippets)
     causal = _causal(bench, name, features, settings.prompt)
     density = statistics.density

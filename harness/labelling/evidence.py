@@ -25,9 +25,11 @@ def pair_evidence(
 ) -> list[dict[str, Json]]:
     """The evidence of each pair, whatever chose it.
 
-    The threshold is the one with the largest ordinary F1 where ``score`` is that, else the largest calibrated F1, on the texts that choose
-    (ties to the lower); ``chosen_on`` are counts and scores there, ``held_out`` the same at the same threshold on the texts that only report
-    (absent where there are none). In both, ``score`` is the one named, so what chose stands beside what it is worth elsewhere.
+    A text is predicted positive where the ``probe`` exceeds the threshold: the share of its tokens on which the feature fires, or, for
+    ``auroc_maximum``, its largest activation as a share of the largest among the texts that choose. The threshold is the one with the largest
+    ordinary F1 where ``score`` is that, else the largest calibrated F1, on the texts that choose (ties to the lower). ``chosen_on`` are counts
+    and scores there, ``held_out`` the same at the same threshold on the texts that only report (absent where there are none). In both,
+    ``score`` is the ``measure`` named, so what chose stands beside what it is worth elsewhere.
 
     Args:
         study: whose labels, statistics and split are used.
@@ -44,11 +46,21 @@ def pair_evidence(
     for place, feature in pairs:
         share, maximum = dense_column(shares, column[feature]), dense_column(maxima, column[feature])
         positive = dense_column(study.columns, place).astype(bool)
-        threshold = _best_threshold(share[study.choose], positive[study.choose], score, thresholds, pi0)
-        row: dict[str, Json] = {"feature": feature, "threshold": threshold}
+        probe = share
+        if score == "auroc_maximum":
+            largest = float(maximum[study.choose].max(initial=0.0))
+            probe = maximum / largest if largest > 0 else maximum
+        threshold = _best_threshold(probe[study.choose], positive[study.choose], score, thresholds, pi0)
+        row: dict[str, Json] = {
+            "feature": feature,
+            "measure": score,
+            "probe": "maximum" if score == "auroc_maximum" else "frequency",
+            "threshold": threshold,
+            "pi0": pi0,
+        }
         for name, texts in (("chosen_on", study.choose), ("held_out", study.report)):
             if len(texts):
-                counted = summary(share[texts], maximum[texts], positive[texts], threshold, pi0)
+                counted = summary(probe[texts], share[texts], maximum[texts], positive[texts], threshold, pi0)
                 row[name] = {"score": counted[score], **counted}
         row["density"] = float(density[feature])
         row["maximum"] = float(study.statistics.maximum[feature])
@@ -57,16 +69,23 @@ def pair_evidence(
 
 
 def summary(
-    share: NDArray[np.floating], maximum: NDArray[np.floating], positive: NDArray[np.bool_], threshold: float, pi0: float
+    probe: NDArray[np.floating],
+    share: NDArray[np.floating],
+    maximum: NDArray[np.floating],
+    positive: NDArray[np.bool_],
+    threshold: float,
+    pi0: float,
 ) -> dict[str, Json]:
-    """Counts and scores of one pair on some texts; null where a score is undefined.
+    """Counts and scores of one pair on some texts, arrays ``[texts]``; null where a score is undefined.
+
+    Counts are of "the probe exceeds the threshold".
 
     ``auroc_frequency`` is that of the share of tokens, ``auroc_maximum`` that of the largest activation (AxBench's concept detection).
     """
     from harness.scoring import auroc, calibrated_f1, f1, precision_recall
     from harness.scoring.counting import confusion_at
 
-    tp, fp, fn, _tn = counts = confusion_at(share, positive, threshold)
+    tp, fp, fn, _tn = counts = confusion_at(probe, positive, threshold)
     precision, recall = precision_recall(tp, fp, fn)
     both = 0 < int(positive.sum()) < len(positive)
     return {
@@ -95,13 +114,13 @@ def number(value: Any) -> float | None:
 
 
 def _best_threshold(
-    share: NDArray[np.floating], positive: NDArray[np.bool_], score: Score, thresholds: Sequence[float], pi0: float
+    probe: NDArray[np.floating], positive: NDArray[np.bool_], score: Score, thresholds: Sequence[float], pi0: float
 ) -> float:
     from harness.scoring import calibrated_f1, f1
     from harness.scoring.counting import confusion_at
 
     scores = []
     for threshold in thresholds:
-        tp, fp, fn, tn = confusion_at(share, positive, threshold)
+        tp, fp, fn, tn = confusion_at(probe, positive, threshold)
         scores.append(f1(tp, fp, fn) if score == "f1" else calibrated_f1(tp, fp, fn, tn, pi0=pi0))
     return thresholds[int(np.argmax(np.nan_to_num(scores, nan=-1.0)))]

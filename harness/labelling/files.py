@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,34 +58,46 @@ class LabelFile:
     identity: Mapping[str, Json]
 
 
-def label_rows(answers: Sequence[Labeling | Abstention], identities: Mapping[str, Mapping[str, Json]], labeler: str) -> list[dict[str, Json]]:
+def label_rows(
+    answers: Sequence[Labeling | Abstention], identities: Mapping[str, Mapping[str, Json]], made: Mapping[str, Json]
+) -> list[dict[str, Json]]:
     """The rows of a label file: one a feature of each labeling, in order, and one for each abstention.
 
     Args:
         answers: a labeler's.
         identities: :func:`harness.sae.identity` of each dictionary, by name.
-        labeler: its name.
+        made: how they were made (labeler, options, task, corpus, dtype, …): a column each under the prefix ``made_``, the same in every row.
     """
+    how = {f"made_{name}": value for name, value in made.items()}
     rows: list[dict[str, Json]] = []
     for group, answer in enumerate(answers):
         concept = answer.concept
-        first: dict[str, Json] = {"concept": concept.id, "text": concept.text, "label": concept.label, "group": group, "labeler": labeler}
+        first: dict[str, Json] = {"concept": concept.id, "text": concept.text, "label": concept.label, "group": group}
         if isinstance(answer, Abstention):
-            rows.append({**first, **_columns({}, {}, {}), "abstained": answer.reason})
+            rows.append({**first, **_columns({}, {}, {}), "abstained": answer.reason, **how})
             continue
         counted, about = (answer.evidence.get(name) or [{}] * len(answer.features) for name in ("features", "about"))
         rest = {name: value for name, value in answer.evidence.items() if name not in ("features", "about")}
         for place, feature in enumerate(answer.features):
-            own = {"dictionary": feature.dictionary, "feature": feature.index, "place": place, "score": answer.score}
+            own = {"dictionary": feature.dictionary, "feature": feature.index, "place": place, "score": _own_score(answer, counted, place)}
             columns = _columns(_at(counted, place), _at(about, place), identities.get(feature.dictionary, {}))
-            rows.append({**first, **columns, **own, "evidence": rest or None, "abstained": None})
+            rows.append({**first, **columns, **own, "evidence": rest or None, "abstained": None, **how})
     return rows
+
+
+def _own_score(answer: Labeling, counted: Any, place: int) -> float | None:
+    """The score of one feature of an answer: the answer's own is that of its first."""
+    if place == 0:
+        return answer.score
+    row = _at(counted, place)
+    own = row.get("similarity", (row.get("chosen_on") or {}).get("score") if answer.score is not None else None)
+    return answer.score if own is None else float(own)
 
 
 def _columns(counted: Mapping[str, Json], about: Mapping[str, Json], identity: Mapping[str, Json]) -> dict[str, Json]:
     """All further columns, in one order whatever the row, null where there is nothing."""
     row: dict[str, Json] = dict.fromkeys(("dictionary", "feature", "place", "score"))
-    row["threshold"] = counted.get("threshold")
+    row.update((name, counted.get(name)) for name in ("measure", "probe", "threshold", "pi0"))
     for part, prefix in (("chosen_on", "chosen_on_"), ("held_out", "held_out_")):
         row.update((f"{prefix}{name}", (counted.get(part) or {}).get(name)) for name in _COUNTS)
     row.update((name, about.get(name, counted.get(name))) for name in _ABOUT)
@@ -117,13 +130,15 @@ def read_labels(path: str | Path) -> LabelFile:
         if number == 1 and not {"concept", "feature"} <= set(row):
             raise DataError(f"{path} is no label file: it has the columns {', '.join(map(str, row)) or 'none'}; concept and feature are needed")
         labels.append(_label(path, number, row))
-        identity = {name: row[f"sae_{name}"] for name in IDENTITY if row.get(f"sae_{name}") is not None}
+        identity = {name: row[f"sae_{name}"] for name in IDENTITY if row.get(f"sae_{name}") not in (None, "")}
         if identity:
             identities.setdefault(json.dumps(identity, sort_keys=True), identity)
     if not labels:
         raise DataError(f"{path} holds no label; give a file that `harness label -o` wrote, or a table with the columns concept and feature")
     if len(identities) > 1:
-        names = " and ".join(f"{i.get('model_name') or '?'} {i.get('hook_name', '?')} of {i.get('d_sae', '?')} features" for i in identities.values())
+        names = " and ".join(
+            f"{i.get('model_name', '?')} {i.get('hook_name', '?')} of {i.get('d_sae', '?')} features ({i.get('digest', '?')})" for i in identities.values()
+        )
         raise DataError(f"{path} holds labels of several SAEs ({names}); split it, one SAE a file")
     return LabelFile(path, tuple(labels), next(iter(identities.values()), {}))
 
@@ -193,6 +208,9 @@ def _number(path: Path, number: int, row: Mapping[str, Any], name: str) -> float
     if value is None:
         return None
     try:
-        return float(value)
+        found = float(value)
     except (TypeError, ValueError):
-        raise DataError(f"{path}, row {number}: {name} is {value!r}; a number is needed, or nothing") from None
+        found = math.nan
+    if not math.isfinite(found):
+        raise DataError(f"{path}, row {number}: {name} is {value!r}; a number is needed, or nothing")
+    return found

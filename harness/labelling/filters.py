@@ -32,6 +32,12 @@ class CausalFilter:
         self._known: dict[int, bool] = {}
         self.active = options.min_output_score is not None or options.min_confidence_change is not None
 
+    @property
+    def said(self) -> str:
+        """How many of the features that were asked about fail, for messages; empty where nothing is filtered."""
+        failed = sum(not passed for passed in self._known.values())
+        return f"; {failed} of {len(self._known)} features that came up fail the causal filters" if self.active else ""
+
     def passes(self, features: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
         """For each of ``features``, whether it passes; bool, as long as ``features``."""
         if not self.active:

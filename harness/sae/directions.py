@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -75,11 +76,26 @@ def positives(bench: Bench, concepts: Sequence[Concept]) -> csr_matrix:
 
 
 def split_texts(bench: Bench, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(the texts that choose, the texts that only report): a random ``held_out`` share reports, the same for all labelers of a run."""
+    """(the texts that choose, the texts that only report): a random ``held_out`` share reports, the same for all labelers of a run.
+
+    Copies of one text (the same tokens) stay on one side, else what chose would report, too; so the shares are only about right where there are many.
+    """
     n = len(bench.corpus)
     order = bench.rng("held-out-texts").permutation(n)
-    cut = n - round(n * held_out)
-    return np.sort(order[:cut]), np.sort(order[cut:])
+    chooses = np.zeros(n, dtype=bool)
+    chooses[order[: n - round(n * held_out)]] = True
+    rows = bench.corpus_tokens
+    first: dict[bytes, int] = {}
+    copies = 0
+    for text in range(n):
+        content = hashlib.blake2b(np.ascontiguousarray(rows[text]).tobytes(), digest_size=12).digest()
+        original = first.setdefault(content, text)
+        if original != text:
+            chooses[text] = chooses[original]
+            copies += 1
+    if copies and held_out:
+        bench.warn(f"corpus: {copies} of {n} texts are copies of others; copies are on one side of the split into texts that choose and that report")
+    return np.flatnonzero(chooses), np.flatnonzero(~chooses)
 
 
 def label_cosines(bench: Bench, dictionary: str, concepts: Sequence[Concept], texts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -43,8 +43,17 @@ class LabelsFromFile:
         file = read_labels(self.options.path)
         self._check(bench, name, file)
         if bench.concept_mode == "chosen":
-            return self._chosen(file, name, {concept.id: concept for concept in concepts})
-        return [self._fixed(file, name, concept) for concept in concepts]
+            answers = self._chosen(file, name, {concept.id: concept for concept in concepts})
+        else:
+            answers = [self._fixed(file, name, concept) for concept in concepts]
+        given = sum(label.feature is not None for label in file.labels)
+        used = sum(len(answer.features) for answer in answers if isinstance(answer, Labeling))
+        if used < given:
+            bench.warn(
+                f"file: {used} of the {given} labels in {file.path.name} are used; the others are of concepts that were not asked for, "
+                f"repeated, or more than features_per_label={self.options.features_per_label}"
+            )
+        return answers
 
     def _check(self, bench: Bench, name: str, file: LabelFile) -> None:
         from harness.sae import check_same

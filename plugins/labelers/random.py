@@ -55,10 +55,10 @@ class RandomFeatures:
         name = bench.dictionary_name(self.options.dictionary)
         causal = CausalFilter(bench, name, self.options, "random")
         if self.options.labels == "neuronpedia":
-            return list(self._explained(bench, name, causal))
+            return self._told(bench, causal, list(self._explained(bench, name, causal)))
         pools = self._pools(bench, concepts)
         if bench.concept_mode == "chosen":
-            return list(self._choose(bench, name, concepts, pools, causal))
+            return self._told(bench, causal, list(self._choose(bench, name, concepts, pools, causal)))
         answers: list[Labeling | Abstention] = []
         for concept, pool in zip(concepts, pools, strict=True):
             drawn = causal.first(bench.rng("random-features", concept.id).permutation(pool), self.options.features_per_label)
@@ -68,6 +68,11 @@ class RandomFeatures:
                 continue
             answers.append(Labeling(concept, tuple(FeatureRef(name, j) for j in drawn), None, {"drawn_from": len(pool)}))
         return answers
+
+    def _told(self, bench: Bench, causal: CausalFilter, drawn: list[Labeling | Abstention]) -> list[Labeling | Abstention]:
+        if len(drawn) < self.options.count:
+            bench.warn(f"random: {len(drawn)} pairs could be drawn where count asks for {self.options.count}{causal.said}")
+        return drawn
 
     def _choose(
         self, bench: Bench, name: str, concepts: Sequence[Concept], pools: Sequence[np.ndarray[Any, Any]], causal: CausalFilter

@@ -58,12 +58,47 @@ def test_a_label_file_is_a_labeler(harness: Callable[..., Any], tiny_task: Path,
     assert not any("label file" in warning for warning in through["warnings"])
 
 
+def test_a_file_says_how_it_was_made(files: dict[str, Path]) -> None:
+    (row, *_) = csv.DictReader(files["max-auc"].open(encoding="utf-8", newline=""))
+    assert (row["made_labeler"], row["made_task"], row["made_seed"]) == ("max-auc", "tiny 1", "0")
+    assert row["made_dtype"] in ("float32", "bfloat16")  # what this machine is fast with
+    assert json.loads(row["made_options"])["pool"] == "maximum"
+    assert len(row["made_corpus"]) == 16
+    assert (row["measure"], row["probe"], row["pi0"]) == ("auroc_maximum", "maximum", "0.001")
+    assert float(row["score"]) == pytest.approx(float(row["chosen_on_score"]), abs=1e-6)
+
+
+def test_each_feature_of_an_answer_has_its_own_row_and_score(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+    command = ("label", "--labeler", "calibf1", "-L", "features_per_label=3", "--task", tiny_task)
+    out = harness(*command, "-o", tmp_path / "l.jsonl").out
+    rows = [json.loads(line) for line in (tmp_path / "l.jsonl").read_text(encoding="utf-8").splitlines()]
+    girl = [row for row in rows if row["concept"] == "girl"]
+    assert len(girl) == 3
+    assert [row["score"] for row in girl] == pytest.approx([row["chosen_on_score"] for row in girl], abs=1e-6)
+    assert girl[0]["score"] > girl[2]["score"]
+    for row in girl:
+        assert sum(f"sae/{row['feature']} " in line for line in out.splitlines()) >= 1
+    assert "held out: calibrated_f1 on the texts that chose nothing" in out
+
+
+def test_what_a_file_holds_beside_what_was_asked_for_is_told(
+    harness: Callable[..., Any], tiny_task: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("concept,feature\ngirl,59\ngirl,33\nmartian,5\n", encoding="utf-8")
+    found = harness("label", "--labeler", "file", "-L", f"path={path}", "--task", tiny_task, "--pi0", "0.05", "--json").json
+    assert any("1 of the 3 labels in mine.csv are used" in warning for warning in found["warnings"])
+    girl = next(row for row in found["labels"] if row["concept"] == "girl")
+    assert girl["evidence"]["features"][0]["pi0"] == 0.05
+    assert girl["evidence"]["features"][0]["held_out"]["support"] > 0
+
+
 def test_two_files_are_compared(harness: Callable[..., Any], files: dict[str, Path]) -> None:
     found = harness("label", "compare", files["calibf1"], files["max-auc"], "--json").json
     assert sum(found["counts"].values()) == len(found["concepts"]) == 4
-    assert next(row["agreement"] for row in found["concepts"] if row["concept"] == "zebra") == "abstained"
+    assert next(row["agreement"] for row in found["concepts"] if row["concept"] == "zebra") == "neither"
     with_itself = harness("label", "compare", files["calibf1"], files["calibf1"], "--json").json
-    assert with_itself["counts"] == {"same": 3, "overlap": 0, "different": 0, "abstained": 1}
+    assert with_itself["counts"] == {"same": 3, "overlap": 0, "different": 0, "abstained": 0, "neither": 1}
     assert (with_itself["jaccard"], with_itself["relabelled"]) == (1.0, [])
     out = harness("label", "compare", files["calibf1"], files["max-auc"]).out
     assert "concepts in both: 4" in out

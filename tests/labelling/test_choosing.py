@@ -22,12 +22,19 @@ def study(n_concepts: int, mode: str, texts: int = 40) -> Any:
     positive = np.zeros((texts, n_concepts), dtype=np.uint8)
     positive[::2] = 1
     concepts = [Concept(f"c{number}", f"c{number}", f"c{number}") for number in range(n_concepts)]
-    bench = SimpleNamespace(concept_mode=mode, min_support=1, dictionaries={}, warn=lambda message: None)
+    warnings: list[str] = []
+    bench = SimpleNamespace(concept_mode=mode, min_support=1, dictionaries={}, warn=warnings.append, warnings=warnings)
     support = positive.sum(axis=0).astype(np.int64)
     return SimpleNamespace(
         bench=bench, concepts=concepts, name="sae", positive=sparse.csr_matrix(positive), support=support, chosen_support=support,
         choose=np.arange(texts), report=np.empty(0, np.int64),
     )  # fmt: skip
+
+
+def test_no_answer_at_all_is_said() -> None:
+    asked = study(2, "chosen")
+    assert Chooser(asked, PairOptions(top_k=3), "mine").answers(np.zeros((2, 4)), 0.0, lambda pairs: [{} for _ in pairs]) == []
+    assert asked.bench.warnings == ["mine: 0 pairs were found where top_k asks for 3"]
 
 
 @pytest.fixture
@@ -83,8 +90,12 @@ def test_no_score_is_computed_of_what_a_cap_rules_out(odd_features_pass: list[in
     scores = np.random.default_rng(0).random((6, 5000))
     scores[:, :40] += 1  # the best of every label are among the first
     options = PairOptions(min_output_score=0.5, top_k=1000)
-    answers = Chooser(study(6, "chosen"), options, "mine").answers(scores, 0.0, lambda pairs: [{} for _ in pairs])
+    asked = study(6, "chosen")
+    answers = Chooser(asked, options, "mine").answers(scores, 0.0, lambda pairs: [{} for _ in pairs])
     assert len(answers) == 6
+    (warning,) = asked.bench.warnings
+    assert warning.startswith("mine: 6 pairs were found where top_k asks for 1000; ")
+    assert warning.endswith("features that came up fail the causal filters")
     assert set(odd_features_pass) <= set(range(5000))
     assert len(odd_features_pass) <= 2 * filters.AT_ONCE
 

@@ -22,7 +22,8 @@ COUNTS = {"score": 0.5, "tp": 3, "fp": 1, "fn": 2, "tn": 94, "support": 5, "prec
 
 def answers() -> list[Any]:
     held = {**COUNTS, "score": 0.25, "auroc_frequency": None}
-    evidence = {"features": [{"feature": 7, "threshold": 0.1, "chosen_on": COUNTS, "held_out": held}, {"feature": 9}], "why": "because"}
+    other = {"feature": 9, "chosen_on": {**COUNTS, "score": 0.375}}
+    evidence = {"features": [{"feature": 7, "threshold": 0.1, "chosen_on": COUNTS, "held_out": held}, other], "why": "because"}
     about = [{"feature": "sae/7", "output_score": 0.01, "promotes": [" a", "b"], "snippets": [{"text": "1", "token": "x"}]}, {}]
     return [
         Labeling(Concept("c", "the concept", "label, with a comma"), (FeatureRef("sae", 7), FeatureRef("sae", 9)), 0.5, {**evidence, "about": about}),
@@ -34,22 +35,22 @@ def answers() -> list[Any]:
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_files_say_what_was_answered(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"labels.{suffix}"
-    write_rows(label_rows(answers(), {"sae": SAE}, "mine"), path)
+    write_rows(label_rows(answers(), {"sae": SAE}, {"labeler": "mine", "pi0": 0.1}), path)
     file = read_labels(path)
     assert file.identity == {name: value for name, value in SAE.items() if name != "architecture"}
     assert [(x.concept, x.text, x.label, x.feature, x.score, x.held_out, x.reason) for x in file.labels] == [
         ("c", "the concept", "label, with a comma", 7, 0.5, 0.25, ""),
-        ("c", "the concept", "label, with a comma", 9, 0.5, None, ""),
+        ("c", "the concept", "label, with a comma", 9, 0.375, None, ""),
         ("d", "another", None, None, None, None, "no feature fires"),
         ("e", "naïve “text”\nof two lines", None, 0, None, None, ""),
     ]
 
 
 def test_every_row_has_the_same_columns_and_all_the_evidence() -> None:
-    rows = label_rows(answers(), {"sae": SAE}, "mine")
+    rows = label_rows(answers(), {"sae": SAE}, {"labeler": "mine", "pi0": 0.1})
     assert len({tuple(row) for row in rows}) == 1
     first = rows[0]
-    assert (first["labeler"], first["place"], first["threshold"], first["chosen_on_tp"], first["held_out_score"]) == ("mine", 0, 0.1, 3, 0.25)
+    assert (first["made_labeler"], first["place"], first["threshold"], first["chosen_on_tp"], first["held_out_score"]) == ("mine", 0, 0.1, 3, 0.25)
     assert (first["output_score"], first["promotes"], first["evidence"]) == (0.01, [" a", "b"], {"why": "because"})
     assert rows[3]["evidence"] == {"drawn_from": 3}
 
@@ -66,7 +67,7 @@ def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: lis
     labelings = [Labeling(Concept(name, name), (FeatureRef("sae", feature),), score) for name, feature, score in rows]
     folder = tmp_path_factory.mktemp("labels")
     for suffix in ("jsonl", "csv", "parquet"):
-        write_rows(label_rows(labelings, {}, "l"), folder / f"labels.{suffix}")
+        write_rows(label_rows(labelings, {}, {"labeler": "l"}), folder / f"labels.{suffix}")
         found = read_labels(folder / f"labels.{suffix}").labels
         # CSV ends its own lines in \r\n, and a carriage return within a field is kept by quoting
         assert [(x.concept, x.feature, x.score) for x in found] == rows
@@ -89,6 +90,7 @@ def test_a_table_of_ones_own_needs_two_columns(tmp_path: Path) -> None:
         ("a.csv", "concept,feature\nx,one\n", "row 1: feature is 'one'; an index from 0 on is needed"),
         ("a.csv", "concept,feature\nx,-1\n", "row 1: feature is -1"),
         ("a.csv", "concept,feature,score\nx,1,high\n", "row 1: score is 'high'; a number is needed"),
+        ("a.jsonl", '{"concept": "x", "feature": 1, "score": NaN}\n', "row 1: score is nan; a number is needed"),
         ("a.jsonl", '{"concept": "x", "feature": 1}\n[1]\n', r"line 2: '\[1\]' is no JSON object"),
         ("a.jsonl", '{"concept": "x"', "cannot be read"),
         ("a.jsonl", '{"concept": "x", "feature": true}\n', "row 1: feature is True"),
@@ -109,6 +111,9 @@ def test_a_missing_file_and_two_saes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     with pytest.raises(DataError, match="labels of several SAEs"):
         read_labels(tmp_path / "a.jsonl")
+    rows[1] = {"concept": "x", "feature": 1, "sae_d_sae": 512, "sae_model_name": ""}  # empty: not known, as for Gemma Scope's files
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert read_labels(tmp_path / "a.jsonl").identity == {"d_sae": 512}
 
 
 # ------------------------------------------------------------------------------------------------------------------------ comparing
@@ -128,7 +133,7 @@ def test_agreement_by_concept_and_by_feature(tmp_path: Path) -> None:
     assert {pair.concept: pair.agreement for pair in found.concepts} == {
         "same": "same", "part": "overlap", "other": "different", "left": "abstained"
     }  # fmt: skip
-    assert found.counts() == {"same": 1, "overlap": 1, "different": 1, "abstained": 1}
+    assert found.counts() == {"same": 1, "overlap": 1, "different": 1, "abstained": 1, "neither": 0}
     assert next((p.both, p.only_a, p.only_b) for p in found.concepts if p.concept == "part") == ((3,), (2,), ())
     assert (found.only_a, found.only_b) == (("mine", "swap"), ("yours",))
     assert (found.features_a, found.features_b, found.features_both) == (6, 6, 4)

@@ -34,6 +34,10 @@ class DataBench:
     site: Site = field(default_factory=lambda: Site(LAYER))
     positions: Positions = field(default_factory=Positions)
 
+    @property
+    def corpus_tokens(self) -> Sequence[np.ndarray[Any, Any]]:
+        return [np.array([place]) for place in range(len(self.corpus))]
+
     def dictionary_name(self, name: str | None = None) -> str:
         return name or next(iter(self.dictionaries))
 
