@@ -34,7 +34,8 @@ from harness.contracts import Site
 from harness.lm import SubjectModel, load_model, residuals
 from harness.lm.activations import TokenBudget
 from harness.sae import load as load_dictionary
-from harness.sae.dictionary import CHUNK_ELEMENTS, Dictionary
+from harness.sae.dictionary import Dictionary
+from harness.sae.measure import slice_tokens
 from harness.sae.outliers import usual_tokens
 from harness.sae.statistics import SHARD_TEXTS, measure
 
@@ -75,7 +76,7 @@ class Bare:
     def __init__(self, model: SubjectModel, dictionary: Dictionary, rows: list[list[int]], budget: int) -> None:
         site = Site(dictionary.layer)
         self.stack, self.encoder = truncated(model, site.layer), dictionary.sae.W_enc
-        self.step = max(1, CHUNK_ELEMENTS // dictionary.d_sae)
+        self.step = slice_tokens(dictionary)
         self.batches, self.vectors = [], []
         for start in range(0, len(rows), SHARD_TEXTS):
             for batch in residuals(model, rows[start : start + SHARD_TEXTS], site, token_budget=budget):

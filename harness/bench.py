@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -262,9 +263,9 @@ class TaskBench:
         negatives = np.setdiff1d(np.arange(len(self.corpus)), positives, assume_unique=True)
         generator = random.Random(int(self.rng("examples", concept.id).integers(2**62)))
         drawn = [generator.sample(range(len(texts)), min(EXAMPLES, len(texts))) for texts in (positives, negatives)]
-        examples = [
-            tuple(self.corpus[int(texts[place])].text for place in places) for texts, places in zip((positives, negatives), drawn, strict=True)
-        ]
+        wanted = [[int(texts[place]) for place in places] for texts, places in zip((positives, negatives), drawn, strict=True)]
+        read = {number: self.corpus[number].text for number in sorted({number for part in wanted for number in part})}
+        examples = [tuple(read[number] for number in part) for part in wanted]
         return Concept(concept.id, concept.text, concept.label, examples[0], examples[1])
 
     # ------------------------------------------------------------------------------------------------ services to plugins
@@ -281,7 +282,11 @@ class TaskBench:
         def compute(folder: Path) -> None:
             with self.progress.gauge("tokenising the corpus") as gauge:
                 texts = (document.text for document in self.corpus)
-                write_tokens(self.model, texts, len(self.corpus), limit, folder, gauge)
+                try:
+                    write_tokens(self.model, texts, len(self.corpus), limit, folder, gauge)
+                except DataError:  # the corpus was changed meanwhile: what is written is not its tokens
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise
 
         return TokenTable.load(self.artifact({"kind": "corpus-tokens", "version": FORMAT}, compute))
 
@@ -321,7 +326,7 @@ class TaskBench:
 
     def _read_residuals(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], float]:
         """Each text's mean residual (zeros without a counted token), its number of counted tokens, and the mean norm: what statistics count."""
-        from harness.lm.activations import residuals
+        from harness.lm.activations import check_finite, residuals
         from harness.sae.outliers import usual_tokens
         from harness.sae.statistics import SHARD_TEXTS
 
@@ -335,6 +340,7 @@ class TaskBench:
             for start in range(0, len(kept), SHARD_TEXTS):
                 texts = kept[start : start + SHARD_TEXTS]
                 for batch in residuals(self.model, [tokens[int(text)] for text in texts], self.site):
+                    check_finite(batch, self.model, texts)
                     for row, x, usual in zip(batch.rows, batch.x, usual_tokens(batch.x, batch.counted), strict=True):
                         vectors = x[usual].float()
                         means[texts[row]], counted[texts[row]] = vectors.mean(dim=0).cpu().numpy(), len(vectors)

@@ -68,7 +68,7 @@ class CorpusTable(_Table):
     label_field: str | None = None
     """Name of the label column (JSONL, CSV, Parquet)."""
     label_separator: str | None = None
-    """Splits a label column that is one text, e.g. ","."""
+    """Splits a label column that is one text, e.g. ","; without it such a text is one label, or in CSV a JSON list."""
     comments: bool = True
     """Append other users' comments to a question (Stack Exchange)."""
     code_blocks: bool = True

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
-SEPARATOR = "|"
-"""Between the labels of one text in CSV; read it again with ``label_separator="|"``."""
 _ROWS = 1024
 
 
@@ -31,7 +29,8 @@ def check_suffix(path: Path) -> None:
 def convert(documents: Iterable[Document], path: Path, advance: Callable[[int], None] | None = None) -> int:
     """Write documents to ``path`` (JSONL, CSV or Parquet by its ending), one after the other; answers how many.
 
-    The file appears whole or not at all: it is written under another name beside its place.
+    :func:`harness.data.open_corpus` reads the same documents from it, without any option: in CSV, a text's labels are a JSON list. The file
+    appears whole or not at all: it is written under another name beside its place.
 
     Args:
         documents: any corpus.
@@ -39,7 +38,7 @@ def convert(documents: Iterable[Document], path: Path, advance: Callable[[int], 
         advance: called with the number of documents just written.
 
     Raises:
-        DataError: another ending; a label of a text holds ``|``, which separates labels in CSV.
+        DataError: another ending.
         StoreError: the disk refuses.
     """
     check_suffix(path)
@@ -79,16 +78,12 @@ def _write_jsonl(batches: Iterator[list[Document]], path: Path) -> None:
 
 def _write_csv(batches: Iterator[list[Document]], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        # all in quotes: a lone \r without them would end a row for some readers, ours included
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow(("id", "text", "labels"))
         for batch in batches:
             for document in batch:
-                split = next((label for label in sorted(document.labels) if SEPARATOR in label), None)
-                if split is not None:
-                    raise DataError(
-                        f"label {split!r} of text {document.id} holds {SEPARATOR!r}, which separates labels in CSV; write .jsonl or .parquet"
-                    )
-                writer.writerow((document.id, document.text, SEPARATOR.join(sorted(document.labels))))
+                writer.writerow((document.id, document.text, json.dumps(sorted(document.labels), ensure_ascii=False)))
 
 
 def _write_parquet(batches: Iterator[list[Document]], path: Path) -> None:

@@ -22,6 +22,8 @@ Format = Literal["jsonl", "csv", "parquet", "fasttext", "axbench", "stackexchang
 _WITH_FIELDS = ("jsonl", "csv", "parquet", "huggingface")
 _HUB = "hf:"
 _HOPELESS = 10_000
+_CSV_VERSION = 2
+"""Raised when rows of CSV are read in another way, so that older indexes are made again; 2: labels as JSON lists, line ends kept."""
 _HEAD = 1 << 16
 
 
@@ -48,9 +50,15 @@ class Corpus(Sequence[Document]):
         return f"Corpus({str(self.path)!r}, format={self.format!r}{first})"
 
     def __iter__(self) -> Iterator[Document]:
-        """The documents in the order of the file. Needs no index (but ``list(corpus)`` does: it asks for the length first)."""
+        """The documents in the order of the file. Needs no index (but ``list(corpus)`` does: it asks for the length first).
+
+        Raises:
+            DataError: with the index made: the file was changed since. Known before the first document, and once more after the last.
+        """
+        self._check_unchanged()
         found = (record.document() for record in self._items() if isinstance(record, Record))
-        return islice(found, self._limit)
+        yield from islice(found, self._limit)
+        self._check_unchanged()
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -151,6 +159,14 @@ class Corpus(Sequence[Document]):
         start = int(arrays["starts"][number])
         return self._reader.at(Place(start, start + 1 if numbers is None else int(numbers[number])))
 
+    def _check_unchanged(self) -> None:
+        """What was indexed and what is iterated must be the same: results are kept under the index' digest. Nothing to check without one."""
+        from harness.data.indexing import unchanged
+
+        stored = self.__dict__.get("_index")  # a property that was not asked for yet
+        if stored is not None and not unchanged(stored, self._reader.files):
+            raise DataError(f"{self.path} was changed while it was read; start again")
+
     def _items(self) -> Iterator[Record | Skipped]:
         """What the reader finds, a repeated id being a reason to skip."""
         seen = SeenIds() if self._reader.own_ids else None
@@ -217,7 +233,7 @@ def open_corpus(
         text_field: column or key of the text (jsonl, csv, parquet, huggingface); else the first of text, body, content, output that is there.
         label_field: column or key of the labels (a list, or one string); else the first of labels, label, tags, concept, if any.
         id_field: column or key of the id; else ``id`` or ``_id``, else the row's number.
-        label_separator: splits a label field that is one string, e.g. ``","``.
+        label_separator: splits a label field that is one string, e.g. ``","``; without it that is one label, or in csv a JSON list of labels.
         comments: append other users' comments to a question (stackexchange).
         code_blocks: keep code that stands in blocks (stackexchange).
         progress: called with (done, in all) while an index is made: bytes, or rows of a table.
@@ -240,7 +256,8 @@ def open_corpus(
     fields = Fields(text_field, label_field, id_field, label_separator)
     if chosen not in _WITH_FIELDS and fields != Fields():
         raise DataError(f"{path} is read as {chosen}, which has no fields; leave out text_field, label_field, id_field and label_separator")
-    options = [chosen, text_field, label_field, id_field, label_separator, *((comments, code_blocks) if chosen == "stackexchange" else ())]
+    more = {"stackexchange": (comments, code_blocks), "csv": (_CSV_VERSION,)}.get(chosen, ())
+    options = [chosen, text_field, label_field, id_field, label_separator, *more]
     try:
         corpus = Corpus(path, _reader(path, chosen, fields, comments, code_blocks), options, progress=progress)
         corpus._check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -148,13 +149,15 @@ class Reader(Protocol):
 class Fields:
     """Which fields of a row hold the text, the labels and the id; None means: the first of the usual names that is there.
 
-    ``label_separator`` splits a label field that is one string; without it such a string is one label.
+    ``label_separator`` splits a label field that is one string; without it such a string is one label, or in a table of text (``json_labels``)
+    several where it is a JSON list of them.
     """
 
     text: str | None = None
     label: str | None = None
     id: str | None = None
     label_separator: str | None = None
+    json_labels: bool = False
 
     def record(self, row: Mapping[str, Json], place: Place) -> Record | str:
         """The record of a row, its number being the id where the row has none; or why there is none."""
@@ -198,12 +201,23 @@ class Fields:
         if value is None:
             return frozenset()
         if isinstance(value, str):
-            value = value.split(self.label_separator) if self.label_separator else [value]
+            value = value.split(self.label_separator) if self.label_separator else self._listed(value)
         if isinstance(value, (int, float)):
             value = [value]
         if not isinstance(value, Sequence) or not all(isinstance(item, (str, int, float)) for item in value):
             return None
         return frozenset(name for item in value if (name := str(item).strip()))
+
+    def _listed(self, text: str) -> Json:
+        """The labels of a JSON list, or the text itself as the one label that it is."""
+        if self.json_labels and text.startswith("["):
+            try:
+                found = json.loads(text)
+            except (ValueError, RecursionError):
+                return [text]
+            if isinstance(found, list) and all(isinstance(item, (str, int, float)) for item in found):
+                return found
+        return [text]
 
 
 class SeenIds:
@@ -237,11 +251,18 @@ class SeenIds:
 
 
 class Line(NamedTuple):
-    """A line of a file without its line end and without a BOM; one of more than :data:`RECORD_LIMIT` bytes is cut a byte behind that."""
+    """A line of a file without its line end and without a BOM; one of more than :data:`RECORD_LIMIT` bytes is cut a byte behind that.
+
+    ``end`` is the line end: ``\\n`` with whatever ``\\r`` stand before it, or nothing at the end of a file that was cut off.
+    """
 
     offset: int
     content: bytes
-    ended: bool
+    end: bytes
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.end)
 
     @property
     def fault(self) -> str:
@@ -257,13 +278,15 @@ def lines(path: Path, start: int = 0) -> Iterator[Line]:
         while line := file.readline(RECORD_LIMIT + 2):
             here, ended = offset, line.endswith(b"\n")
             content = line.rstrip(b"\r\n") if ended or len(line) <= RECORD_LIMIT else line
+            end = line[len(content) :] if ended else b""
             offset += len(line)
             while not ended and (more := file.readline(RECORD_LIMIT)):
                 ended = more.endswith(b"\n")
+                end = b"\n" if ended else b""
                 offset += len(more)
             if here == 0 and content.startswith(BOM):
                 content, here = content[len(BOM) :], len(BOM)
-            yield Line(here, content, ended)
+            yield Line(here, content, end)
 
 
 def line_at(path: Path, start: int) -> Line:

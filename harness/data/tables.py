@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bisect
 import csv
+from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from harness.errors import DataError
 from harness.types import Document
 
 _BATCH_ROWS = 1024
+_HELD_BYTES = 1 << 27
+"""Of what was read for single rows, so much is kept in memory."""
+_BUFFER = 1 << 18
 _OPEN_QUOTE = "a quoted field is never closed: the file was cut off here, and is used up to this place"
 
 
@@ -22,6 +27,9 @@ class CsvReader:
 
     A stray quote makes its row swallow the lines up to the next one; then that row's first line alone is given up. Where there is no next
     one, the file was cut off inside of a quoted field, if it ends within a line or if quoted fields of it span lines; else it is stray, too.
+
+    Where no separator of labels is given, a label field may be a JSON list, as ``harness data convert`` writes it: ``["a", "b"]``. Line ends
+    within a field are kept as they are; in a file whose own are those of Windows they become ``\\n``.
     """
 
     format = "csv"
@@ -30,10 +38,11 @@ class CsvReader:
     content = ""
 
     def __init__(self, path: Path, fields: Fields) -> None:
-        self._path, self._fields = path, fields
+        self._path, self._fields = path, replace(fields, json_labels=True)
         self.files: tuple[Path, ...] = (path,)
         first = next(lines(path), None)
         header = first.content.decode("utf-8", errors="replace") if first is not None else ""
+        self._windows = first is not None and first.end.startswith(b"\r")
         self._delimiter = "\t" if header.count("\t") > header.count(",") else ","
         csv.field_size_limit(RECORD_LIMIT)
         try:
@@ -53,7 +62,7 @@ class CsvReader:
         return SkipLog()
 
     def records(self) -> Iterator[Record | Skipped]:
-        source = _Lines(self._path)
+        source = _Lines(self._path, 0, self._windows)
         rows = self._rows(source)
         header = True
         spans = False
@@ -82,7 +91,7 @@ class CsvReader:
             header = False
 
     def at(self, place: Place) -> Document:
-        source = _Lines(self._path, place.start)
+        source = _Lines(self._path, place.start, self._windows)
         try:
             row = next(self._rows(source), None)
         except csv.Error as error:
@@ -95,7 +104,7 @@ class CsvReader:
     def _go_back(self, source: _Lines) -> tuple[_Lines, Iterator[list[str]]]:
         """Where to go on after a broken row: it is its first line alone."""
         if source.second_line >= 0:
-            source = _Lines(self._path, source.second_line)
+            source = _Lines(self._path, source.second_line, self._windows)
         return source, self._rows(source)
 
     def _rows(self, source: _Lines) -> Iterator[list[str]]:
@@ -116,10 +125,13 @@ class CsvReader:
 
 
 class _Lines:
-    """The decoded lines of a file from a byte on, and what is known of the current row: where its first and second line start, what ails it."""
+    """The decoded lines of a file from a byte on, and what is known of the current row: where its first and second line start, what ails it.
 
-    def __init__(self, path: Path, start: int = 0) -> None:
-        self._lines = lines(path, start)
+    With ``windows`` all line ends become ``\\n``.
+    """
+
+    def __init__(self, path: Path, start: int, windows: bool) -> None:
+        self._lines, self._windows = lines(path, start), windows
         self.at_end = False
         self.begin_row()
 
@@ -142,11 +154,12 @@ class _Lines:
             self.second_line = line.offset
         self.ended = line.ended
         self.too_long = self.too_long or bool(line.fault)
+        end = "\n" if self._windows or not line.ended else line.end.decode()
         try:
-            return line.content.decode("utf-8") + "\n"
+            return line.content.decode("utf-8") + end
         except UnicodeDecodeError:
             self.broken = True
-            return line.content.decode("utf-8", errors="replace") + "\n"
+            return line.content.decode("utf-8", errors="replace") + end
 
 
 class ParquetReader:
@@ -160,16 +173,23 @@ class ParquetReader:
     def __init__(self, path: Path, fields: Fields) -> None:
         self._path, self._fields = path, fields
         self.files: tuple[Path, ...] = (path,)
-        self._group: tuple[int, Any] = (-1, None)
-        """The row group that was read last, and its number."""
         file = self._open()
         names = file.schema_arrow.names
         fields.check(names, path)
         self._columns = fields.columns(names)
+        self._metadata = file.metadata
         self._starts = [0]
         """First row of each row group, and the number of rows."""
+        self._small: list[bool] = []
+        """Whether a whole row group may be held; pandas makes groups of a million rows."""
         for group in range(file.metadata.num_row_groups):
-            self._starts.append(self._starts[-1] + file.metadata.row_group(group).num_rows)
+            found = file.metadata.row_group(group)
+            self._starts.append(self._starts[-1] + found.num_rows)
+            self._small.append(found.num_rows <= _BATCH_ROWS or _size(found, self._columns) <= _HELD_BYTES)
+        self._held: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        """What was read last for single rows, by (row group, its first row in there): whole small groups, batches of large ones."""
+        self._walk: tuple[int, int, Iterator[Any]] = (-1, 0, iter(()))
+        """Where the last walk through a large group stands: the group, the number of the next batch, the batches from there on."""
 
     @property
     def extent(self) -> int:
@@ -206,15 +226,38 @@ class ParquetReader:
         return found.document()
 
     def _row(self, group: int, number: int) -> Any:
-        """One row of a row group, which is kept for the next one."""
-        held, table = self._group
-        if held != group:
+        """One row of a row group."""
+        start = 0 if self._small[group] else number - number % _BATCH_ROWS
+        part = self._held.get((group, start))
+        if part is None:
             try:
-                table = self._open().read_row_group(group, columns=self._columns)
+                part = self._group(group) if self._small[group] else self._batch(group, start // _BATCH_ROWS)
             except _faults():  # its first rows may be sound
                 return next(islice(self._rows(self._open(), group), number, None), "")
-            self._group = (group, table)
-        return table.slice(number, 1).to_pylist()[0]
+            self._hold((group, start), part)
+        self._held.move_to_end((group, start))
+        return part.slice(number - start, 1).to_pylist()[0]
+
+    def _group(self, group: int) -> Any:
+        return self._open(self._metadata).read_row_group(group, columns=self._columns)
+
+    def _batch(self, group: int, number: int) -> Any:
+        """A batch of a large row group: on from the last one where it lies behind that, else from the group's beginning."""
+        at, place, batches = self._walk
+        if at != group or place > number:
+            file = self._open(self._metadata)
+            place, batches = 0, file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=self._columns)
+        self._walk = (-1, 0, iter(()))  # nothing to go on with if this fails
+        batch = next(islice(batches, number - place, None))
+        self._walk = (group, number + 1, batches)
+        return batch
+
+    def _hold(self, key: tuple[int, int], part: Any) -> None:
+        """Keep what was read, and as much of what was read before as there is room for."""
+        self._held[key] = part
+        size = sum(held.nbytes for held in self._held.values())
+        while size > _HELD_BYTES and len(self._held) > 1:
+            size -= self._held.popitem(last=False)[1].nbytes
 
     def _rows(self, file: Any, group: int) -> Iterator[Any]:
         """The rows of a row group; in place of one with a broken value, the reason."""
@@ -225,13 +268,22 @@ class ParquetReader:
                 rows = [_one_row(batch, place) for place in range(len(batch))]
             yield from rows
 
-    def _open(self) -> Any:
+    def _open(self, metadata: Any = None) -> Any:
+        """The file, opened; ``metadata`` of an earlier opening spares reading them again."""
         import pyarrow.parquet
 
+        # through a small buffer: else a row group's columns are in memory as they are in the file, for as long as one reads from it
+        small = {"pre_buffer": False, "buffer_size": _BUFFER}
         try:
-            return pyarrow.parquet.ParquetFile(self._path, page_checksum_verification=True)
+            return pyarrow.parquet.ParquetFile(self._path, metadata=metadata, page_checksum_verification=True, **small)
         except _faults() as error:
             raise DataError(f"{self._path} is no whole Parquet file ({' '.join(str(error).split())}); fetch it again") from error
+
+
+def _size(group: Any, columns: list[str]) -> int:
+    """Bytes of some columns of a row group, unpacked, by its metadata."""
+    found = (group.column(place) for place in range(group.num_columns))
+    return sum(column.total_uncompressed_size for column in found if column.path_in_schema.split(".", 1)[0] in columns)
 
 
 def _one_row(batch: Any, place: int) -> Any:

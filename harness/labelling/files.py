@@ -136,9 +136,8 @@ def read_labels(path: str | Path) -> LabelFile:
     if not labels:
         raise DataError(f"{path} holds no label; give a file that `harness label -o` wrote, or a table with the columns concept and feature")
     if len(identities) > 1:
-        names = " and ".join(
-            f"{i.get('model_name', '?')} {i.get('hook_name', '?')} of {i.get('d_sae', '?')} features ({i.get('digest', '?')})" for i in identities.values()
-        )
+        shown = [[i.get(name, "?") for name in ("model_name", "hook_name", "d_sae", "digest")] for i in identities.values()]
+        names = " and ".join(f"{model} {hook} of {width} features ({digest})" for model, hook, width, digest in shown)
         raise DataError(f"{path} holds labels of several SAEs ({names}); split it, one SAE a file")
     return LabelFile(path, tuple(labels), next(iter(identities.values()), {}))
 

@@ -50,6 +50,10 @@ class ResidualBatch:
     real: torch.Tensor
     counted: torch.Tensor
 
+    def part(self, rows: slice) -> ResidualBatch:
+        """Some of the rows, as views."""
+        return ResidualBatch(self.rows[rows], self.tokens[rows], self.x[rows], self.real[rows], self.counted[rows])
+
 
 class _Reached(Exception):
     """Ends a forward pass at the layer that was asked for, and carries its residual stream out."""
@@ -111,6 +115,56 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
+def in_parts(batch: ResidualBatch, work: Callable[[ResidualBatch], None], budget: TokenBudget | None = None) -> None:
+    """Do ``work`` on a batch; where that does not fit into memory, on its halves, one after the other.
+
+    Args:
+        batch: of one or more rows.
+        work: must leave nothing behind when it fails for want of memory: it is done again then.
+        budget: that of the forward passes, lowered to what fitted, so that later batches do not fail, too.
+
+    Raises:
+        ModelError: one row alone does not fit.
+    """
+    waiting = [batch]
+    while waiting:
+        part = waiting.pop()
+        if _try_work(part, work):
+            continue
+        n, width = part.tokens.shape
+        if n == 1:
+            raise ModelError(
+                f"what is done with a text of {width} tokens does not fit into the memory of {part.x.device}; cut it, or use another device"
+            )
+        if budget is not None:
+            budget.tokens = min(budget.tokens, width * (n // 2))
+        waiting += [part.part(slice(n // 2, n)), part.part(slice(0, n // 2))]
+
+
+def check_finite(batch: ResidualBatch, model: SubjectModel, numbers: Sequence[int] | npt.NDArray[np.integer]) -> None:
+    """Refuse a batch in which a counted token's vector holds NaN or infinity: no comparison finds those, so they would vanish from statistics.
+
+    One reduction over the vectors, a thousandth of the forward pass.
+
+    Args:
+        batch: of :func:`residuals`.
+        model: that it came from, for the message.
+        numbers: of each row that :func:`residuals` was given, the text's number in the corpus.
+
+    Raises:
+        ModelError: naming the first such text.
+    """
+    sums = batch.x.sum(dim=-1, dtype=torch.promote_types(batch.x.dtype, torch.float32))
+    broken = (batch.counted & ~sums.isfinite()).any(dim=1)
+    if not bool(broken.any()):
+        return
+    number = min(int(numbers[batch.rows[place]]) for place in broken.nonzero()[:, 0].tolist())
+    given = str(model.dtype).removeprefix("torch.")
+    advice = {
+        torch.float16: "use --dtype float32 (or bfloat16)",
+        torch.bfloat16: "use --dtype float32",
+    }.get(model.dtype, f"the files of {model.name} may be damaged: fetch them again, or leave that text out")
+    raise ModelError(f"text {number} (counted from 0) has residual vectors that are no finite numbers in {given}; {advice}")
 
 
 def document_means(
@@ -131,10 +185,14 @@ def document_means(
     Returns:
         Means ``[rows, d_model]`` float32 and the number of counted tokens ``[rows]`` int64, on the CPU, in the order of ``rows``. A row
         without counted tokens has a mean of NaN.
+
+    Raises:
+        ModelError: a counted token's vector is not finite; and see :func:`residuals`.
     """
     means = torch.full((len(rows), model.d_model), float("nan"))
     counts = torch.zeros(len(rows), dtype=torch.int64)
     for batch in residuals(model, rows, site, token_budget=token_budget, skip=skip):
+        check_finite(batch, model, range(len(rows)))
         n = batch.counted.sum(dim=1)
         total = torch.where(batch.counted[..., None], batch.x, 0).sum(dim=1, dtype=torch.float32)
         index = torch.tensor(batch.rows)
@@ -150,9 +208,11 @@ def mean_norm(model: SubjectModel, rows: Sequence[Row], site: Site, *, token_bud
 
     Raises:
         DataError: no token is counted.
+        ModelError: a counted token's vector is not finite.
     """
     total, n = 0.0, 0
     for batch in residuals(model, rows, site, token_budget=token_budget, skip=skip):
+        check_finite(batch, model, range(len(rows)))
         norms = batch.x[batch.counted].float().norm(dim=-1).cpu()
         total += float(norms.sum(dtype=torch.float64))  # on the CPU: not every device has float64
         n += len(norms)
@@ -197,6 +257,19 @@ def _try_forward(model: SubjectModel, rows: Sequence[Row], chosen: list[int], si
     if model.device.type == "cuda":
         torch.cuda.empty_cache()
     return None
+
+
+def _try_work(part: ResidualBatch, work: Callable[[ResidualBatch], None]) -> bool:
+    """Whether the work on a part fitted into memory. A function of its own for the same reason."""
+    try:
+        work(part)
+        return True
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    if part.x.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return False
 
 
 def _forward(model: SubjectModel, rows: Sequence[Row], chosen: list[int], site: Site, skip: int) -> ResidualBatch:

@@ -81,6 +81,7 @@ def harvest(
 
     Raises:
         DataError: no token counts.
+        ModelError: a counted token's vector is not finite.
         StoreError: the disk is full or cannot be written.
     """
     total = sum(max(0, len(row) - skip) for row in rows)
@@ -117,12 +118,14 @@ def _collect(
     total: int,
     advance: Callable[[int, int], None] | None,
 ) -> Harvest:
-    from harness.lm.activations import residuals
+    from harness.lm.activations import check_finite, residuals
 
-    longer = [row for row in rows if len(row) > skip]
+    numbers = [number for number, row in enumerate(rows) if len(row) > skip]
+    longer = [rows[number] for number in numbers]
     unit, norms, done, kept = 0.0, 0.0, 0, 0
     with (folder / _DATA).open("wb") as file:
         for batch in residuals(model, longer, site, token_budget=token_budget, skip=skip):
+            check_finite(batch, model, numbers)
             x = batch.x[usual_tokens(batch.x, batch.counted, outlier)].float()
             norm = float(x.norm(dim=-1).mean())
             # a power of two changes no digit of what is stored

@@ -73,13 +73,16 @@ def describe(
 
     Raises:
         DataError: texts were given, but none has more than ``skip`` tokens.
+        ModelError: a counted token's vector is not finite.
     """
     meter, n_outliers = Meter(dictionary), 0
     if model is not None and len(token_rows):
-        from harness.lm.activations import residuals
+        from harness.lm.activations import check_finite, residuals
 
-        rows = [row for row in token_rows if len(row) > skip]
+        numbers = [number for number, row in enumerate(token_rows) if len(row) > skip]
+        rows = [token_rows[number] for number in numbers]
         for batch in residuals(model, rows, Site(dictionary.layer), token_budget=token_budget, skip=skip):
+            check_finite(batch, model, numbers)
             usual = usual_tokens(batch.x, batch.counted, outlier)
             n_outliers += int((batch.counted & ~usual).sum())
             meter.count(batch.x[usual])

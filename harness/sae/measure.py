@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,17 @@ from harness.errors import DictionaryError
 from harness.lm.activations import is_out_of_memory
 from harness.sae.dictionary import CHUNK_ELEMENTS, Dictionary
 
+CUDA_CHUNK_ELEMENTS = 1 << 27
+"""As :data:`~harness.sae.dictionary.CHUNK_ELEMENTS`, on a GPU (512 MB in float32): the waits for what was found cost little beside a product of
+that size, and a batch of 8,192 tokens is one slice up to 16,384 features."""
+
 _N, _NORMS, _ERROR, _SQUARES, _TOTAL = 0, 1, 2, 3, 4
+
+
+def slice_tokens(dictionary: Dictionary) -> int:
+    """Tokens whose activations are made at a time."""
+    elements = CUDA_CHUNK_ELEMENTS if dictionary.device.type == "cuda" else CHUNK_ELEMENTS
+    return max(1, elements // dictionary.d_sae)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +47,16 @@ class Active:
 class Meter:
     """Sums over a stream of residual vectors; tokens that do not count must be left out by the caller.
 
-    Attributes:
-        sums: ``[4 + d_in]`` float64: number of tokens, Σ‖x‖, Σ‖x − x̂‖², Σ‖x‖², and Σx. Those of two streams may be added.
-        fired: ``[d_sae]`` int64, on how many of them each feature is active.
+    The sums stay on the dictionary's device; asking for one of them waits for it.
     """
 
     def __init__(self, dictionary: Dictionary) -> None:
         self.dictionary = dictionary
-        self.sums = np.zeros(_TOTAL + dictionary.d_in)
-        self.fired = torch.zeros(dictionary.d_sae, dtype=torch.int64)
-        self._step = max(1, CHUNK_ELEMENTS // dictionary.d_sae)
+        # MPS has no float64: there they are on the CPU, and what enters them travels
+        self._home = torch.device("cpu") if dictionary.device.type == "mps" else dictionary.device
+        self._sums = torch.zeros(_TOTAL + dictionary.d_in, dtype=torch.float64, device=self._home)
+        self._fired = torch.zeros(dictionary.d_sae, dtype=torch.int64, device=self._home)
+        self._step = slice_tokens(dictionary)
         self._hidden: tuple[Tensor, Tensor] | None = None
 
     def add(self, x: Tensor) -> Iterator[tuple[int, Active]]:
@@ -76,15 +87,42 @@ class Meter:
         for _ in self.add(x):
             pass
 
+    def include(self, sums: npt.NDArray[np.float64], fired: npt.NDArray[np.int64]) -> None:
+        """Add the :attr:`sums` and :attr:`fired` of another stream."""
+        self._sums += torch.from_numpy(sums).to(self._home)
+        self._fired += torch.from_numpy(fired).to(self._home)
+
     def clear(self) -> None:
         """Begin anew."""
-        self.sums[:] = 0
-        self.fired.zero_()
+        self._sums.zero_()
+        self._fired.zero_()
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """What is counted within the context does not count if that fails, e.g. for want of memory; the room for encodings is free then."""
+        before = self._sums.clone(), self._fired.clone()
+        try:
+            yield
+        except BaseException:
+            self._sums.copy_(before[0])
+            self._fired.copy_(before[1])
+            self._hidden = None
+            raise
+
+    @property
+    def sums(self) -> npt.NDArray[np.float64]:
+        """``[4 + d_in]``: number of tokens, Σ‖x‖, Σ‖x − x̂‖², Σ‖x‖², and Σx."""
+        return np.array(self._sums.cpu().numpy())
+
+    @property
+    def fired(self) -> Tensor:
+        """``[d_sae]`` int64, on the CPU: on how many tokens each feature is active."""
+        return self._fired.cpu().clone()
 
     @property
     def n(self) -> int:
         """Tokens so far."""
-        return int(self.sums[_N])
+        return int(self._sums[_N])
 
     @property
     def density(self) -> npt.NDArray[np.float64]:
@@ -94,18 +132,21 @@ class Meter:
     @property
     def l0(self) -> float:
         """Mean number of active features a token. NaN without tokens."""
-        return float(self.fired.sum()) / self.n if self.n else float("nan")
+        n = self.n
+        return int(self._fired.sum()) / n if n else float("nan")
 
     @property
     def mean_norm(self) -> float:
         """Mean Euclidean norm of the tokens. NaN without tokens."""
-        return float(self.sums[_NORMS]) / self.n if self.n else float("nan")
+        n = self.n
+        return float(self._sums[_NORMS]) / n if n else float("nan")
 
     @property
     def explained_variance(self) -> float:
         """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², over all tokens. NaN without variance."""
-        variance = float(self.sums[_SQUARES]) - float(np.square(self.sums[_TOTAL:]).sum()) / max(1, self.n)
-        return 1 - float(self.sums[_ERROR]) / variance if variance > 0 else float("nan")
+        sums = self.sums
+        variance = float(sums[_SQUARES]) - float(np.square(sums[_TOTAL:]).sum()) / max(1, int(sums[_N]))
+        return 1 - float(sums[_ERROR]) / variance if variance > 0 else float("nan")
 
     # -- inside
 
@@ -127,11 +168,13 @@ class Meter:
         starts = torch.searchsorted(active.tokens, torch.arange(len(x) + 1, device=x.device))
         error = x - self._reconstruct(f, active, starts, x)
         parts = [x.norm(dim=-1), error.square().sum(dim=-1), x.square().sum(dim=-1)]
-        # on the CPU: not every device has float64
-        sums = [len(x), *(float(part.cpu().sum(dtype=torch.float64)) for part in parts)]
-        total = x.cpu().sum(dim=0, dtype=torch.float64).numpy()
-        self.fired += torch.bincount(active.features, minlength=self.dictionary.d_sae).cpu()
-        self.sums += np.concatenate([sums, total])
+        sums = [part.to(self._home).sum(dtype=torch.float64) for part in parts]
+        total = x.to(self._home).sum(dim=0, dtype=torch.float64)
+        found = torch.cat([torch.stack([torch.full_like(sums[0], len(x)), *sums]), total])
+        features = active.features.to(self._home)
+        # nothing on the way here waits for the device but finding the active features; what follows needs no memory
+        self._fired.scatter_add_(0, features, torch.ones_like(features))
+        self._sums += found
         return active
 
     def _active(self, x: Tensor) -> tuple[Active, Tensor | None]:
@@ -183,27 +226,12 @@ class TextMeter:
         self._batches: list[tuple[Sequence[int], npt.NDArray[np.int64], tuple[npt.NDArray[Any], ...]]] = []
 
     def add(self, docs: Sequence[int], x: Tensor, counted: Tensor) -> None:
-        """A batch of texts ``docs``: their residual vectors ``[texts, tokens, d_model]``, of which ``counted`` ones enter."""
-        d_sae, where = self.meter.dictionary.d_sae, list(docs)
-        lengths = counted.sum(dim=1)
-        total = torch.where(counted[..., None], x, 0).sum(dim=1, dtype=torch.float32)
-        self.means[where] = (total / lengths.clamp_min(1)[:, None]).cpu().numpy()
-        self.n_tokens[where] = lengths.cpu().numpy()
-        owner = torch.arange(len(where), device=x.device).repeat_interleave(lengths).to(self.meter.dictionary.device)
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
-        for start, active in self.meter.add(x[counted]):
-            keys = owner[active.tokens + start] * d_sae + active.features
-            found.append(_grouped(keys, torch.ones_like(keys), active.values))
-        if not found:
-            return
-        # a text that was cut between two slices is in both
-        keys, counts, maxima = found[0] if len(found) == 1 else _grouped(*map(torch.cat, zip(*found, strict=True)))
-        places = keys.cpu().numpy()
-        owners = places // d_sae
-        borders = np.searchsorted(owners, np.arange(len(where) + 1))
-        self._active[where] = np.diff(borders)
-        parts = (places - owners * d_sae).astype("<i4"), counts.cpu().numpy().astype("<i4"), maxima.float().cpu().numpy()
-        self._batches.append((where, borders, parts))
+        """A batch of texts ``docs``: their residual vectors ``[texts, tokens, d_model]``, of which ``counted`` ones enter.
+
+        Nothing enters if this fails, e.g. for want of memory: the same texts may be given again, in smaller batches.
+        """
+        with self.meter.all_or_nothing():
+            self._add(list(docs), x, counted)
 
     def rows(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """The rows of the sparse matrices, text by text: where each text's end, features (ascending within a text), shares, maxima."""
@@ -217,6 +245,39 @@ class TextMeter:
                     whole[row] = part[borders[place] : borders[place + 1]]
         shares = (counts / np.repeat(self.n_tokens, self._active)).astype("<f4")
         return ends, features, shares, maxima
+
+    # -- inside
+
+    def _add(self, where: list[int], x: Tensor, counted: Tensor) -> None:
+        lengths = counted.sum(dim=1)
+        total = torch.where(counted[..., None], x, 0).sum(dim=1, dtype=torch.float32)
+        means = (total / lengths.clamp_min(1)[:, None]).cpu().numpy()
+        n_tokens = lengths.cpu().numpy()
+        found = self._grouped(x[counted], lengths, int(n_tokens.sum()))
+        if found is not None:
+            d_sae = self.meter.dictionary.d_sae
+            keys, counts, maxima = found[0].cpu().numpy(), found[1].cpu().numpy(), found[2].float().cpu().numpy()
+            owners = keys // d_sae
+            borders = np.searchsorted(owners, np.arange(len(where) + 1))
+            parts = (keys - owners * d_sae).astype("<i4"), counts.astype("<i4"), maxima
+            # only now, when nothing can run out of the device's memory any more
+            self._active[where] = np.diff(borders)
+            self._batches.append((where, borders, parts))
+        self.means[where], self.n_tokens[where] = means, n_tokens
+
+    def _grouped(self, x: Tensor, lengths: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The (text, feature) pairs that are active among ``n`` tokens ``x``: text · d_sae + feature, ascending; on how many tokens; the largest.
+
+        None without tokens. ``lengths`` ``[texts]``: how many of the tokens are each text's.
+        """
+        dictionary = self.meter.dictionary
+        owner = torch.arange(len(lengths), device=x.device).repeat_interleave(lengths, output_size=n).to(dictionary.device)
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        for start, active in self.meter.add(x):
+            keys = owner[active.tokens + start] * dictionary.d_sae + active.features
+            found.append(_grouped(keys, torch.ones_like(keys), active.values))
+        # a text that was cut between two slices is in both
+        return _grouped(*map(torch.cat, zip(*found, strict=True))) if len(found) > 1 else found[0] if found else None
 
 
 def _taken(values: Tensor, mask: Tensor) -> Active:

@@ -17,7 +17,8 @@ OUTLIER = 10.0
 def usual_tokens(x: Tensor, counted: Tensor, factor: float = OUTLIER) -> Tensor:
     """Which counted tokens have at most ``factor`` times the median norm of their own text's counted tokens.
 
-    The text is the measure, so the answer does not depend on how texts are batched.
+    The text is the measure, so the answer does not depend on how texts are batched. A vector that holds NaN or infinity would be answered
+    with False: refuse those before (:func:`harness.lm.activations.check_finite`).
 
     Args:
         x: ``[texts, tokens, d_model]``.

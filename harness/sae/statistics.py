@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from harness.contracts import Site
 from harness.errors import DataError, DictionaryError, OptionError
-from harness.lm.activations import Row, TokenBudget, check_lengths, residuals, row_lengths
+from harness.lm.activations import ResidualBatch, Row, TokenBudget, check_finite, check_lengths, in_parts, residuals, row_lengths
 from harness.sae.corpus_statistics import BY_FEATURE, BY_TEXT, FORMAT, META, CorpusStatistics, write_meta
 from harness.sae.measure import Meter, TextMeter
 from harness.sae.outliers import OUTLIER, usual_tokens
@@ -90,7 +89,7 @@ def measure(
     Raises:
         DataError: no text has a counted token; a text is longer than the model's context.
         DictionaryError: the dictionary's width is not the model's; one token's activations do not fit into memory.
-        ModelError: the layer does not exist; one text alone does not fit into memory.
+        ModelError: the layer does not exist; one text alone does not fit into memory; a counted token's vector is not finite.
         OptionError: ``token_budget``, ``skip`` or ``shard_texts`` is out of range.
         StoreError: the disk is full or cannot be written; what was committed is kept.
     """
@@ -111,7 +110,7 @@ def measure(
     reading = _Reading(model, dictionary, skip, outlier, budget)
     for start, stop in borders[done:]:
         tell = None if progress is None else _offset(progress, start, len(rows))
-        found = reading.shard([rows[i] for i in range(start, stop)], tell)
+        found = reading.shard([rows[i] for i in range(start, stop)], start, tell)
         corpus.append(found, reading.sums(), _checksum(rows, start, stop))
     if progress is not None:
         progress(len(rows), len(rows))
@@ -127,21 +126,24 @@ class _Reading:
         self.meter = Meter(dictionary)
         self.n_outliers = 0
 
-    def shard(self, rows: list[Row], tell: Callable[[int], None] | None) -> TextMeter:
-        """What the texts ``rows`` hold; ``tell`` hears how many are done."""
+    def shard(self, rows: list[Row], first: int, tell: Callable[[int], None] | None) -> TextMeter:
+        """What the texts ``rows`` hold, of which the first is the corpus' text ``first``; ``tell`` hears how many are done."""
         self.meter.clear()
-        self.n_outliers = 0
         found = TextMeter(self.meter, len(rows), self.model.d_model)
-        texts = [i for i, row in enumerate(rows) if len(row) > self.skip]
+        texts = np.array([i for i, row in enumerate(rows) if len(row) > self.skip], dtype=np.int64)
         done = len(rows) - len(texts)
+
+        def count(part: ResidualBatch) -> None:
+            check_finite(part, self.model, texts + first)
+            found.add(texts[list(part.rows)].tolist(), part.x, usual_tokens(part.x, part.counted, self.outlier))
+
         site = Site(self.meter.dictionary.layer)
         for batch in residuals(self.model, [rows[i] for i in texts], site, token_budget=self.budget, skip=self.skip):
-            usual = usual_tokens(batch.x, batch.counted, self.outlier)
-            self.n_outliers += int((batch.counted & ~usual).sum())
-            found.add([texts[row] for row in batch.rows], batch.x, usual)
+            in_parts(batch, count, self.budget)
             done += len(batch.rows)
             if tell is not None:
                 tell(done)
+        self.n_outliers = sum(len(rows[i]) - self.skip for i in texts) - int(found.n_tokens.sum())
         return found
 
     def sums(self) -> npt.NDArray[np.float64]:
@@ -159,7 +161,8 @@ class _Pass:
 
     def known(self, checksums: Sequence[int]) -> int:
         """How many of the committed shards are of the texts with these checksums; the others are cut off."""
-        same = [note == checksum for note, checksum in zip(self.files.notes, checksums, strict=True)]
+        # there may be more shards than checksums: the same number of texts, of other lengths, has other borders
+        same = [note == checksum for note, checksum in zip(self.files.notes, checksums, strict=False)]
         n = same.index(False) if False in same else len(same)
         self.files.cut(n)
         for place in range(n):
@@ -181,10 +184,8 @@ class _Pass:
     def finish(self, n_docs: int, skip: int, model: SubjectModel) -> None:
         """Write what is no file of the pass; the folder holds statistics then."""
         total = Meter(self.dictionary)
-        total.fired += torch.from_numpy(self.fired)
         rows = [self._read(_SUMS, place) for place in range(len(self.files.notes))]
-        for row in rows:
-            total.sums += row[1:]
+        total.include(np.sum([row[1:] for row in rows], axis=0), self.fired)
         for name, array in (("fired", self.fired), ("maximum", self.maximum)):
             replace_file(self.files.path(f"{name}.bin"), array.astype(BY_FEATURE[name]).tobytes())
         scalars: dict[str, Json] = {

@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.data import Corpus, open_corpus
+from harness.data.convert import convert
 from harness.data.index import Stored
 from harness.data.labels import LabelTable, LabelWriter
-from harness.data.reading import SeenIds
+from harness.data.reading import Fields, Place, SeenIds
+from harness.data.tables import ParquetReader
 from harness.errors import DataError
 from harness.types import Document
 
@@ -149,6 +151,86 @@ def test_iterating_makes_no_index(tmp_path: Path, index_cache: Path) -> None:
     corpus = open_corpus(path)
     assert [d.text for d in corpus] == [d.text for d in corpus.head(2)] == ["a", "b"]
     assert sorted(index_cache.rglob("*")) == before
+
+
+@pytest.mark.parametrize("moment", ["before", "within", "at the end"])
+def test_iterating_notices_that_the_file_is_another_than_the_index(tmp_path: Path, moment: str) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text("".join(json.dumps({"id": i, "text": f"text {i}"}) + "\n" for i in range(5000)))
+    corpus = open_corpus(path)
+    if moment == "before":
+        assert corpus.digest
+        path.write_text('{"text": "other"}\n')
+        with pytest.raises(DataError, match="was changed while it was read; start again"):
+            next(iter(corpus))
+        return
+    for part in (corpus, corpus.head(4000)):
+        iterator = iter(part)
+        assert next(iterator).text == "text 0"
+        if moment == "within":
+            assert part.digest  # from here on there is something that the documents must agree with
+        assert len(part) == sum(1 for _ in iterator) + 1
+        iterator = iter(part)
+        next(iterator)
+        with path.open("a") as file:
+            file.write('{"text": "more"}\n')
+        with pytest.raises(DataError, match=r"c.jsonl was changed while it was read; start again"):
+            list(iterator)
+    assert sum(1 for _ in open_corpus(path)) == 5002
+
+
+def test_single_rows_of_a_large_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held is the batch with the row alone, not the group; and a walk goes on where the last one ended."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    n = 20_000
+    path = tmp_path / "c.parquet"
+    texts = [f"text {i} {'and so on ' * 60}" for i in range(n)]
+    table = pa.table({"text": texts, "more": ["x" * 50] * n})
+    pq.write_table(table, path, row_group_size=n, compression="none", use_dictionary=False)
+    monkeypatch.setattr("harness.data.tables._HELD_BYTES", 1 << 20)
+    walks: list[object] = []
+    real = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda self, **options: walks.append(options) or real(self, **options))
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", None)
+    reader = ParquetReader(path, Fields())
+
+    def text(row: int) -> str:
+        return reader.at(Place(row, row + 1)).text
+
+    before = table.nbytes, pa.total_allocated_bytes()
+    assert all(text(row) == texts[row] for row in range(0, n, 100))
+    assert len(walks) == 1
+    order = random.Random(0).choices(range(n), k=40)
+    assert [text(row) for row in order] == [texts[row] for row in order]
+    assert 10 < len(walks) < 41
+    assert all(len(part) <= 1024 for part in reader._held.values())
+    assert sum(part.nbytes for part in reader._held.values()) <= 1 << 20
+    assert before[0] > 12 << 20
+    assert pa.total_allocated_bytes() - before[1] < 6 << 20, "what is read of a group is not kept"
+
+
+def test_single_rows_of_small_row_groups_read_each_group_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet as pq
+
+    documents = [Document(str(i), f"text {i}", frozenset({"x"})) for i in range(9000)]
+    convert(documents, tmp_path / "c.parquet")
+    reads: list[int] = []
+    real = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile, "read_row_group", lambda self, group, **options: reads.append(group) or real(self, group, **options)
+    )
+    reader = ParquetReader(tmp_path / "c.parquet", Fields())
+    order = random.Random(0).choices(range(9000), k=500)
+    assert [reader.at(Place(row, row + 1)) for row in order] == [documents[row] for row in order]
+    assert sorted(reads) == list(range(9))
+    monkeypatch.setattr("harness.data.tables._HELD_BYTES", 1 << 16)
+    reads.clear()
+    reader = ParquetReader(tmp_path / "c.parquet", Fields())
+    assert [reader.at(Place(row, row + 1)) for row in order] == [documents[row] for row in order]
+    assert len(reads) > 100, "the room is bounded"
+    assert sum(part.nbytes for part in reader._held.values()) <= 1 << 16
 
 
 def test_a_label_that_no_document_has_has_no_documents(tmp_path: Path) -> None:

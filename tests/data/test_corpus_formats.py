@@ -110,6 +110,39 @@ def test_csv_quotes_lines_and_delimiters(tmp_path: Path) -> None:
     assert list(tabs) == [Document("1", "one, two", frozenset("ab"))]
 
 
+def test_csv_labels_as_a_json_list(tmp_path: Path) -> None:
+    fields = {
+        '["a", "b"]': {"a", "b"},
+        "[]": set(),
+        '[" a ", 7, ""]': {"a", "7"},
+        "[draft] a": {"[draft] a"},
+        '["a", null]': {'["a", null]'},
+        '["a"': {'["a"'},
+        "a|b": {"a|b"},
+        "[" * 100_000: {"[" * 100_000},
+        "": set(),
+    }
+    path = tmp_path / "c.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerows([("text", "topics"), *(("t", field) for field in fields)])
+    assert [set(d.labels) for d in open_corpus(path, label_field="topics")] == list(fields.values())
+    assert open_corpus(path, label_field="topics", label_separator="|")[0].labels == frozenset({'["a", "b"]'})
+    other = write(tmp_path / "c.jsonl", json.dumps({"text": "t", "labels": '["a"]'}) + "\n")
+    assert open_corpus(other)[0].labels == frozenset({'["a"]'}), "JSON says itself what is a list"
+
+
+def test_line_ends_within_a_field(tmp_path: Path) -> None:
+    """Kept as they are; but where all line ends are those of Windows, they say nothing of the text."""
+    content = 'text,label\n"a\r\nb\rc\nd",x\n'
+    for path, expected in (
+        (write(tmp_path / "unix.csv", content), "a\r\nb\rc\nd"),
+        (write(tmp_path / "windows.csv", content.replace("\r\n", "\n").replace("\n", "\r\n")), "a\nb\rc\nd"),
+    ):
+        corpus = open_corpus(path)
+        assert [d.text for d in corpus] == [corpus[0].text] == [expected]
+
+
 def test_csv_damage_costs_the_damaged_rows_alone(tmp_path: Path) -> None:
     lines = [
         b"id,text,label",

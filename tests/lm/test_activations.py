@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from harness.contracts import Site
 from harness.errors import DataError, ModelError, OptionError
 from harness.lm import SubjectModel, document_means, hidden_of, mean_norm, residuals
+from harness.lm.activations import ResidualBatch, TokenBudget, check_finite, in_parts
 
 ROWS = [[1, *range(10, 10 + n)] for n in (3, 11, 1, 7, 20, 7)]
 
@@ -159,6 +160,81 @@ def test_one_row_that_does_not_fit_is_an_error(tiny_model: SubjectModel) -> None
     try:
         with pytest.raises(ModelError, match="10 tokens does not fit"):
             list(residuals(tiny_model, [list(range(10))] * 4, Site(1)))
+    finally:
+        handle.remove()
+
+
+def test_work_that_does_not_fit_is_done_in_halves(tiny_model: SubjectModel) -> None:
+    rows = [[1, *range(20, 29)] for _ in range(13)]
+    budget = TokenBudget(400)
+    (batch,) = residuals(tiny_model, rows, Site(1), token_budget=budget)
+    done: list[tuple[int, ...]] = []
+
+    def work(part: ResidualBatch) -> None:
+        if len(part.rows) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        assert torch.equal(part.x, batch.x[list(part.rows)])
+        assert part.tokens.shape == part.real.shape == part.counted.shape == (len(part.rows), 10)
+        done.append(part.rows)
+
+    in_parts(batch, work, budget)
+    assert [row for part in done for row in part] == list(range(13))
+    assert max(map(len, done)) == 3
+    assert budget.tokens == 20  # the last that did not fit had four rows
+    done.clear()
+    in_parts(batch.part(slice(4, 7)), work)
+    assert done == [(4, 5, 6)]
+
+    def never(part: ResidualBatch) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory" if len(part.rows) < 3 else "out of memory")
+
+    def broken(part: ResidualBatch) -> None:
+        raise RuntimeError("something else")
+
+    with pytest.raises(ModelError, match="what is done with a text of 10 tokens does not fit into the memory of cpu"):
+        in_parts(batch, never)
+    with pytest.raises(RuntimeError, match="something else"):
+        in_parts(batch, broken)
+
+
+# -------------------------------------------------------------------------------------------------------------------- broken numbers
+
+
+@pytest.mark.parametrize(
+    ("dtype", "advice"),
+    [
+        ("float16", r"use --dtype float32 \(or bfloat16\)"),
+        ("bfloat16", "use --dtype float32"),
+        ("float32", "the files of stories260K may be damaged: fetch them again, or leave that text out"),
+    ],
+)
+def test_vectors_that_are_no_numbers_are_refused(tiny_model_path: Any, dtype: str, advice: str) -> None:
+    from harness.lm import load_model
+
+    model = load_model(tiny_model_path, device="cpu", dtype=dtype)
+    rows = [[1, 20, 30, 40], [1, 20, 30], [1, 20, 30, 50, 60]]
+    (batch,) = residuals(model, rows, Site(1))  # the longest row first: 2, 0, 1
+    check_finite(batch, model, [70, 80, 90])
+    batch.x[:, 0] = float("inf")  # the first tokens are not counted, padding is not either
+    batch.x[2, 3:] = float("nan")
+    check_finite(batch, model, [70, 80, 90])
+    for place, value in ((0, float("-inf")), (1, float("nan"))):
+        batch.x[place, 2, 5] = value
+        number = (90, 70)[place]
+        with pytest.raises(ModelError, match=rf"text {number} \(counted from 0\) has .* no finite numbers in {dtype}; {advice}$"):
+            check_finite(batch, model, [70, 80, 90])
+
+
+def test_summaries_of_broken_vectors_are_refused(tiny_model: SubjectModel) -> None:
+    def spoil(module: object, args: object, output: object) -> object:
+        hidden_of(output)[0, 2, 7] = float("inf")
+        return output
+
+    handle = tiny_model.layers[1].register_forward_hook(spoil)
+    try:
+        for summary in (document_means, mean_norm):
+            with pytest.raises(ModelError, match=r"text 4 \(counted from 0\) has residual vectors that are no finite numbers"):
+                summary(tiny_model, ROWS, Site(1))
     finally:
         handle.remove()
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from harness import sae as harness_sae
-from harness.errors import DataError, DictionaryError, StoreError
+from harness.contracts import Site
+from harness.errors import DataError, DictionaryError, ModelError, StoreError
 from harness.lm.model import SubjectModel, load_model
 from harness.lm.structure import hidden_of
-from harness.sae.dictionary import Dictionary
+from harness.sae.dictionary import CHUNK_ELEMENTS, Dictionary
+from harness.sae.harvest import harvest
 from harness.sae.info import describe
-from harness.sae.measure import Meter
+from harness.sae.measure import Meter, slice_tokens
 from harness.sae.outliers import usual_tokens
 from harness.sae.statistics import CorpusStatistics, collect
 
@@ -238,6 +240,34 @@ def test_outliers_own_no_maximum(
     assert cleaned.explained_variance == pytest.approx(statistics.explained_variance, abs=0.02)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_broken_vectors_are_no_outliers(
+    model: SubjectModel, dictionary: Dictionary, documents: list[list[int]], value: float, tmp_path: Path
+) -> None:
+    """No comparison finds NaN: without a check such tokens would be left out as outliers, and nobody told."""
+
+    def spoil(module: object, args: object, output: object) -> object:
+        x = hidden_of(output)
+        if x.shape[1] == len(documents[2]):
+            x[0, 4, 9] = value
+        return output
+
+    assert sum(len(row) == len(documents[2]) for row in documents) == 1
+    handle = model.layers[2].register_forward_hook(spoil)
+    refused = r"text 2 \(counted from 0\) has residual vectors that are no finite numbers in float32; the files of"
+    try:
+        for outlier in (10.0, 0.0):
+            with pytest.raises(ModelError, match=refused):
+                collect(model, dictionary, documents, token_budget=1, outlier=outlier)
+        with pytest.raises(ModelError, match=refused):
+            describe(dictionary, model, documents, token_budget=1)
+        with pytest.raises(ModelError, match=refused):
+            harvest(model, documents, Site(2), tmp_path, token_budget=1)
+        assert not list(tmp_path.iterdir())
+    finally:
+        handle.remove()
+
+
 def test_usual_tokens_are_measured_by_their_own_text() -> None:
     x = torch.ones(2, 5, 3)
     x[0, 1], x[1] = 100, 100
@@ -319,6 +349,67 @@ def test_active_features_are_those_of_the_whole_encoding(architecture: str, norm
     meter.clear()
     assert (meter.n, int(meter.fired.sum())) == (0, 0)
     assert np.isnan(meter.l0)
+
+
+def test_counting_waits_for_the_device_only_to_find_what_is_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each wait leaves a GPU idle, and x is as large as the residual stream: neither it nor a sum is read while the stream goes on."""
+    meter = Meter(Dictionary(random_sae("jumprelu", "none"), 0, "random"))
+    x = torch.randn(40, 16, generator=torch.Generator().manual_seed(1))
+
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("a number was read from the device")
+
+    with monkeypatch.context() as patch:
+        for name in ("cpu", "item", "tolist", "__float__", "__int__"):
+            patch.setattr(torch.Tensor, name, refuse)
+        meter.count(x[:30])
+        meter.count(x[30:])
+    assert meter.sums.dtype == np.float64
+    assert meter.n == 40
+    np.testing.assert_allclose(meter.sums[1], np.linalg.norm(x.double().numpy(), axis=1).sum(), rtol=1e-6)
+    np.testing.assert_allclose(meter.sums[4:], x.double().sum(dim=0).numpy(), rtol=1e-6)
+    assert torch.equal(meter.fired, (meter.dictionary.encode(x) > 0).sum(dim=0))
+
+
+def test_slices_are_larger_on_a_gpu() -> None:
+    dictionary = Dictionary(random_sae("jumprelu", "none"), 0, "random")
+
+    class Elsewhere:
+        device, d_sae = torch.device("cuda"), dictionary.d_sae
+
+    assert slice_tokens(dictionary) == CHUNK_ELEMENTS // 64
+    assert slice_tokens(Elsewhere()) == 4 * slice_tokens(dictionary)  # type: ignore[arg-type]
+
+
+def test_two_streams_are_added() -> None:
+    dictionary = Dictionary(random_sae("topk", "layer_norm"), 0, "random")
+    x = torch.randn(40, 16, generator=torch.Generator().manual_seed(1))
+    whole, first, second = Meter(dictionary), Meter(dictionary), Meter(dictionary)
+    whole.count(x)
+    first.count(x[:13])
+    second.count(x[13:])
+    first.include(second.sums, second.fired.numpy())
+    assert torch.equal(first.fired, whole.fired)
+    np.testing.assert_allclose(first.sums, whole.sums, rtol=1e-6)
+    assert (first.n, first.l0) == (whole.n, whole.l0)
+
+
+def test_what_fails_counts_nothing() -> None:
+    dictionary = Dictionary(random_sae("jumprelu", "none"), 0, "random")
+    meter = Meter(dictionary)
+    x = torch.randn(40, 16, generator=torch.Generator().manual_seed(1))
+    meter.count(x[:5])
+    sums, fired = meter.sums, meter.fired
+
+    def fail() -> None:
+        with meter.all_or_nothing():
+            meter.count(x[5:])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert np.array_equal(meter.sums, sums)
+    assert torch.equal(meter.fired, fired)
 
 
 def test_slices_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import textwrap
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,11 @@ import torch
 
 from harness import sae as harness_sae
 from harness.errors import DataError, OptionError, StoreError
+from harness.lm.activations import TokenBudget
 from harness.lm.model import SubjectModel, load_model
 from harness.lm.tokens import TokenTable, write_tokens
 from harness.sae.dictionary import Dictionary
+from harness.sae.outliers import usual_tokens
 from harness.sae.statistics import CorpusStatistics, measure
 from harness.shards import JOURNAL, ShardedFiles
 
@@ -85,6 +88,7 @@ def read(
 KILLED = """
 import json, os, signal, stat, sys
 from pathlib import Path
+from typing import Any
 import torch
 torch.set_num_threads(1)
 from harness import sae
@@ -290,6 +294,62 @@ def test_a_batch_that_does_not_fit_stays_halved_in_the_next_shards(
         handle.remove()
     assert 0 < len(failed) < 4
     assert (found.frequencies != CorpusStatistics.load(whole).frequencies).nnz == 0
+
+
+@pytest.mark.parametrize("step", ["usual_tokens", "torch.where", "torch.unique", "torch.cat"])
+def test_memory_that_runs_out_behind_the_forward_pass(
+    step: str, model: SubjectModel, dictionary: Dictionary, rows: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch's work is done again in halves: nothing of the failed attempt counts, and no text is read by the model twice."""
+    monkeypatch.setattr("harness.sae.measure.CHUNK_ELEMENTS", 20 * 512)  # several slices a batch, so that some are counted before the end
+    forwards: list[int] = []
+    handle = model.layers[0].register_forward_pre_hook(lambda *_: forwards.append(1))
+    try:
+        expected = measure(model, dictionary, rows, tmp_path / "a", token_budget=200)
+        n_forwards, calls = len(forwards), [0]
+        name = f"harness.sae.measure.{step}" if step.startswith("torch") else f"harness.sae.statistics.{step}"
+        real = getattr(torch, step.removeprefix("torch.")) if step.startswith("torch") else usual_tokens
+
+        def fails_once(*args: Any, **options: Any) -> Any:
+            caller = sys._getframe(1).f_code.co_name
+            calls[0] += caller in ("_add", "_grouped", "count")
+            if calls[0] == 3 and caller in ("_add", "_grouped", "count"):
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return real(*args, **options)
+
+        monkeypatch.setattr(name, fails_once)
+        budget = TokenBudget(200)
+        monkeypatch.setattr("harness.sae.statistics.TokenBudget", lambda tokens: budget)
+        found = measure(model, dictionary, rows, tmp_path / "b", token_budget=200)
+    finally:
+        handle.remove()
+    assert calls[0] > 3
+    assert budget.tokens < 200
+    assert 2 * n_forwards <= len(forwards) <= 3 * n_forwards
+    for attribute in ("indptr", "indices", "shares", "n_tokens", "fired"):
+        np.testing.assert_array_equal(getattr(found, attribute), getattr(expected, attribute))
+    for attribute in ("maxima", "maximum", "document_means"):
+        np.testing.assert_allclose(getattr(found, attribute), getattr(expected, attribute), rtol=1e-4, atol=1e-5)
+    assert (found.l0, found.n_outliers) == (expected.l0, expected.n_outliers)
+    assert found.mean_norm == pytest.approx(expected.mean_norm, rel=1e-6)
+    assert found.explained_variance == pytest.approx(expected.explained_variance, abs=1e-6)
+
+
+def test_shards_with_other_borders_are_not_gone_on_with(
+    model: SubjectModel, dictionary: Dictionary, rows: list[list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many texts of another length: fewer or more shards than those that the folder holds."""
+    monkeypatch.setattr("harness.sae.statistics.SHARD_TOKENS", 60)
+    short = [row[:4] for row in rows]
+    for name, given in (("short", short), ("long", rows)):
+        measure(model, dictionary, given, tmp_path / name, token_budget=80)
+    counts = {name: len((tmp_path / name / JOURNAL).read_text().splitlines()) - 1 for name in ("short", "long")}
+    assert counts["short"] < counts["long"]
+    for name, other in (("long", short), ("short", rows)):
+        shutil.copytree(tmp_path / name, tmp_path / "a")
+        measure(model, dictionary, other, tmp_path / "a", token_budget=80)
+        assert content(tmp_path / "a") == content(tmp_path / ("short" if name == "long" else "long"))
+        shutil.rmtree(tmp_path / "a")
 
 
 def test_memory_is_that_of_one_shard(model: SubjectModel, dictionary: Dictionary, tmp_path: Path) -> None:
