@@ -112,8 +112,8 @@ def command(
 
 
 def _absolute(path: str | None) -> str | None:
-    """A path that holds from any folder, for whoever rates the run again."""
-    return None if path is None else str(Path(path).expanduser().resolve())
+    """A path that holds from any folder, for whoever rates the run again; the name of a dataset (hf:…) as it is."""
+    return path if path is None or path.startswith("hf:") else str(Path(path).expanduser().resolve())
 
 
 def _plain(asked: Asked) -> dict[str, object]:
