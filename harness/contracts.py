@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 
     from harness.data.labels import LabelTable
+    from harness.llm.cost import Estimate
+    from harness.llm.values import Usage
     from harness.lm.model import SubjectModel
     from harness.sae.dictionary import Dictionary
     from harness.sae.statistics import CorpusStatistics
@@ -276,9 +278,36 @@ class Judge(Protocol):
         ...
 
     def submit(self, items: Sequence[JudgeItem]) -> Iterable[Rating]:
-        """Ratings of ``items`` as they come; an item that is not answered at once comes back ``pending`` with a ticket."""
+        """Ratings of ``items`` as they come; an item that is not answered at once comes back ``pending`` with a ticket.
+
+        It is handed 256 items at a time, or as many as an attribute ``at_once`` of the judge says.
+        """
         ...
 
     def collect(self, tickets: Sequence[str]) -> Iterable[Rating]:
         """Ratings of tickets handed out earlier; one that is still open comes back ``pending`` again."""
+        ...
+
+
+@runtime_checkable
+class PricedJudge(Judge, Protocol):
+    """A judge whose ratings cost money: it says before how much at most, and afterwards how much it was."""
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens that were paid for so far; replies from a cache are not among them."""
+        ...
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars so far; None where a price is not known."""
+        ...
+
+    @property
+    def hits(self) -> int:
+        """Replies that came from a cache."""
+        ...
+
+    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
+        """An upper bound of calls, tokens and dollars for rating ``items``; sends nothing."""
         ...

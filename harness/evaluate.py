@@ -6,14 +6,14 @@ Each value is in the run store as soon as it exists; a run that was stopped goes
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import harness
 from harness.bench import TaskBench
-from harness.contracts import Intervention, Judge, Steerer
+from harness.contracts import Intervention, Judge, PricedJudge, Steerer
 from harness.errors import PluginError
 from harness.plan import Answers, Plan, PlannedPlugin, labelings_of, plan_json
 from harness.plugins import Observer, PluginHost
@@ -23,9 +23,13 @@ from harness.types import Abstention, Generation, JudgeItem, Labeling, Rating, T
 
 if TYPE_CHECKING:
     from harness.leaderboard.entry import Entry
+    from harness.llm.cost import Estimate
     from harness.lm.generation import Generated, GenerationRequest
 
 RATE_AT_ONCE = 256
+"""Items handed to a judge together, where it does not say ``at_once`` itself."""
+Approve = Callable[["Estimate"], None]
+"""Told what rating will cost at most, before anything is sent; raises to refuse."""
 _T = TypeVar("_T")
 
 
@@ -34,7 +38,7 @@ def run_id(plan: Plan, bench: TaskBench) -> str:
     return f"{bench.task.name}-{digest(plan_json(plan, bench), 12)}"
 
 
-def evaluate(plan: Plan, bench: TaskBench, host: PluginHost, store: RunStore) -> Entry:
+def evaluate(plan: Plan, bench: TaskBench, host: PluginHost, store: RunStore, approve: Approve | None = None) -> Entry:
     """Do all of a run that is not in ``store`` yet, and make its entry.
 
     Args:
@@ -42,6 +46,7 @@ def evaluate(plan: Plan, bench: TaskBench, host: PluginHost, store: RunStore) ->
         bench: the task's model, dictionaries, corpus and instructions.
         host: whose observers are told.
         store: the run's store, opened with ``plan_json(plan, bench)``.
+        approve: told what rating will cost at most, before anything is sent; it raises to refuse.
     """
     recall_warnings(bench, store)
     tell(host, bench, store, "harness_run_started", run=store.plan, folder=store.folder)
@@ -53,7 +58,7 @@ def evaluate(plan: Plan, bench: TaskBench, host: PluginHost, store: RunStore) ->
     store.add_instructions(list({i.id: i for ls in labelings.values() for x in ls for i in bench.instructions_for(x.concept)}.values()))
     store.add_trials(trials)
     generate(plan, labelings, bench, store)
-    record = rate(plan.judge, bench, host, store)
+    record = rate(plan.judge, bench, host, store, approve)
     return conclude(plan, answers, bench, store, record, host)
 
 
@@ -228,10 +233,12 @@ def _requests(
 # --------------------------------------------------------------------------------------------------------------------- judging
 
 
-def rate(judge: PlannedPlugin, bench: TaskBench, host: PluginHost, store: RunStore) -> JudgeRecord:
+def rate(
+    judge: PlannedPlugin, bench: TaskBench, host: PluginHost, store: RunStore, approve: Approve | None = None
+) -> JudgeRecord:
     """Have a judge rate what it has not rated yet, and collect what it still owed; answers under which judge the ratings are stored."""
     instance: Judge = judge.instance
-    record = JudgeRecord(judge.registered.name, instance.rubric, dict(judge.options), instance.offline)
+    record = JudgeRecord(judge.registered.name, instance.rubric, judge.identity, instance.offline)
     key = store.add_judge(record)
     recall_warnings(bench, store, f"warning: {key}")
     missing = store.missing_ratings(key, retry_unrated=True)
@@ -241,6 +248,7 @@ def rate(judge: PlannedPlugin, bench: TaskBench, host: PluginHost, store: RunSto
     bench.progress.step(f"preparing judge {judge.registered.name}")
     note_versions(bench, store, f"ratings by {judge.registered.name}", [judge])
     instance.prepare(bench)
+    warn_untrusted(record, bench)
     trials = {trial.id: trial for trial in store.trials()}
     generations = store.generations()
 
@@ -252,11 +260,30 @@ def rate(judge: PlannedPlugin, bench: TaskBench, host: PluginHost, store: RunSto
 
     for rating in instance.collect(owed) if owed else ():
         keep(_checked(judge, rating))
-    items = _items(missing, trials, store)
+    # again from the store: what a batch left out, or a person skipped, is asked for once more in the same call
+    items = _items(store.missing_ratings(key, retry_unrated=True), trials, store)
+    if items and approve is not None and isinstance(instance, PricedJudge):
+        approve(instance.estimate(items))
+    try:
+        _submit(judge, items, bench, keep)
+    finally:
+        _note_usage(instance, key, bench, store)  # also of what was paid for before an interrupt
+    return record
+
+
+def warn_untrusted(record: JudgeRecord, bench: TaskBench) -> None:
+    """Warn of a judge that has failed the self-test."""
+    from harness.judging.selftest import stored_warning
+
+    if warning := stored_warning(record.name, record.rubric, record.options):
+        bench.warn(warning)
+
+
+def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBench, keep: Callable[[Rating], None]) -> None:
     with bench.progress.task(f"rating with {judge.registered.name}", total=len(items)) as advance:
-        for batch in _batches(items, RATE_AT_ONCE):
+        for batch in _batches(items, getattr(judge.instance, "at_once", RATE_AT_ONCE)):
             open_items = {item.id for item in batch}
-            for rating in instance.submit(batch):
+            for rating in judge.instance.submit(batch):
                 if _checked(judge, rating).item_id in open_items:
                     open_items.remove(rating.item_id)
                     keep(rating)
@@ -264,7 +291,20 @@ def rate(judge: PlannedPlugin, bench: TaskBench, host: PluginHost, store: RunSto
             for item_id in sorted(open_items):
                 keep(Rating(item_id, "unrated", reason="the judge gave no answer for this item"))
                 advance(1)
-    return record
+
+
+def _note_usage(instance: Judge, key: str, bench: TaskBench, store: RunStore) -> None:
+    """Keep what rating took, of a judge that costs money."""
+    if not isinstance(instance, PricedJudge) or not (instance.hits or instance.usage.input or instance.usage.output):
+        return
+    used, dollars = instance.usage, instance.cost
+    tokens = {"input": used.input, "cached_input": used.cached_input, "output": used.output}
+    store.note(f"usage: {key}", {**tokens, "dollars": dollars, "from_cache": instance.hits})
+    paid = "an unknown amount (no price for the model)" if dollars is None else f"${dollars:.4f}"
+    bench.progress.step(
+        f"paid {paid}: {used.input:,} input tokens ({used.cached_input:,} cached by the server), {used.output:,} output tokens; "
+        f"{instance.hits:,} replies from our cache"
+    )
 
 
 def _checked(judge: PlannedPlugin, rating: Rating) -> Rating:

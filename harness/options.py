@@ -38,6 +38,16 @@ def input_field(default: Any = ...) -> Any:
     return Field(default, json_schema_extra={"input": True})
 
 
+def transport_field(default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None) -> Any:
+    """A field that says how something is fetched (limits, timeouts, batches), not what: it is no part of what identifies a judge."""
+    return Field(default, ge=ge, gt=gt, le=le, json_schema_extra={"transport": True})
+
+
+def transport_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """The options of ``model`` that say how something is fetched."""
+    return _marked(model, "transport")
+
+
 def input_names(model: type[BaseModel]) -> tuple[str, ...]:
     """The options of ``model`` that may name a file or folder that is read."""
     return _marked(model, "input")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from harness.bench import TaskBench
 from harness.contracts import Steerer
 from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
-from harness.options import as_json, filter_names, input_names
+from harness.options import as_json, filter_names, input_names, transport_names
 from harness.plugins import Kind, PluginHost, Registered
 from harness.tasks import Task, options_of, path_digest
 from harness.types import Abstention, Json, Labeling, Method, StrengthUnit, digest
@@ -42,6 +42,12 @@ class PlannedPlugin:
     given: Mapping[str, Json]
     options: Mapping[str, Json]
     instance: Any
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """The options that a result depends on: all but those that say how something is fetched."""
+        left_out = transport_names(self.registered.options)
+        return {name: value for name, value in self.options.items() if name not in left_out}
 
     @property
     def key(self) -> str:
@@ -226,7 +232,7 @@ def plan_json(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "corpus": bench.corpus_digest if bench.has_corpus else None,
         "instructions": path_digest(bench.instructions_path),
         "methods": methods,
-        "judge": {"name": plan.judge.registered.name, "options": dict(plan.judge.options)},
+        "judge": {"name": plan.judge.registered.name, "options": plan.judge.identity},
         "files": _named_files(plan),
     }
 

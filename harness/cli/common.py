@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from harness.bench import Choices, TaskBench
     from harness.plugins import PluginHost
+    from harness.store import RunStore
     from harness.tasks import Task
     from harness.types import Json
 
@@ -32,6 +33,18 @@ quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progres
 out_option = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("."), help="Folder for runs/ and leaderboard/entries/ (default: here)."
 )
+
+
+def cost_options(function: F) -> F:
+    """The options of commands that may spend money: --judge-mode, --max-cost, --yes. :class:`harness.cli.spending.Purse` takes them."""
+    options = [
+        click.option("--judge-mode", type=click.Choice(["live", "batch"]), help="batch: half the price, ratings come later (-J mode=batch)."),
+        click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Ask before a judge may cost more dollars."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def task_options(function: F) -> F:
@@ -67,6 +80,20 @@ def assignments(values: Sequence[str], flag: str) -> dict[str, str]:
     from harness.options import parse_assignment
 
     return dict(parse_assignment(value, flag) for value in values)
+
+
+def judge_assignments(values: Sequence[str], mode: str | None) -> dict[str, str]:
+    """The judge's options; ``--judge-mode`` is short for ``-J mode=…``."""
+    return {**assignments(values, "-J"), **({} if mode is None else {"mode": mode})}
+
+
+def show_pending(store: RunStore) -> None:
+    """Say where ratings are still waited for (people's sheets, batches), and how they are collected."""
+    reasons = sorted({rating.reason for judge in store.judges() for rating in store.pending(judge.key) if rating.reason})
+    for reason in reasons[:5]:
+        click.echo(f"pending: {reason}", err=True)
+    if reasons:
+        click.echo("pending: the same command collects what is there by then", err=True)
 
 
 def choices_from(given: Mapping[str, Any]) -> Choices:

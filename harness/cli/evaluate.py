@@ -12,13 +12,16 @@ from harness.cli.common import (
     assignments,
     choices_from,
     console,
+    cost_options,
     json_option,
+    judge_assignments,
     load_host,
     make_bench,
     out_option,
     plugin_option,
     print_json,
     quiet_option,
+    show_pending,
     task_options,
 )
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 @plugin_option("-J", "judge")
 @task_options
 @click.option("--controls/--no-controls", default=True, help="Run the task's controls beside what is asked for.")
+@cost_options
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and what it would cost.")
 @out_option
 @json_option
@@ -59,6 +63,9 @@ def command(
     device: str | None,
     dtype: str | None,
     controls: bool,
+    judge_mode: str | None,
+    max_cost: float,
+    yes: bool,
     dry_run: bool,
     out: Path,
     as_json: bool,
@@ -79,7 +86,7 @@ def command(
         judge,
         assignments(labeler_options, "-L"),
         assignments(steerer_options, "-S"),
-        assignments(judge_options, "-J"),
+        judge_assignments(judge_options, judge_mode),
         controls,
     )
     plan = make_plan(host, task, asked)
@@ -87,11 +94,16 @@ def command(
     if dry_run:
         _show_plan(plan, bench, as_json)
         return
+    from harness.cli.spending import Purse, foresee
     from harness.evaluate import evaluate, run_folder, run_id
     from harness.leaderboard.files import save_entry
     from harness.plan import plan_json
     from harness.store import RunStore
 
+    purse = Purse(max_cost, yes, quiet or as_json)
+    n_concepts, exact, _ = _concept_count(plan, bench)
+    if (foreseen := foresee(plan, bench, _estimate(plan, bench, n_concepts, exact).ratings)) is not None:
+        purse.approve(foreseen)
     folder = run_folder(out, run_id(plan, bench))
     bench.progress.step(f"run {folder}")
     with RunStore.create_or_open(folder, plan_json(plan, bench)) as store:
@@ -99,7 +111,8 @@ def command(
             where = task_name if task_name in host.tasks.entries else _absolute(task_name)
             choices = {**asdict(bench.choices), "corpus": _absolute(corpus), "instructions": _absolute(instructions)}
             store.note("asked", {"task": where, "choices": choices, "asked": _plain(asked)})
-        entry = evaluate(plan, bench, host, store)
+        entry = evaluate(plan, bench, host, store, purse.approve)
+        show_pending(store)
     path = save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
     if as_json:
         print_json(entry.as_json())
@@ -123,6 +136,9 @@ def _plain(asked: Asked) -> dict[str, object]:
 
 def _show_plan(plan: Plan, bench: TaskBench, as_json: bool) -> None:
     from harness.cli.common import print_table
+    from harness.cli.spending import foresee
+    from harness.errors import HarnessError
+
     table = bench.task.file
     n_concepts, exact, why = _concept_count(plan, bench)
     cost = _estimate(plan, bench, n_concepts, exact)
@@ -142,6 +158,13 @@ def _show_plan(plan: Plan, bench: TaskBench, as_json: bool) -> None:
         highlight=False,
         markup=False,
     )
+    try:
+        foreseen = foresee(plan, bench, cost.ratings)
+    except HarnessError as error:  # no key yet: the rest of the plan is worth seeing all the same
+        screen.print(f"judge: cost not estimated: {error}", highlight=False, markup=False)
+        return
+    if foreseen is not None:
+        screen.print(f"judge: {foreseen}", highlight=False, markup=False)
 
 
 def _concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:

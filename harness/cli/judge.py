@@ -1,33 +1,76 @@
-"""``harness judge RUN --judge X``: rate the stored generations of a run again."""
+"""``harness judge RUN --judge X``: rate the stored texts of a run again; and whether a judge is to be trusted: compare, selftest, cache."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.common import (
     assignments,
     console,
+    cost_options,
     json_option,
+    judge_assignments,
     load_host,
+    make_bench,
     out_option,
     plugin_option,
     print_json,
+    print_table,
     quiet_libraries,
     quiet_option,
+    show_pending,
 )
 
+if TYPE_CHECKING:
+    from harness.judging.agreement import Figure
+    from harness.llm.cache import ReplyCache
+    from harness.store import RunStore
 
-@click.command("judge")
+SHOWN = 5
+
+
+class JudgeGroup(click.Group):
+    """``harness judge RUN …`` is ``harness judge rate RUN …``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["rate", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("judge", cls=JudgeGroup)
+def command() -> None:
+    """Rate the texts of a run again (RUN --judge X), compare judges, test one, look into the cache of paid replies."""
+
+
+@command.command("rate")
 @click.argument("run")
 @click.option("--judge", required=True, help="A judge (see `harness plugins`).")
 @plugin_option("-J", "judge")
+@cost_options
 @out_option
 @json_option
 @quiet_option
-def command(run: str, judge: str, judge_options: tuple[str, ...], out: Path, as_json: bool, quiet: bool) -> None:
-    """Rate the stored texts of RUN (an id that `harness runs` shows, or a folder) with another judge; makes an entry of its own."""
+def rate_command(
+    run: str,
+    judge: str,
+    judge_options: tuple[str, ...],
+    judge_mode: str | None,
+    max_cost: float,
+    yes: bool,
+    out: Path,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Rate the stored texts of RUN (an id that `harness runs` shows, or a folder) with another judge; makes an entry of its own.
+
+    Given again, it collects what was pending: people's sheets, batches.
+    """
+    from harness.cli.spending import Purse
     from harness.evaluate import conclude, rate
     from harness.leaderboard.files import save_entry
     from harness.leaderboard.table import render_entry
@@ -37,10 +80,12 @@ def command(run: str, judge: str, judge_options: tuple[str, ...], out: Path, as_
     quiet_libraries()
     host = load_host()
     folder = find_run(run, out)
+    purse = Purse(max_cost, yes, quiet or as_json)
     with RunStore.open(folder) as store:
-        plan, bench, answers = reopen(store, host, quiet or as_json, judge, assignments(judge_options, "-J"))
-        record = rate(plan.judge, bench, host, store)
+        plan, bench, answers = reopen(store, host, quiet or as_json, judge, judge_assignments(judge_options, judge_mode))
+        record = rate(plan.judge, bench, host, store, purse.approve)
         entry = conclude(plan, answers, bench, store, record, host)
+        show_pending(store)
     path = save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
     if as_json:
         print_json(entry.as_json())
@@ -48,6 +93,168 @@ def command(run: str, judge: str, judge_options: tuple[str, ...], out: Path, as_
     screen = console()
     screen.print(render_entry(entry))
     screen.print(f"entry: {path}\nrun:   {folder}", highlight=False, markup=False, soft_wrap=True)
+
+
+# ------------------------------------------------------------------------------------------------------------------- agreement
+
+
+@command.command("compare")
+@click.argument("run")
+@click.argument("judges", nargs=-1)
+@click.option("--limit", type=click.IntRange(min=1), help="Compare on a random part of so many texts.")
+@click.option("--show", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="Texts shown that they disagree on most.")
+@out_option
+@json_option
+def compare_command(run: str, judges: tuple[str, ...], limit: int | None, show: int, out: Path, as_json: bool) -> None:
+    """How far two or more judges agree on the texts of RUN, of those that have rated it (all, or the JUDGES named).
+
+    Have each judge rate the run first: harness judge RUN --judge X.
+    """
+    from harness.errors import OptionError, UnknownNameError
+    from harness.judging.agreement import compare
+    from harness.store import RunStore
+    from harness.types import rng
+
+    with RunStore.open(find_run(run, out), read_only=True) as store:
+        stored = {f"{record.name} ({record.key[-6:]})" if _twice(store, record.name) else record.name: record.key for record in store.judges()}
+        for name in judges:
+            if name not in stored:
+                raise UnknownNameError("judge of this run", name, stored, "Rate the run first: harness judge RUN --judge X.")
+        names = list(dict.fromkeys(judges)) or list(stored)
+        if len(names) < 2:
+            raise OptionError(f"the run was rated by {', '.join(stored) or 'no judge'} alone; rate it by another one: harness judge {run} --judge X")
+        texts = sorted(store.generations())
+        if limit is not None:
+            texts = sorted(texts[int(place)] for place in rng(0, "judges compared").permutation(len(texts))[:limit])
+        wanted = set(texts)
+        ratings = {name: [r for i, r in store.ratings(stored[name]).items() if i in wanted] for name in names}
+        found = compare(ratings, top=max(show, 1))
+        shown = {item.item_id: store.generations()[item.item_id].text for pair in found for item in pair.disagreements[:show]}
+    if as_json:
+        print_json([pair.as_json() for pair in found])
+        return
+    for pair in found:
+        rows = [
+            (aspect, str(part.n), str(part.n_missing), *(_figure(f) for f in (part.exact, part.kappa, part.spearman, part.bias)))
+            for aspect, part in pair.aspects.items()
+        ]
+        title = f"{pair.first} and {pair.second}: bias is the second less the first"
+        print_table(title, ("rating", "texts", "missing", "exact", "weighted κ", "Spearman", "bias"), rows)
+        for item in pair.disagreements[:show]:
+            given = ", ".join("/".join(f"{value:g}" for value in values) for values in (item.first, item.second))
+            click.echo(f"  {item.item_id} (concept/instruction/fluency: {given}): {' '.join(shown[item.item_id].split())[:240]}")
+        click.echo("")
+
+
+def _twice(store: RunStore, name: str) -> bool:
+    return [record.name for record in store.judges()].count(name) > 1
+
+
+def _figure(figure: Figure) -> str:
+    if figure.value is None:
+        return "—"
+    return f"{figure.value:.2f}" if figure.low is None else f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+
+
+# -------------------------------------------------------------------------------------------------------------------- self-test
+
+
+@command.command("selftest")
+@click.argument("judge")
+@plugin_option("-J", "judge")
+@click.option("--task", "task_name", default="demo", show_default=True, help="Task whose subject model a judge may need (the offline judge does).")
+@click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Ask before the judge may cost more dollars.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@quiet_option
+def selftest_command(
+    judge: str, judge_options: tuple[str, ...], task_name: str, max_cost: float, yes: bool, as_json: bool, quiet: bool
+) -> None:
+    """Have JUDGE rate texts with obvious ratings. A judge that fails is warned of in every entry that it makes from then on."""
+    from harness.bench import Choices
+    from harness.cli.spending import Purse
+    from harness.contracts import PricedJudge
+    from harness.judging.selftest import cases, keep_result, selftest
+    from harness.options import as_json as options_json
+    from harness.options import transport_names
+    from harness.tasks import find_task, options_of
+
+    host = load_host()
+    task = find_task(host, task_name)
+    registered = host.get("judge", judge)
+    given = {**options_of(task, "judge").get(judge, {}), **assignments(judge_options, "-J")}
+    instance = registered.create(given)
+    if isinstance(instance, PricedJudge):
+        Purse(max_cost, yes, quiet or as_json).approve(instance.estimate([case.item for case in cases()]))
+    result = selftest(instance, make_bench(task, Choices(), quiet or as_json))
+    built = options_json(registered.build_options(given))
+    keep_result(judge, {name: value for name, value in built.items() if name not in transport_names(registered.options)}, result)
+    if as_json:
+        print_json({"judge": judge, **result.as_json()})
+        return
+    rows = [(aspect, f"{right:.0%}", *("/".join(map(str, row)) for row in result.confusion[aspect])) for aspect, right in result.accuracy.items()]
+    title = f"{judge} ({result.rubric}): {result.overall:.0%} of the obvious ratings right, {'passed' if result.passed else 'FAILED'}"
+    print_table(title, ("rating", "right", "0 given 0/1/2/none", "1 given …", "2 given …"), rows)
+    if result.n_unrated:
+        click.echo(f"{result.n_unrated} of {result.n_texts} texts were not rated")
+
+
+# ------------------------------------------------------------------------------------------------------------------------ cache
+
+
+@command.group("cache")
+def cache_group() -> None:
+    """Replies of language models that were paid for."""
+
+
+@cache_group.command("stats")
+@json_option
+def cache_stats(as_json: bool) -> None:
+    """What the cache holds, by model."""
+    with _cache() as cache:
+        found = cache.stats()
+    if as_json:
+        print_json(asdict(found))
+        return
+    click.echo(f"{found.path}: {found.entries:,} replies, {found.size / 1e6:.1f} MB")
+    rows = [
+        (f"{m.provider}/{m.model}", f"{m.entries:,}", f"{m.usage.input:,}", f"{m.usage.output:,}", m.first[:10], m.last[:10]) for m in found.models
+    ]
+    print_table("", ("model", "replies", "input tokens", "output tokens", "first", "last"), rows)
+
+
+@cache_group.command("prune")
+@click.option("--days", type=click.FloatRange(min=0), help="Remove replies older than so many days.")
+@click.option("--model", help="Remove replies of this model.")
+def cache_prune(days: float | None, model: str | None) -> None:
+    """Remove replies: they are paid for again when they are needed again."""
+    from harness.errors import OptionError
+
+    if days is None and model is None:
+        raise OptionError("name what is to go: --days N (older ones), --model NAME, or both")
+    with _cache() as cache:
+        click.echo(f"{cache.prune(days=days, model=model):,} replies removed")
+
+
+@cache_group.command("export")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="JSONL file (default: standard output).")
+def cache_export(output: Path | None) -> None:
+    """Write every reply as a JSON line."""
+    with _cache() as cache:
+        if output is None:
+            for line in cache.export():
+                click.echo(line.rstrip("\n"))
+            return
+        with output.open("w", encoding="utf-8") as file:
+            count = sum(bool(file.write(line.rstrip("\n") + "\n")) for line in cache.export())
+    click.echo(f"{output}: {count:,} replies")
+
+
+def _cache() -> ReplyCache:
+    from harness.llm.cache import ReplyCache
+    from harness.lm.embedded import cache_root
+
+    return ReplyCache(cache_root() / "replies.sqlite")
 
 
 def find_run(run: str, out: Path) -> Path:

@@ -1,0 +1,283 @@
+"""A judge that is a language model: three questions an item, replies read by :mod:`harness.judging.parsing`, what cannot be read asked again.
+
+An item is rated when all three of its ratings are; otherwise it is unrated, with the reason, and with the replies in its details. The model sees
+concept, instruction and text, never the method, the feature or the strength. Shipped judges and those of others give :class:`LLMJudge` their
+options and a way to ask (:class:`Asker`; :class:`APIAsker` for providers of :mod:`harness.llm`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from harness.errors import JudgeError
+from harness.judging.questions import WRONG_FOR_ALL, Answer, APIJudgeOptions, LLMJudgeOptions, OpenItem, Questions, by_rule
+from harness.judging.rubric import ASPECTS, Aspect, load_rubric
+from harness.llm.values import BatchProvider, ChatRequest, Provider, RequestFailed, Usage
+from harness.types import JudgeItem, Rating
+
+if TYPE_CHECKING:
+    from harness.contracts import Bench
+    from harness.judging.batches import BatchDesk
+    from harness.llm.cache import ReplyCache
+    from harness.llm.cost import Estimate
+
+Connect = Callable[["ReplyCache | None", int], "Asker"]
+
+
+class Asker(Protocol):
+    """A way to put questions to a model: an API (:class:`APIAsker`), or a model on this machine."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name; part of the cache's key."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens that were paid for so far."""
+        ...
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars so far; None where a price is not known."""
+        ...
+
+    @property
+    def hits(self) -> int:
+        """Replies that came from the cache."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader of the ratings must know, e.g. an option that the server refused."""
+        ...
+
+    def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, Answer]]:
+        """An answer to each request, in any order, each as soon as it is there."""
+        ...
+
+
+class APIAsker:
+    """Asks a provider through :class:`harness.llm.runner.Runner`, with the limits that the options state.
+
+    Args:
+        provider: the API.
+        options: the judge's options.
+        cache: where replies are kept; None keeps none.
+        seed: of the jitter of retries.
+    """
+
+    def __init__(self, provider: Provider, options: LLMJudgeOptions, cache: ReplyCache | None, seed: int = 0) -> None:
+        from harness.llm.cost import load_prices
+        from harness.llm.runner import Runner
+        from harness.lm.embedded import cache_root
+
+        self.name = provider.name
+        self._provider = provider
+        self._runner = Runner(
+            provider,
+            cache=cache,
+            concurrency=options.concurrency,
+            attempts=options.attempts,
+            timeout=options.timeout,
+            requests_per_minute=options.requests_per_minute,
+            tokens_per_minute=options.tokens_per_minute,
+            prices=load_prices(cache_root()),
+            seed=seed,
+        )
+
+    @property
+    def usage(self) -> Usage:
+        """See :class:`Asker`."""
+        return self._runner.usage
+
+    @property
+    def cost(self) -> float | None:
+        """See :class:`Asker`."""
+        return self._runner.cost
+
+    @property
+    def hits(self) -> int:
+        """See :class:`Asker`."""
+        return self._runner.hits
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """See :class:`Asker`: what the provider notes, where it does."""
+        return tuple(getattr(self._provider, "notes", ()))
+
+    def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, Answer]]:
+        """See :class:`Asker`."""
+        return self._runner.run(requests, rubric)
+
+
+class LLMJudge:
+    """A judge by a language model; see the module. Implements :class:`harness.contracts.Judge`.
+
+    Args:
+        options: the judge's options.
+        connect: ``connect(cache, seed)`` answers with what asks the model; called by :meth:`prepare`.
+        batches: makes the batch API, for judges that have one.
+    """
+
+    offline = False
+    at_once = 10_000
+    """Handed over together: enough that the tail of a part costs little, and no more than a batch holds (three requests an item)."""
+
+    def __init__(
+        self,
+        options: LLMJudgeOptions,
+        connect: Connect,
+        batches: Callable[[], BatchProvider] | None = None,
+    ) -> None:
+        self.options = options
+        self.questions = Questions(options, load_rubric(options.rubric))
+        self._connect, self._batches = connect, batches
+        self._bench: Bench | None = None
+        self._asker: Asker | None = None
+        self._desk: BatchDesk | None = None
+        self._answered = False
+
+    @property
+    def rubric(self) -> str:
+        """Name, version and digest of what is asked."""
+        return self.questions.identity
+
+    @property
+    def batch(self) -> bool:
+        """Whether ratings come back pending, through the batch API."""
+        return isinstance(self.options, APIJudgeOptions) and self.options.mode == "batch"
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens paid for so far, cache hits left out."""
+        return sum((part.usage for part in (self._asker, self._desk) if part is not None), Usage())
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars so far; None where the model's price is not known."""
+        costs = [part.cost for part in (self._asker, self._desk) if part is not None]
+        return None if None in costs else sum(cost for cost in costs if cost is not None)
+
+    @property
+    def hits(self) -> int:
+        """Replies that came from the cache."""
+        return sum(part.hits for part in (self._asker, self._desk) if part is not None)
+
+    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
+        """An upper bound of calls, tokens and cost of rating ``items``, each question asked once; sends nothing."""
+        from harness.llm.cost import estimate, load_prices
+        from harness.lm.embedded import cache_root
+
+        name = self._open_desk().name if self.batch else self._open_asker().name
+        prices = load_prices(cache_root())
+        return estimate(self.questions.all(items), name, prices, rubric=self.rubric, cache=self._cache(), batch=self.batch)
+
+    def prepare(self, bench: Bench) -> None:
+        """Open the connection, so that a missing key or package is found before anything is asked.
+
+        Raises:
+            JudgeError: no key, or options that do not go together.
+        """
+        self._bench = bench
+        self._answered = False
+        if self.batch:
+            self._open_desk()
+        else:
+            self._open_asker()
+
+    def submit(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
+        """A rating an item, as they come; with ``mode=batch`` pending ones with a ticket.
+
+        Raises:
+            JudgeError: :meth:`prepare` has not been called; while iterating, where the first answer says that all will fail (a wrong key).
+        """
+        if self._bench is None:
+            raise JudgeError("the judge has not been prepared; call prepare(bench) first")
+        ruled = [by_rule(item) for item in items]
+        rest = [item for item, rating in zip(items, ruled, strict=True) if rating is None]
+        asked = self._through_desk(lambda desk: desk.submit(rest)) if self.batch else self._ask(rest)
+        return itertools.chain([rating for rating in ruled if rating is not None], asked if rest else ())
+
+    def collect(self, tickets: Sequence[str]) -> Iterable[Rating]:
+        """Ratings of tickets of batches. What expired or failed comes back unrated: submitted again, it is sent again, and nothing else is.
+
+        Raises:
+            JudgeError: a ticket of another judge, or a judge that has no batches.
+        """
+        if not tickets:
+            return ()
+        return self._through_desk(lambda desk: desk.collect(tickets))
+
+    # ------------------------------------------------------------------------------------------------------------------ inside
+
+    def _ask(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
+        """Ratings in the order in which they are complete; a round of questions for each ask."""
+        states = [OpenItem(item) for item in items]
+        waiting: list[tuple[int, Aspect]] = [(place, aspect) for place in range(len(items)) for aspect in ASPECTS]
+        for ask in range(self.options.asks):
+            if not waiting:
+                break
+            again: list[tuple[int, Aspect]] = []
+            questions = {f"{place}/{aspect}": (place, aspect) for place, aspect in waiting}
+            requests = {name: self.questions.request(items[place], aspect, ask) for name, (place, aspect) in questions.items()}
+            answers = self._open_asker().run(requests, self.rubric)
+            try:
+                for name, answer in answers:
+                    place, aspect = questions.pop(name)
+                    self._check_first(answer)
+                    if states[place].take(aspect, answer, last=ask == self.options.asks - 1):
+                        again.append((place, aspect))
+                    elif states[place].settled:
+                        yield states[place].rating()
+            finally:
+                if isinstance(answers, Generator):
+                    answers.close()  # at once, so that what is in flight is kept, not when it is collected
+            for place, aspect in questions.values():
+                states[place].problems[aspect] = "no answer came"
+                if states[place].settled:
+                    yield states[place].rating()
+            self._pass_on(self._open_asker().notes)
+            waiting = again
+
+    def _through_desk(self, work: Callable[[BatchDesk], Iterator[Rating]]) -> Iterator[Rating]:
+        desk = self._open_desk()
+        yield from work(desk)
+        self._pass_on(desk.notes)
+
+    def _pass_on(self, notes: Sequence[str]) -> None:
+        for note in notes:
+            if self._bench is not None:
+                self._bench.warn(note)
+
+    def _check_first(self, answer: Answer) -> None:
+        if isinstance(answer, RequestFailed) and answer.status in WRONG_FOR_ALL and not self._answered:
+            raise JudgeError(f"{self.options.model} cannot be asked: {answer.reason}; check key, account and the option model")
+        self._answered = True
+
+    def _cache(self) -> ReplyCache | None:
+        if not self.options.cache:
+            return None
+        from harness.llm.cache import ReplyCache
+        from harness.lm.embedded import cache_root
+
+        return ReplyCache(cache_root() / "replies.sqlite")
+
+    def _open_asker(self) -> Asker:
+        if self._asker is None:
+            self._asker = self._connect(self._cache(), self._bench.seed if self._bench is not None else 0)
+        return self._asker
+
+    def _open_desk(self) -> BatchDesk:
+        from harness.judging.batches import BatchDesk
+
+        if self._desk is None:
+            if self._batches is None:
+                raise JudgeError("this judge has no batch API and knows no tickets; rate with the judge that gave them")
+            cache = self._cache()
+            if cache is None:
+                raise JudgeError("mode=batch keeps the replies in the cache until an item has all three; leave cache at true")
+            self._desk = BatchDesk(self._batches(), self.questions, cache)
+        return self._desk

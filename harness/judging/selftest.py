@@ -1,0 +1,183 @@
+"""The self-test: texts with obvious ratings, of our own writing, to see whether a judge can be trusted at all.
+
+``selftest.jsonl`` has 66 texts with 108 ratings, twelve for each of the grades 0, 1 and 2 of each of the three ratings; what is not obvious of a text
+is left out. A judge passes with :data:`PASS_OVERALL` of all ratings right and :data:`PASS_EACH` of each kind; guessing gets a third. To pass
+says that a judge reads; it does not say how it does on hard cases (see :mod:`harness.judging.agreement`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.disk import write_atomically
+from harness.errors import JudgeError
+from harness.judging.rubric import ASPECTS, Aspect
+from harness.types import Json, JudgeItem, Rating, canonical_json, digest, rng
+
+if TYPE_CHECKING:
+    from harness.contracts import Bench, Judge
+
+PASS_OVERALL = 0.85
+"""Share of all obvious ratings that a judge must get right."""
+PASS_EACH = 0.75
+"""Share that it must get right of each of the three ratings."""
+GRADES = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A text with those of its ratings that are obvious."""
+
+    item: JudgeItem
+    ratings: Mapping[Aspect, int]
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A rating that a judge got wrong, or did not give (None)."""
+
+    item_id: str
+    aspect: Aspect
+    expected: int
+    given: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """How a judge did.
+
+    Attributes:
+        rubric: the judge's rubric, with its version.
+        version: digest of the texts and their ratings.
+        n_texts: texts that were rated.
+        n_unrated: texts for which the judge gave no rating; each of their ratings counts as wrong.
+        accuracy: share of right ratings, by rating.
+        overall: share of right ratings among all.
+        confusion: by rating, ``[expected grade][given grade]`` counts; a fourth column counts what is no grade or was not given.
+        misses: every wrong rating.
+    """
+
+    rubric: str
+    version: str
+    n_texts: int
+    n_unrated: int
+    accuracy: Mapping[Aspect, float]
+    overall: float
+    confusion: Mapping[Aspect, tuple[tuple[int, ...], ...]]
+    misses: tuple[Miss, ...]
+
+    @property
+    def passed(self) -> bool:
+        """See the module."""
+        return self.overall >= PASS_OVERALL and min(self.accuracy.values()) >= PASS_EACH
+
+    def warning(self, judge: str) -> str | None:
+        """What an entry must say of a judge that failed; None for one that passed."""
+        if self.passed:
+            return None
+        each = ", ".join(f"{aspect} {self.accuracy[aspect]:.0%}" for aspect in ASPECTS)
+        return f"judge {judge} fails the self-test: {self.overall:.0%} of the obvious ratings right ({each}); {PASS_OVERALL:.0%} are needed"
+
+    def as_json(self) -> dict[str, Json]:
+        """For the command line and for entries: everything save the misses."""
+        return {
+            "rubric": self.rubric,
+            "version": self.version,
+            "texts": self.n_texts,
+            "unrated": self.n_unrated,
+            "overall": round(self.overall, 4),
+            **{aspect: round(self.accuracy[aspect], 4) for aspect in ASPECTS},
+            "confusion": {aspect: [list(row) for row in self.confusion[aspect]] for aspect in ASPECTS},
+            "passed": self.passed,
+        }
+
+
+@cache
+def cases() -> tuple[Case, ...]:
+    """The self-test's texts."""
+    lines = Path(__file__).with_name("selftest.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return tuple(Case(JudgeItem(f"selftest-{row['id']}", row["concept"], row["instruction"], row["text"]), row["ratings"]) for row in rows)
+
+
+def version() -> str:
+    """Digest of the texts and their ratings: results of different versions are not compared."""
+    return digest([[case.item, case.ratings] for case in cases()], 8)
+
+
+def selftest(judge: Judge, bench: Bench) -> SelfTest:
+    """Have a judge rate the texts with obvious ratings, in a shuffled order, and count.
+
+    Args:
+        judge: the judge; prepared here.
+        bench: handed to ``prepare``; judges that need the subject model take it from there.
+
+    Raises:
+        JudgeError: the judge answers later (people, batches).
+    """
+    judge.prepare(bench)
+    order = rng(0, "selftest order").permutation(len(cases()))
+    items = [cases()[int(place)].item for place in order]
+    ratings = {rating.item_id: rating for rating in judge.submit(items)}
+    tickets = sorted({rating.ticket for rating in ratings.values() if rating.status == "pending"})
+    if tickets:
+        ratings.update((rating.item_id, rating) for rating in judge.collect(tickets))
+    still = sum(rating.status == "pending" for rating in ratings.values())
+    if still:
+        raise JudgeError(
+            f"the judge left {still} of {len(items)} texts pending; run the self-test with mode=live, or with a judge that answers at once"
+        )
+    return tally(judge.rubric, cases(), ratings.values())
+
+
+def keep_result(judge: str, options: Mapping[str, Json], result: SelfTest) -> None:
+    """Keep a result in the cache, so that entries of a judge that failed say so. ``options`` are those that identify the judge."""
+    text = canonical_json({**result.as_json(), "warning": result.warning(judge)})
+    write_atomically(_place(judge, result.rubric, options), text, "result of the self-test")
+
+
+def stored_warning(judge: str, rubric: str, options: Mapping[str, Json]) -> str | None:
+    """What an entry must say of a judge, from its last self-test; None where it passed, or was never tested."""
+    try:
+        found = json.loads(_place(judge, rubric, options).read_text(encoding="utf-8"))
+        return found["warning"] if found["version"] == version() else None
+    except (OSError, ValueError, KeyError, TypeError):  # never tested, or a torn file: nothing is known
+        return None
+
+
+def _place(judge: str, rubric: str, options: Mapping[str, Json]) -> Path:
+    from harness.lm.embedded import cache_root
+
+    return cache_root() / "selftests" / f"{judge}-{digest([judge, rubric, dict(options)], 12)}.json"
+
+
+def tally(rubric: str, tested: Sequence[Case], ratings: Iterable[Rating]) -> SelfTest:
+    """The result of ``ratings`` of the texts of ``tested``; a text without a rating counts as unrated."""
+    found = {rating.item_id: rating for rating in ratings}
+    confusion = {aspect: [[0] * (len(GRADES) + 1) for _ in GRADES] for aspect in ASPECTS}
+    misses: list[Miss] = []
+    for case in tested:
+        rating = found.get(case.item.id)
+        for aspect, expected in case.ratings.items():
+            given: float | None = getattr(rating, aspect) if rating is not None else None
+            confusion[aspect][expected][GRADES.index(int(given)) if given in GRADES and given is not None else -1] += 1
+            if given != expected:
+                misses.append(Miss(case.item.id, aspect, expected, given, rating.reason if rating is not None else "no answer"))
+    right = {aspect: sum(confusion[aspect][grade][grade] for grade in GRADES) for aspect in ASPECTS}
+    counts = {aspect: sum(map(sum, confusion[aspect])) for aspect in ASPECTS}
+    return SelfTest(
+        rubric=rubric,
+        version=version(),
+        n_texts=len(tested),
+        n_unrated=sum(case.item.id not in found or found[case.item.id].status != "rated" for case in tested),
+        accuracy={aspect: right[aspect] / max(counts[aspect], 1) for aspect in ASPECTS},
+        overall=sum(right.values()) / max(sum(counts.values()), 1),
+        confusion={aspect: tuple(map(tuple, confusion[aspect])) for aspect in ASPECTS},
+        misses=tuple(misses),
+    )

@@ -1,0 +1,209 @@
+"""Anthropic's messages API through the official ``anthropic`` package.
+
+It differs from chat completions: system text stands apart, the bound on the reply is compulsory, temperatures end at 1, there is no seed,
+and a reply in a given form is had by forcing a call of a tool whose input has that form, or by ``output_config`` where a model refuses that.
+
+Requests name the API's version 2023-06-01, whatever the installed package would send: the version of October 2026 takes no temperature for any model,
+and a judge should rate at temperature 0 where its model lets it. Models that take none are asked without, and ``notes`` says so.
+
+Source: Anthropic API reference, messages; its migration guide for version 2026-10-21.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness.llm.values import ChatReply, ChatRequest, RequestFailed, Usage
+from harness.llm.wire import Connection, Dialect, Trouble, connect, count, read_object, trouble
+from harness.types import Json
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+ANTHROPIC_URL = "https://api.anthropic.com"
+
+TOOL = "reply"
+"""The name of the tool whose forced call carries a reply in the form of a schema."""
+
+VERSION = "2023-06-01"
+
+OPTIONAL = {
+    "temperature": "the model's own temperature is used",
+    "tool_choice": "the form of the reply is asked for by output_config in its place",
+    "output_config": "the form of the reply is asked for in words alone",
+}
+
+FINISH = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "refusal",
+}
+"""Anthropic's stop reasons in the words of :class:`harness.llm.values.ChatReply`; any other is passed on as it is."""
+
+
+class AnthropicProvider:
+    """Anthropic's messages API; a :class:`harness.llm.values.Provider`.
+
+    Args:
+        base_url: another server that speaks this API. ``ANTHROPIC_BASE_URL`` is read where it is not given.
+        key_name: the variable that holds the key. Default: ``ANTHROPIC_API_KEY`` for Anthropic's own server, no key for a ``base_url``.
+        timeout: seconds that one request may take.
+        stream: ask for the reply piece by piece.
+
+    Raises JudgeError for a missing key or an address that is none.
+    """
+
+    def __init__(self, *, base_url: str | None = None, key_name: str | None = None, timeout: float = 120.0, stream: bool = False) -> None:
+        # The package adds /v1 itself; other tools want it in the address.
+        base_url = base_url and base_url.rstrip("/").removesuffix("/v1")
+        self.connection = connect("anthropic", ANTHROPIC_URL, key_name, base_url, timeout)
+        self.dialect = Dialect(self.connection.server, OPTIONAL)
+        self._stream = stream
+        self._client: AsyncAnthropic | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return f"AnthropicProvider({self.connection.server!r})"
+
+    @property
+    def name(self) -> str:
+        """``anthropic``, or ``anthropic@host:port`` for another server."""
+        return self.connection.server
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results must know: parameters that a model refused."""
+        return tuple(self.dialect.notes)
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        """One attempt. A request that is turned down for an optional parameter is asked again without it."""
+        while True:
+            body = self.body(request)
+            outcome = await self._attempt(body)
+            if isinstance(outcome, ChatReply):
+                return outcome
+            if outcome.said is None or not self.dialect.learn(request.model, body, outcome.said):
+                raise outcome.failure
+
+    def body(self, request: ChatRequest) -> dict[str, Any]:
+        """The request as the API wants it. The seed is left out: the API has none. Raises RequestFailed for a temperature above 1."""
+        messages = [{"role": one.role, "content": one.content} for one in request.messages if one.role != "system"]
+        body: dict[str, Any] = {"model": request.model, "max_tokens": request.max_tokens, "messages": messages}
+        system = "\n\n".join(one.content for one in request.messages if one.role == "system")
+        if system:
+            body["system"] = system
+        if request.temperature is not None and request.temperature > 1:
+            raise RequestFailed(f"{self.name}: temperature {request.temperature:g} is above 1, the highest that this API takes")
+        if request.temperature is not None and self.dialect.takes(request.model, "temperature"):
+            body["temperature"] = request.temperature
+        if request.schema is not None and self.dialect.takes(request.model, "tool_choice"):
+            body["tools"] = [{"name": TOOL, "description": "Give the whole reply through this tool.", "input_schema": dict(request.schema)}]
+            body["tool_choice"] = {"type": "tool", "name": TOOL}
+        elif request.schema is not None and self.dialect.takes(request.model, "output_config"):
+            body["output_config"] = {"format": {"type": "json_schema", "schema": dict(request.schema)}}
+        return body
+
+    async def close(self) -> None:
+        """Close the connections. A later request opens new ones."""
+        client, self._client, self._loop = self._client, None, None
+        if client is not None:
+            await client.close()
+
+    def _opened(self) -> AsyncAnthropic:
+        """The client of the running loop: connections of another loop cannot be used, nor closed, from this one."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            from anthropic import AsyncAnthropic
+
+            link = self.connection
+            headers = {"anthropic-version": VERSION}
+            self._client = AsyncAnthropic(api_key=link.key, base_url=link.url, timeout=link.timeout, max_retries=0, default_headers=headers)
+            self._loop = loop
+        return self._client
+
+    async def _attempt(self, body: dict[str, Any]) -> ChatReply | Trouble:
+        # Returned, not raised within `except`: a raised failure would carry the package's exception, whose request holds the key.
+        try:
+            ask = self._streamed(body) if self._stream else self._whole(body)
+            return message_reply(self.connection, await asyncio.wait_for(ask, self.connection.timeout))
+        except Exception as error:
+            import anthropic
+
+            found = trouble(self.connection, anthropic, error)
+            if found is None:
+                raise
+            return found
+
+    async def _whole(self, body: dict[str, Any]) -> Mapping[str, Json]:
+        # The whole body goes as `extra_body`, which counts before the arguments: newer packages know no temperature any more.
+        call = self._opened().messages.with_raw_response
+        response = await call.create(model=body["model"], max_tokens=body["max_tokens"], messages=[], extra_body=body)
+        return read_object(self.name, await response.http_response.aread())
+
+    async def _streamed(self, body: dict[str, Any]) -> Mapping[str, Json]:
+        """The events of a streamed reply, put together in the form of a whole one."""
+        call = self._opened().messages
+        stream = await call.create(model=body["model"], max_tokens=body["max_tokens"], messages=[], extra_body=body, stream=True)
+        message: dict[str, Json] = {}
+        blocks: dict[int, dict[str, Json]] = {}
+        ended = False
+        async with stream:
+            async for event in stream:
+                piece: dict[str, Any] = event.to_dict() if hasattr(event, "to_dict") else {}
+                kind, index = piece.get("type"), piece.get("index")
+                if kind == "message_start":
+                    message = dict(piece.get("message") or {})
+                elif kind == "content_block_start" and isinstance(index, int):
+                    blocks[index] = {**(piece.get("content_block") or {}), "pieces": []}
+                elif kind == "content_block_delta" and index in blocks:
+                    delta = piece.get("delta") or {}
+                    blocks[index]["pieces"].append(delta.get("text") or delta.get("partial_json") or "")
+                elif kind == "message_delta":
+                    message.update(piece.get("delta") or {})
+                    # Of the counts, those of the end hold: they are running totals.
+                    counts = {name: n for name, n in (piece.get("usage") or {}).items() if n is not None}
+                    message["usage"] = {**(message.get("usage") or {}), **counts}
+                elif kind == "message_stop":
+                    ended = True
+        if not ended:
+            raise RequestFailed(f"{self.name}: the stream ended before the reply did", retryable=True)
+        message["content"] = [_whole_block(block) for _, block in sorted(blocks.items())]
+        return message
+
+
+def _whole_block(block: Mapping[str, Json]) -> dict[str, Json]:
+    text = "".join(block["pieces"])
+    if block.get("type") == "text":
+        return {"type": "text", "text": (block.get("text") or "") + text}
+    if block.get("type") == "tool_use" and text:
+        try:
+            return {"type": "tool_use", "name": block.get("name"), "input": json.loads(text)}
+        except ValueError:  # cut by the bound on the reply: what there is, is shown as text
+            return {"type": "text", "text": text}
+    return dict(block)
+
+
+def message_reply(connection: Connection, body: Mapping[str, Json]) -> ChatReply:
+    """Read a message. The input of a forced tool call is the text, as JSON; else the text blocks, joined.
+
+    Raises RequestFailed (retryable) for a body without content. ``usage.input`` holds what was read from and written to the API's cache, too.
+    """
+    content, model, stop = body.get("content"), body.get("model"), body.get("stop_reason")
+    if not isinstance(content, list):
+        raise RequestFailed(f"{connection.server}: the reply holds no message", retryable=True)
+    blocks = [block for block in content if isinstance(block, Mapping)]
+    calls = [block["input"] for block in blocks if block.get("type") == "tool_use" and block.get("name") == TOOL and "input" in block]
+    texts = [block["text"] for block in blocks if block.get("type") == "text" and isinstance(block.get("text"), str)]
+    text = json.dumps(calls[0], ensure_ascii=False) if calls else "".join(texts)
+    counts = body.get("usage")
+    counts = counts if isinstance(counts, Mapping) else {}
+    cached = count(counts.get("cache_read_input_tokens"))
+    total = count(counts.get("input_tokens")) + cached + count(counts.get("cache_creation_input_tokens"))
+    finish = FINISH.get(stop, stop) if isinstance(stop, str) else "stop"
+    return ChatReply(text, Usage(total, cached, count(counts.get("output_tokens"))), model if isinstance(model, str) else "", finish)

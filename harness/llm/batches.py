@@ -1,0 +1,228 @@
+"""The batch APIs of OpenAI and Anthropic: many requests handed in at once, answered within a day, at half the price.
+
+A batch that is handed in twice is paid for twice, so that is tried again only where the server can say whether it has the batch already.
+
+Sources: OpenAI API reference, files and batches; Anthropic API reference, message batches.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from harness.llm.anthropic_provider import VERSION, AnthropicProvider, message_reply
+from harness.llm.batching import ATTEMPTS, LONGEST_WAIT, Batches, encoded, named
+from harness.llm.openai_provider import OpenAIProvider, chat_reply
+from harness.llm.values import BatchState, ChatReply, ChatRequest, RequestFailed
+from harness.llm.wire import complaint, count, refused, told
+from harness.types import Json
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic
+    from openai import OpenAI
+
+RECENT = 20
+"""How many of the newest batches are looked through for one whose acceptance got lost."""
+
+UNKNOWN = "whether the batch was taken is unknown: look at the list of batches before handing it in again"
+
+OPENAI_ENDED = frozenset({"completed", "expired", "cancelled"})
+OPENAI_RUNNING = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
+_ANTHROPIC_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class OpenAIBatches(Batches):
+    """OpenAI's batch API: a file of requests is uploaded, the answers come as files; a :class:`harness.llm.values.BatchProvider`.
+
+    Args:
+        provider: whose server, key and knowledge of refused parameters are used.
+        wait: seconds before the second attempt of a call; doubled each time.
+    """
+
+    max_requests = 50_000
+    max_bytes = 200_000_000
+    optional = ("temperature", "seed", "response_format", "max_completion_tokens")
+
+    def __init__(self, provider: OpenAIProvider, *, wait: float = 1.0) -> None:
+        super().__init__(provider, wait=wait)
+        self._body = provider.body
+
+    @property
+    def _sdk(self) -> ModuleType:
+        import openai
+
+        return openai
+
+    @property
+    def _api(self) -> OpenAI:
+        if self._client is None:
+            from openai import OpenAI
+
+            link = self._connection
+            self._client = OpenAI(api_key=link.key, base_url=link.url, timeout=link.timeout, max_retries=0)
+        client: OpenAI = self._client
+        return client
+
+    def _line(self, name: str, request: ChatRequest) -> bytes:
+        return encoded({"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": self._body(request)}, self.name)
+
+    def _hand_in(self, lines: list[bytes]) -> str:
+        content = b"\n".join(lines) + b"\n"
+        files, batches = self._api.files.with_raw_response, self._api.batches.with_raw_response
+        file_id = named(self.name, self._ask(lambda: files.create(file=("requests.jsonl", content), purpose="batch")))
+        failure = RequestFailed("never tried")
+        for attempt in range(ATTEMPTS):
+            time.sleep(min(self._wait * 2**attempt, LONGEST_WAIT) if attempt else 0)
+            try:
+                return named(
+                    self.name,
+                    self._ask(lambda: batches.create(input_file_id=file_id, endpoint="/v1/chat/completions", completion_window="24h"), 1),
+                )
+            except RequestFailed as error:
+                if error.status is not None and not error.retryable:
+                    raise
+                failure = error
+            if (batch_id := self._taken(file_id, failure)) is not None:
+                return batch_id
+        raise failure
+
+    def _taken(self, file_id: str, failure: RequestFailed) -> str | None:
+        """The batch of a file, where only the answer got lost: the file is ours alone, so a batch of it is the one."""
+        try:
+            recent = self._ask(lambda: self._api.batches.with_raw_response.list(limit=RECENT)).get("data")
+        except RequestFailed as error:
+            raise RequestFailed(f"{failure.reason}; {UNKNOWN} ({error.reason})") from None
+        ours = [batch for batch in recent or [] if isinstance(batch, Mapping) and batch.get("input_file_id") == file_id]
+        return named(self.name, ours[0]) if ours else None
+
+    def _batch(self, batch_id: str) -> dict[str, Json]:
+        return self._ask(lambda: self._api.batches.with_raw_response.retrieve(batch_id))
+
+    def poll(self, batch_id: str) -> BatchState:
+        """How far a batch is. An expired or cancelled one has ended: what it answered by then counts."""
+        return self._state(batch_id, self._batch(batch_id))
+
+    def _state(self, batch_id: str, batch: Mapping[str, Json]) -> BatchState:
+        status, counts = batch.get("status"), batch.get("request_counts") or {}
+        done, total = count(counts.get("completed")) + count(counts.get("failed")), count(counts.get("total"))
+        if status in OPENAI_RUNNING:
+            return BatchState("running", done, total)
+        if status == "failed":
+            errors = (batch.get("errors") or {}).get("data") or []
+            return BatchState(
+                "failed", done, total, told(self._connection, errors[0]).reason if errors else f"{self.name}: no reason given"
+            )
+        if status not in OPENAI_ENDED:
+            raise RequestFailed(f"{self.name}: batch {batch_id} is {status!r}, a state that is not known")
+        return BatchState("ended", done, total, "" if status == "completed" else f"{self.name}: batch {batch_id} {status}")
+
+    def _downloads(self, batch_id: str) -> list[Callable[[], AbstractContextManager[Any]]]:
+        batch = self._batch(batch_id)
+        state = self._state(batch_id, batch)
+        if state.status != "ended":
+            raise RequestFailed(state.reason or f"{self.name}: batch {batch_id} is still running", retryable=state.status == "running")
+        files = [batch[name] for name in ("output_file_id", "error_file_id") if isinstance(batch.get(name), str)]
+        return [lambda file=file: self._api.files.with_streaming_response.content(file) for file in files]  # type: ignore[misc]
+
+    def _answer(self, entry: Mapping[str, Json], model: str) -> ChatReply | RequestFailed:
+        response, error = entry.get("response"), entry.get("error")
+        if not isinstance(response, Mapping):
+            said = complaint(error) if error else complaint("a line without an answer")
+            return RequestFailed(f"{self.name}: {said.message or 'no reason given'} ({said.code or 'no code'})", retryable=True)
+        status, body = response.get("status_code"), response.get("body")
+        if status == 200 and isinstance(body, Mapping):
+            try:
+                return chat_reply(self._connection, body)
+            except RequestFailed as failure:
+                return failure
+        return self._turned_down(refused(self._connection, status if isinstance(status, int) else 500, complaint(body)), body, model)
+
+    def _stop(self, batch_id: str) -> None:
+        self._ask(lambda: self._api.batches.with_raw_response.cancel(batch_id))
+
+
+class AnthropicBatches(Batches):
+    """Anthropic's message batches; a :class:`harness.llm.values.BatchProvider`. Ids: 1 to 64 letters, digits, ``-`` and ``_``.
+
+    Args:
+        provider: whose server, key and knowledge of refused parameters are used.
+        wait: seconds before the second attempt of a call; doubled each time.
+    """
+
+    max_requests = 100_000
+    max_bytes = 256_000_000
+    optional = ("temperature", "tool_choice", "output_config")
+
+    def __init__(self, provider: AnthropicProvider, *, wait: float = 1.0) -> None:
+        super().__init__(provider, wait=wait)
+        self._body = provider.body
+
+    @property
+    def _sdk(self) -> ModuleType:
+        import anthropic
+
+        return anthropic
+
+    @property
+    def _api(self) -> Anthropic:
+        if self._client is None:
+            from anthropic import Anthropic
+
+            link = self._connection
+            headers = {"anthropic-version": VERSION}
+            self._client = Anthropic(api_key=link.key, base_url=link.url, timeout=link.timeout, max_retries=0, default_headers=headers)
+        client: Anthropic = self._client
+        return client
+
+    def _line(self, name: str, request: ChatRequest) -> bytes:
+        if not _ANTHROPIC_ID.fullmatch(name):
+            raise RequestFailed(f"{self.name}: {name!r} cannot name a request in a batch; 1 to 64 letters, digits, - and _ can")
+        return encoded({"custom_id": name, "params": self._body(request)}, self.name)
+
+    def _hand_in(self, lines: list[bytes]) -> str:
+        requests = [json.loads(line) for line in lines]
+        try:
+            return named(self.name, self._ask(lambda: self._api.messages.batches.with_raw_response.create(requests=requests), attempts=1))
+        except RequestFailed as error:
+            if not error.retryable or error.status == 429:
+                raise
+            failure = error
+        raise RequestFailed(f"{failure.reason}; {UNKNOWN}", status=failure.status)
+
+    def _batch(self, batch_id: str) -> dict[str, Json]:
+        return self._ask(lambda: self._api.messages.batches.with_raw_response.retrieve(batch_id))
+
+    def poll(self, batch_id: str) -> BatchState:
+        """How far a batch is. An expired or cancelled one has ended: what it answered by then counts."""
+        batch = self._batch(batch_id)
+        status, counts = batch.get("processing_status"), batch.get("request_counts") or {}
+        done = sum(count(counts.get(name)) for name in ("succeeded", "errored", "canceled", "expired"))
+        if status not in ("in_progress", "canceling", "ended"):
+            raise RequestFailed(f"{self.name}: batch {batch_id} is {status!r}, a state that is not known")
+        return BatchState("ended" if status == "ended" else "running", done, done + count(counts.get("processing")))
+
+    def _downloads(self, batch_id: str) -> list[Callable[[], AbstractContextManager[Any]]]:
+        if self.poll(batch_id).status == "running":
+            raise RequestFailed(f"{self.name}: batch {batch_id} is still running", retryable=True)
+        return [lambda: self._api.messages.batches.with_streaming_response.results(batch_id)]
+
+    def _answer(self, entry: Mapping[str, Json], model: str) -> ChatReply | RequestFailed:
+        result = entry.get("result")
+        result = result if isinstance(result, Mapping) else {}
+        kind, message = result.get("type"), result.get("message")
+        if kind == "succeeded" and isinstance(message, Mapping):
+            try:
+                return message_reply(self._connection, message)
+            except RequestFailed as failure:
+                return failure
+        if kind == "errored":
+            return self._turned_down(told(self._connection, result.get("error")), result.get("error"), model)
+        return RequestFailed(f"{self.name}: the request was {kind or 'left'} without an answer", retryable=True)
+
+    def _stop(self, batch_id: str) -> None:
+        self._ask(lambda: self._api.messages.batches.with_raw_response.cancel(batch_id))

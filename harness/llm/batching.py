@@ -1,0 +1,251 @@
+"""What the two batch APIs have in common: attempts, downloads, and that each request is answered once.
+
+Calls block. What is free and safe to ask twice (an upload, a poll, a download) is tried again a few times.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import IO, Any
+
+from harness.llm.anthropic_provider import AnthropicProvider
+from harness.llm.openai_provider import OpenAIProvider
+from harness.llm.values import BatchState, ChatReply, ChatRequest, RequestFailed
+from harness.llm.wire import complaint, read_object, trouble
+from harness.types import Json
+
+ATTEMPTS = 4
+"""How often a call that is free is tried."""
+
+LONGEST_WAIT = 60.0
+"""Seconds between two attempts at most, whatever the server asks for."""
+
+Expected = Collection[str] | Mapping[str, ChatRequest]
+"""What was handed in: the callers' ids, or the requests by their ids."""
+
+
+class Batches(ABC):
+    """A batch API; a :class:`harness.llm.values.BatchProvider`.
+
+    Attributes:
+        max_requests: requests in a batch at most.
+        max_bytes: bytes that :meth:`size` may sum to in a batch.
+        optional: parameters that a model may refuse, and that are then left out.
+    """
+
+    max_requests: int
+    max_bytes: int
+    optional: Collection[str]
+
+    def __init__(self, provider: OpenAIProvider | AnthropicProvider, *, wait: float = 1.0) -> None:
+        self._connection, self._dialect, self._wait = provider.connection, provider.dialect, wait
+        self._client: Any = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    @property
+    def name(self) -> str:
+        """That of the provider: a reply has one key in the cache, whichever way it was paid for."""
+        return self._connection.server
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results must know: parameters refused, lines of results that belong to nobody."""
+        return tuple(self._dialect.notes)
+
+    # ------------------------------------------------------------------------------------------------ for the two APIs to fill in
+
+    @property
+    @abstractmethod
+    def _sdk(self) -> ModuleType: ...
+
+    @abstractmethod
+    def _line(self, name: str, request: ChatRequest) -> bytes:
+        """One request as it stands in the batch."""
+
+    @abstractmethod
+    def _hand_in(self, lines: list[bytes]) -> str: ...
+
+    @abstractmethod
+    def _downloads(self, batch_id: str) -> list[Callable[[], AbstractContextManager[Any]]]:
+        """What opens each file of results. Raises RequestFailed where the batch has not ended."""
+
+    @abstractmethod
+    def _answer(self, entry: Mapping[str, Json], model: str) -> ChatReply | RequestFailed:
+        """What one line of results says."""
+
+    @abstractmethod
+    def poll(self, batch_id: str) -> BatchState:
+        """How far a batch is. Raises RequestFailed for one that this key does not know."""
+
+    @abstractmethod
+    def _stop(self, batch_id: str) -> None: ...
+
+    # ------------------------------------------------------------------------------------------------ the same for both
+
+    def size(self, name: str, request: ChatRequest) -> int:
+        """Bytes that a request takes up in a batch. Raises RequestFailed for a name or a request that the API cannot hold."""
+        return len(self._line(name, request)) + 1
+
+    def split(self, requests: Mapping[str, ChatRequest]) -> Iterator[dict[str, ChatRequest]]:
+        """``requests`` in parts that one batch holds each, in their order. Raises as :meth:`size` does."""
+        part: dict[str, ChatRequest] = {}
+        total = 0
+        for name, request in requests.items():
+            size = self.size(name, request)
+            if part and (len(part) == self.max_requests or total + size > self.max_bytes):
+                yield part
+                part, total = {}, 0
+            part[name] = request
+            total += size
+        if part:
+            yield part
+
+    def submit(self, requests: Mapping[str, ChatRequest]) -> str:
+        """Hand in requests by the caller's ids; the id of the batch.
+
+        Raises RequestFailed: no requests, more than ``max_requests`` or ``max_bytes`` (see :meth:`split`), or the API turned the batch down.
+        Where the answer got lost and the server cannot say whether it has the batch, the failure is not retryable, and says so.
+        """
+        if not requests:
+            raise RequestFailed(f"{self.name}: a batch needs at least one request")
+        if len(requests) > self.max_requests:
+            raise RequestFailed(
+                f"{self.name}: {len(requests)} requests in a batch, {self.max_requests} at most; split() makes parts of them"
+            )
+        lines = [self._line(name, request) for name, request in requests.items()]
+        total = sum(map(len, lines)) + len(lines)
+        if total > self.max_bytes:
+            raise RequestFailed(f"{self.name}: a batch of {total} bytes, {self.max_bytes} at most; split() makes parts of it")
+        return self._hand_in(lines)
+
+    def results(self, batch_id: str, expected: Expected | None = None) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
+        """Answers by the caller's ids, in any order, each once.
+
+        Args:
+            batch_id: an ended batch.
+            expected: the ids that were handed in, or the requests themselves. Each of them is answered: one without a line in the results comes as a
+                retryable RequestFailed. A line of any other id is passed over and noted. Without it, missing ids stay missing.
+
+        Raises RequestFailed where the batch has not ended, or its results cannot be fetched; what was yielded before holds.
+        """
+        wanted = None if expected is None else set(expected)
+        models = {name: request.model for name, request in expected.items()} if isinstance(expected, Mapping) else {}
+        seen: set[str] = set()
+        strange = 0
+        for opened in self._downloads(batch_id):
+            with self._fetched(opened) as file:
+                for line in file:
+                    entry = parsed(line) if line.strip() else {}
+                    name = entry.get("custom_id") if entry else None
+                    if not isinstance(name, str) or name in seen or (wanted is not None and name not in wanted):
+                        strange += bool(line.strip())
+                        continue
+                    seen.add(name)
+                    yield name, self._answer(entry or {}, models.get(name, ""))
+        if strange:
+            self._dialect.note(
+                f"{self.name}: {strange} lines in the results of {batch_id} were passed over (garbled, repeated or not ours)"
+            )
+        for name in sorted((wanted or set()) - seen):
+            yield name, RequestFailed(f"{self.name}: batch {batch_id} ended without an answer to {name}", retryable=True)
+
+    def cancel(self, batch_id: str) -> None:
+        """Stop a batch; what was answered by then can be fetched once it has ended, and is paid for. One that has ended stays as it is."""
+        try:
+            self._stop(batch_id)
+        except RequestFailed:
+            if self.poll(batch_id).status == "running":
+                raise
+
+    def close(self) -> None:
+        """Close the connections. A later call opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _ask(self, call: Callable[[], Any], attempts: int = ATTEMPTS) -> dict[str, Json]:
+        """The JSON object that a call answers with; tried again where that is free and may help."""
+        answer: dict[str, Json] = self._tried(lambda: read_object(self.name, call().http_response.read()), attempts)
+        return answer
+
+    def _tried(self, call: Callable[[], Any], attempts: int = ATTEMPTS) -> Any:
+        for attempt in range(attempts):
+            try:
+                return call()
+            except Exception as error:
+                found = trouble(self._connection, self._sdk, error)
+                if found is None:
+                    raise
+            failure = found.failure
+            if not failure.retryable or attempt == attempts - 1:
+                break
+            time.sleep(min(failure.retry_after if failure.retry_after is not None else self._wait * 2**attempt, LONGEST_WAIT))
+        # Raised out here, so that it does not carry the package's exception, whose request holds the key.
+        raise failure
+
+    def _fetched(self, opened: Callable[[], AbstractContextManager[Any]]) -> IO[bytes]:
+        """A file of results, whole, in a temporary file: a reader who takes his time does not hold the connection open."""
+
+        def fetch() -> IO[bytes]:
+            file = tempfile.TemporaryFile()  # noqa: SIM115 (handed to the caller)
+            try:
+                last = b""
+                with opened() as response:
+                    for piece in response.iter_bytes():
+                        file.write(piece)
+                        last = (last + piece)[-1:]
+                if last not in (b"", b"\n"):  # either no line end at the end, which is allowed, or a download that was cut
+                    file.seek(0)
+                    for line in file:
+                        last = line
+                    if parsed(last) is None:
+                        raise RequestFailed(f"{self.name}: the file of results is cut", retryable=True)
+                file.seek(0)
+            except BaseException:
+                file.close()
+                raise
+            return file
+
+        fetched: IO[bytes] = self._tried(fetch)
+        return fetched
+
+    def _turned_down(self, failure: RequestFailed, body: object, model: str) -> RequestFailed:
+        """A failed line; retryable where it complains of a parameter that is now left out."""
+        if failure.status in (400, 422) and self._dialect.learn(model, self.optional, complaint(body)):
+            # Learned for as long as this object lives: a later process has to be told.
+            hint = "it is left out of the next batch; in another process, set the option that sends it to none"
+            return RequestFailed(f"{failure.reason}; {hint}", retryable=True, status=failure.status)
+        return failure
+
+
+def encoded(value: Json, server: str) -> bytes:
+    """A line of a batch. Raises RequestFailed for a text that UTF-8 cannot hold."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise RequestFailed(f"{server}: a message holds half a character (a lone surrogate), which no server takes") from None
+
+
+def named(server: str, answer: Mapping[str, Json]) -> str:
+    """The id in an answer. Raises RequestFailed where there is none."""
+    name = answer.get("id")
+    if not isinstance(name, str) or not name:
+        raise RequestFailed(f"{server}: the answer names no id")
+    return name
+
+
+def parsed(line: bytes) -> dict[str, Json] | None:
+    """A line of results; None where it is garbled."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,133 @@
+"""API keys: read from the environment or a ``.env``, and kept out of every text that leaves this program."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from harness.errors import JudgeError
+
+SHORTEST = 8
+"""Values with fewer characters are no secrets worth hiding (``none``, ``EMPTY``); to replace them everywhere would spoil texts."""
+
+HIDDEN = "[key]"
+
+_SECRET_NAME = re.compile(r"(_API_KEY|_TOKEN|_SECRET|_PASSWORD)$")
+_NAME = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*)", re.DOTALL)
+_LOOKS_LIKE_A_KEY = re.compile(
+    r"(?<![A-Za-z0-9])(?:sk|pk|rk|hf|xai|gsk)[-_][A-Za-z0-9*…._-]{6,}"  # what the big providers hand out, masked forms included
+    r"|(?<=[Bb]earer )[A-Za-z0-9*._~+/=-]{6,}"
+    r"|(?i:(?<=x-api-key: )|(?<=x-api-key=)|(?<=api_key=)|(?<=api-key: ))[A-Za-z0-9*._~+/=-]{6,}"
+    r"|[A-Za-z0-9_-]{2,}\*{3,}[A-Za-z0-9_-]*"  # "abcd****wxyz", as servers quote a key that they refuse
+)
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+
+_seen: set[str] = set()
+"""Keys that this process has read from a ``.env`` or was given; those of the environment are looked up when a text is cleaned."""
+
+
+def find_key(name: str, folder: Path | None = None) -> str | None:
+    """The key of the environment variable ``name``, else of the line ``name=…`` in ``.env``; None where neither has one.
+
+    Args:
+        name: the variable, e.g. ``OPENAI_API_KEY``. An empty value counts as none.
+        folder: where ``.env`` is looked for; the working folder by default.
+
+    Raises:
+        JudgeError: ``.env`` cannot be read, or the key holds something that no key has (a blank, a line break); the message shows no part of it.
+    """
+    value, where = os.environ.get(name, "").strip(), "the environment"
+    if not value:
+        path = (folder or Path.cwd()) / ".env"
+        value, where = _read(path).get(name, "").strip(), str(path)
+    if not value:
+        return None
+    remember(value)
+    if not all("!" <= character <= "~" for character in value):
+        raise JudgeError(f"{name} in {where} holds a blank, a line break or a character that no key has; copy the key again")
+    return value
+
+
+def key(name: str, folder: Path | None = None) -> str:
+    """As :func:`find_key`, for what cannot do without. Raises JudgeError naming the variable where there is no key."""
+    value = find_key(name, folder)
+    if value is None:
+        raise JudgeError(
+            f"no API key: {name} is neither in the environment nor in {(folder or Path.cwd()) / '.env'}; set it in one of them"
+        )
+    return value
+
+
+def remember(secret: str) -> None:
+    """Have :func:`redact` hide a key that came another way than through :func:`find_key`."""
+    if len(secret) >= SHORTEST:
+        _seen.add(secret)
+
+
+def redact(text: str) -> str:
+    """``text`` with every known key, and everything that looks like one, replaced by ``[key]``.
+
+    Known are the keys that this process has read, and the values of environment variables named like secrets (``…_API_KEY``, ``…_TOKEN``, …).
+    A long key is also found where a text cuts it off behind its first twelve characters.
+    """
+    secrets = _seen | {value.strip() for name, value in os.environ.items() if _SECRET_NAME.search(name)}
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) < SHORTEST:
+            continue
+        if len(secret) >= 20 and secret[:12] in text:
+            text = re.sub(re.escape(secret[:12]) + r"[A-Za-z0-9*…._~+/=-]*", HIDDEN, text)
+        text = text.replace(secret, HIDDEN)
+    return _LOOKS_LIKE_A_KEY.sub(HIDDEN, text)
+
+
+def parse_env(text: str) -> dict[str, str]:
+    """The variables of a ``.env`` file: ``KEY=value`` lines, ``export`` before them, comments, values in single or double quotes.
+
+    Within double quotes a backslash escapes (``\\n``, ``\\"``), within single quotes nothing does; both may run over lines. Without quotes a ``#``
+    behind a blank begins a comment. What is no such line is left alone, since the file belongs to other programs as well.
+    """
+    values: dict[str, str] = {}
+    lines = iter(text.removeprefix("\ufeff").splitlines())
+    for line in lines:
+        match = _NAME.fullmatch(line)
+        if match is None or line.lstrip().startswith("#"):
+            continue
+        name, value = match.groups()
+        if value[:1] in ("'", '"'):
+            quoted = _quoted(value)
+            while quoted is None and (following := next(lines, None)) is not None:
+                value += "\n" + following
+                quoted = _quoted(value)
+            if quoted is None:
+                break  # a quote that never ends: there is no telling what belongs to it
+            values[name] = quoted
+        else:
+            values[name] = re.split(r"(?:^|\s+)#", value, maxsplit=1)[0].strip()
+    return values
+
+
+def _quoted(text: str) -> str | None:
+    """The value that begins with the quote ``text[0]``; None where the quote does not end."""
+    quote, value, position = text[0], "", 1
+    while position < len(text):
+        character = text[position]
+        if character == quote:
+            return value
+        if character == "\\" and quote == '"' and position + 1 < len(text):
+            position += 1
+            character = _ESCAPES.get(text[position], text[position])
+        value += character
+        position += 1
+    return None
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        return parse_env(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except UnicodeDecodeError:
+        raise JudgeError(f"{path} is not UTF-8; save it as UTF-8, or set the key in the environment") from None
+    except OSError as error:
+        raise JudgeError(f"{path} cannot be read ({error.strerror}); mend that, or set the key in the environment") from None

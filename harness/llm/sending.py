@@ -1,0 +1,364 @@
+"""One run of :class:`harness.llm.runner.Runner`: its thread, its event loop, and the thread that keeps what comes.
+
+All state is touched by the loop's thread alone; other threads reach it through ``call_soon_threadsafe`` and queues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.llm.cache import ReplyCache
+from harness.llm.cost import input_bound
+from harness.llm.keeping import Job, Keeper
+from harness.llm.limits import pause_before
+from harness.llm.values import ChatReply, ChatRequest, RequestFailed
+from harness.types import rng
+
+if TYPE_CHECKING:
+    from harness.llm.runner import Runner
+
+LONGEST_WAIT = 600.0
+"""A server that asks for a longer wait (a daily limit) is not waited for."""
+
+PATIENCE = 4
+"""Refusals because of too many requests, for each attempt that is allowed."""
+
+HOPELESS = 10
+"""Requests given up in a row, without any reply between them, after which the rest of the run is not sent."""
+
+_ABOUT_THE_REQUEST = (400, 413, 422)  # such a failure says nothing of the next request
+_LOOKUPS = 200  # requests looked up before the loop gets a turn
+_BACKLOG = 2000  # answers that wait for the caller before no more requests are taken
+
+logger = logging.getLogger(__name__)
+
+
+class Sending:
+    """The run of some requests. ``out`` yields the answers, then None; ``error`` is what ended the run early.
+
+    Args:
+        runner: settings, limits and counters.
+        cache: where replies are kept.
+        requests: by the caller's ids.
+        rubric: part of the key.
+    """
+
+    def __init__(self, runner: Runner, cache: ReplyCache, requests: Mapping[str, ChatRequest], rubric: str) -> None:
+        self._runner, self._cache, self._rubric = runner, cache, rubric
+        self._provider = runner.provider
+        self.out: queue.SimpleQueue[tuple[str, ChatReply | RequestFailed] | None] = queue.SimpleQueue()
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._live, name="harness-llm", daemon=True)
+        self._begun = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: asyncio.Event | None = None
+        self._fresh: Iterator[tuple[str, ChatRequest]] | None = iter(requests.items())
+        self._jobs: dict[str, Job] = {}  # from when a request is taken until its reply is kept
+        self._held: Job | None = None  # waits for the limits on requests and tokens a minute
+        self._retries: list[tuple[float, int, Job]] = []
+        self._order = itertools.count()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._keeper: Keeper | None = None
+        self._keeping = 0
+        self._failed: dict[str, RequestFailed] = {}
+        self._in_a_row = 0
+        self._hopeless: RequestFailed | None = None
+        self._stopping = False
+
+    # ----------------------------------------------------------------------------------------------------------- the caller's thread
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+        self._begun.wait()
+
+    def stop(self) -> None:
+        """End the run: nothing new is sent, requests under way get the grace, what they bring is kept. Returns when all is done; idempotent.
+
+        A second Ctrl-C while it waits cancels the requests at once.
+        """
+        self._tell(self._begin_stop)
+        try:
+            self._thread.join()
+        except BaseException:
+            self._tell(self._cancel)
+            self._thread.join(5.0)
+            raise
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(what)
+
+    # -------------------------------------------------------------------------------------------------------------- the loop's thread
+
+    def _live(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:
+            self.error = self.error or error
+        finally:
+            self._begun.set()
+            self.out.put(None)
+
+    async def _main(self) -> None:
+        self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
+        self._begun.set()
+        self._keeper = keeper = Keeper(self._cache, self._provider.name, self._rubric, self._tell_kept)
+        try:
+            try:
+                await self._dispatch(self._loop, self._wake)
+            except Exception as error:  # the caller's mapping, or the cache: what is under way is still waited for
+                self._break(error)
+            if self._tasks:
+                logger.info("waiting up to %g s for %d replies that are under way", self._runner.grace, len(self._tasks))
+            while self._tasks or self._keeping:
+                await self._wake.wait()
+                self._wake.clear()
+        finally:
+            keeper.end()
+            await self._close()
+
+    async def _close(self) -> None:
+        try:
+            await asyncio.wait_for(self._provider.close(), 5.0)
+        except Exception as error:  # nothing depends on it any more
+            logger.debug("closing %s: %s", self._provider.name, type(error).__name__)
+
+    async def _dispatch(self, loop: asyncio.AbstractEventLoop, wake: asyncio.Event) -> None:
+        """Start requests whenever there is room, until all are answered or the run is stopped."""
+        while not self._stopping:
+            again_at = self._fill(loop)
+            if not (self._fresh or self._held or self._retries or self._tasks or self._keeping):
+                return
+            if again_at is not None and again_at <= loop.time():
+                await asyncio.sleep(0)
+                continue
+            alarm = loop.call_at(again_at, wake.set) if again_at is not None else None
+            await wake.wait()
+            wake.clear()
+            if alarm is not None:
+                alarm.cancel()
+
+    def _fill(self, loop: asyncio.AbstractEventLoop) -> float | None:
+        """Start what may start now. When to look again; None means when something has happened."""
+        while isinstance(picked := self._pick(loop.time(), len(self._tasks)), Job):
+            task = loop.create_task(self._work(picked, loop))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        return picked
+
+    def _pick(self, now: float, open_now: int) -> Job | float | None:
+        """What to send next while ``open_now`` requests are open; else when to look again, None where something must happen first."""
+        window = self._runner.window
+        if self._stopping or not window.room(open_now):
+            return None
+        if now < window.resume_at:
+            return window.resume_at
+        job, looked = self._ready(now), 0
+        while job is None and self._may_take() and looked < _LOOKUPS:
+            job, looked = self._take(), looked + 1
+        if job is not None:
+            wait = self._limits_wait(job, now)
+            if wait <= 0:
+                return job
+            self._held = job
+            return now + wait
+        if looked >= _LOOKUPS:
+            return now
+        if self._fresh and self.out.qsize() >= _BACKLOG:
+            return now + 0.02
+        return self._retries[0][0] if self._retries else None
+
+    def _ready(self, now: float) -> Job | None:
+        """What was taken before and may be sent (again)."""
+        if self._held is not None:
+            job, self._held = self._held, None
+            return job
+        return heapq.heappop(self._retries)[2] if self._retries and self._retries[0][0] <= now else None
+
+    def _may_take(self) -> bool:
+        """Whether another request may be taken from the caller: not while many answers or repeats wait."""
+        return self._fresh is not None and self.out.qsize() < _BACKLOG and len(self._retries) < 4 * self._runner.concurrency
+
+    def _take(self) -> Job | None:
+        """The next of the caller's requests, unless it can be answered without sending."""
+        assert self._fresh is not None
+        pair = next(self._fresh, None)
+        if pair is None:
+            self._fresh = None
+            return None
+        item, request = pair
+        key = request.key(self._provider.name, self._rubric)
+        if key in self._jobs:
+            self._jobs[key].ids.append(item)
+            return None
+        if key in self._failed:
+            self.out.put((item, self._failed[key]))
+            return None
+        reply = self._cache.get(key)
+        if reply is not None:
+            self._runner.count_hits(1)
+            self.out.put((item, reply))
+            return None
+        if self._hopeless is not None:
+            self.out.put((item, self._hopeless))
+            return None
+        job = self._jobs[key] = Job(key, request, [item])
+        return job
+
+    def _limits_wait(self, job: Job, now: float) -> float:
+        """Seconds until the limits a minute let the request pass; 0 lets it, and counts it."""
+        buckets = []
+        if self._runner.requests_bucket is not None:
+            buckets.append((self._runner.requests_bucket, 1.0))
+        if self._runner.tokens_bucket is not None:
+            buckets.append((self._runner.tokens_bucket, float(input_bound(job.request) + job.request.max_tokens)))
+        wait = max((bucket.wait(amount, now) for bucket, amount in buckets), default=0.0)
+        if wait <= 0:
+            for bucket, amount in buckets:
+                bucket.take(amount, now)
+        return wait
+
+    # ---------------------------------------------------------------------------------------------------------------- one attempt
+
+    async def _work(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
+        """Send a request, and what may follow it. Following at once, not when the dispatcher is back, keeps bursts of replies from becoming
+        bursts of requests."""
+        following: Job | float | None = job
+        while isinstance(following, Job):
+            await self._attempt(following, loop)
+            if following.expired:
+                return  # a task that was cancelled once is not used again
+            following = self._pick(loop.time(), len(self._tasks) - 1)
+
+    async def _attempt(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
+        started = loop.time()
+        job.expired = False
+        task = asyncio.current_task()
+        assert task is not None
+        alarm = loop.call_later(self._runner.timeout, self._expire, job, task)
+        try:
+            reply = await self._provider.complete(job.request)
+        except RequestFailed as failure:
+            self._unanswered(job, failure, started, loop.time())
+        except asyncio.CancelledError:
+            if not job.expired:
+                raise
+            late = RequestFailed(f"no answer within {self._runner.timeout:g} s", retryable=True)
+            self._unanswered(job, late, started, loop.time())
+        except (OSError, asyncio.TimeoutError) as error:
+            dropped = RequestFailed(f"the connection failed: {error or type(error).__name__}", retryable=True)
+            self._unanswered(job, dropped, started, loop.time())
+        else:
+            self._paid(job, reply)
+        finally:
+            alarm.cancel()
+
+    def _expire(self, job: Job, task: asyncio.Task[None]) -> None:
+        job.expired = True
+        task.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._break(error)
+        if self._wake is not None:
+            self._wake.set()
+
+    def _paid(self, job: Job, reply: ChatReply) -> None:
+        """A reply came: count it, and have it kept before anybody gets it."""
+        if not reply.text.isascii():  # half a character, which a server can send as an escape, fits into no file
+            reply = replace(reply, text=reply.text.encode("utf-8", "replace").decode("utf-8"))
+        self._runner.window.succeeded()
+        self._runner.count_paid(job.request.model, reply.usage)
+        self._in_a_row = 0
+        self._keeping += 1
+        assert self._keeper is not None
+        self._keeper.put(job, reply)
+
+    def _unanswered(self, job: Job, failure: RequestFailed, started: float, now: float) -> None:
+        """An attempt failed: again later, or given up."""
+        runner, throttled = self._runner, failure.throttled and failure.retryable
+        job.refusals, job.failures = job.refusals + throttled, job.failures + (not throttled)
+        tries = job.refusals + job.failures
+        draw = float(rng(runner.seed, "retry", f"{job.key} {tries}").random())
+        pause = pause_before(max(job.failures, job.refusals), failure.retry_after, draw)
+        if job.expired:
+            pause = max(0.0, pause - (now - started))  # it has waited already
+        if not failure.retryable or self._hopeless is not None:
+            self._give_up(job, failure)
+        elif pause > LONGEST_WAIT:
+            self._give_up(job, failure, f"; the server asks to wait {failure.retry_after:.0f} s")
+        elif job.failures >= runner.attempts or job.refusals >= PATIENCE * runner.attempts:
+            self._give_up(job, failure, f"; given up after {tries} attempt{'' if tries == 1 else 's'}")
+        else:
+            if throttled and runner.window.refused(started, now, pause):
+                logger.info("%s: %s; %d requests at once from now on", self._provider.name, failure.reason, int(runner.window.size))
+            logger.debug("%s: %s; again in %.1f s", self._provider.name, failure.reason, pause)
+            heapq.heappush(self._retries, (now + pause, next(self._order), job))
+
+    def _give_up(self, job: Job, failure: RequestFailed, how: str = "") -> None:
+        if how:
+            failure = _with(failure, how)
+        self._jobs.pop(job.key, None)
+        self._failed[job.key] = failure
+        for item in job.ids:
+            self.out.put((item, failure))
+        if failure.status in _ABOUT_THE_REQUEST or self._hopeless is not None:
+            return
+        self._in_a_row += 1
+        if self._in_a_row >= HOPELESS:
+            self._hopeless = _with(failure, f"; {HOPELESS} requests failed in a row, the rest was not sent")
+            waiting, self._retries = self._retries, []
+            for *_, other in waiting:
+                self._give_up(other, self._hopeless)
+
+    # ------------------------------------------------------------------------------------------------------------------ what came
+
+    def _tell_kept(self, batch: list[tuple[Job, ChatReply]], error: BaseException | None) -> None:
+        self._tell(lambda: self._kept(batch, error))
+
+    def _kept(self, batch: list[tuple[Job, ChatReply]], error: BaseException | None) -> None:
+        """Hand out what is kept; what could not be kept is handed out, too, and ends the run."""
+        for job, reply in batch:
+            self._keeping -= 1
+            self._jobs.pop(job.key, None)
+            self.out.put((job.ids[0], reply))
+            for item in job.ids[1:]:
+                self.out.put((item, replace(reply, from_cache=True)))
+            self._runner.count_hits(len(job.ids) - 1)
+        if error is not None:
+            self._break(error)
+        if self._wake is not None:
+            self._wake.set()
+
+    # -------------------------------------------------------------------------------------------------------------------- the end
+
+    def _break(self, error: BaseException) -> None:
+        self.error = self.error or error
+        self._begin_stop()
+
+    def _begin_stop(self) -> None:
+        if not self._stopping and self._loop is not None:
+            self._loop.call_later(self._runner.grace, self._cancel)
+        self._stopping = True
+        if self._wake is not None:
+            self._wake.set()
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+def _with(failure: RequestFailed, more: str) -> RequestFailed:
+    return RequestFailed(failure.reason + more, retryable=failure.retryable, retry_after=failure.retry_after, status=failure.status)

@@ -1,0 +1,127 @@
+"""A judge that runs here: an instruct model of transformers, loaded as the subject model is. No API, no key, no cost but time.
+
+How good it is depends on the model; `harness judge selftest hf-local -J model=…` says. Models of less than a few billion parameters do not judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from harness import hookimpl
+from harness.errors import JudgeError
+from harness.judging.llm_judge import LLMJudge
+from harness.judging.questions import Answer, LLMJudgeOptions
+from harness.llm.values import ChatReply, ChatRequest, RequestFailed, Usage
+from harness.options import transport_field
+from harness.types import Decoding, JudgeItem
+
+if TYPE_CHECKING:
+    from harness.llm.cache import ReplyCache
+    from harness.llm.cost import Estimate
+    from harness.lm.generation import GenerationRequest
+    from harness.lm.model import SubjectModel
+
+
+class LocalOptions(LLMJudgeOptions):
+    """Options of ``hf-local``. The limits of an API (concurrency, rates, timeout, attempts) and ``structured`` mean nothing here."""
+
+    model: str = "Qwen/Qwen2.5-7B-Instruct"
+    """The judge's model: a folder, a hub name, or an embedded model (see `harness models`)."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub name."""
+    device: str | None = None
+    """Where it runs; none takes the best that is there."""
+    dtype: str | None = None
+    """Number format; none takes what suits the device."""
+    batch_size: int = transport_field(32, ge=1, le=4096)
+    """Replies that are written together; halved where memory runs out."""
+
+
+class LocalJudge(LLMJudge):
+    """See the module. Implements :class:`harness.contracts.Judge`."""
+
+    def __init__(self, options: LocalOptions) -> None:
+        if options.structured:
+            raise JudgeError("hf-local has no structured output; leave the option structured at false")
+        self._local = options
+        super().__init__(options, self._open)
+
+    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
+        """Calls and tokens at most; they cost nothing. Loads no model."""
+        from harness.llm.cost import Prices, estimate
+
+        found = estimate(self.questions.all(items), "hf-local", Prices(date=""), rubric=self.rubric)
+        return replace(found, cost=0.0, unpriced=(), source="")
+
+    def _open(self, cache: ReplyCache | None, seed: int) -> LocalAsker:
+        from harness.lm.model import load_model
+
+        model = load_model(self._local.model, device=self._local.device, dtype=self._local.dtype, revision=self._local.revision)
+        return LocalAsker(model, self._local, cache, seed)
+
+
+class LocalAsker:
+    """Writes replies with a model in this process, greedily at temperature 0. An :class:`harness.judging.llm_judge.Asker`.
+
+    Args:
+        model: the judge's model.
+        options: the judge's options.
+        cache: where replies are kept; None keeps none.
+        seed: of replies that are drawn (at a temperature above 0).
+    """
+
+    cost: float | None = 0.0
+
+    def __init__(self, model: SubjectModel, options: LocalOptions, cache: ReplyCache | None, seed: int = 0) -> None:
+        if not model.format.has_template:
+            raise JudgeError(f"{model.name} has no chat template, so it is no instruct model; give the option model an instruct model")
+        self.name = f"hf-local@{model.digest or model.name}/{str(model.dtype).removeprefix('torch.')}"
+        self.usage, self.hits, self.notes = Usage(), 0, ()
+        self._model, self._options, self._cache, self._seed = model, options, cache, seed
+
+    def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, Answer]]:
+        """An answer to each request; one whose prompt is too long for the model fails, and no other with it."""
+        from harness.lm.generation import generate
+
+        waiting: dict[Decoding, dict[str, GenerationRequest]] = {}
+        names: dict[str, list[str]] = {}
+        for name, request in requests.items():
+            key = request.key(self.name, rubric)
+            known = self._cache.get(key) if self._cache is not None else None
+            if known is not None:
+                self.hits += 1
+                yield name, known
+                continue
+            prepared = self._prepared(key, request)
+            if isinstance(prepared, RequestFailed):
+                yield name, prepared
+                continue
+            names.setdefault(key, []).append(name)
+            waiting.setdefault(Decoding(request.max_tokens, request.temperature or 0.0), {})[key] = prepared
+        for decoding, group in waiting.items():
+            for done in generate(self._model, list(group.values()), decoding, batch_size=self._options.batch_size):
+                spent = Usage(input=len(group[done.id].prompt_ids), output=done.n_tokens)
+                reply = ChatReply(done.text, spent, self._model.source or self._model.name, "stop" if done.finish == "eos" else "length")
+                self.usage += spent
+                if self._cache is not None:
+                    self._cache.put(done.id, reply, provider=self.name, model=self._options.model, rubric=rubric)
+                for name in names[done.id]:
+                    yield name, reply
+
+    def _prepared(self, key: str, request: ChatRequest) -> GenerationRequest | RequestFailed:
+        from harness.lm.generation import GenerationRequest
+
+        ids = self._model.chat([{"role": message.role, "content": message.content} for message in request.messages])
+        most = self._model.max_tokens
+        if most is not None and len(ids) + request.max_tokens - 1 > most:
+            return RequestFailed(
+                f"a prompt of {len(ids)} tokens and a reply of {request.max_tokens} do not fit into the model's {most} tokens"
+            )
+        return GenerationRequest(key, ids, self._seed)
+
+
+@hookimpl
+def harness_register_judges(registry: Any) -> None:
+    registry.add("hf-local", LocalJudge, options=LocalOptions, summary="an instruct model on this machine: no API, no key")

@@ -1,0 +1,186 @@
+"""Judges behind APIs, from the command line to the entry: a real HTTP server on loopback answers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.store import RunStore
+
+SECRET = "sk-loopback-0123456789abcdef"
+CLAMP = ("eval", "--labeler", "calibf1", "--steerer", "sae-clamp", "--no-controls")
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Any]:
+    """An OpenAI-compatible server: every text gets the ratings 2, 1 and 2."""
+    spec = importlib.util.spec_from_file_location("judge_server", Path(__file__).parents[1] / "llm" / "server.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+
+    def answer(body: dict[str, Any]) -> str:
+        asked = json.dumps(body["messages"])
+        return "It is read. Rating: [[1]]" if "instruction" in asked.split("Rating")[0][:400].lower() else "It is read. Rating: [[2]]"
+
+    with module.ApiServer(answer) as server:
+        yield server
+
+
+@pytest.fixture
+def judged(harness: Callable[..., Any], api: Any, tiny_task: Path, tmp_path: Path) -> Callable[..., Any]:
+    """``judged(*more)``: the tiny evaluation with the API's judge, in a cache of its own."""
+
+    def run(*more: str, env: dict[str, str] | None = None) -> Any:
+        options = ("--judge", "openai", "-J", f"base_url={api.url}/v1", "-J", "key_name=MY_KEY", "--task", tiny_task, "--out", tmp_path)
+        environment = {"MY_KEY": SECRET, "HARNESS_CACHE": str(tmp_path / "cache"), **(env or {})}
+        return harness(*CLAMP, *options, *more, env=environment)
+
+    return run
+
+
+def test_cost_is_shown_and_asked_for_before_anything_is_sent(judged: Callable[..., Any], api: Any, tmp_path: Path) -> None:
+    before = len(api.seen)
+    refused = judged()
+    assert "the judge may cost an unknown amount, more than --max-cost 1, and nobody can be asked here" in refused.error
+    assert "cost unknown: no price for" in refused.err
+    prices = tmp_path / "prices.toml"
+    name = f"openai@{api.url.removeprefix('http://')}"
+    prices.write_text(f'["{name}".models]\n"gpt-4o" = {{ input = 1000.0, output = 1000.0 }}\n', encoding="utf-8")
+    dear = judged(env={"HARNESS_PRICES": str(prices)})
+    assert "the judge may cost up to $" in dear.error
+    assert len(api.seen) == before
+    plan = judged("--dry-run", env={"HARNESS_PRICES": str(prices)}).out
+    assert "96 calls, at most" in " ".join(plan.split())  # 4 concepts × 2 strengths × 4 instructions × 3 ratings
+    assert "at most $" in plan
+
+
+def test_a_run_is_rated_by_an_api_and_never_paid_for_twice(judged: Callable[..., Any], api: Any, tmp_path: Path) -> None:
+    before = len(api.seen)
+    entry = judged("--yes", "--json").json
+    sent = len(api.seen) - before
+    assert 3 <= sent <= 72
+    assert (entry["judge"]["name"], entry["judge"]["offline"]) == ("openai", False)
+    assert entry["judge"]["rubric"].startswith("default/1")
+    (row,) = entry["results"]
+    assert (row["n_trials"], row["n_unrated"]) == (24, 0)
+    assert row["scores"]["instruction"]["mean"] is not None
+    again = judged("--yes", "--json").json
+    assert len(api.seen) - before == sent
+    assert again["results"] == entry["results"]
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_a_batch_is_collected_by_the_same_command(judged: Callable[..., Any], api: Any) -> None:
+    first = judged("--yes", "--judge-mode", "batch", "--json").json
+    assert first["results"][0]["n_pending"] == 24
+    for name, batch in api.batches.items():
+        asked = [json.loads(line)["custom_id"] for line in api.files[batch["input_file_id"]].splitlines()]
+        body = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Rating: [[2]]"}, "finish_reason": "stop"}], "model": "m"}
+        api.end_openai(name, [{"custom_id": key, "response": {"status_code": 200, "body": body}, "error": None} for key in reversed(asked)])
+    done = judged("--yes", "--judge-mode", "batch", "--json").json
+    assert (done["results"][0]["n_pending"], done["results"][0]["n_unrated"]) == (0, 0)
+
+
+def test_judges_are_compared_on_the_texts_that_both_rated(
+    judged: Callable[..., Any], harness: Callable[..., Any], tmp_path: Path
+) -> None:
+    judged("--yes", "--quiet")
+    (run,) = (tmp_path / "runs").iterdir()
+    told = harness("judge", "compare", run.name, "--out", tmp_path).error
+    assert "the run was rated by openai alone" in told
+    assert harness("judge", run.name, "--judge", "words", "--out", tmp_path, "--quiet").code == 0
+    (pair,) = harness("judge", "compare", run.name, "--out", tmp_path, "--json").json
+    assert {pair["first"], pair["second"]} == {"openai", "words"}
+    assert pair["aspects"]["fluency"]["n"] == 24
+    out = harness("judge", "compare", run.name, "words", "openai", "--out", tmp_path, "--show", "2").out
+    for part in ("weighted κ", "Spearman", "words and openai", "(concept/instruction/fluency: "):
+        assert part in out
+    assert "unknown judge of this run 'wrods'" in harness("judge", "compare", run.name, "wrods", "words", "--out", tmp_path).error
+
+
+def test_the_selftest_marks_a_judge_that_fails(judged: Callable[..., Any], harness: Callable[..., Any], api: Any, tmp_path: Path) -> None:
+    env = {"MY_KEY": SECRET, "HARNESS_CACHE": str(tmp_path / "cache")}
+    options = ("-J", f"base_url={api.url}/v1", "-J", "key_name=MY_KEY")
+    found = harness("judge", "selftest", "openai", *options, "--yes", "--json", env=env).json
+    assert (found["passed"], found["texts"] >= 60) == (False, True)
+    assert sum(map(sum, found["confusion"]["concept"])) >= 18
+    entry = judged("--yes", "--json").json
+    assert any("judge openai fails the self-test" in warning for warning in entry["warnings"])
+
+
+def test_the_cache_of_replies(judged: Callable[..., Any], harness: Callable[..., Any], tmp_path: Path) -> None:
+    judged("--yes", "--quiet")
+    env = {"HARNESS_CACHE": str(tmp_path / "cache")}
+    stats = harness("judge", "cache", "stats", "--json", env=env).json
+    assert stats["entries"] > 0
+    assert "gpt-4o" in harness("judge", "cache", "stats", env=env).out
+    assert harness("judge", "cache", "export", "-o", tmp_path / "replies.jsonl", env=env).code == 0
+    assert len((tmp_path / "replies.jsonl").read_text(encoding="utf-8").splitlines()) == stats["entries"]
+    assert "name what is to go" in harness("judge", "cache", "prune", env=env).error
+    assert f"{stats['entries']:,} replies removed" in harness("judge", "cache", "prune", "--model", "gpt-4o", env=env).out
+
+
+def test_people_rate_a_run(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+    """The run ends pending, and the same command collects what people have written."""
+    command = (*CLAMP, "--task", tiny_task, "--out", tmp_path, "--judge", "human", "-J", f"folder={tmp_path / 'sheets'}")
+    first = harness(*command)
+    assert first.code == 0, first.err
+    assert "pending: waits for raters" in first.err
+    (sheet,) = (tmp_path / "sheets").glob("*.csv")
+    lines = sheet.read_text(encoding="utf-8-sig").splitlines()
+    assert len(lines) >= 2
+    import csv
+
+    with sheet.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row.update(concept_rating="2", instruction_rating="1", fluency_rating="2")
+    with sheet.with_name("sheet-1-anna.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    entry = harness(*command, "--json").json
+    (row,) = entry["results"]
+    assert (row["n_pending"], row["n_unrated"]) == (0, 0)
+    assert row["scores"]["concept"]["mean"] == 2.0
+
+
+@pytest.mark.parametrize("writer", ["subject", "openai"])
+def test_prompts_are_written_for_each_concept(
+    harness: Callable[..., Any], api: Any, tiny_task: Path, tmp_path: Path, writer: str
+) -> None:
+    env = {"MY_KEY": SECRET, "HARNESS_CACHE": str(tmp_path / "cache")}
+    server = () if writer == "subject" else ("-S", f"prompt:base_url={api.url}/v1", "-S", "prompt:key_name=MY_KEY")
+    command = ("eval", "--steerer", "prompt", "-S", f"prompt:writer={writer}", *server, "--task", tiny_task, "--no-controls", "--out", tmp_path)
+    before = len(api.seen)
+    entry = harness(*command, "--json", env=env).json
+    assert entry["results"][0]["method"]["steerer_options"]["given"]["writer"] == writer
+    assert len(api.seen) - before == (0 if writer == "subject" else 4)
+    assert harness(*command, "--json", env=env).json["results"] == entry["results"]
+    assert len(api.seen) - before == (0 if writer == "subject" else 4)
+    (run,) = (tmp_path / "runs").iterdir()
+    with RunStore.open(run, read_only=True) as store:
+        prompts = [generation.prompt for generation in store.generations().values()]
+    if writer == "openai":
+        assert all(prompt.removeprefix("<s>").strip().startswith("It is read. Rating: [[1]]") for prompt in prompts)
+
+
+def test_a_plan_without_a_key_is_shown_all_the_same(
+    harness: Callable[..., Any], tiny_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    out = harness(*CLAMP, "--judge", "gpt-4o", "--task", tiny_task, "--dry-run").out
+    assert "ratings by gpt-4o" in " ".join(out.split())
+    assert "cost not estimated: no API key: OPENAI_API_KEY" in " ".join(out.split())

@@ -1,0 +1,177 @@
+"""Rubrics: the shipped one, a folder of one's own with its mistakes, and axbench's prompts from a stand-in package."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError, JudgeError, UnknownNameError
+from harness.judging import rubric as module
+from harness.judging.parsing import parse_rating
+from harness.judging.rubric import ASPECTS, load_rubric, shipped_rubrics
+from harness.types import JudgeItem
+
+ITEM = JudgeItem("method-x/strength-9", "CONCEPT {text}", "INSTRUCTION {concept}", "TEXT {instruction} {x}")
+DEFAULT = Path(module.__file__).parent / "rubrics" / "default"
+
+AXBENCH = '''"""Stand-in."""
+import nothing_that_is_installed
+UNIDIRECTIONAL_PAIRWISE_EVALUATION_CONCEPT_RELEVANCE_TEMPLATE = """Is {concept} in \\
+{sentence}? {{sic}}"""
+UNIDIRECTIONAL_PAIRWISE_EVALUATION_INSTRUCTION_RELEVANCE_TEMPLATE = """Does {sentence} fit {instruction}?"""
+UNIDIRECTIONAL_PAIRWISE_EVALUATION_FLUENCY_TEMPLATE = """Is {sentence} fluent?"""
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A copy of the default rubric."""
+    return Path(shutil.copytree(DEFAULT, tmp_path / "own"))
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_the_default_rubric_asks_three_questions_about_what_each_needs() -> None:
+    rubric = load_rubric("default")
+    assert shipped_rubrics() == ("default",)
+    assert set(rubric.prompts) == set(ASPECTS)
+    for aspect in ASPECTS:
+        system, user = rubric.messages(aspect, ITEM)
+        assert (system.role, user.role) == ("system", "user")
+        assert "Rating: [[n]]" in system.content
+        assert all(f"- {grade}: " in system.content for grade in (0, 1, 2))
+        assert "TEXT {instruction} {x}" in user.content, "the item's own braces are left alone"
+        assert ("CONCEPT {text}" in user.content) == (aspect == "concept")
+        assert ("INSTRUCTION {concept}" in user.content) == (aspect == "instruction")
+        assert "method-x" not in user.content, "the judge sees nothing of the item's id"
+    assert len({rubric.messages(aspect, replace(ITEM, text=text))[0] for aspect in ASPECTS for text in "ab"}) == 3, (
+        "the system message is fixed"
+    )
+
+
+def test_examples_stand_between_as_questions_and_answers() -> None:
+    rubric = load_rubric("default")
+    for aspect in ASPECTS:
+        chat = rubric.messages(aspect, ITEM, examples=True)
+        assert [message.role for message in chat] == ["system", *["user", "assistant"] * 3, "user"]
+        assert [parse_rating(message.content) for message in chat if message.role == "assistant"] == [0, 1, 2]
+        structured = rubric.messages(aspect, ITEM, examples=True, structured=True)
+        assert [parse_rating(message.content) for message in structured if message.role == "assistant"] == [0, 1, 2]
+        assert structured[2].content.startswith("{")
+    assert rubric.messages("fluency", ITEM, again=True)[-1].content.endswith("Rating: [[n]]")
+
+
+def test_the_identity_is_that_of_the_words(own: Path) -> None:
+    rubric = load_rubric("default")
+    plain = rubric.identity()
+    assert plain.startswith("default/1+")
+    assert load_rubric(own).identity() == plain, "where the files are does not count"
+    assert len({plain, rubric.identity(examples=True), rubric.identity(structured=True)}) == 3
+    change(own / "fluency.md", "careful person", "careful writer")
+    assert load_rubric(own).identity() != plain
+    own2 = load_rubric(own)
+    change(own / "examples.jsonl", "sister's", "brother's")
+    assert load_rubric(own).identity() == own2.identity(), "examples that are not sent do not count"
+    assert load_rubric(own).identity(examples=True) != own2.identity(examples=True)
+
+
+def test_a_rubric_without_a_line_is_the_users_alone(own: Path) -> None:
+    (own / "fluency.md").write_text("Is this fluent? {text}\r\nRating?", encoding="utf-8")
+    (own / "examples.jsonl").unlink()
+    rubric = load_rubric(str(own))
+    assert [(m.role, m.content) for m in rubric.messages("fluency", ITEM)] == [("user", f"Is this fluent? {ITEM.text}\nRating?")]
+    assert rubric.messages("fluency", ITEM, structured=True)[0].role == "system"
+    assert rubric.examples == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        ("rubric.toml", 'version = "1"', "", "version is None"),
+        ("rubric.toml", 'name = "default"', 'name = "my rubric"', "name is 'my rubric'"),
+        ("rubric.toml", "schema = 1", "schema = 9", "schema 9"),
+        ("rubric.toml", "schema = 1", "schema = ", "no TOML"),
+        ("rubric.toml", "schema = 1", "schema = 1\nauthor = 2", "'author'"),
+        ("concept.md", "{concept}", "it", "no place {concept}"),
+        ("fluency.md", "{text}", "{txt}", "{txt}, which nothing fills"),
+        ("fluency.md", "You get a text", "You get {text}", "above its line ---"),
+        ("examples.jsonl", '"rating": 2', '"rating": 3', "line 3: aspect is 'concept' and rating 3"),
+        ("examples.jsonl", '"aspect": "concept"', '"aspect": "style"', "'style'"),
+        ("examples.jsonl", '{"aspect": "fluency"', '"aspect": "fluency"', "line 7"),
+        ("examples.jsonl", '"reasoning": "The text tells', '"why": "The text tells', "needs a reasoning"),
+    ],
+)
+def test_a_mistake_in_a_rubric_is_one_clear_line(own: Path, file: str, old: str, new: str, says: str) -> None:
+    change(own / file, old, new)
+    with pytest.raises(JudgeError) as error:
+        load_rubric(own)
+    assert says in str(error.value)
+    assert file in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["rubric.toml", "concept.md", "instruction.md", "fluency.md"])
+def test_a_missing_file_is_named(own: Path, file: str) -> None:
+    (own / file).unlink()
+    with pytest.raises(JudgeError, match=file):
+        load_rubric(own)
+
+
+def test_a_file_that_is_no_text(own: Path) -> None:
+    (own / "concept.md").write_bytes(b"\xff\xfe\x00 {concept} {text}")
+    with pytest.raises(JudgeError, match=r"concept\.md cannot be read"):
+        load_rubric(own)
+
+
+def test_unknown_rubrics(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'default'"):
+        load_rubric("defualt")
+    with pytest.raises(JudgeError, match="does not exist"):
+        load_rubric(tmp_path / "nowhere")
+
+
+# ------------------------------------------------------------------------------------------------------------------------- axbench
+
+
+@pytest.fixture
+def axbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for the axbench package, whose modules cannot be imported; its file of prompts."""
+    folder = tmp_path / "site" / "axbench" / "evaluators"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").write_text("raise RuntimeError('imported')", encoding="utf-8")
+    (folder / "prompt_templates.py").write_text(AXBENCH, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    return folder / "prompt_templates.py"
+
+
+def test_axbenchs_prompts_are_read_and_nothing_of_it_is_run(axbench: Path) -> None:
+    rubric = load_rubric("axbench")
+    (message,) = rubric.messages("concept", JudgeItem("1", "bees", "Say {sentence}.", "A hive."))
+    assert (message.role, message.content) == ("user", "Is bees in A hive.? {sic}")
+    (message,) = rubric.messages("instruction", JudgeItem("1", "bees", "Say {sentence}.", "A hive."))
+    assert message.content == "Does A hive. fit Say {sentence}.?"
+    identity = rubric.identity()
+    assert identity.startswith("axbench/unknown+")
+    change(axbench, "fluent?", "good?")
+    assert load_rubric("axbench").identity() != identity
+
+
+def test_an_axbench_that_has_other_prompts_is_refused(axbench: Path) -> None:
+    change(axbench, "EVALUATION_FLUENCY_TEMPLATE", "EVALUATION_STYLE_TEMPLATE")
+    with pytest.raises(JudgeError, match="EVALUATION_FLUENCY_TEMPLATE"):
+        load_rubric("axbench")
+    axbench.write_text("this is = = no python", encoding="utf-8")
+    with pytest.raises(JudgeError, match="cannot be parsed"):
+        load_rubric("axbench")
+
+
+def test_without_axbench_the_message_says_what_to_do() -> None:
+    with pytest.raises(HarnessError, match="not installed here; install it, or use the rubric default"):
+        load_rubric("axbench")
