@@ -1,10 +1,11 @@
 """Ratings a second through the runner, against a loopback server with the latency of an API.
 
-    python benchmarks/judging.py [--ratings 5000] [--concurrency 64] [--latency 0.2] [--timeout 0.8] [--client openai|raw]
+    python benchmarks/judging.py [--ratings 5000] [--concurrency 64] [--latency 0.2] [--timeout 0.8] [--retry-after 0]
+        [--client openai|raw] [--no-peers]
 
 The server runs in a process of its own and answers every chat completion after the latency; it can serve far more than it is asked. In the
-second round it refuses 5 % of the requests at once (429, Retry-After 1 s), fails 2 % after the latency (500), and never answers 1 %. The ideal is
-concurrency ÷ latency. The aims: 95 % of it, and 85 % with failures; every rating exactly once.
+second round it refuses 5 % of the requests at once (429, with a Retry-After where ``--retry-after`` gives the seconds), fails 2 % after the latency
+(500), and never answers 1 %. The ideal is concurrency ÷ latency. The aims: 95 % of it, and 85 % with failures; every rating exactly once.
 
 Peers: a plain ``asyncio.gather`` with a semaphore (no cache, no retries: with failures it loses ratings), and one request after the other (fewer
 of them, at the same pace). Clients: harness' provider on the ``openai`` package, which is what users run, or httpx alone (``raw``), which shows how
@@ -43,6 +44,7 @@ class Server(asyncio.Protocol):
 
     latency = 0.0
     failures = False
+    retry_after = 0.0
     count = 0
     answered: ClassVar[collections.Counter[str]] = collections.Counter()
 
@@ -70,7 +72,8 @@ class Server(asyncio.Protocol):
         Server.count += 1
         draw = int.from_bytes(hashlib.sha256(f"{Server.count}".encode()).digest()[:4], "big") / 2**32 if Server.failures else 1.0
         if draw < REFUSED:
-            self.send(429, b'{"error": {"message": "Rate limit reached", "type": "requests"}}', b"Retry-After: 1\r\n")
+            header = b"Retry-After: %g\r\n" % Server.retry_after if Server.retry_after else b""
+            self.send(429, b'{"error": {"message": "Rate limit reached", "type": "requests"}}', header)
         elif draw < REFUSED + FAILED:
             loop.call_later(Server.latency, self.send, 500, b'{"error": {"message": "The server had an error"}}')
         elif draw >= REFUSED + FAILED + HUNG:
@@ -96,16 +99,23 @@ class Server(asyncio.Protocol):
             self.transport.write(head + body)
 
 
-async def serve(latency: float, failures: bool) -> None:
-    Server.latency, Server.failures = latency, failures
+async def serve(latency: float, failures: bool, retry_after: float) -> None:
+    Server.latency, Server.failures, Server.retry_after = latency, failures, retry_after
     server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 @contextlib.contextmanager
-def served(latency: float, failures: bool) -> Iterator[str]:
-    command = [sys.executable, __file__, "--serve", str(latency), "--failures" if failures else "--no-failures"]
+def served(latency: float, failures: bool, retry_after: float) -> Iterator[str]:
+    command = [
+        sys.executable,
+        __file__,
+        "--serve",
+        str(latency),
+        "--failures" if failures else "--no-failures",
+        f"--retry-after={retry_after}",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -219,13 +229,14 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--latency", type=float, default=0.2, help="seconds that the server takes")
     parser.add_argument("--timeout", type=float, default=0.8, help="seconds for one attempt (what hangs costs this much of a place)")
+    parser.add_argument("--retry-after", type=float, default=0.0, help="seconds that a refusal asks to wait (0: it does not say)")
     parser.add_argument("--client", choices=["openai", "raw"], default="openai")
     parser.add_argument("--no-peers", action="store_true", help="the runner alone")
     parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--failures", action=argparse.BooleanOptionalAction, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve is not None:
-        asyncio.run(serve(args.serve, bool(args.failures)))
+        asyncio.run(serve(args.serve, bool(args.failures), args.retry_after))
         return
     ideal = args.concurrency / args.latency
     where = f"{args.concurrency} at once, {args.latency * 1000:.0f} ms, client {args.client}, {os.cpu_count()} cores"
@@ -233,7 +244,7 @@ def main() -> None:
     print("| round | seconds | ratings/s | of the ideal | rated | asked but not rated | given wrongly | paid twice | client CPU a rating |")
     print("|---|---|---|---|---|---|---|---|---|")
     for failures in (False, True):
-        with served(args.latency, failures) as url:
+        with served(args.latency, failures, args.retry_after) as url:
             measure("warm-up", by_gather, url, 2 * args.concurrency, args)
             ways: list[tuple[str, Way, int]] = [("harness' runner, with its cache", by_runner, args.ratings)]
             if not args.no_peers:

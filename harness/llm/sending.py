@@ -26,6 +26,10 @@ from harness.types import rng
 if TYPE_CHECKING:
     from harness.llm.runner import Runner
 
+RAMP = 0.002
+"""Seconds between the first requests of a run. Sent all at once, their replies would come all at once, again and again, and each burst would
+wait for the processor."""
+
 LONGEST_WAIT = 600.0
 """A server that asks for a longer wait (a daily limit) is not waited for."""
 
@@ -73,6 +77,7 @@ class Sending:
         self._in_a_row = 0
         self._hopeless: RequestFailed | None = None
         self._stopping = False
+        self._sent, self._ramp_at = 0, 0.0
 
     # ----------------------------------------------------------------------------------------------------------- the caller's thread
 
@@ -162,14 +167,16 @@ class Sending:
         window = self._runner.window
         if self._stopping or not window.room(open_now):
             return None
-        if now < window.resume_at:
-            return window.resume_at
+        if now < max(window.resume_at, self._ramp_at):
+            return max(window.resume_at, self._ramp_at)
         job, looked = self._ready(now), 0
         while job is None and self._may_take() and looked < _LOOKUPS:
             job, looked = self._take(), looked + 1
         if job is not None:
             wait = self._limits_wait(job, now)
             if wait <= 0:
+                if self._sent < self._runner.concurrency:
+                    self._sent, self._ramp_at = self._sent + 1, now + RAMP
                 return job
             self._held = job
             return now + wait

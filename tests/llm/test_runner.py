@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from harness.errors import OptionError, StoreError
 from harness.llm.cache import ReplyCache
 from harness.llm.cost import load_prices
-from harness.llm.limits import TokenBucket, Window
+from harness.llm.limits import TokenBucket, Window, pause_before
 from harness.llm.runner import Runner
 from harness.llm.values import ChatReply, ChatRequest, Message, RequestFailed, Usage
 
@@ -235,6 +235,16 @@ def test_no_minute_sees_more_than_the_bucket_allows(per_minute: float, shares: l
         passed.append((now, amount))
     for at, _ in passed:
         assert sum(amount for when, amount in passed if at <= when < at + 60) <= per_minute * (1 + 1e-6)
+
+
+@given(st.integers(1, 10_000), st.one_of(st.none(), st.floats(0, 600)), st.floats(0, 1))
+def test_pauses_grow_to_a_bound_and_never_undercut_the_server(attempt: int, asked: float | None, draw: float) -> None:
+    pause = pause_before(attempt, asked, draw)
+    if asked:
+        assert asked <= pause <= asked * 1.1 + 1e-9
+    else:
+        assert 0.25 <= pause <= 30
+        assert pause <= pause_before(attempt + 1, asked, draw)
 
 
 def test_a_demand_above_the_bucket_passes_and_is_paid_off() -> None:
