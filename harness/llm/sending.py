@@ -182,7 +182,7 @@ class Sending:
             return now + wait
         if looked >= _LOOKUPS:
             return now
-        if self._fresh and self.out.qsize() >= _BACKLOG:
+        if self._fresh and self._waiting >= _BACKLOG:
             return now + 0.02
         return self._retries[0][0] if self._retries else None
 
@@ -195,7 +195,12 @@ class Sending:
 
     def _may_take(self) -> bool:
         """Whether another request may be taken from the caller: not while many answers or repeats wait."""
-        return self._fresh is not None and self.out.qsize() < _BACKLOG and len(self._retries) < 4 * self._runner.concurrency
+        return self._fresh is not None and self._waiting < _BACKLOG and len(self._retries) < 4 * self._runner.concurrency
+
+    @property
+    def _waiting(self) -> int:
+        """Answers that have come and the caller has not taken: on their way into the cache, or in the queue."""
+        return self._keeping + self.out.qsize()
 
     def _take(self) -> Job | None:
         """The next of the caller's requests, unless it can be answered without sending."""
