@@ -28,6 +28,11 @@ DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, e
 """Error numbers that speak of the disk itself, whoever was writing."""
 
 
+_NETWORK = frozenset(
+    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "fuse.sshfs", "fuse.glusterfs"]
+)
+
+
 def disk_error(error: OSError, doing: str, safe: str = "") -> StoreError:
     """``error`` as one line for people.
 
@@ -77,3 +82,18 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def on_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
+    """Whether ``path`` lies on a network file system, as far as the system tells (Linux)."""
+    best, kind = "", ""
+    with contextlib.suppress(OSError):
+        where = str(path.absolute().resolve())
+        for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+            fields = line.split(" ")
+            if len(fields) < 3:
+                continue
+            point = fields[1].replace("\\040", " ")
+            if len(point) >= len(best) and (where == point or where.startswith(point.rstrip("/") + "/")):
+                best, kind = point, fields[2]
+    return kind in _NETWORK

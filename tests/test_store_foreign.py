@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.disk import on_network
 from harness.errors import StoreError
 from harness.store import RunStore, list_runs
-from harness.store.database import on_network
 from harness.types import Generation, Trial
 
 PLAN = {"task": "demo", "seed": 0}

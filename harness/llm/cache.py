@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from harness.disk import disk_error
+from harness.disk import disk_error, on_network
 from harness.errors import StoreError
 from harness.llm.values import ChatReply, Usage
 
@@ -251,8 +251,9 @@ class ReplyCache:
                 f"{self.path} was written by a newer harness (cache version {version}, this one knows up to {SCHEMA_VERSION}); upgrade harness, "
                 "or name another cache folder in HARNESS_CACHE"
             )
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        network = self.path is not None and on_network(self.path)  # a write-ahead log needs memory that processes share: one machine
+        connection.execute(f"PRAGMA journal_mode={'DELETE' if network else 'WAL'}")
+        connection.execute(f"PRAGMA synchronous={'FULL' if network else 'NORMAL'}")
         if application == 0:
             with _transaction(connection):
                 connection.execute(_TABLE)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from harness.disk import disk_error
+from harness.disk import disk_error, on_network
 from harness.errors import StoreError
 
 SCHEMA_VERSION = 1
@@ -44,9 +44,6 @@ CREATE TABLE notes (id INTEGER PRIMARY KEY, created TEXT NOT NULL, kind TEXT NOT
 """
 
 _DEFECTS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityError, sqlite3.NotSupportedError)
-_NETWORK = frozenset(
-    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "fuse.sshfs", "fuse.glusterfs"]
-)
 
 
 class Database:
@@ -221,21 +218,6 @@ class Database:
                 f"or save what can be read with `sqlite3 {self.path.name} .recover`, or delete the folder to start again"
             )
         return StoreError(f"cannot {doing} in {self.path}: {message}; {kept}; check the disk, then run the same command again")
-
-
-def on_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
-    """Whether ``path`` lies on a network file system, as far as the system tells (Linux)."""
-    best, kind = "", ""
-    with contextlib.suppress(OSError):
-        where = str(path.absolute().resolve())
-        for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
-            fields = line.split(" ")
-            if len(fields) < 3:
-                continue
-            point = fields[1].replace("\\040", " ")
-            if len(point) >= len(best) and (where == point or where.startswith(point.rstrip("/") + "/")):
-                best, kind = point, fields[2]
-    return kind in _NETWORK
 
 
 def make_folder(folder: Path) -> None:
