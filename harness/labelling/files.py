@@ -86,7 +86,7 @@ def label_rows(
 
 
 def _own_score(answer: Labeling, counted: Any, place: int) -> float | None:
-    """The score of one feature of an answer: the answer's own is that of its first."""
+    """The score of one feature of an answer: its own where the labeler says it, else that of the whole answer."""
     if place == 0:
         return answer.score
     row = _at(counted, place)
