@@ -50,6 +50,9 @@ class CsvReader:
         except csv.Error as error:
             raise DataError(f"the first line of {path} names no columns ({error}); give a CSV file with a header") from error
         fields.check(self._columns, path)
+        twice = sorted(name for name in set(fields.columns(self._columns)) if self._columns.count(name) > 1)
+        if twice:
+            raise DataError(f"{path} has several columns {twice[0]!r}, so which of them is meant is not known; rename or remove one")
 
     @property
     def extent(self) -> int:

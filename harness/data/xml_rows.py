@@ -55,7 +55,10 @@ def rows(path: Path, root: str, wanted: Callable[[bytes], bool] | None = None) -
                 complete = True
             elif (not damaged or _OWN.match(record)) and not record.startswith((opening, *_FRAME)):
                 damaged = True
-                yield offset, _no_row(record)
+                if any(tag.startswith(record) for tag in (*_ROW, closing)):
+                    last = (offset, _no_row(record))  # held back, too: the beginning of a tag, where the file was cut off
+                else:
+                    yield offset, _no_row(record)
         if last is not None and complete:
             yield last
         if not complete:

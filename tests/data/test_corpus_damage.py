@@ -248,3 +248,16 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path, shared_data: Path) 
         path.write_bytes(data[:size])
         with pytest.raises(DataError, match="is no whole Parquet file"):
             open_corpus(path)
+
+
+def test_a_dump_that_is_cut_in_the_first_letters_of_a_row_was_cut_off_once(shared_data: Path, tmp_path: Path) -> None:
+    """Each place around the beginning of a row, which a random cut seldom hits."""
+    data = (shared_data / "stackexchange" / "coffee" / "Posts.xml").read_bytes()
+    start = data.index(b"<row", 2000)
+    for cut in range(start - 4, start + 9):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        (folder / "Posts.xml").write_bytes(data[:cut])
+        corpus = open_corpus(folder)
+        assert corpus.n_skipped == 1, data[cut - 12 : cut]
+        assert "it was cut off here" in corpus.skipped[0].reason

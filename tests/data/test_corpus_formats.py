@@ -274,3 +274,12 @@ def test_a_csv_writer_round_trip_of_awkward_texts(tmp_path: Path) -> None:
     writer.writerows([text] for text in texts)
     path = write(tmp_path / "c.csv", buffer.getvalue())
     assert [d.text for d in open_corpus(path, format="csv")] == texts
+
+
+def test_a_column_that_is_there_twice_is_refused_where_it_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text("text,text,labels\nfirst,second,a\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"has several columns 'text'.*rename or remove one"):
+        open_corpus(path)
+    path.write_text("text,x,x,labels\nfirst,1,2,a\n", encoding="utf-8")  # nobody asks for x
+    assert [document.text for document in open_corpus(path)] == ["first"]
