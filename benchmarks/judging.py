@@ -1,6 +1,6 @@
 """Ratings a second through the runner, against a loopback server with the latency of an API.
 
-    python benchmarks/judging.py [--ratings 5000] [--concurrency 64] [--latency 0.2] [--timeout 0.8] [--retry-after 0]
+    python benchmarks/judging.py [--ratings 5000] [--concurrency 64] [--latency 0.2] [--timeout 60] [--retry-after 0]
         [--client openai|raw] [--no-peers]
 
 The server runs in a process of its own and answers every chat completion after the latency; it can serve far more than it is asked. In the
@@ -228,7 +228,12 @@ def main() -> None:
     parser.add_argument("--ratings", type=int, default=5000)
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--latency", type=float, default=0.2, help="seconds that the server takes")
-    parser.add_argument("--timeout", type=float, default=0.8, help="seconds for one attempt (what hangs costs this much of a place)")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        help="seconds for one attempt at most; what hangs is given up earlier by the runner, not by its peers",
+    )
     parser.add_argument("--retry-after", type=float, default=0.0, help="seconds that a refusal asks to wait (0: it does not say)")
     parser.add_argument("--client", choices=["openai", "raw"], default="openai")
     parser.add_argument("--no-peers", action="store_true", help="the runner alone")

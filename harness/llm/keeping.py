@@ -14,7 +14,9 @@ from harness.llm.values import ChatReply, ChatRequest
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A request to be sent, the ids that wait for it, and how often it has failed (``refusals``: because of too many requests)."""
+    """A request to be sent, the ids that wait for it, and how often it has failed (``refusals``: because of too many requests; ``given_up``: because
+
+    no answer came within ``patience`` seconds, counted among the failures, too)."""
 
     key: str
     request: ChatRequest
@@ -22,6 +24,8 @@ class Job:
     failures: int = 0
     refusals: int = 0
     expired: bool = False
+    given_up: int = 0
+    patience: float = 0.0
 
 
 Kept = Callable[[list[tuple[Job, ChatReply]], BaseException | None], None]

@@ -16,12 +16,27 @@ REFUSED = 16
 """A window shrinks when ``REFUSED`` of the last ``RECENT`` answers were refusals. Fewer are noise: a server that refuses one request in twenty
 at random is best asked at full speed, and 16 of 64 come about so once in a hundred million answers."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds before the second attempt, and before any later one, at most."""
+KNOWN_FROM, LATENCIES = 100, 512
+"""Replies from which on their times are taken for typical, and how many of the last ones are looked at."""
+
+SLOW, SHORTEST = 3.0, 0.3
+"""An attempt is given up early when it takes ``SLOW`` times as long as all but one in forty (and three) of the last ones, never within ``SHORTEST``
+seconds."""
+
+LAST = 0.5
+"""Share of that time that is left when nothing else waits to be sent: then the run waits for what hangs, and for nothing else."""
+
+GAP = 0.002
+"""Seconds between two requests, at most. Sent all at once, their replies would come all at once, again and again, and each burst would wait for the
+processor; a gap spreads them."""
+
+FIRST_PAUSE, GROWTH, LONGEST_PAUSE = 0.25, 3.0, 30.0
+"""Seconds before the second attempt, the factor from one to the next, and the seconds before any, at most. Short at first, for what fails at random;
+soon long, for a server that is down: six attempts span 15 to 30 seconds."""
 
 
 def pause_before(attempt: int, asked: float | None, draw: float) -> float:
-    """Seconds to wait after the ``attempt``-th failure (from 1): what the server asked for and up to a tenth more, else a pause that doubles, half
+    """Seconds to wait after the ``attempt``-th failure (from 1): what the server asked for and up to a tenth more, else a pause that grows, half
 
     of it left to chance, so that requests that failed together do not come back together.
 
@@ -32,7 +47,7 @@ def pause_before(attempt: int, asked: float | None, draw: float) -> float:
     """
     if asked:
         return asked * (1 + draw / 10)
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt - 1, 30)) * (1 + draw) / 2
+    return min(LONGEST_PAUSE, FIRST_PAUSE * GROWTH ** min(attempt - 1, 30)) * (1 + draw) / 2
 
 
 class TokenBucket:
@@ -100,3 +115,47 @@ class Window:
         self.size = max(1.0, self.size / 2)
         self.resume_at = max(self.resume_at, now + pause)
         return True
+
+
+class Latency:
+    """How long replies take, and what follows from it: when to give up an attempt, and how far apart to send.
+
+    A request in a hundred that hangs until a timeout of two minutes costs more places than all others together. So once it is known how long
+    replies take, what takes far longer is given up and asked again, each time with more patience. The server may bill what was given up, so this is
+    for what is rare: where more than one in forty take long, it is their time that counts, and the full time is waited until it is known.
+
+    Args:
+        longest: seconds that an attempt gets, whatever the replies take.
+        places: requests that are open at once.
+    """
+
+    def __init__(self, longest: float, places: int) -> None:
+        self.longest, self.places = longest, places
+        self.gap = GAP
+        self._recent: deque[float] = deque(maxlen=LATENCIES)
+        self._patience, self._new = longest, 0
+        self.given_up = 0
+
+    def took(self, seconds: float) -> None:
+        """A reply came after ``seconds``."""
+        self._recent.append(seconds)
+        self._new += 1
+        if len(self._recent) >= KNOWN_FROM and self._new >= 16:
+            self._new = 0
+            known = sorted(self._recent)
+            self._patience = SLOW * known[-(len(known) // 40) - 4]
+            self.gap = min(GAP, known[len(known) // 2] / (2 * self.places))  # half of what fills all places
+
+    def gave_up(self) -> None:
+        """No reply came in time: it counts as one that would have taken longest."""
+        self.given_up += 1
+        self.took(self.longest)
+
+    def patience(self, given_up: int, *, last: bool = False) -> float:
+        """Seconds that an attempt gets.
+
+        Args:
+            given_up: how often the request has been given up before; doubles the time.
+            last: whether nothing else waits to be sent.
+        """
+        return min(self.longest, max(SHORTEST, self._patience * (LAST if last else 1.0)) * 2.0 ** min(given_up, 30))

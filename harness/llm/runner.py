@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from harness.errors import OptionError
 from harness.llm.cache import ReplyCache
 from harness.llm.cost import Prices
-from harness.llm.limits import TokenBucket, Window
+from harness.llm.limits import Latency, TokenBucket, Window
 from harness.llm.sending import Sending
 from harness.llm.values import ChatReply, ChatRequest, Provider, RequestFailed, Usage
 
@@ -28,7 +28,8 @@ class Runner:
         cache: looked into before anything is sent; every reply is in it before it is handed out. None: only repeats within a run are saved.
         concurrency: requests that are open at once at most. Fewer are while the server refuses many (429); see :class:`harness.llm.limits.Window`.
         attempts: tries of one request before it is given up. Refusals because of too many requests count a quarter, since waiting mends them.
-        timeout: seconds for one attempt.
+        timeout: seconds for one attempt, at most. What takes far longer than the others is given up earlier and asked again; see
+            :class:`harness.llm.limits.Latency`.
         requests_per_minute: limit of the account, where it is known; None leaves it to the server's refusals.
         tokens_per_minute: the same for tokens; a request counts with the upper bound of its input and with its ``max_tokens``.
         prices: for :attr:`cost`.
@@ -62,7 +63,7 @@ class Runner:
                 raise OptionError(f"{name} is {limit}; give a number above 0")
         self.provider, self.cache, self.prices = provider, cache, prices
         self.concurrency, self.attempts, self.timeout, self.seed, self.grace = concurrency, attempts, timeout, seed, grace
-        self.window = Window(concurrency)
+        self.window, self.latency = Window(concurrency), Latency(timeout, concurrency)
         self.requests_bucket = TokenBucket(requests_per_minute) if requests_per_minute is not None else None
         self.tokens_bucket = TokenBucket(tokens_per_minute) if tokens_per_minute is not None else None
         self._mutex = threading.Lock()

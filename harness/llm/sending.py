@@ -26,9 +26,8 @@ from harness.types import rng
 if TYPE_CHECKING:
     from harness.llm.runner import Runner
 
-RAMP = 0.002
-"""Seconds between the first requests of a run. Sent all at once, their replies would come all at once, again and again, and each burst would
-wait for the processor."""
+SWEEP = 0.05
+"""Seconds between looks at how long the open requests have taken."""
 
 LONGEST_WAIT = 600.0
 """A server that asks for a longer wait (a daily limit) is not waited for."""
@@ -77,7 +76,8 @@ class Sending:
         self._in_a_row = 0
         self._hopeless: RequestFailed | None = None
         self._stopping = False
-        self._sent, self._ramp_at = 0, 0.0
+        self._next_at = 0.0
+        self._open: dict[Job, tuple[float, asyncio.Task[None]]] = {}  # when each open attempt began
 
     # ----------------------------------------------------------------------------------------------------------- the caller's thread
 
@@ -119,6 +119,7 @@ class Sending:
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
         self._begun.set()
         self._keeper = keeper = Keeper(self._cache, self._provider.name, self._rubric, self._tell_kept)
+        sweeping = self._loop.create_task(self._sweep(self._loop))
         try:
             try:
                 await self._dispatch(self._loop, self._wake)
@@ -130,6 +131,7 @@ class Sending:
                 await self._wake.wait()
                 self._wake.clear()
         finally:
+            sweeping.cancel()
             keeper.end()
             await self._close()
 
@@ -167,16 +169,15 @@ class Sending:
         window = self._runner.window
         if self._stopping or not window.room(open_now):
             return None
-        if now < max(window.resume_at, self._ramp_at):
-            return max(window.resume_at, self._ramp_at)
+        if now < max(window.resume_at, self._next_at):
+            return max(window.resume_at, self._next_at)
         job, looked = self._ready(now), 0
         while job is None and self._may_take() and looked < _LOOKUPS:
             job, looked = self._take(), looked + 1
         if job is not None:
             wait = self._limits_wait(job, now)
             if wait <= 0:
-                if self._sent < self._runner.concurrency:
-                    self._sent, self._ramp_at = self._sent + 1, now + RAMP
+                self._next_at = now + self._runner.latency.gap
                 return job
             self._held = job
             return now + wait
@@ -258,7 +259,7 @@ class Sending:
         job.expired = False
         task = asyncio.current_task()
         assert task is not None
-        alarm = loop.call_later(self._runner.timeout, self._expire, job, task)
+        self._open[job] = started, task
         try:
             reply = await self._provider.complete(job.request)
         except RequestFailed as failure:
@@ -266,19 +267,38 @@ class Sending:
         except asyncio.CancelledError:
             if not job.expired:
                 raise
-            late = RequestFailed(f"no answer within {self._runner.timeout:g} s", retryable=True)
+            late = RequestFailed(f"no answer within {job.patience:.3g} s", retryable=True)
+            self._runner.latency.gave_up()
             self._unanswered(job, late, started, loop.time())
         except (OSError, asyncio.TimeoutError) as error:
             dropped = RequestFailed(f"the connection failed: {error or type(error).__name__}", retryable=True)
             self._unanswered(job, dropped, started, loop.time())
         else:
+            self._runner.latency.took(loop.time() - started)
             self._paid(job, reply)
         finally:
-            alarm.cancel()
+            self._open.pop(job, None)
 
-    def _expire(self, job: Job, task: asyncio.Task[None]) -> None:
-        job.expired = True
-        task.cancel()
+    async def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give up the attempts that take too long."""
+        while True:
+            due = loop.time() + SWEEP
+            await asyncio.sleep(SWEEP)
+            now = loop.time()
+            held_up = now > due + SWEEP  # this process was: replies may have come meanwhile, and are read first
+            for job, (started, task) in list(self._open.items()):
+                patience = self._runner.timeout if held_up else self._patience(job)
+                if now - started >= patience and not job.expired:
+                    job.expired, job.patience = True, patience
+                    job.given_up += 1
+                    task.cancel()
+
+    def _patience(self, job: Job) -> float:
+        """Seconds that the present attempt gets: all of them where it is the last one."""
+        if job.failures + 1 >= self._runner.attempts:
+            return self._runner.timeout
+        last = not (self._fresh or self._held or self._retries)
+        return self._runner.latency.patience(job.given_up, last=last)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

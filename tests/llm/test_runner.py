@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from harness.errors import OptionError, StoreError
 from harness.llm.cache import ReplyCache
 from harness.llm.cost import load_prices
-from harness.llm.limits import TokenBucket, Window, pause_before
+from harness.llm.limits import GAP, SHORTEST, Latency, TokenBucket, Window, pause_before
 from harness.llm.runner import Runner
 from harness.llm.values import ChatReply, ChatRequest, Message, RequestFailed, Usage
 
@@ -145,6 +145,76 @@ def test_an_attempt_that_hangs_ends_at_the_time_limit(loopback: ModuleType, serv
     assert 0.3 <= time.monotonic() - start < 2
 
 
+def test_what_hangs_is_asked_again_long_before_the_time_limit_once_it_is_known_how_long_replies_take(
+    loopback: ModuleType, serve: Serve, cache: ReplyCache
+) -> None:
+    seen: collections.Counter[str] = collections.Counter()
+
+    def handler(path: str, body: bytes) -> Any:
+        text = text_of(body)
+        seen[text] += 1
+        hangs = seen[text] == 1 and int(text.split()[1]) % 50 == 7
+        return loopback.Answer(delay=loopback.HANG) if hangs else loopback.chat_answer("ok", delay=0.02)
+
+    server = serve(handler)
+    requests = requests_for([f"text {n}" for n in range(300)])
+    start = time.monotonic()
+    answers = dict(Runner(loopback.HttpProvider(server.url), cache=cache, concurrency=16, timeout=120.0).run(requests))
+    assert time.monotonic() - start < 60  # one hang alone would take 120 s
+    assert len(answers) == 300
+    assert all(isinstance(reply, ChatReply) for reply in answers.values())
+    assert {int(text.split()[1]) for text, times in seen.items() if times == 2} >= {7, 57, 107, 157, 207, 257}
+
+
+def test_a_server_that_becomes_slow_is_waited_for(loopback: ModuleType, serve: Serve) -> None:
+    served = 0
+
+    def handler(path: str, body: bytes) -> Any:
+        nonlocal served
+        served += 1
+        return loopback.chat_answer("ok", delay=0.02 if served <= 150 else 1.2)
+
+    server = serve(handler)
+    answers = list(Runner(loopback.HttpProvider(server.url), concurrency=32).run(requests_for([f"text {n}" for n in range(300)])))
+    assert all(isinstance(reply, ChatReply) for _, reply in answers)
+    assert len(server.requests) < 450  # those under way when it became slow, twice, not all of them again and again
+
+
+@given(st.lists(st.floats(0.001, 200), max_size=400), st.integers(0, 40), st.booleans())
+def test_patience_is_bounded_and_grows_with_each_attempt(times: list[float], given_up: int, last: bool) -> None:
+    latency = Latency(120.0, 64)
+    for seconds in times:
+        latency.took(min(seconds, 120.0))
+    patience = latency.patience(given_up, last=last)
+    assert SHORTEST <= patience <= 120.0
+    assert patience <= latency.patience(given_up + 1, last=last)
+    assert latency.patience(given_up, last=True) <= latency.patience(given_up)
+    assert 0 < latency.gap <= GAP
+    if len(times) < 100 and not last:
+        assert patience == 120.0
+
+
+def test_patience_follows_what_replies_take_and_comes_back_when_many_are_given_up() -> None:
+    latency = Latency(120.0, 64)
+    for n in range(1024):
+        latency.took(1.0 if n % 64 else 50.0)
+    assert latency.patience(0) == 3.0
+    assert latency.patience(2) == 12.0
+    assert latency.patience(0, last=True) == 1.5
+    for _ in range(32):
+        latency.gave_up()
+    assert latency.patience(0) == 120.0
+    assert latency.given_up == 32
+
+
+def test_what_often_takes_long_is_not_given_up_again_and_again(loopback: ModuleType, serve: Serve) -> None:
+    server = serve(lambda path, body: loopback.chat_answer("ok", delay=1.5 if int(text_of(body).split()[1]) % 15 == 3 else 0.01))
+    runner = Runner(loopback.HttpProvider(server.url), concurrency=32)
+    answers = list(runner.run(requests_for([f"text {n}" for n in range(1500)])))
+    assert all(isinstance(reply, ChatReply) for _, reply in answers)
+    assert len(server.requests) - 1500 <= runner.latency.given_up < 40  # of 100 slow ones: those before it was known
+
+
 def test_a_refused_key_ends_the_run_early_yet_answers_every_id(loopback: ModuleType, serve: Serve, cache: ReplyCache) -> None:
     server = serve(echo(loopback))
     provider = loopback.HttpProvider(server.url)
@@ -243,7 +313,7 @@ def test_pauses_grow_to_a_bound_and_never_undercut_the_server(attempt: int, aske
     if asked:
         assert asked <= pause <= asked * 1.1 + 1e-9
     else:
-        assert 0.25 <= pause <= 30
+        assert 0.125 <= pause <= 30
         assert pause <= pause_before(attempt + 1, asked, draw)
 
 
