@@ -280,7 +280,9 @@ class Judge(Protocol):
     def submit(self, items: Sequence[JudgeItem]) -> Iterable[Rating]:
         """Ratings of ``items`` as they come; an item that is not answered at once comes back ``pending`` with a ticket.
 
-        It is handed 256 items at a time, or as many as an attribute ``at_once`` of the judge says.
+        It is handed 256 items at a time, or as many as an attribute ``at_once`` of the judge says. A judge whose ratings come later may say so
+        by an attribute ``waits_for`` (a text: for what) or ``batch`` (true): the self-test then refuses it before anything is asked.
+        One that costs seconds and no money may set ``selftest_first``: it is tested before it rates for the first time.
         """
         ...
 
@@ -290,8 +292,8 @@ class Judge(Protocol):
 
 
 @runtime_checkable
-class PricedJudge(Judge, Protocol):
-    """A judge whose ratings cost money: it says before how much at most, and afterwards how much it was."""
+class Priced(Protocol):
+    """What costs money says afterwards how much it was."""
 
     @property
     def usage(self) -> Usage:
@@ -308,6 +310,34 @@ class PricedJudge(Judge, Protocol):
         """Replies that came from a cache."""
         ...
 
+
+@runtime_checkable
+class PricedJudge(Judge, Priced, Protocol):
+    """A judge whose ratings cost money: it says before how much at most, and afterwards how much it was."""
+
     def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
         """An upper bound of calls, tokens and dollars for rating ``items``; sends nothing."""
+        ...
+
+
+@runtime_checkable
+class PricedSteerer(Steerer, Priced, Protocol):
+    """A steerer whose preparation costs money (a model behind an API writes its prompts). It is asked before ``prepare``."""
+
+    def estimate(self, concepts: Sequence[Concept]) -> Estimate:
+        """An upper bound of calls, tokens and dollars for preparing ``concepts``; sends nothing. No calls for what it has already."""
+        ...
+
+
+@runtime_checkable
+class RecordedSteerer(Steerer, Protocol):
+    """A steerer whose preparation might come out otherwise another time. The run keeps the record, and hands it back when it goes on."""
+
+    @property
+    def record(self) -> Json:
+        """What ``prepare`` found, as JSON: all that ``intervene`` needs, and who made it."""
+        ...
+
+    def restore(self, record: Json) -> None:
+        """Take over what an earlier part of the run has found; called before ``estimate`` and ``prepare``."""
         ...

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from harness.bench import TaskBench
 from harness.contracts import Steerer
 from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
-from harness.options import as_json, filter_names, input_names, transport_names
+from harness.options import as_json, filter_names, input_names, parse_assignment, transport_names
 from harness.plugins import Kind, PluginHost, Registered
 from harness.tasks import Task, options_of, path_digest
 from harness.types import Abstention, Json, Labeling, Method, StrengthUnit, digest
@@ -106,10 +106,32 @@ def make_plan(host: PluginHost, task: Task, asked: Asked) -> Plan:
     judge_name = asked.judge or task.file.judge
     if judge_name is None:
         raise OptionError(f"task {task.name!r} names no judge; give one with --judge (see `harness plugins`)")
-    judge = _planned(host, task, "judge", judge_name, asked.judge_options)
+    judge = plan_judge(host, task, judge_name, asked.judge_options)
     plan = Plan(tuple(methods.values()), judge)
     _check_folds(task, plan)
     return plan
+
+
+def plan_judge(host: PluginHost, task: Task, name: str, given: Mapping[str, Any]) -> PlannedPlugin:
+    """A judge with the options that the task and the user give. Raises UnknownNameError, OptionError."""
+    return _planned(host, task, "judge", name, given)
+
+
+def judges_asked(host: PluginHost, asked: Sequence[str], options: Mapping[str, str]) -> dict[str, tuple[str, dict[str, str]]]:
+    """Name and options of each judge by how it was asked for.
+
+    Args:
+        host: the plugins.
+        asked: each ``judge``, or ``judge:option=value,option=value``, so that one judge can be asked for twice.
+        options: ``option`` goes to every judge that has it, ``judge:option`` to that one; what stands in ``asked`` comes before both.
+
+    Raises:
+        UnknownNameError, OptionError: a judge or option that does not exist.
+    """
+    parts = {spec: spec.partition(":") for spec in dict.fromkeys(asked)}
+    shared = _distribute(host, "judge", options, [name for name, _, _ in parts.values()], ())
+    own = {spec: dict(parse_assignment(one, spec) for one in rest.split(",") if one) for spec, (_, _, rest) in parts.items()}
+    return {spec: (name, {**shared[name], **own[spec]}) for spec, (name, _, _) in parts.items()}
 
 
 def _control_labelers(
@@ -139,7 +161,7 @@ def _add(
         raise PluginError(f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}; strengths must ascend")
     for labeler in labelers if instance.needs_features else [None]:
         method = Method(
-            labeler.registered.name if labeler else None, name, dict(labeler.options) if labeler else {}, dict(steerer.options)
+            labeler.registered.name if labeler else None, name, labeler.identity if labeler else {}, steerer.identity
         )
         methods.setdefault(method.id, PlannedMethod(method, role, labeler, steerer, instance.strength_unit, grid))
 

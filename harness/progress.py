@@ -6,11 +6,25 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+
+class Bar:
+    """A bar on a terminal: called with the number of units just done."""
+
+    def __init__(self, bars: RichProgress, task: TaskID) -> None:
+        self._bars, self._task = bars, task
+
+    def __call__(self, n: int) -> None:
+        self._bars.advance(self._task, n)
+
+    def describe(self, text: str) -> None:
+        """Put ``text`` beside the bar, in place of what stands there."""
+        self._bars.update(self._task, description=text)
 
 
 class Progress:
@@ -37,14 +51,14 @@ class Progress:
 
     @contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """A piece of work of ``total`` units; the value is called with the number of units just done."""
+        """A piece of work of ``total`` units; the value is called with the number of units just done. On a terminal it is a :class:`Bar`."""
         if self.quiet or not sys.stderr.isatty():
             yield self._plain(description, total)
             return
         with self._bars() as bars:
             bar = bars.add_task(description, total=total)
             try:
-                yield partial(bars.advance, bar)
+                yield Bar(bars, bar)
             finally:
                 bars.stop_task(bar)
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from harness.bench import Choices, TaskBench, open_bench
 from harness.errors import StoreError
-from harness.evaluate import grid, recall_warnings
+from harness.evaluate import grid
 from harness.plan import Asked, Plan, labelings_of, make_plan, plan_json
 from harness.plugins import PluginHost
 from harness.store import RunStore
 from harness.tasks import find_task
-from harness.types import Abstention, Labeling, canonical_json
+from harness.telling import recall_warnings
+from harness.types import Abstention, Json, Labeling, canonical_json
 
 
 def reopen(
@@ -34,7 +35,7 @@ def reopen(
     task = find_task(host, value["task"])
     bench = open_bench(task, Choices(**value["choices"]), quiet)
     original = make_plan(host, task, asked)
-    if canonical_json(plan_json(original, bench)) != canonical_json(store.plan):
+    if _texts(plan_json(original, bench)) != _texts(store.plan):
         raise StoreError(
             f"the task, model, corpus or plugins of the run in {store.folder} have changed since it was made; run `harness eval` again"
         )
@@ -50,3 +51,8 @@ def reopen(
         raise StoreError(f"the run in {store.folder} stopped before all its texts were generated; run its `harness eval` again first")
     recall_warnings(bench, store)
     return plan, bench, answers
+
+
+def _texts(plan: Mapping[str, Json]) -> str:
+    """What the texts of a run depend on: all of its plan but who judges, which the environment may say (OPENAI_BASE_URL)."""
+    return canonical_json({name: value for name, value in plan.items() if name != "judge"})

@@ -281,8 +281,9 @@ def _method_ref(method: PlannedMethod) -> MethodRef:
 
 
 def _option_values(plugin: PlannedPlugin) -> OptionValues:
-    default = {name: value for name, value in plugin.options.items() if name not in plugin.given}
-    return OptionValues(given=dict(plugin.given), default=default)
+    """Those that a result depends on: how something is fetched, and which variable holds a key, is nobody's business."""
+    given = {name: value for name, value in plugin.identity.items() if name in plugin.given}
+    return OptionValues(given=given, default={name: value for name, value in plugin.identity.items() if name not in given})
 
 
 def _dictionary_refs(bench: TaskBench) -> Iterable[DictionaryRef]:

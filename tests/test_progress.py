@@ -47,3 +47,16 @@ def test_on_a_terminal_there_are_bars_and_messages_are_no_markup() -> None:
 
 def test_quiet_shows_nothing() -> None:
     assert shown(Progress(quiet=True), io.StringIO()) == shown(Progress(quiet=True), Terminal()) == ""
+
+
+def test_what_stands_beside_a_bar_may_change() -> None:
+    """On a terminal only: elsewhere a line is written at the start and each quarter, whatever there is to say."""
+    error = Terminal()
+    with contextlib.redirect_stderr(error), Progress().task("rating", 2) as advance:
+        advance(1)
+        advance.describe("rating · $0.12")  # type: ignore[attr-defined]
+        advance(1)
+    assert "rating · $0.12" in error.getvalue()
+    with contextlib.redirect_stderr(io.StringIO()), Progress().task("rating", 2) as plain, Progress(quiet=True).task("rating", 2) as quiet:
+        assert not hasattr(plain, "describe")
+        assert not hasattr(quiet, "describe")

@@ -102,8 +102,7 @@ def command(
 
     purse = Purse(max_cost, yes, quiet or as_json)
     n_concepts, exact, _ = _concept_count(plan, bench)
-    if (foreseen := foresee(plan, bench, _estimate(plan, bench, n_concepts, exact).ratings)) is not None:
-        purse.approve(foreseen)
+    purse.approve_all(foresee(plan, bench, _estimate(plan, bench, n_concepts, exact).ratings, n_concepts))
     folder = run_folder(out, run_id(plan, bench))
     bench.progress.step(f"run {folder}")
     with RunStore.create_or_open(folder, plan_json(plan, bench)) as store:
@@ -159,12 +158,12 @@ def _show_plan(plan: Plan, bench: TaskBench, as_json: bool) -> None:
         markup=False,
     )
     try:
-        foreseen = foresee(plan, bench, cost.ratings)
+        foreseen = foresee(plan, bench, cost.ratings, n_concepts)
     except HarnessError as error:  # no key yet: the rest of the plan is worth seeing all the same
-        screen.print(f"judge: cost not estimated: {error}", highlight=False, markup=False)
+        screen.print(f"cost not estimated: {error}", highlight=False, markup=False)
         return
-    if foreseen is not None:
-        screen.print(f"judge: {foreseen}", highlight=False, markup=False)
+    for who, bound in foreseen.items():
+        screen.print(f"{who}: {bound}", highlight=False, markup=False)
 
 
 def _concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:

@@ -24,13 +24,12 @@ from harness.cli.common import (
     quiet_option,
     show_pending,
 )
+from harness.cli.judge_compare import compare_command
 
 if TYPE_CHECKING:
-    from harness.judging.agreement import Figure
     from harness.llm.cache import ReplyCache
-    from harness.store import RunStore
 
-SHOWN = 5
+MOST_DAYS = 36_500
 
 
 class JudgeGroup(click.Group):
@@ -71,9 +70,10 @@ def rate_command(
     Given again, it collects what was pending: people's sheets, batches.
     """
     from harness.cli.spending import Purse
-    from harness.evaluate import conclude, rate
+    from harness.evaluate import conclude
     from harness.leaderboard.files import save_entry
     from harness.leaderboard.table import render_entry
+    from harness.rating import rate
     from harness.reopen import reopen
     from harness.store import RunStore
 
@@ -95,67 +95,6 @@ def rate_command(
     screen.print(f"entry: {path}\nrun:   {folder}", highlight=False, markup=False, soft_wrap=True)
 
 
-# ------------------------------------------------------------------------------------------------------------------- agreement
-
-
-@command.command("compare")
-@click.argument("run")
-@click.argument("judges", nargs=-1)
-@click.option("--limit", type=click.IntRange(min=1), help="Compare on a random part of so many texts.")
-@click.option("--show", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="Texts shown that they disagree on most.")
-@out_option
-@json_option
-def compare_command(run: str, judges: tuple[str, ...], limit: int | None, show: int, out: Path, as_json: bool) -> None:
-    """How far two or more judges agree on the texts of RUN, of those that have rated it (all, or the JUDGES named).
-
-    Have each judge rate the run first: harness judge RUN --judge X.
-    """
-    from harness.errors import OptionError, UnknownNameError
-    from harness.judging.agreement import compare
-    from harness.store import RunStore
-    from harness.types import rng
-
-    with RunStore.open(find_run(run, out), read_only=True) as store:
-        stored = {f"{record.name} ({record.key[-6:]})" if _twice(store, record.name) else record.name: record.key for record in store.judges()}
-        for name in judges:
-            if name not in stored:
-                raise UnknownNameError("judge of this run", name, stored, "Rate the run first: harness judge RUN --judge X.")
-        names = list(dict.fromkeys(judges)) or list(stored)
-        if len(names) < 2:
-            raise OptionError(f"the run was rated by {', '.join(stored) or 'no judge'} alone; rate it by another one: harness judge {run} --judge X")
-        texts = sorted(store.generations())
-        if limit is not None:
-            texts = sorted(texts[int(place)] for place in rng(0, "judges compared").permutation(len(texts))[:limit])
-        wanted = set(texts)
-        ratings = {name: [r for i, r in store.ratings(stored[name]).items() if i in wanted] for name in names}
-        found = compare(ratings, top=max(show, 1))
-        shown = {item.item_id: store.generations()[item.item_id].text for pair in found for item in pair.disagreements[:show]}
-    if as_json:
-        print_json([pair.as_json() for pair in found])
-        return
-    for pair in found:
-        rows = [
-            (aspect, str(part.n), str(part.n_missing), *(_figure(f) for f in (part.exact, part.kappa, part.spearman, part.bias)))
-            for aspect, part in pair.aspects.items()
-        ]
-        title = f"{pair.first} and {pair.second}: bias is the second less the first"
-        print_table(title, ("rating", "texts", "missing", "exact", "weighted κ", "Spearman", "bias"), rows)
-        for item in pair.disagreements[:show]:
-            given = ", ".join("/".join(f"{value:g}" for value in values) for values in (item.first, item.second))
-            click.echo(f"  {item.item_id} (concept/instruction/fluency: {given}): {' '.join(shown[item.item_id].split())[:240]}")
-        click.echo("")
-
-
-def _twice(store: RunStore, name: str) -> bool:
-    return [record.name for record in store.judges()].count(name) > 1
-
-
-def _figure(figure: Figure) -> str:
-    if figure.value is None:
-        return "—"
-    return f"{figure.value:.2f}" if figure.low is None else f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
-
-
 # -------------------------------------------------------------------------------------------------------------------- self-test
 
 
@@ -174,7 +113,7 @@ def selftest_command(
     from harness.bench import Choices
     from harness.cli.spending import Purse
     from harness.contracts import PricedJudge
-    from harness.judging.selftest import cases, keep_result, selftest
+    from harness.judging.selftest import cases, check_at_once, keep_result, selftest
     from harness.options import as_json as options_json
     from harness.options import transport_names
     from harness.tasks import find_task, options_of
@@ -184,6 +123,7 @@ def selftest_command(
     registered = host.get("judge", judge)
     given = {**options_of(task, "judge").get(judge, {}), **assignments(judge_options, "-J")}
     instance = registered.create(given)
+    check_at_once(instance)
     if isinstance(instance, PricedJudge):
         Purse(max_cost, yes, quiet or as_json).approve(instance.estimate([case.item for case in cases()]))
     result = selftest(instance, make_bench(task, Choices(), quiet or as_json))
@@ -193,10 +133,13 @@ def selftest_command(
         print_json({"judge": judge, **result.as_json()})
         return
     rows = [(aspect, f"{right:.0%}", *("/".join(map(str, row)) for row in result.confusion[aspect])) for aspect, right in result.accuracy.items()]
-    title = f"{judge} ({result.rubric}): {result.overall:.0%} of the obvious ratings right, {'passed' if result.passed else 'FAILED'}"
+    server = f" at {built['base_url']}" if built.get("base_url") else ""
+    outcome = f"{result.overall:.0%} of the obvious ratings right, {'passed' if result.passed else 'FAILED'}"
+    title = f"{judge}{server} ({result.rubric}): {outcome}"
     print_table(title, ("rating", "right", "0 given 0/1/2/none", "1 given …", "2 given …"), rows)
     if result.n_unrated:
-        click.echo(f"{result.n_unrated} of {result.n_texts} texts were not rated")
+        reason = next((miss.reason for miss in result.misses if miss.given is None), "none given")
+        click.echo(f"{result.n_unrated} of {result.n_texts} texts were not rated, which counts as wrong; the first reason: {reason}")
 
 
 # ------------------------------------------------------------------------------------------------------------------------ cache
@@ -232,6 +175,8 @@ def cache_prune(days: float | None, model: str | None) -> None:
 
     if days is None and model is None:
         raise OptionError("name what is to go: --days N (older ones), --model NAME, or both")
+    if days is not None and not 0 <= days <= MOST_DAYS:  # the option's own bound lets nan through
+        raise OptionError(f"--days is {days:g}; allowed: 0 to {MOST_DAYS:,}")
     with _cache() as cache:
         click.echo(f"{cache.prune(days=days, model=model):,} replies removed")
 
@@ -240,13 +185,18 @@ def cache_prune(days: float | None, model: str | None) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="JSONL file (default: standard output).")
 def cache_export(output: Path | None) -> None:
     """Write every reply as a JSON line."""
+    from harness.disk import disk_error
+
     with _cache() as cache:
         if output is None:
             for line in cache.export():
                 click.echo(line.rstrip("\n"))
             return
-        with output.open("w", encoding="utf-8") as file:
-            count = sum(bool(file.write(line.rstrip("\n") + "\n")) for line in cache.export())
+        try:
+            with output.open("w", encoding="utf-8") as file:
+                count = sum(bool(file.write(line.rstrip("\n") + "\n")) for line in cache.export())
+        except OSError as error:
+            raise disk_error(error, f"write the replies to {output}", "the cache is as it was") from error
     click.echo(f"{output}: {count:,} replies")
 
 
@@ -273,3 +223,6 @@ def find_run(run: str, out: Path) -> Path:
     if len(found) != 1:
         raise UnknownNameError("run", run, known, f"(below {runs}; `harness runs` lists them)")
     return runs / found[0]
+
+
+command.add_command(compare_command)

@@ -1,9 +1,9 @@
-"""What a judge may cost: shown before anything is sent, asked above a limit."""
+"""What judge and steerers may cost: shown before anything is sent, asked above a limit."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from harness.bench import TaskBench
     from harness.llm.cost import Estimate
     from harness.plan import Plan
+    from harness.types import Concept
 
 
 class Purse:
-    """Approves what rating will cost at most.
+    """Approves what judge and steerers will cost at most.
 
     Args:
         limit: dollars that need no question.
@@ -28,44 +29,90 @@ class Purse:
     def __init__(self, limit: float, yes: bool, quiet: bool) -> None:
         self._limit, self._yes, self._quiet = limit, yes, quiet
 
-    def approve(self, estimate: Estimate) -> None:
-        """Show an upper bound; ask where it is above the limit, or unknown. What was approved once is not asked again.
+    def approve(self, estimate: Estimate, who: str = "judge") -> None:
+        """Approve one part; see :meth:`approve_all`."""
+        self.approve_all({who: estimate})
+
+    def approve_all(self, parts: Mapping[str, Estimate]) -> None:
+        """Show what each part will cost; ask once where the most that all can be is above the limit, or unknown. What was approved once is not
+
+        asked again.
+
+        Args:
+            parts: estimates by who will spend it: ``judge``, ``steerer prompt``.
 
         Raises:
             OptionError: refused, or nobody is there to ask.
         """
-        if not estimate.calls:
+        from harness.llm.cost import Estimate
+
+        parts = {who: estimate for who, estimate in parts.items() if estimate.most.calls}
+        if not parts:
             return
-        within = estimate.cost is not None and estimate.cost <= self._limit
+        together = sum(parts.values(), Estimate())
+        most = together.most
+        within = most.cost is not None and most.cost <= self._limit
         if not (self._quiet and (within or self._yes)):
-            click.echo(f"judge: {estimate}", err=True)
+            for who, estimate in parts.items():
+                click.echo(f"{who}: {estimate}", err=True)
         if within or self._yes:
             return
-        price = "an unknown amount" if estimate.cost is None else f"up to ${estimate.cost:,.2f}"
+        price, spenders = _price(together), " and ".join(parts)
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            limit = f"--max-cost {self._limit:g}"
             raise OptionError(
-                f"the judge may cost {price}, more than --max-cost {self._limit:g}, and nobody can be asked here; raise --max-cost, or give --yes"
+                f"the {spenders} may cost {price}, more than {limit}, and nobody can be asked here; raise --max-cost, or give --yes"
             )
-        if not click.confirm(f"The judge may cost {price}. Go on?", err=True):
-            raise OptionError("nothing was sent to the judge; what was computed is kept, and the same command goes on from there")
-        self._limit = float("inf") if estimate.cost is None else max(self._limit, estimate.cost)
+        if not click.confirm(f"The {spenders} may cost {price}. Go on?", err=True):
+            raise OptionError(f"nothing was sent to the {spenders}; what was computed is kept, and the same command goes on from there")
+        self._limit = float("inf") if most.cost is None else max(self._limit, most.cost)
 
 
-def foresee(plan: Plan, bench: TaskBench, ratings: int) -> Estimate | None:
-    """An upper bound of the judge's cost before the texts exist: each as long as decoding allows, concept and instruction the longest.
+def _price(estimate: Estimate) -> str:
+    """The most that it can be, and what is likely."""
+    if estimate.most.cost is None or estimate.cost is None:
+        return "an unknown amount"
+    once = f" (${estimate.cost:,.2f} if every reply can be read)" if estimate.repeats is not None else ""
+    return f"up to ${estimate.most.cost:,.2f}{once}"
 
-    None for a judge that costs nothing.
+
+def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict[str, Estimate]:
+    """What steerers and judge will cost, with repeats, by who spends it; empty where nothing costs anything.
+
+    Args:
+        plan: the plan.
+        bench: its bench.
+        ratings: texts to be rated. They do not exist yet: each is as long as decoding allows, concept and instruction are the longest.
+        n_concepts: labelings of each method at most.
     """
-    from harness.contracts import PricedJudge
+    from harness.contracts import PricedJudge, PricedSteerer
     from harness.types import JudgeItem
 
+    found: dict[str, Estimate] = {}
+    for steerer in {id(method.steerer): method.steerer for method in plan.methods}.values():
+        writer: Any = steerer.instance
+        if isinstance(writer, PricedSteerer) and (estimate := writer.estimate(_subjects(plan, bench, n_concepts))).most.calls:
+            found[f"steerer {steerer.registered.name}"] = estimate
     judge: Any = plan.judge.instance
-    if not isinstance(judge, PricedJudge) or not ratings:
-        return None
-    tokens = bench.task.file.decoding.max_new_tokens
-    longest = JudgeItem("estimate", _longest(c.text for c in bench.list_concepts()), _longest(i.text for i in bench.instructions), "words" * tokens)
-    return judge.estimate([longest]).times(ratings)
+    if isinstance(judge, PricedJudge) and ratings:
+        tokens = bench.task.file.decoding.max_new_tokens
+        concept, instruction = _longest(c.text for c in bench.list_concepts()), _longest(i.text for i in bench.instructions)
+        longest = JudgeItem("estimate", concept, instruction, "words" * tokens)
+        found["judge"] = judge.estimate([longest]).times(ratings)
+    return found
+
+
+def _subjects(plan: Plan, bench: TaskBench, n_concepts: int) -> list[Concept]:
+    """The concepts of a steerer without features. In chosen mode nobody knows them yet: as many as may be, each as long as the longest."""
+    from harness.types import Concept
+
+    concepts = bench.list_concepts()
+    labelers = {method.labeler.key for method in plan.methods if method.labeler is not None and method.role == "method"}
+    if bench.concept_mode == "fixed" or not labelers:
+        return concepts[: bench.choices.limit]
+    longest = _longest(concept.text for concept in concepts)
+    return [Concept(f"estimate-{number}", f"{longest} {number}") for number in range(min(len(concepts), n_concepts * len(labelers)))]
 
 
 def _longest(texts: Iterable[str]) -> str:
-    return max(texts, key=len, default="?")
+    return max(texts, key=lambda text: len(text.encode("utf-8", "replace")), default="?")

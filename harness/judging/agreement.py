@@ -2,15 +2,17 @@
 
 Kappa is quadratically weighted (Cohen 1968): 1 less the mean squared difference over the one that ratings paired at random would have, so it
 also takes the half grades that several people's medians give. Bias is the second judge's mean less the first's. Intervals are percentiles of a
-bootstrap over the texts; where one concept has many texts they are too narrow, since its texts are alike.
+bootstrap over the groups of texts that are given (the concepts: the texts of one are alike, and a judge may be off on one concept as a whole), or
+over the texts where none are.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from harness.errors import JudgeError
 from harness.judging.rubric import ASPECTS
 from harness.scoring import ScoringError, harmonic_mean
-from harness.types import Json, Rating, rng
+from harness.types import Json, rng
 
 FloatArray = NDArray[np.float64]
 
@@ -28,6 +30,20 @@ RESAMPLES = 2000
 _DEFINED = 0.95
 """Share of the resamples in which a figure must be defined, or it gets no interval."""
 _CELLS = 2_000_000
+_ROUNDING = 1e-12
+
+
+class Rated(Protocol):
+    """A rating of a text: :class:`harness.types.Rating`, or one whose parts may be missing on their own. None is a missing rating."""
+
+    @property
+    def item_id(self) -> str: ...
+    @property
+    def concept(self) -> float | None: ...
+    @property
+    def instruction(self) -> float | None: ...
+    @property
+    def fluency(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +62,7 @@ class AspectAgreement:
     Attributes:
         n: texts that both judges rated.
         n_missing: texts of which one or both ratings are missing.
+        n_groups: groups that the texts rated by both belong to, which the intervals come from.
         exact: share of equal ratings.
         kappa: quadratically weighted kappa.
         spearman: rank correlation, ties at their mean rank.
@@ -54,6 +71,7 @@ class AspectAgreement:
 
     n: int
     n_missing: int
+    n_groups: int
     exact: Figure
     kappa: Figure
     spearman: Figure
@@ -65,8 +83,8 @@ class Disagreement:
     """A text on which two judges disagree: the ratings in the order of :data:`ASPECTS`, and the sum of the absolute differences."""
 
     item_id: str
-    first: tuple[float, ...]
-    second: tuple[float, ...]
+    first: tuple[float | None, ...]
+    second: tuple[float | None, ...]
     distance: float
 
 
@@ -86,12 +104,19 @@ class Agreement:
 
 
 def compare(
-    judges: Mapping[str, Iterable[Rating]], *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0, top: int = 20
+    judges: Mapping[str, Iterable[Rated]],
+    *,
+    groups: Mapping[str, str] | None = None,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    top: int = 20,
 ) -> list[Agreement]:
     """Agreement of each pair of judges, over the texts that either was given.
 
     Args:
         judges: each judge's ratings by its name, two judges at least; unrated and pending ones count as missing.
+        groups: the group of each text by its id, e.g. its concept: what is resampled for the intervals. None: each text for itself.
         level: nominal coverage of the intervals.
         resamples: bootstrap resamples.
         seed: of the bootstrap.
@@ -104,31 +129,50 @@ def compare(
         raise JudgeError(f"agreement needs two judges, got {', '.join(judges) or 'none'}; name another judge or a file of ratings")
     tables = {name: _table(name, ratings) for name, ratings in judges.items()}
     pairs = itertools.combinations(tables, 2)
-    return [_agreement(first, second, tables, level, resamples, seed, top) for first, second in pairs]
+    return [_agreement(first, second, tables, groups, level, resamples, seed, top) for first, second in pairs]
 
 
-def agree(first: ArrayLike, second: ArrayLike, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> AspectAgreement:
-    """Agreement of two lists of ratings ``[n]``, text by text; NaN is a missing rating.
+def agree(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    groups: Sequence[str] | None = None,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> AspectAgreement:
+    """Agreement of two lists of ratings ``[n]``, text by text; NaN is a missing rating. ``groups`` ``[n]`` is what is resampled together.
 
     Raises:
         ScoringError: lists of different lengths or dimensions, an infinite rating, ``level`` or ``resamples`` out of bounds.
     """
     a, b = _ratings(first, "first"), _ratings(second, "second")
-    if a.shape != b.shape:
-        raise ScoringError(f"first and second must rate the same texts, got {len(a)} and {len(b)} ratings; pair them first")
+    if a.shape != b.shape or (groups is not None and len(groups) != len(a)):
+        sizes = [len(a), len(b)] + ([len(groups)] if groups is not None else [])
+        raise ScoringError(f"first, second and groups must be of the same texts, got {' and '.join(map(str, sizes))}; pair them first")
     if not 0 < level < 1 or resamples < 1:
         raise ScoringError(f"level must lie between 0 and 1 and resamples be at least 1, got {level} and {resamples}")
     both = ~(np.isnan(a) | np.isnan(b))
     x, y = a[both], b[both]
-    values = _figures(x[None], y[None])[:, 0] if len(x) else np.full(4, np.nan)
-    draws = [_figures(x[drawn], y[drawn]) for drawn in _draws(len(x), resamples, seed)] if len(x) > 1 else []
-    spread = np.concatenate(draws, axis=1) if draws else np.full((4, 1), np.nan)
+    _, group = np.unique(np.asarray(groups)[both] if groups is not None else np.arange(len(x)), return_inverse=True)
+    n_groups = int(group.max()) + 1 if len(x) else 0
+    pair = _Pair(x, y)
+    values = pair.figures(np.ones((1, len(x))))[:, 0] if len(x) else np.full(4, np.nan)
+    drawn = [pair.figures(weights[:, group]) for weights in _resamples(n_groups, len(x), resamples, seed)] if n_groups > 1 else []
+    spread = np.concatenate(drawn, axis=1) if drawn else np.full((4, 1), np.nan)
     exact, kappa, spearman, bias = (_figure(value, row, level) for value, row in zip(values, spread, strict=True))
-    return AspectAgreement(len(x), int((~both).sum()), exact, kappa, spearman, bias)
+    return AspectAgreement(len(x), int((~both).sum()), n_groups, exact, kappa, spearman, bias)
 
 
 def _agreement(
-    first: str, second: str, tables: Mapping[str, Mapping[str, FloatArray]], level: float, resamples: int, seed: int, top: int
+    first: str,
+    second: str,
+    tables: Mapping[str, Mapping[str, FloatArray]],
+    groups: Mapping[str, str] | None,
+    level: float,
+    resamples: int,
+    seed: int,
+    top: int,
 ) -> Agreement:
     ours, theirs = tables[first], tables[second]
     if not ours.keys() & theirs.keys():
@@ -139,14 +183,19 @@ def _agreement(
     b = np.array([theirs.get(item, nothing) for item in items])
     columns: dict[str, tuple[FloatArray, FloatArray]] = {aspect: (a[:, place], b[:, place]) for place, aspect in enumerate(ASPECTS)}
     columns[OVERALL] = harmonic_mean(a), harmonic_mean(b)
-    found = {name: agree(x, y, level=level, resamples=resamples, seed=seed) for name, (x, y) in columns.items()}
+    group = [groups.get(item, item) for item in items] if groups is not None else None
+    found = {name: agree(x, y, groups=group, level=level, resamples=resamples, seed=seed) for name, (x, y) in columns.items()}
     distances = np.nan_to_num(np.abs(a - b)).sum(axis=1)
     order = sorted((place for place in range(len(items)) if distances[place] > 0), key=lambda place: (-distances[place], items[place]))
-    worst = tuple(Disagreement(items[i], tuple(a[i].tolist()), tuple(b[i].tolist()), float(distances[i])) for i in order[:top])
+    worst = tuple(Disagreement(items[i], _shown(a[i]), _shown(b[i]), float(distances[i])) for i in order[:top])
     return Agreement(first, second, found, worst, level)
 
 
-def _table(name: str, ratings: Iterable[Rating]) -> dict[str, FloatArray]:
+def _shown(ratings: FloatArray) -> tuple[float | None, ...]:
+    return tuple(None if np.isnan(value) else float(value) for value in ratings)
+
+
+def _table(name: str, ratings: Iterable[Rated]) -> dict[str, FloatArray]:
     """A judge's ratings ``[3]`` by item; NaN for what is unrated or pending."""
     table: dict[str, FloatArray] = {}
     for rating in ratings:
@@ -163,34 +212,48 @@ def _ratings(values: ArrayLike, name: str) -> FloatArray:
     return array
 
 
-def _draws(n: int, resamples: int, seed: int) -> Iterable[NDArray[np.int64]]:
-    """Resamples of ``n`` texts as indices ``[rows, n]``, in portions that fit into memory."""
+def _resamples(n_groups: int, n: int, resamples: int, seed: int) -> Iterator[FloatArray]:
+    """How often each group is drawn, ``[rows, n_groups]``, in portions that fit into memory with ``n`` texts."""
     generator = rng(seed, "agreement bootstrap")
-    step = max(1, _CELLS // n)
+    step = max(1, _CELLS // max(n, n_groups))
     for start in range(0, resamples, step):
-        yield generator.integers(0, n, size=(min(step, resamples - start), n))
+        yield generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=min(step, resamples - start)).astype(np.float64)
 
 
-def _figures(a: FloatArray, b: FloatArray) -> FloatArray:
-    """``[4, rows]``: exact agreement, kappa, Spearman, bias of each row of ``a`` and ``b`` ``[rows, n]``; NaN where not defined."""
-    bias = b.mean(axis=1) - a.mean(axis=1)
-    by_chance = a.var(axis=1) + b.var(axis=1) + bias**2  # mean squared difference over all pairs of a text of a and a text of b
-    with np.errstate(invalid="ignore", divide="ignore"):
-        kappa = np.where(by_chance > 0, 1 - ((a - b) ** 2).mean(axis=1) / by_chance, np.nan)
-    return np.stack([(a == b).mean(axis=1), kappa, _correlation(_ranks(a), _ranks(b)), bias])
+class _Pair:
+    """The ratings of two judges ``[n]``, and their figures under weights of the texts."""
+
+    def __init__(self, a: FloatArray, b: FloatArray) -> None:
+        self._a, self._b = a, b
+        self._levels = [np.unique(values, return_inverse=True)[1] for values in (a, b)]
+
+    def figures(self, weights: FloatArray) -> FloatArray:
+        """``[4, rows]``: exact agreement, kappa, Spearman, bias with each row of ``weights`` ``[rows, n]``; NaN where not defined."""
+        total = weights.sum(axis=1)
+        a, b = self._a, self._b
+        mean_a, mean_b = weights @ a / total, weights @ b / total
+        bias = mean_b - mean_a
+        spread = weights @ a**2 / total - mean_a**2 + weights @ b**2 / total - mean_b**2
+        by_chance = (
+            np.where(spread > _ROUNDING, spread, 0.0) + bias**2
+        )  # mean squared difference over all pairs of a text of a and a text of b
+        with np.errstate(invalid="ignore", divide="ignore"):
+            kappa = np.where(by_chance > 0, 1 - weights @ (a - b) ** 2 / total / by_chance, np.nan)
+        return np.stack([weights @ (a == b).astype(np.float64) / total, kappa, self._spearman(weights, total), bias])
+
+    def _spearman(self, weights: FloatArray, total: FloatArray) -> FloatArray:
+        """Correlation of the ranks, ties at their mean rank: a text of weight 2 stands for two equal ones."""
+        first, second = (_ranks(levels, weights) - (total[:, None] + 1) / 2 for levels in self._levels)
+        products, squares, others = ((weights * x * y).sum(axis=1) for x, y in ((first, second), (first, first), (second, second)))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where((squares > 0) & (others > 0), np.clip(products / np.sqrt(squares * others), -1, 1), np.nan)
 
 
-def _ranks(values: FloatArray) -> FloatArray:
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(values, axis=1), dtype=np.float64)
-
-
-def _correlation(a: FloatArray, b: FloatArray) -> FloatArray:
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(scale > 0, np.clip((a * b).sum(axis=1) / scale, -1, 1), np.nan)
+def _ranks(levels: NDArray[np.int64], weights: FloatArray) -> FloatArray:
+    """Mean rank of each text ``[rows, n]``; ``levels`` ``[n]`` are the places of the texts' values in their order."""
+    n_levels = int(levels.max()) + 1
+    tied = np.stack([weights[:, levels == level].sum(axis=1) for level in range(n_levels)], axis=1)
+    return (np.cumsum(tied, axis=1) - (tied - 1) / 2)[:, levels]
 
 
 def _figure(value: float, resampled: FloatArray, level: float) -> Figure:

@@ -1,22 +1,26 @@
 """Rating through a batch API: hand in, and collect in a later process.
 
-Nothing but the tickets has to be kept between the two. A request's name in the batch is its key in the cache (64 hex digits, which both APIs
-take), and an item's ticket holds the batch and the keys of its three ratings. What a batch answers goes into the cache, so when an item of
-which one reply expired, failed or could not be read is submitted again, only that one question is sent again.
+A request's name in the batch is its key in the cache (64 hex digits, which both APIs take), and an item's ticket holds, for each of its three
+ratings, the key and the batch. What is open in a batch stands in the cache from the moment at which the batch was taken, so it is not handed in
+again: not after a kill before the tickets were stored, not for another item or another run that asks the same. (A kill in the milliseconds
+between the API's answer and that note is the exception.) What a batch answers goes into the cache, so when an item of which one reply expired,
+failed or could not be read is submitted again, only that one question is sent again.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from harness.errors import JudgeError
-from harness.judging.questions import WRONG_FOR_ALL, Answer, OpenItem, Questions
+from harness.judging.questions import WRONG_FOR_ALL, Answer, APIJudgeOptions, OpenItem, Questions, Refusals, advice, repeatable
 from harness.judging.rubric import ASPECTS, Aspect
 from harness.llm.cache import Entry, ReplyCache
-from harness.llm.values import BatchProvider, ChatReply, ChatRequest, RequestFailed, Usage
+from harness.llm.values import BatchProvider, ChatRequest, RequestFailed, Usage
 from harness.types import JudgeItem, Rating, canonical_json
 
 MAX_REQUESTS = 50_000
@@ -24,38 +28,72 @@ MAX_BYTES = 90_000_000
 """Bounds of one batch where the provider states none: OpenAI takes 50,000 requests and 200 MB, Anthropic 100,000 and 256 MB."""
 RATE_AGAIN = "submitted again, it is sent again"
 _KEPT_TOGETHER = 500
+_TOO_MUCH = re.compile(r"enqueued token|token_limit_exceeded", re.IGNORECASE)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a pending item is known by: the batch, the item's id, and the cache's key of each rating in the order of :data:`ASPECTS`."""
+    """What a pending item is known by. For each rating, in the order of :data:`ASPECTS`: the cache's key, the batch (empty: in none, so the cache may
 
-    batch: str
+    know it), and how often it had been asked before. Written as JSON; a batch that all share is written once.
+    """
+
     item: str
     keys: tuple[str, ...]
+    batches: tuple[str, ...]
+    asks: tuple[int, ...] = (0,) * len(ASPECTS)
 
     def __str__(self) -> str:
-        return canonical_json([self.batch, self.item, self.keys])
+        shared = set(self.batches) - {""}
+        return canonical_json([shared.pop() if len(shared) == 1 else self.batches, self.item, self.keys, self.asks])
 
     @staticmethod
     def read(text: str) -> Ticket:
         """The ticket that ``text`` says. Raises JudgeError for one of another judge."""
         try:
-            batch, item, keys = json.loads(text)
+            batches, item, keys, *rest = json.loads(text)
+            asks = rest[0] if rest else [0] * len(ASPECTS)
+            ticket = Ticket(item, tuple(keys), (batches,) * len(ASPECTS) if isinstance(batches, str) else tuple(batches), tuple(asks))
         except (ValueError, TypeError):
-            batch = item = keys = None
-        if not (isinstance(batch, str) and isinstance(item, str) and isinstance(keys, list) and len(keys) == len(ASPECTS)):
+            ticket = Ticket("", (), ())
+        parts = ((ticket.keys, str), (ticket.batches, str), (ticket.asks, int))
+        if not isinstance(ticket.item, str) or not all(
+            len(part) == len(ASPECTS) and all(isinstance(x, kind) for x in part) for part, kind in parts
+        ):
             raise JudgeError(f"ticket {text[:60]!r} is none of a batch; collect it with the judge that gave it")
-        return Ticket(batch, item, tuple(map(str, keys)))
+        return ticket
 
 
 @dataclass
 class _Planned:
-    """An item with what is to be sent for it, by key."""
+    """An item with where each question stands: its key and ask, the batch in which it is open, or the request to be sent, by key."""
 
     state: OpenItem
     keys: dict[Aspect, str] = field(default_factory=dict)
+    asks: dict[Aspect, int] = field(default_factory=dict)
+    batches: dict[str, str] = field(default_factory=dict)
     requests: dict[str, ChatRequest] = field(default_factory=dict)
+    hits: int = 0
+
+    def pending(self, reason: str) -> Rating:
+        keys = tuple(self.keys[aspect] for aspect in ASPECTS)
+        batches = tuple(self.batches.get(key, "") for key in keys)
+        ticket = Ticket(self.state.item.id, keys, batches, tuple(self.asks[aspect] for aspect in ASPECTS))
+        return Rating(self.state.item.id, "pending", reason=reason, ticket=str(ticket))
+
+
+@dataclass(frozen=True)
+class _Fate:
+    """What became of a batch: ``open`` (asked for later), or over with the failures among its answers by key. ``reason``: why it brought nothing.
+
+    ``full``: it was not taken since too much is under way.
+    """
+
+    open: bool = False
+    full: bool = False
+    reason: str = ""
+    failures: Mapping[str, RequestFailed] = field(default_factory=dict)
 
 
 class BatchDesk:
@@ -74,6 +112,13 @@ class BatchDesk:
         self.provider, self.questions, self.cache = provider, questions, cache
         self.usage, self.hits = Usage(), 0
         self._prices = load_prices(cache_root())
+        options = questions.options
+        self._most, self._resend = int(getattr(provider, "max_requests", MAX_REQUESTS)), False
+        if isinstance(options, APIJudgeOptions):
+            self._most, self._resend = min(self._most, options.batch_size or self._most), options.resend
+        self._taken = False  # whether a batch was taken
+        self._full = ""  # why nothing more is handed in for now
+        self._hopeless: RequestFailed | None = None  # the refusal of a whole batch
 
     @property
     def name(self) -> str:
@@ -95,56 +140,40 @@ class BatchDesk:
     def submit(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
         """Ratings of what the cache can answer; the rest handed in, each item pending with its ticket.
 
-        A batch is handed in before its tickets come out, and one that is refused leaves its items unrated.
+        A batch is handed in before its tickets come out, and one that is refused leaves its items unrated, or pending where it may be taken later.
 
         Raises:
-            JudgeError: the API refuses the first batch for a reason that holds for all (a wrong key, no such model).
+            JudgeError: the API refuses the first batch for a reason that holds for all (a wrong key, no such model), or has refused every request of
+                a batch that was collected.
         """
-        planned = [self._plan(item) for item in items]
-        for plan in planned:
-            if not plan.requests:
-                yield plan.state.rating()
-        first = True
-        for group in self._groups([plan for plan in planned if plan.requests]):
-            requests = {key: request for plan in group for key, request in plan.requests.items()}
-            try:
-                batch = self.provider.submit(requests)
-            except RequestFailed as failure:
-                if first and failure.status in WRONG_FOR_ALL:
-                    raise JudgeError(f"{self.name} takes no batch: {failure.reason}; check key, account and the option model") from None
-                for plan in group:
-                    yield Rating(plan.state.item.id, "unrated", reason=f"the batch was not taken: {failure.reason}; {RATE_AGAIN}")
-                continue
-            first = False
-            for plan in group:
-                keys = tuple(plan.keys[aspect] for aspect in ASPECTS)
-                yield Rating(plan.state.item.id, "pending", ticket=str(Ticket(batch, plan.state.item.id, keys)))
+        if self._hopeless is not None:
+            raise JudgeError(f"{self.questions.options.model} cannot be asked: {self._hopeless.reason}; {advice(self._hopeless)}")
+        for group in self._groups([self._plan(item) for item in items]):
+            yield from self._submit(group)
 
     def _plan(self, item: JudgeItem) -> _Planned:
         """Which question of each rating is open: the first whose reply is not known, if no earlier one could be read."""
-        plan, asks = _Planned(OpenItem(item)), self.questions.options.asks
-        for aspect, ask in itertools.product(ASPECTS, range(asks)):
-            if aspect in plan.state.ratings or plan.keys.get(aspect) in plan.requests:
-                continue
-            request = self.questions.request(item, aspect, ask)
-            key = plan.keys[aspect] = request.key(self.name, self.questions.identity)
-            known = self.cache.get(key)
-            if known is None:
-                plan.requests[key] = request
-            else:
-                self.hits += 1
-                plan.state.take(aspect, known, last=ask == asks - 1)
+        plan = _Planned(OpenItem(item))
+        for aspect in ASPECTS:
+            for ask in self.questions.asks(item, aspect, self.name, self.cache):
+                plan.keys[aspect], plan.asks[aspect] = ask.key, ask.number
+                if ask.reply is not None:
+                    plan.hits += 1
+                    plan.state.take(aspect, ask.reply, last=ask.number == self.questions.options.asks - 1)
+                elif (batch := self.cache.batch_of(ask.key)) is not None:
+                    plan.batches[ask.key] = batch
+                else:
+                    plan.requests[ask.key] = ask.request
         return plan
 
     def _groups(self, planned: Sequence[_Planned]) -> Iterator[list[_Planned]]:
         """Items that go into one batch together: as many as the API takes, an item's questions never apart."""
-        most = int(getattr(self.provider, "max_requests", MAX_REQUESTS))
         room = int(getattr(self.provider, "max_bytes", MAX_BYTES))
         group: list[_Planned] = []
         count = size = 0
         for plan in planned:
             weight = sum(map(_weight, plan.requests.values()))
-            if group and (count + len(plan.requests) > most or size + weight > room):
+            if group and (count + len(plan.requests) > self._most or size + weight > room):
                 yield group
                 group, count, size = [], 0, 0
             group.append(plan)
@@ -152,67 +181,148 @@ class BatchDesk:
         if group:
             yield group
 
+    def _submit(self, group: Sequence[_Planned]) -> Iterator[Rating]:
+        """Hand a group in, whatever of it nobody has handed in meanwhile."""
+        with self.cache.handing_in():
+            group = [self._plan(plan.state.item) if any(map(self._known, plan.requests)) else plan for plan in group]
+            requests = {key: request for plan in group for key, request in plan.requests.items()}
+            refused = self._hand_in(requests) if requests else ""
+        for plan in group:
+            self.hits += plan.hits
+            for key in plan.requests:
+                plan.batches[key] = "" if refused else self.cache.batch_of(key) or ""
+            if not plan.batches:
+                yield plan.state.rating()
+            elif refused and plan.requests and not self._full:
+                yield Rating(plan.state.item.id, "unrated", reason=f"the batch was not taken: {refused}; {RATE_AGAIN}")
+            else:
+                names = ", ".join(sorted(set(plan.batches.values()) - {""}))
+                yield plan.pending(self._full if refused and plan.requests else f"batch {names} has not ended")
+
+    def _known(self, key: str) -> bool:
+        return key in self.cache or self.cache.batch_of(key) is not None
+
+    def _hand_in(self, requests: Mapping[str, ChatRequest]) -> str:
+        """Hand in, and note at once what is open now; the reason where the API did not take it."""
+        if self._full:
+            return self._full
+
+        def work() -> None:
+            self.cache.hand_in(self.provider.submit(requests), requests)
+
+        try:
+            _whole(work)
+        except RequestFailed as failure:
+            if not self._taken and failure.status in WRONG_FOR_ALL:
+                raise JudgeError(f"{self.name} takes no batch: {failure.reason}; {advice(failure)}") from None
+            if _TOO_MUCH.search(failure.reason):
+                self._full = self._too_much(failure.reason)
+            return failure.reason
+        self._taken = True
+        return ""
+
+    def _too_much(self, reason: str) -> str:
+        return f"not handed in: {reason}; run the same command again when other batches have ended, or lower -J batch_size (now {self._most:,})"
+
     # ------------------------------------------------------------------------------------------------------------------ collecting
 
     def collect(self, tickets: Sequence[str]) -> Iterator[Rating]:
-        """A rating a ticket: pending while its batch runs, rated, or unrated with the reason and what to do."""
-        by_batch: dict[str, list[tuple[str, Ticket]]] = {}
-        for text in dict.fromkeys(tickets):
-            ticket = Ticket.read(text)
-            by_batch.setdefault(ticket.batch, []).append((text, ticket))
-        for batch, members in by_batch.items():
-            try:
-                state = self.provider.poll(batch)
-                answers = self._fetch(batch) if state.status == "ended" else {}
-            except RequestFailed as failure:
-                if failure.status in WRONG_FOR_ALL - {404}:
-                    raise JudgeError(f"{self.name} cannot be asked for batch {batch}: {failure.reason}; check key and account") from None
-                yield from self._unreachable(members, failure)
-                continue
-            for text, ticket in members:
-                if state.status == "running":
-                    yield Rating(ticket.item, "pending", ticket=text)
-                elif state.status == "failed":
-                    yield Rating(ticket.item, "unrated", reason=f"batch {batch} failed: {state.reason or 'no reason given'}; {RATE_AGAIN}")
-                else:
-                    yield self._rating(ticket, answers)
-
-    def _unreachable(self, members: Sequence[tuple[str, Ticket]], failure: RequestFailed) -> Iterator[Rating]:
-        """Still pending where the server may answer later; unrated where it knows the batch no more."""
-        for text, ticket in members:
-            if failure.retryable:
-                yield Rating(ticket.item, "pending", ticket=text)
+        """A rating a ticket: pending while one of its batches runs, or cannot be fetched; rated; or unrated with the reason and what to do."""
+        fates: dict[str, _Fate] = {}
+        for text, ticket in [(text, Ticket.read(text)) for text in dict.fromkeys(tickets)]:
+            names = [batch for batch in ticket.batches if batch]
+            for batch in names:
+                if batch not in fates:
+                    fates[batch] = self._fate(batch)
+            found = sorted((fates[batch] for batch in names if fates[batch].reason), key=lambda fate: (not fate.full, not fate.open))
+            if found and (found[0].full or found[0].open):
+                left = replace(ticket, batches=tuple("" if batch and fates[batch].full else batch for batch in ticket.batches))
+                yield Rating(ticket.item, "pending", ticket=str(left) if found[0].full else text, reason=found[0].reason)
+            elif found:
+                yield Rating(ticket.item, "unrated", reason=f"{found[0].reason}; {RATE_AGAIN}")
             else:
-                yield Rating(ticket.item, "unrated", reason=f"batch {ticket.batch} cannot be fetched: {failure.reason}; {RATE_AGAIN}")
+                yield self._rating(ticket, fates)
 
-    def _fetch(self, batch: str) -> Mapping[str, Answer]:
-        """A batch's answers by key; those that are replies are in the cache, in portions, before anything is made of them."""
-        answers: dict[str, Answer] = {}
+    def _fate(self, batch: str) -> _Fate:
+        """What became of a batch; what it answered is in the cache thereafter."""
+        try:
+            state = self.provider.poll(batch)
+            if state.status == "running":
+                return _Fate(open=True, reason=f"batch {batch} has not ended")
+            if state.status == "ended":
+                failures = self._fetch(batch)
+                self.cache.settle(batch)
+                return _Fate(failures=failures)
+        except RequestFailed as failure:
+            return self._unreachable(batch, failure)
+        self.cache.settle(batch)
+        if _TOO_MUCH.search(state.reason):
+            self._full = self._too_much(state.reason)
+            return _Fate(full=True, reason=self._full)
+        return _Fate(reason=f"batch {batch} failed: {state.reason or 'no reason given'}")
+
+    def _unreachable(self, batch: str, failure: RequestFailed) -> _Fate:
+        """A batch that is paid for is not given up for a failure: the server may answer later, or another key may know it."""
+        if failure.status in WRONG_FOR_ALL - {404}:
+            raise JudgeError(f"{self.name} cannot be asked for batch {batch}: {failure.reason}; check key and account") from None
+        reason = f"batch {batch} cannot be fetched: {failure.reason}"
+        if failure.retryable:
+            return _Fate(open=True, reason=reason)
+        if not self._resend:
+            hint = (
+                "use the key of the project that handed it in; if it is gone for good, -J resend=true has it handed in and paid for again"
+            )
+            return _Fate(open=True, reason=f"{reason}; {hint}")
+        self.cache.settle(batch)
+        return _Fate(reason=reason)
+
+    def _fetch(self, batch: str) -> dict[str, RequestFailed]:
+        """Keep a batch's replies in the cache, in portions; answers with its failures by key."""
+        failures: dict[str, RequestFailed] = {}
         new: list[Entry] = []
-        for key, answer in self.provider.results(batch):
-            answers[key] = answer
-            if isinstance(answer, ChatReply) and not _is_key(key):
-                raise JudgeError(f"batch {batch} holds answers that are not this judge's; give the run it was made for")
-            if isinstance(answer, ChatReply) and key not in self.cache:
-                self.usage += answer.usage
-                new.append(Entry(key, answer, self.name, self.questions.options.model, self.questions.identity))
-            if len(new) >= _KEPT_TOGETHER:
-                self.cache.put_many(new)
-                new = []
-        self.cache.put_many(new)
-        return answers
+        refusals = Refusals(lambda: self.cache.answered(self.name, self.questions.options.model, self.questions.identity))
+        try:
+            for key, answer in self.provider.results(batch):
+                if isinstance(answer, RequestFailed):
+                    failures[key] = answer
+                    if not answer.retryable and refusals.take(answer):
+                        self._hopeless = answer
+                    continue
+                if not _is_key(key):
+                    raise JudgeError(f"batch {batch} holds answers that are not this judge's; give the run it was made for")
+                refusals.take(answer)
+                self._hopeless = None
+                if key not in self.cache or self.cache.batch_of(key) == batch:  # else it was counted when it was fetched before
+                    self.usage += answer.usage
+                    new.append(Entry(key, answer, self.name, self.questions.options.model, self.questions.identity))
+                if len(new) >= _KEPT_TOGETHER:
+                    self.cache.put_many(new, batch=batch)
+                    new = []
+        finally:
+            self.cache.put_many(new, batch=batch)  # also of a download that breaks: it was counted
+        return failures
 
-    def _rating(self, ticket: Ticket, answers: Mapping[str, Answer]) -> Rating:
-        state = OpenItem(JudgeItem(ticket.item, "", "", ""))
-        for aspect, key in zip(ASPECTS, ticket.keys, strict=True):
-            answer: Answer | None = answers.get(key) or (self.cache.get(key) if _is_key(key) else None)
+    def _rating(self, ticket: Ticket, fates: Mapping[str, _Fate]) -> Rating:
+        """The rating of an item whose batches are over; what it lacks, and whether that is sent again, is part of the reason."""
+        state, again = OpenItem(JudgeItem(ticket.item, "", "", "")), False
+        last = self.questions.options.asks - 1
+        for aspect, key, batch, number in zip(ASPECTS, ticket.keys, ticket.batches, ticket.asks, strict=True):
+            fate = fates.get(batch, _Fate())
+            answer: Answer | None = (self.cache.get(key) if _is_key(key) else None) or fate.failures.get(key)
             if answer is None:
-                answer = RequestFailed("the batch has no answer to it (expired or cancelled)", retryable=True)
+                missing = "the batch has no answer to it (expired or cancelled)" if batch else "it has not been handed in yet"
+                answer = RequestFailed(missing, retryable=True)
+            again |= isinstance(answer, RequestFailed) or (number < last and repeatable(answer))
+            state.asked[aspect] = number
             state.take(aspect, answer, last=True)
         rating = state.rating()
-        if rating.status == "rated":
-            return rating
-        return Rating(rating.item_id, "unrated", reason=f"{rating.reason}; {RATE_AGAIN}", details=rating.details)
+        return replace(rating, reason=f"{rating.reason}; {RATE_AGAIN}") if again else rating
+
+
+def _whole(work: Callable[[], T]) -> T:
+    """Do a piece of work to its end: Ctrl-C is heeded when it is done."""
+    with ThreadPoolExecutor(1) as worker:
+        return worker.submit(work).result()
 
 
 def _is_key(text: str) -> bool:

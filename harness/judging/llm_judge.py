@@ -12,9 +12,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from typing import TYPE_CHECKING, Protocol
 
 from harness.errors import JudgeError
-from harness.judging.questions import WRONG_FOR_ALL, Answer, APIJudgeOptions, LLMJudgeOptions, OpenItem, Questions, by_rule
+from harness.judging.questions import Answer, APIJudgeOptions, LLMJudgeOptions, OpenItem, Questions, Refusals, advice, by_rule
 from harness.judging.rubric import ASPECTS, Aspect, load_rubric
-from harness.llm.values import BatchProvider, ChatRequest, Provider, RequestFailed, Usage
+from harness.llm.values import BatchProvider, ChatReply, ChatRequest, Provider, RequestFailed, Usage
 from harness.types import JudgeItem, Rating
 
 if TYPE_CHECKING:
@@ -135,10 +135,11 @@ class LLMJudge:
         self.options = options
         self.questions = Questions(options, load_rubric(options.rubric))
         self._connect, self._batches = connect, batches
+        self._replies: ReplyCache | None = None
         self._bench: Bench | None = None
         self._asker: Asker | None = None
         self._desk: BatchDesk | None = None
-        self._answered = False
+        self._refusals = Refusals(self._has_replied, options.concurrency - 1)
 
     @property
     def rubric(self) -> str:
@@ -167,13 +168,12 @@ class LLMJudge:
         return sum(part.hits for part in (self._asker, self._desk) if part is not None)
 
     def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
-        """An upper bound of calls, tokens and cost of rating ``items``, each question asked once; sends nothing."""
-        from harness.llm.cost import estimate, load_prices
+        """An upper bound of calls, tokens and cost of rating ``items``, each question asked once, and of what repeats may add; sends nothing."""
+        from harness.llm.cost import load_prices
         from harness.lm.embedded import cache_root
 
         name = self._open_desk().name if self.batch else self._open_asker().name
-        prices = load_prices(cache_root())
-        return estimate(self.questions.all(items), name, prices, rubric=self.rubric, cache=self._cache(), batch=self.batch)
+        return self.questions.estimate(items, name, load_prices(cache_root()), self._cache(), self.batch)
 
     def prepare(self, bench: Bench) -> None:
         """Open the connection, so that a missing key or package is found before anything is asked.
@@ -182,7 +182,7 @@ class LLMJudge:
             JudgeError: no key, or options that do not go together.
         """
         self._bench = bench
-        self._answered = False
+        self._refusals = Refusals(self._has_replied, self.options.concurrency - 1)
         if self.batch:
             self._open_desk()
         else:
@@ -192,7 +192,8 @@ class LLMJudge:
         """A rating an item, as they come; with ``mode=batch`` pending ones with a ticket.
 
         Raises:
-            JudgeError: :meth:`prepare` has not been called; while iterating, where the first answer says that all will fail (a wrong key).
+            JudgeError: :meth:`prepare` has not been called; while iterating, where the answers say that all will fail: a wrong key at once, any
+                other refusal when it has come ten times in a row. What came before is kept.
         """
         if self._bench is None:
             raise JudgeError("the judge has not been prepared; call prepare(bench) first")
@@ -227,7 +228,8 @@ class LLMJudge:
             try:
                 for name, answer in answers:
                     place, aspect = questions.pop(name)
-                    self._check_first(answer)
+                    if self._refusals.take(answer) and not isinstance(answer, ChatReply):
+                        raise self._stopped(answer)
                     if states[place].take(aspect, answer, last=ask == self.options.asks - 1):
                         again.append((place, aspect))
                     elif states[place].settled:
@@ -240,6 +242,8 @@ class LLMJudge:
                 if states[place].settled:
                     yield states[place].rating()
             self._pass_on(self._open_asker().notes)
+            if (refusal := self._refusals.everything) is not None:
+                raise self._stopped(refusal)
             waiting = again
 
     def _through_desk(self, work: Callable[[BatchDesk], Iterator[Rating]]) -> Iterator[Rating]:
@@ -252,18 +256,21 @@ class LLMJudge:
             if self._bench is not None:
                 self._bench.warn(note)
 
-    def _check_first(self, answer: Answer) -> None:
-        if isinstance(answer, RequestFailed) and answer.status in WRONG_FOR_ALL and not self._answered:
-            raise JudgeError(f"{self.options.model} cannot be asked: {answer.reason}; check key, account and the option model")
-        self._answered = True
+    def _stopped(self, failure: RequestFailed) -> JudgeError:
+        return JudgeError(f"{self.options.model} cannot be asked: {failure.reason}; {advice(failure)}")
+
+    def _has_replied(self) -> bool:
+        """Whether the cache knows a reply of this model to this rubric."""
+        cache = self._cache()
+        return cache is not None and cache.answered(self._open_asker().name, self.options.model, self.rubric)
 
     def _cache(self) -> ReplyCache | None:
-        if not self.options.cache:
-            return None
-        from harness.llm.cache import ReplyCache
-        from harness.lm.embedded import cache_root
+        if self._replies is None and self.options.cache:
+            from harness.llm.cache import ReplyCache
+            from harness.lm.embedded import cache_root
 
-        return ReplyCache(cache_root() / "replies.sqlite")
+            self._replies = ReplyCache(cache_root() / "replies.sqlite")
+        return self._replies
 
     def _open_asker(self) -> Asker:
         if self._asker is None:

@@ -5,18 +5,24 @@ How the requests are sent is the business of :mod:`harness.judging.llm_judge` (o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
 
 from harness.errors import JudgeError
 from harness.judging.parsing import explain_rating
 from harness.judging.rubric import ASPECTS, REPLY_SCHEMA, Aspect, Rubric
+from harness.llm.cache import ReplyCache, whole
 from harness.llm.values import ChatReply, ChatRequest, RequestFailed
 from harness.options import Options, input_field, transport_field
 from harness.types import Json, JudgeItem, Rating
+
+if TYPE_CHECKING:
+    from harness.llm.cost import Estimate, Prices
 
 Answer = ChatReply | RequestFailed
 
@@ -24,6 +30,15 @@ AGAIN_TEMPERATURE = 0.5
 """A question whose reply could not be read is asked again at this temperature at least, with another seed and a reminder of the form."""
 WRONG_FOR_ALL = frozenset({401, 402, 403, 404})
 """HTTP statuses of a wrong key, an empty account, a model that does not exist: as the first answer they end the run, for all would fail."""
+ABOUT_THE_REQUEST = frozenset({400, 413, 422})
+"""HTTP statuses of a request that the server will not take: the next one may be another matter."""
+IN_A_ROW = 10
+"""Failures of one kind in a row, without a reply between them, that end the run."""
+CUT = "length"
+"""How a reply ended that was cut off at ``max_tokens``."""
+
+_MARK = re.compile(r"\b(?=[\w-]*\d)[\w-]{6,}\b|\d+")  # numbers, and the ids of requests
+_CLOSED = re.compile(r"(?:\]\]|\}|```|\d[*_)\]\"'`]|\d[ \t]*\r?\n)[\s*_\"'”’)`.$]*\Z")
 
 
 class LLMJudgeOptions(Options):
@@ -40,9 +55,9 @@ class LLMJudgeOptions(Options):
     temperature: float | None = Field(0.0, ge=0, le=2)
     """Sampling temperature; none leaves it to the server (some reasoning models refuse it)."""
     max_tokens: int = Field(400, ge=1)
-    """Upper bound of a reply's tokens. Reasoning models also spend it on thinking."""
+    """Upper bound of a reply's tokens. Reasoning models also spend it on thinking, so they need more."""
     asks: int = Field(3, ge=1, le=10)
-    """How often a question is asked at most while its reply cannot be read as a rating."""
+    """How often a question is asked at most while its reply cannot be read as a rating (one that is cut off is not asked for again)."""
     concurrency: int = transport_field(64, ge=1, le=4096)
     """Requests in flight at most."""
     requests_per_minute: float | None = transport_field(None, gt=0)
@@ -62,6 +77,10 @@ class APIJudgeOptions(LLMJudgeOptions):
 
     mode: Literal["live", "batch"] = transport_field("live")
     """`batch` hands the requests in at half the price and leaves the ratings pending; `harness judge RUN` with the same options collects them."""
+    batch_size: int | None = transport_field(None, ge=len(ASPECTS))
+    """Requests in a batch at most; none takes what the API allows. Lower it where the account limits the tokens that may be enqueued."""
+    resend: bool = transport_field(False)
+    """Give up batches that the server does not know or whose results are gone, and hand their questions in again; they are paid for again."""
 
 
 @dataclass
@@ -83,16 +102,18 @@ class OpenItem:
         """Take an answer in; True where the question is to be asked again. ``last``: no further ask is allowed."""
         self.asked[aspect] = self.asked.get(aspect, 0) + 1
         if isinstance(answer, RequestFailed):
-            self.problems[aspect] = f"the request failed: {answer.reason}"
+            self.problems[aspect] = whole(f"the request failed: {answer.reason}")
             return False
-        self.replies[aspect] = answer
+        self.replies[aspect] = answer = replace(answer, text=whole(answer.text), model=whole(answer.model), finish=whole(answer.finish))
         value, reason = read(answer)
         if value is not None:
             self.ratings[aspect] = value
-        elif last:
-            times = self.asked[aspect]
+            return False
+        times = self.asked[aspect]
+        if last or not repeatable(answer):
             self.problems[aspect] = f"{reason}{f' (asked {times} times)' if times > 1 else ''}"
-        return value is None and not last
+            return False
+        return True
 
     def rating(self) -> Rating:
         """Rated with all three ratings, else unrated with every reason."""
@@ -109,13 +130,80 @@ class OpenItem:
 
 
 def read(reply: ChatReply) -> tuple[float | None, str]:
-    """The rating of a reply, or None and the reason; what the API says of the reply's end is part of the reason."""
+    """The rating of a reply, or None and the reason; what the API says of the reply's end is part of the reason.
+
+    In a reply that was cut off a rating counts only at its very end: one that the reply had gone beyond may have been taken back.
+    """
     value, reason = explain_rating(reply.text)
-    if value is None and reply.finish == "length":
-        reason += "; it was cut off at max_tokens"
-    elif value is None and reply.finish not in ("stop", "end_turn"):
+    if reply.finish == CUT and (value is None or not _ends_with(reply.text, value)):
+        why = reason if value is None else f"the rating {value:g} does not end the reply"
+        return None, f"{why}; it was cut off at max_tokens; raise -J max_tokens"
+    if value is None and reply.finish not in ("stop", "end_turn"):
         reason += f"; the API says it ended by {reply.finish}"
     return value, reason
+
+
+def repeatable(reply: ChatReply) -> bool:
+    """Whether its question is worth asking again: it cannot be read, and not for want of tokens, of which the next would get no more."""
+    return reply.finish != CUT and read(reply)[0] is None
+
+
+def _ends_with(text: str, value: float) -> bool:
+    """Whether a reply ends in its rating, closed: ``[[1]]``, or a number in a line that has ended. JSON that can be read is whole."""
+    if not _CLOSED.search(text[-200:]):
+        return False
+    return text.rstrip().endswith(("}", "```")) or explain_rating(text.rstrip().splitlines()[-1])[0] == value
+
+
+class Refusals:
+    """Counts failures in a row, to tell a server that refuses everything from texts that it refuses.
+
+    Args:
+        known: whether the model has ever replied before; asked only where it matters.
+        ahead: answers that may come before the first reply, since a refusal takes no time: the other requests that are under way.
+    """
+
+    def __init__(self, known: Callable[[], bool], ahead: int = 0) -> None:
+        self._known, self._ahead = functools.cache(known), ahead
+        self._replied = False
+        self._row = self._equal = 0
+        self._last: RequestFailed | None = None
+
+    def take(self, answer: Answer) -> bool:
+        """Take an answer in; True where all further requests would fail as well: the first says so (a wrong key), or :data:`IN_A_ROW` failed in
+
+        a row for one reason that will not heal, or for whatever reason while no reply came at all. Refused texts of a model that has replied
+        before are no such case.
+        """
+        if isinstance(answer, ChatReply):
+            if not answer.from_cache:
+                self._replied, self._row, self._equal = True, 0, 0
+            return False
+        if not self._replied and answer.status in WRONG_FOR_ALL:
+            return True
+        self._equal = self._equal + 1 if self._last is not None and _kind(answer) == _kind(self._last) else 1
+        self._last = answer
+        if answer.status in ABOUT_THE_REQUEST:
+            return self._equal >= IN_A_ROW + self._ahead and self.everything is not None
+        self._row += 1
+        return (self._row >= IN_A_ROW and not self._replied) or (self._equal >= IN_A_ROW and not answer.retryable)
+
+    @property
+    def everything(self) -> RequestFailed | None:
+        """The refusal that came for everything up to now, and at least :data:`IN_A_ROW` times; None where there is no such."""
+        if self._last is None or self._equal < IN_A_ROW or self._last.retryable or self._replied or self._known():
+            return None
+        return self._last
+
+
+def _kind(failure: RequestFailed) -> tuple[int | None, str]:
+    return failure.status, _MARK.sub("#", failure.reason)
+
+
+def advice(failure: RequestFailed) -> str:
+    """What to do about a refusal of everything."""
+    what = "the rubric and the judge's options" if failure.status in ABOUT_THE_REQUEST else "key, account and the option model"
+    return f"check {what}; what was rated is kept, and the same command goes on from there"
 
 
 def by_rule(item: JudgeItem) -> Rating | None:
@@ -128,6 +216,15 @@ def by_rule(item: JudgeItem) -> Rating | None:
     return None
 
 
+class Ask(NamedTuple):
+    """The ``number``-th time (from 0) that a question is asked."""
+
+    number: int
+    request: ChatRequest
+    key: str
+    reply: ChatReply | None
+
+
 class Questions:
     """The questions of a rubric as requests: which model, how many tokens, how often."""
 
@@ -136,7 +233,7 @@ class Questions:
         if options.examples and not rubric.examples:
             raise JudgeError(f"rubric {rubric.name} has no examples; leave the option examples out, or add an examples.jsonl to it")
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
         """The rubric's identity with these options; see :meth:`Rubric.identity`."""
         return self.rubric.identity(self.options.examples, self.options.structured)
@@ -151,6 +248,42 @@ class Questions:
         schema = REPLY_SCHEMA if options.structured else None
         return ChatRequest(options.model, messages, options.max_tokens, temperature, schema, seed=ask or None)
 
-    def all(self, items: Iterable[JudgeItem]) -> Iterator[ChatRequest]:
-        """The first requests of all items: what an estimate of the cost is made from."""
-        return (self.request(item, aspect) for item in items if by_rule(item) is None for aspect in ASPECTS)
+    def asks(self, item: JudgeItem, aspect: Aspect, server: str, cache: ReplyCache | None) -> Iterator[Ask]:
+        """The asks of one rating in their order, each with its reply where the cache has it; the last is one without, or one that settles it."""
+        for number in range(self.options.asks):
+            request = self.request(item, aspect, number)
+            key = request.key(server, self.identity)
+            reply = cache.get(key) if cache is not None else None
+            yield Ask(number, request, key, reply)
+            if reply is None or not repeatable(reply):
+                return
+
+    def estimate(
+        self, items: Iterable[JudgeItem], server: str, prices: Prices, cache: ReplyCache | None = None, batch: bool = False
+    ) -> Estimate:
+        """What rating ``items`` will cost at most: each open question asked once, and what repeats of unreadable replies may add.
+
+        Args:
+            items: what is to be rated.
+            server: the provider's name.
+            prices: from :func:`harness.llm.cost.load_prices`.
+            cache: what it holds costs nothing; nor does, with ``batch``, what is open in a batch already.
+            batch: priced as a batch.
+        """
+        from harness.llm.cost import Tally
+
+        once, repeats = Tally(server, prices, batch), Tally(server, prices, batch)
+        seen: set[str] = set()
+        cached = left = 0
+        for item, aspect in ((item, aspect) for item in items if by_rule(item) is None for aspect in ASPECTS):
+            for ask in self.asks(item, aspect, server, cache):
+                if ask.reply or ask.key in seen or (batch and cache is not None and cache.batch_of(ask.key)):
+                    cached += 1
+                    continue
+                seen.add(ask.key)
+                once.add(ask.request)
+                # Whether later asks are in the cache is not looked up: they seldom are where an earlier one is not.
+                if further := self.options.asks - ask.number - 1:
+                    repeats.add(self.request(item, aspect, ask.number + 1), further)
+                    left += further
+        return once.estimate(cached, repeats.estimate() if left else None)

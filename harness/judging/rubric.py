@@ -50,6 +50,8 @@ _AXBENCH_NAMES: Mapping[Aspect, str] = {
     "instruction": "UNIDIRECTIONAL_PAIRWISE_EVALUATION_INSTRUCTION_RELEVANCE_TEMPLATE",
     "fluency": "UNIDIRECTIONAL_PAIRWISE_EVALUATION_FLUENCY_TEMPLATE",
 }
+_GRADE = re.compile(r"(?<![\w.,])[012](?!\w|[.,]\d)")
+_NUMBERED = re.compile(r"^\s*\d[.)]\s", re.MULTILINE)
 _PLACE = re.compile(r"(?<!\{)\{([a-z_]+)\}(?!\})")
 _RULE = re.compile(r"^---[ \t]*\n", re.MULTILINE)
 
@@ -245,6 +247,10 @@ def _from_axbench() -> Rubric:
         )
     path = Path(folders[0]) / _AXBENCH_TEMPLATES
     try:
+        version = importlib.metadata.version("axbench")
+    except importlib.metadata.PackageNotFoundError:
+        version = "unknown"
+    try:
         tree = ast.parse(_read(path))
     except SyntaxError as error:
         raise JudgeError(f"{path} cannot be parsed: {error}; install another version of axbench") from None
@@ -261,9 +267,11 @@ def _from_axbench() -> Rubric:
             raise JudgeError(f"{path} has no text {name}; install a version of axbench that has it, or use the rubric default")
         prompt = texts[name].replace("{sentence}", "{text}").strip()
         check_prompt(prompt, aspect, f"{name} of {path}")
+        if set(_GRADE.findall(_NUMBERED.sub("", prompt))) != {"0", "1", "2"}:
+            # Some revisions ask for 0 or 1. Read as 0, 1 or 2, their best would be a half.
+            raise JudgeError(
+                f"{name} of axbench {version} ({path}) does not state the grades 0, 1 and 2, so its ratings are on another scale; "
+                "install a version of axbench whose prompts do, or use the rubric default"
+            )
         prompts[aspect] = prompt.replace("{{", "{").replace("}}", "}")  # axbench fills them by str.format
-    try:
-        version = importlib.metadata.version("axbench")
-    except importlib.metadata.PackageNotFoundError:
-        version = "unknown"
     return Rubric("axbench", version, prompts)

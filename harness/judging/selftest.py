@@ -8,11 +8,12 @@ says that a judge reads; it does not say how it does on hard cases (see :mod:`ha
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.disk import write_atomically
 from harness.errors import JudgeError
@@ -27,6 +28,7 @@ PASS_OVERALL = 0.85
 PASS_EACH = 0.75
 """Share that it must get right of each of the three ratings."""
 GRADES = (0, 1, 2)
+_FAILED = re.compile(rf"(?:^|; )(?:{'|'.join(ASPECTS)}): (?:the request failed|no answer came)")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class SelfTest:
         rubric: the judge's rubric, with its version.
         version: digest of the texts and their ratings.
         n_texts: texts that were rated.
-        n_unrated: texts for which the judge gave no rating; each of their ratings counts as wrong.
+        n_unrated: texts for which the judge gave no rating (it refused, or its replies could not be read); each of their ratings counts as wrong.
         accuracy: share of right ratings, by rating.
         overall: share of right ratings among all.
         confusion: by rating, ``[expected grade][given grade]`` counts; a fourth column counts what is no grade or was not given.
@@ -82,7 +84,9 @@ class SelfTest:
         if self.passed:
             return None
         each = ", ".join(f"{aspect} {self.accuracy[aspect]:.0%}" for aspect in ASPECTS)
-        return f"judge {judge} fails the self-test: {self.overall:.0%} of the obvious ratings right ({each}); {PASS_OVERALL:.0%} are needed"
+        unrated = f", {self.n_unrated} of {self.n_texts} texts unrated" if self.n_unrated else ""
+        right = f"{self.overall:.0%} of the obvious ratings right ({each}){unrated}"
+        return f"judge {judge} fails the self-test: {right}; {PASS_OVERALL:.0%} are needed"
 
     def as_json(self) -> dict[str, Json]:
         """For the command line and for entries: everything save the misses."""
@@ -111,16 +115,30 @@ def version() -> str:
     return digest([[case.item, case.ratings] for case in cases()], 8)
 
 
+def check_at_once(judge: Judge) -> None:
+    """Raise JudgeError for a judge that answers later; nothing is written, sent or paid for.
+
+    Two attributes that a judge may have say so: ``batch``, true for one that hands its questions in, and ``waits_for``, a text: for what.
+    """
+    if getattr(judge, "batch", False):
+        raise JudgeError("the judge answers by batches, hours later; run the self-test with mode=live (-J mode=live)")
+    if waits := getattr(judge, "waits_for", ""):
+        raise JudgeError(f"the self-test needs a judge that answers at once, and this one waits for {waits}; test another judge")
+
+
 def selftest(judge: Judge, bench: Bench) -> SelfTest:
     """Have a judge rate the texts with obvious ratings, in a shuffled order, and count.
+
+    A reply that cannot be read is the judge's, and counts as wrong; a request that failed says nothing of the judge, so there is no result then.
 
     Args:
         judge: the judge; prepared here.
         bench: handed to ``prepare``; judges that need the subject model take it from there.
 
     Raises:
-        JudgeError: the judge answers later (people, batches).
+        JudgeError: the judge answers later (people, batches), or requests to it failed.
     """
+    check_at_once(judge)
     judge.prepare(bench)
     order = rng(0, "selftest order").permutation(len(cases()))
     items = [cases()[int(place)].item for place in order]
@@ -130,10 +148,19 @@ def selftest(judge: Judge, bench: Bench) -> SelfTest:
         ratings.update((rating.item_id, rating) for rating in judge.collect(tickets))
     still = sum(rating.status == "pending" for rating in ratings.values())
     if still:
+        raise JudgeError(f"the judge left {still} of {len(items)} texts pending; the self-test needs a judge that answers at once")
+    failed = [rating for rating in ratings.values() if _unanswered(rating)]
+    if failed:
         raise JudgeError(
-            f"the judge left {still} of {len(items)} texts pending; run the self-test with mode=live, or with a judge that answers at once"
+            f"{len(failed)} of {len(items)} texts got no answer, which says nothing of the judge, so no result is kept "
+            f"({failed[0].reason}); mend that and run it again: what was answered is in the cache"
         )
     return tally(judge.rubric, cases(), ratings.values())
+
+
+def _unanswered(rating: Rating) -> bool:
+    """Whether a text is unrated because a request failed, as :class:`harness.judging.questions.OpenItem` says of it."""
+    return rating.status == "unrated" and _FAILED.search(rating.reason) is not None
 
 
 def keep_result(judge: str, options: Mapping[str, Json], result: SelfTest) -> None:
@@ -142,11 +169,21 @@ def keep_result(judge: str, options: Mapping[str, Json], result: SelfTest) -> No
     write_atomically(_place(judge, result.rubric, options), text, "result of the self-test")
 
 
+def known(judge: str, rubric: str, options: Mapping[str, Json]) -> bool:
+    """Whether a result of the judge is kept, for these texts."""
+    return _kept(judge, rubric, options) is not None
+
+
 def stored_warning(judge: str, rubric: str, options: Mapping[str, Json]) -> str | None:
     """What an entry must say of a judge, from its last self-test; None where it passed, or was never tested."""
+    found = _kept(judge, rubric, options)
+    return found["warning"] if found is not None else None
+
+
+def _kept(judge: str, rubric: str, options: Mapping[str, Json]) -> Any:
     try:
         found = json.loads(_place(judge, rubric, options).read_text(encoding="utf-8"))
-        return found["warning"] if found["version"] == version() else None
+        return found if found["version"] == version() and "warning" in found else None
     except (OSError, ValueError, KeyError, TypeError):  # never tested, or a torn file: nothing is known
         return None
 

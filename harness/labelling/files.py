@@ -6,7 +6,6 @@ A file of one's own needs the columns ``concept`` and ``feature`` alone.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError
+from harness.tables import read_rows
 from harness.types import Abstention, Json, Labeling
 
 IDENTITY = ("model_name", "hook_name", "layer", "d_in", "d_sae", "digest")
@@ -145,28 +145,8 @@ def read_labels(path: str | Path) -> LabelFile:
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"there is no label file at {path}; make one with `harness label --labeler … -o {path.name or 'labels.parquet'}`")
-    try:
-        if path.suffix == ".jsonl":
-            with path.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
-                    row = json.loads(line) if line.strip() else None
-                    if row is not None and not isinstance(row, dict):
-                        raise DataError(f"{path}, line {number}: {line.strip()[:40]!r} is no JSON object")
-                    if row is not None:
-                        yield row
-        elif path.suffix == ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as lines:
-                for row in csv.DictReader(lines):
-                    yield {name: _typed(name, value) for name, value in row.items() if name is not None}
-        elif path.suffix == ".parquet":
-            import pyarrow.parquet
-
-            yield from pyarrow.parquet.read_table(path).to_pylist()
-        else:
-            raise DataError(f"{path} is no label file: its name must end in .jsonl, .csv or .parquet")
-    except (OSError, ValueError, csv.Error) as error:  # pyarrow's errors are ValueErrors
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"the label file {path} cannot be read ({first}); make it again with `harness label -o`") from error
+    for row in read_rows(path, "label file"):
+        yield {name: _typed(name, value) for name, value in row.items()} if path.suffix.lower() == ".csv" else row
 
 
 def _typed(name: str, value: Any) -> Any:

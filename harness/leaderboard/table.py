@@ -74,7 +74,8 @@ def render_group(group: Group) -> RenderableType:
 def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
     """One run's result: its methods beside their controls, what a reader must know, and ``samples`` texts, a method's turn each."""
     task, judge = entry.task, entry.judge
-    title = f"{task.name} {task.version} · {task.split} · {entry.model.name} · judge {judge.name} ({judge.rubric})"
+    server = f" at {judge.options['base_url']}" if judge.options.get("base_url") else ""
+    title = f"{task.name} {task.version} · {task.split} · {entry.model.name} · judge {judge.name}{server} ({judge.rubric})"
     table = _table(*_COLUMNS, lead=("method",))
     for result in entry.results:
         label = result.method.name + (" (control)" if result.role == "control" else "") + ("" if result.eligible else " (not eligible)")

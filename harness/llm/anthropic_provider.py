@@ -11,19 +11,18 @@ Source: Anthropic API reference, messages; its migration guide for version 2026-
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
+from harness.llm.dialect import SYSTEM, folded
+from harness.llm.provider import APIProvider, custom_headers, left_out
+from harness.llm.servers import Connection
 from harness.llm.values import ChatReply, ChatRequest, RequestFailed, Usage
-from harness.llm.wire import Connection, Dialect, Trouble, connect, count, read_object, trouble
+from harness.llm.wire import count, read_object
 from harness.types import Json
-
-if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic
-
-ANTHROPIC_URL = "https://api.anthropic.com"
 
 TOOL = "reply"
 """The name of the tool whose forced call carries a reply in the form of a schema."""
@@ -34,6 +33,7 @@ OPTIONAL = {
     "temperature": "the model's own temperature is used",
     "tool_choice": "the form of the reply is asked for by output_config in its place",
     "output_config": "the form of the reply is asked for in words alone",
+    SYSTEM: "the system text stands before the user's message",
 }
 
 FINISH = {
@@ -47,55 +47,25 @@ FINISH = {
 """Anthropic's stop reasons in the words of :class:`harness.llm.values.ChatReply`; any other is passed on as it is."""
 
 
-class AnthropicProvider:
-    """Anthropic's messages API; a :class:`harness.llm.values.Provider`.
+class AnthropicProvider(APIProvider):
+    """Anthropic's messages API; see :class:`harness.llm.provider.APIProvider`. A ``base_url`` may end in ``/v1`` or not."""
 
-    Args:
-        base_url: another server that speaks this API. ``ANTHROPIC_BASE_URL`` is read where it is not given.
-        key_name: the variable that holds the key. Default: ``ANTHROPIC_API_KEY`` for Anthropic's own server, no key for a ``base_url``.
-        timeout: seconds that one request may take.
-        stream: ask for the reply piece by piece.
-
-    Raises JudgeError for a missing key or an address that is none.
-    """
-
-    def __init__(self, *, base_url: str | None = None, key_name: str | None = None, timeout: float = 120.0, stream: bool = False) -> None:
-        # The package adds /v1 itself; other tools want it in the address.
-        base_url = base_url and base_url.rstrip("/").removesuffix("/v1")
-        self.connection = connect("anthropic", ANTHROPIC_URL, key_name, base_url, timeout)
-        self.dialect = Dialect(self.connection.server, OPTIONAL)
-        self._stream = stream
-        self._client: AsyncAnthropic | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def __repr__(self) -> str:
-        return f"AnthropicProvider({self.connection.server!r})"
+    api = "anthropic"
+    optional = OPTIONAL
 
     @property
-    def name(self) -> str:
-        """``anthropic``, or ``anthropic@host:port`` for another server."""
-        return self.connection.server
+    def sdk(self) -> ModuleType:
+        """The package ``anthropic``."""
+        import anthropic
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader of the results must know: parameters that a model refused."""
-        return tuple(self.dialect.notes)
-
-    async def complete(self, request: ChatRequest) -> ChatReply:
-        """One attempt. A request that is turned down for an optional parameter is asked again without it."""
-        while True:
-            body = self.body(request)
-            outcome = await self._attempt(body)
-            if isinstance(outcome, ChatReply):
-                return outcome
-            if outcome.said is None or not self.dialect.learn(request.model, body, outcome.said):
-                raise outcome.failure
+        return anthropic
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
-        """The request as the API wants it. The seed is left out: the API has none. Raises RequestFailed for a temperature above 1."""
-        messages = [{"role": one.role, "content": one.content} for one in request.messages if one.role != "system"]
+        """See :class:`APIProvider`. The seed is left out: the API has none. Raises RequestFailed for a temperature above 1."""
+        chat = request.messages if self.dialect.takes(request.model, SYSTEM) else folded(request.messages)
+        messages = [{"role": one.role, "content": one.content} for one in chat if one.role != "system"]
         body: dict[str, Any] = {"model": request.model, "max_tokens": request.max_tokens, "messages": messages}
-        system = "\n\n".join(one.content for one in request.messages if one.role == "system")
+        system = "\n\n".join(one.content for one in chat if one.role == "system")
         if system:
             body["system"] = system
         if request.temperature is not None and request.temperature > 1:
@@ -109,46 +79,27 @@ class AnthropicProvider:
             body["output_config"] = {"format": {"type": "json_schema", "schema": dict(request.schema)}}
         return body
 
-    async def close(self) -> None:
-        """Close the connections. A later request opens new ones."""
-        client, self._client, self._loop = self._client, None, None
-        if client is not None:
-            await client.close()
+    def headers(self) -> dict[str, Any]:
+        """See :class:`APIProvider`. Newer packages send the key as a bearer token alone, yet gateways may read ``X-Api-Key``: those get both."""
+        ours: dict[str, Any] = {"anthropic-version": VERSION}
+        if self.connection.own:
+            return ours
+        ours |= {"X-Api-Key": self.connection.key, "Authorization": f"Bearer {self.connection.key}"}
+        if self.connection.trusted:
+            return ours
+        return {**dict.fromkeys(custom_headers(os.environ.get("ANTHROPIC_CUSTOM_HEADERS")), left_out(self.sdk)), **ours}
 
-    def _opened(self) -> AsyncAnthropic:
-        """The client of the running loop: connections of another loop cannot be used, nor closed, from this one."""
-        loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
-            from anthropic import AsyncAnthropic
+    def _opened_client(self, options: dict[str, Any]) -> Any:
+        return self.sdk.AsyncAnthropic(**options)
 
-            link = self.connection
-            headers = {"anthropic-version": VERSION}
-            self._client = AsyncAnthropic(api_key=link.key, base_url=link.url, timeout=link.timeout, max_retries=0, default_headers=headers)
-            self._loop = loop
-        return self._client
-
-    async def _attempt(self, body: dict[str, Any]) -> ChatReply | Trouble:
-        # Returned, not raised within `except`: a raised failure would carry the package's exception, whose request holds the key.
-        try:
-            ask = self._streamed(body) if self._stream else self._whole(body)
-            return message_reply(self.connection, await asyncio.wait_for(ask, self.connection.timeout))
-        except Exception as error:
-            import anthropic
-
-            found = trouble(self.connection, anthropic, error)
-            if found is None:
-                raise
-            return found
-
-    async def _whole(self, body: dict[str, Any]) -> Mapping[str, Json]:
+    async def _whole(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
         # The whole body goes as `extra_body`, which counts before the arguments: newer packages know no temperature any more.
-        call = self._opened().messages.with_raw_response
+        call = client.messages.with_raw_response
         response = await call.create(model=body["model"], max_tokens=body["max_tokens"], messages=[], extra_body=body)
         return read_object(self.name, await response.http_response.aread())
 
-    async def _streamed(self, body: dict[str, Any]) -> Mapping[str, Json]:
-        """The events of a streamed reply, put together in the form of a whole one."""
-        call = self._opened().messages
+    async def _streamed(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
+        call = client.messages
         stream = await call.create(model=body["model"], max_tokens=body["max_tokens"], messages=[], extra_body=body, stream=True)
         message: dict[str, Json] = {}
         blocks: dict[int, dict[str, Json]] = {}
@@ -172,9 +123,12 @@ class AnthropicProvider:
                 elif kind == "message_stop":
                     ended = True
         if not ended:
-            raise RequestFailed(f"{self.name}: the stream ended before the reply did", retryable=True)
+            raise self._cut_stream()
         message["content"] = [_whole_block(block) for _, block in sorted(blocks.items())]
         return message
+
+    def _reply(self, body: Mapping[str, Json]) -> ChatReply:
+        return message_reply(self.connection, body)
 
 
 def _whole_block(block: Mapping[str, Json]) -> dict[str, Json]:

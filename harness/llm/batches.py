@@ -12,12 +12,11 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from harness.llm.anthropic_provider import VERSION, AnthropicProvider, message_reply
+from harness.llm.anthropic_provider import message_reply
 from harness.llm.batching import ATTEMPTS, LONGEST_WAIT, Batches, encoded, named
-from harness.llm.openai_provider import OpenAIProvider, chat_reply
+from harness.llm.openai_provider import chat_reply
 from harness.llm.values import BatchState, ChatReply, ChatRequest, RequestFailed
 from harness.llm.wire import complaint, count, refused, told
 from harness.types import Json
@@ -37,39 +36,22 @@ _ANTHROPIC_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class OpenAIBatches(Batches):
-    """OpenAI's batch API: a file of requests is uploaded, the answers come as files; a :class:`harness.llm.values.BatchProvider`.
-
-    Args:
-        provider: whose server, key and knowledge of refused parameters are used.
-        wait: seconds before the second attempt of a call; doubled each time.
-    """
+    """OpenAI's batch API: a file of requests is uploaded, the answers come as files; a :class:`harness.llm.values.BatchProvider`."""
 
     max_requests = 50_000
     max_bytes = 200_000_000
-    optional = ("temperature", "seed", "response_format", "max_completion_tokens")
-
-    def __init__(self, provider: OpenAIProvider, *, wait: float = 1.0) -> None:
-        super().__init__(provider, wait=wait)
-        self._body = provider.body
-
-    @property
-    def _sdk(self) -> ModuleType:
-        import openai
-
-        return openai
 
     @property
     def _api(self) -> OpenAI:
         if self._client is None:
-            from openai import OpenAI
-
-            link = self._connection
-            self._client = OpenAI(api_key=link.key, base_url=link.url, timeout=link.timeout, max_retries=0)
+            self._client = self._provider.sdk.OpenAI(**self._provider.client_options())
         client: OpenAI = self._client
         return client
 
     def _line(self, name: str, request: ChatRequest) -> bytes:
-        return encoded({"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": self._body(request)}, self.name)
+        return encoded(
+            {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": self._provider.body(request)}, self.name
+        )
 
     def _hand_in(self, lines: list[bytes]) -> str:
         content = b"\n".join(lines) + b"\n"
@@ -147,42 +129,22 @@ class OpenAIBatches(Batches):
 
 
 class AnthropicBatches(Batches):
-    """Anthropic's message batches; a :class:`harness.llm.values.BatchProvider`. Ids: 1 to 64 letters, digits, ``-`` and ``_``.
-
-    Args:
-        provider: whose server, key and knowledge of refused parameters are used.
-        wait: seconds before the second attempt of a call; doubled each time.
-    """
+    """Anthropic's message batches; a :class:`harness.llm.values.BatchProvider`. Ids: 1 to 64 letters, digits, ``-`` and ``_``."""
 
     max_requests = 100_000
     max_bytes = 256_000_000
-    optional = ("temperature", "tool_choice", "output_config")
-
-    def __init__(self, provider: AnthropicProvider, *, wait: float = 1.0) -> None:
-        super().__init__(provider, wait=wait)
-        self._body = provider.body
-
-    @property
-    def _sdk(self) -> ModuleType:
-        import anthropic
-
-        return anthropic
 
     @property
     def _api(self) -> Anthropic:
         if self._client is None:
-            from anthropic import Anthropic
-
-            link = self._connection
-            headers = {"anthropic-version": VERSION}
-            self._client = Anthropic(api_key=link.key, base_url=link.url, timeout=link.timeout, max_retries=0, default_headers=headers)
+            self._client = self._provider.sdk.Anthropic(**self._provider.client_options())
         client: Anthropic = self._client
         return client
 
     def _line(self, name: str, request: ChatRequest) -> bytes:
         if not _ANTHROPIC_ID.fullmatch(name):
             raise RequestFailed(f"{self.name}: {name!r} cannot name a request in a batch; 1 to 64 letters, digits, - and _ can")
-        return encoded({"custom_id": name, "params": self._body(request)}, self.name)
+        return encoded({"custom_id": name, "params": self._provider.body(request)}, self.name)
 
     def _hand_in(self, lines: list[bytes]) -> str:
         requests = [json.loads(line) for line in lines]

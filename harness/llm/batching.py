@@ -11,12 +11,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from types import ModuleType
 from typing import IO, Any
 
-from harness.llm.anthropic_provider import AnthropicProvider
-from harness.llm.openai_provider import OpenAIProvider
-from harness.llm.values import BatchState, ChatReply, ChatRequest, RequestFailed
+from harness.llm.openai_provider import LIMITS
+from harness.llm.provider import APIProvider, sent
+from harness.llm.values import BatchState, ChatReply, ChatRequest, Message, RequestFailed
 from harness.llm.wire import complaint, read_object, trouble
 from harness.types import Json
 
@@ -26,6 +25,8 @@ ATTEMPTS = 4
 LONGEST_WAIT = 60.0
 """Seconds between two attempts at most, whatever the server asks for."""
 
+_PROBE = ChatRequest("", (Message("user", ""),))
+
 Expected = Collection[str] | Mapping[str, ChatRequest]
 """What was handed in: the callers' ids, or the requests by their ids."""
 
@@ -33,18 +34,23 @@ Expected = Collection[str] | Mapping[str, ChatRequest]
 class Batches(ABC):
     """A batch API; a :class:`harness.llm.values.BatchProvider`.
 
+    Args:
+        provider: whose server, key and knowledge of refused parameters are used.
+        wait: seconds before the second attempt of a call; doubled each time.
+
     Attributes:
         max_requests: requests in a batch at most.
-        max_bytes: bytes that :meth:`size` may sum to in a batch.
-        optional: parameters that a model may refuse, and that are then left out.
+        max_bytes: bytes of a batch at most.
     """
 
     max_requests: int
     max_bytes: int
-    optional: Collection[str]
 
-    def __init__(self, provider: OpenAIProvider | AnthropicProvider, *, wait: float = 1.0) -> None:
-        self._connection, self._dialect, self._wait = provider.connection, provider.dialect, wait
+    def __init__(self, provider: APIProvider, *, wait: float = 1.0) -> None:
+        self._provider, self._wait = provider, wait
+        self._connection, self._dialect = provider.connection, provider.dialect
+        # Parameters that requests of a batch may hold; of two names for the bound, the one that is sent: a complaint about it names both.
+        self._sent = {*provider.optional} - {"stream_options", *LIMITS} | sent(provider.body(_PROBE))
         self._client: Any = None
 
     def __repr__(self) -> str:
@@ -61,10 +67,6 @@ class Batches(ABC):
         return tuple(self._dialect.notes)
 
     # ------------------------------------------------------------------------------------------------ for the two APIs to fill in
-
-    @property
-    @abstractmethod
-    def _sdk(self) -> ModuleType: ...
 
     @abstractmethod
     def _line(self, name: str, request: ChatRequest) -> bytes:
@@ -90,40 +92,20 @@ class Batches(ABC):
 
     # ------------------------------------------------------------------------------------------------ the same for both
 
-    def size(self, name: str, request: ChatRequest) -> int:
-        """Bytes that a request takes up in a batch. Raises RequestFailed for a name or a request that the API cannot hold."""
-        return len(self._line(name, request)) + 1
-
-    def split(self, requests: Mapping[str, ChatRequest]) -> Iterator[dict[str, ChatRequest]]:
-        """``requests`` in parts that one batch holds each, in their order. Raises as :meth:`size` does."""
-        part: dict[str, ChatRequest] = {}
-        total = 0
-        for name, request in requests.items():
-            size = self.size(name, request)
-            if part and (len(part) == self.max_requests or total + size > self.max_bytes):
-                yield part
-                part, total = {}, 0
-            part[name] = request
-            total += size
-        if part:
-            yield part
-
     def submit(self, requests: Mapping[str, ChatRequest]) -> str:
         """Hand in requests by the caller's ids; the id of the batch.
 
-        Raises RequestFailed: no requests, more than ``max_requests`` or ``max_bytes`` (see :meth:`split`), or the API turned the batch down.
+        Raises RequestFailed: no requests, more than ``max_requests`` or ``max_bytes``, or the API turned the batch down.
         Where the answer got lost and the server cannot say whether it has the batch, the failure is not retryable, and says so.
         """
         if not requests:
             raise RequestFailed(f"{self.name}: a batch needs at least one request")
         if len(requests) > self.max_requests:
-            raise RequestFailed(
-                f"{self.name}: {len(requests)} requests in a batch, {self.max_requests} at most; split() makes parts of them"
-            )
+            raise RequestFailed(f"{self.name}: {len(requests)} requests in a batch, {self.max_requests} at most; hand them in in parts")
         lines = [self._line(name, request) for name, request in requests.items()]
         total = sum(map(len, lines)) + len(lines)
         if total > self.max_bytes:
-            raise RequestFailed(f"{self.name}: a batch of {total} bytes, {self.max_bytes} at most; split() makes parts of it")
+            raise RequestFailed(f"{self.name}: a batch of {total} bytes, {self.max_bytes} at most; hand it in in parts")
         return self._hand_in(lines)
 
     def results(self, batch_id: str, expected: Expected | None = None) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
@@ -181,7 +163,7 @@ class Batches(ABC):
             try:
                 return call()
             except Exception as error:
-                found = trouble(self._connection, self._sdk, error)
+                found = trouble(self._connection, self._provider.sdk, error)
                 if found is None:
                     raise
             failure = found.failure
@@ -219,7 +201,7 @@ class Batches(ABC):
 
     def _turned_down(self, failure: RequestFailed, body: object, model: str) -> RequestFailed:
         """A failed line; retryable where it complains of a parameter that is now left out."""
-        if failure.status in (400, 422) and self._dialect.learn(model, self.optional, complaint(body)):
+        if failure.status in (400, 422) and self._dialect.learn(model, self._sent, complaint(body)):
             # Learned for as long as this object lives: a later process has to be told.
             hint = "it is left out of the next batch; in another process, set the option that sends it to none"
             return RequestFailed(f"{failure.reason}; {hint}", retryable=True, status=failure.status)

@@ -9,17 +9,14 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import OptionError
 from harness.llm.values import ChatRequest, Usage
 from harness.types import canonical_json
-
-if TYPE_CHECKING:
-    from harness.llm.cache import ReplyCache
 
 PRICES_ENV = "HARNESS_PRICES"
 """Environment variable: a price file of the user's, in the form of ``prices.toml`` beside this module."""
@@ -87,16 +84,17 @@ class Prices:
 
 @dataclass(frozen=True)
 class Estimate:
-    """An upper bound, before anything is sent.
+    """What requests will cost, before anything is sent: an upper bound for each, and how many there may be.
 
     Attributes:
         calls: requests that will be sent; what the cache holds, and repeated requests, are left out.
-        input_tokens: at most, estimated from the characters (see :func:`estimate`).
+        input_tokens: at most, estimated from the characters (see :class:`Tally`).
         output_tokens: at most: ``max_tokens`` of each request.
         cost: dollars at most, None where a model's price is not known.
         unpriced: the models without a price, as ``provider/model``.
         cached: requests that the cache answers, or that repeat another.
         source: where the prices are from.
+        repeats: what may come on top where replies cannot be read and are asked for again, at most; None for nothing.
     """
 
     calls: int = 0
@@ -106,8 +104,10 @@ class Estimate:
     unpriced: tuple[str, ...] = ()
     cached: int = 0
     source: str = ""
+    repeats: Estimate | None = None
 
     def __add__(self, other: Estimate) -> Estimate:
+        repeats = [part.repeats for part in (self, other) if part.repeats is not None]
         return Estimate(
             calls=self.calls + other.calls,
             input_tokens=self.input_tokens + other.input_tokens,
@@ -116,70 +116,73 @@ class Estimate:
             unpriced=tuple(dict.fromkeys(self.unpriced + other.unpriced)),
             cached=self.cached + other.cached,
             source=self.source or other.source,
+            repeats=sum(repeats[1:], repeats[0]) if repeats else None,
         )
 
     def times(self, n: int) -> Estimate:
         """The same ``n`` times over: for requests that do not exist yet, of which one of the largest stands for all."""
         cost = None if self.cost is None else self.cost * n
         counts = {name: getattr(self, name) * n for name in ("calls", "input_tokens", "output_tokens", "cached")}
-        return replace(self, cost=cost, **counts)
+        return replace(self, cost=cost, repeats=None if self.repeats is None else self.repeats.times(n), **counts)
+
+    @property
+    def most(self) -> Estimate:
+        """With all repeats: the upper bound that nothing exceeds."""
+        once = replace(self, repeats=None)
+        return once if self.repeats is None else once + self.repeats
 
     def __str__(self) -> str:
-        """One line for people."""
+        """One line for people: first what is likely (every reply can be read), then the most that it can be."""
         calls = f"{self.calls:,} call{'' if self.calls == 1 else 's'}" + (
             f" ({self.cached:,} more are in the cache)" if self.cached else ""
         )
-        tokens = f"at most {self.input_tokens:,} input and {self.output_tokens:,} output tokens"
-        if self.cost is None:
-            advice = f"give one in a file named in {PRICES_ENV}"
-            return f"{calls}, {tokens}; cost unknown: no price for {', '.join(self.unpriced)} ({advice})"
-        return f"{calls}, {tokens}, at most ${self.cost:,.2f}" + (f" ({self.source})" if self.source else "")
+        line = f"{calls}, at most {self.input_tokens:,} input and {self.output_tokens:,} output tokens"
+        if self.cost is not None:
+            line += f", at most ${self.cost:,.2f}"
+        if self.repeats is not None:
+            price = "" if self.most.cost is None else f" and ${self.most.cost:,.2f}"
+            line += f"; with repeats of unreadable replies at most {self.most.calls:,} calls{price}"
+        if self.most.cost is None:
+            return f"{line}; cost unknown: no price for {', '.join(self.most.unpriced)} (give one in a file named in {PRICES_ENV})"
+        return line + (f" ({self.source})" if self.source else "")
 
 
-def estimate(
-    requests: Iterable[ChatRequest],
-    provider: str,
-    prices: Prices,
-    *,
-    rubric: str = "",
-    cache: ReplyCache | None = None,
-    batch: bool = False,
-) -> Estimate:
-    """An upper bound of what ``requests`` will cost, each answered once.
+class Tally:
+    """Adds up an upper bound of what requests will cost, each answered once.
 
     Input tokens: ASCII characters divided by the provider's ``characters_per_token`` (3 for OpenAI, whose tokens hold 4 to 4.5 characters of
     English; 2.5 elsewhere), the UTF-8 bytes of all other characters, 8 a message and 16 a request. Output tokens: ``max_tokens``. No cached
     input is assumed. A server may charge, on top, for a reply that a dropped connection kept from us and that is asked for again.
 
     Args:
-        requests: what would be sent.
         provider: the provider's name.
         prices: from :func:`load_prices`.
-        rubric: as it will be given to the runner; with ``cache``, requests that are in it already cost nothing.
-        cache: looked into, not changed.
         batch: priced as a batch.
     """
-    seen: set[str] = set()
-    calls = cached = tokens_in = tokens_out = 0
-    by_model: dict[str, Usage] = {}
-    ratio = prices.characters_per_token.get(provider, CHARACTERS_PER_TOKEN)
-    for request in requests:
-        key = request.key(provider, rubric)
-        if key in seen or (cache is not None and key in cache):
-            cached += 1
-            continue
-        seen.add(key)
-        bound = Usage(input=input_bound(request, ratio), output=request.max_tokens)
-        calls, tokens_in, tokens_out = calls + 1, tokens_in + bound.input, tokens_out + bound.output
-        by_model[request.model] = by_model.get(request.model, Usage()) + bound
-    costs = {model: prices.cost(provider, model, usage, batch) for model, usage in by_model.items()}
-    unpriced = tuple(f"{provider}/{model}" for model, cost in costs.items() if cost is None)
-    total = None if unpriced else math.fsum(cost for cost in costs.values() if cost is not None)
-    return Estimate(calls, tokens_in, tokens_out, total, unpriced, cached, prices.source)
+
+    def __init__(self, provider: str, prices: Prices, batch: bool = False) -> None:
+        self._provider, self._prices, self._batch = provider, prices, batch
+        self._ratio = prices.characters_per_token.get(provider, CHARACTERS_PER_TOKEN)
+        self._by_model: dict[str, Usage] = {}
+        self._calls = 0
+
+    def add(self, request: ChatRequest, times: int = 1) -> None:
+        """Count a request, or so many of its size."""
+        bound = Usage(input=times * input_bound(request, self._ratio), output=times * request.max_tokens)
+        self._by_model[request.model] = self._by_model.get(request.model, Usage()) + bound
+        self._calls += times
+
+    def estimate(self, cached: int = 0, repeats: Estimate | None = None) -> Estimate:
+        """What was added; ``cached`` and ``repeats`` as they are to be told."""
+        total = sum(self._by_model.values(), Usage())
+        costs = {model: self._prices.cost(self._provider, model, usage, self._batch) for model, usage in self._by_model.items()}
+        unpriced = tuple(f"{self._provider}/{model}" for model, cost in costs.items() if cost is None)
+        cost = None if unpriced else math.fsum(cost for cost in costs.values() if cost is not None)
+        return Estimate(self._calls, total.input, total.output, cost, unpriced, cached, self._prices.source, repeats)
 
 
 def input_bound(request: ChatRequest, characters_per_token: float = CHARACTERS_PER_TOKEN) -> int:
-    """Input tokens of a request at most, estimated from its characters; see :func:`estimate`."""
+    """Input tokens of a request at most, estimated from its characters; see :class:`Tally`."""
     texts = [message.content for message in request.messages]
     if request.schema is not None:
         texts.append(canonical_json(dict(request.schema)))

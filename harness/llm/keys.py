@@ -13,6 +13,12 @@ SHORTEST = 8
 
 HIDDEN = "[key]"
 
+LONGEST_NAME = 40
+"""A longer name of a variable is not shown: it may be a key that was given in its place."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_PREFIXED = re.compile(r"(?:sk|pk|rk|hf|gsk|xai|AIza|AKIA|ghp|glpat)_?(?=[A-Za-z0-9_]*[0-9])[A-Za-z0-9_]{8,}")
+_RANDOM = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}")
 _SECRET_NAME = re.compile(r"(_API_KEY|_TOKEN|_SECRET|_PASSWORD)$")
 _NAME = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*)", re.DOTALL)
 _LOOKS_LIKE_A_KEY = re.compile(
@@ -45,7 +51,7 @@ def find_key(name: str, folder: Path | None = None) -> str | None:
         return None
     remember(value)
     if not all("!" <= character <= "~" for character in value):
-        raise JudgeError(f"{name} in {where} holds a blank, a line break or a character that no key has; copy the key again")
+        raise JudgeError(f"{_shown(name)} in {where} holds a blank, a line break or a character that no key has; copy the key again")
     return value
 
 
@@ -54,9 +60,33 @@ def key(name: str, folder: Path | None = None) -> str:
     value = find_key(name, folder)
     if value is None:
         raise JudgeError(
-            f"no API key: {name} is neither in the environment nor in {(folder or Path.cwd()) / '.env'}; set it in one of them"
+            f"no API key: {_shown(name)} is neither in the environment nor in {(folder or Path.cwd()) / '.env'}; set it in one of them"
         )
     return value
+
+
+def check_key_name(name: str | None) -> str | None:
+    """The name of the variable that holds a key, as it was given; None stays None.
+
+    Raises:
+        ValueError: it cannot be the name of a variable, or it looks like a key: people paste the key itself. The message shows nothing of it.
+    """
+    if name is not None and (_VARIABLE.fullmatch(name) is None or _looks_like_a_key(name)):
+        raise ValueError(
+            "key_name takes the name of an environment variable (letters, digits and underscores, 64 at most), not a key; "
+            "put the key into a variable such as MY_SERVER_API_KEY and give that name (what was given is not shown)"
+        )
+    return name
+
+
+def _looks_like_a_key(name: str) -> bool:
+    known = _known()
+    return name in known or _PREFIXED.fullmatch(name) is not None or any(_RANDOM.fullmatch(part) for part in name.split("_"))
+
+
+def _shown(name: str) -> str:
+    """A variable's name for messages, unless it may be a key that was given in its place."""
+    return redact(name) if len(name) <= LONGEST_NAME else "the variable named in key_name (not shown: it may be a key)"
 
 
 def remember(secret: str) -> None:
@@ -71,14 +101,17 @@ def redact(text: str) -> str:
     Known are the keys that this process has read, and the values of environment variables named like secrets (``…_API_KEY``, ``…_TOKEN``, …).
     A long key is also found where a text cuts it off behind its first twelve characters.
     """
-    secrets = _seen | {value.strip() for name, value in os.environ.items() if _SECRET_NAME.search(name)}
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) < SHORTEST:
-            continue
+    for secret in sorted(_known(), key=len, reverse=True):
         if len(secret) >= 20 and secret[:12] in text:
             text = re.sub(re.escape(secret[:12]) + r"[A-Za-z0-9*…._~+/=-]*", HIDDEN, text)
         text = text.replace(secret, HIDDEN)
     return _LOOKS_LIKE_A_KEY.sub(HIDDEN, text)
+
+
+def _known() -> set[str]:
+    """The keys that this process knows of and that are long enough to be hidden."""
+    values = _seen | {value.strip() for name, value in os.environ.items() if _SECRET_NAME.search(name)}
+    return {value for value in values if len(value) >= SHORTEST}
 
 
 def parse_env(text: str) -> dict[str, str]:

@@ -8,21 +8,23 @@ Source: OpenAI API reference, chat completions.
 
 from __future__ import annotations
 
-import asyncio
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
+from harness.llm.dialect import SYSTEM, folded
+from harness.llm.provider import APIProvider, custom_headers, left_out
+from harness.llm.servers import Connection
 from harness.llm.values import ChatReply, ChatRequest, RequestFailed, Usage
-from harness.llm.wire import Connection, Dialect, Trouble, connect, count, read_object, told, trouble
+from harness.llm.wire import count, read_object, told
 from harness.types import Json
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-
-OPENAI_URL = "https://api.openai.com/v1"
 
 LIMITS = ("max_completion_tokens", "max_tokens")
 """The two names of the bound on a reply's tokens: OpenAI's today, and the one that every compatible server knows."""
+
+OWN_HEADERS = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
+"""Variables that the package sends as headers, to whatever server."""
 
 OPTIONAL = {
     "temperature": "the model's own temperature is used",
@@ -31,63 +33,30 @@ OPTIONAL = {
     "stream_options": "usage is not reported, so the cost is counted too low",
     "max_completion_tokens": "max_tokens is sent in its place",
     "max_tokens": "max_completion_tokens is sent in its place",
+    SYSTEM: "the system text stands before the user's message",
 }
 
 
-class OpenAIProvider:
-    """One server with the chat-completions API; a :class:`harness.llm.values.Provider`.
+class OpenAIProvider(APIProvider):
+    """One server with the chat-completions API; see :class:`harness.llm.provider.APIProvider`."""
 
-    Args:
-        base_url: another server than OpenAI's, e.g. ``http://localhost:11434/v1``. ``OPENAI_BASE_URL`` is read where it is not given.
-        key_name: the variable that holds the key. Default: ``OPENAI_API_KEY`` for OpenAI's own server, no key for a ``base_url``, so that
-            OpenAI's key goes nowhere else unasked.
-        timeout: seconds that one request may take.
-        stream: ask for the reply piece by piece: for servers behind a proxy that cuts silent connections.
-
-    Raises JudgeError for a missing key or an address that is none.
-    """
-
-    def __init__(self, *, base_url: str | None = None, key_name: str | None = None, timeout: float = 120.0, stream: bool = False) -> None:
-        self.connection = connect("openai", OPENAI_URL, key_name, base_url, timeout)
-        self.dialect = Dialect(self.connection.server, OPTIONAL)
-        self._stream = stream
-        self._client: AsyncOpenAI | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def __repr__(self) -> str:
-        return f"OpenAIProvider({self.connection.server!r})"
+    api = "openai"
+    optional = OPTIONAL
 
     @property
-    def name(self) -> str:
-        """``openai``, or ``openai@host:port`` for another server."""
-        return self.connection.server
+    def sdk(self) -> ModuleType:
+        """The package ``openai``."""
+        import openai
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader of the results must know: parameters that a model refused, usage that a server does not report."""
-        return tuple(self.dialect.notes)
-
-    async def complete(self, request: ChatRequest) -> ChatReply:
-        """One attempt. A request that is turned down for an optional parameter is asked again without it."""
-        while True:
-            body = self.body(request)
-            if self._stream and self.dialect.takes(request.model, "stream_options"):
-                body["stream_options"] = {"include_usage": True}
-            outcome = await self._attempt(body)
-            if isinstance(outcome, ChatReply):
-                if outcome.usage == Usage():
-                    self.dialect.note(f"{self.name}: {request.model} reports no usage, so the cost is counted too low")
-                return outcome
-            # This ends: each round leaves out at least one of the parameters that were sent, and a request without a limit is not sent.
-            if outcome.said is None or not self.dialect.learn(request.model, body, outcome.said):
-                raise outcome.failure
+        return openai
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
-        """The request as the API wants it, without what this model has refused. Raises RequestFailed where it refused both names of the limit."""
+        """See :class:`APIProvider`. Raises RequestFailed where the model refused both names of the limit."""
         takes = self.dialect.takes
+        messages = request.messages if takes(request.model, SYSTEM) else folded(request.messages)
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [{"role": one.role, "content": one.content} for one in request.messages],
+            "messages": [{"role": one.role, "content": one.content} for one in messages],
         }
         # Some servers ignore a name that they do not know, which would leave the reply without a bound: they get the old name, known to all.
         limits = LIMITS if self.connection.own else LIMITS[::-1]
@@ -105,44 +74,27 @@ class OpenAIProvider:
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         return body
 
-    async def close(self) -> None:
-        """Close the connections. A later request opens new ones."""
-        client, self._client, self._loop = self._client, None, None
-        if client is not None:
-            await client.close()
+    def headers(self) -> dict[str, Any]:
+        """See :class:`APIProvider`: the package would send organization, project and custom headers of the environment to any server."""
+        names = {name for variable, name in OWN_HEADERS.items() if os.environ.get(variable)}
+        names |= custom_headers(os.environ.get("OPENAI_CUSTOM_HEADERS"))
+        if self.connection.trusted or not names:
+            return {}
+        return {**dict.fromkeys(sorted(names), left_out(self.sdk)), "Authorization": f"Bearer {self.connection.key}"}
 
-    def _opened(self) -> AsyncOpenAI:
-        """The client of the running loop: connections of another loop cannot be used, nor closed, from this one."""
-        loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
-            from openai import AsyncOpenAI
+    def _opened_client(self, options: dict[str, Any]) -> Any:
+        return self.sdk.AsyncOpenAI(**options)
 
-            link = self.connection
-            self._client, self._loop = AsyncOpenAI(api_key=link.key, base_url=link.url, timeout=link.timeout, max_retries=0), loop
-        return self._client
-
-    async def _attempt(self, body: dict[str, Any]) -> ChatReply | Trouble:
-        # Returned, not raised within `except`: a raised failure would carry the package's exception, whose request holds the key.
-        try:
-            ask = self._streamed(body) if self._stream else self._whole(body)
-            return chat_reply(self.connection, await asyncio.wait_for(ask, self.connection.timeout))
-        except Exception as error:
-            import openai
-
-            found = trouble(self.connection, openai, error)
-            if found is None:
-                raise
-            return found
-
-    async def _whole(self, body: dict[str, Any]) -> Mapping[str, Json]:
+    async def _whole(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
         # The raw reply, read by us: the package takes whatever comes for a completion, a web page included. The whole body goes as `extra_body`,
         # which counts before the arguments: the package walks through every message given as one, a fifth of the client's time for a request.
-        response = await self._opened().chat.completions.with_raw_response.create(model=body["model"], messages=[], extra_body=body)
+        response = await client.chat.completions.with_raw_response.create(model=body["model"], messages=[], extra_body=body)
         return read_object(self.name, await response.http_response.aread())
 
-    async def _streamed(self, body: dict[str, Any]) -> Mapping[str, Json]:
-        """The pieces of a streamed reply, put together in the form of a whole one."""
-        stream = await self._opened().chat.completions.create(model=body["model"], messages=[], extra_body=body, stream=True)
+    async def _streamed(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
+        if self.dialect.takes(body["model"], "stream_options"):
+            body["stream_options"] = {"include_usage": True}  # into the body itself: where it is refused, it counts as sent
+        stream = await client.chat.completions.create(model=body["model"], messages=[], extra_body=body, stream=True)
         parts: dict[str, list[str]] = {"content": [], "refusal": []}
         model, usage, finish = body["model"], None, None
         async with stream:
@@ -156,9 +108,12 @@ class OpenAIProvider:
                         if isinstance(text, str):
                             texts.append(text)
         if finish is None:
-            raise RequestFailed(f"{self.name}: the stream ended before the reply did", retryable=True)
+            raise self._cut_stream()
         message = {name: "".join(texts) or None for name, texts in parts.items()}
         return {"model": model, "usage": usage, "choices": [{"message": message, "finish_reason": finish}]}
+
+    def _reply(self, body: Mapping[str, Json]) -> ChatReply:
+        return chat_reply(self.connection, body)
 
 
 def chat_reply(connection: Connection, body: Mapping[str, Json]) -> ChatReply:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from harness.errors import HarnessError
@@ -81,7 +81,11 @@ class ChatRequest:
 
         ``provider`` should name the server, too, where several speak one API, so that two servers' models of one name stay apart.
         """
-        return hashlib.sha256(canonical_json([KEY_FORMAT, provider, rubric, asdict(self)]).encode("utf-8", "surrogatepass")).hexdigest()
+        fields = {  # what dataclasses.asdict makes, at half the time
+            "model": self.model, "messages": [{"role": m.role, "content": m.content} for m in self.messages], "max_tokens": self.max_tokens,
+            "temperature": self.temperature, "schema": None if self.schema is None else dict(self.schema), "seed": self.seed,
+        }  # fmt: skip
+        return hashlib.sha256(canonical_json([KEY_FORMAT, provider, rubric, fields]).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)

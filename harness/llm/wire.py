@@ -1,4 +1,4 @@
-"""What the APIs share on the wire: where a server is and which key goes there, what a failure means, and what a model refuses to be told.
+"""What the APIs share on the wire: what a server says, and what a failure means.
 
 Facts: OpenAI's and Anthropic's error pages; replies of vLLM, llama.cpp, Ollama and OpenRouter to requests that they do not understand.
 """
@@ -8,20 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import os
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import ModuleType
-from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
-from harness.errors import JudgeError
-from harness.llm.keys import key
+from harness.llm.servers import Connection
 from harness.llm.values import RequestFailed
 from harness.types import Json
 
@@ -37,71 +32,20 @@ KIND_STATUS = {
     "request_too_large": 413,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
+    "token_limit_exceeded": 429,
     "api_error": 500,
     "server_error": 500,
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""The HTTP status that an error's type or code stands for, where it comes within a stream or a batch, without a status of its own."""
+"""The HTTP status that an error's type or code stands for, where it comes within a stream or a batch, without a status of its own.
 
-_REFUSAL = re.compile(
-    r"unsupported|not[ _]support|unrecogni[sz]ed|unknown|extra_forbidden|unexpected|deprecated"
-    r"|not (?:permitted|allowed|available|compatible)|incompatible|may not be enabled|may only be set|forces tool use",
-    re.IGNORECASE,
-)
-_ALIASES = {"response_format": ("response_format", "json_schema", "structured outputs?")}
+``token_limit_exceeded`` fails a whole batch of OpenAI's: more tokens wait in the account's queue than it may hold, until other batches are done."""
+
+MOST = 2**53
+"""Counts above this are no counts; the whole numbers up to it are the same in JSON, in a float and in SQLite."""
+
 _TRANSPORT = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio", "ssl"})
-
-
-@dataclass(frozen=True)
-class Connection:
-    """A server and the key that goes there.
-
-    Attributes:
-        server: the provider's name, e.g. ``openai`` or ``openai@localhost:8000``; never holds a key.
-        url: address without a trailing slash.
-        secret: the key; None for a server that wants none. Its ``repr`` shows stars.
-        key_name: the variable that the key came from, for messages.
-        timeout: seconds that one request may take, whatever the server does.
-        own: the API's own server (or one of its regions), not another that speaks like it.
-    """
-
-    server: str
-    url: str
-    secret: SecretStr | None
-    key_name: str | None
-    timeout: float
-    own: bool
-
-    @property
-    def key(self) -> str:
-        """The key as the packages want it: they insist on some text where a server wants none."""
-        return self.secret.get_secret_value() if self.secret else "none"
-
-
-def connect(api: str, home: str, key_name: str | None, base_url: str | None, timeout: float) -> Connection:
-    """Settle where requests go. The API's standard key goes to the API's own servers (or to the one named in ``OPENAI_BASE_URL`` and the like) alone;
-
-    another server gets a key only where ``key_name`` says which. Raises JudgeError for an address that is none or that holds a password, and for
-    a missing or malformed key (:func:`harness.llm.keys.key`, which also hides the key from every text).
-    """
-    standard = f"{api.upper()}_API_KEY"
-    variable = f"{api.upper()}_BASE_URL"
-    url = (base_url or os.environ.get(variable) or home).rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise JudgeError(f"{base_url or variable!r} is no address of a server; give one such as http://localhost:8000/v1")
-    if parts.username or parts.password or parts.query:
-        raise JudgeError(
-            f"the address of {parts.hostname} holds a user, password or query, which logs would show; give the key in a variable"
-        )
-    domain = ".".join((urlsplit(home).hostname or "").split(".")[-2:])
-    own = parts.scheme == "https" and parts.hostname.endswith("." + domain)
-    if key_name is None and (own or not base_url):
-        key_name = standard
-    secret = key(key_name) if key_name else None
-    host = parts.netloc + parts.path.removesuffix("/v1")
-    return Connection(api if url == home else f"{api}@{host}", url, SecretStr(secret) if secret else None, key_name, timeout, own)
 
 
 # ---------------------------------------------------------------------------------------------------- what a server says
@@ -173,8 +117,10 @@ def read_object(server: str, body: bytes) -> dict[str, Json]:
 
 
 def count(value: Json) -> int:
-    """A number of tokens or requests as servers report it; 0 for what is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    """A number of tokens or requests as servers report it: a whole number, also one written as 12.0, at most :data:`MOST`; 0 for what is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        return 0
+    return int(min(value, MOST)) if value >= MOST or value == int(value) else 0
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -198,27 +144,39 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 # ---------------------------------------------------------------------------------------------------- what a failure means
 
 
-def refused(connection: Connection, status: int, said: Complaint, headers: Mapping[str, str] | None = None) -> RequestFailed:
-    """The failure that an HTTP status stands for. 408, 409, 425, 429 and 5xx may heal; other 4xx do not, nor does a spent quota."""
-    heals = (status in (408, 409, 425, 429) or (status >= 500 and status not in (501, 505))) and not {said.code, said.kind} & HOPELESS
-    try:
-        phrase = f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        phrase = str(status)
-    reason = f"{connection.server}: {phrase}: {said.message or 'no reason given'}"
-    if said.code and said.code not in said.message:
+def refused(connection: Connection, status: int | None, said: Complaint, headers: Mapping[str, str] | None = None) -> RequestFailed:
+    """The failure that an HTTP status stands for. 408, 409, 425, 429 and 5xx may heal; other 4xx do not, nor does a spent quota.
+
+    Without a status (None) nobody knows, so it counts as one that may heal.
+    """
+    heals = status is None or status in (408, 409, 425, 429) or (status >= 500 and status not in (501, 505))
+    heals = heals and not {said.code, said.kind} & HOPELESS
+    reason = f"{connection.server}: {_phrase(status)}{said.message or 'no reason given'}"
+    if said.code and said.code not in reason:
         reason += f" ({said.code})"
     if status == 401:
         reason += f"; check the key in {connection.key_name}" if connection.key_name else "; name the variable that holds this server's key"
     return RequestFailed(reason, retryable=heals, retry_after=retry_after(headers or {}), status=status)
 
 
+def _phrase(status: int | None) -> str:
+    if status is None:
+        return ""
+    try:
+        return f"{status} {HTTPStatus(status).phrase}: "
+    except ValueError:
+        return f"{status}: "
+
+
 def told(connection: Connection, error: object) -> RequestFailed:
-    """The failure that an error object stands for which came without an HTTP status: within a stream, a batch, or a reply with status 200."""
+    """The failure that an error object stands for which came without an HTTP status: within a stream, a batch, or a reply with status 200.
+
+    One with a code that is not known keeps its words and gets no status.
+    """
     said = complaint(error)
     status = next((KIND_STATUS[word] for word in (said.kind, said.code) if word in KIND_STATUS), None)
-    if status is None:
-        status = int(said.code) if re.fullmatch(r"[45]\d\d", said.code) else 500
+    if status is None and re.fullmatch(r"[45]\d\d", said.code):
+        status = int(said.code)
     return refused(connection, status, said)
 
 
@@ -258,48 +216,3 @@ def trouble(connection: Connection, sdk: ModuleType, error: Exception) -> Troubl
     if isinstance(error, ValueError):
         return Trouble(RequestFailed(f"{connection.server}: the reply is garbled ({type(error).__name__})", retryable=True))
     return None
-
-
-# ---------------------------------------------------------------------------------------------------- what a model refuses to be told
-
-
-class Dialect:
-    """Which optional parameters each model of a server has refused, so that one is refused once, not with every request.
-
-    Args:
-        server: for the notes.
-        optional: parameters that can be left out, with what a reader of the results must know when they are.
-
-    ``notes`` are lines for people: what was left out, for which model.
-    """
-
-    def __init__(self, server: str, optional: Mapping[str, str]) -> None:
-        self._server, self._optional = server, dict(optional)
-        self._refused: set[tuple[str, str]] = set()
-        self.notes: list[str] = []
-
-    def takes(self, model: str, parameter: str) -> bool:
-        """False once ``model`` (or, in a batch, some model of this server) has refused the parameter."""
-        return not {(model, parameter), ("", parameter)} & self._refused
-
-    def learn(self, model: str, sent: Collection[str], said: Complaint) -> bool:
-        """Read a complaint about a request that held the parameters ``sent``. True: leave out what it names, and ask again.
-
-        A value that is out of range is no refusal of the parameter, nor is a schema that breaks the API's rules: those are for people to mend.
-        """
-        if not _REFUSAL.search(said.text) or said.message.startswith("Invalid schema"):
-            return False
-        learned = False
-        for parameter, consequence in self._optional.items():
-            names = "|".join(_ALIASES.get(parameter, (re.escape(parameter),)))
-            if parameter not in sent or not re.search(rf"(?<![A-Za-z_])(?:{names})(?![A-Za-z_])", said.text, re.IGNORECASE):
-                continue
-            learned = True
-            self._refused.add((model, parameter))
-            self.note(f"{self._server}: {model or 'a model in a batch'} refuses {parameter}: {consequence}")
-        return learned
-
-    def note(self, line: str) -> None:
-        """Keep a line for people, once."""
-        if line not in self.notes:
-            self.notes.append(line)

@@ -5,45 +5,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness import hookimpl
-from harness.judging.llm_judge import APIAsker, LLMJudge
-from harness.judging.questions import APIJudgeOptions
+from harness.judging.server_judge import ServerJudge, ServerJudgeOptions
+from harness.options import transport_field
 
 if TYPE_CHECKING:
     from harness.llm.anthropic_provider import AnthropicProvider
     from harness.llm.batches import AnthropicBatches
-    from harness.llm.cache import ReplyCache
 
 
-class AnthropicOptions(APIJudgeOptions):
+class AnthropicOptions(ServerJudgeOptions):
     """Options of ``anthropic``."""
+
+    api = "anthropic"
 
     model: str = "claude-sonnet-5"
     """The judge's model, as the API knows it."""
     base_url: str | None = None
-    """Another server that speaks this API; none takes Anthropic's."""
-    key_name: str | None = None
-    """Name of the variable that holds the server's key; none: ANTHROPIC_API_KEY for Anthropic's server, no key for a base_url."""
+    """Another server that speaks this API; none takes the one in ANTHROPIC_BASE_URL where that is set, else Anthropic's."""
+    key_name: str | None = transport_field(None)
+    """Variable that holds the server's key; none: ANTHROPIC_API_KEY for Anthropic's server and the one in ANTHROPIC_BASE_URL, no key for another."""
 
 
-class AnthropicJudge(LLMJudge):
-    """See the module. Implements :class:`harness.contracts.Judge`."""
+class AnthropicJudge(ServerJudge):
+    """See the module."""
 
-    def __init__(self, options: AnthropicOptions) -> None:
-        self._server = options
-        super().__init__(options, self._open, self._open_batches)
-
-    def _provider(self) -> AnthropicProvider:
+    def _provider_type(self) -> type[AnthropicProvider]:
         from harness.llm.anthropic_provider import AnthropicProvider
 
-        return AnthropicProvider(base_url=self._server.base_url, key_name=self._server.key_name, timeout=self._server.timeout)
+        return AnthropicProvider
 
-    def _open(self, cache: ReplyCache | None, seed: int) -> APIAsker:
-        return APIAsker(self._provider(), self._server, cache, seed)
-
-    def _open_batches(self) -> AnthropicBatches:
+    def _batches_of(self, provider: AnthropicProvider) -> AnthropicBatches:
         from harness.llm.batches import AnthropicBatches
 
-        return AnthropicBatches(self._provider())
+        return AnthropicBatches(provider)
 
 
 @hookimpl

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from harness.lm.model import SubjectModel
 
 
+TOO_LONG = 413
+"""What a server says of a request that is too large."""
+
+
 class LocalOptions(LLMJudgeOptions):
     """Options of ``hf-local``. The limits of an API (concurrency, rates, timeout, attempts) and ``structured`` mean nothing here."""
 
@@ -50,10 +54,10 @@ class LocalJudge(LLMJudge):
 
     def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
         """Calls and tokens at most; they cost nothing. Loads no model."""
-        from harness.llm.cost import Prices, estimate
+        from harness.llm.cost import Price, Prices
 
-        found = estimate(self.questions.all(items), "hf-local", Prices(date=""), rubric=self.rubric)
-        return replace(found, cost=0.0, unpriced=(), source="")
+        free = Prices(date="", models={("hf-local", self.options.model): Price(0.0, 0.0)})
+        return replace(self.questions.estimate(items, "hf-local", free), source="")
 
     def _open(self, cache: ReplyCache | None, seed: int) -> LocalAsker:
         from harness.lm.model import load_model
@@ -82,11 +86,12 @@ class LocalAsker:
         self._model, self._options, self._cache, self._seed = model, options, cache, seed
 
     def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, Answer]]:
-        """An answer to each request; one whose prompt is too long for the model fails, and no other with it."""
+        """An answer to each request; one whose prompt is too long for the model fails, and no other with it. Failures come last."""
         from harness.lm.generation import generate
 
         waiting: dict[Decoding, dict[str, GenerationRequest]] = {}
         names: dict[str, list[str]] = {}
+        failed: dict[str, RequestFailed] = {}
         for name, request in requests.items():
             key = request.key(self.name, rubric)
             known = self._cache.get(key) if self._cache is not None else None
@@ -96,7 +101,7 @@ class LocalAsker:
                 continue
             prepared = self._prepared(key, request)
             if isinstance(prepared, RequestFailed):
-                yield name, prepared
+                failed[name] = prepared
                 continue
             names.setdefault(key, []).append(name)
             waiting.setdefault(Decoding(request.max_tokens, request.temperature or 0.0), {})[key] = prepared
@@ -109,6 +114,7 @@ class LocalAsker:
                     self._cache.put(done.id, reply, provider=self.name, model=self._options.model, rubric=rubric)
                 for name in names[done.id]:
                     yield name, reply
+        yield from failed.items()
 
     def _prepared(self, key: str, request: ChatRequest) -> GenerationRequest | RequestFailed:
         from harness.lm.generation import GenerationRequest
@@ -116,9 +122,8 @@ class LocalAsker:
         ids = self._model.chat([{"role": message.role, "content": message.content} for message in request.messages])
         most = self._model.max_tokens
         if most is not None and len(ids) + request.max_tokens - 1 > most:
-            return RequestFailed(
-                f"a prompt of {len(ids)} tokens and a reply of {request.max_tokens} do not fit into the model's {most} tokens"
-            )
+            reason = f"a prompt of {len(ids)} tokens and a reply of {request.max_tokens} do not fit into the model's {most} tokens"
+            return RequestFailed(reason, status=TOO_LONG)
         return GenerationRequest(key, ids, self._seed)
 
 

@@ -4,19 +4,16 @@
 reads every CSV file of that folder. A row is known by its id, a digest of what the rater sees and of nothing else, so a text that stands in
 a sheet is never asked again, and a sheet is never overwritten: new texts go to a new one.
 
-Each file is one rater's, named by the file: ``sheet-1-anna.csv`` and ``sheet-2-anna.csv`` are Anna's, ``sheet-1.csv`` is that of a rater without
-a name. With several raters, each is kept in the rating's details, and the rating is their median (1.5 where two say 1 and 2).
+With several raters, each is kept in the rating's details, and the rating is their median (1.5 where two say 1 and 2). The sheets' form is that of
+:mod:`harness.judging.sheets`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,19 +22,13 @@ from pydantic import Field
 from harness import hookimpl
 from harness.disk import disk_error, write_atomically
 from harness.errors import DataError, JudgeError
-from harness.judging.page import COLUMNS, GUIDE, SKIP, SheetRow, page_ids, render_page, safe_cell
+from harness.judging.page import SKIP, SheetRow, render_page
+from harness.judging.sheets import ASPECTS, Answer, Sheets, guide_text, missing, read_folder, sheet_csv, sheet_row
 from harness.options import Options
 from harness.types import JudgeItem, Rating, canonical_json, digest, rng
 
 if TYPE_CHECKING:
     from harness.contracts import Bench
-
-ASPECTS = tuple(aspect.name for aspect in GUIDE)
-RATING_COLUMNS = tuple(f"{name}_rating" for name in ASPECTS)
-UNNAMED = "unnamed"
-"""The rater of a file that is called as its sheet."""
-_ID = re.compile(r"t[0-9a-f]{12}")
-_WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
 class HumanOptions(Options):
@@ -53,33 +44,6 @@ class HumanOptions(Options):
     """What separates the cells of a CSV sheet: spreadsheets of countries with a decimal comma want the semicolon. Both are read."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What one rater says of one text: ratings by aspect (None: an empty cell), or ``skipped``; ``place`` is file and row, for messages."""
-
-    ratings: tuple[float | None, ...]
-    skipped: bool
-    comment: str
-    place: str
-
-    @property
-    def blank(self) -> bool:
-        return not self.skipped and all(rating is None for rating in self.ratings)
-
-    @property
-    def complete(self) -> bool:
-        return not self.skipped and None not in self.ratings
-
-
-@dataclass
-class Sheets:
-    """The sheets of a folder: in which sheet each text stands (by its id), and what each rater says of it."""
-
-    folder: Path
-    placed: dict[str, str] = field(default_factory=dict)
-    answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
-
-
 class HumanJudge:
     """See the module. Implements :class:`harness.contracts.Judge`; an item is pending until enough people have rated it."""
 
@@ -87,6 +51,8 @@ class HumanJudge:
     offline = False
     at_once = 100_000
     """All texts of a run make one sheet."""
+    waits_for = "people, who rate its sheets by hand"
+    """Why its ratings come back pending."""
 
     def __init__(self, options: HumanOptions) -> None:
         self.options = options
@@ -179,150 +145,6 @@ class HumanJudge:
         ticket = canonical_json({"folder": str(sheets.folder), "sheet": sheet, "row": row_id, "item": item_id})
         reason = f"waits for raters ({len(rated)} of {self.options.raters}): {sheets.folder / sheet}"
         return Rating(item_id, "pending", reason=reason, ticket=ticket, details=details)
-
-
-def missing(item: JudgeItem) -> str:
-    """What an item lacks to be rated: ``concept``, ``instruction`` or nothing. An empty text is shown: it is an answer like any other."""
-    return next((name for name, value in (("concept", item.concept), ("instruction", item.instruction)) if not value.strip()), "")
-
-
-def sheet_row(item: JudgeItem) -> SheetRow:
-    """An item as a row. Its id is made of what the rater sees alone: the same text is asked once, and nothing else can be read from it."""
-    return SheetRow(f"t{digest([item.concept, item.instruction, item.text], 12)}", item.concept, item.instruction, item.text)
-
-
-def sheet_csv(rows: Sequence[SheetRow], delimiter: str) -> bytes:
-    """A sheet with empty ratings, as spreadsheets read it: UTF-8 with a byte order mark."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, delimiter=delimiter)
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([row.id, *map(safe_cell, (row.concept, row.instruction, row.text)), *[""] * (len(COLUMNS) - 4)])
-    return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "replace")
-
-
-def guide_text() -> str:
-    """What raters are to know, as text."""
-    lines = ["Each text was written for an instruction, and may or may not bring in a concept. Judge each question by itself.", ""]
-    for aspect in GUIDE:
-        lines += [f"{aspect.name}_rating: {aspect.question}", *(f"  {value}  {level}" for value, level in enumerate(aspect.levels)), ""]
-    return "\n".join([
-        *lines,
-        f"Write 0, 1 or 2 into all three cells. If you cannot rate a text, write {SKIP} and say why in the comment. Leave the ids as they are.",
-        "Several raters: each saves a copy under their own name (sheet-1-anna.csv) in this folder. Save as CSV, not as a workbook.",
-        "",
-    ])  # fmt: skip
-
-
-# ------------------------------------------------------------------------------------------------------------------ reading sheets
-
-
-def read_folder(folder: Path) -> Sheets:
-    """All sheets of a folder and what the raters' files say. A folder that is not there holds nothing.
-
-    Raises:
-        DataError: a CSV file that is no sheet, a cell that is no rating, two files of one rater that contradict each other, a workbook.
-        StoreError: a file cannot be read.
-    """
-    sheets = Sheets(folder)
-    if not folder.is_dir():
-        return sheets
-    for path in sorted(path for path in folder.iterdir() if not path.name.startswith((".", "~$"))):
-        if path.suffix.lower() in _WORKBOOKS and not path.with_suffix(".csv").exists():
-            raise DataError(f"{path} is a workbook, which is not read; save it as CSV (UTF-8) in the same folder, or move it away")
-        if path.suffix.lower() == ".html":
-            try:
-                ids = page_ids(_decoded(path))
-            except ValueError as error:
-                raise DataError(f"{path} is no page to rate in: {error}; put the original back, or move the file away") from None
-            sheets.placed.update(dict.fromkeys(ids, path.name))
-        elif path.suffix.lower() == ".csv":
-            rater = rater_of(path)
-            for row_id, answer in read_sheet(path):
-                sheets.placed.setdefault(row_id, path.name)
-                if not answer.blank:
-                    given = sheets.answers.setdefault(row_id, {})
-                    given[rater] = _joined(given[rater], answer, rater) if rater in given else answer
-    return sheets
-
-
-def rater_of(path: Path) -> str:
-    """Whose file it is: what follows the sheet's name, in small letters; a browser's ``(1)`` after a second download counts for nothing."""
-    stem = re.sub(r"\s*\(\d+\)$", "", path.stem)
-    name = re.sub(r"^sheet-\d+", "", stem, flags=re.IGNORECASE).strip(" -_.")
-    return name.casefold() or UNNAMED
-
-
-def read_sheet(path: Path) -> Iterator[tuple[str, Answer]]:
-    """The rows of a CSV file: id and answer. Comma, semicolon or tab; with or without a byte order mark; columns in any order.
-
-    Raises:
-        DataError: no CSV, a missing column, a row that is rated but has no id of ours, a cell that is no rating.
-    """
-    text = _decoded(path)
-    first, _, rest = text.partition("\n")
-    if re.fullmatch(r"sep=.\s*", first, re.IGNORECASE):  # how some spreadsheets are told the delimiter
-        text, first = rest, rest.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    csv.field_size_limit(1 << 30)  # the module's own limit is below the longest texts
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except csv.Error as error:
-        raise DataError(f"{path} is no CSV file ({error}); save the sheet as CSV (UTF-8) again") from None
-    header = [name.strip().casefold() for name in rows[0]] if rows else []
-    if lacking := [name for name in ("id", *RATING_COLUMNS) if name not in header]:
-        raise DataError(
-            f"{path} lacks the column{'s'[: len(lacking) > 1]} {', '.join(lacking)}; a sheet has {', '.join(COLUMNS)}: correct or move it"
-        )
-    for number, cells in enumerate(rows[1:], start=2):
-        row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
-        answer = _answer(row, path, number)
-        if _ID.fullmatch(row.get("id", "")):
-            yield row["id"], answer
-        elif not answer.blank:
-            raise DataError(
-                f"{answer.place} is rated, but its id {row.get('id', '')!r} is none of a sheet's; copy the id from the original sheet"
-            )
-
-
-def _answer(row: Mapping[str, str], path: Path, number: int) -> Answer:
-    place = f"{path}, row {number}"
-    values: list[float | None] = []
-    skipped = False
-    for column in RATING_COLUMNS:
-        cell = row.get(column, "")
-        found = re.fullmatch(r"([012])(?:[.,]0+)?", cell)
-        if cell.casefold() == SKIP:
-            skipped = True
-        elif cell and found is None:
-            raise DataError(f"{place}: {column} is {cell[:40]!r}; allowed: 0, 1, 2, {SKIP} or an empty cell")
-        values.append(float(found[1]) if found else None)
-    return Answer(tuple(values), skipped, row.get("comment", ""), place)
-
-
-def _joined(first: Answer, second: Answer, rater: str) -> Answer:
-    """Two answers of one rater to one text as one: what is empty in the one is taken from the other. Raises DataError if they contradict."""
-    clash = first.skipped != second.skipped or any(
-        None not in pair and pair[0] != pair[1] for pair in zip(first.ratings, second.ratings, strict=True)
-    )
-    if clash:
-        raise DataError(f"{first.place} and {second.place}, both of rater {rater!r}, rate one text differently; keep the file that holds")
-    ratings = tuple(a if a is not None else b for a, b in zip(first.ratings, second.ratings, strict=True))
-    return Answer(ratings, first.skipped, first.comment or second.comment, second.place)
-
-
-def _decoded(path: Path) -> str:
-    """The text of a file: UTF-8, UTF-16 with its mark, else as Windows writes Western European text (only comments could be read wrongly)."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise disk_error(error, f"read the sheet {path}") from error
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", "replace")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("cp1252", "replace")
 
 
 def _details(answer: Answer) -> dict[str, Any]:

@@ -110,6 +110,8 @@ class OfflineJudge:
 
     rubric = "offline/1"
     offline = True
+    selftest_first = True
+    """It costs seconds and no money, so every entry can say how far it is to be trusted."""
 
     def __init__(self, options: OfflineOptions) -> None:
         self.options = options

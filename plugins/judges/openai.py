@@ -9,24 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness import hookimpl
-from harness.judging.llm_judge import APIAsker, LLMJudge
-from harness.judging.questions import APIJudgeOptions
+from harness.judging.server_judge import ServerJudge, ServerJudgeOptions
+from harness.options import transport_field
 
 if TYPE_CHECKING:
     from harness.llm.batches import OpenAIBatches
-    from harness.llm.cache import ReplyCache
     from harness.llm.openai_provider import OpenAIProvider
 
 
-class OpenAIOptions(APIJudgeOptions):
+class OpenAIOptions(ServerJudgeOptions):
     """Options of ``openai``."""
 
     model: str = "gpt-4o"
     """The judge's model, as the server knows it."""
     base_url: str | None = None
-    """Another server than OpenAI's, e.g. http://localhost:11434/v1; none takes OpenAI's."""
-    key_name: str | None = None
-    """Name of the variable that holds the server's key; none: OPENAI_API_KEY for OpenAI's server, no key for a base_url."""
+    """Another server than OpenAI's, e.g. http://localhost:11434/v1; none takes the one in OPENAI_BASE_URL where that is set, else OpenAI's."""
+    key_name: str | None = transport_field(None)
+    """Variable that holds the server's key; none: OPENAI_API_KEY for OpenAI's server and the one in OPENAI_BASE_URL, no key for another."""
 
 
 class GPT4oOptions(OpenAIOptions):
@@ -36,25 +35,18 @@ class GPT4oOptions(OpenAIOptions):
     """The judge's model; the judge openai takes others."""
 
 
-class OpenAIJudge(LLMJudge):
-    """See the module. Implements :class:`harness.contracts.Judge`."""
+class OpenAIJudge(ServerJudge):
+    """See the module."""
 
-    def __init__(self, options: OpenAIOptions) -> None:
-        self._server = options
-        super().__init__(options, self._open, self._open_batches)
-
-    def _provider(self) -> OpenAIProvider:
+    def _provider_type(self) -> type[OpenAIProvider]:
         from harness.llm.openai_provider import OpenAIProvider
 
-        return OpenAIProvider(base_url=self._server.base_url, key_name=self._server.key_name, timeout=self._server.timeout)
+        return OpenAIProvider
 
-    def _open(self, cache: ReplyCache | None, seed: int) -> APIAsker:
-        return APIAsker(self._provider(), self._server, cache, seed)
-
-    def _open_batches(self) -> OpenAIBatches:
+    def _batches_of(self, provider: OpenAIProvider) -> OpenAIBatches:
         from harness.llm.batches import OpenAIBatches
 
-        return OpenAIBatches(self._provider())
+        return OpenAIBatches(provider)
 
 
 @hookimpl

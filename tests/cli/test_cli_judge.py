@@ -13,35 +13,8 @@ import pytest
 
 from harness.store import RunStore
 
-JUDGE = """
-import json, os
-from harness import hookimpl
-from harness.errors import JudgeError
-from harness.types import Rating
-
-def rated(item):
-    return Rating(item.id, "rated", float(min(2, item.text.lower().count(item.concept.split()[-1]))), 1.0,
-                  2.0 if len(set(item.text.split())) > 0.6 * len(item.text.split()) else 1.0)
-
-class Judge:
-    rubric, offline = "mine/1", True
-    def __init__(self, options): pass
-    def prepare(self, bench): pass
-    def collect(self, tickets): return []
-    def submit(self, items):
-        {body}
-
-@hookimpl
-def harness_register_judges(registry):
-    registry.add("mine", Judge, summary="a judge of the tests")
-"""
 CLAMP = ("eval", "--labeler", "calibf1", "--steerer", "sae-clamp")
 PROMPT = ("eval", "--steerer", "prompt", "--no-controls")
-
-
-def judge(*lines: str) -> str:
-    """The source of a plugin whose judge 'mine' submits by these lines."""
-    return JUDGE.replace("{body}", "\n        ".join(lines))
 
 
 def scores(entry: dict[str, Any]) -> list[Any]:
@@ -78,7 +51,12 @@ def test_ratings_that_are_pending_are_collected_by_the_next_run(
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_items_without_an_answer_are_unrated(
-    harness: Callable[..., Any], install: Callable[..., Path], variant: Callable[..., Path], tmp_path: Path, share: float
+    judge: Callable[..., str],
+    harness: Callable[..., Any],
+    install: Callable[..., Path],
+    variant: Callable[..., Path],
+    tmp_path: Path,
+    share: float,
 ) -> None:
     source = judge("for place, item in enumerate(items):", "    if place % 4: yield rated(item)")
     task = variant(("splits = 2", f"splits = 2\nmax_unrated = {share}"))
@@ -94,7 +72,7 @@ def test_items_without_an_answer_are_unrated(
 
 
 def test_bounds_are_those_with_the_unrated_at_0_and_at_2(
-    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
+    judge: Callable[..., str], harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
 ) -> None:
     for name, lines in {
         "gap": ("yield from (rated(item) for item in items if hash_(item) % 5)",),
@@ -111,7 +89,7 @@ def test_bounds_are_those_with_the_unrated_at_0_and_at_2(
 
 
 def test_what_was_unrated_is_shown_to_the_judge_again(
-    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
+    judge: Callable[..., str], harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
 ) -> None:
     command = (*PROMPT, "--task", tiny_task, "--out", tmp_path, "--judge", "mine", "--json")
     tired = install(judge("yield from (rated(item) for item in items[:10])"), version="1")
@@ -125,7 +103,7 @@ def test_what_was_unrated_is_shown_to_the_judge_again(
 
 
 def test_a_judge_that_raises_leaves_what_was_rated_and_the_next_run_goes_on(
-    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
+    judge: Callable[..., str], harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
 ) -> None:
     command = (*PROMPT, "--task", tiny_task, "--out", tmp_path / "out", "--judge", "mine", "--json")
     lines = ("for place, item in enumerate(items):", "    if place == 5: raise RuntimeError('no more')", "    yield rated(item)")
@@ -151,7 +129,13 @@ def test_a_judge_that_raises_leaves_what_was_rated_and_the_next_run_goes_on(
     ],
 )
 def test_what_the_user_can_mend_is_one_line(
-    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path, lines: tuple[str, ...], told: str
+    judge: Callable[..., str],
+    harness: Callable[..., Any],
+    install: Callable[..., Path],
+    tiny_task: Path,
+    tmp_path: Path,
+    lines: tuple[str, ...],
+    told: str,
 ) -> None:
     command = (*PROMPT, "--task", tiny_task, "--out", tmp_path / "out", "--judge", "mine")
     assert harness(*command, sites=(install(judge(*lines)),)).error == told
@@ -159,7 +143,12 @@ def test_what_the_user_can_mend_is_one_line(
 
 
 def test_a_judge_sees_neither_method_nor_strength_and_its_order_is_its_own(
-    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, evaluation: tuple[Path, Any], tmp_path: Path
+    judge: Callable[..., str],
+    harness: Callable[..., Any],
+    install: Callable[..., Path],
+    tiny_task: Path,
+    evaluation: tuple[Path, Any],
+    tmp_path: Path,
 ) -> None:
     """It keeps what it is shown, and answers backwards."""
     lines = (
@@ -186,7 +175,8 @@ def copy(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
 
 
 def test_a_stored_run_is_rated_again(
-    harness: Callable[..., Any], install: Callable[..., Path], copy: Path, evaluation: tuple[Path, Any], measured: Callable[..., Any],
+    judge: Callable[..., str], harness: Callable[..., Any], install: Callable[..., Path], copy: Path, evaluation: tuple[Path, Any],
+    measured: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     run, before = run_of(copy), (run_of(copy) / "entry.json").read_bytes()

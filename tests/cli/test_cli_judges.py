@@ -57,10 +57,16 @@ def test_cost_is_shown_and_asked_for_before_anything_is_sent(judged: Callable[..
     prices.write_text(f'["{name}".models]\n"gpt-4o" = {{ input = 1000.0, output = 1000.0 }}\n', encoding="utf-8")
     dear = judged(env={"HARNESS_PRICES": str(prices)})
     assert "the judge may cost up to $" in dear.error
+    assert "if every reply can be read), more than --max-cost 1" in dear.error, "the likely figure stands beside the upper bound"
     assert len(api.seen) == before
     plan = judged("--dry-run", env={"HARNESS_PRICES": str(prices)}).out
     assert "96 calls, at most" in " ".join(plan.split())  # 4 concepts × 2 strengths × 4 instructions × 3 ratings
     assert "at most $" in plan
+    assert "with repeats of unreadable replies at most 288 calls and $" in " ".join(plan.split())
+    likely = float(dear.error.split("($")[1].split(" ")[0].replace(",", ""))
+    between = judged("--max-cost", str(2 * likely), env={"HARNESS_PRICES": str(prices)})
+    assert "the judge may cost up to $" in between.error, "approved is the larger one, three times as much"
+    assert len(api.seen) == before
 
 
 def test_a_run_is_rated_by_an_api_and_never_paid_for_twice(judged: Callable[..., Any], api: Any, tmp_path: Path) -> None:
@@ -86,27 +92,82 @@ def test_a_batch_is_collected_by_the_same_command(judged: Callable[..., Any], ap
     assert first["results"][0]["n_pending"] == 24
     for name, batch in api.batches.items():
         asked = [json.loads(line)["custom_id"] for line in api.files[batch["input_file_id"]].splitlines()]
-        body = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Rating: [[2]]"}, "finish_reason": "stop"}], "model": "m"}
+        body = {
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "Rating: [[2]]"}, "finish_reason": "stop"}],
+            "model": "m",
+        }
         api.end_openai(name, [{"custom_id": key, "response": {"status_code": 200, "body": body}, "error": None} for key in reversed(asked)])
     done = judged("--yes", "--judge-mode", "batch", "--json").json
     assert (done["results"][0]["n_pending"], done["results"][0]["n_unrated"]) == (0, 0)
 
 
-def test_judges_are_compared_on_the_texts_that_both_rated(
-    judged: Callable[..., Any], harness: Callable[..., Any], tmp_path: Path
+def test_a_batch_of_a_model_that_refuses_a_parameter_is_sent_again_without_it(judged: Callable[..., Any], api: Any) -> None:
+    """Reasoning models refuse a temperature, which a batch says a day later, line by line."""
+    before = set(api.batches)
+
+    def newest() -> tuple[str, dict[str, dict[str, Any]]]:
+        name = next(name for name in reversed(api.batches) if name not in before)
+        lines = [json.loads(line) for line in api.files[api.batches[name]["input_file_id"]].splitlines()]
+        return name, {line["custom_id"]: line["body"] for line in lines}
+
+    def collect() -> Any:
+        return judged("--yes", "--judge-mode", "batch", "--json").json
+
+    collect()
+    name, first = newest()
+    assert all("temperature" in body for body in first.values())
+    said = {"error": {"message": "Unsupported value: 'temperature' does not support 0 with this model.", "param": "temperature"}}
+    api.end_openai(name, [], [{"custom_id": key, "response": {"status_code": 400, "body": said}, "error": None} for key in first])
+    before.add(name)
+    entry = collect()
+    assert (entry["results"][0]["n_pending"], entry["results"][0]["n_unrated"]) == (24, 0)
+    assert any("refuses temperature: the model's own temperature is used" in warning for warning in entry["warnings"])
+    name, second = newest()
+    assert second == {key: {k: v for k, v in body.items() if k != "temperature"} for key, body in first.items()}
+    message = {"message": {"role": "assistant", "content": "Rating: [[2]]"}, "finish_reason": "stop"}
+    api.end_openai(
+        name, [{"custom_id": key, "response": {"status_code": 200, "body": {"choices": [message]}}, "error": None} for key in second]
+    )
+    before.add(name)
+    done = collect()
+    assert (done["results"][0]["n_pending"], done["results"][0]["n_unrated"]) == (0, 0)
+    assert set(api.batches) <= before
+
+
+@pytest.mark.parametrize("status", [400, 429])
+def test_a_server_that_refuses_everything_ends_the_run_in_one_line(
+    judged: Callable[..., Any], api: Any, tmp_path: Path, status: int
 ) -> None:
-    judged("--yes", "--quiet")
-    (run,) = (tmp_path / "runs").iterdir()
-    told = harness("judge", "compare", run.name, "--out", tmp_path).error
-    assert "the run was rated by openai alone" in told
-    assert harness("judge", run.name, "--judge", "words", "--out", tmp_path, "--quiet").code == 0
-    (pair,) = harness("judge", "compare", run.name, "--out", tmp_path, "--json").json
-    assert {pair["first"], pair["second"]} == {"openai", "words"}
-    assert pair["aspects"]["fluency"]["n"] == 24
-    out = harness("judge", "compare", run.name, "words", "openai", "--out", tmp_path, "--show", "2").out
-    for part in ("weighted κ", "Spearman", "words and openai", "(concept/instruction/fluency: "):
-        assert part in out
-    assert "unknown judge of this run 'wrods'" in harness("judge", "compare", run.name, "wrods", "words", "--out", tmp_path).error
+    rated = api.answer
+    said = {"message": "The chat template has no place for this.", "code": "insufficient_quota" if status == 429 else None}
+    before = len(api.seen)
+    api.answer = lambda body: sys.modules["judge_server"].Reply({"error": said}, status)
+    try:
+        stopped = judged("--yes", "-J", "concurrency=4")
+    finally:
+        api.answer = rated
+    assert "gpt-4o cannot be asked: openai@" in stopped.error
+    assert "what was rated is kept, and the same command goes on from there" in stopped.error
+    assert len(api.seen) - before < 24, "of up to 72"
+    assert not (tmp_path / "leaderboard").exists(), "no entry of unrated texts"
+    entry = judged("--yes", "-J", "concurrency=4", "--json").json
+    assert entry["results"][0]["n_unrated"] == 0
+
+
+def test_odd_values_from_a_server_end_nothing(judged: Callable[..., Any], api: Any) -> None:
+    """Half a character, which JSON carries as an escape, and a count beyond 64 bits."""
+    rated = api.answer
+
+    def odd(body: dict[str, Any]) -> dict[str, Any]:
+        said = sys.modules["judge_server"].completion("half \ud83d\n\nRating: [[1]]", finish="st\ud83dop", model="x\ud83d")
+        return {**said, "usage": {"prompt_tokens": 10**25, "completion_tokens": 1e25}}
+
+    api.answer = odd
+    try:
+        entry = judged("--yes", "--json").json
+    finally:
+        api.answer = rated
+    assert entry["results"][0]["n_unrated"] == 0
 
 
 def test_the_selftest_marks_a_judge_that_fails(judged: Callable[..., Any], harness: Callable[..., Any], api: Any, tmp_path: Path) -> None:
@@ -157,12 +218,23 @@ def test_people_rate_a_run(harness: Callable[..., Any], tiny_task: Path, tmp_pat
 
 
 @pytest.mark.parametrize("writer", ["subject", "openai"])
-def test_prompts_are_written_for_each_concept(
-    harness: Callable[..., Any], api: Any, tiny_task: Path, tmp_path: Path, writer: str
-) -> None:
+def test_prompts_are_written_for_each_concept(harness: Callable[..., Any], api: Any, tiny_task: Path, tmp_path: Path, writer: str) -> None:
     env = {"MY_KEY": SECRET, "HARNESS_CACHE": str(tmp_path / "cache")}
     server = () if writer == "subject" else ("-S", f"prompt:base_url={api.url}/v1", "-S", "prompt:key_name=MY_KEY")
-    command = ("eval", "--steerer", "prompt", "-S", f"prompt:writer={writer}", *server, "--task", tiny_task, "--no-controls", "--out", tmp_path)
+    command = (
+        "eval",
+        "--steerer",
+        "prompt",
+        "-S",
+        f"prompt:writer={writer}",
+        *server,
+        "--task",
+        tiny_task,
+        "--no-controls",
+        "--yes",
+        "--out",
+        tmp_path,
+    )
     before = len(api.seen)
     entry = harness(*command, "--json", env=env).json
     assert entry["results"][0]["method"]["steerer_options"]["given"]["writer"] == writer

@@ -129,3 +129,52 @@ def test_comparisons_that_make_no_sense_are_refused() -> None:
         compare({"a": [rated("1", 1, 1, 1)] * 2, "b": []})
     with pytest.raises(JudgeError, match="no text in common"):
         compare({"a": [rated("1", 1, 1, 1)], "b": [rated("2", 1, 1, 1)]})
+
+
+def test_intervals_over_groups_cover_an_effect_of_the_group() -> None:
+    """A judge that is off on whole concepts: texts resampled alone claim far too much, concepts do not."""
+    covered = dict.fromkeys(("texts", "concepts"), 0)
+    for draw in range(60):
+        generator = rng(draw, "agreement test")
+        first = generator.integers(0, 3, size=200).astype(float)
+        second = first + np.repeat(generator.normal(0, 0.5, size=20), 10)
+        groups = [f"concept {n // 10}" for n in range(200)]
+        for name, given_groups in (("texts", None), ("concepts", groups)):
+            bias = agree(first, second, groups=given_groups, resamples=300, seed=draw).bias
+            covered[name] += bias.low <= 0 <= bias.high
+    assert covered["texts"] < 40
+    assert covered["concepts"] >= 50
+
+
+def test_one_group_has_no_interval_and_each_text_for_itself_is_the_default() -> None:
+    a, b = [0, 1, 2, 1, 0], [0, 1, 1, 1, 2]
+    alone = agree(a, b, groups=["one"] * 5)
+    assert (alone.n_groups, alone.exact.value, alone.exact.low) == (1, 0.6, None)
+    assert agree(a, b, groups=list("abcde")) == agree(a, b)
+    with pytest.raises(ScoringError, match="got 5 and 5 and 2; pair them first"):
+        agree(a, b, groups=["x", "y"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0, 0.5, 1, 2]), st.sampled_from([0, 1, 1.5, 2]), st.integers(0, 3)), min_size=1, max_size=25))
+def test_weights_stand_for_copies(rows: list[tuple[float, float, int]]) -> None:
+    """The figures of a resample are those of the texts written down as often as they were drawn."""
+    from harness.judging.agreement import _Pair
+
+    a, b, weights = np.array(rows, dtype=float).T
+    if not weights.sum():
+        return
+    times = weights.astype(int)
+    weighted = _Pair(a, b).figures(weights[None])[:, 0]
+    copied = agree(np.repeat(a, times), np.repeat(b, times), resamples=1)
+    expected = [np.nan if figure.value is None else figure.value for figure in (copied.exact, copied.kappa, copied.spearman, copied.bias)]
+    np.testing.assert_allclose(weighted, expected, atol=1e-9)
+
+
+def test_ratings_with_parts_missing_count_where_they_are() -> None:
+    from harness.judging.texts import GivenRating
+
+    people = [GivenRating("a", 2, None, 1), GivenRating("b", 0, None, None)]
+    (pair,) = compare({"people": people, "judge": [rated("a", 2, 1, 2), rated("b", 1, 1, 1)]}, resamples=10)
+    assert [(part.n, part.n_missing) for part in pair.aspects.values()] == [(2, 0), (0, 2), (1, 1), (0, 2)]
+    assert pair.disagreements[0].first == (2.0, None, 1.0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +14,11 @@ import pytest
 
 from harness.contracts import Judge
 from harness.errors import JudgeError
-from harness.judging.llm_judge import LLMJudge
-from harness.judging.questions import AGAIN_TEMPERATURE, APIJudgeOptions, LLMJudgeOptions
+from harness.judging.llm_judge import APIAsker, LLMJudge
+from harness.judging.questions import AGAIN_TEMPERATURE, IN_A_ROW, LLMJudgeOptions, read
 from harness.judging.rubric import REPLY_SCHEMA
-from harness.llm.values import BatchState, ChatReply, ChatRequest, RequestFailed, Usage
+from harness.llm.cache import ReplyCache
+from harness.llm.values import ChatReply, ChatRequest, RequestFailed, Usage
 from harness.types import JudgeItem, Rating
 
 Reply = Callable[[ChatRequest], "str | ChatReply | RequestFailed | None"]
@@ -219,190 +220,214 @@ def test_examples_of_a_rubric_that_has_none(tmp_path: Path) -> None:
         LLMJudge(options.model_copy(update={"examples": True}), lambda cache, seed: Model(lambda request: ""))
 
 
-# --------------------------------------------------------------------------------------------------------------------------- batches
+# ------------------------------------------------------------------------------------------------------------- refused by the server
 
 
-@dataclass
-class Batches:
-    """A batch API in memory, whose state a test sets."""
+def counted(judge: LLMJudge, items: list[JudgeItem]) -> int:
+    """How many ratings came before the run was ended."""
+    came: list[Rating] = []
+    with pytest.raises(JudgeError) as caught:
+        came.extend(judge.submit(items))
+    assert "\n" not in str(caught.value)
+    assert "what was rated is kept" in str(caught.value)
+    return len(came)
 
-    name: str = "fake"
-    max_requests: int = 100
-    max_bytes: int = 10**6
-    notes: tuple[str, ...] = ()
-    handed_in: dict[str, dict[str, ChatRequest]] = field(default_factory=dict)
-    answers: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)
-    states: dict[str, BatchState] = field(default_factory=dict)
-    refuse: RequestFailed | None = None
 
-    def submit(self, requests: Mapping[str, ChatRequest]) -> str:
-        if self.refuse is not None:
-            raise self.refuse
-        assert 0 < len(requests) <= self.max_requests
-        assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in requests)
-        name = f"batch_{len(self.handed_in)}"
-        self.handed_in[name] = dict(requests)
-        return name
+MANY = [JudgeItem(f"item {i}", "chess", "Say hello.", f"Hello number {i}.") for i in range(100)]
 
-    def poll(self, batch_id: str) -> BatchState:
-        if batch_id not in self.handed_in:
-            raise RequestFailed(f"no batch {batch_id}", status=404)
-        return self.states.get(batch_id, BatchState("ended" if batch_id in self.answers else "running"))
 
-    def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
-        yield from reversed(self.answers[batch_id])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RequestFailed("400: System role not supported", status=400),
+        RequestFailed("429: You exceeded your current quota (insufficient_quota)", status=429),
+        RequestFailed("no answer within 30 s; given up after 6 attempts", retryable=True),
+    ],
+)
+def test_a_server_that_refuses_everything_is_asked_ten_times(failure: RequestFailed) -> None:
+    judge, model = judge_of(lambda request: failure, concurrency=1)
+    assert counted(judge, MANY) == 3
+    assert len(model.asked) == IN_A_ROW
 
-    def cancel(self, batch_id: str) -> None:
-        raise AssertionError("nobody cancels")
 
-    def end(self, batch_id: str, reply: Reply) -> None:
-        """The batch ends with these replies; a request whose reply is None expired."""
-        given = ((name, reply(request)) for name, request in self.handed_in[batch_id].items())
-        self.answers[batch_id] = [
-            (name, ChatReply(said, Usage(10, 0, 5), "gpt-4o") if isinstance(said, str) else said)
-            for name, said in given
-            if said is not None
-        ]
+def test_ids_in_the_reasons_do_not_hide_that_they_are_the_same() -> None:
+    judge, model = judge_of(
+        lambda request: RequestFailed(f"400: no ({len(model.asked)}, request req_{hash(request)}a)", status=400), concurrency=1
+    )
+    assert counted(judge, MANY) == 3
+    assert len(model.asked) == IN_A_ROW
+
+
+def test_refusals_that_are_faster_than_the_first_replies_are_waited_out() -> None:
+    """A filter answers at once, a model after a while: with 64 requests under way, many refusals may come before the first reply."""
+
+    def reply(request: ChatRequest) -> Any:
+        return RequestFailed("400: blocked", status=400) if len(model.asked) <= 72 else "Rating: 1"
+
+    judge, model = judge_of(reply)
+    assert sum(rating.status == "rated" for rating in judge.submit(MANY)) == 76
+    judge, model = judge_of(reply)
+    assert counted(judge, MANY[:20]) == 20, "all were refused: no entry is made of them, though they were fewer than may be under way"
+    judge, model = judge_of(reply)
+    assert {rating.status for rating in judge.submit(MANY[:3])} == {"unrated"}, "too few to tell"
+
+
+def test_refusals_of_texts_are_those_texts_alone() -> None:
+    """Other reasons, replies between them, or a model that has replied before: each says that the next text may be taken."""
+
+    def mixed(request: ChatRequest) -> Any:
+        n = int(re.findall(r"number (\d+)", request.messages[-1].content)[0])
+        return "Rating: 1" if n % 4 == 0 else RequestFailed("400: blocked", status=400)
+
+    judge, _ = judge_of(mixed)
+    assert sum(rating.status == "unrated" for rating in judge.submit(MANY)) == 75
+    kinds = iter("abcdefghijklmnopqrstuvwxyz" * 12)
+    judge, _ = judge_of(lambda request: RequestFailed(f"400: blocked, kind {next(kinds)}", status=400))
+    assert {rating.status for rating in judge.submit(MANY)} == {"unrated"}
+
+
+def test_a_model_that_has_replied_before_refuses_texts_not_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is asked again in a later run is just what was refused before; it must not keep the run from its entry."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    reply = ChatReply("Rating: 1", Usage(), "m")
+    options = LLMJudgeOptions(model="m", concurrency=1)
+    judge = LLMJudge(options, lambda cache, seed: Model(lambda request: RequestFailed("400: blocked", status=400)))
+    judge.prepare(bench())
+    assert counted(judge, MANY) == 3
+    with ReplyCache(tmp_path / "replies.sqlite") as cache:
+        cache.put("0" * 64, reply, provider="fake", model="m", rubric=judge.rubric)
+    judge.prepare(bench())
+    assert {rating.status for rating in judge.submit(MANY)} == {"unrated"}
+
+
+def test_an_account_that_runs_dry_ends_the_run_wherever_it_is() -> None:
+    def reply(request: ChatRequest) -> Any:
+        return "Rating: 1" if len(model.asked) <= 150 else RequestFailed("429: quota (insufficient_quota)", status=429)
+
+    judge, model = judge_of(reply)
+    assert counted(judge, MANY) == 53
+    assert len(model.asked) == 160
+
+
+def test_replies_from_the_cache_say_nothing_of_the_server() -> None:
+    def reply(request: ChatRequest) -> Any:
+        cached = replace(ChatReply("Rating: 1", Usage(), "m"), from_cache=True)
+        return cached if aspect_of(request) == "fluency" else RequestFailed("wrong key", status=401)
+
+    judge, model = judge_of(reply)
+    assert counted(judge, MANY) == 0
+    assert len(model.asked) == 2
+
+
+# ------------------------------------------------------------------------------------------------------------------- replies cut off
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("It is read.\n\nRating: [[2]]", 2),
+        ("It is read.\n\n**Rating: [[2]]**\n", 2),
+        ("Rating: 1\n", 1),
+        ("Rating: **1**", 1),
+        ('{"reasoning": "so", "rating": 0}', 0),
+        ('```json\n{"reasoning": "so",\n "rating": 0\n}\n```', 0),
+        ("Rating: 1", None),  # of 10? or 1.5?
+        ("Rating: [[2]]\n\nOn the other hand, the text", None),
+        ("Rating: [[1]]\nIt comes near to [[2]]", None),
+        ("Rating: [[2]] would be given if it", None),
+        ("It goes on and", None),
+        ("", None),
+        ("] " * 500, None),
+    ],
+)
+def test_a_rating_of_a_reply_that_was_cut_off_counts_at_its_very_end(text: str, value: float | None) -> None:
+    found, reason = read(ChatReply(text, Usage(), "m", "length"))
+    assert found == value
+    assert ("raise -J max_tokens" in reason) == (value is None)
+    assert read(ChatReply("Rating: [[2]]\n\nOn the other hand, the text", Usage(), "m", "stop"))[0] == 2
+
+
+def test_a_reply_that_was_cut_off_is_not_paid_for_again() -> None:
+    """Thinking took all the tokens, and would do so again."""
+    judge, model = judge_of(lambda request: ChatReply("", Usage(10, 0, 400), "o9", "length"))
+    (rating,) = judge.submit([BEES])
+    assert len(model.asked) == 3
+    assert "concept: the reply is empty; it was cut off at max_tokens; raise -J max_tokens" in rating.reason
+    assert "asked" not in rating.details
+
+
+def test_half_a_character_from_a_server_can_be_stored() -> None:
+    said = [ChatReply("half \ud83d", Usage(), "m\ud83d", "st\ud83dop"), RequestFailed("no \ud83d way", status=418)]
+    judge, _ = judge_of(lambda request: said[aspect_of(request) == "fluency"], asks=1)
+    (rating,) = judge.submit([BEES])
+    json.dumps([rating.reason, rating.details], ensure_ascii=False).encode()
+
+
+# -------------------------------------------------------------------------------------------------------------------------- estimates
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LLMJudge]:
-    """A new process's judge on the same API and the same cache."""
+def paid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[LLMJudge, Any]]:
+    """A judge on a runner and a cache, whose provider gives the same reply to everything: judge and provider."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
 
-    def make(api: Batches, **options: Any) -> LLMJudge:
-        judge = LLMJudge(
-            APIJudgeOptions(model="gpt-4o", mode="batch", **options), lambda cache, seed: Model(lambda request: ""), lambda: api
-        )
+    class Provider:
+        name = "openai"
+
+        def __init__(self, text: str) -> None:
+            self.text, self.sent = text, 0
+
+        async def complete(self, request: ChatRequest) -> ChatReply:
+            self.sent += 1
+            return ChatReply(self.text, Usage(20, 0, request.max_tokens), "gpt-4o")
+
+        async def close(self) -> None:
+            pass
+
+    def make(text: str = "I like it.", **options: Any) -> tuple[LLMJudge, Any]:
+        provider = Provider(text)
+        built = LLMJudgeOptions(model="gpt-4o", **options)
+        judge = LLMJudge(built, lambda cache, seed: APIAsker(provider, built, cache, seed))
         judge.prepare(bench())
-        return judge
+        return judge, provider
 
     return make
 
 
-def tickets_of(ratings: Sequence[Rating]) -> list[str]:
-    assert {rating.status for rating in ratings} == {"pending"}
-    return [rating.ticket for rating in ratings]
-
-
-def test_a_batch_is_handed_in_and_collected_by_another_process(desk: Callable[..., LLMJudge]) -> None:
-    api = Batches(name="openai")
-    tickets = tickets_of(list(desk(api).submit([BEES, CHESS])))
-    assert [len(requests) for requests in api.handed_in.values()] == [6]
-    later = desk(api)
-    assert tickets_of(list(later.collect(tickets))) == tickets, "still running"
-    api.end("batch_0", lambda request: f"Rating: [[{ {'concept': 2, 'instruction': 1, 'fluency': 0}[aspect_of(request)] }]]")
-    found = by_id(later.collect(tickets))
-    assert {name: (r.concept, r.instruction, r.fluency) for name, r in found.items()} == {"bees": (2, 1, 0), "chess": (2, 1, 0)}
-    assert later.usage == Usage(60, 0, 30)
-    assert later.cost == pytest.approx((60 * 2.5 + 30 * 10) / 1e6 / 2), "half the price"
-    assert by_id(later.collect(tickets)) == found, "collected again: the same"
-    assert later.usage == Usage(60, 0, 30), "and paid for once"
-    again = by_id(desk(api).submit([BEES, CHESS]))
-    assert {rating.status for rating in again.values()} == {"rated"}, "the cache answers"
-    assert len(api.handed_in) == 1
-
-
-def test_only_what_expired_failed_or_cannot_be_read_is_sent_again(desk: Callable[..., LLMJudge]) -> None:
-    api = Batches()
-    tickets = tickets_of(list(desk(api).submit([BEES, CHESS])))
-
-    def first(request: ChatRequest) -> str | RequestFailed | None:
-        if "Honey" in request.messages[-1].content:
-            return None if aspect_of(request) == "concept" else "Rating: [[1]]"
-        return {"concept": "hm", "instruction": RequestFailed("server error", retryable=True), "fluency": "Rating: 2"}[aspect_of(request)]
-
-    api.end("batch_0", first)
-    found = by_id(desk(api).collect(tickets))
-    assert {rating.status for rating in found.values()} == {"unrated"}
-    assert "concept: the request failed: the batch has no answer to it (expired or cancelled); submitted again" in found["bees"].reason
-    assert "concept: the reply has no rating" in found["chess"].reason
-    assert "instruction: the request failed: server error" in found["chess"].reason
-    again = tickets_of(list(desk(api).submit([BEES, CHESS])))
-    sent = api.handed_in["batch_1"].values()
-    assert sorted((aspect_of(request), request.seed or 0) for request in sent) == [("concept", 0), ("concept", 1), ("instruction", 0)]
-    api.end("batch_1", lambda request: "Rating: 0")
-    found = by_id(desk(api).collect(again))
-    assert {name: (r.concept, r.instruction, r.fluency) for name, r in found.items()} == {"bees": (0, 1, 1), "chess": (0, 0, 2)}
-
-
-def test_asking_in_batches_ends(desk: Callable[..., LLMJudge]) -> None:
-    api = Batches()
-    for round_ in range(2):
-        tickets = tickets_of(list(desk(api, asks=2).submit([BEES])))
-        api.end(f"batch_{round_}", lambda request: "no")
-        assert by_id(desk(api, asks=2).collect(tickets))["bees"].status == "unrated"
-    (rating,) = desk(api, asks=2).submit([BEES])
-    assert rating.status == "unrated"
-    assert "asked 2 times" in rating.reason
-    assert len(api.handed_in) == 2
-
-
-def test_batches_are_as_large_as_the_api_takes_and_hold_an_item_whole(desk: Callable[..., LLMJudge]) -> None:
-    items = [JudgeItem(f"item {i}/…", "chess", "Say hello.", f"Hello number {i}.") for i in range(10)]
-    api = Batches(max_requests=7)
-    ratings = list(desk(api).submit(items))
-    assert [len(requests) for requests in api.handed_in.values()] == [6, 6, 6, 6, 6]
-    for batch in api.handed_in:
-        api.end(batch, lambda request: "Rating: 1")
-    assert sorted(by_id(desk(api).collect(tickets_of(ratings)))) == sorted(item.id for item in items)
-    small = Batches(max_bytes=12_000)
-    list(desk(small, temperature=1).submit(items))
-    assert len(small.handed_in) > 1
-
-
-def test_a_batch_that_fails_or_is_gone_is_sent_again(desk: Callable[..., LLMJudge]) -> None:
-    api = Batches()
-    tickets = tickets_of(list(desk(api).submit([BEES])))
-    api.states["batch_0"] = BatchState("failed", reason="the file is invalid")
-    (rating,) = desk(api).collect(tickets)
-    assert rating.status == "unrated"
-    assert "batch batch_0 failed: the file is invalid" in rating.reason
-    del api.handed_in["batch_0"]
-    (rating,) = desk(api).collect(tickets)
-    assert "batch batch_0 cannot be fetched: no batch batch_0" in rating.reason
-    api.refuse = RequestFailed("too many batches", retryable=True, status=429)
-    (rating,) = desk(api).submit([BEES])
-    assert rating.status == "unrated"
-    assert "too many batches" in rating.reason
-    api.refuse = RequestFailed("wrong key", status=401)
-    with pytest.raises(JudgeError, match="takes no batch: wrong key"):
-        list(desk(api).submit([BEES]))
-
-
-def test_a_server_that_cannot_be_reached_leaves_the_ticket(desk: Callable[..., LLMJudge], monkeypatch: pytest.MonkeyPatch) -> None:
-    api = Batches()
-    tickets = tickets_of(list(desk(api).submit([BEES])))
-
-    def down(batch_id: str) -> BatchState:
-        raise RequestFailed("connection refused", retryable=True)
-
-    monkeypatch.setattr(api, "poll", down)
-    assert tickets_of(list(desk(api).collect(tickets))) == tickets
-
-
-@pytest.mark.parametrize("ticket", ["sheet-7", "[1, 2, 3]", '["b", "i", []]', "{}", "null"])
-def test_a_ticket_of_another_judge_is_refused(desk: Callable[..., LLMJudge], ticket: str) -> None:
-    with pytest.raises(JudgeError, match="is none of a batch"):
-        list(desk(Batches()).collect([ticket]))
-
-
-def test_batches_need_the_cache(desk: Callable[..., LLMJudge]) -> None:
-    with pytest.raises(JudgeError, match="leave cache at true"):
-        desk(Batches(), cache=False)
-
-
-def test_the_estimate_is_of_what_would_be_sent(desk: Callable[..., LLMJudge]) -> None:
-    api = Batches(name="openai")
-    judge = desk(api)
-    found = judge.estimate([BEES, CHESS, EMPTY])
-    assert found.calls == 6
-    assert found.output_tokens == 6 * judge.options.max_tokens
+def test_the_estimate_is_a_bound_with_every_repeat(paid: Callable[..., tuple[LLMJudge, Any]]) -> None:
+    items = MANY[:20]
+    judge, provider = paid()
+    found = judge.estimate(items)
+    assert (found.calls, found.most.calls) == (60, 180)
+    assert (found.output_tokens, found.most.output_tokens) == (60 * 400, 180 * 400)
     assert found.cost is not None
-    assert found.cost > 0
-    assert api.handed_in == {}
-    tickets = tickets_of(list(judge.submit([BEES])))
-    api.end("batch_0", lambda request: "Rating: 1")
-    list(judge.collect(tickets))
-    rest = judge.estimate([BEES, CHESS, EMPTY])
-    assert (rest.calls, rest.cached) == (3, 3)
+    assert found.most.cost is not None
+    assert 3 * found.cost < found.most.cost < 3.5 * found.cost, "a repeat says a little more"
+    assert {rating.status for rating in judge.submit(items)} == {"unrated"}
+    assert provider.sent == found.most.calls
+    assert judge.usage.output == found.most.output_tokens
+    assert judge.cost is not None
+    assert judge.cost <= found.most.cost
+
+
+def test_the_estimate_goes_on_where_the_asks_stopped(paid: Callable[..., tuple[LLMJudge, Any]]) -> None:
+    """First asks that are in the cache, unreadable: a kill between the rounds, or more asks allowed."""
+    items = MANY[:20]
+    list(paid(asks=1)[0].submit(items))
+    judge, provider = paid(asks=6)
+    found = judge.estimate(items)
+    assert (found.calls, found.cached, found.most.calls) == (60, 60, 300)
+    list(judge.submit(items))
+    assert provider.sent == found.most.calls
+    assert paid(asks=6)[0].estimate(items).most.calls == 0, "nothing is left to ask"
+    readable, other = paid("Rating: 1", max_tokens=99)
+    list(readable.submit(items))
+    assert (readable.estimate(items).most.calls, other.sent) == (0, 60)
+
+
+def test_equal_questions_count_once_in_an_estimate(paid: Callable[..., tuple[LLMJudge, Any]]) -> None:
+    judge, _ = paid()
+    same = [BEES, JudgeItem("again", BEES.concept, BEES.instruction, BEES.text), EMPTY]
+    found = judge.estimate(same)
+    assert (found.calls, found.most.calls, found.cached) == (3, 9, 3)
+    assert (paid(asks=1)[0].estimate(same).repeats, paid(asks=1)[0].estimate(same).most.calls) == (None, 3)

@@ -214,7 +214,7 @@ def test_ratings_outlive_a_closed_page_and_other_sheets_have_their_own(rater: Ra
 
 
 def test_what_is_handed_over_is_a_sheet_that_the_judge_reads(rater: Rater) -> None:
-    from harness_plugins.judges.human import read_sheet
+    from harness.judging.sheets import read_sheet
 
     rater.keys("2", "1", "0")
     rater.keys("s")

@@ -20,9 +20,9 @@ DEFAULT = Path(module.__file__).parent / "rubrics" / "default"
 AXBENCH = '''"""Stand-in."""
 import nothing_that_is_installed
 UNIDIRECTIONAL_PAIRWISE_EVALUATION_CONCEPT_RELEVANCE_TEMPLATE = """Is {concept} in \\
-{sentence}? {{sic}}"""
-UNIDIRECTIONAL_PAIRWISE_EVALUATION_INSTRUCTION_RELEVANCE_TEMPLATE = """Does {sentence} fit {instruction}?"""
-UNIDIRECTIONAL_PAIRWISE_EVALUATION_FLUENCY_TEMPLATE = """Is {sentence} fluent?"""
+{sentence}? {{sic}} 0, 1 or 2"""
+UNIDIRECTIONAL_PAIRWISE_EVALUATION_INSTRUCTION_RELEVANCE_TEMPLATE = """Does {sentence} fit {instruction}? From 0 to 2: 0 is no, 1 hardly, 2 yes."""
+UNIDIRECTIONAL_PAIRWISE_EVALUATION_FLUENCY_TEMPLATE = """Is {sentence} fluent? 0/1/2"""
 '''
 
 
@@ -154,9 +154,9 @@ def axbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_axbenchs_prompts_are_read_and_nothing_of_it_is_run(axbench: Path) -> None:
     rubric = load_rubric("axbench")
     (message,) = rubric.messages("concept", JudgeItem("1", "bees", "Say {sentence}.", "A hive."))
-    assert (message.role, message.content) == ("user", "Is bees in A hive.? {sic}")
+    assert (message.role, message.content) == ("user", "Is bees in A hive.? {sic} 0, 1 or 2")
     (message,) = rubric.messages("instruction", JudgeItem("1", "bees", "Say {sentence}.", "A hive."))
-    assert message.content == "Does A hive. fit Say {sentence}.?"
+    assert message.content == "Does A hive. fit Say {sentence}.? From 0 to 2: 0 is no, 1 hardly, 2 yes."
     identity = rubric.identity()
     assert identity.startswith("axbench/unknown+")
     change(axbench, "fluent?", "good?")
@@ -170,6 +170,23 @@ def test_an_axbench_that_has_other_prompts_is_refused(axbench: Path) -> None:
     axbench.write_text("this is = = no python", encoding="utf-8")
     with pytest.raises(JudgeError, match="cannot be parsed"):
         load_rubric("axbench")
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        "Give 1 if it is, 0 otherwise.",
+        "Give 0 or 1.\n\n1. Read it.\n2. Rate it.",
+        "From 0.5 to 1.2, in 12 steps of 0,1 and 2.0.",
+        "From 0 to 2.",
+    ],
+)
+def test_an_axbench_that_rates_on_another_scale_is_refused(axbench: Path, scale: str) -> None:
+    change(axbench, "fluent? 0/1/2", f"fluent? {scale}")
+    with pytest.raises(JudgeError, match="does not state the grades 0, 1 and 2") as caught:
+        load_rubric("axbench")
+    assert "EVALUATION_FLUENCY_TEMPLATE of axbench unknown" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_without_axbench_the_message_says_what_to_do() -> None:

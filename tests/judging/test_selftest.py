@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from harness.errors import JudgeError
-from harness.judging.rubric import ASPECTS, load_rubric
+from harness.judging.questions import OpenItem
+from harness.judging.rubric import ASPECTS, Aspect, load_rubric
 from harness.judging.selftest import Case, cases, selftest, tally, version
+from harness.llm.values import ChatReply, RequestFailed, Usage
 from harness.types import JudgeItem, Rating
 
 BENCH: Any = SimpleNamespace(seed=0)
@@ -101,6 +103,77 @@ def test_what_is_unrated_is_wrong_and_counted() -> None:
 def test_a_judge_that_answers_later_is_refused() -> None:
     with pytest.raises(JudgeError, match=f"left {len(cases())} of {len(cases())} texts pending"):
         selftest(Knowing(pending=True), BENCH)
+
+
+@pytest.mark.parametrize(("name", "value", "says"), [("batch", True, "mode=live"), ("waits_for", "people", "waits for people")])
+def test_a_judge_that_says_so_is_refused_before_anything_is_prepared_or_submitted(name: str, value: Any, says: str) -> None:
+    class Later:
+        rubric, offline = "later/1", False
+
+        def prepare(self, bench: Any) -> None:
+            raise AssertionError("prepared")
+
+        submit = collect = prepare
+
+    setattr(Later, name, value)
+    with pytest.raises(JudgeError, match=says):
+        selftest(Later(), BENCH)
+    setattr(Later, name, type(value)())
+    with pytest.raises(AssertionError, match="prepared"):
+        selftest(Later(), BENCH)
+
+
+def through_questions(item: JudgeItem, answers: dict[Aspect, ChatReply | RequestFailed]) -> Rating:
+    """An item's rating as judges with a language model make it of these answers."""
+    state = OpenItem(item)
+    for aspect in ASPECTS:
+        state.take(aspect, answers[aspect], last=True)
+    return state.rating()
+
+
+class Asking(Knowing):
+    """A judge with a language model; ``answer`` makes its reply to a question."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def submit(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
+        for place, item in enumerate(items):
+            yield through_questions(item, {aspect: self.answer(place, aspect) for aspect in ASPECTS})
+
+
+GOOD = ChatReply("Rating: [[1]]", Usage(1, 0, 1), "m")
+DOWN = RequestFailed("openai@127.0.0.1:9: the connection failed (ConnectError)", retryable=True)
+
+
+def test_a_question_that_failed_when_it_was_asked_again_is_no_result() -> None:
+    state = OpenItem(cases()[0].item)
+    for aspect in ASPECTS:
+        assert state.take(aspect, ChatReply("Hm.", Usage(1, 0, 1), "m"), last=False)
+        state.take(aspect, DOWN, last=True)
+
+    class Once(Knowing):
+        def submit(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
+            yield state.rating()
+
+    with pytest.raises(JudgeError, match="1 of 66 texts got no answer"):
+        selftest(Once(), BENCH)
+
+
+@pytest.mark.parametrize("failing", [lambda place, aspect: True, lambda place, aspect: place == 7 and aspect == "fluency"])
+def test_requests_that_failed_are_no_result(failing: Any) -> None:
+    with pytest.raises(JudgeError, match=r"texts got no answer.*no result is kept.*ConnectError"):
+        selftest(Asking(lambda place, aspect: DOWN if failing(place, aspect) else GOOD), BENCH)
+
+
+def test_replies_that_cannot_be_read_are_the_judges_and_count_as_wrong() -> None:
+    mumbling = ChatReply("I would rather not say.", Usage(1, 0, 1), "m")
+    found = selftest(Asking(lambda place, aspect: mumbling if place < 10 else GOOD), BENCH)
+    assert found.n_unrated == 10
+    assert found.overall < 1 / 3
+    assert f", 10 of {len(cases())} texts unrated; 85% are needed" in str(found.warning("x"))
+    assert found.as_json()["unrated"] == 10
 
 
 def test_a_text_without_an_answer_is_a_miss() -> None:

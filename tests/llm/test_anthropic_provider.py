@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
-import logging
 import sys
-import traceback
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,58 +15,32 @@ from hypothesis import strategies as st
 
 from harness.errors import JudgeError
 from harness.llm.anthropic_provider import AnthropicProvider, message_reply
-from harness.llm.values import ChatReply, ChatRequest, Message, Provider, RequestFailed, Usage
-from harness.llm.wire import Connection
+from harness.llm.servers import Connection
+from harness.llm.values import ChatReply, ChatRequest, Provider, RequestFailed, Usage
 
-_spec = importlib.util.spec_from_file_location("llm_tests_server", Path(__file__).with_name("server.py"))
-api: Any = sys.modules.get("llm_tests_server") or importlib.util.module_from_spec(_spec)  # type: ignore[arg-type]
-if "llm_tests_server" not in sys.modules:
-    sys.modules["llm_tests_server"] = api
-    _spec.loader.exec_module(api)  # type: ignore[union-attr]
+_spec = importlib.util.spec_from_file_location("llm_tests_providers", Path(__file__).with_name("providers.py"))
+shared: Any = sys.modules.get("llm_tests_providers") or importlib.util.module_from_spec(_spec)  # type: ignore[arg-type]
+if "llm_tests_providers" not in sys.modules:
+    sys.modules["llm_tests_providers"] = shared
+    _spec.loader.exec_module(shared)  # type: ignore[union-attr]
 
-REQUEST = ChatRequest("claude-haiku", (Message("system", "Rate."), Message("user", "Ein Text – übers Wetter 🌧.")), max_tokens=50, seed=3)
+api, server, ask, failure = shared.api, shared.server, shared.ask, shared.failure
+pytestmark = pytest.mark.usefixtures("bare")
+bare = shared.bare
+REQUEST = replace(shared.REQUEST, model="claude-haiku", seed=3)
 KEY = "sk-ant-api03-0123456789abcdefghijKLMNOP"
-SCHEMA = {"type": "object", "properties": {"rating": {"type": "integer"}}, "required": ["rating"], "additionalProperties": False}
+SCHEMA = shared.SCHEMA
 CALL = {"type": "tool_use", "id": "t1", "name": "reply", "input": {"reasoning": "schön", "rating": 2}}
 NOWHERE = Connection("anthropic", "http://127.0.0.1:9", None, None, 1.0, False)
 
 
-@pytest.fixture
-def server() -> Iterator[Any]:
-    with api.ApiServer() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
 def local(server: Any, **options: Any) -> AnthropicProvider:
-    return AnthropicProvider(base_url=server.url, **{"timeout": 10.0, **options})
-
-
-def ask(provider: AnthropicProvider, *requests: ChatRequest) -> Any:
-    async def run() -> list[ChatReply]:
-        try:
-            return [await provider.complete(request) for request in requests]
-        finally:
-            await provider.close()
-
-    replies = asyncio.run(run())
-    return replies[0] if len(replies) == 1 else replies
-
-
-def failure(provider: AnthropicProvider, request: ChatRequest = REQUEST) -> RequestFailed:
-    with pytest.raises(RequestFailed) as caught:
-        ask(provider, request)
-    return caught.value
+    provider: AnthropicProvider = shared.local(server, "anthropic", **options)
+    return provider
 
 
 def turned_down(message: str, kind: str = "invalid_request_error", status: int = 400, **headers: str) -> Any:
-    return api.Reply({"type": "error", "error": {"type": kind, "message": message}}, status, headers)
+    return shared.turned_down(message, status, headers, type=kind)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -228,39 +199,6 @@ def test_names_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     assert AnthropicProvider().name == "anthropic"
     other = AnthropicProvider(base_url="http://localhost:4000/v1")
     assert (other.name, other.connection.key_name) == ("anthropic@localhost:4000", None)
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("how", ["whole", "reset", "cut", "drip"])
-def test_the_key_shows_nowhere(
-    server: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stream: bool, how: str
-) -> None:
-    monkeypatch.setenv("MY_SERVER", KEY)
-    provider = local(server, key_name="MY_SERVER", stream=stream, timeout=0.5)
-    server.answer = lambda _: api.Reply(
-        {"type": "error", "error": {"type": "authentication_error", "message": f"bad key {KEY}"}}, 401, how=how
-    )
-    for name in (None, "anthropic", "httpx", "httpx2", "httpcore", "httpcore2"):
-        caplog.set_level(logging.DEBUG, logger=name)
-    error = failure(provider)
-    assert KEY in server.seen[0].headers.get("x-api-key", "") + server.seen[0].headers.get("authorization", "")
-    assert caplog.records, "the packages log something, or this test sees nothing"
-    report = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
-    shown = [
-        str(error),
-        repr(error),
-        error.reason,
-        repr(vars(error)),
-        report,
-        caplog.text,
-        repr([vars(record) for record in caplog.records]),
-    ]
-    shown += [repr(provider), repr(vars(provider)), repr(provider.connection), repr(provider.dialect), provider.name]
-    for text in shown:
-        assert KEY not in text
-        assert KEY[8:] not in text
-    assert error.__cause__ is None
-    assert error.__context__ is None
 
 
 JSON = st.recursive(

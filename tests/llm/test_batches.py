@@ -9,12 +9,11 @@ import random
 import sys
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness.llm.anthropic_provider import AnthropicProvider
 from harness.llm.batches import AnthropicBatches, OpenAIBatches
@@ -244,6 +243,26 @@ def test_cancelling(server: Any, openai: OpenAIBatches, anthropic: AnthropicBatc
         assert batches.poll(batch_id).status == "ended", "a closed one opens again"
 
 
+def test_a_server_that_refuses_one_name_of_the_bound_is_sent_the_other(server: Any, openai: OpenAIBatches) -> None:
+    """The complaint names both; only the one that was sent is refused."""
+    batch_id = openai.submit({"a": request(), "b": request(1)})
+    text = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    lines = [chat_line(name, status=400, body={"error": {"message": text, "param": "max_tokens"}}) for name in ("a", "b")]
+    server.end_openai(batch_id, [], lines)
+    assert [failed.retryable for _, failed in openai.results(batch_id)] == [True, True]  # type: ignore[union-attr]
+    openai.submit({"a": request()})
+    assert json.loads(server.files["file_1"])["body"]["max_completion_tokens"] == 40
+
+
+def test_a_system_text_refused_in_a_batch_goes_before_the_users_message(server: Any, openai: OpenAIBatches) -> None:
+    batch_id = openai.submit({"a": request()})
+    server.end_openai(batch_id, [], [chat_line("a", status=400, body={"error": {"message": "System role not supported"}})])
+    assert [failed.retryable for _, failed in openai.results(batch_id)] == [True]  # type: ignore[union-attr]
+    openai.submit({"a": request()})
+    (message,) = json.loads(server.files["file_1"])["body"]["messages"]
+    assert message["content"].startswith("Rate.\n\nText 0")
+
+
 # ---------------------------------------------------------------------------------------------------- Anthropic
 
 
@@ -331,24 +350,19 @@ def test_ids_that_anthropic_does_not_take(server: Any, anthropic: AnthropicBatch
     assert server.seen == []
 
 
+def test_the_second_way_of_structured_output_may_be_refused_as_well(server: Any, anthropic: AnthropicBatches) -> None:
+    asked = replace(request(), schema={"type": "object"})
+    for number, named in enumerate(("tool_choice", "output_config")):
+        batch_id = anthropic.submit({"a": asked})
+        assert named in server.batches[batch_id]["requests"][0]["params"], number
+        error = {"type": "error", "error": {"type": "invalid_request_error", "message": f"{named}: not supported by this model"}}
+        server.end_anthropic(batch_id, [message_line("a", "errored", error=error)])
+        assert [failed.retryable for _, failed in anthropic.results(batch_id)] == [True]  # type: ignore[union-attr]
+    params = server.batches[anthropic.submit({"a": asked})]["requests"][0]["params"]
+    assert not {"tool_choice", "output_config"} & set(params)
+
+
 # ---------------------------------------------------------------------------------------------------- sizes, keys
-
-
-@given(count=st.integers(0, 40), most=st.integers(1, 12), room=st.integers(1, 2000))
-def test_parts_hold_every_request_once_within_the_limits(count: int, most: int, room: int) -> None:
-    batches = OpenAIBatches(OpenAIProvider(base_url="http://127.0.0.1:9/v1"))
-    batches.max_requests, batches.max_bytes = most, room
-    requests = {f"r-{number}": request(10**number) for number in range(count)}
-    parts = list(batches.split(requests))
-    assert [name for part in parts for name in part] == list(requests)
-    for part in parts:
-        assert 1 <= len(part) <= most
-        assert len(part) == 1 or sum(batches.size(name, one) for name, one in part.items()) <= room
-
-
-def test_sizes_are_those_of_the_file(server: Any, openai: OpenAIBatches) -> None:
-    openai.submit(REQUESTS)
-    assert sum(openai.size(name, one) for name, one in REQUESTS.items()) == len(server.files["file_0"])
 
 
 def test_batches_beyond_the_limits_are_not_sent(server: Any, openai: OpenAIBatches) -> None:

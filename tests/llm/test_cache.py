@@ -175,6 +175,73 @@ def test_a_newer_harness_file_is_left_as_it_is(path: Path) -> None:
         ReplyCache(path)
 
 
+def test_an_older_file_keeps_its_replies_and_learns_of_batches(path: Path) -> None:
+    with ReplyCache(path) as cache:
+        cache.put(key(1), reply())
+    with sqlite3.connect(path) as connection:  # as version 1 wrote it
+        connection.execute("DROP TABLE handed_in")
+        connection.execute("PRAGMA user_version=1")
+    for _ in range(2):
+        with ReplyCache(path) as cache:
+            assert cache.get(key(1)) == replace(reply(), from_cache=True)
+            cache.hand_in("batch_1", [key(2)])
+            assert cache.batch_of(key(2)) == "batch_1"
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_what_is_open_in_a_batch(path: Path) -> None:
+    with ReplyCache(path) as cache, ReplyCache(path) as other:
+        cache.hand_in("b1", [key(1), key(2), key(3)])
+        assert [other.batch_of(key(n)) for n in range(5)] == [None, "b1", "b1", "b1", None]
+        other.put_many([Entry(key(1), reply())], batch="b1")
+        other.put_many([Entry(key(2), reply())], batch="another")
+        other.put_many([Entry(key(2), reply())])
+        assert [cache.batch_of(key(n)) for n in (1, 2, 3)] == [None, "b1", "b1"], "only what the batch brought is open no more"
+        cache.hand_in("b2", [key(3)])
+        cache.settle("b1")
+        assert [cache.batch_of(key(n)) for n in (1, 2, 3)] == [None, None, "b2"]
+        with pytest.raises(ValueError, match="non-hexadecimal"):
+            cache.hand_in("b3", [key(4), "no key"])
+        assert cache.batch_of(key(4)) is None
+        assert len(cache) == 2
+        assert cache.prune(days=0.0) == 0
+        assert cache.batch_of(key(3)) == "b2"
+
+
+def test_one_process_at_a_time_hands_in(path: Path) -> None:
+    order: list[str] = []
+    with ReplyCache(path) as cache, ReplyCache(path) as other:
+
+        def second() -> None:
+            with other.handing_in():
+                order.append("second")
+
+        with cache.handing_in():
+            thread = threading.Thread(target=second)
+            thread.start()
+            time.sleep(0.15)
+            order.append("first")
+        thread.join(10)
+    assert order == ["first", "second"]
+    with ReplyCache(None) as cache, cache.handing_in():
+        assert cache.batch_of(key(1)) is None
+
+
+def test_what_no_file_can_hold_is_mended(path: Path) -> None:
+    """Half a character, which JSON can carry as an escape, and a number beyond 64 bits would end the run, or block a batch for good."""
+    strange = ChatReply("half \ud83d Rating: [[1]]", Usage(10**25, -3, 2), "m\ud83d", "st\udfffop")
+    with ReplyCache(path) as cache:
+        cache.put(key(1), strange, provider="p\ud800", model="m\ud83d", rubric="r\udc00")
+        cache.put(key(2), replace(strange, text="ünd 🌧"))
+        assert cache.get(key(1)) == ChatReply("half ? Rating: [[1]]", Usage(2**53, 0, 2), "m?", "st?op", from_cache=True)
+        assert cache.get(key(2)).text == "ünd 🌧"  # type: ignore[union-attr]
+        assert cache.answered("p\ud800", "m\ud83d", "r\udc00")
+        assert not cache.answered("p", "m\ud83d", "r\udc00")
+        assert cache.stats().entries == 2
+        assert cache.prune(model="m?") == 2
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="cannot make the cache folder"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import OptionError
-from harness.llm.cache import ReplyCache
-from harness.llm.cost import Estimate, Price, Prices, estimate, input_bound, load_prices
-from harness.llm.values import ChatReply, ChatRequest, Message, Usage
+from harness.llm.cost import Estimate, Price, Prices, Tally, input_bound, load_prices
+from harness.llm.values import ChatRequest, Message, Usage
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,13 @@ def _no_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def request(text: str, model: str = "gpt-4o", max_tokens: int = 100) -> ChatRequest:
     return ChatRequest(model, (Message("user", text),), max_tokens=max_tokens)
+
+
+def estimate(requests: Iterable[ChatRequest], provider: str, prices: Prices, batch: bool = False) -> Estimate:
+    tally = Tally(provider, prices, batch)
+    for one in requests:
+        tally.add(one)
+    return tally.estimate()
 
 
 def test_the_shipped_table_is_dated_and_plausible() -> None:
@@ -100,16 +108,34 @@ def test_a_bad_price_file_is_refused_in_one_line(tmp_path: Path, monkeypatch: py
     assert str(path) in str(caught.value)
 
 
-def test_an_estimate_counts_what_will_be_sent(tmp_path: Path) -> None:
+def test_an_estimate_counts_what_will_be_sent() -> None:
     prices = load_prices()
-    cache = ReplyCache(tmp_path / "replies.sqlite")
-    requests = [request(text) for text in ("a", "b", "c", "a")]
-    cache.put(requests[1].key("openai", "r/1"), ChatReply("x", Usage(), "gpt-4o"))
-    found = estimate(requests, "openai", prices, rubric="r/1", cache=cache)
-    assert (found.calls, found.cached, found.output_tokens) == (2, 2, 200)
+    requests = [request("a"), request("c")]
+    found = estimate(requests, "openai", prices)
+    assert (found.calls, found.output_tokens) == (2, 200)
     assert found.cost == pytest.approx((found.input_tokens * 2.5 + 200 * 10) / 1e6)
-    assert estimate(requests, "openai", prices, rubric="r/2", cache=cache).calls == 3
-    assert estimate(requests, "openai", prices, batch=True).cost == pytest.approx(estimate(requests, "openai", prices).cost / 2)
+    assert estimate(requests, "openai", prices, batch=True).cost == pytest.approx(found.cost / 2)
+    tally = Tally("openai", prices)
+    tally.add(request("a"), times=3)
+    found, one = tally.estimate(cached=5), estimate([request("a")], "openai", prices)
+    assert (found.calls, found.input_tokens, found.output_tokens, found.cached) == (3, 3 * one.input_tokens, 300, 5)
+    assert found.cost == pytest.approx(3 * one.cost)
+
+
+def test_repeats_are_told_beside_what_is_likely() -> None:
+    prices = Prices("2026-10-16", {("openai", "gpt-4o"): Price(2.5, 10.0)})
+    once, again = estimate([request("a")], "openai", prices), estimate([request("a again"), request("a again")], "openai", prices)
+    both = replace(once, repeats=again)
+    assert (both.most.calls, both.most.output_tokens, both.most.repeats) == (3, 300, None)
+    assert both.most.cost == pytest.approx(once.cost + again.cost)
+    assert once.most == once
+    many = (both + once + both).times(1000)
+    assert (many.calls, many.most.calls) == (3000, 7000)
+    assert str(both.times(20_000)).startswith("20,000 calls, at most ")
+    assert f"at most ${once.cost * 20_000:,.2f}; with repeats of unreadable replies at most 60,000 calls and $" in str(both.times(20_000))
+    unknown = replace(estimate([request("a", "mine")], "openai", prices), repeats=estimate([request("b", "mine")], "openai", prices))
+    assert (unknown.most.cost, unknown.most.unpriced) == (None, ("openai/mine",))
+    assert "at most 2 calls; cost unknown: no price for openai/mine" in str(unknown)
 
 
 def test_an_unknown_price_is_said_and_is_no_zero() -> None:

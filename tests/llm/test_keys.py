@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import JudgeError
-from harness.llm.keys import find_key, key, parse_env, redact
+from harness.llm.keys import check_key_name, find_key, key, parse_env, redact
 from harness.llm.values import RequestFailed
 
 SECRET = "zz-qwertyuiop0123456789-ASDF"
@@ -79,6 +79,65 @@ def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(monkeypatch: py
     with pytest.raises(JudgeError, match="copy the key again") as caught:
         key("OPENAI_API_KEY")
     assert bad not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        None,
+        "OPENAI_API_KEY",
+        "MY_SERVER",
+        "_x",
+        "hf_token",
+        "hf_api_key",
+        "KEY2",
+        "A" * 64,
+        "sk_key",
+        "VERY_LONG_NAME_OF_A_VARIABLE_1234567890",
+    ],
+)
+def test_names_of_variables(name: str | None) -> None:
+    assert check_key_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sk-proj-AbCdEf0123456789abcdef",
+        "sk_live_0123456789abcdef",
+        "gsk_AbCd0123456789",
+        "hf_AbCdEfGh0123456789",
+        "AIzaSyA0123456789abcdefghij",
+        "0123456789abcdef0123456789abcdef",
+        "a0b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5",
+        "A" * 65,
+        "two words",
+        "MY-KEY",
+        "1KEY",
+        "",
+        "OPENAI_API_KEY\n",
+        SECRET,
+    ],
+)
+def test_what_is_no_name_of_a_variable_may_be_a_key_and_is_not_shown(name: str) -> None:
+    with pytest.raises(ValueError, match="key_name takes the name of an environment variable") as caught:
+        check_key_name(name)
+    assert not name or name not in str(caught.value)
+
+
+def test_a_known_key_is_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_key_name("only_letters_in_this_key") == "only_letters_in_this_key"
+    monkeypatch.setenv("OPENAI_API_KEY", "only_letters_in_this_key")
+    with pytest.raises(ValueError, match="not a key"):
+        check_key_name("only_letters_in_this_key")
+
+
+@pytest.mark.parametrize("name", ["sk-proj-AbCdEf01", "Kq" * 21, SECRET])
+def test_a_key_that_is_looked_up_as_a_name_is_not_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    with pytest.raises(JudgeError, match="no API key") as caught:
+        key(name)
+    assert name not in str(caught.value)
 
 
 def test_an_unreadable_file_says_so(tmp_path: Path) -> None:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
-import logging
-import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Iterator
-from email.utils import formatdate
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,70 +14,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import JudgeError
 from harness.llm.openai_provider import OpenAIProvider, chat_reply
-from harness.llm.values import ChatReply, ChatRequest, Message, Provider, RequestFailed, Usage
-from harness.llm.wire import Connection, Dialect, complaint, retry_after
+from harness.llm.servers import Connection
+from harness.llm.values import ChatReply, ChatRequest, Provider, RequestFailed, Usage
 
-_spec = importlib.util.spec_from_file_location("llm_tests_server", Path(__file__).with_name("server.py"))
-api: Any = sys.modules.get("llm_tests_server") or importlib.util.module_from_spec(_spec)  # type: ignore[arg-type]
-if "llm_tests_server" not in sys.modules:
-    sys.modules["llm_tests_server"] = api
-    _spec.loader.exec_module(api)  # type: ignore[union-attr]
+_spec = importlib.util.spec_from_file_location("llm_tests_providers", Path(__file__).with_name("providers.py"))
+shared: Any = sys.modules.get("llm_tests_providers") or importlib.util.module_from_spec(_spec)  # type: ignore[arg-type]
+if "llm_tests_providers" not in sys.modules:
+    sys.modules["llm_tests_providers"] = shared
+    _spec.loader.exec_module(shared)  # type: ignore[union-attr]
 
-REQUEST = ChatRequest("gpt-4o", (Message("system", "Rate."), Message("user", "Ein Text – übers Wetter 🌧.")), max_tokens=50)
+api, server, ask, failure, turned_down = shared.api, shared.server, shared.ask, shared.failure, shared.turned_down
+pytestmark = pytest.mark.usefixtures("bare")
+bare = shared.bare
+REQUEST = replace(shared.REQUEST, model="gpt-4o")
 KEY = "sk-proj-0123456789abcdefghijKLMNOP"
-SCHEMA = {"type": "object", "properties": {"rating": {"type": "integer"}}, "required": ["rating"], "additionalProperties": False}
+SCHEMA = shared.SCHEMA
 NOWHERE = Connection("openai", "http://127.0.0.1:9", None, None, 1.0, False)
 
 
-@pytest.fixture
-def server() -> Iterator[Any]:
-    with api.ApiServer() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in (
-        "OPENAI_API_KEY",
-        "OPENAI_BASE_URL",
-        "OPENAI_ORG_ID",
-        "OPENAI_PROJECT_ID",
-        "HTTP_PROXY",
-        "http_proxy",
-        "ALL_PROXY",
-        "all_proxy",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
 def local(server: Any, **options: Any) -> OpenAIProvider:
-    return OpenAIProvider(base_url=f"{server.url}/v1", **{"timeout": 10.0, **options})
-
-
-def ask(provider: OpenAIProvider, *requests: ChatRequest) -> Any:
-    """The replies to requests, one after the other; the only one where there is one."""
-
-    async def run() -> list[ChatReply]:
-        try:
-            return [await provider.complete(request) for request in requests]
-        finally:
-            await provider.close()
-
-    replies = asyncio.run(run())
-    return replies[0] if len(replies) == 1 else replies
-
-
-def failure(provider: OpenAIProvider, request: ChatRequest = REQUEST) -> RequestFailed:
-    with pytest.raises(RequestFailed) as caught:
-        ask(provider, request)
-    return caught.value
-
-
-def turned_down(message: str, **fields: Any) -> Any:
-    return api.Reply({"error": {"message": message, "type": "invalid_request_error", **fields}}, 400)
+    provider: OpenAIProvider = shared.local(server, "openai", **options)
+    return provider
 
 
 # ---------------------------------------------------------------------------------------------------- what is sent and read
@@ -133,11 +86,6 @@ def test_a_streamed_refusal_and_usage_that_is_not_reported(server: Any) -> None:
     reply = ask(provider, REQUEST)
     assert (reply.text, reply.finish, reply.usage) == ("No.", "refusal", Usage())
     assert "reports no usage" in provider.notes[0]
-
-
-def test_one_provider_serves_one_loop_after_another(server: Any) -> None:
-    provider = local(server)
-    assert ask(provider, REQUEST) == ask(provider, REQUEST)
 
 
 def test_cancelling_a_request_is_no_failure_of_it(server: Any) -> None:
@@ -325,12 +273,6 @@ def test_nobody_listens(server: Any) -> None:
     assert "connection failed" in error.reason
 
 
-def test_half_a_character_is_said_not_sent(server: Any) -> None:
-    error = failure(local(server), ChatRequest("m", (Message("user", "\ud83d"),)))
-    assert "lone surrogate" in error.reason
-    assert not error.retryable
-
-
 # ---------------------------------------------------------------------------------------------------- addresses and keys
 
 
@@ -355,65 +297,6 @@ def test_names_tell_servers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "max_completion_tokens" in regional.body(REQUEST)
     assert OpenAIProvider(base_url="http://api.openai.com/v1").connection.key_name is None, "no key over an open line"
     assert OpenAIProvider(base_url="https://api.openai.com.evil.org/v1").connection.key_name is None
-
-
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("localhost:8000", "no address"),
-        ("ftp://host/v1", "no address"),
-        ("http://me:secret@host/v1", "password"),
-        ("http://host/v1?api-key=secret", "query"),
-    ],
-)
-def test_addresses_that_are_none_or_hold_secrets(url: str, words: str) -> None:
-    with pytest.raises(JudgeError, match=words) as caught:
-        OpenAIProvider(base_url=url)
-    assert "secret" not in str(caught.value)
-
-
-def test_a_missing_key_is_named() -> None:
-    with pytest.raises(JudgeError, match="OPENAI_API_KEY"):
-        OpenAIProvider()
-    with pytest.raises(JudgeError, match="MY_SERVER"):
-        OpenAIProvider(base_url="http://localhost:8000/v1", key_name="MY_SERVER")
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("how", ["whole", "reset", "cut", "drip"])
-def test_the_key_shows_nowhere(
-    server: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stream: bool, how: str
-) -> None:
-    monkeypatch.setenv("MY_SERVER", KEY)
-    provider = local(server, key_name="MY_SERVER", stream=stream, timeout=0.5)
-    # A server that repeats the key in full, whole or cut, within a page or not.
-    server.answer = lambda _: api.Reply({"error": {"message": f"Incorrect API key provided: {KEY}. Header: Bearer {KEY}"}}, 401, how=how)
-    for name in (None, "openai", "httpx", "httpx2", "httpcore", "httpcore2"):
-        caplog.set_level(logging.DEBUG, logger=name)
-    error = failure(provider)
-    assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
-    assert caplog.records, "the packages log something, or this test sees nothing"
-    report = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
-    shown = [
-        str(error),
-        repr(error),
-        error.reason,
-        repr(vars(error)),
-        report,
-        caplog.text,
-        repr([vars(record) for record in caplog.records]),
-    ]
-    shown += [repr(provider), repr(vars(provider)), repr(provider.connection), repr(provider.dialect), provider.name]
-    for text in shown:
-        assert KEY not in text
-        assert KEY[8:] not in text
-    assert error.__cause__ is None
-    assert error.__context__ is None, "a failure carries no exception of the package, whose request holds the key"
-
-
-def test_the_packages_are_loaded_at_the_first_request_only() -> None:
-    code = "import sys, harness.llm.batches; print(sorted({'openai', 'anthropic', 'httpx', 'httpx2', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 # ---------------------------------------------------------------------------------------------------- arithmetic and fuzz
@@ -457,35 +340,3 @@ def test_any_json_is_a_reply_or_a_failure(body: dict[str, Any]) -> None:
     assert isinstance(reply.text, str)
     assert isinstance(reply.finish, str)
     assert min(reply.usage.input, reply.usage.cached_input, reply.usage.output) >= 0
-
-
-@given(body=JSON)
-def test_any_error_page_is_read(body: Any) -> None:
-    for form in (body, json.dumps(body), json.dumps(body).encode()):
-        assert isinstance(complaint(form).text, str)
-
-
-@given(seconds=st.floats(0, 1e5))
-def test_retry_after_in_each_unit(seconds: float) -> None:
-    assert retry_after({"retry-after": repr(seconds)}) == pytest.approx(seconds)
-    assert retry_after({"retry-after-ms": repr(seconds * 1000), "retry-after": "3"}) == pytest.approx(seconds)
-    assert retry_after({"retry-after": formatdate(time.time() + seconds, usegmt=True)}) == pytest.approx(seconds, abs=2)
-
-
-@pytest.mark.parametrize("value", ["", "soon", "nan", "inf", "Tue, 99 Nov"])
-def test_a_retry_after_that_says_nothing(value: str) -> None:
-    assert retry_after({"retry-after": value}) is None
-
-
-def test_a_date_that_has_passed_asks_for_no_wait() -> None:
-    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
-    assert retry_after({"retry-after": "-4"}) == 0.0
-
-
-def test_learning_ends() -> None:
-    dialect = Dialect("s", {"temperature": "gone"})
-    said = complaint({"error": {"message": "temperature is unsupported"}})
-    assert dialect.learn("m", ["temperature"], said)
-    assert not dialect.takes("m", "temperature")
-    assert not dialect.learn("m", ["model"], said), "what was not sent cannot be left out"
-    assert len(dialect.notes) == 1

@@ -12,12 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from harness_plugins.judges.human import HumanJudge, HumanOptions, rater_of, read_folder, read_sheet, sheet_csv
+from harness_plugins.judges.human import HumanJudge, HumanOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import DataError, JudgeError, OptionError, StoreError
 from harness.judging.page import COLUMNS, SheetRow
+from harness.judging.sheets import rater_of, read_folder, read_sheet, sheet_csv
 from harness.options import build
 from harness.store import RunStore
 from harness.testing import check_judge, toy_bench
@@ -435,3 +436,10 @@ def test_a_run_ends_pending_and_is_finished_by_harness_judge(
     assert (row["n_pending"], row["n_unrated"]) == (0, 0)
     assert row["scores"]["concept"]["mean"] == 2
     assert row["scores"]["instruction"]["mean"] == 1
+
+
+def test_the_selftest_refuses_people_before_a_sheet_is_written(harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = harness("judge", "selftest", "human")
+    assert (told.code, "people, who rate its sheets by hand" in told.error) == (2, True), told.err
+    assert not (tmp_path / "ratings").exists()

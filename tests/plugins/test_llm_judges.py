@@ -287,7 +287,7 @@ def test_replies_are_greedy_cached_and_every_item_is_answered(
     found = {r.item_id: r for r in judge.submit([BEES, CHESS])}
     assert {r.status for r in found.values()} == {"unrated"}, "stories are no ratings"
     assert "the reply has no rating" in found["bees"].reason
-    assert "cut off at max_tokens (asked 2 times)" in found["bees"].reason
+    assert "it was cut off at max_tokens; raise -J max_tokens" in found["bees"].reason
     model = load_model(instructed, device="cpu", dtype="float32")
     prompt = model.chat([{"role": "user", "content": "Rate fluency. beekeeping Explain tea. Honey goes well with tea."}])
     (expected,) = generate(model, [GenerationRequest("x", prompt, 0)], Decoding(12, 0.0))
@@ -300,7 +300,7 @@ def test_replies_are_greedy_cached_and_every_item_is_answered(
     again = LocalJudge(options)
     again.prepare(bench())
     assert {r.item_id: r.reason for r in again.submit([BEES, CHESS])} == {name: r.reason for name, r in found.items()}
-    assert again.hits == 12
+    assert again.hits == 6, "with the same bound it would be cut again, so it is asked once"
 
 
 def test_it_keeps_the_contract_on_this_machine(instructed: Path, short: str, tmp_path: Path) -> None:
@@ -318,6 +318,9 @@ def test_a_prompt_that_is_too_long_fails_alone(instructed: Path, short: str) -> 
     assert isinstance(found["fine"], ChatReply)
     assert found["fine"] == found["same"]
     assert asker.usage == found["fine"].usage, "equal questions are answered once"
+    answers = [answer for _, answer in asker.run({**{f"long {n}": long for n in range(12)}, "fine": fine})]
+    assert isinstance(answers[0], ChatReply), "replies first, so that a dozen long texts do not look like a model that answers nothing"
+    assert {answer.status for answer in answers[1:] if isinstance(answer, RequestFailed)} == {413}
 
 
 def test_a_temperature_draws_and_the_seed_says_what(instructed: Path, short: str) -> None:

@@ -1,0 +1,55 @@
+"""A judge behind an API with an official package: its options, and how it opens the provider and the batches. What the shipped API judges share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from harness.judging.llm_judge import APIAsker, LLMJudge
+from harness.judging.questions import APIJudgeOptions
+from harness.llm.servers import ServerOptions
+from harness.types import JudgeItem
+
+if TYPE_CHECKING:
+    from harness.llm.cache import ReplyCache
+    from harness.llm.provider import APIProvider
+    from harness.llm.values import BatchProvider
+
+REFUSALS = "refusals.json"
+"""The file beside the cache of replies that holds which parameters models have refused."""
+
+
+class ServerJudgeOptions(ServerOptions, APIJudgeOptions):
+    """Options of judges behind an API: the model's, the batches', and which server."""
+
+
+class ServerJudge(LLMJudge):
+    """See the module. A subclass names its provider and its batches. Implements :class:`harness.contracts.Judge`."""
+
+    def __init__(self, options: ServerJudgeOptions) -> None:
+        self._server = options
+        super().__init__(options, self._open, self._open_batches)
+
+    @abstractmethod
+    def _provider_type(self) -> type[APIProvider]:
+        """The provider, imported when it is needed."""
+
+    @abstractmethod
+    def _batches_of(self, provider: Any) -> BatchProvider:
+        """The batch API of a provider."""
+
+    def _provider(self) -> APIProvider:
+        from harness.lm.embedded import cache_root
+
+        server = self._server
+        memory = cache_root() / REFUSALS if server.cache else None
+        provider = self._provider_type()(base_url=server.base_url, key_name=server.key_name, timeout=server.timeout, memory=memory)
+        # Replies in the cache may have been given without a parameter that another process saw refused: said again, for this run's entry.
+        provider.recall(self.questions.request(JudgeItem("", "", "", ""), "fluency"))
+        return provider
+
+    def _open(self, cache: ReplyCache | None, seed: int) -> APIAsker:
+        return APIAsker(self._provider(), self._server, cache, seed)
+
+    def _open_batches(self) -> BatchProvider:
+        return self._batches_of(self._provider())

@@ -1,0 +1,134 @@
+"""``harness judge compare``: judges rate what they have not rated, people's ratings come from files, and all are set side by side."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.store import RunStore
+from harness.tables import write_rows
+
+STERN = "yield from (Rating(i.id, 'rated', 0.0, 1.0, rated(i).fluency) for i in items)"
+
+
+@pytest.fixture
+def out(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
+    """A folder with the run of the tiny task, which the judge 'words' has rated."""
+    shutil.copytree(evaluation[0], tmp_path / "out")
+    return tmp_path / "out"
+
+
+def run_of(out: Path) -> Path:
+    (run,) = (out / "runs").iterdir()
+    return run
+
+
+def texts_of(out: Path) -> int:
+    with RunStore.open(run_of(out), read_only=True) as store:
+        return len(store.generations())
+
+
+def test_a_judge_that_has_not_rated_the_run_rates_it(
+    judge: Callable[..., str], harness: Callable[..., Any], install: Callable[..., Path], out: Path
+) -> None:
+    run, site = run_of(out).name, install(judge(STERN))
+    told = harness("judge", "compare", run, "--out", out)
+    assert (told.code, "these texts are rated by words alone; name a judge" in told.error) == (2, True)
+    compare = ("judge", "compare", run, "words", "mine", "--out", out)
+    found = harness(*compare, "--json", sites=(site,)).json
+    n = texts_of(out)
+    assert (found["texts"], found["rated"]) == (n, {"words": n, "mine": n})
+    (pair,) = found["pairs"]
+    assert (pair["first"], pair["second"]) == ("words", "mine")
+    assert pair["aspects"]["concept"]["n"] == n
+    assert pair["aspects"]["concept"]["n_groups"] > 1
+    assert pair["aspects"]["concept"]["bias"]["value"] <= 0
+    with RunStore.open(run_of(out), read_only=True) as store:
+        assert {record.name: len(store.ratings(record.key)) for record in store.judges()} == {"words": n, "mine": n}
+    deaf = install(judge("raise AssertionError('asked again')"), version="2")  # what is stored is not asked for again
+    shown = harness(*compare, "--show", "2", sites=(deaf,))
+    assert shown.code == 0, shown.err
+    for part in ("weighted κ", "Spearman", "words and mine", "(concept/instruction/fluency: "):
+        assert part in shown.out
+    assert len(list((out / "leaderboard" / "entries").iterdir())) == 1  # to compare makes no entry
+
+
+def test_a_part_of_the_texts_is_rated_and_the_rest_later(
+    judge: Callable[..., str], harness: Callable[..., Any], install: Callable[..., Path], out: Path
+) -> None:
+    run, rest = run_of(out).name, texts_of(out) - 10
+    site = install(judge(f"assert len(items) in (10, {rest})", "yield from map(rated, items)"))
+    part = harness("judge", "compare", run, "words", "mine", "--limit", "10", "--out", out, "--json", sites=(site,)).json
+    assert (part["texts"], part["rated"]) == (10, {"words": 10, "mine": 10})
+    again = harness("judge", "compare", run, "words", "mine", "--limit", "10", "--out", out, "--json", sites=(site,)).json
+    assert again == part
+    assert harness("judge", run, "--judge", "mine", "--out", out, "--quiet", sites=(site,)).code == 0
+    whole = harness("judge", "compare", run, "--out", out, "--json", sites=(site,)).json
+    assert whole["rated"] == {"words": texts_of(out), "mine": texts_of(out)}
+
+
+def test_people_are_compared_with_a_judge(harness: Callable[..., Any], out: Path, tmp_path: Path) -> None:
+    run = run_of(out).name
+    assert harness("runs", "export", run, tmp_path / "texts.jsonl", "--out", out).code == 0
+    rows = [json.loads(line) for line in (tmp_path / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
+    keep = ("concept", "instruction", "text", "concept_rating", "instruction_rating", "fluency_rating")
+    copied = [{"id": row["trial_id"], **{name: row[name] for name in keep}} for row in rows]
+    write_rows(copied, tmp_path / "anna.csv")  # Anna rates as the judge did
+    write_rows([{**row, "instruction_rating": 2, "fluency_rating": None} for row in copied[:7]], tmp_path / "ben.csv")
+    files = ("--ratings", tmp_path / "anna.csv", "--ratings", tmp_path / "ben.csv")
+    found = harness("judge", "compare", run, "words", *files, "--out", out, "--json").json
+    pairs = {(pair["first"], pair["second"]): pair["aspects"] for pair in found["pairs"]}
+    assert set(pairs) == {("anna", "ben"), ("anna", "words"), ("ben", "words")}
+    assert pairs["anna", "words"]["overall"]["exact"]["value"] == 1.0
+    assert (pairs["ben", "words"]["instruction"]["n"], pairs["ben", "words"]["fluency"]["n"]) == (7, 0)
+
+    # the exported file is a set of texts of its own, and what was compared can be written and read again
+    done = harness("judge", "compare", tmp_path / "texts.jsonl", *files, "-o", tmp_path / "all.csv", "--json")
+    assert done.code == 0, done.err
+    again = harness("judge", "compare", tmp_path / "all.csv", "--json").json
+    assert {frozenset((p["first"], p["second"])): p["aspects"]["concept"]["exact"]["value"] for p in again["pairs"]} == {
+        frozenset((p["first"], p["second"])): p["aspects"]["concept"]["exact"]["value"] for p in done.json["pairs"]
+    }
+
+
+def test_a_file_of_texts_is_rated_by_two_judges(
+    judge: Callable[..., str], harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
+) -> None:
+    rows = [{"concept": f"concept {n % 4}", "instruction": "Tell a story.", "text": f"a story of concept {n % 3}"} for n in range(12)]
+    write_rows(rows, tmp_path / "texts.csv")
+    command = ("judge", "compare", tmp_path / "texts.csv", "--task", tiny_task)
+    site = install(judge(STERN))
+    found = harness(*command, "words", "mine", "--json", sites=(site,)).json
+    assert (found["texts"], found["rated"]) == (12, {"words": 12, "mine": 12})
+    late = install(judge("yield from (Rating(i.id, 'pending', ticket='t') for i in items)"), version="2")
+    told = harness(*command, "words", "mine", sites=(late,)).error
+    assert "mine leaves ratings pending, and texts of a file belong to no run that could wait for them" in told
+
+
+def test_one_judge_with_two_sets_of_options(harness: Callable[..., Any], out: Path, tmp_path: Path) -> None:
+    run = run_of(out).name
+    box = f"words:mailbox={tmp_path}/box"
+    found = harness("judge", "compare", run, "words", box, "--out", out, "--json").json
+    assert found["rated"] == {"words": texts_of(out), box: 0}  # a mailbox answers later
+
+
+def test_mistakes_are_told_in_a_line(harness: Callable[..., Any], out: Path, tmp_path: Path) -> None:
+    run = run_of(out).name
+    write_rows([{"concept": "c", "instruction": "i", "text": "t"}], tmp_path / "texts.jsonl")
+    for arguments, message in (
+        ((run, "words", "wrods"), "unknown judge 'wrods'"),
+        ((run, "-J", "model=x"), "-J model=… is for a judge, and none was named"),
+        ((run, "words", "words:modle=x"), "modle"),
+        ((run, "--task", "demo"), "--task is for a file of texts"),
+        (("nothing-here",), "unknown run 'nothing-here'"),
+        ((tmp_path / "none.csv", "words"), "there is no file of texts at"),
+        ((tmp_path / "texts.jsonl",), "these texts are rated by nobody alone"),
+        ((run, "words", "-o", tmp_path / "x.xlsx"), "cannot write 'x.xlsx'"),
+    ):
+        told = harness("judge", "compare", *arguments, "--out", out)
+        assert (told.code, message in told.error) == (2, True), (arguments, told.err)

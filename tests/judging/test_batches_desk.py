@@ -1,0 +1,508 @@
+"""Rating through a batch API that a test writes: what is handed in, what is never handed in twice, what is made of what comes back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.errors import JudgeError
+from harness.judging.batches import BatchDesk, Ticket
+from harness.judging.llm_judge import LLMJudge
+from harness.judging.questions import APIJudgeOptions
+from harness.llm.cache import Entry, ReplyCache
+from harness.llm.values import BatchState, ChatReply, ChatRequest, RequestFailed, Usage
+from harness.types import JudgeItem, Rating
+
+Reply = Callable[[ChatRequest], "str | ChatReply | RequestFailed | None"]
+
+BEES = JudgeItem("bees", "beekeeping", "Explain tea.", "Honey goes well with tea.")
+CHESS = JudgeItem("chess", "chess", "Say hello.", "Hello there.")
+EMPTY = JudgeItem("empty", "chess", "Say hello.", " \n")
+MANY = [JudgeItem(f"item {i}", "chess", "Say hello.", f"Hello number {i}.") for i in range(4)]
+
+
+def aspect_of(request: ChatRequest) -> str:
+    """Which rating the default rubric asks for."""
+    user = request.messages[-1].content
+    return "concept" if "Concept:" in user else "instruction" if "<instruction>" in user else "fluency"
+
+
+def by_id(ratings: Any) -> dict[str, Rating]:
+    found = list(ratings)
+    assert len({rating.item_id for rating in found}) == len(found)
+    return {rating.item_id: rating for rating in found}
+
+
+@dataclass
+class Batches:
+    """A batch API in memory, whose state a test sets."""
+
+    name: str = "fake"
+    max_requests: int = 100
+    max_bytes: int = 10**6
+    notes: tuple[str, ...] = ()
+    handed_in: dict[str, dict[str, ChatRequest]] = field(default_factory=dict)
+    answers: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)
+    states: dict[str, BatchState] = field(default_factory=dict)
+    refuse: RequestFailed | None = None
+
+    def submit(self, requests: Mapping[str, ChatRequest]) -> str:
+        if self.refuse is not None:
+            raise self.refuse
+        assert 0 < len(requests) <= self.max_requests
+        assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in requests)
+        name = f"batch_{len(self.handed_in)}"
+        self.handed_in[name] = dict(requests)
+        return name
+
+    def poll(self, batch_id: str) -> BatchState:
+        if batch_id not in self.handed_in:
+            raise RequestFailed(f"no batch {batch_id}", status=404)
+        return self.states.get(batch_id, BatchState("ended" if batch_id in self.answers else "running"))
+
+    def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
+        yield from reversed(self.answers[batch_id])
+
+    def cancel(self, batch_id: str) -> None:
+        raise AssertionError("nobody cancels")
+
+    def end(self, batch_id: str, reply: Reply) -> None:
+        """The batch ends with these replies; a request whose reply is None expired."""
+        given = ((name, reply(request)) for name, request in self.handed_in[batch_id].items())
+        self.answers[batch_id] = [
+            (name, ChatReply(said, Usage(10, 0, 5), "gpt-4o") if isinstance(said, str) else said)
+            for name, said in given
+            if said is not None
+        ]
+
+    @property
+    def sent(self) -> list[str]:
+        """The keys of all requests that were handed in."""
+        return [key for requests in self.handed_in.values() for key in requests]
+
+
+def no_calls(cache: Any, seed: int) -> Any:
+    raise AssertionError("a batch judge sends nothing one by one")
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LLMJudge]:
+    """A new process's judge on the same API and the same cache."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+
+    def make(api: Batches, **options: Any) -> LLMJudge:
+        judge = LLMJudge(APIJudgeOptions(model="gpt-4o", mode="batch", **options), no_calls, lambda: api)
+        judge.prepare(SimpleNamespace(seed=5, warn=lambda message: None))  # type: ignore[arg-type]
+        return judge
+
+    return make
+
+
+def tickets_of(ratings: Sequence[Rating]) -> list[str]:
+    assert {rating.status for rating in ratings} == {"pending"}
+    return [rating.ticket for rating in ratings]
+
+
+def test_a_batch_is_handed_in_and_collected_by_another_process(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches(name="openai")
+    tickets = tickets_of(list(desk(api).submit([BEES, CHESS])))
+    assert [len(requests) for requests in api.handed_in.values()] == [6]
+    later = desk(api)
+    assert tickets_of(list(later.collect(tickets))) == tickets, "still running"
+    api.end("batch_0", lambda request: f"Rating: [[{ {'concept': 2, 'instruction': 1, 'fluency': 0}[aspect_of(request)] }]]")
+    found = by_id(later.collect(tickets))
+    assert {name: (r.concept, r.instruction, r.fluency) for name, r in found.items()} == {"bees": (2, 1, 0), "chess": (2, 1, 0)}
+    assert later.usage == Usage(60, 0, 30)
+    assert later.cost == pytest.approx((60 * 2.5 + 30 * 10) / 1e6 / 2), "half the price"
+    assert by_id(later.collect(tickets)) == found, "collected again: the same"
+    assert later.usage == Usage(60, 0, 30), "and paid for once"
+    again = by_id(desk(api).submit([BEES, CHESS]))
+    assert {rating.status for rating in again.values()} == {"rated"}, "the cache answers"
+    assert len(api.handed_in) == 1
+
+
+def test_only_what_expired_failed_or_cannot_be_read_is_sent_again(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES, CHESS])))
+
+    def first(request: ChatRequest) -> str | RequestFailed | None:
+        if "Honey" in request.messages[-1].content:
+            return None if aspect_of(request) == "concept" else "Rating: [[1]]"
+        return {"concept": "hm", "instruction": RequestFailed("server error", retryable=True), "fluency": "Rating: 2"}[aspect_of(request)]
+
+    api.end("batch_0", first)
+    found = by_id(desk(api).collect(tickets))
+    assert {rating.status for rating in found.values()} == {"unrated"}
+    assert "concept: the request failed: the batch has no answer to it (expired or cancelled); submitted again" in found["bees"].reason
+    assert "concept: the reply has no rating" in found["chess"].reason
+    assert "instruction: the request failed: server error" in found["chess"].reason
+    again = tickets_of(list(desk(api).submit([BEES, CHESS])))
+    sent = api.handed_in["batch_1"].values()
+    assert sorted((aspect_of(request), request.seed or 0) for request in sent) == [("concept", 0), ("concept", 1), ("instruction", 0)]
+    api.end("batch_1", lambda request: "Rating: 0")
+    found = by_id(desk(api).collect(again))
+    assert {name: (r.concept, r.instruction, r.fluency) for name, r in found.items()} == {"bees": (0, 1, 1), "chess": (0, 0, 2)}
+
+
+def test_asking_in_batches_ends(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    for round_ in range(2):
+        tickets = tickets_of(list(desk(api, asks=2).submit([BEES])))
+        api.end(f"batch_{round_}", lambda request: "no")
+        assert by_id(desk(api, asks=2).collect(tickets))["bees"].status == "unrated"
+    (rating,) = desk(api, asks=2).submit([BEES])
+    assert rating.status == "unrated"
+    assert "asked 2 times" in rating.reason
+    assert len(api.handed_in) == 2
+
+
+def test_batches_are_as_large_as_the_api_takes_and_hold_an_item_whole(desk: Callable[..., LLMJudge]) -> None:
+    items = [JudgeItem(f"item {i}/…", "chess", "Say hello.", f"Hello number {i}.") for i in range(10)]
+    api = Batches(max_requests=7)
+    ratings = list(desk(api).submit(items))
+    assert [len(requests) for requests in api.handed_in.values()] == [6, 6, 6, 6, 6]
+    for batch in api.handed_in:
+        api.end(batch, lambda request: "Rating: 1")
+    assert sorted(by_id(desk(api).collect(tickets_of(ratings)))) == sorted(item.id for item in items)
+    small = Batches(max_bytes=12_000)
+    list(desk(small, temperature=1).submit(items))
+    assert len(small.handed_in) > 1
+
+
+def test_a_batch_that_fails_is_sent_again_and_one_that_is_not_taken_says_why(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES])))
+    api.states["batch_0"] = BatchState("failed", reason="the file is invalid")
+    (rating,) = desk(api).collect(tickets)
+    assert rating.status == "unrated"
+    assert "batch batch_0 failed: the file is invalid; submitted again, it is sent again" in rating.reason
+    tickets = tickets_of(list(desk(api).submit([BEES])))
+    assert (len(api.handed_in), Ticket.read(tickets[0]).batches) == (2, ("batch_1",) * 3), "a failed batch holds nothing back"
+    api.refuse = RequestFailed("too many batches", retryable=True, status=429)
+    (rating,) = desk(api).submit([CHESS])
+    assert rating.status == "unrated"
+    assert "too many batches" in rating.reason
+    api.refuse = RequestFailed("wrong key", status=401)
+    with pytest.raises(JudgeError, match="takes no batch: wrong key"):
+        list(desk(api).submit([CHESS]))
+
+
+@pytest.mark.parametrize("status", [404, 410, None])
+def test_a_batch_that_the_server_does_not_know_is_not_paid_for_twice(
+    desk: Callable[..., LLMJudge], monkeypatch: pytest.MonkeyPatch, status: int | None
+) -> None:
+    """The key of another project, say: with the right one it is all there."""
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES])))
+
+    def unknown(batch_id: str) -> BatchState:
+        raise RequestFailed(f"no batch {batch_id}", status=status)
+
+    monkeypatch.setattr(api, "poll", unknown)
+    (rating,) = desk(api).collect(tickets)
+    assert (rating.status, rating.ticket) == ("pending", tickets[0])
+    assert "batch batch_0 cannot be fetched: no batch batch_0; use the key of the project that handed it in" in rating.reason
+    assert "-J resend=true" in rating.reason
+    assert tickets_of(list(desk(api).submit([BEES]))) == tickets
+    assert len(api.handed_in) == 1
+    lost = desk(api, resend=True)
+    (rating,) = lost.collect(tickets)
+    assert rating.status == "unrated"
+    assert tickets_of(list(lost.submit([BEES]))) != tickets
+    assert len(api.handed_in) == 2
+
+
+def test_a_server_that_cannot_be_reached_leaves_the_ticket(desk: Callable[..., LLMJudge], monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES])))
+
+    def down(batch_id: str) -> BatchState:
+        raise RequestFailed("connection refused", retryable=True)
+
+    monkeypatch.setattr(api, "poll", down)
+    assert tickets_of(list(desk(api).collect(tickets))) == tickets
+
+
+@pytest.mark.parametrize("ticket", ["sheet-7", "[1, 2, 3]", '["b", "i", []]', "{}", "null"])
+def test_a_ticket_of_another_judge_is_refused(desk: Callable[..., LLMJudge], ticket: str) -> None:
+    with pytest.raises(JudgeError, match="is none of a batch"):
+        list(desk(Batches()).collect([ticket]))
+
+
+def test_batches_need_the_cache(desk: Callable[..., LLMJudge]) -> None:
+    with pytest.raises(JudgeError, match="leave cache at true"):
+        desk(Batches(), cache=False)
+
+
+def test_the_estimate_is_of_what_would_be_sent(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches(name="openai")
+    judge = desk(api)
+    found = judge.estimate([BEES, CHESS, EMPTY])
+    assert found.calls == 6
+    assert found.output_tokens == 6 * judge.options.max_tokens
+    assert found.cost is not None
+    assert found.cost > 0
+    assert api.handed_in == {}
+    tickets = tickets_of(list(judge.submit([BEES])))
+    api.end("batch_0", lambda request: "Rating: 1")
+    list(judge.collect(tickets))
+    rest = judge.estimate([BEES, CHESS, EMPTY])
+    assert (rest.calls, rest.cached) == (3, 3)
+
+
+# ------------------------------------------------------------------------------------------------------------ handed in only once
+
+
+def test_an_interrupt_before_the_tickets_are_kept_loses_nothing(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    ratings: Any = desk(api).submit([BEES, CHESS])
+    first = next(ratings)
+    del ratings
+    again = list(desk(api).submit([BEES, CHESS]))
+    assert len(api.sent) == 6
+    assert first.ticket in tickets_of(again)
+    assert {Ticket.read(rating.ticket).batches for rating in again} == {("batch_0",) * 3}
+    api.end("batch_0", lambda request: "Rating: 1")
+    assert {rating.status for rating in desk(api).collect(tickets_of(again))} == {"rated"}
+
+
+def test_ctrl_c_while_a_batch_is_handed_in_is_heeded_when_it_is_noted(
+    desk: Callable[..., LLMJudge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Batches()
+    hand_in = api.submit
+
+    def slow(requests: Mapping[str, ChatRequest]) -> str:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        time.sleep(0.4)
+        return hand_in(requests)
+
+    monkeypatch.setattr(api, "submit", slow)
+    with pytest.raises(KeyboardInterrupt):
+        list(desk(api).submit([BEES, CHESS]))
+    assert len(api.sent) == 6
+    assert len(tickets_of(list(desk(api).submit([BEES, CHESS])))) == 2
+    assert len(api.sent) == 6, "what the interrupted process handed in is known"
+
+
+def test_equal_requests_are_handed_in_once_whoever_asks(desk: Callable[..., LLMJudge]) -> None:
+    """Fluency shows the text alone, the instruction's rating text and instruction: texts share requests, in several batches, calls and runs."""
+    asked = [
+        JudgeItem(f"{c} {i} {t}", c, i, t) for c, i, t in (("bees", "x", "T"), ("bees", "y", "U"), ("chess", "x", "T"), ("chess", "z", "U"))
+    ]
+    api = Batches(max_requests=6)
+    first = list(desk(api).submit(asked[:3]))
+    second = list(desk(api).submit(asked))
+    assert len(api.sent) == len(set(api.sent)) == 9
+    for batch in api.handed_in:
+        api.end(batch, lambda request: "Rating: 1")
+    for ratings in (first, second):
+        assert {rating.status for rating in desk(api).collect(tickets_of(ratings))} == {"rated"}
+    assert {rating.status for rating in desk(api).submit(asked)} == {"rated"}
+
+
+def test_two_processes_that_hand_in_at_once_share_the_work(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches(max_requests=6)
+    ours: Any = desk(api).submit(MANY)
+    mine = [next(ours)]  # its first batch is handed in, the rest is planned
+    theirs = tickets_of(list(desk(api).submit(MANY)))
+    mine += ours
+    assert len(api.sent) == len(set(api.sent)) == 12
+    assert sorted(tickets_of(mine)) == sorted(theirs)
+
+
+def test_an_item_waits_for_all_its_batches(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    list(desk(api).submit([JudgeItem("other", "chess", BEES.instruction, BEES.text)]))
+    (rating,) = desk(api).submit([BEES])
+    assert Ticket.read(rating.ticket).batches == ("batch_1", "batch_0", "batch_0")
+    assert (rating.reason, len(api.sent)) == ("batch batch_0, batch_1 has not ended", 4)
+    api.end("batch_1", lambda request: "Rating: 2")
+    assert tickets_of(list(desk(api).collect([rating.ticket]))) == [rating.ticket]
+    api.end("batch_0", lambda request: "Rating: 0")
+    (found,) = desk(api).collect([rating.ticket])
+    assert (found.concept, found.instruction, found.fluency) == (2, 0, 0)
+
+
+def test_what_expired_is_open_no_more(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES])))
+    api.end("batch_0", lambda request: None)
+    assert [rating.status for rating in desk(api).collect(tickets)] == ["unrated"]
+    assert len(tickets_of(list(desk(api).submit([BEES])))) == 1
+    assert len(api.sent) == 6
+
+
+def test_tickets_of_an_earlier_version_are_collected(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    (rating,) = desk(api).submit([BEES])
+    ticket = Ticket.read(rating.ticket)
+    api.end("batch_0", lambda request: "Rating: 1")
+    (found,) = desk(api).collect([json.dumps(["batch_0", "bees", ticket.keys])])
+    assert (found.item_id, found.status) == ("bees", "rated")
+
+
+# ------------------------------------------------------------------------------------------------------------ sizes and limits
+
+
+def test_a_batch_may_be_bounded(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    list(desk(api, batch_size=7).submit(MANY))
+    assert [len(requests) for requests in api.handed_in.values()] == [6, 6]
+    assert desk(api, batch_size=7).questions.identity == desk(api).questions.identity
+
+
+LIMIT = "429 Too Many Requests: Enqueued token limit reached for gpt-4o. Limit: 90,000 enqueued tokens (token_limit_exceeded)"
+
+
+def test_what_the_account_cannot_enqueue_waits(desk: Callable[..., LLMJudge]) -> None:
+    """OpenAI takes such a batch and fails it later. Handed in again at once, at the same size, it fails again."""
+    api = Batches(max_requests=6)
+    tickets = tickets_of(list(desk(api).submit(MANY)))
+    api.states["batch_1"] = BatchState("failed", reason=LIMIT)
+    judge = desk(api)
+    found = by_id(judge.collect(tickets))
+    waiting = [rating for rating in found.values() if "Enqueued token limit" in rating.reason]
+    assert [rating.status for rating in found.values()] == ["pending"] * 4
+    assert len(waiting) == 2
+    (line,) = {rating.reason for rating in waiting}
+    assert "run the same command again when other batches have ended, or lower -J batch_size (now 6)" in line
+    (fresh,) = judge.submit([BEES])
+    assert (fresh.status, fresh.reason) == ("pending", line), "nothing more is handed in by this process"
+    assert len(api.handed_in) == 2
+    later = desk(api, batch_size=3)
+    again = by_id(later.collect([rating.ticket for rating in (*waiting, fresh)]))
+    assert {rating.status for rating in again.values()} == {"unrated"}
+    assert "not been handed in yet" in again["bees"].reason
+    assert len(tickets_of(list(later.submit([BEES, *(item for item in MANY if item.id in again)])))) == 3
+    assert [len(requests) for requests in api.handed_in.values()] == [6, 6, 3, 3, 3]
+
+
+def test_a_batch_that_is_refused_for_that_limit_waits_as_well(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches(max_requests=6, refuse=RequestFailed(LIMIT, retryable=True, status=429))
+    judge = desk(api)
+    assert {(rating.status, "lower -J batch_size" in rating.reason) for rating in judge.submit(MANY)} == {("pending", True)}
+    api.refuse = None
+    tickets = tickets_of(list(judge.submit([BEES])))
+    assert api.handed_in == {}
+    assert [rating.status for rating in desk(api).collect(tickets)] == ["unrated"]
+    assert len(tickets_of(list(desk(api).submit([BEES])))) == len(api.handed_in) == 1
+
+
+def test_a_batch_of_which_every_line_is_refused_is_not_sent_again_at_once(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit(MANY)))
+    api.end("batch_0", lambda request: RequestFailed(f"400: no such rubric (request req_{id(request)})", status=400))
+    judge = desk(api)
+    assert {rating.status for rating in judge.collect(tickets)} == {"unrated"}
+    with pytest.raises(JudgeError, match="gpt-4o cannot be asked: 400: no such rubric"):
+        list(judge.submit(MANY))
+    assert len(api.handed_in) == 1
+
+
+def test_texts_that_are_refused_are_no_such_case(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([*MANY, BEES])))
+    api.end("batch_0", lambda request: "Rating: 1" if "Honey" in str(request) else RequestFailed("400: blocked", status=400))
+    judge = desk(api)
+    assert by_id(judge.collect(tickets))["bees"].status == "rated"
+    assert len(tickets_of(list(judge.submit(MANY)))) == 4
+
+
+# ------------------------------------------------------------------------------------------------------------ what comes back
+
+
+def test_no_further_ask_is_promised_when_all_are_used_up(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    said = []
+    for number in range(2):
+        tickets = tickets_of(list(desk(api, asks=2).submit([BEES])))
+        api.end(f"batch_{number}", lambda request: "no")
+        (rating,) = desk(api, asks=2).collect(tickets)
+        said.append(rating)
+    assert ["it is sent again" in rating.reason for rating in said] == [True, False]
+    assert "(asked 2 times)" in said[1].reason
+    assert said[1].details["asked"] == {"concept": 2, "instruction": 2, "fluency": 2}
+
+
+def test_a_reply_that_was_cut_off_is_not_asked_for_again(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES])))
+    api.end("batch_0", lambda request: ChatReply("", Usage(10, 0, 400), "o9", "length"))
+    (rating,) = desk(api).collect(tickets)
+    assert "raise -J max_tokens" in rating.reason
+    assert "sent again" not in rating.reason
+    assert [rating.status for rating in desk(api).submit([BEES])] == ["unrated"]
+    assert len(api.handed_in) == 1
+
+
+def test_a_reply_that_came_another_way_counts_though_the_batch_failed_at_it(desk: Callable[..., LLMJudge], tmp_path: Path) -> None:
+    api = Batches()
+    (rating,) = desk(api).submit([BEES])
+    with ReplyCache(tmp_path / "replies.sqlite") as cache:
+        cache.put(Ticket.read(rating.ticket).keys[0], ChatReply("Rating: 2", Usage(7, 0, 7), "gpt-4o"))
+    api.end("batch_0", lambda request: RequestFailed("server error", retryable=True) if aspect_of(request) == "concept" else "Rating: 1")
+    (found,) = desk(api).collect([rating.ticket])
+    assert (found.concept, found.instruction, found.fluency) == (2, 1, 1)
+
+
+def test_half_a_character_in_a_reply_blocks_nothing(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES])))
+    api.end("batch_0", lambda request: ChatReply("half \ud83d Rating: [[1]]", Usage(10**25, 0, 5), "x\ud83d"))
+    (rating,) = desk(api).collect(tickets)
+    assert rating.status == "rated"
+    json.dumps(rating.details, ensure_ascii=False).encode()
+
+
+def test_what_a_batch_cost_is_counted_once(desk: Callable[..., LLMJudge], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A download that breaks, and one reply that another process has paid for one by one meanwhile."""
+    api = Batches()
+    (rating,) = desk(api).submit([BEES])
+    keys = Ticket.read(rating.ticket).keys
+    with ReplyCache(tmp_path / "replies.sqlite") as cache:
+        cache.put_many([Entry(keys[0], ChatReply("Rating: 2", Usage(7, 0, 7), "gpt-4o"))])
+    api.end("batch_0", lambda request: "Rating: 1")
+    whole = api.results
+
+    def torn(batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
+        yield from itertools.islice(whole(batch_id), 2)
+        raise RequestFailed("the connection broke", retryable=True)
+
+    judge = desk(api)
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "results", torn)
+        (still,) = judge.collect([rating.ticket])
+    assert still.status == "pending"
+    assert judge.usage == Usage(20, 0, 10)
+    (found,) = judge.collect([rating.ticket])
+    assert (found.concept, found.instruction, found.fluency) == (2, 1, 1)
+    assert judge.usage == Usage(30, 0, 15)
+
+
+def test_what_is_open_in_a_batch_costs_nothing_more(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches(name="openai")
+    judge = desk(api)
+    list(judge.submit([BEES]))
+    found = desk(api).estimate([BEES, CHESS])
+    assert (found.calls, found.cached, found.most.calls) == (3, 3, 9)
+    assert desk(api).estimate([BEES]).most.calls == 0
+
+
+def test_the_desk_reads_what_a_provider_without_bounds_leaves_out() -> None:
+    api = SimpleNamespace(name="plain", submit=lambda requests: "b")
+    judge = LLMJudge(APIJudgeOptions(model="m", mode="batch"), no_calls, lambda: api)  # type: ignore[arg-type,return-value]
+    found = BatchDesk(api, judge.questions, ReplyCache(None)).submit([BEES])  # type: ignore[arg-type]
+    assert [rating.status for rating in found] == ["pending"]
