@@ -22,7 +22,7 @@ demo: $(INSTALLED)
 	$(VENV)/bin/harness eval --labeler calibf1 --steerer sae-clamp
 
 test: $(INSTALLED_DEV)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 check: $(INSTALLED_DEV)
 	$(VENV)/bin/python -m ruff check
