@@ -124,6 +124,7 @@ def test_what_a_batch_took_is_noted_though_sending_the_rest_is_refused(store: Ru
         "output": n * 5,
         "dollars": pytest.approx(n * (2.5 + 5e-5) / 2),
         "from_cache": 0,
+        "unanswered": 0,
     }
     assert statuses(store) == ["rated", "rated", "unrated"]
     rate(store, judge_on(api))
@@ -204,3 +205,17 @@ def test_a_judge_that_costs_nothing_has_no_meter() -> None:
     taken: dict[str, float | None] = {"input": 999_600, "cached_input": 0, "output": 1_234_567, "dollars": None, "from_cache": 0}
     assert beside(taken) == " · 1.0M in / 1.2M out"
     assert line(taken, [taken]).startswith("paid an unknown amount (no price for the model): 999,600 input tokens")
+
+
+def test_requests_that_were_given_up_unanswered_are_told_of() -> None:
+    class Judge:
+        usage, cost, hits, unanswered = Usage(), 0.0, 0, 0
+
+    judge = Judge()
+    meter = Meter(judge)
+    assert meter.taken is None
+    judge.usage, judge.cost, judge.unanswered = Usage(10, 0, 5), 0.5, 3
+    taken = meter.taken
+    assert taken is not None
+    assert taken["unanswered"] == 3
+    assert line(taken, []).endswith("; 3 requests were given up unanswered, and the server may bill them, too")

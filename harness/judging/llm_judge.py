@@ -104,6 +104,11 @@ class APIAsker:
         return self._runner.hits
 
     @property
+    def unanswered(self) -> int:
+        """Requests that were given up while the server may have been at work on them."""
+        return self._runner.latency.given_up
+
+    @property
     def notes(self) -> Sequence[str]:
         """See :class:`Asker`: what the provider notes, where it does."""
         return tuple(getattr(self._provider, "notes", ()))
@@ -166,6 +171,11 @@ class LLMJudge:
     def hits(self) -> int:
         """Replies that came from the cache."""
         return sum(part.hits for part in (self._asker, self._desk) if part is not None)
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that were given up unanswered, which the server may bill, too."""
+        return getattr(self._asker, "unanswered", 0)
 
     def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
         """An upper bound of calls, tokens and cost of rating ``items``, each question asked once, and of what repeats may add; sends nothing."""

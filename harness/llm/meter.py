@@ -12,7 +12,8 @@ SHOW_EVERY = 0.5
 """Seconds after which what is shown is brought up to date."""
 
 Taken = Mapping[str, float | None]
-"""Tokens (``input``, ``cached_input``, ``output``), ``dollars`` (None: unknown) and replies ``from_cache``."""
+"""Tokens (``input``, ``cached_input``, ``output``), ``dollars`` (None: unknown), replies ``from_cache``, and requests that were given up
+``unanswered``."""
 
 
 class Meter:
@@ -31,7 +32,7 @@ class Meter:
     def taken(self) -> Taken | None:
         """What was taken since the meter was made; None for nothing."""
         now = {name: _less(value, self._before.get(name)) for name, value in self._read().items()}
-        return now if any(now.get(name) for name in ("input", "output", "from_cache")) else None
+        return now if any(now.get(name) for name in ("input", "output", "from_cache", "unanswered")) else None
 
     def show(self, title: str, describe: Callable[[str], Any] | None) -> None:
         """Put what was taken behind ``title``, now and then; where nobody looks (``describe`` is None), nothing is done."""
@@ -45,7 +46,8 @@ class Meter:
             return {}
         used = self._plugin.usage
         counts = {"input": used.input, "cached_input": used.cached_input, "output": used.output}
-        return {**counts, "dollars": self._plugin.cost, "from_cache": self._plugin.hits}
+        unanswered: int = getattr(self._plugin, "unanswered", 0)
+        return {**counts, "dollars": self._plugin.cost, "from_cache": self._plugin.hits, "unanswered": unanswered}
 
 
 def beside(taken: Taken | None) -> str:
@@ -64,6 +66,8 @@ def line(taken: Taken, noted: Iterable[Taken]) -> str:
         f"paid {_dollars([taken])}: {taken['input']:,} input tokens ({taken['cached_input']:,} cached by the server), "
         f"{taken['output']:,} output tokens; {taken['from_cache']:,} replies from our cache"
     )
+    if taken.get("unanswered"):
+        text += f"; {taken['unanswered']:,} requests were given up unanswered, and the server may bill them, too"
     return text + (f"; in all {len(every)} calls of this run {_dollars(every)}" if len(every) > 1 else "")
 
 
