@@ -6,7 +6,7 @@ an installed third-party plugin, and the command line run in this process.
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import json
 import os
@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -303,3 +304,15 @@ def measured() -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 EVAL = ("--labeler", "calibf1", "--steerer", "sae-clamp")
 """The command of :func:`evaluation`."""
+
+
+@pytest.fixture(scope="session")
+def api_servers() -> ModuleType:
+    """tests/llm/server.py: a real HTTP server on loopback that speaks OpenAI's and Anthropic's APIs."""
+    spec = importlib.util.spec_from_file_location("api_servers", Path(__file__).parent / "llm" / "server.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -18,20 +17,14 @@ CLAMP = ("eval", "--labeler", "calibf1", "--steerer", "sae-clamp", "--no-control
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[Any]:
+def api(api_servers: Any) -> Iterator[Any]:
     """An OpenAI-compatible server: every text gets the ratings 2, 1 and 2."""
-    spec = importlib.util.spec_from_file_location("judge_server", Path(__file__).parents[1] / "llm" / "server.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
 
     def answer(body: dict[str, Any]) -> str:
         asked = json.dumps(body["messages"])
         return "It is read. Rating: [[1]]" if "instruction" in asked.split("Rating")[0][:400].lower() else "It is read. Rating: [[2]]"
 
-    with module.ApiServer(answer) as server:
+    with api_servers.ApiServer(answer) as server:
         yield server
 
 
@@ -141,7 +134,7 @@ def test_a_server_that_refuses_everything_ends_the_run_in_one_line(
     rated = api.answer
     said = {"message": "The chat template has no place for this.", "code": "insufficient_quota" if status == 429 else None}
     before = len(api.seen)
-    api.answer = lambda body: sys.modules["judge_server"].Reply({"error": said}, status)
+    api.answer = lambda body: sys.modules["api_servers"].Reply({"error": said}, status)
     try:
         stopped = judged("--yes", "-J", "concurrency=4")
     finally:
@@ -159,7 +152,7 @@ def test_odd_values_from_a_server_end_nothing(judged: Callable[..., Any], api: A
     rated = api.answer
 
     def odd(body: dict[str, Any]) -> dict[str, Any]:
-        said = sys.modules["judge_server"].completion("half \ud83d\n\nRating: [[1]]", finish="st\ud83dop", model="x\ud83d")
+        said = sys.modules["api_servers"].completion("half \ud83d\n\nRating: [[1]]", finish="st\ud83dop", model="x\ud83d")
         return {**said, "usage": {"prompt_tokens": 10**25, "completion_tokens": 1e25}}
 
     api.answer = odd

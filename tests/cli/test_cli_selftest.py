@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,10 @@ PASTED = "sk-proj-AbCdEf0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
-def api() -> Iterator[Any]:
+def api(api_servers: Any) -> Iterator[Any]:
     """An OpenAI-compatible server that rates every text 1."""
-    spec = importlib.util.spec_from_file_location("selftest_server", Path(__file__).parents[1] / "llm" / "server.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    with module.ApiServer(lambda body: "Rating: [[1]]") as server:
-        server.module = module
+    with api_servers.ApiServer(lambda body: "Rating: [[1]]") as server:
+        server.module = api_servers
         yield server
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -39,27 +37,14 @@ CHESS = JudgeItem("chess", "chess", "Say hello.", "Hello there.")
 APIS = [pytest.param("openai", id="openai"), pytest.param("anthropic", id="anthropic")]
 
 
-@pytest.fixture(scope="session")
-def api() -> ModuleType:
-    """tests/llm/server.py."""
-    path = Path(__file__).parents[1] / "llm" / "server.py"
-    spec = importlib.util.spec_from_file_location("api_server_for_judges", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def server(api: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+def server(api_servers: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """The server, an empty cache, and keys."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.chdir(tmp_path)
-    with api.ApiServer(rate) as running:
+    with api_servers.ApiServer(rate) as running:
         yield running
 
 
@@ -152,22 +137,22 @@ def test_it_keeps_the_contract(server: Any, kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", APIS)
-def test_structured_output(server: Any, api: ModuleType, kind: str) -> None:
+def test_structured_output(server: Any, api_servers: ModuleType, kind: str) -> None:
     def reply(body: dict[str, Any]) -> Any:
         if kind == "openai":
             assert body["response_format"]["json_schema"]["schema"]["required"] == ["reasoning", "rating"]
             return '{"reasoning": "so", "rating": 2}'
         name = body["tools"][0]["name"]
-        return api.message("", stop="tool_use", type="tool_use", id="t1", name=name, input={"reasoning": "so", "rating": 2})
+        return api_servers.message("", stop="tool_use", type="tool_use", id="t1", name=name, input={"reasoning": "so", "rating": 2})
 
     server.answer = reply
     assert grades(judge_on(server, kind, structured=True).submit([BEES])) == {"bees": (2, 2, 2)}
 
 
 @pytest.mark.parametrize("kind", APIS)
-def test_a_wrong_key_ends_the_run_and_is_not_shown(server: Any, api: ModuleType, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_key_ends_the_run_and_is_not_shown(server: Any, api_servers: ModuleType, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    server.answer = lambda body: api.Reply(
+    server.answer = lambda body: api_servers.Reply(
         {"error": {"message": f"Incorrect API key provided: {KEY}", "type": "authentication_error"}}, 401
     )
     with pytest.raises(JudgeError, match="check key, account and the option model") as error:
@@ -176,16 +161,16 @@ def test_a_wrong_key_ends_the_run_and_is_not_shown(server: Any, api: ModuleType,
     assert "\n" not in str(error.value)
 
 
-def test_failures_that_pass_are_outlived_and_others_are_unrated(server: Any, api: ModuleType) -> None:
+def test_failures_that_pass_are_outlived_and_others_are_unrated(server: Any, api_servers: ModuleType) -> None:
     server.fail(
         "/v1/chat",
-        api.Reply({"error": {"message": "busy"}}, 500),
-        api.Reply(how="reset"),
-        api.Reply({"error": {}}, 429, {"retry-after": "0"}),
+        api_servers.Reply({"error": {"message": "busy"}}, 500),
+        api_servers.Reply(how="reset"),
+        api_servers.Reply({"error": {}}, 429, {"retry-after": "0"}),
     )
     assert grades(judge_on(server, "openai").submit([BEES])) == {"bees": (2, 1, 0)}
     server.answer = lambda body: (
-        api.Reply({"error": {"message": "blocked by policy"}}, 400) if "Hello" in str(body["messages"][-1]) else rate(body)
+        api_servers.Reply({"error": {"message": "blocked by policy"}}, 400) if "Hello" in str(body["messages"][-1]) else rate(body)
     )
     found = {r.item_id: r for r in judge_on(server, "openai", max_tokens=50).submit([BEES, CHESS])}
     assert found["bees"].status == "rated"
@@ -202,14 +187,14 @@ def test_the_self_test_of_a_judge_that_always_says_the_same(server: Any) -> None
 # -------------------------------------------------------------------------------------------------------------------------- batches
 
 
-def end(server: Any, api: ModuleType, kind: str, leave_out: Callable[[str], bool] = lambda name: False) -> None:
+def end(server: Any, api_servers: ModuleType, kind: str, leave_out: Callable[[str], bool] = lambda name: False) -> None:
     """End the newest batch with grades for every request, the last first."""
     name, batch = list(server.batches.items())[-1]
     if kind == "openai":
         asked = [json.loads(line) for line in server.files[batch["input_file_id"]].splitlines()]
         bodies = {row["custom_id"]: row["body"] for row in asked}
         lines = [
-            {"id": "r", "custom_id": key, "response": {"status_code": 200, "body": api.completion(rate(body))}, "error": None}
+            {"id": "r", "custom_id": key, "response": {"status_code": 200, "body": api_servers.completion(rate(body))}, "error": None}
             for key, body in reversed(bodies.items())
             if not leave_out(str(body))
         ]
@@ -219,7 +204,7 @@ def end(server: Any, api: ModuleType, kind: str, leave_out: Callable[[str], bool
         lines = [
             {
                 "custom_id": key,
-                "result": {"type": "expired"} if leave_out(str(body)) else {"type": "succeeded", "message": api.message(rate(body))},
+                "result": {"type": "expired"} if leave_out(str(body)) else {"type": "succeeded", "message": api_servers.message(rate(body))},
             }
             for key, body in reversed(bodies.items())
         ]
@@ -227,18 +212,18 @@ def end(server: Any, api: ModuleType, kind: str, leave_out: Callable[[str], bool
 
 
 @pytest.mark.parametrize("kind", APIS)
-def test_a_batch_is_finished_by_a_later_process_and_what_expired_is_sent_again(server: Any, api: ModuleType, kind: str) -> None:
+def test_a_batch_is_finished_by_a_later_process_and_what_expired_is_sent_again(server: Any, api_servers: ModuleType, kind: str) -> None:
     pending = list(judge_on(server, kind, mode="batch").submit([BEES, CHESS]))
     assert [rating.status for rating in pending] == ["pending", "pending"]
     tickets = [rating.ticket for rating in pending]
     assert [r.ticket for r in judge_on(server, kind, mode="batch").collect(tickets)] == tickets
-    end(server, api, kind, leave_out=lambda body: "Concept: chess" in body)
+    end(server, api_servers, kind, leave_out=lambda body: "Concept: chess" in body)
     found: dict[str, Rating] = {r.item_id: r for r in judge_on(server, kind, mode="batch").collect(tickets)}
     assert grades([found["bees"]]) == {"bees": (2, 1, 0)}
     assert found["chess"].status == "unrated"
     assert found["chess"].details["read"] == {"instruction": 1, "fluency": 0}
     (again,) = judge_on(server, kind, mode="batch").submit([CHESS])
-    end(server, api, kind)
+    end(server, api_servers, kind)
     assert grades(judge_on(server, kind, mode="batch").collect([again.ticket])) == {"chess": (2, 1, 0)}
     batches = list(server.batches.values())
     assert len(batches) == 2

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,8 @@ REFUSES = "I'm sorry, but I can't help with that."
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def api(api_servers: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A server that writes prompts of all but zebras, and rates every text 2."""
-    spec = importlib.util.spec_from_file_location("prompt_run_server", Path(__file__).parents[1] / "llm" / "server.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
     for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -37,7 +29,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             return "Fine. Rating: [[2]]"
         return REFUSES if "zebra" in asked else f"Sure!\n\nAlways speak of {asked.split('answer: ')[1].split('.')[0]}."
 
-    with module.ApiServer(answer) as server:
+    with api_servers.ApiServer(answer) as server:
         yield server
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,20 +24,8 @@ REFUSES = "I'm sorry, but I can't help with that."
 SUBJECTS = ["beekeeping", "the sea", "knots"]
 
 
-@pytest.fixture(scope="module")
-def served() -> Any:
-    """The module of the loopback server."""
-    spec = importlib.util.spec_from_file_location("prompt_server", Path(__file__).parents[1] / "llm" / "server.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def api(served: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+def api(api_servers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """A server that writes of all but knots, and a cache of its own."""
     for name in ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -51,7 +37,7 @@ def api(served: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
         subject = next((name for name in SUBJECTS if name in body["messages"][0]["content"]), "it")
         return REFUSES if subject == "knots" else f"Sure! Here is an instruction:\n\n**Instruction:** Always speak of {subject}."
 
-    with served.ApiServer(answer) as server:
+    with api_servers.ApiServer(answer) as server:
         yield server
 
 
@@ -189,11 +175,11 @@ def test_many_lost_concepts_are_counted_and_the_first_are_named(api: Any, bench:
     assert "matter 20" not in warning
 
 
-def test_notes_of_the_server_reach_the_reader(api: Any, served: Any, bench: TaskBench) -> None:
+def test_notes_of_the_server_reach_the_reader(api: Any, api_servers: Any, bench: TaskBench) -> None:
     def answer(body: dict[str, Any]) -> Any:
         if "temperature" in body:
             told = "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) value is supported."
-            return served.Reply(
+            return api_servers.Reply(
                 {"error": {"message": told, "type": "invalid_request_error", "param": "temperature", "code": "unsupported_value"}}, 400
             )
         return "Always speak of the sea."
@@ -226,9 +212,9 @@ def test_the_prompt_stands_before_the_instruction(bench: TaskBench) -> None:
 # --------------------------------------------------------------------------------------------------------------------- failures
 
 
-def test_a_server_that_is_down_makes_no_templates(api: Any, served: Any, bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_down_makes_no_templates(api: Any, api_servers: Any, bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.llm.sending.pause_before", lambda *_: 0.0)
-    working, api.answer = api.answer, lambda body: served.Reply({"error": {"message": "overloaded"}}, 500)
+    working, api.answer = api.answer, lambda body: api_servers.Reply({"error": {"message": "overloaded"}}, 500)
     with pytest.raises(RequestFailed, match=r"1 of 1 prompts could not be written by gpt-4o-mini.*give the same command again"):
         made(api).prepare(bench, labelings("the sea"))
     assert not [warning for warning in bench.warnings if "template" in warning]
@@ -238,8 +224,8 @@ def test_a_server_that_is_down_makes_no_templates(api: Any, served: Any, bench: 
     assert prefixes(steerer, "the sea") == ["Always speak of the sea."]
 
 
-def test_a_wrong_model_or_key_is_said_at_once(api: Any, served: Any, bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    api.answer = lambda body: served.Reply({"error": {"message": "The model `gpt-5-typo` does not exist"}}, 404)
+def test_a_wrong_model_or_key_is_said_at_once(api: Any, api_servers: Any, bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.answer = lambda body: api_servers.Reply({"error": {"message": "The model `gpt-5-typo` does not exist"}}, 404)
     with pytest.raises(
         OptionError, match=r"prompt writer gpt-5-typo cannot be asked: .*does not exist.*writer_model.*writer=template asks nobody"
     ):

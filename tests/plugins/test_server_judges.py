@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,29 +19,16 @@ KINDS = ["openai", "anthropic"]
 BEES = JudgeItem("bees", "beekeeping", "Explain tea.", "Honey goes well with tea.")
 
 
-@pytest.fixture(scope="module")
-def api() -> Any:
-    """tests/llm/server.py."""
-    path = Path(__file__).parents[1] / "llm" / "server.py"
-    spec = importlib.util.spec_from_file_location("server_judges_server", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def server(api: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+def server(api_servers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """A server whose model takes no temperature, and an empty cache."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
         monkeypatch.setenv(name, "sk-mine-0123456789abcdef")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     monkeypatch.delenv("ANTHROPIC_BASE_URL", raising=False)
-    refusal = api.Reply({"error": {"type": "invalid_request_error", "message": "temperature: unsupported with this model"}}, 400)
-    with api.ApiServer(lambda body: refusal if "temperature" in body else "Rating: [[1]]") as running:
+    refusal = api_servers.Reply({"error": {"type": "invalid_request_error", "message": "temperature: unsupported with this model"}}, 400)
+    with api_servers.ApiServer(lambda body: refusal if "temperature" in body else "Rating: [[1]]") as running:
         yield running
 
 
