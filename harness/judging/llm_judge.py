@@ -2,7 +2,7 @@
 
 An item is rated when all three of its ratings are; otherwise it is unrated, with the reason, and with the replies in its details. The model sees
 concept, instruction and text, never the method, the feature or the strength. Shipped judges and those of others give :class:`LLMJudge` their
-options and a way to ask (:class:`Asker`; :class:`APIAsker` for providers of :mod:`harness.llm`).
+options and a way to ask (:class:`Asker`; :func:`ask_api` for providers of :mod:`harness.llm`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from harness.judging.batches import BatchDesk
     from harness.llm.cache import ReplyCache
     from harness.llm.cost import Estimate
+    from harness.llm.runner import Runner
 
 Connect = Callable[["ReplyCache | None", int], "Asker"]
 
 
 class Asker(Protocol):
-    """A way to put questions to a model: an API (:class:`APIAsker`), or a model on this machine."""
+    """A way to put questions to a model: an API (:func:`ask_api`), or a model on this machine."""
 
     @property
     def name(self) -> str:
@@ -59,8 +60,8 @@ class Asker(Protocol):
         ...
 
 
-class APIAsker:
-    """Asks a provider through :class:`harness.llm.runner.Runner`, with the limits that the options state.
+def ask_api(provider: Provider, options: LLMJudgeOptions, cache: ReplyCache | None, seed: int = 0) -> Runner:
+    """An :class:`Asker` that asks a provider, with the limits that the options state.
 
     Args:
         provider: the API.
@@ -68,54 +69,21 @@ class APIAsker:
         cache: where replies are kept; None keeps none.
         seed: of the jitter of retries.
     """
+    from harness.llm.cost import load_prices
+    from harness.llm.runner import Runner
+    from harness.lm.embedded import cache_root
 
-    def __init__(self, provider: Provider, options: LLMJudgeOptions, cache: ReplyCache | None, seed: int = 0) -> None:
-        from harness.llm.cost import load_prices
-        from harness.llm.runner import Runner
-        from harness.lm.embedded import cache_root
-
-        self.name = provider.name
-        self._provider = provider
-        self._runner = Runner(
-            provider,
-            cache=cache,
-            concurrency=options.concurrency,
-            attempts=options.attempts,
-            timeout=options.timeout,
-            requests_per_minute=options.requests_per_minute,
-            tokens_per_minute=options.tokens_per_minute,
-            prices=load_prices(cache_root()),
-            seed=seed,
-        )
-
-    @property
-    def usage(self) -> Usage:
-        """See :class:`Asker`."""
-        return self._runner.usage
-
-    @property
-    def cost(self) -> float | None:
-        """See :class:`Asker`."""
-        return self._runner.cost
-
-    @property
-    def hits(self) -> int:
-        """See :class:`Asker`."""
-        return self._runner.hits
-
-    @property
-    def unanswered(self) -> int:
-        """Requests that were given up while the server may have been at work on them."""
-        return self._runner.latency.given_up
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """See :class:`Asker`: what the provider notes, where it does."""
-        return tuple(getattr(self._provider, "notes", ()))
-
-    def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, Answer]]:
-        """See :class:`Asker`."""
-        return self._runner.run(requests, rubric)
+    return Runner(
+        provider,
+        cache=cache,
+        concurrency=options.concurrency,
+        attempts=options.attempts,
+        timeout=options.timeout,
+        requests_per_minute=options.requests_per_minute,
+        tokens_per_minute=options.tokens_per_minute,
+        prices=load_prices(cache_root()),
+        seed=seed,
+    )
 
 
 class LLMJudge:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from harness.judging.llm_judge import APIAsker, LLMJudge
+from harness.judging.llm_judge import Asker, LLMJudge, ask_api
 from harness.judging.questions import APIJudgeOptions
 from harness.llm.servers import ServerOptions
 from harness.types import JudgeItem
@@ -48,8 +48,8 @@ class ServerJudge(LLMJudge):
         provider.recall(self.questions.request(JudgeItem("", "", "", ""), "fluency"))
         return provider
 
-    def _open(self, cache: ReplyCache | None, seed: int) -> APIAsker:
-        return APIAsker(self._provider(), self._server, cache, seed)
+    def _open(self, cache: ReplyCache | None, seed: int) -> Asker:
+        return ask_api(self._provider(), self._server, cache, seed)
 
     def _open_batches(self) -> BatchProvider:
         return self._batches_of(self._provider())

@@ -105,6 +105,21 @@ class Runner:
     # --------------------------------------------------------------------------------------------------------------------- counters
 
     @property
+    def name(self) -> str:
+        """API and server, e.g. ``openai@localhost:8000``."""
+        return self.provider.name
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results must know, e.g. a parameter that the server refused."""
+        return tuple(getattr(self.provider, "notes", ()))
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that were given up while the server may have been at work on them, and may bill them."""
+        return self.latency.given_up
+
+    @property
     def usage(self) -> Usage:
         """Tokens that were paid for so far; replies from the cache are not among them."""
         with self._mutex:

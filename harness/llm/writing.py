@@ -14,7 +14,7 @@ from harness.errors import OptionError
 from harness.llm.cache import ReplyCache, whole
 from harness.llm.instructions import read_instruction
 from harness.llm.runner import Runner
-from harness.llm.values import ChatReply, ChatRequest, Message, Provider, RequestFailed, Usage
+from harness.llm.values import ChatReply, ChatRequest, Message, Provider, RequestFailed
 
 if TYPE_CHECKING:
     from harness.llm.cost import Estimate, Prices
@@ -139,7 +139,7 @@ def _tracked(answers: Answers, total: int, track: Track | None) -> Answers:
             answers.close()  # at once, so that what is in flight is kept, not when it is collected
 
 
-class APIWriter:
+class APIWriter(Runner):
     """A writer behind an API, with the cache of paid replies, and its cost.
 
     Args:
@@ -163,46 +163,20 @@ class APIWriter:
         concurrency: int = 64,
         seed: int = 0,
     ) -> None:
+        super().__init__(provider, cache=cache, timeout=timeout, concurrency=concurrency, seed=seed, prices=prices)
         self.commission = commission
-        self._provider, self._cache, self._prices = provider, cache, prices
-        self._runner = Runner(provider, cache=cache, timeout=timeout, concurrency=concurrency, seed=seed, prices=prices)
-
-    @property
-    def name(self) -> str:
-        """API and server, e.g. ``openai@localhost:8000``."""
-        return self._provider.name
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens that were paid for so far; replies from the cache are not among them."""
-        return self._runner.usage
-
-    @property
-    def cost(self) -> float | None:
-        """Dollars so far; None where a price is not known."""
-        return self._runner.cost
-
-    @property
-    def hits(self) -> int:
-        """Replies that came from the cache."""
-        return self._runner.hits
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader of the results must know, e.g. a parameter that the server refused."""
-        return tuple(getattr(self._provider, "notes", ()))
 
     def estimate(self, subjects: Iterable[str]) -> Estimate:
         """What writing will cost at most: each subject asked for once, and what repeats may add. Sends nothing."""
         from harness.llm.cost import Prices, Tally
 
-        prices, work = self._prices or Prices(date=""), self.commission
+        prices, work = self.prices or Prices(date=""), self.commission
         once, repeats = Tally(self.name, prices), Tally(self.name, prices)
         cached = left = 0
         for subject in dict.fromkeys(subjects):
             for ask in range(work.asks):
                 request = work.request(subject, ask)
-                reply = self._cache.get(request.key(self.name, work.version)) if self._cache is not None else None
+                reply = self.cache.get(request.key(self.name, work.version)) if self.cache is not None else None
                 if reply is None:
                     once.add(request)
                     if further := work.asks - ask - 1:
@@ -216,4 +190,4 @@ class APIWriter:
 
     def write(self, subjects: Sequence[str], track: Track | None = None) -> dict[str, Written]:
         """See :meth:`Commission.write`."""
-        return self.commission.write(subjects, lambda requests: self._runner.run(requests, self.commission.version), track)
+        return self.commission.write(subjects, lambda requests: self.run(requests, self.commission.version), track)

@@ -14,7 +14,7 @@ import pytest
 
 from harness.contracts import Judge
 from harness.errors import JudgeError
-from harness.judging.llm_judge import APIAsker, LLMJudge
+from harness.judging.llm_judge import LLMJudge, ask_api
 from harness.judging.questions import AGAIN_TEMPERATURE, IN_A_ROW, LLMJudgeOptions, read
 from harness.judging.rubric import REPLY_SCHEMA
 from harness.llm.cache import ReplyCache
@@ -387,7 +387,7 @@ def paid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
     def make(text: str = "I like it.", **options: Any) -> tuple[LLMJudge, Any]:
         provider = Provider(text)
         built = LLMJudgeOptions(model="gpt-4o", **options)
-        judge = LLMJudge(built, lambda cache, seed: APIAsker(provider, built, cache, seed))
+        judge = LLMJudge(built, lambda cache, seed: ask_api(provider, built, cache, seed))
         judge.prepare(bench())
         return judge, provider
 
