@@ -87,6 +87,24 @@ def judge_assignments(values: Sequence[str], mode: str | None) -> dict[str, str]
     return {**assignments(values, "-J"), **({} if mode is None else {"mode": mode})}
 
 
+def find_run(run: str, out: Path) -> Path:
+    """A run's folder by its id (or the beginning of one) below ``out``/runs, or by its path.
+
+    Raises:
+        UnknownNameError: no such run, or several that begin so.
+    """
+    from harness.errors import UnknownNameError
+
+    if Path(run).is_dir():
+        return Path(run)
+    runs = out / "runs"
+    known = sorted(p.name for p in runs.iterdir() if p.is_dir()) if runs.is_dir() else []
+    found = [name for name in known if name == run] or [name for name in known if name.startswith(run)]
+    if len(found) != 1:
+        raise UnknownNameError("run", run, known, f"(below {runs}; `harness runs` lists them)")
+    return runs / found[0]
+
+
 def show_pending(store: RunStore) -> None:
     """Say where ratings are still waited for (people's sheets, batches), and how they are collected."""
     reasons = sorted({rating.reason for judge in store.judges() for rating in store.pending(judge.key) if rating.reason})

@@ -12,6 +12,7 @@ from harness.cli.common import (
     assignments,
     console,
     cost_options,
+    find_run,
     json_option,
     judge_assignments,
     load_host,
@@ -205,24 +206,6 @@ def _cache() -> ReplyCache:
     from harness.lm.embedded import cache_root
 
     return ReplyCache(cache_root() / "replies.sqlite")
-
-
-def find_run(run: str, out: Path) -> Path:
-    """A run's folder by its id (or the beginning of one) below ``out``/runs, or by its path.
-
-    Raises:
-        UnknownNameError: no such run, or several that begin so.
-    """
-    from harness.errors import UnknownNameError
-
-    if Path(run).is_dir():
-        return Path(run)
-    runs = out / "runs"
-    known = sorted(p.name for p in runs.iterdir() if p.is_dir()) if runs.is_dir() else []
-    found = [name for name in known if name == run] or [name for name in known if name.startswith(run)]
-    if len(found) != 1:
-        raise UnknownNameError("run", run, known, f"(below {runs}; `harness runs` lists them)")
-    return runs / found[0]
 
 
 command.add_command(compare_command)

@@ -12,6 +12,7 @@ import click
 from harness.cli.common import (
     assignments,
     cost_options,
+    find_run,
     json_option,
     load_host,
     make_bench,
@@ -168,7 +169,6 @@ def _of_run(
     out: Path,
     quiet: bool,
 ) -> _Compared:
-    from harness.cli.judge import find_run
     from harness.judging.texts import Texts
     from harness.plan import judges_asked
     from harness.rating import judge_items

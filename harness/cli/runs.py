@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import json_option, out_option, print_json, print_table
+from harness.cli.common import find_run, json_option, out_option, print_json, print_table
 
 
 @click.group("runs", invoke_without_command=True)
@@ -41,7 +41,6 @@ def command(ctx: click.Context, out: Path, as_json: bool) -> None:
 @out_option
 def export_run(run: str, output: Path, judge_key: str | None, out: Path) -> None:
     """Write one row a trial of RUN (concept, features, strength, instruction, text, ratings) to OUTPUT (.jsonl or .parquet)."""
-    from harness.cli.judge import find_run
     from harness.store import RunStore, export
 
     with RunStore.open(find_run(run, out), read_only=True) as store:

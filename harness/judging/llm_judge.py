@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from harness.contracts import Priced
 from harness.errors import JudgeError
 from harness.judging.questions import Answer, APIJudgeOptions, LLMJudgeOptions, OpenItem, Questions, Refusals, advice, by_rule
 from harness.judging.rubric import ASPECTS, Aspect, load_rubric
@@ -27,27 +28,12 @@ if TYPE_CHECKING:
 Connect = Callable[["ReplyCache | None", int], "Asker"]
 
 
-class Asker(Protocol):
+class Asker(Priced, Protocol):
     """A way to put questions to a model: an API (:func:`ask_api`), or a model on this machine."""
 
     @property
     def name(self) -> str:
         """The provider's name; part of the cache's key."""
-        ...
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens that were paid for so far."""
-        ...
-
-    @property
-    def cost(self) -> float | None:
-        """Dollars so far; None where a price is not known."""
-        ...
-
-    @property
-    def hits(self) -> int:
-        """Replies that came from the cache."""
         ...
 
     @property
