@@ -33,6 +33,8 @@ def rate(
     """Have a judge rate what it has not rated yet (of the trials ``only``, where they are given), and collect what it still owed; answers under
 
     which judge the ratings are stored."""
+    from harness.judging.selftest import stored_warning
+
     instance: Judge = judge.instance
     record = _record(judge)
     key = record.key
@@ -43,6 +45,8 @@ def rate(
 
     owed = sorted({rating.ticket for rating in store.pending(key)})
     if not missing() and not owed:
+        if warning := stored_warning(record.name, record.rubric, record.options):
+            bench.warn(warning)
         store.add_judge(record)
         return record
     bench.progress.step(f"preparing judge {judge.registered.name}")

@@ -102,8 +102,9 @@ def command(
 
     purse = Purse(max_cost, yes, quiet or as_json)
     n_concepts, exact, _ = _concept_count(plan, bench)
-    purse.approve_all(foresee(plan, bench, _estimate(plan, bench, n_concepts, exact).ratings, n_concepts))
     folder = run_folder(out, run_id(plan, bench))
+    if not _generated(folder):  # else the judge's own estimate of what is left is exact, and asked about before anything is sent
+        purse.approve_all(foresee(plan, bench, _estimate(plan, bench, n_concepts, exact).ratings, n_concepts))
     bench.progress.step(f"run {folder}")
     with RunStore.create_or_open(folder, plan_json(plan, bench)) as store:
         if not store.notes("asked"):
@@ -121,6 +122,16 @@ def command(
     screen = console()
     screen.print(render_entry(entry))
     screen.print(f"entry: {path}\nrun:   {folder}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _generated(folder: Path) -> bool:
+    """Whether a run has all its texts already."""
+    from harness.store import RunStore
+
+    if not folder.is_dir():
+        return False
+    with RunStore.open(folder, read_only=True) as store:
+        return bool(store.trials()) and not store.missing_trials()
 
 
 def _absolute(path: str | None) -> str | None:

@@ -178,8 +178,8 @@ def _of_run(
     with RunStore.open(folder, read_only=True) as store:
         texts = _with_files(Texts(tuple(judge_items(store))), files, limit)
         stored = _stored(store)
-    # A judge that is named as it stands in the run needs nothing; all others are asked, which writes to the run.
-    taken = [name for name in judges if name in stored and not given] if judges else list(stored)
+    # Only a name that says no options of its own ("openai (1a2b3c)") is taken as it stands; all others are asked for what they lack.
+    taken = [name for name in judges if name in stored and name not in host.all("judge")] if judges else list(stored)
     asked = judges_asked(host, [name for name in judges if name not in taken], given)
     ids = {item.id for item in texts.items}
     keys = {name: stored[name] for name in taken}
@@ -205,7 +205,11 @@ def _rate(
     name, options = next(iter(asked.values()))
     _, bench, _ = reopen(store, host, quiet, name, options)
     planned = {spec: plan_judge(host, bench.task, name, options) for spec, (name, options) in asked.items()}
-    return {spec: rate(judge, bench, host, store, purse.approve, ids).key for spec, judge in planned.items()}
+    keys = {}
+    for spec, judge in planned.items():
+        bench.warnings.clear()  # what one judge warns of has to be kept for the next, too
+        keys[spec] = rate(judge, bench, host, store, purse.approve, ids).key
+    return keys
 
 
 def _stored(store: RunStore) -> dict[str, str]:

@@ -28,12 +28,14 @@ class Purse:
 
     def __init__(self, limit: float, yes: bool, quiet: bool) -> None:
         self._limit, self._yes, self._quiet = limit, yes, quiet
+        self._given = 0.0  # dollars of the parts that were approved one by one
 
     def approve(self, estimate: Estimate, who: str = "judge") -> None:
-        """Approve one part; see :meth:`approve_all`."""
-        self.approve_all({who: estimate})
+        """Approve a part that is about to be sent, on top of those before it; see :meth:`approve_all`."""
+        self.approve_all({who: estimate}, self._given)
+        self._given += estimate.most.cost or 0.0
 
-    def approve_all(self, parts: Mapping[str, Estimate]) -> None:
+    def approve_all(self, parts: Mapping[str, Estimate], given: float = 0.0) -> None:
         """Show what each part will cost; ask once where the most that all can be is above the limit, or unknown. What was approved once is not
 
         asked again.
@@ -51,7 +53,7 @@ class Purse:
             return
         together = sum(parts.values(), Estimate())
         most = together.most
-        within = most.cost is not None and most.cost <= self._limit
+        within = most.cost is not None and given + most.cost <= self._limit
         if not (self._quiet and (within or self._yes)):
             for who, estimate in parts.items():
                 click.echo(f"{who}: {estimate}", err=True)
@@ -65,7 +67,7 @@ class Purse:
             )
         if not click.confirm(f"The {spenders} may cost {price}. Go on?", err=True):
             raise OptionError(f"nothing was sent to the {spenders}; what was computed is kept, and the same command goes on from there")
-        self._limit = float("inf") if most.cost is None else max(self._limit, most.cost)
+        self._limit = float("inf") if most.cost is None else max(self._limit, given + most.cost)
 
 
 def _price(estimate: Estimate) -> str:

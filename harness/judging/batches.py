@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from harness.errors import JudgeError
-from harness.judging.questions import WRONG_FOR_ALL, Answer, APIJudgeOptions, OpenItem, Questions, Refusals, advice, repeatable
+from harness.judging.questions import Answer, APIJudgeOptions, OpenItem, Questions, Refusals, advice, repeatable
 from harness.judging.rubric import ASPECTS, Aspect
 from harness.llm.cache import Entry, ReplyCache
-from harness.llm.values import BatchProvider, ChatRequest, RequestFailed, Usage
+from harness.llm.values import WRONG_FOR_ALL, BatchProvider, ChatRequest, RequestFailed, Usage
 from harness.types import JudgeItem, Rating, canonical_json
 
 MAX_REQUESTS = 50_000
@@ -200,7 +200,7 @@ class BatchDesk:
                 yield plan.pending(self._full if refused and plan.requests else f"batch {names} has not ended")
 
     def _known(self, key: str) -> bool:
-        return key in self.cache or self.cache.batch_of(key) is not None
+        return self.cache.batch_of(key) is not None or key in self.cache
 
     def _hand_in(self, requests: Mapping[str, ChatRequest]) -> str:
         """Hand in, and note at once what is open now; the reason where the API did not take it."""

@@ -17,7 +17,7 @@ from harness.errors import JudgeError
 from harness.judging.parsing import explain_rating
 from harness.judging.rubric import ASPECTS, REPLY_SCHEMA, Aspect, Rubric
 from harness.llm.cache import ReplyCache, whole
-from harness.llm.values import ChatReply, ChatRequest, RequestFailed
+from harness.llm.values import ABOUT_THE_REQUEST, IN_A_ROW, WRONG_FOR_ALL, ChatReply, ChatRequest, RequestFailed
 from harness.options import Options, input_field, transport_field
 from harness.types import Json, JudgeItem, Rating
 
@@ -28,12 +28,6 @@ Answer = ChatReply | RequestFailed
 
 AGAIN_TEMPERATURE = 0.5
 """A question whose reply could not be read is asked again at this temperature at least, with another seed and a reminder of the form."""
-WRONG_FOR_ALL = frozenset({401, 402, 403, 404})
-"""HTTP statuses of a wrong key, an empty account, a model that does not exist: as the first answer they end the run, for all would fail."""
-ABOUT_THE_REQUEST = frozenset({400, 413, 422})
-"""HTTP statuses of a request that the server will not take: the next one may be another matter."""
-IN_A_ROW = 10
-"""Failures of one kind in a row, without a reply between them, that end the run."""
 CUT = "length"
 """How a reply ended that was cut off at ``max_tokens``."""
 

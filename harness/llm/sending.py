@@ -20,7 +20,7 @@ from harness.llm.cache import ReplyCache
 from harness.llm.cost import input_bound
 from harness.llm.keeping import Job, Keeper
 from harness.llm.limits import pause_before
-from harness.llm.values import ChatReply, ChatRequest, RequestFailed
+from harness.llm.values import ABOUT_THE_REQUEST, IN_A_ROW, ChatReply, ChatRequest, RequestFailed
 from harness.types import rng
 
 if TYPE_CHECKING:
@@ -35,10 +35,6 @@ LONGEST_WAIT = 600.0
 PATIENCE = 4
 """Refusals because of too many requests, for each attempt that is allowed."""
 
-HOPELESS = 10
-"""Requests given up in a row, without any reply between them, after which the rest of the run is not sent."""
-
-_ABOUT_THE_REQUEST = (400, 413, 422)  # such a failure says nothing of the next request
 _LOOKUPS = 200  # requests looked up before the loop gets a turn
 _BACKLOG = 2000  # answers that wait for the caller before no more requests are taken
 
@@ -91,6 +87,9 @@ class Sending:
 
         A second Ctrl-C while it waits cancels the requests at once.
         """
+        if self._thread.ident is None:  # interrupted before it began
+            return
+        self._begun.wait()  # before it there is no loop to tell
         self._tell(self._begin_stop)
         try:
             self._thread.join()
@@ -346,11 +345,11 @@ class Sending:
         self._failed[job.key] = failure
         for item in job.ids:
             self.out.put((item, failure))
-        if failure.status in _ABOUT_THE_REQUEST or self._hopeless is not None:
+        if failure.status in ABOUT_THE_REQUEST or self._hopeless is not None:
             return
         self._in_a_row += 1
-        if self._in_a_row >= HOPELESS:
-            self._hopeless = _with(failure, f"; {HOPELESS} requests failed in a row, the rest was not sent")
+        if self._in_a_row >= IN_A_ROW:
+            self._hopeless = _with(failure, f"; {IN_A_ROW} requests failed in a row, the rest was not sent")
             waiting, self._retries = self._retries, []
             for *_, other in waiting:
                 self._give_up(other, self._hopeless)

@@ -25,6 +25,14 @@ REASON_LIMIT = 400
 """Characters of a failure's reason that are kept: an HTML error page must not fill a log."""
 
 
+WRONG_FOR_ALL = frozenset({401, 402, 404})
+"""HTTP statuses of a wrong key, an empty account, a model that does not exist: as the first answer they end the run, for all would fail."""
+ABOUT_THE_REQUEST = frozenset({400, 403, 413, 422})
+"""HTTP statuses of a request that the server will not take (403: also flagged content): the next one may be another matter."""
+IN_A_ROW = 10
+"""Failures in a row, without a reply between them, that end a run."""
+
+
 class RequestFailed(HarnessError):
     """A request that got no usable reply. Providers raise it; the runner hands it out where it gives up.
 

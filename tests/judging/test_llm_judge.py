@@ -15,10 +15,10 @@ import pytest
 from harness.contracts import Judge
 from harness.errors import JudgeError
 from harness.judging.llm_judge import LLMJudge, ask_api
-from harness.judging.questions import AGAIN_TEMPERATURE, IN_A_ROW, LLMJudgeOptions, read
+from harness.judging.questions import AGAIN_TEMPERATURE, LLMJudgeOptions, read
 from harness.judging.rubric import REPLY_SCHEMA
 from harness.llm.cache import ReplyCache
-from harness.llm.values import ChatReply, ChatRequest, RequestFailed, Usage
+from harness.llm.values import IN_A_ROW, ChatReply, ChatRequest, RequestFailed, Usage
 from harness.types import JudgeItem, Rating
 
 Reply = Callable[[ChatRequest], "str | ChatReply | RequestFailed | None"]
