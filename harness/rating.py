@@ -19,6 +19,9 @@ from harness.types import Generation, JudgeItem, Rating, Trial
 
 RATE_AT_ONCE = 256
 """Items handed to a judge together, where it does not say ``at_once`` itself."""
+_LATER = (
+    "{} leaves ratings pending, and texts of a file belong to no run that could wait for them; rate them in a run, or take another judge"
+)
 _T = TypeVar("_T")
 
 
@@ -33,10 +36,8 @@ def rate(
     """Have a judge rate what it has not rated yet (of the trials ``only``, where they are given), and collect what it still owed; answers under
 
     which judge the ratings are stored."""
-    from harness.judging.selftest import stored_warning
-
     instance: Judge = judge.instance
-    record = _record(judge)
+    record = record_of(judge)
     key = record.key
     recall_warnings(bench, store, f"warning: {key}")
 
@@ -45,15 +46,15 @@ def rate(
 
     owed = sorted({rating.ticket for rating in store.pending(key)})
     if not missing() and not owed:
-        if warning := stored_warning(record.name, record.rubric, record.options):
-            bench.warn(warning)
+        warn_untrusted(judge, bench)
         store.add_judge(record)
         return record
     bench.progress.step(f"preparing judge {judge.registered.name}")
+    _test_first(judge, bench)
     instance.prepare(bench)
     store.add_judge(record)  # one that cannot begin, for want of a key, leaves nothing
     note_versions(bench, store, f"ratings by {judge.registered.name}", [judge])
-    warn_untrusted(instance, record, bench)
+    warn_untrusted(judge, bench)
     trials = {trial.id: trial for trial in store.trials()}
     generations = store.generations()
 
@@ -77,22 +78,18 @@ def rate(
     return record
 
 
-def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBench, approve: Approve | None = None) -> list[Rating]:
-    """A judge's ratings of texts that belong to no run.
+def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBench) -> list[Rating]:
+    """A judge's ratings of texts that belong to no run; the caller has approved what it may cost.
 
     Raises:
         JudgeError: the judge leaves ratings pending, and nothing waits for them.
     """
     instance: Judge = judge.instance
-    name = judge.registered.name
-    later = f"{name} leaves ratings pending, and texts of a file belong to no run that could wait for them; rate them in a run, or take another judge"
-    if getattr(instance, "batch", False) or getattr(instance, "waits_for", ""):
-        raise JudgeError(later)
-    bench.progress.step(f"preparing judge {name}")
+    check_answers_at_once(judge)
+    bench.progress.step(f"preparing judge {judge.registered.name}")
+    _test_first(judge, bench)
     instance.prepare(bench)
-    warn_untrusted(instance, _record(judge), bench)
-    if approve is not None and isinstance(instance, PricedJudge):
-        approve(instance.estimate(items))
+    warn_untrusted(judge, bench)
     meter, ratings = Meter(instance), list[Rating]()
     try:
         _submit(judge, items, bench, ratings.append, meter)
@@ -100,21 +97,38 @@ def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBenc
         if (taken := meter.taken) is not None:
             bench.progress.step(line(taken, []))
     if any(rating.status == "pending" for rating in ratings):
-        raise JudgeError(later)
+        raise JudgeError(_LATER.format(judge.registered.name))
     return ratings
 
 
-def _record(judge: PlannedPlugin) -> JudgeRecord:
+def check_answers_at_once(judge: PlannedPlugin) -> None:
+    """Raise JudgeError for a judge that says that its ratings come later; nothing is sent."""
+    if getattr(judge.instance, "batch", False) or getattr(judge.instance, "waits_for", ""):
+        raise JudgeError(_LATER.format(judge.registered.name))
+
+
+def record_of(judge: PlannedPlugin) -> JudgeRecord:
+    """Under which judge its ratings are stored."""
     return JudgeRecord(judge.registered.name, judge.instance.rubric, judge.identity, judge.instance.offline)
 
 
-def warn_untrusted(instance: Judge, record: JudgeRecord, bench: TaskBench) -> None:
-    """Warn of a judge that has failed the self-test; one that asks for it (``selftest_first``) is tested before it rates for the first time."""
-    from harness.judging.selftest import keep_result, known, selftest, stored_warning
+def _test_first(judge: PlannedPlugin, bench: TaskBench) -> None:
+    """Run the self-test of a judge that asks for it (``selftest_first``), once. Not of one that costs money: nobody has approved that."""
+    from harness.judging.selftest import keep_result, known, selftest
 
-    if getattr(instance, "selftest_first", False) and not known(record.name, record.rubric, record.options):
+    instance, record = judge.instance, record_of(judge)
+    if not getattr(instance, "selftest_first", False) or isinstance(instance, PricedJudge):
+        return
+    if not known(record.name, record.rubric, record.options):
         bench.progress.step(f"testing judge {record.name} on texts with obvious ratings, once")
         keep_result(record.name, record.options, selftest(instance, bench))
+
+
+def warn_untrusted(judge: PlannedPlugin, bench: TaskBench) -> None:
+    """Warn of a judge that has failed the self-test."""
+    from harness.judging.selftest import stored_warning
+
+    record = record_of(judge)
     if warning := stored_warning(record.name, record.rubric, record.options):
         bench.warn(warning)
 

@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Defects keep their traceback, and so does a broken plugin that was asked for, above its line.
     """
+    if arguments is None:  # the process is ours
+        sys.excepthook = lambda _, error, __: _print_trace(error)
     try:
         code = cli.main(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
         sys.stdout.flush()
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = stop.exit_code
     except HarnessError as error:
         if isinstance(error, PluginError) and error.__cause__ is not None:
-            traceback.print_exception(error.__cause__)  # the plugin's own error: its author needs to know where
+            _print_trace(error.__cause__)  # the plugin's own error: its author needs to know where
         code = _fail(str(error))
     except click.exceptions.NoSuchOption as error:
         near = f"; did you mean {error.possibilities[0]}?" if error.possibilities else ""
@@ -99,6 +101,15 @@ def _path(error: click.UsageError) -> str:
     return error.ctx.command_path if error.ctx else "harness"
 
 
+def _print_trace(error: BaseException) -> None:
+    """A traceback without keys."""
+    from harness.llm.keys import redact
+
+    print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+
+
 def _fail(message: str) -> int:
-    print(f"harness: error: {' '.join(message.split())}", file=sys.stderr)
+    from harness.llm.keys import redact  # a key that was given in the place of something else stands in the message
+
+    print(f"harness: error: {redact(' '.join(message.split()))}", file=sys.stderr)
     return 2

@@ -39,7 +39,7 @@ def cost_options(function: F) -> F:
     """The options of commands that may spend money: --judge-mode, --max-cost, --yes. :class:`harness.cli.spending.Purse` takes them."""
     options = [
         click.option("--judge-mode", type=click.Choice(["live", "batch"]), help="batch: half the price, ratings come later (-J mode=batch)."),
-        click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Ask before a judge may cost more dollars."),
+        click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Ask before more dollars may be spent."),
         click.option("--yes", is_flag=True, help="Do not ask."),
     ]
     for option in reversed(options):

@@ -115,26 +115,29 @@ def selftest_command(
     from harness.cli.spending import Purse
     from harness.contracts import PricedJudge
     from harness.judging.selftest import cases, check_at_once, keep_result, selftest
-    from harness.options import as_json as options_json
-    from harness.options import transport_names
-    from harness.tasks import find_task, options_of
+    from harness.llm.meter import Meter, line
+    from harness.plan import plan_judge
+    from harness.tasks import find_task
 
     host = load_host()
     task = find_task(host, task_name)
-    registered = host.get("judge", judge)
-    given = {**options_of(task, "judge").get(judge, {}), **assignments(judge_options, "-J")}
-    instance = registered.create(given)
+    planned = plan_judge(host, task, judge, assignments(judge_options, "-J"))
+    instance = planned.instance
     check_at_once(instance)
     if isinstance(instance, PricedJudge):
         Purse(max_cost, yes, quiet or as_json).approve(instance.estimate([case.item for case in cases()]))
-    result = selftest(instance, make_bench(task, Choices(), quiet or as_json))
-    built = options_json(registered.build_options(given))
-    keep_result(judge, {name: value for name, value in built.items() if name not in transport_names(registered.options)}, result)
+    bench, meter = make_bench(task, Choices(), quiet or as_json), Meter(instance)
+    try:
+        result = selftest(instance, bench)
+    finally:
+        if (taken := meter.taken) is not None:
+            bench.progress.step(line(taken, []))
+    keep_result(judge, planned.identity, result)
     if as_json:
         print_json({"judge": judge, **result.as_json()})
         return
     rows = [(aspect, f"{right:.0%}", *("/".join(map(str, row)) for row in result.confusion[aspect])) for aspect, right in result.accuracy.items()]
-    server = f" at {built['base_url']}" if built.get("base_url") else ""
+    server = f" at {planned.options['base_url']}" if planned.options.get("base_url") else ""
     outcome = f"{result.overall:.0%} of the obvious ratings right, {'passed' if result.passed else 'FAILED'}"
     title = f"{judge}{server} ({result.rubric}): {outcome}"
     print_table(title, ("rating", "right", "0 given 0/1/2/none", "1 given …", "2 given …"), rows)

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from harness.judging.agreement import Agreement, Figure, Rated
     from harness.judging.texts import Texts
     from harness.plugins import PluginHost
-    from harness.store import RunStore
+    from harness.store import JudgeRecord, RunStore
     from harness.types import Json
 
+_Asked = tuple[str, dict[str, Any]]
+"""A judge's name, and its options."""
 SHOWN = 5
-DECIMALS = 2
 
 
 @dataclass
@@ -43,6 +44,15 @@ class _Compared:
 
     texts: Texts
     ratings: dict[str, list[Rated]] = field(default_factory=dict)
+
+    def check_names(self, judges: Iterable[str]) -> None:
+        """Raise OptionError for a judge that is called as somebody whose ratings come from a file."""
+        from harness.errors import OptionError
+
+        if clash := [name for name in judges if name in self.ratings]:
+            raise OptionError(
+                f"a file has ratings by {clash[0]!r}, as a judge here is called; rename that rater in the file, or leave the judge out"
+            )
 
 
 @click.command("compare")
@@ -133,7 +143,7 @@ def _is_file(source: str) -> bool:
 
 def _of_file(
     path: Path,
-    asked: Mapping[str, tuple[str, dict[str, str]]],
+    asked: Mapping[str, _Asked],
     files: Sequence[Path],
     limit: int | None,
     host: PluginHost,
@@ -142,19 +152,27 @@ def _of_file(
     quiet: bool,
 ) -> _Compared:
     from harness.bench import Choices
+    from harness.contracts import PricedJudge
     from harness.judging.texts import read_texts
     from harness.plan import plan_judge
-    from harness.rating import rate_texts
+    from harness.rating import check_answers_at_once, rate_texts
     from harness.tasks import find_task
 
     texts = _with_files(read_texts(path), files, limit)
     found = _Compared(texts, _given(texts))
+    found.check_names(asked)
     if asked:
         task = find_task(host, task_name)
-        bench = make_bench(task, Choices(), quiet)
         planned = {spec: plan_judge(host, task, name, options) for spec, (name, options) in asked.items()}
+        for judge in planned.values():
+            check_answers_at_once(judge)
+        priced = {spec: judge.instance for spec, judge in planned.items() if isinstance(judge.instance, PricedJudge)}
+        purse.approve_all(
+            {f"judge {spec}": judge.estimate(texts.items) for spec, judge in priced.items()}
+        )  # all of them, before one is paid
+        bench = make_bench(task, Choices(), quiet)
         for spec, judge in planned.items():
-            found.ratings[spec] = list(rate_texts(judge, texts.items, bench, purse.approve))
+            found.ratings[spec] = list(rate_texts(judge, texts.items, bench))
     return found
 
 
@@ -170,7 +188,6 @@ def _of_run(
     quiet: bool,
 ) -> _Compared:
     from harness.judging.texts import Texts
-    from harness.plan import judges_asked
     from harness.rating import judge_items
     from harness.store import RunStore
 
@@ -178,45 +195,71 @@ def _of_run(
     with RunStore.open(folder, read_only=True) as store:
         texts = _with_files(Texts(tuple(judge_items(store))), files, limit)
         stored = _stored(store)
-    # Only a name that says no options of its own ("openai (1a2b3c)") is taken as it stands; all others are asked for what they lack.
-    taken = [name for name in judges if name in stored and name not in host.all("judge")] if judges else list(stored)
-    asked = judges_asked(host, [name for name in judges if name not in taken], given)
+    asked, taken = _asked(host, judges, stored, given) if judges else ({}, {name: record.key for name, record in stored.items()})
     ids = {item.id for item in texts.items}
-    keys = {name: stored[name] for name in taken}
+    found = _Compared(texts, _given(texts))
+    found.check_names((*asked, *taken))
+    keys = dict(taken)
     if asked:
         with RunStore.open(folder) as store:
             keys.update(_rate(store, asked, host, purse, ids, quiet))
             show_pending(store)
-    found = _Compared(texts, _given(texts))
     with RunStore.open(folder, read_only=True) as store:
         for name in dict.fromkeys((*judges, *keys)):
             found.ratings[name] = [rating for i, rating in store.ratings(keys[name]).items() if i in ids]
     return found
 
 
-def _rate(
-    store: RunStore, asked: Mapping[str, tuple[str, dict[str, str]]], host: PluginHost, purse: Purse, ids: set[str], quiet: bool
-) -> dict[str, str]:
+def _asked(
+    host: PluginHost, judges: Sequence[str], stored: Mapping[str, JudgeRecord], given: Mapping[str, str]
+) -> tuple[dict[str, _Asked], dict[str, str]]:
+    """Who is to be asked, with which options, and the keys of judges of the run whose plugin is not here, which can be asked nothing.
+
+    A bare name is the judge that has rated the run under it, with its options; what it lacks (a part of the texts, a batch that is due) is asked for.
+    """
+    from harness.plan import judges_asked
+
+    installed = host.all("judge")
+    taken = {name: stored[name].key for name in judges if name in stored and stored[name].name not in installed}
+    names = {spec: stored[spec].name if spec in stored else spec for spec in judges if spec not in taken}
+    known = judges_asked(host, list(names.values()), given)
+    asked: dict[str, _Asked] = {}
+    for spec, name in names.items():
+        plugin, options = known[name]
+        asked[spec] = plugin, {**(stored[spec].options if spec in stored else {}), **options}
+    return asked, taken
+
+
+def _rate(store: RunStore, asked: Mapping[str, _Asked], host: PluginHost, purse: Purse, ids: set[str], quiet: bool) -> dict[str, str]:
     """Have judges rate these texts of a run; the key of each judge's ratings."""
+    from harness.errors import OptionError
     from harness.plan import plan_judge
-    from harness.rating import rate
+    from harness.rating import rate, record_of
     from harness.reopen import reopen
 
     name, options = next(iter(asked.values()))
     _, bench, _ = reopen(store, host, quiet, name, options)
     planned = {spec: plan_judge(host, bench.task, name, options) for spec, (name, options) in asked.items()}
-    keys = {}
+    keys: dict[str, str] = {}
+    for spec, judge in planned.items():
+        key = record_of(judge).key
+        if key in keys.values():
+            same = next(other for other, of in keys.items() if of == key)
+            raise OptionError(
+                f"{same} and {spec} are one judge with the same options; give one of them others, e.g. {judge.registered.name}:model=…"
+            )
+        keys[spec] = key
     for spec, judge in planned.items():
         bench.warnings.clear()  # what one judge warns of has to be kept for the next, too
-        keys[spec] = rate(judge, bench, host, store, purse.approve, ids).key
+        rate(judge, bench, host, store, lambda estimate, who="judge", spec=spec: purse.approve(estimate, f"judge {spec}"), ids)
     return keys
 
 
-def _stored(store: RunStore) -> dict[str, str]:
-    """The keys of the judges of a run by name; where two have one name, by name and the end of the key."""
+def _stored(store: RunStore) -> dict[str, JudgeRecord]:
+    """The judges of a run by name; where two have one name, by name and the end of the key."""
     records = store.judges()
     names = [record.name for record in records]
-    return {f"{r.name} ({r.key[-6:]})" if names.count(r.name) > 1 else r.name: r.key for r in records}
+    return {f"{r.name} ({r.key[-6:]})" if names.count(r.name) > 1 else r.name: r for r in records}
 
 
 def _with_files(texts: Texts, files: Sequence[Path], limit: int | None) -> Texts:

@@ -132,3 +132,69 @@ def test_mistakes_are_told_in_a_line(harness: Callable[..., Any], out: Path, tmp
     ):
         told = harness("judge", "compare", *arguments, "--out", out)
         assert (told.code, message in told.error) == (2, True), (arguments, told.err)
+
+
+def test_a_judge_that_is_named_completes_what_it_lacks(
+    judge: Callable[..., str], harness: Callable[..., Any], install: Callable[..., Path], out: Path
+) -> None:
+    run, site = run_of(out).name, install(judge("yield from map(rated, items)"))
+    compare = ("judge", "compare", run, "words", "mine", "--out", out, "--json")
+    assert harness(*compare, "--limit", "10", sites=(site,)).json["rated"] == {"words": 10, "mine": 10}
+    assert harness(*compare, sites=(site,)).json["rated"] == {"words": texts_of(out), "mine": texts_of(out)}
+
+
+def test_a_bare_name_is_the_judge_that_rated_the_run_with_its_options(harness: Callable[..., Any], out: Path, tmp_path: Path) -> None:
+    run = run_of(out).name
+    box = ("-J", f"mailbox={tmp_path}/box")
+    assert harness("judge", run, "--judge", "words", *box, "--out", out, "--quiet").code == 0  # pending
+    with RunStore.open(run_of(out), read_only=True) as store:
+        late = next(record.key for record in store.judges() if record.options["mailbox"])
+    name = f"words ({late[-6:]})"
+    found = harness("judge", "compare", run, "words", name, "--out", out, "--json").json  # what was due is collected
+    assert found["rated"] == {"words": texts_of(out), name: texts_of(out)}
+    told = harness("judge", "compare", run, "words", f"words:mailbox={tmp_path}/box", name, "--out", out).error
+    assert f"words:mailbox={tmp_path}/box and {name} are one judge with the same options" in told
+
+
+def test_people_and_judges_of_one_name_are_kept_apart(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+    ratings = {"rater": "words", "concept_rating": 1, "instruction_rating": 1, "fluency_rating": 1}
+    write_rows([{"concept": "a", "instruction": "b", "text": f"c {n}", **ratings} for n in range(3)], tmp_path / "texts.csv")
+    told = harness("judge", "compare", tmp_path / "texts.csv", "words", "--task", tiny_task)
+    assert (told.code, "a file has ratings by 'words', as a judge here is called" in told.error) == (2, True)
+
+
+def test_nobody_is_paid_where_another_judge_cannot_answer(
+    harness: Callable[..., Any], api_servers: Any, tiny_task: Path, tmp_path: Path
+) -> None:
+    write_rows([{"concept": "a", "instruction": "b", "text": f"c {n}"} for n in range(3)], tmp_path / "texts.csv")
+    env = {"HARNESS_CACHE": str(tmp_path / "cache"), "OPENAI_API_KEY": "", "ANTHROPIC_API_KEY": ""}
+    with api_servers.ApiServer(lambda body: "Rating: [[1]]") as server:
+        paid = f"openai:base_url={server.url}/v1"
+        command = ("judge", "compare", tmp_path / "texts.csv", "--task", tiny_task, "--yes", paid)
+        for other in ("human", "anthropic", f"openai:base_url={server.url}/v1,mode=batch"):
+            assert harness(*command, other, env=env).code == 2
+        assert server.seen == []
+        prices = tmp_path / "prices.toml"
+        name = f"openai@{server.url.removeprefix('http://')}"
+        prices.write_text(f'["{name}".models]\n"gpt-4o" = {{ input = 100.0, output = 100.0 }}\n', encoding="utf-8")
+        more = f"openai:base_url={server.url}/v1,asks=2"
+        told = harness(*command[:-2], paid, more, "--max-cost", "1.5", env={**env, "HARNESS_PRICES": str(prices)})
+        assert "more than --max-cost 1.5" in told.error, told.err  # each alone is below
+        assert f"judge {paid}: " in told.err
+        assert server.seen == []
+
+
+def test_approvals_in_one_run_add_up(harness: Callable[..., Any], api_servers: Any, out: Path, tmp_path: Path) -> None:
+    with api_servers.ApiServer(lambda body: "Rating: [[1]]") as server:
+        name = f"openai@{server.url.removeprefix('http://')}"
+        prices = tmp_path / "prices.toml"
+        prices.write_text(f'["{name}".models]\n"gpt-4o" = {{ input = 10.0, output = 10.0 }}\n', encoding="utf-8")
+        env = {"HARNESS_CACHE": str(tmp_path / "cache"), "HARNESS_PRICES": str(prices)}
+        judges = [f"openai:base_url={server.url}/v1,asks=1,temperature={t}" for t in (0, 0.5)]
+        one = harness("judge", "compare", run_of(out).name, "words", judges[0], "--limit", "2", "--max-cost", "1000", "--out", out, env=env)
+        assert one.code == 0, one.err
+        sent = len(server.seen)
+        both = harness("judge", "compare", run_of(out).name, *judges, "--limit", "8", "--max-cost", "0.3", "--out", out, env=env)
+        assert both.code == 2, both.err
+        assert "more than --max-cost 0.3" in both.error
+        assert len(server.seen) - sent <= 18  # of the first judge at most

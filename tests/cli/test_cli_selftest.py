@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -129,3 +131,32 @@ def test_a_file_that_cannot_be_written(judged: Callable[..., Any], tmp_path: Pat
     done = judged("cache", "export", "-o", tmp_path / "nowhere" / "x.jsonl")
     assert done.code == 2
     assert "cannot write the replies to" in done.error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("selftest", "openai", "-J", PASTED),
+        ("selftest", "openai", "-J", f"concurrency={PASTED}"),
+        ("selftest", "openai", "-J", f"mode={PASTED}"),
+        ("selftest", "openai", "-J", f"rubric={PASTED}"),
+        ("compare", PASTED),
+        (PASTED, "--judge", "openai"),
+    ],
+)
+def test_a_key_in_the_wrong_place_is_not_shown(judged: Callable[..., Any], arguments: tuple[str, ...]) -> None:
+    told = judged(*arguments)
+    assert told.code == 2
+    assert PASTED not in told.err + told.out
+    assert told.error
+
+
+def test_a_crash_report_shows_no_key(tmp_path: Path) -> None:
+    program = "import sys; from harness.cli import main; import harness.plugins as p\ndef broken(): raise RuntimeError(sys.argv[-1])\n"
+    program += "p.PluginHost.load = broken\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "plugins", "show", PASTED], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60
+    )
+    assert done.returncode == 1
+    assert "RuntimeError: [key]" in done.stderr
+    assert PASTED not in done.stderr
