@@ -10,6 +10,7 @@ from harness.contracts import PricedSteerer, RecordedSteerer, Steerer
 from harness.llm.meter import Meter, line
 from harness.plan import Plan, PlannedPlugin
 from harness.store import RunStore
+from harness.telling import llm_news
 from harness.types import Labeling
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def _prepare(steerer: PlannedPlugin, labelings: Sequence[Labeling], bench: TaskB
     try:
         if approve is not None and isinstance(instance, PricedSteerer):
             approve(instance.estimate([labeling.concept for labeling in labelings]), name)
-        instance.prepare(bench, labelings)
+        with llm_news(bench):
+            instance.prepare(bench, labelings)
     finally:
         note_usage(meter, name, bench, store)  # also of what was paid for before an interrupt or an error
     if isinstance(instance, RecordedSteerer) and (record := instance.record) not in kept:
@@ -51,7 +53,13 @@ def _prepare(steerer: PlannedPlugin, labelings: Sequence[Labeling], bench: TaskB
 
 
 def note_usage(meter: Meter, who: str, bench: TaskBench, store: RunStore) -> None:
-    """Keep what a judge or steerer that costs money took: a note for each call, which add up to what the run took."""
+    """Keep what a judge or steerer that costs money took, in notes that add up to what the run took, and say it."""
+    note_lap(meter, who, store)
     if (taken := meter.taken) is not None:
-        store.note(f"usage: {who}", dict(taken))
         bench.progress.step(line(taken, [note.value for note in store.notes(f"usage: {who}")]))
+
+
+def note_lap(meter: Meter, who: str, store: RunStore, every: float = 0.0) -> None:
+    """Keep what was taken since this was last done, no more often than ``every`` seconds."""
+    if (taken := meter.lap(every)) is not None:
+        store.note(f"usage: {who}", dict(taken))

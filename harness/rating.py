@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
@@ -9,12 +10,12 @@ from typing import TypeVar
 from harness.bench import TaskBench
 from harness.contracts import Judge, PricedJudge
 from harness.errors import JudgeError, PluginError
-from harness.llm.meter import Meter, line
+from harness.llm.meter import NOTE_EVERY, Meter, line
 from harness.plan import PlannedPlugin
 from harness.plugins import PluginHost
-from harness.preparing import Approve, note_usage
+from harness.preparing import Approve, note_lap, note_usage
 from harness.store import JudgeRecord, RunStore
-from harness.telling import note_versions, recall_warnings, tell
+from harness.telling import llm_news, note_versions, recall_warnings, tell
 from harness.types import Generation, JudgeItem, Rating, Trial
 
 RATE_AT_ONCE = 256
@@ -22,6 +23,8 @@ RATE_AT_ONCE = 256
 _LATER = (
     "{} leaves ratings pending, and texts of a file belong to no run that could wait for them; rate them in a run, or take another judge"
 )
+_PARTS = re.compile(r"(?:^|; )(?:concept|instruction|fluency): ")
+_ABOUT = re.compile(r"'[^']*'|\"[^\"]*\"|“[^”]*”|\d+(?:\.\d+)?")
 _T = TypeVar("_T")
 
 
@@ -60,6 +63,7 @@ def rate(
 
     def keep(rating: Rating) -> None:
         store.add_ratings(key, [rating])
+        note_lap(meter, key, store, NOTE_EVERY)
         if rating.status != "pending":
             trial, generation = trials[rating.item_id], generations[rating.item_id]
             tell(host, bench, store, "harness_trial_done", trial=trial, generation=generation, rating=rating)
@@ -135,7 +139,7 @@ def warn_untrusted(judge: PlannedPlugin, bench: TaskBench) -> None:
 
 def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBench, keep: Callable[[Rating], None], meter: Meter) -> None:
     title = f"rating with {judge.registered.name}"
-    with bench.progress.task(title, total=len(items)) as advance:
+    with llm_news(bench), bench.progress.task(title, total=len(items)) as advance:
         describe: Callable[[str], None] | None = getattr(advance, "describe", None)  # where a bar is shown
         for batch in in_batches(items, getattr(judge.instance, "at_once", RATE_AT_ONCE)):
             open_items = {item.id for item in batch}
@@ -154,6 +158,22 @@ def _checked(judge: PlannedPlugin, rating: Rating) -> Rating:
     if not isinstance(rating, Rating):
         raise PluginError(f"judge {judge.registered.name!r} answered with {type(rating).__name__}; it must give Rating values")
     return rating
+
+
+def why_unrated(ratings: Iterable[Rating], most: int = 3) -> str:
+    """Why texts are unrated, for people: the most frequent reasons with how many texts they are given for; empty where none is.
+
+    A reason that names the rating, numbers or parts of a reply counts with those that differ in these alone.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    for rating in ratings:
+        if rating.status == "unrated":
+            parts = {_ABOUT.sub("#", part): part for part in _PARTS.split(rating.reason) if part}
+            for kind, part in parts.items():
+                found[kind] = found.get(kind, (part, 0))[0], found.get(kind, (part, 0))[1] + 1
+    ranked = sorted(found.values(), key=lambda one: -one[1])
+    told = [f"{' '.join(part.split())[:160]} ({n} text{'s' if n > 1 else ''})" for part, n in ranked[:most]]
+    return "; ".join(told) + (f"; and {len(ranked) - most} other reasons" if len(ranked) > most else "")
 
 
 def judge_items(store: RunStore) -> list[JudgeItem]:

@@ -31,6 +31,7 @@ from harness.leaderboard.entry import (
     TaskRef,
 )
 from harness.plan import Answers, Plan, PlannedMethod, PlannedPlugin, labelings_of
+from harness.rating import why_unrated
 from harness.scoring import clusters_of, cross_validate, harmonic_mean, interval, rating_bounds
 from harness.store import JudgeRecord, Record, RunStore
 from harness.types import Abstention, Labeling, digest, rng
@@ -57,6 +58,8 @@ def make_entry(plan: Plan, answers: Answers, bench: TaskBench, store: RunStore, 
     warnings = list(bench.warnings)
     if judge.offline:
         warnings.append(f"judge {judge.name!r} is an offline judge: no person or strong model stands behind these ratings")
+    if unrated := store.unrated(judge.key):
+        warnings.append(f"judge {judge.name!r}: {len(unrated)} texts are unrated: {why_unrated(unrated)}")
     if bench.choices.limit is not None:
         warnings.append(f"--limit {bench.choices.limit}: only the first so many concepts were run")
     return Entry(

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import harness
 from harness.bench import TaskBench
+from harness.llm.keys import redact
 from harness.plan import PlannedPlugin
 from harness.plugins import Observer, PluginHost
 from harness.store import RunStore
+
+
+@contextlib.contextmanager
+def llm_news(bench: TaskBench) -> Iterator[None]:
+    """Show what the talk with an API has to say while it goes on: that a server refuses or fails, that replies under way are waited for."""
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            bench.progress.step(redact(record.getMessage()))
+
+    logger, handler = logging.getLogger("harness.llm"), Shown(logging.INFO)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(min(level or logging.INFO, logging.INFO))
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def recall_warnings(bench: TaskBench, store: RunStore, kind: str = "warning") -> None:

@@ -195,6 +195,12 @@ class JudgeItem:
     text: str
 
 
+def judge_title(name: str, options: Mapping[str, Json]) -> str:
+    """A judge for people: its name, and the model and server that its options name."""
+    model, server = options.get("model"), options.get("base_url")
+    return name + (f" {model}" if model and model != name else "") + (f" at {server}" if server else "")
+
+
 @dataclass(frozen=True)
 class Rating:
     """A judge's answer to one item: three ratings in 0..2, or ``unrated`` with the reason, or ``pending`` with a ticket. Never a made-up 0."""

@@ -133,7 +133,7 @@ def test_what_a_batch_took_is_noted_though_sending_the_rest_is_refused(store: Ru
     assert sum(note["input"] for note in usage_notes(store)) == len(api.handed_in[0]) * 1_000_000, "the notes add up"
     (paid,) = [step for step in progress.steps if step.startswith("paid ")]
     assert paid.startswith("paid $1.2500: 1,000,000 input tokens")
-    assert f"in all {len(usage_notes(store))} calls of this run ${(n + 1) * (2.5 + 5e-5) / 2:.4f}" in paid
+    assert f"for this run in all ${(n + 1) * (2.5 + 5e-5) / 2:.4f}" in paid
 
 
 def test_what_a_batch_took_is_noted_though_collecting_is_stopped(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_usage_is_shown_beside_the_bar_while_it_goes_on(store: RunStore, monkeyp
     ]
     monkeypatch.setattr(meters, "SHOW_EVERY", 60.0)
     assert rate(store, Priced()).titles == [], "not with every rating"
-    assert rate(store, Priced(dollars=None)).steps[-1].endswith("in all 3 calls of this run an unknown amount (no price for the model)")
+    assert rate(store, Priced(dollars=None)).steps[-1].endswith("for this run in all an unknown amount (no price for the model)")
 
 
 def test_one_judge_rated_with_twice_is_not_counted_twice(store: RunStore) -> None:
@@ -219,3 +219,26 @@ def test_requests_that_were_given_up_unanswered_are_told_of() -> None:
     assert taken is not None
     assert taken["unanswered"] == 3
     assert line(taken, []).endswith("; 3 requests were given up unanswered, and the server may bill them, too")
+
+
+def test_reasons_are_grouped_and_counted() -> None:
+    from harness.rating import why_unrated
+
+    def unrated(reason: str) -> Rating:
+        return Rating("x", "unrated", reason=reason)
+
+    ratings = [unrated(f"concept: 7 is out of range ('{n}'); fluency: no rating (asked {n} times)") for n in range(2, 5)]
+    told = why_unrated([*ratings, unrated("fluency: refused"), Rating("y", "rated", 1, 1, 1)])
+    assert told == "7 is out of range ('2') (3 texts); no rating (asked 2 times) (3 texts); refused (1 text)"
+    assert why_unrated([*ratings, unrated("a"), unrated("b")]).endswith("; and 1 other reasons")
+    assert why_unrated([Rating("y", "rated", 1, 1, 1)]) == ""
+
+
+def test_usage_is_noted_along_the_way_so_that_a_kill_loses_little(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.rating.NOTE_EVERY", 0.0)
+    progress = rate(store, Priced())
+    notes = usage_notes(store)
+    assert len(notes) > 1
+    assert sum(note["input"] for note in notes) == 120_000
+    assert sum(note["dollars"] for note in notes) == pytest.approx(1.5)
+    assert "for this run in all" not in progress.steps[-1]

@@ -105,9 +105,9 @@ def find_run(run: str, out: Path) -> Path:
     return runs / found[0]
 
 
-def show_pending(store: RunStore) -> None:
-    """Say where ratings are still waited for (people's sheets, batches), and how they are collected."""
-    reasons = sorted({rating.reason for judge in store.judges() for rating in store.pending(judge.key) if rating.reason})
+def show_pending(store: RunStore, judges: Iterable[str]) -> None:
+    """Say where ratings of these judges (by key) are still waited for (people's sheets, batches), and how they are collected."""
+    reasons = sorted({rating.reason for key in judges for rating in store.pending(key) if rating.reason})
     for reason in reasons[:5]:
         click.echo(f"pending: {reason}", err=True)
     if reasons:

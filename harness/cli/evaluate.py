@@ -112,7 +112,7 @@ def command(
             choices = {**asdict(bench.choices), "corpus": _absolute(corpus), "instructions": _absolute(instructions)}
             store.note("asked", {"task": where, "choices": choices, "asked": _plain(asked)})
         entry = evaluate(plan, bench, host, store, purse.approve)
-        show_pending(store)
+        show_pending(store, [entry.judge.key])
     path = save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
     if as_json:
         print_json(entry.as_json())

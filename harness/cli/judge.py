@@ -86,7 +86,7 @@ def rate_command(
         plan, bench, answers = reopen(store, host, quiet or as_json, judge, judge_assignments(judge_options, judge_mode))
         record = rate(plan.judge, bench, host, store, purse.approve)
         entry = conclude(plan, answers, bench, store, record, host)
-        show_pending(store)
+        show_pending(store, [record.key])
     path = save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
     if as_json:
         print_json(entry.as_json())
@@ -118,6 +118,7 @@ def selftest_command(
     from harness.llm.meter import Meter, line
     from harness.plan import plan_judge
     from harness.tasks import find_task
+    from harness.types import judge_title
 
     host = load_host()
     task = find_task(host, task_name)
@@ -137,9 +138,8 @@ def selftest_command(
         print_json({"judge": judge, **result.as_json()})
         return
     rows = [(aspect, f"{right:.0%}", *("/".join(map(str, row)) for row in result.confusion[aspect])) for aspect, right in result.accuracy.items()]
-    server = f" at {planned.options['base_url']}" if planned.options.get("base_url") else ""
     outcome = f"{result.overall:.0%} of the obvious ratings right, {'passed' if result.passed else 'FAILED'}"
-    title = f"{judge}{server} ({result.rubric}): {outcome}"
+    title = f"{judge_title(judge, planned.options)} ({result.rubric}): {outcome}"
     print_table(title, ("rating", "right", "0 given 0/1/2/none", "1 given …", "2 given …"), rows)
     if result.n_unrated:
         reason = next((miss.reason for miss in result.misses if miss.given is None), "none given")

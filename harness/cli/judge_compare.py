@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _Asked = tuple[str, dict[str, Any]]
 """A judge's name, and its options."""
 SHOWN = 5
+ROUGH_BELOW = 20
+"""Concepts below which an interval is a rough one, as on the leaderboard."""
 
 
 @dataclass
@@ -203,7 +205,7 @@ def _of_run(
     if asked:
         with RunStore.open(folder) as store:
             keys.update(_rate(store, asked, host, purse, ids, quiet))
-            show_pending(store)
+            show_pending(store, keys.values())
     with RunStore.open(folder, read_only=True) as store:
         for name in dict.fromkeys((*judges, *keys)):
             found.ratings[name] = [rating for i, rating in store.ratings(keys[name]).items() if i in ids]
@@ -284,6 +286,9 @@ def _given(texts: Texts) -> dict[str, list[Rated]]:
 
 
 def _print(compared: _Compared, found: Iterable[Agreement], show: int) -> None:
+    from harness.rating import why_unrated
+    from harness.types import Rating
+
     items = {item.id: item for item in compared.texts.items}
     for pair in found:
         rows = [
@@ -291,16 +296,21 @@ def _print(compared: _Compared, found: Iterable[Agreement], show: int) -> None:
             for aspect, part in pair.aspects.items()
         ]
         groups = max(part.n_groups for part in pair.aspects.values())
-        title = f"{pair.first} and {pair.second}: bias is the second less the first; 95 % intervals over {groups} concepts"
+        rough = f", rough below {ROUGH_BELOW}" if groups < ROUGH_BELOW else ""
+        title = f"{pair.first} and {pair.second}: bias is the second less the first; 95 % intervals over {groups} concepts{rough}"
         print_table(title, ("rating", "texts", "missing", "exact", "weighted κ", "Spearman", "bias"), rows)
         for other in pair.disagreements[:show]:
             item = items[other.item_id]
-            ratings = ", ".join(
+            grades = ", ".join(
                 "/".join("–" if value is None else f"{value:g}" for value in values) for values in (other.first, other.second)
             )
             text = " ".join(item.text.split())[:240]
-            click.echo(f"  {item.id} (concept/instruction/fluency: {ratings}) {' '.join(item.concept.split())[:80]}: {text}")
+            click.echo(f"  {item.id} (concept/instruction/fluency: {grades}) {' '.join(item.concept.split())[:80]}: {text}")
         click.echo("")
+    for name, ratings in compared.ratings.items():
+        unrated = [rating for rating in ratings if isinstance(rating, Rating) and rating.status == "unrated"]
+        if unrated:
+            click.echo(f"{name} left {len(unrated)} of {len(items)} texts unrated: {why_unrated(unrated)}")
 
 
 def _figure(figure: Figure) -> str:

@@ -29,7 +29,7 @@ def command(ctx: click.Context, out: Path, as_json: bool) -> None:
         return
     rows = []
     for run in runs:
-        ratings = "; ".join(f"{j.name}: {j.rated} rated, {j.unrated} unrated, {j.pending} pending" for j in run.judges)
+        ratings = "; ".join(f"{j.title} ({j.key}): {j.rated} rated, {j.unrated} unrated, {j.pending} pending" for j in run.judges)
         rows.append((run.id, run.problem or run.status, run.task, str(len(run.methods)), f"{run.generations}/{run.trials}", ratings))
     print_table("", ("run", "status", "task", "methods", "texts", "ratings"), rows)
 

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 Connect = Callable[["ReplyCache | None", int], "Asker"]
 
 
+UNREADABLE = 20
+"""Replies without a rating, before any with one, that end a run."""
+
+
 class Asker(Priced, Protocol):
     """A way to put questions to a model: an API (:func:`ask_api`), or a model on this machine."""
 
@@ -98,6 +102,7 @@ class LLMJudge:
         self._bench: Bench | None = None
         self._asker: Asker | None = None
         self._desk: BatchDesk | None = None
+        self._reads, self._unread = False, 0
         self._refusals = Refusals(self._has_replied, options.concurrency - 1)
 
     @property
@@ -194,7 +199,10 @@ class LLMJudge:
                     place, aspect = questions.pop(name)
                     if self._refusals.take(answer) and not isinstance(answer, ChatReply):
                         raise self._stopped(answer)
-                    if states[place].take(aspect, answer, last=ask == self.options.asks - 1):
+                    repeat = states[place].take(aspect, answer, last=ask == self.options.asks - 1)
+                    if isinstance(answer, ChatReply):
+                        self._check_readable(answer, aspect in states[place].ratings)
+                    if repeat:
                         again.append((place, aspect))
                     elif states[place].settled:
                         yield states[place].rating()
@@ -222,6 +230,17 @@ class LLMJudge:
 
     def _stopped(self, failure: RequestFailed) -> JudgeError:
         return JudgeError(f"{self.options.model} cannot be asked: {failure.reason}; {advice(failure)}")
+
+    def _check_readable(self, reply: ChatReply, was_read: bool) -> None:
+        """Raise JudgeError where the first replies all hold no rating: such a model would be paid for every question several times, for nothing."""
+        self._reads = self._reads or was_read
+        self._unread += not was_read
+        if not self._reads and self._unread >= UNREADABLE:
+            shown = " ".join(reply.text.split())[-100:]
+            raise JudgeError(
+                f"the first {UNREADABLE} replies of {self.options.model} hold no rating (one ends in {shown!r}); "
+                "take another model, try -J structured=true, or raise -J max_tokens where replies are cut off"
+            )
 
     def _has_replied(self) -> bool:
         """Whether the cache knows a reply of this model to this rubric."""

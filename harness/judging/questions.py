@@ -196,8 +196,17 @@ def _kind(failure: RequestFailed) -> tuple[int | None, str]:
 
 def advice(failure: RequestFailed) -> str:
     """What to do about a refusal of everything."""
-    what = "the rubric and the judge's options" if failure.status in ABOUT_THE_REQUEST else "key, account and the option model"
-    return f"check {what}; what was rated is kept, and the same command goes on from there"
+    if failure.status is None:
+        what = "check that the server runs and that base_url is its address (most want …/v1)"
+    elif failure.status in ABOUT_THE_REQUEST:
+        what = "check the rubric and the judge's options"
+    elif failure.status == 404:
+        what = "check the option model, and base_url where one was given (most servers want …/v1)"
+    elif failure.status == 429 or failure.status >= 500:
+        what = "check the account's limits, or try again later"
+    else:
+        what = "check key, account and the option model"
+    return f"{what}; what was rated is kept, and the same command goes on from there"
 
 
 def by_rule(item: JudgeItem) -> Rating | None:

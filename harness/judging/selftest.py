@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from harness.disk import write_atomically
 from harness.errors import JudgeError
 from harness.judging.rubric import ASPECTS, Aspect
-from harness.types import Json, JudgeItem, Rating, canonical_json, digest, rng
+from harness.types import Json, JudgeItem, Rating, canonical_json, digest, judge_title, rng
 
 if TYPE_CHECKING:
     from harness.contracts import Bench, Judge
@@ -165,7 +165,7 @@ def _unanswered(rating: Rating) -> bool:
 
 def keep_result(judge: str, options: Mapping[str, Json], result: SelfTest) -> None:
     """Keep a result in the cache, so that entries of a judge that failed say so. ``options`` are those that identify the judge."""
-    text = canonical_json({**result.as_json(), "warning": result.warning(judge)})
+    text = canonical_json({**result.as_json(), "warning": result.warning(judge_title(judge, options))})
     write_atomically(_place(judge, result.rubric, options), text, "result of the self-test")
 
 

@@ -75,6 +75,8 @@ class Texts:
         rows = list(_sheet_ratings(path) if path.is_dir() else _file_ratings(path))
         known = {self._key(row): self._by_id.get(row.id) or self._by_id.get(row.text_id) or [] for row in rows}
         if not any(known.values()):
+            if path.is_dir() and not rows:
+                raise DataError(f"{path} holds no sheet with a rating; put the raters' CSV files there")
             what = "no ratings" if not rows else f"ratings of {len(rows)} texts, none of which is among these"
             raise DataError(f"{path} holds {what}; its rows need the id that the texts have here, or their concept, instruction and text")
         self.strangers[str(path)] = sum(not known[self._key(row)] for row in rows)

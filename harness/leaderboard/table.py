@@ -20,7 +20,7 @@ from rich.text import Text
 from harness.leaderboard.entry import Entry, MethodResult, Sample, Score
 from harness.leaderboard.published import PublishedTable
 from harness.leaderboard.ranking import Comparison, Group, Row, rank
-from harness.types import Json
+from harness.types import Json, judge_title
 
 OFFLINE_NOTICE = "offline judge: for demonstrations and tests, no person or strong model stands behind these ratings"
 PUBLISHED_NOTICE = "published, not ranked against runs"
@@ -59,8 +59,9 @@ def render_board(board: Board) -> RenderableType:
 
 def render_group(group: Group) -> RenderableType:
     """One group: the table, how each row compares with the one above it, and what a reader must know."""
-    key = group.key
-    title = f"{key.task} {key.version} · {key.split} · judge {key.judge_key} · concepts {key.mode}, set {key.concept_set}"
+    key, judge = group.key, group.rows[0].entry.judge
+    asked = f"{judge_title(judge.name, judge.options)} ({judge.rubric}, {key.judge_key})"
+    title = f"{key.task} {key.version} · {key.split} · judge {asked} · concepts {key.mode}, set {key.concept_set}"
     table = _table(*_COLUMNS, lead=("#", "method"))
     for row in group.rows:
         style = "dim" if row.standing in ("ineligible", "control") else None
@@ -74,8 +75,8 @@ def render_group(group: Group) -> RenderableType:
 def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
     """One run's result: its methods beside their controls, what a reader must know, and ``samples`` texts, a method's turn each."""
     task, judge = entry.task, entry.judge
-    server = f" at {judge.options['base_url']}" if judge.options.get("base_url") else ""
-    title = f"{task.name} {task.version} · {task.split} · {entry.model.name} · judge {judge.name}{server} ({judge.rubric})"
+    asked = judge_title(judge.name, judge.options)
+    title = f"{task.name} {task.version} · {task.split} · {entry.model.name} · judge {asked} ({judge.rubric})"
     table = _table(*_COLUMNS, lead=("method",))
     for result in entry.results:
         label = result.method.name + (" (control)" if result.role == "control" else "") + ("" if result.eligible else " (not eligible)")

@@ -11,6 +11,9 @@ from harness.contracts import Priced
 SHOW_EVERY = 0.5
 """Seconds after which what is shown is brought up to date."""
 
+NOTE_EVERY = 5.0
+"""Seconds after which what was taken is noted in the run: a kill loses the count of no more."""
+
 Taken = Mapping[str, float | None]
 """Tokens (``input``, ``cached_input``, ``output``), ``dollars`` (None: unknown), replies ``from_cache``, and requests that were given up
 ``unanswered``."""
@@ -25,14 +28,21 @@ class Meter:
 
     def __init__(self, plugin: object) -> None:
         self._plugin = plugin if isinstance(plugin, Priced) else None
-        self._before = self._read()
-        self._shown = time.monotonic()
+        self._before = self._lapped = self._read()
+        self._shown = self._noted = time.monotonic()
 
     @property
     def taken(self) -> Taken | None:
         """What was taken since the meter was made; None for nothing."""
-        now = {name: _less(value, self._before.get(name)) for name, value in self._read().items()}
-        return now if any(now.get(name) for name in ("input", "output", "from_cache", "unanswered")) else None
+        return _difference(self._read(), self._before)
+
+    def lap(self, every: float = 0.0) -> Taken | None:
+        """What was taken since the last lap, once ``every`` seconds have gone by since then; None for nothing."""
+        if self._plugin is None or time.monotonic() - self._noted < every:
+            return None
+        now = self._read()
+        taken, self._lapped, self._noted = _difference(now, self._lapped), now, time.monotonic()
+        return taken
 
     def show(self, title: str, describe: Callable[[str], Any] | None) -> None:
         """Put what was taken behind ``title``, now and then; where nobody looks (``describe`` is None), nothing is done."""
@@ -60,7 +70,7 @@ def beside(taken: Taken | None) -> str:
 
 
 def line(taken: Taken, noted: Iterable[Taken]) -> str:
-    """What a call took, for people, and all calls of the run, where there were several."""
+    """What a command took, for people, and what all commands took for the run, where there were several."""
     every = list(noted)
     text = (
         f"paid {_dollars([taken])}: {taken['input']:,} input tokens ({taken['cached_input']:,} cached by the server), "
@@ -68,7 +78,14 @@ def line(taken: Taken, noted: Iterable[Taken]) -> str:
     )
     if taken.get("unanswered"):
         text += f"; {taken['unanswered']:,} requests were given up unanswered, and the server may bill them, too"
-    return text + (f"; in all {len(every)} calls of this run {_dollars(every)}" if len(every) > 1 else "")
+    if sum(note.get("input") or 0 for note in every) > (taken["input"] or 0):
+        text += f"; for this run in all {_dollars(every)}"
+    return text
+
+
+def _difference(now: Taken, before: Taken) -> Taken | None:
+    taken = {name: _less(value, before.get(name)) for name, value in now.items()}
+    return taken if any(taken.get(name) for name in ("input", "output", "from_cache", "unanswered")) else None
 
 
 def _less(now: float | None, before: float | None) -> float | None:

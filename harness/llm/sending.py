@@ -12,6 +12,7 @@ import itertools
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from harness.llm.cache import ReplyCache
 from harness.llm.cost import input_bound
 from harness.llm.keeping import Job, Keeper
+from harness.llm.keys import without_keys
 from harness.llm.limits import pause_before
 from harness.llm.values import ABOUT_THE_REQUEST, IN_A_ROW, ChatReply, ChatRequest, RequestFailed
 from harness.types import rng
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 SWEEP = 0.05
 """Seconds between looks at how long the open requests have taken."""
+
+SILENCE = 8.0
+"""Seconds without a reply after which a failure is told of."""
 
 LONGEST_WAIT = 600.0
 """A server that asks for a longer wait (a daily limit) is not waited for."""
@@ -73,6 +78,7 @@ class Sending:
         self._hopeless: RequestFailed | None = None
         self._stopping = False
         self._next_at = 0.0
+        self._replied_at = self._told_at = time.monotonic()
         self._open: dict[Job, tuple[float, asyncio.Task[None]]] = {}  # when each open attempt began
 
     # ----------------------------------------------------------------------------------------------------------- the caller's thread
@@ -310,9 +316,11 @@ class Sending:
         """A reply came: count it, and have it kept before anybody gets it."""
         if not reply.text.isascii():  # half a character, which a server can send as an escape, fits into no file
             reply = replace(reply, text=reply.text.encode("utf-8", "replace").decode("utf-8"))
+        if (text := without_keys(reply.text)) is not reply.text:  # a proxy that repeats the request's headers
+            reply = replace(reply, text=text)
         self._runner.window.succeeded()
         self._runner.count_paid(job.request.model, reply.usage)
-        self._in_a_row = 0
+        self._in_a_row, self._replied_at = 0, time.monotonic()
         self._keeping += 1
         assert self._keeper is not None
         self._keeper.put(job, reply)
@@ -336,7 +344,15 @@ class Sending:
             if throttled and runner.window.refused(started, now, pause):
                 logger.info("%s: %s; %d requests at once from now on", self._provider.name, failure.reason, int(runner.window.size))
             logger.debug("%s: %s; again in %.1f s", self._provider.name, failure.reason, pause)
+            self._tell_of_trouble(failure, pause, time.monotonic())
             heapq.heappush(self._retries, (now + pause, next(self._order), job))
+
+    def _tell_of_trouble(self, failure: RequestFailed, pause: float, now: float) -> None:
+        """Say, now and then, why nothing comes: silence looks like a program that hangs."""
+        if now - max(self._replied_at, self._told_at) >= SILENCE:
+            self._told_at = now
+            waiting = len(self._retries)
+            logger.info("%s; %d request%s to be sent again, the last in %.0f s", failure.reason, waiting, "" if waiting == 1 else "s", pause)
 
     def _give_up(self, job: Job, failure: RequestFailed, how: str = "") -> None:
         if how:

@@ -10,7 +10,7 @@ from harness.disk import disk_error
 from harness.errors import HarnessError
 from harness.store.folder import DATABASE, ENTRY
 from harness.store.run import RunStore
-from harness.types import Json
+from harness.types import Json, judge_title
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class JudgeProgress:
     rated: int
     unrated: int
     pending: int
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ def summarize(folder: Path) -> RunSummary:
     try:
         with RunStore.open(folder, read_only=True) as store:
             counts = store.counts()
-            judges = [JudgeProgress(judge.name, judge.key, **store.rating_counts(judge.key)) for judge in store.judges()]
+            judges = [
+                JudgeProgress(judge.name, judge.key, **store.rating_counts(judge.key), title=judge_title(judge.name, judge.options))
+                for judge in store.judges()
+            ]
             methods = tuple(method.name for method in store.methods())
             return RunSummary(
                 store.id,

@@ -170,7 +170,7 @@ def test_the_selftest_marks_a_judge_that_fails(judged: Callable[..., Any], harne
     assert (found["passed"], found["texts"] >= 60) == (False, True)
     assert sum(map(sum, found["confusion"]["concept"])) >= 18
     entry = judged("--yes", "--json").json
-    assert any("judge openai fails the self-test" in warning for warning in entry["warnings"])
+    assert any(f"judge openai gpt-4o at {api.url}/v1 fails the self-test" in warning for warning in entry["warnings"])
 
 
 def test_the_cache_of_replies(judged: Callable[..., Any], harness: Callable[..., Any], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -58,17 +59,21 @@ def test_a_question_that_the_server_drops_leaves_no_result(judged: Callable[...,
     api.answer = lambda body: "Rating: [[1]]"
     again = judged("selftest", "openai", "-J", f"base_url={api.url}/v1", "--yes")
     assert again.code == 0
-    assert f"openai at {api.url}/v1" in " ".join(again.out.split())
+    assert f"openai gpt-4o at {api.url}/v1" in " ".join(again.out.split())
     assert len(kept(tmp_path)) == 1
 
 
 def test_replies_that_cannot_be_read_count_as_wrong_and_are_told(judged: Callable[..., Any], api: Any, tmp_path: Path) -> None:
-    api.answer = lambda body: "I would rather not say."
+    api.answer = lambda body: "I would rather not say." if len(api.seen) % 9 == 4 else "Rating: [[1]]"
     done = judged("selftest", "openai", "-J", f"base_url={api.url}/v1", "-J", "asks=1", "--yes")
     assert done.code == 0
-    assert "66 of 66 texts were not rated, which counts as wrong; the first reason:" in " ".join(done.out.split())
+    told = " ".join(done.out.split())
+    unrated = re.search(r"(\d+) of 66 texts were not rated, which counts as wrong; the first reason:", told)
+    assert unrated is not None, told
+    assert "paid an unknown amount" in done.err
     (path,) = kept(tmp_path)
-    assert "66 of 66 texts unrated" in json.loads(path.read_text(encoding="utf-8"))["warning"]
+    assert f"judge openai gpt-4o at {api.url}/v1 fails the self-test" in json.loads(path.read_text(encoding="utf-8"))["warning"]
+    assert f"{unrated[1]} of 66 texts unrated" in json.loads(path.read_text(encoding="utf-8"))["warning"]
 
 
 def test_batches_are_refused_before_anything_is_handed_in(judged: Callable[..., Any], api: Any, tmp_path: Path) -> None:

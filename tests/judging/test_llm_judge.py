@@ -394,7 +394,10 @@ def paid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
     return make
 
 
-def test_the_estimate_is_a_bound_with_every_repeat(paid: Callable[..., tuple[LLMJudge, Any]]) -> None:
+def test_the_estimate_is_a_bound_with_every_repeat(
+    paid: Callable[..., tuple[LLMJudge, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.judging.llm_judge.UNREADABLE", 1000)
     items = MANY[:20]
     judge, provider = paid()
     found = judge.estimate(items)
@@ -410,8 +413,11 @@ def test_the_estimate_is_a_bound_with_every_repeat(paid: Callable[..., tuple[LLM
     assert judge.cost <= found.most.cost
 
 
-def test_the_estimate_goes_on_where_the_asks_stopped(paid: Callable[..., tuple[LLMJudge, Any]]) -> None:
+def test_the_estimate_goes_on_where_the_asks_stopped(
+    paid: Callable[..., tuple[LLMJudge, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """First asks that are in the cache, unreadable: a kill between the rounds, or more asks allowed."""
+    monkeypatch.setattr("harness.judging.llm_judge.UNREADABLE", 1000)
     items = MANY[:20]
     list(paid(asks=1)[0].submit(items))
     judge, provider = paid(asks=6)
@@ -431,3 +437,14 @@ def test_equal_questions_count_once_in_an_estimate(paid: Callable[..., tuple[LLM
     found = judge.estimate(same)
     assert (found.calls, found.most.calls, found.cached) == (3, 9, 3)
     assert (paid(asks=1)[0].estimate(same).repeats, paid(asks=1)[0].estimate(same).most.calls) == (None, 3)
+
+
+def test_a_model_that_gives_no_rating_is_not_paid_for_again_and_again(paid: Callable[..., tuple[LLMJudge, Any]]) -> None:
+    judge, provider = paid(concurrency=4)
+    with pytest.raises(JudgeError, match=r"the first 20 replies of gpt-4o hold no rating \(one ends in 'I like it\.'\); take another model"):
+        list(judge.submit(MANY[:40]))
+    assert 20 <= provider.sent <= 30
+    sent = provider.sent
+    with pytest.raises(JudgeError, match="hold no rating"):
+        list(judge.submit(MANY[:40]))  # the cache answers, so it is found out again for nothing
+    assert provider.sent - sent <= 10
