@@ -10,11 +10,13 @@ failed or could not be read is submitted again, only that one question is sent a
 from __future__ import annotations
 
 import json
+import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from harness.errors import JudgeError
 from harness.judging.questions import Answer, APIJudgeOptions, OpenItem, Questions, Refusals, advice, repeatable
@@ -27,9 +29,12 @@ MAX_REQUESTS = 50_000
 MAX_BYTES = 90_000_000
 """Bounds of one batch where the provider states none: OpenAI takes 50,000 requests and 200 MB, Anthropic 100,000 and 256 MB."""
 RATE_AGAIN = "submitted again, it is sent again"
+PATIENCE = 1.0
+"""Seconds of waiting for another process after which people are told of it."""
+_WRONG_KEY = WRONG_FOR_ALL | {403}  # a batch as a whole is no flagged text
 _KEPT_TOGETHER = 500
 _TOO_MUCH = re.compile(r"enqueued token|token_limit_exceeded", re.IGNORECASE)
-T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,8 @@ class BatchDesk:
                     plan.state.take(aspect, ask.reply, last=ask.number == self.questions.options.asks - 1)
                 elif (batch := self.cache.batch_of(ask.key)) is not None:
                     plan.batches[ask.key] = batch
+                elif ask.key in self.cache:  # fetched by another process after the first look: all from the beginning
+                    return self._plan(item)
                 else:
                     plan.requests[ask.key] = ask.request
         return plan
@@ -183,7 +190,7 @@ class BatchDesk:
 
     def _submit(self, group: Sequence[_Planned]) -> Iterator[Rating]:
         """Hand a group in, whatever of it nobody has handed in meanwhile."""
-        with self.cache.handing_in():
+        with self._alone():
             group = [self._plan(plan.state.item) if any(map(self._known, plan.requests)) else plan for plan in group]
             requests = {key: request for plan in group for key, request in plan.requests.items()}
             refused = self._hand_in(requests) if requests else ""
@@ -199,6 +206,19 @@ class BatchDesk:
                 names = ", ".join(sorted(set(plan.batches.values()) - {""}))
                 yield plan.pending(self._full if refused and plan.requests else f"batch {names} has not ended")
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The right to hand in; people are told where another process has it for long: an upload may take minutes."""
+        telling = threading.Timer(PATIENCE, logger.warning, ("waiting for another process that is handing in batches",))
+        telling.daemon = True
+        telling.start()
+        try:
+            with self.cache.handing_in():
+                telling.cancel()
+                yield
+        finally:
+            telling.cancel()
+
     def _known(self, key: str) -> bool:
         return self.cache.batch_of(key) is not None or key in self.cache
 
@@ -213,8 +233,9 @@ class BatchDesk:
         try:
             _whole(work)
         except RequestFailed as failure:
-            if not self._taken and failure.status in WRONG_FOR_ALL:
-                raise JudgeError(f"{self.name} takes no batch: {failure.reason}; {advice(failure)}") from None
+            if not self._taken and failure.status in _WRONG_KEY:
+                hint = "check key, account and the option model; what was rated is kept, and the same command goes on from there"
+                raise JudgeError(f"{self.name} takes no batch: {failure.reason}; {hint}") from None
             if _TOO_MUCH.search(failure.reason):
                 self._full = self._too_much(failure.reason)
             return failure.reason
@@ -263,7 +284,7 @@ class BatchDesk:
 
     def _unreachable(self, batch: str, failure: RequestFailed) -> _Fate:
         """A batch that is paid for is not given up for a failure: the server may answer later, or another key may know it."""
-        if failure.status in WRONG_FOR_ALL - {404}:
+        if failure.status in _WRONG_KEY - {404}:
             raise JudgeError(f"{self.name} cannot be asked for batch {batch}: {failure.reason}; check key and account") from None
         reason = f"batch {batch} cannot be fetched: {failure.reason}"
         if failure.retryable:
@@ -319,10 +340,21 @@ class BatchDesk:
         return replace(rating, reason=f"{rating.reason}; {RATE_AGAIN}") if again else rating
 
 
-def _whole(work: Callable[[], T]) -> T:
-    """Do a piece of work to its end: Ctrl-C is heeded when it is done."""
+def _whole(work: Callable[[], None]) -> None:
+    """Do a piece of work to its end: Ctrl-C, however often, is heeded when it is done, so that what the caller holds is held until then."""
+    interrupted = False
     with ThreadPoolExecutor(1) as worker:
-        return worker.submit(work).result()
+        done = worker.submit(work)
+        while not done.done():
+            try:
+                wait([done])
+            except KeyboardInterrupt:
+                if not interrupted:
+                    logger.warning("a batch is being handed in; Ctrl-C is heeded when it is noted, else it would be paid for twice")
+                interrupted = True
+    if interrupted:
+        raise KeyboardInterrupt
+    done.result()
 
 
 def _is_key(text: str) -> bool:

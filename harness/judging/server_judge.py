@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness.judging.llm_judge import Asker, LLMJudge, ask_api
 from harness.judging.questions import APIJudgeOptions
-from harness.llm.servers import ServerOptions
+from harness.llm.dialect import REFUSALS
+from harness.llm.servers import HOMES, ServerOptions
 from harness.types import JudgeItem
 
 if TYPE_CHECKING:
     from harness.llm.cache import ReplyCache
     from harness.llm.provider import APIProvider
     from harness.llm.values import BatchProvider
-
-REFUSALS = "refusals.json"
-"""The file beside the cache of replies that holds which parameters models have refused."""
 
 
 class ServerJudgeOptions(ServerOptions, APIJudgeOptions):
@@ -43,7 +41,8 @@ class ServerJudge(LLMJudge):
 
         server = self._server
         memory = cache_root() / REFUSALS if server.cache else None
-        provider = self._provider_type()(base_url=server.base_url, key_name=server.key_name, timeout=server.timeout, memory=memory)
+        address = server.base_url or HOMES[server.api]  # as the options say it: the environment has had its word there
+        provider = self._provider_type()(base_url=address, key_name=server.key_name, timeout=server.timeout, memory=memory)
         # Replies in the cache may have been given without a parameter that another process saw refused: said again, for this run's entry.
         provider.recall(self.questions.request(JudgeItem("", "", "", ""), "fluency"))
         return provider

@@ -111,7 +111,7 @@ class OpenAIBatches(Batches):
         files = [batch[name] for name in ("output_file_id", "error_file_id") if isinstance(batch.get(name), str)]
         return [lambda file=file: self._api.files.with_streaming_response.content(file) for file in files]  # type: ignore[misc]
 
-    def _answer(self, entry: Mapping[str, Json], model: str) -> ChatReply | RequestFailed:
+    def _answer(self, entry: Mapping[str, Json]) -> ChatReply | RequestFailed:
         response, error = entry.get("response"), entry.get("error")
         if not isinstance(response, Mapping):
             said = complaint(error) if error else complaint("a line without an answer")
@@ -122,10 +122,7 @@ class OpenAIBatches(Batches):
                 return chat_reply(self._connection, body)
             except RequestFailed as failure:
                 return failure
-        return self._turned_down(refused(self._connection, status if isinstance(status, int) else 500, complaint(body)), body, model)
-
-    def _stop(self, batch_id: str) -> None:
-        self._ask(lambda: self._api.batches.with_raw_response.cancel(batch_id))
+        return self._turned_down(refused(self._connection, status if isinstance(status, int) else 500, complaint(body)), body)
 
 
 class AnthropicBatches(Batches):
@@ -173,7 +170,7 @@ class AnthropicBatches(Batches):
             raise RequestFailed(f"{self.name}: batch {batch_id} is still running", retryable=True)
         return [lambda: self._api.messages.batches.with_streaming_response.results(batch_id)]
 
-    def _answer(self, entry: Mapping[str, Json], model: str) -> ChatReply | RequestFailed:
+    def _answer(self, entry: Mapping[str, Json]) -> ChatReply | RequestFailed:
         result = entry.get("result")
         result = result if isinstance(result, Mapping) else {}
         kind, message = result.get("type"), result.get("message")
@@ -183,8 +180,5 @@ class AnthropicBatches(Batches):
             except RequestFailed as failure:
                 return failure
         if kind == "errored":
-            return self._turned_down(told(self._connection, result.get("error")), result.get("error"), model)
+            return self._turned_down(told(self._connection, result.get("error")), result.get("error"))
         return RequestFailed(f"{self.name}: the request was {kind or 'left'} without an answer", retryable=True)
-
-    def _stop(self, batch_id: str) -> None:
-        self._ask(lambda: self._api.messages.batches.with_raw_response.cancel(batch_id))

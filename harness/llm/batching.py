@@ -9,7 +9,7 @@ import json
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
@@ -27,15 +27,13 @@ LONGEST_WAIT = 60.0
 
 _PROBE = ChatRequest("", (Message("user", ""),))
 
-Expected = Collection[str] | Mapping[str, ChatRequest]
-"""What was handed in: the callers' ids, or the requests by their ids."""
-
 
 class Batches(ABC):
     """A batch API; a :class:`harness.llm.values.BatchProvider`.
 
     Args:
         provider: whose server, key and knowledge of refused parameters are used.
+        model: the model of all requests; what a line of results complains of is learned of it, since no line names its model.
         wait: seconds before the second attempt of a call; doubled each time.
 
     Attributes:
@@ -46,8 +44,8 @@ class Batches(ABC):
     max_requests: int
     max_bytes: int
 
-    def __init__(self, provider: APIProvider, *, wait: float = 1.0) -> None:
-        self._provider, self._wait = provider, wait
+    def __init__(self, provider: APIProvider, model: str, *, wait: float = 1.0) -> None:
+        self._provider, self._model, self._wait = provider, model, wait
         self._connection, self._dialect = provider.connection, provider.dialect
         # Parameters that requests of a batch may hold; of two names for the bound, the one that is sent: a complaint about it names both.
         self._sent = {*provider.optional} - {"stream_options", *LIMITS} | sent(provider.body(_PROBE))
@@ -80,15 +78,12 @@ class Batches(ABC):
         """What opens each file of results. Raises RequestFailed where the batch has not ended."""
 
     @abstractmethod
-    def _answer(self, entry: Mapping[str, Json], model: str) -> ChatReply | RequestFailed:
+    def _answer(self, entry: Mapping[str, Json]) -> ChatReply | RequestFailed:
         """What one line of results says."""
 
     @abstractmethod
     def poll(self, batch_id: str) -> BatchState:
         """How far a batch is. Raises RequestFailed for one that this key does not know."""
-
-    @abstractmethod
-    def _stop(self, batch_id: str) -> None: ...
 
     # ------------------------------------------------------------------------------------------------ the same for both
 
@@ -108,18 +103,11 @@ class Batches(ABC):
             raise RequestFailed(f"{self.name}: a batch of {total} bytes, {self.max_bytes} at most; hand it in in parts")
         return self._hand_in(lines)
 
-    def results(self, batch_id: str, expected: Expected | None = None) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
-        """Answers by the caller's ids, in any order, each once.
-
-        Args:
-            batch_id: an ended batch.
-            expected: the ids that were handed in, or the requests themselves. Each of them is answered: one without a line in the results comes as a
-                retryable RequestFailed. A line of any other id is passed over and noted. Without it, missing ids stay missing.
+    def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
+        """Answers by the caller's ids, in any order, each once; ids without an answer are missing. Lines without an id of their own are noted.
 
         Raises RequestFailed where the batch has not ended, or its results cannot be fetched; what was yielded before holds.
         """
-        wanted = None if expected is None else set(expected)
-        models = {name: request.model for name, request in expected.items()} if isinstance(expected, Mapping) else {}
         seen: set[str] = set()
         strange = 0
         for opened in self._downloads(batch_id):
@@ -127,25 +115,13 @@ class Batches(ABC):
                 for line in file:
                     entry = parsed(line) if line.strip() else {}
                     name = entry.get("custom_id") if entry else None
-                    if not isinstance(name, str) or name in seen or (wanted is not None and name not in wanted):
+                    if not isinstance(name, str) or name in seen:
                         strange += bool(line.strip())
                         continue
                     seen.add(name)
-                    yield name, self._answer(entry or {}, models.get(name, ""))
+                    yield name, self._answer(entry or {})
         if strange:
-            self._dialect.note(
-                f"{self.name}: {strange} lines in the results of {batch_id} were passed over (garbled, repeated or not ours)"
-            )
-        for name in sorted((wanted or set()) - seen):
-            yield name, RequestFailed(f"{self.name}: batch {batch_id} ended without an answer to {name}", retryable=True)
-
-    def cancel(self, batch_id: str) -> None:
-        """Stop a batch; what was answered by then can be fetched once it has ended, and is paid for. One that has ended stays as it is."""
-        try:
-            self._stop(batch_id)
-        except RequestFailed:
-            if self.poll(batch_id).status == "running":
-                raise
+            self._dialect.note(f"{self.name}: {strange} lines in the results of {batch_id} were passed over (garbled or repeated)")
 
     def close(self) -> None:
         """Close the connections. A later call opens new ones."""
@@ -199,10 +175,10 @@ class Batches(ABC):
         fetched: IO[bytes] = self._tried(fetch)
         return fetched
 
-    def _turned_down(self, failure: RequestFailed, body: object, model: str) -> RequestFailed:
+    def _turned_down(self, failure: RequestFailed, body: object) -> RequestFailed:
         """A failed line; retryable where it complains of a parameter that is now left out."""
-        if failure.status in (400, 422) and self._dialect.learn(model, self._sent, complaint(body)):
-            # Learned for as long as this object lives: a later process has to be told.
+        if failure.status in (400, 422) and self._dialect.learn(self._model, self._sent, complaint(body)):
+            # Learned for as long as this object lives: a later process notes it, but sends the parameter again, since models change.
             hint = "it is left out of the next batch; in another process, set the option that sends it to none"
             return RequestFailed(f"{failure.reason}; {hint}", retryable=True, status=failure.status)
         return failure

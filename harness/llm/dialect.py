@@ -17,6 +17,8 @@ from harness.errors import StoreError
 from harness.llm.values import Message
 from harness.llm.wire import Complaint
 
+REFUSALS = "refusals.json"
+"""The file beside the cache of replies that holds which parameters models have refused."""
 SYSTEM = "system"
 """The name of the system text among the parameters: some models' chat templates have no place for it."""
 
@@ -57,8 +59,8 @@ class Dialect:
         self.notes: list[str] = []
 
     def takes(self, model: str, parameter: str) -> bool:
-        """False once ``model`` (or, in a batch, some model of this server) has refused the parameter."""
-        return (model, parameter) not in self._refused and ("", parameter) not in self._refused
+        """False once ``model`` has refused the parameter."""
+        return (model, parameter) not in self._refused
 
     def learn(self, model: str, sent: Collection[str], said: Complaint) -> bool:
         """Read a complaint about a request that held the parameters ``sent``. True: leave out what it names, and ask again.
@@ -90,11 +92,11 @@ class Dialect:
             self.notes.append(line)
 
     def _tell(self, model: str, parameter: str) -> None:
-        self.note(f"{self._server}: {model or 'a model in a batch'} refuses {parameter}: {self._optional[parameter]}")
+        self.note(f"{self._server}: {model} refuses {parameter}: {self._optional[parameter]}")
 
     def _keep(self, model: str, parameter: str) -> None:
         """Put a refusal into the file. One that cannot be written stops nothing: this process notes it all the same."""
-        if self._memory is None or not model:
+        if self._memory is None:
             return
         from filelock import FileLock
 

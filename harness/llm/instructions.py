@@ -11,11 +11,14 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import dropwhile, takewhile
 
 from harness.llm.phrases import ALOUD, ASKS_BACK, CLOSING, INTERJECTION, LATER_LABEL, MANY, OPENINGS, OPTION, PLACEHOLDER, REFUSAL, WORD
 
 LONGEST = 1000
 """Characters of an instruction at most: one or two sentences were asked for."""
+FARTHEST = 20_000
+"""Characters of a reply behind its thinking at most: a longer one is no instruction, whatever is left out of it."""
 
 _CUT = ("length", "max_tokens")
 _REFUSED = ("refusal", "content_filter", "safety")
@@ -23,24 +26,29 @@ _LOST = str.maketrans({"\ufeff": "", "\u200b": "", "\u2060": "", "\u00ad": "", "
 _FOLDED = str.maketrans({"’": "'", "‘": "'", "：": ":"})
 """One character for one, so that a place in the folded text is the same in the text."""
 _THINKING = r"think(?:ing)?|thoughts?|reason(?:ing)?|analysis|reflection|scratchpad|planning"
-_THOUGHT = re.compile(rf"<({_THINKING})\b[^<>]*>.*?</\1\s*>|\[(think)\].*?\[/think\]|◁think▷.*?◁/think▷", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(rf"<(/?)({_THINKING})\b[^<>]*>|\[(/?)(think)\]|◁(/?)(think)▷", re.IGNORECASE)
 _THOUGHT_ENDS = re.compile(rf"(?:</(?:{_THINKING})\s*>|\[/think\]|◁/think▷|<\|end_of_thought\|>)", re.IGNORECASE)
 _THOUGHT_BEGINS = re.compile(rf"(?:<(?:{_THINKING})\b[^<>]*>|\[think\]|◁think▷|<\|begin_of_thought\|>)", re.IGNORECASE)
 _CHANNEL, _FINAL = "<|channel|>", "<|channel|>final<|message|>"
 _CONTROL = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>|<(?:end_of_turn|start_of_turn|eos|bos|pad)>|\[/?INST\]")
 _WRAPPER = re.compile(
-    r"<(instructions?|prompt|answer|output|response|reply|final(?:_answer|_instruction)?|result|system)>(.*?)</\1>",
-    re.DOTALL | re.IGNORECASE,
+    r"<(/?)(instructions?|prompt|answer|output|response|reply|final(?:_answer|_instruction)?|result|system)>", re.IGNORECASE
 )
 _FENCE = re.compile(r"```[\w+-]*[ ]*\n(.*?)(?:\n[ ]*```|\Z)|```(.*?)```", re.DOTALL)
-_CODE = re.compile(r"(`+[^`\n]+`+)")
-_EMPHASIS = (
-    re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*"),
-    re.compile(r"(?<!\w)__(?=\S)(.+?)(?<=\S)__(?!\w)"),
-    re.compile(r"(?<![\w*])\*(?=[^\s*])(.+?)(?<=[^\s*])\*(?![\w*])"),
-    re.compile(r"(?<![\w_])_(?=[^\s_])(.+?)(?<=[^\s_])_(?![\w_])"),
+_CODE = re.compile(r"((?<!`)`+[^`\n]+`+)")
+_EMPHASIS = tuple(  # bounded: else each opening mark without a closing one is a look through all the rest
+    re.compile(form.replace("INSIDE", rf"(.{{1,{LONGEST}}}?)"))
+    for form in (
+        r"\*\*(?=\S)INSIDE(?<=\S)\*\*",
+        r"(?<!\w)__(?=\S)INSIDE(?<=\S)__(?!\w)",
+        r"(?<![\w*])\*(?=[^\s*])INSIDE(?<=[^\s*])\*(?![\w*])",
+        r"(?<![\w_])_(?=[^\s_])INSIDE(?<=[^\s_])_(?![\w_])",
+    )
 )
+_DEEPEST = 8
+"""Quotation marks within each other, and openings of a line behind each other that stand between marks of headings, at most."""
 
+_BLANK = re.compile(r"\s*")
 _ITEM = re.compile(r"(?:[-*•+]|\(?\d{1,2}[.)])\s+(?=\S)")
 _RULE = re.compile(r"[-*_=~]{3,}|[—–]+")
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
@@ -61,6 +69,8 @@ def read_instruction(reply: str, finish: str = "stop") -> tuple[str, str]:
     said = _without_thinking(reply.translate(_LOST).strip())
     if said is None:
         return "", "the reply never gets past thinking"
+    if len(said) > FARTHEST:
+        return "", f"the reply has {len(said):,} characters, far more than the {LONGEST:,} of an instruction"
     if not any(letter.isalpha() for letter in said):
         return "", "the reply is empty"
     if reason := _no_instruction(_lead(said)):
@@ -70,11 +80,11 @@ def read_instruction(reply: str, finish: str = "stop") -> tuple[str, str]:
         text = _after_openings(_unquoted(text))
     if reason := _no_instruction(text):
         return "", reason
+    if len(text) > LONGEST:
+        return "", f"the reply has {len(text):,} characters, more than {LONGEST:,}"
     placeholder = PLACEHOLDER.search(text)
     if placeholder:
         return "", f"the reply leaves a blank, {placeholder.group()}"
-    if len(text) > LONGEST:
-        return "", f"the reply has {len(text):,} characters, more than {LONGEST:,}"
     letters = sum(letter.isalpha() for letter in text)
     if len(text.split()) < 2 and not (_UNSPACED.search(text) and letters >= 4):
         return "", f"the reply holds no instruction ({text[:40]!r} is left of it)" if text else "the reply holds no instruction"
@@ -98,10 +108,10 @@ def _shown(text: str) -> str:
 
 def _lead(text: str) -> str:
     """The text without quotes and interjections at its beginning: where a refusal says so."""
-    text = text.lstrip("\"'“”‘’*_`#> ")
-    while (match := INTERJECTION.match(text)) and match.end() < len(text):
-        text = text[match.end() :]
-    return text
+    text, place = text.lstrip("\"'“”‘’*_`#> "), 0
+    while (match := INTERJECTION.match(text, place)) and match.end() < len(text):
+        place = match.end()
+    return text[place:]
 
 
 # ------------------------------------------------------------------------------------------------------------ around the reply
@@ -113,7 +123,11 @@ def _without_thinking(text: str) -> str | None:
         if _FINAL not in text:
             return None
         text = text.rpartition(_FINAL)[2]
-    text = _THOUGHT.sub("\n", text)
+    kept, place = [], 0
+    for start, _, _, end in _pairs(_THOUGHT, text):
+        kept.append(text[place:start])
+        place = end
+    text = "\n".join((*kept, text[place:]))
     ends = list(_THOUGHT_ENDS.finditer(text))
     if ends:  # many templates put the opening tag into the prompt
         text = text[ends[-1].end() :]
@@ -122,11 +136,29 @@ def _without_thinking(text: str) -> str | None:
     return _CONTROL.sub("", text).strip()
 
 
+def _pairs(marks: re.Pattern[str], text: str) -> Iterator[tuple[int, int, int, int]]:
+    """Where an opening mark begins and ends, and the next closing mark of its kind; then from there on. Marks without one are passed over.
+
+    ``marks``: alternatives of two groups, the slash of a closing mark and the kind. One pass, where a pattern that looks for the closing mark
+    would look through all the rest for each opening mark.
+    """
+    found = [(match, text[match.start()] + match[match.lastindex or 0].lower()) for match in marks.finditer(text)]
+    last = {kind: match.start() for match, kind in found if match[(match.lastindex or 0) - 1]}
+    opened: tuple[re.Match[str], str] | None = None
+    for match, kind in found:
+        closing = bool(match[(match.lastindex or 0) - 1])
+        if opened is None:
+            opened = (match, kind) if not closing and last.get(kind, -1) > match.start() else None
+        elif closing and kind == opened[1]:
+            yield *opened[0].span(), *match.span()
+            opened = None
+
+
 def _unwrapped(text: str) -> str:
     """What stands within tags, a JSON object, a code fence or a block quote, where the reply has one."""
-    for match in _WRAPPER.finditer(text):
-        if match.group(2).strip():
-            text = match.group(2).strip()
+    for _, start, end, _ in _pairs(_WRAPPER, text):
+        if inside := text[start:end].strip():
+            text = inside
             break
     if (fence := _FENCE.search(text)) and (inside := (fence.group(1) or fence.group(2) or "").strip()):
         text = inside
@@ -135,13 +167,16 @@ def _unwrapped(text: str) -> str:
         with suppress(ValueError, RecursionError):
             text = _from_json(json.loads(text)) or text
     lines = text.split("\n")
-    quoted = [number for number, line in enumerate(lines) if line.lstrip().startswith(">")]
-    if quoted:
-        end = next((number for number in range(quoted[0], len(lines)) if number not in quoted), len(lines))
-        text = "\n".join(line.lstrip().lstrip(">").strip() for line in lines[quoted[0] : end])
+    block = list(takewhile(_is_quoted, dropwhile(lambda line: not _is_quoted(line), lines)))
+    if block:
+        text = "\n".join(line.lstrip().lstrip(">").strip() for line in block)
     if (label := LATER_LABEL.search(text)) and label.start():  # reasoning, then "Instruction:"
         text = text[label.start() :]
     return text
+
+
+def _is_quoted(line: str) -> bool:
+    return line.lstrip().startswith(">")
 
 
 def _from_json(value: object) -> str:
@@ -160,7 +195,7 @@ def _from_json(value: object) -> str:
 def _lines(text: str) -> list[str]:
     """The lines of the instruction: what announces it and what follows it is left out; items of a list keep their mark."""
     lines = [line.strip() for line in text.split("\n") if line.strip()]
-    many = False
+    many, peeled = False, 0
     kept: list[str] = []
     while lines:
         line, plain = lines[0], _plain(lines[0])
@@ -168,8 +203,8 @@ def _lines(text: str) -> list[str]:
         if not rest or _RULE.fullmatch(line) or (len(lines) > 1 and _announces(line, rest, lines[1])):
             many = many or bool(MANY.search(line))
             lines.pop(0)
-        elif rest != plain:
-            lines[0] = rest
+        elif rest != plain and peeled < _DEEPEST:
+            lines[0], peeled = rest, peeled + 1
         else:
             break
     for number, line in enumerate(lines):
@@ -207,7 +242,7 @@ def _ends(line: str, plain: str) -> bool:
 
 def _plain(line: str) -> str:
     """A line without the marks of headings and emphasis."""
-    line = re.sub(r"^#{1,6}\s+|\s+#{1,6}$", "", line)
+    line = re.sub(r"^#{1,6}\s+|(?<!\s)\s+#{1,6}$", "", line)
     parts = _CODE.split(line)  # what stands between backticks is every second part
     for place in range(0, len(parts), 2):
         for mark in _EMPHASIS:
@@ -218,13 +253,11 @@ def _plain(line: str) -> str:
 
 def _after_openings(text: str) -> str:
     """The text behind greetings, announcements and labels at its beginning."""
-    while text:
-        folded = text.translate(_FOLDED)
-        end = next((match.end() for opening in OPENINGS if (match := opening.match(folded)) and match.end()), 0)
-        if not end:
-            break
-        text = text[end:].lstrip()
-    return text
+    folded, place = text.translate(_FOLDED), 0
+    while end := next((match.end() for opening in OPENINGS if (match := opening.match(folded, place)) and match.end() > place), 0):
+        blank = _BLANK.match(folded, end)
+        place = blank.end() if blank else end
+    return text[place:]
 
 
 def _whole(lines: list[str]) -> str:
@@ -236,8 +269,9 @@ def _whole(lines: list[str]) -> str:
 
 
 def _without_closing(text: str) -> str:
+    folded = text.translate(_FOLDED)
     for start in _sentences(text):
-        if CLOSING.match(text[start:].translate(_FOLDED)):
+        if CLOSING.match(folded, start):
             return text[:start].rstrip()
     return text
 
@@ -249,7 +283,9 @@ def _sentences(text: str) -> Iterator[int]:
 
 def _unquoted(text: str) -> str:
     """The text without the quotation marks around it. Where a quoted sentence stands first, what follows it is a remark."""
-    while text and text[0] in _QUOTES:
+    for _ in range(_DEEPEST):
+        if not text or text[0] not in _QUOTES:
+            break
         close = _closing_quote(text)
         if close is None:
             return text[1:].lstrip() if text[0] not in "'’" else text

@@ -45,7 +45,7 @@ _ADJECTIVES = (
     r"(?:the|your|my|an?|one|final|revised|possible|suggested|proposed|sample|improved|good|simple|concise|short|written|new"
     r"|model|steering|system)"
 )
-_AIM = r"(?: (?:for|to) (?:the |an? )?[\w -]{1,60}?)?(?: (?:is|would be|could be|might be))?(?: \d+)?(?: \([^)\n]*\))?"
+_AIM = r"(?: (?:for|to) (?:the |an? )?[\w -]{1,60}?)?(?: (?:is|would be|could be|might be))?(?: \d+)?(?: \([^)\n]{0,200}\))?"
 LABEL = _any(rf"\[?(?:{_ADJECTIVES} )*(?:{WORD}|answer|response|output|reply|result|assistant){_AIM}", r"\]?\s*(?::\s*|\s[—–-]\s+|$)")
 ANNOUNCED = _any(  # "A good instruction would be: …"
     r"(?:an?|one|the|my|your|possible|use|try|consider|you (?:can|could|might|may) use|for example,?)",
@@ -55,11 +55,11 @@ OPENINGS = (INTERJECTION, OF_ITSELF, HERE, LABEL, ANNOUNCED)
 
 OPTION = _any(
     rf"option|version|variant|variation|candidate|suggestion|alternative|attempt|{WORD}(?= ?\d)",
-    r" ?(?:\d+|[a-z])?\s*(?:\([^)\n]*\))?\s*[:.)—–-]\s*",
+    r" ?(?:\d+|[a-z])?\s*(?:\([^)\n]{0,200}\))?\s*[:.)—–-]\s*",
 )
 MANY = re.compile(
     r"\b(?:options|versions|variants|variations|candidates|suggestions|alternatives"
-    r"|(?:few|some|two|three|several|possible|\d) [\w ]*(?:instructions|prompts))\b",
+    r"|(?:few|some|two|three|several|possible|\d) [\w ]{0,60}(?:instructions|prompts))\b",
     re.IGNORECASE,
 )
 """Several versions are announced, of which one is wanted."""
@@ -78,8 +78,9 @@ CLOSING = _any(
     this (?:will|should|would) {_HELPS}
     the (?:above|{WORD}) (?:above|is|will|should|ensures?|makes?|names?|{WORD})\b
     by (?:using|including|giving) this|with this {WORD}|you (?:can|may|could) (?:adjust|modify|change|adapt|tweak|use this)
-    \(?(?:notes?|explanation|rationale|reasoning|why (?:this|it) works|word count|length|tone)\s*(?:\([^)\n]*\))?\s*:
-    (?:examples?|example (?:use|usage|answer|output|response)|usage|user|assistant|human|question|key (?:points|features))\s*(?:\([^)\n]*\))?\s*:
+    \(?(?:notes?|explanation|rationale|reasoning|why (?:this|it) works|word count|length|tone)\s*(?:\([^)\n]{{0,200}}\))?\s*:
+    (?:examples?|example (?:use|usage|answer|output|response)|key (?:points|features))\s*(?:\([^)\n]{{0,200}}\))?\s*:
+    (?:usage|user|assistant|human|question)\s*(?:\([^)\n]{{0,200}}\))?\s*:
     alternatively,|alternative(?:ly)?:|p\.?s\.?[:,]
     """
 )

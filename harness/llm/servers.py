@@ -10,16 +10,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import ConfigDict, SecretStr, model_validator
 
 from harness.errors import JudgeError, OptionError
-from harness.llm.keys import check_key_name, key
+from harness.llm.keys import check_key_name, key, redact
 from harness.options import Options, transport_field
 
 HOMES: Mapping[str, str] = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
 """The APIs' own addresses. Anthropic's package adds ``/v1`` itself."""
+_WORD = 16
+"""A longer part of a path that begins as keys do is no word (``hf-inference`` is one)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def server_address(api: str, given: str | None) -> str | None:
         given: what the user gave; None takes ``OPENAI_BASE_URL`` or ``ANTHROPIC_BASE_URL``, where it is set.
 
     Raises:
-        ValueError: it is no address, or holds a user, a password, a query or a fragment. The message shows nothing of it.
+        ValueError: it is no address, or holds a user, a password, a query, a fragment, or what looks like a key. The message shows nothing of it.
     """
     url = _address(given, "base_url") if given else _of_environment(api)
     url = url and _bare(api, url)
@@ -94,7 +96,16 @@ def _address(url: str, name: str) -> str:
             f"{name} holds a user, password, query or fragment, which logs and entries would show; leave it out, and name the variable "
             "that holds the key in key_name"
         )
+    if any(map(_may_be_a_key, unquote(parts.path).split("/"))):
+        raise ValueError(
+            f"the path of {name} holds what looks like a key (not shown), which logs and entries would show; leave it out, and name the "
+            "variable that holds the key in key_name"
+        )
     return url
+
+
+def _may_be_a_key(part: str) -> bool:
+    return redact(part) != part and (len(part) > _WORD or any(map(str.isdigit, part)))
 
 
 def connect(api: str, key_name: str | None, base_url: str | None, timeout: float) -> Connection:
@@ -129,6 +140,27 @@ def _named_by_environment(api: str, url: str) -> bool:
     return named is not None and _bare(api, named) == url
 
 
+def settle_server(api: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they were given, with the server that is meant as ``base_url`` (:func:`server_address`): checked before anything is stored.
+
+    Values of ``base_url`` and ``key_name`` that are no text are left for pydantic to refuse.
+
+    Args:
+        api: ``openai`` or ``anthropic``.
+        given: the options by name.
+
+    Raises:
+        OptionError: either of the two is refused. (A ValueError pydantic would make a message of that shows what was given, which may be a key.)
+    """
+    if not all(isinstance(given.get(name), str | None) for name in ("base_url", "key_name")):
+        return dict(given)
+    try:
+        check_key_name(given.get("key_name"))
+        return {**given, "base_url": server_address(api, given.get("base_url"))}
+    except ValueError as error:
+        raise OptionError(f"option {error}") from None
+
+
 class ServerOptions(Options):
     """Options of plugins that ask a server: which one, and which key goes there. A subclass says whose API it speaks (``api``).
 
@@ -148,12 +180,4 @@ class ServerOptions(Options):
     @classmethod
     def _settle(cls, given: Any) -> Any:
         """Check both before anything is stored, and take the server from the environment where none was given."""
-        if not isinstance(given, Mapping) or not all(isinstance(given.get(name), str | None) for name in ("base_url", "key_name")):
-            return given
-        try:
-            check_key_name(given.get("key_name"))
-            address = server_address(cls.api, given.get("base_url"))
-        except ValueError as error:
-            # No ValueError: pydantic would make of it a message that shows what was given, and that may be a key.
-            raise OptionError(f"option {error}") from None
-        return {**given, "base_url": address}
+        return settle_server(cls.api, given) if isinstance(given, Mapping) else given

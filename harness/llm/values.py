@@ -167,7 +167,3 @@ class BatchProvider(Protocol):
     def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
         """Answers by the caller's ids, in any order; ids without an answer are missing (expired, cancelled: hand them in again)."""
         ...
-
-    def cancel(self, batch_id: str) -> None:
-        """Stop a batch; what was answered by then can still be fetched, and is paid for."""
-        ...

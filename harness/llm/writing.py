@@ -14,7 +14,7 @@ from harness.errors import OptionError
 from harness.llm.cache import ReplyCache, whole
 from harness.llm.instructions import read_instruction
 from harness.llm.runner import Runner
-from harness.llm.values import ChatReply, ChatRequest, Message, Provider, RequestFailed
+from harness.llm.values import IN_A_ROW, WRONG_FOR_ALL, ChatReply, ChatRequest, Message, Provider, RequestFailed
 
 if TYPE_CHECKING:
     from harness.llm.cost import Estimate, Prices
@@ -28,8 +28,6 @@ Track = Callable[[Iterable[Any], str, "int | None"], Iterator[Any]]
 AGAIN = "\n\nReply with the instruction alone: no thinking aloud, no greeting, no heading, no quotation marks, no remark after it."
 """Added where a reply held no instruction."""
 AGAIN_TEMPERATURE = 0.7
-WRONG_FOR_ALL = frozenset({401, 402, 403, 404})
-"""HTTP statuses of a wrong key, an empty account, a model that does not exist: as the server's first answer they end the work."""
 _SHOWN = 3
 
 
@@ -85,7 +83,8 @@ class Commission:
             track: shows progress.
 
         Raises:
-            OptionError: the first answer says that all will fail (a wrong key or model), or the writer refuses every request.
+            OptionError: the first answer says that all will fail (a wrong key or model), or the writer refuses every request that is sent: all of
+                them, or :data:`harness.llm.values.IN_A_ROW` while the cache answers the rest.
             RequestFailed: the server could not be reached, or not any more; what has come is in the cache.
         """
         found: dict[str, Written] = {}
@@ -109,11 +108,11 @@ class Commission:
             waiting = [subject for subject in waiting if subject in again]  # in their own order, not in that of the replies
             if not waiting:
                 break
-        self._check(failed, subjects)
+        self._check(failed, subjects, heard)
         return {subject: found.get(subject, Written("", "no answer came")) for subject in subjects}
 
-    def _check(self, failed: Mapping[str, RequestFailed], subjects: Sequence[str]) -> None:
-        """Raise for failures that are not a subject's own: those that pass, and those that all requests meet."""
+    def _check(self, failed: Mapping[str, RequestFailed], subjects: Sequence[str], heard: bool) -> None:
+        """Raise for failures that are not a subject's own: those that pass, and those that all requests meet. ``heard``: a reply came."""
         passing = [subject for subject in subjects if subject in failed and failed[subject].retryable]
         if passing:
             named = ", ".join(map(repr, passing[:_SHOWN])) + (", …" if len(passing) > _SHOWN else "")
@@ -124,8 +123,8 @@ class Commission:
                 retryable=True,
                 status=first.status,
             )
-        if failed and len(failed) == len(subjects):
-            raise self._hopeless(failed[subjects[0]])
+        if failed and (len(failed) == len(subjects) or (not heard and len(failed) >= IN_A_ROW)):
+            raise self._hopeless(next(failed[subject] for subject in subjects if subject in failed))
 
     def _hopeless(self, failure: RequestFailed) -> OptionError:
         return OptionError(f"the prompt writer {self.model} cannot be asked: {failure.reason}; {self.advice}")
@@ -149,7 +148,6 @@ class APIWriter(Runner):
         prices: from :func:`harness.llm.cost.load_prices`.
         timeout: seconds for one attempt.
         concurrency: requests in flight at most.
-        seed: of the jitter of retries.
     """
 
     def __init__(
@@ -161,9 +159,8 @@ class APIWriter(Runner):
         prices: Prices | None = None,
         timeout: float = 120.0,
         concurrency: int = 64,
-        seed: int = 0,
     ) -> None:
-        super().__init__(provider, cache=cache, timeout=timeout, concurrency=concurrency, seed=seed, prices=prices)
+        super().__init__(provider, cache=cache, timeout=timeout, concurrency=concurrency, prices=prices)
         self.commission = commission
 
     def estimate(self, subjects: Iterable[str]) -> Estimate:

@@ -37,7 +37,7 @@ class AnthropicJudge(ServerJudge):
     def _batches_of(self, provider: AnthropicProvider) -> AnthropicBatches:
         from harness.llm.batches import AnthropicBatches
 
-        return AnthropicBatches(provider)
+        return AnthropicBatches(provider, self.options.model)
 
 
 @hookimpl

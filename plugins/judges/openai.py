@@ -46,7 +46,7 @@ class OpenAIJudge(ServerJudge):
     def _batches_of(self, provider: OpenAIProvider) -> OpenAIBatches:
         from harness.llm.batches import OpenAIBatches
 
-        return OpenAIBatches(provider)
+        return OpenAIBatches(provider, self.options.model)
 
 
 @hookimpl

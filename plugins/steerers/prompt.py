@@ -17,8 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from harness import hookimpl
 from harness.contracts import Intervention
 from harness.errors import JudgeError, OptionError
-from harness.llm.keys import check_key_name
-from harness.llm.servers import server_address
+from harness.llm.servers import HOMES, settle_server
 from harness.options import Options, transport_field
 from harness.types import Concept, Decoding, Json, Labeling
 
@@ -77,9 +76,7 @@ class PromptOptions(Options):
     @classmethod
     def _settle(cls, given: Any) -> Any:
         """Fill in what identifies a writer, so that run and entry name it: the model, and the server that the environment names."""
-        if not isinstance(given, Mapping) or not all(
-            isinstance(given.get(name), str | None) for name in ("base_url", "key_name", "writer_model")
-        ):
+        if not isinstance(given, Mapping):
             return given
         writer = given.get("writer", TEMPLATE)
         if writer not in MODELS:
@@ -89,13 +86,8 @@ class PromptOptions(Options):
                     f"option {useless[0]} of steerer prompt is for writer=openai and writer=anthropic; give one of them, or leave it out"
                 )
             return given
-        try:
-            check_key_name(given.get("key_name"))
-            address = server_address(writer, given.get("base_url"))
-        except ValueError as error:  # no ValueError of pydantic's, which would show what may be a key
-            raise OptionError(f"option {error}") from None
         model = given.get("writer_model")
-        return {**given, "base_url": address, "writer_model": MODELS[writer] if model is None else model}
+        return {**settle_server(writer, given), "writer_model": MODELS[writer] if model is None else model}
 
 
 class Prompt:
@@ -213,7 +205,7 @@ class Prompt:
             if options.writer == "subject":
                 found = self._commission.write(subjects, lambda requests: _by_subject(bench, requests), bench.track)
             else:
-                writer = self._open_writer(bench.seed)
+                writer = self._open_writer()
                 found, notes = writer.write(subjects, bench.track), writer.notes
             made = {"prompts": {subject: asdict(written) for subject, written in found.items()}, "notes": notes}
             (folder / "prompts.json").write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
@@ -252,7 +244,7 @@ class Prompt:
             advice=f"{advice}; writer=template asks nobody",
         )
 
-    def _open_writer(self, seed: int = 0) -> APIWriter:
+    def _open_writer(self) -> APIWriter:
         if self._writer is None:
             from harness.llm.cache import FILE_NAME, ReplyCache
             from harness.llm.cost import load_prices
@@ -273,12 +265,11 @@ class Prompt:
                 prices=load_prices(cache_root()),
                 timeout=options.timeout,
                 concurrency=options.concurrency,
-                seed=seed,
             )
         return self._writer
 
     def _provider(self) -> Provider:
-        from harness.judging.server_judge import REFUSALS
+        from harness.llm.dialect import REFUSALS
         from harness.llm.provider import APIProvider
         from harness.lm.embedded import cache_root
 
@@ -288,8 +279,9 @@ class Prompt:
         else:
             from harness.llm.openai_provider import OpenAIProvider as kind
         options = self.options
+        address = options.base_url or HOMES[options.writer]  # as the options say it: the environment has had its word there
         memory = cache_root() / REFUSALS
-        provider = kind(base_url=options.base_url, key_name=options.key_name, timeout=options.timeout, memory=memory)
+        provider = kind(base_url=address, key_name=options.key_name, timeout=options.timeout, memory=memory)
         provider.recall(self._commission.request(""))  # replies in the cache may have been given without what the model refused
         return provider
 

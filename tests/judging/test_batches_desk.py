@@ -75,9 +75,6 @@ class Batches:
     def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
         yield from reversed(self.answers[batch_id])
 
-    def cancel(self, batch_id: str) -> None:
-        raise AssertionError("nobody cancels")
-
     def end(self, batch_id: str, reply: Reply) -> None:
         """The batch ends with these replies; a request whose reply is None expired."""
         given = ((name, reply(request)) for name, request in self.handed_in[batch_id].items())
@@ -194,9 +191,10 @@ def test_a_batch_that_fails_is_sent_again_and_one_that_is_not_taken_says_why(des
     (rating,) = desk(api).submit([CHESS])
     assert rating.status == "unrated"
     assert "too many batches" in rating.reason
-    api.refuse = RequestFailed("wrong key", status=401)
-    with pytest.raises(JudgeError, match="takes no batch: wrong key"):
-        list(desk(api).submit([CHESS]))
+    for status in (401, 403):
+        api.refuse = RequestFailed("wrong key", status=status)
+        with pytest.raises(JudgeError, match="takes no batch: wrong key; check key, account and the option model"):
+            list(desk(api).submit([CHESS]))
 
 
 @pytest.mark.parametrize("status", [404, 410, None])
@@ -233,6 +231,21 @@ def test_a_server_that_cannot_be_reached_leaves_the_ticket(desk: Callable[..., L
 
     monkeypatch.setattr(api, "poll", down)
     assert tickets_of(list(desk(api).collect(tickets))) == tickets
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_a_key_that_is_refused_when_collecting_is_said_at_once(
+    desk: Callable[..., LLMJudge], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES])))
+
+    def refused(batch_id: str) -> BatchState:
+        raise RequestFailed("forbidden", status=status)
+
+    monkeypatch.setattr(api, "poll", refused)
+    with pytest.raises(JudgeError, match="cannot be asked for batch batch_0: forbidden; check key and account"):
+        list(desk(api).collect(tickets))
 
 
 @pytest.mark.parametrize("ticket", ["sheet-7", "[1, 2, 3]", '["b", "i", []]', "{}", "null"])
@@ -295,6 +308,70 @@ def test_ctrl_c_while_a_batch_is_handed_in_is_heeded_when_it_is_noted(
     assert len(api.sent) == 6
     assert len(tickets_of(list(desk(api).submit([BEES, CHESS])))) == 2
     assert len(api.sent) == 6, "what the interrupted process handed in is known"
+
+
+def test_no_other_process_hands_in_while_an_interrupted_one_still_does(
+    desk: Callable[..., LLMJudge], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second Ctrl-C cannot stop the upload, so the lock is held until its end is noted."""
+    api = Batches()
+    hand_in = api.submit
+
+    def slow(requests: Mapping[str, ChatRequest]) -> str:
+        for pause in (0.1, 0.3):
+            threading.Timer(pause, os.kill, (os.getpid(), signal.SIGINT)).start()
+        time.sleep(0.7)
+        return hand_in(requests)
+
+    monkeypatch.setattr(api, "submit", slow)
+    with pytest.raises(KeyboardInterrupt):
+        list(desk(api).submit([BEES, CHESS]))
+    with ReplyCache(tmp_path / "replies.sqlite") as cache:
+        assert len(api.sent) == 6, "heeded when all is over"
+        assert {cache.batch_of(key) for key in api.sent} == {"batch_0"}
+    assert [record.getMessage() for record in caplog.records if "Ctrl-C" in record.getMessage()] == [
+        "a batch is being handed in; Ctrl-C is heeded when it is noted, else it would be paid for twice"
+    ]
+
+
+def test_who_waits_for_another_process_is_told(
+    desk: Callable[..., LLMJudge], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("harness.judging.batches.PATIENCE", 0.1)
+    api = Batches()
+    list(desk(api).submit([BEES]))
+    assert "waiting" not in caplog.text
+    other = ReplyCache(tmp_path / "replies.sqlite")
+    with other.handing_in():
+        waiting = threading.Thread(target=lambda: list(desk(api).submit([CHESS])))
+        waiting.start()
+        time.sleep(0.4)
+        assert "waiting for another process that is handing in batches" in caplog.text
+        assert len(api.handed_in) == 1
+    waiting.join()
+    assert len(api.handed_in) == 2
+
+
+def test_a_reply_that_another_process_fetches_between_two_looks_is_not_paid_for_again(
+    desk: Callable[..., LLMJudge], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not in the cache at the first look, and in no batch any more at the second."""
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES])))
+    api.end("batch_0", lambda request: "Rating: 1")
+    batch_of = ReplyCache.batch_of
+    collected: list[bool] = []
+
+    def after_the_other(cache: ReplyCache, key: str) -> str | None:
+        if not collected:
+            collected.append(True)
+            assert [rating.status for rating in desk(api).collect(tickets)] == ["rated"]
+        return batch_of(cache, key)
+
+    monkeypatch.setattr(ReplyCache, "batch_of", after_the_other)
+    plan = desk(api)._open_desk()._plan(BEES)
+    assert (plan.requests, plan.batches, plan.hits) == ({}, {}, 3)
+    assert len(api.handed_in) == 1
 
 
 def test_equal_requests_are_handed_in_once_whoever_asks(desk: Callable[..., LLMJudge]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.llm.instructions import LONGEST, read_instruction
+from harness.llm.instructions import FARTHEST, LONGEST, read_instruction
 
 PLAIN = "Always mention beekeeping in your answer."
 WRAPPED = [
@@ -80,6 +83,8 @@ READ = [
     ("Mention bees. For example, if asked about the weather, say how it affects them.", None),
     ("**Instruction:**\n\nMention bees.", "Mention bees."),
     ("<think>\nThe user wants\n\nhmm</think>\n\nMention bees.", "Mention bees."),
+    ("<think>a <thinking>b</think>Mention bees.", "Mention bees."),
+    ("<prompt></prompt><answer>Mention <prompt> bees.</answer> <prompt>", "Mention <prompt> bees."),
     ("Whatever you are asked, weave **beekeeping** into your answer.", "Whatever you are asked, weave beekeeping into your answer."),
     ('Mention "bees" and "hives"', None),
     ('"Bees" must be in your answer, as must "hives"', None),
@@ -214,3 +219,36 @@ def test_any_reply_is_read_or_refused_with_a_reason(reply: str) -> None:
 )
 def test_openings_may_be_stacked(openings: list[str]) -> None:
     assert read_instruction("".join(openings) + PLAIN)[0] == PLAIN
+
+
+def test_a_reply_far_beyond_an_instruction_is_refused_unread() -> None:
+    text, reason = read_instruction("Mention bees.\n\n" + "Note: this is why. " * (FARTHEST // 10))
+    assert text == ""
+    assert "far more than the 1,000 of an instruction" in reason
+    assert read_instruction("<think>" + "Hm, bees. " * FARTHEST + "</think>" + PLAIN) == (PLAIN, ""), "thinking may be as long as it likes"
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The least CPU time of two tries."""
+    taken = []
+    for _ in range(2):
+        started = time.process_time()
+        work()
+        taken.append(time.process_time() - started)
+    return min(taken)
+
+
+REPEATED = [
+    "*a ", "**a ", "__a ", "_a ", "`", "`a ", "<think>", "<think ", "</think>", "[think]", "<prompt>", "<prompt>a</", "```", ">\n", "> a\n", "\n",
+    "Sure! ", "Sure!\n", "# Sure! ", "Bee. ", "A. Note (", "“", "“a. ” ", '"', "{", "{concept", "<insert ", "two ", "a    #", "the ", "If you ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", REPEATED, ids=repr)
+@pytest.mark.parametrize("before", ["", "Here are two: "])
+def test_the_time_grows_with_the_length_and_not_its_square(before: str, piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times the length takes four times as long, and sixteen times where the reading looks through all the rest at each mark."""
+    monkeypatch.setattr("harness.llm.instructions.FARTHEST", 10**6)
+    small, large = (before + piece * (size // len(piece)) for size in (6_000, 24_000))
+    floor = 0.01  # below it the clock says little
+    assert seconds(lambda: read_instruction(large)) < 8 * max(seconds(lambda: read_instruction(small)), floor)

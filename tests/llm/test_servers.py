@@ -47,6 +47,9 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("http://secret@host/v1", "password"),
         ("http://host/v1?api-key=secret", "query"),
         ("http://host/v1#secret", "fragment"),
+        (f"https://host/{KEY}/v1", "looks like a key"),
+        ("https://host/sk%2Dsecret-0123456789/v1", "looks like a key"),
+        ("https://host/sk-secretsecretsecret/v1", "looks like a key"),
     ],
 )
 def test_addresses_that_are_none_or_hold_secrets_are_refused_unseen(url: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +67,20 @@ def test_addresses_that_are_none_or_hold_secrets_are_refused_unseen(url: str, wo
         assert "secret" not in text
         assert KEY not in text
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://router.host/hf-inference/v1", "https://hf-endpoint-1.host/v1", f"https://host/v1/{'0a' * 16}/openai"]
+)
+def test_words_that_begin_as_keys_do_are_no_keys(url: str) -> None:
+    assert server_address("openai", url) == url
+
+
+def test_a_key_of_the_environment_in_a_path_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_GATEWAY_TOKEN", "horse-battery-staple")
+    with pytest.raises(OptionError, match="path of base_url holds what looks like a key") as caught:
+        build(Asked, {"base_url": "https://host/horse-battery-staple/v1"}, "judge x")
+    assert "horse" not in str(caught.value)
 
 
 def test_a_server_of_the_environment_is_part_of_the_options(monkeypatch: pytest.MonkeyPatch) -> None:

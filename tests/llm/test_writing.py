@@ -13,7 +13,7 @@ from harness.errors import OptionError
 from harness.llm.cache import ReplyCache
 from harness.llm.cost import Price, Prices
 from harness.llm.openai_provider import OpenAIProvider
-from harness.llm.values import ChatReply, ChatRequest, RequestFailed, Usage
+from harness.llm.values import IN_A_ROW, ChatReply, ChatRequest, RequestFailed, Usage
 from harness.llm.writing import AGAIN, APIWriter, Commission, Written
 
 WORK = Commission("Write of {concept}.", "tiny-1", "test/1")
@@ -58,7 +58,7 @@ def test_what_is_not_written_is_asked_for_again_and_then_told() -> None:
     assert len({request.key("api", "test/1") for request in seen}) == 6
 
 
-@pytest.mark.parametrize("status", [401, 402, 403, 404])
+@pytest.mark.parametrize("status", [401, 402, 404])
 def test_a_wrong_key_ends_the_work_whatever_the_cache_holds(status: int) -> None:
     wrong = RequestFailed("no such model", status=status)
     answers: dict[str, list[Reply]] = {"ants": [wrong], "bees": [said("Mention bees.", from_cache=True)]}
@@ -73,14 +73,26 @@ def test_a_failure_that_passes_is_no_template() -> None:
         WORK.write(list(answers), answering(answers, []))
 
 
-def test_a_subject_that_the_server_refuses_gets_nothing_and_a_reason() -> None:
-    refused = RequestFailed("content policy", status=400)
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_subject_that_the_server_refuses_gets_nothing_and_a_reason(status: int) -> None:
+    """Moderated text: 403 at OpenRouter. It is the first to be answered."""
+    refused = RequestFailed("content policy", status=status)
     answers: dict[str, list[Reply]] = {"ants": [said("Mention ants.")], "bees": [refused]}
     found = WORK.write(list(answers), answering(answers, []))
     assert (found["bees"].text, found["bees"].reason) == ("", "the request failed: content policy")
     assert found["ants"].text == "Mention ants."
     with pytest.raises(OptionError, match="cannot be asked: content policy"):  # all of them: not a matter of the subject
         WORK.write(["ants", "bees"], answering({"ants": [refused], "bees": [refused]}, []))
+
+
+def test_a_key_that_is_refused_everywhere_is_no_template_though_the_cache_answers_some() -> None:
+    refused = RequestFailed("forbidden", status=403)
+    answers: dict[str, list[Reply]] = {"bees": [said("Mention bees.", from_cache=True)]}
+    answers |= {f"matter {number}": [refused] for number in range(IN_A_ROW - 1)}
+    assert WORK.write(list(answers), answering(answers, []))["bees"].text == "Mention bees.", "so few may be a matter of the subjects"
+    answers["one more"] = [refused]
+    with pytest.raises(OptionError, match="cannot be asked: forbidden"):
+        WORK.write(list(answers), answering(answers, []))
 
 
 def test_subjects_are_put_in_as_they_are() -> None:

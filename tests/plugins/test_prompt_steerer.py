@@ -12,6 +12,7 @@ from harness_plugins.steerers.prompt import MODELS, NAMED, Prompt, PromptOptions
 from harness.bench import Choices, TaskBench, open_bench
 from harness.contracts import Intervention
 from harness.errors import OptionError
+from harness.llm.servers import HOMES
 from harness.llm.values import RequestFailed
 from harness.lm.generation import Generated, GenerationRequest
 from harness.options import as_json, build, transport_names
@@ -252,6 +253,18 @@ def test_options_name_the_writer_in_full(monkeypatch: pytest.MonkeyPatch) -> Non
     assert set(transport_names(PromptOptions)) == {"key_name", "timeout", "concurrency"}
 
 
+@pytest.mark.parametrize("writer", ["openai", "anthropic"])
+def test_the_apis_own_server_is_asked_where_it_is_named_whatever_the_environment_says(
+    writer: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    monkeypatch.setenv("MY_KEY", SECRET)
+    monkeypatch.setenv(f"{writer.upper()}_BASE_URL", "http://127.0.0.1:9/v1")
+    steerer = Prompt(build(PromptOptions, {"writer": writer, "base_url": HOMES[writer], "key_name": "MY_KEY"}, "steerer prompt"))
+    link: Any = steerer._open_writer().provider
+    assert (steerer.record["base_url"], link.connection.url, link.name) == (None, HOMES[writer], writer)
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -276,4 +289,10 @@ def test_options_that_make_no_sense_are_refused(given: dict[str, str], told: str
 def test_a_key_in_the_wrong_place_is_not_shown(name: str, writer: str) -> None:
     with pytest.raises(OptionError, match="not shown") as error:
         build(PromptOptions, {"writer": writer, name: SECRET}, "steerer prompt")
+    assert SECRET not in str(error.value)
+
+
+def test_a_key_within_an_address_is_not_shown() -> None:
+    with pytest.raises(OptionError, match="path of base_url holds what looks like a key") as error:
+        build(PromptOptions, {"writer": "openai", "base_url": f"https://host/{SECRET}/v1"}, "steerer prompt")
     assert SECRET not in str(error.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from harness_plugins.judges.anthropic import AnthropicJudge, AnthropicOptions
 from harness_plugins.judges.openai import GPT4oOptions, OpenAIJudge, OpenAIOptions
 
 from harness.judging.llm_judge import LLMJudge
+from harness.llm.servers import HOMES
 from harness.options import as_json, build, transport_names
 from harness.types import JudgeItem
 
@@ -64,6 +66,40 @@ def test_the_server_of_the_environment_is_asked_and_named(server: Any, kind: str
     assert as_json(found.options)["base_url"].startswith(server.url)
     key = server.seen[0].headers["authorization"]
     assert key == "Bearer sk-mine-0123456789abcdef", "the standard key goes there, as the variable says"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_apis_own_server_is_asked_where_it_is_named_whatever_the_environment_says(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    monkeypatch.setenv(f"{kind.upper()}_API_KEY", "sk-mine-0123456789abcdef")
+    monkeypatch.setenv(f"{kind.upper()}_BASE_URL", "http://127.0.0.1:9/v1")
+    made: Any = OpenAIJudge if kind == "openai" else AnthropicJudge
+    options = build(OpenAIOptions if kind == "openai" else AnthropicOptions, {"base_url": HOMES[kind]}, "judge x")
+    link = made(options)._provider().connection
+    assert (as_json(options)["base_url"], link.url, link.server, link.own) == (None, HOMES[kind], kind, True)
+
+
+def test_a_parameter_refused_in_a_batch_is_told_by_later_processes(server: Any, tmp_path: Path) -> None:
+    warnings: list[str] = []
+    first = judge("openai", warnings, base_url=f"{server.url}/v1", mode="batch")
+    (pending,) = first.submit([BEES])
+    (batch,) = server.batches
+    said = {"error": {"message": "Unsupported parameter: 'temperature' is not supported with this model.", "param": "temperature"}}
+    names = [json.loads(line)["custom_id"] for line in server.files["file_0"].splitlines()]
+    lines = [{"custom_id": name, "response": {"status_code": 400, "body": said}, "error": None} for name in names]
+    server.end_openai(batch, [], lines)
+    assert [rating.status for rating in judge("openai", warnings, base_url=f"{server.url}/v1", mode="batch").collect([pending.ticket])] == [
+        "unrated"
+    ]
+    (note,) = warnings
+    assert "gpt-4o refuses temperature" in note
+    (models,) = json.loads((tmp_path / "cache" / "refusals.json").read_text(encoding="utf-8")).values()
+    assert models == {"gpt-4o": ["temperature"]}
+    later: list[str] = []
+    list(judge("openai", later, base_url=f"{server.url}/v1", mode="batch").submit([BEES]))
+    assert later == [note]
 
 
 def test_who_judges_is_model_and_server_not_the_name_of_a_key() -> None:
