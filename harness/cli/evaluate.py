@@ -126,12 +126,16 @@ def command(
 
 def _generated(folder: Path) -> bool:
     """Whether a run has all its texts already."""
+    from harness.errors import StoreError
     from harness.store import RunStore
 
     if not folder.is_dir():
         return False
-    with RunStore.open(folder, read_only=True) as store:
-        return bool(store.trials()) and not store.missing_trials()
+    try:
+        with RunStore.open(folder, read_only=True) as store:
+            return bool(store.trials()) and not store.missing_trials()
+    except StoreError:  # stopped before it began, or damaged: whoever opens it to write mends it, or says what is wrong
+        return False
 
 
 def _absolute(path: str | None) -> str | None:
