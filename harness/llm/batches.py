@@ -1,6 +1,7 @@
 """The batch APIs of OpenAI and Anthropic: many requests handed in at once, answered within a day, at half the price.
 
-A batch that is handed in twice is paid for twice, so that is tried again only where the server can say whether it has the batch already.
+A batch that is handed in twice is paid for twice, so that is tried again only where the server can say whether it has the batch already: OpenAI's
+list names each batch's file, Anthropic's list says of a batch's requests only how many they are.
 
 Sources: OpenAI API reference, files and batches; Anthropic API reference, message batches.
 """
@@ -12,10 +13,11 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.llm.anthropic_provider import message_reply
-from harness.llm.batching import ATTEMPTS, LONGEST_WAIT, Batches, encoded, named
+from harness.llm.batching import ATTEMPTS, LONGEST_WAIT, PAGE, UNKNOWN, Batches, Doubt, InDoubt, NotReached, encoded, named
 from harness.llm.openai_provider import chat_reply
 from harness.llm.values import BatchState, ChatReply, ChatRequest, RequestFailed
 from harness.llm.wire import complaint, count, refused, told
@@ -24,11 +26,6 @@ from harness.types import Json
 if TYPE_CHECKING:
     from anthropic import Anthropic
     from openai import OpenAI
-
-RECENT = 20
-"""How many of the newest batches are looked through for one whose acceptance got lost."""
-
-UNKNOWN = "whether the batch was taken is unknown: look at the list of batches before handing it in again"
 
 OPENAI_ENDED = frozenset({"completed", "expired", "cancelled"})
 OPENAI_RUNNING = frozenset({"validating", "in_progress", "finalizing", "cancelling"})
@@ -57,7 +54,7 @@ class OpenAIBatches(Batches):
         content = b"\n".join(lines) + b"\n"
         files, batches = self._api.files.with_raw_response, self._api.batches.with_raw_response
         file_id = named(self.name, self._ask(lambda: files.create(file=("requests.jsonl", content), purpose="batch")))
-        failure = RequestFailed("never tried")
+        failure, since = RequestFailed("never tried"), time.time()
         for attempt in range(ATTEMPTS):
             time.sleep(min(self._wait * 2**attempt, LONGEST_WAIT) if attempt else 0)
             try:
@@ -69,18 +66,26 @@ class OpenAIBatches(Batches):
                 if error.status is not None and not error.retryable:
                     raise
                 failure = error
-            if (batch_id := self._taken(file_id, failure)) is not None:
-                return batch_id
+            doubt = Doubt(since, time.time(), len(lines), file_id)
+            try:
+                found = self.find(doubt)
+            except RequestFailed as error:
+                if isinstance(failure, NotReached):
+                    break
+                raise InDoubt(f"{failure.reason}; {UNKNOWN} ({error.reason})", doubt, failure.status) from None
+            if found:
+                return found[0]
         raise failure
 
-    def _taken(self, file_id: str, failure: RequestFailed) -> str | None:
-        """The batch of a file, where only the answer got lost: the file is ours alone, so a batch of it is the one."""
-        try:
-            recent = self._ask(lambda: self._api.batches.with_raw_response.list(limit=RECENT)).get("data")
-        except RequestFailed as error:
-            raise RequestFailed(f"{failure.reason}; {UNKNOWN} ({error.reason})") from None
-        ours = [batch for batch in recent or [] if isinstance(batch, Mapping) and batch.get("input_file_id") == file_id]
-        return named(self.name, ours[0]) if ours else None
+    def _list(self, after: str) -> Any:
+        batches = self._api.batches.with_raw_response
+        return batches.list(limit=PAGE, after=after) if after else batches.list(limit=PAGE)
+
+    def _made(self, batch: Mapping[str, Json]) -> float | None:
+        return float(count(batch.get("created_at"))) or None
+
+    def _fits(self, batch: Mapping[str, Json], doubt: Doubt) -> bool:
+        return batch.get("input_file_id") == doubt.file  # which is ours alone
 
     def _batch(self, batch_id: str) -> dict[str, Json]:
         return self._ask(lambda: self._api.batches.with_raw_response.retrieve(batch_id))
@@ -144,14 +149,28 @@ class AnthropicBatches(Batches):
         return encoded({"custom_id": name, "params": self._provider.body(request)}, self.name)
 
     def _hand_in(self, lines: list[bytes]) -> str:
-        requests = [json.loads(line) for line in lines]
+        requests, since = [json.loads(line) for line in lines], time.time()
         try:
             return named(self.name, self._ask(lambda: self._api.messages.batches.with_raw_response.create(requests=requests), attempts=1))
         except RequestFailed as error:
-            if not error.retryable or error.status == 429:
+            if not error.retryable or error.throttled or isinstance(error, NotReached):
                 raise
             failure = error
-        raise RequestFailed(f"{failure.reason}; {UNKNOWN}", status=failure.status)
+        raise InDoubt(f"{failure.reason}; {UNKNOWN}", Doubt(since, time.time(), len(lines)), failure.status)
+
+    def _list(self, after: str) -> Any:
+        batches = self._api.messages.batches.with_raw_response
+        return batches.list(limit=PAGE, after_id=after) if after else batches.list(limit=PAGE)
+
+    def _made(self, batch: Mapping[str, Json]) -> float | None:
+        try:
+            return datetime.fromisoformat(str(batch.get("created_at")).replace("Z", "+00:00")).timestamp()
+        except ValueError:
+            return None
+
+    def _fits(self, batch: Mapping[str, Json], doubt: Doubt) -> bool:
+        counts = batch.get("request_counts")
+        return isinstance(counts, Mapping) and sum(map(count, counts.values())) == doubt.count
 
     def _batch(self, batch_id: str) -> dict[str, Json]:
         return self._ask(lambda: self._api.messages.batches.with_raw_response.retrieve(batch_id))

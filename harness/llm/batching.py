@@ -1,6 +1,7 @@
 """What the two batch APIs have in common: attempts, downloads, and that each request is answered once.
 
-Calls block. What is free and safe to ask twice (an upload, a poll, a download) is tried again a few times.
+Calls block. What is free and safe to ask twice (an upload, a poll, a download) is tried again a few times. A batch whose acceptance got lost is in
+doubt (:class:`Doubt`): it is not handed in again, but looked for in the API's own list.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import IO, Any
 
 from harness.llm.openai_provider import LIMITS
 from harness.llm.provider import APIProvider, sent
 from harness.llm.values import BatchState, ChatReply, ChatRequest, Message, RequestFailed
 from harness.llm.wire import complaint, read_object, trouble
-from harness.types import Json
+from harness.types import Json, canonical_json
 
 ATTEMPTS = 4
 """How often a call that is free is tried."""
@@ -25,7 +28,64 @@ ATTEMPTS = 4
 LONGEST_WAIT = 60.0
 """Seconds between two attempts at most, whatever the server asks for."""
 
+SLACK = 600.0
+"""Seconds by which the server's clock may differ from ours, and by which it may make a batch later than we gave up waiting for it."""
+
+PAGE, PAGES = 100, 50
+"""Batches on a page of the API's list, and how many pages are looked through at most."""
+
+UNKNOWN = "whether the batch was taken is unknown"
+
+_MARK = "?"  # begins no id of a batch
+_UNSENT = ("ConnectError", "ConnectTimeout")
 _PROBE = ChatRequest("", (Message("user", ""),))
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A batch of which nobody knows whether the API took it. ``str`` makes the name under which its requests are noted in place of an id.
+
+    Attributes:
+        since, until: when the call began and when it was given up, in seconds since 1970.
+        count: its requests.
+        file: the uploaded file of its requests, for an API that has such.
+    """
+
+    since: float
+    until: float
+    count: int
+    file: str = ""
+
+    def __str__(self) -> str:
+        return _MARK + canonical_json([self.since, self.until, self.count, self.file])
+
+    @staticmethod
+    def read(name: str) -> Doubt | None:
+        """The doubt of that name; None for the id of a batch."""
+        if not name.startswith(_MARK):
+            return None
+        try:
+            since, until, requests, file = json.loads(name[len(_MARK) :])
+            return Doubt(float(since), float(until), int(requests), str(file))
+        except (ValueError, TypeError):
+            return None
+
+    @property
+    def words(self) -> str:
+        """For people: which batch it is."""
+        return f"the batch of {self.count:,} requests of {datetime.fromtimestamp(self.since, timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+class InDoubt(RequestFailed):
+    """Handing in failed so that the batch may have been taken all the same."""
+
+    def __init__(self, reason: str, doubt: Doubt, status: int | None = None) -> None:
+        super().__init__(reason, status=status)
+        self.doubt = doubt
+
+
+class NotReached(RequestFailed):
+    """No connection was made, so nothing was sent."""
 
 
 class Batches(ABC):
@@ -82,6 +142,18 @@ class Batches(ABC):
         """What one line of results says."""
 
     @abstractmethod
+    def _list(self, after: str) -> Any:
+        """A page of the list of batches, the newest first; what follows the batch ``after``, where one is named."""
+
+    @abstractmethod
+    def _made(self, batch: Mapping[str, Json]) -> float | None:
+        """When a batch of the list was made, in seconds since 1970; None where it does not say."""
+
+    @abstractmethod
+    def _fits(self, batch: Mapping[str, Json], doubt: Doubt) -> bool:
+        """Whether a batch of the list may be the one in doubt, leaving its age aside."""
+
+    @abstractmethod
     def poll(self, batch_id: str) -> BatchState:
         """How far a batch is. Raises RequestFailed for one that this key does not know."""
 
@@ -91,7 +163,7 @@ class Batches(ABC):
         """Hand in requests by the caller's ids; the id of the batch.
 
         Raises RequestFailed: no requests, more than ``max_requests`` or ``max_bytes``, or the API turned the batch down.
-        Where the answer got lost and the server cannot say whether it has the batch, the failure is not retryable, and says so.
+        Where the answer got lost and the server cannot say whether it has the batch, the failure is an :class:`InDoubt`, and not retryable.
         """
         if not requests:
             raise RequestFailed(f"{self.name}: a batch needs at least one request")
@@ -102,6 +174,24 @@ class Batches(ABC):
         if total > self.max_bytes:
             raise RequestFailed(f"{self.name}: a batch of {total} bytes, {self.max_bytes} at most; hand it in in parts")
         return self._hand_in(lines)
+
+    def find(self, doubt: Doubt) -> list[str]:
+        """Batches of the API's own list that may be the one in doubt, the newest first. Raises RequestFailed where the list cannot be had."""
+        found: list[str] = []
+        after = ""
+        for _ in range(PAGES):
+            page = self._ask(lambda after=after: self._list(after))  # type: ignore[misc]
+            batches = [batch for batch in page.get("data") or [] if isinstance(batch, Mapping)]
+            for batch in batches:
+                made = self._made(batch)
+                if made is not None and made < doubt.since - SLACK:
+                    return found
+                if (made is None or made <= doubt.until + SLACK) and self._fits(batch, doubt):
+                    found.append(named(self.name, batch))
+            if not batches or page.get("has_more") is not True:
+                return found
+            after = named(self.name, batches[-1])
+        raise RequestFailed(f"{self.name}: the list holds more than {PAGE * PAGES:,} batches since then")
 
     def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
         """Answers by the caller's ids, in any order, each once; ids without an answer are missing. Lines without an id of their own are noted.
@@ -142,7 +232,9 @@ class Batches(ABC):
                 found = trouble(self._connection, self._provider.sdk, error)
                 if found is None:
                     raise
-            failure = found.failure
+                failure = found.failure
+                if type(error.__cause__).__name__ in _UNSENT:
+                    failure = NotReached(failure.reason, retryable=True)
             if not failure.retryable or attempt == attempts - 1:
                 break
             time.sleep(min(failure.retry_after if failure.retry_after is not None else self._wait * 2**attempt, LONGEST_WAIT))

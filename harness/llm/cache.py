@@ -140,6 +140,15 @@ class ReplyCache:
         rows = self._file.rows("SELECT batch FROM handed_in WHERE key = ?", bytes.fromhex(key))
         return str(rows[0][0]) if rows else None
 
+    def open_in(self, batch: str) -> set[str]:
+        """The keys of the requests that are open in a batch."""
+        return {key.hex() for (key,) in self._file.rows("SELECT key FROM handed_in WHERE batch = ?", whole(batch))}
+
+    def rename(self, name: str, batch: str) -> None:
+        """What was noted under a name is open in this batch: of one that was in doubt, the id is known now."""
+        sql, values = "UPDATE handed_in SET batch = ? WHERE batch = ?", (whole(batch), whole(name))
+        self._file.write("note the id of a batch", lambda connection: connection.execute(sql, values))
+
     def settle(self, batch: str) -> None:
         """A batch is over: what is still open in it will not be answered, and may be handed in again."""
         self._file.write(
