@@ -74,7 +74,7 @@ class APIJudgeOptions(LLMJudgeOptions):
     batch_size: int | None = transport_field(None, ge=len(ASPECTS))
     """Requests in a batch at most; none takes what the API allows. Lower it where the account limits the tokens that may be enqueued."""
     resend: bool = transport_field(False)
-    """Give up batches that the server does not know or whose results are gone, and hand their questions in again; they are paid for again."""
+    """Hand in again what is in batches that the server does not know, whose results are gone, or of which nobody knows whether they were taken."""
 
 
 @dataclass

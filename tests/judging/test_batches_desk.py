@@ -18,10 +18,15 @@ from typing import Any
 import pytest
 
 from harness.errors import JudgeError
-from harness.judging.batches import BatchDesk, Ticket
+from harness.judging.batches import BatchDesk
 from harness.judging.llm_judge import LLMJudge
 from harness.judging.questions import APIJudgeOptions
+from harness.judging.tickets import Ticket
+from harness.llm.anthropic_provider import AnthropicProvider
+from harness.llm.batches import AnthropicBatches, OpenAIBatches
+from harness.llm.batching import Doubt, InDoubt
 from harness.llm.cache import Entry, ReplyCache
+from harness.llm.openai_provider import OpenAIProvider
 from harness.llm.values import BatchState, ChatReply, ChatRequest, RequestFailed, Usage
 from harness.types import JudgeItem, Rating
 
@@ -178,23 +183,31 @@ def test_batches_are_as_large_as_the_api_takes_and_hold_an_item_whole(desk: Call
     assert len(small.handed_in) > 1
 
 
-def test_a_batch_that_fails_is_sent_again_and_one_that_is_not_taken_says_why(desk: Callable[..., LLMJudge]) -> None:
+def test_a_batch_that_fails_is_sent_again_by_the_next_run_and_one_that_is_not_taken_says_why(desk: Callable[..., LLMJudge]) -> None:
     api = Batches()
+    tickets = tickets_of(list(desk(api).submit([MANY[0]])))
+    api.end("batch_0", lambda request: "Rating: 1")
+    list(desk(api).collect(tickets))
     tickets = tickets_of(list(desk(api).submit([BEES])))
-    api.states["batch_0"] = BatchState("failed", reason="the file is invalid")
-    (rating,) = desk(api).collect(tickets)
+    api.states["batch_1"] = BatchState("failed", reason="the file is invalid")
+    judge = desk(api)
+    (rating,) = judge.collect(tickets)
     assert rating.status == "unrated"
-    assert "batch batch_0 failed: the file is invalid; submitted again, it is sent again" in rating.reason
+    assert "batch batch_1 failed: the file is invalid; submitted again, it is sent again" in rating.reason
+    found = by_id(judge.submit([BEES, CHESS]))
+    assert (found["bees"], found["chess"].status, len(api.handed_in)) == (rating, "pending", 3), (
+        "what failed just now is not handed in again"
+    )
     tickets = tickets_of(list(desk(api).submit([BEES])))
-    assert (len(api.handed_in), Ticket.read(tickets[0]).batches) == (2, ("batch_1",) * 3), "a failed batch holds nothing back"
+    assert (len(api.handed_in), Ticket.read(tickets[0]).batches) == (4, ("batch_3",) * 3), "a failed batch holds nothing back"
     api.refuse = RequestFailed("too many batches", retryable=True, status=429)
-    (rating,) = desk(api).submit([CHESS])
+    (rating,) = desk(api).submit([MANY[1]])
     assert rating.status == "unrated"
     assert "too many batches" in rating.reason
     for status in (401, 403):
         api.refuse = RequestFailed("wrong key", status=status)
         with pytest.raises(JudgeError, match="takes no batch: wrong key; check key, account and the option model"):
-            list(desk(api).submit([CHESS]))
+            list(desk(api).submit([MANY[1]]))
 
 
 @pytest.mark.parametrize("status", [404, 410, None])
@@ -273,6 +286,25 @@ def test_the_estimate_is_of_what_would_be_sent(desk: Callable[..., LLMJudge]) ->
     list(judge.collect(tickets))
     rest = judge.estimate([BEES, CHESS, EMPTY])
     assert (rest.calls, rest.cached) == (3, 3)
+
+
+def test_a_batch_that_fails_before_anything_was_answered_ends_the_run(desk: Callable[..., LLMJudge]) -> None:
+    """A wrong model, say: OpenAI takes such a batch, and each run would wait for the next one."""
+    api = Batches()
+    tickets = tickets_of(list(desk(api, batch_size=6).submit(MANY)))
+    failed = BatchState("failed", reason="The model does not exist. (model_not_found)")
+    api.states["batch_0"] = failed
+    judge = desk(api, batch_size=6)
+    assert [rating.status for rating in judge.collect(tickets)] == ["unrated"] * 2 + ["pending"] * 2, "another one still runs"
+    assert [rating.status for rating in judge.submit(MANY[:2])] == ["unrated"] * 2
+    api.states["batch_1"] = failed
+    ratings: Any = iter(desk(api, batch_size=6).collect(tickets))
+    assert [next(ratings).status for _ in MANY] == ["unrated"] * 4
+    with pytest.raises(
+        JudgeError, match=r"^gpt-4o cannot be asked: batch batch_0 failed: The model does not exist.*; check the option model and"
+    ):
+        next(ratings)
+    assert len(api.handed_in) == 2
 
 
 # ------------------------------------------------------------------------------------------------------------ handed in only once
@@ -429,6 +461,136 @@ def test_tickets_of_an_earlier_version_are_collected(desk: Callable[..., LLMJudg
     api.end("batch_0", lambda request: "Rating: 1")
     (found,) = desk(api).collect([json.dumps(["batch_0", "bees", ticket.keys])])
     assert (found.item_id, found.status) == ("bees", "rated")
+
+
+# ------------------------------------------------------------------------------------------------------------ in doubt
+
+
+@pytest.fixture
+def server(api_servers: Any) -> Iterator[Any]:
+    with api_servers.ApiServer() as running:
+        yield running
+
+
+def anthropic(server: Any) -> Any:
+    return AnthropicBatches(AnthropicProvider(base_url=server.url, timeout=5.0), "gpt-4o", wait=0.01)
+
+
+def end(server: Any, batch: str, rating: int = 1) -> None:
+    lines = [
+        {"custom_id": one["custom_id"], "result": {"type": "succeeded", "message": server_message(f"Rating: {rating}")}}
+        for one in server.batches[batch]["requests"]
+    ]
+    server.end_anthropic(batch, lines)
+
+
+def server_message(text: str) -> dict[str, Any]:
+    content = [{"type": "text", "text": text}]
+    usage = {"input_tokens": 9, "output_tokens": 5}
+    return {"id": "m1", "type": "message", "role": "assistant", "model": "m", "content": content, "stop_reason": "end_turn", "usage": usage}
+
+
+def test_a_batch_whose_acceptance_got_lost_is_found_and_paid_for_once(desk: Callable[..., LLMJudge], server: Any, api_servers: Any) -> None:
+    server.fail("/v1/messages/batches", api_servers.Reply(how="reset"))
+    first = list(desk(anthropic(server)).submit([BEES, CHESS]))
+    tickets = tickets_of(first)
+    (reason,) = {rating.reason for rating in first}
+    assert "whether the batch was taken is unknown" in reason
+    assert "looks for it in the API's list" in reason
+    assert "?" not in reason, "no name of ours is shown to people"
+    for judge in (desk(anthropic(server)), desk(anthropic(server), resend=True)):
+        still = [*judge.collect(tickets), *judge.submit([BEES, CHESS])]
+        assert tickets_of(still) == tickets * 2
+        assert all(
+            rating.reason.startswith("batch msgbatch_0 has not ended; it seems to be the batch of 6 requests of ") for rating in still
+        )
+    end(server, "msgbatch_0", 2)
+    judge = desk(anthropic(server))
+    assert [(rating.status, rating.concept) for rating in judge.collect(tickets)] == [("rated", 2)] * 2
+    assert judge.usage == Usage(54, 0, 30)
+    assert {rating.status for rating in desk(anthropic(server)).submit([BEES, CHESS])} == {"rated"}
+    assert server.count("POST", "/v1/messages/batches") == 1
+
+
+def test_a_run_without_tickets_finds_it_as_well(desk: Callable[..., LLMJudge], server: Any, api_servers: Any) -> None:
+    server.fail("/v1/messages/batches", api_servers.Reply(how="cut"))
+    list(desk(anthropic(server)).submit([BEES]))
+    end(server, "msgbatch_0")
+    (rating,) = desk(anthropic(server)).submit([BEES])
+    assert Ticket.read(rating.ticket).batches == ("msgbatch_0",) * 3
+    assert [rating.status for rating in desk(anthropic(server)).collect([rating.ticket])] == ["rated"]
+    assert len(server.batches) == 1
+
+
+def test_a_batch_that_is_not_found_waits_until_it_is_given_up(desk: Callable[..., LLMJudge], server: Any, api_servers: Any) -> None:
+    server.fail("/v1/messages/batches", api_servers.Reply(b"", 502))
+    tickets = tickets_of(list(desk(anthropic(server)).submit([BEES])))
+    assert server.batches == {}
+    list(desk(anthropic(server)).submit([CHESS]))  # as large, made at that time, but known
+    judge = desk(anthropic(server))
+    (rating,) = judge.collect(tickets)
+    assert (rating.status, rating.ticket) == ("pending", tickets[0])
+    assert "was taken is unknown: none in the API's list fits; look there, and where it is missing, -J resend=true has it" in rating.reason
+    assert tickets_of(list(judge.submit([BEES]))) == tickets
+    assert len(server.batches) == 1
+    server.fail("/v1/messages/batches", api_servers.Reply({"error": {"message": "no"}}, 403))
+    (rating,) = desk(anthropic(server), resend=True).collect(tickets)
+    assert rating.status == "pending", "a key that sees no list gives up nothing"
+    assert "the API's list of batches cannot be read (anthropic" in rating.reason
+    judge = desk(anthropic(server), resend=True)
+    assert [rating.status for rating in judge.collect(tickets)] == ["unrated"]
+    (rating,) = judge.submit([BEES])
+    assert Ticket.read(rating.ticket).batches == ("msgbatch_1",) * 3
+    end(server, "msgbatch_1")
+    assert [rating.status for rating in desk(anthropic(server)).collect([rating.ticket])] == ["rated"]
+
+
+def test_of_several_that_fit_the_answers_decide(desk: Callable[..., LLMJudge], server: Any, api_servers: Any) -> None:
+    """A colleague with the same account, and another cache, hands in as many at that time."""
+    colleague = anthropic(server)
+    colleague.submit({f"x{number}": ChatRequest("m", ()) for number in range(3)})
+    server.fail("/v1/messages/batches", api_servers.Reply(how="reset"))
+    tickets = tickets_of(list(desk(anthropic(server)).submit([BEES])))
+    (rating,) = desk(anthropic(server)).collect(tickets)
+    assert "2 batches in the API's list fit (msgbatch_1, msgbatch_0); look there" in rating.reason
+    end(server, "msgbatch_0")
+    (rating,) = desk(anthropic(server)).collect(tickets)
+    assert "batch msgbatch_1 has not ended; it seems to be" in rating.reason
+    end(server, "msgbatch_1", 2)
+    assert [(rating.status, rating.concept) for rating in desk(anthropic(server)).collect(tickets)] == [("rated", 2)]
+    assert len(server.batches) == 2
+
+
+def test_an_openai_batch_in_doubt_is_known_by_its_file(desk: Callable[..., LLMJudge], server: Any, api_servers: Any) -> None:
+    def openai() -> OpenAIBatches:
+        return OpenAIBatches(OpenAIProvider(base_url=f"{server.url}/v1", timeout=5.0), "gpt-4o", wait=0.01)
+
+    server.fail("/v1/batches", *[api_servers.Reply(how="reset")] * 5)
+    first = list(desk(openai()).submit([BEES]))
+    assert "whether the batch was taken is unknown" in first[0].reason
+    (rating,) = desk(openai()).collect(tickets_of(first))
+    assert (rating.status, rating.reason) == ("pending", "batch batch_0 has not ended"), "found while it runs"
+    assert Ticket.read(rating.ticket).batches == ("batch_0",) * 3
+    assert server.count("POST", "/v1/batches") == 1
+
+
+def test_after_one_in_doubt_nothing_more_is_handed_in_by_this_process(desk: Callable[..., LLMJudge], tmp_path: Path) -> None:
+    """And an API of one's own without a list leaves the rest to people."""
+    api = Batches(max_requests=6, refuse=InDoubt("the line broke; it is unknown", Doubt(1e9, 1e9 + 9, 6)))
+    ratings = list(desk(api).submit(MANY))
+    tickets = tickets_of(ratings)
+    assert [rating.reason.partition(";")[0] for rating in ratings] == ["the line broke"] * 2 + [
+        "not handed in, since it is unknown whether the batch before it was taken"
+    ] * 2
+    api.refuse = None
+    judge = desk(api)
+    found = by_id(judge.collect(tickets))
+    assert [rating.status for rating in found.values()] == ["pending"] * 2 + ["unrated"] * 2
+    assert (
+        "whether the batch of 6 requests of 2001-09-09 01:46 UTC was taken is unknown: the API's list of batches" in found["item 0"].reason
+    )
+    list(judge.submit(MANY))
+    assert [len(requests) for requests in api.handed_in.values()] == [6], "what was held back, and no more"
 
 
 # ------------------------------------------------------------------------------------------------------------ sizes and limits

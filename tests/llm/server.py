@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
@@ -179,6 +180,8 @@ class ApiServer:
             return self._created(f"batch_{len(self.batches)}", {**body, "object": "batch", "status": "in_progress"})
         if path == "/v1/batches":
             return Reply({"object": "list", "data": list(self.batches.values())[::-1]})
+        if path == "/v1/messages/batches" and handler.command == "GET":
+            return Reply({"data": list(self.batches.values())[::-1], "has_more": False})
         if path == "/v1/messages/batches":
             return self._created(f"msgbatch_{len(self.batches)}", {**body, "type": "message_batch", "processing_status": "in_progress"})
         batch = self.batches.get(parts[2] if parts[0] == "messages" else parts[1])
@@ -212,7 +215,9 @@ class ApiServer:
         total = len(batch["requests"]) if "requests" in batch else len(self.files[batch["input_file_id"]].splitlines())
         done = ("succeeded", "errored", "canceled", "expired") if "requests" in batch else ("completed", "failed")
         counts = {**dict.fromkeys(done, 0), "processing" if "requests" in batch else "total": total}
-        self.batches[name] = {**batch, "id": name, "request_counts": counts}
+        now = datetime.now(timezone.utc)
+        made = now.isoformat() if "requests" in batch else int(now.timestamp())
+        self.batches[name] = {**batch, "id": name, "created_at": made, "request_counts": counts}
         return Reply(self.batches[name])
 
     def _cancelled(self, batch: Body) -> Reply:

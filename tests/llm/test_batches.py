@@ -7,9 +7,11 @@ import json
 import logging
 import random
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 
 from harness.llm.anthropic_provider import AnthropicProvider
 from harness.llm.batches import AnthropicBatches, OpenAIBatches
+from harness.llm.batching import PAGES, Doubt, InDoubt, NotReached
 from harness.llm.openai_provider import OpenAIProvider
 from harness.llm.values import BatchProvider, BatchState, ChatReply, ChatRequest, Message, RequestFailed, Usage
 
@@ -183,10 +186,47 @@ def test_an_openai_batch_whose_acceptance_gets_lost_is_not_paid_twice(server: An
 
 def test_where_the_server_cannot_say_it_is_not_handed_in_again(server: Any, openai: OpenAIBatches) -> None:
     server.fail("/v1/batches", *[api.Reply(how="reset")] * 5)
-    with pytest.raises(RequestFailed, match="whether the batch was taken is unknown") as caught:
+    with pytest.raises(InDoubt, match="whether the batch was taken is unknown") as caught:
         openai.submit(REQUESTS)
     assert not caught.value.retryable
+    assert (caught.value.doubt.file, caught.value.doubt.count) == ("file_0", 6)
     assert server.count("POST", "/v1/batches") == 1
+    openai.submit({"other": request()})
+    assert openai.find(caught.value.doubt) == ["batch_0"]
+
+
+def test_a_batch_that_was_never_sent_is_not_in_doubt(openai: OpenAIBatches, anthropic: AnthropicBatches, server: Any) -> None:
+    server.__exit__()
+    for batches in (openai, anthropic):
+        with pytest.raises(NotReached, match="the connection failed") as caught:
+            batches.submit(REQUESTS)
+        assert caught.value.retryable
+
+
+def test_a_doubt_has_a_name_that_is_read_back() -> None:
+    doubt = Doubt(1.5, 2.25, 7, "file-ä")
+    assert Doubt.read(str(doubt)) == doubt
+    assert [Doubt.read(name) for name in ("msgbatch_1", "", "?", "?[1]", "?[1,2,[],4]")] == [None] * 5
+
+
+def test_a_batch_in_doubt_is_looked_for_by_size_and_time_on_all_pages(server: Any, anthropic: AnthropicBatches) -> None:
+    now = time.time()
+
+    def one(name: str, age: float, size: int = 6) -> dict[str, Any]:
+        made = datetime.fromtimestamp(now - age, timezone.utc).isoformat().replace("+00:00", "Z")
+        return {"id": name, "created_at": made, "request_counts": {"processing": 0, "succeeded": size - 1, "errored": 1}}
+
+    pages = [
+        {"data": [one("late", -5000), one("a", 1), one("small", 2, 5)], "has_more": True},
+        {"data": [one("b", 100), one("old", 5000), one("older", 1)], "has_more": True},
+    ]
+    server.fail("/v1/messages/batches", *map(api.Reply, pages))
+    assert anthropic.find(Doubt(now - 10, now, 6)) == ["a", "b"]
+    assert server.count("GET", "/v1/messages/batches") == 2
+    endless = {"data": [one("small", 2, 5)], "has_more": True}
+    server.fail("/v1/messages/batches", *[api.Reply(endless)] * PAGES)
+    with pytest.raises(RequestFailed, match="more than 5,000 batches"):
+        anthropic.find(Doubt(now - 10, now, 6))
 
 
 def test_cheap_calls_are_tried_again_and_others_are_not(server: Any, openai: OpenAIBatches) -> None:
@@ -320,6 +360,7 @@ def test_a_temperature_refused_in_a_batch_is_left_out_of_the_next(server: Any, a
         (api.Reply(how="reset"), False, True),
         (api.Reply(b"", 500), False, True),
         (api.Reply(b"", 429), True, False),
+        (api.Reply(b"", 529), True, False),
         (api.Reply({"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}, 400), False, False),
     ],
 )
@@ -327,7 +368,7 @@ def test_an_anthropic_batch_is_handed_in_once(server: Any, anthropic: AnthropicB
     server.fail("/v1/messages/batches", lost)
     with pytest.raises(RequestFailed) as caught:
         anthropic.submit(REQUESTS)
-    assert (caught.value.retryable, "is unknown" in caught.value.reason) == (retryable, unknown)
+    assert (caught.value.retryable, "is unknown" in caught.value.reason, isinstance(caught.value, InDoubt)) == (retryable, unknown, unknown)
     assert server.count("POST", "/v1/messages/batches") == 1
 
 

@@ -209,6 +209,16 @@ def test_what_is_open_in_a_batch(path: Path) -> None:
         assert cache.batch_of(key(3)) == "b2"
 
 
+def test_a_batch_may_get_its_id_later(path: Path) -> None:
+    with ReplyCache(path) as cache, ReplyCache(path) as other:
+        cache.hand_in("?", [key(1), key(2)])
+        cache.hand_in("b1", [key(3)])
+        assert (other.open_in("?"), other.open_in("b2")) == ({key(1), key(2)}, set())
+        other.rename("?", "b2")
+        assert [cache.batch_of(key(n)) for n in (1, 2, 3)] == ["b2", "b2", "b1"]
+        assert cache.open_in("?") == set()
+
+
 def test_one_process_at_a_time_hands_in(path: Path) -> None:
     order: list[str] = []
     with ReplyCache(path) as cache, ReplyCache(path) as other:
