@@ -297,8 +297,8 @@ def _print(compared: _Compared, found: Iterable[Agreement], show: int) -> None:
         ]
         groups = max(part.n_groups for part in pair.aspects.values())
         rough = f", rough below {ROUGH_BELOW}" if groups < ROUGH_BELOW else ""
-        title = f"{pair.first} and {pair.second}: bias is the second less the first; 95 % intervals over {groups} concepts{rough}"
-        print_table(title, ("rating", "texts", "missing", "exact", "weighted κ", "Spearman", "bias"), rows)
+        click.echo(f"{pair.first} and {pair.second}: bias is the second less the first; 95 % intervals over {groups} concepts{rough}")
+        print_table("", ("rating", "texts", "missing", "exact", "weighted κ", "Spearman", "bias"), rows)
         for other in pair.disagreements[:show]:
             item = items[other.item_id]
             grades = ", ".join(
