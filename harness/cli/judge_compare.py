@@ -316,7 +316,8 @@ def _print(compared: _Compared, found: Iterable[Agreement], show: int) -> None:
 def _figure(figure: Figure) -> str:
     if figure.value is None:
         return "—"
-    return f"{figure.value:.2f}" if figure.low is None else f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+    value, *ends = (f"{round(number, 2) + 0.0:.2f}" for number in (figure.value, figure.low, figure.high) if number is not None)  # no -0.00
+    return f"{value} [{', '.join(ends)}]" if ends else value
 
 
 def _as_json(source: str, compared: _Compared, found: Iterable[Agreement]) -> dict[str, Json]:
