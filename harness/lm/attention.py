@@ -26,7 +26,9 @@ def _attend(
     """transformers' attention interface: query ``[B, heads, T, d]``, key and value ``[B, groups, S, d]`` → ``[B, T, heads, d]``."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    special = any(kwargs.get(name) is not None for name in ("softcap", "s_aux", "position_bias"))
+    if kwargs.get("softcap") is not None:
+        raise ValueError("scaled dot-product attention cannot cap its scores (softcap); load the model with eager attention")
+    special = any(kwargs.get(name) is not None for name in ("s_aux", "position_bias"))
     rows, heads, length, width = query.shape
     groups = key.shape[1]
     per_head = attention_mask is not None and attention_mask.shape[1] != 1  # a mask for each head, e.g. ALiBi's biases
@@ -72,8 +74,23 @@ def fast_decoding(hf: Any) -> Iterator[None]:
         hf.set_attn_implementation("sdpa")
 
 
+def keep_caps(hf: Any) -> None:
+    """Have a model that caps its attention scores (Gemma-2) compute them in the open. SDPA cannot cap, and the versions of transformers before
+
+    they refused that left the scores uncapped without a word.
+    """
+    if _caps(hf) and getattr(hf.config, "_attn_implementation", None) == "sdpa":
+        hf.set_attn_implementation("eager")
+
+
+def _caps(hf: Any) -> bool:
+    return getattr(text_config(hf), "attn_logit_softcapping", None) is not None
+
+
 def _can_switch(hf: Any) -> bool:
     config = hf.config
+    if _caps(hf):
+        return False
     if getattr(config, "_attn_implementation", None) != "sdpa" or hf.device.type != "cpu" or text_config(hf) is not config:
         return False
     return bool(getattr(type(hf), "_can_set_attn_implementation", lambda: True)())

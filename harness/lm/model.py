@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from harness.errors import ModelError
+from harness.lm.attention import keep_caps
 from harness.lm.chat import Message, PromptFormat
 from harness.lm.convert import quiet_transformers
 from harness.lm.devices import choose_device, choose_dtype
@@ -210,6 +211,7 @@ def _load(source: str, device: torch.device, dtype: torch.dtype, revision: str |
             hf, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub, **place)
             if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers and goes on
                 raise ModelError(f"{source} lacks {len(missing)} weights of a {type(hf).__name__}, e.g. {missing[0]}; fetch it again")
+            keep_caps(hf)
             return hf if place else hf.to(device), tokenizer
     except ModelError:
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from harness.lm.attention import NAME, _attend, fast_decoding
+from harness.lm.attention import NAME, _attend, fast_decoding, keep_caps
 from harness.lm.generation import GenerationRequest, generate
 from harness.lm.model import SubjectModel
 from harness.types import Decoding
@@ -102,3 +103,21 @@ def test_the_engine_decodes_with_it(tiny_model: SubjectModel) -> None:
     finally:
         handle.remove()
     assert set(names) == {NAME}
+
+
+def test_a_loaded_model_that_caps_its_scores_does_cap_them(make_hf: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with versions of transformers that give it SDPA, which leaves them uncapped."""
+    hf = copy.deepcopy(make_hf("gemma2"))
+    hf.config.attn_logit_softcapping = 0.01
+    for layer in hf.model.layers:
+        layer.self_attn.attn_logit_softcapping = 0.01
+        layer.self_attn.q_proj.weight.data *= 30
+    tokens = torch.arange(3, 15)[None]
+    monkeypatch.setattr(type(hf), "_supports_sdpa", True)  # as it was before transformers refused it
+    hf.config._attn_implementation = "sdpa"
+    keep_caps(hf)
+    assert hf.config._attn_implementation == "eager"
+    capped = hf(tokens).logits
+    for layer in hf.model.layers:
+        layer.self_attn.attn_logit_softcapping = None
+    assert not torch.allclose(capped, hf(tokens).logits, atol=1e-3)
