@@ -118,7 +118,7 @@ def test_the_key_shows_nowhere(
     server: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str, stream: bool, how: str
 ) -> None:
     monkeypatch.setenv("MY_SERVER", KEY)
-    provider = local(server, kind, key_name="MY_SERVER", stream=stream, timeout=0.5)
+    provider = local(server, kind, key_name="MY_SERVER", stream=stream, timeout=2.0)
     # A server that repeats the key in full, whole or cut, within a page or not.
     server.answer = lambda _: replace(shared.turned_down(f"Incorrect API key provided: {KEY}. Header: Bearer {KEY}", 401), how=how)
     for name in (None, "openai", "anthropic", "httpx", "httpx2", "httpcore", "httpcore2"):
