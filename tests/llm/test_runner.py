@@ -111,7 +111,7 @@ def test_passing_failures_are_retried_and_every_id_comes_once(loopback: ModuleTy
         return loopback.chat_answer("ok")
 
     server = serve(handler)
-    runner = Runner(loopback.HttpProvider(server.url), cache=cache, concurrency=16, timeout=0.4)
+    runner = Runner(loopback.HttpProvider(server.url), cache=cache, concurrency=16, timeout=2.0)
     requests = requests_for([f"text {n}" for n in range(40)])
     answers = list(runner.run(requests))
     assert sorted(item for item, _ in answers) == sorted(requests)
@@ -142,7 +142,7 @@ def test_an_attempt_that_hangs_ends_at_the_time_limit(loopback: ModuleType, serv
     start = time.monotonic()
     ((_, failure),) = Runner(loopback.HttpProvider(server.url), attempts=1, timeout=0.3).run(requests_for(["a"]))
     assert "no answer within 0.3 s" in str(failure)
-    assert 0.3 <= time.monotonic() - start < 2
+    assert 0.3 <= time.monotonic() - start < 10
 
 
 def test_what_hangs_is_asked_again_long_before_the_time_limit_once_it_is_known_how_long_replies_take(
@@ -244,7 +244,7 @@ def test_a_dead_server_is_not_asked_for_ever(loopback: ModuleType) -> None:
     start = time.monotonic()
     answers = dict(Runner(loopback.HttpProvider(url), attempts=2).run(requests_for([str(n) for n in range(2000)])))
     assert len(answers) == 2000
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
 
 
 # ------------------------------------------------------------------------------------------------------------------------- rate limits
@@ -375,7 +375,7 @@ def test_what_does_not_end_within_the_grace_is_cancelled(loopback: ModuleType, s
     next(run)
     start = time.monotonic()
     run.close()  # type: ignore[attr-defined]
-    assert 0.25 < time.monotonic() - start < 2
+    assert 0.25 < time.monotonic() - start < 10
     assert threading.active_count() < 10
 
 
