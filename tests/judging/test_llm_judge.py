@@ -360,7 +360,9 @@ def test_half_a_character_from_a_server_can_be_stored() -> None:
     said = [ChatReply("half \ud83d", Usage(), "m\ud83d", "st\ud83dop"), RequestFailed("no \ud83d way", status=418)]
     judge, _ = judge_of(lambda request: said[aspect_of(request) == "fluency"], asks=1)
     (rating,) = judge.submit([BEES])
-    json.dumps([rating.reason, rating.details], ensure_ascii=False).encode()
+    stored = json.dumps([rating.reason, rating.details], ensure_ascii=False).encode().decode()
+    assert "half ?" in stored
+    assert "no ? way" in stored
 
 
 # -------------------------------------------------------------------------------------------------------------------------- estimates
