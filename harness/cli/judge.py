@@ -205,10 +205,10 @@ def cache_export(output: Path | None) -> None:
 
 
 def _cache() -> ReplyCache:
-    from harness.llm.cache import ReplyCache
+    from harness.llm.cache import FILE_NAME, ReplyCache
     from harness.lm.embedded import cache_root
 
-    return ReplyCache(cache_root() / "replies.sqlite")
+    return ReplyCache(cache_root() / FILE_NAME)
 
 
 command.add_command(compare_command)

@@ -210,7 +210,7 @@ class LLMJudge:
                 if isinstance(answers, Generator):
                     answers.close()  # at once, so that what is in flight is kept, not when it is collected
             for place, aspect in questions.values():
-                states[place].problems[aspect] = "no answer came"
+                states[place].unanswered(aspect, "no answer came")
                 if states[place].settled:
                     yield states[place].rating()
             self._pass_on(self._open_asker().notes)
@@ -249,10 +249,10 @@ class LLMJudge:
 
     def _cache(self) -> ReplyCache | None:
         if self._replies is None and self.options.cache:
-            from harness.llm.cache import ReplyCache
+            from harness.llm.cache import FILE_NAME, ReplyCache
             from harness.lm.embedded import cache_root
 
-            self._replies = ReplyCache(cache_root() / "replies.sqlite")
+            self._replies = ReplyCache(cache_root() / FILE_NAME)
         return self._replies
 
     def _open_asker(self) -> Asker:

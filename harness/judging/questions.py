@@ -86,6 +86,7 @@ class OpenItem:
     replies: dict[Aspect, ChatReply] = field(default_factory=dict)
     asked: dict[Aspect, int] = field(default_factory=dict)
     problems: dict[Aspect, str] = field(default_factory=dict)
+    failed: list[Aspect] = field(default_factory=list)
 
     @property
     def settled(self) -> bool:
@@ -96,7 +97,7 @@ class OpenItem:
         """Take an answer in; True where the question is to be asked again. ``last``: no further ask is allowed."""
         self.asked[aspect] = self.asked.get(aspect, 0) + 1
         if isinstance(answer, RequestFailed):
-            self.problems[aspect] = whole(f"the request failed: {answer.reason}")
+            self.unanswered(aspect, f"the request failed: {answer.reason}")
             return False
         self.replies[aspect] = answer = replace(answer, text=whole(answer.text), model=whole(answer.model), finish=whole(answer.finish))
         value, reason = read(answer)
@@ -109,6 +110,11 @@ class OpenItem:
             return False
         return True
 
+    def unanswered(self, aspect: Aspect, reason: str) -> None:
+        """Note that a question got no answer, which says nothing of the judge."""
+        self.problems[aspect] = whole(reason)
+        self.failed.append(aspect)
+
     def rating(self) -> Rating:
         """Rated with all three ratings, else unrated with every reason."""
         details: dict[str, Json] = {"replies": {aspect: self.replies[aspect].text for aspect in ASPECTS if aspect in self.replies}}
@@ -119,6 +125,9 @@ class OpenItem:
         if len(self.ratings) == len(ASPECTS):
             concept, instruction, fluency = (self.ratings[aspect] for aspect in ASPECTS)
             return Rating(self.item.id, "rated", concept, instruction, fluency, details=details)
+        failed = self.failed + [aspect for aspect in ASPECTS if aspect not in self.ratings and aspect not in self.problems]
+        if failed:
+            details["failed"] = list(failed)
         reason = "; ".join(f"{aspect}: {self.problems.get(aspect, 'no answer came')}" for aspect in ASPECTS if aspect not in self.ratings)
         return Rating(self.item.id, "unrated", reason=reason, details={**details, "read": dict(self.ratings)})
 

@@ -8,7 +8,6 @@ says that a judge reads; it does not say how it does on hard cases (see :mod:`ha
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +27,6 @@ PASS_OVERALL = 0.85
 PASS_EACH = 0.75
 """Share that it must get right of each of the three ratings."""
 GRADES = (0, 1, 2)
-_FAILED = re.compile(rf"(?:^|; )(?:{'|'.join(ASPECTS)}): (?:the request failed|no answer came)")
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def selftest(judge: Judge, bench: Bench) -> SelfTest:
 
 def _unanswered(rating: Rating) -> bool:
     """Whether a text is unrated because a request failed, as :class:`harness.judging.questions.OpenItem` says of it."""
-    return rating.status == "unrated" and _FAILED.search(rating.reason) is not None
+    return rating.status == "unrated" and bool(rating.details.get("failed"))
 
 
 def keep_result(judge: str, options: Mapping[str, Json], result: SelfTest) -> None:
