@@ -16,8 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from harness.contracts import Site
-from harness.lm import SubjectModel, load_model, residuals
+from harness.interventions import Site
+from harness.model import SubjectModel, load_model, residuals
 from harness.types import rng
 
 

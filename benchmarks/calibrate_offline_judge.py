@@ -24,8 +24,9 @@ from harness_plugins.judges.offline import Embedder, FluencyMeter, OfflineJudge,
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from harness.lm.generation import GenerationRequest, generate
-from harness.lm.model import SubjectModel, load_model
+from harness.engine.base import GenerationRequest
+from harness.engine.torch_loop import generate
+from harness.model.loading import SubjectModel, load_model
 from harness.types import Decoding, JudgeItem, rng
 
 RATED = Path(__file__).with_name("offline_judge_rated.jsonl")

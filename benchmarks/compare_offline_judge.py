@@ -39,8 +39,8 @@ from calibrate_offline_judge import (
 )
 from harness_plugins.judges.offline import EMBEDDING_MODEL, Embedder, FluencyMeter, OfflineOptions
 
-from harness.lm.embedded import ensure
-from harness.lm.model import SubjectModel, load_model
+from harness.model.embedded import ensure
+from harness.model.loading import SubjectModel, load_model
 
 
 def compare_concept(bank: Bank, bench: AxBench, rated: Rated) -> None:

@@ -5,7 +5,7 @@
 
 Two answers, since "the model's own work" can be read in two ways:
 
-(a) The time of `harness.sae.statistics.measure`, from token ids to committed files, against bare work in the same process, in turn: the
+(a) The time of `harness.sae.corpus.collect.measure`, from token ids to committed files, against bare work in the same process, in turn: the
     truncated model on the very batches of the pass, ready-padded, and the encoder's product x @ W_enc alone, on the very vectors, into a
     buffer that is there already. What the pass takes beyond that is outside: hooks, padding, float conversions, masks, finding and counting
     active features, reconstruction, means, sorting, checksums, the disk. (The aim is below .15.)
@@ -30,14 +30,14 @@ import torch
 from activations import seconds, truncated  # the script beside this one
 
 from harness.cli.common import keep_freed_memory, quiet_libraries
-from harness.contracts import Site
-from harness.lm import SubjectModel, load_model, residuals
-from harness.lm.activations import TokenBudget
+from harness.interventions import Site
+from harness.model import SubjectModel, load_model, residuals
+from harness.model.activations import TokenBudget
 from harness.sae import load as load_dictionary
+from harness.sae.corpus.collect import SHARD_TEXTS, measure
+from harness.sae.corpus.counts import slice_tokens
+from harness.sae.corpus.outliers import usual_tokens
 from harness.sae.dictionary import Dictionary
-from harness.sae.measure import slice_tokens
-from harness.sae.outliers import usual_tokens
-from harness.sae.statistics import SHARD_TEXTS, measure
 
 PRODUCTS = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "mkldnn::_linear_pointwise", "aten::mkldnn_linear")
 ATTENTION = "aten::_scaled_dot_product"

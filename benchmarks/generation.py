@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 
-from harness.contracts import Edit, Site
-from harness.lm import SubjectModel, load_model
-from harness.lm.edits import AddVector
-from harness.lm.generation import GenerationRequest, generate
+from harness.engine.base import GenerationRequest
+from harness.engine.torch_loop import generate
+from harness.interventions import Edit, Site
+from harness.model import SubjectModel, load_model
+from harness.steering.add_vector import AddVector
 from harness.types import Decoding, rng
 
 OPENINGS = (
@@ -41,7 +42,7 @@ def make_edits(model: SubjectModel, layer: int | None, dictionary: str | None, r
         vectors = torch.from_numpy(random.standard_normal((rows, model.d_model))).float()
         return [AddVector(site, vector / vector.norm()) for vector in vectors]
     from harness import sae
-    from harness.sae.edits import ClampFeature
+    from harness.steering.clamp import ClampFeature
 
     loaded = sae.load(dictionary, device=str(model.device))
     features = random.choice(loaded.d_sae, rows, replace=rows > loaded.d_sae).tolist()

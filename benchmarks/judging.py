@@ -30,10 +30,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.llm.cache import ReplyCache
-from harness.llm.openai_provider import OpenAIProvider
-from harness.llm.runner import Runner
-from harness.llm.values import ChatReply, ChatRequest, Message, Provider, RequestFailed, Usage
+from harness.chat.client.cache import ReplyCache
+from harness.chat.client.runner import Runner
+from harness.chat.providers.openai import OpenAIProvider
+from harness.chat.values import ChatReply, ChatRequest, Message, Provider, RequestFailed, Usage
 
 REFUSED, FAILED, HUNG = 0.05, 0.02, 0.01
 RUBRIC = "Say in a sentence how well the text brings in the concept, then end with the rating from 0 to 2. " * 12

@@ -70,11 +70,11 @@ def draw(folder: Path, texts: int, features: int, labels: int, active: int) -> N
 def read_model(folder: Path, path: Path, model_name: str, dictionary: str, min_support: int) -> None:
     """A model's own frequencies on a fastText file, from the artifact cache or by a pass over it."""
     from harness import sae
-    from harness.artifacts import ArtifactCache
-    from harness.lm import load_model
-    from harness.lm.embedded import cache_root
-    from harness.progress import Progress
-    from harness.sae.statistics import FORMAT, CorpusStatistics, measure
+    from harness.files.artifacts import ArtifactCache
+    from harness.files.cache_dir import cache_root
+    from harness.files.progress import Progress
+    from harness.model import load_model
+    from harness.sae.corpus.collect import FORMAT, CorpusStatistics, measure
 
     words = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     titles = [" ".join(word for word in line if not word.startswith("__label__")) for line in words]

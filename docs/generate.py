@@ -20,11 +20,13 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from harness import contracts, hookspecs
+from harness import contracts
 from harness.cli import COMMANDS, cli
 from harness.options import describe_field
-from harness.plugins import KINDS, PluginHost
-from harness.tasks import TaskFile
+from harness.plugin import spec as hookspecs
+from harness.plugin.host import PluginHost
+from harness.plugin.registry import KINDS
+from harness.tasks.schema import TaskFile
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent

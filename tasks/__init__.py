@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness import hookimpl
 
 if TYPE_CHECKING:
-    from harness.plugins import TaskRegistry
+    from harness.plugin.registry import TaskRegistry
 
 
 @hookimpl

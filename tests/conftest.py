@@ -6,7 +6,7 @@ an installed third-party plugin, and the command line run in this process.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import io
 import json
 import os
@@ -32,6 +32,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
+from helpers.models import architecture, make_hf, make_model, make_tokenizer, random_model, tiny_model  # noqa: F401 (fixtures)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -143,8 +144,9 @@ def tiny_task(open_folder: Path, tiny_model_path: Path, tiny_sae_path: Path) -> 
     """A task folder: the tiny model's own stories as the corpus, their words as labels. Read-only; :func:`variant` copies it."""
     import torch
 
-    from harness.lm.generation import GenerationRequest, generate
-    from harness.lm.model import load_model
+    from harness.engine.base import GenerationRequest
+    from harness.engine.torch_loop import generate
+    from harness.model.loading import load_model
     from harness.types import Decoding
 
     torch.set_num_threads(1)
@@ -308,11 +310,22 @@ EVAL = ("--labeler", "calibf1", "--steerer", "sae-clamp")
 
 @pytest.fixture(scope="session")
 def api_servers() -> ModuleType:
-    """tests/llm/server.py: a real HTTP server on loopback that speaks OpenAI's and Anthropic's APIs."""
-    spec = importlib.util.spec_from_file_location("api_servers", Path(__file__).parent / "llm" / "server.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    """A real HTTP server on loopback that speaks OpenAI's and Anthropic's APIs (``helpers/server.py``)."""
+    from helpers import server
+
+    return server
+
+
+@pytest.fixture(scope="session", name="loopback")
+def _loopback() -> ModuleType:
+    """tests/helpers/loopback.py: Answer, HANG, RESET, chat_answer."""
+    from helpers import loopback
+
+    return loopback
+
+
+@pytest.fixture
+def serve(loopback: ModuleType) -> Iterator[Callable[[Callable[[str, bytes], Any]], Any]]:
+    """Start a loopback server: ``server = serve(handler)``; it is stopped after the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda handler: stack.enter_context(loopback.Loopback(handler))

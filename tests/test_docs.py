@@ -18,7 +18,7 @@ from typing import Any
 import click
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
     path
     for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("tasks/**/*.md"), *ROOT.glob("benchmarks/*.md"))
@@ -64,8 +64,9 @@ def test_the_generated_parts_are_current() -> None:
 
 
 def test_every_hook_and_shipped_plugin_is_on_the_page() -> None:
-    from harness import hookspecs
-    from harness.plugins import KINDS, PluginHost
+    from harness.plugin import spec as hookspecs
+    from harness.plugin.host import PluginHost
+    from harness.plugin.registry import KINDS
 
     text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
     names = [name for name in vars(hookspecs) if name.startswith("harness_")]
@@ -102,7 +103,7 @@ def test_the_examples_of_the_readme_are_true(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_other_python_snippets_run(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Snippets without a prompt are files of a reader's plugin: their hooks must register, their tests must pass. (scoring.md has its own test.)"""
-    from harness.plugins import PluginHost
+    from harness.plugin.host import PluginHost
 
     monkeypatch.syspath_prepend(str(sample))
     hooks = tests = 0
@@ -124,7 +125,7 @@ def test_other_python_snippets_run(sample: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_the_task_file_of_the_docs_is_valid(tmp_path: Path) -> None:
-    from harness.tasks import load_task
+    from harness.tasks.find import load_task
 
     (body,) = blocks(ROOT / "docs" / "tasks.md", "toml")
     (tmp_path / "task.toml").write_text(body, encoding="utf-8")

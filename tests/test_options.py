@@ -12,7 +12,8 @@ from pydantic import Field, field_validator
 
 from harness.errors import OptionError, UnknownNameError
 from harness.options import Options, as_json, build, describe, filter_field, filter_names, parse_assignment
-from harness.plugins import KINDS, PluginHost
+from harness.plugin.host import PluginHost
+from harness.plugin.registry import KINDS
 from harness.testing import check_options
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("harness", "plugins", "tasks", "leaderboard", "tests", "docs")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 OURS = {"harness", "harness_plugins", "harness_tasks", "harness_published"}

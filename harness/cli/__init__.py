@@ -103,13 +103,13 @@ def _path(error: click.UsageError) -> str:
 
 def _print_trace(error: BaseException) -> None:
     """A traceback without keys."""
-    from harness.llm.keys import redact
+    from harness.chat.providers.keys import redact
 
     print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
 
 
 def _fail(message: str) -> int:
-    from harness.llm.keys import redact  # a key that was given in the place of something else stands in the message
+    from harness.chat.providers.keys import redact
 
     print(f"harness: error: {redact(' '.join(message.split()))}", file=sys.stderr)
     return 2

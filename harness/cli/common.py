@@ -14,10 +14,10 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.bench import Choices, TaskBench
-    from harness.plugins import PluginHost
+    from harness.plugin.host import PluginHost
+    from harness.run.bench import Choices, TaskBench
     from harness.store import RunStore
-    from harness.tasks import Task
+    from harness.tasks.schema import Task
     from harness.types import Json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -118,14 +118,14 @@ def choices_from(given: Mapping[str, Any]) -> Choices:
     """What the command line replaces in a task, from the values of a command's options (``click``'s ``context.params``)."""
     from dataclasses import fields
 
-    from harness.bench import Choices
+    from harness.run.bench import Choices
 
     return Choices(**{field.name: given[field.name] for field in fields(Choices)})
 
 
 def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:
     """The bench of a task, with the artifact cache of this user."""
-    from harness.bench import open_bench
+    from harness.run.bench import open_bench
 
     quiet_libraries()
     keep_freed_memory()
@@ -134,7 +134,7 @@ def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:
 
 def load_host() -> PluginHost:
     """All plugins of this installation."""
-    from harness.plugins import PluginHost
+    from harness.plugin.host import PluginHost
 
     return PluginHost.load()
 

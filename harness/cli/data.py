@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from harness.cli.common import json_option, print_json, print_table, quiet_libraries, quiet_option
-from harness.data.corpus import Format
+from harness.data.corpora.corpus import Format
 from harness.errors import DataError
 
 if TYPE_CHECKING:
     from harness.data import Corpus, CorpusStats
-    from harness.data.stats import SupportClass
+    from harness.data.corpora.stats import SupportClass
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,9 +102,9 @@ def stats(
         raise DataError(f"cannot draw {plot.name!r}: give a file that ends in .svg")
     quiet_libraries()
     from harness.data import corpus_stats
-    from harness.data.stats import default_model, support_classes, support_svg, token_counter
-    from harness.disk import write_atomically
-    from harness.progress import Progress
+    from harness.data.corpora.stats import default_model, support_classes, support_svg, token_counter
+    from harness.files.atomic import write_atomically
+    from harness.files.progress import Progress
 
     name = model or default_model()
     counter = None if name is None else token_counter(name)
@@ -183,8 +183,8 @@ def convert_command(
     """Write a corpus of any format that `stats` reads as rows of id, text and labels."""
     from dataclasses import replace
 
-    from harness.data.convert import check_suffix, convert
-    from harness.progress import Progress
+    from harness.data.corpora.convert import check_suffix, convert
+    from harness.files.progress import Progress
 
     check_suffix(output)
     if output.resolve() == path.resolve():
@@ -226,10 +226,10 @@ def generate_command(
 ) -> None:
     """Have the subject model write the texts of RECIPE: PART is the labelled corpus, or the training texts of a dictionary."""
     quiet_libraries()
-    from harness.data.generate import generate
-    from harness.data.recipe import load_recipe, plan
-    from harness.lm.model import load_model
-    from harness.progress import Progress
+    from harness.data.written.generate import generate
+    from harness.data.written.recipe import load_recipe, plan
+    from harness.files.progress import Progress
+    from harness.model.loading import load_model
 
     progress = Progress(quiet)
     loaded = load_recipe(recipe)
@@ -248,9 +248,9 @@ def generate_command(
 @json_option
 def filter_command(recipe: Path, raw: Path, output: Path, as_json: bool) -> None:
     """Filter generated texts RAW by the rules of RECIPE: loops, refusals, near-duplicates, texts that do not show their label."""
-    from harness.data.filtering import filter_corpus
-    from harness.data.generate import read_rows, write_rows
-    from harness.data.recipe import load_recipe
+    from harness.data.written.filtering import filter_corpus
+    from harness.data.written.generate import read_rows, write_rows
+    from harness.data.written.recipe import load_recipe
 
     report = filter_corpus(read_rows(raw), load_recipe(recipe))
     write_rows(output, report.rows)

@@ -21,8 +21,9 @@ KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "NEURONPEDIA_API_KEY", "HF_TOKEN"
 def command(as_json: bool) -> None:
     """Show versions, device, caches, plugins, and which keys are set (never their values)."""
     import harness
-    from harness.lm.devices import choose_device, choose_dtype
-    from harness.lm.embedded import cache_root, describe
+    from harness.files.cache_dir import cache_root
+    from harness.model.devices import choose_device, choose_dtype
+    from harness.model.embedded import describe
 
     host = load_host()
     device = choose_device(None)

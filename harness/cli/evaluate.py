@@ -26,8 +26,9 @@ from harness.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from harness.bench import TaskBench
-    from harness.plan import Asked, Estimate, Plan
+    from harness.run.bench import TaskBench
+    from harness.run.estimate import Estimate
+    from harness.run.plan import Asked, Plan
 
 
 @click.command("eval")
@@ -75,8 +76,8 @@ def command(
 
     The same command again goes on where it stopped. Results: a table, a few texts, and a JSON entry below --out.
     """
-    from harness.plan import Asked, make_plan
-    from harness.tasks import find_task
+    from harness.run.plan import Asked, make_plan
+    from harness.tasks.find import find_task
 
     host = load_host()
     task = find_task(host, task_name)
@@ -95,9 +96,9 @@ def command(
         _show_plan(plan, bench, as_json)
         return
     from harness.cli.spending import Purse, foresee
-    from harness.evaluate import evaluate, run_folder, run_id
+    from harness.evaluations.steering.run import evaluate, run_folder, run_id
     from harness.leaderboard.files import save_entry
-    from harness.plan import plan_json
+    from harness.run.plan import plan_json
     from harness.store import RunStore
 
     purse = Purse(max_cost, yes, quiet or as_json)
@@ -192,9 +193,9 @@ def _concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
 
 def _estimate(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool) -> Estimate:
     from harness.errors import HarnessError
-    from harness.lm.devices import choose_device
-    from harness.plan import PROMPT_TOKENS, device_flops, estimate
-    from harness.speed import recall
+    from harness.model.devices import choose_device
+    from harness.run.estimate import PROMPT_TOKENS, device_flops, estimate
+    from harness.run.throughput import recall
 
     device = choose_device(bench.choices.device)
     measured = recall(bench.artifacts.root, bench.task.file.model.name, device.type)

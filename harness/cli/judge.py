@@ -28,7 +28,7 @@ from harness.cli.common import (
 from harness.cli.judge_compare import compare_command
 
 if TYPE_CHECKING:
-    from harness.llm.cache import ReplyCache
+    from harness.chat.client.cache import ReplyCache
 
 MOST_DAYS = 36_500
 
@@ -71,11 +71,11 @@ def rate_command(
     Given again, it collects what was pending: people's sheets, batches.
     """
     from harness.cli.spending import Purse
-    from harness.evaluate import conclude
+    from harness.evaluations.steering.rate import rate
+    from harness.evaluations.steering.reopen import reopen
+    from harness.evaluations.steering.run import conclude
     from harness.leaderboard.files import save_entry
     from harness.leaderboard.table import render_entry
-    from harness.rating import rate
-    from harness.reopen import reopen
     from harness.store import RunStore
 
     quiet_libraries()
@@ -111,13 +111,13 @@ def selftest_command(
     judge: str, judge_options: tuple[str, ...], task_name: str, max_cost: float, yes: bool, as_json: bool, quiet: bool
 ) -> None:
     """Have JUDGE rate texts with obvious ratings. A judge that fails is warned of in every entry that it makes from then on."""
-    from harness.bench import Choices
     from harness.cli.spending import Purse
     from harness.contracts import PricedJudge
     from harness.judging.selftest import cases, check_at_once, keep_result, selftest
-    from harness.llm.meter import Meter, line
-    from harness.plan import plan_judge
-    from harness.tasks import find_task
+    from harness.run.bench import Choices
+    from harness.run.plan import plan_judge
+    from harness.run.spending import Meter, line
+    from harness.tasks.find import find_task
     from harness.types import judge_title
 
     host = load_host()
@@ -189,7 +189,7 @@ def cache_prune(days: float | None, model: str | None) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="JSONL file (default: standard output).")
 def cache_export(output: Path | None) -> None:
     """Write every reply as a JSON line."""
-    from harness.disk import disk_error
+    from harness.files.atomic import disk_error
 
     with _cache() as cache:
         if output is None:
@@ -205,8 +205,8 @@ def cache_export(output: Path | None) -> None:
 
 
 def _cache() -> ReplyCache:
-    from harness.llm.cache import FILE_NAME, ReplyCache
-    from harness.lm.embedded import cache_root
+    from harness.chat.client.cache import FILE_NAME, ReplyCache
+    from harness.files.cache_dir import cache_root
 
     return ReplyCache(cache_root() / FILE_NAME)
 

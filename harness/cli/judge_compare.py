@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.cli.spending import Purse
     from harness.judging.agreement import Agreement, Figure, Rated
     from harness.judging.texts import Texts
-    from harness.plugins import PluginHost
+    from harness.plugin.host import PluginHost
     from harness.store import JudgeRecord, RunStore
     from harness.types import Json
 
@@ -99,9 +99,9 @@ def compare_command(
     """
     from harness.cli.spending import Purse
     from harness.errors import OptionError
+    from harness.files.rows import check_suffix
     from harness.judging.agreement import compare
-    from harness.plan import judges_asked
-    from harness.tables import check_suffix
+    from harness.run.plan import judges_asked
 
     if output is not None:
         check_suffix(output)
@@ -135,7 +135,7 @@ def compare_command(
 
 
 def _is_file(source: str) -> bool:
-    from harness.tables import SUFFIXES
+    from harness.files.rows import SUFFIXES
 
     return Path(source).is_file() or Path(source).suffix.lower() in SUFFIXES
 
@@ -153,12 +153,12 @@ def _of_file(
     purse: Purse,
     quiet: bool,
 ) -> _Compared:
-    from harness.bench import Choices
     from harness.contracts import PricedJudge
+    from harness.evaluations.steering.rate import check_answers_at_once, rate_texts
     from harness.judging.texts import read_texts
-    from harness.plan import plan_judge
-    from harness.rating import check_answers_at_once, rate_texts
-    from harness.tasks import find_task
+    from harness.run.bench import Choices
+    from harness.run.plan import plan_judge
+    from harness.tasks.find import find_task
 
     texts = _with_files(read_texts(path), files, limit)
     found = _Compared(texts, _given(texts))
@@ -189,8 +189,8 @@ def _of_run(
     out: Path,
     quiet: bool,
 ) -> _Compared:
+    from harness.evaluations.steering.rate import judge_items
     from harness.judging.texts import Texts
-    from harness.rating import judge_items
     from harness.store import RunStore
 
     folder = find_run(run, out)
@@ -219,7 +219,7 @@ def _asked(
 
     A bare name is the judge that has rated the run under it, with its options; what it lacks (a part of the texts, a batch that is due) is asked for.
     """
-    from harness.plan import judges_asked
+    from harness.run.plan import judges_asked
 
     installed = host.all("judge")
     taken = {name: stored[name].key for name in judges if name in stored and stored[name].name not in installed}
@@ -235,9 +235,9 @@ def _asked(
 def _rate(store: RunStore, asked: Mapping[str, _Asked], host: PluginHost, purse: Purse, ids: set[str], quiet: bool) -> dict[str, str]:
     """Have judges rate these texts of a run; the key of each judge's ratings."""
     from harness.errors import OptionError
-    from harness.plan import plan_judge
-    from harness.rating import rate, record_of
-    from harness.reopen import reopen
+    from harness.evaluations.steering.rate import rate, record_of
+    from harness.evaluations.steering.reopen import reopen
+    from harness.run.plan import plan_judge
 
     name, options = next(iter(asked.values()))
     _, bench, _ = reopen(store, host, quiet, name, options)
@@ -286,7 +286,7 @@ def _given(texts: Texts) -> dict[str, list[Rated]]:
 
 
 def _print(compared: _Compared, found: Iterable[Agreement], show: int) -> None:
-    from harness.rating import why_unrated
+    from harness.evaluations.steering.rate import why_unrated
     from harness.types import Rating
 
     items = {item.id: item for item in compared.texts.items}
@@ -331,7 +331,7 @@ def _whole(rating: Rated) -> bool:
 
 def _write(compared: _Compared, path: Path) -> None:
     """A row for each text and judge, which ``--ratings`` and SOURCE read again."""
-    from harness.tables import write_rows
+    from harness.files.rows import write_rows
 
     items = {item.id: item for item in compared.texts.items}
     rows: list[dict[str, Any]] = []

@@ -60,13 +60,13 @@ def command(
     """Label features with a task's concepts; `harness label compare A B` compares two label files."""
     if context.invoked_subcommand is not None:
         return
-    from harness.evaluate import check_answers
+    from harness.evaluations.steering.label import check_answers
+    from harness.files.rows import check_suffix, write_rows
     from harness.labelling.describe import Settings, describe
     from harness.labelling.files import label_rows
     from harness.options import as_json as options_json
-    from harness.sae import identity
-    from harness.tables import check_suffix, write_rows
-    from harness.tasks import find_task, options_of
+    from harness.sae.identity import identity
+    from harness.tasks.find import find_task, options_of
 
     if labeler is None:
         raise click.UsageError("Missing option '--labeler'.", context)

@@ -16,7 +16,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     """List the embedded models. A folder or a hub name works wherever a model is named, too."""
     if ctx.invoked_subcommand is not None:
         return
-    from harness.lm.embedded import describe
+    from harness.model.embedded import describe
 
     rows = describe()
     if as_json:
@@ -33,8 +33,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
 @quiet_option
 def fetch(names: tuple[str, ...], quiet: bool) -> None:
     """Download and convert embedded models NAMES (default: all) into the cache, so that later runs need no network."""
-    from harness.lm.embedded import ASSETS, ensure
-    from harness.progress import Progress
+    from harness.files.progress import Progress
+    from harness.model.embedded import ASSETS, ensure
 
     progress = Progress(quiet)
     for name in names or tuple(ASSETS):

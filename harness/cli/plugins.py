@@ -9,7 +9,8 @@ import click
 from harness.cli.common import json_option, load_host, print_json, print_table
 
 if TYPE_CHECKING:
-    from harness.plugins import PluginHost, Registered
+    from harness.plugin.host import PluginHost
+    from harness.plugin.registry import Registered
     from harness.types import Json
 
 
@@ -75,7 +76,7 @@ def _default(row: dict[str, Json]) -> str:
 
 
 def _everything(host: PluginHost) -> list[Registered]:
-    from harness.plugins import KINDS
+    from harness.plugin.registry import KINDS
 
     return [plugin for kind in KINDS for plugin in host.all(kind).values()]
 

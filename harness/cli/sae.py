@@ -13,8 +13,8 @@ from harness.cli.common import assignments, json_option, print_json, quiet_libra
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.lm.model import SubjectModel
-    from harness.sae.train import TrainConfig
+    from harness.model.loading import SubjectModel
+    from harness.sae.training.config import TrainConfig
 
 MODEL = "smollm2-135m-instruct"
 
@@ -64,10 +64,11 @@ def train_command(
     """Train a dictionary on TEXTS (any corpus that `harness data stats` reads; rows of `harness data generate` keep their prompts)."""
     quiet_libraries()
     config = train_config(assignments(settings, "-T"))
-    from harness.contracts import Site
-    from harness.lm.model import load_model
-    from harness.progress import Progress
-    from harness.sae.train import TrainProgress, train
+    from harness.files.progress import Progress
+    from harness.interventions import Site
+    from harness.model.loading import load_model
+    from harness.sae.training.config import TrainProgress
+    from harness.sae.training.train import train
 
     progress = Progress(quiet)
     model = load_model(model_name, device=device, dtype=dtype, progress=progress.step)
@@ -89,7 +90,7 @@ def train_command(
 def train_config(given: dict[str, str]) -> TrainConfig:
     """Training settings from text. Raises UnknownNameError or OptionError for what is not a setting or not allowed."""
     from harness.errors import OptionError, UnknownNameError
-    from harness.sae.train import TrainConfig
+    from harness.sae.training.config import TrainConfig
 
     types: dict[str, Any] = {field.name: type(field.default) for field in fields(TrainConfig)}
     values: dict[str, Any] = {}
@@ -113,7 +114,7 @@ def token_rows(
 
     A row with a prompt becomes the conversation as the model saw it while it wrote the text.
     """
-    from harness.data.generate import read_conversations
+    from harness.data.written.generate import read_conversations
 
     rows: list[list[int]] = []
     conversations = 0
@@ -162,7 +163,7 @@ def info_command(
         raise OptionError("--corpus needs --model: which model's activations shall the dictionary be measured on?")
     loaded = harness.sae.load(dictionary)
     if model_name and corpus:
-        from harness.lm.model import load_model
+        from harness.model.loading import load_model
 
         model = load_model(model_name, device=device, dtype=dtype)
         harness.sae.check_fits(loaded, model, allow_other_model=True)

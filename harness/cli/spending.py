@@ -11,9 +11,9 @@ import click
 from harness.errors import OptionError
 
 if TYPE_CHECKING:
-    from harness.bench import TaskBench
-    from harness.llm.cost import Estimate
-    from harness.plan import Plan
+    from harness.chat.cost import Estimate
+    from harness.run.bench import TaskBench
+    from harness.run.plan import Plan
     from harness.types import Concept
 
 
@@ -46,7 +46,7 @@ class Purse:
         Raises:
             OptionError: refused, or nobody is there to ask.
         """
-        from harness.llm.cost import Estimate
+        from harness.chat.cost import Estimate
 
         parts = {who: estimate for who, estimate in parts.items() if estimate.most.calls}
         if not parts:

@@ -15,7 +15,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from harness.errors import TaskError
-    from harness.tasks import load_task
+    from harness.tasks.find import load_task
 
     host = load_host()
     rows = []
@@ -41,7 +41,7 @@ def validate(names: tuple[str, ...], as_json: bool) -> None:
     Nothing is downloaded and no model is loaded.
     """
     from harness.errors import TaskError
-    from harness.validate import check_task
+    from harness.run.check_task import check_task
 
     host = load_host()
     reports = [check_task(host, name) for name in names or sorted(host.tasks.entries)]

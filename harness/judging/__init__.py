@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from harness.judging.parsing import explain_rating, parse_rating
+from harness.judging.replies import explain_rating, parse_rating
 
 __all__ = ["explain_rating", "parse_rating"]

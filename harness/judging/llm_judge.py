@@ -1,8 +1,8 @@
-"""A judge that is a language model: three questions an item, replies read by :mod:`harness.judging.parsing`, what cannot be read asked again.
+"""A judge that is a language model: three questions an item, replies read by :mod:`harness.judging.replies`, what cannot be read asked again.
 
 An item is rated when all three of its ratings are; otherwise it is unrated, with the reason, and with the replies in its details. The model sees
 concept, instruction and text, never the method, the feature or the strength. Shipped judges and those of others give :class:`LLMJudge` their
-options and a way to ask (:class:`Asker`; :func:`ask_api` for providers of :mod:`harness.llm`).
+options and a way to ask (:class:`Asker`; :func:`ask_api` for providers of :mod:`harness.chat`).
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from harness.chat.values import BatchProvider, ChatReply, ChatRequest, Provider, RequestFailed, Usage
 from harness.contracts import Priced
 from harness.errors import JudgeError
 from harness.judging.questions import Answer, APIJudgeOptions, LLMJudgeOptions, OpenItem, Questions, Refusals, advice, by_rule
 from harness.judging.rubric import ASPECTS, Aspect, load_rubric
-from harness.llm.values import BatchProvider, ChatReply, ChatRequest, Provider, RequestFailed, Usage
 from harness.types import JudgeItem, Rating
 
 if TYPE_CHECKING:
+    from harness.chat.client.cache import ReplyCache
+    from harness.chat.client.runner import Runner
+    from harness.chat.cost import Estimate
     from harness.contracts import Bench
-    from harness.judging.batches import BatchDesk
-    from harness.llm.cache import ReplyCache
-    from harness.llm.cost import Estimate
-    from harness.llm.runner import Runner
+    from harness.judging.batch.rate import BatchDesk
 
 Connect = Callable[["ReplyCache | None", int], "Asker"]
 
@@ -59,9 +59,9 @@ def ask_api(provider: Provider, options: LLMJudgeOptions, cache: ReplyCache | No
         cache: where replies are kept; None keeps none.
         seed: of the jitter of retries.
     """
-    from harness.llm.cost import load_prices
-    from harness.llm.runner import Runner
-    from harness.lm.embedded import cache_root
+    from harness.chat.client.runner import Runner
+    from harness.chat.cost import load_prices
+    from harness.files.cache_dir import cache_root
 
     return Runner(
         provider,
@@ -138,8 +138,8 @@ class LLMJudge:
 
     def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
         """An upper bound of calls, tokens and cost of rating ``items``, each question asked once, and of what repeats may add; sends nothing."""
-        from harness.llm.cost import load_prices
-        from harness.lm.embedded import cache_root
+        from harness.chat.cost import load_prices
+        from harness.files.cache_dir import cache_root
 
         name = self._open_desk().name if self.batch else self._open_asker().name
         return self.questions.estimate(items, name, load_prices(cache_root()), self._cache(), self.batch)
@@ -249,8 +249,8 @@ class LLMJudge:
 
     def _cache(self) -> ReplyCache | None:
         if self._replies is None and self.options.cache:
-            from harness.llm.cache import FILE_NAME, ReplyCache
-            from harness.lm.embedded import cache_root
+            from harness.chat.client.cache import FILE_NAME, ReplyCache
+            from harness.files.cache_dir import cache_root
 
             self._replies = ReplyCache(cache_root() / FILE_NAME)
         return self._replies
@@ -261,7 +261,7 @@ class LLMJudge:
         return self._asker
 
     def _open_desk(self) -> BatchDesk:
-        from harness.judging.batches import BatchDesk
+        from harness.judging.batch.rate import BatchDesk
 
         if self._desk is None:
             if self._batches is None:

@@ -1,6 +1,6 @@
 """What a language model is asked about an item, and what is made of its replies: the options that judges share, requests, and the state of an item.
 
-How the requests are sent is the business of :mod:`harness.judging.llm_judge` (one by one) and :mod:`harness.judging.batches`.
+How the requests are sent is the business of :mod:`harness.judging.llm_judge` (one by one) and :mod:`harness.judging.batch.rate`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
 
+from harness.chat.client.cache import ReplyCache, whole
+from harness.chat.values import ABOUT_THE_REQUEST, IN_A_ROW, WRONG_FOR_ALL, ChatReply, ChatRequest, RequestFailed
 from harness.errors import JudgeError
-from harness.judging.parsing import explain_rating
+from harness.judging.replies import explain_rating
 from harness.judging.rubric import ASPECTS, REPLY_SCHEMA, Aspect, Rubric
-from harness.llm.cache import ReplyCache, whole
-from harness.llm.values import ABOUT_THE_REQUEST, IN_A_ROW, WRONG_FOR_ALL, ChatReply, ChatRequest, RequestFailed
 from harness.options import Options, input_field, transport_field
 from harness.types import Json, JudgeItem, Rating
 
 if TYPE_CHECKING:
-    from harness.llm.cost import Estimate, Prices
+    from harness.chat.cost import Estimate, Prices
 
 Answer = ChatReply | RequestFailed
 
@@ -278,11 +278,11 @@ class Questions:
         Args:
             items: what is to be rated.
             server: the provider's name.
-            prices: from :func:`harness.llm.cost.load_prices`.
+            prices: from :func:`harness.chat.cost.load_prices`.
             cache: what it holds costs nothing; nor does, with ``batch``, what is open in a batch already.
             batch: priced as a batch.
         """
-        from harness.llm.cost import Tally
+        from harness.chat.cost import Tally
 
         once, repeats = Tally(server, prices, batch), Tally(server, prices, batch)
         seen: set[str] = set()

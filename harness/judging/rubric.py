@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.chat.values import Message
 from harness.errors import JudgeError, UnknownNameError
-from harness.llm.values import Message
 from harness.types import Json, JudgeItem, digest
 
 Aspect = Literal["concept", "instruction", "fluency"]

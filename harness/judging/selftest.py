@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.disk import write_atomically
 from harness.errors import JudgeError
+from harness.files.atomic import write_atomically
 from harness.judging.rubric import ASPECTS, Aspect
 from harness.types import Json, JudgeItem, Rating, canonical_json, digest, judge_title, rng
 
@@ -187,7 +187,7 @@ def _kept(judge: str, rubric: str, options: Mapping[str, Json]) -> Any:
 
 
 def _place(judge: str, rubric: str, options: Mapping[str, Json]) -> Path:
-    from harness.lm.embedded import cache_root
+    from harness.files.cache_dir import cache_root
 
     return cache_root() / "selftests" / f"{judge}-{digest([judge, rubric, dict(options)], 12)}.json"
 

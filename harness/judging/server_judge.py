@@ -5,16 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from harness.chat.providers.refusals import REFUSALS
+from harness.chat.providers.servers import HOMES, ServerOptions
 from harness.judging.llm_judge import Asker, LLMJudge, ask_api
 from harness.judging.questions import APIJudgeOptions
-from harness.llm.dialect import REFUSALS
-from harness.llm.servers import HOMES, ServerOptions
 from harness.types import JudgeItem
 
 if TYPE_CHECKING:
-    from harness.llm.cache import ReplyCache
-    from harness.llm.provider import APIProvider
-    from harness.llm.values import BatchProvider
+    from harness.chat.client.cache import ReplyCache
+    from harness.chat.providers.base import APIProvider
+    from harness.chat.values import BatchProvider
 
 
 class ServerJudgeOptions(ServerOptions, APIJudgeOptions):
@@ -37,7 +37,7 @@ class ServerJudge(LLMJudge):
         """The batch API of a provider."""
 
     def _provider(self) -> APIProvider:
-        from harness.lm.embedded import cache_root
+        from harness.files.cache_dir import cache_root
 
         server = self._server
         memory = cache_root() / REFUSALS if server.cache else None

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.disk import disk_error
 from harness.errors import DataError
+from harness.files.atomic import disk_error
 from harness.judging.page import COLUMNS, GUIDE, SKIP, SheetRow, page_ids, safe_cell
 from harness.types import JudgeItem, digest
 

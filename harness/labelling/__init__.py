@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.labelling.choosing import Chooser
+from harness.labelling.labelled_corpus import Study
 from harness.labelling.options import FilterOptions, PairOptions
-from harness.labelling.study import Study
 
 __all__ = ["Chooser", "FilterOptions", "PairOptions", "Study"]

@@ -12,8 +12,8 @@ from harness.labelling.filters import AT_ONCE, CausalFilter, descending
 from harness.types import Abstention, FeatureRef, Json, Labeling
 
 if TYPE_CHECKING:
+    from harness.labelling.labelled_corpus import Pair, Study
     from harness.labelling.options import PairOptions
-    from harness.labelling.study import Pair, Study
 
 Explain = Callable[[Sequence["Pair"]], Sequence[dict[str, Json]]]
 """Pairs that were chosen → the evidence of each."""
@@ -67,7 +67,8 @@ class Chooser:
         scores[~self.eligible] = -np.inf
         if self.options.min_cosine is None:
             return
-        from harness.sae.directions import decoder_cosines, label_directions
+        from harness.labelling.splits import label_directions
+        from harness.sae.directions import decoder_cosines
 
         study = self.study
         study.bench.warn(

@@ -10,9 +10,9 @@ import numpy as np
 
 from harness.errors import DictionaryError, EngineError, ModelError
 from harness.labelling.evidence import GRID, pair_evidence
+from harness.labelling.labelled_corpus import Study
 from harness.labelling.options import PROMPT
 from harness.labelling.snippets import snippets
-from harness.labelling.study import Study
 from harness.types import Abstention, Json, Labeling
 
 if TYPE_CHECKING:

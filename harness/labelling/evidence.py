@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from harness.types import Json
 
 if TYPE_CHECKING:
-    from harness.labelling.study import Pair, Study
+    from harness.labelling.labelled_corpus import Pair, Study
 
 Score = Literal["calibrated_f1", "f1", "auroc_frequency", "auroc_maximum"]
 """What pairs can be ranked by, as :func:`summary` names it."""

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError
-from harness.tables import read_rows
+from harness.files.rows import read_rows
 from harness.types import Abstention, Json, Labeling
 
 IDENTITY = ("model_name", "hook_name", "layer", "d_in", "d_sae", "digest")
-"""What a row says of its dictionary, each under the prefix ``sae_``: as :func:`harness.sae.identity` names them."""
+"""What a row says of its dictionary, each under the prefix ``sae_``: as :func:`harness.sae.identity.identity` names them."""
 _COUNTS = ("score", "tp", "fp", "fn", "tn", "support", "precision", "recall", "f1", "calibrated_f1", "auroc_frequency", "auroc_maximum")
 _ABOUT = ("density", "maximum", "output_score", "output_rank", "confidence_change")
 _INTEGERS = {"feature", "place", "sae_layer", "sae_d_in", "sae_d_sae"}
@@ -65,7 +65,7 @@ def label_rows(
 
     Args:
         answers: a labeler's.
-        identities: :func:`harness.sae.identity` of each dictionary, by name.
+        identities: :func:`harness.sae.identity.identity` of each dictionary, by name.
         made: how they were made (labeler, options, task, corpus, dtype, …): a column each under the prefix ``made_``, the same in every row.
     """
     how = {f"made_{name}": value for name, value in made.items()}

@@ -54,9 +54,9 @@ def _best_texts(bench: Bench, dictionary: str, features: Sequence[int], n: int) 
 
 def _read(bench: Bench, dictionary: str, of_text: dict[int, list[int]], context: int) -> list[tuple[int, list[dict[str, Any]]]]:
     """For each text, the strongest token of each of its features, among the tokens that the statistics count."""
-    from harness.contracts import Site
-    from harness.lm.activations import residuals
-    from harness.sae.outliers import usual_tokens
+    from harness.interventions import Site
+    from harness.model.activations import residuals
+    from harness.sae.corpus.outliers import usual_tokens
 
     target, model = bench.dictionaries[dictionary], bench.model
     texts = list(of_text)

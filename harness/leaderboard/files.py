@@ -8,8 +8,8 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from harness.disk import disk_error, write_atomically
 from harness.errors import StoreError
+from harness.files.atomic import disk_error, write_atomically
 from harness.leaderboard.entry import ENTRY_SCHEMA_VERSION, Entry
 from harness.types import Json
 

@@ -8,38 +8,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.sae.causal import OutputScores, confidence_changes, logit_lens, output_scores
     from harness.sae.checks import check_fits, residual_layer
+    from harness.sae.corpus.collect import CorpusStatistics, collect, measure
     from harness.sae.dictionary import Dictionary, FeatureColumns
-    from harness.sae.edits import ClampFeature
+    from harness.sae.identity import check_same
     from harness.sae.info import SaeInfo, describe
     from harness.sae.loading import check_registered, load
-    from harness.sae.ownership import check_same, identity
-    from harness.sae.statistics import CorpusStatistics, collect, measure
-    from harness.sae.train import TrainConfig
+    from harness.sae.training.config import TrainConfig
 
 _HOMES = {
-    "ClampFeature": "edits",
-    "CorpusStatistics": "statistics",
+    "CorpusStatistics": "corpus.collect",
     "Dictionary": "dictionary",
     "FeatureColumns": "dictionary",
     "OutputScores": "causal",
     "SaeInfo": "info",
-    "TrainConfig": "train",
+    "TrainConfig": "training.config",
     "check_fits": "checks",
     "check_registered": "loading",
-    "check_same": "ownership",
-    "collect": "statistics",
+    "check_same": "identity",
+    "collect": "corpus.collect",
     "confidence_changes": "causal",
     "describe": "info",
-    "identity": "ownership",
     "load": "loading",
     "logit_lens": "causal",
-    "measure": "statistics",
+    "measure": "corpus.collect",
     "output_scores": "causal",
     "residual_layer": "checks",
 }
 
 __all__ = [
-    "ClampFeature",
     "CorpusStatistics",
     "Dictionary",
     "FeatureColumns",
@@ -52,7 +48,6 @@ __all__ = [
     "collect",
     "confidence_changes",
     "describe",
-    "identity",
     "load",
     "logit_lens",
     "measure",

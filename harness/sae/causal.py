@@ -1,7 +1,7 @@
 """What a feature does to the next token: output score, Δ token confidence, and the tokens that its decoder row promotes.
 
 Each row of a batch is another feature, edited at one layer of one neutral prompt. What rows share is computed once
-(:mod:`harness.lm.continuation`).
+(:mod:`harness.model.continuation`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import DictionaryError, EngineError, OptionError
-from harness.lm.activations import is_out_of_memory
-from harness.lm.continuation import Continuation
-from harness.lm.model import SubjectModel
+from harness.model.activations import is_out_of_memory
+from harness.model.continuation import Continuation
+from harness.model.loading import SubjectModel
 from harness.sae.dictionary import Dictionary
 from harness.sae.loading import check_fits
 

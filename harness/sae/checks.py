@@ -15,7 +15,7 @@ from harness.sae.dictionary import ARCHITECTURES, NORMALIZATIONS, Dictionary
 from harness.types import Json
 
 if TYPE_CHECKING:
-    from harness.lm.model import SubjectModel
+    from harness.model.loading import SubjectModel
 
 NOT_A_DICTIONARY = {
     "transcoder": "a transcoder reads one site and writes another, so it reconstructs no residual stream whose error could be kept",

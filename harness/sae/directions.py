@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +12,7 @@ from harness.errors import DataError
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from harness.contracts import Bench
     from harness.sae.dictionary import Dictionary
-    from harness.types import Concept
 
 _FEATURES_AT_ONCE = 8192
 _TEXTS_AT_ONCE = 4096
@@ -65,51 +61,12 @@ def decoder_cosines(dictionary: Dictionary, directions: NDArray[np.floating]) ->
     return found
 
 
-def positives(bench: Bench, concepts: Sequence[Concept]) -> csr_matrix:
-    """scipy csr ``[texts, concepts]`` of 0/1: the text has the concept's label (never, for a concept without one)."""
-    from scipy.sparse import csr_matrix
-
-    texts = [bench.labels.of(concept.label) for concept in concepts]
-    columns = np.repeat(np.arange(len(texts)), [len(part) for part in texts])
-    rows = np.concatenate([np.empty(0, np.int64), *texts])
-    return csr_matrix((np.ones(len(rows), np.uint8), (rows, columns)), shape=(len(bench.corpus), len(concepts)))
 
 
-def split_texts(bench: Bench, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(the texts that choose, the texts that only report): a random ``held_out`` share reports, the same for all labelers of a run.
-
-    Copies of one text (the same tokens) stay on one side, else what chose would report, too; so the shares are only about right where there are many.
-    """
-    n = len(bench.corpus)
-    order = bench.rng("held-out-texts").permutation(n)
-    chooses = np.zeros(n, dtype=bool)
-    chooses[order[: n - round(n * held_out)]] = True
-    rows = bench.corpus_tokens
-    first: dict[bytes, int] = {}
-    copies = 0
-    for text in range(n):
-        content = hashlib.blake2b(np.ascontiguousarray(rows[text]).tobytes(), digest_size=12).digest()
-        original = first.setdefault(content, text)
-        if original != text:
-            chooses[text] = chooses[original]
-            copies += 1
-    if copies and held_out:
-        bench.warn(f"corpus: {copies} of {n} texts are copies of others; copies are on one side of the split into texts that choose and that report")
-    return np.flatnonzero(chooses), np.flatnonzero(~chooses)
 
 
-def label_cosines(bench: Bench, dictionary: str, concepts: Sequence[Concept], texts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Cosine of every decoder row with every concept's difference of means over ``texts``: ``[concepts, d_sae]``.
-
-    NaN, which passes no filter, for a concept that has no positive or no negative among ``texts``.
-    """
-    return decoder_cosines(bench.dictionaries[dictionary], label_directions(bench, dictionary, concepts, texts))
 
 
-def label_directions(bench: Bench, dictionary: str, concepts: Sequence[Concept], texts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Each concept's difference of means over ``texts`` at a dictionary's site, ``[concepts, d_model]``; see :func:`mean_differences`."""
-    statistics = bench.statistics(dictionary)
-    return mean_differences(statistics.document_means, statistics.n_tokens, positives(bench, concepts), texts)
 
 
 def mean_differences(

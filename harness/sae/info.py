@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.contracts import Site
 from harness.errors import DataError
-from harness.sae.measure import Meter
-from harness.sae.outliers import OUTLIER, usual_tokens
+from harness.interventions import Site
+from harness.sae.corpus.counts import Meter
+from harness.sae.corpus.outliers import OUTLIER, usual_tokens
 
 if TYPE_CHECKING:
-    from harness.lm.model import SubjectModel
+    from harness.model.loading import SubjectModel
     from harness.sae.dictionary import Dictionary
 
 
@@ -36,7 +36,7 @@ class SaeInfo:
         explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖².
         dead: features that are active on none of the tokens; with few tokens, rare features are among them.
         mean_norm: mean Euclidean norm of the residual vectors.
-        n_outliers: tokens left out of all that (see :mod:`harness.sae.outliers`).
+        n_outliers: tokens left out of all that (see :mod:`harness.sae.corpus.outliers`).
     """
 
     source: str
@@ -77,7 +77,7 @@ def describe(
     """
     meter, n_outliers = Meter(dictionary), 0
     if model is not None and len(token_rows):
-        from harness.lm.activations import check_finite, residuals
+        from harness.model.activations import check_finite, residuals
 
         numbers = [number for number, row in enumerate(token_rows) if len(row) > skip]
         rows = [token_rows[number] for number in numbers]

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from harness.disk import disk_error, on_network
 from harness.errors import StoreError
+from harness.files.atomic import disk_error, on_network
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x48524E53  # "HRNS" in the file's header: tells a run store from any other SQLite file

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.disk import disk_error
 from harness.errors import StoreError
+from harness.files.atomic import disk_error
 from harness.store.run import Record, RunStore
 from harness.types import Concept, Json
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeVar
 
-from harness.disk import write_atomically
 from harness.errors import StoreError
+from harness.files.atomic import write_atomically
 from harness.store.database import Database, make_folder
 from harness.store.lock import RunLock
 from harness.store.values import Concepts, encode

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.disk import disk_error
 from harness.errors import HarnessError
+from harness.files.atomic import disk_error
 from harness.store.folder import DATABASE, ENTRY
 from harness.store.run import RunStore
 from harness.types import Json, judge_title

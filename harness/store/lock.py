@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from harness.disk import disk_error
+from harness.files.atomic import disk_error
 
 _PATIENCE = 0.5  # seconds; outlasts the moment for which `held` takes the lock
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from harness.bench import TaskBench
 from harness.contracts import Judge
+from harness.run.bench import TaskBench
 from harness.testing.require import require, require_json
 from harness.types import JudgeItem, Rating
 

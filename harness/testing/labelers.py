@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from harness.bench import TaskBench
 from harness.contracts import Labeler
 from harness.errors import PluginError
-from harness.evaluate import check_answers
+from harness.evaluations.steering.label import check_answers
+from harness.run.bench import TaskBench
 from harness.testing.require import require, require_json
 from harness.types import Abstention, Labeling
 

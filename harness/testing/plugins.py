@@ -8,7 +8,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from harness.options import as_json, describe
-from harness.plugins import KINDS, PluginHost, Registered
+from harness.plugin.host import PluginHost
+from harness.plugin.registry import KINDS, Registered
 from harness.testing.require import require, require_json
 
 

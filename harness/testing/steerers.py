@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from harness.bench import TaskBench
-from harness.contracts import Edit, Intervention, Positions, Steerer
+from harness.contracts import Steerer
+from harness.interventions import Edit, Intervention, Positions
+from harness.run.bench import TaskBench
 from harness.testing.require import require
 from harness.types import Decoding, FeatureRef, Labeling, StrengthUnit, rng
 
@@ -132,7 +133,7 @@ def _example_stream(bench: TaskBench) -> Tensor:
 def _apply(rows: Sequence[Edit], x: Tensor) -> Tensor:
     import torch
 
-    from harness.contracts import EditContext
+    from harness.interventions import EditContext
 
     every = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     first = torch.zeros_like(every)
@@ -148,7 +149,8 @@ def _effect(intervention: Intervention, bench: TaskBench) -> tuple[object, ...]:
 
 
 def _check_generation(steerer: Steerer, labelings: Sequence[Labeling], bench: TaskBench, interventions: Sequence[Intervention]) -> None:
-    from harness.lm.generation import GenerationRequest, generate
+    from harness.engine.base import GenerationRequest
+    from harness.engine.torch_loop import generate
 
     text = bench.instructions[0].text
     requests = {

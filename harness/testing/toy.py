@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from harness.types import ConceptMode, rng
 
 if TYPE_CHECKING:
-    from harness.bench import TaskBench
-    from harness.lm.model import SubjectModel
+    from harness.model.loading import SubjectModel
+    from harness.run.bench import TaskBench
 
 LABELS = {
     "music": ("The piano played a tune.", "She sang in the jazz choir.", "A drum and two violins.", "Jazz, blues and a big band."),
@@ -58,9 +58,9 @@ max_new_tokens = 8
 def toy_task(folder: Path, mode: ConceptMode = "fixed") -> Path:
     """Write the toy task, its model and its dictionary included, into ``folder`` (made if absent); the folder itself.
 
-    Use it with ``harness eval --task FOLDER`` or :func:`harness.tasks.load_task`.
+    Use it with ``harness eval --task FOLDER`` or :func:`harness.tasks.find.load_task`.
     """
-    from harness.lm.model import load_model
+    from harness.model.loading import load_model
 
     folder.mkdir(parents=True, exist_ok=True)
     texts = [
@@ -83,10 +83,10 @@ def toy_bench(folder: Path, mode: ConceptMode = "fixed", seed: int = 0) -> TaskB
         mode: the concept mode: ``fixed`` or ``chosen``.
         seed: the run's seed.
     """
-    from harness.artifacts import ArtifactCache
-    from harness.bench import Choices, TaskBench
-    from harness.progress import Progress
-    from harness.tasks import load_task
+    from harness.files.artifacts import ArtifactCache
+    from harness.files.progress import Progress
+    from harness.run.bench import Choices, TaskBench
+    from harness.tasks.find import load_task
 
     place = folder / mode
     if not (place / "sae" / "cfg.json").exists():
@@ -133,8 +133,8 @@ def _write_dictionary(folder: Path, model: SubjectModel, texts: Sequence[str]) -
     import torch
     from safetensors.torch import save_file
 
-    from harness.contracts import Site
-    from harness.lm.activations import residuals
+    from harness.interventions import Site
+    from harness.model.activations import residuals
 
     rows = [model.encode(text) for text in texts]
     x = torch.cat([batch.x[batch.counted] for batch in residuals(model, rows, Site(LAYER))]).double().numpy()

@@ -9,8 +9,8 @@ from harness.judging.server_judge import ServerJudge, ServerJudgeOptions
 from harness.options import transport_field
 
 if TYPE_CHECKING:
-    from harness.llm.anthropic_provider import AnthropicProvider
-    from harness.llm.batches import AnthropicBatches
+    from harness.chat.batch.anthropic import AnthropicBatches
+    from harness.chat.providers.anthropic import AnthropicProvider
 
 
 class AnthropicOptions(ServerJudgeOptions):
@@ -30,12 +30,12 @@ class AnthropicJudge(ServerJudge):
     """See the module."""
 
     def _provider_type(self) -> type[AnthropicProvider]:
-        from harness.llm.anthropic_provider import AnthropicProvider
+        from harness.chat.providers.anthropic import AnthropicProvider
 
         return AnthropicProvider
 
     def _batches_of(self, provider: AnthropicProvider) -> AnthropicBatches:
-        from harness.llm.batches import AnthropicBatches
+        from harness.chat.batch.anthropic import AnthropicBatches
 
         return AnthropicBatches(provider, self.options.model)
 

@@ -10,18 +10,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness import hookimpl
+from harness.chat.values import ChatReply, ChatRequest, RequestFailed, Usage
 from harness.errors import JudgeError
 from harness.judging.llm_judge import LLMJudge
 from harness.judging.questions import Answer, LLMJudgeOptions
-from harness.llm.values import ChatReply, ChatRequest, RequestFailed, Usage
 from harness.options import transport_field
 from harness.types import Decoding, JudgeItem
 
 if TYPE_CHECKING:
-    from harness.llm.cache import ReplyCache
-    from harness.llm.cost import Estimate
-    from harness.lm.generation import GenerationRequest
-    from harness.lm.model import SubjectModel
+    from harness.chat.client.cache import ReplyCache
+    from harness.chat.cost import Estimate
+    from harness.engine.base import GenerationRequest
+    from harness.model.loading import SubjectModel
 
 
 TOO_LONG = 413
@@ -54,13 +54,13 @@ class LocalJudge(LLMJudge):
 
     def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
         """Calls and tokens at most; they cost nothing. Loads no model."""
-        from harness.llm.cost import Price, Prices
+        from harness.chat.cost import Price, Prices
 
         free = Prices(date="", models={("hf-local", self.options.model): Price(0.0, 0.0)})
         return replace(self.questions.estimate(items, "hf-local", free), source="")
 
     def _open(self, cache: ReplyCache | None, seed: int) -> LocalAsker:
-        from harness.lm.model import load_model
+        from harness.model.loading import load_model
 
         model = load_model(self._local.model, device=self._local.device, dtype=self._local.dtype, revision=self._local.revision)
         return LocalAsker(model, self._local, cache, seed)
@@ -87,7 +87,7 @@ class LocalAsker:
 
     def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, Answer]]:
         """An answer to each request; one whose prompt is too long for the model fails, and no other with it. Failures come last."""
-        from harness.lm.generation import generate
+        from harness.engine.torch_loop import generate
 
         waiting: dict[Decoding, dict[str, GenerationRequest]] = {}
         names: dict[str, list[str]] = {}
@@ -117,7 +117,7 @@ class LocalAsker:
         yield from failed.items()
 
     def _prepared(self, key: str, request: ChatRequest) -> GenerationRequest | RequestFailed:
-        from harness.lm.generation import GenerationRequest
+        from harness.engine.base import GenerationRequest
 
         ids = self._model.chat([{"role": message.role, "content": message.content} for message in request.messages])
         most = self._model.max_tokens

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from harness import hookimpl
-from harness.disk import disk_error, write_atomically
 from harness.errors import DataError, JudgeError
+from harness.files.atomic import disk_error, write_atomically
 from harness.judging.page import SKIP, SheetRow, render_page
 from harness.judging.sheets import ASPECTS, Answer, Sheets, guide_text, missing, read_folder, sheet_csv, sheet_row
 from harness.options import Options

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from harness.contracts import Bench
-    from harness.lm.model import SubjectModel
+    from harness.model.loading import SubjectModel
 
 Floats = NDArray[np.float32]
 
@@ -126,7 +126,7 @@ class OfflineJudge:
             ModelError: the embedding model cannot be fetched or loaded.
             JudgeError: the subject model cannot tell fluent text from shuffled words.
         """
-        from harness.lm.embedded import ensure
+        from harness.model.embedded import ensure
 
         budget = self.options.batch_tokens
         embedder = Embedder(ensure(EMBEDDING_MODEL), bench.model.device, budget)
@@ -298,7 +298,7 @@ class Embedder:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        from harness.lm.convert import quiet_transformers
+        from harness.model.gguf import quiet_transformers
 
         with quiet_transformers():
             self._tokenizer = AutoTokenizer.from_pretrained(str(folder))

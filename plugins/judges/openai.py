@@ -13,8 +13,8 @@ from harness.judging.server_judge import ServerJudge, ServerJudgeOptions
 from harness.options import transport_field
 
 if TYPE_CHECKING:
-    from harness.llm.batches import OpenAIBatches
-    from harness.llm.openai_provider import OpenAIProvider
+    from harness.chat.batch.openai import OpenAIBatches
+    from harness.chat.providers.openai import OpenAIProvider
 
 
 class OpenAIOptions(ServerJudgeOptions):
@@ -39,12 +39,12 @@ class OpenAIJudge(ServerJudge):
     """See the module."""
 
     def _provider_type(self) -> type[OpenAIProvider]:
-        from harness.llm.openai_provider import OpenAIProvider
+        from harness.chat.providers.openai import OpenAIProvider
 
         return OpenAIProvider
 
     def _batches_of(self, provider: OpenAIProvider) -> OpenAIBatches:
-        from harness.llm.batches import OpenAIBatches
+        from harness.chat.batch.openai import OpenAIBatches
 
         return OpenAIBatches(provider, self.options.model)
 

@@ -23,7 +23,7 @@ from harness.types import Abstention, Concept, Json, Labeling
 if TYPE_CHECKING:
     from harness.contracts import Bench
     from harness.labelling.choosing import Chooser
-    from harness.labelling.study import Pair
+    from harness.labelling.labelled_corpus import Pair
 
 
 SCORES: dict[str, Score] = {"calibrated-f1": "calibrated_f1", "f1": "f1", "auroc": "auroc_frequency"}
@@ -58,7 +58,7 @@ class CalibratedF1:
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
         from harness.labelling.choosing import Chooser
         from harness.labelling.evidence import pair_evidence
-        from harness.labelling.study import Study
+        from harness.labelling.labelled_corpus import Study
 
         study = Study(bench, concepts, self.options.dictionary, self.options.held_out)
         chooser = Chooser(study, self.options, "calibf1")

@@ -15,7 +15,7 @@ from harness.types import Abstention, Concept, Json, Labeling
 
 if TYPE_CHECKING:
     from harness.contracts import Bench
-    from harness.labelling.study import Pair
+    from harness.labelling.labelled_corpus import Pair
 
 
 class MaxAurocOptions(PairOptions):
@@ -34,7 +34,7 @@ class MaxAuroc:
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
         from harness.labelling.choosing import Chooser
         from harness.labelling.evidence import pair_evidence
-        from harness.labelling.study import Study
+        from harness.labelling.labelled_corpus import Study
         from harness.scoring.counting import auroc_pairs
 
         study = Study(bench, concepts, self.options.dictionary, self.options.held_out)

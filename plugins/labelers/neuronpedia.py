@@ -17,7 +17,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from harness import hookimpl
-from harness.data.neuronpedia import Explanation, Labels, check_belongs, explained_features, open_explanations
+from harness.data.neuronpedia.explanations import Explanation, Labels, explained_features
+from harness.data.neuronpedia.open import check_belongs, open_explanations
 from harness.errors import DataError, OptionError
 from harness.labelling.options import FilterOptions
 from harness.options import filter_field, input_field
@@ -25,7 +26,7 @@ from harness.types import Abstention, Concept, FeatureRef, Json, Labeling, diges
 
 if TYPE_CHECKING:
     from harness.contracts import Bench
-    from harness.data.neuronpedia_api import ApiLabels
+    from harness.data.neuronpedia.api import ApiLabels
     from harness.labelling.filters import CausalFilter
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -118,7 +119,7 @@ class NeuronpediaLabeler:
         live = np.asarray(work.bench.statistics(self.options.dictionary).live)
         if self.options.min_cosine is None:
             return [live] * len(concepts)
-        from harness.sae.directions import label_cosines, split_texts
+        from harness.labelling.splits import label_cosines, split_texts
 
         cosines = label_cosines(work.bench, work.name, concepts, split_texts(work.bench, self.options.held_out)[0])
         return [live[row[live] >= self.options.min_cosine] for row in cosines]
@@ -195,7 +196,7 @@ class NeuronpediaLabeler:
 
     def _search(self, work: _Work, concept: Concept, allowed: Indices) -> Labeling | Abstention:
         """The nearest explanations by the server's own search, as far as their features may be answered."""
-        from harness.data.neuronpedia_api import SEARCH_PAGE, SHORTEST_QUERY
+        from harness.data.neuronpedia.api import SEARCH_PAGE, SHORTEST_QUERY
 
         if len(concept.text.strip()) < SHORTEST_QUERY:
             reason = f"Neuronpedia's search takes {SHORTEST_QUERY} characters or more, and the concept is {concept.text!r}"
@@ -243,7 +244,7 @@ class NeuronpediaLabeler:
 
     def _embedding(self, work: _Work, asked: Sequence[str], texts: Sequence[str]) -> Iterator[Floats]:
         """Cosines of sentence embeddings, a row a concept. Those of many explanations are kept, since a whole SAE's take minutes on a CPU."""
-        from harness.lm.sentences import MODEL, SentenceEmbedder
+        from harness.model.sentences import MODEL, SentenceEmbedder
 
         embedder = SentenceEmbedder(work.bench.dictionaries[work.name].device)
         distinct = sorted(set(texts))

@@ -95,7 +95,8 @@ class RandomFeatures:
 
     def _explained(self, bench: Bench, name: str, causal: CausalFilter) -> Iterator[Labeling]:
         """Live features, uniformly among those that Neuronpedia explains; each is a concept of its own."""
-        from harness.data.neuronpedia import explained_features, open_explanations
+        from harness.data.neuronpedia.explanations import explained_features
+        from harness.data.neuronpedia.open import open_explanations
 
         options = self.options
         if bench.concept_mode != "chosen" or options.min_cosine is not None:
@@ -118,7 +119,7 @@ class RandomFeatures:
         live = np.asarray(bench.statistics(self.options.dictionary).live)
         if self.options.min_cosine is None:
             return [live] * len(concepts)
-        from harness.sae.directions import label_cosines, split_texts
+        from harness.labelling.splits import label_cosines, split_texts
 
         name = bench.dictionary_name(self.options.dictionary)
         cosines = label_cosines(bench, name, concepts, split_texts(bench, self.options.held_out)[0])

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness import hookimpl
-from harness.contracts import Intervention
 from harness.errors import DataError
+from harness.interventions import Intervention
 from harness.options import Options
-from harness.sae.strength import NORM_GRID
+from harness.steering.scales import NORM_GRID
 from harness.types import Labeling
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class DiffMean:
     def intervene(self, labeling: Labeling, strength: float) -> Intervention:
         import torch
 
-        from harness.lm.edits import AddVector
+        from harness.steering.add_vector import AddVector
 
         vector = torch.from_numpy(strength * self._norm * self._directions[labeling.concept.id]).float()
         return Intervention(edits=(AddVector(self._site, vector, self._positions),))

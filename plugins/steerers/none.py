@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness import hookimpl
-from harness.contracts import Intervention
+from harness.interventions import Intervention
 from harness.options import Options
 from harness.types import Labeling
 

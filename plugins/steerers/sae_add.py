@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from harness import hookimpl
-from harness.contracts import Intervention, Site
+from harness.interventions import Intervention, Site
 from harness.options import Options
-from harness.sae.strength import NORM_GRID, FeatureScales, FeatureUnit
+from harness.steering.scales import NORM_GRID, FeatureScales, FeatureUnit
 from harness.types import Labeling
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Add:
     def intervene(self, labeling: Labeling, strength: float) -> Intervention:
         import torch
 
-        from harness.lm.edits import AddVector
+        from harness.steering.add_vector import AddVector
 
         edits = []
         for name in dict.fromkeys(feature.dictionary for feature in labeling.features):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from harness import hookimpl
-from harness.contracts import Intervention, Site
+from harness.interventions import Intervention, Site
 from harness.options import Options
-from harness.sae.strength import NORM_GRID, FeatureScales, FeatureUnit
+from harness.steering.scales import NORM_GRID, FeatureScales, FeatureUnit
 from harness.types import Labeling
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Clamp:
             bench.warn("sae-clamp: this dictionary's activations need its whole encoding (TopK), so each edit encodes every token in full")
 
     def intervene(self, labeling: Labeling, strength: float) -> Intervention:
-        from harness.sae.edits import ClampFeature
+        from harness.steering.clamp import ClampFeature
 
         edits = []
         for name in dict.fromkeys(feature.dictionary for feature in labeling.features):

@@ -28,7 +28,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 from harness import hookimpl
-from harness.contracts import Intervention, Positions, Site
+from harness.interventions import Intervention, Positions, Site
 from harness.types import FeatureRef, Labeling
 
 moments = Counter()

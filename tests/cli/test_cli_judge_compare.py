@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from harness.files.rows import write_rows
 from harness.store import RunStore
-from harness.tables import write_rows
 
 STERN = "yield from (Rating(i.id, 'rated', 0.0, 1.0, rated(i).fluency) for i in items)"
 

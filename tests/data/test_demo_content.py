@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.data import open_instructions
-from harness.data.filtering import KeywordMatcher, words_of
-from harness.data.recipe import load_recipe
+from harness.data.written.filtering import KeywordMatcher, words_of
+from harness.data.written.recipe import load_recipe
 from harness.types import rng
 
 DEMO = Path(__file__).resolve().parents[2] / "tasks" / "demo"

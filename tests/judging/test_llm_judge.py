@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from harness.chat.client.cache import ReplyCache
+from harness.chat.values import IN_A_ROW, ChatReply, ChatRequest, RequestFailed, Usage
 from harness.contracts import Judge
 from harness.errors import JudgeError
 from harness.judging.llm_judge import LLMJudge, ask_api
 from harness.judging.questions import AGAIN_TEMPERATURE, LLMJudgeOptions, read
 from harness.judging.rubric import REPLY_SCHEMA
-from harness.llm.cache import ReplyCache
-from harness.llm.values import IN_A_ROW, ChatReply, ChatRequest, RequestFailed, Usage
 from harness.types import JudgeItem, Rating
 
 Reply = Callable[[ChatRequest], "str | ChatReply | RequestFailed | None"]

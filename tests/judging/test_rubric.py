@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import HarnessError, JudgeError, UnknownNameError
 from harness.judging import rubric as module
-from harness.judging.parsing import parse_rating
+from harness.judging.replies import parse_rating
 from harness.judging.rubric import ASPECTS, load_rubric, shipped_rubrics
 from harness.types import JudgeItem
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from harness.chat.values import ChatReply, RequestFailed, Usage
 from harness.errors import JudgeError
 from harness.judging.questions import OpenItem
 from harness.judging.rubric import ASPECTS, Aspect, load_rubric
 from harness.judging.selftest import Case, cases, selftest, tally, version
-from harness.llm.values import ChatReply, RequestFailed, Usage
 from harness.types import JudgeItem, Rating
 
 BENCH: Any = SimpleNamespace(seed=0)

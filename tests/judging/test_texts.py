@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from harness.errors import DataError
+from harness.files.rows import write_rows
 from harness.judging.sheets import sheet_csv, sheet_row
 from harness.judging.texts import GivenRating, read_texts
-from harness.tables import write_rows
 from harness.types import JudgeItem
 
 ROWS: list[dict[str, Any]] = [

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from harness.artifacts import ArtifactCache
-from harness.bench import Choices, TaskBench
+from harness.files.artifacts import ArtifactCache
+from harness.files.progress import Progress
 from harness.labelling.describe import Settings, describe
 from harness.labelling.snippets import snippets
-from harness.progress import Progress
+from harness.run.bench import Choices, TaskBench
 from harness.sae.causal import confidence_changes, output_scores
-from harness.tasks import load_task
+from harness.tasks.find import load_task
 from harness.types import Abstention, Concept, FeatureRef, Labeling
 
 

@@ -15,7 +15,7 @@ from harness import sae as harness_sae
 from harness.labelling import filters
 from harness.labelling.filters import CausalFilter, descending
 from harness.labelling.options import FilterOptions
-from harness.lm.model import load_model
+from harness.model.loading import load_model
 from harness.sae.causal import confidence_changes, output_scores
 
 SCORES = arrays(np.float64, array_shapes(min_dims=1, max_dims=2, max_side=12), elements=st.sampled_from([-np.inf, -1.0, 0.0, 0.25, 0.5, 1.0, np.nan]))

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import DataError
+from harness.files.rows import write_rows
 from harness.labelling.compare import compare
 from harness.labelling.files import label_rows, read_labels
-from harness.tables import write_rows
 from harness.types import Abstention, Concept, FeatureRef, Labeling
 
 SAE = {"model_name": "m", "hook_name": "model.layers.2", "layer": 2, "d_in": 64, "d_sae": 512, "digest": "0123", "architecture": "jumprelu"}

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.sae.directions import split_texts
+from harness.labelling.splits import split_texts
 from harness.types import rng
 
 

@@ -11,7 +11,7 @@ import pytest
 from harness.errors import StoreError
 from harness.leaderboard.published import PublishedTable, load_published
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / "leaderboard" / "published"
+FOLDER = Path(__file__).resolve().parents[2] / "leaderboard" / "published"
 
 
 @pytest.fixture(scope="module")

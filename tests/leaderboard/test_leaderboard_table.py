@@ -20,7 +20,7 @@ from harness.leaderboard.table import (
 )
 
 Make = Callable[..., Any]
-PUBLISHED = Path(__file__).resolve().parent.parent.parent / "leaderboard" / "published"
+PUBLISHED = Path(__file__).resolve().parents[2] / "leaderboard" / "published"
 
 
 def row_with(text: str, *words: str) -> str:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from harness.contracts import Positions, ResidualMeans, Site
-from harness.data.labels import LabelTable
+from harness.contracts import ResidualMeans
+from harness.data.corpora.labels import LabelTable
+from harness.interventions import Positions, Site
+from harness.sae.corpus.collect import CorpusStatistics
 from harness.sae.dictionary import Dictionary
-from harness.sae.statistics import CorpusStatistics
 from harness.types import Concept, Document, rng
 
 LAYER, D_SAE, D_IN = 2, 512, 64

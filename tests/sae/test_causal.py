@@ -18,8 +18,8 @@ from torch import Tensor
 
 from harness import sae as harness_sae
 from harness.errors import DictionaryError, EngineError, OptionError
-from harness.lm.continuation import Continuation
-from harness.lm.model import SubjectModel, hidden_of, load_model, with_hidden
+from harness.model.continuation import Continuation
+from harness.model.loading import SubjectModel, hidden_of, load_model, with_hidden
 from harness.sae.causal import NEUTRAL_PROMPT, confidence_changes, logit_lens, output_scores
 from harness.sae.dictionary import Dictionary
 

@@ -22,6 +22,7 @@ from harness import sae as harness_sae
 from harness.errors import DictionaryError
 from harness.sae.dictionary import Dictionary
 from harness.sae.formats import open_published
+from harness.sae.identity import identity
 
 D_IN, D_SAE, K = 12, 40, 7
 GEMMA = "gemma-scope-9b-it-res/layer_20/width_16k/average_l0_47"
@@ -661,7 +662,7 @@ def test_a_release_of_several_dictionaries(tmp_path: Path) -> None:
 
 def test_identity_and_who_a_file_belongs_to(tmp_path: Path) -> None:
     dictionary = harness_sae.load(write_npz(tmp_path))
-    own = harness_sae.identity(dictionary)
+    own = identity(dictionary)
     assert own == {
         "model_name": "gemma-2-9b-it",
         "hook_name": "blocks.20.hook_resid_post",

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from harness import sae as harness_sae
 from harness.errors import DictionaryError
-from harness.lm.model import SubjectModel, load_model
+from harness.model.loading import SubjectModel, load_model
 from harness.sae.checks import residual_layer
 
 CFG, WEIGHTS = "cfg.json", "sae_weights.safetensors"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contracts import Intervention, Positions, Site
+from harness.interventions import Intervention, Positions, Site
 from harness.options import Options
 from harness.types import Labeling
 
@@ -17,7 +17,7 @@ class ProjectOutOptions(Options):
 
 @dataclass(frozen=True, eq=False)
 class ProjectOutEdit:
-    """x' = x − share · (x · u) u, with u the unit vector of a direction. Implements :class:`harness.contracts.Edit`."""
+    """x' = x − share · (x · u) u, with u the unit vector of a direction. Implements :class:`harness.interventions.Edit`."""
 
     site: Site
     direction: Any

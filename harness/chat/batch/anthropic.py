@@ -1,0 +1,96 @@
+"""Anthropic's batches of messages."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from harness.chat.batch.base import PAGE, UNKNOWN, Batches, Doubt, InDoubt, NotReached, encoded, named
+from harness.chat.providers.anthropic import message_reply
+from harness.chat.providers.errors import count, told
+from harness.chat.values import BatchState, ChatReply, ChatRequest, RequestFailed
+from harness.types import Json
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic
+
+
+_ANTHROPIC_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class AnthropicBatches(Batches):
+    """Anthropic's message batches; a :class:`harness.chat.values.BatchProvider`. Ids: 1 to 64 letters, digits, ``-`` and ``_``."""
+
+    max_requests = 100_000
+    max_bytes = 256_000_000
+
+    @property
+    def _api(self) -> Anthropic:
+        if self._client is None:
+            self._client = self._provider.sdk.Anthropic(**self._provider.client_options())
+        client: Anthropic = self._client
+        return client
+
+    def _line(self, name: str, request: ChatRequest) -> bytes:
+        if not _ANTHROPIC_ID.fullmatch(name):
+            raise RequestFailed(f"{self.name}: {name!r} cannot name a request in a batch; 1 to 64 letters, digits, - and _ can")
+        return encoded({"custom_id": name, "params": self._provider.body(request)}, self.name)
+
+    def _hand_in(self, lines: list[bytes]) -> str:
+        requests, since = [json.loads(line) for line in lines], time.time()
+        try:
+            return named(self.name, self._ask(lambda: self._api.messages.batches.with_raw_response.create(requests=requests), attempts=1))
+        except RequestFailed as error:
+            if not error.retryable or error.throttled or isinstance(error, NotReached):
+                raise
+            failure = error
+        raise InDoubt(f"{failure.reason}; {UNKNOWN}", Doubt(since, time.time(), len(lines)), failure.status)
+
+    def _list(self, after: str) -> Any:
+        batches = self._api.messages.batches.with_raw_response
+        return batches.list(limit=PAGE, after_id=after) if after else batches.list(limit=PAGE)
+
+    def _made(self, batch: Mapping[str, Json]) -> float | None:
+        try:
+            return datetime.fromisoformat(str(batch.get("created_at")).replace("Z", "+00:00")).timestamp()
+        except ValueError:
+            return None
+
+    def _fits(self, batch: Mapping[str, Json], doubt: Doubt) -> bool:
+        counts = batch.get("request_counts")
+        return isinstance(counts, Mapping) and sum(map(count, counts.values())) == doubt.count
+
+    def _batch(self, batch_id: str) -> dict[str, Json]:
+        return self._ask(lambda: self._api.messages.batches.with_raw_response.retrieve(batch_id))
+
+    def poll(self, batch_id: str) -> BatchState:
+        """How far a batch is. An expired or cancelled one has ended: what it answered by then counts."""
+        batch = self._batch(batch_id)
+        status, counts = batch.get("processing_status"), batch.get("request_counts") or {}
+        done = sum(count(counts.get(name)) for name in ("succeeded", "errored", "canceled", "expired"))
+        if status not in ("in_progress", "canceling", "ended"):
+            raise RequestFailed(f"{self.name}: batch {batch_id} is {status!r}, a state that is not known")
+        return BatchState("ended" if status == "ended" else "running", done, done + count(counts.get("processing")))
+
+    def _downloads(self, batch_id: str) -> list[Callable[[], AbstractContextManager[Any]]]:
+        if self.poll(batch_id).status == "running":
+            raise RequestFailed(f"{self.name}: batch {batch_id} is still running", retryable=True)
+        return [lambda: self._api.messages.batches.with_streaming_response.results(batch_id)]
+
+    def _answer(self, entry: Mapping[str, Json]) -> ChatReply | RequestFailed:
+        result = entry.get("result")
+        result = result if isinstance(result, Mapping) else {}
+        kind, message = result.get("type"), result.get("message")
+        if kind == "succeeded" and isinstance(message, Mapping):
+            try:
+                return message_reply(self._connection, message)
+            except RequestFailed as failure:
+                return failure
+        if kind == "errored":
+            return self._turned_down(told(self._connection, result.get("error")), result.get("error"))
+        return RequestFailed(f"{self.name}: the request was {kind or 'left'} without an answer", retryable=True)

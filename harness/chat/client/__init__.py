@@ -1,0 +1,1 @@
+"""The client of language-model APIs: rates, retries, the cache of paid replies."""

@@ -1,0 +1,239 @@
+"""The SQLite file below the cache of replies: opened, checked, locked, replaced where it is damaged, and its errors told in one line.
+
+The file keeps a write-ahead log: what was written is there after a kill of the process at any moment. A damaged file is moved aside, since losing
+replies costs money once more, but no result. On network file systems a rollback journal takes the log's place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from harness.errors import StoreError
+from harness.files.atomic import disk_error, on_network
+
+SCHEMA_VERSION = 2
+"""1 knew no requests that are open in a batch; such a file gets the table when it is opened."""
+
+APPLICATION_ID = 0x48524E52  # "HRNR" in the file's header: tells the cache from any other SQLite file
+
+_TABLES = {
+    "replies": """
+        CREATE TABLE IF NOT EXISTS replies (
+            key BLOB PRIMARY KEY, created TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL, rubric TEXT NOT NULL, answered_by TEXT NOT NULL,
+            text TEXT NOT NULL, finish TEXT NOT NULL, input INTEGER NOT NULL, cached_input INTEGER NOT NULL, output INTEGER NOT NULL
+        )""",
+    "handed_in": "CREATE TABLE IF NOT EXISTS handed_in (key BLOB PRIMARY KEY, batch TEXT NOT NULL, created TEXT NOT NULL) WITHOUT ROWID",
+}
+_DAMAGED = ("not a database", "malformed", "disk image")
+_WAIT = 60.0
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class CacheFile:
+    """The file. Safe to use from several threads and processes.
+
+    Args:
+        path: the file, made when absent. None: a temporary file of this object alone, gone when it is closed.
+
+    Raises:
+        StoreError: another program's file, one of a newer harness, or a disk that refuses. A damaged file is moved aside with a warning instead.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._mutex = threading.RLock()  # of writers
+        self._reader = threading.Lock()  # threads that read at once through one connection would share the state that the first one saw
+        self._opened = 0
+        self._reading: sqlite3.Connection
+        self._writing: sqlite3.Connection
+        self._open()
+
+    def rows(self, sql: str, *values: object) -> list[Any]:
+        """What a query finds."""
+
+        def read() -> list[Any]:
+            with self._reader:
+                return self._reading.execute(sql, values).fetchall()
+
+        return self._guarded("read the cache of replies", read)
+
+    def write(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        """All that ``work`` does, or nothing of it. ``doing`` says for people what it is."""
+
+        def write() -> T:
+            with self._mutex, _transaction(self._writing):
+                return work(self._writing)
+
+        return self._guarded(doing, write)
+
+    def shrink(self) -> None:
+        """Give the room of what was deleted back to the disk, unless another process is at work: then it is used again by what that writes."""
+        with self._mutex, contextlib.suppress(sqlite3.OperationalError):
+            self._writing.execute("VACUUM")
+            self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def lock(self, purpose: str = "") -> contextlib.AbstractContextManager[Any]:
+        """A lock among all processes that use the file; one a purpose."""
+        if self.path is None:
+            return contextlib.nullcontext()
+        from filelock import FileLock
+
+        return FileLock(self.path.with_name(f".{self.path.name}{f'.{purpose}' if purpose else ''}.lock"))
+
+    @property
+    def size(self) -> int:
+        """Bytes, with the log."""
+        if self.path is None:
+            return 0
+        files = [self.path.with_name(self.path.name + end) for end in ("", "-wal")]
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        for connection in {id(c): c for c in (self._reading, self._writing)}.values():
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    # ---------------------------------------------------------------------------------------------------------------------- opening
+
+    def _open(self) -> None:
+        if self.path is None:
+            self._reading = self._writing = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+            for table in _TABLES.values():
+                self._writing.execute(table)
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(error, f"make the cache folder {self.path.parent}") from error
+        with self.lock():  # two processes that make the file at once would find it locked
+            try:
+                self._connect()
+            except sqlite3.Error as error:
+                if not _is_damage(error):
+                    raise self._explained(error, "open the cache of replies") from error
+                self._move_aside(error)
+
+    def _connect(self) -> None:
+        """Two connections, so that reading never waits for a writer."""
+        assert self.path is not None
+        uri = f"file:{quote(str(self.path.absolute()))}"
+        opened = [sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_WAIT, check_same_thread=False) for _ in range(2)]
+        try:
+            self._prepare(opened[0])
+        except BaseException:
+            for connection in opened:
+                connection.close()
+            raise
+        self._writing, self._reading = opened
+        self._opened += 1
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Refuse what is not ours, make what is not there."""
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        names = {name for (name,) in connection.execute("SELECT tbl_name FROM sqlite_master")}
+        if application not in (0, APPLICATION_ID) or (application == 0 and names - set(_TABLES)):
+            raise StoreError(f"{self.path} belongs to another program, not to harness; it was left as it is: move it away")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path} was written by a newer harness (cache version {version}, this one knows up to {SCHEMA_VERSION}); upgrade harness, "
+                "or name another cache folder in HARNESS_CACHE"
+            )
+        network = self.path is not None and on_network(self.path)  # a write-ahead log needs memory that processes share: one machine
+        connection.execute(f"PRAGMA journal_mode={'DELETE' if network else 'WAL'}")
+        connection.execute(f"PRAGMA synchronous={'FULL' if network else 'NORMAL'}")
+        if application == 0 or version < SCHEMA_VERSION:
+            with _transaction(connection):
+                for table in _TABLES.values():
+                    connection.execute(table)
+                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        for name in _TABLES:
+            connection.execute(f"SELECT count(*) FROM (SELECT 1 FROM {name} LIMIT 1)").fetchone()
+
+    # ----------------------------------------------------------------------------------------------------------------------- damage
+
+    def _guarded(self, doing: str, work: Callable[[], T]) -> T:
+        """``work``, once more on a new file where this one turns out damaged; other errors of SQLite as StoreErrors."""
+        opened = self._opened
+        try:
+            return work()
+        except sqlite3.ProgrammingError:
+            raise  # misuse by us, a closed cache
+        except sqlite3.Error as error:
+            if not _is_damage(error) or self.path is None:
+                raise self._explained(error, doing) from error
+            self._mend(error, opened)
+            return work()
+
+    def _mend(self, error: sqlite3.Error, opened: int) -> None:
+        """After a sign of damage: begin anew, unless another thread or process has done so already."""
+        with self._mutex, self.lock():
+            if self._opened != opened:
+                return
+            self.close()
+            try:
+                self._connect()
+                if self._writing.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok":
+                    return
+                self.close()
+            except sqlite3.Error as again:
+                if not _is_damage(again):
+                    raise self._explained(again, "open the cache of replies") from again
+            self._move_aside(error)
+
+    def _move_aside(self, error: sqlite3.Error) -> None:
+        """Put the damaged file and its log under another name, and begin anew. Runs under the file's lock."""
+        assert self.path is not None
+        stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%f")
+        aside = f"{self.path.name}.damaged-{stamp}"
+        try:
+            for end in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    self.path.with_name(self.path.name + end).rename(self.path.with_name(aside + end))
+        except OSError as refused:
+            raise disk_error(refused, f"move the damaged cache of replies {self.path} aside") from refused
+        logger.warning("the cache of replies %s is damaged (%s); it was moved to %s, and a new one begun", self.path, error, aside)
+        try:
+            self._connect()
+        except sqlite3.Error as last:
+            raise self._explained(last, "open the cache of replies") from last
+
+    def _explained(self, error: sqlite3.Error, doing: str) -> StoreError:
+        message = str(error)
+        if "full" in message:
+            return StoreError(
+                f"cannot {doing}: the disk is full; what {self.path} held is kept: free some space, then run the same command again"
+            )
+        if "readonly" in message:
+            return StoreError(f"cannot {doing}: {self.path} is read-only; make it writable, or name another cache folder in HARNESS_CACHE")
+        if "locked" in message or "busy" in message:
+            return StoreError(f"cannot {doing}: another process keeps {self.path} locked; wait for it, then run the same command again")
+        return StoreError(f"cannot {doing} ({self.path}): {message}; check the disk, or name another cache folder in HARNESS_CACHE")
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return any(word in str(error) for word in _DAMAGED)

@@ -1,0 +1,262 @@
+"""What requests cost: a dated price table that the user can override, the cost of real usage, and an upper bound before anything is sent.
+
+What has no price costs an unknown amount (None), never 0.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.chat.values import ChatRequest, Usage
+from harness.errors import OptionError
+from harness.types import canonical_json
+
+PRICES_ENV = "HARNESS_PRICES"
+"""Environment variable: a price file of the user's, in the form of ``prices.toml`` beside this module."""
+
+FILE_NAME = "prices.toml"
+CHARACTERS_PER_TOKEN = 2.5
+"""For upper bounds, where a provider's table names no number of its own."""
+
+TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST = 8, 16
+"""What roles, separators and the reply's opening take at most."""
+
+_SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars per million tokens. Without a price of its own, cached input is charged as any input."""
+
+    input: float
+    output: float
+    cached_input: float | None = None
+
+    def of(self, usage: Usage) -> float:
+        """Dollars for ``usage``."""
+        cached = self.input if self.cached_input is None else self.cached_input
+        return ((usage.input - usage.cached_input) * self.input + usage.cached_input * cached + usage.output * self.output) / 1e6
+
+
+@dataclass(frozen=True)
+class Prices:
+    """A price table.
+
+    Attributes:
+        date: when the shipped prices were looked up, ``YYYY-MM-DD``.
+        models: prices by (provider, model).
+        batch: share of the price that a batch pays.
+        characters_per_token: by provider, for upper bounds.
+        own: the user's files that were read over the shipped table.
+    """
+
+    date: str
+    models: Mapping[tuple[str, str], Price] = field(default_factory=dict)
+    batch: float = 0.5
+    characters_per_token: Mapping[str, float] = field(default_factory=dict)
+    own: tuple[str, ...] = ()
+
+    def price(self, provider: str, model: str) -> Price | None:
+        """The price of a model, None where it is not known. A dated snapshot (``gpt-4o-2024-08-06``) without a row costs what its model costs.
+
+        ``provider`` is :attr:`harness.chat.values.Provider.name`: a server of one's own (``openai@localhost:8000``) has no price but the user's.
+        """
+        exact = self.models.get((provider, model))
+        return exact if exact is not None else self.models.get((provider, _SNAPSHOT.sub("", model)))
+
+    def cost(self, provider: str, model: str, usage: Usage, batch: bool = False) -> float | None:
+        """Dollars for ``usage``; None where the model's price is not known."""
+        price = self.price(provider, model)
+        return None if price is None else price.of(usage) * (self.batch if batch else 1.0)
+
+    @property
+    def source(self) -> str:
+        """Where the prices are from, for people."""
+        return f"prices of {self.date}" + "".join(f" and {path}" for path in self.own)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What requests will cost, before anything is sent: an upper bound for each, and how many there may be.
+
+    Attributes:
+        calls: requests that will be sent; what the cache holds, and repeated requests, are left out.
+        input_tokens: at most, estimated from the characters (see :class:`Tally`).
+        output_tokens: at most: ``max_tokens`` of each request.
+        cost: dollars at most, None where a model's price is not known.
+        unpriced: the models without a price, as ``provider/model``.
+        cached: requests that the cache answers, or that repeat another.
+        source: where the prices are from.
+        repeats: what may come on top where replies cannot be read and are asked for again, at most; None for nothing.
+    """
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = 0.0
+    unpriced: tuple[str, ...] = ()
+    cached: int = 0
+    source: str = ""
+    repeats: Estimate | None = None
+
+    def __add__(self, other: Estimate) -> Estimate:
+        repeats = [part.repeats for part in (self, other) if part.repeats is not None]
+        return Estimate(
+            calls=self.calls + other.calls,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cost=None if self.cost is None or other.cost is None else self.cost + other.cost,
+            unpriced=tuple(dict.fromkeys(self.unpriced + other.unpriced)),
+            cached=self.cached + other.cached,
+            source=self.source or other.source,
+            repeats=sum(repeats[1:], repeats[0]) if repeats else None,
+        )
+
+    def times(self, n: int) -> Estimate:
+        """The same ``n`` times over: for requests that do not exist yet, of which one of the largest stands for all."""
+        cost = None if self.cost is None else self.cost * n
+        counts = {name: getattr(self, name) * n for name in ("calls", "input_tokens", "output_tokens", "cached")}
+        return replace(self, cost=cost, repeats=None if self.repeats is None else self.repeats.times(n), **counts)
+
+    @property
+    def most(self) -> Estimate:
+        """With all repeats: the upper bound that nothing exceeds."""
+        once = replace(self, repeats=None)
+        return once if self.repeats is None else once + self.repeats
+
+    def __str__(self) -> str:
+        """One line for people: first what is likely (every reply can be read), then the most that it can be."""
+        calls = f"{self.calls:,} call{'' if self.calls == 1 else 's'}" + (
+            f" ({self.cached:,} more are in the cache)" if self.cached else ""
+        )
+        line = f"{calls}, at most {self.input_tokens:,} input and {self.output_tokens:,} output tokens"
+        if self.cost is not None:
+            line += f", at most ${self.cost:,.2f}"
+        if self.repeats is not None:
+            price = "" if self.most.cost is None else f" and ${self.most.cost:,.2f}"
+            line += f"; with repeats of unreadable replies at most {self.most.calls:,} calls{price}"
+        if self.most.cost is None:
+            return f"{line}; cost unknown: no price for {', '.join(self.most.unpriced)} (give one in a file named in {PRICES_ENV})"
+        return line + (f" ({self.source})" if self.source else "")
+
+
+class Tally:
+    """Adds up an upper bound of what requests will cost, each answered once.
+
+    Input tokens: ASCII characters divided by the provider's ``characters_per_token`` (3 for OpenAI, whose tokens hold 4 to 4.5 characters of
+    English; 2.5 elsewhere), the UTF-8 bytes of all other characters, 8 a message and 16 a request. Output tokens: ``max_tokens``. No cached
+    input is assumed. A server may charge, on top, for a reply that a dropped connection kept from us and that is asked for again.
+
+    Args:
+        provider: the provider's name.
+        prices: from :func:`load_prices`.
+        batch: priced as a batch.
+    """
+
+    def __init__(self, provider: str, prices: Prices, batch: bool = False) -> None:
+        self._provider, self._prices, self._batch = provider, prices, batch
+        self._ratio = prices.characters_per_token.get(provider, CHARACTERS_PER_TOKEN)
+        self._by_model: dict[str, Usage] = {}
+        self._calls = 0
+
+    def add(self, request: ChatRequest, times: int = 1) -> None:
+        """Count a request, or so many of its size."""
+        bound = Usage(input=times * input_bound(request, self._ratio), output=times * request.max_tokens)
+        self._by_model[request.model] = self._by_model.get(request.model, Usage()) + bound
+        self._calls += times
+
+    def estimate(self, cached: int = 0, repeats: Estimate | None = None) -> Estimate:
+        """What was added; ``cached`` and ``repeats`` as they are to be told."""
+        total = sum(self._by_model.values(), Usage())
+        costs = {model: self._prices.cost(self._provider, model, usage, self._batch) for model, usage in self._by_model.items()}
+        unpriced = tuple(f"{self._provider}/{model}" for model, cost in costs.items() if cost is None)
+        cost = None if unpriced else math.fsum(cost for cost in costs.values() if cost is not None)
+        return Estimate(self._calls, total.input, total.output, cost, unpriced, cached, self._prices.source, repeats)
+
+
+def input_bound(request: ChatRequest, characters_per_token: float = CHARACTERS_PER_TOKEN) -> int:
+    """Input tokens of a request at most, estimated from its characters; see :class:`Tally`."""
+    texts = [message.content for message in request.messages]
+    if request.schema is not None:
+        texts.append(canonical_json(dict(request.schema)))
+    plain = sum(len(text) if text.isascii() else sum(character < "\x80" for character in text) for text in texts)
+    other = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) - plain
+    return math.ceil(plain / characters_per_token) + other + TOKENS_PER_MESSAGE * len(request.messages) + TOKENS_PER_REQUEST
+
+
+def load_prices(folder: Path | None = None) -> Prices:
+    """The shipped prices, with the user's over them: ``prices.toml`` in ``folder`` (the cache folder), and the file named in ``HARNESS_PRICES``.
+
+    Raises:
+        OptionError: a file of the user's is missing where it was named, or malformed.
+    """
+    shipped = _read(Path(__file__).with_name(FILE_NAME))
+    paths = [folder / FILE_NAME] if folder is not None and (folder / FILE_NAME).is_file() else []
+    if named := os.environ.get(PRICES_ENV, "").strip():
+        paths.append(Path(named).expanduser())
+    for path in paths:
+        shipped = _over(shipped, _read(path), str(path))
+    return shipped
+
+
+def _over(base: Prices, own: Prices, path: str) -> Prices:
+    return Prices(
+        base.date,
+        {**base.models, **own.models},
+        base.batch if math.isnan(own.batch) else own.batch,
+        {**base.characters_per_token, **own.characters_per_token},
+        (*base.own, path),
+    )
+
+
+def _read(path: Path) -> Prices:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"the price file {path} cannot be read ({error.strerror}); mend it, or unset {PRICES_ENV}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionError(f"the price file {path} is no TOML: {' '.join(str(error).split())}") from error
+    models: dict[tuple[str, str], Price] = {}
+    ratios: dict[str, float] = {}
+    for provider, section in content.items():
+        if not isinstance(section, dict):
+            if provider not in ("date", "batch"):
+                raise OptionError(f"the price file {path} has {provider!r} at its top; allowed are date, batch and one table a provider")
+            continue
+        if wrong := sorted(set(section) - {"source", "characters_per_token", "models"}):
+            raise OptionError(f"the price file {path} has [{provider}] {wrong[0]}; allowed are source, characters_per_token and models")
+        if "characters_per_token" in section:
+            ratios[provider] = _number(section["characters_per_token"], path, f"[{provider}] characters_per_token", above_zero=True)
+        for model, row in section.get("models", {}).items():
+            models[provider, model] = _price(row, path, f"[{provider}.models] {model}")
+    batch = _number(content["batch"], path, "batch") if "batch" in content else math.nan
+    return Prices(str(content.get("date", "an unknown day")), models, batch, ratios)
+
+
+def _price(row: Any, path: Path, where: str) -> Price:
+    if not isinstance(row, dict) or not {"input", "output"} <= set(row) or set(row) - {"input", "output", "cached_input"}:
+        raise OptionError(f"the price file {path}, {where}: give {{ input = …, output = … }} and, where there is one, cached_input")
+    return Price(**{name: _number(value, path, f"{where} {name}") for name, value in row.items()})
+
+
+def _number(value: Any, path: Path, where: str, above_zero: bool = False) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or value < 0
+        or (above_zero and value == 0)
+    ):
+        raise OptionError(f"the price file {path}, {where} is {value!r}; a number {'above' if above_zero else 'of at least'} 0 is needed")
+    return float(value)

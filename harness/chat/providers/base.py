@@ -1,0 +1,185 @@
+"""What the providers on official packages have in common: one attempt a request, what a model refuses, connections that belong to a loop."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+from harness.chat.providers.errors import Trouble, trouble
+from harness.chat.providers.refusals import SYSTEM, Dialect
+from harness.chat.providers.servers import connect
+from harness.chat.values import ChatReply, ChatRequest, RequestFailed, Usage
+from harness.types import Json
+
+_NOTHING = Usage()
+
+
+class APIProvider(ABC):
+    """One server behind an official package; a :class:`harness.chat.values.Provider`.
+
+    Args:
+        base_url: another server than the API's own, e.g. ``http://localhost:11434/v1``. ``OPENAI_BASE_URL`` or ``ANTHROPIC_BASE_URL`` is read where
+            it is not given.
+        key_name: the variable that holds the key. Default: the API's standard variable for its own server, no key for a ``base_url``, so that
+            the API's key goes nowhere else unasked.
+        timeout: seconds that one request may take.
+        stream: ask for the reply piece by piece: for servers behind a proxy that cuts silent connections.
+        memory: a file in which parameters that models refuse are kept, for :meth:`recall`.
+
+    Attributes:
+        connection: where requests go.
+        dialect: what models of this server refuse.
+        api: ``openai`` or ``anthropic``.
+        optional: parameters that can be left out, with what a reader of the results must know when they are.
+
+    Raises JudgeError for a missing key or an address that is none.
+    """
+
+    api: ClassVar[str]
+    optional: ClassVar[Mapping[str, str]]
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        key_name: str | None = None,
+        timeout: float = 120.0,
+        stream: bool = False,
+        memory: Path | None = None,
+    ) -> None:
+        self.connection = connect(self.api, key_name, base_url, timeout)
+        self.dialect = Dialect(self.connection.server, self.optional, memory)
+        self._stream = stream
+        self._client: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.connection.server!r})"
+
+    @property
+    def name(self) -> str:
+        """The API's name, or e.g. ``openai@host:port`` for another server."""
+        return self.connection.server
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results must know: parameters that a model refused, usage that a server does not report."""
+        return tuple(self.dialect.notes)
+
+    # ------------------------------------------------------------------------------------------------ for the APIs to fill in
+
+    @property
+    @abstractmethod
+    def sdk(self) -> ModuleType:
+        """The package, imported when it is first needed."""
+
+    @abstractmethod
+    def body(self, request: ChatRequest) -> dict[str, Any]:
+        """The request as the API wants it, without what this model has refused. Raises RequestFailed for what the API does not have."""
+
+    @abstractmethod
+    def headers(self) -> dict[str, Any]:
+        """Headers beside or in place of those of the package; for a server that is not trusted, nothing of the environment but its key."""
+
+    @abstractmethod
+    def _opened_client(self, options: dict[str, Any]) -> Any:
+        """A client of the package."""
+
+    @abstractmethod
+    async def _whole(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
+        """Send, and read the whole reply."""
+
+    @abstractmethod
+    async def _streamed(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
+        """Send, and put the pieces of a streamed reply together in the form of a whole one."""
+
+    @abstractmethod
+    def _reply(self, body: Mapping[str, Json]) -> ChatReply:
+        """Read a reply."""
+
+    # ------------------------------------------------------------------------------------------------ the same for all
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        """One attempt. A request that is turned down for an optional parameter is asked again without it."""
+        while True:
+            body = self.body(request)
+            outcome = await self._attempt(body)
+            if isinstance(outcome, ChatReply):
+                if outcome.usage == _NOTHING:
+                    self.dialect.note(f"{self.name}: {request.model} reports no usage, so the cost is counted too low")
+                return outcome
+            # This ends: each round leaves out at least one of the parameters that were sent.
+            if outcome.said is None or not self.dialect.learn(request.model, sent(body), outcome.said):
+                raise outcome.failure
+
+    def recall(self, request: ChatRequest) -> None:
+        """Note what this model refused of such a request in earlier processes: replies in the cache were given without it."""
+        wanted = set(self.optional)
+        if request.temperature is None:
+            wanted.discard("temperature")
+        if request.seed is None:
+            wanted.discard("seed")
+        if request.schema is None:
+            wanted -= {"response_format", "tool_choice", "output_config"}
+        if not self._stream:
+            wanted.discard("stream_options")
+        if not any(one.role == "system" for one in request.messages):
+            wanted.discard(SYSTEM)
+        self.dialect.recall(request.model, wanted)
+
+    def client_options(self) -> dict[str, Any]:
+        """What a client of the package is made with. It tries once: attempts are the runner's business."""
+        link = self.connection
+        return {
+            "api_key": link.key,
+            "base_url": link.url,
+            "timeout": link.timeout,
+            "max_retries": 0,
+            "default_headers": self.headers(),
+        }
+
+    async def close(self) -> None:
+        """Close the connections. A later request opens new ones."""
+        client, self._client, self._loop = self._client, None, None
+        if client is not None:
+            await client.close()
+
+    def _opened(self) -> Any:
+        """The client of the running loop: connections of another loop cannot be used, nor closed, from this one."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            self._client, self._loop = self._opened_client(self.client_options()), loop
+        return self._client
+
+    async def _attempt(self, body: dict[str, Any]) -> ChatReply | Trouble:
+        # Returned, not raised within `except`: a raised failure would carry the package's exception, whose request holds the key.
+        try:
+            ask = self._streamed if self._stream else self._whole
+            return self._reply(await asyncio.wait_for(ask(self._opened(), body), self.connection.timeout))
+        except Exception as error:
+            found = trouble(self.connection, self.sdk, error)
+            if found is None:
+                raise
+            return found
+
+    def _cut_stream(self) -> RequestFailed:
+        return RequestFailed(f"{self.name}: the stream ended before the reply did", retryable=True)
+
+
+def sent(body: Mapping[str, Any]) -> set[str]:
+    """The names of the parameters in a request's body; a system message is one, wherever it stands."""
+    return {*body, SYSTEM} if any(one["role"] == SYSTEM for one in body["messages"]) else set(body)
+
+
+def left_out(sdk: ModuleType) -> Any:
+    """What a package takes in place of a header's value to leave the header out; older ones do not show it."""
+    return (getattr(sdk, "Omit", None) or sdk._types.Omit)()
+
+
+def custom_headers(value: str | None) -> set[str]:
+    """The names in a variable like ``OPENAI_CUSTOM_HEADERS``, which holds a header a line."""
+    return {line.partition(":")[0].strip() for line in (value or "").split("\n") if ":" in line}

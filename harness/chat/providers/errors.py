@@ -1,0 +1,218 @@
+"""What the APIs share on the wire: what a server says, and what a failure means.
+
+Facts: OpenAI's and Anthropic's error pages; replies of vLLM, llama.cpp, Ollama and OpenRouter to requests that they do not understand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from types import ModuleType
+
+from harness.chat.providers.servers import Connection
+from harness.chat.values import RequestFailed
+from harness.types import Json
+
+HOPELESS = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"})
+"""Codes that OpenAI sends with status 429 and that no waiting heals."""
+
+KIND_STATUS = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "token_limit_exceeded": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""The HTTP status that an error's type or code stands for, where it comes within a stream or a batch, without a status of its own.
+
+``token_limit_exceeded`` fails a whole batch of OpenAI's: more tokens wait in the account's queue than it may hold, until other batches are done."""
+
+MOST = 2**53
+"""Counts above this are no counts; the whole numbers up to it are the same in JSON, in a float and in SQLite."""
+
+_TRANSPORT = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio", "ssl"})
+
+
+# ---------------------------------------------------------------------------------------------------- what a server says
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """What a server says about a request that it turned down, without what it repeats of the request."""
+
+    message: str = ""
+    param: str = ""
+    code: str = ""
+    kind: str = ""
+
+    @property
+    def text(self) -> str:
+        return " ".join(part for part in (self.message, self.param, self.code, self.kind) if part)
+
+
+def complaint(body: object) -> Complaint:
+    """Read an error in any of the forms that servers use: ``{"error": {…}}``, ``{"error": "…"}``, ``{"message": …}``, ``{"detail": […]}``, HTML."""
+    if isinstance(body, (str, bytes)):
+        text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+        try:
+            body = json.loads(text)
+        except ValueError:
+            return Complaint(_html(text) or text[:300])
+    if isinstance(body, Mapping) and isinstance(body.get("error"), (Mapping, str)):
+        body = body["error"]
+        if isinstance(body, Mapping) and isinstance(
+            body.get("error"), Mapping
+        ):  # a line of Anthropic's batch results holds the whole reply
+            body = body["error"]
+    if isinstance(body, str):
+        return Complaint(body[:300])
+    if not isinstance(body, Mapping):
+        return Complaint(str(body)[:300])
+    if isinstance(body.get("detail"), list):  # FastAPI; its "input" repeats the request, so it is left out
+        faults = [fault for fault in body["detail"] if isinstance(fault, Mapping)]
+        places = [".".join(map(str, fault["loc"])) for fault in faults if isinstance(fault.get("loc"), list)]
+        messages, kinds = ([str(fault.get(name, "")) for fault in faults] for name in ("msg", "type"))
+        return Complaint("; ".join(messages), " ".join(places), " ".join(kinds))
+    message = next((body[name] for name in ("message", "detail", "error") if isinstance(body.get(name), str)), "")
+    return Complaint(message, *(str(body[name]) if body.get(name) is not None else "" for name in ("param", "code", "type")))
+
+
+def _html(text: str) -> str:
+    """What an HTML page is about; empty for a text that is none."""
+    if "<html" not in text[:1000].lower() and not text.lstrip().lower().startswith("<!doctype html"):
+        return ""
+    title = re.search(r"<title[^>]*>(.*?)</title>", text[:10_000], re.IGNORECASE | re.DOTALL)
+    return f"an HTML page ({' '.join(title[1].split())}) in place of JSON" if title else "an HTML page in place of JSON"
+
+
+def read_object(server: str, body: bytes) -> dict[str, Json]:
+    """A JSON object from a reply's body. Raises RequestFailed: retryable where the body is cut or garbled, not where it is a web page."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        page = _html(body[:10_000].decode("utf-8", "replace"))
+        value = None
+    else:
+        page = ""
+    if page:
+        raise RequestFailed(f"{server}: {page}; is the address right (most servers want …/v1)?")
+    if not isinstance(value, dict):
+        raise RequestFailed(f"{server}: the reply is no JSON object ({len(body)} bytes)", retryable=True)
+    return value
+
+
+def count(value: Json) -> int:
+    """A number of tokens or requests as servers report it: a whole number, also one written as 12.0, at most :data:`MOST`; 0 for what is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        return 0
+    return int(min(value, MOST)) if value >= MOST or value == int(value) else 0
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks us to wait: ``retry-after-ms``, or ``retry-after`` as seconds or as a date. None where it does not say."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) / unit
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(value).timestamp() - time.time()
+            except (ValueError, TypeError, OverflowError):
+                continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------- what a failure means
+
+
+def refused(connection: Connection, status: int | None, said: Complaint, headers: Mapping[str, str] | None = None) -> RequestFailed:
+    """The failure that an HTTP status stands for. 408, 409, 425, 429 and 5xx may heal; other 4xx do not, nor does a spent quota.
+
+    Without a status (None) nobody knows, so it counts as one that may heal.
+    """
+    heals = status is None or status in (408, 409, 425, 429) or (status >= 500 and status not in (501, 505))
+    heals = heals and not {said.code, said.kind} & HOPELESS
+    reason = f"{connection.server}: {_phrase(status)}{said.message or 'no reason given'}"
+    if said.code and said.code not in reason:
+        reason += f" ({said.code})"
+    if status == 401:
+        reason += f"; check the key in {connection.key_name}" if connection.key_name else "; name the variable that holds this server's key"
+    return RequestFailed(reason, retryable=heals, retry_after=retry_after(headers or {}), status=status)
+
+
+def _phrase(status: int | None) -> str:
+    if status is None:
+        return ""
+    try:
+        return f"{status} {HTTPStatus(status).phrase}: "
+    except ValueError:
+        return f"{status}: "
+
+
+def told(connection: Connection, error: object) -> RequestFailed:
+    """The failure that an error object stands for which came without an HTTP status: within a stream, a batch, or a reply with status 200.
+
+    One with a code that is not known keeps its words and gets no status.
+    """
+    said = complaint(error)
+    status = next((KIND_STATUS[word] for word in (said.kind, said.code) if word in KIND_STATUS), None)
+    if status is None and re.fullmatch(r"[45]\d\d", said.code):
+        status = int(said.code)
+    return refused(connection, status, said)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A failure, and the server's complaint where it turned the request down (status 400 or 422)."""
+
+    failure: RequestFailed
+    said: Complaint | None = None
+
+
+def trouble(connection: Connection, sdk: ModuleType, error: Exception) -> Trouble | None:
+    """What an exception of the ``openai`` or ``anthropic`` package, or of the transport below it, means. None: a defect, not a failed request.
+
+    The packages' exceptions hold the request with its headers; the failure made here holds nothing of them.
+    """
+    if isinstance(error, RequestFailed):
+        return Trouble(error)
+    if isinstance(error, sdk.APIStatusError):
+        if error.status_code < 400:  # an error event within a stream that began well
+            return Trouble(told(connection, error.body))
+        said = complaint(error.response.text)
+        failure = refused(connection, error.status_code, said, error.response.headers)
+        return Trouble(failure, said if error.status_code in (400, 422) else None)
+    slow = (sdk.APITimeoutError, asyncio.TimeoutError, TimeoutError)
+    if isinstance(error, slow) or "Timeout" in type(error).__name__:
+        return Trouble(RequestFailed(f"{connection.server}: no reply within {connection.timeout:g} s", retryable=True))
+    if isinstance(error, sdk.APIConnectionError):
+        cause = type(error.__cause__).__name__ if error.__cause__ else "no cause given"
+        return Trouble(RequestFailed(f"{connection.server}: the connection failed ({cause})", retryable=True))
+    if isinstance(error, sdk.APIError):  # an error event within a stream
+        return Trouble(told(connection, error.body if error.body is not None else error.message))
+    if isinstance(error, UnicodeEncodeError):
+        return Trouble(RequestFailed(f"{connection.server}: a message holds half a character (a lone surrogate), which no server takes"))
+    if isinstance(error, (OSError, EOFError)) or type(error).__module__.partition(".")[0] in _TRANSPORT:
+        return Trouble(RequestFailed(f"{connection.server}: the connection broke ({type(error).__name__})", retryable=True))
+    if isinstance(error, ValueError):
+        return Trouble(RequestFailed(f"{connection.server}: the reply is garbled ({type(error).__name__})", retryable=True))
+    return None

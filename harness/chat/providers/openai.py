@@ -1,0 +1,154 @@
+"""Chat completions of OpenAI, and of every server that speaks like it (vLLM, llama.cpp, Ollama, …), through the official ``openai`` package.
+
+Servers differ in what they take: OpenAI's reasoning models refuse a temperature, older servers know ``max_tokens`` alone, not all have
+structured output. A parameter that a model refuses is left out from then on, and ``notes`` says so.
+
+Source: OpenAI API reference, chat completions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from harness.chat.providers.base import APIProvider, custom_headers, left_out
+from harness.chat.providers.errors import count, read_object, told
+from harness.chat.providers.refusals import SYSTEM, folded
+from harness.chat.providers.servers import Connection
+from harness.chat.values import ChatReply, ChatRequest, RequestFailed, Usage
+from harness.types import Json
+
+LIMITS = ("max_completion_tokens", "max_tokens")
+"""The two names of the bound on a reply's tokens: OpenAI's today, and the one that every compatible server knows."""
+
+OWN_HEADERS = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
+"""Variables that the package sends as headers, to whatever server."""
+
+OPTIONAL = {
+    "temperature": "the model's own temperature is used",
+    "seed": "replies do not depend on the seed",
+    "response_format": "the form of the reply is asked for in words alone",
+    "stream_options": "usage is not reported, so the cost is counted too low",
+    "max_completion_tokens": "max_tokens is sent in its place",
+    "max_tokens": "max_completion_tokens is sent in its place",
+    SYSTEM: "the system text stands before the user's message",
+}
+
+
+class OpenAIProvider(APIProvider):
+    """One server with the chat-completions API; see :class:`harness.chat.providers.base.APIProvider`."""
+
+    api = "openai"
+    optional = OPTIONAL
+
+    @property
+    def sdk(self) -> ModuleType:
+        """The package ``openai``."""
+        import openai
+
+        return openai
+
+    def body(self, request: ChatRequest) -> dict[str, Any]:
+        """See :class:`APIProvider`. Raises RequestFailed where the model refused both names of the limit."""
+        takes = self.dialect.takes
+        messages = request.messages if takes(request.model, SYSTEM) else folded(request.messages)
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": [{"role": one.role, "content": one.content} for one in messages],
+        }
+        # Some servers ignore a name that they do not know, which would leave the reply without a bound: they get the old name, known to all.
+        limits = LIMITS if self.connection.own else LIMITS[::-1]
+        limit = next((name for name in limits if takes(request.model, name)), None)
+        if limit is None:
+            both = " as well as ".join(LIMITS)
+            raise RequestFailed(f"{self.name}: {request.model} refuses {both}; a reply without a bound is not asked for")
+        body[limit] = request.max_tokens
+        if request.temperature is not None and takes(request.model, "temperature"):
+            body["temperature"] = request.temperature
+        if request.seed is not None and takes(request.model, "seed"):
+            body["seed"] = request.seed
+        if request.schema is not None and takes(request.model, "response_format"):
+            form = {"name": "reply", "strict": True, "schema": dict(request.schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        return body
+
+    def headers(self) -> dict[str, Any]:
+        """See :class:`APIProvider`: the package would send organization, project and custom headers of the environment to any server."""
+        names = {name for variable, name in OWN_HEADERS.items() if os.environ.get(variable)}
+        names |= custom_headers(os.environ.get("OPENAI_CUSTOM_HEADERS"))
+        if self.connection.trusted or not names:
+            return {}
+        return {**dict.fromkeys(sorted(names), left_out(self.sdk)), "Authorization": f"Bearer {self.connection.key}"}
+
+    def _opened_client(self, options: dict[str, Any]) -> Any:
+        return self.sdk.AsyncOpenAI(**options)
+
+    async def _whole(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
+        # The raw reply, read by us: the package takes whatever comes for a completion, a web page included. The whole body goes as `extra_body`,
+        # which counts before the arguments: the package walks through every message given as one, a fifth of the client's time for a request.
+        response = await client.chat.completions.with_raw_response.create(model=body["model"], messages=[], extra_body=body)
+        return read_object(self.name, await response.http_response.aread())
+
+    async def _streamed(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
+        if self.dialect.takes(body["model"], "stream_options"):
+            body["stream_options"] = {"include_usage": True}  # into the body itself: where it is refused, it counts as sent
+        stream = await client.chat.completions.create(model=body["model"], messages=[], extra_body=body, stream=True)
+        parts: dict[str, list[str]] = {"content": [], "refusal": []}
+        model, usage, finish = body["model"], None, None
+        async with stream:
+            async for chunk in stream:
+                piece: dict[str, Any] = chunk.to_dict() if hasattr(chunk, "to_dict") else {}
+                model, usage = piece.get("model") or model, piece.get("usage") or usage
+                for choice in _list(piece.get("choices")):
+                    finish = choice.get("finish_reason") or finish
+                    for name, texts in parts.items():
+                        text = _mapping(choice.get("delta")).get(name)
+                        if isinstance(text, str):
+                            texts.append(text)
+        if finish is None:
+            raise self._cut_stream()
+        message = {name: "".join(texts) or None for name, texts in parts.items()}
+        return {"model": model, "usage": usage, "choices": [{"message": message, "finish_reason": finish}]}
+
+    def _reply(self, body: Mapping[str, Json]) -> ChatReply:
+        return chat_reply(self.connection, body)
+
+
+def chat_reply(connection: Connection, body: Mapping[str, Json]) -> ChatReply:
+    """Read a chat completion. A refusal is a reply (``finish`` says so), an empty text too; a body without a message is not.
+
+    Raises RequestFailed (retryable) for an error in place of a reply, no choices, or a message that is none.
+    """
+    choices = _list(body.get("choices"))
+    if not choices and body.get("error"):  # OpenRouter reports failures of the server behind it with status 200
+        raise told(connection, body)
+    if not choices or not isinstance(choices[0].get("message"), Mapping):
+        raise RequestFailed(f"{connection.server}: the reply holds no message", retryable=True)
+    message, finish = choices[0]["message"], choices[0].get("finish_reason")
+    content, refusal = message.get("content"), message.get("refusal")
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in _list(content) if isinstance(part.get("text"), str))
+    if content is not None and not isinstance(content, str):
+        raise RequestFailed(f"{connection.server}: the reply's message is {type(content).__name__}, not text", retryable=True)
+    if isinstance(refusal, str) and refusal and not content:
+        content, finish = refusal, "refusal"
+    model = body.get("model")
+    return ChatReply(
+        content or "", _usage(body.get("usage")), model if isinstance(model, str) else "", finish if isinstance(finish, str) else "stop"
+    )
+
+
+def _usage(counts: Json) -> Usage:
+    counts = _mapping(counts)
+    cached = _mapping(counts.get("prompt_tokens_details")).get("cached_tokens")
+    return Usage(count(counts.get("prompt_tokens")), count(cached), count(counts.get("completion_tokens")))
+
+
+def _mapping(value: Json) -> Mapping[str, Json]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Json) -> list[Mapping[str, Json]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

@@ -1,0 +1,130 @@
+"""What a model refuses to be told: learned from a server's complaints, and kept for later processes.
+
+Facts: replies of OpenAI, Anthropic, vLLM, llama.cpp, Ollama and OpenRouter to requests that they do not understand; the chat templates of
+Gemma and Mistral.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from harness.chat.providers.errors import Complaint
+from harness.chat.values import Message
+from harness.errors import StoreError
+from harness.files.atomic import write_atomically
+
+REFUSALS = "refusals.json"
+"""The file beside the cache of replies that holds which parameters models have refused."""
+SYSTEM = "system"
+"""The name of the system text among the parameters: some models' chat templates have no place for it."""
+
+_REFUSAL = re.compile(
+    r"unsupported|not[ _]support|unrecogni[sz]ed|unknown|extra_forbidden|unexpected|deprecated"
+    r"|not (?:permitted|allowed|available|compatible)|incompatible|may not be enabled|may only be set|forces tool use"
+    r"|roles must alternate|only user and assistant roles",
+    re.IGNORECASE,
+)
+_ALIASES = {
+    "response_format": ("response_format", "json_schema", "structured outputs?"),
+    SYSTEM: (
+        r"system[ _](?:role|message|prompt|instruction)s?",
+        r"role:? ['\"`]?system['\"`]?",
+        r"['\"`]system['\"`]",
+        r"messages\[0\]\.role",
+        "roles must alternate",
+        "only user and assistant roles",
+    ),
+}
+
+
+class Dialect:
+    """Which optional parameters each model of a server has refused, so that one is refused once, not with every request.
+
+    Args:
+        server: for the notes.
+        optional: parameters that can be left out, with what a reader of the results must know when they are.
+        memory: a JSON file in which refusals are kept. A reply in the cache may have been given without a parameter that was refused in an earlier
+            process, which :meth:`recall` therefore notes again. It changes nothing of what is sent: models change.
+
+    ``notes`` are lines for people: what was left out, for which model.
+    """
+
+    def __init__(self, server: str, optional: Mapping[str, str], memory: Path | None = None) -> None:
+        self._server, self._optional, self._memory = server, dict(optional), memory
+        self._refused: set[tuple[str, str]] = set()
+        self.notes: list[str] = []
+
+    def takes(self, model: str, parameter: str) -> bool:
+        """False once ``model`` has refused the parameter."""
+        return (model, parameter) not in self._refused
+
+    def learn(self, model: str, sent: Collection[str], said: Complaint) -> bool:
+        """Read a complaint about a request that held the parameters ``sent``. True: leave out what it names, and ask again.
+
+        A value that is out of range is no refusal of the parameter, nor is a schema that breaks the API's rules: those are for people to mend.
+        """
+        if not _REFUSAL.search(said.text) or said.message.startswith("Invalid schema"):
+            return False
+        learned = False
+        for parameter in self._optional:
+            names = "|".join(_ALIASES.get(parameter, (re.escape(parameter),)))
+            if parameter not in sent or not re.search(rf"(?<![A-Za-z_])(?:{names})(?![A-Za-z_])", said.text, re.IGNORECASE):
+                continue
+            learned = True
+            self._refused.add((model, parameter))
+            self._tell(model, parameter)
+            self._keep(model, parameter)
+        return learned
+
+    def recall(self, model: str, wanted: Collection[str]) -> None:
+        """Note what ``model`` refused in earlier processes, of the parameters ``wanted``."""
+        for parameter in _read(self._memory).get(self._server, {}).get(model, []) if self._memory is not None else ():
+            if parameter in wanted and parameter in self._optional:
+                self._tell(model, parameter)
+
+    def note(self, line: str) -> None:
+        """Keep a line for people, once."""
+        if line not in self.notes:
+            self.notes.append(line)
+
+    def _tell(self, model: str, parameter: str) -> None:
+        self.note(f"{self._server}: {model} refuses {parameter}: {self._optional[parameter]}")
+
+    def _keep(self, model: str, parameter: str) -> None:
+        """Put a refusal into the file. One that cannot be written stops nothing: this process notes it all the same."""
+        if self._memory is None:
+            return
+        from filelock import FileLock
+
+        with contextlib.suppress(OSError, StoreError):
+            self._memory.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{self._memory}.lock", timeout=10):
+                known = _read(self._memory)
+                models = known.setdefault(self._server, {})
+                models[model] = sorted({*models.get(model, []), parameter})
+                write_atomically(self._memory, json.dumps(known, ensure_ascii=True, indent=1, sort_keys=True), "list of refused parameters")
+
+
+def _read(path: Path) -> dict[str, dict[str, list[str]]]:
+    """The file's refusals by server and model; empty for one that is not there or is none of ours."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {server: {model: list(map(str, names)) for model, names in models.items()} for server, models in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def folded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """A chat with its system text before the first user's message, for models that take no system text."""
+    system = [one.content for one in messages if one.role == "system"]
+    rest = [one for one in messages if one.role != "system"]
+    place = next((at for at, one in enumerate(rest) if one.role == "user"), None)
+    if not system:
+        return messages
+    if place is None:
+        return (Message("user", "\n\n".join(system)), *rest)
+    return (*rest[:place], Message("user", "\n\n".join([*system, rest[place].content])), *rest[place + 1 :])

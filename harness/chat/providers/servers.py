@@ -1,0 +1,183 @@
+"""Which server is asked and which key goes there: the address and its checks, the environment's word on both, and the options that plugins share.
+
+``OPENAI_BASE_URL`` and ``ANTHROPIC_BASE_URL`` are read where a plugin's options are built, and become the option ``base_url``: another server is
+another judge, so it has to be in what identifies one (run, ranking, self-test).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
+
+from pydantic import ConfigDict, SecretStr, model_validator
+
+from harness.chat.providers.keys import check_key_name, key, redact
+from harness.errors import JudgeError, OptionError
+from harness.options import Options, transport_field
+
+HOMES: Mapping[str, str] = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+"""The APIs' own addresses. Anthropic's package adds ``/v1`` itself."""
+_WORD = 16
+"""A longer part of a path that begins as keys do is no word (``hf-inference`` is one)."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A server and the key that goes there.
+
+    Attributes:
+        server: the provider's name, e.g. ``openai`` or ``openai@localhost:8000``; never holds a key.
+        url: address without a trailing slash.
+        secret: the key; None for a server that wants none. Its ``repr`` shows stars.
+        key_name: the variable that the key came from, for messages.
+        timeout: seconds that one request may take, whatever the server does.
+        own: the API's own server (or one of its regions), not another that speaks like it.
+        trusted: it may be sent what the environment holds for the API (its key, organization, project and custom headers): an own server, or the
+            one that the environment names as the API's.
+    """
+
+    server: str
+    url: str
+    secret: SecretStr | None
+    key_name: str | None
+    timeout: float
+    own: bool
+    trusted: bool = False
+
+    @property
+    def key(self) -> str:
+        """The key as the packages want it: they insist on some text where a server wants none."""
+        return self.secret.get_secret_value() if self.secret else "none"
+
+
+def server_address(api: str, given: str | None) -> str | None:
+    """The address of the server that is meant, in one form for all spellings of it; None for the API's own server.
+
+    Args:
+        api: ``openai`` or ``anthropic``.
+        given: what the user gave; None takes ``OPENAI_BASE_URL`` or ``ANTHROPIC_BASE_URL``, where it is set.
+
+    Raises:
+        ValueError: it is no address, or holds a user, a password, a query, a fragment, or what looks like a key. The message shows nothing of it.
+    """
+    url = _address(given, "base_url") if given else _of_environment(api)
+    url = url and _bare(api, url)
+    return None if url == HOMES[api] else url
+
+
+def _of_environment(api: str) -> str | None:
+    variable = f"{api.upper()}_BASE_URL"
+    value = os.environ.get(variable, "").strip()
+    return _address(value, variable) if value else None
+
+
+def _bare(api: str, url: str) -> str:
+    """One form for the spellings of an address: the host in small letters, no slash at the end, no ``/v1`` where the package adds it."""
+    parts = urlsplit(url)
+    url = parts._replace(netloc=parts.netloc.lower()).geturl().rstrip("/")
+    return url.removesuffix("/v1") if api == "anthropic" else url
+
+
+def _address(url: str, name: str) -> str:
+    """``url``, checked. ``name`` says whose value it is. Never shown: what is no address may be a key."""
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and not any(map(str.isspace, url))
+        _ = parts.port  # raises for one that is no number, or too large
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ValueError(f"{name} is no address of a server (not shown: it might be a key); give one such as http://localhost:8000/v1")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(
+            f"{name} holds a user, password, query or fragment, which logs and entries would show; leave it out, and name the variable "
+            "that holds the key in key_name"
+        )
+    if any(map(_may_be_a_key, unquote(parts.path).split("/"))):
+        raise ValueError(
+            f"the path of {name} holds what looks like a key (not shown), which logs and entries would show; leave it out, and name the "
+            "variable that holds the key in key_name"
+        )
+    return url
+
+
+def _may_be_a_key(part: str) -> bool:
+    return redact(part) != part and (len(part) > _WORD or any(map(str.isdigit, part)))
+
+
+def connect(api: str, key_name: str | None, base_url: str | None, timeout: float) -> Connection:
+    """Settle where requests go.
+
+    The API's standard key goes to the API's own servers alone, and to the one that ``OPENAI_BASE_URL`` and the like name; another server gets a key
+    only where ``key_name`` says which. Raises JudgeError for an address that is none or that holds a password, and for a missing or malformed key
+    (:func:`harness.chat.providers.keys.key`, which also hides the key from every text).
+    """
+    home = HOMES[api]
+    try:
+        url = server_address(api, base_url) or home
+    except ValueError as error:
+        raise JudgeError(str(error)) from None
+    parts = urlsplit(url)
+    domain = ".".join((urlsplit(home).hostname or "").split(".")[-2:])
+    own = parts.scheme == "https" and (parts.hostname or "").endswith("." + domain)
+    trusted = own or _named_by_environment(api, url)
+    if key_name is None and trusted:
+        key_name = f"{api.upper()}_API_KEY"
+    secret = key(key_name) if key_name else None
+    host = parts.netloc + parts.path.removesuffix("/v1")
+    name = api if url == home else f"{api}@{host}"
+    return Connection(name, url, SecretStr(secret) if secret else None, key_name, timeout, own, trusted)
+
+
+def _named_by_environment(api: str, url: str) -> bool:
+    try:
+        named = _of_environment(api)
+    except ValueError:  # set to what is no address, yet another server was asked for
+        return False
+    return named is not None and _bare(api, named) == url
+
+
+def settle_server(api: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they were given, with the server that is meant as ``base_url`` (:func:`server_address`): checked before anything is stored.
+
+    Values of ``base_url`` and ``key_name`` that are no text are left for pydantic to refuse.
+
+    Args:
+        api: ``openai`` or ``anthropic``.
+        given: the options by name.
+
+    Raises:
+        OptionError: either of the two is refused. (A ValueError pydantic would make a message of that shows what was given, which may be a key.)
+    """
+    if not all(isinstance(given.get(name), str | None) for name in ("base_url", "key_name")):
+        return dict(given)
+    try:
+        check_key_name(given.get("key_name"))
+        return {**given, "base_url": server_address(api, given.get("base_url"))}
+    except ValueError as error:
+        raise OptionError(f"option {error}") from None
+
+
+class ServerOptions(Options):
+    """Options of plugins that ask a server: which one, and which key goes there. A subclass says whose API it speaks (``api``).
+
+    What may be a secret that was put in the wrong place is refused without being shown.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    api: ClassVar[str] = "openai"
+
+    base_url: str | None = None
+    """Another server that speaks this API; none takes the API's own, or the one in OPENAI_BASE_URL or ANTHROPIC_BASE_URL."""
+    key_name: str | None = transport_field(None)
+    """Name of the variable that holds the server's key; none: the API's standard variable for its own server, no key for a base_url."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, given: Any) -> Any:
+        """Check both before anything is stored, and take the server from the environment where none was given."""
+        return settle_server(cls.api, given) if isinstance(given, Mapping) else given

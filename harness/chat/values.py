@@ -1,0 +1,169 @@
+"""What goes to a language-model API and what comes back: frozen values, and the two protocols that providers keep.
+
+A provider turns one :class:`ChatRequest` into one :class:`ChatReply` or raises :class:`RequestFailed`; rates, retries and the cache are the
+runner's work (:mod:`harness.chat.client.runner`), so a provider tries once and knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from harness.chat.providers.keys import redact
+from harness.errors import HarnessError
+from harness.types import Json, canonical_json
+
+Role = Literal["system", "user", "assistant"]
+BatchStatus = Literal["running", "ended", "failed"]
+
+KEY_FORMAT = 1
+"""Enters every key of the cache: raise it when the meaning of a request's fields changes."""
+
+REASON_LIMIT = 400
+"""Characters of a failure's reason that are kept: an HTML error page must not fill a log."""
+
+
+WRONG_FOR_ALL = frozenset({401, 402, 404})
+"""HTTP statuses of a wrong key, an empty account, a model that does not exist: as the first answer they end the run, for all would fail."""
+ABOUT_THE_REQUEST = frozenset({400, 403, 413, 422})
+"""HTTP statuses of a request that the server will not take (403: also flagged content): the next one may be another matter."""
+IN_A_ROW = 10
+"""Failures in a row, without a reply between them, that end a run."""
+
+
+class RequestFailed(HarnessError):
+    """A request that got no usable reply. Providers raise it; the runner hands it out where it gives up.
+
+    Args:
+        reason: what happened; made one line, shortened, and freed of keys here, so that callers cannot forget to.
+        retryable: another attempt may succeed (429, 5xx, time limit, dropped connection, garbled body); False for a 4xx that will not heal.
+        retry_after: seconds that the server asked us to wait (Retry-After), where it did.
+        status: HTTP status, where there was one. 429 and 529 (and a 503 that says for how long) can slow the whole run down; other failures
+            touch their own request only.
+    """
+
+    def __init__(self, reason: str, *, retryable: bool = False, retry_after: float | None = None, status: int | None = None) -> None:
+        line = redact(" ".join(reason.split())) or "no reason given"
+        self.reason = line if len(line) <= REASON_LIMIT else line[: REASON_LIMIT - 1] + "…"
+        self.retryable, self.retry_after, self.status = retryable, retry_after, status
+        super().__init__(self.reason)
+
+    @property
+    def throttled(self) -> bool:
+        """The server said that it gets too much: every request should wait, not this one alone."""
+        return self.status in (429, 529) or (self.status == 503 and self.retry_after is not None)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a chat."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One chat completion.
+
+    Attributes:
+        model: the model's name as the provider knows it.
+        messages: the chat; a system message, if any, comes first.
+        max_tokens: upper bound of the reply's tokens.
+        temperature: None leaves it to the server (some models refuse the parameter).
+        schema: JSON schema of the reply, for APIs with structured output; None for free text.
+        seed: for servers that sample by seed; also what makes one question asked twice two requests.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    max_tokens: int = 256
+    temperature: float | None = 0.0
+    schema: Mapping[str, Json] | None = None
+    seed: int | None = None
+
+    def key(self, provider: str, rubric: str) -> str:
+        """The key of the cache: SHA-256 (64 hex digits) over the provider, every field, and the rubric's name and version.
+
+        ``provider`` should name the server, too, where several speak one API, so that two servers' models of one name stay apart.
+        """
+        fields = {  # what dataclasses.asdict makes, at half the time
+            "model": self.model, "messages": [{"role": m.role, "content": m.content} for m in self.messages], "max_tokens": self.max_tokens,
+            "temperature": self.temperature, "schema": None if self.schema is None else dict(self.schema), "seed": self.seed,
+        }  # fmt: skip
+        return hashlib.sha256(canonical_json([KEY_FORMAT, provider, rubric, fields]).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens as the API counts them. ``input`` is the whole prompt; ``cached_input`` is the part of it that was read from the API's own cache."""
+
+    input: int = 0
+    cached_input: int = 0
+    output: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.input + other.input, self.cached_input + other.cached_input, self.output + other.output)
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """A reply. ``model`` is what the server says answered; ``finish`` is ``stop``, ``length``, ``refusal`` or the API's own word."""
+
+    text: str
+    usage: Usage
+    model: str
+    finish: str = "stop"
+    from_cache: bool = False
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """One API (and server). Made outside of an event loop, used within one: clients are opened at the first call of ``complete``."""
+
+    @property
+    def name(self) -> str:
+        """Provider and server, e.g. ``openai`` or ``openai@localhost:8000``; part of the key of the cache."""
+        ...
+
+    async def complete(self, request: ChatRequest) -> ChatReply:
+        """One attempt, no retry within. Raises :class:`RequestFailed`; passes ``asyncio.CancelledError`` on."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections; called at the end of each run, in its loop. A later run, in a loop of its own, opens them anew."""
+        ...
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """How far a batch is: ``done`` of ``total`` requests have an answer or an error. ``reason`` says why a failed one failed."""
+
+    status: BatchStatus
+    done: int = 0
+    total: int = 0
+    reason: str = ""
+
+
+@runtime_checkable
+class BatchProvider(Protocol):
+    """A batch API: many requests handed in at once, answered within a day at half the price. The methods block."""
+
+    @property
+    def name(self) -> str:
+        """As :attr:`Provider.name`: a reply has one key, whichever way it was paid for."""
+        ...
+
+    def submit(self, requests: Mapping[str, ChatRequest]) -> str:
+        """Hand in requests by the caller's ids; the batch's id, with which a later process can go on. Raises :class:`RequestFailed`."""
+        ...
+
+    def poll(self, batch_id: str) -> BatchState:
+        """How far a batch is."""
+        ...
+
+    def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
+        """Answers by the caller's ids, in any order; ids without an answer are missing (expired, cancelled: hand them in again)."""
+        ...

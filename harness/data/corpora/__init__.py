@@ -1,0 +1,1 @@
+"""Corpora with labels: one file for each format."""

@@ -1,0 +1,103 @@
+"""A corpus of any format as one file of ours: rows ``{id, text, labels}``, written as they are read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import DataError
+from harness.files.atomic import disk_error, sync_folder
+from harness.types import Document
+
+if TYPE_CHECKING:
+    import pyarrow
+
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+_ROWS = 1024
+
+
+def check_suffix(path: Path) -> None:
+    """Raise DataError for a file name that says no format we write; before anything is read."""
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"cannot write {path.name!r}: give a file that ends in {', '.join(SUFFIXES)}")
+
+
+def convert(documents: Iterable[Document], path: Path, advance: Callable[[int], None] | None = None) -> int:
+    """Write documents to ``path`` (JSONL, CSV or Parquet by its ending), one after the other; answers how many.
+
+    :func:`harness.data.open_corpus` reads the same documents from it, without any option: in CSV, a text's labels are a JSON list. The file
+    appears whole or not at all: it is written under another name beside its place.
+
+    Args:
+        documents: any corpus.
+        path: replaced if it is there.
+        advance: called with the number of documents just written.
+
+    Raises:
+        DataError: another ending.
+        StoreError: the disk refuses.
+    """
+    check_suffix(path)
+    writer = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}[path.suffix]
+    temporary = path.with_name(f".{path.name}.partial")
+    count = 0
+
+    def counted() -> Iterator[list[Document]]:
+        nonlocal count
+        iterator = iter(documents)
+        while batch := list(islice(iterator, _ROWS)):
+            yield batch
+            count += len(batch)
+            if advance is not None:
+                advance(len(batch))
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            writer(counted(), temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise disk_error(error, f"write the corpus {path}") from error
+    return count
+
+
+def _write_jsonl(batches: Iterator[list[Document]], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for batch in batches:
+            for document in batch:
+                row = {"id": document.id, "text": document.text, "labels": sorted(document.labels)}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _write_csv(batches: Iterator[list[Document]], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        # all in quotes: a lone \r without them would end a row for some readers, ours included
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerow(("id", "text", "labels"))
+        for batch in batches:
+            for document in batch:
+                writer.writerow((document.id, document.text, json.dumps(sorted(document.labels), ensure_ascii=False)))
+
+
+def _write_parquet(batches: Iterator[list[Document]], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([("id", pa.string()), ("text", pa.string()), ("labels", pa.list_(pa.string()))])
+    with pq.ParquetWriter(path, schema) as writer:
+        for batch in batches:
+            writer.write_table(_table(batch, schema))
+
+
+def _table(batch: list[Document], schema: pyarrow.Schema) -> pyarrow.Table:
+    import pyarrow as pa
+
+    columns = [[d.id for d in batch], [d.text for d in batch], [sorted(d.labels) for d in batch]]
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)

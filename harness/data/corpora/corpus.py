@@ -1,0 +1,333 @@
+"""A labelled corpus, whatever its format: documents one after the other, or any of them, and which of them have which label."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args, overload
+
+from harness.data.corpora.reading import BOM, Fields, Place, Reader, Record, SeenIds, SkipLog, Skipped
+from harness.errors import DataError, UnknownNameError
+from harness.types import Document, Json
+
+if TYPE_CHECKING:
+    from harness.data.corpora.index import Stored
+    from harness.data.corpora.labels import LabelTable
+
+Format = Literal["jsonl", "csv", "parquet", "fasttext", "axbench", "stackexchange", "huggingface"]
+
+_WITH_FIELDS = ("jsonl", "csv", "parquet", "huggingface")
+_HUB = "hf:"
+_HOPELESS = 10_000
+_CSV_VERSION = 2
+"""Raised when rows of CSV are read in another way, so that older indexes are made again; 2: labels as JSON lists, line ends kept."""
+_HEAD = 1 << 16
+
+
+class Corpus(Sequence[Document]):
+    """Documents of a file, folder or dataset: a sequence that stays where it is.
+
+    Iterating reads it from the start. Whatever asks for more (a document by its number, the length, labels, digest, what was skipped)
+    makes an index on first need: one pass over the whole, kept in the cache, read from there the next time, made again when a file has
+    changed. With the index, opening reads no document, and ``corpus[i]`` reads that one.
+
+    Attributes:
+        path: what was opened.
+        format: how it is read.
+    """
+
+    def __init__(
+        self, path: Path, reader: Reader, options: Json, *, limit: int | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        self.path, self.format = path, reader.format
+        self._reader, self._options, self._limit, self._progress = reader, options, limit, progress
+
+    def __repr__(self) -> str:
+        first = "" if self._limit is None else f", first {self._limit}"
+        return f"Corpus({str(self.path)!r}, format={self.format!r}{first})"
+
+    def __iter__(self) -> Iterator[Document]:
+        """The documents in the order of the file. Needs no index (but ``list(corpus)`` does: it asks for the length first).
+
+        Raises:
+            DataError: with the index made: the file was changed since. Known before the first document, and once more after the last.
+        """
+        self._check_unchanged()
+        found = (record.document() for record in self._items() if isinstance(record, Record))
+        yield from islice(found, self._limit)
+        self._check_unchanged()
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return len(self._index.arrays["starts"])
+
+    @overload
+    def __getitem__(self, place: int) -> Document: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Document]: ...
+    def __getitem__(self, place: int | slice) -> Document | list[Document]:
+        """One document, or a list of several.
+
+        Raises:
+            IndexError: there is none of this number.
+            DataError: the file was changed since it was opened.
+        """
+        if isinstance(place, slice):
+            return [self._at(number) for number in range(*place.indices(len(self)))]
+        number = operator.index(place)
+        size = len(self)
+        if not -size <= number < size:
+            raise IndexError(f"{self.path} has {size} documents, no document {number}")
+        return self._at(number % size)
+
+    def head(self, n: int) -> Corpus:
+        """The first ``n`` documents (all where there are fewer) as a corpus of its own: labels, support, digest and skips are of these alone.
+
+        Reads no further than to the last of them.
+        """
+        if n < 1:
+            raise DataError(f"the first {n} documents of {self.path} are no corpus; ask for one at least")
+        limit = n if self._limit is None else min(n, self._limit)
+        return Corpus(self.path, self._reader, self._options, limit=limit, progress=self._progress)
+
+    @cached_property
+    def labels(self) -> LabelTable:
+        """Which documents have which label."""
+        from harness.data.corpora.labels import label_table
+
+        return label_table(self._index)
+
+    @property
+    def digest(self) -> str:
+        """Names what the documents are (16 hex digits): the same on every machine, wherever the file lies."""
+        return str(self._index.about["digest"])
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """The records that could not be used, the first 1,000 of them."""
+        return list(self._skips.first)
+
+    @property
+    def n_skipped(self) -> int:
+        """Number of records that could not be used."""
+        return self._skips.count
+
+    @property
+    def skipped_by_reason(self) -> Mapping[str, int]:
+        """Number of records that could not be used, by reason, the most frequent first."""
+        return dict(self._skips.kinds.most_common())
+
+    # ------------------------------------------------------------------------------------------------------------------ inside
+
+    @cached_property
+    def _skips(self) -> SkipLog:
+        return SkipLog.from_json(self._index.about["skipped"], self._reader.files)
+
+    @cached_property
+    def _index(self) -> Stored:
+        from harness.data.corpora.index import get
+        from harness.data.corpora.indexing import build, state_of
+
+        return get(
+            self._key,
+            lambda: state_of(self._reader),
+            lambda folder: build(folder, self._reader, self._items(), self._options, self._limit, self._progress),
+            str(self.path),
+        )
+
+    @property
+    def _key(self) -> Json:
+        files = [str(file.resolve()) for file in self._reader.files] if self.format != "huggingface" else []
+        return {
+            "kind": "corpus",
+            "path": str(self.path) if not files else "",
+            "files": files,
+            "options": self._options,
+            "limit": self._limit,
+        }
+
+    def _at(self, number: int) -> Document:
+        from harness.data.corpora.indexing import unchanged
+
+        if not unchanged(self._index, self._reader.files):
+            raise DataError(f"{self.path} was changed after it was opened; open it again")
+        arrays = self._index.arrays
+        numbers = arrays.get("numbers")
+        start = int(arrays["starts"][number])
+        return self._reader.at(Place(start, start + 1 if numbers is None else int(numbers[number])))
+
+    def _check_unchanged(self) -> None:
+        """What was indexed and what is iterated must be the same: results are kept under the index' digest. Nothing to check without one."""
+        from harness.data.corpora.indexing import unchanged
+
+        stored = self.__dict__.get("_index")  # a property that was not asked for yet
+        if stored is not None and not unchanged(stored, self._reader.files):
+            raise DataError(f"{self.path} was changed while it was read; start again")
+
+    def _items(self) -> Iterator[Record | Skipped]:
+        """What the reader finds, a repeated id being a reason to skip."""
+        seen = SeenIds() if self._reader.own_ids else None
+        for item in self._reader.records():
+            if seen is not None and isinstance(item, Record) and not seen.add(item.id):
+                offset = item.place.start if self._reader.by_bytes else None
+                row = "" if self._reader.by_bytes else f", row {item.place.number}"
+                yield Skipped(str(self._reader.files[0]), offset, f"a second document with the same id ({item.id!r}{row})")
+            else:
+                yield item
+
+    def _check(self) -> None:
+        """Refuse a corpus that lacks a named field, or has no document among its first records. Reads nothing where there is an index."""
+        from harness.data.corpora.index import peek
+        from harness.data.corpora.indexing import state_of
+
+        if (stored := peek(self._key, state_of(self._reader))) is not None:
+            self._index = stored
+            return
+        self._reader.check()
+        first: Skipped | None = None
+        count = 0
+        for item in islice(self._items(), _HOPELESS):
+            if isinstance(item, Record):
+                return
+            count += 1
+            first = first or item
+        if first is None:
+            raise DataError(f"{self.path} ({self.format}) holds no document; give a corpus that has some")
+        raise DataError(f"{self.path} ({self.format}) holds no document that can be used: {count} records were skipped, the first: {first}")
+
+
+def open_corpus(
+    path: str | Path,
+    *,
+    format: Format | None = None,
+    text_field: str | None = None,
+    label_field: str | None = None,
+    id_field: str | None = None,
+    label_separator: str | None = None,
+    comments: bool = True,
+    code_blocks: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Corpus:
+    """Open a labelled corpus; its format is told by its content.
+
+    ============= ==========================================================================================================
+    format        what it is
+    ============= ==========================================================================================================
+    jsonl         JSON objects, one a line
+    csv           comma- or tab-separated rows under a header
+    parquet       a Parquet table
+    fasttext      lines with ``__label__x`` words
+    axbench       a folder with ``train_data.parquet``: replies, labelled with the concept that they express
+    stackexchange a dump's folder, or its ``Posts.xml``: questions, labelled with their tags
+    huggingface   ``hf:owner/name``, ``hf:owner/name:config@split`` or ``hf:/folder``, through the ``datasets`` library
+    ============= ==========================================================================================================
+
+    Records that cannot be used are skipped, counted and named in ``corpus.skipped``; a file that was cut off is used up to the break.
+
+    Args:
+        path: a file, a folder, or ``hf:…``.
+        format: overrides what the content tells.
+        text_field: column or key of the text (jsonl, csv, parquet, huggingface); else the first of text, body, content, output that is there.
+        label_field: column or key of the labels (a list, or one string); else the first of labels, label, tags, concept, if any.
+        id_field: column or key of the id; else ``id`` or ``_id``, else the row's number.
+        label_separator: splits a label field that is one string, e.g. ``","``; without it that is one label, or in csv a JSON list of labels.
+        comments: append other users' comments to a question (stackexchange).
+        code_blocks: keep code that stands in blocks (stackexchange).
+        progress: called with (done, in all) while an index is made: bytes, or rows of a table.
+
+    Raises:
+        DataError: nothing there, a format that is not known, no document in it, or a named field that is not there.
+        UnknownNameError: ``format`` is none of the above.
+    """
+    path = Path(path)
+    if format is not None and format not in get_args(Format):
+        raise UnknownNameError("corpus format", format, get_args(Format))
+    hub = str(path).startswith(_HUB)
+    if hub and format not in (None, "huggingface"):
+        raise DataError(f"{path} is a dataset of the datasets library, not {format}; leave out the format, or give a file")
+    if not hub and not path.exists():
+        raise DataError(f"there is no corpus at {path}; give a file or a folder")
+    if not hub and format == "huggingface":
+        raise DataError(f"{path} is no name of a dataset; write hf:owner/name, hf:owner/name:config@split or hf:/folder")
+    chosen: Format = "huggingface" if hub else format or detect(path)
+    fields = Fields(text_field, label_field, id_field, label_separator)
+    if chosen not in _WITH_FIELDS and fields != Fields():
+        raise DataError(f"{path} is read as {chosen}, which has no fields; leave out text_field, label_field, id_field and label_separator")
+    more = {"stackexchange": (comments, code_blocks), "csv": (_CSV_VERSION,)}.get(chosen, ())
+    options = [chosen, text_field, label_field, id_field, label_separator, *more]
+    try:
+        corpus = Corpus(path, _reader(path, chosen, fields, comments, code_blocks), options, progress=progress)
+        corpus._check()
+        return corpus
+    except OSError as error:
+        raise DataError(f"the corpus {path} cannot be read as {chosen} ({error.strerror or error})") from error
+
+
+def detect(path: Path) -> Format:
+    """The format of a corpus, by what it holds. Raises DataError, naming what was found, where that is none of the known ones."""
+    if path.is_dir():
+        return _detect_folder(path)
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    start = head.removeprefix(BOM).lstrip()
+    if not start:
+        raise DataError(f"{path} is empty; give a corpus that has documents")
+    line = start.splitlines()[0]
+    if line.startswith(b"{"):
+        return "jsonl"
+    if line.startswith(b"__label__"):
+        return "fasttext"
+    if start.startswith(b"<") and b"<posts" in start:
+        return "stackexchange"
+    if not line.startswith((b"[", b"<")) and b"\0" not in line and (b"," in line or b"\t" in line):
+        return "csv"
+    begins = line[:40].decode("utf-8", errors="replace")
+    raise DataError(f"{path} is in no known format (it begins with {begins!r}); known: {', '.join(get_args(Format))}; give format=")
+
+
+def _detect_folder(path: Path) -> Format:
+    names = sorted(item.name for item in path.iterdir())
+    if "Posts.xml" in names:
+        return "stackexchange"
+    if "train_data.parquet" in names:
+        return "axbench"
+    tables = [name for name in names if name.lower().endswith((".jsonl", ".parquet", ".csv", ".tsv"))]
+    if tables:
+        listed = ", ".join(tables[:8]) + (f" and {len(tables) - 8} more" if len(tables) > 8 else "")
+        several = f"a corpus is one file: name one, join them, or open them all as {_HUB}{path.resolve()}"
+        raise DataError(f"the folder {path} holds {listed}; {several}")
+    listed = ", ".join(names[:8]) or "nothing"
+    raise DataError(f"the folder {path} is no corpus (no Posts.xml or train_data.parquet); it holds {listed}: name a file")
+
+
+def _reader(path: Path, format: Format, fields: Fields, comments: bool, code_blocks: bool) -> Reader:
+    # Imported here, so that opening one format does not load what another needs.
+    if format == "jsonl":
+        from harness.data.corpora.jsonl import JsonLinesReader
+
+        return JsonLinesReader(path, fields)
+    if format in ("csv", "parquet"):
+        from harness.data.corpora.csv_table import CsvReader
+        from harness.data.corpora.parquet import ParquetReader
+
+        return CsvReader(path, fields) if format == "csv" else ParquetReader(path, fields)
+    if format == "fasttext":
+        from harness.data.corpora.fasttext import FastTextReader
+
+        return FastTextReader(path)
+    if format == "axbench":
+        from harness.data.corpora.axbench import AxBenchReader
+
+        return AxBenchReader(path)
+    if format == "huggingface":
+        from harness.data.corpora.huggingface import HuggingFaceReader
+
+        return HuggingFaceReader(str(path), fields)
+    from harness.data.corpora.stackexchange import POSTS, StackExchangeReader
+
+    return StackExchangeReader(path / POSTS if path.is_dir() else path, comments=comments, code_blocks=code_blocks)

@@ -1,0 +1,165 @@
+"""Tables with named columns: CSV (or tab-separated) text, and Parquet."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from harness.data.corpora.reading import CUT_LINE, RECORD_LIMIT, TOO_LONG, Fields, Place, Record, Report, SkipLog, Skipped, lines, vanished
+from harness.errors import DataError
+from harness.types import Document
+
+_OPEN_QUOTE = "a quoted field is never closed: the file was cut off here, and is used up to this place"
+
+
+class CsvReader:
+    """A CSV or TSV file with a header (RFC 4180 quoting: a quoted field may span lines). Row numbers, from 1, are the ids where none is.
+
+    A stray quote makes its row swallow the lines up to the next one; then that row's first line alone is given up. Where there is no next
+    one, the file was cut off inside of a quoted field, if it ends within a line or if quoted fields of it span lines; else it is stray, too.
+
+    Where no separator of labels is given, a label field may be a JSON list, as ``harness data convert`` writes it: ``["a", "b"]``. Line ends
+    within a field are kept as they are; in a file whose own are those of Windows they become ``\\n``.
+    """
+
+    format = "csv"
+    own_ids = True
+    by_bytes = True
+    content = ""
+
+    def __init__(self, path: Path, fields: Fields) -> None:
+        self._path, self._fields = path, replace(fields, json_labels=True)
+        self.files: tuple[Path, ...] = (path,)
+        first = next(lines(path), None)
+        header = first.content.decode("utf-8", errors="replace") if first is not None else ""
+        self._windows = first is not None and first.end.startswith(b"\r")
+        self._delimiter = "\t" if header.count("\t") > header.count(",") else ","
+        csv.field_size_limit(RECORD_LIMIT)
+        try:
+            self._columns = next(csv.reader([header], delimiter=self._delimiter), [])
+        except csv.Error as error:
+            raise DataError(f"the first line of {path} names no columns ({error}); give a CSV file with a header") from error
+        fields.check(self._columns, path)
+        twice = sorted(name for name in set(fields.columns(self._columns)) if self._columns.count(name) > 1)
+        if twice:
+            raise DataError(f"{path} has several columns {twice[0]!r}, so which of them is meant is not known; rename or remove one")
+
+    @property
+    def extent(self) -> int:
+        return self._path.stat().st_size
+
+    def check(self) -> None:
+        """The header was checked already."""
+
+    def prepare(self, report: Report) -> SkipLog:
+        return SkipLog()
+
+    def records(self) -> Iterator[Record | Skipped]:
+        source = _Lines(self._path, 0, self._windows)
+        rows = self._rows(source)
+        header = True
+        spans = False
+        number = 0
+        while True:
+            source.begin_row()
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                number += 1
+                if source.at_end and (spans or source.second_line < 0 or not source.ended or len(self._columns) < 2):
+                    yield Skipped(str(self._path), source.row_start, _OPEN_QUOTE)
+                    return
+                yield Skipped(str(self._path), source.row_start, TOO_LONG if source.too_long else f"not valid CSV ({error})")
+                source, rows, header = *self._go_back(source), False
+                continue
+            if row is None:
+                return
+            if row and not header:
+                number += 1
+                spans = spans or source.second_line >= 0
+                found = self._record(row, number, source)
+                yield Skipped(str(self._path), source.row_start, found) if isinstance(found, str) else found
+                if source.too_long:
+                    source, rows = self._go_back(source)
+            header = False
+
+    def at(self, place: Place) -> Document:
+        source = _Lines(self._path, place.start, self._windows)
+        try:
+            row = next(self._rows(source), None)
+        except csv.Error as error:
+            raise vanished(self._path, place.start) from error
+        found = self._record(row, place.number, source) if row else ""
+        if isinstance(found, str):
+            raise vanished(self._path, place.start)
+        return found.document()
+
+    def _go_back(self, source: _Lines) -> tuple[_Lines, Iterator[list[str]]]:
+        """Where to go on after a broken row: it is its first line alone."""
+        if source.second_line >= 0:
+            source = _Lines(self._path, source.second_line, self._windows)
+        return source, self._rows(source)
+
+    def _rows(self, source: _Lines) -> Iterator[list[str]]:
+        # A stray quote makes the csv module read on for its partner: up to this many characters, then the row is given up.
+        csv.field_size_limit(RECORD_LIMIT)
+        return csv.reader(source, delimiter=self._delimiter, strict=True)
+
+    def _record(self, row: list[str], number: int, source: _Lines) -> Record | str:
+        if source.too_long:
+            return TOO_LONG
+        if not source.ended:
+            return CUT_LINE
+        if source.broken:
+            return "not valid UTF-8"
+        if len(row) != len(self._columns):
+            return f"another number of fields than the header has ({len(row)} instead of {len(self._columns)})"
+        return self._fields.record(dict(zip(self._columns, row, strict=True)), Place(source.row_start, number))
+
+
+class _Lines:
+    """The decoded lines of a file from a byte on, and what is known of the current row: where its first and second line start, what ails it.
+
+    With ``windows`` all line ends become ``\\n``.
+    """
+
+    def __init__(self, path: Path, start: int, windows: bool) -> None:
+        self._lines, self._windows = lines(path, start), windows
+        self.at_end = False
+        self.begin_row()
+
+    def begin_row(self) -> None:
+        self.row_start = self.second_line = -1
+        self.broken = self.too_long = False
+        self.ended = True
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines, None)
+        if line is None:
+            self.at_end = True
+            raise StopIteration
+        if self.row_start < 0:
+            self.row_start = line.offset
+        elif self.second_line < 0:
+            self.second_line = line.offset
+        self.ended = line.ended
+        self.too_long = self.too_long or bool(line.fault)
+        end = "\n" if self._windows or not line.ended else line.end.decode()
+        try:
+            return line.content.decode("utf-8") + end
+        except UnicodeDecodeError:
+            self.broken = True
+            return line.content.decode("utf-8", errors="replace") + end
+
+
+
+
+
+
+
+

@@ -1,0 +1,201 @@
+"""Datasets of the Hugging Face hub, or of a local folder, through the ``datasets`` library; no code of a dataset is ever run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.data.corpora.reading import Fields, Place, Record, Report, SkipLog, Skipped, vanished
+from harness.errors import DataError
+from harness.types import Document, Json
+
+PREFIX = "hf:"
+_BATCH_ROWS = 1024
+_EXAMPLE = "hf:owner/name, hf:owner/name:config@split, or hf:/folder"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What ``hf:name:config@split`` names; ``name`` is a name of the hub, or a folder."""
+
+    name: str
+    config: str | None = None
+    split: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Spec:
+        """Raises DataError where no name is left. A split or config holds no ``/``, so folders may have ``:`` and ``@`` in their names."""
+        name, split = _cut(text.removeprefix(PREFIX), "@")
+        name, config = _cut(name, ":")
+        if not name or split == "" or config == "":
+            raise DataError(f"{text!r} names no dataset; write {_EXAMPLE}")
+        return cls(name, config, split)
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that is meant, if one is: a path that is absolute or begins with a dot or ``~``."""
+        return Path(self.name).expanduser() if self.name.startswith(("/", ".", "~")) or Path(self.name).is_absolute() else None
+
+
+class HuggingFaceReader:
+    """One split of a dataset: ``train``, or the only one, where none is named. Class numbers as labels become their names.
+
+    The dataset lies in the library's cache as Arrow files; rows are read from there.
+
+    Args:
+        spec: what to open, ``hf:…``.
+        fields: columns of text, labels and id; row numbers, from 1, are the ids where there is none.
+
+    Raises:
+        DataError: no such dataset, configuration, split or column, a gated one, or no connection.
+    """
+
+    format = "huggingface"
+    own_ids = True
+    by_bytes = False
+
+    def __init__(self, spec: str, fields: Fields) -> None:
+        self._name, self._fields = spec, fields
+        rows = _load(Spec.parse(spec), spec)
+        fields.check(rows.column_names, spec)
+        self._rows = rows.select_columns(fields.columns(rows.column_names))
+        self._classes = {name: classes for name, feature in self._rows.features.items() if (classes := _class_names(feature))}
+        self.files: tuple[Path, ...] = tuple(dict.fromkeys(Path(file["filename"]) for file in rows.cache_files)) or (Path(spec),)
+
+    @property
+    def extent(self) -> int:
+        return len(self._rows)
+
+    @property
+    def content(self) -> str:
+        return str(self._rows._fingerprint)  # the library's own name of the content, for datasets that lie in no file
+
+    def check(self) -> None:
+        """The columns were checked already."""
+
+    def prepare(self, report: Report) -> SkipLog:
+        return SkipLog()
+
+    def records(self) -> Iterator[Record | Skipped]:
+        number = 0
+        for start in range(0, len(self._rows), _BATCH_ROWS):
+            columns: dict[str, list[Json]] = self._rows[start : start + _BATCH_ROWS]
+            for values in zip(*columns.values(), strict=True):
+                number += 1
+                found = self._record(dict(zip(columns, values, strict=True)), Place(number - 1, number))
+                yield Skipped(str(self.files[0]), None, f"{found} (row {number})") if isinstance(found, str) else found
+
+    def at(self, place: Place) -> Document:
+        try:
+            found = self._record(self._rows[place.start], place)
+        except IndexError as error:
+            raise vanished(Path(self._name), place.start) from error
+        if isinstance(found, str):
+            raise vanished(Path(self._name), place.start)
+        return found.document()
+
+    def _record(self, row: Mapping[str, Json], place: Place) -> Record | str:
+        named = {name: _named(value, self._classes[name]) if name in self._classes else value for name, value in row.items()}
+        return self._fields.record(named, place)
+
+
+def _cut(text: str, sign: str) -> tuple[str, str | None]:
+    """``text`` before and after its last ``sign``, where what comes after it holds no ``/``."""
+    before, found, after = text.rpartition(sign)
+    return (before, after) if found and "/" not in after else (text, None)
+
+
+def _load(spec: Spec, given: str) -> Any:
+    """The split as a ``datasets.Dataset``; every failure is one line."""
+    import datasets
+
+    from harness.files.cache_dir import cache_root
+
+    folder = spec.folder
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"{given}: there is no folder {folder}; write {_EXAMPLE}")
+    try:
+        with _quiet():
+            if folder is not None and any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+                found = datasets.load_from_disk(str(folder))
+            else:
+                # the hub's datasets lie where other programs look for them, too; tables made of a local folder are ours alone
+                ours = None if folder is None else str(cache_root() / "datasets")
+                found = datasets.load_dataset(str(folder or spec.name), spec.config, cache_dir=ours)
+    except Exception as error:  # datasets, its hub client and its file readers have no common root; KeyboardInterrupt passes
+        raise DataError(_explain(spec, given, error)) from error
+    if isinstance(found, Mapping):
+        splits = [str(name) for name in found]
+        chosen = spec.split or ("train" if "train" in splits else splits[0] if len(splits) == 1 else None)
+        if chosen not in splits:
+            asked = f"has no split {spec.split!r}" if spec.split else "has several splits, none of them train"
+            raise DataError(f"{given} {asked}; it has {', '.join(splits)}: name one as {PREFIX}{spec.name}{_config(spec)}@{splits[0]}")
+        found = found[chosen]
+    elif spec.split is not None and spec.split != str(found.split):
+        raise DataError(f"{given} has no split {spec.split!r}: the folder holds a single dataset; leave out @{spec.split}")
+    if not len(found):
+        raise DataError(f"{given} has no rows; name another split or dataset")
+    return found
+
+
+def _config(spec: Spec) -> str:
+    return f":{spec.config}" if spec.config else ""
+
+
+def _explain(spec: Spec, given: str, error: Exception) -> str:
+    detail = " ".join(str(error).split())[:300]
+    kinds: set[str] = set()
+    cause: BaseException | None = error
+    while cause is not None:
+        kinds.update(kind.__name__ for kind in type(cause).__mro__)
+        cause = cause.__cause__ or cause.__context__
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+    if "GatedRepoError" in kinds or "gated" in detail:
+        return f"the dataset {given} is gated; accept its terms on its hub page and set HF_TOKEN"
+    if "scripts are no longer supported" in detail or "trust_remote_code" in detail:
+        return f"the dataset {given} comes as a program, which is never run; give one that comes as files, or a folder of its files"
+    if "BuilderConfig" in detail or "Config name is missing" in detail:
+        return f"{given}: the dataset has no such configuration ({detail}); name one as {PREFIX}{spec.name}:config"
+    if spec.folder is None and offline:
+        return f"the dataset {given} is not in the cache, and HF_HUB_OFFLINE is set; unset it, or give a local folder as {PREFIX}/folder"
+    if kinds & {"RepositoryNotFoundError", "DatasetNotFoundError"} and "ConnectionError" not in kinds:
+        return (
+            f"there is no dataset {given} on the hub, or it is private; check the name, set HF_TOKEN, or give a folder as {PREFIX}/folder"
+        )
+    if kinds & {"ConnectionError", "OfflineModeIsEnabled", "ConnectError", "LocalEntryNotFoundError", "TimeoutException"}:
+        return f"the dataset {given} cannot be fetched: no connection to the hub ({detail}); try again, or give a local folder"
+    return f"the dataset {given} cannot be loaded ({type(error).__name__}: {detail}); write {_EXAMPLE}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars of the library within the context."""
+    import datasets
+
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _class_names(feature: Any) -> list[str] | None:
+    """The names of the classes of a column of class numbers, or of lists of such."""
+    inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) and feature else feature)
+    names = getattr(inner, "names", None)
+    return list(names) if names else None
+
+
+def _named(value: Json, names: list[str]) -> Json:
+    """Names in place of class numbers; a number that stands for no class (-1: not labelled) is no label."""
+    if isinstance(value, list):
+        return [name for item in value if (name := _named(item, names)) is not None]
+    if isinstance(value, int):
+        return names[value] if 0 <= value < len(names) else None
+    return value

@@ -1,0 +1,78 @@
+"""JSON lines: one object a line, its fields named by the caller or found by their usual names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.data.corpora.reading import Fields, Line, Place, Record, Report, SkipLog, Skipped, line_at, lines, vanished
+from harness.errors import DataError
+from harness.types import Document, Json
+
+_PEEK = 1000
+
+
+class JsonLinesReader:
+    """A ``.jsonl`` file. Line numbers, from 1, are the ids of rows that bring none."""
+
+    format = "jsonl"
+    own_ids = True
+    by_bytes = True
+    content = ""
+
+    def __init__(self, path: Path, fields: Fields) -> None:
+        self._path, self._fields = path, fields
+        self.files: tuple[Path, ...] = (path,)
+
+    @property
+    def extent(self) -> int:
+        return self._path.stat().st_size
+
+    def prepare(self, report: Report) -> SkipLog:
+        return SkipLog()
+
+    def records(self) -> Iterator[Record | Skipped]:
+        for number, line in enumerate(lines(self._path), 1):
+            if line.content.strip():
+                found = self._record(line, number)
+                yield Skipped(str(self._path), line.offset, found) if isinstance(found, str) else found
+
+    def at(self, place: Place) -> Document:
+        found = self._record(line_at(self._path, place.start), place.number)
+        if isinstance(found, str):
+            raise vanished(self._path, place.start)
+        return found.document()
+
+    def check(self) -> None:
+        """A named field that none of the first rows has is a mistake in the name."""
+        wanted = {"text_field": self._fields.text, "label_field": self._fields.label, "id_field": self._fields.id}
+        missing = {option: name for option, name in wanted.items() if name is not None}
+        seen: dict[str, None] = {}
+        for count, line in enumerate(lines(self._path)):
+            if not missing or count >= _PEEK:
+                break
+            row = _parse(line)
+            if isinstance(row, dict):
+                seen.update(dict.fromkeys(row))
+                missing = {option: name for option, name in missing.items() if name not in row}
+        if missing:
+            option, name = next(iter(missing.items()))
+            raise DataError(f"{self._path} has no field {name!r} ({option}); its rows have {', '.join(seen) or 'no fields'}")
+
+    def _record(self, line: Line, number: int) -> Record | str:
+        row = _parse(line)
+        return row if isinstance(row, str) else self._fields.record(row, Place(line.offset, number))
+
+
+def _parse(line: Line) -> dict[str, Json] | str:
+    """The object of a line, or why there is none."""
+    if line.fault:
+        return line.fault
+    try:
+        row = json.loads(line.content)
+    except (ValueError, RecursionError) as error:
+        if line.ended:
+            return f"not valid JSON ({error})"
+        return f"the last line breaks off: the file was cut off here, and is used up to this place (not valid JSON: {error})"
+    return row if isinstance(row, dict) else f"no JSON object (but a {type(row).__name__})"

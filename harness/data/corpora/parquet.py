@@ -1,0 +1,161 @@
+"""Parquet files as a table of texts and labels."""
+
+from __future__ import annotations
+
+import bisect
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+from harness.data.corpora.reading import Fields, Place, Record, Report, SkipLog, Skipped, vanished
+from harness.errors import DataError
+from harness.types import Document
+
+_BATCH_ROWS = 1024
+
+
+_HELD_BYTES = 1 << 27
+"""Of what was read for single rows, so much is kept in memory."""
+
+
+_BUFFER = 1 << 18
+
+
+class ParquetReader:
+    """A Parquet file, read in batches of rows, the needed columns alone. Row numbers, from 1, are ids where none is given."""
+
+    format = "parquet"
+    own_ids = True
+    by_bytes = False
+    content = ""
+
+    def __init__(self, path: Path, fields: Fields) -> None:
+        self._path, self._fields = path, fields
+        self.files: tuple[Path, ...] = (path,)
+        file = self._open()
+        names = file.schema_arrow.names
+        fields.check(names, path)
+        self._columns = fields.columns(names)
+        self._metadata = file.metadata
+        self._starts = [0]
+        """First row of each row group, and the number of rows."""
+        self._small: list[bool] = []
+        """Whether a whole row group may be held; pandas makes groups of a million rows."""
+        for group in range(file.metadata.num_row_groups):
+            found = file.metadata.row_group(group)
+            self._starts.append(self._starts[-1] + found.num_rows)
+            self._small.append(found.num_rows <= _BATCH_ROWS or _size(found, self._columns) <= _HELD_BYTES)
+        self._held: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        """What was read last for single rows, by (row group, its first row in there): whole small groups, batches of large ones."""
+        self._walk: tuple[int, int, Iterator[Any]] = (-1, 0, iter(()))
+        """Where the last walk through a large group stands: the group, the number of the next batch, the batches from there on."""
+
+    @property
+    def extent(self) -> int:
+        return self._starts[-1]
+
+    def check(self) -> None:
+        """The columns were checked already."""
+
+    def prepare(self, report: Report) -> SkipLog:
+        return SkipLog()
+
+    def records(self) -> Iterator[Record | Skipped]:
+        file = self._open()
+        for group, (number, end) in enumerate(pairwise(self._starts)):
+            try:
+                for row in self._rows(file, group):
+                    number += 1
+                    found = row if isinstance(row, str) else self._fields.record(row, Place(number - 1, number))
+                    yield Skipped(str(self._path), None, f"{found} (row {number})") if isinstance(found, str) else found
+            except _faults() as error:
+                # A block that cannot be unpacked takes the rest of its row group with it, and no more.
+                detail = " ".join(str(error).split())
+                yield Skipped(str(self._path), None, f"a damaged part of the file (rows {number + 1} to {end}: {detail})")
+
+    def at(self, place: Place) -> Document:
+        group = bisect.bisect_right(self._starts, place.start) - 1
+        try:
+            row = self._row(group, place.start - self._starts[group])
+        except _faults() as error:
+            raise vanished(self._path, place.start) from error
+        found = row if isinstance(row, str) else self._fields.record(row, place)
+        if isinstance(found, str):
+            raise vanished(self._path, place.start)
+        return found.document()
+
+    def _row(self, group: int, number: int) -> Any:
+        """One row of a row group."""
+        start = 0 if self._small[group] else number - number % _BATCH_ROWS
+        part = self._held.get((group, start))
+        if part is None:
+            try:
+                part = self._group(group) if self._small[group] else self._batch(group, start // _BATCH_ROWS)
+            except _faults():  # its first rows may be sound
+                return next(islice(self._rows(self._open(), group), number, None), "")
+            self._hold((group, start), part)
+        self._held.move_to_end((group, start))
+        return part.slice(number - start, 1).to_pylist()[0]
+
+    def _group(self, group: int) -> Any:
+        return self._open(self._metadata).read_row_group(group, columns=self._columns)
+
+    def _batch(self, group: int, number: int) -> Any:
+        """A batch of a large row group: on from the last one where it lies behind that, else from the group's beginning."""
+        at, place, batches = self._walk
+        if at != group or place > number:
+            file = self._open(self._metadata)
+            place, batches = 0, file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=self._columns)
+        self._walk = (-1, 0, iter(()))  # nothing to go on with if this fails
+        batch = next(islice(batches, number - place, None))
+        self._walk = (group, number + 1, batches)
+        return batch
+
+    def _hold(self, key: tuple[int, int], part: Any) -> None:
+        """Keep what was read, and as much of what was read before as there is room for."""
+        self._held[key] = part
+        size = sum(held.nbytes for held in self._held.values())
+        while size > _HELD_BYTES and len(self._held) > 1:
+            size -= self._held.popitem(last=False)[1].nbytes
+
+    def _rows(self, file: Any, group: int) -> Iterator[Any]:
+        """The rows of a row group; in place of one with a broken value, the reason."""
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=self._columns):
+            try:
+                rows = batch.to_pylist()
+            except ValueError:
+                rows = [_one_row(batch, place) for place in range(len(batch))]
+            yield from rows
+
+    def _open(self, metadata: Any = None) -> Any:
+        """The file, opened; ``metadata`` of an earlier opening spares reading them again."""
+        import pyarrow.parquet
+
+        # through a small buffer: else a row group's columns are in memory as they are in the file, for as long as one reads from it
+        small = {"pre_buffer": False, "buffer_size": _BUFFER}
+        try:
+            return pyarrow.parquet.ParquetFile(self._path, metadata=metadata, page_checksum_verification=True, **small)
+        except _faults() as error:
+            raise DataError(f"{self._path} is no whole Parquet file ({' '.join(str(error).split())}); fetch it again") from error
+
+
+def _size(group: Any, columns: list[str]) -> int:
+    """Bytes of some columns of a row group, unpacked, by its metadata."""
+    found = (group.column(place) for place in range(group.num_columns))
+    return sum(column.total_uncompressed_size for column in found if column.path_in_schema.split(".", 1)[0] in columns)
+
+
+def _one_row(batch: Any, place: int) -> Any:
+    try:
+        return batch.slice(place, 1).to_pylist()[0]
+    except ValueError as error:
+        return f"not valid UTF-8 ({error})" if isinstance(error, UnicodeDecodeError) else f"a broken value ({error})"
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """What pyarrow raises on damaged files."""
+    import pyarrow
+
+    return (OSError, ValueError, IndexError, MemoryError, OverflowError, pyarrow.lib.ArrowException)

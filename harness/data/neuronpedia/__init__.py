@@ -1,0 +1,1 @@
+"""Neuronpedia's explanations: through its API, from its public bucket, from exports."""

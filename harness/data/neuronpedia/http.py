@@ -1,0 +1,252 @@
+"""Asking a Neuronpedia server: politely spaced, retried where it can help, answered from disk where it was asked before."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeVar, cast
+from urllib.parse import urlsplit
+
+from harness.errors import DataError
+from harness.files.atomic import write_atomically
+from harness.types import Json, digest, rng
+
+if TYPE_CHECKING:
+    import httpx
+
+KEY_ENV = "NEURONPEDIA_API_KEY"
+"""Environment variable: a key of one's own; most of the API answers without."""
+
+_FORMAT = 1
+_AGAIN = frozenset({408, 425, 429, *range(500, 600)})
+_SPOOL = 1 << 25
+_LARGEST = 1 << 30
+_LONGEST_WAIT = 300.0
+_GIVE_LOCAL = "what was fetched is kept: run this again later, or give a local export as source"
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class BrokenReply(Exception):
+    """A reply that is not what it should be; it is asked for again."""
+
+
+class Server:
+    """One server and what it has answered. One request at a time; nothing is asked twice.
+
+    The key is read from the environment, sent to this server alone (never over plain http to another machine, never along a redirect), and
+    is part of no message, log line or file.
+
+    Args:
+        base_url: the server's address.
+        cache: in place of ``neuronpedia`` in the cache folder.
+        use_key: send the key of :data:`KEY_ENV`, if there is one.
+        timeout: seconds without a byte after which a request is given up.
+        attempts: requests for one thing before it is given up (3 at most where nobody answers at all).
+        interval: seconds between requests at least.
+        pause: seconds before the second attempt, about; doubled for each further one.
+        say: told in one line what is waited for; by default the logger of this module.
+
+    Raises:
+        DataError: the address or the key cannot be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        cache: Path | None = None,
+        use_key: bool = True,
+        timeout: float = 30.0,
+        attempts: int = 6,
+        interval: float = 0.2,
+        pause: float = 1.0,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        host = _host(base_url)
+        self.base_url = base_url.rstrip("/")
+        self.say = say or logger.info
+        self._timeout, self._attempts, self._interval, self._pause = timeout, attempts, interval, pause
+        self._root, self._last = cache, -math.inf
+        self._key = _key(base_url, host) if use_key else ""
+
+    @cached_property
+    def cache(self) -> Path:
+        """This server's folder."""
+        from harness.files.cache_dir import cache_root
+
+        root = self._root if self._root is not None else cache_root() / "neuronpedia"
+        return root / f"{_host(self.base_url)}-{digest(self.base_url, 8)}"
+
+    def cached(self, path: Path, key: Json, ask: Callable[[], Json], keep_missing: bool = True) -> Json:
+        """What ``path`` holds for ``key``, else what ``ask`` answers, which is then stored (None only with ``keep_missing``)."""
+        found, value = load(path, key)
+        if not found:
+            value = ask()
+            if value is not None or keep_missing:
+                store(path, key, value)
+        return value
+
+    def ask(self, url: str, read: Callable[[IO[bytes]], T], body: Json = None) -> T | None:
+        """``read`` of the reply's bytes, None for HTTP 404; a POST where there is a ``body``.
+
+        Timeouts, broken connections, HTTP 429 and 5xx, and replies of which ``read`` raises :class:`BrokenReply` are tried again, after the
+        time that the server asks for, or a pause that grows.
+
+        Raises:
+            DataError: refused, or given up.
+        """
+        import httpx
+
+        for attempt in range(1, self._attempts + 1):
+            attempts, wait = self._attempts, 0.0
+            try:
+                time.sleep(max(0.0, self._last + self._interval - time.monotonic()))
+                self._last = time.monotonic()
+                with self._reply(url, body) as reply:
+                    if reply.status_code == 404:
+                        return None
+                    if reply.status_code == 200:
+                        with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as spool:
+                            _drain(reply, cast("IO[bytes]", spool))
+                            return read(cast("IO[bytes]", spool))
+                    if reply.status_code not in _AGAIN:
+                        raise DataError(self._refusal(url, reply))
+                    reason, wait = f"HTTP {reply.status_code}", _retry_after(reply.headers.get("Retry-After"))
+            except BrokenReply as error:
+                reason = f"the reply is broken: {error}"
+            except httpx.TimeoutException:
+                reason = f"no answer within {self._timeout:g} s"
+            except httpx.HTTPError as error:
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                attempts = min(3, attempts) if isinstance(error, httpx.ConnectError) else attempts
+            reason = self._hidden(reason)
+            if wait > _LONGEST_WAIT:
+                raise DataError(f"{url}: {reason}, and the server asks to wait {wait:.0f} s; {_GIVE_LOCAL}")
+            if attempt >= attempts:
+                break
+            self._wait(url, attempt, wait, reason)
+        raise DataError(f"{url} failed {attempt} times, the last time: {reason}; check the network; {_GIVE_LOCAL}")
+
+    @cached_property
+    def _http(self) -> httpx.Client:
+        import httpx
+
+        try:
+            return httpx.Client(timeout=httpx.Timeout(self._timeout), follow_redirects=False, headers={"User-Agent": "harness"})
+        except (ImportError, ValueError) as error:  # what httpx says of proxies in the environment that it cannot use
+            raise DataError(f"{self.base_url} cannot be asked: {error}; check the proxy settings of the environment") from error
+
+    @contextlib.contextmanager
+    def _reply(self, url: str, body: Json) -> Iterator[httpx.Response]:
+        # identity: the bulk files are packed already, and what arrives is what is checked
+        headers = {"Accept-Encoding": "identity"} | ({"X-Api-Key": self._key} if self._key else {})
+        with self._http.stream("GET" if body is None else "POST", url, headers=headers, json=body) as reply:
+            yield reply
+
+    def _wait(self, url: str, attempt: int, asked: float, reason: str) -> None:
+        # Jitter keeps processes apart that were refused together; it changes no result, so it may depend on the process.
+        jitter = 0.5 + float(rng(os.getpid(), "neuronpedia-retry", f"{url} {attempt}").random())
+        pause = self._pause * 2 ** (attempt - 1) * jitter
+        pause = max(pause, asked + self._pause * (jitter - 0.5) if asked else 0.0)
+        if pause >= 1:
+            self.say(f"Neuronpedia: {reason}; asking again in {pause:.0f} s")
+        time.sleep(pause)
+
+    def _refusal(self, url: str, reply: httpx.Response) -> str:
+        if reply.is_redirect:
+            return f"{url} is elsewhere ({self._hidden(reply.headers.get('Location', '?'))[:200]}); give that server as base_url"
+        text = self._hidden(" ".join(reply.read()[:2000].decode("utf-8", "replace").split()))[:120]
+        advice = f"check {KEY_ENV}" if reply.status_code in (401, 403) else "check model_id and source_id"
+        return f"{url} was refused with HTTP {reply.status_code} ({text or 'no reason given'}); {advice}, or give a local export as source"
+
+    def _hidden(self, text: str) -> str:
+        return text.replace(self._key, "…") if self._key else text
+
+
+def load(path: Path, key: Json) -> tuple[bool, Json]:
+    """(whether ``path`` holds an intact value of ``key``, the value)."""
+    try:
+        content = json.loads(path.read_bytes())
+        intact = content["format"] == _FORMAT and content["key"] == key and content["digest"] == digest(content["value"])
+        return (True, content["value"]) if intact else (False, None)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False, None
+
+
+def store(path: Path, key: Json, value: Json) -> None:
+    """Write ``value`` for :func:`load`; whole or not at all. Raises StoreError where the disk refuses."""
+    content = {"format": _FORMAT, "key": key, "digest": digest(value), "value": value}
+    write_atomically(path, json.dumps(content, allow_nan=False), "reply of Neuronpedia")
+
+
+def read_json(body: IO[bytes]) -> Json:
+    """A reply as JSON. Raises BrokenReply."""
+    content = body.read()
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        page = content[:40].lstrip().startswith(b"<")
+        raise BrokenReply("an HTML page in place of JSON" if page else f"no JSON ({error})") from error
+
+
+def _drain(reply: httpx.Response, spool: IO[bytes]) -> None:
+    """The reply's bytes as they are sent, however large, without holding them in memory."""
+    size = 0
+    for block in reply.iter_raw():
+        size += len(block)
+        if size > _LARGEST:
+            raise BrokenReply(f"more than {_LARGEST >> 20} MB")
+        spool.write(block)
+    expected = reply.headers.get("Content-Length", "")
+    if expected.isdigit() and int(expected) != size:
+        raise BrokenReply(f"{size} of {expected} bytes arrived")
+    spool.seek(0)
+
+
+def _retry_after(value: str | None) -> float:
+    """Seconds that a server asks to wait (a number, or a date); 0 where it does not say."""
+    if not value:
+        return 0.0
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    return max(0.0, (when.replace(tzinfo=when.tzinfo or timezone.utc) - datetime.now(timezone.utc)).total_seconds())
+
+
+def _host(base_url: str) -> str:
+    """The machine of an address. Raises DataError for what is no server's address."""
+    try:
+        parts = urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and not (parts.query or parts.fragment or parts.username or parts.password)
+        if usable and parts.hostname and (parts.port is None or parts.port > 0):
+            return parts.hostname
+    except ValueError:  # a port that is no number, an unclosed bracket
+        pass
+    raise DataError("base_url is no server's address; give one like https://www.neuronpedia.org, without a name, a key or a query in it")
+
+
+def _key(base_url: str, host: str) -> str:
+    """The key of the environment, or "". Raises DataError for one that cannot be sent, without showing it."""
+    key = os.environ.get(KEY_ENV, "").strip()
+    if key and not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise DataError(f"{KEY_ENV} holds spaces or characters that a key cannot have; set it again, or unset it")
+    if key and not base_url.startswith("https:") and host not in _LOCAL:
+        raise DataError(f"base_url is plain http, over which {KEY_ENV} is not sent; give an https address, or unset {KEY_ENV}")
+    return key

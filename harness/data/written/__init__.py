@@ -1,0 +1,1 @@
+"""Texts that the subject model writes: recipe, generation, filters."""

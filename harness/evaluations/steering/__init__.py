@@ -1,0 +1,1 @@
+"""Steering: does a method make the model express a concept?"""

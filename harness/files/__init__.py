@@ -1,0 +1,1 @@
+"""Files: atomic writes, artifacts, shards, rows of tables, hashing, the cache folder, progress."""

@@ -1,0 +1,102 @@
+"""Rows of JSON values as a JSONL, CSV or Parquet file: written whole or not at all, and read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DataError
+from harness.files.atomic import write_atomically
+from harness.types import Json
+
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+
+
+def check_suffix(path: Path) -> None:
+    """Raise DataError for a file name that says no format we write; before anything is computed."""
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"cannot write {path.name!r}: give a file that ends in {', '.join(SUFFIXES)}")
+
+
+def write_rows(rows: Sequence[dict[str, Json]], path: Path) -> None:
+    """Write rows; nested values become JSON text in CSV and Parquet.
+
+    Raises:
+        DataError: an unknown file name ending.
+        StoreError: the disk refuses.
+    """
+    check_suffix(path)
+    what = "table"
+    if path.suffix == ".jsonl":
+        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), what)
+        return
+    flat = [{name: json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else v for name, v in row.items()} for row in rows]
+    if path.suffix == ".csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(flat[0]) if flat else [])
+        writer.writeheader()
+        writer.writerows(flat)
+        write_atomically(path, text.getvalue(), what)
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(flat), buffer)
+    write_atomically(path, buffer.getvalue(), what)
+
+
+def read_rows(path: Path, what: str) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL, CSV or Parquet file by column. CSV holds text, and an empty cell is None; its delimiter is a comma, semicolon or tab.
+
+    Args:
+        path: the file; its ending says the format.
+        what: what the file is, for messages, e.g. ``file of ratings``.
+
+    Raises:
+        DataError: no such file, another ending, or a file that is not what its ending says.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no {what} at {path}; check the path")
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path} is no {what}: its name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    try:
+        if path.suffix.lower() == ".jsonl":
+            yield from _json_lines(path)
+        elif path.suffix.lower() == ".csv":
+            yield from _csv_rows(path)
+        else:
+            import pyarrow.parquet
+
+            yield from pyarrow.parquet.read_table(path).to_pylist()
+    except (OSError, ValueError, csv.Error) as error:  # pyarrow's errors are ValueErrors
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"the {what} {path} cannot be read ({first}); make it again") from error
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise DataError(f"{path}, line {number}: {line.strip()[:40]!r} is no JSON object; give one object a line")
+            yield row
+
+
+def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
+    csv.field_size_limit(1 << 30)  # the module's own limit is below the longest texts
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        head = lines.readline()
+        if re.fullmatch(r"sep=.\s*", head, re.IGNORECASE):  # how some spreadsheets are told the delimiter
+            head = lines.readline()
+        delimiter = max(",;\t", key=head.count)
+        for row in csv.DictReader(itertools.chain([head], lines), delimiter=delimiter):
+            yield {name.strip(): value if value != "" else None for name, value in row.items() if name is not None}

@@ -1,0 +1,1 @@
+"""Judging through batch APIs: handed in, kept with tickets, collected later."""

@@ -1,0 +1,65 @@
+"""Texts that choose and texts that report, and the directions of labels in the residual stream."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.sae.directions import decoder_cosines, mean_differences
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from harness.contracts import Bench
+    from harness.types import Concept
+
+
+def positives(bench: Bench, concepts: Sequence[Concept]) -> csr_matrix:
+    """scipy csr ``[texts, concepts]`` of 0/1: the text has the concept's label (never, for a concept without one)."""
+    from scipy.sparse import csr_matrix
+
+    texts = [bench.labels.of(concept.label) for concept in concepts]
+    columns = np.repeat(np.arange(len(texts)), [len(part) for part in texts])
+    rows = np.concatenate([np.empty(0, np.int64), *texts])
+    return csr_matrix((np.ones(len(rows), np.uint8), (rows, columns)), shape=(len(bench.corpus), len(concepts)))
+
+
+def split_texts(bench: Bench, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(the texts that choose, the texts that only report): a random ``held_out`` share reports, the same for all labelers of a run.
+
+    Copies of one text (the same tokens) stay on one side, else what chose would report, too; so the shares are only about right where there are many.
+    """
+    n = len(bench.corpus)
+    order = bench.rng("held-out-texts").permutation(n)
+    chooses = np.zeros(n, dtype=bool)
+    chooses[order[: n - round(n * held_out)]] = True
+    rows = bench.corpus_tokens
+    first: dict[bytes, int] = {}
+    copies = 0
+    for text in range(n):
+        content = hashlib.blake2b(np.ascontiguousarray(rows[text]).tobytes(), digest_size=12).digest()
+        original = first.setdefault(content, text)
+        if original != text:
+            chooses[text] = chooses[original]
+            copies += 1
+    if copies and held_out:
+        bench.warn(f"corpus: {copies} of {n} texts are copies of others; copies are on one side of the split into texts that choose and that report")
+    return np.flatnonzero(chooses), np.flatnonzero(~chooses)
+
+
+def label_cosines(bench: Bench, dictionary: str, concepts: Sequence[Concept], texts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cosine of every decoder row with every concept's difference of means over ``texts``: ``[concepts, d_sae]``.
+
+    NaN, which passes no filter, for a concept that has no positive or no negative among ``texts``.
+    """
+    return decoder_cosines(bench.dictionaries[dictionary], label_directions(bench, dictionary, concepts, texts))
+
+
+def label_directions(bench: Bench, dictionary: str, concepts: Sequence[Concept], texts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Each concept's difference of means over ``texts`` at a dictionary's site, ``[concepts, d_model]``; see :func:`mean_differences`."""
+    statistics = bench.statistics(dictionary)
+    return mean_differences(statistics.document_means, statistics.n_tokens, positives(bench, concepts), texts)

@@ -1,0 +1,256 @@
+"""The subject model: a decoder-only language model of transformers, with its parts, its prompts and its identity."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.errors import ModelError
+from harness.model.attention import keep_caps
+from harness.model.devices import choose_device, choose_dtype
+from harness.model.embedded import ASSETS, embedded_names, ensure, identity
+from harness.model.gguf import quiet_transformers
+from harness.model.identity import folder_digest
+from harness.model.prompts import Message, PromptFormat
+from harness.model.structure import find_anatomy, hidden_of, text_config, with_hidden
+
+__all__ = ["SubjectModel", "hidden_of", "load_model", "with_hidden"]
+
+
+class SubjectModel:
+    """A language model under study. Made by :func:`load_model`, or from a model and a tokenizer that are loaded already.
+
+    Attributes:
+        name: short name for people: the embedded name, the hub name, or the folder's name.
+        source: where it came from: a folder, or ``hub name@commit``.
+        digest: identity of its content (see :func:`harness.model.identity.folder_digest`); empty for a model that was not loaded from files.
+        hf: the transformers model, in eval mode, its parameters frozen.
+        tokenizer: its transformers tokenizer.
+        layers: the decoder layers; ``layers[i]``'s output is the residual stream of ``Site(i)``.
+        unembedding: the output projection.
+        d_model: width of the residual stream.
+        n_layers: number of decoder layers.
+        vocab_size: number of logits (tokenizers may know fewer tokens: some models pad their vocabulary).
+        max_tokens: the longest text that the model was made for; None where its configuration does not say.
+        eos_ids: every token that ends a text or the assistant's turn: of the generation configuration, the configuration, the tokenizer,
+            and the chat template.
+        pad_id: the token to pad with.
+        bos_id: the tokenizer's BOS token or None. Whether plain text gets it is the tokenizer's choice (:class:`PromptFormat`).
+    """
+
+    def __init__(self, hf: Any, tokenizer: Any, *, name: str, source: str = "", digest: str = "") -> None:
+        self.name, self.source, self.digest = name, source, digest
+        self.hf = hf.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.format = PromptFormat(tokenizer)
+        parts = find_anatomy(self.hf)
+        self.layers: nn.ModuleList = parts.layers
+        self.unembedding: nn.Module = parts.unembedding
+        self.d_model: int = parts.d_model
+        self._layers_path, self._final_norm = parts.layers_path, parts.final_norm
+        self.n_layers = len(self.layers)
+        weight: torch.Tensor = self.unembedding.weight  # type: ignore[assignment]
+        self.vocab_size = int(weight.shape[0])
+        self.max_tokens: int | None = getattr(text_config(self.hf), "max_position_embeddings", None)
+        self.bos_id = self.format.bos_id
+        self.eos_ids = self._find_eos()
+        self.pad_id = self._find_pad()
+
+    def __repr__(self) -> str:
+        return f"SubjectModel({self.name!r}, {self.n_layers} layers, d_model {self.d_model}, {self.dtype}, {self.device})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._first_parameter().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights and of the residual stream."""
+        return self._first_parameter().dtype
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """What runs between the last layer and the unembedding: ``unembedding(final_norm(x))`` are the logits before capping or scaling.
+
+        Raises:
+            ModelError: an architecture that does more there than run modules in turn.
+        """
+        if self._final_norm is None:
+            raise ModelError(f"the step from the last layer of {self.name} to its logits is no plain module; no logit lens on this model")
+        return self._final_norm
+
+    def layer_path(self, layer: int) -> str:
+        """Dotted module name of a layer, e.g. ``model.layers.15``. Raises ModelError for a layer that the model does not have."""
+        self.check_layer(layer)
+        return f"{self._layers_path}.{layer}"
+
+    def check_layer(self, layer: int) -> None:
+        """Raise ModelError unless the model has the zero-based layer ``layer``."""
+        if not 0 <= layer < self.n_layers:
+            raise ModelError(f"layer {layer} does not exist: {self.name} has layers 0 to {self.n_layers - 1}")
+
+    # ------------------------------------------------------------------------------------------------------------------ tokens
+
+    def encode(self, text: str, add_bos: bool | None = None) -> list[int]:
+        """Token ids of plain text, with exactly one BOS where the tokenizer puts one (see :meth:`PromptFormat.plain`)."""
+        return self.format.plain(text, add_bos)
+
+    def prompt(self, instruction: str, prefix: str = "") -> list[int]:
+        """Token ids of an instruction in one user turn, up to where the reply begins; ``prefix`` and a blank line stand before it.
+
+        A model without a chat template (a base model) gets the plain text.
+        """
+        return self.format.user(f"{prefix}\n\n{instruction}" if prefix else instruction)
+
+    def chat(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation, up to where the assistant's reply begins (see :meth:`PromptFormat.chat`)."""
+        return self.format.chat(messages)
+
+    @property
+    def chat_prefix_length(self) -> int:
+        """Number of leading tokens that are the same in every :meth:`prompt`: to be left out of statistics over prompts."""
+        return self.format.prefix_length
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids: special tokens dropped, spaces left as they are."""
+        return self.format.decode(ids)
+
+    # ------------------------------------------------------------------------------------------------------------------ inside
+
+    def _first_parameter(self) -> torch.Tensor:
+        parameter: torch.Tensor = next(iter(self.hf.parameters()))
+        return parameter
+
+    def _find_eos(self) -> frozenset[int]:
+        generation = getattr(self.hf, "generation_config", None)
+        configured = [getattr(config, "eos_token_id", None) for config in (generation, self.hf.config, text_config(self.hf))]
+        return frozenset(self._valid([*configured, self.tokenizer.eos_token_id, self.format.end_of_turn]))
+
+    def _find_pad(self) -> int:
+        generation = getattr(self.hf, "generation_config", None)
+        configured = [self.tokenizer.pad_token_id, *(getattr(config, "pad_token_id", None) for config in (generation, self.hf.config))]
+        return next(iter([*self._valid(configured), *sorted(self.eos_ids)]), 0)
+
+    def _valid(self, values: Iterable[Any]) -> list[int]:
+        """The token ids among configured values (None, a number or a list each) that the model can produce."""
+        flat = [item for value in values for item in (value if isinstance(value, list | tuple) else [value])]
+        return [item for item in flat if isinstance(item, int) and 0 <= item < self.vocab_size]
+
+
+def load_model(
+    spec: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> SubjectModel:
+    """Load a subject model.
+
+    Args:
+        spec: an embedded name (:func:`harness.model.embedded.embedded_names`), a local folder in transformers' format, or a hub name. A folder
+            that exists comes before a hub name; ``HF_HUB_OFFLINE`` is honoured.
+        device: see :func:`choose_device`.
+        dtype: see :func:`choose_dtype`.
+        revision: branch, tag or commit of a hub name.
+        cache_dir: for an embedded name where converted models are kept, for a hub name transformers' cache; None takes the usual places.
+        progress: called with one line about what is being done, now and then.
+
+    Raises:
+        ModelError: not found, cannot be fetched, incomplete, or no decoder-only language model.
+        OptionError: an unknown device or dtype.
+    """
+    where = choose_device(device)
+    number_format = choose_dtype(dtype, where)
+    say = progress or _silent
+    name, known = str(spec), embedded_names()
+    if name in known:
+        folder = ensure(name, say, cache_dir=None if cache_dir is None else Path(cache_dir))
+        say(f"loading {name}")
+        hf, tokenizer = _load(str(folder), where, number_format, None, None)
+        return SubjectModel(hf, tokenizer, name=name, source=f"embedded {name}", digest=ASSETS[name].identity)
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"folder {path} has no config.json; give a folder that transformers' save_pretrained wrote")
+        say(f"loading {path}")
+        hf, tokenizer = _load(str(path), where, number_format, None, None)
+        path = path.resolve()
+        return SubjectModel(hf, tokenizer, name=path.name, source=str(path), digest=identity(path) or folder_digest(path))
+    if isinstance(spec, Path) or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(f"model folder {path} does not exist; give a folder, a hub name, or one of: {', '.join(known)}")
+    say(f"loading {name}")
+    hf, tokenizer = _load(name, where, number_format, revision, cache_dir)
+    commit, folder = _hub_snapshot(name, revision, cache_dir)
+    return SubjectModel(hf, tokenizer, name=name, source=f"{name}@{commit}", digest=folder_digest(folder))
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def _load(source: str, device: torch.device, dtype: torch.dtype, revision: str | None, cache_dir: str | Path | None) -> tuple[Any, Any]:
+    """The transformers model on its device, and its tokenizer. Everything that can go wrong in there becomes one line."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    hub: dict[str, Any] = {key: value for key, value in (("revision", revision), ("cache_dir", cache_dir)) if value is not None}
+    place: dict[str, Any] = {}
+    if device.type == "cuda" and importlib.util.find_spec("accelerate"):
+        place["device_map"] = {"": device}  # straight to the device, without a copy in main memory
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+            hf, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub, **place)
+            if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers and goes on
+                raise ModelError(f"{source} lacks {len(missing)} weights of a {type(hf).__name__}, e.g. {missing[0]}; fetch it again")
+            keep_caps(hf)
+            return hf if place else hf.to(device), tokenizer
+    except ModelError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise ModelError(f"{source} does not fit into the memory of {device} as {dtype}; choose another device or dtype") from error
+    except Exception as error:  # transformers, hub, tokenizers and safetensors have no common root; KeyboardInterrupt passes
+        raise ModelError(_explain(source, error)) from error
+
+
+def _explain(source: str, error: Exception) -> str:
+    detail = " ".join(str(error).split())
+    kind = type(error).__name__
+    if Path(source).is_dir():
+        return f"model folder {source} cannot be loaded ({kind}: {detail[:300]}); check that its files are complete"
+    chain = {type(item).__name__ for item in _causes(error)} | {kind}
+    known = ", ".join(embedded_names())
+    if "GatedRepoError" in chain:
+        return f"model {source!r} is gated; accept its terms on its hub page and set HF_TOKEN"
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+    if offline and chain & {"LocalEntryNotFoundError", "OfflineModeIsEnabled"}:
+        return f"model {source!r} is not in the hub cache, and HF_HUB_OFFLINE is set; unset it, give a folder, or use one of: {known}"
+    if chain & {"RepositoryNotFoundError", "RevisionNotFoundError"} or "not a valid model identifier" in detail:
+        return f"model {source!r} was not found on the hub; give a folder, another hub name, or one of: {known}"
+    return f"model {source!r} cannot be loaded ({kind}: {detail[:300]}); give a folder, another hub name, or one of: {known}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error.__cause__ or error.__context__
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _hub_snapshot(name: str, revision: str | None, cache_dir: str | Path | None) -> tuple[str, Path]:
+    """Commit and folder of a hub model that was just loaded; it lies in the cache as ``snapshots/<commit>``."""
+    from transformers.utils import cached_file
+
+    found = cached_file(name, "config.json", revision=revision, cache_dir=cache_dir, local_files_only=True)
+    if found is None:
+        raise ModelError(f"model {name!r} left the hub cache while it was loaded; try again")
+    folder = Path(found).parent
+    return folder.name, folder

@@ -1,0 +1,184 @@
+"""PluginHost: a typed face over pluggy. It finds plugins through entry points, and knows which broke and why."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pluggy
+
+from harness.errors import PluginError, UnknownNameError
+from harness.plugin import spec as hookspecs
+from harness.plugin.registry import KINDS, Kind, NameTaken, PluginRegistry, Registered, TaskRegistry
+
+ENTRY_POINT_GROUP = "harness"
+Observer = Literal["harness_run_started", "harness_trial_done", "harness_run_finished"]
+
+
+
+
+
+
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin that could not be loaded or registered."""
+
+    entry_point: str
+    target: str
+    distribution: str
+    error: BaseException
+
+    @property
+    def reason(self) -> str:
+        """The error as one line: its class and message."""
+        return _one_line(self.error)
+
+
+
+
+
+
+class PluginHost:
+    """All plugins of this installation. Made by :meth:`load`; there is no module-level instance."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager("harness")
+        self._manager.add_hookspecs(hookspecs)
+        self._registries: dict[Kind, PluginRegistry] = {kind: PluginRegistry(kind) for kind in KINDS}
+        self.tasks = TaskRegistry()
+        self.broken: list[Broken] = []
+
+    @classmethod
+    def load(cls) -> PluginHost:
+        """The host with every plugin that an installed distribution names in the entry-point group ``harness``.
+
+        Raises:
+            PluginError: two plugins with one name. A plugin that breaks in any other way is kept in ``broken``.
+        """
+        host = cls()
+        for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (e.name, e.value)):
+            distribution = entry_point.dist.name if entry_point.dist else "unknown"
+            version = entry_point.dist.version if entry_point.dist else ""
+            try:
+                plugin = entry_point.load()
+            except (Exception, SystemExit) as error:  # a module that ends the program when imported is broken, too
+                host.broken.append(Broken(entry_point.name, entry_point.value, distribution, error))
+                continue
+            host.add(plugin, name=entry_point.name, target=entry_point.value, distribution=distribution, version=version)
+        return host
+
+    def add(self, plugin: object, *, name: str, target: str = "", distribution: str = "local", version: str = "") -> None:
+        """Register one plugin (a module or object with hook implementations); what breaks is recorded, except two plugins of one name."""
+        if self._manager.is_registered(plugin):
+            return  # two entry points name one module: all that it has is there already
+        before = {kind: dict(registry.entries) for kind, registry in self._registries.items()}
+        tasks_before = dict(self.tasks.entries)
+        try:
+            self._manager.register(plugin, name=f"{distribution}:{name}")
+            self._check_hooks(plugin)
+            self._collect(plugin, distribution, version)
+        except (Exception, SystemExit) as error:
+            for kind, registry in self._registries.items():
+                registry.entries = before[kind]
+            self.tasks.entries = tasks_before
+            if self._manager.is_registered(plugin):
+                self._manager.unregister(plugin)
+            if isinstance(error, NameTaken):
+                raise
+            self.broken.append(Broken(name, target, distribution, error))
+
+    def _check_hooks(self, plugin: object) -> None:
+        """A misspelt, unmarked or missing hook is an error, not silence."""
+        known = _hook_names()
+        try:
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            unknown = re.search(r"unknown hook '([^']+)'", str(error))
+            if unknown is None:
+                raise
+            raise UnknownNameError("hook", unknown.group(1), known) from None
+        marked = {caller.name for caller in self._manager.get_hookcallers(plugin) or ()}
+        for name in dir(plugin):
+            if name.startswith("harness_") and inspect.isroutine(getattr(plugin, name)) and name not in marked:
+                if name not in known:
+                    raise UnknownNameError("hook", name, known)
+                raise PluginError(f"{name} is not marked as a hook; put @harness.hookimpl above it")
+        if not marked:
+            raise PluginError(f"it has no hook, so it does nothing; hooks: {', '.join(known)}")
+
+    def _collect(self, plugin: object, distribution: str, version: str) -> None:
+        """Call this plugin's registering hooks alone, so that what it adds is known to be its own."""
+        others = [other for other in self._manager.get_plugins() if other is not plugin]
+        for kind, registry in self._registries.items():
+            with registry.owned_by(distribution, version):
+                caller = self._manager.subset_hook_caller(f"harness_register_{kind}s", others)
+                caller(registry=registry)
+        self.tasks.owner = distribution
+        self._manager.subset_hook_caller("harness_register_tasks", others)(registry=self.tasks)
+
+    def notify(self, observer: Observer, **values: Any) -> list[str]:
+        """Tell every observer; answers a line for each that raised.
+
+        Nobody asked for an observer, so one that breaks stops neither the run nor the other observers.
+        """
+        failures = []
+        everybody = self._manager.get_plugins()
+        for implementation in reversed(getattr(self._manager.hook, observer).get_hookimpls()):
+            others = [plugin for plugin in everybody if plugin is not implementation.plugin]
+            try:
+                self._manager.subset_hook_caller(observer, others)(**values)
+            except Exception as error:
+                failures.append(f"observer {observer} of {implementation.plugin_name.partition(':')[0]} failed: {_one_line(error)}")
+        return failures
+
+    def all(self, kind: Kind) -> Mapping[str, Registered]:
+        """Everything registered of one kind, by name, in alphabetical order."""
+        return dict(sorted(self._registries[kind].entries.items()))
+
+    def get(self, kind: Kind, name: str) -> Registered:
+        """The plugin that was asked for.
+
+        Raises:
+            UnknownNameError: no such plugin.
+            PluginError: the plugin asked for is broken; its own error, with its own traceback, is the ``__cause__``.
+        """
+        entries = self._registries[kind].entries
+        if name in entries:
+            return entries[name]
+        self._raise_if_broken(name)
+        hint = ""
+        if self.broken:
+            hint = f"(broken plugins: {', '.join(b.entry_point for b in self.broken)}; see `harness plugins`)"
+        raise UnknownNameError(kind, name, entries, hint or "See `harness plugins`.")
+
+    def find(self, name: str) -> list[Registered]:
+        """Every plugin of any kind with this name. Raises as :meth:`get` where there is none."""
+        found = [registry.entries[name] for registry in self._registries.values() if name in registry.entries]
+        if not found:
+            self._raise_if_broken(name)
+            known = [n for registry in self._registries.values() for n in registry.entries]
+            raise UnknownNameError("plugin", name, known, "See `harness plugins`.")
+        return found
+
+    def _raise_if_broken(self, name: str) -> None:
+        for broken in self.broken:
+            if broken.entry_point == name:
+                raise PluginError(
+                    f"plugin {name!r} ({broken.target}) of {broken.distribution} is broken: {broken.reason}; mend or uninstall it"
+                ) from broken.error
+
+
+def _hook_names() -> list[str]:
+    return [name for name in vars(hookspecs) if name.startswith("harness_")]
+
+
+def _one_line(error: BaseException) -> str:
+    """An exception as one line: its class and message."""
+    return " ".join("".join(traceback.format_exception_only(error)).split())

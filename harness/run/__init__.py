@@ -1,0 +1,1 @@
+"""A run: its plan, its bench, what it costs, and what it has to say."""

@@ -1,0 +1,1 @@
+"""One pass of a dictionary over a corpus: collecting, statistics, counts."""

@@ -1,0 +1,247 @@
+"""One pass over a corpus: how often and how strongly each feature fires in each text, and what the residual stream looks like there.
+
+Everything is sparse in features and goes to disk as it comes: a dictionary of 131,072 features and a corpus of any length need memory for
+one shard of the corpus, and for a few numbers a feature.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import DataError, DictionaryError, OptionError
+from harness.files.shards import ShardedFiles, replace_file
+from harness.interventions import Site
+from harness.model.activations import ResidualBatch, Row, TokenBudget, check_finite, check_lengths, in_parts, residuals, row_lengths
+from harness.sae.corpus.counts import Meter, TextMeter
+from harness.sae.corpus.outliers import OUTLIER, usual_tokens
+from harness.sae.corpus.statistics import BY_FEATURE, BY_TEXT, FORMAT, META, CorpusStatistics, write_meta
+from harness.types import Json
+
+if TYPE_CHECKING:
+    from harness.model.loading import SubjectModel
+    from harness.sae.dictionary import Dictionary
+
+__all__ = ["FORMAT", "SHARD_TEXTS", "SHARD_TOKENS", "CorpusStatistics", "collect", "measure"]
+
+SHARD_TEXTS = 2048
+SHARD_TOKENS = 1 << 17
+"""A shard of the corpus ends after so many texts or tokens: what an interrupted pass loses at most, and what is held in memory."""
+
+_SUMS = "sums"
+
+
+def collect(
+    model: SubjectModel,
+    dictionary: Dictionary,
+    documents_tokens: Sequence[Row],
+    *,
+    skip: int = 1,
+    outlier: float = OUTLIER,
+    token_budget: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CorpusStatistics:
+    """As :func:`measure`, in memory: for corpora of which nothing need be kept."""
+    with tempfile.TemporaryDirectory(prefix="harness-statistics-") as folder:
+        measure(model, dictionary, documents_tokens, Path(folder), skip=skip, outlier=outlier, token_budget=token_budget, progress=progress)
+        return CorpusStatistics.load(Path(folder), memory_map=False)
+
+
+def measure(
+    model: SubjectModel,
+    dictionary: Dictionary,
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    skip: int = 1,
+    outlier: float = OUTLIER,
+    token_budget: int | None = None,
+    shard_texts: int = SHARD_TEXTS,
+    progress: Callable[[int, int], None] | None = None,
+) -> CorpusStatistics:
+    """Measure a dictionary's features on a corpus, in one pass of the model up to the dictionary's layer, that writes to ``folder``.
+
+    The corpus is read in shards of consecutive texts; each is committed to the disk before the next begins. A call that was interrupted is
+    gone on with by the same call: what is committed is checked (CRC-32, and the token ids it belongs to), what is torn or damaged is made
+    again, and the result is that of an undisturbed pass to the last bit (unless memory ran out in one of them: another batch rounds
+    otherwise). On a finished folder it only checks. Memory holds one shard and some numbers a feature, whatever the corpus' length.
+
+    Args:
+        model: the subject model.
+        dictionary: on the model's device, or the vectors travel to its own.
+        rows: token ids of each text, as the model shall see them. A text may be empty or shorter than ``skip``.
+        folder: for this alone, and one process at a time. The journal and the shards' sums stay in it; they are the same in every run.
+        skip: leading tokens of each text that are not counted; at least the first, whose norm is often a hundred times the others'.
+        outlier: as in :func:`~harness.sae.corpus.outliers.usual_tokens`; 0 counts every token.
+        token_budget: tokens a forward pass; by default 1,024 on a CPU, 8,192 elsewhere.
+        shard_texts: texts a shard, at most; it also ends after ``SHARD_TOKENS`` tokens.
+        progress: called with (texts done, texts in all).
+
+    Returns:
+        The statistics, memory-mapped from ``folder``.
+
+    Raises:
+        DataError: no text has a counted token; a text is longer than the model's context.
+        DictionaryError: the dictionary's width is not the model's; one token's activations do not fit into memory.
+        ModelError: the layer does not exist; one text alone does not fit into memory; a counted token's vector is not finite.
+        OptionError: ``token_budget``, ``skip`` or ``shard_texts`` is out of range.
+        StoreError: the disk is full or cannot be written; what was committed is kept.
+    """
+    budget = TokenBudget.usual(model.device) if token_budget is None else TokenBudget(token_budget)
+    if budget.tokens < 1 or skip < 0 or shard_texts < 1:
+        raise OptionError(f"token_budget {budget.tokens}, skip {skip}, shard_texts {shard_texts}: only skip may be 0, and none negative")
+    lengths = row_lengths(rows)
+    _check(model, dictionary, lengths, skip)
+    borders = _borders(lengths, shard_texts)
+    header: dict[str, Json] = {
+        "format": FORMAT, "dictionary": dictionary.digest, "model": [model.name, model.digest, str(model.dtype)], "skip": skip,
+        "outlier": outlier, "token_budget": budget.tokens, "shard_texts": shard_texts, "shard_tokens": SHARD_TOKENS, "texts": len(rows),
+    }  # fmt: skip
+    corpus = _Pass(ShardedFiles(folder, [f"{name}.bin" for name in (*BY_TEXT, _SUMS)], header), dictionary)
+    done = corpus.known([_checksum(rows, start, stop) for start, stop in borders[: len(corpus.files.notes)]])
+    if done < len(borders):
+        (folder / META).unlink(missing_ok=True)
+    reading = _Reading(model, dictionary, skip, outlier, budget)
+    for start, stop in borders[done:]:
+        tell = None if progress is None else _offset(progress, start, len(rows))
+        found = reading.shard([rows[i] for i in range(start, stop)], start, tell)
+        corpus.append(found, reading.sums(), _checksum(rows, start, stop))
+    if progress is not None:
+        progress(len(rows), len(rows))
+    corpus.finish(len(rows), skip, model)
+    return CorpusStatistics.load(folder)
+
+
+class _Reading:
+    """Reads texts and counts what their tokens hold, a shard at a time."""
+
+    def __init__(self, model: SubjectModel, dictionary: Dictionary, skip: int, outlier: float, budget: TokenBudget) -> None:
+        self.model, self.skip, self.outlier, self.budget = model, skip, outlier, budget
+        self.meter = Meter(dictionary)
+        self.n_outliers = 0
+
+    def shard(self, rows: list[Row], first: int, tell: Callable[[int], None] | None) -> TextMeter:
+        """What the texts ``rows`` hold, of which the first is the corpus' text ``first``; ``tell`` hears how many are done."""
+        self.meter.clear()
+        found = TextMeter(self.meter, len(rows), self.model.d_model)
+        texts = np.array([i for i, row in enumerate(rows) if len(row) > self.skip], dtype=np.int64)
+        done = len(rows) - len(texts)
+
+        def count(part: ResidualBatch) -> None:
+            check_finite(part, self.model, texts + first)
+            found.add(texts[list(part.rows)].tolist(), part.x, usual_tokens(part.x, part.counted, self.outlier))
+
+        site = Site(self.meter.dictionary.layer)
+        for batch in residuals(self.model, [rows[i] for i in texts], site, token_budget=self.budget, skip=self.skip):
+            in_parts(batch, count, self.budget)
+            done += len(batch.rows)
+            if tell is not None:
+                tell(done)
+        self.n_outliers = sum(len(rows[i]) - self.skip for i in texts) - int(found.n_tokens.sum())
+        return found
+
+    def sums(self) -> npt.NDArray[np.float64]:
+        """Sums over the tokens of the last shard."""
+        return np.concatenate([[self.n_outliers], self.meter.sums])
+
+
+class _Pass:
+    """The files of a pass, and what is kept for each feature while they grow."""
+
+    def __init__(self, files: ShardedFiles, dictionary: Dictionary) -> None:
+        self.files, self.dictionary = files, dictionary
+        self.fired = np.zeros(dictionary.d_sae, dtype=np.int64)
+        self.maximum = np.zeros(dictionary.d_sae, dtype=np.float32)
+
+    def known(self, checksums: Sequence[int]) -> int:
+        """How many of the committed shards are of the texts with these checksums; the others are cut off."""
+        # there may be more shards than checksums: the same number of texts, of other lengths, has other borders
+        same = [note == checksum for note, checksum in zip(self.files.notes, checksums, strict=False)]
+        n = same.index(False) if False in same else len(same)
+        self.files.cut(n)
+        for place in range(n):
+            self._account(place)
+        return n
+
+    def append(self, found: TextMeter, sums: npt.NDArray[np.float64], checksum: int) -> None:
+        ends, features, shares, maxima = found.rows()
+        before = self.files.size("indices.bin") // 4
+        ends = ends + before
+        parts: dict[str, npt.NDArray[Any]] = {
+            "shares": shares, "maxima": maxima, "indices": features, "indptr": ends if self.files.notes else np.concatenate([[0], ends]),
+            "n_tokens": found.n_tokens, "document_means": found.means, _SUMS: sums,
+        }  # fmt: skip
+        types = {**BY_TEXT, _SUMS: "<f8"}
+        self.files.append({f"{name}.bin": part.astype(types[name], copy=False) for name, part in parts.items()}, checksum)
+        self._account(len(self.files.notes) - 1)
+
+    def finish(self, n_docs: int, skip: int, model: SubjectModel) -> None:
+        """Write what is no file of the pass; the folder holds statistics then."""
+        total = Meter(self.dictionary)
+        rows = [self._read(_SUMS, place) for place in range(len(self.files.notes))]
+        total.include(np.sum([row[1:] for row in rows], axis=0), self.fired)
+        for name, array in (("fired", self.fired), ("maximum", self.maximum)):
+            replace_file(self.files.path(f"{name}.bin"), array.astype(BY_FEATURE[name]).tobytes())
+        scalars: dict[str, Json] = {
+            "d_sae": self.dictionary.d_sae, "mean_norm": total.mean_norm, "l0": total.l0, "explained_variance": total.explained_variance,
+            "n_outliers": int(sum(row[0] for row in rows)), "skip": skip, "dictionary_digest": self.dictionary.digest,
+            "model_digest": model.digest,
+        }  # fmt: skip
+        write_meta(self.files.folder, scalars, n_docs, model.d_model, self.files.size("indices.bin") // 4)
+
+    def _account(self, place: int) -> None:
+        """Enter a committed shard into the features' numbers: one way for what was just written and for what a resumed pass found."""
+        n_tokens, ends, features = self._read("n_tokens", place), self._read("indptr", place), self._read("indices", place)
+        before = 0 if place == 0 else int(self._read("indptr", place - 1)[-1])
+        active = np.diff(ends[-len(n_tokens) :], prepend=before)
+        # a share is a count over the text's tokens, rounded to 24 binary digits: for fewer than 2²³ tokens this gives back the count
+        counts = np.rint(self._read("shares", place) * np.repeat(n_tokens, active).astype(np.float64))
+        self.fired += np.bincount(features, weights=counts, minlength=len(self.fired)).astype(np.int64)
+        np.maximum.at(self.maximum, features, self._read("maxima", place))
+
+    def _read(self, name: str, place: int) -> npt.NDArray[Any]:
+        return self.files.read(f"{name}.bin", place, {**BY_TEXT, _SUMS: "<f8"}[name])
+
+
+def _check(model: SubjectModel, dictionary: Dictionary, lengths: npt.NDArray[np.int64], skip: int) -> None:
+    """Whatever can be known to fail before hours of reading."""
+    if dictionary.d_in != model.d_model:
+        raise DictionaryError(
+            f"{dictionary.source} reads width {dictionary.d_in}, but {model.name} has a residual stream of {model.d_model}"
+        )
+    model.check_layer(dictionary.layer)
+    if not (lengths > skip).any():
+        raise DataError(f"none of {len(lengths)} texts has more than {skip} tokens: there is nothing to measure; give longer texts")
+    check_lengths(model, lengths)
+
+
+def _borders(lengths: npt.NDArray[np.int64], shard_texts: int) -> list[tuple[int, int]]:
+    """The shards, as (first text, the one after the last)."""
+    ends = np.cumsum(lengths)
+    borders, start = [], 0
+    while start < len(lengths):
+        before = int(ends[start - 1]) if start else 0
+        full = int(np.searchsorted(ends, before + SHARD_TOKENS, side="right"))
+        stop = max(start + 1, min(full, start + shard_texts, len(lengths)))
+        borders.append((start, stop))
+        start = stop
+    return borders
+
+
+def _checksum(rows: Sequence[Row], start: int, stop: int) -> int:
+    """CRC-32 of the token ids of a shard's texts."""
+    checksum = 0
+    for i in range(start, stop):
+        row = np.asarray(rows[i], dtype="<i8")
+        checksum = zlib.crc32(row.tobytes(), zlib.crc32(len(row).to_bytes(8, "little"), checksum))
+    return checksum
+
+
+def _offset(progress: Callable[[int, int], None], start: int, total: int) -> Callable[[int], None]:
+    return lambda done: progress(start + done, total)

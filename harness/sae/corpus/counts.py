@@ -1,0 +1,299 @@
+"""What a dictionary does on a stream of residual vectors: active features, L0, explained variance. Memory does not grow with the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from harness.errors import DictionaryError
+from harness.model.activations import is_out_of_memory
+from harness.sae.dictionary import CHUNK_ELEMENTS, Dictionary
+
+CUDA_CHUNK_ELEMENTS = 1 << 27
+"""As :data:`~harness.sae.dictionary.CHUNK_ELEMENTS`, on a GPU (512 MB in float32): the waits for what was found cost little beside a product of
+that size, and a batch of 8,192 tokens is one slice up to 16,384 features."""
+
+_N, _NORMS, _ERROR, _SQUARES, _TOTAL = 0, 1, 2, 3, 4
+
+
+def slice_tokens(dictionary: Dictionary) -> int:
+    """Tokens whose activations are made at a time."""
+    elements = CUDA_CHUNK_ELEMENTS if dictionary.device.type == "cuda" else CHUNK_ELEMENTS
+    return max(1, elements // dictionary.d_sae)
+
+
+@dataclass(frozen=True, eq=False)
+class Active:
+    """The active features (f_j > 0) of some tokens, token by token.
+
+    Attributes:
+        tokens: ``[active]`` int64, ascending.
+        features: ``[active]`` int64.
+        values: ``[active]``, positive.
+    """
+
+    tokens: Tensor
+    features: Tensor
+    values: Tensor
+
+
+class Meter:
+    """Sums over a stream of residual vectors; tokens that do not count must be left out by the caller.
+
+    The sums stay on the dictionary's device; asking for one of them waits for it.
+    """
+
+    def __init__(self, dictionary: Dictionary) -> None:
+        self.dictionary = dictionary
+        # MPS has no float64: there they are on the CPU, and what enters them travels
+        self._home = torch.device("cpu") if dictionary.device.type == "mps" else dictionary.device
+        self._sums = torch.zeros(_TOTAL + dictionary.d_in, dtype=torch.float64, device=self._home)
+        self._fired = torch.zeros(dictionary.d_sae, dtype=torch.int64, device=self._home)
+        self._step = slice_tokens(dictionary)
+        self._hidden: tuple[Tensor, Tensor] | None = None
+
+    def add(self, x: Tensor) -> Iterator[tuple[int, Active]]:
+        """Count ``x`` ``[tokens, d_in]``; answers with its active features, a slice at a time: (index of the slice's first token, active).
+
+        The slices must be consumed for the counting to be complete. One that does not fit into memory is halved, and so are those after it.
+
+        Raises:
+            DictionaryError: a single token's activations do not fit into memory.
+        """
+        start = 0
+        while start < len(x):
+            part = x[start : start + self._step]
+            active = self._try_count(part)
+            if active is None:
+                if len(part) == 1:
+                    raise DictionaryError(
+                        f"the activations of one token do not fit into the memory of {self.dictionary.device}; "
+                        f"use another device, or a narrower dictionary than {self.dictionary.source} (d_sae {self.dictionary.d_sae})"
+                    )
+                self._step = len(part) // 2
+                continue
+            yield start, active
+            start += len(part)
+
+    def count(self, x: Tensor) -> None:
+        """As :meth:`add`, for who wants the sums only."""
+        for _ in self.add(x):
+            pass
+
+    def include(self, sums: npt.NDArray[np.float64], fired: npt.NDArray[np.int64]) -> None:
+        """Add the :attr:`sums` and :attr:`fired` of another stream."""
+        self._sums += torch.from_numpy(sums).to(self._home)
+        self._fired += torch.from_numpy(fired).to(self._home)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._sums.zero_()
+        self._fired.zero_()
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """What is counted within the context does not count if that fails, e.g. for want of memory; the room for encodings is free then."""
+        before = self._sums.clone(), self._fired.clone()
+        try:
+            yield
+        except BaseException:
+            self._sums.copy_(before[0])
+            self._fired.copy_(before[1])
+            self._hidden = None
+            raise
+
+    @property
+    def sums(self) -> npt.NDArray[np.float64]:
+        """``[4 + d_in]``: number of tokens, Σ‖x‖, Σ‖x − x̂‖², Σ‖x‖², and Σx."""
+        return np.array(self._sums.cpu().numpy())
+
+    @property
+    def fired(self) -> Tensor:
+        """``[d_sae]`` int64, on the CPU: on how many tokens each feature is active."""
+        return self._fired.cpu().clone()
+
+    @property
+    def n(self) -> int:
+        """Tokens so far."""
+        return int(self._sums[_N])
+
+    @property
+    def density(self) -> npt.NDArray[np.float64]:
+        """Share of the tokens on which each feature is active, ``[d_sae]``."""
+        return self.fired.numpy() / max(1, self.n)
+
+    @property
+    def l0(self) -> float:
+        """Mean number of active features a token. NaN without tokens."""
+        n = self.n
+        return int(self._fired.sum()) / n if n else float("nan")
+
+    @property
+    def mean_norm(self) -> float:
+        """Mean Euclidean norm of the tokens. NaN without tokens."""
+        n = self.n
+        return float(self._sums[_NORMS]) / n if n else float("nan")
+
+    @property
+    def explained_variance(self) -> float:
+        """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², over all tokens. NaN without variance."""
+        sums = self.sums
+        variance = float(sums[_SQUARES]) - float(np.square(sums[_TOTAL:]).sum()) / max(1, int(sums[_N]))
+        return 1 - float(sums[_ERROR]) / variance if variance > 0 else float("nan")
+
+    # -- inside
+
+    def _try_count(self, x: Tensor) -> Active | None:
+        """The active features of ``x``, or None if memory does not suffice; then nothing was counted."""
+        try:
+            return self._count(x.to(self.dictionary.device, self.dictionary.dtype))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        self._hidden = None
+        if self.dictionary.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    @torch.no_grad()
+    def _count(self, x: Tensor) -> Active:
+        active, f = self._active(x)
+        starts = torch.searchsorted(active.tokens, torch.arange(len(x) + 1, device=x.device))
+        error = x - self._reconstruct(f, active, starts, x)
+        parts = [x.norm(dim=-1), error.square().sum(dim=-1), x.square().sum(dim=-1)]
+        sums = [part.to(self._home).sum(dtype=torch.float64) for part in parts]
+        total = x.to(self._home).sum(dim=0, dtype=torch.float64)
+        found = torch.cat([torch.stack([torch.full_like(sums[0], len(x)), *sums]), total])
+        features = active.features.to(self._home)
+        # nothing on the way here waits for the device but finding the active features; what follows needs no memory
+        self._fired.scatter_add_(0, features, torch.ones_like(features))
+        self._sums += found
+        return active
+
+    def _active(self, x: Tensor) -> tuple[Active, Tensor | None]:
+        """The active features, and the whole encoding where one was made.
+
+        Where a feature is active exactly when what the encoder gives exceeds a bound, the encoding itself (0 but for one in some hundred) is
+        never made: in a wide dictionary the passes over it took a quarter of the encoder's matrix product. Same numbers, to the bit.
+        """
+        dictionary, sae = self.dictionary, self.dictionary.sae
+        if dictionary.architecture not in ("standard", "jumprelu"):
+            f = dictionary.encode(x)
+            return _taken(f, f > 0), f
+        hidden, mask = self._space(x)
+        torch.mm(dictionary._encoder_input(x), sae.W_enc, out=hidden)
+        hidden += sae.b_enc
+        bound = sae.threshold.clamp_min(0) if dictionary.architecture == "jumprelu" else torch.zeros((), dtype=x.dtype, device=x.device)
+        return _taken(hidden, torch.gt(hidden, bound, out=mask)), None
+
+    def _space(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Room for what the encoder gives and for a mask of it, kept from slice to slice: fresh pages cost as much as writing them."""
+        if self._hidden is None or len(self._hidden[0]) < len(x):
+            self._hidden = None
+            shape = (len(x), self.dictionary.d_sae)
+            self._hidden = x.new_empty(shape), x.new_empty(shape, dtype=torch.bool)
+        hidden, mask = self._hidden
+        return hidden[: len(x)], mask[: len(x)]
+
+    def _reconstruct(self, f: Tensor | None, active: Active, starts: Tensor, x: Tensor) -> Tensor:
+        if self.dictionary.architecture == "abstopk":  # negative activations reconstruct, too, though only positive ones count as active
+            assert f is not None
+            return self.dictionary.decode(f, like=x)
+        return self.dictionary.decode_active(active.values, active.features, starts, like=x)
+
+
+class TextMeter:
+    """What each text of a shard holds, from batches in whatever order.
+
+    Args:
+        meter: where sums over all tokens go.
+        n_docs: texts of the shard.
+        d_model: width of the residual stream.
+    """
+
+    def __init__(self, meter: Meter, n_docs: int, d_model: int) -> None:
+        self.meter = meter
+        self.n_tokens = np.zeros(n_docs, dtype=np.int64)
+        self.means = np.zeros((n_docs, d_model), dtype=np.float32)
+        self._active = np.zeros(n_docs, dtype=np.int64)
+        self._batches: list[tuple[Sequence[int], npt.NDArray[np.int64], tuple[npt.NDArray[Any], ...]]] = []
+
+    def add(self, docs: Sequence[int], x: Tensor, counted: Tensor) -> None:
+        """A batch of texts ``docs``: their residual vectors ``[texts, tokens, d_model]``, of which ``counted`` ones enter.
+
+        Nothing enters if this fails, e.g. for want of memory: the same texts may be given again, in smaller batches.
+        """
+        with self.meter.all_or_nothing():
+            self._add(list(docs), x, counted)
+
+    def rows(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """The rows of the sparse matrices, text by text: where each text's end, features (ascending within a text), shares, maxima."""
+        ends = np.cumsum(self._active)
+        size = int(ends[-1]) if len(ends) else 0
+        features, counts, maxima = np.empty(size, "<i4"), np.empty(size, "<i4"), np.empty(size, "<f4")
+        for docs, borders, parts in self._batches:
+            for place, doc in enumerate(docs):
+                row = slice(ends[doc] - self._active[doc], ends[doc])
+                for whole, part in zip((features, counts, maxima), parts, strict=True):
+                    whole[row] = part[borders[place] : borders[place + 1]]
+        shares = (counts / np.repeat(self.n_tokens, self._active)).astype("<f4")
+        return ends, features, shares, maxima
+
+    # -- inside
+
+    def _add(self, where: list[int], x: Tensor, counted: Tensor) -> None:
+        lengths = counted.sum(dim=1)
+        total = torch.where(counted[..., None], x, 0).sum(dim=1, dtype=torch.float32)
+        means = (total / lengths.clamp_min(1)[:, None]).cpu().numpy()
+        n_tokens = lengths.cpu().numpy()
+        found = self._grouped(x[counted], lengths, int(n_tokens.sum()))
+        if found is not None:
+            d_sae = self.meter.dictionary.d_sae
+            keys, counts, maxima = found[0].cpu().numpy(), found[1].cpu().numpy(), found[2].float().cpu().numpy()
+            owners = keys // d_sae
+            borders = np.searchsorted(owners, np.arange(len(where) + 1))
+            parts = (keys - owners * d_sae).astype("<i4"), counts.astype("<i4"), maxima
+            # only now, when nothing can run out of the device's memory any more
+            self._active[where] = np.diff(borders)
+            self._batches.append((where, borders, parts))
+        self.means[where], self.n_tokens[where] = means, n_tokens
+
+    def _grouped(self, x: Tensor, lengths: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The (text, feature) pairs that are active among ``n`` tokens ``x``: text · d_sae + feature, ascending; on how many tokens; the largest.
+
+        None without tokens. ``lengths`` ``[texts]``: how many of the tokens are each text's.
+        """
+        dictionary = self.meter.dictionary
+        owner = torch.arange(len(lengths), device=x.device).repeat_interleave(lengths, output_size=n).to(dictionary.device)
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        for start, active in self.meter.add(x):
+            keys = owner[active.tokens + start] * dictionary.d_sae + active.features
+            found.append(_grouped(keys, torch.ones_like(keys), active.values))
+        # a text that was cut between two slices is in both
+        return _grouped(*map(torch.cat, zip(*found, strict=True))) if len(found) > 1 else found[0] if found else None
+
+
+def _taken(values: Tensor, mask: Tensor) -> Active:
+    """The places of ``mask`` ``[tokens, d_sae]`` and the values there."""
+    if mask.device.type == "cpu":
+        # numpy finds them some five times as fast as torch
+        flat = torch.from_numpy(np.flatnonzero(mask.numpy()))
+        tokens = flat // mask.shape[1]
+        return Active(tokens, flat - tokens * mask.shape[1], values.reshape(-1)[flat])
+    tokens, features = mask.nonzero(as_tuple=True)
+    return Active(tokens, features, values[tokens, features])
+
+
+def _grouped(keys: Tensor, counts: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each key once, ascending, with the sum of its counts and the largest of its values."""
+    unique, place = torch.unique(keys, return_inverse=True)
+    summed = torch.zeros_like(unique).scatter_add_(0, place, counts)
+    largest = values.new_zeros(len(unique)).scatter_reduce_(0, place, values, "amax")
+    return unique, summed, largest

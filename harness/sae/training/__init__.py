@@ -1,0 +1,1 @@
+"""Training dictionaries: configuration, fitting, export."""

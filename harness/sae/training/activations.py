@@ -1,0 +1,149 @@
+"""Activations of many texts on disk, for training: collected once, read in any order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from harness.errors import DataError, DictionaryError, StoreError
+from harness.interventions import Site
+from harness.sae.corpus.outliers import OUTLIER, usual_tokens
+from harness.types import digest
+
+if TYPE_CHECKING:
+    from harness.model.loading import SubjectModel
+
+_META, _DATA = "meta.json", "activations.f16"
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """Residual vectors of ``n`` counted tokens, as float16 on disk.
+
+    Attributes:
+        folder: where they are.
+        n: number of tokens.
+        d: width.
+        unit: what the stored numbers are multiplied by; a power of two that brings typical entries near 1, so float16 keeps their digits.
+        mean_norm: mean Euclidean norm of the vectors.
+        n_texts: number of texts they come from.
+        longest: tokens of the longest text.
+    """
+
+    folder: Path
+    n: int
+    d: int
+    unit: float
+    mean_norm: float
+    n_texts: int
+    longest: int
+
+    def take(self, index: npt.NDArray[np.int64], scale: float = 1.0) -> Tensor:
+        """Vectors ``index`` times ``scale``, ``[len(index), d]`` float32."""
+        return torch.from_numpy(self._stored()[index]).float().mul_(self.unit * scale)
+
+    def _stored(self) -> npt.NDArray[np.float16]:
+        return np.memmap(self.folder / _DATA, dtype=np.float16, mode="r", shape=(self.n, self.d))
+
+
+def harvest(
+    model: SubjectModel,
+    rows: Sequence[Sequence[int]],
+    site: Site,
+    parent: Path,
+    *,
+    skip: int = 1,
+    outlier: float = OUTLIER,
+    token_budget: int = 1024,
+    advance: Callable[[int, int], None] | None = None,
+) -> Harvest:
+    """The residual stream of the counted tokens of ``rows`` at ``site``, in a folder below ``parent`` named by its content.
+
+    A finished folder is used again; an unfinished one never carries the name.
+
+    Args:
+        skip: leading tokens of each text that are left out.
+        outlier: as in :func:`~harness.sae.corpus.outliers.usual_tokens`.
+        token_budget: tokens a forward pass; about 1,024 is fastest on CPUs.
+        advance: called with (tokens done, tokens in all).
+
+    Raises:
+        DataError: no token counts.
+        ModelError: a counted token's vector is not finite.
+        StoreError: the disk is full or cannot be written.
+    """
+    total = sum(max(0, len(row) - skip) for row in rows)
+    if not total:
+        raise DataError(f"none of {len(rows)} texts has more than {skip} tokens: there is nothing to train on; give longer texts")
+    folder = parent / _key(model, rows, site, skip, outlier)
+    if (folder / _META).is_file():
+        return Harvest(folder, **json.loads((folder / _META).read_text(encoding="utf-8")))
+    partial = parent / f".{folder.name}.{os.getpid()}"
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        made = _collect(model, rows, site, partial, skip, outlier, token_budget, total, advance)
+        meta = {key: value for key, value in asdict(made).items() if key != "folder"}
+        (partial / _META).write_text(json.dumps(meta), encoding="utf-8")
+        if not (folder / _META).is_file():  # another process may have been quicker
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
+        return Harvest(folder, **meta)
+    except OSError as error:
+        size = total * model.d_model * 2 / 1e9
+        raise StoreError(f"cannot write the activations to {parent} ({error.strerror or error}): {size:.1f} GB are needed") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _collect(
+    model: SubjectModel,
+    rows: Sequence[Sequence[int]],
+    site: Site,
+    folder: Path,
+    skip: int,
+    outlier: float,
+    token_budget: int,
+    total: int,
+    advance: Callable[[int, int], None] | None,
+) -> Harvest:
+    from harness.model.activations import check_finite, residuals
+
+    numbers = [number for number, row in enumerate(rows) if len(row) > skip]
+    longer = [rows[number] for number in numbers]
+    unit, norms, done, kept = 0.0, 0.0, 0, 0
+    with (folder / _DATA).open("wb") as file:
+        for batch in residuals(model, longer, site, token_budget=token_budget, skip=skip):
+            check_finite(batch, model, numbers)
+            x = batch.x[usual_tokens(batch.x, batch.counted, outlier)].float()
+            norm = float(x.norm(dim=-1).mean())
+            # a power of two changes no digit of what is stored
+            unit = unit or 2.0 ** round(math.log2(max(norm, 1e-30) / math.sqrt(model.d_model)))
+            stored = (x / unit).half()
+            if not bool(torch.isfinite(stored).all()):
+                raise DictionaryError(f"activations at {site} of {model.name} are not finite, or some exceed the others 10,000-fold")
+            stored.cpu().numpy().tofile(file)
+            norms += norm * len(x)
+            kept += len(x)
+            done += int(batch.counted.sum())
+            if advance is not None:
+                advance(done, total)
+    return Harvest(folder, kept, model.d_model, unit, norms / kept, len(longer), max(map(len, longer)))
+
+
+def _key(model: SubjectModel, rows: Sequence[Sequence[int]], site: Site, skip: int, outlier: float) -> str:
+    sha = hashlib.sha256()
+    for row in rows:
+        sha.update(np.asarray([len(row), *row], dtype=np.int64).tobytes())
+    return "activations-" + digest([model.name, model.digest, str(model.dtype), site, skip, outlier, sha.hexdigest()])

@@ -1,0 +1,92 @@
+"""From a trained SAELens SAE to a folder: scale folded in, weights rounded, threshold made exact, L0 checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.errors import DictionaryError
+from harness.sae.corpus.counts import Meter
+from harness.sae.dictionary import CHUNK_ELEMENTS, Dictionary
+from harness.sae.loading import CFG_FILE, WEIGHTS_FILE, load
+
+if TYPE_CHECKING:
+    from harness.sae.training.config import TrainConfig
+
+
+def export(sae: Any, folder: Path, scale: float, config: TrainConfig, calibration: Tensor, check: Tensor, tolerance: float) -> None:
+    """Write a trained SAE as a SAELens inference folder.
+
+    Args:
+        sae: a SAELens training SAE, trained on inputs times ``scale``.
+        folder: where to.
+        scale: folded into the weights, so that the dictionary reads the residual stream as it is.
+        config: the training's settings.
+        calibration: held-out vectors ``[tokens, d_in]`` that a BatchTopK dictionary's threshold is taken from.
+        check: other held-out vectors, for L0 and explained variance.
+        tolerance: how far a BatchTopK dictionary's L0 on ``check`` may be from k, as a share of k.
+
+    Raises:
+        DictionaryError: it is further.
+    """
+    with torch.no_grad():
+        sae.fold_activation_norm_scaling_factor(scale)
+        sae.save_inference_model(folder)
+    _rewrite(folder, config.save_dtype)
+    if config.architecture == "batchtopk":
+        # on the weights as they are on disk: rounding moves activations across the border, too
+        threshold = exact_threshold(load(folder, device=sae.device), calibration, config.k)
+        _rewrite(folder, config.save_dtype, threshold)
+    meter = Meter(load(folder, device=sae.device))
+    meter.count(check)
+    if config.architecture == "batchtopk" and not abs(meter.l0 - config.k) <= tolerance * config.k:
+        raise DictionaryError(
+            f"L0 is {meter.l0:.1f} on {meter.n} held-out tokens, not within {tolerance:.0%} of k = {config.k}: train on more tokens"
+        )
+    _note(folder, {"l0": round(meter.l0, 4), "explained_variance": round(meter.explained_variance, 6), "held_out_tokens": meter.n})
+
+
+def exact_threshold(dictionary: Dictionary, x: Tensor, k: float) -> float:
+    """The threshold above which the tokens ``x`` have ``k`` activations on average.
+
+    It lies halfway between the last activation that counts and the first that does not. Memory: k activations a token.
+    """
+    take = round(k * len(x))
+    largest = torch.empty(0)
+    threshold = dictionary.sae.threshold.data.clone()
+    dictionary.sae.threshold.data.zero_()
+    step = max(1, CHUNK_ELEMENTS // dictionary.d_sae)
+    for start in range(0, len(x), step):
+        f = dictionary.encode(x[start : start + step]).flatten()
+        # what is below the smallest of those kept can never count
+        f = f[f > (largest.min() if len(largest) > take else 0.0)].cpu()
+        largest = torch.cat([largest, f])
+        if len(largest) > take + 1:
+            largest = largest.topk(take + 1, sorted=False).values
+    dictionary.sae.threshold.data.copy_(threshold)
+    border = np.sort(largest.numpy())[:2] if len(largest) > take else np.zeros(2)
+    return float(border.mean(dtype=np.float64))
+
+
+def _rewrite(folder: Path, dtype: str, threshold: float | None = None) -> None:
+    """Round the weights on disk to ``dtype`` and say so in the configuration; optionally with one threshold for all features."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / WEIGHTS_FILE)
+    if threshold is not None:
+        tensors["threshold"] = torch.full_like(tensors["threshold"], threshold)
+    save_file({name: tensor.to(getattr(torch, dtype)).contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS_FILE)
+    cfg = json.loads((folder / CFG_FILE).read_text(encoding="utf-8"))
+    cfg |= {"dtype": dtype, "device": "cpu"}
+    (folder / CFG_FILE).write_text(json.dumps(cfg, indent=1) + "\n", encoding="utf-8")
+
+
+def _note(folder: Path, facts: dict[str, float]) -> None:
+    cfg = json.loads((folder / CFG_FILE).read_text(encoding="utf-8"))
+    cfg["metadata"] |= facts
+    (folder / CFG_FILE).write_text(json.dumps(cfg, indent=1) + "\n", encoding="utf-8")

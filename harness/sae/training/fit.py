@@ -1,0 +1,207 @@
+"""The training loop behind :func:`harness.sae.training.train.train`: what is held out, the order, SAELens' trainer stepped by us, the log."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from harness.errors import DataError, DictionaryError
+from harness.sae.training.activations import Harvest
+from harness.types import Json, rng
+
+if TYPE_CHECKING:
+    from harness.sae.training.config import TrainConfig
+
+_LOGS = 100
+_AUX_STRIDE = 8
+_HELD_OUT = 32_768
+_SLICE = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Tokens to train on and tokens held out (indices), and the mean vector of the former."""
+
+    training: npt.NDArray[np.int64]
+    held_out: npt.NDArray[np.int64]
+    mean: Tensor
+
+
+def split_tokens(activations: Harvest, config: TrainConfig) -> Split:
+    """Hold some tokens out, for a BatchTopK dictionary's threshold and for what the export reports."""
+    n_held_out = min(_HELD_OUT, max(2, activations.n // 10))
+    if activations.n - n_held_out < config.batch_size:
+        raise DataError(
+            f"{activations.n} tokens to train on are fewer than one batch of {config.batch_size} and {n_held_out} held out: give more texts, "
+            "or a smaller batch_size"
+        )
+    order = rng(config.seed, "sae-held-out").permutation(activations.n)
+    training, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+    total = torch.zeros(activations.d, dtype=torch.float64)
+    for start in range(0, len(training), _SLICE):
+        total += activations.take(training[start : start + _SLICE]).sum(dim=0, dtype=torch.float64)
+    return Split(training, held_out, (total / len(training)).float())
+
+
+def batches(activations: Harvest, split: Split, scale: float, config: TrainConfig) -> Iterator[Tensor]:
+    """Batches without end, in an order of its own in each epoch; what an epoch leaves over begins the next one's first batch."""
+    left = np.empty(0, dtype=np.int64)
+    epoch = 0
+    while True:
+        order = np.concatenate([left, rng(config.seed, "sae-order", str(epoch)).permutation(split.training)])
+        whole = len(order) - len(order) % config.batch_size
+        for start in range(0, whole, config.batch_size):
+            # sorted within the batch, where order means nothing, to read the disk forwards
+            yield activations.take(np.sort(order[start : start + config.batch_size]), scale)
+        left = order[whole:]
+        epoch += 1
+
+
+def _training_sae(d_in: int, mean: Tensor, config: TrainConfig, metadata: Mapping[str, Json], device: torch.device) -> Any:
+    """A fresh SAELens training SAE: weights from the seed, the decoder's bias at the data's mean."""
+    from sae_lens import registry
+    from sae_lens.saes.sae import SAEMetadata
+
+    from harness.sae.training.sparse_batchtopk import reviving_class, sparse_batchtopk_class
+
+    options: dict[str, Any] = {
+        "d_in": d_in,
+        "d_sae": config.width,
+        "dtype": "float32",
+        "device": str(device),
+        "metadata": SAEMetadata(**metadata),
+    }
+    if config.is_topk:
+        options |= {"k": config.k, "aux_loss_coefficient": config.aux_coefficient}
+    elif config.architecture == "jumprelu":
+        options |= {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": float(config.k), "l0_coefficient": config.sparsity}
+    else:
+        options |= {"l1_coefficient": config.sparsity}
+    sae_class, config_class = registry.get_sae_training_class(config.architecture)
+    if config.is_topk:
+        sparse = config.architecture == "batchtopk" and device.type == "cpu"
+        sae_class = sparse_batchtopk_class() if sparse else reviving_class(sae_class)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # SAELens draws from the global generator
+        torch.manual_seed(int(rng(config.seed, "sae-weights").integers(2**31)))
+        sae = sae_class(config_class(**options))
+    with torch.no_grad():
+        sae.b_dec.copy_(mean)
+    return sae
+
+
+def _trainer(sae: Any, batches: Iterator[Tensor], n_tokens: int, config: TrainConfig, device: torch.device) -> Any:
+    from sae_lens.config import LoggingConfig, SAETrainerConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    from harness.model.devices import choose_dtype
+
+    low = config.fast and choose_dtype(None, device) == torch.bfloat16
+    sparse = hasattr(sae, "product_dtype")
+    if sparse:
+        sae.product_dtype = torch.bfloat16 if low else torch.float32
+        sae.aux_stride = _AUX_STRIDE if config.fast else 1
+    steps = n_tokens // config.batch_size
+    settings = SAETrainerConfig(
+        total_training_samples=steps * config.batch_size,
+        train_batch_size_samples=config.batch_size,
+        lr=config.lr,
+        lr_end=config.lr,
+        lr_scheduler_name="constant",
+        lr_warm_up_steps=min(steps - 1, max(2, round(config.warm_up * steps))) if config.warm_up and steps > 2 else 0,
+        lr_decay_steps=round(config.decay * steps),
+        device=str(device),
+        autocast=low and not sparse,
+        dead_feature_window=max(1, config.dead_tokens // config.batch_size),
+        feature_sampling_window=steps + 1,
+        logger=LoggingConfig(log_to_wandb=False),
+    )
+    trainer = SAETrainer(cfg=settings, sae=sae, data_provider=batches)
+    for group in trainer.optimizer.param_groups:
+        group["fused"] = True  # one pass over the weights instead of eight
+    return trainer
+
+
+def fit(
+    activations: Harvest,
+    split: Split,
+    scale: float,
+    config: TrainConfig,
+    metadata: Mapping[str, Json],
+    log: Path,
+    device: torch.device,
+    report: Callable[[int, int, Mapping[str, float]], None],
+) -> Any:
+    """SAELens' trainer, stepped by us: its own loop logs to a terminal, and its statistics of every step cost more than the step."""
+    sae = _training_sae(activations.d, split.mean * scale, config, metadata, device)
+    n_tokens = max(config.batch_size, round(config.epochs * len(split.training)))
+    trainer = _trainer(sae, batches(activations, split, scale, config), n_tokens, config, device)
+    sparse = hasattr(sae, "product_dtype")
+    total, every, began = trainer.cfg.total_training_steps, max(1, trainer.cfg.total_training_steps // _LOGS), time.monotonic()
+    sae.train()
+    with log.open("w", encoding="utf-8") as lines, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support|Sparse invariant checks")
+        for step in range(1, total + 1):
+            batch = next(trainer.data_provider)
+            output = _sparse_step(trainer, batch) if sparse else trainer.step(batch)
+            trainer.n_training_steps += 1
+            if step % every == 0 or step == total:
+                metrics = _metrics(trainer, output, step, time.monotonic() - began)
+                lines.write(json.dumps(metrics) + "\n")
+                lines.flush()
+                report(step * config.batch_size, total * config.batch_size, metrics)
+                if not np.isfinite(metrics["loss"]):
+                    raise DictionaryError(f"the loss is not finite after {step} steps: try a learning rate below {config.lr}")
+    sae.cfg.metadata.num_dead_features = int(trainer.dead_neurons.sum())
+    return sae.eval()
+
+
+def _sparse_step(trainer: Any, batch: Tensor) -> Any:
+    """SAELens' training step for a SAE whose ``feature_acts`` are :class:`~harness.sae.training.sparse_batchtopk.Kept`."""
+    from sae_lens.saes.sae import TrainStepInput
+
+    trainer.n_training_samples += len(batch)
+    step = TrainStepInput(
+        sae_in=batch,
+        coefficients=trainer.get_coefficients(),
+        dead_neuron_mask=trainer.dead_neurons,
+        n_training_steps=trainer.n_training_steps,
+        is_logging_step=False,
+    )
+    output = trainer.sae.training_forward_pass(step_input=step)
+    trainer.n_forward_passes_since_fired += 1
+    trainer.n_forward_passes_since_fired[output.feature_acts.features] = 0
+    output.loss.backward()
+    torch.nn.utils.clip_grad_norm_(trainer.sae.parameters(), 1.0)
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
+    trainer.lr_scheduler.step()
+    return output
+
+
+@torch.no_grad()
+def _metrics(trainer: Any, output: Any, step: int, seconds: float) -> dict[str, float]:
+    x, reconstruction = output.sae_in.float(), output.sae_out.float()
+    acts = output.feature_acts
+    active = (acts > 0).sum() if isinstance(acts, Tensor) else (acts.values > 0).sum()
+    tokens = step * len(x)
+    return {
+        "step": step,
+        "tokens": tokens,
+        "loss": output.loss.item(),
+        **{name: float(value) for name, value in output.losses.items()},
+        "explained_variance": 1 - float((x - reconstruction).square().sum() / (x - x.mean(dim=0)).square().sum()),
+        "l0": float(active) / len(x),
+        "dead": int(trainer.dead_neurons.sum()),
+        "lr": trainer.optimizer.param_groups[0]["lr"],
+        "tokens_per_second": round(tokens / max(seconds, 1e-9)),
+    }

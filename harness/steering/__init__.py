@@ -1,0 +1,1 @@
+"""What steerers share: scales of strength, and the edits that shipped steerers make."""

@@ -1,0 +1,1 @@
+"""Tasks: the schema of a task file, and finding one."""

@@ -1,0 +1,127 @@
+"""What a server says, read: counts, waits, complaints, and the failure that each stands for."""
+
+from __future__ import annotations
+
+import json
+import time
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.chat.providers.errors import MOST, complaint, count, retry_after, told
+from harness.chat.providers.refusals import Dialect, folded
+from harness.chat.providers.servers import Connection
+from harness.chat.values import Message
+
+SERVER = Connection("openai", "http://127.0.0.1:9", None, None, 1.0, False)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["error", "detail", "message", "code", "loc", "msg", "type"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(body=JSON)
+def test_any_error_page_is_read(body: Any) -> None:
+    for form in (body, json.dumps(body), json.dumps(body).encode()):
+        assert isinstance(complaint(form).text, str)
+        assert told(SERVER, form).reason.startswith("openai: ")
+
+
+@given(seconds=st.floats(0, 1e5))
+def test_retry_after_in_each_unit(seconds: float) -> None:
+    assert retry_after({"retry-after": repr(seconds)}) == pytest.approx(seconds)
+    assert retry_after({"retry-after-ms": repr(seconds * 1000), "retry-after": "3"}) == pytest.approx(seconds)
+    assert retry_after({"retry-after": formatdate(time.time() + seconds, usegmt=True)}) == pytest.approx(seconds, abs=2)
+
+
+@pytest.mark.parametrize("value", ["", "soon", "nan", "inf", "Tue, 99 Nov"])
+def test_a_retry_after_that_says_nothing(value: str) -> None:
+    assert retry_after({"retry-after": value}) is None
+
+
+def test_a_date_that_has_passed_asks_for_no_wait() -> None:
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+    assert retry_after({"retry-after": "-4"}) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (12, 12),
+        (12.0, 12),
+        (12.5, 0),
+        (1e25, MOST),
+        (10**25, MOST),
+        (float("inf"), MOST),
+        (float("nan"), 0),
+        (-3, 0),
+        (-3.0, 0),
+        (0.5, 0),
+        (True, 0),
+        ("12", 0),
+        (None, 0),
+        ([1], 0),
+    ],
+)
+def test_counts_are_whole_numbers_that_a_database_holds(value: Any, number: int) -> None:
+    found = count(value)
+    assert (found, type(found)) == (number, int)
+
+
+@given(st.integers() | st.floats())
+def test_a_count_is_within_bounds(value: float) -> None:
+    assert 0 <= count(value) <= MOST
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retryable", "words"),
+    [
+        (
+            {"code": "token_limit_exceeded", "message": "Enqueued token limit reached for gpt-4o."},
+            429,
+            True,
+            "429 Too Many Requests: Enqueued token limit reached for gpt-4o. (token_limit_exceeded)",
+        ),
+        ({"type": "overloaded_error", "message": "busy"}, 529, True, "529: busy"),
+        ({"code": 502, "message": "upstream"}, 502, True, "502 Bad Gateway: upstream"),
+        ({"code": "quite_new", "message": "odd"}, None, True, "openai: odd (quite_new)"),
+        ({"code": "insufficient_quota", "message": "no money"}, None, False, "openai: no money (insufficient_quota)"),
+        ({"type": "invalid_request_error", "message": "bad"}, 400, False, "400 Bad Request: bad"),
+    ],
+)
+def test_an_error_without_a_status_gets_the_one_it_stands_for_and_none_is_made_up(
+    error: Any, status: int | None, retryable: bool, words: str
+) -> None:
+    found = told(SERVER, error)
+    assert (found.status, found.retryable) == (status, retryable)
+    assert found.reason.endswith(words)
+
+
+def test_learning_ends() -> None:
+    dialect = Dialect("s", {"temperature": "gone"})
+    said = complaint({"error": {"message": "temperature is unsupported"}})
+    assert dialect.learn("m", ["temperature"], said)
+    assert not dialect.takes("m", "temperature")
+    assert dialect.takes("n", "temperature")
+    assert not dialect.learn("m", ["model"], said), "what was not sent cannot be left out"
+    assert len(dialect.notes) == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), st.text(max_size=3)), max_size=6))
+def test_folding_loses_no_word_and_leaves_no_system_text(chat: list[tuple[Any, str]]) -> None:
+    messages = tuple(Message(role, text) for role, text in chat)
+    found = folded(messages)
+    assert all(one.role != "system" for one in found)
+    system = [text for role, text in chat if role == "system"]
+    assert sum(len(one.content) for one in found) >= sum(len(text) for _, text in chat)
+    assert [one for one in found if one.role == "assistant"] == [one for one in messages if one.role == "assistant"]
+    if not system:
+        assert found == messages

@@ -1,0 +1,205 @@
+"""Keys: where they are read from, and that they stay out of every text."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.chat.providers.keys import check_key_name, find_key, key, parse_env, redact
+from harness.chat.values import RequestFailed
+from harness.errors import JudgeError
+
+SECRET = "zz-qwertyuiop0123456789-ASDF"
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("OPENAI_API_KEY=from-the-file\n")
+    assert key("OPENAI_API_KEY") == "from-the-file"
+    monkeypatch.setenv("OPENAI_API_KEY", " from-outside \n")
+    assert key("OPENAI_API_KEY") == "from-outside"
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    assert key("OPENAI_API_KEY") == "from-the-file"
+
+
+def test_a_missing_key_is_named_in_one_line() -> None:
+    assert find_key("OPENAI_API_KEY") is None
+    with pytest.raises(JudgeError, match=r"OPENAI_API_KEY is neither in the environment nor in .*\.env; set it") as caught:
+        key("OPENAI_API_KEY")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=plain", "plain"),
+        ("export A = spaced   # a comment", "spaced"),
+        ("A=with#hash", "with#hash"),
+        ("A='single # \\n'  # comment", "single # \\n"),
+        ('A="double \\"quoted\\" \\n"', 'double "quoted" \n'),
+        ("A=", ""),
+        ("A= # nothing", ""),
+        ("\ufeffA=after a BOM", "after a BOM"),
+        ("# A=comment\nA=1\nA=2", "2"),
+        ("A='two\nlines'\nB=1", "two\nlines"),
+        ("no assignment here\nA=1\r\n", "1"),
+    ],
+)
+def test_the_lines_of_a_dotenv_file(line: str, value: str) -> None:
+    assert parse_env(line)["A"] == value
+
+
+def test_a_quote_that_never_ends_gives_no_half_key() -> None:
+    assert parse_env("A=1\nB='never\nC=2") == {"A": "1"}
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True), st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]))
+    )
+)
+def test_values_in_double_quotes_come_back(values: dict[str, str]) -> None:
+    escaped = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in values.items()}
+    assert parse_env("\n".join(f'{name}="{value}"' for name, value in escaped.items())) == values
+
+
+@pytest.mark.parametrize("bad", ["two words", "line\nbreak", "schlüssel-123", "tab\tinside"])
+def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", bad)
+    with pytest.raises(JudgeError, match="copy the key again") as caught:
+        key("OPENAI_API_KEY")
+    assert bad not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        None,
+        "OPENAI_API_KEY",
+        "MY_SERVER",
+        "_x",
+        "hf_token",
+        "hf_api_key",
+        "KEY2",
+        "A" * 64,
+        "sk_key",
+        "VERY_LONG_NAME_OF_A_VARIABLE_1234567890",
+    ],
+)
+def test_names_of_variables(name: str | None) -> None:
+    assert check_key_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sk-proj-AbCdEf0123456789abcdef",
+        "sk_live_0123456789abcdef",
+        "gsk_AbCd0123456789",
+        "hf_AbCdEfGh0123456789",
+        "AIzaSyA0123456789abcdefghij",
+        "0123456789abcdef0123456789abcdef",
+        "a0b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5",
+        "A" * 65,
+        "two words",
+        "MY-KEY",
+        "1KEY",
+        "",
+        "OPENAI_API_KEY\n",
+        SECRET,
+    ],
+)
+def test_what_is_no_name_of_a_variable_may_be_a_key_and_is_not_shown(name: str) -> None:
+    with pytest.raises(ValueError, match="key_name takes the name of an environment variable") as caught:
+        check_key_name(name)
+    assert not name or name not in str(caught.value)
+
+
+def test_a_known_key_is_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_key_name("only_letters_in_this_key") == "only_letters_in_this_key"
+    monkeypatch.setenv("OPENAI_API_KEY", "only_letters_in_this_key")
+    with pytest.raises(ValueError, match="not a key"):
+        check_key_name("only_letters_in_this_key")
+
+
+@pytest.mark.parametrize("name", ["sk-proj-AbCdEf01", "Kq" * 21, SECRET])
+def test_a_key_that_is_looked_up_as_a_name_is_not_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    with pytest.raises(JudgeError, match="no API key") as caught:
+        key(name)
+    assert name not in str(caught.value)
+
+
+def test_an_unreadable_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"OPENAI_API_KEY=\xff\xfe")
+    with pytest.raises(JudgeError, match="not UTF-8"):
+        key("OPENAI_API_KEY")
+    (tmp_path / ".env").unlink()
+    (tmp_path / ".env").mkdir()
+    with pytest.raises(JudgeError, match="cannot be read"):
+        key("OPENAI_API_KEY")
+
+
+def test_known_keys_are_replaced_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    text = redact(f"refused {SECRET}, header b'Bearer {SECRET}', cut {SECRET[:15]}… and {SECRET[:13]}***")
+    assert SECRET[:12] not in text
+    assert text.count("[key]") == 4
+
+
+def test_a_key_of_the_file_is_replaced_too() -> None:
+    Path(".env").write_text(f"OPENAI_API_KEY={SECRET}\n")
+    key("OPENAI_API_KEY")
+    assert redact(f"no {SECRET}!") == "no [key]!"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Incorrect API key provided: sk-proj-abcd1234",
+        "Incorrect API key provided: sk-proj-********************wxyz.",
+        "Incorrect API key provided: wrongke*********long.",
+        "x-api-key: abcdefgh1234",
+        "authorization: Bearer abcdefgh1234",
+        "invalid sk-ant-api03-abc_def-123",
+    ],
+)
+def test_what_looks_like_a_key_is_replaced(text: str) -> None:
+    cleaned = redact(text)
+    assert "[key]" in cleaned
+    assert not any(part in cleaned for part in ("abcd", "wxyz", "wrongke", "abc_def"))
+
+
+@pytest.mark.parametrize("text", ["Rating: [[2]], **bold** and a task-force", "", "risk-taking is fine", "gpt-4o-mini does not exist"])
+def test_ordinary_text_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_a_short_placeholder_of_a_local_server_spoils_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    assert redact("there are none") == "there are none"
+
+
+def test_a_failure_is_one_clean_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    failure = RequestFailed(f"<html>\n{SECRET}\n" + "x" * 10_000)
+    assert len(failure.reason) <= 400
+    assert "\n" not in str(failure)
+    assert SECRET not in repr(failure)
+
+
+def test_no_key_is_in_a_traceback(tmp_path: Path) -> None:
+    program = "from harness.chat.values import RequestFailed\nimport os\nraise RequestFailed('refused: ' + os.environ['OPENAI_API_KEY'])"
+    answer = subprocess.run([sys.executable, "-c", program], env={"OPENAI_API_KEY": SECRET, "PATH": ""}, capture_output=True, text=True)
+    assert "RequestFailed: refused: [key]" in answer.stderr
+    assert SECRET not in answer.stderr

@@ -1,0 +1,62 @@
+"""Progress: plain lines where there is no terminal, bars on one, nothing when quiet; standard output is never touched."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+from harness.files.progress import Progress
+
+
+class Terminal(io.StringIO):
+    """A standard error that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(progress: Progress, error: io.StringIO) -> str:
+    """What a little work shows on ``error``."""
+    out = io.StringIO()
+    with contextlib.redirect_stderr(error), contextlib.redirect_stdout(out):
+        progress.step("starting [x] runs/a")
+        assert list(progress.track(range(8), "counting")) == list(range(8))
+        with progress.task("outer", 2) as advance:
+            progress.step("within [y]")
+            with progress.gauge("inner") as gauge:
+                for done in (1, 4, 4):
+                    gauge(done, 4)
+            advance(2)
+        assert list(progress.track(iter("ab"), "unknown length")) == ["a", "b"]
+    assert out.getvalue() == ""
+    return error.getvalue()
+
+
+def test_without_a_terminal_there_is_a_line_each_quarter() -> None:
+    assert shown(Progress(), io.StringIO()).splitlines() == [
+        "starting [x] runs/a", "counting (0/8)", "counting (2/8)", "counting (4/8)", "counting (6/8)", "counting (8/8)", "outer (0/2)",
+        "within [y]", "inner (0/4)", "inner (1/4)", "inner (4/4)", "outer (2/2)", "unknown length",
+    ]  # fmt: skip
+
+
+def test_on_a_terminal_there_are_bars_and_messages_are_no_markup() -> None:
+    text = shown(Progress(), Terminal())
+    for part in ("starting [x] runs/a", "within [y]", "counting", "8/8", "outer", "inner", "4/4"):
+        assert part in text, part
+
+
+def test_quiet_shows_nothing() -> None:
+    assert shown(Progress(quiet=True), io.StringIO()) == shown(Progress(quiet=True), Terminal()) == ""
+
+
+def test_what_stands_beside_a_bar_may_change() -> None:
+    """On a terminal only: elsewhere a line is written at the start and each quarter, whatever there is to say."""
+    error = Terminal()
+    with contextlib.redirect_stderr(error), Progress().task("rating", 2) as advance:
+        advance(1)
+        advance.describe("rating · $0.12")  # type: ignore[attr-defined]
+        advance(1)
+    assert "rating · $0.12" in error.getvalue()
+    with contextlib.redirect_stderr(io.StringIO()), Progress().task("rating", 2) as plain, Progress(quiet=True).task("rating", 2) as quiet:
+        assert not hasattr(plain, "describe")
+        assert not hasattr(quiet, "describe")

@@ -1,0 +1,71 @@
+"""What the tests of the providers share; loaded by path, as the server is, since this folder is no package."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.chat.providers.anthropic import AnthropicProvider
+from harness.chat.providers.base import APIProvider
+from harness.chat.providers.openai import OpenAIProvider
+from harness.chat.values import ChatReply, ChatRequest, Message, RequestFailed
+from helpers import server as api
+
+KINDS = ("openai", "anthropic")
+PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}
+REQUEST = ChatRequest("a-model", (Message("system", "Rate."), Message("user", "Ein Text – übers Wetter 🌧.")), max_tokens=50)
+SCHEMA = {"type": "object", "properties": {"rating": {"type": "integer"}}, "required": ["rating"], "additionalProperties": False}
+VARIABLES = [
+    f"{kind.upper()}_{name}" for kind in KINDS for name in ("API_KEY", "AUTH_TOKEN", "BASE_URL", "ORG_ID", "PROJECT_ID", "CUSTOM_HEADERS")
+] + ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """A running server of both APIs."""
+    with api.ApiServer() as running:
+        yield running
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No keys, addresses or proxies in the environment, and no ``.env`` in the working folder."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def local(server: Any, kind: str, **options: Any) -> APIProvider:
+    """The provider of ``kind`` for the loopback server."""
+    if kind == "openai":
+        return OpenAIProvider(base_url=f"{server.url}/v1", **{"timeout": 10.0, **options})
+    return AnthropicProvider(base_url=server.url, **{"timeout": 10.0, **options})
+
+
+def ask(provider: APIProvider, *requests: ChatRequest) -> Any:
+    """The replies to requests, one after the other; the only one where there is one."""
+
+    async def run() -> list[ChatReply]:
+        try:
+            return [await provider.complete(request) for request in requests]
+        finally:
+            await provider.close()
+
+    replies = asyncio.run(run())
+    return replies[0] if len(replies) == 1 else replies
+
+
+def failure(provider: APIProvider, request: ChatRequest = REQUEST) -> RequestFailed:
+    """How a request fails."""
+    with pytest.raises(RequestFailed) as caught:
+        ask(provider, request)
+    return caught.value
+
+
+def turned_down(message: str, status: int = 400, headers: dict[str, str] | None = None, **fields: Any) -> Any:
+    """An error as both APIs send it."""
+    return api.Reply({"type": "error", "error": {"type": "invalid_request_error", "message": message, **fields}}, status, headers or {})

@@ -1,0 +1,287 @@
+"""Residual streams at a site: the same values as a plain forward, no layer too many, nothing counted that should not be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.errors import DataError, ModelError, OptionError
+from harness.interventions import Site
+from harness.model import SubjectModel, document_means, hidden_of, mean_norm, residuals
+from harness.model.activations import ResidualBatch, TokenBudget, check_finite, in_parts
+
+ROWS = [[1, *range(10, 10 + n)] for n in (3, 11, 1, 7, 20, 7)]
+
+
+def by_row(model: SubjectModel, rows: list[list[int]], layer: int, **options: Any) -> dict[int, torch.Tensor]:
+    """Row ↦ its real tokens' residual stream."""
+    return {row: batch.x[b][batch.real[b]] for batch in residuals(model, rows, Site(layer), **options) for b, row in enumerate(batch.rows)}
+
+
+@pytest.fixture
+def hook_count(tiny_model: SubjectModel) -> Iterator[None]:
+    """Fails a test that leaves a hook behind."""
+
+    def count() -> int:
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in tiny_model.hf.modules())
+
+    before = count()
+    yield
+    assert count() == before
+
+
+def test_values_are_those_of_a_plain_forward_in_every_architecture(random_model: SubjectModel) -> None:
+    model = random_model
+    got = [by_row(model, ROWS, layer, token_budget=48) for layer in range(3)]
+    for i, row in enumerate(ROWS):
+        seen: list[torch.Tensor] = []
+        last = model.layers[2].register_forward_hook(lambda m, a, o, seen=seen: seen.append(hidden_of(o)))
+        with torch.no_grad():
+            out = model.hf(input_ids=torch.tensor([row]), output_hidden_states=True)
+        last.remove()
+        # transformers reports the last layer's output with the final norm applied, so that one is read by a hook.
+        for layer, expected in enumerate([out.hidden_states[1], out.hidden_states[2], seen[0]]):
+            torch.testing.assert_close(got[layer][i], expected[0], rtol=1e-4, atol=1e-4)
+
+
+def test_real_texts_in_the_tiny_model(tiny_model: SubjectModel) -> None:
+    rows = [
+        tiny_model.encode(text)
+        for text in ("Once upon a time there was a cat.", "The dog ran.", "Lily and Tom went to the big park to play.")
+    ]
+    for layer in range(4):
+        got = by_row(tiny_model, rows, layer)
+        for i, row in enumerate(rows):
+            with torch.no_grad():
+                expected = tiny_model.hf(torch.tensor([row]), output_hidden_states=True).hidden_states[layer + 1][0]
+            torch.testing.assert_close(got[i], expected, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lengths=st.lists(st.integers(1, 40), max_size=12), budget=st.integers(1, 100), skip=st.integers(0, 4))
+def test_every_row_comes_once_within_the_budget(tiny_model: SubjectModel, lengths: list[int], budget: int, skip: int) -> None:
+    rows = [[(7 * i + j) % 500 for j in range(n)] for i, n in enumerate(lengths)]
+    seen: list[int] = []
+    for batch in residuals(tiny_model, rows, Site(0), token_budget=budget, skip=skip):
+        b, t = batch.tokens.shape
+        assert batch.x.shape == (b, t, 64)
+        assert b == 1 or b * t <= budget
+        assert t == max(lengths[row] for row in batch.rows)
+        for k, row in enumerate(batch.rows):
+            n = lengths[row]
+            assert batch.real[k].tolist() == [True] * n + [False] * (t - n)
+            assert batch.counted[k].tolist() == [skip <= place < n for place in range(t)]
+            assert batch.tokens[k][batch.real[k]].tolist() == rows[row]
+        seen += batch.rows
+    assert sorted(seen) == list(range(len(rows)))
+
+
+def test_no_layer_runs_that_is_not_needed(tiny_model: SubjectModel, hook_count: None) -> None:
+    ran: list[str] = []
+    names = {module: name for name, module in tiny_model.hf.named_modules()}
+    handles = [m.register_forward_pre_hook(lambda m, a: ran.append(names[m])) for m in (*tiny_model.layers, tiny_model.unembedding)]
+    try:
+        list(residuals(tiny_model, ROWS, Site(2)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert ran == ["model.layers.0", "model.layers.1", "model.layers.2"]
+
+
+def test_the_model_can_be_used_between_batches(tiny_model: SubjectModel, hook_count: None) -> None:
+    with torch.no_grad():
+        plain = tiny_model.hf(torch.tensor([ROWS[1]])).logits
+        for _ in residuals(tiny_model, ROWS, Site(1), token_budget=20):
+            assert torch.equal(tiny_model.hf(torch.tensor([ROWS[1]])).logits, plain)
+    for _ in residuals(tiny_model, ROWS, Site(1), token_budget=20):
+        assert torch.is_grad_enabled()
+        break  # an abandoned iteration leaves nothing behind
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("something else")])
+def test_the_hook_goes_when_the_forward_fails(tiny_model: SubjectModel, hook_count: None, error: BaseException | type) -> None:
+    def fail(module: Any, args: Any) -> None:
+        raise error
+
+    handle = tiny_model.layers[1].register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(error if isinstance(error, type) else type(error)):
+            list(residuals(tiny_model, ROWS, Site(3)))
+    finally:
+        handle.remove()
+
+
+def test_training_on_the_tensors_is_possible(tiny_model: SubjectModel) -> None:
+    batch = next(residuals(tiny_model, ROWS, Site(1)))
+    assert not batch.x.requires_grad
+    probe = torch.nn.Linear(64, 1)
+    probe(batch.x[batch.counted]).square().sum().backward()
+    assert probe.weight.grad is not None
+    assert probe.weight.grad.abs().sum() > 0
+
+
+# ------------------------------------------------------------------------------------------------------------------------- memory
+
+
+def limit_memory(model: SubjectModel, tokens: int, error: RuntimeError) -> Any:
+    """A layer that has room for so many tokens."""
+
+    def check(module: Any, args: Any, kwargs: Any) -> None:
+        if (args[0] if args else kwargs["hidden_states"]).shape[:2].numel() > tokens:
+            raise error
+
+    return model.layers[0].register_forward_pre_hook(check, with_kwargs=True)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_batch_that_does_not_fit_is_halved(tiny_model: SubjectModel, error: RuntimeError) -> None:
+    rows = [[1, *range(20, 29)] for _ in range(32)]
+    expected = by_row(tiny_model, rows, 1)
+    handle = limit_memory(tiny_model, 90, error)
+    try:
+        sizes = [len(batch.rows) for batch in residuals(tiny_model, rows, Site(1), token_budget=320)]
+        got = by_row(tiny_model, rows, 1, token_budget=320)
+    finally:
+        handle.remove()
+    assert sizes == [8, 8, 8, 8]  # 32 and 16 rows did not fit; what fitted once is not asked again
+    for i in range(32):
+        torch.testing.assert_close(got[i], expected[i])
+
+
+def test_one_row_that_does_not_fit_is_an_error(tiny_model: SubjectModel) -> None:
+    handle = limit_memory(tiny_model, 9, torch.OutOfMemoryError("out of memory"))
+    try:
+        with pytest.raises(ModelError, match="10 tokens does not fit"):
+            list(residuals(tiny_model, [list(range(10))] * 4, Site(1)))
+    finally:
+        handle.remove()
+
+
+def test_work_that_does_not_fit_is_done_in_halves(tiny_model: SubjectModel) -> None:
+    rows = [[1, *range(20, 29)] for _ in range(13)]
+    budget = TokenBudget(400)
+    (batch,) = residuals(tiny_model, rows, Site(1), token_budget=budget)
+    done: list[tuple[int, ...]] = []
+
+    def work(part: ResidualBatch) -> None:
+        if len(part.rows) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        assert torch.equal(part.x, batch.x[list(part.rows)])
+        assert part.tokens.shape == part.real.shape == part.counted.shape == (len(part.rows), 10)
+        done.append(part.rows)
+
+    in_parts(batch, work, budget)
+    assert [row for part in done for row in part] == list(range(13))
+    assert max(map(len, done)) == 3
+    assert budget.tokens == 20  # the last that did not fit had four rows
+    done.clear()
+    in_parts(batch.part(slice(4, 7)), work)
+    assert done == [(4, 5, 6)]
+
+    def never(part: ResidualBatch) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory" if len(part.rows) < 3 else "out of memory")
+
+    def broken(part: ResidualBatch) -> None:
+        raise RuntimeError("something else")
+
+    with pytest.raises(ModelError, match="what is done with a text of 10 tokens does not fit into the memory of cpu"):
+        in_parts(batch, never)
+    with pytest.raises(RuntimeError, match="something else"):
+        in_parts(batch, broken)
+
+
+# -------------------------------------------------------------------------------------------------------------------- broken numbers
+
+
+@pytest.mark.parametrize(
+    ("dtype", "advice"),
+    [
+        ("float16", r"use --dtype float32 \(or bfloat16\)"),
+        ("bfloat16", "use --dtype float32"),
+        ("float32", "the files of stories260K may be damaged: fetch them again, or leave that text out"),
+    ],
+)
+def test_vectors_that_are_no_numbers_are_refused(tiny_model_path: Any, dtype: str, advice: str) -> None:
+    from harness.model import load_model
+
+    model = load_model(tiny_model_path, device="cpu", dtype=dtype)
+    rows = [[1, 20, 30, 40], [1, 20, 30], [1, 20, 30, 50, 60]]
+    (batch,) = residuals(model, rows, Site(1))  # the longest row first: 2, 0, 1
+    check_finite(batch, model, [70, 80, 90])
+    batch.x[:, 0] = float("inf")  # the first tokens are not counted, padding is not either
+    batch.x[2, 3:] = float("nan")
+    check_finite(batch, model, [70, 80, 90])
+    for place, value in ((0, float("-inf")), (1, float("nan"))):
+        batch.x[place, 2, 5] = value
+        number = (90, 70)[place]
+        with pytest.raises(ModelError, match=rf"text {number} \(counted from 0\) has .* no finite numbers in {dtype}; {advice}$"):
+            check_finite(batch, model, [70, 80, 90])
+
+
+def test_summaries_of_broken_vectors_are_refused(tiny_model: SubjectModel) -> None:
+    def spoil(module: object, args: object, output: object) -> object:
+        hidden_of(output)[0, 2, 7] = float("inf")
+        return output
+
+    handle = tiny_model.layers[1].register_forward_hook(spoil)
+    try:
+        for summary in (document_means, mean_norm):
+            with pytest.raises(ModelError, match=r"text 4 \(counted from 0\) has residual vectors that are no finite numbers"):
+                summary(tiny_model, ROWS, Site(1))
+    finally:
+        handle.remove()
+
+
+# ------------------------------------------------------------------------------------------------------------------------ summaries
+
+
+def test_means_and_norms_leave_out_padding_and_first_tokens(tiny_model: SubjectModel) -> None:
+    streams = by_row(tiny_model, ROWS, 2)
+    done: list[int] = []
+    for skip in (0, 1, 2):
+        means, counts = document_means(tiny_model, ROWS, Site(2), token_budget=30, skip=skip, advance=done.append)
+        assert means.dtype == torch.float32
+        assert counts.tolist() == [max(0, len(row) - skip) for row in ROWS]
+        for i in range(len(ROWS)):
+            if counts[i]:
+                torch.testing.assert_close(means[i], streams[i][skip:].mean(0), rtol=1e-4, atol=1e-5)
+            else:
+                assert means[i].isnan().all()
+        tokens = torch.cat([streams[i][skip:] for i in range(len(ROWS))])
+        assert mean_norm(tiny_model, ROWS, Site(2), token_budget=30, skip=skip) == pytest.approx(tokens.norm(dim=1).mean().item(), rel=1e-5)
+    assert sum(done) == 3 * len(ROWS)
+
+
+def test_half_precision_is_summed_in_float32(tiny_model_path: Any) -> None:
+    from harness.model import load_model
+
+    model = load_model(tiny_model_path, device="cpu", dtype="bfloat16")
+    rows = [[1, *([30, 31, 32] * 100)]]
+    x = by_row(model, rows, 1)[0]
+    assert x.dtype == torch.bfloat16
+    means, _ = document_means(model, rows, Site(1))
+    torch.testing.assert_close(means[0], x[1:].float().mean(0), rtol=1e-4, atol=1e-5)
+    assert mean_norm(model, rows, Site(1)) == pytest.approx(x[1:].float().norm(dim=1).mean().item(), rel=1e-5)
+
+
+def test_bad_input(tiny_model: SubjectModel) -> None:
+    site = Site(1)
+    with pytest.raises(ModelError, match="layers 0 to 4"):
+        residuals(tiny_model, ROWS, Site(5))
+    with pytest.raises(DataError, match=r"text 1 .* no tokens"):
+        residuals(tiny_model, [[1], []], site)
+    with pytest.raises(DataError, match="513 tokens, but stories260K reads 512"):
+        residuals(tiny_model, [[5] * 513], site)
+    for options in ({"token_budget": 0}, {"skip": -1}):
+        with pytest.raises(OptionError):
+            residuals(tiny_model, ROWS, site, **options)
+    with pytest.raises(DataError, match="no mean norm"):
+        mean_norm(tiny_model, [[1], [2]], site)
+    assert list(residuals(tiny_model, [], site)) == []

@@ -1,0 +1,157 @@
+"""Token ids on disk: those of the model's own encoding, at random access, and after a kill."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.errors import DataError, OptionError, StoreError
+from harness.interventions import Site
+from harness.model import SubjectModel, residuals
+from harness.model.activations import row_lengths
+from harness.model.tokens import TokenTable, write_tokens
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = ["Once upon a time", "", "<s> is a tag, </s> too", "naïve café 日本語 🙂", " leading", "word " * 40, "\n\n", "The end."] * 3
+
+
+@pytest.fixture
+def blocks_of_5(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.model.tokens.BLOCK_TEXTS", 5)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_ids_are_those_of_encode(tiny_model: SubjectModel, tmp_path: Path, limit: int, blocks_of_5: None) -> None:
+    seen: list[tuple[int, int]] = []
+    table = write_tokens(tiny_model, iter(TEXTS), len(TEXTS), limit, tmp_path, lambda *state: seen.append(state))
+    expected = [tiny_model.encode(text)[:limit] for text in TEXTS]
+    for found in (table, TokenTable.load(tmp_path)):
+        assert [row.tolist() for row in found] == expected
+        assert found.lengths.tolist() == row_lengths(found).tolist() == [len(row) for row in expected]
+        assert found.n_tokens == sum(map(len, expected))
+        assert len(found) == len(TEXTS)
+    assert seen == [(5, 24), (10, 24), (15, 24), (20, 24), (24, 24)]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(st.text(max_size=30), max_size=6), limit=st.integers(1, 20))
+def test_any_text(tiny_model: SubjectModel, tmp_path_factory: pytest.TempPathFactory, texts: list[str], limit: int) -> None:
+    table = write_tokens(tiny_model, texts, len(texts), limit, tmp_path_factory.mktemp("tokens"))
+    assert [row.tolist() for row in table] == [tiny_model.encode(text)[:limit] for text in texts]
+
+
+def test_a_table_is_a_sequence(tiny_model: SubjectModel, tmp_path: Path) -> None:
+    table = write_tokens(tiny_model, TEXTS, len(TEXTS), 9, tmp_path)
+    rows = [tiny_model.encode(text)[:9] for text in TEXTS]
+    assert table[-1].tolist() == rows[-1]
+    assert table[0].dtype == np.int64
+    assert table[0].flags.writeable
+    for part in (slice(2, 5), slice(None, None, -2), slice(20, 99)):
+        assert [row.tolist() for row in table[part]] == rows[part]
+    with pytest.raises(IndexError):
+        table[len(TEXTS)]
+    with pytest.raises(IndexError):
+        table[-len(TEXTS) - 1]
+    assert repr(table) == f"TokenTable(24 texts, {sum(map(len, rows))} tokens)"
+
+
+def test_the_model_reads_a_table_as_it_reads_lists(tiny_model: SubjectModel, tmp_path: Path) -> None:
+    table = write_tokens(tiny_model, TEXTS, len(TEXTS), 9, tmp_path)
+    rows = [tiny_model.encode(text)[:9] for text in TEXTS]
+    for one, other in zip(
+        residuals(tiny_model, table, Site(1), token_budget=40), residuals(tiny_model, rows, Site(1), token_budget=40), strict=True
+    ):
+        assert one.rows == other.rows
+        assert torch.equal(one.tokens, other.tokens)
+        assert torch.equal(one.x, other.x)
+
+
+KILLED = """
+import os, signal, stat, sys
+from pathlib import Path
+import harness.model.tokens
+from harness.model import load_model
+harness.model.tokens.BLOCK_TEXTS = 5
+model = load_model(sys.argv[1], device="cpu", dtype="float32")
+real, calls = os.fsync, 0
+for moment in (1, 2, 4, 6, 7, 9, 14):
+    if os.fork():
+        os.wait()
+        continue
+    def fsync(file):
+        global calls
+        calls += stat.S_ISREG(os.fstat(file).st_mode)
+        if calls == moment and stat.S_ISREG(os.fstat(file).st_mode):
+            os.ftruncate(file, os.fstat(file).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(file)
+    os.fsync = fsync
+    texts = Path(sys.argv[2]).read_text().split("|")
+    harness.model.tokens.write_tokens(model, texts, len(texts), 9, Path(sys.argv[3]) / str(moment))
+    os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills as POSIX has them")
+def test_killed_and_gone_on_with(tiny_model: SubjectModel, tiny_model_path: Path, tmp_path: Path, blocks_of_5: None) -> None:
+    (tmp_path / "texts").write_text("|".join(TEXTS))
+    whole = write_tokens(tiny_model, TEXTS, len(TEXTS), 9, tmp_path / "whole")
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(KILLED), str(tiny_model_path), str(tmp_path / "texts"), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, env=environment, check=True, timeout=120)
+    firsts: list[int] = []
+    for moment in (1, 2, 4, 6, 7, 9, 14):
+        folder = tmp_path / str(moment)
+        seen: list[tuple[int, int]] = []
+        again = write_tokens(tiny_model, TEXTS, len(TEXTS), 9, folder, lambda *state: seen.append(state))  # noqa: B023
+        assert [row.tolist() for row in again] == [row.tolist() for row in whole]
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+            path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()
+        }
+        firsts.append(seen[0][0])
+    assert firsts == sorted(firsts)
+    assert firsts[-1] > firsts[0] == 5
+
+
+def test_texts_are_not_held(tiny_model: SubjectModel, tmp_path: Path, blocks_of_5: None) -> None:
+    alive = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal alive
+        for i in range(40):
+            done = (tmp_path / "offsets.i64").stat().st_size // 8 - 1
+            alive = max(alive, i - done)
+            yield f"text {i}"
+
+    write_tokens(tiny_model, texts(), 40, 9, tmp_path)
+    assert alive <= 5
+
+
+def test_what_does_not_fit(tiny_model: SubjectModel, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="limit is 0"):
+        write_tokens(tiny_model, TEXTS, len(TEXTS), 0, tmp_path / "a")
+    for n, words in ((30, "there are 24"), (20, "there are more")):
+        with pytest.raises(DataError, match=words):
+            write_tokens(tiny_model, TEXTS, n, 9, tmp_path / str(n))
+    with pytest.raises(StoreError, match="no token ids in"):
+        TokenTable.load(tmp_path / "nowhere")
+    write_tokens(tiny_model, TEXTS, len(TEXTS), 9, tmp_path / "b")
+    with (tmp_path / "b" / "tokens.u32").open("r+b") as file:
+        file.truncate(12)
+    with pytest.raises(StoreError, match=r"tokens\.u32 has 12 bytes instead of"):
+        TokenTable.load(tmp_path / "b")
+    write_tokens(tiny_model, TEXTS, len(TEXTS), 8, tmp_path / "b")  # another limit: made anew
+    assert TokenTable.load(tmp_path / "b").lengths.max() == 8
+    (tmp_path / "b" / "offsets.i64").write_bytes(b"")
+    with pytest.raises(StoreError, match="unfinished"):
+        TokenTable.load(tmp_path / "b")

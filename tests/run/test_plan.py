@@ -1,0 +1,276 @@
+"""What a run is going to do: methods, options, strengths, controls, identity and cost, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from harness import hookimpl
+from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
+from harness.options import Options, filter_field
+from harness.plugin.host import PluginHost
+from harness.run.bench import Choices, TaskBench, open_bench
+from harness.run.estimate import device_flops, estimate
+from harness.run.plan import Asked, Plan, make_plan, plan_json
+from harness.tasks.find import load_task
+from harness.tasks.schema import Task
+
+
+@pytest.fixture(scope="module")
+def host(sample_site: Path, installed: Callable[..., Any]) -> Iterator[PluginHost]:
+    with installed(sample_site):
+        yield PluginHost.load()
+
+
+@pytest.fixture(scope="module")
+def task(tiny_task: Path) -> Task:
+    return load_task(tiny_task)
+
+
+CLAMP = Asked(("calibf1",), ("sae-clamp",))
+
+
+def names(plan: Plan) -> list[tuple[str, str]]:
+    return [(method.method.name, method.role) for method in plan.methods]
+
+
+# ------------------------------------------------------------------------------------------------------------------------- methods
+
+
+def test_labelers_times_steerers_then_controls_each_once(host: PluginHost, task: Task) -> None:
+    plan = make_plan(host, task, Asked(("calibf1", "most-frequent", "calibf1"), ("sae-clamp", "prompt", "project-out")))
+    assert names(plan) == [
+        ("calibf1 × sae-clamp", "method"),
+        ("most-frequent × sae-clamp", "method"),
+        ("prompt", "method"),  # uses no feature: once for all labelers, and no control any more
+        ("calibf1 × project-out", "method"),
+        ("most-frequent × project-out", "method"),
+        ("random × sae-clamp", "control"),  # with the output score that calibf1 asks for
+        ("random × sae-clamp", "control"),  # without, as most-frequent
+    ]
+    assert [labeler.registered.name for labeler in plan.labelers] == ["calibf1", "most-frequent", "random", "random"]
+    assert [labeler.options["min_output_score"] for labeler in plan.labelers[2:]] == [0.001, None]
+    assert plan.judge.registered.name == "words"
+
+
+def test_no_controls(host: PluginHost, task: Task) -> None:
+    assert names(make_plan(host, task, replace(CLAMP, controls=False))) == [("calibf1 × sae-clamp", "method")]
+
+
+def test_the_grid_is_the_tasks_or_the_steerers_own(host: PluginHost, task: Task) -> None:
+    grids = {m.method.name: m.grid for m in make_plan(host, task, Asked(("calibf1",), ("sae-clamp", "project-out", "none"))).methods}
+    assert grids["calibf1 × sae-clamp"] == (0.5, 1.0)
+    assert grids["calibf1 × project-out"] == (0.5, 1.0)
+    assert grids["none"] == (0.0,)
+
+
+def test_a_task_grid_in_another_unit_than_the_one_asked_for_is_left_aside(host: PluginHost, task: Task) -> None:
+    plan = make_plan(host, task, replace(CLAMP, steerer_options={"unit": "residual-norm"}))
+    assert {m.strength_unit for m in plan.methods if m.labeler} == {"residual-norm"}
+    assert {m.grid for m in plan.methods if m.labeler} == {(0.1, 0.2, 0.3, 0.4, 0.6)}  # not 0.5 and 1 times the maximum
+
+
+# ------------------------------------------------------------------------------------------------------------------------- options
+
+
+def test_options_reach_those_that_have_them_controls_included(host: PluginHost, task: Task) -> None:
+    asked = Asked(("calibf1", "most-frequent"), ("sae-clamp", "sae-add"), None, {"pi0": "0.01"}, {"quantile": "0.9", "sae-add:quantile": "0.5"})
+    plan = make_plan(host, task, asked)
+    found = {m.method.name: m for m in plan.methods}
+    assert found["calibf1 × sae-clamp"].labeler.options["pi0"] == 0.01  # type: ignore[union-attr]
+    assert found["random × sae-clamp"].steerer.options["quantile"] == 0.9
+    assert found["calibf1 × sae-add"].steerer.options["quantile"] == 0.5
+    assert found["calibf1 × sae-add"].steerer.given == {"quantile": 0.5}
+    assert found["random × sae-clamp"].labeler.options["count"] == 3  # type: ignore[union-attr]  # of the task file
+
+
+def test_the_command_line_goes_before_the_task_file(host: PluginHost, task: Task) -> None:
+    plan = make_plan(host, task, replace(CLAMP, labeler_options={"pi0": "0.2", "random:count": "9"}))
+    calibf1, random = plan.labelers
+    assert calibf1.given == {"pi0": 0.2}
+    assert random.options["count"] == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        ({"labeler_options": {"pi": "1"}}, UnknownNameError, "unknown option of labeler calibf1 'pi'; did you mean 'pi0'?"),
+        ({"labeler_options": {"count": "1"}}, UnknownNameError, "unknown option of labeler calibf1 'count'"),  # of a control alone
+        ({"labeler_options": {"pi0": "7"}}, OptionError, "option pi0 of labeler calibf1 is '7': it should be less than 1; allowed: number, > 0, < 1"),
+        ({"labeler_options": {"most-frequent:margin": "1"}}, OptionError, "addresses labeler 'most-frequent', which is not part of this run"),
+        ({"steerer_options": {"units": "x"}}, UnknownNameError, "unknown option of steerer sae-clamp 'units'; did you mean 'unit'?"),
+        ({"steerer_options": {"prompt:units": "x"}}, UnknownNameError, "unknown option of steerer prompt 'units'"),
+        ({"judge_options": {"x": "1"}}, UnknownNameError, "unknown option of judge words 'x'"),
+        ({"labelers": (), "steerers": ("prompt",), "labeler_options": {"pi0": "1"}}, OptionError, "is for a labeler, and none was asked for"),
+        ({"labelers": ()}, OptionError, "steerer 'sae-clamp' steers through features, so it needs a labeler"),
+        ({"steerers": ()}, OptionError, "no steerer was given"),
+        ({"labelers": ("calibf2",)}, UnknownNameError, "unknown labeler 'calibf2'; did you mean 'calibf1'?"),
+        ({"steerers": ("sae-clmp",)}, UnknownNameError, "unknown steerer 'sae-clmp'; did you mean 'sae-clamp'?"),
+        ({"judge": "word"}, UnknownNameError, "unknown judge 'word'; did you mean 'words'?"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_loaded(
+    host: PluginHost, task: Task, change: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error) as raised:
+        make_plan(host, task, replace(CLAMP, **change))
+    assert told in str(raised.value)
+
+
+def test_folds_need_as_many_instructions(host: PluginHost, variant: Callable[..., Path]) -> None:
+    task = load_task(variant(("splits = 2", "splits = 5")))
+    with pytest.raises(TaskError, match="draws 4 instructions a concept, but cross-validation over strengths makes 5 folds"):
+        make_plan(host, task, CLAMP)
+    make_plan(host, task, Asked((), ("prompt",), controls=False))  # a single strength is not chosen, so needs no folds
+
+
+def test_a_task_may_leave_the_judge_to_the_user(host: PluginHost, variant: Callable[..., Path]) -> None:
+    task = load_task(variant(('judge = "words"\n', "")))
+    with pytest.raises(OptionError, match=r"task 'tiny' names no judge; give one with --judge"):
+        make_plan(host, task, CLAMP)
+    assert make_plan(host, task, replace(CLAMP, judge="words")).judge.registered.name == "words"
+
+
+def test_a_task_without_a_dictionary_serves_no_features(host: PluginHost, tmp_path: Path) -> None:
+    (tmp_path / "task.toml").write_text('schema = 1\nname = "t"\nversion = 1\nsummary = "s"\njudge = "words"\n[model]\nname = "m"\n')
+    with pytest.raises(TaskError, match="steerer 'sae-clamp' needs features, and task 't' has no dictionary"):
+        make_plan(host, load_task(tmp_path), CLAMP)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ controls
+
+
+def test_a_random_control_draws_from_what_the_labeler_draws_from(host: PluginHost, task: Task) -> None:
+    asked = replace(CLAMP, labeler_options={"min_cosine": "0.3", "features_per_label": "2", "held_out": "0", "dictionary": "sae"})
+    _, random = make_plan(host, task, asked).labelers
+    assert {name: random.options[name] for name in ("min_cosine", "features_per_label", "held_out", "dictionary")} == {
+        "min_cosine": 0.3, "features_per_label": 2, "held_out": 0.0, "dictionary": "sae"
+    }  # fmt: skip
+
+
+def test_each_way_to_filter_has_its_own_control(host: PluginHost, task: Task) -> None:
+    plan = make_plan(host, task, Asked(("calibf1", "most-frequent"), ("sae-clamp",), None, {"calibf1:min_cosine": "0.3"}))
+    controls = [m.labeler.options["min_cosine"] for m in plan.methods if m.role == "control" and m.labeler]
+    assert controls == [0.3, None]
+
+
+def third_party(grid: tuple[float, ...]) -> Any:
+    """A plugin with a steerer of this grid."""
+
+    class Steerer:
+        strength_unit, default_grid, neutral, needs_features = "none", grid, None, False
+
+        def __init__(self, options: Any) -> None:
+            pass
+
+        def prepare(self, bench: Any, labelings: Any) -> None: ...
+        def intervene(self, labeling: Any, strength: float) -> None: ...
+
+    class Plugin:
+        @hookimpl
+        def harness_register_steerers(self, registry: Any) -> None:
+            registry.add("odd", Steerer, summary="odd")
+
+    return Plugin()
+
+
+@pytest.mark.parametrize("grid", [(), (2.0, 1.0), (1.0, 1.0), (1.0, float("inf")), (float("nan"),)])
+def test_a_steerers_own_grid_must_ascend(sample_site: Path, installed: Callable[..., Any], task: Task, grid: tuple[float, ...]) -> None:
+    with installed(sample_site):
+        host = PluginHost.load()
+        host.add(third_party(grid), name="odd", distribution="d")
+        with pytest.raises(PluginError, match=r"steerer 'odd' of d has the grid \[.*\]; strengths must ascend"):
+            make_plan(host, task, Asked((), ("odd",)))
+
+
+def test_whole_numbers_in_a_grid_are_strengths_like_others(sample_site: Path, installed: Callable[..., Any], task: Task) -> None:
+    with installed(sample_site):
+        host = PluginHost.load()
+        host.add(third_party((1, 2)), name="odd")
+        grid = make_plan(host, task, Asked((), ("odd",))).methods[0].grid
+        assert grid == (1.0, 2.0)
+        assert {type(strength) for strength in grid} == {float}
+
+
+# ------------------------------------------------------------------------------------------------------------- identity and estimate
+
+
+@pytest.fixture(scope="module")
+def bench(task: Task, cache_folder: Path) -> TaskBench:
+    return open_bench(task, Choices(device="cpu"), quiet=True)
+
+
+def test_every_choice_enters_the_runs_identity(host: PluginHost, task: Task, bench: TaskBench) -> None:
+    base = plan_json(make_plan(host, task, CLAMP), bench)
+    assert plan_json(make_plan(host, task, CLAMP), bench) == base
+    asked = [
+        replace(CLAMP, labeler_options={"pi0": "0.2"}),
+        replace(CLAMP, steerer_options={"quantile": "0.9"}),
+        replace(CLAMP, judge_options={"mailbox": "m"}),
+        replace(CLAMP, steerers=("sae-clamp", "none")),
+        replace(CLAMP, controls=False),
+    ]
+    assert all(plan_json(make_plan(host, task, other), bench) != base for other in asked)
+    for choices in (Choices(device="cpu", seed=1), Choices(device="cpu", limit=1), Choices(device="cpu", split="x")):
+        bench_with = replace(bench, choices=choices)
+        bench_with.__dict__.update(model=bench.model, dictionaries=bench.dictionaries)
+        assert plan_json(make_plan(host, task, CLAMP), bench_with) != base
+
+
+def test_the_estimate_counts_what_a_run_does(host: PluginHost, task: Task, evaluation: tuple[Path, Any]) -> None:
+    plan = make_plan(host, task, CLAMP)
+    cost = estimate(plan, task, 4, True, flops=1e12)
+    done = evaluation[1]["results"]
+    # calibf1 abstains from one concept, at 2 strengths × 4 instructions
+    assert cost.generations == sum(row["n_trials"] for row in done) + 2 * 4 == 4 * (2 + 2 + 1) * 4
+    assert (cost.ratings, cost.new_tokens) == (cost.generations, cost.generations * 10)
+    assert cost.seconds is not None
+    assert estimate(plan, task, 4, True).seconds is None
+    assert device_flops("cpu") > 1e9
+
+
+class Filtered(Options):
+    """For the test below."""
+
+    other: float | None = filter_field(None, ge=0)
+    """A filter that the random labeler does not know."""
+    count: int = Field(1, ge=1)
+    """No filter."""
+
+
+def test_a_filter_that_the_control_does_not_know_is_not_handed_to_it(sample_site: Path, installed: Callable[..., Any], task: Task) -> None:
+    class Labeler:
+        def __init__(self, options: Filtered) -> None: ...
+        def label(self, bench: Any, concepts: Any) -> list[Any]:
+            return []
+
+    class Plugin:
+        @hookimpl
+        def harness_register_labelers(self, registry: Any) -> None:
+            registry.add("filtered", Labeler, options=Filtered, summary="filtered")
+
+    with installed(sample_site):
+        host = PluginHost.load()
+        host.add(Plugin(), name="filtered")
+        random = make_plan(host, task, Asked(("filtered",), ("sae-clamp",), None, {"other": "1", "count": "7"})).labelers[1]
+        assert random.registered.name == "random"
+        assert random.options["count"] == 7  # an option that both have reaches both
+        assert "other" not in random.options
+
+
+def test_the_content_of_a_file_that_an_option_names_is_part_of_the_identity(
+    host: PluginHost, task: Task, tmp_path: Path, harness: Callable[..., Any]
+) -> None:
+    """Else a run would go on with the labels of a file as it was before."""
+    path = tmp_path / "labels.csv"
+    command = ("eval", "--labeler", "file", "-L", f"path={path}", "--steerer", "sae-add", "-S", "unit=residual-norm", "--task", task.folder)
+    for feature in (3, 3, 7):
+        path.write_text(f"concept,feature\ngirl,{feature}\n", encoding="utf-8")
+        done = harness(*command, "--no-controls", "--quiet", "--out", tmp_path)
+        assert done.code == 0, done.err
+    assert len(list((tmp_path / "runs").iterdir())) == 2

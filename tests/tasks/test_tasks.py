@@ -1,0 +1,194 @@
+"""The task file: its schema, its errors, its digest, and how tasks and their files are found."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from harness.errors import DataError, TaskError, UnknownNameError
+from harness.files.hashing import path_digest
+from harness.plugin.host import PluginHost
+from harness.files import hashing
+from harness.tasks.find import find_task, hub_file, load_task, options_of, resolve
+from harness.tasks.schema import TaskFile
+
+MINIMAL = 'schema = 1\nname = "t"\nversion = 1\nsummary = "s"\n[model]\nname = "m"\n'
+DICTIONARY = '[[dictionaries]]\nsource = "here"\nlayer = 1\n'
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "task.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_what_a_task_leaves_out_has_a_default(tmp_path: Path) -> None:
+    task = load_task(write(tmp_path, MINIMAL))
+    assert (task.name, task.file.concepts.mode, task.file.decoding.max_new_tokens, task.file.evaluation.splits) == ("t", "chosen", 128, 4)
+    assert load_task(tmp_path / "task.toml") == task
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (MINIMAL.replace("version = 1\n", ""), "version: Field required"),
+        (MINIMAL.replace("schema = 1", "schema = 2"), "schema: Input should be 1"),
+        (MINIMAL + "[decoding]\ntemperatur = 1\n", "unknown key decoding.temperatur"),
+        (MINIMAL + "[decoding]\ntemperature = -1\n", "decoding.temperature: Input should be greater than or equal to 0 (given: -1)"),
+        (MINIMAL + "[decoding]\ntop_p = nan\n", "decoding.top_p: Input should be a finite number"),
+        (MINIMAL + "[concepts]\nmode = 'fixed'\n", "concepts.mode = 'fixed' needs concepts.file"),
+        (MINIMAL + "[concepts]\nmode = 'free'\n", "concepts.mode: Input should be 'fixed' or 'chosen'"),
+        (MINIMAL + DICTIONARY + DICTIONARY, "two dictionaries have one name: sae, sae"),
+        (MINIMAL + "[steering.grids]\nx = [0.2, 0.1]\n", "steering.grids.x must be ascending without repeats"),
+        (MINIMAL + "[steering.grids]\nx = []\n", "steering.grids.x must be ascending"),
+        (MINIMAL + "[corpus]\nformat = 'word'\n", "corpus.format: Input should be 'jsonl'"),
+        (MINIMAL + "[[controls]]\nlabeler = 'random'\nsteerer = 'sae-clamp'\n", "a control uses a labeler, but the task has no dictionary"),
+        (MINIMAL + "[[dictionaries]]\nsource = 'x'\nlayer = -1\n", "dictionaries.0.layer: Input should be greater than or equal to 0"),
+        (MINIMAL + "x = = 1\n", "is not valid TOML"),
+        ("\xff", "is not valid TOML"),
+    ],
+)
+def test_a_task_file_that_does_not_hold_names_file_and_key(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "task.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(TaskError) as error:
+        load_task(tmp_path)
+    assert str(tmp_path / "task.toml") in str(error.value)
+    assert told in str(error.value)
+
+
+def test_a_folder_without_a_task_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"no task file at .*task\.toml; give a task's name \(see `harness tasks`\)"):
+        load_task(tmp_path)
+    (tmp_path / "task.toml").mkdir()
+    with pytest.raises(TaskError, match="cannot read"):
+        load_task(tmp_path)
+
+
+def test_tasks_are_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = PluginHost()
+    (tmp_path / "a").mkdir()
+    host.tasks.add("known", write(tmp_path / "a", MINIMAL))
+    assert find_task(host, "known").folder == tmp_path / "a"
+    monkeypatch.chdir(tmp_path)
+    assert find_task(host, "a").folder == tmp_path / "a"
+    assert find_task(host, "./a").folder == tmp_path / "a"
+    with pytest.raises(UnknownNameError, match=r"unknown task 'knwon'; did you mean 'known'\?.*A folder with a task.toml works, too"):
+        find_task(host, "knwon")
+    with pytest.raises(TaskError, match="no task file at"):
+        find_task(host, "./absent")
+
+
+# ------------------------------------------------------------------------------------------------------------------------- digest
+
+
+def test_the_digest_is_of_content_not_of_place(tiny_task: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_task, tmp_path / "elsewhere")
+    assert load_task(tmp_path / "elsewhere").digest() == load_task(tiny_task).digest()
+
+
+def test_a_new_summary_is_the_same_task(variant: Callable[..., Path], tiny_task: Path) -> None:
+    assert load_task(variant(("stories for small children", "other words"))).digest() == load_task(tiny_task).digest()
+
+
+@pytest.mark.parametrize("change", [("temperature = 0.7", "temperature = 0.8"), ("version = 1", "version = 2"), ("count = 3", "count = 4")])
+def test_whatever_scores_depend_on_changes_the_digest(variant: Callable[..., Path], tiny_task: Path, change: tuple[str, str]) -> None:
+    assert load_task(variant(change)).digest() != load_task(tiny_task).digest()
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "concepts.jsonl", "instructions.jsonl"])
+def test_other_data_change_the_digest(variant: Callable[..., Path], tiny_task: Path, name: str) -> None:
+    folder = variant()
+    content = (folder / name).read_text(encoding="utf-8")
+    (folder / name).write_text(content.replace("i", "j", 1), encoding="utf-8")
+    assert load_task(folder).digest() != load_task(tiny_task).digest()
+
+
+def test_what_the_command_line_replaces_enters_the_digest(tiny_task: Path) -> None:
+    task = load_task(tiny_task)
+    assert len({task.digest(), task.digest(["a"]), task.digest(["b"])}) == 3
+
+
+def test_a_folders_digest_is_of_names_and_contents(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        (tmp_path / name / "sub" / "x").write_text("1")
+    assert path_digest(tmp_path / "a") == path_digest(tmp_path / "b")
+    (tmp_path / "b" / "sub" / "x").rename(tmp_path / "b" / "sub" / "y")
+    assert path_digest(tmp_path / "a") != path_digest(tmp_path / "b")
+
+
+def test_a_large_file_is_told_by_size_and_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "_HASH_WHOLE_BELOW", 100)
+    monkeypatch.setattr(hashing, "_SAMPLE", 10)
+    content = bytearray(range(200))
+    path = tmp_path / "x"
+
+    def digest_with(place: int | None = None, extra: bytes = b"") -> str:
+        changed = bytearray(content)
+        if place is not None:
+            changed[place] ^= 1
+        path.write_bytes(bytes(changed) + extra)
+        return path_digest(path)
+
+    assert len({digest_with(), digest_with(0), digest_with(105), digest_with(199), digest_with(extra=b"!")}) == 5
+    assert digest_with(50) == digest_with()  # between the samples: the price of not reading 100 GB
+
+
+# ------------------------------------------------------------------------------------------------------------------ files of a task
+
+
+def test_files_are_relative_to_the_task_and_registry_names_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    task = load_task(write(tmp_path, MINIMAL + DICTIONARY + '[[dictionaries]]\nname = "b"\nsource = "release/id"\nlayer = 1\n'))
+    assert [task.local_source(table) for table in task.file.dictionaries] == [str(tmp_path / "here"), "release/id"]
+    assert task.path("../x") == tmp_path.parent / "x"
+
+
+def test_data_that_a_task_does_not_ship_must_be_given(tmp_path: Path) -> None:
+    task = load_task(write(tmp_path, MINIMAL))
+    with pytest.raises(TaskError, match=r"task 't' ships no corpus \(licence\); give your own with --corpus PATH"):
+        resolve(task, None, "--corpus", "corpus")
+    with pytest.raises(TaskError, match=r"corpus .*gone.jsonl does not exist; give another with --corpus PATH"):
+        resolve(task, "gone.jsonl", "--corpus", "corpus")
+    with pytest.raises(DataError, match="names no file; write hub:owner/dataset/path"):
+        hub_file("hub:owner/name")
+
+
+def test_options_are_kept_by_kind_and_name(tiny_task: Path) -> None:
+    task = load_task(tiny_task)
+    assert options_of(task, "labeler") == {"calibf1": {"pi0": 0.05}, "random": {"count": 3}}
+    assert options_of(task, "judge") == {}
+
+
+def test_every_key_is_documented() -> None:
+    tables: list[type[BaseModel]] = [value for value in vars(tasks).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+    assert TaskFile in tables
+    for table in tables:
+        if table.__name__ in ("BaseModel", "_Table"):
+            continue
+        assert table.__doc__, table
+        for name, info in table.model_fields.items():
+            nested = isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+            listed = "Table" in str(info.annotation)
+            assert info.description or nested or listed, f"{table.__name__}.{name} has no docstring"
+
+
+def test_the_commands_list_and_validate(harness: Callable[..., Any], variant: Callable[..., Path], tmp_path: Path) -> None:
+    rows = {row["name"]: row for row in harness("tasks", "--json").json}
+    assert rows["demo"]["distribution"] == "harness"
+    assert "demo" in harness("tasks").out
+    good = harness("tasks", "validate", variant())
+    assert good.code == 0
+    assert re.search(r"estimate: one H100 \(bf16\): 4 concepts, \d+ generations", good.out)
+    bad = variant(("[labelers.calibf1]\npi0 = 0.05", "[labelers.calibf1]\npi = 0.05"), ('"corpus.jsonl"', '"gone.jsonl"'), name="bad")
+    done = harness("tasks", "validate", bad, "--json")
+    assert done.error == f"1 of 1 tasks do not validate: {bad}; see above"
+    problems = " | ".join(json.loads(done.out)[0]["problems"])
+    assert "unknown option of labeler calibf1 'pi'; did you mean 'pi0'?" in problems
+    assert "gone.jsonl does not exist" in problems
