@@ -134,7 +134,7 @@ def test_a_server_that_refuses_everything_ends_the_run_in_one_line(
     rated = api.answer
     said = {"message": "The chat template has no place for this.", "code": "insufficient_quota" if status == 429 else None}
     before = len(api.seen)
-    api.answer = lambda body: sys.modules["api_servers"].Reply({"error": said}, status)
+    api.answer = lambda body: sys.modules["helpers.server"].Reply({"error": said}, status)
     try:
         stopped = judged("--yes", "-J", "concurrency=4")
     finally:
@@ -152,7 +152,7 @@ def test_odd_values_from_a_server_end_nothing(judged: Callable[..., Any], api: A
     rated = api.answer
 
     def odd(body: dict[str, Any]) -> dict[str, Any]:
-        said = sys.modules["api_servers"].completion("half \ud83d\n\nRating: [[1]]", finish="st\ud83dop", model="x\ud83d")
+        said = sys.modules["helpers.server"].completion("half \ud83d\n\nRating: [[1]]", finish="st\ud83dop", model="x\ud83d")
         return {**said, "usage": {"prompt_tokens": 10**25, "completion_tokens": 1e25}}
 
     api.answer = odd
