@@ -8,35 +8,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from harness.interventions import Intervention, Positions, Site
-from harness.types import Abstention, Concept, Document, Instruction, Json, JudgeItem, Labeling, Rating, StrengthUnit
+from harness.types import (
+    Abstention,
+    Concept,
+    Decoding,
+    Document,
+    Example,
+    Instruction,
+    Json,
+    JudgeItem,
+    Labeling,
+    Measurement,
+    Rating,
+    StrengthUnit,
+)
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from harness.chat.cost import Estimate
     from harness.chat.values import Usage
     from harness.data.corpora.labels import LabelTable
+    from harness.data.split import Part, TextSplit
+    from harness.data.texts import TextSet
+    from harness.engine.base import Generated, GenerationRequest
     from harness.model.loading import SubjectModel
     from harness.sae.corpus.collect import CorpusStatistics
     from harness.sae.dictionary import Dictionary
-
-
-# --------------------------------------------------------------------------------------------------------------- interventions
-
-
-
-
-
-
-
-
-
-
-
-
+    from harness.sae.subject import DictionarySubject
 
 
 # ----------------------------------------------------------------------------------------------------------------------- bench
@@ -57,12 +60,17 @@ class ResidualMeans:
     mean_norm: float
 
 
-class Bench(Protocol):
-    """What the core hands to plugins. Everything expensive is made when first asked for, and shared."""
+class JudgeBench(Protocol):
+    """What a judge gets: the run's seed, a place for remarks, and the subject model for the one that says that it needs it."""
 
     @property
     def seed(self) -> int:
         """The run's seed; draw with :meth:`rng`, not with a generator of one's own."""
+        ...
+
+    @property
+    def model(self) -> SubjectModel:
+        """The subject model, loaded when first asked for; ``JudgeTraits.needs_model`` says that a judge asks."""
         ...
 
     @property
@@ -71,9 +79,25 @@ class Bench(Protocol):
         ...
 
     @property
-    def model(self) -> SubjectModel:
-        """The subject model, loaded when first asked for."""
+    def instructions(self) -> Sequence[Instruction]:
+        """The instructions of the run's split."""
         ...
+
+    def warn(self, message: str) -> None:
+        """Say something that a reader of the result must know; it is kept in the entry."""
+        ...
+
+    def rng(self, purpose: str, item: str = "") -> np.random.Generator:
+        """Random numbers that depend on (seed, purpose, item) only."""
+        ...
+
+    def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+        """``items``, with progress shown while they are consumed (nothing on non-terminals and with ``--quiet``)."""
+        ...
+
+
+class Bench(JudgeBench, Protocol):
+    """What the core hands to plugins. Everything expensive is made when first asked for, and shared."""
 
     @property
     def dictionaries(self) -> Mapping[str, Dictionary]:
@@ -109,17 +133,39 @@ class Bench(Protocol):
         """Each text of the corpus as token ids of the subject model ``[tokens]``, cut to the task's ``corpus.max_tokens``; on disk."""
         ...
 
-    @property
-    def instructions(self) -> Sequence[Instruction]:
-        """The instructions of the run's split."""
-        ...
-
     def statistics(self, dictionary: str | None = None) -> CorpusStatistics:
         """What one pass over the corpus found at a dictionary's site (None: the task's first). See :class:`CorpusStatistics`."""
         ...
 
     def residual_means(self) -> ResidualMeans:
         """The mean residual of each text at :attr:`site`, first token and padding excluded."""
+        ...
+
+    @property
+    def split(self) -> TextSplit:
+        """The task's one split of the corpus' texts: what chooses and fits, what sets thresholds, what is reported on."""
+        ...
+
+    def examples(self, concept: Concept, part: Part = "train") -> Sequence[Example]:
+        """(instruction, answer) pairs with and without the concept, from one part of :attr:`split`; a text without an instruction has none.
+
+        Methods are fitted on ``train`` alone. Empty for a concept that names no label of the corpus.
+        """
+        ...
+
+    def generate(self, requests: Sequence[GenerationRequest], decoding: Decoding | None = None) -> Iterator[Generated]:
+        """Texts of the subject model, by the run's engine, in any order; ``decoding`` is the task's unless another is given."""
+        ...
+
+    def logits(self, texts: Sequence[Sequence[int]], intervention: Intervention | None = None) -> Iterator[torch.Tensor]:
+        """For each text (token ids), in order, the logits at each of its tokens: float32 ``[tokens, vocabulary]``, edited where asked."""
+        ...
+
+    def activations(self, site: Site | None = None, texts: TextSet | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+        """Each text's place in ``texts`` (None: the corpus) and its activations at a site (None: the task's): float32 ``[tokens, d_model]``.
+
+        Texts come in any order. The first token and padding are left out, as everywhere in statistics.
+        """
         ...
 
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
@@ -135,17 +181,99 @@ class Bench(Protocol):
         """Labels with fewer positive texts than this are not labelled."""
         ...
 
-    def warn(self, message: str) -> None:
-        """Say something that a reader of the result must know; it is kept in the entry."""
-        ...
+# ---------------------------------------------------------------------------------------------------------------------- traits
 
-    def rng(self, purpose: str, item: str = "") -> np.random.Generator:
-        """Random numbers that depend on (seed, purpose, item) only."""
-        ...
+SelectsOn = Literal["nothing", "train", "all"]
+"""Which texts of the corpus a labeler chooses by: none, those of the split's train part, or all (its detection results are in-sample)."""
 
-    def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
-        """``items``, with progress shown while they are consumed (nothing on non-terminals and with ``--quiet``)."""
-        ...
+
+@dataclass(frozen=True)
+class LabelerTraits:
+    """What the core must know of a labeler before it runs.
+
+    Attributes:
+        selects_on: which texts of the corpus it chooses by.
+        needs_corpus: whether it reads the corpus at all.
+        filters: names of its options that filter features; a control draws its features under the same values.
+    """
+
+    selects_on: SelectsOn = "all"
+    needs_corpus: bool = True
+    filters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SteererTraits:
+    """What the core must know of a steerer before it runs.
+
+    Attributes:
+        unit: what a strength of 1 is; kept in the entry.
+        grid: strengths to try, ascending; a single point for a method without a strength. A task may override it.
+        neutral: the strength at which nothing changes, or None where there is none (a clamp to 0 ablates the feature).
+        needs_features: whether it steers through a labeling's features. If not, it is run once for all labelers, on every concept.
+    """
+
+    unit: StrengthUnit
+    grid: tuple[float, ...]
+    neutral: float | None = None
+    needs_features: bool = False
+
+
+@dataclass(frozen=True)
+class DetectorTraits:
+    """What the core must know of a detector before it runs.
+
+    Attributes:
+        needs_features: whether it scores through a labeling's features. If not, it is run once for all labelers, on every concept.
+        trivial: whether it stands for what one gets for free (the majority, a bag of words): shown among the controls.
+    """
+
+    needs_features: bool = False
+    trivial: bool = False
+
+
+Need = Literal["model", "corpus", "siblings", "neighbours", "truth", "recipe"]
+"""What a metric needs of its subject: subject model, corpus, other seeds, dictionaries of other layers, the true features, its recipe."""
+
+
+@dataclass(frozen=True)
+class MetricTraits:
+    """What the core must know of a metric before it runs.
+
+    Attributes:
+        unit: of the value, e.g. ``features``, ``share``, ``nats``; empty for a plain number.
+        bounds: lowest and highest possible value; None where there is none.
+        higher_is_better: the direction; None where neither is (a density).
+        trivial: the value of the empty answer, e.g. of a dictionary that reconstructs the mean; None where there is none.
+        needs: what it needs of its subject.
+    """
+
+    unit: str = ""
+    bounds: tuple[float | None, float | None] = (None, None)
+    higher_is_better: bool | None = True
+    trivial: float | None = None
+    needs: tuple[Need, ...] = ("model", "corpus")
+
+
+@dataclass(frozen=True)
+class JudgeTraits:
+    """What the core must know of a judge before it rates.
+
+    Attributes:
+        rubric: name and version of the rubric; part of what a ranking is keyed by.
+        offline: no person or strong model stands behind it; shown wherever its numbers are.
+        at_once: items that it is handed together.
+        answers_later: for whom or what its ratings wait (``people, who rate its sheets by hand``); empty for one that answers at once.
+        needs_model: it needs the subject model, so a stored run cannot be rated without it.
+        selftest_first: it costs seconds and no money, so it is tested before it rates for the first time.
+    """
+
+    rubric: str
+    offline: bool
+    at_once: int = 256
+    answers_later: str = ""
+    needs_model: bool = False
+    selftest_first: bool = False
 
 
 # --------------------------------------------------------------------------------------------------------------------- plugins
@@ -155,8 +283,13 @@ class Bench(Protocol):
 class Labeler(Protocol):
     """Says which features carry which concept."""
 
+    @property
+    def traits(self) -> LabelerTraits:
+        """What it chooses by, and by which filters."""
+        ...
+
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> Sequence[Labeling | Abstention]:
-        """One answer a concept in fixed mode; in chosen mode ``concepts`` are the candidates, and only the chosen come back, best first."""
+        """One answer for each concept in fixed mode; in chosen mode ``concepts`` are the candidates, and only the chosen come back, best first."""
         ...
 
 
@@ -165,23 +298,8 @@ class Steerer(Protocol):
     """Makes the model express a concept at a strength."""
 
     @property
-    def strength_unit(self) -> StrengthUnit:
-        """What a strength of 1 is: ``max-activation``, ``residual-norm`` or ``none``; kept in the entry."""
-        ...
-
-    @property
-    def default_grid(self) -> tuple[float, ...]:
-        """Strengths to try, ascending; a single point for a method without a strength. A task may override it."""
-        ...
-
-    @property
-    def neutral(self) -> float | None:
-        """The strength at which nothing changes, or None where there is none (a clamp to 0 ablates the feature)."""
-        ...
-
-    @property
-    def needs_features(self) -> bool:
-        """Whether it steers through a labeling's features. If not, it is run once for all labelers, on every concept."""
+    def traits(self) -> SteererTraits:
+        """Its strengths and their unit, and whether it needs features."""
         ...
 
     def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
@@ -194,30 +312,52 @@ class Steerer(Protocol):
 
 
 @runtime_checkable
+class Detector(Protocol):
+    """Tells texts with a concept from texts without. One class may be a steerer, too: the fit is one ``bench.artifact``, made once."""
+
+    @property
+    def traits(self) -> DetectorTraits:
+        """Whether it needs features, and whether it is a trivial rival."""
+        ...
+
+    def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
+        """Fit what ``scores`` needs, on the texts of ``bench.split.train`` alone."""
+        ...
+
+    def scores(self, labelings: Sequence[Labeling], texts: TextSet) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """How much each text shows each concept: float64 ``[labelings, texts]``, higher is more, finite. One pass serves all labelings."""
+        ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Measures a dictionary."""
+
+    @property
+    def traits(self) -> MetricTraits:
+        """Unit, bounds, direction, the trivial value, and what it needs."""
+        ...
+
+    def measure(self, bench: Bench, subject: DictionarySubject, seed: int) -> Measurement:
+        """One measurement; ``seed`` is the metric's own (of its draws), not the dictionary's."""
+        ...
+
+
+@runtime_checkable
 class Judge(Protocol):
     """Rates texts. Results come back in any order, as rated, unrated or pending, so that people and batch APIs fit."""
 
     @property
-    def rubric(self) -> str:
-        """Name and version of the rubric; part of what a ranking is keyed by."""
+    def traits(self) -> JudgeTraits:
+        """Its rubric, what stands behind it, and how it answers."""
         ...
 
-    @property
-    def offline(self) -> bool:
-        """True for a judge that no person or strong model stands behind; shown wherever its numbers are."""
-        ...
-
-    def prepare(self, bench: Bench) -> None:
+    def prepare(self, bench: JudgeBench) -> None:
         """Load what rating needs."""
         ...
 
     def submit(self, items: Sequence[JudgeItem]) -> Iterable[Rating]:
-        """Ratings of ``items`` as they come; an item that is not answered at once comes back ``pending`` with a ticket.
-
-        It is handed 256 items at a time, or as many as an attribute ``at_once`` of the judge says. A judge whose ratings come later may say so
-        by an attribute ``waits_for`` (a text: for what) or ``batch`` (true): the self-test then refuses it before anything is asked.
-        One that costs seconds and no money may set ``selftest_first``: it is tested before it rates for the first time.
-        """
+        """Ratings of ``items`` as they come; an item that is not answered at once comes back ``pending`` with a ticket."""
         ...
 
     def collect(self, tickets: Sequence[str]) -> Iterable[Rating]:
@@ -225,9 +365,25 @@ class Judge(Protocol):
         ...
 
 
+# ----------------------------------------------------------------------------------------------------------------------- costs
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a plugin that costs money would be asked to do.
+
+    Attributes:
+        items: texts to rate (a judge).
+        concepts: concepts to prepare (a labeler, a steerer, a detector).
+    """
+
+    items: Sequence[JudgeItem] = ()
+    concepts: Sequence[Concept] = ()
+
+
 @runtime_checkable
-class Priced(Protocol):
-    """What costs money says afterwards how much it was."""
+class Metered(Protocol):
+    """What may cost money says afterwards how much it was."""
 
     @property
     def usage(self) -> Usage:
@@ -244,32 +400,28 @@ class Priced(Protocol):
         """Replies that came from a cache."""
         ...
 
-
-@runtime_checkable
-class PricedJudge(Judge, Priced, Protocol):
-    """A judge whose ratings cost money: it says before how much at most, and afterwards how much it was."""
-
-    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
-        """An upper bound of calls, tokens and dollars for rating ``items``; sends nothing."""
+    @property
+    def unanswered(self) -> int:
+        """Requests that were given up unanswered, which a server may bill, too."""
         ...
 
 
 @runtime_checkable
-class PricedSteerer(Steerer, Priced, Protocol):
-    """A steerer whose preparation costs money (a model behind an API writes its prompts). It is asked before ``prepare``."""
+class Priced(Metered, Protocol):
+    """A plugin that may cost money: it says before how much at most, and afterwards how much it was."""
 
-    def estimate(self, concepts: Sequence[Concept]) -> Estimate:
-        """An upper bound of calls, tokens and dollars for preparing ``concepts``; sends nothing. No calls for what it has already."""
+    def estimate(self, work: Work) -> Estimate:
+        """An upper bound of calls, tokens and dollars for ``work``; sends nothing. No calls for what it has already."""
         ...
 
 
 @runtime_checkable
-class RecordedSteerer(Steerer, Protocol):
-    """A steerer whose preparation might come out otherwise another time. The run keeps the record, and hands it back when it goes on."""
+class Recorded(Protocol):
+    """A plugin whose preparation might come out otherwise another time. The run keeps the record, and hands it back when it goes on."""
 
     @property
     def record(self) -> Json:
-        """What ``prepare`` found, as JSON: all that ``intervene`` needs, and who made it."""
+        """What ``prepare`` found, as JSON: all that the work after it needs, and who made it."""
         ...
 
     def restore(self, record: Json) -> None:

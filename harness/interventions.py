@@ -7,45 +7,92 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import torch
 
 
 
+Stream = Literal["residual", "attention", "mlp"]
+"""Which output of a decoder layer: the residual stream after the layer, or what its attention or its MLP adds to it."""
+
+
 @dataclass(frozen=True)
 class Site:
-    """A place in the residual stream: the output of decoder layer ``layer`` (zero-based), i.e. ``model.layers[layer]``'s output."""
+    """A place in the model: a stream of decoder layer ``layer`` (zero-based), by default the residual stream after it."""
 
     layer: int
+    stream: Stream = "residual"
 
     def __str__(self) -> str:
-        return f"layer {self.layer}"
+        return f"layer {self.layer}" if self.stream == "residual" else f"layer {self.layer} {self.stream}"
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Which tokens an edit touches: the prompt's, the generated ones, and whether the prompt's first token (BOS) is among them."""
+    """Which tokens an edit touches: a union of spans, with or without the prompt's first token.
+
+    Attributes:
+        prompt: the whole prompt.
+        generated: the generated tokens.
+        first_token: whether the prompt's first token (BOS) may be touched; False takes it out of every span.
+        first: the first so many tokens of the prompt.
+        last: the last so many tokens of the prompt.
+
+    Raises:
+        ValueError: a negative number of tokens.
+    """
 
     prompt: bool = True
     generated: bool = True
     first_token: bool = True
+    first: int = 0
+    last: int = 0
+
+    def __post_init__(self) -> None:
+        if self.first < 0 or self.last < 0:
+            raise ValueError(f"positions count tokens from 0 up, got first={self.first} and last={self.last}")
+
+    @property
+    def in_prompt(self) -> bool:
+        """Whether any token of a prompt is touched."""
+        return self.prompt or self.first > 0 or self.last > 0
 
 
 @dataclass(frozen=True)
 class EditContext:
-    """What an edit may know of the tokens it is applied to. All tensors are ``[rows, tokens]`` bool.
+    """What an edit may know of the tokens it is applied to. All tensors are ``[rows, tokens]``.
 
     Attributes:
-        real: the token is no padding.
-        generated: the token was generated (False: it is part of the prompt).
-        first: the token is the first real token of its row.
+        real: bool, the token is not padding.
+        generated: bool, the token was generated (False: it is part of the prompt).
+        first: bool, the token is the first real token of its row.
+        place: int64, the token's place among the real tokens of its row, from 0; for padding without meaning.
+        to_end: int64, how many tokens of the prompt come after it: 0 for the prompt's last token, negative for generated ones.
     """
 
     real: torch.Tensor
     generated: torch.Tensor
     first: torch.Tensor
+    place: torch.Tensor
+    to_end: torch.Tensor
+
+    def touched(self, positions: Positions) -> torch.Tensor:
+        """``[rows, tokens]`` bool: the tokens that an edit with these positions touches."""
+        touched = self.generated if positions.generated else self.generated & False
+        if positions.prompt:
+            touched = touched | ~self.generated
+        if positions.first:
+            touched = touched | (~self.generated & (self.place < positions.first))
+        if positions.last:
+            touched = touched | (~self.generated & (self.to_end < positions.last))
+        touched = touched & self.real
+        return touched if positions.first_token else touched & ~self.first
+
+    def rows(self, index: torch.Tensor) -> EditContext:
+        """The context of some rows; ``index`` is ``[n]`` int64."""
+        return EditContext(self.real[index], self.generated[index], self.first[index], self.place[index], self.to_end[index])
 
 
 class StackedEdit(Protocol):
@@ -86,7 +133,14 @@ class Edit(Protocol):
 
 @dataclass(frozen=True)
 class Intervention:
-    """What a steerer does to one generation: text before the instruction, edits of the residual stream, or both, or (empty) nothing."""
+    """What a steerer does to one generation: text before the instruction, edits of activations, an adapter; empty, nothing.
+
+    Attributes:
+        prompt_prefix: stands before the instruction, in the user's turn.
+        edits: applied in their order where they meet at one site.
+        adapter: the folder of a trained adapter (an artifact), or None. The engine puts the rows of one adapter into one batch.
+    """
 
     prompt_prefix: str = ""
     edits: tuple[Edit, ...] = ()
+    adapter: str | None = None

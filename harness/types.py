@@ -21,6 +21,10 @@ StrengthUnit = Literal["max-activation", "residual-norm", "none"]
 """What a strength of 1 means: the feature's largest activation on the corpus, the corpus' mean residual norm, or nothing."""
 
 RatingStatus = Literal["rated", "unrated", "pending"]
+EvaluationKind = Literal["steering", "detection", "dictionary"]
+"""What is asked: whether a method makes the model express a concept, whether it tells texts apart, whether a dictionary is more than a random one."""
+Role = Literal["method", "control"]
+"""A control is shown among the methods, and not ranked."""
 FinishReason = Literal["eos", "length"]
 ConceptMode = Literal["fixed", "chosen"]
 
@@ -123,6 +127,38 @@ class Abstention:
 
 
 @dataclass(frozen=True)
+class Example:
+    """A text with or without a concept, for methods that are fitted: ``instruction`` is empty for a text that answers none."""
+
+    instruction: str
+    answer: str
+    positive: bool
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a metric found for one dictionary.
+
+    Attributes:
+        value: None where there is none, and then the reason.
+        per_item: the parts that the value is made of (a concept, a class, a layer), by name; None where one is missing.
+        details: anything else worth keeping, as JSON.
+        reason: why ``value`` is missing.
+    """
+
+    value: float | None
+    per_item: Mapping[str, float | None] = field(default_factory=dict)
+    details: Mapping[str, Json] = field(default_factory=dict)
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.value is None and not self.reason:
+            raise ValueError("a measurement without a value needs a reason")
+        if self.value is not None and not np.isfinite(self.value):
+            raise ValueError(f"a measurement is {self.value}; give None with the reason where there is no number")
+
+
+@dataclass(frozen=True)
 class Method:
     """What is compared: a labeler and a steerer with their full options. ``labeler`` is None for a steerer that uses no feature."""
 
@@ -139,6 +175,25 @@ class Method:
     def name(self) -> str:
         """``labeler × steerer``, or the steerer alone."""
         return f"{self.labeler} × {self.steerer}" if self.labeler else self.steerer
+
+
+@dataclass(frozen=True)
+class DetectionMethod:
+    """A labeler and a detector with their full options. ``labeler`` is None for a detector that uses no feature."""
+
+    labeler: str | None
+    detector: str
+    labeler_options: Mapping[str, Json] = field(default_factory=dict)
+    detector_options: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return digest(["detection", self.labeler, self.detector, dict(self.labeler_options), dict(self.detector_options)])
+
+    @property
+    def name(self) -> str:
+        """``labeler × detector``, or the detector alone."""
+        return f"{self.labeler} × {self.detector}" if self.labeler else self.detector
 
 
 @dataclass(frozen=True)

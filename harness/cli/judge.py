@@ -112,7 +112,7 @@ def selftest_command(
 ) -> None:
     """Have JUDGE rate texts with obvious ratings. A judge that fails is warned of in every entry that it makes from then on."""
     from harness.cli.spending import Purse
-    from harness.contracts import PricedJudge
+    from harness.contracts import Priced, Work
     from harness.judging.selftest import cases, check_at_once, keep_result, selftest
     from harness.run.bench import Choices
     from harness.run.plan import plan_judge
@@ -125,8 +125,8 @@ def selftest_command(
     planned = plan_judge(host, task, judge, assignments(judge_options, "-J"))
     instance = planned.instance
     check_at_once(instance)
-    if isinstance(instance, PricedJudge):
-        Purse(max_cost, yes, quiet or as_json).approve(instance.estimate([case.item for case in cases()]))
+    if isinstance(instance, Priced):
+        Purse(max_cost, yes, quiet or as_json).approve(instance.estimate(Work(items=[case.item for case in cases()])))
     bench, meter = make_bench(task, Choices(), quiet or as_json), Meter(instance)
     try:
         result = selftest(instance, bench)

@@ -153,7 +153,7 @@ def _of_file(
     purse: Purse,
     quiet: bool,
 ) -> _Compared:
-    from harness.contracts import PricedJudge
+    from harness.contracts import Priced, Work
     from harness.evaluations.steering.rate import check_answers_at_once, rate_texts
     from harness.judging.texts import read_texts
     from harness.run.bench import Choices
@@ -168,9 +168,9 @@ def _of_file(
         planned = {spec: plan_judge(host, task, name, options) for spec, (name, options) in asked.items()}
         for judge in planned.values():
             check_answers_at_once(judge)
-        priced = {spec: judge.instance for spec, judge in planned.items() if isinstance(judge.instance, PricedJudge)}
+        priced = {spec: judge.instance for spec, judge in planned.items() if isinstance(judge.instance, Priced)}
         purse.approve_all(
-            {f"judge {spec}": judge.estimate(texts.items) for spec, judge in priced.items()}
+            {f"judge {spec}": judge.estimate(Work(items=texts.items)) for spec, judge in priced.items()}
         )  # all of them, before one is paid
         bench = make_bench(task, Choices(), quiet)
         for spec, judge in planned.items():

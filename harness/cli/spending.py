@@ -87,20 +87,20 @@ def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict
         ratings: texts to be rated. They do not exist yet: each is as long as decoding allows, concept and instruction are the longest.
         n_concepts: labelings of each method at most.
     """
-    from harness.contracts import PricedJudge, PricedSteerer
+    from harness.contracts import Priced, Work
     from harness.types import JudgeItem
 
     found: dict[str, Estimate] = {}
     for steerer in {id(method.steerer): method.steerer for method in plan.methods}.values():
         writer: Any = steerer.instance
-        if isinstance(writer, PricedSteerer) and (estimate := writer.estimate(_subjects(plan, bench, n_concepts))).most.calls:
+        if isinstance(writer, Priced) and (estimate := writer.estimate(Work(concepts=_subjects(plan, bench, n_concepts)))).most.calls:
             found[f"steerer {steerer.registered.name}"] = estimate
     judge: Any = plan.judge.instance
-    if isinstance(judge, PricedJudge) and ratings:
+    if isinstance(judge, Priced) and ratings:
         tokens = bench.task.file.decoding.max_new_tokens
         concept, instruction = _longest(c.text for c in bench.list_concepts()), _longest(i.text for i in bench.instructions)
         longest = JudgeItem("estimate", concept, instruction, "words" * tokens)
-        found["judge"] = judge.estimate([longest]).times(ratings)
+        found["judge"] = judge.estimate(Work(items=[longest])).times(ratings)
     return found
 
 

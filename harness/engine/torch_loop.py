@@ -237,10 +237,13 @@ class _Batch:
         try:
             if self._placed:
                 columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+                count = self.real.cumsum(dim=1)
                 context = EditContext(
                     real=self.real[:, -width:],
                     generated=(columns >= self.prompt_width).expand_as(self.real)[:, -width:],
-                    first=(self.real & (self.real.cumsum(dim=1) == 1))[:, -width:],
+                    first=(self.real & (count == 1))[:, -width:],
+                    place=(count - 1)[:, -width:],
+                    to_end=(self.prompt_width - 1 - columns).expand_as(self.real)[:, -width:],  # prompts end at one column: padding is left
                 )
                 has_prompt = width > self.n_new
                 for layer, edits in self._placed.items():
@@ -296,13 +299,13 @@ class _Placed:
 
     def acts_on(self, prompt: bool, generated: bool) -> bool:
         """Whether these edits touch any token of a forward pass over tokens of the prompt, generated ones, or both."""
-        return (prompt and self.positions.prompt) or (generated and self.positions.generated)
+        return (prompt and self.positions.in_prompt) or (generated and self.positions.generated)
 
     def apply(self, x: Tensor, context: EditContext) -> Tensor:
         """The residual stream ``[batch, tokens, d_model]`` with the edits; tokens and rows that they do not touch keep their very values."""
         if self.rows is None:
             return self._edit(x, context)
-        own = EditContext(context.real[self.rows], context.generated[self.rows], context.first[self.rows])
+        own = context.rows(self.rows)
         return x.index_copy(0, self.rows, self._edit(x[self.rows], own))
 
     def _edit(self, x: Tensor, context: EditContext) -> Tensor:
@@ -311,7 +314,7 @@ class _Placed:
             raise EngineError(
                 f"{self.name} made a residual stream of shape {tuple(edited.shape)} of {tuple(x.shape)}; an edit must keep it"
             )
-        return torch.where(_touched(self.positions, context)[..., None], edited.to(x.dtype), x)
+        return torch.where(context.touched(self.positions)[..., None], edited.to(x.dtype), x)
 
 
 def _place(requests: Sequence[GenerationRequest], device: torch.device) -> dict[int, list[_Placed]]:
@@ -344,14 +347,3 @@ def _edit_hook(edits: Sequence[_Placed], context: EditContext) -> Callable[[torc
         return with_hidden(output, x)
 
     return hook
-
-
-def _touched(positions: Positions, context: EditContext) -> Tensor:
-    """``[rows, tokens]`` bool: the tokens that an edit with these positions touches."""
-    touched = torch.zeros_like(context.real)
-    if positions.prompt:
-        touched = touched | ~context.generated
-    if positions.generated:
-        touched = touched | context.generated
-    touched = touched & context.real
-    return touched if positions.first_token else touched & ~context.first

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from typing import TYPE_CHECKING, Protocol
 
 from harness.chat.values import BatchProvider, ChatReply, ChatRequest, Provider, RequestFailed, Usage
-from harness.contracts import Priced
+from harness.contracts import JudgeTraits, Metered, Work
 from harness.errors import JudgeError
 from harness.judging.questions import Answer, APIJudgeOptions, LLMJudgeOptions, OpenItem, Questions, Refusals, advice, by_rule
 from harness.judging.rubric import ASPECTS, Aspect, load_rubric
@@ -22,17 +22,20 @@ if TYPE_CHECKING:
     from harness.chat.client.cache import ReplyCache
     from harness.chat.client.runner import Runner
     from harness.chat.cost import Estimate
-    from harness.contracts import Bench
+    from harness.contracts import JudgeBench
     from harness.judging.batch.rate import BatchDesk
 
 Connect = Callable[["ReplyCache | None", int], "Asker"]
 
 
+AT_ONCE = 10_000
+"""Items handed over together: enough that the tail of a part costs little, no more than a batch holds (three requests an item)."""
+
 UNREADABLE = 20
 """Replies without a rating, before any with one, that end a run."""
 
 
-class Asker(Priced, Protocol):
+class Asker(Metered, Protocol):
     """A way to put questions to a model: an API (:func:`ask_api`), or a model on this machine."""
 
     @property
@@ -85,10 +88,6 @@ class LLMJudge:
         batches: makes the batch API, for judges that have one.
     """
 
-    offline = False
-    at_once = 10_000
-    """Handed over together: enough that the tail of a part costs little, and no more than a batch holds (three requests an item)."""
-
     def __init__(
         self,
         options: LLMJudgeOptions,
@@ -99,16 +98,17 @@ class LLMJudge:
         self.questions = Questions(options, load_rubric(options.rubric))
         self._connect, self._batches = connect, batches
         self._replies: ReplyCache | None = None
-        self._bench: Bench | None = None
+        self._bench: JudgeBench | None = None
         self._asker: Asker | None = None
         self._desk: BatchDesk | None = None
         self._reads, self._unread = False, 0
         self._refusals = Refusals(self._has_replied, options.concurrency - 1)
 
     @property
-    def rubric(self) -> str:
-        """Name, version and digest of what is asked."""
-        return self.questions.identity
+    def traits(self) -> JudgeTraits:
+        """The rubric with the digest of what is asked; with ``mode=batch`` its ratings come later."""
+        later = "batches, which come hours later (mode=live answers at once)" if self.batch else ""
+        return JudgeTraits(rubric=self.questions.identity, offline=False, at_once=AT_ONCE, answers_later=later)
 
     @property
     def batch(self) -> bool:
@@ -134,17 +134,17 @@ class LLMJudge:
     @property
     def unanswered(self) -> int:
         """Requests that were given up unanswered, which the server may bill, too."""
-        return getattr(self._asker, "unanswered", 0)
+        return 0 if self._asker is None else self._asker.unanswered
 
-    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
-        """An upper bound of calls, tokens and cost of rating ``items``, each question asked once, and of what repeats may add; sends nothing."""
+    def estimate(self, work: Work) -> Estimate:
+        """An upper bound of calls, tokens and cost of rating ``work.items``, each question asked once, and of what repeats may add; sends nothing."""
         from harness.chat.cost import load_prices
         from harness.files.cache_dir import cache_root
 
         name = self._open_desk().name if self.batch else self._open_asker().name
-        return self.questions.estimate(items, name, load_prices(cache_root()), self._cache(), self.batch)
+        return self.questions.estimate(work.items, name, load_prices(cache_root()), self._cache(), self.batch)
 
-    def prepare(self, bench: Bench) -> None:
+    def prepare(self, bench: JudgeBench) -> None:
         """Open the connection, so that a missing key or package is found before anything is asked.
 
         Raises:
@@ -193,7 +193,7 @@ class LLMJudge:
             again: list[tuple[int, Aspect]] = []
             questions = {f"{place}/{aspect}": (place, aspect) for place, aspect in waiting}
             requests = {name: self.questions.request(items[place], aspect, ask) for name, (place, aspect) in questions.items()}
-            answers = self._open_asker().run(requests, self.rubric)
+            answers = self._open_asker().run(requests, self.questions.identity)
             try:
                 for name, answer in answers:
                     place, aspect = questions.pop(name)
@@ -245,7 +245,7 @@ class LLMJudge:
     def _has_replied(self) -> bool:
         """Whether the cache knows a reply of this model to this rubric."""
         cache = self._cache()
-        return cache is not None and cache.answered(self._open_asker().name, self.options.model, self.rubric)
+        return cache is not None and cache.answered(self._open_asker().name, self.options.model, self.questions.identity)
 
     def _cache(self) -> ReplyCache | None:
         if self._replies is None and self.options.cache:

@@ -114,14 +114,9 @@ def version() -> str:
 
 
 def check_at_once(judge: Judge) -> None:
-    """Raise JudgeError for a judge that answers later; nothing is written, sent or paid for.
-
-    Two attributes that a judge may have say so: ``batch``, true for one that hands its questions in, and ``waits_for``, a text: for what.
-    """
-    if getattr(judge, "batch", False):
-        raise JudgeError("the judge answers by batches, hours later; run the self-test with mode=live (-J mode=live)")
-    if waits := getattr(judge, "waits_for", ""):
-        raise JudgeError(f"the self-test needs a judge that answers at once, and this one waits for {waits}; test another judge")
+    """Raise JudgeError for a judge that answers later; nothing is written, sent or paid for."""
+    if later := judge.traits.answers_later:
+        raise JudgeError(f"the self-test needs a judge that answers at once, and this one waits for {later}; test another judge, or another mode")
 
 
 def selftest(judge: Judge, bench: Bench) -> SelfTest:
@@ -153,7 +148,7 @@ def selftest(judge: Judge, bench: Bench) -> SelfTest:
             f"{len(failed)} of {len(items)} texts got no answer, which says nothing of the judge, so no result is kept "
             f"({failed[0].reason}); mend that and run it again: what was answered is in the cache"
         )
-    return tally(judge.rubric, cases(), ratings.values())
+    return tally(judge.traits.rubric, cases(), ratings.values())
 
 
 def _unanswered(rating: Rating) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.options import Options, filter_field
+from harness.contracts import LabelerTraits, SelectsOn
+from harness.data.split import TRAIN_SHARE
+from harness.options import Options, filter_field, filter_names
 
 PROMPT = "From my experience,"
 """The neutral prompt of both causal scores (Arad et al. 2025, public code; Wang et al. 2025)."""
@@ -38,3 +40,14 @@ class PairOptions(FilterOptions):
     """Features that one label gets at most: together in fixed mode, as pairs of their own in chosen mode."""
     labels_per_feature: int = Field(1, ge=1)
     """Chosen mode: labels that one feature gets at most."""
+
+
+def traits_of(options: FilterOptions, selects_on: SelectsOn | None = None) -> LabelerTraits:
+    """The traits of a labeler with these options.
+
+    Args:
+        options: its options.
+        selects_on: what it chooses by; None: the texts that ``held_out`` leaves it, which lie within the split's train part if it is large enough.
+    """
+    held: SelectsOn = "train" if options.held_out >= 1 - TRAIN_SHARE else "all"
+    return LabelerTraits(selects_on=selects_on or held, filters=filter_names(type(options)))

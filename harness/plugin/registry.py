@@ -15,19 +15,16 @@ from pydantic import BaseModel
 from harness.errors import PluginError
 from harness.options import Options, build
 
-Kind = Literal["labeler", "steerer", "judge"]
-
-
-KINDS: tuple[Kind, ...] = ("labeler", "steerer", "judge")
-
+Kind = Literal["labeler", "steerer", "detector", "metric", "judge"]
+KINDS: tuple[Kind, ...] = ("labeler", "steerer", "detector", "metric", "judge")
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
-
-
 _METHODS: Mapping[Kind, tuple[str, ...]] = {
-    "labeler": ("label",),
-    "steerer": ("strength_unit", "default_grid", "neutral", "needs_features", "prepare", "intervene"),
-    "judge": ("rubric", "offline", "prepare", "submit", "collect"),
+    "labeler": ("traits", "label"),
+    "steerer": ("traits", "prepare", "intervene"),
+    "detector": ("traits", "prepare", "scores"),
+    "metric": ("traits", "measure"),
+    "judge": ("traits", "prepare", "submit", "collect"),
 }
 
 
@@ -37,7 +34,7 @@ class NoOptions(Options):
 
 @dataclass(frozen=True)
 class Registered:
-    """A labeler, steerer or judge as it was registered, and where it comes from."""
+    """A plugin as it was registered, and where it comes from."""
 
     kind: Kind
     name: str

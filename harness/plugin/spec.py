@@ -29,6 +29,16 @@ def harness_register_steerers(registry: PluginRegistry) -> None:
 
 
 @hookspec
+def harness_register_detectors(registry: PluginRegistry) -> None:
+    """Register detectors, in the same way; ``Class(options)`` is a Detector. One class may be registered as a steerer, too."""
+
+
+@hookspec
+def harness_register_metrics(registry: PluginRegistry) -> None:
+    """Register metrics of dictionaries, in the same way; ``Class(options)`` is a Metric."""
+
+
+@hookspec
 def harness_register_judges(registry: PluginRegistry) -> None:
     """Register judges, in the same way; ``Class(options)`` is a Judge."""
 

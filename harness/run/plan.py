@@ -155,26 +155,26 @@ def _add(
     """The steerer with each labeler, or once alone if it uses no features; what is there already stays as it is."""
     instance: Steerer = steerer.instance
     name = steerer.registered.name
-    if instance.needs_features and not labelers:
+    if instance.traits.needs_features and not labelers:
         raise OptionError(f"steerer {name!r} steers through features, so it needs a labeler; give one with --labeler (see `harness plugins`)")
-    if instance.needs_features and not task.file.dictionaries:
+    if instance.traits.needs_features and not task.file.dictionaries:
         raise TaskError(f"steerer {name!r} needs features, and task {task.name!r} has no dictionary; choose another task or steerer")
     grid = _grid(task, steerer)
     if not grid or list(grid) != sorted(set(grid)) or not all(map(math.isfinite, grid)):
         raise PluginError(f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}; strengths must ascend")
-    for labeler in labelers if instance.needs_features else [None]:
+    for labeler in labelers if instance.traits.needs_features else [None]:
         method = Method(
             labeler.registered.name if labeler else None, name, labeler.identity if labeler else {}, steerer.identity
         )
-        methods.setdefault(method.id, PlannedMethod(method, role, labeler, steerer, instance.strength_unit, grid))
+        methods.setdefault(method.id, PlannedMethod(method, role, labeler, steerer, instance.traits.unit, grid))
 
 
 def _grid(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
     """The task's strengths, or the steerer's own where the task states none, or in another unit than the user asked for."""
     name = steerer.registered.name
-    grid, unit = steerer.instance.default_grid, steerer.instance.strength_unit
+    grid, unit = steerer.instance.traits.grid, steerer.instance.traits.unit
     stated = task.file.steering.grids.get(name)
-    if stated is not None and steerer.registered.create(options_of(task, "steerer").get(name, {})).strength_unit == unit:
+    if stated is not None and steerer.registered.create(options_of(task, "steerer").get(name, {})).traits.unit == unit:
         grid = stated
     return tuple(float(strength) for strength in grid)
 

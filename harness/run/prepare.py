@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from harness.contracts import PricedSteerer, RecordedSteerer, Steerer
+from harness.contracts import Priced, Recorded, Steerer, Work
 from harness.run.bench import TaskBench
 from harness.run.notes import llm_news
 from harness.run.plan import Plan, PlannedPlugin
@@ -38,17 +38,17 @@ def _prepare(steerer: PlannedPlugin, labelings: Sequence[Labeling], bench: TaskB
     instance: Steerer = steerer.instance
     name = f"steerer {steerer.registered.name}"
     kept = [note.value for note in store.notes(name)]
-    if isinstance(instance, RecordedSteerer) and kept:
+    if isinstance(instance, Recorded) and kept:
         instance.restore(kept[-1])
     meter = Meter(instance)
     try:
-        if approve is not None and isinstance(instance, PricedSteerer):
-            approve(instance.estimate([labeling.concept for labeling in labelings]), name)
+        if approve is not None and isinstance(instance, Priced):
+            approve(instance.estimate(Work(concepts=[labeling.concept for labeling in labelings])), name)
         with llm_news(bench):
             instance.prepare(bench, labelings)
     finally:
         note_usage(meter, name, bench, store)  # also of what was paid for before an interrupt or an error
-    if isinstance(instance, RecordedSteerer) and (record := instance.record) not in kept:
+    if isinstance(instance, Recorded) and (record := instance.record) not in kept:
         store.note(name, record)
 
 

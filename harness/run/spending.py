@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from harness.contracts import Priced
+from harness.contracts import Metered
 
 SHOW_EVERY = 0.5
 """Seconds after which what is shown is brought up to date."""
@@ -27,7 +27,7 @@ class Meter:
     """
 
     def __init__(self, plugin: object) -> None:
-        self._plugin = plugin if isinstance(plugin, Priced) else None
+        self._plugin = plugin if isinstance(plugin, Metered) else None
         self._before = self._lapped = self._read()
         self._shown = self._noted = time.monotonic()
 
@@ -56,8 +56,7 @@ class Meter:
             return {}
         used = self._plugin.usage
         counts = {"input": used.input, "cached_input": used.cached_input, "output": used.output}
-        unanswered: int = getattr(self._plugin, "unanswered", 0)
-        return {**counts, "dollars": self._plugin.cost, "from_cache": self._plugin.hits, "unanswered": unanswered}
+        return {**counts, "dollars": self._plugin.cost, "from_cache": self._plugin.hits, "unanswered": self._plugin.unanswered}
 
 
 def beside(taken: Taken | None) -> str:

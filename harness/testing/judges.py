@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from harness.contracts import Judge
+from harness.contracts import Judge, JudgeTraits
 from harness.run.bench import TaskBench
 from harness.testing.require import require, require_json
 from harness.types import JudgeItem, Rating
@@ -15,7 +15,7 @@ def check_judge(
 ) -> dict[str, Rating]:
     """Have a judge rate items and check its answers.
 
-    * Rubric and ``offline`` are stated; no items give no ratings.
+    * Its traits state rubric and ``offline``; no items give no ratings.
     * Every item is answered, once, as rated, unrated or pending, and no other item; :class:`Rating` itself refuses a rating outside 0 to 2,
       an unrated item without a reason and a pending one without a ticket.
     * ``collect`` answers tickets, for items that are pending, and a second collection is allowed.
@@ -35,8 +35,11 @@ def check_judge(
     """
     judge = factory()
     require(isinstance(judge, Judge), f"{type(judge).__name__} lacks members of harness.contracts.Judge")
-    require(isinstance(judge.rubric, str) and judge.rubric.strip(), f"rubric is {judge.rubric!r}; name the rubric and its version")
-    require(isinstance(judge.offline, bool), f"offline is {judge.offline!r}; give True or False")
+    traits = judge.traits
+    require(isinstance(traits, JudgeTraits), f"traits is {type(traits).__name__}; give a harness.contracts.JudgeTraits")
+    require(isinstance(traits.rubric, str) and traits.rubric.strip(), f"rubric is {traits.rubric!r}; name the rubric and its version")
+    require(isinstance(traits.offline, bool), f"offline is {traits.offline!r}; give True or False")
+    require(isinstance(traits.at_once, int) and traits.at_once > 0, f"at_once is {traits.at_once!r}; give a number of items from 1 up")
     shown = list(items) if items is not None else example_items(bench)
     judge.prepare(bench)
     require(list(judge.submit([])) == [], "the judge rated something where there was nothing to rate")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import get_args
 
-from harness.contracts import Labeler
+from harness.contracts import Labeler, LabelerTraits, SelectsOn
 from harness.errors import PluginError
 from harness.evaluations.steering.label import check_answers
 from harness.run.bench import TaskBench
@@ -33,7 +34,9 @@ def check_labeler(factory: Callable[[], Labeler], bench: TaskBench) -> list[Labe
         AssertionError: the contract is broken; the message says where.
     """
     labeler = factory()
-    require(isinstance(labeler, Labeler), f"{type(labeler).__name__} has no method label(bench, concepts)")
+    require(isinstance(labeler, Labeler), f"{type(labeler).__name__} lacks members of harness.contracts.Labeler")
+    require(isinstance(labeler.traits, LabelerTraits), f"traits is {type(labeler.traits).__name__}; give a harness.contracts.LabelerTraits")
+    require(labeler.traits.selects_on in get_args(SelectsOn), f"selects_on is {labeler.traits.selects_on!r}; known: {', '.join(get_args(SelectsOn))}")
     concepts = list(bench.concepts)
     answers = list(labeler.label(bench, concepts))
     try:

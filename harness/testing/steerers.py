@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from harness.contracts import Steerer
+from harness.contracts import Steerer, SteererTraits
 from harness.interventions import Edit, Intervention, Positions
 from harness.run.bench import TaskBench
 from harness.testing.require import require
@@ -36,15 +36,16 @@ def check_steerer(factory: Callable[[], Steerer], bench: TaskBench, labelings: S
         labelings: what to steer; by default concepts of the bench, with one and with two live features where the steerer needs features.
 
     Returns:
-        The interventions of the first labeling, one a strength of the default grid.
+        The interventions of the first labeling, one a strength of the grid.
 
     Raises:
         AssertionError: the contract is broken; the message says where.
     """
     steerer = factory()
     require(isinstance(steerer, Steerer), f"{type(steerer).__name__} lacks members of harness.contracts.Steerer")
-    grid = _check_declared(steerer)
-    chosen = list(labelings) if labelings is not None else example_labelings(bench, steerer.needs_features)
+    traits = _check_declared(steerer.traits)
+    grid = list(traits.grid)
+    chosen = list(labelings) if labelings is not None else example_labelings(bench, traits.needs_features)
     steerer.prepare(bench, chosen)
     found = {(place, strength): steerer.intervene(labeling, strength) for place, labeling in enumerate(chosen) for strength in grid}
     for (place, strength), intervention in found.items():
@@ -72,17 +73,19 @@ def example_labelings(bench: TaskBench, needs_features: bool) -> list[Labeling]:
     return [Labeling(concept, features) for concept, features in zip(concepts, ((one,), (two, three)), strict=False)]
 
 
-def _check_declared(steerer: Steerer) -> list[float]:
+def _check_declared(traits: object) -> SteererTraits:
+    require(isinstance(traits, SteererTraits), f"traits is {type(traits).__name__}; give a harness.contracts.SteererTraits")
+    assert isinstance(traits, SteererTraits)
     units = get_args(StrengthUnit)
-    require(steerer.strength_unit in units, f"strength_unit is {steerer.strength_unit!r}; known: {', '.join(units)}")
-    grid = list(steerer.default_grid)
-    require(grid and all(isinstance(s, int | float) and math.isfinite(s) for s in grid), f"default_grid is {grid}; give finite strengths")
-    require(grid == sorted(set(grid)), f"default_grid is {grid}; strengths must ascend, none twice, since ties go to the smaller")
-    neutral = steerer.neutral
+    require(traits.unit in units, f"unit is {traits.unit!r}; known: {', '.join(units)}")
+    grid = list(traits.grid)
+    require(grid and all(isinstance(s, int | float) and math.isfinite(s) for s in grid), f"grid is {grid}; give finite strengths")
+    require(grid == sorted(set(grid)), f"grid is {grid}; strengths must ascend, none twice, since ties go to the smaller")
+    neutral = traits.neutral
     known = neutral is None or (isinstance(neutral, int | float) and math.isfinite(neutral))
     require(known, f"neutral is {neutral!r}; give a number, or None where no strength changes nothing")
-    require(isinstance(steerer.needs_features, bool), f"needs_features is {steerer.needs_features!r}; give True or False")
-    return grid
+    require(isinstance(traits.needs_features, bool), f"needs_features is {traits.needs_features!r}; give True or False")
+    return traits
 
 
 def _check_edit(edit: Edit, bench: TaskBench, where: str) -> None:
@@ -138,7 +141,9 @@ def _apply(rows: Sequence[Edit], x: Tensor) -> Tensor:
     every = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     first = torch.zeros_like(every)
     first[:, 0] = True
-    return rows[0].stack(rows, x.device).apply(x, EditContext(real=every, generated=~every, first=first))
+    place = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
+    context = EditContext(real=every, generated=~every, first=first, place=place, to_end=x.shape[1] - 1 - place)
+    return rows[0].stack(rows, x.device).apply(x, context)
 
 
 def _effect(intervention: Intervention, bench: TaskBench) -> tuple[object, ...]:
@@ -158,13 +163,13 @@ def _check_generation(steerer: Steerer, labelings: Sequence[Labeling], bench: Ta
         for place, i in enumerate(interventions)
     }
     requests["plain"] = GenerationRequest("plain", bench.model.prompt(text), 0)
-    if steerer.neutral is not None:
+    if steerer.traits.neutral is not None:
         for place, labeling in enumerate(labelings):
-            quiet = steerer.intervene(labeling, float(steerer.neutral))
+            quiet = steerer.intervene(labeling, float(steerer.traits.neutral))
             name = f"neutral {place}"
             requests[name] = GenerationRequest(name, bench.model.prompt(text, prefix=quiet.prompt_prefix), 0, quiet.edits)
     decoding = Decoding(max_new_tokens=_NEW, temperature=0.0, min_new_tokens=_NEW)
     done = {generated.id: generated.token_ids for generated in generate(bench.model, list(requests.values()), decoding)}
     for name, ids in done.items():
         if name.startswith("neutral"):
-            require(ids == done["plain"], f"at the neutral strength {steerer.neutral:g} the model writes something else than unsteered")
+            require(ids == done["plain"], f"at the neutral strength {steerer.traits.neutral:g} the model writes something else than unsteered")

@@ -5,17 +5,18 @@ How good it is depends on the model; `harness judge selftest hf-local -J model=â
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness import hookimpl
 from harness.chat.values import ChatReply, ChatRequest, RequestFailed, Usage
+from harness.contracts import Work
 from harness.errors import JudgeError
 from harness.judging.llm_judge import LLMJudge
 from harness.judging.questions import Answer, LLMJudgeOptions
 from harness.options import transport_field
-from harness.types import Decoding, JudgeItem
+from harness.types import Decoding
 
 if TYPE_CHECKING:
     from harness.chat.client.cache import ReplyCache
@@ -52,12 +53,12 @@ class LocalJudge(LLMJudge):
         self._local = options
         super().__init__(options, self._open)
 
-    def estimate(self, items: Iterable[JudgeItem]) -> Estimate:
+    def estimate(self, work: Work) -> Estimate:
         """Calls and tokens at most; they cost nothing. Loads no model."""
         from harness.chat.cost import Price, Prices
 
         free = Prices(date="", models={("hf-local", self.options.model): Price(0.0, 0.0)})
-        return replace(self.questions.estimate(items, "hf-local", free), source="")
+        return replace(self.questions.estimate(work.items, "hf-local", free), source="")
 
     def _open(self, cache: ReplyCache | None, seed: int) -> LocalAsker:
         from harness.model.loading import load_model

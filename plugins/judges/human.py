@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from harness import hookimpl
+from harness.contracts import JudgeTraits
 from harness.errors import DataError, JudgeError
 from harness.files.atomic import disk_error, write_atomically
 from harness.judging.page import SKIP, SheetRow, render_page
@@ -28,7 +29,7 @@ from harness.options import Options
 from harness.types import JudgeItem, Rating, canonical_json, digest, rng
 
 if TYPE_CHECKING:
-    from harness.contracts import Bench
+    from harness.contracts import JudgeBench
 
 
 class HumanOptions(Options):
@@ -47,22 +48,18 @@ class HumanOptions(Options):
 class HumanJudge:
     """See the module. Implements :class:`harness.contracts.Judge`; an item is pending until enough people have rated it."""
 
-    rubric = "human/1"
-    offline = False
-    at_once = 100_000
-    """All texts of a run make one sheet."""
-    waits_for = "people, who rate its sheets by hand"
-    """Why its ratings come back pending."""
+    # All texts of a run make one sheet.
+    traits = JudgeTraits(rubric="human/1", offline=False, at_once=100_000, answers_later="people, who rate its sheets by hand")
 
     def __init__(self, options: HumanOptions) -> None:
         self.options = options
         self._place: tuple[Path, int] | None = None
 
-    def prepare(self, bench: Bench) -> None:
+    def prepare(self, bench: JudgeBench) -> None:
         """Settle where the sheets lie. Nothing is written before there is something to rate."""
         folder = self.options.folder
         if folder is None:
-            form = [self.rubric, self.options.form, self.options.delimiter]
+            form = [self.traits.rubric, self.options.form, self.options.delimiter]
             run = [bench.seed, bench.concept_mode, [instruction.text for instruction in bench.instructions], form]
             folder = f"ratings/{digest(run, 12)}"
         self._place = Path(folder).expanduser().resolve(), bench.seed

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from harness import hookimpl
+from harness.contracts import JudgeTraits
 from harness.errors import JudgeError
 from harness.options import Options
 from harness.types import JudgeItem, Rating, rng
@@ -32,7 +33,7 @@ from harness.types import JudgeItem, Rating, rng
 if TYPE_CHECKING:
     import torch
 
-    from harness.contracts import Bench
+    from harness.contracts import JudgeBench
     from harness.model.loading import SubjectModel
 
 Floats = NDArray[np.float32]
@@ -108,10 +109,8 @@ class OfflineOptions(Options):
 class OfflineJudge:
     """See the module. Implements :class:`harness.contracts.Judge`; every item is answered at once."""
 
-    rubric = "offline/1"
-    offline = True
-    selftest_first = True
-    """It costs seconds and no money, so every entry can say how far it is to be trusted."""
+    # The self-test costs seconds and no money, so every entry can say how far the judge is to be trusted.
+    traits = JudgeTraits(rubric="offline/1", offline=True, needs_model=True, selftest_first=True)
 
     def __init__(self, options: OfflineOptions) -> None:
         self.options = options
@@ -119,7 +118,7 @@ class OfflineJudge:
         self._asked: dict[str, Pieces] = {}
         self._fluencies: dict[str, dict[str, float]] = {}
 
-    def prepare(self, bench: Bench) -> None:
+    def prepare(self, bench: JudgeBench) -> None:
         """Load the embedding model (fetched when used for the first time), and see how the subject model rates the reference passages.
 
         Raises:

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from harness import hookimpl
 from harness.labelling.evidence import GRID, Score
-from harness.labelling.options import PairOptions
+from harness.labelling.options import PairOptions, traits_of
 from harness.options import filter_field
 from harness.types import Abstention, Concept, Json, Labeling
 
@@ -54,6 +54,7 @@ class CalibratedF1:
 
     def __init__(self, options: CalibratedF1Options) -> None:
         self.options = options
+        self.traits = traits_of(options)
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
         from harness.labelling.choosing import Chooser

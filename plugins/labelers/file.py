@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import hookimpl
+from harness.contracts import LabelerTraits
 from harness.errors import DataError, DictionaryError
 from harness.options import Options, filter_field, input_field
 from harness.types import Abstention, Concept, FeatureRef, Labeling
@@ -35,6 +36,7 @@ class LabelsFromFile:
 
     def __init__(self, options: FileOptions) -> None:
         self.options = options
+        self.traits = LabelerTraits(selects_on="all", needs_corpus=False)  # nobody knows what the makers of a file have seen
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
         from harness.labelling.files import read_labels

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness import hookimpl
-from harness.labelling.options import PairOptions
+from harness.labelling.options import PairOptions, traits_of
 from harness.types import Abstention, Concept, Json, Labeling
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class MaxAuroc:
 
     def __init__(self, options: MaxAurocOptions) -> None:
         self.options = options
+        self.traits = traits_of(options)
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
         from harness.labelling.choosing import Chooser

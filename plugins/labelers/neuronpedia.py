@@ -20,7 +20,7 @@ from harness import hookimpl
 from harness.data.neuronpedia.explanations import Explanation, Labels, explained_features
 from harness.data.neuronpedia.open import check_belongs, open_explanations
 from harness.errors import DataError, OptionError
-from harness.labelling.options import FilterOptions
+from harness.labelling.options import FilterOptions, traits_of
 from harness.options import filter_field, input_field
 from harness.types import Abstention, Concept, FeatureRef, Json, Labeling, digest
 
@@ -86,6 +86,7 @@ class NeuronpediaLabeler:
 
     def __init__(self, options: NeuronpediaOptions) -> None:
         self.options = options
+        self.traits = traits_of(options, None if options.min_cosine is not None else "nothing")
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
         """Raises DataError where explanations cannot be had, DictionaryError where they are of another SAE."""

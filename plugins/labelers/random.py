@@ -15,7 +15,7 @@ from pydantic import Field
 
 from harness import hookimpl
 from harness.errors import OptionError
-from harness.labelling.options import FilterOptions
+from harness.labelling.options import FilterOptions, traits_of
 from harness.options import filter_field, input_field
 from harness.types import Abstention, Concept, FeatureRef, Labeling
 
@@ -48,6 +48,7 @@ class RandomFeatures:
 
     def __init__(self, options: RandomOptions) -> None:
         self.options = options
+        self.traits = traits_of(options, None if options.min_cosine is not None else "nothing")
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
         from harness.labelling.filters import CausalFilter

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness import hookimpl
+from harness.contracts import SteererTraits
 from harness.errors import DataError
 from harness.interventions import Intervention
 from harness.options import Options
@@ -28,10 +29,7 @@ class DiffMeanOptions(Options):
 class DiffMean:
     """See the module. Implements :class:`harness.contracts.Steerer`; strengths are shares of the mean residual norm, 0 changes nothing."""
 
-    strength_unit = "residual-norm"
-    default_grid = NORM_GRID
-    neutral = 0.0
-    needs_features = False
+    traits = SteererTraits(unit="residual-norm", grid=NORM_GRID, neutral=0.0, needs_features=False)
 
     def __init__(self, options: DiffMeanOptions) -> None:
         self.options = options

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness import hookimpl
+from harness.contracts import SteererTraits
 from harness.interventions import Intervention
 from harness.options import Options
 from harness.types import Labeling
@@ -21,10 +22,7 @@ class NoneOptions(Options):
 class Unsteered:
     """See the module. Implements :class:`harness.contracts.Steerer`, with a single strength."""
 
-    strength_unit = "none"
-    default_grid = (0.0,)
-    neutral = 0.0
-    needs_features = False
+    traits = SteererTraits(unit="none", grid=(0.0,), neutral=0.0, needs_features=False)
 
     def __init__(self, options: NoneOptions) -> None:
         self.options = options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from harness import hookimpl
+from harness.contracts import SteererTraits
 from harness.interventions import Intervention, Site
 from harness.options import Options
 from harness.steering.scales import NORM_GRID, FeatureScales, FeatureUnit
@@ -32,13 +33,10 @@ class AddOptions(Options):
 class Add:
     """See the module. Implements :class:`harness.contracts.Steerer`; strength 0 changes nothing."""
 
-    neutral = 0.0
-    needs_features = True
-
     def __init__(self, options: AddOptions) -> None:
         self.options = options
-        self.strength_unit = options.unit
-        self.default_grid = AXBENCH_GRID if options.unit == "max-activation" else NORM_GRID
+        grid = AXBENCH_GRID if options.unit == "max-activation" else NORM_GRID
+        self.traits = SteererTraits(unit=options.unit, grid=grid, neutral=0.0, needs_features=True)
 
     def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
         self._scales = FeatureScales(bench, labelings, self.options.unit, self.options.quantile)

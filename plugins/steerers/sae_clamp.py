@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from harness import hookimpl
+from harness.contracts import SteererTraits
 from harness.interventions import Intervention, Site
 from harness.options import Options
 from harness.steering.scales import NORM_GRID, FeatureScales, FeatureUnit
@@ -32,13 +33,10 @@ class ClampOptions(Options):
 class Clamp:
     """See the module. Implements :class:`harness.contracts.Steerer`. No strength is neutral: a clamp to 0 ablates the feature."""
 
-    neutral = None
-    needs_features = True
-
     def __init__(self, options: ClampOptions) -> None:
         self.options = options
-        self.strength_unit = options.unit
-        self.default_grid = AXBENCH_CLAMP_GRID if options.unit == "max-activation" else NORM_GRID
+        grid = AXBENCH_CLAMP_GRID if options.unit == "max-activation" else NORM_GRID
+        self.traits = SteererTraits(unit=options.unit, grid=grid, neutral=None, needs_features=True)
 
     def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
         self._scales = FeatureScales(bench, labelings, self.options.unit, self.options.quantile)

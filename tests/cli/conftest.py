@@ -9,6 +9,7 @@ import pytest
 JUDGE = """
 import json, os
 from harness import hookimpl
+from harness.contracts import JudgeTraits
 from harness.errors import JudgeError
 from harness.types import Rating
 
@@ -17,7 +18,7 @@ def rated(item):
                   2.0 if len(set(item.text.split())) > 0.6 * len(item.text.split()) else 1.0)
 
 class Judge:
-    rubric, offline = "mine/1", True
+    traits = JudgeTraits(rubric="mine/1", offline=True)
     def __init__(self, options): pass
     def prepare(self, bench): pass
     def collect(self, tickets): return []

@@ -237,9 +237,11 @@ def test_a_labeler_that_breaks_its_contract(
 ) -> None:
     source = f"""
 from harness import hookimpl
+from harness.contracts import LabelerTraits
 from harness.types import Abstention, Concept, FeatureRef, Labeling
 class Labeler:
     def __init__(self, options): pass
+    traits = LabelerTraits()
     def label(self, bench, concepts): return {answers}
 @hookimpl
 def harness_register_labelers(registry): registry.add("mine", Labeler, summary="wrong")

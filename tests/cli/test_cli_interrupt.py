@@ -28,6 +28,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 from harness import hookimpl
+from harness.contracts import LabelerTraits, SteererTraits
 from harness.interventions import Intervention, Positions, Site
 from harness.types import FeatureRef, Labeling
 
@@ -54,7 +55,7 @@ class Nothing:
         return x
 
 class Steerer:
-    strength_unit, default_grid, neutral, needs_features = "none", (1.0, 2.0), None, True
+    traits = SteererTraits(unit="none", grid=(1.0, 2.0), neutral=None, needs_features=True)
     def __init__(self, options): pass
     def prepare(self, bench, labelings):
         moment("prepare")
@@ -64,6 +65,7 @@ class Steerer:
 
 class Labeler:
     def __init__(self, options): pass
+    traits = LabelerTraits()
     def label(self, bench, concepts):
         moment("label")
         return [Labeling(concept, (FeatureRef("sae", place),)) for place, concept in enumerate(concepts)]

@@ -14,7 +14,7 @@ import pytest
 
 from harness.chat.client.cache import ReplyCache
 from harness.chat.values import IN_A_ROW, ChatReply, ChatRequest, RequestFailed, Usage
-from harness.contracts import Judge
+from harness.contracts import Judge, Work
 from harness.errors import JudgeError
 from harness.judging.llm_judge import LLMJudge, ask_api
 from harness.judging.questions import AGAIN_TEMPERATURE, LLMJudgeOptions, read
@@ -82,14 +82,14 @@ def test_three_questions_an_item_and_a_rating_of_three() -> None:
     grades = {"concept": 2, "instruction": 1, "fluency": 0}
     judge, model = judge_of(lambda request: f"So it is.\n\nRating: [[{grades[aspect_of(request)]}]]")
     assert isinstance(judge, Judge)
-    assert not judge.offline
+    assert not judge.traits.offline
     found = by_id(judge.submit([BEES, CHESS]))
     assert {name: (r.concept, r.instruction, r.fluency) for name, r in found.items()} == {"bees": (2, 1, 0), "chess": (2, 1, 0)}
     assert found["bees"].details["replies"]["fluency"] == "So it is.\n\nRating: [[0]]"
     assert found["bees"].details["model"] == "fake-1"
     assert len(model.asked) == 6
-    assert model.rubrics == {judge.rubric}
-    assert judge.rubric.startswith("default/1+")
+    assert model.rubrics == {judge.traits.rubric}
+    assert judge.traits.rubric.startswith("default/1+")
     assert judge.usage == Usage(60, 0, 30)
     for request in model.asked:
         assert (request.model, request.temperature, request.seed, request.schema) == ("m", 0.0, None, None)
@@ -156,7 +156,7 @@ def test_structured_output_and_examples() -> None:
     assert all(request.schema == REPLY_SCHEMA for request in model.asked)
     assert all(len(request.messages) == 8 for request in model.asked)
     plain, _ = judge_of(lambda request: "Rating: 1")
-    assert plain.rubric != judge.rubric
+    assert plain.traits.rubric != judge.traits.rubric
 
 
 def test_what_there_is_nothing_to_ask_about_is_settled_by_rule() -> None:
@@ -215,7 +215,7 @@ def test_examples_of_a_rubric_that_has_none(tmp_path: Path) -> None:
     for name in ("concept", "instruction", "fluency"):
         (tmp_path / f"{name}.md").write_text("{concept} {instruction} {text}", encoding="utf-8")
     options = LLMJudgeOptions(model="m", rubric=str(tmp_path))
-    assert LLMJudge(options, lambda cache, seed: Model(lambda request: "")).rubric.startswith("bare/3+")
+    assert LLMJudge(options, lambda cache, seed: Model(lambda request: "")).traits.rubric.startswith("bare/3+")
     with pytest.raises(JudgeError, match="rubric bare has no examples"):
         LLMJudge(options.model_copy(update={"examples": True}), lambda cache, seed: Model(lambda request: ""))
 
@@ -295,7 +295,7 @@ def test_a_model_that_has_replied_before_refuses_texts_not_everything(monkeypatc
     judge.prepare(bench())
     assert counted(judge, MANY) == 3
     with ReplyCache(tmp_path / "replies.sqlite") as cache:
-        cache.put("0" * 64, reply, provider="fake", model="m", rubric=judge.rubric)
+        cache.put("0" * 64, reply, provider="fake", model="m", rubric=judge.traits.rubric)
     judge.prepare(bench())
     assert {rating.status for rating in judge.submit(MANY)} == {"unrated"}
 
@@ -402,7 +402,7 @@ def test_the_estimate_is_a_bound_with_every_repeat(
     monkeypatch.setattr("harness.judging.llm_judge.UNREADABLE", 1000)
     items = MANY[:20]
     judge, provider = paid()
-    found = judge.estimate(items)
+    found = judge.estimate(Work(items=items))
     assert (found.calls, found.most.calls) == (60, 180)
     assert (found.output_tokens, found.most.output_tokens) == (60 * 400, 180 * 400)
     assert found.cost is not None
@@ -423,22 +423,22 @@ def test_the_estimate_goes_on_where_the_asks_stopped(
     items = MANY[:20]
     list(paid(asks=1)[0].submit(items))
     judge, provider = paid(asks=6)
-    found = judge.estimate(items)
+    found = judge.estimate(Work(items=items))
     assert (found.calls, found.cached, found.most.calls) == (60, 60, 300)
     list(judge.submit(items))
     assert provider.sent == found.most.calls
-    assert paid(asks=6)[0].estimate(items).most.calls == 0, "nothing is left to ask"
+    assert paid(asks=6)[0].estimate(Work(items=items)).most.calls == 0, "nothing is left to ask"
     readable, other = paid("Rating: 1", max_tokens=99)
     list(readable.submit(items))
-    assert (readable.estimate(items).most.calls, other.sent) == (0, 60)
+    assert (readable.estimate(Work(items=items)).most.calls, other.sent) == (0, 60)
 
 
 def test_equal_questions_count_once_in_an_estimate(paid: Callable[..., tuple[LLMJudge, Any]]) -> None:
     judge, _ = paid()
     same = [BEES, JudgeItem("again", BEES.concept, BEES.instruction, BEES.text), EMPTY]
-    found = judge.estimate(same)
+    found = judge.estimate(Work(items=same))
     assert (found.calls, found.most.calls, found.cached) == (3, 9, 3)
-    assert (paid(asks=1)[0].estimate(same).repeats, paid(asks=1)[0].estimate(same).most.calls) == (None, 3)
+    assert (paid(asks=1)[0].estimate(Work(items=same)).repeats, paid(asks=1)[0].estimate(Work(items=same)).most.calls) == (None, 3)
 
 
 def test_a_model_that_gives_no_rating_is_not_paid_for_again_and_again(paid: Callable[..., tuple[LLMJudge, Any]]) -> None:

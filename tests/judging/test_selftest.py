@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.chat.values import ChatReply, RequestFailed, Usage
+from harness.contracts import JudgeTraits
 from harness.errors import JudgeError
 from harness.judging.questions import OpenItem
 from harness.judging.rubric import ASPECTS, Aspect, load_rubric
@@ -23,7 +24,7 @@ BENCH: Any = SimpleNamespace(seed=0)
 class Knowing:
     """A judge that knows the answers and changes some; what is not obvious it rates 1."""
 
-    rubric, offline = "knowing/1", False
+    traits = JudgeTraits(rubric="knowing/1", offline=False)
 
     def __init__(self, change: Any = lambda case, ratings: ratings, pending: bool = False) -> None:
         self.change, self.pending = change, pending
@@ -105,20 +106,18 @@ def test_a_judge_that_answers_later_is_refused() -> None:
         selftest(Knowing(pending=True), BENCH)
 
 
-@pytest.mark.parametrize(("name", "value", "says"), [("batch", True, "mode=live"), ("waits_for", "people", "waits for people")])
-def test_a_judge_that_says_so_is_refused_before_anything_is_prepared_or_submitted(name: str, value: Any, says: str) -> None:
+def test_a_judge_that_says_so_is_refused_before_anything_is_prepared_or_submitted() -> None:
     class Later:
-        rubric, offline = "later/1", False
+        traits = JudgeTraits(rubric="later/1", offline=False, answers_later="people")
 
         def prepare(self, bench: Any) -> None:
             raise AssertionError("prepared")
 
         submit = collect = prepare
 
-    setattr(Later, name, value)
-    with pytest.raises(JudgeError, match=says):
+    with pytest.raises(JudgeError, match="waits for people"):
         selftest(Later(), BENCH)
-    setattr(Later, name, type(value)())
+    Later.traits = JudgeTraits(rubric="later/1", offline=False)
     with pytest.raises(AssertionError, match="prepared"):
         selftest(Later(), BENCH)
 

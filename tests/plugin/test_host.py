@@ -19,8 +19,9 @@ from harness.plugin.host import PluginHost
 
 JUDGE = """
 from harness import hookimpl
+from harness.contracts import JudgeTraits
 class Judge:
-    rubric, offline = "r/1", True
+    traits = JudgeTraits(rubric="r/1", offline=True)
     def __init__(self, options): pass
     def prepare(self, bench): pass
     def submit(self, items): return []
@@ -184,7 +185,7 @@ def test_an_unknown_plugin_names_the_nearest() -> None:
 
 def test_an_object_that_lacks_a_part_of_the_contract_is_refused_by_name() -> None:
     class Half:
-        rubric = "r"
+        traits = None
 
         def __init__(self, options: Options) -> None:
             pass
@@ -194,7 +195,7 @@ def test_an_object_that_lacks_a_part_of_the_contract_is_refused_by_name() -> Non
 
     host = PluginHost()
     host.add(registering("judge", "half", Half), name="half", distribution="d")
-    with pytest.raises(PluginError, match=r"judge 'half' of d lacks offline, prepare, collect; see harness.contracts.Judge"):
+    with pytest.raises(PluginError, match=r"judge 'half' of d lacks prepare, collect; see harness.contracts.Judge"):
         host.get("judge", "half").create()
 
 
@@ -217,7 +218,7 @@ def test_observers_are_told_and_one_that_fails_does_not_keep_the_others_from_it(
 
 def test_every_hook_is_documented_and_typed() -> None:
     hooks = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("harness_")}
-    assert len(hooks) == 7
+    assert len(hooks) == 9
     for name, hook in hooks.items():
         assert inspect.getdoc(hook), name
         assert "->" in inspect.getsource(hook).splitlines()[1], name

@@ -11,6 +11,7 @@ import pytest
 from pydantic import Field
 
 from harness import hookimpl
+from harness.contracts import LabelerTraits, SteererTraits
 from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
 from harness.options import Options, filter_field
 from harness.plugin.host import PluginHost
@@ -163,7 +164,7 @@ def third_party(grid: tuple[float, ...]) -> Any:
     """A plugin with a steerer of this grid."""
 
     class Steerer:
-        strength_unit, default_grid, neutral, needs_features = "none", grid, None, False
+        traits = SteererTraits(unit="none", grid=grid)
 
         def __init__(self, options: Any) -> None:
             pass
@@ -246,6 +247,8 @@ class Filtered(Options):
 def test_a_filter_that_the_control_does_not_know_is_not_handed_to_it(sample_site: Path, installed: Callable[..., Any], task: Task) -> None:
     class Labeler:
         def __init__(self, options: Filtered) -> None: ...
+        traits = LabelerTraits()
+
         def label(self, bench: Any, concepts: Any) -> list[Any]:
             return []
 

@@ -195,16 +195,16 @@ def test_steerers_at_their_neutral_point_are_plain(tiny_task: Path, cache_folder
         ("prompt", {}),
     ]:
         steerer = host.get("steerer", name).create(options)
-        if steerer.neutral is None:
+        if steerer.traits.neutral is None:
             assert name in ("sae-clamp", "prompt")
             continue
         with_neutral.append(name)
         steerer.prepare(bench, [labeling])
-        neutral = steerer.intervene(labeling, steerer.neutral)
+        neutral = steerer.intervene(labeling, steerer.traits.neutral)
         assert neutral.prompt_prefix == ""
         assert tokens(model, requests_of(prompts, [neutral.edits] * 5), SAMPLED) == plain
         if name != "none":
-            strong = steerer.intervene(labeling, max(steerer.default_grid))
+            strong = steerer.intervene(labeling, max(steerer.traits.grid))
             assert tokens(model, requests_of(prompts, [strong.edits] * 5), SAMPLED) != plain
     assert with_neutral == ["none", "sae-add", "sae-add", "diff-mean"]
 

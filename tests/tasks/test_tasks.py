@@ -13,9 +13,10 @@ import pytest
 from pydantic import BaseModel
 
 from harness.errors import DataError, TaskError, UnknownNameError
+from harness.files import hashing
 from harness.files.hashing import path_digest
 from harness.plugin.host import PluginHost
-from harness.files import hashing
+from harness.tasks import schema
 from harness.tasks.find import find_task, hub_file, load_task, options_of, resolve
 from harness.tasks.schema import TaskFile
 
@@ -167,7 +168,7 @@ def test_options_are_kept_by_kind_and_name(tiny_task: Path) -> None:
 
 
 def test_every_key_is_documented() -> None:
-    tables: list[type[BaseModel]] = [value for value in vars(tasks).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+    tables: list[type[BaseModel]] = [value for value in vars(schema).values() if isinstance(value, type) and issubclass(value, BaseModel)]
     assert TaskFile in tables
     for table in tables:
         if table.__name__ in ("BaseModel", "_Table"):

@@ -12,6 +12,7 @@ import pytest
 from pydantic import Field
 
 from harness import hookimpl
+from harness.contracts import JudgeTraits, LabelerTraits, SteererTraits
 from harness.interventions import Intervention, Positions, Site
 from harness.options import Options
 from harness.plugin.host import PluginHost
@@ -60,7 +61,7 @@ def test_labelers_keep_it(host: PluginHost, bench: TaskBench, chosen: TaskBench,
 @pytest.mark.parametrize("name", ["sae-clamp", "sae-add", "diff-mean", "prompt", "none", "project-out"])
 def test_steerers_keep_it(host: PluginHost, bench: TaskBench, name: str) -> None:
     registered = host.get("steerer", name)
-    assert len(check_steerer(registered.create, bench)) == len(registered.create().default_grid)
+    assert len(check_steerer(registered.create, bench)) == len(registered.create().traits.grid)
     if "unit" in registered.options.model_fields:
         check_steerer(lambda: registered.create({"unit": "residual-norm"}), bench)
 
@@ -96,6 +97,8 @@ def test_the_toy_is_the_same_everywhere(bench: TaskBench, tmp_path: Path) -> Non
 @dataclasses.dataclass
 class SomeLabeler:
     """Answers as it is told."""
+
+    traits = LabelerTraits()
 
     answers: Callable[[Any, Any], Any]
 
@@ -159,14 +162,9 @@ class Edit:
 class SomeSteerer:
     """Intervenes as it is told."""
 
-    strength_unit: Any = "none"
-    default_grid: Any = (1.0,)
-    neutral: Any = None
-    needs_features: Any = False
-
     def __init__(self, answer: Callable[[Any, float], Any], **members: Any) -> None:
         self.answer = answer
-        vars(self).update(members)
+        self.traits = SteererTraits(**{"unit": "none", "grid": (1.0,), **members})
 
     def prepare(self, bench: Any, labelings: Any) -> None: ...
     def intervene(self, labeling: Any, strength: float) -> Any:
@@ -194,10 +192,10 @@ class Moving:
 @pytest.mark.parametrize(
     ("answer", "members", "told"),
     [
-        (nothing, {"strength_unit": "metre"}, "strength_unit is 'metre'; known: max-activation, residual-norm, none"),
-        (nothing, {"default_grid": ()}, "give finite strengths"),
-        (nothing, {"default_grid": (1.0, float("nan"))}, "give finite strengths"),
-        (nothing, {"default_grid": (2.0, 1.0)}, "strengths must ascend"),
+        (nothing, {"unit": "metre"}, "unit is 'metre'; known: max-activation, residual-norm, none"),
+        (nothing, {"grid": ()}, "give finite strengths"),
+        (nothing, {"grid": (1.0, float("nan"))}, "give finite strengths"),
+        (nothing, {"grid": (2.0, 1.0)}, "strengths must ascend"),
         (nothing, {"neutral": "0"}, "neutral is '0'"),
         (nothing, {"needs_features": None}, "needs_features is None"),
         (lambda labeling, strength: None, {}, "intervene gave NoneType at strength 1 for concept 'music'"),
@@ -235,12 +233,9 @@ def test_a_steerer_must_spare_what_the_task_spares(folder: Path) -> None:
 class SomeJudge:
     """Submits as it is told."""
 
-    rubric: Any = "r/1"
-    offline: Any = True
-
     def __init__(self, submit: Callable[[Any], Any], collect: Callable[[Any], Any] = lambda tickets: [], **members: Any) -> None:
         self.submit, self.collect = submit, collect  # type: ignore[method-assign]
-        vars(self).update(members)
+        self.traits = JudgeTraits(**{"rubric": "r/1", "offline": True, **members})
 
     def prepare(self, bench: Any) -> None: ...
     def submit(self, items: Any) -> Any: ...

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from harness.contracts import Judge, PricedJudge
+from harness.contracts import Judge, Priced, Work
 from harness.errors import JudgeError, PluginError
 from harness.plugin.host import PluginHost
 from harness.run.bench import TaskBench
@@ -18,8 +18,6 @@ from harness.run.spending import NOTE_EVERY, Meter, line
 from harness.store import JudgeRecord, RunStore
 from harness.types import Generation, JudgeItem, Rating, Trial
 
-RATE_AT_ONCE = 256
-"""Items handed to a judge together, where it does not say ``at_once`` itself."""
 _LATER = (
     "{} leaves ratings pending, and texts of a file belong to no run that could wait for them; rate them in a run, or take another judge"
 )
@@ -74,8 +72,8 @@ def rate(
             keep(_checked(judge, rating))
         # again from the store: what a batch left out, or a person skipped, is asked for once more in the same call
         items = _items(missing(), trials, store)
-        if items and approve is not None and isinstance(instance, PricedJudge):
-            approve(instance.estimate(items))
+        if items and approve is not None and isinstance(instance, Priced):
+            approve(instance.estimate(Work(items=items)))
         _submit(judge, items, bench, keep, meter)
     finally:
         note_usage(meter, key, bench, store)  # also of what was paid for before an interrupt, a refusal or an error
@@ -107,13 +105,13 @@ def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBenc
 
 def check_answers_at_once(judge: PlannedPlugin) -> None:
     """Raise JudgeError for a judge that says that its ratings come later; nothing is sent."""
-    if getattr(judge.instance, "batch", False) or getattr(judge.instance, "waits_for", ""):
+    if judge.instance.traits.answers_later:
         raise JudgeError(_LATER.format(judge.registered.name))
 
 
 def record_of(judge: PlannedPlugin) -> JudgeRecord:
     """Under which judge its ratings are stored."""
-    return JudgeRecord(judge.registered.name, judge.instance.rubric, judge.identity, judge.instance.offline)
+    return JudgeRecord(judge.registered.name, judge.instance.traits.rubric, judge.identity, judge.instance.traits.offline)
 
 
 def _test_first(judge: PlannedPlugin, bench: TaskBench) -> None:
@@ -121,7 +119,7 @@ def _test_first(judge: PlannedPlugin, bench: TaskBench) -> None:
     from harness.judging.selftest import keep_result, known, selftest
 
     instance, record = judge.instance, record_of(judge)
-    if not getattr(instance, "selftest_first", False) or isinstance(instance, PricedJudge):
+    if not instance.traits.selftest_first or isinstance(instance, Priced):
         return
     if not known(record.name, record.rubric, record.options):
         bench.progress.step(f"testing judge {record.name} on texts with obvious ratings, once")
@@ -141,7 +139,7 @@ def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBench, 
     title = f"rating with {judge.registered.name}"
     with llm_news(bench), bench.progress.task(title, total=len(items)) as advance:
         describe: Callable[[str], None] | None = getattr(advance, "describe", None)  # where a bar is shown
-        for batch in in_batches(items, getattr(judge.instance, "at_once", RATE_AT_ONCE)):
+        for batch in in_batches(items, judge.instance.traits.at_once):
             open_items = {item.id for item in batch}
             for rating in judge.instance.submit(batch):
                 if _checked(judge, rating).item_id in open_items:

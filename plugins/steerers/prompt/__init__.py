@@ -16,10 +16,11 @@ from pydantic import Field, field_validator, model_validator
 
 from harness import hookimpl
 from harness.chat.providers.servers import HOMES, settle_server
+from harness.contracts import SteererTraits, Work
 from harness.errors import JudgeError, OptionError
 from harness.interventions import Intervention
 from harness.options import Options, transport_field
-from harness.types import Concept, Decoding, Json, Labeling
+from harness.types import Decoding, Json, Labeling
 
 if TYPE_CHECKING:
     from harness.chat.cost import Estimate
@@ -94,10 +95,7 @@ class PromptOptions(Options):
 class Prompt:
     """See the module. Implements :class:`harness.contracts.Steerer`, with a single strength, and as one that may cost money and keeps a record."""
 
-    strength_unit = "none"
-    default_grid = (1.0,)
-    neutral = None
-    needs_features = False
+    traits = SteererTraits(unit="none", grid=(1.0,), neutral=None, needs_features=False)
 
     def __init__(self, options: PromptOptions) -> None:
         self.options = options
@@ -123,14 +121,21 @@ class Prompt:
         """Replies that came from the cache."""
         return 0 if self._writer is None else self._writer.hits
 
-    def estimate(self, concepts: Sequence[Concept]) -> Estimate:
-        """An upper bound of calls, tokens and dollars for the prompts of ``concepts``; sends nothing. Nothing for the template and the subject model.
+    @property
+    def unanswered(self) -> int:
+        """Requests that were given up unanswered, which the server may bill, too."""
+        return 0 if self._writer is None else self._writer.unanswered
+
+    def estimate(self, work: Work) -> Estimate:
+        """An upper bound of calls, tokens and dollars for the prompts of ``work.concepts``; sends nothing.
+
+        Nothing for the template and the subject model.
 
         Raises OptionError where the API's key is missing.
         """
         from harness.chat.cost import Estimate
 
-        missing = self._missing(concept.text for concept in concepts)
+        missing = self._missing(concept.text for concept in work.concepts)
         if self.options.writer not in MODELS or not missing:
             return Estimate()
         return self._open_writer().estimate(missing)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.chat.values import BatchState, ChatReply, ChatRequest, RequestFailed, Usage
+from harness.contracts import JudgeTraits
 from harness.errors import OptionError
 from harness.evaluations.steering import rate as rating
 from harness.judging.llm_judge import LLMJudge
@@ -156,7 +157,8 @@ def test_what_a_batch_took_is_noted_though_collecting_is_stopped(store: RunStore
 class Priced:
     """A judge with a price, that rates in place."""
 
-    rubric, offline, usage, cost, hits = "r/1", False, Usage(), 0.0, 0
+    traits = JudgeTraits(rubric="r/1", offline=False)
+    usage, cost, hits, unanswered = Usage(), 0.0, 0, 0
 
     def __init__(self, dollars: float | None = 0.5) -> None:
         self.dollars = dollars
@@ -167,7 +169,7 @@ class Priced:
     def collect(self, tickets: Sequence[str]) -> Sequence[Rating]:
         return ()
 
-    def estimate(self, items: Any) -> Any:
+    def estimate(self, work: Any) -> Any:
         raise AssertionError("nobody asks")
 
     def submit(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:

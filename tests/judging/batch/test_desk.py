@@ -24,6 +24,7 @@ from harness.chat.client.cache import Entry, ReplyCache
 from harness.chat.providers.anthropic import AnthropicProvider
 from harness.chat.providers.openai import OpenAIProvider
 from harness.chat.values import BatchState, ChatReply, ChatRequest, RequestFailed, Usage
+from harness.contracts import Work
 from harness.errors import JudgeError
 from harness.judging.batch.rate import BatchDesk
 from harness.judging.batch.tickets import Ticket
@@ -276,7 +277,7 @@ def test_batches_need_the_cache(desk: Callable[..., LLMJudge]) -> None:
 def test_the_estimate_is_of_what_would_be_sent(desk: Callable[..., LLMJudge]) -> None:
     api = Batches(name="openai")
     judge = desk(api)
-    found = judge.estimate([BEES, CHESS, EMPTY])
+    found = judge.estimate(Work(items=[BEES, CHESS, EMPTY]))
     assert found.calls == 6
     assert found.output_tokens == 6 * judge.options.max_tokens
     assert found.cost is not None
@@ -285,7 +286,7 @@ def test_the_estimate_is_of_what_would_be_sent(desk: Callable[..., LLMJudge]) ->
     tickets = tickets_of(list(judge.submit([BEES])))
     api.end("batch_0", lambda request: "Rating: 1")
     list(judge.collect(tickets))
-    rest = judge.estimate([BEES, CHESS, EMPTY])
+    rest = judge.estimate(Work(items=[BEES, CHESS, EMPTY]))
     assert (rest.calls, rest.cached) == (3, 3)
 
 
@@ -736,9 +737,9 @@ def test_what_is_open_in_a_batch_costs_nothing_more(desk: Callable[..., LLMJudge
     api = Batches(name="openai")
     judge = desk(api)
     list(judge.submit([BEES]))
-    found = desk(api).estimate([BEES, CHESS])
+    found = desk(api).estimate(Work(items=[BEES, CHESS]))
     assert (found.calls, found.cached, found.most.calls) == (3, 3, 9)
-    assert desk(api).estimate([BEES]).most.calls == 0
+    assert desk(api).estimate(Work(items=[BEES])).most.calls == 0
 
 
 def test_the_desk_reads_what_a_provider_without_bounds_leaves_out() -> None:

@@ -88,7 +88,7 @@ def test_the_contract_holds(tmp_path: Path, form: str) -> None:
     options = build(HumanOptions, {"form": form, "folder": str(tmp_path / "sheets")}, "judge human")
     found = check_judge(lambda: HumanJudge(options), bench, deterministic=False)
     assert {rating.status for rating in found.values()} == {"pending"}
-    assert not judge(None).offline
+    assert not judge(None).traits.offline
 
 
 @pytest.mark.parametrize("form", ["csv", "page"])

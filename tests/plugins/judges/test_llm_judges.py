@@ -20,7 +20,7 @@ from harness_plugins.judges.openai import harness_register_judges as register_op
 
 from harness.chat.client.cache import ReplyCache
 from harness.chat.values import ChatReply, ChatRequest, Message, RequestFailed
-from harness.contracts import Judge
+from harness.contracts import Judge, Work
 from harness.engine.base import GenerationRequest
 from harness.engine.torch_loop import generate
 from harness.errors import JudgeError, ModelError, OptionError
@@ -87,7 +87,7 @@ def test_they_register_with_typed_options() -> None:
         built = build(options, {"asks": "2", "examples": "true"}, f"judge {name}")
         judge = made(built)
         assert isinstance(judge, Judge)
-        assert judge.rubric.startswith("default/1+"), "made without a key and without a model"
+        assert judge.traits.rubric.startswith("default/1+"), "made without a key and without a model"
         assert (built.asks, built.examples) == (2, True)  # type: ignore[attr-defined]
     assert OpenAIOptions().model == GPT4oOptions().model == "gpt-4o"
     with pytest.raises(OptionError, match="gpt-4o"):
@@ -122,7 +122,7 @@ def test_items_are_rated_through_the_api(server: Any, kind: str) -> None:
     assert again.hits == 6
     assert again.usage.input == 0
     other = judge_on(server, kind, max_tokens=99)
-    assert other.estimate([BEES, CHESS]).calls == 6
+    assert other.estimate(Work(items=[BEES, CHESS])).calls == 6
 
 
 @pytest.mark.parametrize("kind", APIS)
@@ -278,7 +278,7 @@ def test_replies_are_greedy_cached_and_every_item_is_answered(
     prompt = model.chat([{"role": "user", "content": "Rate fluency. beekeeping Explain tea. Honey goes well with tea."}])
     (expected,) = generate(model, [GenerationRequest("x", prompt, 0)], Decoding(12, 0.0))
     first = ReplyCache(tmp_path / "cache" / "replies.sqlite").get(
-        judge.questions.request(BEES, "fluency").key(judge._open_asker().name, judge.rubric)
+        judge.questions.request(BEES, "fluency").key(judge._open_asker().name, judge.traits.rubric)
     )
     assert first is not None
     assert first.text == expected.text
@@ -325,7 +325,7 @@ def test_models_that_are_no_judges(tiny_model_path: Path, short: str, tmp_path: 
         LocalJudge(local_options(tmp_path / "nowhere", short, cache=False)).prepare(bench())
     with pytest.raises(JudgeError, match="structured"):
         LocalJudge(local_options(tiny_model_path, short, structured=True))
-    found = LocalJudge(local_options(tmp_path / "nowhere", short)).estimate([BEES])
+    found = LocalJudge(local_options(tmp_path / "nowhere", short)).estimate(Work(items=[BEES]))
     assert (found.calls, found.cost) == (3, 0.0)
 
 

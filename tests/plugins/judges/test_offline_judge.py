@@ -378,8 +378,8 @@ def test_it_enters_as_any_plugin_does() -> None:
     registered = PluginHost.load().get("judge", "offline")
     judge = registered.create({"concept_partial": "0.3"})
     assert isinstance(judge, Judge)
-    assert judge.offline is True
-    assert judge.rubric == "offline/1"
+    assert judge.traits.offline is True
+    assert judge.traits.rubric == "offline/1"
     assert judge.options.concept_partial == 0.3
 
 

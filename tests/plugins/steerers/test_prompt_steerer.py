@@ -11,6 +11,7 @@ from harness_plugins.steerers.prompt import MODELS, NAMED, Prompt, PromptOptions
 
 from harness.chat.providers.servers import HOMES
 from harness.chat.values import RequestFailed
+from harness.contracts import SteererTraits, Work
 from harness.engine.base import Generated, GenerationRequest
 from harness.errors import OptionError
 from harness.interventions import Intervention
@@ -66,7 +67,7 @@ def prefixes(steerer: Prompt, *subjects: str) -> list[str]:
 @pytest.mark.parametrize("writer", ["openai", "anthropic"])
 def test_an_api_writes_and_what_it_refuses_gets_the_template_and_a_warning(api: Any, bench: TaskBench, writer: str) -> None:
     steerer = made(api, writer=writer)
-    estimate = steerer.estimate([labeling.concept for labeling in labelings(*SUBJECTS)])
+    estimate = steerer.estimate(Work(concepts=[labeling.concept for labeling in labelings(*SUBJECTS)]))
     assert (estimate.calls, estimate.most.calls, len(api.seen)) == (3, 9, 0)
     steerer.prepare(bench, labelings(*SUBJECTS))
     expected = ["Always speak of beekeeping.", "Always speak of the sea.", "Your answer must be about knots."]
@@ -109,7 +110,7 @@ def test_a_run_that_goes_on_has_the_prompts_of_its_record(api: Any, bench: TaskB
     again = made(api)
     again.restore(first.record)
     assert again.record == first.record
-    assert again.estimate([labeling.concept for labeling in labelings(*SUBJECTS[1:])]).most.calls == 0
+    assert again.estimate(Work(concepts=[labeling.concept for labeling in labelings(*SUBJECTS[1:])])).most.calls == 0
     api.answer = lambda body: "Say something else entirely."
     again.prepare(bench, labelings(*SUBJECTS))  # one more than the record has
     assert prefixes(again, *SUBJECTS) == ["Say something else entirely.", "Always speak of the sea.", "Your answer must be about knots."]
@@ -137,7 +138,7 @@ def test_the_subject_model_writes_and_what_is_cut_off_is_not_used(api: Any, tiny
     bench = open_bench(load_task(tiny_task), Choices(device="cpu", dtype="float32"), quiet=True)
     steerer = Prompt(PromptOptions(writer="subject", max_tokens=16, asks=2))
     concepts = labelings("the sea")
-    assert steerer.estimate([labeling.concept for labeling in concepts]).calls == 0
+    assert steerer.estimate(Work(concepts=[labeling.concept for labeling in concepts])).calls == 0
     steerer.prepare(bench, concepts)
     assert prefixes(steerer, "the sea") == ["Your answer must be about the sea."]
     assert "the subject model wrote no usable prompt for 1 of 1 concepts" in " ".join(bench.warnings)
@@ -198,7 +199,7 @@ def test_notes_of_the_server_reach_the_reader(api: Any, api_servers: Any, bench:
 
 def test_it_keeps_the_contract(api: Any, bench: TaskBench) -> None:
     assert check_steerer(lambda: made(api), bench)
-    assert (Prompt.default_grid, Prompt.neutral, Prompt.strength_unit, Prompt.needs_features) == ((1.0,), None, "none", False)
+    assert Prompt.traits == SteererTraits(unit="none", grid=(1.0,), neutral=None, needs_features=False)
 
 
 def test_the_prompt_stands_before_the_instruction(bench: TaskBench) -> None:
@@ -235,7 +236,7 @@ def test_a_wrong_model_or_key_is_said_at_once(api: Any, api_servers: Any, bench:
     with pytest.raises(
         OptionError, match=r"prompt writer openai cannot be asked: no API key: MY_KEY is neither .* or choose writer=subject or"
     ):
-        made(api).estimate([labelings("the sea")[0].concept])
+        made(api).estimate(Work(concepts=[labelings("the sea")[0].concept]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- options

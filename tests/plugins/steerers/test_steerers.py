@@ -89,11 +89,11 @@ def test_several_features_are_one_edit_of_one_dictionary(bench: Any) -> None:
 
 def test_units_and_grids_go_together() -> None:
     for steerer, options, grid in ((Clamp, ClampOptions, AXBENCH_CLAMP_GRID), (Add, AddOptions, AXBENCH_GRID)):
-        assert (steerer(options()).strength_unit, steerer(options()).default_grid) == ("max-activation", grid)
+        assert (steerer(options()).traits.unit, steerer(options()).traits.grid) == ("max-activation", grid)
         by_norm = steerer(options(unit="residual-norm"))
-        assert (by_norm.strength_unit, by_norm.default_grid) == ("residual-norm", NORM_GRID)
-    assert Clamp(ClampOptions()).neutral is None  # a clamp to 0 ablates the feature
-    assert Add(AddOptions()).neutral == 0.0
+        assert (by_norm.traits.unit, by_norm.traits.grid) == ("residual-norm", NORM_GRID)
+    assert Clamp(ClampOptions()).traits.neutral is None  # a clamp to 0 ablates the feature
+    assert Add(AddOptions()).traits.neutral == 0.0
 
 
 @pytest.mark.parametrize("steerer", [Clamp(ClampOptions()), Add(AddOptions())], ids=["clamp", "add"])
@@ -128,7 +128,7 @@ def test_diff_mean_adds_the_unit_direction_in_shares_of_the_norm(bench: Any) -> 
     expected[:2] = [1, -2]  # mean of a's tokens minus mean of the others'
     np.testing.assert_allclose(vector, 0.5 * MEAN_NORM * expected / np.sqrt(5), rtol=1e-5)
     assert not steerer.intervene(labeling(), 0.0).edits[0].vector.any()
-    assert steerer.neutral == 0.0
+    assert steerer.traits.neutral == 0.0
 
 
 def test_diff_mean_weighs_texts_by_their_tokens(make_bench: Callable[..., Any]) -> None:

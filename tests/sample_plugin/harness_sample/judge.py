@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.contracts import JudgeTraits
 from harness.options import Options
 from harness.types import JudgeItem, Rating
 
@@ -21,11 +22,10 @@ class WordsOptions(Options):
 class Words:
     """Implements :class:`harness.contracts.Judge`."""
 
-    rubric = "words/1"
-    offline = True
-
     def __init__(self, options: WordsOptions) -> None:
         self.options = options
+        later = "its mailbox to be emptied" if options.mailbox else ""
+        self.traits = JudgeTraits(rubric="words/1", offline=True, answers_later=later)
 
     def prepare(self, bench: Any) -> None:
         if self.options.mailbox:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from harness.options import Options, filter_field
+from harness.contracts import LabelerTraits
+from harness.options import Options, filter_field, filter_names
 from harness.types import Abstention, Concept, FeatureRef, Labeling
 
 
@@ -23,6 +24,8 @@ class MostFrequentOptions(Options):
 
 class MostFrequent:
     """Implements :class:`harness.contracts.Labeler`."""
+
+    traits = LabelerTraits(selects_on="all", filters=filter_names(MostFrequentOptions))
 
     def __init__(self, options: MostFrequentOptions) -> None:
         self.options = options

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.contracts import SteererTraits
 from harness.interventions import Intervention, Positions, Site
 from harness.options import Options
 from harness.types import Labeling
@@ -54,10 +55,7 @@ class StackedProjectOut:
 class ProjectOut:
     """Implements :class:`harness.contracts.Steerer`; 1 removes the direction, more turns it round."""
 
-    strength_unit = "none"
-    default_grid = (0.5, 1.0)
-    neutral = 0.0
-    needs_features = True
+    traits = SteererTraits(unit="none", grid=(0.5, 1.0), neutral=0.0, needs_features=True)
 
     def __init__(self, options: ProjectOutOptions) -> None:
         self.options = options

@@ -1,0 +1,32 @@
+"""Texts to be scored: those of the corpus, or changed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class TextSet:
+    """Texts in an order.
+
+    Attributes:
+        name: for people, e.g. ``report``.
+        digest: identity of the texts and of how they are cut into tokens.
+        texts: what they say.
+        tokens: each text as token ids of the subject model, ``[tokens]`` int64, cut to the task's ``corpus.max_tokens``.
+        places: where they stand in the corpus, ``[texts]`` int64, for the corpus' own texts; None for changed ones. What one pass over the
+            corpus has found already serves such texts.
+    """
+
+    name: str
+    digest: str
+    texts: Sequence[str]
+    tokens: Sequence[np.ndarray[Any, np.dtype[np.int64]]]
+    places: np.ndarray[Any, np.dtype[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)

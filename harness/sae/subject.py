@@ -1,0 +1,39 @@
+"""What a metric measures: a dictionary with all that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.types import Json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.sae.dictionary import Dictionary
+
+
+@dataclass(frozen=True, eq=False)
+class DictionarySubject:
+    """A dictionary under measurement.
+
+    Attributes:
+        name: its name within the task.
+        dictionary: the dictionary itself.
+        arm: ``trained``, or the name of a control.
+        training_seed: the seed that it was trained with; None where nobody knows.
+        siblings: the same recipe with other seeds.
+        neighbours: dictionaries of other layers, by layer.
+        truth: the true features, float32 ``[features, d_in]``, where they are known (synthetic data).
+        recipe: how it was trained, as JSON; None where nobody knows.
+    """
+
+    name: str
+    dictionary: Dictionary
+    arm: str = "trained"
+    training_seed: int | None = None
+    siblings: Sequence[Dictionary] = ()
+    neighbours: Mapping[int, Dictionary] = field(default_factory=dict)
+    truth: Tensor | None = None
+    recipe: Mapping[str, Json] | None = None
