@@ -9,9 +9,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from harness.types import ConceptMode, Decoding, Json, Method, StrengthUnit, digest
+from harness.store.manifest import Count, DictionaryRef, GitState, ModelRef, OptionValues, Part, TaskRef, Text
+from harness.types import Decoding, Json, Method, StrengthUnit, digest
 
 if TYPE_CHECKING:
     from harness.scoring import Interval
@@ -19,52 +20,8 @@ if TYPE_CHECKING:
 ENTRY_SCHEMA_VERSION = 1
 _TOLERANCE = 1e-6
 
-Count = Annotated[int, Field(ge=0)]
-Text = Annotated[str, Field(min_length=1)]
 Points = Annotated[float, Field(ge=0, le=2)]
 """A rating, or a mean of ratings: 0 to 2."""
-
-
-class Part(BaseModel):
-    """Base of an entry's parts: frozen, no unknown fields, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class TaskRef(Part):
-    """The task, its version and split."""
-
-    name: Text
-    version: Text
-    digest: Text
-    """Digest of the task file and its data."""
-    split: Text
-    """Which concepts and instructions: ``report``, ``dev``, …"""
-    mode: ConceptMode
-    """``fixed``: the task lists the concepts; ``chosen``: the labeler picks its own."""
-
-
-class ModelRef(Part):
-    """The subject model as it ran."""
-
-    name: Text
-    digest: str
-    """Digest of its weights, where it is known."""
-    dtype: Text
-    device: Text
-
-
-class DictionaryRef(Part):
-    """A sparse autoencoder of the task."""
-
-    name: Text
-    source: Text
-    """Folder or registry name."""
-    digest: str
-    layer: Count
-    d_sae: Annotated[int, Field(ge=1)]
-    note: str = ""
-    """What a reader must know, e.g. that it was trained on another model."""
 
 
 class JudgeRef(Part):
@@ -73,38 +30,11 @@ class JudgeRef(Part):
     name: Text
     rubric: Text
     """Name and version of the rubric."""
-    options: dict[str, JsonValue] = {}
+    options: dict[str, JsonValue] = Field(default_factory=dict)
     offline: bool
     """No person or strong model stands behind the ratings."""
     key: Text
     """Ratings of different keys never share a ranking."""
-
-
-class GitState(Part):
-    """The state of the checkout that ran."""
-
-    commit: Text
-    dirty: bool
-    """There were changes that were not committed."""
-
-
-class OptionValues(Part):
-    """A plugin's options: those that were given, and the defaults of the others."""
-
-    given: dict[str, JsonValue] = {}
-    default: dict[str, JsonValue] = {}
-
-    @model_validator(mode="after")
-    def _disjoint(self) -> OptionValues:
-        both = sorted(self.given.keys() & self.default.keys())
-        if both:
-            raise ValueError(f"an option is either given or default, got both for {', '.join(both)}")
-        return self
-
-    @property
-    def all(self) -> dict[str, JsonValue]:
-        """Every option with the value it had."""
-        return {**self.default, **self.given}
 
 
 class MethodRef(Part):
@@ -297,9 +227,9 @@ class Entry(Part):
     created: Text
     """When the entry was made, ISO 8601 with the time zone: the only field in which repeating a run differs."""
     harness_version: Text
-    libraries: dict[str, str] = {}
+    libraries: dict[str, str] = Field(default_factory=dict)
     """Versions of the libraries that the numbers depend on."""
-    plugins: dict[str, str] = {}
+    plugins: dict[str, str] = Field(default_factory=dict)
     """Versions of the distributions whose plugins took part."""
     git: GitState | None = None
     task: TaskRef

@@ -1,0 +1,202 @@
+"""The manifest: the first record of a run's file. All that a stored run needs to be judged, scored, shown and ranked without its task.
+
+It holds facts, not objects: no model, no dictionary, no corpus and no plugin is needed to read it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from harness.types import ConceptMode, Decoding, EvaluationKind, Role, StrengthUnit, digest, rng
+
+MANIFEST_VERSION = 1
+
+Count = Annotated[int, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Part(BaseModel):
+    """Base of what is kept as validated JSON: frozen, no unknown fields, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class TaskRef(Part):
+    """The task, its version and split."""
+
+    name: Text
+    version: Text
+    digest: Text
+    """Digest of the task file and its data."""
+    split: Text
+    """Which concepts and instructions: ``report``, ``dev``, …"""
+    mode: ConceptMode
+    """``fixed``: the task lists the concepts; ``chosen``: the labeler picks its own."""
+
+
+class ModelRef(Part):
+    """The subject model as it ran."""
+
+    name: Text
+    digest: str
+    """Digest of its weights, where it is known."""
+    dtype: Text
+    device: Text
+
+
+class DictionaryRef(Part):
+    """A sparse autoencoder of the task."""
+
+    name: Text
+    source: Text
+    """Folder or registry name."""
+    digest: str
+    layer: Count
+    d_sae: Annotated[int, Field(ge=1)]
+    note: str = ""
+    """What a reader must know, e.g. that it was trained on another model."""
+
+
+class GitState(Part):
+    """The state of the checkout that ran."""
+
+    commit: Text
+    dirty: bool
+    """There were changes that were not committed."""
+
+
+class OptionValues(Part):
+    """A plugin's options: those that were given, and the defaults of the others."""
+
+    given: dict[str, JsonValue] = {}
+    default: dict[str, JsonValue] = {}
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> OptionValues:
+        both = sorted(self.given.keys() & self.default.keys())
+        if both:
+            raise ValueError(f"an option is either given or default, got both for {', '.join(both)}")
+        return self
+
+    @property
+    def all(self) -> dict[str, JsonValue]:
+        """Every option with the value it had."""
+        return {**self.default, **self.given}
+
+
+class PluginRef(Part):
+    """A plugin with its options, and where it came from."""
+
+    kind: Text
+    name: Text
+    key: Text
+    """Identifies plugin and options; what it made is stored under it."""
+    options: OptionValues = OptionValues()
+    """Those that a result depends on."""
+    distribution: Text
+    version: str = ""
+
+
+class MethodRecord(Part):
+    """A labeler and a steerer or detector of the run. ``labeler`` is null for one that uses no features."""
+
+    kind: EvaluationKind
+    id: Text
+    name: Text
+    role: Role
+    labeler: PluginRef | None = None
+    plugin: PluginRef
+    """The steerer or the detector."""
+    strength_unit: StrengthUnit = "none"
+    grid: tuple[float, ...] = ()
+    """Steering: the strengths that are tried, ascending."""
+    selects_on: Literal["nothing", "train", "all"] = "nothing"
+    """Which texts of the corpus its labeler chose by."""
+
+
+class MetricRecord(Part):
+    """A metric on a dictionary of the run."""
+
+    id: Text
+    name: Text
+    role: Role
+    plugin: PluginRef
+    dictionary: Text
+    digest: str
+    arm: Text = "trained"
+    training_seed: int | None = None
+    unit: str = ""
+    bounds: tuple[float | None, float | None] = (None, None)
+    higher_is_better: bool | None = None
+    trivial: float | None = None
+    seeds: tuple[int, ...] = (0,)
+
+
+class Protocol(Part):
+    """How scores are made of what is stored."""
+
+    repeats: Annotated[int, Field(ge=1)] = 10
+    """Repeats of the cross-validation that chooses the strength."""
+    splits: Annotated[int, Field(ge=2)] = 4
+    """Folds of the cross-validation."""
+    max_unrated: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of unrated texts above which a result is not ranked."""
+
+
+class Manifest(Part):
+    """What a run is, settled before anything is computed."""
+
+    manifest_version: Literal[1] = 1
+    identity: dict[str, JsonValue]
+    """All that the run's values depend on; the run is named by its digest."""
+    harness_version: Text
+    libraries: dict[str, str] = {}
+    """Versions of the libraries that the numbers depend on."""
+    git: GitState | None = None
+    hardware: dict[str, str] = {}
+    """Processor, memory, accelerator, for people."""
+    task: TaskRef
+    model: ModelRef
+    dictionaries: tuple[DictionaryRef, ...] = ()
+    corpus: str | None = None
+    """Digest of the corpus and of how it is cut into tokens; null for a task without one."""
+    corpus_split: dict[str, JsonValue] | None = None
+    """Sizes and digest of the corpus' train, threshold and report parts, where detection needs them."""
+    instruction_set_digest: Text
+    instructions: tuple[str, ...] = ()
+    """Ids of the split's instructions, in their order; their texts are in the store."""
+    per_concept: Count = 0
+    """Instructions that each concept gets."""
+    decoding: Decoding
+    protocol: Protocol = Protocol()
+    seed: int
+    limit: int | None = None
+    concepts: tuple[str, ...] = ()
+    """Ids of the task's concepts (fixed mode) or candidates (chosen mode), in their order; the concepts are in the store."""
+    methods: tuple[MethodRecord, ...] = ()
+    metrics: tuple[MetricRecord, ...] = ()
+    judge: PluginRef | None = None
+    """The judge that the run was started with."""
+    command: dict[str, JsonValue] = {}
+    """What was asked for, for people: task, choices, plugins."""
+
+    @property
+    def run_digest(self) -> str:
+        """Digest of the identity."""
+        return digest(self.identity)
+
+    def instructions_for(self, concept_id: str) -> list[str]:
+        """Ids of the instructions of one concept: drawn without replacement, the same for every method of a run with this seed."""
+        order = rng(self.seed, "instructions", concept_id).permutation(len(self.instructions))
+        return [self.instructions[int(place)] for place in order[: self.per_concept]]
+
+    def methods_of(self, kind: EvaluationKind) -> tuple[MethodRecord, ...]:
+        """The methods of one kind of evaluation."""
+        return tuple(method for method in self.methods if method.kind == kind)
+
+    @property
+    def labelers(self) -> tuple[PluginRef, ...]:
+        """The labelers in use, once each, in the order of the methods."""
+        return tuple({m.labeler.key: m.labeler for m in self.methods if m.labeler is not None}.values())
