@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from harness.engine.base import GenerationRequest
-from harness.engine.torch_loop import generate
+from harness.engine.torch_loop import TorchEngine
 from harness.model.loading import SubjectModel, load_model
 from harness.types import Decoding, JudgeItem, rng
 
@@ -309,7 +309,7 @@ def report_decodings(meter: FluencyMeter, model: SubjectModel, rated: Rated, cut
     for temperature, penalty in ((0.0, 1.0), (0.0, 1.2), (0.5, 1.2), (0.7, 1.2), (1.0, 1.0), (1.0, 1.2)):
         decoding = Decoding(max_new_tokens=40, temperature=temperature, repetition_penalty=penalty, penalty_scope="generated")
         requests = [GenerationRequest(text, model.prompt(text), 0) for text in instructions]
-        found = fluencies(meter, [done.text for done in generate(model, requests, decoding)])
+        found = fluencies(meter, [done.text for done in TorchEngine(model).run(requests, decoding)])
         print(f"  temperature {temperature}, penalty {penalty}: {found['log_probability'].mean():.2f}  {shares(found['fluency'], cuts)}")
 
 

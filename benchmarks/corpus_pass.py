@@ -32,7 +32,7 @@ from activations import seconds, truncated  # the script beside this one
 from harness.cli.common import keep_freed_memory, quiet_libraries
 from harness.interventions import Site
 from harness.model import SubjectModel, load_model, residuals
-from harness.model.activations import TokenBudget
+from harness.model.memory import TokenBudget
 from harness.sae import load as load_dictionary
 from harness.sae.corpus.collect import SHARD_TEXTS, measure
 from harness.sae.corpus.counts import slice_tokens
@@ -150,7 +150,7 @@ def outside(times: Sequence[Sequence[float]]) -> str:
 
 
 def report(name: str, model: SubjectModel, dictionary: Dictionary, rows: list[list[int]], args: argparse.Namespace) -> None:
-    budget = args.budget or TokenBudget.usual(model.device).tokens
+    budget = args.budget or TokenBudget.usual(model.device).size
     bare = Bare(model, dictionary, rows, budget)
     found: list[Any] = []
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from harness.engine.base import GenerationRequest
-from harness.engine.torch_loop import generate
+from harness.engine.torch_loop import TorchEngine
 from harness.interventions import Edit, Site
 from harness.model import SubjectModel, load_model
 from harness.steering.add_vector import AddVector
@@ -80,7 +80,7 @@ def runners(model: SubjectModel, args: argparse.Namespace) -> tuple[Callable[[],
     }  # fmt: skip
 
     def ours() -> None:
-        for text in generate(model, requests, decoding, batch_size=args.batch):
+        for text in TorchEngine(model, batch_size=args.batch).run(requests, decoding):
             assert text.n_tokens == args.new_tokens
 
     def plain() -> None:

@@ -128,10 +128,14 @@ class Raw:
     """A provider on httpx alone."""
 
     name = "raw"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._client: Any = None
+
+    def takes_schema(self, model: str) -> bool:
+        return True
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         import httpx

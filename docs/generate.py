@@ -1,6 +1,7 @@
-"""Write the generated parts of docs/: what can be read from the code is not written twice.
+"""Write the generated parts of docs/ and the JSON Schema of entries: what can be read from the code is not written twice.
 
 A page holds blocks that begin with ``<!-- generated: NAME [ARGUMENT] -->`` and end with ``<!-- end -->``; what stands between is made here.
+``leaderboard/entry.schema.json`` is made as a whole.
 
     python docs/generate.py            write them
     python docs/generate.py --check    change nothing; exit code 1 and the pages' names where one is out of date
@@ -22,6 +23,7 @@ from pydantic import BaseModel
 
 from harness import contracts
 from harness.cli import COMMANDS, cli
+from harness.leaderboard.schema import schema_text
 from harness.options import describe_field
 from harness.plugin import spec as hookspecs
 from harness.plugin.host import PluginHost
@@ -31,8 +33,9 @@ from harness.tasks.schema import TaskFile
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+)(?: (?P<argument>\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+SCHEMA = ROOT / "leaderboard" / "entry.schema.json"
 LANGUAGES = {".py": "python", ".toml": "toml"}
-FLAGS = {"labeler": "-L", "steerer": "-S", "judge": "-J"}
+FLAGS = {"labeler": "-L", "steerer": "-S", "detector": "-D", "metric": "-M", "judge": "-J"}
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -97,8 +100,15 @@ def _fields(model: type[BaseModel]) -> str:
     return table(("key", "type", "default", "bounds", "meaning"), rows)
 
 
+TYPES = {
+    "dict[str, dict[str, typing.Any]]": "tables of options",
+    "dict[str, typing.Any]": "table of options",
+    "dict[str, tuple[float, ...]]": "lists of numbers",
+}
+
+
 def _type(name: str) -> str:
-    return {"dict[str, dict[str, typing.Any]]": "tables of options", "dict[str, tuple[float, ...]]": "lists of numbers"}.get(name, name)
+    return TYPES.get(name, name)
 
 
 def _default(row: dict[str, Any]) -> str:
@@ -254,20 +264,25 @@ def render(page: str) -> str:
     return BLOCK.sub(fill, page)
 
 
+def files() -> Iterator[tuple[Path, str]]:
+    """Every file that is generated, in part or as a whole, with the text that it should have."""
+    yield SCHEMA, schema_text()
+    for path in sorted(DOCS.glob("*.md")):
+        yield path, render(path.read_text(encoding="utf-8"))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 where a page is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 where a file is out of date")
     check = parser.parse_args().check
     stale = []
-    for path in sorted(DOCS.glob("*.md")):
-        old = path.read_text(encoding="utf-8")
-        new = render(old)
-        if new != old:
-            stale.append(path.name)
+    for path, text in files():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(path.relative_to(ROOT))
             if not check:
-                path.write_text(new, encoding="utf-8")
+                path.write_text(text, encoding="utf-8")
     for name in stale:
-        print(f"docs/{name}: {'out of date; run `make docs`' if check else 'written'}")
+        print(f"{name}: {'out of date; run `make docs`' if check else 'written'}")
     return 1 if check and stale else 0
 
 

@@ -6,7 +6,7 @@ torch appears in annotations only, so importing this module stays cheap.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from harness.data.split import Part, TextSplit
     from harness.data.texts import TextSet
     from harness.engine.base import Generated, GenerationRequest
+    from harness.model.activations import Row
     from harness.model.loading import SubjectModel
     from harness.sae.corpus.collect import CorpusStatistics
     from harness.sae.dictionary import Dictionary
@@ -157,14 +158,15 @@ class Bench(JudgeBench, Protocol):
         """Texts of the subject model, by the run's engine, in any order; ``decoding`` is the task's unless another is given."""
         ...
 
-    def logits(self, texts: Sequence[Sequence[int]], intervention: Intervention | None = None) -> Iterator[torch.Tensor]:
+    def logits(self, texts: Sequence[Row], intervention: Intervention | None = None) -> Iterator[torch.Tensor]:
         """For each text (token ids), in order, the logits at each of its tokens: float32 ``[tokens, vocabulary]``, edited where asked."""
         ...
 
     def activations(self, site: Site | None = None, texts: TextSet | None = None) -> Iterator[tuple[int, torch.Tensor]]:
         """Each text's place in ``texts`` (None: the corpus) and its activations at a site (None: the task's): float32 ``[tokens, d_model]``.
 
-        Texts come in any order. The first token and padding are left out, as everywhere in statistics.
+        Texts come in any order, and those without a counted token do not come. The first token, padding and outliers are left out, as everywhere
+        in statistics (:mod:`harness.sae.corpus.sweep`).
         """
         ...
 
@@ -237,22 +239,37 @@ Need = Literal["model", "corpus", "siblings", "neighbours", "truth", "recipe"]
 
 
 @dataclass(frozen=True)
-class MetricTraits:
-    """What the core must know of a metric before it runs.
+class NumberTraits:
+    """What a number means that a metric finds.
 
     Attributes:
-        unit: of the value, e.g. ``features``, ``share``, ``nats``; empty for a plain number.
+        title: what it is, for the table's head, e.g. ``explained variance``; empty: its own name says it.
+        unit: e.g. ``features``, ``share``, ``nats``; empty for a plain number.
         bounds: lowest and highest possible value; None where there is none.
         higher_is_better: the direction; None where neither is (a density).
-        trivial: the value of the empty answer, e.g. of a dictionary that reconstructs the mean; None where there is none.
-        needs: what it needs of its subject.
+        trivial: the value of the empty answer, e.g. of a dictionary that reconstructs the mean; None where there is none, or where it depends
+            on the data (:attr:`Measurement.trivial`).
     """
 
+    title: str = ""
     unit: str = ""
     bounds: tuple[float | None, float | None] = (None, None)
     higher_is_better: bool | None = True
     trivial: float | None = None
+
+
+@dataclass(frozen=True)
+class MetricTraits(NumberTraits):
+    """What the core must know of a metric before it runs: what its value means, and what stands beside it.
+
+    Attributes:
+        needs: what it needs of its subject.
+        parts: further numbers of one measurement by name, each with its own meaning; :attr:`Measurement.parts` holds exactly these. The
+            value is what a ranking goes by, parts are shown beside it.
+    """
+
     needs: tuple[Need, ...] = ("model", "corpus")
+    parts: Mapping[str, NumberTraits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -335,11 +352,14 @@ class Metric(Protocol):
 
     @property
     def traits(self) -> MetricTraits:
-        """Unit, bounds, direction, the trivial value, and what it needs."""
+        """Unit, bounds, direction and trivial value of each of its numbers, and what it needs."""
         ...
 
     def measure(self, bench: Bench, subject: DictionarySubject, seed: int) -> Measurement:
-        """One measurement; ``seed`` is the metric's own (of its draws), not the dictionary's."""
+        """One measurement; ``seed`` is the metric's own (of its draws), not the dictionary's.
+
+        Metrics that draw texts by one seed read the same texts for every subject, so that their numbers can be compared.
+        """
         ...
 
 

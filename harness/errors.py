@@ -11,7 +11,27 @@ from collections.abc import Iterable
 
 
 class HarnessError(Exception):
-    """A mistake that the user can mend, or a resource that failed. The message is shown as it is, without a traceback."""
+    """A mistake that the user can mend, or a resource that failed. It is shown as one line, without a traceback.
+
+    The line is ``message; allowed: …; hint``. Programs and tests look at the fields, people read the line.
+
+    Args:
+        message: what is wrong, with what was given in it.
+        given: the value that was given, as it was given; None where there is no single one.
+        allowed: what may be given instead: a text, or the values; shown behind ``allowed:``.
+        hint: what to do next, shown last.
+    """
+
+    def __init__(self, message: str, *, given: object = None, allowed: object = None, hint: str = "") -> None:
+        self.message, self.given, self.allowed, self.hint = message, given, allowed, hint
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.allowed is not None:
+            several = isinstance(self.allowed, Iterable) and not isinstance(self.allowed, str)
+            parts.append(f"allowed: {', '.join(map(str, self.allowed)) if several else self.allowed}")  # type: ignore[call-overload]
+        return "; ".join([*parts, self.hint] if self.hint else parts)
 
 
 class UnknownNameError(HarnessError):
@@ -22,18 +42,23 @@ class UnknownNameError(HarnessError):
         name: what was given.
         known: the names that exist.
         hint: what to do next, appended to the message.
+
+    Attributes:
+        near: the known name that was probably meant, or None.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
-        near = difflib.get_close_matches(name, self.known, n=1, cutoff=0.5)
+        self.near = next(iter(difflib.get_close_matches(name, self.known, n=1, cutoff=0.5)), None)
         message = f"unknown {kind} {name!r}"
-        if near:
-            message += f"; did you mean {near[0]!r}?"
-        message += f" Known: {', '.join(sorted(self.known)) or 'none'}." if near else f"; known: {', '.join(sorted(self.known)) or 'none'}."
-        if hint:
-            message += f" {hint}"
-        super().__init__(message)
+        if self.near:
+            message += f"; did you mean {self.near!r}?"
+        message += f" Known: {', '.join(sorted(self.known)) or 'none'}." if self.near else f"; known: {', '.join(sorted(self.known)) or 'none'}."
+        super().__init__(message + (f" {hint}" if hint else ""), given=name)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class OptionError(HarnessError):

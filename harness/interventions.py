@@ -1,4 +1,4 @@
-"""Interventions are values: where the residual stream is edited (sites, positions), and what an edit must offer.
+"""Interventions are values: where the model's streams are edited (sites, positions), and what an edit must offer.
 
 torch appears in annotations only, so importing this module stays cheap.
 """
@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
-
-
 
 Stream = Literal["residual", "attention", "mlp"]
 """Which output of a decoder layer: the residual stream after the layer, or what its attention or its MLP adds to it."""
@@ -90,16 +88,28 @@ class EditContext:
         touched = touched & self.real
         return touched if positions.first_token else touched & ~self.first
 
+    @classmethod
+    def of(cls, real: torch.Tensor, generated: torch.Tensor) -> EditContext:
+        """The context of whole rows, prompt first, wherever their padding is; both are bool ``[rows, tokens]``."""
+        count = real.cumsum(dim=1)
+        in_prompt = (real & ~generated).sum(dim=1, keepdim=True)
+        return cls(real, generated, real & (count == 1), count - 1, in_prompt - count)
+
     def rows(self, index: torch.Tensor) -> EditContext:
         """The context of some rows; ``index`` is ``[n]`` int64."""
         return EditContext(self.real[index], self.generated[index], self.first[index], self.place[index], self.to_end[index])
+
+    def last(self, width: int) -> EditContext:
+        """The context of the last so many columns."""
+        parts = (self.real, self.generated, self.first, self.place, self.to_end)
+        return EditContext(*(part[:, part.shape[1] - width :] for part in parts))
 
 
 class StackedEdit(Protocol):
     """Edits of several rows as one: row b of ``x`` gets the b-th edit."""
 
     def apply(self, x: torch.Tensor, ctx: EditContext) -> torch.Tensor:
-        """The edited residual stream, for every token; pure. The engine keeps the edited value only where the positions say so.
+        """The edited stream, for every token; pure. The engine keeps the edited value only where the positions say so.
 
         Args:
             x: float32 ``[rows, tokens, d_model]``.
@@ -109,7 +119,7 @@ class StackedEdit(Protocol):
 
 
 class Edit(Protocol):
-    """A change of the residual stream as data. It runs under any engine that can place it; an engine refuses one that it can't, by name."""
+    """A change of a stream as data. It runs under any engine that can place it; an engine refuses one that it can't, by name."""
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -128,6 +138,15 @@ class Edit(Protocol):
 
     def stack(self, rows: Sequence[Any], device: torch.device) -> StackedEdit:
         """``rows`` (edits with this edit's batch key, this one among them) as one edit on ``device``, row by row."""
+        ...
+
+
+@runtime_checkable
+class ExactEdit(Protocol):
+    """An edit that gives its definition beside its way to do it fast: what engines are tested against."""
+
+    def exact(self, x: torch.Tensor) -> torch.Tensor:
+        """A stream of one text with every token edited, by the plainest formula, in float64: ``[tokens, d_model]`` → ``[tokens, d_model]``."""
         ...
 
 

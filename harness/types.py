@@ -59,11 +59,12 @@ def rng(seed: int, purpose: str, item: str = "") -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Document:
-    """A text of a corpus with the set of its labels. ``id`` is unique within its corpus."""
+    """A text of a corpus with the set of its labels. ``id`` is unique within its corpus; ``instruction`` is what the text answers, if anything."""
 
     id: str
     text: str
     labels: frozenset[str] = frozenset()
+    instruction: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,14 @@ class Instruction:
 class Concept:
     """What is to be expressed. ``text`` is what a judge and a prompt see; example texts may be empty for a bare name.
 
-    ``label`` is the label of the corpus whose documents are the positives (None for a bare name).
+    ``label`` is the label of the corpus whose documents are the positives (None for a bare name). The last two are for detection alone: no part
+    of what is compared, digested or stored, so that a task may gain them without becoming another one.
+
+    Attributes:
+        keywords: lower-case words by which its positives could be told (``cook*``: words that begin so). Detection also reports on texts
+            without them.
+        hard_negatives: the label of the corpus whose documents look like the concept and are not (other senses of its words). They count apart
+            from other negatives.
     """
 
     id: str
@@ -86,6 +94,8 @@ class Concept:
     label: str | None = None
     positives: tuple[str, ...] = field(default=(), repr=False)
     negatives: tuple[str, ...] = field(default=(), repr=False)
+    keywords: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    hard_negatives: str | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, order=True)
@@ -140,22 +150,41 @@ class Measurement:
     """What a metric found for one dictionary.
 
     Attributes:
-        value: None where there is none, and then the reason.
-        per_item: the parts that the value is made of (a concept, a class, a layer), by name; None where one is missing.
+        value: the number that is compared; None where there is none, and then the reason.
+        per_item: what the value is made of (a concept, a class, a layer), by name, in the value's unit; None where one is missing.
         details: anything else worth keeping, as JSON.
         reason: why ``value`` is missing.
+        parts: further numbers, by the names of the metric's traits, each with a meaning and unit of its own.
+        part_reasons: for each part that is None, why.
+        trivial: the empty answer's value or part, by name (``value`` is the value's), where it depends on the data: the majority's accuracy, …
     """
 
     value: float | None
     per_item: Mapping[str, float | None] = field(default_factory=dict)
     details: Mapping[str, Json] = field(default_factory=dict)
     reason: str = ""
+    parts: Mapping[str, float | None] = field(default_factory=dict)
+    part_reasons: Mapping[str, str] = field(default_factory=dict)
+    trivial: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.value is None and not self.reason:
             raise ValueError("a measurement without a value needs a reason")
-        if self.value is not None and not np.isfinite(self.value):
-            raise ValueError(f"a measurement is {self.value}; give None with the reason where there is no number")
+        for name, number in (("value", self.value), *self.parts.items(), *self.per_item.items(), *self.trivial.items()):
+            if number is not None and not np.isfinite(number):
+                raise ValueError(f"a measurement is {number} ({name}); give None with the reason where there is no number")
+        for name, part in self.parts.items():
+            if part is None and not self.part_reasons.get(name):
+                raise ValueError(f"part {name!r} of a measurement is missing without a reason; give it in part_reasons")
+
+    def as_json(self) -> dict[str, Json]:
+        """All of it as JSON; :meth:`of_json` is the way back."""
+        return {item.name: dict(found) if isinstance(found := getattr(self, item.name), Mapping) else found for item in dataclasses.fields(self)}
+
+    @classmethod
+    def of_json(cls, stored: Mapping[str, Json]) -> Measurement:
+        """What :meth:`as_json` gave; fields that came later have their defaults."""
+        return cls(**stored)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
-from helpers.models import architecture, make_hf, make_model, make_tokenizer, random_model, tiny_model  # noqa: F401 (fixtures)
+from helpers.benches import metric_bench  # noqa: F401 (fixtures)
+from helpers.models import architecture, lora, make_hf, make_model, make_tokenizer, random_model, tiny_model  # noqa: F401 (fixtures)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -143,9 +144,9 @@ def cache_folder(open_folder: Path) -> Path:
 def tiny_task(open_folder: Path, tiny_model_path: Path, tiny_sae_path: Path) -> Path:
     """A task folder: the tiny model's own stories as the corpus, their words as labels. Read-only; :func:`variant` copies it."""
     import torch
+    from helpers.generation import generate
 
     from harness.engine.base import GenerationRequest
-    from harness.engine.torch_loop import generate
     from harness.model.loading import load_model
     from harness.types import Decoding
 

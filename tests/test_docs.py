@@ -210,15 +210,15 @@ def test_the_sample_plugins_result(workplace: Callable[[list[str]], int], capsys
     asked = ["--labeler", "most-frequent", "-L", "margin=0.01", "--steerer", "project-out", "--judge", "words"]
     assert workplace(["eval", "--task", "./toy", *asked, "--json"]) == 0
     entry = json.loads(capsys.readouterr().out)
-    (ours,) = entry["results"]
-    assert (ours["method"]["labeler"], ours["method"]["steerer"]) == ("most-frequent", "project-out")
-    assert ours["method"]["labeler_options"] == {"given": {"margin": 0.01}, "default": {"dictionary": None}}
-    assert (ours["n_concepts"], ours["n_answered"]) == (3, 3)
-    assert ours["n_trials"] == 3 * 2 * 4
+    (ours,) = entry["rows"]
+    assert (ours["subject"]["labeler"], ours["subject"]["steerer"]) == ("most-frequent", "project-out")
+    assert ours["subject"]["labeler_options"] == {"given": {"margin": 0.01}, "default": {"dictionary": None}}
+    assert (ours["n_items"], ours["n_answered"]) == (3, 3)
+    assert ours["n_texts"] == 3 * 2 * 4
     assert ours["n_unrated"] == 0
     assert entry["judge"]["offline"] is True
     assert entry["plugins"]["harness-sample"] == "1.2.3"
     (run,) = [path.name for path in Path("runs").iterdir() if json.loads((path / "entry.json").read_text())["id"] == entry["id"]]
     assert workplace(["judge", run, "--judge", "words", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
-    assert again["results"] == entry["results"]
+    assert again["rows"] == entry["rows"]

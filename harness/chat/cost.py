@@ -54,6 +54,7 @@ class Prices:
         models: prices by (provider, model).
         batch: share of the price that a batch pays.
         characters_per_token: by provider, for upper bounds.
+        schema_tokens: by API: input tokens that it adds to a request with a schema, beside the schema itself.
         own: the user's files that were read over the shipped table.
     """
 
@@ -61,6 +62,7 @@ class Prices:
     models: Mapping[tuple[str, str], Price] = field(default_factory=dict)
     batch: float = 0.5
     characters_per_token: Mapping[str, float] = field(default_factory=dict)
+    schema_tokens: Mapping[str, int] = field(default_factory=dict)
     own: tuple[str, ...] = ()
 
     def price(self, provider: str, model: str) -> Price | None:
@@ -151,7 +153,8 @@ class Tally:
     """Adds up an upper bound of what requests will cost, each answered once.
 
     Input tokens: ASCII characters divided by the provider's ``characters_per_token`` (3 for OpenAI, whose tokens hold 4 to 4.5 characters of
-    English; 2.5 elsewhere), the UTF-8 bytes of all other characters, 8 a message and 16 a request. Output tokens: ``max_tokens``. No cached
+    English; 2.5 elsewhere), the UTF-8 bytes of all other characters, 8 a message and 16 a request, and what the API adds where a reply has a
+    schema (Anthropic: text about its tools). Output tokens: ``max_tokens``. No cached
     input is assumed. A server may charge, on top, for a reply that a dropped connection kept from us and that is asked for again.
 
     Args:
@@ -163,12 +166,14 @@ class Tally:
     def __init__(self, provider: str, prices: Prices, batch: bool = False) -> None:
         self._provider, self._prices, self._batch = provider, prices, batch
         self._ratio = prices.characters_per_token.get(provider, CHARACTERS_PER_TOKEN)
+        self._schema_tokens = prices.schema_tokens.get(provider.partition("@")[0], 0)
         self._by_model: dict[str, Usage] = {}
         self._calls = 0
 
     def add(self, request: ChatRequest, times: int = 1) -> None:
         """Count a request, or so many of its size."""
-        bound = Usage(input=times * input_bound(request, self._ratio), output=times * request.max_tokens)
+        extra = self._schema_tokens if request.schema is not None else 0
+        bound = Usage(input=times * (input_bound(request, self._ratio) + extra), output=times * request.max_tokens)
         self._by_model[request.model] = self._by_model.get(request.model, Usage()) + bound
         self._calls += times
 
@@ -212,6 +217,7 @@ def _over(base: Prices, own: Prices, path: str) -> Prices:
         {**base.models, **own.models},
         base.batch if math.isnan(own.batch) else own.batch,
         {**base.characters_per_token, **own.characters_per_token},
+        {**base.schema_tokens, **own.schema_tokens},
         (*base.own, path),
     )
 
@@ -229,19 +235,23 @@ def _read(path: Path) -> Prices:
         raise OptionError(f"the price file {path} is no TOML: {' '.join(str(error).split())}") from error
     models: dict[tuple[str, str], Price] = {}
     ratios: dict[str, float] = {}
+    schema_tokens: dict[str, int] = {}
     for provider, section in content.items():
         if not isinstance(section, dict):
             if provider not in ("date", "batch"):
                 raise OptionError(f"the price file {path} has {provider!r} at its top; allowed are date, batch and one table a provider")
             continue
-        if wrong := sorted(set(section) - {"source", "characters_per_token", "models"}):
-            raise OptionError(f"the price file {path} has [{provider}] {wrong[0]}; allowed are source, characters_per_token and models")
+        if wrong := sorted(set(section) - {"source", "characters_per_token", "schema_tokens", "models"}):
+            allowed = "source, characters_per_token, schema_tokens and models"
+            raise OptionError(f"the price file {path} has [{provider}] {wrong[0]}; allowed are {allowed}")
         if "characters_per_token" in section:
             ratios[provider] = _number(section["characters_per_token"], path, f"[{provider}] characters_per_token", above_zero=True)
+        if "schema_tokens" in section:
+            schema_tokens[provider] = math.ceil(_number(section["schema_tokens"], path, f"[{provider}] schema_tokens"))
         for model, row in section.get("models", {}).items():
             models[provider, model] = _price(row, path, f"[{provider}.models] {model}")
     batch = _number(content["batch"], path, "batch") if "batch" in content else math.nan
-    return Prices(str(content.get("date", "an unknown day")), models, batch, ratios)
+    return Prices(str(content.get("date", "an unknown day")), models, batch, ratios, schema_tokens)
 
 
 def _price(row: Any, path: Path, where: str) -> Price:

@@ -7,10 +7,13 @@ runner's work (:mod:`harness.chat.client.runner`), so a provider tries once and 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Literal, Protocol, runtime_checkable
 
+from harness.chat.cleaning import clean_line, clean_text
 from harness.chat.providers.keys import redact
 from harness.errors import HarnessError
 from harness.types import Json, canonical_json
@@ -21,12 +24,16 @@ BatchStatus = Literal["running", "ended", "failed"]
 KEY_FORMAT = 1
 """Enters every key of the cache: raise it when the meaning of a request's fields changes."""
 
+_MARK = "?"  # begins no id of a batch
+
 REASON_LIMIT = 400
 """Characters of a failure's reason that are kept: an HTML error page must not fill a log."""
 
 
-WRONG_FOR_ALL = frozenset({401, 402, 404})
-"""HTTP statuses of a wrong key, an empty account, a model that does not exist: as the first answer they end the run, for all would fail."""
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+"""HTTP statuses that point elsewhere; no redirect is followed."""
+WRONG_FOR_ALL = frozenset({401, 402, 404}) | REDIRECTS
+"""HTTP statuses of a wrong key, an empty account, a model or address that is not there: as the first answer they end the run, for all would fail."""
 ABOUT_THE_REQUEST = frozenset({400, 403, 413, 422})
 """HTTP statuses of a request that the server will not take (403: also flagged content): the next one may be another matter."""
 IN_A_ROW = 10
@@ -37,7 +44,7 @@ class RequestFailed(HarnessError):
     """A request that got no usable reply. Providers raise it; the runner hands it out where it gives up.
 
     Args:
-        reason: what happened; made one line, shortened, and freed of keys here, so that callers cannot forget to.
+        reason: what happened; made one clean line, shortened, and freed of keys here, so that callers cannot forget to.
         retryable: another attempt may succeed (429, 5xx, time limit, dropped connection, garbled body); False for a 4xx that will not heal.
         retry_after: seconds that the server asked us to wait (Retry-After), where it did.
         status: HTTP status, where there was one. 429 and 529 (and a 503 that says for how long) can slow the whole run down; other failures
@@ -45,7 +52,7 @@ class RequestFailed(HarnessError):
     """
 
     def __init__(self, reason: str, *, retryable: bool = False, retry_after: float | None = None, status: int | None = None) -> None:
-        line = redact(" ".join(reason.split())) or "no reason given"
+        line = redact(clean_line(reason, None)) or "no reason given"
         self.reason = line if len(line) <= REASON_LIMIT else line[: REASON_LIMIT - 1] + "…"
         self.retryable, self.retry_after, self.status = retryable, retry_after, status
         super().__init__(self.reason)
@@ -54,6 +61,13 @@ class RequestFailed(HarnessError):
     def throttled(self) -> bool:
         """The server said that it gets too much: every request should wait, not this one alone."""
         return self.status in (429, 529) or (self.status == 503 and self.retry_after is not None)
+
+
+class SchemaRefused(RequestFailed):
+    """The model takes no schema of the reply: the same question in words alone may be answered."""
+
+    def __init__(self, reason: str, *, status: int | None = 400) -> None:
+        super().__init__(reason, status=status)
 
 
 @dataclass(frozen=True)
@@ -110,13 +124,26 @@ class Usage:
 
 @dataclass(frozen=True)
 class ChatReply:
-    """A reply. ``model`` is what the server says answered; ``finish`` is ``stop``, ``length``, ``refusal`` or the API's own word."""
+    """A reply, cleaned here of what must not be kept (:mod:`harness.chat.cleaning`), so that no provider can forget to.
+
+    Attributes:
+        text: what the model wrote.
+        usage: tokens.
+        model: what the server says answered.
+        finish: ``stop``, ``length``, ``refusal`` or the API's own word.
+        from_cache: it was paid for before.
+    """
 
     text: str
     usage: Usage
     model: str
     finish: str = "stop"
     from_cache: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", clean_text(self.text))
+        object.__setattr__(self, "model", clean_line(self.model))
+        object.__setattr__(self, "finish", clean_line(self.finish))
 
 
 @runtime_checkable
@@ -128,8 +155,21 @@ class Provider(Protocol):
         """Provider and server, e.g. ``openai`` or ``openai@localhost:8000``; part of the key of the cache."""
         ...
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader of the results must know, a line each: a parameter that a model refused, usage that is not reported."""
+        ...
+
+    def takes_schema(self, model: str) -> bool:
+        """False where ``model`` is known to refuse the schema of a reply, from an earlier request of this process or another."""
+        ...
+
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """One attempt, no retry within. Raises :class:`RequestFailed`; passes ``asyncio.CancelledError`` on."""
+        """One attempt, no retry within; passes ``asyncio.CancelledError`` on.
+
+        Raises:
+            RequestFailed: no usable reply; :class:`SchemaRefused` where it is the reply's schema that the model does not take.
+        """
         ...
 
     async def close(self) -> None:
@@ -147,6 +187,53 @@ class BatchState:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """A batch of which nobody knows whether the API took it. ``str`` makes the name under which its requests are noted in place of an id.
+
+    Attributes:
+        since, until: when the call began and when it was given up, in seconds since 1970.
+        count: its requests.
+        file: the uploaded file of its requests, for an API that has such.
+    """
+
+    since: float
+    until: float
+    count: int
+    file: str = ""
+
+    def __str__(self) -> str:
+        return _MARK + canonical_json([self.since, self.until, self.count, self.file])
+
+    @staticmethod
+    def read(name: str) -> Doubt | None:
+        """The doubt of that name; None for the id of a batch."""
+        if not name.startswith(_MARK):
+            return None
+        try:
+            since, until, requests, file = json.loads(name[len(_MARK) :])
+            return Doubt(float(since), float(until), int(requests), str(file))
+        except (ValueError, TypeError):
+            return None
+
+    @property
+    def words(self) -> str:
+        """For people: which batch it is."""
+        return f"the batch of {self.count:,} requests of {datetime.fromtimestamp(self.since, timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+class InDoubt(RequestFailed):
+    """Handing in failed so that the batch may have been taken all the same."""
+
+    def __init__(self, reason: str, doubt: Doubt, status: int | None = None) -> None:
+        super().__init__(reason, status=status)
+        self.doubt = doubt
+
+
+class NotReached(RequestFailed):
+    """No connection was made, so nothing was sent."""
+
+
 @runtime_checkable
 class BatchProvider(Protocol):
     """A batch API: many requests handed in at once, answered within a day at half the price. The methods block."""
@@ -156,12 +243,35 @@ class BatchProvider(Protocol):
         """As :attr:`Provider.name`: a reply has one key, whichever way it was paid for."""
         ...
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """As :attr:`Provider.notes`."""
+        ...
+
+    @property
+    def max_requests(self) -> int:
+        """Requests in a batch at most."""
+        ...
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of a batch at most."""
+        ...
+
+    def takes_schema(self, model: str) -> bool:
+        """As :meth:`Provider.takes_schema`."""
+        ...
+
     def submit(self, requests: Mapping[str, ChatRequest]) -> str:
         """Hand in requests by the caller's ids; the batch's id, with which a later process can go on. Raises :class:`RequestFailed`."""
         ...
 
     def poll(self, batch_id: str) -> BatchState:
         """How far a batch is."""
+        ...
+
+    def find(self, doubt: Doubt) -> Sequence[str]:
+        """Batches of the API's own list that may be the one in doubt, the newest first. Raises :class:`RequestFailed` where there is no such list."""
         ...
 
     def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:

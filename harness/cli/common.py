@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.leaderboard.entry import Entry
     from harness.plugin.host import PluginHost
     from harness.run.bench import Choices, TaskBench
     from harness.store import RunStore
@@ -87,24 +88,6 @@ def judge_assignments(values: Sequence[str], mode: str | None) -> dict[str, str]
     return {**assignments(values, "-J"), **({} if mode is None else {"mode": mode})}
 
 
-def find_run(run: str, out: Path) -> Path:
-    """A run's folder by its id (or the beginning of one) below ``out``/runs, or by its path.
-
-    Raises:
-        UnknownNameError: no such run, or several that begin so.
-    """
-    from harness.errors import UnknownNameError
-
-    if Path(run).is_dir():
-        return Path(run)
-    runs = out / "runs"
-    known = sorted(p.name for p in runs.iterdir() if p.is_dir()) if runs.is_dir() else []
-    found = [name for name in known if name == run] or [name for name in known if name.startswith(run)]
-    if len(found) != 1:
-        raise UnknownNameError("run", run, known, f"(below {runs}; `harness runs` lists them)")
-    return runs / found[0]
-
-
 def show_pending(store: RunStore, judges: Iterable[str]) -> None:
     """Say where ratings of these judges (by key) are still waited for (people's sheets, batches), and how they are collected."""
     reasons = sorted({rating.reason for key in judges for rating in store.pending(key) if rating.reason})
@@ -112,6 +95,20 @@ def show_pending(store: RunStore, judges: Iterable[str]) -> None:
         click.echo(f"pending: {reason}", err=True)
     if reasons:
         click.echo("pending: the same command collects what is there by then", err=True)
+
+
+def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool) -> None:
+    """Save an entry below ``out``, and print it: as JSON, or as tables with the places of entry and run."""
+    from harness.leaderboard.files import save_entry
+    from harness.leaderboard.table import render_entry
+
+    path = save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
+    if as_json:
+        print_json(entry.as_json())
+        return
+    screen = console()
+    screen.print(render_entry(entry))
+    screen.print(f"entry: {path}\nrun:   {folder}", highlight=False, markup=False, soft_wrap=True)
 
 
 def choices_from(given: Mapping[str, Any]) -> Choices:

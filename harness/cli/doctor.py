@@ -20,8 +20,8 @@ KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "NEURONPEDIA_API_KEY", "HF_TOKEN"
 @json_option
 def command(as_json: bool) -> None:
     """Show versions, device, caches, plugins, and which keys are set (never their values)."""
-    import harness
     from harness.files.cache_dir import cache_root
+    from harness.files.version import own_version
     from harness.model.devices import choose_device, choose_dtype
     from harness.model.embedded import describe
 
@@ -30,7 +30,7 @@ def command(as_json: bool) -> None:
     root = cache_root()
     free = next((shutil.disk_usage(path).free for path in (root, *root.parents) if path.exists()), 0)
     report = {
-        "harness": harness.__version__,
+        "harness": own_version(),
         "python": f"{platform.python_version()} ({sys.executable})",
         "platform": platform.platform(),
         "cores": os.cpu_count(),

@@ -1,4 +1,4 @@
-"""``harness eval``: label, steer, generate, judge, score; write the leaderboard entry."""
+"""``harness eval``: steering, detection and dictionaries, one command; scores them and writes the leaderboard entry."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from harness.cli.common import (
     plugin_option,
     print_json,
     quiet_option,
+    show_entry,
     show_pending,
     task_options,
 )
@@ -28,15 +29,19 @@ from harness.cli.common import (
 if TYPE_CHECKING:
     from harness.run.bench import TaskBench
     from harness.run.estimate import Estimate
-    from harness.run.plan import Asked, Plan
+    from harness.run.plan import Plan
 
 
 @click.command("eval")
 @click.option("--labeler", "labelers", multiple=True, help="A labeler; repeatable.")
-@click.option("--steerer", "steerers", multiple=True, required=True, help="A steerer; repeatable: all share concepts and instructions.")
+@click.option("--steerer", "steerers", multiple=True, help="A steerer; repeatable: all share concepts and instructions.")
+@click.option("--detector", "detectors", multiple=True, help="A detector; repeatable.")
+@click.option("--metric", "metrics", multiple=True, help="A metric of the task's dictionaries; repeatable.")
 @click.option("--judge", help="A judge (default: the task's).")
 @plugin_option("-L", "labeler")
 @plugin_option("-S", "steerer", "[steerer:]name=value")
+@plugin_option("-D", "detector", "[detector:]name=value")
+@plugin_option("-M", "metric", "[metric:]name=value")
 @plugin_option("-J", "judge")
 @task_options
 @click.option("--controls/--no-controls", default=True, help="Run the task's controls beside what is asked for.")
@@ -48,9 +53,13 @@ if TYPE_CHECKING:
 def command(
     labelers: tuple[str, ...],
     steerers: tuple[str, ...],
+    detectors: tuple[str, ...],
+    metrics: tuple[str, ...],
     judge: str | None,
     labeler_options: tuple[str, ...],
     steerer_options: tuple[str, ...],
+    detector_options: tuple[str, ...],
+    metric_options: tuple[str, ...],
     judge_options: tuple[str, ...],
     task_name: str,
     corpus: str | None,
@@ -72,9 +81,9 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Evaluate labelers and steerers on a task.
+    """Evaluate labelers, steerers, detectors and dictionaries on a task; with none named, what the task lists.
 
-    The same command again goes on where it stopped. Results: a table, a few texts, and a JSON entry below --out.
+    The same command again goes on where it stopped. Results: a table for each kind, a few texts, and a JSON entry below --out.
     """
     from harness.run.plan import Asked, make_plan
     from harness.tasks.find import find_task
@@ -89,6 +98,10 @@ def command(
         assignments(steerer_options, "-S"),
         judge_assignments(judge_options, judge_mode),
         controls,
+        detectors,
+        metrics,
+        assignments(detector_options, "-D"),
+        assignments(metric_options, "-M"),
     )
     plan = make_plan(host, task, asked)
     bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
@@ -96,33 +109,22 @@ def command(
         _show_plan(plan, bench, as_json)
         return
     from harness.cli.spending import Purse, foresee
-    from harness.evaluations.steering.run import evaluate, run_folder, run_id
-    from harness.leaderboard.files import save_entry
-    from harness.run.plan import plan_json
-    from harness.store import RunStore
+    from harness.evaluations.evaluate import evaluate, run_folder, settle
+    from harness.run.manifest import command_of
+    from harness.run.run import Run
 
+    where = task_name if task_name in host.tasks.entries else str(Path(task_name).expanduser().resolve())
+    manifest = settle(plan, bench, command_of(where, bench, asked))
     purse = Purse(max_cost, yes, quiet or as_json)
-    n_concepts, exact, _ = _concept_count(plan, bench)
-    folder = run_folder(out, run_id(plan, bench))
+    folder = run_folder(out, manifest)
     if not _generated(folder):  # else the judge's own estimate of what is left is exact, and asked about before anything is sent
+        n_concepts, exact, _ = _concept_count(plan, bench)
         purse.approve_all(foresee(plan, bench, _estimate(plan, bench, n_concepts, exact).ratings, n_concepts))
     bench.progress.step(f"run {folder}")
-    with RunStore.create_or_open(folder, plan_json(plan, bench)) as store:
-        if not store.notes("asked"):
-            where = task_name if task_name in host.tasks.entries else _absolute(task_name)
-            choices = {**asdict(bench.choices), "corpus": _absolute(corpus), "instructions": _absolute(instructions)}
-            store.note("asked", {"task": where, "choices": choices, "asked": _plain(asked)})
-        entry = evaluate(plan, bench, host, store, purse.approve)
-        show_pending(store, [entry.judge.key])
-    path = save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
-    if as_json:
-        print_json(entry.as_json())
-        return
-    from harness.leaderboard.table import render_entry
-
-    screen = console()
-    screen.print(render_entry(entry))
-    screen.print(f"entry: {path}\nrun:   {folder}", highlight=False, markup=False, soft_wrap=True)
+    with Run.begin(folder, manifest, plan, bench, host, purse.approve) as run:
+        entry = evaluate(run)
+        show_pending(run.store, [entry.judge.key] if entry.judge is not None else [])
+    show_entry(entry, out, folder, as_json)
 
 
 def _generated(folder: Path) -> bool:
@@ -134,41 +136,53 @@ def _generated(folder: Path) -> bool:
         return False
     try:
         with RunStore.open(folder, read_only=True) as store:
-            return bool(store.trials()) and not store.missing_trials()
+            counts = store.counts()
+            return counts["trials"] > 0 and counts["generations"] == counts["trials"]
     except StoreError:  # stopped before it began, or damaged: whoever opens it to write mends it, or says what is wrong
         return False
 
 
-def _absolute(path: str | None) -> str | None:
-    """A path that holds from any folder, for whoever rates the run again; the name of a dataset (hf:…) as it is."""
-    return path if path is None or path.startswith("hf:") else str(Path(path).expanduser().resolve())
-
-
-def _plain(asked: Asked) -> dict[str, object]:
-    values = asdict(asked)
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
 def _show_plan(plan: Plan, bench: TaskBench, as_json: bool) -> None:
     from harness.cli.common import print_table
+
+    table = bench.task.file
+    title = f"task {table.name} (version {table.version}), model {table.model.name}"
+    methods = [(m.method.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
+    detections = [(d.method.name, d.role) for d in plan.detections]
+    metrics = [(m.metric.registered.name, m.dictionary) for m in plan.metrics]
+    n_concepts, exact, why = _concept_count(plan, bench)
+    cost = _estimate(plan, bench, n_concepts, exact)
+    if as_json:
+        rows = [dict(zip(("method", "role", "strength_unit", "grid"), row, strict=True)) for row in methods]
+        further = {
+            "detections": [{"method": name, "role": role} for name, role in detections],
+            "metrics": [{"metric": name, "dictionary": dictionary} for name, dictionary in metrics],
+        }
+        judge = None if plan.judge is None else plan.judge.registered.name
+        print_json({"task": table.name, "judge": judge, "methods": rows, **further, "estimate": asdict(cost), "concepts": why})
+        return
+    if methods:
+        print_table(title, ("method", "role", "strength", "grid"), methods)
+    if detections:
+        print_table(title if not methods else "", ("detector", "role"), detections)
+    if metrics:
+        print_table(title if not methods and not detections else "", ("metric", "dictionary"), metrics)
+    if methods:
+        _show_cost(plan, bench, cost, why, n_concepts)
+
+
+def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concepts: int) -> None:
+    """What generating and rating will take."""
     from harness.cli.spending import foresee
     from harness.errors import HarnessError
 
-    table = bench.task.file
-    n_concepts, exact, why = _concept_count(plan, bench)
-    cost = _estimate(plan, bench, n_concepts, exact)
-    methods = [(m.method.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
-    if as_json:
-        rows = [dict(zip(("method", "role", "strength_unit", "grid"), row, strict=True)) for row in methods]
-        print_json({"task": table.name, "judge": plan.judge.registered.name, "methods": rows, "estimate": asdict(cost), "concepts": why})
-        return
-    print_table(f"task {table.name} (version {table.version}), model {table.model.name}", ("method", "role", "strength", "grid"), methods)
     time = "unknown" if cost.seconds is None else f"about {cost.seconds / 60:.1f} min"
-    most = "" if exact else "at most "
+    most = "" if cost.exact else "at most "
+    judge = "nobody" if plan.judge is None else plan.judge.registered.name
     screen = console()
     screen.print(
-        f"\n{most}{cost.concepts} concepts ({why}) × {table.instructions.per_concept} instructions: {most}{cost.generations} generations, "
-        f"{cost.new_tokens} new tokens, {cost.prompt_tokens} prompt tokens, {cost.ratings} ratings by {plan.judge.registered.name}, "
+        f"\n{most}{cost.concepts} concepts ({why}) × {bench.task.file.instructions.per_concept} instructions: {most}{cost.generations} "
+        f"generations, {cost.new_tokens} new tokens, {cost.prompt_tokens} prompt tokens, {cost.ratings} ratings by {judge}, "
         f"{cost.disk_bytes / 1e6:.1f} MB on disk, {time} ({cost.note})",
         highlight=False,
         markup=False,
@@ -185,7 +199,7 @@ def _show_plan(plan: Plan, bench: TaskBench, as_json: bool) -> None:
 def _concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
     """How many labelings a method has: exact where the task lists its concepts, else at most what the labeler may choose."""
     if bench.concept_mode == "fixed":
-        return len(bench.list_concepts()), True, f"split {bench.split or 'all'}"
+        return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
     tops = [int(labeler.options[name]) for labeler in plan.labelers for name in ("top_k", "count") if name in labeler.options]
     most = max(tops, default=1)
     return min(most, bench.choices.limit or most), False, "chosen by the labeler"

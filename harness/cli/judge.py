@@ -10,9 +10,7 @@ import click
 
 from harness.cli.common import (
     assignments,
-    console,
     cost_options,
-    find_run,
     json_option,
     judge_assignments,
     load_host,
@@ -23,6 +21,7 @@ from harness.cli.common import (
     print_table,
     quiet_libraries,
     quiet_option,
+    show_entry,
     show_pending,
 )
 from harness.cli.judge_compare import compare_command
@@ -71,29 +70,24 @@ def rate_command(
     Given again, it collects what was pending: people's sheets, batches.
     """
     from harness.cli.spending import Purse
+    from harness.evaluations.evaluate import conclude
     from harness.evaluations.steering.rate import rate
-    from harness.evaluations.steering.reopen import reopen
-    from harness.evaluations.steering.run import conclude
-    from harness.leaderboard.files import save_entry
-    from harness.leaderboard.table import render_entry
-    from harness.store import RunStore
+    from harness.evaluations.steering.stored import check_generated
+    from harness.run.plan import plan_stored_judge
+    from harness.run.run import Run
+    from harness.store.listing import find_run
 
     quiet_libraries()
     host = load_host()
     folder = find_run(run, out)
     purse = Purse(max_cost, yes, quiet or as_json)
-    with RunStore.open(folder) as store:
-        plan, bench, answers = reopen(store, host, quiet or as_json, judge, judge_assignments(judge_options, judge_mode))
-        record = rate(plan.judge, bench, host, store, purse.approve)
-        entry = conclude(plan, answers, bench, store, record, host)
-        show_pending(store, [record.key])
-    path = save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
-    if as_json:
-        print_json(entry.as_json())
-        return
-    screen = console()
-    screen.print(render_entry(entry))
-    screen.print(f"entry: {path}\nrun:   {folder}", highlight=False, markup=False, soft_wrap=True)
+    with Run.reopen(folder, host, quiet or as_json, purse.approve) as stored:
+        check_generated(stored.manifest, stored.store)
+        planned = plan_stored_judge(host, stored.manifest, judge, judge_assignments(judge_options, judge_mode))
+        record = rate(stored, planned)
+        entry = conclude(stored, record)
+        show_pending(stored.store, [record.key])
+    show_entry(entry, out, folder, as_json)
 
 
 # -------------------------------------------------------------------------------------------------------------------- self-test

@@ -12,7 +12,6 @@ import click
 from harness.cli.common import (
     assignments,
     cost_options,
-    find_run,
     json_option,
     load_host,
     make_bench,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from harness.judging.agreement import Agreement, Figure, Rated
     from harness.judging.texts import Texts
     from harness.plugin.host import PluginHost
+    from harness.run.run import Run
     from harness.store import JudgeRecord, RunStore
     from harness.types import Json
 
@@ -191,7 +191,9 @@ def _of_run(
 ) -> _Compared:
     from harness.evaluations.steering.rate import judge_items
     from harness.judging.texts import Texts
+    from harness.run.run import Run
     from harness.store import RunStore
+    from harness.store.listing import find_run
 
     folder = find_run(run, out)
     with RunStore.open(folder, read_only=True) as store:
@@ -203,9 +205,9 @@ def _of_run(
     found.check_names((*asked, *taken))
     keys = dict(taken)
     if asked:
-        with RunStore.open(folder) as store:
-            keys.update(_rate(store, asked, host, purse, ids, quiet))
-            show_pending(store, keys.values())
+        with Run.reopen(folder, host, quiet) as stored_run:
+            keys.update(_rate(stored_run, asked, purse, ids))
+            show_pending(stored_run.store, keys.values())
     with RunStore.open(folder, read_only=True) as store:
         for name in dict.fromkeys((*judges, *keys)):
             found.ratings[name] = [rating for i, rating in store.ratings(keys[name]).items() if i in ids]
@@ -232,16 +234,15 @@ def _asked(
     return asked, taken
 
 
-def _rate(store: RunStore, asked: Mapping[str, _Asked], host: PluginHost, purse: Purse, ids: set[str], quiet: bool) -> dict[str, str]:
+def _rate(run: Run, asked: Mapping[str, _Asked], purse: Purse, ids: set[str]) -> dict[str, str]:
     """Have judges rate these texts of a run; the key of each judge's ratings."""
     from harness.errors import OptionError
     from harness.evaluations.steering.rate import rate, record_of
-    from harness.evaluations.steering.reopen import reopen
-    from harness.run.plan import plan_judge
+    from harness.evaluations.steering.stored import check_generated
+    from harness.run.plan import plan_stored_judge
 
-    name, options = next(iter(asked.values()))
-    _, bench, _ = reopen(store, host, quiet, name, options)
-    planned = {spec: plan_judge(host, bench.task, name, options) for spec, (name, options) in asked.items()}
+    check_generated(run.manifest, run.store)
+    planned = {spec: plan_stored_judge(run.host, run.manifest, name, options) for spec, (name, options) in asked.items()}
     keys: dict[str, str] = {}
     for spec, judge in planned.items():
         key = record_of(judge).key
@@ -252,8 +253,8 @@ def _rate(store: RunStore, asked: Mapping[str, _Asked], host: PluginHost, purse:
             )
         keys[spec] = key
     for spec, judge in planned.items():
-        bench.warnings.clear()  # what one judge warns of has to be kept for the next, too
-        rate(judge, bench, host, store, lambda estimate, who="judge", spec=spec: purse.approve(estimate, f"judge {spec}"), ids)
+        run.approve = lambda estimate, who="judge", spec=spec: purse.approve(estimate, f"judge {spec}")
+        rate(run, judge, ids)
     return keys
 
 

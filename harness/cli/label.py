@@ -60,13 +60,14 @@ def command(
     """Label features with a task's concepts; `harness label compare A B` compares two label files."""
     if context.invoked_subcommand is not None:
         return
-    from harness.evaluations.steering.label import check_answers
     from harness.files.rows import check_suffix, write_rows
     from harness.labelling.describe import Settings, describe
     from harness.labelling.files import label_rows
     from harness.options import as_json as options_json
+    from harness.run.label import check_answers
     from harness.sae.identity import identity
     from harness.tasks.find import find_task, options_of
+    from harness.types import Labeling
 
     if labeler is None:
         raise click.UsageError("Missing option '--labeler'.", context)
@@ -92,11 +93,12 @@ def command(
             "dtype": str(bench.model.dtype).removeprefix("torch."),
             "seed": seed,
         }
-        write_rows(label_rows(answers, {name: identity(d) for name, d in bench.dictionaries.items()}, made), output)
+        used = dict.fromkeys(feature.dictionary for answer in answers if isinstance(answer, Labeling) for feature in answer.features)
+        write_rows(label_rows(answers, {name: identity(bench.dictionaries[name]) for name in used}, made), output)
     rows = [_row(answer) for answer in answers]
     if as_json:
         options = options_json(built)
-        print_json({"labeler": labeler, "options": options, "task": task.name, "labels": rows, "warnings": bench.warnings})
+        print_json({"labeler": labeler, "options": options, "task": task.name, "labels": rows, "warnings": bench.warnings.messages})
         return
     shown = rows[:show]
     print_table(
@@ -109,7 +111,7 @@ def command(
         click.echo(f"held out: {', '.join(named)} on the texts that chose nothing")
     if output is not None and not quiet:
         click.echo(f"labels: {output}")
-    for warning in bench.warnings:
+    for warning in bench.warnings.messages:
         click.echo(f"warning: {warning}", err=True)
 
 

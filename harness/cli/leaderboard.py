@@ -14,7 +14,7 @@ from harness.cli.common import console, json_option, out_option, print_json
 @click.option("--published/--no-published", default=True, help="Show published results, too (never ranked against runs).")
 @json_option
 def command(out: Path, published: bool, as_json: bool) -> None:
-    """Show the entries below --out, ranked within one task version, judge and set of concepts."""
+    """Show the entries below --out, ranked within one task version, kind of evaluation, metric, judge and set of concepts."""
     from harness.leaderboard.files import load_entries
     from harness.leaderboard.published import load_published
     from harness.leaderboard.table import board_json, build_board, render_board

@@ -48,7 +48,7 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         print_json([_as_json(plugin) for plugin in plugins])
         return
-    flags = {"labeler": "-L", "steerer": "-S", "judge": "-J"}
+    flags = {"labeler": "-L", "steerer": "-S", "detector": "-D", "metric": "-M", "judge": "-J"}
     from harness.options import describe
 
     for plugin in plugins:

@@ -95,7 +95,7 @@ def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict
         writer: Any = steerer.instance
         if isinstance(writer, Priced) and (estimate := writer.estimate(Work(concepts=_subjects(plan, bench, n_concepts)))).most.calls:
             found[f"steerer {steerer.registered.name}"] = estimate
-    judge: Any = plan.judge.instance
+    judge: Any = None if plan.judge is None else plan.judge.instance
     if isinstance(judge, Priced) and ratings:
         tokens = bench.task.file.decoding.max_new_tokens
         concept, instruction = _longest(c.text for c in bench.list_concepts()), _longest(i.text for i in bench.instructions)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,10 +16,15 @@ from harness.types import Json, digest
 Part = Literal["train", "threshold", "report"]
 PARTS: tuple[Part, ...] = ("train", "threshold", "report")
 
+FORMAT = 1
+"""Version of how texts are split; part of the key under which a split is kept."""
+
 TRAIN_SHARE = 0.5
 """Share of the corpus that labelers choose by and methods are fitted on; the rest is halved into threshold and report."""
 
 Places = np.ndarray[Any, np.dtype[np.int64]]
+
+_FILE = "split.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +35,13 @@ class TextSplit:
         train: what labelers choose by and methods are fitted on.
         threshold: what thresholds are chosen on.
         report: what is reported on.
+        n_copies: texts that have a copy or near-copy in the corpus, which is in the same part.
     """
 
     train: Places
     threshold: Places
     report: Places
+    n_copies: int = 0
 
     @cached_property
     def digest(self) -> str:
@@ -44,4 +54,79 @@ class TextSplit:
 
     def as_json(self) -> dict[str, Json]:
         """Sizes and digest, as the manifest keeps them."""
-        return {"digest": self.digest, **{name: len(self.part(name)) for name in PARTS}}
+        return {"digest": self.digest, **{name: len(self.part(name)) for name in PARTS}, "copies": self.n_copies}
+
+    def save(self, folder: Path) -> None:
+        """Write to ``folder``."""
+        with (folder / _FILE).open("wb") as file:
+            np.savez(file, train=self.train, threshold=self.threshold, report=self.report, n_copies=self.n_copies)
+
+    @classmethod
+    def load(cls, folder: Path) -> TextSplit:
+        """Read what :meth:`save` wrote."""
+        with np.load(folder / _FILE, allow_pickle=False) as saved:
+            return cls(saved["train"], saved["threshold"], saved["report"], int(saved["n_copies"]))
+
+
+def split_texts(rows: Sequence[np.ndarray[Any, Any]], texts: Iterable[str], order: Places) -> TextSplit:
+    """Split a corpus into train, threshold and report.
+
+    Train begins as what labelers choose by with ``held_out`` = 1 − :data:`TRAIN_SHARE` (:func:`choosing`), or with any larger ``held_out`` a
+    superset of it. Texts are joined into groups where they are the same to the model (equal tokens) or nearly the same to a reader
+    (:func:`~harness.data.near_copies.near_copies`). A group of which one text is in train is in train; the others go, in the same random order,
+    each to the smaller of threshold and report. So no near-copy of a text is in another part, and train may exceed its share.
+
+    Args:
+        rows: token ids of each text as the model sees it.
+        texts: the same texts, read once.
+        order: the places of all texts in the run's random order, ``bench.rng("held-out-texts").permutation(n)``.
+    """
+    from harness.data.near_copies import near_copies
+
+    n = len(rows)
+    first = originals(rows)
+    chosen = choosing(order, 1 - TRAIN_SHARE)[first]
+    copies = np.flatnonzero(first != np.arange(n))
+    group = _groups(n, np.concatenate([np.stack([first[copies], copies], axis=1), near_copies(texts)]))
+    sizes = np.bincount(group, minlength=n)
+    train = np.bincount(group, weights=chosen, minlength=n)[group] > 0
+    reported = np.zeros(n, dtype=bool)
+    threshold = report = 0
+    for number in dict.fromkeys(group[order[~train[order]]].tolist()):
+        if report < threshold:
+            reported[number], report = True, report + int(sizes[number])
+        else:
+            threshold += int(sizes[number])
+    in_report = reported[group]
+    alike = int((sizes[group] > 1).sum())
+    return TextSplit(np.flatnonzero(train), np.flatnonzero(~train & ~in_report), np.flatnonzero(in_report), alike)
+
+
+def choosing(order: Places, held_out: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """The texts that choose where a share ``held_out`` of them only reports, copies aside: bool ``[texts]``.
+
+    ``order`` is the run's random order; a larger share leaves a subset.
+    """
+    n = len(order)
+    chosen = np.zeros(n, dtype=bool)
+    chosen[order[: n - round(n * held_out)]] = True
+    return chosen
+
+
+def originals(rows: Sequence[np.ndarray[Any, Any]]) -> Places:
+    """For each text the place of the first with the same tokens, its own where there is none before it; ``[texts]`` int64."""
+    first: dict[bytes, int] = {}
+    found = np.empty(len(rows), dtype=np.int64)
+    for text in range(len(rows)):
+        content = hashlib.blake2b(np.ascontiguousarray(rows[text]).tobytes(), digest_size=12).digest()
+        found[text] = first.setdefault(content, text)
+    return found
+
+
+def _groups(n: int, pairs: np.ndarray[Any, Any]) -> Places:
+    """The group of each text, as a number below ``n``; pairs ``[pairs, 2]`` are in one."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_matrix((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)

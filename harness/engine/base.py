@@ -1,25 +1,33 @@
-"""What an engine is asked, and what it gives back."""
+"""What an engine is asked, what it gives back, and what one must offer. Who spreads work over engines is an executor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
+from harness.errors import EngineError
 from harness.interventions import Edit
-from harness.types import FinishReason
+from harness.types import Decoding, FinishReason
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One text to generate: ``id`` and ``seed`` determine its random draws, ``prompt_ids`` is the whole prompt as token ids.
+    """One text to generate.
 
-    ``edits`` are applied in their order where they meet at one layer.
+    Attributes:
+        id: with ``seed`` it determines the text's random draws.
+        prompt_ids: the whole prompt as token ids.
+        seed: the run's seed.
+        edits: applied in their order where they meet at one site.
+        adapter: the folder of a trained adapter that the model wears meanwhile, or None.
     """
 
     id: str
     prompt_ids: Sequence[int]
     seed: int
     edits: tuple[Edit, ...] = ()
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,4 +41,80 @@ class Generated:
 
     @property
     def n_tokens(self) -> int:
+        """The number of new tokens."""
         return len(self.token_ids)
+
+
+Chunk = Sequence[GenerationRequest]
+"""Requests that are generated together."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Generates texts of one subject model under interventions. What batches and number formats need is its own affair."""
+
+    @property
+    def name(self) -> str:
+        """What users call it, e.g. ``torch``."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Raised when a request may give another text than before."""
+        ...
+
+    def refuses(self, edit: Edit) -> str | None:
+        """Why this engine cannot place ``edit``, in one line; None where it can."""
+        ...
+
+    def chunks(self, requests: Chunk) -> list[list[GenerationRequest]]:
+        """The requests in parts that are generated, begun again and sent elsewhere as a whole.
+
+        Where a text depends on its neighbours (in bfloat16 by their rounding), these are the neighbours that it always has, so a run that goes
+        on has the texts of an undisturbed one. Parts and order depend on the requests alone.
+        """
+        ...
+
+    def run(self, requests: Chunk, decoding: Decoding) -> Iterator[Generated]:
+        """A text for each request, in any order, each as soon as it has ended. Requests are checked at once, and generated while iterating.
+
+        Raises:
+            EngineError: at once, for what cannot be run, an edit that is refused among it; while iterating, for what shows only then.
+        """
+        ...
+
+
+class Executor(Protocol):
+    """Spreads chunks over one engine or copies of it. The caller alone writes the store."""
+
+    def map(self, engine: Engine, chunks: Sequence[Chunk], decoding: Decoding) -> Iterator[Generated]:
+        """The texts of all chunks, in any order.
+
+        Raises:
+            EngineError: before anything is generated, for a request that the engine does not take.
+        """
+        ...
+
+
+def check_requests(engine: Engine, requests: Chunk) -> None:
+    """Check what is the same for all engines: ids are unique, and edits can be placed.
+
+    Raises:
+        EngineError: naming the request or the edit, and the reason.
+    """
+    if len({request.id for request in requests}) != len(requests):
+        raise EngineError("two generation requests have one id; ids must be unique, since they determine the random draws")
+    checked: set[int] = set()  # the requests of one labeling and strength share their edits
+    for request in requests:
+        for edit in request.edits:
+            if id(edit) not in checked:
+                checked.add(id(edit))
+                check_edit(engine, edit)
+
+
+def check_edit(engine: Engine, edit: Edit) -> None:
+    """Raise EngineError for an edit that the engine cannot place."""
+    reason = engine.refuses(edit)
+    if reason is not None:
+        places = ", ".join(map(str, edit.sites)) or "no site"
+        raise EngineError(f"the engine {engine.name} cannot place {type(edit).__name__} at {places}: {reason}")

@@ -7,103 +7,138 @@ leave it. Each request draws from (seed, "sampling", id), so batch size, order a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.engine.base import Generated, GenerationRequest
+from harness.engine.base import Chunk, Generated, GenerationRequest, check_edit, check_requests
+from harness.engine.forward import logits
+from harness.engine.placing import Placed, edited, place, why_not
 from harness.engine.sampling import check_decoding, choose, penalise
 from harness.errors import EngineError
-from harness.interventions import Edit, EditContext, Positions, StackedEdit
-from harness.model.activations import is_out_of_memory
+from harness.interventions import Edit, EditContext, Site
+from harness.model.activations import Row
+from harness.model.adapters import Adapter, Adapters
 from harness.model.attention import fast_decoding
-from harness.model.loading import SubjectModel, hidden_of, with_hidden
+from harness.model.loading import SubjectModel
+from harness.model.memory import Budget, attempt, release
+from harness.model.structure import cache_argument, cache_of
 from harness.types import Decoding, FinishReason, rng
 
 DEFAULT_BATCH = 128
+VERSION = "1"
+"""Raise it with whatever changes the text of a request."""
 
 
+class TorchEngine:
+    """Generates in this process with the transformers model itself. Implements :class:`harness.engine.base.Engine`.
 
-
-
-
-def generate(
-    model: SubjectModel,
-    requests: Sequence[GenerationRequest],
-    decoding: Decoding,
-    *,
-    batch_size: int = DEFAULT_BATCH,
-    use_cache: bool = True,
-) -> Iterator[Generated]:
-    """Generate a text for each request, in any order, each as soon as it has ended.
-
-    Between two texts the model is as it was found (no hooks, its own attention, gradients as the caller has them), so it may be used for
-    something else, and the iteration may be given up at any point.
+    Between two texts the model is as it was found (no hooks, no adapter, its own attention, gradients as the caller has them), so it may be used
+    for something else, and the iteration may be given up at any point.
 
     Args:
         model: the subject model.
-        requests: what to generate; ids must be unique.
-        decoding: the same for every request.
-        batch_size: rows decoded together; halved for good where memory runs out (texts that have ended are not made again).
+        batch_size: rows decoded together; halved within a call where memory runs out (texts that have ended are not made again).
         use_cache: False recomputes the whole sequence at every step (for tests: the same tokens, slowly).
 
     Raises:
-        EngineError: at once, for an option out of bounds, a repeated id, an empty prompt, a prompt that leaves no room for the new tokens,
-            or an edit of a layer that does not exist; while iterating, for an edit that changes the shape of the residual stream, for logits
-            that are no numbers, and where a single row does not fit into memory.
+        EngineError: a batch size below 1.
     """
-    check_decoding(decoding)
-    if batch_size < 1:
-        raise EngineError(f"batch_size is {batch_size}; allowed: at least 1")
-    _check_requests(model, requests, decoding)
-    return _generate(model, requests, decoding, batch_size, use_cache)
+
+    name = "torch"
+    version = VERSION
+
+    def __init__(self, model: SubjectModel, *, batch_size: int = DEFAULT_BATCH, use_cache: bool = True) -> None:
+        if batch_size < 1:
+            raise EngineError(f"batch_size is {batch_size}; allowed: at least 1")
+        self.model = model
+        self._batch_size, self._use_cache, self._adapters = batch_size, use_cache, Adapters(model)
+
+    def refuses(self, edit: Edit) -> str | None:
+        """The layer does not exist, or is built so that its attention and its MLP cannot be told."""
+        return why_not(self.model, edit)
+
+    def chunks(self, requests: Chunk) -> list[list[GenerationRequest]]:
+        """The batches: requests of one adapter and of similar prompt length, the shortest first."""
+        return [
+            group[start : start + self._batch_size]
+            for group in _by_adapter(sorted(requests, key=lambda request: len(request.prompt_ids))).values()
+            for start in range(0, len(group), self._batch_size)
+        ]
+
+    def run(self, requests: Chunk, decoding: Decoding) -> Iterator[Generated]:
+        """A text for each request, in any order, each as soon as it has ended.
+
+        Raises:
+            EngineError: at once, for an option out of bounds, a repeated id, an empty prompt, a prompt that leaves no room for the new tokens,
+                an edit that cannot be placed, or an adapter's folder that holds none; while iterating, for an adapter that does not fit the
+                model, an edit that changes the shape of the stream, for logits that are not numbers, and where a single row does not fit into
+                memory.
+        """
+        check_decoding(decoding)
+        check_requests(self, requests)
+        _check_prompts(self.model, requests, decoding)
+        for folder in {request.adapter for request in requests if request.adapter is not None}:
+            self._adapters.check(folder)
+        return self._run(requests, decoding)
+
+    def logits(self, texts: Sequence[Row], edits: Sequence[Edit] = (), adapter: str | None = None) -> Iterator[Tensor]:
+        """For each text, in order, the logits at each of its tokens, by :func:`harness.engine.forward.logits`.
+
+        Args:
+            texts: token ids of each; to an edit they are prompts.
+            edits: applied to every text.
+            adapter: the folder of an adapter, or None.
+
+        Raises:
+            EngineError: at once, for an edit that cannot be placed or a folder that holds no adapter.
+            DataError: at once, for an empty text, or one that is longer than the model's context.
+        """
+        for edit in edits:
+            check_edit(self, edit)
+        return logits(self.model, texts, edits, None if adapter is None else self._adapters.get(adapter))
+
+    def _run(self, requests: Chunk, decoding: Decoding) -> Iterator[Generated]:
+        rows = Budget(self._batch_size)
+        for folder, group in _by_adapter(requests).items():
+            yield from self._decode(group, None if folder is None else self._adapters.get(folder), decoding, rows)
+
+    def _decode(self, group: Chunk, adapter: Adapter | None, decoding: Decoding, rows: Budget) -> Iterator[Generated]:
+        # Longest prompts first: a batch size that suffices for them suffices for all that follow.
+        waiting, device = sorted(group, key=lambda request: -len(request.prompt_ids)), self.model.device
+        while waiting:
+            size = rows.take(len(waiting))
+            batch = _Batch(self.model, waiting[:size], decoding, self._use_cache, adapter)
+            del waiting[:size]
+            while batch.requests and (ended := attempt(batch.advance, device)) is not None:
+                yield from ended[0]
+            left = batch.requests
+            if not left:
+                continue
+            del batch  # its tensors, before the next one makes its own
+            release(device)
+            if len(left) == 1:
+                raise EngineError(
+                    f"out of memory on {device} with a single prompt of {len(left[0].prompt_ids)} tokens; "
+                    "use a smaller model, a smaller dtype or another --device"
+                )
+            rows.halve(len(left))
+            waiting = left + waiting
 
 
-def _generate(
-    model: SubjectModel, requests: Sequence[GenerationRequest], decoding: Decoding, batch_size: int, use_cache: bool
-) -> Iterator[Generated]:
-    # Longest prompts first: a batch size that suffices for them suffices for all that follow.
-    waiting = sorted(requests, key=lambda request: -len(request.prompt_ids))
-    while waiting:
-        batch = _Batch(model, waiting[:batch_size], decoding, use_cache)
-        del waiting[:batch_size]
-        while batch.requests and (ended := _advance(batch)) is not None:
-            yield from ended
-        left = batch.requests
-        if not left:
-            continue
-        del batch  # its tensors, before the next one makes its own
-        if model.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if len(left) == 1:
-            raise EngineError(
-                f"out of memory on {model.device} with a single prompt of {len(left[0].prompt_ids)} tokens; "
-                "use a smaller model, a smaller dtype or another --device"
-            )
-        batch_size, waiting = len(left) // 2, left + waiting
+def _by_adapter(requests: Chunk) -> dict[str | None, list[GenerationRequest]]:
+    """The requests of each adapter, in their order; those without one among them under None."""
+    groups: dict[str | None, list[GenerationRequest]] = {}
+    for request in requests:
+        groups.setdefault(request.adapter, []).append(request)
+    return groups
 
 
-def _advance(batch: _Batch) -> list[Generated] | None:
-    """The next texts that end, or None where memory ran out.
-
-    A function of its own, so that nothing of a failed attempt is alive (no frame, no traceback) when the next one begins.
-    """
-    try:
-        return batch.advance()
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-    return None
-
-
-def _check_requests(model: SubjectModel, requests: Sequence[GenerationRequest], decoding: Decoding) -> None:
-    if len({request.id for request in requests}) != len(requests):
-        raise EngineError("two generation requests have one id; ids must be unique, since they determine the random draws")
+def _check_prompts(model: SubjectModel, requests: Chunk, decoding: Decoding) -> None:
     room = None if model.max_tokens is None else model.max_tokens - decoding.max_new_tokens + 1  # the last new token is never read
     for request in requests:
         length = len(request.prompt_ids)
@@ -114,12 +149,6 @@ def _check_requests(model: SubjectModel, requests: Sequence[GenerationRequest], 
                 f"request {request.id} has a prompt of {length} tokens, which with max_new_tokens={decoding.max_new_tokens} is more than "
                 f"the {model.max_tokens} tokens of {model.name}; shorten the prompt or generate fewer tokens"
             )
-        for edit in request.edits:
-            for site in edit.sites:
-                if not 0 <= site.layer < model.n_layers:
-                    raise EngineError(
-                        f"{type(edit).__name__} edits {site}, but {model.name} has layers 0 to {model.n_layers - 1}; choose one of these"
-                    )
 
 
 class _Batch:
@@ -133,15 +162,18 @@ class _Batch:
         uniforms: ``[rows, max_new_tokens]`` float64, what each row draws at each step.
     """
 
-    def __init__(self, model: SubjectModel, requests: list[GenerationRequest], decoding: Decoding, use_cache: bool) -> None:
-        self.model, self.requests, self.decoding, self.use_cache = model, requests, decoding, use_cache
+    def __init__(
+        self, model: SubjectModel, requests: list[GenerationRequest], decoding: Decoding, use_cache: bool, adapter: Adapter | None
+    ) -> None:
+        self.model, self.requests, self.decoding, self.use_cache, self._adapter = model, requests, decoding, use_cache, adapter
         self.tokens, self.real = _pad_left([request.prompt_ids for request in requests], model)
         self.prompt_width = self.tokens.shape[1]
         draws = np.stack([rng(request.seed, "sampling", request.id).random(decoding.max_new_tokens) for request in requests])
         self.uniforms = torch.from_numpy(draws).to("cpu" if model.device.type == "mps" else model.device)  # MPS knows no float64
         self._cache: Any = None
-        self._placed: dict[int, list[_Placed]] | None = None
+        self._placed: dict[Site, list[Placed]] | None = None
         self._accepted = frozenset(inspect.signature(model.hf.forward).parameters)
+        self._cache_argument = cache_argument(model.hf)
 
     @property
     def n_new(self) -> int:
@@ -151,7 +183,8 @@ class _Batch:
     def advance(self) -> list[Generated]:
         """Decode until a row ends, and take those that have ended out of the batch."""
         # no_grad, not inference_mode: what a model caches in a forward pass must stay usable in training.
-        with fast_decoding(self.model.hf), torch.no_grad():
+        worn = nullcontext() if self._adapter is None else self._adapter.worn()
+        with fast_decoding(self.model.hf), torch.no_grad(), worn:
             ended: list[Generated] = []
             while not ended:
                 ended = self._step()
@@ -204,10 +237,10 @@ class _Batch:
         if "logits_to_keep" in self._accepted:
             arguments["logits_to_keep"] = 1
         if self.use_cache:
-            arguments["past_key_values"] = self._cache
+            arguments[self._cache_argument] = self._cache
         with self._edited(width), _contiguous_head(self.model):
             output = self.model.hf(**arguments)
-        self._cache = output.past_key_values if self.use_cache else None
+        self._cache = cache_of(output) if self.use_cache else None
         return output.logits[:, -1].float()  # type: ignore[no-any-return]
 
     def _choose(self, logits: Tensor) -> Tensor:
@@ -228,32 +261,15 @@ class _Batch:
         uniforms = self.uniforms[:, step]
         return choose(logits.to(uniforms.device), uniforms, decoding.temperature, decoding.top_p).to(logits.device)
 
-    @contextmanager
-    def _edited(self, width: int) -> Iterator[None]:
-        """Within the context the layers' output for the last ``width`` columns is edited; the hooks are gone afterwards, come what may."""
+    def _edited(self, width: int) -> AbstractContextManager[None]:
+        """Within the context the streams at the last ``width`` columns are edited."""
         if self._placed is None:
-            self._placed = _place(self.requests, self.model.device)
-        handles = []
-        try:
-            if self._placed:
-                columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
-                count = self.real.cumsum(dim=1)
-                context = EditContext(
-                    real=self.real[:, -width:],
-                    generated=(columns >= self.prompt_width).expand_as(self.real)[:, -width:],
-                    first=(self.real & (count == 1))[:, -width:],
-                    place=(count - 1)[:, -width:],
-                    to_end=(self.prompt_width - 1 - columns).expand_as(self.real)[:, -width:],  # prompts end at one column: padding is left
-                )
-                has_prompt = width > self.n_new
-                for layer, edits in self._placed.items():
-                    acting = [edit for edit in edits if edit.acts_on(has_prompt, self.n_new > 0)]
-                    if acting:
-                        handles.append(self.model.layers[layer].register_forward_hook(_edit_hook(acting, context)))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+            self._placed = place([request.edits for request in self.requests], self.model.device)
+        if not self._placed:
+            return nullcontext()
+        columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        context = EditContext.of(self.real, (columns >= self.prompt_width).expand_as(self.real)).last(width)
+        return edited(self.model, self._placed, context, prompt=width > self.n_new, generated=self.n_new > 0)
 
 
 @contextmanager
@@ -283,67 +299,3 @@ def _pad_left(prompts: Sequence[Sequence[int]], model: SubjectModel) -> tuple[Te
         tokens[row, width - len(prompt) :] = torch.tensor(list(prompt))
         real[row, width - len(prompt) :] = True
     return tokens.to(model.device), real.to(model.device)
-
-
-# --------------------------------------------------------------------------------------------------------------------------- edits
-
-
-@dataclass
-class _Placed:
-    """Edits of one key, of several rows of a batch, stacked. ``rows`` are their places in the batch, None for all of it."""
-
-    name: str
-    positions: Positions
-    stacked: StackedEdit
-    rows: Tensor | None
-
-    def acts_on(self, prompt: bool, generated: bool) -> bool:
-        """Whether these edits touch any token of a forward pass over tokens of the prompt, generated ones, or both."""
-        return (prompt and self.positions.in_prompt) or (generated and self.positions.generated)
-
-    def apply(self, x: Tensor, context: EditContext) -> Tensor:
-        """The residual stream ``[batch, tokens, d_model]`` with the edits; tokens and rows that they do not touch keep their very values."""
-        if self.rows is None:
-            return self._edit(x, context)
-        own = context.rows(self.rows)
-        return x.index_copy(0, self.rows, self._edit(x[self.rows], own))
-
-    def _edit(self, x: Tensor, context: EditContext) -> Tensor:
-        edited = self.stacked.apply(x.float(), context)
-        if edited.shape != x.shape:
-            raise EngineError(
-                f"{self.name} made a residual stream of shape {tuple(edited.shape)} of {tuple(x.shape)}; an edit must keep it"
-            )
-        return torch.where(context.touched(self.positions)[..., None], edited.to(x.dtype), x)
-
-
-def _place(requests: Sequence[GenerationRequest], device: torch.device) -> dict[int, list[_Placed]]:
-    """The edits at each layer, in the order in which they are applied.
-
-    Stacked together are those of one key that stand at one place of their rows' edits; edits at one place belong to different rows, so going
-    place by place keeps each row's own order, whatever the order in other rows.
-    """
-    members: dict[tuple[int, str], tuple[list[int], list[Edit]]] = {}
-    for row, request in enumerate(requests):
-        for place, edit in enumerate(request.edits):
-            rows, edits = members.setdefault((place, edit.batch_key), ([], []))
-            rows.append(row)
-            edits.append(edit)
-    by_layer: dict[int, list[_Placed]] = {}
-    for _, (rows, edits) in sorted(members.items(), key=lambda item: item[0][0]):
-        edit = edits[0]
-        index = None if len(rows) == len(requests) else torch.tensor(rows, device=device)
-        placed = _Placed(type(edit).__name__, edit.positions, edit.stack(edits, device), index)
-        for site in edit.sites:
-            by_layer.setdefault(site.layer, []).append(placed)
-    return by_layer
-
-
-def _edit_hook(edits: Sequence[_Placed], context: EditContext) -> Callable[[torch.nn.Module, Any, Any], Any]:
-    def hook(module: torch.nn.Module, arguments: Any, output: Any) -> Any:
-        x = hidden_of(output)
-        for edit in edits:
-            x = edit.apply(x, context)
-        return with_hidden(output, x)
-
-    return hook

@@ -27,6 +27,38 @@ class Bar:
         self._bars.update(self._task, description=text)
 
 
+class Line:
+    """Progress off a terminal: a plain line at the start and now and then.
+
+    Args:
+        description: what is being done.
+        total: units in all, if known.
+        every: share of them after which it is said how far it has come.
+        quiet: nothing is shown.
+    """
+
+    describe: Callable[[str], None] | None = None
+    """Nobody watches a line change."""
+
+    def __init__(self, description: str, total: int | None, every: float, quiet: bool) -> None:
+        self._description, self._total, self._every, self._quiet = description, total, every, quiet
+        self._done, self._told = 0, 0.0
+        self._say(f" (0/{total})" if total else "")
+
+    def __call__(self, n: int = 1) -> None:
+        self._done += n
+        if not self._total:
+            return
+        share = self._done / self._total
+        if share - self._told >= self._every:
+            self._told = share
+            self._say(f" ({self._done}/{self._total})")
+
+    def _say(self, how_far: str) -> None:
+        if not self._quiet:
+            print(f"{self._description}{how_far}", file=sys.stderr, flush=True)
+
+
 class Progress:
     """Shows long work. ``quiet`` shows nothing at all; on a non-terminal one plain line marks the start of each piece of work.
 
@@ -50,10 +82,10 @@ class Progress:
             print(message, file=sys.stderr, flush=True)
 
     @contextmanager
-    def task(self, description: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """A piece of work of ``total`` units; the value is called with the number of units just done. On a terminal it is a :class:`Bar`."""
+    def task(self, description: str, total: int | None = None) -> Iterator[Bar | Line]:
+        """A piece of work of ``total`` units; the value is called with the number of units just done."""
         if self.quiet or not sys.stderr.isatty():
-            yield self._plain(description, total)
+            yield Line(description, total, self.plain_every, self.quiet)
             return
         with self._bars() as bars:
             bar = bars.add_task(description, total=total)
@@ -67,7 +99,7 @@ class Progress:
         """A piece of work that reports (done, total) itself."""
         seen = {"done": 0}
         with contextlib.ExitStack() as stack:
-            advance: list[Callable[[int], None]] = []
+            advance: list[Bar | Line] = []
 
             def report(done: int, total: int) -> None:
                 if not advance:
@@ -84,22 +116,6 @@ class Progress:
             for item in items:
                 yield item
                 advance(1)
-
-    def _plain(self, description: str, total: int | None) -> Callable[[int], None]:
-        state = {"done": 0, "told": 0.0}
-        if not self.quiet:
-            print(f"{description}{f' (0/{total})' if total else ''}", file=sys.stderr, flush=True)
-
-        def advance(n: int = 1) -> None:
-            state["done"] += n
-            if self.quiet or not total:
-                return
-            share = state["done"] / total
-            if share - state["told"] >= self.plain_every:
-                state["told"] = share
-                print(f"{description} ({int(state['done'])}/{total})", file=sys.stderr, flush=True)
-
-        return advance
 
     @contextmanager
     def _bars(self) -> Iterator[RichProgress]:

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from harness.chat.values import BatchProvider, ChatReply, ChatRequest, Provider, RequestFailed, Usage
+from harness.chat.values import BatchProvider, ChatReply, ChatRequest, Provider, RequestFailed, SchemaRefused, Usage
 from harness.contracts import JudgeTraits, Metered, Work
 from harness.errors import JudgeError
 from harness.judging.questions import Answer, APIJudgeOptions, LLMJudgeOptions, OpenItem, Questions, Refusals, advice, by_rule
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from harness.judging.batch.rate import BatchDesk
 
 Connect = Callable[["ReplyCache | None", int], "Asker"]
+Question = tuple[int, Aspect]
+"""An item's place, and which of its ratings."""
 
 
 AT_ONCE = 10_000
@@ -46,6 +48,10 @@ class Asker(Metered, Protocol):
     @property
     def notes(self) -> Sequence[str]:
         """What a reader of the ratings must know, e.g. an option that the server refused."""
+        ...
+
+    def takes_schema(self, model: str) -> bool:
+        """False where ``model`` is known to refuse the schema of a reply."""
         ...
 
     def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, Answer]]:
@@ -186,37 +192,48 @@ class LLMJudge:
     def _ask(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
         """Ratings in the order in which they are complete; a round of questions for each ask."""
         states = [OpenItem(item) for item in items]
-        waiting: list[tuple[int, Aspect]] = [(place, aspect) for place in range(len(items)) for aspect in ASPECTS]
+        waiting: list[Question] = [(place, aspect) for place in range(len(items)) for aspect in ASPECTS]
         for ask in range(self.options.asks):
-            if not waiting:
-                break
-            again: list[tuple[int, Aspect]] = []
-            questions = {f"{place}/{aspect}": (place, aspect) for place, aspect in waiting}
-            requests = {name: self.questions.request(items[place], aspect, ask) for name, (place, aspect) in questions.items()}
-            answers = self._open_asker().run(requests, self.questions.identity)
-            try:
-                for name, answer in answers:
-                    place, aspect = questions.pop(name)
-                    if self._refusals.take(answer) and not isinstance(answer, ChatReply):
-                        raise self._stopped(answer)
-                    repeat = states[place].take(aspect, answer, last=ask == self.options.asks - 1)
-                    if isinstance(answer, ChatReply):
-                        self._check_readable(answer, aspect in states[place].ratings)
-                    if repeat:
-                        again.append((place, aspect))
-                    elif states[place].settled:
-                        yield states[place].rating()
-            finally:
-                if isinstance(answers, Generator):
-                    answers.close()  # at once, so that what is in flight is kept, not when it is collected
-            for place, aspect in questions.values():
-                states[place].unanswered(aspect, "no answer came")
-                if states[place].settled:
-                    yield states[place].rating()
-            self._pass_on(self._open_asker().notes)
+            again: list[Question] = []
+            while waiting:  # twice where it turns out on the way that the model takes no schema
+                waiting = yield from self._round(states, waiting, ask, again)
+                self._pass_on(self._open_asker().notes)
             if (refusal := self._refusals.everything) is not None:
                 raise self._stopped(refusal)
             waiting = again
+
+    def _round(
+        self, states: Sequence[OpenItem], waiting: Sequence[Question], ask: int, again: list[Question]
+    ) -> Generator[Rating, None, list[Question]]:
+        """Ask questions once; what is to be asked another time goes into ``again``. Returns what is left to be asked in words, unasked."""
+        questions = {f"{place}/{aspect}": (place, aspect) for place, aspect in waiting}
+        requests = {name: self.questions.request(states[place].item, aspect, ask) for name, (place, aspect) in questions.items()}
+        by_schema = self.questions.by_schema(ask)
+        answers = self._open_asker().run(requests, self.questions.identity)
+        try:
+            for name, answer in answers:
+                place, aspect = questions[name]
+                if isinstance(answer, SchemaRefused):
+                    self._ask_in_words(answer)
+                    return list(questions.values())
+                del questions[name]
+                if self._refusals.take(answer) and not isinstance(answer, ChatReply):
+                    raise self._stopped(answer)
+                repeat = states[place].take(aspect, answer, last=ask == self.options.asks - 1)
+                if repeat:
+                    again.append((place, aspect))
+                elif states[place].settled:
+                    yield states[place].rating()
+                if isinstance(answer, ChatReply) and self._made_nothing_of_it(answer, aspect in states[place].ratings, by_schema):
+                    return list(questions.values())
+        finally:
+            if isinstance(answers, Generator):
+                answers.close()  # at once, so that what is in flight is kept, not when it is collected
+        for place, aspect in questions.values():
+            states[place].unanswered(aspect, "no answer came")
+            if states[place].settled:
+                yield states[place].rating()
+        return []
 
     def _through_desk(self, work: Callable[[BatchDesk], Iterator[Rating]]) -> Iterator[Rating]:
         desk = self._open_desk()
@@ -231,16 +248,34 @@ class LLMJudge:
     def _stopped(self, failure: RequestFailed) -> JudgeError:
         return JudgeError(f"{self.options.model} cannot be asked: {failure.reason}; {advice(failure)}")
 
-    def _check_readable(self, reply: ChatReply, was_read: bool) -> None:
-        """Raise JudgeError where the first replies all hold no rating: such a model would be paid for every question several times, for nothing."""
+    def _ask_in_words(self, refusal: SchemaRefused) -> None:
+        """Ask no more by a schema, which the model refuses. Raises JudgeError where the options insist on one."""
+        if self.questions.structured != "auto":
+            raise JudgeError(
+                f"{self.options.model} cannot be asked: {refusal.reason}; leave -J structured at auto, which then asks in words, or set it to false"
+            )
+        self.questions.in_words = True
+
+    def _made_nothing_of_it(self, reply: ChatReply, was_read: bool, by_schema: bool) -> bool:
+        """Count replies without a rating; True where the first ones, asked for by a schema, all hold none, so that the rest is asked in words.
+
+        Raises:
+            JudgeError: they were asked for in words: such a model would be paid for every question several times, for nothing.
+        """
         self._reads = self._reads or was_read
         self._unread += not was_read
-        if not self._reads and self._unread >= UNREADABLE:
-            shown = " ".join(reply.text.split())[-100:]
-            raise JudgeError(
-                f"the first {UNREADABLE} replies of {self.options.model} hold no rating (one ends in {shown!r}); "
-                "take another model, try -J structured=true, or raise -J max_tokens where replies are cut off"
-            )
+        if self._reads or self._unread < UNREADABLE:
+            return False
+        if by_schema and self.questions.structured == "auto" and self.options.asks > 1:  # what is lost by it is among the repeats that were foreseen
+            self.questions.in_words, self._unread = True, 0
+            self._pass_on([f"{self.options.model} makes nothing of the schema for its replies; it is asked in words from here on"])
+            return True
+        shown = " ".join(reply.text.split())[-100:]
+        form = "false" if by_schema else "true"
+        raise JudgeError(
+            f"the first {UNREADABLE} replies of {self.options.model} hold no rating (one ends in {shown!r}); "
+            f"take another model, try -J structured={form}, or raise -J max_tokens where replies are cut off"
+        )
 
     def _has_replied(self) -> bool:
         """Whether the cache knows a reply of this model to this rubric."""
@@ -258,6 +293,7 @@ class LLMJudge:
     def _open_asker(self) -> Asker:
         if self._asker is None:
             self._asker = self._connect(self._cache(), self._bench.seed if self._bench is not None else 0)
+            self.questions.settle(self._asker.takes_schema(self.options.model))
         return self._asker
 
     def _open_desk(self) -> BatchDesk:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
 
-from harness.chat.client.cache import ReplyCache, whole
-from harness.chat.values import ABOUT_THE_REQUEST, IN_A_ROW, WRONG_FOR_ALL, ChatReply, ChatRequest, RequestFailed
+from harness.chat.client.cache import ReplyCache
+from harness.chat.values import ABOUT_THE_REQUEST, IN_A_ROW, REDIRECTS, WRONG_FOR_ALL, ChatReply, ChatRequest, RequestFailed
 from harness.errors import JudgeError
 from harness.judging.replies import explain_rating
-from harness.judging.rubric import ASPECTS, REPLY_SCHEMA, Aspect, Rubric
+from harness.judging.rubric import ASPECTS, REPLY_SCHEMA, Aspect, Rubric, Structured
 from harness.options import Options, input_field, transport_field
 from harness.types import Json, JudgeItem, Rating
 
@@ -44,8 +44,8 @@ class LLMJudgeOptions(Options):
     """What is asked: `default`, `axbench` (the prompts of the installed axbench package), or a folder with a rubric of one's own."""
     examples: bool = False
     """Put the rubric's rated examples before each question (few-shot); costs more input tokens."""
-    structured: bool = False
-    """Ask for a JSON reply by a schema, where the API has structured output."""
+    structured: Structured = "auto"
+    """Ask for JSON by a schema: `auto` where the server offers it (else, and where that cannot be read, in words), `true` always, `false` never."""
     temperature: float | None = Field(0.0, ge=0, le=2)
     """Sampling temperature; none leaves it to the server (some reasoning models refuse it)."""
     max_tokens: int = Field(400, ge=1)
@@ -99,7 +99,7 @@ class OpenItem:
         if isinstance(answer, RequestFailed):
             self.unanswered(aspect, f"the request failed: {answer.reason}")
             return False
-        self.replies[aspect] = answer = replace(answer, text=whole(answer.text), model=whole(answer.model), finish=whole(answer.finish))
+        self.replies[aspect] = answer
         value, reason = read(answer)
         if value is not None:
             self.ratings[aspect] = value
@@ -112,7 +112,7 @@ class OpenItem:
 
     def unanswered(self, aspect: Aspect, reason: str) -> None:
         """Note that a question got no answer, which says nothing of the judge."""
-        self.problems[aspect] = whole(reason)
+        self.problems[aspect] = reason
         self.failed.append(aspect)
 
     def rating(self) -> Rating:
@@ -209,6 +209,8 @@ def advice(failure: RequestFailed) -> str:
         what = "check that the server runs and that base_url is its address (most want …/v1)"
     elif failure.status in ABOUT_THE_REQUEST:
         what = "check the rubric and the judge's options"
+    elif failure.status in REDIRECTS:
+        what = "check the option base_url"
     elif failure.status == 404:
         what = "check the option model, and base_url where one was given (most servers want …/v1)"
     elif failure.status == 429 or failure.status >= 500:
@@ -238,26 +240,43 @@ class Ask(NamedTuple):
 
 
 class Questions:
-    """The questions of a rubric as requests: which model, how many tokens, how often."""
+    """The questions of a rubric as requests: which model, how many tokens, how often, and whether by a schema or in words.
+
+    Attributes:
+        options: the judge's options.
+        rubric: what is asked.
+        structured: the option, as far as the rubric goes along with it.
+        in_words: with ``structured`` at ``auto``: the model takes no schema, or makes nothing of it, so everything is asked in words.
+    """
 
     def __init__(self, options: LLMJudgeOptions, rubric: Rubric) -> None:
         self.options, self.rubric = options, rubric
+        self.structured: Structured = False if options.structured == "auto" and rubric.in_words else options.structured
+        self.in_words = False
         if options.examples and not rubric.examples:
             raise JudgeError(f"rubric {rubric.name} has no examples; leave the option examples out, or add an examples.jsonl to it")
 
     @functools.cached_property
     def identity(self) -> str:
-        """The rubric's identity with these options; see :meth:`Rubric.identity`."""
-        return self.rubric.identity(self.options.examples, self.options.structured)
+        """The rubric's identity with these options; see :meth:`Rubric.identity`. Requests by a schema and in words differ besides."""
+        return self.rubric.identity(self.options.examples, self.structured)
+
+    def settle(self, takes_schema: bool) -> None:
+        """Take in whether the model is known to refuse a schema, before anything is asked."""
+        self.in_words = self.in_words or (self.structured == "auto" and not takes_schema)
+
+    def by_schema(self, ask: int = 0) -> bool:
+        """Whether the ``ask``-th request for a rating asks by a schema; with ``auto``, a reply that could not be read is asked for again in words."""
+        return self.structured is True or (self.structured == "auto" and not self.in_words and ask == 0)
 
     def request(self, item: JudgeItem, aspect: Aspect, ask: int = 0) -> ChatRequest:
         """The ``ask``-th request for one rating of an item; a later one differs in seed, temperature and a reminder, so no cache mixes them."""
-        options = self.options
+        options, structured = self.options, self.by_schema(ask)
         temperature = options.temperature
         if ask and temperature is not None:
             temperature = max(temperature, AGAIN_TEMPERATURE)
-        messages = self.rubric.messages(aspect, item, examples=options.examples, structured=options.structured, again=ask > 0)
-        schema = REPLY_SCHEMA if options.structured else None
+        messages = self.rubric.messages(aspect, item, examples=options.examples, structured=structured, again=ask > 0)
+        schema = REPLY_SCHEMA if structured else None
         return ChatRequest(options.model, messages, options.max_tokens, temperature, schema, seed=ask or None)
 
     def asks(self, item: JudgeItem, aspect: Aspect, server: str, cache: ReplyCache | None) -> Iterator[Ask]:

@@ -27,6 +27,8 @@ from harness.errors import JudgeError, UnknownNameError
 from harness.types import Json, JudgeItem, digest
 
 Aspect = Literal["concept", "instruction", "fluency"]
+Structured = Literal["auto"] | bool
+"""Whether replies are asked for by a schema; ``auto``: where the server offers it, else in words."""
 ASPECTS: tuple[Aspect, ...] = ("concept", "instruction", "fluency")
 """The three ratings, in the order of :class:`harness.types.Rating`."""
 
@@ -68,16 +70,28 @@ class Example:
 
 @dataclass(frozen=True)
 class Rubric:
-    """A rubric; see the module. ``prompts`` has a prompt for each of :data:`ASPECTS`."""
+    """A rubric; see the module.
+
+    Attributes:
+        name, version: its name, and which state of it this is.
+        prompts: a prompt for each of :data:`ASPECTS`.
+        examples: rated texts for few-shot prompts.
+        in_words: the prompts are kept as somebody published them, replies in words included: ``auto`` asks by no schema.
+    """
 
     name: str
     version: str
     prompts: Mapping[Aspect, str]
     examples: tuple[Example, ...] = field(default=(), repr=False)
+    in_words: bool = False
 
-    def identity(self, examples: bool = False, structured: bool = False) -> str:
-        """``name/version+digest`` of all texts that go to the judge: part of the cache's key, the entry, and the ranking."""
-        texts: list[Json] = [self.prompts[aspect] for aspect in ASPECTS] + [STRUCTURED if structured else "", REMINDER]
+    def identity(self, examples: bool = False, structured: Structured = False) -> str:
+        """``name/version+digest`` of all texts that go to the judge: part of the cache's key, the entry, and the ranking.
+
+        Structured replies, replies in words, and structured ones where the server offers them are three identities.
+        """
+        form = {True: STRUCTURED, False: "", "auto": f"auto: {STRUCTURED}"}[structured]
+        texts: list[Json] = [self.prompts[aspect] for aspect in ASPECTS] + [form, REMINDER]
         return f"{self.name}/{self.version}+{digest([texts, self.examples if examples else ()], 8)}"
 
     def messages(
@@ -274,4 +288,4 @@ def _from_axbench() -> Rubric:
                 "install a version of axbench whose prompts do, or use the rubric default"
             )
         prompts[aspect] = prompt.replace("{{", "{").replace("}}", "}")  # axbench fills them by str.format
-    return Rubric("axbench", version, prompts)
+    return Rubric("axbench", version, prompts, in_words=True)

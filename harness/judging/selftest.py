@@ -20,7 +20,7 @@ from harness.judging.rubric import ASPECTS, Aspect
 from harness.types import Json, JudgeItem, Rating, canonical_json, digest, judge_title, rng
 
 if TYPE_CHECKING:
-    from harness.contracts import Bench, Judge
+    from harness.contracts import Judge, JudgeBench
 
 PASS_OVERALL = 0.85
 """Share of all obvious ratings that a judge must get right."""
@@ -119,7 +119,7 @@ def check_at_once(judge: Judge) -> None:
         raise JudgeError(f"the self-test needs a judge that answers at once, and this one waits for {later}; test another judge, or another mode")
 
 
-def selftest(judge: Judge, bench: Bench) -> SelfTest:
+def selftest(judge: Judge, bench: JudgeBench) -> SelfTest:
     """Have a judge rate the texts with obvious ratings, in a shuffled order, and count.
 
     A reply that cannot be read is the judge's, and counts as wrong; a request that failed says nothing of the judge, so there is no result then.

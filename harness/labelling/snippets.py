@@ -55,21 +55,17 @@ def _best_texts(bench: Bench, dictionary: str, features: Sequence[int], n: int) 
 def _read(bench: Bench, dictionary: str, of_text: dict[int, list[int]], context: int) -> list[tuple[int, list[dict[str, Any]]]]:
     """For each text, the strongest token of each of its features, among the tokens that the statistics count."""
     from harness.interventions import Site
-    from harness.model.activations import residuals
-    from harness.sae.corpus.outliers import usual_tokens
+    from harness.sae.corpus.sweep import sweep
 
     target, model = bench.dictionaries[dictionary], bench.model
-    texts = list(of_text)
-    rows = [list(bench.corpus_tokens[text]) for text in texts]
     found = []
-    for batch in residuals(model, rows, Site(target.layer), skip=bench.statistics(dictionary).skip):
-        usual = usual_tokens(batch.x, batch.counted)
-        for place, row in enumerate(batch.rows):
-            features = of_text[texts[row]]
-            activations = target.feature(batch.x[place, : len(rows[row])], features)
-            activations[~usual[place, : len(rows[row])].to(activations.device)] = float("-inf")
+    for batch in sweep(model, bench.corpus_tokens, Site(target.layer), texts=list(of_text), skip=bench.statistics(dictionary).skip):
+        for place, text in enumerate(batch.rows):
+            features, ids = of_text[text], list(bench.corpus_tokens[text])
+            activations = target.feature(batch.x[place, : len(ids)], features)
+            activations[~batch.counted[place, : len(ids)].to(activations.device)] = float("-inf")
             values, tokens = (tensor.tolist() for tensor in activations.max(dim=0))
-            found.append((texts[row], [_shown(model, rows[row], *item, context) for item in zip(features, tokens, values, strict=True)]))
+            found.append((text, [_shown(model, ids, *item, context) for item in zip(features, tokens, values, strict=True)]))
     return found
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.split import choosing, originals
 from harness.sae.directions import decoder_cosines, mean_differences
 
 if TYPE_CHECKING:
@@ -34,18 +34,9 @@ def split_texts(bench: Bench, held_out: float) -> tuple[NDArray[np.int64], NDArr
     Copies of one text (the same tokens) stay on one side, else what chose would report, too; so the shares are only about right where there are many.
     """
     n = len(bench.corpus)
-    order = bench.rng("held-out-texts").permutation(n)
-    chooses = np.zeros(n, dtype=bool)
-    chooses[order[: n - round(n * held_out)]] = True
-    rows = bench.corpus_tokens
-    first: dict[bytes, int] = {}
-    copies = 0
-    for text in range(n):
-        content = hashlib.blake2b(np.ascontiguousarray(rows[text]).tobytes(), digest_size=12).digest()
-        original = first.setdefault(content, text)
-        if original != text:
-            chooses[text] = chooses[original]
-            copies += 1
+    first = originals(bench.corpus_tokens)
+    chooses = choosing(bench.rng("held-out-texts").permutation(n), held_out)[first]
+    copies = int((first != np.arange(n)).sum())
     if copies and held_out:
         bench.warn(f"corpus: {copies} of {n} texts are copies of others; copies are on one side of the split into texts that choose and that report")
     return np.flatnonzero(chooses), np.flatnonzero(~chooses)

@@ -1,27 +1,43 @@
 """A leaderboard entry: what one run measured, with everything that is needed to know what was measured, as a frozen, validated value.
 
 An entry is a JSON file. Its ``id`` is a digest of its content without ``created``, so a file that was edited afterwards is found out.
-A number that does not exist is null with the reason beside it; NaN and infinity are refused.
+A number that does not exist is null with the reason beside it; NaN and infinity are refused. Files of an older schema are read through
+:mod:`harness.leaderboard.migrations`.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from harness.leaderboard.subject import TRAINED, DetectionSubject, DictionarySubjectRef, SteeringSubject, Subject
+from harness.leaderboard.values import (
+    TOLERANCE,
+    Bounds,
+    ItemResult,
+    MetricValue,
+    Sample,
+    inside,
+    metric_value,
+)
 from harness.store.manifest import Count, DictionaryRef, GitState, ModelRef, OptionValues, Part, TaskRef, Text
-from harness.types import Decoding, Json, Method, StrengthUnit, digest
+from harness.types import Decoding, EvaluationKind, Json, Role, digest
 
-if TYPE_CHECKING:
-    from harness.scoring import Interval
+__all__ = [
+    "ENTRY_SCHEMA_VERSION", "IN_SAMPLE", "STEERING_METRICS", "Bounds", "DetectionSubject", "DictionaryRef", "DictionarySubjectRef", "Entry",
+    "GitState", "ItemResult", "JudgeRef", "MetricValue", "ModelRef", "OptionValues", "Row", "Sample", "SteeringSubject", "Subject", "TaskRef",
+    "metric_value",
+]  # fmt: skip
 
-ENTRY_SCHEMA_VERSION = 1
-_TOLERANCE = 1e-6
+ENTRY_SCHEMA_VERSION = 2
 
-Points = Annotated[float, Field(ge=0, le=2)]
-"""A rating, or a mean of ratings: 0 to 2."""
+STEERING_METRICS = ("overall", "concept", "instruction", "fluency")
+"""AxBench's scores, which every steering row has. ``overall`` is the harmonic mean of the three ratings of a text."""
+
+IN_SAMPLE = "in-sample"
+"""A reason that begins with this word says that the method was made on the texts that it is reported on."""
 
 
 class JudgeRef(Part):
@@ -34,196 +50,140 @@ class JudgeRef(Part):
     offline: bool
     """No person or strong model stands behind the ratings."""
     key: Text
-    """Ratings of different keys never share a ranking."""
+    """Digest of name, rubric and options: ratings of different keys never share a ranking."""
 
 
-class MethodRef(Part):
-    """A labeler and a steerer; ``labeler`` is null for a steerer that uses no features."""
+class Row(Part):
+    """What one method got on the run's concepts, or one dictionary under one metric."""
 
-    labeler: str | None
-    steerer: Text
-    labeler_options: OptionValues = OptionValues()
-    steerer_options: OptionValues = OptionValues()
-    strength_unit: StrengthUnit
-    grid: tuple[float, ...]
-    """The strengths that were tried, ascending."""
-
-    @property
-    def method(self) -> Method:
-        """As a value of :mod:`harness.types`, with all options."""
-        return Method(self.labeler, self.steerer, self.labeler_options.all, self.steerer_options.all)
-
-    @property
-    def name(self) -> str:
-        """``labeler × steerer``, or the steerer alone."""
-        return self.method.name
-
-
-class Score(Part):
-    """A mean over concepts with its interval; null where there is none, and then the reason."""
-
-    mean: Points | None
-    low: float | None = None
-    high: float | None = None
-    interval_method: str = ""
-    """How the interval was made, with its level, e.g. ``t, 95 %``."""
-    reason: str = ""
-    """Why a number is missing."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Score:
-        if (self.low is None) != (self.high is None):
-            raise ValueError("an interval has both ends or none")
-        if self.low is not None and self.high is not None:
-            if self.mean is None:
-                raise ValueError("an interval needs a mean")
-            if self.low > self.high:
-                raise ValueError(f"the interval's ends are out of order: {self.low} > {self.high}")
-            if not self.interval_method:
-                raise ValueError("an interval needs its interval_method")
-        elif not self.reason:
-            raise ValueError("a missing mean or interval needs a reason")
-        return self
-
-    @classmethod
-    def of(cls, interval: Interval) -> Score:
-        """An interval of :mod:`harness.scoring` as a score; its warning becomes the reason where a number is missing."""
-        missing = interval.estimate is None or interval.low is None
-        method = "" if interval.low is None else f"{interval.method}, {100 * interval.level:g} %"
-        reason = (interval.warning or "no interval can be had") if missing else ""
-        return cls(mean=interval.estimate, low=interval.low, high=interval.high, interval_method=method, reason=reason)
-
-
-class Scores(Part):
-    """AxBench's scores, means over the concepts that were answered. ``overall`` is the harmonic mean of the three ratings of a text."""
-
-    overall: Score
-    concept: Score
-    instruction: Score
-    fluency: Score
-
-
-class Bounds(Part):
-    """The overall mean if every text without a rating had got 0, and if it had got 2."""
-
-    low: Points | None
-    high: Points | None
-    reason: str = ""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Bounds:
-        if (self.low is None or self.high is None) and not self.reason:
-            raise ValueError("a missing bound needs a reason")
-        if self.low is not None and self.high is not None and self.low > self.high + _TOLERANCE:
-            raise ValueError(f"the bounds are out of order: {self.low} > {self.high}")
-        return self
-
-
-class ConceptResult(Part):
-    """What one concept got: means over its instructions at strengths that were chosen on other instructions."""
-
-    concept_id: Text
-    concept_text: str
-    features: tuple[str, ...] = ()
-    """``dictionary/index``; several for a method that combines."""
-    answered: bool = True
-    """False: the labeler abstained; the reason says why."""
-    overall: Points | None
-    concept: Points | None
-    instruction: Points | None
-    fluency: Points | None
-    chosen_strength: float | None
-    n_trials: Count
-    n_unrated: Count = 0
-    reason: str = ""
-    """Why a number is missing."""
-
-    @model_validator(mode="after")
-    def _explained(self) -> ConceptResult:
-        values = (self.overall, self.concept, self.instruction, self.fluency, self.chosen_strength)
-        if None in values and not self.reason:
-            raise ValueError("a missing number needs a reason")
-        if not self.answered and any(value is not None for value in values):
-            raise ValueError("a concept that was not answered has no numbers")
-        return self
-
-
-class Sample(Part):
-    """A text to look at."""
-
-    concept_text: str
-    instruction: str
-    strength: float
-    text: str
-    overall: Points | None = None
-
-
-class MethodResult(Part):
-    """One row: a method on the run's concepts."""
-
-    role: Literal["method", "control"]
+    kind: EvaluationKind
+    role: Role
     """A control is shown among the methods, and not ranked."""
-    method: MethodRef
-    scores: Scores
-    ranked: Score | None = None
-    """In fixed mode the score that ranks: the mean of ``overall`` over all concepts of the task, an abstention counting 0. Else null."""
-    bounds: Bounds
-    n_concepts: Count
-    """In fixed mode the task's concepts, in chosen mode those that the labeler chose."""
+    subject: Subject
+    primary: Text
+    """The metric that ranks: ``overall`` of steering, ``auroc`` of detection, a dictionary metric's own name."""
+    metrics: dict[Text, MetricValue]
+    """By name, over the items that were answered, in the order in which they are shown."""
+    ranked: MetricValue | None = None
+    """Steering and detection in fixed mode: the primary metric over all concepts of the task, an abstention counting as the trivial value."""
+    bounds: Bounds | None = None
+    """Steering: what the texts without a rating could have changed."""
+    n_items: Count
+    """In fixed mode the task's concepts, in chosen mode those that the labeler chose; of a dictionary the seeds that were asked for."""
     n_answered: Count
     coverage: Annotated[float, Field(ge=0, le=1)] | None
-    """``n_answered / n_concepts``; null without concepts."""
-    n_trials: Count
-    n_unrated: Count
-    n_pending: Count
+    """``n_answered / n_items``; null without items."""
+    n_texts: Count = 0
+    """Trials of a steering method, texts that a detector scored."""
+    n_unrated: Count = 0
+    n_pending: Count = 0
     eligible: bool
     """May be ranked."""
     reasons: tuple[str, ...] = ()
     """Why it may not."""
-    per_concept: tuple[ConceptResult, ...] = ()
+    items: tuple[ItemResult, ...] = ()
     warnings: tuple[str, ...] = ()
     samples: tuple[Sample, ...] = ()
 
     @model_validator(mode="after")
-    def _consistent(self) -> MethodResult:
-        if self.n_answered > self.n_concepts:
-            raise ValueError(f"n_answered is {self.n_answered} of {self.n_concepts} concepts")
-        expected = self.n_answered / self.n_concepts if self.n_concepts else None
-        if (self.coverage is None) != (expected is None) or (expected is not None and abs((self.coverage or 0) - expected) > _TOLERANCE):
-            raise ValueError(f"coverage is {self.coverage}, but n_answered / n_concepts is {expected}")
-        if self.n_unrated + self.n_pending > self.n_trials:
-            raise ValueError(f"n_unrated + n_pending is {self.n_unrated + self.n_pending} of {self.n_trials} trials")
+    def _consistent(self) -> Row:
+        self._check_kind()
+        self._check_counts()
+        self._check_items()
         if self.eligible == bool(self.reasons):
             raise ValueError("reasons say why a row is not eligible: an eligible row has none, another at least one")
-        if self.eligible and self.scores.overall.mean is None:
-            raise ValueError("an eligible row needs an overall score")
-        if self.ranked is not None and self.ranked.mean is not None:
-            derived = self._ranked_mean()
-            if derived is not None and abs(derived - self.ranked.mean) > _TOLERANCE:
-                raise ValueError(f"ranked is {self.ranked.mean}, but per_concept with abstentions as 0 averages to {derived}")
+        if self.eligible and self.metrics[self.primary].value is None:
+            raise ValueError(f"an eligible row needs its primary metric {self.primary!r}")
+        if self.ranked is not None and self.ranked.value is not None:
+            derived = self._ranked_value()
+            if derived is not None and abs(derived - self.ranked.value) > TOLERANCE:
+                raise ValueError(f"ranked is {self.ranked.value}, but the items with abstentions as the trivial value average to {derived}")
         return self
 
-    def _ranked_mean(self) -> float | None:
-        """The ranked score by the rows of ``per_concept``, or None if they do not tell."""
-        values = self.values(abstention=0.0)
-        return sum(values.values()) / self.n_concepts if self.n_concepts and len(values) == self.n_concepts else None
+    def _check_kind(self) -> None:
+        if self.kind != self.subject.kind:
+            raise ValueError(f"the row is of kind {self.kind}, its subject of kind {self.subject.kind}")
+        if self.primary not in self.metrics:
+            raise ValueError(f"the primary metric {self.primary!r} is not among the row's metrics: {', '.join(self.metrics) or 'none'}")
+        if self.kind == "steering" and (lacking := [name for name in STEERING_METRICS if name not in self.metrics]):
+            raise ValueError(f"a steering row needs the metrics {', '.join(STEERING_METRICS)}; it lacks {', '.join(lacking)}")
+        if (self.kind == "steering") != (self.bounds is not None):
+            raise ValueError("a steering row, and no other, has bounds for its unrated texts")
+        if isinstance(self.subject, DictionarySubjectRef):
+            if self.primary != self.subject.metric:
+                raise ValueError(f"the primary metric is {self.primary!r}, but the subject's is {self.subject.metric!r}")
+            if self.subject.arm != TRAINED and self.role != "control":
+                raise ValueError(f"the arm {self.subject.arm!r} is a control; its role is {self.role!r}")
+            if self.ranked is not None:
+                raise ValueError("a dictionary abstains from nothing: its primary metric ranks, and ranked must be null")
 
-    def values(self, abstention: float | None) -> dict[tuple[str, str], float]:
-        """``overall`` by concept (id, text), the mean where it has several rows; ``abstention`` (None: nothing) where unanswered."""
+    def _check_counts(self) -> None:
+        if self.n_answered > self.n_items:
+            raise ValueError(f"n_answered is {self.n_answered} of {self.n_items} items")
+        expected = self.n_answered / self.n_items if self.n_items else None
+        if (self.coverage is None) != (expected is None) or (expected is not None and abs((self.coverage or 0) - expected) > TOLERANCE):
+            raise ValueError(f"coverage is {self.coverage}, but n_answered / n_items is {expected}")
+        if self.n_unrated + self.n_pending > self.n_texts:
+            raise ValueError(f"n_unrated + n_pending is {self.n_unrated + self.n_pending} of {self.n_texts} texts")
+        answered = len({item.id for item in self.items if item.answered})
+        if self.kind != "dictionary" and self.items and answered != self.n_answered:
+            raise ValueError(f"n_answered is {self.n_answered}, but {answered} of the items are answered")
+
+    def _check_items(self) -> None:
+        for item in self.items:
+            for name, value in (*item.values.items(), *item.trivial.items()):
+                if name not in self.metrics:
+                    raise ValueError(f"item {item.id!r} has a value of {name!r}, which is not among the row's metrics: {', '.join(self.metrics)}")
+                if not inside(value, self.metrics[name].bounds):
+                    raise ValueError(f"item {item.id!r}: {name} is {value}, outside of the metric's bounds {self.metrics[name].bounds}")
+            absent = item.answered and self.kind != "dictionary" and self.primary not in item.values
+            if absent or (item.answered and self.kind == "steering" and item.strength is None and not item.reason):
+                raise ValueError(f"item {item.id!r} was answered: it needs a value of {self.primary!r} and a strength, or the reason why not")
+
+    def _ranked_value(self) -> float | None:
+        """The ranked score by the items, or None if they do not tell."""
+        values = [self._value(item, trivial=True) for item in self.items]
+        if None in values or not values or len({item.id for item in self.items}) != self.n_items:
+            return None
+        return sum(value for value in values if value is not None) / len(values)
+
+    def _value(self, item: ItemResult, trivial: bool) -> float | None:
+        if item.answered:
+            return item.values.get(self.primary)
+        return item.trivial.get(self.primary, self.metrics[self.primary].trivial) if trivial else None
+
+    @property
+    def score(self) -> MetricValue:
+        """What the row is judged by: ``ranked`` where there is one, else the primary metric."""
+        return self.metrics[self.primary] if self.ranked is None else self.ranked
+
+    @property
+    def in_sample(self) -> bool:
+        """Whether the method was made on the texts that it is reported on."""
+        return any(reason.startswith(IN_SAMPLE) for reason in self.reasons)
+
+    def values(self, trivial: bool) -> dict[tuple[str, str], float]:
+        """The primary metric by item (id, text), the mean where it has several results.
+
+        Args:
+            trivial: an abstention counts as the trivial value; else it is left out.
+        """
         lists: dict[tuple[str, str], list[float]] = {}
-        for row in self.per_concept:
-            value = row.overall if row.answered else abstention
+        for item in self.items:
+            value = self._value(item, trivial)
             if value is not None:
-                lists.setdefault((row.concept_id, row.concept_text), []).append(value)
-        return {concept: sum(values) / len(values) for concept, values in lists.items()}
+                lists.setdefault((item.id, item.text), []).append(value)
+        return {item: sum(values) / len(values) for item, values in lists.items()}
 
 
 class Entry(Part):
-    """What one run measured with one judge."""
+    """What one run measured; its texts, where it has any, rated by one judge."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     id: str = ""
     """Digest of everything but ``created``; filled in where it is not given, checked where it is."""
+    migrated_from: str = ""
+    """The id that the entry had in the older schema that it was written in; else empty."""
     created: Text
     """When the entry was made, ISO 8601 with the time zone: the only field in which repeating a run differs."""
     harness_version: Text
@@ -235,14 +195,15 @@ class Entry(Part):
     task: TaskRef
     model: ModelRef
     dictionaries: tuple[DictionaryRef, ...] = ()
-    judge: JudgeRef
+    judge: JudgeRef | None = None
+    """Null where nothing was judged."""
     concept_set_digest: Text
     instruction_set_digest: Text
     decoding: Decoding
     seed: int
     run_digest: Text
     """Digest of the run's plan."""
-    results: tuple[MethodResult, ...]
+    rows: tuple[Row, ...]
     warnings: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -253,20 +214,26 @@ class Entry(Part):
             zone = None
         if zone is None:
             raise ValueError(f"created is {self.created!r}; it must be ISO 8601 with a time zone, e.g. 2026-01-31T12:00:00+00:00")
-        for row in self.results:
-            fixed = self.task.mode == "fixed"
-            if row.ranked is not None and not fixed:
-                raise ValueError(f"{row.method.name} has a ranked score, which exists in fixed mode only")
-            if fixed and row.eligible and (row.ranked is None or row.ranked.mean is None):
-                raise ValueError(f"{row.method.name} is eligible in fixed mode and needs a ranked score")
-        names = [row.method.method.id for row in self.results]
+        for row in self.rows:
+            self._check_row(row)
+        names = [(row.kind, row.subject.id) for row in self.rows]
         if len(set(names)) < len(names):
-            raise ValueError("results hold one method twice")
+            twice = next(row.subject.name for row, name in zip(self.rows, names, strict=True) if names.count(name) > 1)
+            raise ValueError(f"rows hold one subject twice: {twice}")
         expected = self.content_digest()
         if self.id not in ("", expected):
             raise ValueError(f"the id is {self.id}, but the content's is {expected}: the entry was changed after it was written")
         self.__dict__["id"] = expected
         return self
+
+    def _check_row(self, row: Row) -> None:
+        fixed = self.task.mode == "fixed"
+        if row.ranked is not None and not fixed:
+            raise ValueError(f"{row.subject.name} has a ranked score, which exists in fixed mode only")
+        if fixed and row.eligible and row.kind != "dictionary" and (row.ranked is None or row.ranked.value is None):
+            raise ValueError(f"{row.subject.name} is eligible in fixed mode and needs a ranked score")
+        if row.kind == "steering" and self.judge is None:
+            raise ValueError(f"{row.subject.name} is a steering row; the entry needs the judge that rated its texts")
 
     def content_digest(self) -> str:
         """Digest of everything but ``id`` and ``created``."""
@@ -276,8 +243,12 @@ class Entry(Part):
         """The entry as JSON, in the order of the file."""
         return self.model_dump(mode="json")
 
+    def rows_of(self, kind: EvaluationKind) -> tuple[Row, ...]:
+        """The rows of one kind of evaluation, in their order."""
+        return tuple(row for row in self.rows if row.kind == kind)
+
     @property
     def file_name(self) -> str:
         """The file's name in a folder of entries: the same run rated by the same judge takes the same place."""
         task = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in self.task.name)
-        return f"{task}-{digest([self.run_digest, self.judge.key])}.json"
+        return f"{task}-{digest([self.run_digest, self.judge.key if self.judge else None])}.json"

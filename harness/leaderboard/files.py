@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from harness.errors import StoreError
 from harness.files.atomic import disk_error, write_atomically
 from harness.leaderboard.entry import ENTRY_SCHEMA_VERSION, Entry
+from harness.leaderboard.migrations import migrate
 from harness.types import Json
 
 
@@ -38,12 +39,16 @@ def save_entry(entry: Entry, path: Path) -> Path:
 
 
 def load_entry(path: Path) -> Entry:
-    """Read an entry. Raises StoreError naming file and field: no such file, no JSON, a newer schema, a field that does not fit."""
+    """Read an entry of this schema or an older one.
+
+    Raises:
+        StoreError: naming file and field: no such file, no JSON, a newer schema, a field that does not fit.
+    """
     path = Path(path)
     value = read_json(path, "entry", ENTRY_SCHEMA_VERSION)
     try:
-        return Entry.model_validate(value)
-    except ValidationError as error:
+        return Entry.model_validate(migrate(value))
+    except ValueError as error:  # pydantic's ValidationError is one, too
         _refuse(error, path)
 
 
@@ -73,7 +78,7 @@ def read_json(path: Path, what: str, version: int) -> dict[str, Json]:
     except ValueError as error:
         raise StoreError(f"{path} is no {what}: {error}; remove the file or put a valid one in its place") from error
     found = value.get("schema_version") if isinstance(value, dict) else None
-    if not isinstance(value, dict) or not isinstance(found, int):
+    if not isinstance(value, dict) or type(found) is not int:
         raise StoreError(
             f"{path} is no {what}: it must be a JSON object with a schema_version; remove the file or put a valid one in its place"
         )
@@ -82,13 +87,15 @@ def read_json(path: Path, what: str, version: int) -> dict[str, Json]:
     return value
 
 
-def _refuse(error: ValidationError, path: Path) -> NoReturn:
-    """The first problem of a validation as one line with file and field."""
+def _refuse(error: ValueError, path: Path) -> NoReturn:
+    """The first problem of a validation or migration as one line with file and field."""
     raise StoreError(f"the entry {path} does not validate: {describe_problem(error)}; mend the field or make the entry again") from error
 
 
-def describe_problem(error: ValidationError) -> str:
-    """The first problem of a validation, and how many more there are: ``results.0.scores.overall.mean: input should be …``."""
+def describe_problem(error: ValueError) -> str:
+    """The first problem of a validation, and how many more there are: ``rows.0.metrics.overall.value: input should be …``."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     problems = error.errors()
     field = ".".join(str(part) for part in problems[0]["loc"]) or "as a whole"
     message = str(problems[0]["msg"]).removeprefix("Value error, ")

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import StoreError
-from harness.leaderboard.entry import Part, Text
 from harness.leaderboard.files import describe_problem, read_json
+from harness.store.manifest import Part, Text
 
 PUBLISHED_SCHEMA_VERSION = 1
 

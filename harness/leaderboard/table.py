@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import io
 import itertools
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from rich import box
 from rich.console import Console, RenderableType
 from rich.console import Group as Stack
 from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
-from harness.leaderboard.entry import Entry, MethodResult, Sample, Score
+from harness.leaderboard.columns import KINDS, Shown, grid, heading, number
+from harness.leaderboard.entry import Entry, JudgeRef, Row, Sample
+from harness.leaderboard.layout import Column, Grid, Line
 from harness.leaderboard.published import PublishedTable
-from harness.leaderboard.ranking import Comparison, Group, Row, rank
-from harness.types import Json, judge_title
+from harness.leaderboard.ranking import Comparison, Group, Place, item_noun, rank
+from harness.types import EvaluationKind, Json, judge_title
 
 OFFLINE_NOTICE = "offline judge: for demonstrations and tests, no person or strong model stands behind these ratings"
 PUBLISHED_NOTICE = "published, not ranked against runs"
-ABSTENTION_NOTICE = "overall counts a concept without an answer as 0; concept, instruction and fluency are of the answered ones"
-_MISSING = "–"
-_COLUMNS = ("overall", "interval", "conc.", "instr.", "flu.", "n", "texts", "unr.", "strength")
-_STANDINGS = {"ranked": "", "control": " (control)", "unpaired": " (unpaired)", "ineligible": " (not eligible)"}
 
 
 @dataclass(frozen=True)
@@ -40,8 +35,9 @@ class Board:
 
 
 def build_board(entries: Iterable[Entry], published: Sequence[PublishedTable] = (), problems: Sequence[str] = ()) -> Board:
-    """The board of ``entries``."""
-    return Board(tuple(rank(entries)), tuple(published), tuple(problems))
+    """The board of ``entries``; of one task, the groups stand in the order of a run's own tables."""
+    groups = sorted(rank(entries), key=lambda group: (group.key.task, group.key.version, KINDS.index(group.key.kind)))
+    return Board(tuple(groups), tuple(published), tuple(problems))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- rendering
@@ -59,60 +55,70 @@ def render_board(board: Board) -> RenderableType:
 
 def render_group(group: Group) -> RenderableType:
     """One group: the table, how each row compares with the one above it, and what a reader must know."""
-    key, judge = group.key, group.rows[0].entry.judge
-    asked = f"{judge_title(judge.name, judge.options)} ({judge.rubric}, {key.judge_key})"
-    title = f"{key.task} {key.version} · {key.split} · judge {asked} · concepts {key.mode}, set {key.concept_set}"
-    table = _table(*_COLUMNS, lead=("#", "method"))
-    for row in group.rows:
-        style = "dim" if row.standing in ("ineligible", "control") else None
-        label = row.result.method.name + _STANDINGS[row.standing]
-        table.add_row(str(row.rank or ""), escape(label), *_numbers(row.result, row.score), style=style)
-    compared = [_line(_comparison(row, row.comparison), "dim") for row in group.rows if row.comparison is not None]
+    shown = [
+        Shown(
+            place.row,
+            place.score,
+            "in-sample" if place.row.in_sample else _MARKS[place.standing],
+            place.rank,
+            "dim" if place.standing in ("ineligible", "control") else "",
+        )
+        for place in group.places
+    ]
+    compared = [_line(_comparison(place, place.comparison), "dim") for place in group.places if place.comparison is not None]
     notes = [_line(line, "yellow" if notice else "dim") for notice, line in _footnotes(group)]
-    return Stack(_title(title), table, *compared, *notes)
+    return Stack(_title(_group_title(group)), grid(group.key.kind, shown, ranks=True), *compared, *notes)
 
 
 def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
-    """One run's result: its methods beside their controls, what a reader must know, and ``samples`` texts, a method's turn each."""
-    task, judge = entry.task, entry.judge
-    asked = judge_title(judge.name, judge.options)
-    title = f"{task.name} {task.version} · {task.split} · {entry.model.name} · judge {asked} ({judge.rubric})"
-    table = _table(*_COLUMNS, lead=("method",))
-    for result in entry.results:
-        label = result.method.name + (" (control)" if result.role == "control" else "") + ("" if result.eligible else " (not eligible)")
-        score = result.ranked if result.ranked is not None else result.scores.overall
-        table.add_row(escape(label), *_numbers(result, score), style="dim" if result.role == "control" else None)
-    parts: list[RenderableType] = [_title(title), table]
-    if entry.judge.offline:
-        parts.append(_line(OFFLINE_NOTICE))
-    if any(result.ranked is not None and result.n_answered < result.n_concepts for result in entry.results):
-        parts.append(_line(ABSTENTION_NOTICE, "dim"))
-    for result in entry.results:
-        lines = [f"not eligible: {reason}" for reason in result.reasons] + list(result.warnings) + _bounds(result)
-        parts += [_line(f"{result.method.name}: {line}") for line in lines]
+    """One run's result: a table for each kind of evaluation, methods beside their controls; what a reader must know; ``samples`` texts."""
+    task = entry.task
+    judge = f" · {_judge(entry.judge)}" if entry.judge is not None else ""
+    parts: list[RenderableType] = [_title(f"{task.name} {task.version} · {task.split} · {entry.model.name}{judge}")]
+    kinds = [kind for kind in KINDS if entry.rows_of(kind)]
+    for kind in kinds:
+        parts += [Text(), _title(kind)] if len(kinds) > 1 else []
+        parts += _kind(entry, kind)
     parts += [_line(line) for line in entry.warnings]
-    for result, sample in _spread(entry, samples):
-        about = f"{result.method.name} · {sample.concept_text} · strength {sample.strength:g} · overall {_number(sample.overall)}"
-        body = Text.assemble((f"{sample.instruction}\n", "italic"), sample.text)
-        parts.append(Panel(body, title=escape(about), title_align="left"))
+    for row, sample in _spread(entry, samples):
+        about = f"{sample.concept_text} · strength {sample.strength:g} · overall {number(sample.overall)}\n"
+        body = Text.assemble((about, "dim"), (f"{sample.instruction}\n", "italic"), sample.text)
+        parts.append(Panel(body, title=escape(row.subject.name), title_align="left"))  # a title is cut where it is too long
     return Stack(*parts)
+
+
+def _kind(entry: Entry, kind: EvaluationKind) -> list[RenderableType]:
+    """The table of a run's rows of one kind, and what must be known to read it."""
+    rows = entry.rows_of(kind)
+    shown = [Shown(row, row.score, _mark(row), style="dim" if row.role == "control" else "") for row in rows]
+    parts: list[RenderableType] = [grid(kind, shown)]
+    if kind == "steering" and entry.judge is not None and entry.judge.offline:
+        parts.append(_line(OFFLINE_NOTICE))
+    parts += [_line(notice, "dim") for notice in _abstention_notices(rows)]
+    told: dict[str, list[str]] = {}  # what holds for several rows is said once
+    for row in rows:
+        for line in [f"not eligible: {reason}" for reason in row.reasons] + list(row.warnings) + _bounds(row):
+            told.setdefault(line, []).append(row.subject.name)
+    parts += [_line(line if len(names) == len(rows) > 1 else f"{', '.join(names)}: {line}") for line, names in told.items()]
+    return parts
 
 
 def render_published(table: PublishedTable) -> RenderableType:
     """One table of published numbers, marked as such."""
     kind = "a reproduction" if table.kind == "reproduction" else "a paper's numbers"
     title = f"{table.title} ({kind}; {PUBLISHED_NOTICE})"
-    grid = _table(*[column.label for column in table.columns], lead=("method",))
     digits = {column.key: max(_decimals(row.values[column.key]) for row in table.rows) for column in table.columns}
-    for row in table.rows:
-        name = f"{row.method} ({row.note})" if row.note else row.method
-        grid.add_row(escape(name), *[_number(row.values[column.key], digits[column.key]) for column in table.columns])
+    lines = [
+        Line((f"{row.method} ({row.note})" if row.note else row.method, *(number(row.values[c.key], digits[c.key]) for c in table.columns)))
+        for row in table.rows
+    ]
     source = table.source
     place = ", ".join(part for part in (f"arXiv {source.arxiv}" if source.arxiv else None, source.url, source.table) if part)
-    lines = [f"{source.work}: {source.title} ({place})", f"numbers: {table.metric}", f"protocol: {table.protocol}"]
-    lines += [f"judge: {table.judge}"] if table.judge else []
-    lines += [table.note] if table.note else []
-    return Stack(_title(title), grid, *[_line(line, "dim") for line in lines])
+    notes = [f"{source.work}: {source.title} ({place})", f"numbers: {table.metric}", f"protocol: {table.protocol}"]
+    notes += [f"judge: {table.judge}"] if table.judge else []
+    notes += [table.note] if table.note else []
+    columns = [Column("method", name=True), *(Column(column.label) for column in table.columns)]
+    return Stack(_title(title), Grid(columns, lines), *[_line(note, "dim") for note in notes])
 
 
 def to_text(renderable: RenderableType, width: int = 160) -> str:
@@ -124,16 +130,9 @@ def to_text(renderable: RenderableType, width: int = 160) -> str:
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
 
 
-def board_json(board: Board) -> Json:
-    """The board as JSON: groups with their rows (whole entries are left to their files), published tables, problems."""
-    return {
-        "groups": [_group_json(group) for group in board.groups],
-        "published": [{**table.model_dump(mode="json"), "ranked": False} for table in board.published],
-        "problems": list(board.problems),
-    }
-
-
 # ------------------------------------------------------------------------------------------------------------------------- pieces
+
+_MARKS = {"ranked": "", "control": "control", "unpaired": "unpaired", "unordered": "", "ineligible": "not eligible"}
 
 
 def _title(text: str) -> Text:
@@ -145,30 +144,33 @@ def _line(text: str, style: str = "yellow") -> RenderableType:
     return Padding(Text(text, style=style), (0, 1))
 
 
-def _table(*numbers: str, lead: tuple[str, ...]) -> Table:
-    """A table that fits 80 columns by wrapping names and not numbers."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0), header_style="bold")
-    for name in lead:
-        table.add_column(
-            name, justify="right" if name == "#" else "left", overflow="fold", no_wrap=name == "#", min_width=1 if name == "#" else 12
-        )
-    for name in numbers:
-        table.add_column(name, justify="right", overflow="fold", no_wrap=name in _COLUMNS and name != "strength")
-    return table
+def _judge(judge: JudgeRef, key: bool = False) -> str:
+    return f"judge {judge_title(judge.name, judge.options)} ({judge.rubric}{f', {judge.key}' if key else ''})"
 
 
-def _numbers(result: MethodResult, score: Score) -> list[str]:
-    """The cells of ``_COLUMNS``; ``n`` is concepts answered of all."""
-    parts = (result.scores.concept, result.scores.instruction, result.scores.fluency)
-    interval = _MISSING if score.low is None else f"[{_number(score.low, 2)}, {_number(score.high, 2)}]"
-    answered = f"{result.n_answered}/{result.n_concepts}"
-    unrated = str(result.n_unrated) + (f" +{result.n_pending} pending" if result.n_pending else "")
-    ratings = [_number(part.mean) for part in parts]
-    return [_number(score.mean), interval, *ratings, answered, str(result.n_trials), unrated, _strengths(result)]
+def _group_title(group: Group) -> str:
+    key, judge = group.key, group.places[0].entry.judge
+    parts = [f"{key.task} {key.version}", key.split]
+    parts += [_judge(judge, key=True)] if key.judge_key and judge is not None else [f"{key.kind} by {heading(key.metric)[0]}"]
+    parts += [f"concepts {key.mode}, set {key.concept_set}"] if key.concept_set else []
+    return " · ".join(parts)
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return _MISSING if value is None else f"{value:.{digits}f}"
+def _mark(row: Row) -> str:
+    marks = ["control"] if row.role == "control" else []
+    marks += ["in-sample" if row.in_sample else "not eligible"] if not row.eligible else []
+    return ", ".join(marks)
+
+
+def _abstention_notices(rows: Iterable[Row]) -> list[str]:
+    """What the scores of rows with abstentions count, once a metric."""
+    found = []
+    for row in rows:
+        if row.ranked is not None and row.n_answered < row.n_items:
+            trivial = row.metrics[row.primary].trivial
+            worth = "as the trivial value" if trivial is None else f"as {trivial:g}"
+            found.append(f"{heading(row.primary)[0]} counts a concept without an answer {worth}; the other numbers are of the answered ones")
+    return list(dict.fromkeys(found))
 
 
 def _decimals(value: float | None) -> int:
@@ -176,38 +178,30 @@ def _decimals(value: float | None) -> int:
     return 0 if value is None else len(f"{value:.6f}".rstrip("0").partition(".")[2])
 
 
-def _strengths(result: MethodResult) -> str:
-    """Median and range of the strengths chosen for the concepts; the entry has each."""
-    chosen = [row.chosen_strength for row in result.per_concept if row.chosen_strength is not None]
-    if not chosen:
-        return _MISSING
-    middle, low, high = statistics.median(chosen), min(chosen), max(chosen)
-    return f"{middle:g}" if low == high else f"{middle:g} ({low:g}–{high:g})"
-
-
-def _bounds(result: MethodResult) -> list[str]:
+def _bounds(row: Row) -> list[str]:
     """What the texts without a rating could have changed."""
-    if not result.n_unrated or result.bounds.low is None or result.bounds.high is None:
+    if row.bounds is None or not row.n_unrated or row.bounds.low is None or row.bounds.high is None:
         return []
-    ends = f"{_number(result.bounds.low)} and {_number(result.bounds.high)}"
-    return [f"{result.n_unrated} of {result.n_trials} texts have no rating; overall lies between {ends} whatever they are worth"]
+    ends = f"{number(row.bounds.low)} and {number(row.bounds.high)}"
+    return [f"{row.n_unrated} of {row.n_texts} texts have no rating; overall lies between {ends} whatever they are worth"]
 
 
-def _spread(entry: Entry, count: int) -> list[tuple[MethodResult, Sample]]:
+def _spread(entry: Entry, count: int) -> list[tuple[Row, Sample]]:
     """The first sample of each method, then the second of each, …, ``count`` in all."""
-    turns = itertools.zip_longest(*[[(result, sample) for sample in result.samples] for result in entry.results])
+    turns = itertools.zip_longest(*[[(row, sample) for sample in row.samples] for row in entry.rows])
     return [pair for turn in turns for pair in turn if pair is not None][: max(count, 0)]
 
 
-def _comparison(row: Row, comparison: Comparison) -> str:
+def _comparison(place: Place, comparison: Comparison) -> str:
     """A row against the one above it: whether the intervals overlap, and the paired difference."""
-    parts = [f"{row.result.method.name} after {comparison.above}"]
+    parts = [f"{place.name} after {comparison.above}"]
     if comparison.overlap is not None:
         parts.append("intervals overlap" if comparison.overlap else "intervals apart")
     if comparison.difference is not None:
-        ends = f" [{_number(comparison.low)}, {_number(comparison.high)}]" if comparison.low is not None else ""
+        ends = f" [{number(comparison.low)}, {number(comparison.high)}]" if comparison.low is not None else ""
         p_value = f", p {comparison.p_value:.2g}" if comparison.p_value is not None else ""
-        parts.append(f"behind by {comparison.difference:.3f}{ends}{p_value}, paired on {comparison.n_shared} concepts")
+        noun = item_noun(place.row.kind) + "s" * (comparison.n_shared != 1)
+        parts.append(f"behind by {number(comparison.difference)}{ends}{p_value}, paired on {comparison.n_shared} {noun}")
     else:
         parts.append("not paired")
     return "; ".join(parts + ([comparison.note] if comparison.note else []))
@@ -218,15 +212,28 @@ def _footnotes(group: Group) -> list[tuple[bool, str]]:
     lines = [(True, OFFLINE_NOTICE)] if group.offline else []
     if group.unpaired:
         lines.append((True, "unpaired: other methods of this task chose other concepts; these groups are not ranked against each other"))
-    if group.key.mode == "fixed" and any(row.result.n_answered < row.result.n_concepts for row in group.rows):
-        lines.append((False, ABSTENTION_NOTICE))
+    lines += [(False, notice) for notice in _abstention_notices(place.row for place in group.places)]
+    if any(place.standing == "unordered" for place in group.places):
+        lines.append((False, f"not ranked: neither direction of {group.key.metric} is better"))
     if group.varies:
         lines.append((True, f"these entries differ in: {', '.join(group.varies)}"))
-    for row in group.rows:
-        if row.standing == "ineligible":
-            lines.append((False, f"{row.result.method.name} is not eligible: {'; '.join(row.reasons)}"))
-    lines.append((False, f"entries: {', '.join(dict.fromkeys(row.entry.id for row in group.rows))}"))
+    for place in group.places:
+        if place.standing == "ineligible":
+            lines.append((False, f"{place.name} is not eligible: {'; '.join(place.reasons)}"))
+    lines.append((False, f"entries: {', '.join(dict.fromkeys(place.entry.id for place in group.places))}"))
     return lines
+
+
+# --------------------------------------------------------------------------------------------------------------------------- JSON
+
+
+def board_json(board: Board) -> Json:
+    """The board as JSON: groups with their rows (whole entries are left to their files), published tables, problems."""
+    return {
+        "groups": [_group_json(group) for group in board.groups],
+        "published": [{**table.model_dump(mode="json"), "ranked": False} for table in board.published],
+        "problems": list(board.problems),
+    }
 
 
 def _group_json(group: Group) -> Json:
@@ -234,31 +241,27 @@ def _group_json(group: Group) -> Json:
         **asdict(group.key),
         "offline": group.offline,
         "unpaired": group.unpaired,
+        "higher_is_better": group.higher_is_better,
         "varies": list(group.varies),
-        "rows": [_row_json(row) for row in group.rows],
+        "rows": [_place_json(place) for place in group.places],
     }
 
 
-def _row_json(row: Row) -> Json:
-    result = row.result
+def _place_json(place: Place) -> Json:
+    row = place.row.model_dump(mode="json", exclude={"items", "samples", "reasons"})
     return {
-        "rank": row.rank,
-        "standing": row.standing,
-        "reasons": list(row.reasons),
-        "entry": row.entry.id,
-        "created": row.entry.created,
-        "seed": row.entry.seed,
-        "method": result.method.name,
-        "labeler": result.method.labeler,
-        "steerer": result.method.steerer,
-        "role": result.role,
-        "score": row.score.model_dump(mode="json"),
-        **{name: value for name, value in result.model_dump(mode="json").items() if name in _RESULT_FIELDS},
-        "chosen_strengths": [
-            {"concept": item.concept_text, "features": list(item.features), "strength": item.chosen_strength} for item in result.per_concept
+        "rank": place.rank,
+        "standing": place.standing,
+        "reasons": list(place.reasons),
+        "entry": place.entry.id,
+        "created": place.entry.created,
+        "seed": place.entry.seed,
+        "name": place.name,
+        "score": place.score.model_dump(mode="json"),
+        **row,
+        "items": [
+            {"id": item.id, "text": item.text, "features": list(item.features), "values": item.values, "strength": item.strength}
+            for item in place.row.items
         ],
-        "comparison": asdict(row.comparison) if row.comparison else None,
+        "comparison": asdict(place.comparison) if place.comparison else None,
     }
-
-
-_RESULT_FIELDS = ("scores", "bounds", "n_concepts", "n_answered", "coverage", "n_trials", "n_unrated", "n_pending", "eligible", "warnings")

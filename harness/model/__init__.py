@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.model.activations import ResidualBatch, document_means, mean_norm, residuals
+    from harness.model.activations import ResidualBatch, residuals
     from harness.model.devices import choose_device, choose_dtype
     from harness.model.embedded import describe, embedded_names, ensure
     from harness.model.loading import SubjectModel, load_model
@@ -23,12 +23,10 @@ _HOME = {
     "choose_device": "devices",
     "choose_dtype": "devices",
     "describe": "embedded",
-    "document_means": "activations",
     "embedded_names": "embedded",
     "ensure": "embedded",
     "hidden_of": "structure",
     "load_model": "loading",
-    "mean_norm": "activations",
     "residuals": "activations",
     "with_hidden": "structure",
 }
@@ -40,12 +38,10 @@ __all__ = [
     "choose_device",
     "choose_dtype",
     "describe",
-    "document_means",
     "embedded_names",
     "ensure",
     "hidden_of",
     "load_model",
-    "mean_norm",
     "residuals",
     "with_hidden",
 ]

@@ -1,4 +1,4 @@
-"""The residual stream of texts at one site: read by forward passes that go no further than that layer."""
+"""The streams of texts at one site: read by forward passes that go no further than that."""
 
 from __future__ import annotations
 
@@ -12,28 +12,17 @@ import torch
 from harness.errors import DataError, ModelError, OptionError
 from harness.interventions import Site
 from harness.model.loading import SubjectModel
-from harness.model.structure import hidden_of
+from harness.model.memory import Budget, TokenBudget, halving
+from harness.model.streams import stream_of
 from harness.model.tokens import TokenTable
 
 Row = Sequence[int] | npt.NDArray[np.integer]
 """Token ids of one text."""
 
 
-@dataclass
-class TokenBudget:
-    """Tokens a forward pass, halved for good when a batch does not fit into memory. One for several calls spares the later ones the attempt."""
-
-    tokens: int
-
-    @classmethod
-    def usual(cls, device: torch.device) -> TokenBudget:
-        """1,024 on a CPU: as fast as more (SmolLM2), with less padding and less memory. 8,192 elsewhere, where small batches leave units idle."""
-        return cls(1024 if device.type == "cpu" else 8192)
-
-
 @dataclass(frozen=True, eq=False)
 class ResidualBatch:
-    """The residual stream of several rows. Rows are padded on the right.
+    """A stream of several rows: the residual stream, or what an attention or an MLP adds to it. Rows are padded on the right.
 
     Attributes:
         rows: which rows of the input these are.
@@ -56,7 +45,7 @@ class ResidualBatch:
 
 
 class _Reached(Exception):
-    """Ends a forward pass at the layer that was asked for, and carries its residual stream out."""
+    """Ends a forward pass at the site that was asked for, and carries its stream out."""
 
     def __init__(self, x: torch.Tensor) -> None:
         super().__init__()
@@ -66,7 +55,7 @@ class _Reached(Exception):
 def residuals(
     model: SubjectModel, rows: Sequence[Row], site: Site, *, token_budget: int | TokenBudget = 4096, skip: int = 1
 ) -> Iterator[ResidualBatch]:
-    """The residual stream of every row at ``site``, batch by batch, the longest rows first.
+    """The stream of every row at ``site`` (by default the residual stream), batch by batch, the longest rows first.
 
     Rows of similar length share a batch of at most ``token_budget`` tokens, padding included (a longer row is a batch of its own). A batch
     that does not fit into memory is halved, and so is the budget from then on. Values are those of ``output_hidden_states`` before the
@@ -77,19 +66,20 @@ def residuals(
     Args:
         model: the subject model.
         rows: token ids, each row as the model shall see it (:meth:`SubjectModel.encode` or :meth:`SubjectModel.prompt`).
-        site: the layer whose output is read.
+        site: what is read.
         token_budget: see above. A :class:`TokenBudget` keeps for the next call what an error has halved.
         skip: number of leading tokens that are not counted, e.g. 1, or :attr:`SubjectModel.chat_prefix_length`.
 
     Raises:
-        ModelError: the layer does not exist; one row alone does not fit into memory.
+        ModelError: the layer does not exist, or the model's build does not let its attention or MLP be told; one row alone does not fit into
+            memory.
         DataError: a row is empty or longer than the model's context.
         OptionError: ``token_budget`` or ``skip`` is out of range.
     """
-    model.check_layer(site.layer)
+    model.stream_module(site)  # refuses a site that cannot be read
     budget = token_budget if isinstance(token_budget, TokenBudget) else TokenBudget(token_budget)
-    if budget.tokens < 1 or skip < 0:
-        raise OptionError(f"token_budget is {budget.tokens} and skip is {skip}; a positive budget and a skip of 0 or more are allowed")
+    if budget.size < 1 or skip < 0:
+        raise OptionError(f"token_budget is {budget.size} and skip is {skip}; a positive budget and a skip of 0 or more are allowed")
     lengths = row_lengths(rows)
     if len(lengths) and not lengths.min():
         raise DataError(f"text {int(lengths.argmin())} (counted from 0) has no tokens; leave empty texts out")
@@ -102,17 +92,26 @@ def row_lengths(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
     return rows.lengths if isinstance(rows, TokenTable) else np.fromiter(map(len, rows), np.int64, len(rows))
 
 
+def pad_right(model: SubjectModel, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids ``[rows, tokens]`` int64 with padding on the right, and which of them are real; on the model's device.
+
+    Attention is causal, so what a model counts from 0 is right in every row.
+    """
+    ids = [torch.as_tensor(row) for row in rows]
+    lengths = torch.tensor([len(row) for row in ids])
+    tokens = torch.full((len(ids), int(lengths.max())), model.pad_id)
+    for place, row in enumerate(ids):
+        tokens[place, : len(row)] = row
+    real = torch.arange(tokens.shape[1])[None] < lengths[:, None]
+    return tokens.to(model.device), real.to(model.device)
+
+
 def check_lengths(model: SubjectModel, lengths: npt.NDArray[np.int64]) -> None:
     """Raise DataError where a text is longer than the model's context."""
     limit = model.max_tokens
     if limit is not None and len(lengths) and lengths.max() > limit:
         i = int((lengths > limit).argmax())
         raise DataError(f"text {i} (counted from 0) has {lengths[i]} tokens, but {model.name} reads {limit} at most; cut it")
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch has run out of memory: CUDA has its own class for it, CPU and MPS raise a bare RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def in_parts(batch: ResidualBatch, work: Callable[[ResidualBatch], None], budget: TokenBudget | None = None) -> None:
@@ -126,19 +125,16 @@ def in_parts(batch: ResidualBatch, work: Callable[[ResidualBatch], None], budget
     Raises:
         ModelError: one row alone does not fit.
     """
-    waiting = [batch]
-    while waiting:
-        part = waiting.pop()
-        if _try_work(part, work):
-            continue
-        n, width = part.tokens.shape
-        if n == 1:
-            raise ModelError(
-                f"what is done with a text of {width} tokens does not fit into the memory of {part.x.device}; cut it, or use another device"
-            )
-        if budget is not None:
-            budget.tokens = min(budget.tokens, width * (n // 2))
-        waiting += [part.part(slice(n // 2, n)), part.part(slice(0, n // 2))]
+    n, width = batch.tokens.shape
+
+    def alone(row: int) -> ModelError:
+        place = batch.x.device
+        return ModelError(f"what is done with a text of {width} tokens does not fit into the memory of {place}; cut it, or use another device")
+
+    rows = Budget(n)
+    for _ in halving(n, rows, lambda part: work(batch.part(part)), device=batch.x.device, alone=alone):
+        if budget is not None and rows.size < n:
+            budget.size = min(budget.size, width * rows.size)
 
 
 def check_finite(batch: ResidualBatch, model: SubjectModel, numbers: Sequence[int] | npt.NDArray[np.integer]) -> None:
@@ -167,60 +163,6 @@ def check_finite(batch: ResidualBatch, model: SubjectModel, numbers: Sequence[in
     raise ModelError(f"text {number} (counted from 0) has residual vectors that are no finite numbers in {given}; {advice}")
 
 
-def document_means(
-    model: SubjectModel,
-    rows: Sequence[Row],
-    site: Site,
-    *,
-    token_budget: int = 4096,
-    skip: int = 1,
-    advance: Callable[[int], None] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean of each row's residual stream over its counted tokens, taken in float32.
-
-    Args:
-        model, rows, site, token_budget, skip: see :func:`residuals`.
-        advance: called with the number of rows done, after each batch.
-
-    Returns:
-        Means ``[rows, d_model]`` float32 and the number of counted tokens ``[rows]`` int64, on the CPU, in the order of ``rows``. A row
-        without counted tokens has a mean of NaN.
-
-    Raises:
-        ModelError: a counted token's vector is not finite; and see :func:`residuals`.
-    """
-    means = torch.full((len(rows), model.d_model), float("nan"))
-    counts = torch.zeros(len(rows), dtype=torch.int64)
-    for batch in residuals(model, rows, site, token_budget=token_budget, skip=skip):
-        check_finite(batch, model, range(len(rows)))
-        n = batch.counted.sum(dim=1)
-        total = torch.where(batch.counted[..., None], batch.x, 0).sum(dim=1, dtype=torch.float32)
-        index = torch.tensor(batch.rows)
-        means[index] = (total / n[:, None]).cpu()
-        counts[index] = n.cpu()
-        if advance is not None:
-            advance(len(batch.rows))
-    return means, counts
-
-
-def mean_norm(model: SubjectModel, rows: Sequence[Row], site: Site, *, token_budget: int = 4096, skip: int = 1) -> float:
-    """The mean Euclidean norm of the residual stream over all counted tokens of all rows.
-
-    Raises:
-        DataError: no token is counted.
-        ModelError: a counted token's vector is not finite.
-    """
-    total, n = 0.0, 0
-    for batch in residuals(model, rows, site, token_budget=token_budget, skip=skip):
-        check_finite(batch, model, range(len(rows)))
-        norms = batch.x[batch.counted].float().norm(dim=-1).cpu()
-        total += float(norms.sum(dtype=torch.float64))  # on the CPU: not every device has float64
-        n += len(norms)
-    if n == 0:
-        raise DataError(f"none of {len(rows)} texts has more than {skip} tokens, so there is no mean norm; give longer texts")
-    return total / n
-
-
 # ------------------------------------------------------------------------------------------------------------------------- inside
 
 
@@ -229,72 +171,34 @@ def _batches(
 ) -> Iterator[ResidualBatch]:
     # Longest first: memory that suffices for the first batches suffices for all, and the last batches are the quick ones.
     waiting = sorted(range(len(rows)), key=lambda i: -lengths[i])
-    start = 0
-    while start < len(waiting):
-        width = lengths[waiting[start]]
-        size = max(1, budget.tokens // width)
-        chosen = waiting[start : start + size]
-        batch = _try_forward(model, rows, chosen, site, skip)
-        if batch is None:
-            if len(chosen) == 1:
-                raise ModelError(f"a text of {width} tokens does not fit into the memory of {model.device}; cut it, or use a smaller dtype")
-            budget.tokens = width * (len(chosen) // 2)
-            continue
+
+    def width(place: int) -> int:
+        return lengths[waiting[place]]
+
+    def alone(place: int) -> ModelError:
+        return ModelError(f"a text of {width(place)} tokens does not fit into the memory of {model.device}; cut it, or use a smaller dtype")
+
+    def forward(part: slice) -> ResidualBatch:
+        return _forward(model, rows, waiting[part], site, skip)
+
+    for _, batch in halving(len(waiting), budget, forward, device=model.device, alone=alone, width=width):
         yield batch
-        start += len(chosen)
-
-
-def _try_forward(model: SubjectModel, rows: Sequence[Row], chosen: list[int], site: Site, skip: int) -> ResidualBatch | None:
-    """The batch of the chosen rows, or None if it does not fit into memory.
-
-    A function of its own, so that nothing of a failed attempt is alive (no frame, no traceback) when the next one begins.
-    """
-    try:
-        return _forward(model, rows, chosen, site, skip)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-    if model.device.type == "cuda":
-        torch.cuda.empty_cache()
-    return None
-
-
-def _try_work(part: ResidualBatch, work: Callable[[ResidualBatch], None]) -> bool:
-    """Whether the work on a part fitted into memory. A function of its own for the same reason."""
-    try:
-        work(part)
-        return True
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-    if part.x.device.type == "cuda":
-        torch.cuda.empty_cache()
-    return False
 
 
 def _forward(model: SubjectModel, rows: Sequence[Row], chosen: list[int], site: Site, skip: int) -> ResidualBatch:
-    ids = [torch.as_tensor(rows[i]) for i in chosen]
-    lengths = torch.tensor([len(row) for row in ids])
-    width = int(lengths.max())
-    tokens = torch.full((len(chosen), width), model.pad_id)
-    for b, row in enumerate(ids):
-        tokens[b, : len(row)] = row
-    place = torch.arange(width)[None]
-    real = place < lengths[:, None]
-    counted = real & (place >= skip)
-    tokens, real, counted = (t.to(model.device) for t in (tokens, real, counted))
-    # Padding is on the right and attention is causal, so positions counted from 0 are right in every row.
-    x = _up_to(model, site, tokens, real)
-    return ResidualBatch(tuple(chosen), tokens, x, real, counted)
+    tokens, real = pad_right(model, [rows[i] for i in chosen])
+    counted = real.clone()
+    counted[:, :skip] = False
+    return ResidualBatch(tuple(chosen), tokens, _up_to(model, site, tokens, real), real, counted)
 
 
 def _up_to(model: SubjectModel, site: Site, tokens: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """The output of a layer; the layers after it do not run. The hook is gone afterwards, whatever happens."""
+    """The stream at a site; what comes after it does not run. The hook is gone afterwards, whatever happens."""
 
     def stop(module: torch.nn.Module, args: object, output: object) -> None:
-        raise _Reached(hidden_of(output))
+        raise _Reached(stream_of(output, len(tokens)))
 
-    handle = model.layers[site.layer].register_forward_hook(stop)
+    handle = model.stream_module(site).register_forward_hook(stop)
     try:
         # no_grad, not inference_mode: training on these tensors (an SAE, a probe) must be able to save them for its backward pass.
         with torch.no_grad():
@@ -303,4 +207,4 @@ def _up_to(model: SubjectModel, site: Site, tokens: torch.Tensor, real: torch.Te
         return reached.x
     finally:
         handle.remove()
-    raise ModelError(f"layer {site.layer} of {model.name} did not run")
+    raise ModelError(f"{site} of {model.name} did not run")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.model.loading import SubjectModel
-from harness.model.structure import hidden_of, with_hidden
+from harness.model.structure import cache_argument, cache_of, hidden_of, with_hidden
 
 
 class Continuation:
@@ -54,7 +54,7 @@ class Continuation:
         try:
             if self._start:
                 before = self._ids[:, : self._start]
-                self._cache = self.model.hf(**self._arguments(before, None), use_cache=True).past_key_values
+                self._cache = cache_of(self.model.hf(**self._arguments(before, None), use_cache=True))
             shared = self._shared(probe)
         except Exception:  # whatever an architecture cannot do: the other way does without
             return False
@@ -97,4 +97,4 @@ class Continuation:
         arguments: dict[str, Any] = {"input_ids": tokens, "attention_mask": mask}
         if "position_ids" in self._accepted:
             arguments["position_ids"] = torch.arange(first, stop, device=tokens.device).expand(len(tokens), -1)
-        return arguments if cache is None else {**arguments, "past_key_values": cache}
+        return arguments if cache is None else {**arguments, cache_argument(self.model.hf): cache}

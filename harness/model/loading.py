@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 from torch import nn
 
 from harness.errors import ModelError
+from harness.interventions import Site
 from harness.model.attention import keep_caps
 from harness.model.devices import choose_device, choose_dtype
 from harness.model.embedded import ASSETS, embedded_names, ensure, identity
 from harness.model.gguf import quiet_transformers
 from harness.model.identity import folder_digest
 from harness.model.prompts import Message, PromptFormat
+from harness.model.streams import Parts, find_parts
 from harness.model.structure import find_anatomy, hidden_of, text_config, with_hidden
 
 __all__ = ["SubjectModel", "hidden_of", "load_model", "with_hidden"]
@@ -95,6 +98,31 @@ class SubjectModel:
         """Raise ModelError unless the model has the zero-based layer ``layer``."""
         if not 0 <= layer < self.n_layers:
             raise ModelError(f"layer {layer} does not exist: {self.name} has layers 0 to {self.n_layers - 1}")
+
+    def stream_module(self, site: Site) -> nn.Module:
+        """The module whose output is the stream at a site (read it with :func:`harness.model.streams.stream_of`).
+
+        Raises:
+            ModelError: the layer or the stream does not exist, or the layer's build does not let its attention and its MLP be told.
+        """
+        self.check_layer(site.layer)
+        layer = self.layers[site.layer]
+        if site.stream == "residual":
+            return layer
+        if site.stream not in ("attention", "mlp"):
+            raise ModelError(f"stream {site.stream!r} does not exist; give residual, attention or mlp")
+        parts = self._parts[site.layer]
+        if parts is None:
+            raise ModelError(
+                f"layer {site.layer} of {self.name} ({type(layer).__name__}) is not its input plus what one attention module and one MLP module "
+                "return, so these cannot be told; use the residual stream"
+            )
+        # by name each time: while an adapter is applied, another module may stand in this place
+        return layer.get_submodule(parts.attention if site.stream == "attention" else parts.mlp)
+
+    @cached_property
+    def _parts(self) -> list[Parts | None]:
+        return find_parts(self.hf, list(self.layers))
 
     # ------------------------------------------------------------------------------------------------------------------ tokens
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,23 @@ def with_hidden(output: Any, x: torch.Tensor) -> Any:
     if isinstance(output, list):
         return [x, *output[1:]]
     raise ModelError(f"a decoder layer returned {type(output).__name__}; only tensors, tuples and lists can be edited")
+
+
+def cache_argument(hf: Any) -> str:
+    """The name under which the model's forward takes the keys and values of the tokens before.
+
+    transformers calls it ``cache`` from 5.24 on and forgets ``past_key_values`` with 5.40; before 5.24, and in models that bring code of their
+    own, it is ``past_key_values``. The signature says which, so no version is asked for.
+    """
+    return "cache" if "cache" in inspect.signature(hf.forward).parameters else "past_key_values"
+
+
+def cache_of(output: Any) -> Any:
+    """The keys and values in what a model's forward returned, under either name; it need not be the name that the forward takes.
+
+    Asking transformers' outputs for the old name where they have the new one writes a warning, so the new one is looked for first.
+    """
+    return output.cache if hasattr(output, "cache") else output.past_key_values
 
 
 @dataclass(frozen=True)

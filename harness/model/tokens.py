@@ -121,7 +121,7 @@ def write_tokens(
         progress(done, n)
     rest = itertools.islice(texts, done, None)
     while block := list(itertools.islice(rest, BLOCK_TEXTS)):
-        ids = _encoded(model, block, limit)
+        ids = encoded(model, block, limit)
         ends = end + np.cumsum([len(row) for row in ids], dtype="<i8")
         tokens = np.fromiter(itertools.chain.from_iterable(ids), "<u4", int(ends[-1]) - end)
         done, end = done + len(block), int(ends[-1])
@@ -135,7 +135,7 @@ def write_tokens(
     return TokenTable.load(folder)
 
 
-def _encoded(model: SubjectModel, texts: list[str], limit: int) -> list[list[int]]:
+def encoded(model: SubjectModel, texts: list[str], limit: int) -> list[list[int]]:
     """As :meth:`SubjectModel.encode` of each, in one call of the tokenizer."""
     prefix = list(model.format.prefix)
     found = model.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]

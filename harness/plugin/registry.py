@@ -60,6 +60,11 @@ class Registered:
         return build(self.options, given, f"{self.kind} {self.name}")
 
     @property
+    def made_by(self) -> tuple[str, str]:
+        """Name and version of the distribution that it belongs to."""
+        return self.distribution, self.version
+
+    @property
     def source(self) -> str:
         """The file that it is defined in."""
         try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,23 @@ from harness.contracts import ResidualMeans
 from harness.errors import DataError, DictionaryError, TaskError, UnknownNameError
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress
-from harness.interventions import Positions, Site
+from harness.interventions import Intervention, Positions, Site
+from harness.run.model_services import ModelServices, read_means
+from harness.run.warnings import Warnings
+from harness.store.manifest import DictionaryRef, ModelRef
 from harness.tasks.find import resolve
 from harness.tasks.schema import CorpusTable, Task
-from harness.types import Concept, Instruction, Json, digest, rng
+from harness.types import Concept, Decoding, Example, Instruction, Json, digest, rng
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.data.corpora.corpus import Corpus
     from harness.data.corpora.labels import LabelTable
+    from harness.data.split import Part, TextSplit
+    from harness.data.texts import TextSet
+    from harness.engine.base import Engine, Generated, GenerationRequest
+    from harness.model.activations import Row
     from harness.model.loading import SubjectModel
     from harness.model.tokens import TokenTable
     from harness.sae.corpus.collect import CorpusStatistics
@@ -58,17 +67,15 @@ class TaskBench:
         choices: what the command line replaced.
         artifacts: the cache of what ``prepare`` makes.
         progress: where progress is shown.
-        warnings: what plugins and core found worth saying; they end up in the entry.
-        on_warning: told of each warning when it is first given.
+        warnings: told what plugins and core find worth saying; a run keeps them, and its entry shows them.
     """
 
     task: Task
     choices: Choices
     artifacts: ArtifactCache
     progress: Progress
-    warnings: list[str] = field(default_factory=list)
+    warnings: Warnings = field(default_factory=Warnings)
     _statistics: dict[str, CorpusStatistics] = field(default_factory=dict, init=False, repr=False)
-    on_warning: Callable[[str], None] | None = None
 
     # ------------------------------------------------------------------------------------------------ what the task fixes
 
@@ -85,7 +92,7 @@ class TaskBench:
         return self.task.file.concepts.min_support
 
     @property
-    def split(self) -> str | None:
+    def split_name(self) -> str | None:
         """The split of concepts and instructions in use; ``all`` on the command line means no split."""
         asked = self.choices.split or self.task.file.evaluation.split
         return None if asked == "all" else asked
@@ -99,9 +106,10 @@ class TaskBench:
     def site(self) -> Site:
         layer = self.task.file.steering.layer
         if layer is None:
-            if not self.task.file.dictionaries:
+            layers = [table.layer for table in self.task.file.dictionaries] + [table.layer for table in self.task.file.train]
+            if not layers:
                 raise TaskError(f"task {self.task.name!r} has no dictionary and no steering.layer; set steering.layer in its {self.task.folder}")
-            layer = self.task.file.dictionaries[0].layer
+            layer = layers[0]
         return Site(layer)
 
     # ------------------------------------------------------------------------------------------------ model and dictionaries
@@ -116,7 +124,36 @@ class TaskBench:
         return load_model(name, device=self.choices.device, dtype=self.choices.dtype, revision=table.revision, progress=self.progress.step)
 
     @cached_property
+    def model_ref(self) -> ModelRef:
+        """The subject model as the run's identity and the entry say it; its weights are loaded only where nothing else tells."""
+        from harness.run.facts import model_ref
+
+        if "model" not in self.__dict__ and (found := model_ref(self.task, self.choices.device, self.choices.dtype)) is not None:
+            return found
+        model = self.model
+        return ModelRef(name=model.name, digest=model.digest, dtype=str(model.dtype).removeprefix("torch."), device=str(model.device))
+
+    @cached_property
+    def dictionary_refs(self) -> tuple[DictionaryRef, ...]:
+        """The task's dictionaries, as the run's identity and the entry say them."""
+        from harness.run.facts import dictionary_ref
+
+        name = self.model_ref.name
+        return tuple(
+            dictionary_ref(self.task, table, self.artifacts, name, lambda table=table: self.dictionaries[table.name])  # type: ignore[misc]
+            for table in self.task.file.dictionaries
+        )
+
+    @cached_property
     def dictionaries(self) -> Mapping[str, Dictionary]:
+        """Those of files, loaded together; those of ``[[train]]``, each trained when it is first asked for."""
+        from harness.run.trained import TaskDictionaries, trainers
+
+        loaded = self._loaded_dictionaries()
+        files = {name: (lambda dictionary=dictionary: dictionary) for name, dictionary in loaded.items()}
+        return TaskDictionaries({**files, **trainers(self, self.task.file.train, self.progress)})
+
+    def _loaded_dictionaries(self) -> dict[str, Dictionary]:
         import harness.sae
 
         loaded: dict[str, Dictionary] = {}
@@ -136,7 +173,7 @@ class TaskBench:
 
     def dictionary_name(self, name: str | None = None) -> str:
         """A dictionary's name, None meaning the task's first. Raises where the task has none or not this one."""
-        names = [table.name for table in self.task.file.dictionaries]
+        names = self.task.file.dictionary_names
         if not names:
             raise TaskError(f"task {self.task.name!r} has no dictionary, which this method needs; add a [[dictionaries]] table to the task")
         if name is not None and name not in names:
@@ -197,6 +234,30 @@ class TaskBench:
         return self.corpus.labels
 
     @cached_property
+    def split(self) -> TextSplit:
+        from harness.data.split import FORMAT, TextSplit, split_texts
+
+        def compute(folder: Path) -> None:
+            self.progress.step("splitting the corpus")
+            order = self.rng("held-out-texts").permutation(len(self.corpus))
+            split_texts(self.corpus_tokens, (document.text for document in self.corpus), order).save(folder)
+
+        found = TextSplit.load(self.artifact({"kind": "text-split", "version": FORMAT, "seed": self.seed}, compute))
+        if found.n_copies:
+            self.warn(
+                f"corpus: {found.n_copies} of {len(self.corpus)} texts are copies or near-copies of others; such texts are in one part of the "
+                "split into train, threshold and report"
+            )
+        return found
+
+    def examples(self, concept: Concept, part: Part = "train") -> Sequence[Example]:
+        from harness.data.examples import CorpusExamples
+
+        if concept.label is None:
+            return ()
+        return CorpusExamples(self.corpus, self.split.part(part), self.labels.of(concept.label))
+
+    @cached_property
     def instructions_path(self) -> Path:
         if self.choices.instructions is not None:
             path = Path(self.choices.instructions).expanduser()
@@ -209,11 +270,11 @@ class TaskBench:
     def instructions(self) -> Sequence[Instruction]:
         import harness.data
 
-        found = harness.data.open_instructions(self.instructions_path, split=self.split)
+        found = harness.data.open_instructions(self.instructions_path, split=self.split_name)
         wanted = self.task.file.instructions.per_concept
         if len(found) < wanted:
             raise DataError(
-                f"{self.instructions_path} has {len(found)} instructions{f' of split {self.split!r}' if self.split else ''}, "
+                f"{self.instructions_path} has {len(found)} instructions{f' of split {self.split_name!r}' if self.split_name else ''}, "
                 f"the task draws {wanted} for each concept; add instructions or lower instructions.per_concept"
             )
         return found
@@ -242,9 +303,9 @@ class TaskBench:
 
         name = self.task.file.concepts.file
         assert name is not None  # the task file's validator holds this
-        found = harness.data.open_concepts(self.task.path(name), split=self.split)
+        found = harness.data.open_concepts(self.task.path(name), split=self.split_name)
         if not found:
-            raise DataError(f"{name} of task {self.task.name!r} has no concept{f' of split {self.split!r}' if self.split else ''}")
+            raise DataError(f"{name} of task {self.task.name!r} has no concept{f' of split {self.split_name!r}' if self.split_name else ''}")
         return found
 
     def _candidates(self) -> list[Concept]:
@@ -268,18 +329,45 @@ class TaskBench:
         wanted = [[int(texts[place]) for place in places] for texts, places in zip((positives, negatives), drawn, strict=True)]
         read = {number: self.corpus[number].text for number in sorted({number for part in wanted for number in part})}
         examples = [tuple(read[number] for number in part) for part in wanted]
-        return Concept(concept.id, concept.text, concept.label, examples[0], examples[1])
+        return replace(concept, positives=examples[0], negatives=examples[1])
 
     # ------------------------------------------------------------------------------------------------ services to plugins
+
+    @property
+    def token_limit(self) -> int:
+        """Tokens at which texts are cut: the task's ``corpus.max_tokens``, or fewer where the model reads no more."""
+        limit, most = self.task.file.corpus.max_tokens, self.model.max_tokens
+        if most is None or limit <= most:
+            return limit
+        self.warn(f"corpus.max_tokens is {limit}, and {self.model.name} reads {most} tokens: texts are cut there")
+        return most
+
+    @cached_property
+    def services(self) -> ModelServices:
+        """What is computed with the subject model."""
+        return ModelServices(self.model, self.task.file.decoding.decoding())
+
+    @cached_property
+    def engine(self) -> Engine:
+        return self.services.engine
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], decoding: Decoding | None = None, *, only: Container[str] | None = None
+    ) -> Iterator[Generated]:
+        """Texts of the subject model, in any order. With ``only``, the texts with these ids, from the batches that ``requests`` always make."""
+        return self.services.generate(requests, decoding, only)
+
+    def logits(self, texts: Sequence[Row], intervention: Intervention | None = None) -> Iterator[torch.Tensor]:
+        return self.services.logits(texts, intervention)
+
+    def activations(self, site: Site | None = None, texts: TextSet | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+        return self.services.activations(site or self.site, self.corpus_tokens if texts is None else texts.tokens)
 
     @cached_property
     def corpus_tokens(self) -> TokenTable:
         from harness.model.tokens import FORMAT, TokenTable, write_tokens
 
-        limit, most = self.task.file.corpus.max_tokens, self.model.max_tokens
-        if most is not None and limit > most:
-            self.warn(f"corpus.max_tokens is {limit}, and {self.model.name} reads {most} tokens: texts are cut there")
-            limit = most
+        limit = self.token_limit
 
         def compute(folder: Path) -> None:
             with self.progress.gauge("tokenising the corpus") as gauge:
@@ -318,37 +406,11 @@ class TaskBench:
                 return ResidualMeans(statistics.document_means, statistics.n_tokens, statistics.mean_norm)
 
         def compute(folder: Path) -> None:
-            means, tokens, norm = self._read_residuals()
-            with (folder / "means.npz").open("wb") as file:
-                np.savez(file, means=means, tokens=tokens, norm=norm)
+            if not (self.corpus_tokens.lengths > 1).any():
+                raise DataError(f"no text of {self.corpus_path} has more than one token; give longer texts")
+            self.services.write_means(self.site, self.corpus_tokens, folder, self.progress)
 
-        folder = self.artifact({"kind": "residual-means", "version": 2, "layer": self.site.layer}, compute)
-        with np.load(folder / "means.npz", allow_pickle=False) as saved:
-            return ResidualMeans(saved["means"], saved["tokens"], float(saved["norm"]))
-
-    def _read_residuals(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], float]:
-        """Each text's mean residual (zeros without a counted token), its number of counted tokens, and the mean norm: what statistics count."""
-        from harness.model.activations import check_finite, residuals
-        from harness.sae.corpus.collect import SHARD_TEXTS
-        from harness.sae.corpus.outliers import usual_tokens
-
-        tokens = self.corpus_tokens
-        kept = np.flatnonzero(tokens.lengths > 1)
-        if not len(kept):
-            raise DataError(f"no text of {self.corpus_path} has more than one token; give longer texts")
-        means = np.zeros((len(tokens), self.model.d_model), dtype=np.float32)
-        counted, norm = np.zeros(len(tokens), dtype=np.int64), 0.0
-        with self.progress.task("reading the corpus", len(kept)) as advance:
-            for start in range(0, len(kept), SHARD_TEXTS):
-                texts = kept[start : start + SHARD_TEXTS]
-                for batch in residuals(self.model, [tokens[int(text)] for text in texts], self.site):
-                    check_finite(batch, self.model, texts)
-                    for row, x, usual in zip(batch.rows, batch.x, usual_tokens(batch.x, batch.counted), strict=True):
-                        vectors = x[usual].float()
-                        means[texts[row]], counted[texts[row]] = vectors.mean(dim=0).cpu().numpy(), len(vectors)
-                        norm += float(vectors.norm(dim=-1).sum())
-                    advance(len(batch.rows))
-        return means, counted, norm / int(counted.sum())
+        return read_means(self.artifact({"kind": "residual-means", "version": 2, "layer": self.site.layer}, compute))
 
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         full = {"key": key, "model": self.model.digest, "dtype": str(self.model.dtype), "corpus": self.corpus_digest if self.has_corpus else None}
@@ -362,14 +424,11 @@ class TaskBench:
 
     def warn(self, message: str) -> None:
         """Say something that a reader of the result must know; shown at the end, kept in the entry."""
-        if message not in self.warnings:
-            self.warnings.append(message)
-            if self.on_warning is not None:
-                self.on_warning(message)
+        self.warnings(message)
 
 
-def open_bench(task: Task, choices: Choices, quiet: bool = False) -> TaskBench:
+def open_bench(task: Task, choices: Choices, quiet: bool = False, warnings: Warnings | None = None) -> TaskBench:
     """The bench of a task, with the artifact cache of this user; nothing is loaded yet."""
     from harness.files.cache_dir import cache_root
 
-    return TaskBench(task, choices, ArtifactCache(cache_root() / "artifacts"), Progress(quiet))
+    return TaskBench(task, choices, ArtifactCache(cache_root() / "artifacts"), Progress(quiet), warnings or Warnings())

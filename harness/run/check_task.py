@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
 from harness.errors import HarnessError
 from harness.plugin.host import PluginHost
+from harness.plugin.registry import Kind
 from harness.run.bench import Choices, TaskBench
 from harness.run.estimate import estimate
 from harness.run.plan import Asked, make_plan
@@ -15,7 +16,7 @@ from harness.types import Json
 
 REFERENCE_DEVICES = {"one H100 (bf16)": 4.0e14, "2 CPU cores (bf16)": 5.0e11}
 """Rough dense bf16 rates, FLOP/s, for the estimates."""
-KINDS: tuple[Literal["labeler", "steerer", "judge"], ...] = ("labeler", "steerer", "judge")
+KINDS: tuple[Kind, ...] = ("labeler", "steerer", "judge")
 
 
 def check_task(host: PluginHost, name: str) -> dict[str, Json]:
@@ -26,14 +27,28 @@ def check_task(host: PluginHost, name: str) -> dict[str, Json]:
     except HarnessError as error:
         report["problems"].append(str(error))
         return report
-    for kind in KINDS:
-        for plugin, options in options_of(task, kind).items():
-            _collect(report, lambda k=kind, p=plugin, o=options: host.get(k, p).build_options(o))
+    listed = [(kind, plugin, options) for kind in KINDS for plugin, options in options_of(task, kind).items()]
+    for kind, plugin, options in (*listed, *_listed(task)):
+        _collect(report, lambda k=kind, p=plugin, o=options: host.get(k, p).build_options(o))
     for steerer in task.file.steering.grids:
         _collect(report, lambda s=steerer: host.get("steerer", s))
     _check_files(task, report)
     _collect(report, lambda: _estimate(host, task, report))
     return report
+
+
+def _listed(task: Task) -> Iterator[tuple[Kind, str, Mapping[str, Json]]]:
+    """Kind, name and options of the plugins that the task runs when none is named."""
+    for method in task.file.methods:
+        yield "steerer", method.steerer, {}
+        if method.labeler is not None:
+            yield "labeler", method.labeler, {}
+    for table in task.file.detectors:
+        yield "detector", table.detector, table.options
+        if table.labeler is not None:
+            yield "labeler", table.labeler, {}
+    for measured in task.file.metrics:
+        yield "metric", measured.metric, measured.options
 
 
 def _collect(report: dict[str, Json], check: object) -> None:
@@ -76,7 +91,7 @@ def _estimate(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
     """What the first labeler that the task sets up, with its controls' steerers, would cost on two kinds of machine."""
     through_features = tuple(control.steerer for control in task.file.controls if control.labeler)[:1]
     labelers = tuple(task.file.labelers)[:1]
-    steerers = through_features if labelers and task.file.dictionaries else tuple(c.steerer for c in task.file.controls if not c.labeler)[:1]
+    steerers = through_features if labelers and task.file.dictionary_names else tuple(c.steerer for c in task.file.controls if not c.labeler)[:1]
     if not steerers:
         report["notes"].append("no estimate: the task has no controls to go by; use `harness eval --dry-run` with your methods")
         return

@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from harness.contracts import Steerer
 from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
-from harness.files.hashing import path_digest
-from harness.options import as_json, filter_names, input_names, parse_assignment, transport_names
+from harness.options import as_json, filter_names, parse_assignment, transport_names
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
-from harness.run.bench import TaskBench
+from harness.store.manifest import Manifest
+from harness.tasks.dictionaries import MetricTable
 from harness.tasks.find import options_of
 from harness.tasks.schema import Task
-from harness.types import Abstention, Json, Labeling, Method, StrengthUnit, digest
-
-Role = Literal["method", "control"]
-Answers = Mapping[str, Sequence[Labeling | Abstention]]
-"""Labelers' answers by :attr:`PlannedPlugin.key`."""
+from harness.types import DetectionMethod, Json, Method, Role, StrengthUnit, digest
 
 
 @dataclass(frozen=True)
 class Asked:
     """What the user asked for: plugin names, and option values (text or typed) by kind and plugin."""
 
-    labelers: tuple[str, ...]
-    steerers: tuple[str, ...]
+    labelers: tuple[str, ...] = ()
+    steerers: tuple[str, ...] = ()
     judge: str | None = None
     labeler_options: Mapping[str, Any] = field(default_factory=dict)
     steerer_options: Mapping[str, Any] = field(default_factory=dict)
     judge_options: Mapping[str, Any] = field(default_factory=dict)
     controls: bool = True
+    detectors: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    detector_options: Mapping[str, Any] = field(default_factory=dict)
+    metric_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no steerer, detector or metric is named: then the task's own are run."""
+        return not (self.steerers or self.detectors or self.metrics)
 
 
 @dataclass(frozen=True)
@@ -71,16 +75,62 @@ class PlannedMethod:
 
 
 @dataclass(frozen=True)
+class PlannedDetection:
+    """A detector of the run, with the labeler whose features it scores through (None: it needs none), and its role."""
+
+    method: DetectionMethod
+    role: Role
+    labeler: PlannedPlugin | None
+    detector: PlannedPlugin
+
+
+@dataclass(frozen=True)
+class PlannedMetric:
+    """A metric on one of the task's dictionaries.
+
+    Attributes:
+        metric: the plugin.
+        dictionary: the dictionary's name, or that of a ``[[train]]`` table.
+        controls: names of the controls that are measured beside it.
+        control_seeds: draws of each control.
+        seeds: measurements of each dictionary, by the metric's own seeds from the run's seed up.
+    """
+
+    metric: PlannedPlugin
+    dictionary: str
+    controls: tuple[str, ...] = ()
+    control_seeds: int = 1
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A run, settled: its methods in order, those asked for first, and its judge."""
+    """A run, settled: its methods in order, those asked for first, and its judge.
+
+    Attributes:
+        methods: what is steered with.
+        judge: who rates; None where nothing is steered.
+        detections: what is detected with.
+        metrics: what is measured.
+    """
 
     methods: tuple[PlannedMethod, ...]
-    judge: PlannedPlugin
+    judge: PlannedPlugin | None = None
+    detections: tuple[PlannedDetection, ...] = ()
+    metrics: tuple[PlannedMetric, ...] = ()
 
     @property
     def labelers(self) -> tuple[PlannedPlugin, ...]:
-        """The labelers in use, once each."""
-        return tuple({m.labeler.key: m.labeler for m in self.methods if m.labeler is not None}.values())
+        """The labelers in use, once each, in the order of the methods."""
+        used = [m.labeler for m in self.methods] + [d.labeler for d in self.detections]
+        return tuple({labeler.key: labeler for labeler in used if labeler is not None}.values())
+
+    @property
+    def plugins(self) -> tuple[PlannedPlugin, ...]:
+        """Every plugin in use, once each."""
+        used = [*self.labelers, *(m.steerer for m in self.methods), *(d.detector for d in self.detections), *(m.metric for m in self.metrics)]
+        used += [self.judge] if self.judge is not None else []
+        return tuple({(plugin.registered.kind, plugin.key): plugin for plugin in used}.values())
 
 
 def make_plan(host: PluginHost, task: Task, asked: Asked) -> Plan:
@@ -91,33 +141,137 @@ def make_plan(host: PluginHost, task: Task, asked: Asked) -> Plan:
         PluginError: a steerer's grid of strengths is none.
         TaskError: the task cannot serve what was asked for.
     """
-    if not asked.steerers:
-        raise OptionError("no steerer was given; give at least one with --steerer (see `harness plugins`)")
+    asked = _with_the_tasks_own(task, asked)
     controls = task.file.controls if asked.controls else ()
-    for_labelers = _distribute(host, "labeler", asked.labeler_options, asked.labelers, [c.labeler for c in controls if c.labeler])
-    for_steerers = _distribute(host, "steerer", asked.steerer_options, asked.steerers, [c.steerer for c in controls])
+    ours = list(controls) if asked.steerers else []
+    others = [c.labeler for c in controls if c.labeler]
+    for_labelers = _distribute(host, "labeler", asked.labeler_options, asked.labelers, others)
+    for_steerers = _distribute(host, "steerer", asked.steerer_options, asked.steerers, [c.steerer for c in ours])
     labelers = [_planned(host, task, "labeler", name, for_labelers[name]) for name in dict.fromkeys(asked.labelers)]
     methods: dict[str, PlannedMethod] = {}
     for name in asked.steerers:
         _add(methods, task, labelers, _planned(host, task, "steerer", name, for_steerers[name]), "method")
-    for control in controls:
+    for control in ours:
         steerer = _planned(host, task, "steerer", control.steerer, for_steerers[control.steerer])
         theirs: list[PlannedPlugin] = []
         if control.labeler is not None:
             theirs = _control_labelers(host, task, control.labeler, for_labelers[control.labeler], labelers)
         _add(methods, task, theirs, steerer, "control")
-    judge_name = asked.judge or task.file.judge
-    if judge_name is None:
-        raise OptionError(f"task {task.name!r} names no judge; give one with --judge (see `harness plugins`)")
-    judge = plan_judge(host, task, judge_name, asked.judge_options)
-    plan = Plan(tuple(methods.values()), judge)
+    rivals = {name: _control_labelers(host, task, name, for_labelers[name], labelers) for name in dict.fromkeys(others)}
+    plan = Plan(
+        tuple(methods.values()),
+        _judge(host, task, asked) if methods else None,
+        _detections(host, task, asked, labelers, [labeler for found in rivals.values() for labeler in found]),
+        _metrics(host, task, asked),
+    )
     _check_folds(task, plan)
     return plan
+
+
+def _with_the_tasks_own(task: Task, asked: Asked) -> Asked:
+    """What was asked for; where nothing was, what the task lists.
+
+    Raises OptionError where neither names a steerer, a detector or a metric.
+    """
+    if not asked.nothing:
+        return asked
+    file = task.file
+    named = [table.labeler for table in file.methods] + [table.labeler for table in file.detectors]
+    labelers = [name for name in named if name is not None]
+    own = replace(
+        asked,
+        labelers=asked.labelers or tuple(dict.fromkeys(labelers)),
+        steerers=tuple(dict.fromkeys(table.steerer for table in file.methods)),
+        detectors=tuple(dict.fromkeys(table.detector for table in file.detectors)),
+        metrics=tuple(dict.fromkeys(table.metric for table in file.metrics)),
+    )
+    if own.nothing:
+        raise OptionError(
+            f"nothing to evaluate: name a --steerer, a --detector or a --metric (see `harness plugins`); task {task.name!r} lists none of its own"
+        )
+    return own
+
+
+def _judge(host: PluginHost, task: Task, asked: Asked) -> PlannedPlugin:
+    name = asked.judge or task.file.judge
+    if name is None:
+        raise OptionError(f"task {task.name!r} names no judge; give one with --judge (see `harness plugins`)")
+    return plan_judge(host, task, name, asked.judge_options)
+
+
+def _detections(
+    host: PluginHost, task: Task, asked: Asked, labelers: Sequence[PlannedPlugin], rivals: Sequence[PlannedPlugin]
+) -> tuple[PlannedDetection, ...]:
+    """The detectors asked for, and beside them: control labelers through the same detectors, and what one gets for free."""
+    if not asked.detectors:
+        return ()
+    values = _distribute(host, "detector", asked.detector_options, asked.detectors, [])
+    found: dict[str, PlannedDetection] = {}
+
+    def add(detector: PlannedPlugin, through: Sequence[PlannedPlugin | None], role: Role) -> None:
+        for labeler in through:
+            method = DetectionMethod(
+                labeler.registered.name if labeler else None,
+                detector.registered.name,
+                labeler.identity if labeler else {},
+                detector.identity,
+            )
+            found.setdefault(method.id, PlannedDetection(method, role, labeler, detector))
+
+    detectors = [_planned(host, task, "detector", name, values[name]) for name in dict.fromkeys(asked.detectors)]
+    for detector in detectors:
+        needs = detector.instance.traits.needs_features
+        if needs and not labelers:
+            name = detector.registered.name
+            raise OptionError(f"detector {name!r} scores through features, so it needs a labeler; give one with --labeler (see `harness plugins`)")
+        if needs and not task.file.dictionaries:
+            raise TaskError(f"detector {detector.registered.name!r} needs features, and task {task.name!r} has no dictionary; choose another")
+        add(detector, labelers if needs else [None], "method")
+    if asked.controls:
+        for detector in detectors:
+            if detector.instance.traits.needs_features:
+                add(detector, rivals, "control")
+        for name, registered in host.all("detector").items():
+            if name not in asked.detectors and (trivial := _trivial(host, task, registered)) is not None:
+                add(trivial, [None], "control")
+    return tuple(found.values())
+
+
+def _trivial(host: PluginHost, task: Task, registered: Registered) -> PlannedPlugin | None:
+    """A detector that stands for what one gets for free; None for any other, and for one that cannot be made with its defaults."""
+    try:
+        planned = _planned(host, task, "detector", registered.name, {})
+    except Exception:  # nobody asked for it
+        return None
+    traits = planned.instance.traits
+    return planned if traits.trivial and not traits.needs_features else None
+
+
+def _metrics(host: PluginHost, task: Task, asked: Asked) -> tuple[PlannedMetric, ...]:
+    if not asked.metrics:
+        return ()
+    names = [table.name for table in task.file.dictionaries] + [table.name for table in task.file.train]
+    if not names:
+        raise TaskError(f"metrics measure dictionaries, and task {task.name!r} has none; add a [[dictionaries]] or [[train]] table to it")
+    values = _distribute(host, "metric", asked.metric_options, asked.metrics, [])
+    tables = {table.metric: table for table in task.file.metrics}
+    found = []
+    for wanted in dict.fromkeys(asked.metrics):
+        table = tables.get(wanted) or MetricTable(metric=wanted)
+        metric = _planned(host, task, "metric", wanted, values[wanted])
+        controls = table.controls if asked.controls else ()
+        found += [PlannedMetric(metric, name, controls, table.control_seeds, table.seeds) for name in table.dictionaries or names]
+    return tuple(found)
 
 
 def plan_judge(host: PluginHost, task: Task, name: str, given: Mapping[str, Any]) -> PlannedPlugin:
     """A judge with the options that the task and the user give. Raises UnknownNameError, OptionError."""
     return _planned(host, task, "judge", name, given)
+
+
+def plan_stored_judge(host: PluginHost, manifest: Manifest, name: str, given: Mapping[str, Any]) -> PlannedPlugin:
+    """A judge for a stored run, with the options that the run's task had and the user gives. Raises UnknownNameError, OptionError."""
+    return _with_options(host.get("judge", name), {**manifest.judge_defaults.get(name, {}), **given})
 
 
 def judges_asked(host: PluginHost, asked: Sequence[str], options: Mapping[str, str]) -> dict[str, tuple[str, dict[str, str]]]:
@@ -143,7 +297,7 @@ def _control_labelers(
     """A control's labeler, drawing from the same features as each labeler asked for: once for each way in which these filter."""
     own = filter_names(host.get("labeler", name).options)
     filters = [
-        {option: labeler.options[option] for option in filter_names(labeler.registered.options) if option in own} for labeler in labelers
+        {option: labeler.options[option] for option in labeler.instance.traits.filters if option in own} for labeler in labelers
     ]
     planned = [_planned(host, task, "labeler", name, {**values, **shared}) for shared in filters or [{}]]
     return list({labeler.key: labeler for labeler in planned}.values())
@@ -157,7 +311,7 @@ def _add(
     name = steerer.registered.name
     if instance.traits.needs_features and not labelers:
         raise OptionError(f"steerer {name!r} steers through features, so it needs a labeler; give one with --labeler (see `harness plugins`)")
-    if instance.traits.needs_features and not task.file.dictionaries:
+    if instance.traits.needs_features and not task.file.dictionary_names:
         raise TaskError(f"steerer {name!r} needs features, and task {task.name!r} has no dictionary; choose another task or steerer")
     grid = _grid(task, steerer)
     if not grid or list(grid) != sorted(set(grid)) or not all(map(math.isfinite, grid)):
@@ -180,8 +334,10 @@ def _grid(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
 
 
 def _planned(host: PluginHost, task: Task, kind: Kind, name: str, values: Mapping[str, Any]) -> PlannedPlugin:
-    registered = host.get(kind, name)
-    given = {**options_of(task, kind).get(name, {}), **values}
+    return _with_options(host.get(kind, name), {**options_of(task, kind).get(name, {}), **values})
+
+
+def _with_options(registered: Registered, given: Mapping[str, Any]) -> PlannedPlugin:
     options = registered.build_options(given)
     everything = as_json(options)
     return PlannedPlugin(registered, {option: everything[option] for option in given}, everything, registered.create(given))
@@ -213,23 +369,6 @@ def _distribute(
     return found
 
 
-def labelings_of(plan: Plan, method: PlannedMethod, answers: Answers, bench: TaskBench) -> list[Labeling]:
-    """The labelings that a method is run on: its labeler's, or (for a steerer without features) every concept that is in play.
-
-    In chosen mode these are the concepts that the labelers asked for chose; without such a labeler, the task's candidates.
-    """
-    limit = bench.choices.limit
-    if method.labeler is not None:
-        chosen = [answer for answer in answers[method.labeler.key] if isinstance(answer, Labeling)]
-        return chosen[:limit] if bench.concept_mode == "chosen" else chosen
-    if bench.concept_mode == "fixed":
-        return [Labeling(concept) for concept in bench.concepts]
-    asked = dict.fromkeys(m.labeler.key for m in plan.methods if m.labeler is not None and m.role == "method")
-    limited = [answer for key in asked for answer in [a for a in answers[key] if isinstance(a, Labeling)][:limit]]
-    concepts = {answer.concept.id: answer.concept for answer in limited}
-    return [Labeling(concept) for concept in (concepts.values() if asked else bench.concepts[:limit])]
-
-
 def _check_folds(task: Task, plan: Plan) -> None:
     count, splits = task.file.instructions.per_concept, task.file.evaluation.splits
     if count < splits and any(len(m.grid) > 1 for m in plan.methods):
@@ -237,38 +376,3 @@ def _check_folds(task: Task, plan: Plan) -> None:
             f"task {task.name!r} draws {count} instructions a concept, but cross-validation over strengths makes {splits} folds; "
             "raise instructions.per_concept or lower evaluation.splits"
         )
-
-
-def plan_json(plan: Plan, bench: TaskBench) -> dict[str, Json]:
-    """Everything that the run's values depend on, as JSON. Its digest is the run's identity."""
-    choices, task = bench.choices, bench.task
-    methods = [
-        {"method": m.method.name, "id": m.method.id, "role": m.role, "unit": m.strength_unit, "grid": list(m.grid),
-         "labeler_options": dict(m.method.labeler_options), "steerer_options": dict(m.method.steerer_options)}
-        for m in plan.methods
-    ]  # fmt: skip
-    return {
-        "task": {"name": task.name, "version": task.file.version, "digest": task.digest()},
-        "split": bench.split or "all",
-        "limit": choices.limit,
-        "seed": choices.seed,
-        "model": {"name": bench.model.name, "digest": bench.model.digest, "dtype": str(bench.model.dtype), "device": bench.model.device.type},
-        "dictionaries": {name: dictionary.digest for name, dictionary in bench.dictionaries.items()},
-        "corpus": bench.corpus_digest if bench.has_corpus else None,
-        "instructions": path_digest(bench.instructions_path),
-        "methods": methods,
-        "judge": {"name": plan.judge.registered.name, "options": plan.judge.identity},
-        "files": _named_files(plan),
-    }
-
-
-def _named_files(plan: Plan) -> dict[str, str]:
-    """Digests of the files and folders that options name as input (labels, exports), by plugin and option."""
-    planned = [m.labeler for m in plan.methods if m.labeler is not None] + [m.steerer for m in plan.methods] + [plan.judge]
-    named = {
-        f"{plugin.registered.name}: {name} = {value}": Path(str(value)).expanduser()
-        for plugin in planned
-        for name in input_names(plugin.registered.options)
-        if (value := plugin.options[name]) is not None
-    }
-    return {where: path_digest(path) for where, path in sorted(named.items()) if path.exists()}

@@ -1,65 +1,61 @@
-"""Preparing a run's steerers: with what the run has kept of them, no dearer than approved, and what it took noted."""
+"""Preparing steerers and detectors: with what the run has kept of them, no dearer than approved, and what it took noted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from harness.contracts import Priced, Recorded, Steerer, Work
-from harness.run.bench import TaskBench
-from harness.run.notes import llm_news
-from harness.run.plan import Plan, PlannedPlugin
+from harness.contracts import Priced, Recorded, Work
+from harness.run.notes import chat_news
+from harness.run.plan import PlannedPlugin
+from harness.run.run import Run
 from harness.run.spending import Meter, line
-from harness.store import RunStore
 from harness.types import Labeling
 
-if TYPE_CHECKING:
-    from harness.chat.cost import Estimate
+
+def prepare_shared(run: Run, methods: Iterable[tuple[str, PlannedPlugin, Sequence[Labeling]]]) -> None:
+    """Prepare plugins that several methods may share, each once, for the labelings of all of its methods.
+
+    Args:
+        run: the run.
+        methods: a method's name, its steerer or detector, and what it is run on.
+    """
+    shared: dict[int, tuple[PlannedPlugin, list[str], dict[str, Labeling]]] = {}
+    for name, plugin, labelings in methods:
+        _, names, found = shared.setdefault(id(plugin), (plugin, [], {}))
+        names.append(name)
+        found.update({labeling.id: labeling for labeling in labelings if labeling.id not in found})
+    for plugin, names, found in shared.values():
+        run.progress.step(f"preparing {', '.join(names)}")
+        _prepare(run, plugin, list(found.values()))
 
 
-class Approve(Protocol):
-    """Told what something will cost at most, before anything is sent; raises to refuse."""
-
-    def __call__(self, estimate: Estimate, who: str = "judge") -> None: ...
-
-
-def prepare_steerers(
-    plan: Plan, labelings: dict[str, list[Labeling]], bench: TaskBench, store: RunStore, approve: Approve | None = None
-) -> dict[str, Steerer]:
-    """The steerers by method. Methods with one steerer share it, so it is prepared once, for the labelings of all of them."""
-    for steerer in {id(method.steerer): method.steerer for method in plan.methods}.values():
-        theirs = [method for method in plan.methods if method.steerer is steerer]
-        bench.progress.step(f"preparing {', '.join(method.method.name for method in theirs)}")
-        _prepare(steerer, list({x.id: x for method in theirs for x in labelings[method.method.id]}.values()), bench, store, approve)
-    return {method.method.id: method.steerer.instance for method in plan.methods}
-
-
-def _prepare(steerer: PlannedPlugin, labelings: Sequence[Labeling], bench: TaskBench, store: RunStore, approve: Approve | None) -> None:
-    instance: Steerer = steerer.instance
-    name = f"steerer {steerer.registered.name}"
-    kept = [note.value for note in store.notes(name)]
+def _prepare(run: Run, plugin: PlannedPlugin, labelings: Sequence[Labeling]) -> None:
+    instance: Any = plugin.instance
+    name = f"{plugin.registered.kind} {plugin.registered.name}"
+    kept = [note.value for note in run.store.notes(name)]
     if isinstance(instance, Recorded) and kept:
         instance.restore(kept[-1])
     meter = Meter(instance)
     try:
-        if approve is not None and isinstance(instance, Priced):
-            approve(instance.estimate(Work(concepts=[labeling.concept for labeling in labelings])), name)
-        with llm_news(bench):
-            instance.prepare(bench, labelings)
+        if run.approve is not None and isinstance(instance, Priced):
+            run.approve(instance.estimate(Work(concepts=[labeling.concept for labeling in labelings])), name)
+        with chat_news(run.progress):
+            instance.prepare(run.bench, labelings)
     finally:
-        note_usage(meter, name, bench, store)  # also of what was paid for before an interrupt or an error
+        note_usage(run, meter, name)  # also of what was paid for before an interrupt or an error
     if isinstance(instance, Recorded) and (record := instance.record) not in kept:
-        store.note(name, record)
+        run.store.note(name, record)
 
 
-def note_usage(meter: Meter, who: str, bench: TaskBench, store: RunStore) -> None:
-    """Keep what a judge or steerer that costs money took, in notes that add up to what the run took, and say it."""
-    note_lap(meter, who, store)
+def note_usage(run: Run, meter: Meter, who: str) -> None:
+    """Keep what a plugin that costs money took, in notes that add up to what the run took, and say it."""
+    note_lap(run, meter, who)
     if (taken := meter.taken) is not None:
-        bench.progress.step(line(taken, [note.value for note in store.notes(f"usage: {who}")]))
+        run.progress.step(line(taken, [note.value for note in run.store.notes(f"usage: {who}")]))
 
 
-def note_lap(meter: Meter, who: str, store: RunStore, every: float = 0.0) -> None:
+def note_lap(run: Run, meter: Meter, who: str, every: float = 0.0) -> None:
     """Keep what was taken since this was last done, no more often than ``every`` seconds."""
     if (taken := meter.lap(every)) is not None:
-        store.note(f"usage: {who}", dict(taken))
+        run.store.note(f"usage: {who}", dict(taken))

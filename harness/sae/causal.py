@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import DictionaryError, EngineError, OptionError
-from harness.model.activations import is_out_of_memory
 from harness.model.continuation import Continuation
 from harness.model.loading import SubjectModel
+from harness.model.memory import Budget, halving
 from harness.sae.dictionary import Dictionary
 from harness.sae.loading import check_fits
 
@@ -281,32 +281,16 @@ def _sweep(
     columns: int,
 ) -> NDArray[Any]:
     """``compute`` over all of ``n`` features, a batch at a time: → ``[n, columns]``. A batch that does not fit into memory is halved."""
-    done, parts = 0, [np.empty((0, columns))]
-    while done < n:
-        size = min(batch_rows, n - done)
-        values = _attempt(compute, slice(done, done + size))
-        if values is None:
-            if model.device.type == "cuda":
-                torch.cuda.empty_cache()
-            if size == 1:
-                raise EngineError(f"out of memory on {model.device} with a single feature; use a smaller dtype or another device")
-            batch_rows = size // 2
-            continue
+
+    def alone(feature: int) -> EngineError:
+        return EngineError(f"out of memory on {model.device} with a single feature; use a smaller dtype or another device")
+
+    parts = [np.empty((0, columns))]
+    for part, values in halving(n, Budget(batch_rows), compute, device=model.device, alone=alone):
         parts.append(values)
-        done += size
         if progress is not None:
-            progress(size)
+            progress(part.stop - part.start)
     return np.concatenate(parts)
-
-
-def _attempt(compute: Callable[[slice], NDArray[Any]], part: slice) -> NDArray[Any] | None:
-    """The values, or None where memory ran out; a function of its own, so that nothing of a failed attempt is alive afterwards."""
-    try:
-        return compute(part)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-    return None
 
 
 # ------------------------------------------------------------------------------------------------------------------------- checks

@@ -11,6 +11,7 @@ for f_j(x) and one scaled row, in place of two matrix products of the dictionary
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -131,7 +132,13 @@ class Dictionary:
         """This dictionary on another device (the weights move, they are not copied twice)."""
         self.sae.to(device=torch.device(device))
         self._seen = None
+        self.__dict__.pop("in_float64", None)
         return self
+
+    @cached_property
+    def in_float64(self) -> Dictionary:
+        """This dictionary with float64 arithmetic: what single-feature arithmetic is compared with. A copy of twice the memory, made once."""
+        return self if self.dtype == torch.float64 else Dictionary(copy.deepcopy(self.sae).to(dtype=torch.float64), self.layer, self.source)
 
     # -- encoding and decoding
 

@@ -11,7 +11,7 @@ import torch
 from harness.errors import DataError
 from harness.interventions import Site
 from harness.sae.corpus.counts import Meter
-from harness.sae.corpus.outliers import OUTLIER, usual_tokens
+from harness.sae.corpus.outliers import OUTLIER
 
 if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
@@ -77,15 +77,11 @@ def describe(
     """
     meter, n_outliers = Meter(dictionary), 0
     if model is not None and len(token_rows):
-        from harness.model.activations import check_finite, residuals
+        from harness.sae.corpus.sweep import n_past, sweep
 
-        numbers = [number for number, row in enumerate(token_rows) if len(row) > skip]
-        rows = [token_rows[number] for number in numbers]
-        for batch in residuals(model, rows, Site(dictionary.layer), token_budget=token_budget, skip=skip):
-            check_finite(batch, model, numbers)
-            usual = usual_tokens(batch.x, batch.counted, outlier)
-            n_outliers += int((batch.counted & ~usual).sum())
-            meter.count(batch.x[usual])
+        for batch in sweep(model, token_rows, Site(dictionary.layer), skip=skip, outlier=outlier, token_budget=token_budget):
+            meter.count(batch.x[batch.counted])
+        n_outliers = n_past(token_rows, skip) - meter.n
         if not meter.n:
             raise DataError(f"none of {len(token_rows)} texts has more than {skip} tokens: there is nothing to measure; give longer texts")
     norms = dictionary.decoder_norms()

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from harness.sae.dictionary import Dictionary
 
 
+TRAINED = "trained"
+"""The arm of dictionaries that were trained; every other arm is a control's name."""
+
+
 @dataclass(frozen=True, eq=False)
 class DictionarySubject:
-    """A dictionary under measurement.
+    """A dictionary under measurement. Siblings and neighbours may be opened only when they are asked for.
 
     Attributes:
         name: its name within the task.
@@ -31,7 +35,7 @@ class DictionarySubject:
 
     name: str
     dictionary: Dictionary
-    arm: str = "trained"
+    arm: str = TRAINED
     training_seed: int | None = None
     siblings: Sequence[Dictionary] = ()
     neighbours: Mapping[int, Dictionary] = field(default_factory=dict)

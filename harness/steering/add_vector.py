@@ -1,4 +1,4 @@
-"""Edits of the residual stream that need no dictionary."""
+"""Edits of the model's streams that need no dictionary."""
 
 from __future__ import annotations
 
@@ -41,6 +41,10 @@ class AddVector:
     @property
     def batch_key(self) -> str:
         return "add-vector:" + digest([self.site, self.positions])
+
+    def exact(self, x: Tensor) -> Tensor:
+        """x + v in float64."""
+        return x.double() + self.vector.to(x.device).double()
 
     def stack(self, rows: Sequence[AddVector], device: torch.device) -> StackedAdd:
         return StackedAdd(torch.stack([row.vector for row in rows]).to(device=device, dtype=torch.float32))

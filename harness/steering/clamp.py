@@ -65,6 +65,15 @@ class ClampFeature:
     def batch_key(self) -> str:
         return "clamp-feature:" + digest([self.dictionary.digest, self.site, self.positions])
 
+    def exact(self, x: Tensor) -> Tensor:
+        """Encode, set the features, decode, add the reconstruction error, all in float64 and over the whole width of the dictionary."""
+        dictionary = self.dictionary.in_float64
+        x = x.double()
+        f = dictionary.encode(x)
+        error = x - dictionary.decode(f, like=x)
+        f[..., list(self.features)] = torch.tensor(self.targets, dtype=f.dtype, device=f.device)
+        return dictionary.decode(f, like=x) + error.to(f.device)
+
     def stack(self, rows: Sequence[ClampFeature], device: torch.device) -> StackedClamp:
         """Gather what the rows' features need, n = the most features of a row; shorter rows are masked."""
         width = max(len(row.features) for row in rows)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from harness.store.database import SCHEMA_VERSION
-from harness.store.export import COLUMNS, export
+from harness.store.export import COLUMNS, OUTCOME_COLUMNS, export
 from harness.store.folder import DATABASE, ENTRY, RunStatus
-from harness.store.listing import JudgeProgress, RunSummary, list_runs, summarize
-from harness.store.run import Note, Record, RunStore
-from harness.store.values import JudgeRecord
+from harness.store.items import Note
+from harness.store.listing import JudgeProgress, KindProgress, RunSummary, list_runs, summarize
+from harness.store.manifest import Manifest
+from harness.store.run import Record, RunStore
+from harness.store.schema import SCHEMA_VERSION
+from harness.store.values import GENERATE, RATE, Item, JudgeRecord, Outcome, OutcomeStatus
 
 __all__ = [
-    "COLUMNS", "DATABASE", "ENTRY", "SCHEMA_VERSION", "JudgeProgress", "JudgeRecord", "Note", "Record", "RunStatus", "RunStore",
-    "RunSummary", "export", "list_runs", "summarize",
+    "COLUMNS", "DATABASE", "ENTRY", "GENERATE", "OUTCOME_COLUMNS", "RATE", "SCHEMA_VERSION", "Item", "JudgeProgress", "JudgeRecord",
+    "KindProgress", "Manifest", "Note", "Outcome", "OutcomeStatus", "Record", "RunStatus", "RunStore", "RunSummary", "export", "list_runs",
+    "summarize",
 ]  # fmt: skip

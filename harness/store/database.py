@@ -1,8 +1,10 @@
-"""The SQLite file of a run: opened, checked, written in transactions, and its errors told in one line.
+"""The SQLite file of a run: opened, checked, brought up to date, written in transactions, and its errors told in one line.
 
-Each transaction is safe against a kill of the process at any moment. While a run is written the file keeps a write-ahead log, so other
-processes can read it meanwhile; closing folds the log back, so a closed run is a single file. A power cut can cost the last seconds, never
-the file. On network file systems, where SQLite's log must not be used, a rollback journal takes its place.
+While a run is written others can read it; closing folds the write-ahead log back, so a closed run is a single file.
+
+A file of an older harness is brought up to date when it is opened for writing, in one transaction: a kill leaves it as it was. Opened for
+reading, it stays as it is: a copy is brought up to date, in memory or (a large one) in a temporary file. That works in a folder that cannot be
+written, and while an older harness writes the run; the copy shows the run as it was when it was opened.
 """
 
 from __future__ import annotations
@@ -13,37 +15,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from harness.errors import StoreError
-from harness.files.atomic import disk_error, on_network
-
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x48524E53  # "HRNS" in the file's header: tells a run store from any other SQLite file
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE texts (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, text TEXT NOT NULL);
-CREATE TABLE concept_values (digest TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE concepts (position INTEGER PRIMARY KEY, digest TEXT NOT NULL REFERENCES concept_values (digest));
-CREATE TABLE instructions (position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, value TEXT NOT NULL);
-CREATE TABLE labelers (key TEXT PRIMARY KEY, answers_digest TEXT NOT NULL, finished TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE answers (
-    labeler_key TEXT NOT NULL REFERENCES labelers (key), position INTEGER NOT NULL, kind TEXT NOT NULL, labeling_id TEXT,
-    concept_digest TEXT NOT NULL REFERENCES concept_values (digest), value TEXT NOT NULL, PRIMARY KEY (labeler_key, position)
-) WITHOUT ROWID;
-CREATE TABLE methods (position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, value TEXT NOT NULL);
-CREATE TABLE trials (position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, method_id TEXT NOT NULL, value TEXT NOT NULL);
-CREATE TABLE generations (trial_id TEXT PRIMARY KEY REFERENCES trials (id), created TEXT NOT NULL, value TEXT NOT NULL);
-CREATE TABLE judges (position INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value TEXT NOT NULL);
-CREATE TABLE ratings (
-    judge_key TEXT NOT NULL REFERENCES judges (key), trial_id TEXT NOT NULL REFERENCES generations (trial_id), status TEXT NOT NULL,
-    created TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (judge_key, trial_id)
-) WITHOUT ROWID;
-CREATE TABLE notes (id INTEGER PRIMARY KEY, created TEXT NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL);
-"""
-
-_DEFECTS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityError, sqlite3.NotSupportedError)
+from harness.files.atomic import disk_error
+from harness.files.sqlite import DEFECTS, connect, explained, log_in_use, set_journal, stamp, temporary, transaction, version_of
+from harness.store.migrations import migrate
+from harness.store.schema import RUN_STORE, SCHEMA, SCHEMA_VERSION, statements
 
 
 class Database:
@@ -64,73 +41,68 @@ class Database:
         self._in_transaction = False
         if not write and not path.is_file():
             raise StoreError(f"there is no run at {path.parent} (no {path.name} in it); `harness runs` lists the runs")
-        self._connection = self._connect("rwc" if write else "ro")
+        with self._explained("open the run"):
+            self._connection = connect(path, "rwc" if write else "ro")
         try:
-            with self._explained("open"):
-                self._check()
+            with self._explained("open the run"):
+                version = self._check()
                 if write:
-                    self._configure()
+                    self._prepare(version)
+                elif version is not None and version < SCHEMA_VERSION:
+                    self._copy(version)
         except BaseException:
             self._connection.close()
             raise
 
     # ------------------------------------------------------------------------------------------------------------------- opening
 
-    def _connect(self, mode: str, immutable: bool = False) -> sqlite3.Connection:
-        uri = f"file:{quote(str(self.path.absolute()))}?mode={mode}{'&immutable=1' if immutable else ''}"
-        with self._explained("open"):
-            return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=20, check_same_thread=False)
-
-    def _check(self) -> None:
-        """Refuse what is no run store of ours; leave an empty file to :meth:`_configure`."""
+    def _check(self) -> int | None:
+        """The file's version (None: an empty file, to be filled). Refuses what is not ours, or damaged."""
         try:
-            application = self._pragma("application_id")
+            version = version_of(self._connection, self.path, RUN_STORE)
         except sqlite3.OperationalError:
-            if self._write or self._log_in_use():
+            if self._write or log_in_use(self.path):
                 raise
             # A log needs a shared-memory file beside it, which a read-only folder cannot have. Without a log the file can be read as it is.
             self._connection.close()
-            self._connection = self._connect("ro", immutable=True)
-            application = self._pragma("application_id")
-        if application == 0 and not self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-            if not self._write:
-                raise StoreError(f"{self.path} is empty: the run was stopped before it began; start it again, or delete its folder")
-            return
-        if application != APPLICATION_ID:
-            raise StoreError(f"{self.path} belongs to another program, not to harness; it was left as it is: choose another folder (--out)")
-        version = self._pragma("user_version")
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.path} was written by a newer harness (store version {version}, this one knows up to {SCHEMA_VERSION}); "
-                "it was left as it is: upgrade harness to use it"
-            )
-        if self._write:
+            self._connection = connect(self.path, "ro", immutable=True)
+            version = version_of(self._connection, self.path, RUN_STORE)
+        if version is None and not self._write:
+            raise StoreError(f"{self.path} is empty: the run was stopped before it began; start it again, or delete its folder")
+        if version is not None and self._write:
             problem = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if problem != "ok":
                 raise sqlite3.DatabaseError(f"malformed: {' '.join(str(problem).split())}")
+        return version
 
-    def _configure(self) -> None:
-        if on_network(self.path):
-            self._connection.execute("PRAGMA journal_mode=DELETE")
-            self._connection.execute("PRAGMA synchronous=FULL")
-        else:
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
+    def _prepare(self, version: int | None) -> None:
+        """Make the tables, or bring them up to date: all of it or nothing."""
+        set_journal(self._connection, self.path)
         self._connection.execute("PRAGMA foreign_keys=ON")
-        if self._pragma("application_id") == 0:
-            statements = [line for line in _SCHEMA.split(";") if line.strip()]
+        if version is None:
             with self.transaction("make the tables"):
-                for statement in statements:
+                for statement in statements(SCHEMA):
                     self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                stamp(self._connection, RUN_STORE)
+        elif version < SCHEMA_VERSION:
+            with self.transaction("bring the run's file up to date"):
+                migrate(self._connection, self.path, version, SCHEMA_VERSION)
+            with contextlib.suppress(sqlite3.Error):  # gives the room of the old tables back; without room for a copy the file stays as large
+                self._connection.execute("VACUUM")
 
-    def _pragma(self, name: str) -> Any:
-        return self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-
-    def _log_in_use(self) -> bool:
-        log = self.path.with_name(self.path.name + "-wal")
-        return log.exists() and log.stat().st_size > 0
+    def _copy(self, version: int) -> None:
+        """Read from a copy that is up to date; the file stays as it is."""
+        copy = temporary()
+        try:
+            self._connection.backup(copy)  # a state of one moment, whoever writes meanwhile
+            with transaction(copy):
+                migrate(copy, self.path, version, SCHEMA_VERSION)
+            copy.execute("PRAGMA query_only=ON")
+        except BaseException:
+            copy.close()
+            raise
+        self._connection.close()
+        self._connection = copy
 
     # --------------------------------------------------------------------------------------------------------- reading and writing
 
@@ -141,19 +113,12 @@ class Database:
             if self._in_transaction:
                 yield
                 return
-            try:
-                if self._connection.in_transaction:  # Ctrl-C hit between a BEGIN and its bookkeeping
-                    self._connection.execute("ROLLBACK")
-                self._connection.execute("BEGIN IMMEDIATE")
+            with transaction(self._connection):
                 self._in_transaction = True
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
-            finally:
-                self._in_transaction = False
+                try:
+                    yield
+                finally:
+                    self._in_transaction = False
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
         """One statement within a transaction."""
@@ -191,33 +156,13 @@ class Database:
         """Errors of SQLite as StoreErrors; misuse of SQLite by us stays what it is."""
         try:
             yield
-        except _DEFECTS:
+        except DEFECTS:
             raise
         except sqlite3.Error as error:
-            raise self._store_error(error, doing) from error
+            raise explained(error, doing, self.path, RUN_STORE) from error
         except UnicodeEncodeError as error:
             half = error.object[error.start]
             raise StoreError(f"cannot {doing} in {self.path}: a text holds {half!r}, half of a character; clean the text") from error
-
-    def _store_error(self, error: sqlite3.Error, doing: str) -> StoreError:
-        message = str(error)
-        kept = f"everything stored before is safe in {self.path}"
-        if "full" in message:
-            return StoreError(f"cannot {doing}: the disk is full; {kept}; free some space, then run the same command again to go on")
-        if "readonly" in message:
-            return StoreError(f"cannot {doing}: {self.path} is read-only; {kept}; make it writable or choose another folder (--out)")
-        if "locked" in message or "busy" in message:
-            return StoreError(f"cannot {doing}: another program keeps {self.path} locked; {kept}; close that program, then run this again")
-        if "unable to open" in message:
-            return StoreError(f"cannot {doing} {self.path}: it cannot be opened; check that folder and file can be read and written")
-        if "not a database" in message:
-            return StoreError(f"{self.path} is no run store ({message}); it was left as it is: choose another folder (--out)")
-        if "malformed" in message:
-            return StoreError(
-                f"{self.path} is damaged ({message}); it was left as it is, and other runs are not affected: put a copy back, "
-                f"or save what can be read with `sqlite3 {self.path.name} .recover`, or delete the folder to start again"
-            )
-        return StoreError(f"cannot {doing} in {self.path}: {message}; {kept}; check the disk, then run the same command again")
 
 
 def make_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run as a table for other programs: one row a trial, as JSON lines or Parquet."""
+"""A run as a table for other programs, as JSON lines or Parquet: one row per trial, or per item and outcome."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import itertools
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
 from harness.files.atomic import disk_error
 from harness.store.run import Record, RunStore
-from harness.types import Concept, Json
+from harness.store.values import STEERING
+from harness.types import Concept, EvaluationKind, Json, canonical_json
 
 _TEXT, _WHOLE, _NUMBER, _LIST = "text", "whole", "number", "list"
 COLUMNS: dict[str, str] = {
@@ -23,36 +24,48 @@ COLUMNS: dict[str, str] = {
     "judge": _TEXT, "status": _TEXT, "concept_rating": _NUMBER, "instruction_rating": _NUMBER, "fluency_rating": _NUMBER, "reason": _TEXT,
 }  # fmt: skip
 """The columns, in order. What does not exist yet is null; ``features`` are ``dictionary/index``; ``judge`` is the judge's key."""
+OUTCOME_COLUMNS: dict[str, str] = {
+    "run": _TEXT, "kind": _TEXT, "item_id": _TEXT, "method": _TEXT, "method_id": _TEXT, "labeling_id": _TEXT, "concept_id": _TEXT,
+    "concept": _TEXT, "features": _LIST, "strength": _NUMBER, "instruction_id": _TEXT, "seed": _WHOLE, "draw": _WHOLE, "item": _TEXT,
+    "stage": _TEXT, "source": _TEXT, "status": _TEXT, "ticket": _TEXT, "reason": _TEXT, "value": _TEXT,
+}  # fmt: skip
+"""The columns of an export by item and outcome, in order. ``item`` and ``value`` are JSON as text; an item without outcomes has one row."""
 _BLOCK = 1000
 
 
-def export(run: RunStore, path: Path, judge_key: str | None = None) -> int:
-    """Write one row a trial (:data:`COLUMNS`), whole or not at all.
+def export(run: RunStore, path: Path, judge_key: str | None = None, kind: EvaluationKind = STEERING) -> int:
+    """Write a table of one kind of evaluation, all of it or nothing.
 
     Args:
         run: an open run; reading is enough.
         path: ends in ``.jsonl`` (JSON lines, UTF-8) or ``.parquet``.
-        judge_key: whose ratings; by default those of the judge that the run was started with.
+        judge_key: steering: whose ratings; by default those of the judge that the run was started with.
+        kind: ``steering`` has one row per trial (:data:`COLUMNS`); the others have one per item and outcome (:data:`OUTCOME_COLUMNS`).
 
     Returns:
         The number of rows.
 
     Raises:
-        StoreError: another ending, an unknown judge, or a disk that refuses; a file that was there before is untouched.
+        StoreError: another ending, an unknown judge, a kind that the run has not, or a disk that refuses; a file that was there before is
+            untouched.
     """
     path = Path(path)
-    writers: dict[str, Callable[[Iterator[dict[str, Json]], Path], int]] = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
-    if path.suffix not in writers:
-        raise StoreError(f"cannot export to {path.name}: the name must end in {' or '.join(writers)}")
-    keys = [judge.key for judge in run.judges()]
-    if judge_key is not None and judge_key not in keys:
-        raise StoreError(f"the run {run.id} has no ratings by {judge_key!r}; its judges: {', '.join(keys) or 'none'}")
-    rows = _rows(run, judge_key or (keys[0] if keys else None))
+    if path.suffix not in _WRITERS:
+        raise StoreError(f"cannot export to {path.name}: the name must end in {' or '.join(_WRITERS)}")
+    if kind == STEERING:
+        columns, rows = COLUMNS, steering_rows(run, _judge(run, judge_key))
+    else:
+        kinds = list(run.item_counts())
+        if kind not in kinds:
+            raise StoreError(f"the run {run.id} has nothing of kind {kind!r} to export; it has: {', '.join(kinds) or 'none'}")
+        if judge_key is not None:
+            raise StoreError(f"ratings by {judge_key!r} belong to steering, not to {kind}; leave the judge out, or export steering")
+        columns, rows = OUTCOME_COLUMNS, _outcome_rows(run, kind)
     temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            count = writers[path.suffix](rows, temporary)
+            count = _WRITERS[path.suffix](rows, temporary, columns)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -61,21 +74,45 @@ def export(run: RunStore, path: Path, judge_key: str | None = None) -> int:
     return count
 
 
-def _rows(run: RunStore, judge_key: str | None) -> Iterator[dict[str, Json]]:
-    methods = {method.id: method for method in run.methods()}
-    instructions = {instruction.id: instruction.text for instruction in run.instructions()}
-    concepts = {concept.id: concept for concept in run.concepts()}
-    features: dict[str, tuple[Concept | None, list[str] | None]] = {}
+def _judge(run: RunStore, judge_key: str | None) -> str | None:
+    """The judge whose ratings are exported; None where there is none."""
+    keys = [judge.key for judge in run.judges()]
+    if judge_key is not None and judge_key not in keys:
+        raise StoreError(f"the run {run.id} has no ratings by {judge_key!r}; its judges: {', '.join(keys) or 'none'}")
+    return judge_key or (keys[0] if keys else None)
+
+
+class _Names:
+    """What a run's ids stand for."""
+
+    def __init__(self, run: RunStore) -> None:
+        self._run = run
+        self.steering = {method.id: method for method in run.methods()}
+        self.methods = {method.id: method.name for method in self.steering.values()}
+        self.methods |= {method.id: method.name for method in run.detection_methods()}
+        if not run.incomplete:
+            self.methods |= {metric.id: metric.plugin.name for metric in run.manifest.metrics}
+        self.instructions = {instruction.id: instruction.text for instruction in run.instructions()}
+        self._concepts = {concept.id: concept for concept in run.concepts()}
+        self._labelings: dict[str, tuple[Concept | None, list[str] | None]] = {}
+
+    def labeling(self, labeling_id: str, concept_id: str) -> tuple[Concept | None, list[str] | None]:
+        """Concept and features (``dictionary/index``) of a labeling; no features where no labeler answered."""
+        if labeling_id not in self._labelings:
+            found = self._run.labeling(labeling_id)
+            self._labelings[labeling_id] = (found.concept, [str(ref) for ref in found.features]) if found else (None, None)
+        concept, features = self._labelings[labeling_id]
+        return concept or self._concepts.get(concept_id), features
+
+
+def steering_rows(run: RunStore, judge_key: str | None) -> Iterator[dict[str, Json]]:
+    names = _Names(run)
     for record in run.records(judge_key):
         trial = record.trial
-        if trial.labeling_id not in features:
-            labeling = run.labeling(trial.labeling_id)
-            features[trial.labeling_id] = (labeling.concept, [str(ref) for ref in labeling.features]) if labeling else (None, None)
-        concept, feature_names = features[trial.labeling_id]
-        method = methods.get(trial.method_id)
+        method = names.steering.get(trial.method_id)
+        concept, feature_names = names.labeling(trial.labeling_id, trial.concept_id)
         if feature_names is None and method is not None and method.labeler is None:
             feature_names = []  # a method that uses no feature has no labeler's answer behind it
-        concept = concept or concepts.get(trial.concept_id)
         yield {
             "run": run.id,
             "trial_id": trial.id,
@@ -88,7 +125,7 @@ def _rows(run: RunStore, judge_key: str | None) -> Iterator[dict[str, Json]]:
             "features": feature_names,
             "strength": trial.strength,
             "instruction_id": trial.instruction_id,
-            "instruction": instructions.get(trial.instruction_id),
+            "instruction": names.instructions.get(trial.instruction_id),
             "seed": trial.seed,
             "draw": trial.draw,
             **_answer(record, judge_key),
@@ -111,7 +148,35 @@ def _answer(record: Record, judge_key: str | None) -> dict[str, Json]:
     }
 
 
-def _write_jsonl(rows: Iterator[dict[str, Json]], path: Path) -> int:
+def _outcome_rows(run: RunStore, kind: EvaluationKind) -> Iterator[dict[str, Json]]:
+    names = _Names(run)
+    for item, stage, outcome in run.item_outcomes(kind):
+        concept, feature_names = names.labeling(item.labeling_id, item.concept_id)
+        yield {
+            "run": run.id,
+            "kind": item.kind,
+            "item_id": item.id,
+            "method": names.methods.get(item.method_id),
+            "method_id": item.method_id,
+            "labeling_id": item.labeling_id,
+            "concept_id": item.concept_id,
+            "concept": concept.text if concept else None,
+            "features": feature_names,
+            "strength": item.strength,
+            "instruction_id": item.instruction_id,
+            "seed": item.seed,
+            "draw": item.draw,
+            "item": canonical_json(item.value),
+            "stage": stage,
+            "source": outcome.source if outcome else None,
+            "status": outcome.status if outcome else None,
+            "ticket": outcome.ticket if outcome else None,
+            "reason": outcome.reason if outcome else None,
+            "value": canonical_json(outcome.value) if outcome else None,
+        }
+
+
+def _write_jsonl(rows: Iterator[dict[str, Json]], path: Path, columns: Mapping[str, str]) -> int:
     count = 0
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
@@ -120,12 +185,12 @@ def _write_jsonl(rows: Iterator[dict[str, Json]], path: Path) -> int:
     return count
 
 
-def _write_parquet(rows: Iterator[dict[str, Json]], path: Path) -> int:
+def _write_parquet(rows: Iterator[dict[str, Json]], path: Path, columns: Mapping[str, str]) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     kinds: dict[str, Any] = {_TEXT: pa.string(), _WHOLE: pa.int64(), _NUMBER: pa.float64(), _LIST: pa.list_(pa.string())}
-    schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
     count = 0
     with pq.ParquetWriter(path, schema) as writer:
         while block := list(itertools.islice(rows, _BLOCK)):
@@ -136,3 +201,6 @@ def _write_parquet(rows: Iterator[dict[str, Json]], path: Path) -> int:
             writer.write_table(table)
             count += len(block)
     return count
+
+
+_WRITERS: dict[str, Callable[[Iterator[dict[str, Json]], Path, Mapping[str, str]], int]] = {".jsonl": _write_jsonl, ".parquet": _write_parquet}

@@ -1,20 +1,25 @@
-"""A run's folder: made or found, locked for one writer, its plan compared, and at the end marked as finished."""
+"""A run's folder: made or found, locked for one writer, its manifest compared, and at the end marked as finished."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeVar
 
+from pydantic import ValidationError
+
 from harness.errors import StoreError
 from harness.files.atomic import write_atomically
+from harness.store.concepts import Concepts
 from harness.store.database import Database, make_folder
 from harness.store.lock import RunLock
-from harness.store.values import Concepts, encode
+from harness.store.manifest import Manifest, incomplete
+from harness.store.values import encode
 from harness.types import Json, digest
 
 DATABASE, ENTRY = "run.sqlite", "entry.json"
@@ -30,37 +35,38 @@ class RunFolder:
         self._database = database
         self._lock = lock
         self._concepts = Concepts(database)
-        plan = database.value("SELECT value FROM meta WHERE key = 'plan'")
-        self._plan: Json = None if plan is None else json.loads(plan)
+        stored = database.value("SELECT value FROM meta WHERE key = 'manifest'")
+        self._stored: Json = None if stored is None else json.loads(stored)
+        self._manifest: Manifest | None = None
 
     @classmethod
-    def create_or_open(cls: type[_R], folder: Path, plan: Json) -> _R:
-        """The run in ``folder``, made with ``plan`` if there is none.
+    def create_or_open(cls: type[_R], folder: Path, manifest: Manifest | Mapping[str, Json]) -> _R:
+        """The run in ``folder``, made with ``manifest`` if there is none.
+
+        A run that is there has to be the same one: its manifest's ``identity`` has to be equal. Its own manifest then stands, since it says
+        what was so when the run began; what an older harness did not keep is completed.
 
         Args:
             folder: the run's folder; its name is the run's id.
-            plan: JSON that holds all that the run's values depend on (task digest, methods with options, model, seed, limits, …). By
-                convention ``plan["task"]`` is the task's name, or an object with ``name``; it is shown in lists of runs.
+            manifest: what the run is; or its identity alone, which leaves the manifest incomplete.
 
         Raises:
-            StoreError: the run there has another plan (names what differs), is being written by another process, belongs to a newer
+            StoreError: the run there has another identity (names what differs), is being written by another process, belongs to a newer
                 harness, is damaged or not ours; or the disk refuses.
         """
         folder = Path(folder)
-        plan_text = encode(plan, "the run's plan")
+        given = _as_stored(manifest)
         make_folder(folder)
         store = cls._locked(folder)
         try:
-            if store._plan is None:
-                with store._database.transaction("store the run's plan"):
-                    store._set_meta("plan", plan_text)
+            if store._stored is None:
+                with store._database.transaction("store the run's manifest"):
+                    store._put_manifest(given)
                     store._set_meta("started", json.dumps(now()))
-                store._plan = json.loads(plan_text)
-            elif digest(store._plan) != digest(json.loads(plan_text)):
-                raise StoreError(
-                    f"the run in {folder} was started with another plan ({_difference(store._plan, json.loads(plan_text))}); "
-                    "repeat its options to go on with it, or choose another folder (--out)"
-                )
+            else:
+                store._compare(given)
+                if isinstance(manifest, Manifest) and store.partial:
+                    store.set_manifest(manifest)
         except BaseException:
             store.close()
             raise
@@ -76,9 +82,9 @@ class RunFolder:
         if not (folder / DATABASE).is_file():
             raise StoreError(f"there is no run at {folder} (no {DATABASE} in it); `harness runs` lists the runs")
         store = cls(folder, Database(folder / DATABASE, write=False), None) if read_only else cls._locked(folder)
-        if store._plan is None:
+        if store._stored is None:
             store.close()
-            raise StoreError(f"the run in {folder} was stopped before its plan was stored; start it again, or delete the folder")
+            raise StoreError(f"the run in {folder} was stopped before its manifest was stored; start it again, or delete the folder")
         return store
 
     @classmethod
@@ -118,14 +124,74 @@ class RunFolder:
         return self.folder.resolve().name
 
     @property
+    def manifest(self) -> Manifest:
+        """What the run is. Its ``unknown`` names what an older harness did not keep.
+
+        Raises:
+            StoreError: an older harness began the run and never finished it, so that not even the task's mode is known.
+        """
+        if self._manifest is None:
+            if self.incomplete:
+                raise StoreError(
+                    f"the run in {self.folder} does not say all that it is, since an older harness began it and did not finish; "
+                    "run its `harness eval` again first, which completes it"
+                )
+            try:
+                self._manifest = Manifest.model_validate(self._stored)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"]))
+                raise StoreError(f"the manifest of the run in {self.folder} cannot be understood: {where}: {first['msg']}") from error
+        return self._manifest
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether no more than the manifest's identity is known, so that there is no :attr:`manifest` to be had."""
+        return bool(self._stored.get("incomplete"))
+
+    @property
+    def partial(self) -> bool:
+        """Whether the manifest leaves anything open, as that of an older harness' run does; see :meth:`set_manifest`."""
+        return self.incomplete or bool(self._stored.get("unknown"))
+
+    def set_manifest(self, manifest: Manifest) -> None:
+        """Complete a manifest that is :attr:`partial`: what is known stays, what is unknown is taken from ``manifest``.
+
+        Raises:
+            StoreError: another run's manifest (names what differs), or the run has a complete one that differs.
+        """
+        given = _as_stored(manifest)
+        self._compare(given)
+        if not self.partial:
+            if digest(given) != digest(self._stored):
+                raise StoreError(f"the run in {self.folder} has its manifest, which says how it began; it was kept")
+            return
+        if not self.incomplete:
+            given = _as_stored(self.manifest.completed(manifest))
+        with self._database.transaction("complete the run's manifest"):
+            self._put_manifest(given)
+
+    def _put_manifest(self, stored: Json) -> None:
+        self._set_meta("manifest", encode(stored, "the run's manifest"))
+        self._stored, self._manifest = stored, None
+
+    def _compare(self, given: Mapping[str, Json]) -> None:
+        stored, other = self.plan, given["identity"]
+        if digest(stored) != digest(other):
+            raise StoreError(
+                f"the run in {self.folder} was started with another plan ({_difference(stored, other)}); "
+                "repeat its options to go on with it, or choose another folder (--out)"
+            )
+
+    @property
     def plan(self) -> Json:
-        """The plan that the run was started with."""
-        return self._plan
+        """The manifest's identity: all that the run's values depend on."""
+        return self._stored["identity"]
 
     @property
     def plan_digest(self) -> str:
-        """Digest of the plan: what the entry calls the run's digest."""
-        return digest(self._plan)
+        """Digest of the identity: what the entry calls the run's digest."""
+        return digest(self.plan)
 
     @property
     def started(self) -> str:
@@ -154,6 +220,13 @@ class RunFolder:
 def now() -> str:
     """The time as stored: ISO 8601, UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _as_stored(manifest: Manifest | Mapping[str, Json]) -> dict[str, Json]:
+    """A manifest as the JSON that is stored; an identity alone is marked as incomplete."""
+    value = manifest.model_dump(mode="json") if isinstance(manifest, Manifest) else incomplete(manifest)
+    stored: dict[str, Json] = json.loads(encode(value, "the run's manifest"))
+    return stored
 
 
 def _difference(stored: Json, given: Json) -> str:

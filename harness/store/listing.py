@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UnknownNameError
 from harness.files.atomic import disk_error
 from harness.store.folder import DATABASE, ENTRY
 from harness.store.run import RunStore
@@ -26,6 +26,15 @@ class JudgeProgress:
 
 
 @dataclass(frozen=True)
+class KindProgress:
+    """How far a run has come with one kind of evaluation: its items, and those that are done (a trial: that have their text)."""
+
+    kind: str
+    items: int
+    done: int
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """A line of a list of runs. ``problem`` says why a run is ``broken`` (then the rest is empty); ``started`` is ISO 8601, UTC."""
 
@@ -38,6 +47,7 @@ class RunSummary:
     trials: int = 0
     generations: int = 0
     judges: tuple[JudgeProgress, ...] = ()
+    kinds: tuple[KindProgress, ...] = ()
     problem: str = ""
 
 
@@ -67,17 +77,18 @@ def summarize(folder: Path) -> RunSummary:
                 JudgeProgress(judge.name, judge.key, **store.rating_counts(judge.key), title=judge_title(judge.name, judge.options))
                 for judge in store.judges()
             ]
-            methods = tuple(method.name for method in store.methods())
+            methods = [method.name for method in store.methods()] + [method.name for method in store.detection_methods()]
             return RunSummary(
                 store.id,
                 folder,
                 store.status,
                 store.started,
                 _task(store.plan),
-                methods,
+                tuple(methods),
                 counts["trials"],
                 counts["generations"],
                 tuple(judges),
+                tuple(KindProgress(kind, items, done) for kind, (items, done) in store.item_counts().items()),
             )
     except HarnessError as error:
         return RunSummary(folder.name, folder, "broken", problem=str(error))
@@ -86,8 +97,24 @@ def summarize(folder: Path) -> RunSummary:
 
 
 def _task(plan: Json) -> str:
-    """The task's name by the convention of :meth:`RunStore.create_or_open`, with its version where the plan states one."""
+    """The task's name, with its version: by convention ``task`` in a run's identity is an object with both, or the name."""
     task = plan.get("task", "") if isinstance(plan, dict) else ""
     if isinstance(task, dict):
         return " ".join(str(task[name]) for name in ("name", "version") if name in task)
     return str(task)
+
+
+def find_run(run: str, out: Path) -> Path:
+    """A run's folder by its id (or the beginning of one) below ``out``/runs, or by its path.
+
+    Raises:
+        UnknownNameError: no such run, or several that begin so.
+    """
+    if Path(run).is_dir():
+        return Path(run)
+    runs = out / "runs"
+    known = sorted(p.name for p in runs.iterdir() if p.is_dir()) if runs.is_dir() else []
+    found = [name for name in known if name == run] or [name for name in known if name.startswith(run)]
+    if len(found) != 1:
+        raise UnknownNameError("run", run, known, f"(below {runs}; `harness runs` lists them)")
+    return runs / found[0]

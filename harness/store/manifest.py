@@ -5,11 +5,12 @@ It holds facts, not objects: no model, no dictionary, no corpus and no plugin is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from harness.types import ConceptMode, Decoding, EvaluationKind, Role, StrengthUnit, digest, rng
+from harness.types import ConceptMode, Decoding, EvaluationKind, Json, Role, StrengthUnit, digest, rng
 
 MANIFEST_VERSION = 1
 
@@ -95,7 +96,8 @@ class PluginRef(Part):
     """Identifies plugin and options; what it made is stored under it."""
     options: OptionValues = OptionValues()
     """Those that a result depends on."""
-    distribution: Text
+    distribution: str
+    """Empty where it is not known."""
     version: str = ""
 
 
@@ -116,22 +118,34 @@ class MethodRecord(Part):
     """Which texts of the corpus its labeler chose by."""
 
 
-class MetricRecord(Part):
-    """A metric on a dictionary of the run."""
+class NumberRecord(Part):
+    """What a number of a metric means."""
 
-    id: Text
-    name: Text
-    role: Role
-    plugin: PluginRef
-    dictionary: Text
-    digest: str
-    arm: Text = "trained"
-    training_seed: int | None = None
+    title: str = ""
     unit: str = ""
     bounds: tuple[float | None, float | None] = (None, None)
     higher_is_better: bool | None = None
     trivial: float | None = None
-    seeds: tuple[int, ...] = (0,)
+    """The value of the empty answer; null where there is none, or where it depends on the data."""
+
+
+class MetricRecord(Part):
+    """A metric on one dictionary of the run: trained with one seed, or one draw of a control."""
+
+    id: Text
+    role: Role
+    plugin: PluginRef
+    dictionary: Text
+    """Its name in the task, or that of the ``[[train]]`` table whose seeds belong together."""
+    digest: str = ""
+    """Of its weights, where they are known before the run: those of a file."""
+    arm: Text = "trained"
+    """``trained``, or the control's name."""
+    training_seed: int | None = None
+    metric_seed: int = 0
+    """The metric's own, of its draws."""
+    numbers: dict[Text, NumberRecord] = {}
+    """The metric's value (``value``) and its parts."""
 
 
 class Protocol(Part):
@@ -169,6 +183,8 @@ class Manifest(Part):
     """Ids of the split's instructions, in their order; their texts are in the store."""
     per_concept: Count = 0
     """Instructions that each concept gets."""
+    concept_instructions: dict[str, tuple[str, ...]] = {}
+    """Ids of the instructions of concepts for which they are not drawn from ``instructions``: in a run of an older harness."""
     decoding: Decoding
     protocol: Protocol = Protocol()
     seed: int
@@ -179,16 +195,26 @@ class Manifest(Part):
     metrics: tuple[MetricRecord, ...] = ()
     judge: PluginRef | None = None
     """The judge that the run was started with."""
+    judge_defaults: dict[str, dict[str, JsonValue]] = {}
+    """The task's options of judges, by name."""
     command: dict[str, JsonValue] = {}
     """What was asked for, for people: task, choices, plugins."""
+    unknown: tuple[str, ...] = ()
+    """Names of fields that an older harness did not keep; they hold no more than their defaults. Empty for a run of this harness."""
 
     @property
     def run_digest(self) -> str:
         """Digest of the identity."""
         return digest(self.identity)
 
+    def completed(self, by: Manifest) -> Manifest:
+        """This manifest with what it does not know taken from another one of the same run, which knows it."""
+        return self.model_copy(update={**{name: getattr(by, name) for name in self.unknown}, "unknown": by.unknown})
+
     def instructions_for(self, concept_id: str) -> list[str]:
         """Ids of the instructions of one concept: drawn without replacement, the same for every method of a run with this seed."""
+        if concept_id in self.concept_instructions:
+            return list(self.concept_instructions[concept_id])
         order = rng(self.seed, "instructions", concept_id).permutation(len(self.instructions))
         return [self.instructions[int(place)] for place in order[: self.per_concept]]
 
@@ -200,3 +226,8 @@ class Manifest(Part):
     def labelers(self) -> tuple[PluginRef, ...]:
         """The labelers in use, once each, in the order of the methods."""
         return tuple({m.labeler.key: m.labeler for m in self.methods if m.labeler is not None}.values())
+
+
+def incomplete(identity: Mapping[str, Json]) -> dict[str, Json]:
+    """What stands in a manifest's place where no more than the identity is known; :class:`Manifest` refuses it."""
+    return {"manifest_version": MANIFEST_VERSION, "incomplete": True, "identity": identity}

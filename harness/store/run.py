@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import StoreError
-from harness.store.folder import RunFolder, now
+from harness.store.folder import now
+from harness.store.items import ITEM, OUTCOME, PAGE, ItemStore
 from harness.store.values import (
+    GENERATE,
+    ITEM_COLUMNS,
+    RATE,
+    STEERING,
     JudgeRecord,
+    decode,
     decode_answer,
-    decode_generation,
-    decode_instruction,
-    decode_judge,
-    decode_method,
-    decode_rating,
-    decode_trial,
+    decode_text,
     encode,
     encode_labeling,
+    item_trial,
+    outcome_rating,
+    rating_outcome,
+    row_item,
+    row_outcome,
+    text_outcome,
+    trial_item,
 )
-from harness.types import Abstention, Concept, Generation, Instruction, Json, Labeling, Method, Rating, Trial, digest
+from harness.types import Abstention, Concept, DetectionMethod, Generation, Instruction, Labeling, Method, Rating, Trial, digest
 
-_PAGE = 500
+_TEXTS = f"o.stage = '{GENERATE}' AND o.status = 'done'"
 
 
 @dataclass(frozen=True)
@@ -35,21 +42,15 @@ class Record:
     rating: Rating | None
 
 
-@dataclass(frozen=True)
-class Note:
-    """Something worth keeping that is no value of the evaluation: a warning, a timing, library versions. ``created`` is ISO 8601, UTC."""
-
-    created: str
-    kind: str
-    value: Json
-
-
-class RunStore(RunFolder):
+class RunStore(ItemStore):
     """A run on disk. Open with :meth:`create_or_open` (a run's own process) or :meth:`open` (a later look, or another judge).
 
     Values are those of :mod:`harness.types` and come back equal and in the order in which they were added. What is added is committed
     before the call returns; the methods that take an iterable of generations or ratings commit each as the iterable yields it. Adding
     what is there already changes nothing, so a resumed run may repeat its steps.
+
+    A trial is an item of kind ``steering``, its text the outcome of stage ``generate``, a rating the outcome of stage ``rate`` whose source is
+    the judge's key. The methods here speak of trials, texts and ratings; those of :class:`ItemStore` of items and outcomes of any kind.
 
     A run is written by one process at a time; others may read it meanwhile.
     """
@@ -76,7 +77,7 @@ class RunStore(RunFolder):
 
     def instructions(self) -> list[Instruction]:
         """The instructions stored."""
-        return [decode_instruction(row[0]) for row in self._database.rows("SELECT value FROM instructions ORDER BY position")]
+        return [decode(Instruction, row[0]) for row in self._database.rows("SELECT value FROM instructions ORDER BY position")]
 
     def add_labelings(self, labeler_key: str, answers: Sequence[Labeling | Abstention]) -> None:
         """Store all answers of a labeler, which thereby has finished.
@@ -120,21 +121,34 @@ class RunStore(RunFolder):
             return answer if isinstance(answer, Labeling) else None
         return None
 
-    def add_methods(self, methods: Iterable[Method]) -> None:
-        """Store methods."""
-        self._add_unique("methods", "method", [(method.id, encode(method, f"method {method.name}")) for method in methods])
+    def add_methods(self, methods: Iterable[Method | DetectionMethod]) -> None:
+        """Store methods, with the role that the manifest gives them. Raises StoreError for an id that is stored with another content."""
+        roles = {} if self.incomplete else {method.id: method.role for method in self.manifest.methods}
+        with self._database.transaction("store the methods"):
+            for method in methods:
+                kind = STEERING if isinstance(method, Method) else "detection"
+                self._add_unique("methods", "method", [(method.id, encode(method, f"method {method.name}"))], kind=kind, role=roles.get(method.id))
 
     def methods(self) -> list[Method]:
-        """The methods stored."""
-        return [decode_method(row[0]) for row in self._database.rows("SELECT value FROM methods ORDER BY position")]
+        """The steering methods stored."""
+        return [decode(Method, value) for value in self._methods(STEERING)]
 
-    def _add_unique(self, table: str, what: str, items: Sequence[tuple[str, str]]) -> None:
+    def detection_methods(self) -> list[DetectionMethod]:
+        """The detection methods stored."""
+        return [decode(DetectionMethod, value) for value in self._methods("detection")]
+
+    def _methods(self, kind: str) -> list[str]:
+        return [row[0] for row in self._database.rows("SELECT value FROM methods WHERE kind = ? ORDER BY position", (kind,))]
+
+    def _add_unique(self, table: str, what: str, items: Sequence[tuple[str, str]], **columns: str | None) -> None:
         """Store (id, value) pairs that are new; refuse another value under an id that is stored."""
+        names = ", ".join(("id", "value", *columns))
         with self._database.transaction(f"store the {table}"):
             for identity, value in items:
                 stored = self._database.value(f"SELECT value FROM {table} WHERE id = ?", (identity,))
                 if stored is None:
-                    self._database.execute(f"INSERT INTO {table} (id, value) VALUES (?, ?)", (identity, value))
+                    row = (identity, value, *columns.values())
+                    self._database.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})", row)
                 elif stored != value:
                     raise StoreError(f"the run in {self.folder} has another {what} {identity!r}; choose another folder (--out)")
 
@@ -142,31 +156,35 @@ class RunStore(RunFolder):
 
     def add_trials(self, trials: Iterable[Trial]) -> None:
         """Store trials; those that are stored keep their place. One transaction."""
-        rows = [(trial.id, trial.method_id, encode(trial, f"trial {trial.id}")) for trial in trials]
         with self._database.transaction("store the trials"):
-            self._database.execute_many("INSERT OR IGNORE INTO trials (id, method_id, value) VALUES (?, ?, ?)", rows)
+            self._insert_items(trial_item(trial) for trial in trials)
 
     def trials(self, method_id: str | None = None) -> list[Trial]:
         """The trials stored, of all methods or one."""
-        return [record.trial for record in self.records(method_id=method_id)]
+        return [item_trial(item) for item in self.items(STEERING, method_id)]
 
     def missing_trials(self, method_id: str | None = None) -> list[Trial]:
         """The trials that have no text yet, of all methods or one."""
-        return [record.trial for record in self.records(method_id=method_id) if record.generation is None]
+        sql = (
+            f"SELECT {ITEM} FROM items i WHERE i.kind = ? AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.item_id = i.id AND {_TEXTS})"
+            f"{'' if method_id is None else ' AND i.method_id = ?'} ORDER BY i.position"
+        )
+        values = (STEERING,) if method_id is None else (STEERING, method_id)
+        return [item_trial(row_item(row)) for row in self._database.rows(sql, values)]
 
-    def add_generation(self, generation: Generation) -> None:
-        """Store the text of a trial. Raises StoreError for a trial that is not stored, or that has another text."""
-        value = encode(generation, f"the text of trial {generation.trial_id}")
+    def add_generation(self, generation: Generation, source: str = "") -> None:
+        """Store the text of a trial, made by an engine of this key. Raises StoreError for a trial that is not stored, or that has another text."""
         with self._database.transaction("store a text"):
-            stored = self._database.value("SELECT value FROM generations WHERE trial_id = ?", (generation.trial_id,))
-            if stored is None:
-                if self._database.value("SELECT 1 FROM trials WHERE id = ?", (generation.trial_id,)) is None:
-                    raise StoreError(
-                        f"the run in {self.folder} has no trial {generation.trial_id} to which a text belongs; add the trial first"
-                    )
-                self._database.execute("INSERT INTO generations VALUES (?, ?, ?)", (generation.trial_id, now(), value))
-            elif stored != value:
-                raise StoreError(f"trial {generation.trial_id} of the run in {self.folder} has another text already; it was kept")
+            sql = f"SELECT value FROM outcomes o WHERE o.item_id = ? AND {_TEXTS}"
+            stored = self._database.value(sql, (generation.trial_id,))
+            outcome = text_outcome(generation, source)
+            if stored is not None:
+                if stored != encode(outcome.value, f"the text of trial {generation.trial_id}"):
+                    raise StoreError(f"trial {generation.trial_id} of the run in {self.folder} has another text already; it was kept")
+                return
+            if self._database.value("SELECT 1 FROM items WHERE id = ? AND kind = ?", (generation.trial_id, STEERING)) is None:
+                raise StoreError(f"the run in {self.folder} has no trial {generation.trial_id} to which a text belongs; add the trial first")
+            self._put_outcome(GENERATE, outcome)
 
     def add_generations(self, generations: Iterable[Generation]) -> None:
         """Store texts, each committed as the iterable yields it. Raises as :meth:`add_generation`."""
@@ -175,7 +193,8 @@ class RunStore(RunFolder):
 
     def generations(self) -> dict[str, Generation]:
         """The texts so far, by trial id, in the trials' order."""
-        return {record.trial.id: record.generation for record in self.records() if record.generation is not None}
+        sql = f"SELECT i.id, o.value FROM items i CROSS JOIN outcomes o ON o.item_id = i.id WHERE i.kind = ? AND {_TEXTS} ORDER BY i.position"
+        return {trial_id: decode_text(trial_id, value) for trial_id, value in self._database.rows(sql, (STEERING,))}
 
     # ------------------------------------------------------------------------------------------------------------------ ratings
 
@@ -188,7 +207,7 @@ class RunStore(RunFolder):
 
     def judges(self) -> list[JudgeRecord]:
         """The judges stored; the first is the one that the run was started with."""
-        return [decode_judge(row[0]) for row in self._database.rows("SELECT value FROM judges ORDER BY position")]
+        return [decode(JudgeRecord, row[0]) for row in self._database.rows("SELECT value FROM judges ORDER BY position")]
 
     def add_ratings(self, judge_key: str, ratings: Iterable[Rating], *, replace: bool = False) -> int:
         """Store a judge's ratings, each committed as the iterable yields it. ``Rating.item_id`` is the trial's id.
@@ -207,80 +226,57 @@ class RunStore(RunFolder):
         return sum(self._add_rating(judge_key, rating, replace) for rating in ratings)
 
     def _add_rating(self, judge_key: str, rating: Rating, replace: bool) -> bool:
-        value = encode(rating, f"the rating of {rating.item_id}")
-        sql = "SELECT status, value FROM ratings WHERE judge_key = ? AND trial_id = ?"
         with self._database.transaction("store a rating"):
-            stored = self._database.rows(sql, (judge_key, rating.item_id))
-            if not stored and self._database.value("SELECT 1 FROM generations WHERE trial_id = ?", (rating.item_id,)) is None:
+            if self._database.value(f"SELECT 1 FROM outcomes o WHERE o.item_id = ? AND {_TEXTS}", (rating.item_id,)) is None:
                 raise StoreError(
                     f"the run in {self.folder} has no text of {rating.item_id!r}, which was rated; Rating.item_id is a trial's id"
                 )
-            if stored and stored[0][1] == value:
-                return False
-            if stored and stored[0][0] == "rated" and not replace:
-                self.note("rating-ignored", {"judge": judge_key, "ignored": json.loads(value)})
-                return False
-            row = (judge_key, rating.item_id, rating.status, now(), value)
-            self._database.execute("INSERT OR REPLACE INTO ratings VALUES (?, ?, ?, ?, ?)", row)
-            return True
+            return self._put_outcome(RATE, rating_outcome(rating, judge_key), replace)
 
     def ratings(self, judge_key: str) -> dict[str, Rating]:
         """A judge's ratings so far, whatever their status, by trial id, in the trials' order."""
-        return {record.trial.id: record.rating for record in self.records(judge_key) if record.rating is not None}
+        return {outcome.item_id: outcome_rating(outcome) for outcome in self.outcomes(RATE, judge_key)}
 
     def missing_ratings(self, judge_key: str, *, retry_unrated: bool = False) -> list[Generation]:
         """The texts that the judge has still to be shown: those it has not seen, with ``retry_unrated`` also those it could not rate."""
-        again = ("unrated",) if retry_unrated else ()
-        return [
-            record.generation
-            for record in self.records(judge_key)
-            if record.generation is not None and (record.rating is None or record.rating.status in again)
-        ]
+        sql = (
+            "SELECT i.id, o.value FROM items i CROSS JOIN outcomes o ON o.item_id = i.id "
+            "LEFT JOIN outcomes r ON r.item_id = i.id AND r.stage = ? AND r.source = ? "
+            f"WHERE i.kind = ? AND {_TEXTS} AND (r.status IS NULL{' OR r.status = ' + repr('failed') if retry_unrated else ''}) ORDER BY i.position"
+        )
+        return [decode_text(trial_id, value) for trial_id, value in self._database.rows(sql, (RATE, judge_key, STEERING))]
 
     def unrated(self, judge_key: str) -> list[Rating]:
         """The texts that the judge could not rate, with its reasons."""
-        return [rating for rating in self.ratings(judge_key).values() if rating.status == "unrated"]
+        return [outcome_rating(outcome) for outcome in self.outcomes(RATE, judge_key, status="failed")]
 
     def pending(self, judge_key: str) -> list[Rating]:
         """The ratings that are still to come, with the tickets to collect them by."""
-        return [rating for rating in self.ratings(judge_key).values() if rating.status == "pending"]
+        return [outcome_rating(outcome) for outcome in self.outcomes(RATE, judge_key, status="pending")]
 
     def rating_counts(self, judge_key: str) -> dict[str, int]:
         """How many of a judge's ratings are ``rated``, ``unrated`` and ``pending``."""
-        rows = self._database.rows("SELECT status, count(*) FROM ratings WHERE judge_key = ? GROUP BY status", (judge_key,))
-        return {"rated": 0, "unrated": 0, "pending": 0, **dict(rows)}
+        counts = self.outcome_counts(RATE, judge_key)
+        return {"rated": counts["done"], "unrated": counts["failed"], "pending": counts["pending"]}
 
     def counts(self) -> dict[str, int]:
         """How many ``trials`` there are, and how many have their text (``generations``)."""
-        return {table: int(self._database.value(f"SELECT count(*) FROM {table}")) for table in ("trials", "generations")}
+        trials = self._database.value("SELECT count(*) FROM items WHERE kind = ?", (STEERING,))
+        return {"trials": int(trials), "generations": self.outcome_counts(GENERATE)["done"]}
 
     def records(self, judge_key: str | None = None, method_id: str | None = None) -> Iterator[Record]:
         """Every trial with its text and its rating by one judge (none without ``judge_key``), in order; read in pages."""
-        last = -1
         sql = (
-            "SELECT t.position, t.value, g.value, r.value FROM trials t LEFT JOIN generations g ON g.trial_id = t.id "
-            "LEFT JOIN ratings r ON r.trial_id = t.id AND r.judge_key = ? "
-            f"WHERE t.position > ? {'AND t.method_id = ?' if method_id is not None else ''} ORDER BY t.position LIMIT {_PAGE}"
+            f"SELECT i.position, {ITEM}, t.value, {OUTCOME} FROM items i "
+            f"LEFT JOIN outcomes t ON t.item_id = i.id AND t.stage = '{GENERATE}' AND t.status = 'done' "
+            "LEFT JOIN outcomes o ON o.item_id = i.id AND o.stage = ? AND o.source = ? "
+            f"WHERE i.kind = ? AND i.position > ? {'AND i.method_id = ?' if method_id is not None else ''} ORDER BY i.position LIMIT {PAGE}"
         )
-        while rows := self._database.rows(sql, (judge_key, last, *([method_id] if method_id is not None else []))):
+        last, text = -1, 1 + len(ITEM_COLUMNS)
+        while rows := self._database.rows(sql, (RATE, judge_key, STEERING, last, *([method_id] if method_id is not None else []))):
             last = rows[-1][0]
-            for _, trial, generation, rating in rows:
-                yield Record(
-                    decode_trial(trial),
-                    None if generation is None else decode_generation(generation),
-                    None if rating is None else decode_rating(rating),
-                )
-
-    # -------------------------------------------------------------------------------------------------------------------- notes
-
-    def note(self, kind: str, value: Json) -> None:
-        """Keep a warning, a timing, versions, … under a kind of the caller's choice."""
-        text = encode(value, f"a note of kind {kind!r}")
-        with self._database.transaction("store a note"):
-            self._database.execute("INSERT INTO notes (created, kind, value) VALUES (?, ?, ?)", (now(), kind, text))
-
-    def notes(self, kind: str | None = None) -> list[Note]:
-        """The notes of a kind (None: of all kinds), oldest first."""
-        where, values = ("", ()) if kind is None else ("WHERE kind = ?", (kind,))
-        rows = self._database.rows(f"SELECT created, kind, value FROM notes {where} ORDER BY id", values)
-        return [Note(created, stored_kind, json.loads(value)) for created, stored_kind, value in rows]
+            for row in rows:
+                trial = item_trial(row_item(row[1:text]))
+                generation = None if row[text] is None else decode_text(row[1], row[text])
+                rated = row[text + 2] is not None
+                yield Record(trial, generation, outcome_rating(row_outcome(row[text + 1 :])) if rated else None)

@@ -1,29 +1,45 @@
-"""Between values and rows: what is stored is each value's canonical JSON, so that it comes back equal to what went in."""
+"""Between values and rows: what is stored is each value's canonical JSON, or its columns, so that it comes back equal to what went in."""
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import StoreError
-from harness.store.database import Database
 from harness.types import (
     Abstention,
     Concept,
+    EvaluationKind,
     FeatureRef,
     Generation,
-    Instruction,
     Json,
     Labeling,
-    Method,
     Rating,
+    RatingStatus,
     Trial,
     canonical_json,
     digest,
 )
+
+STEERING: EvaluationKind = "steering"
+GENERATE, RATE = "generate", "rate"
+"""The stages of steering: a trial's text, a judge's rating of it."""
+
+OutcomeStatus = Literal["done", "failed", "pending"]
+RATINGS = ("concept", "instruction", "fluency")
+"""A rating's three numbers, which have columns of their own."""
+
+_STATUS: dict[RatingStatus, OutcomeStatus] = {"rated": "done", "unrated": "failed", "pending": "pending"}
+_RATING_STATUS: dict[OutcomeStatus, RatingStatus] = {outcome: rating for rating, outcome in _STATUS.items()}
+_LARGE = 4096
+_WIDEST = 2**63
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,67 @@ class JudgeRecord:
     def key(self) -> str:
         """Tells sets of ratings apart: the judge's name, and a digest of name, rubric and full options."""
         return f"{self.name}-{digest([self.name, self.rubric, dict(self.options)], 12)}"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A unit of work of an evaluation: a trial, a method on a labeling, a metric on a dictionary.
+
+    Attributes:
+        id: unique within the run; by convention a digest of all that the item's outcomes depend on.
+        kind: of the evaluation.
+        value: what its columns do not say, as JSON.
+        method_id: a method of the run, or the metric's id.
+        labeling_id: the labeling; empty without one.
+        concept_id: the concept; empty without one.
+        strength: None where nothing is steered.
+        instruction_id: the instruction; empty without one.
+        seed: the seed of its random draws.
+        draw: numbers repeated draws.
+    """
+
+    id: str
+    kind: EvaluationKind
+    value: Mapping[str, Json] = field(default_factory=dict)
+    method_id: str = ""
+    labeling_id: str = ""
+    concept_id: str = ""
+    strength: float | None = None
+    instruction_id: str = ""
+    seed: int = 0
+    draw: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an item in a stage of its evaluation.
+
+    Attributes:
+        item_id: the item.
+        source: who made it: the key of an engine, judge, detector or metric.
+        status: ``done`` with its ``value``, ``failed`` with its ``reason``, or ``pending`` with the ``ticket`` to collect it by.
+        value: JSON.
+        ticket: of a pending outcome; kept when it is done.
+        reason: why it failed, or what is to be known of it.
+    """
+
+    item_id: str
+    source: str
+    status: OutcomeStatus
+    value: Json = None
+    ticket: str = ""
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in _RATING_STATUS:
+            raise ValueError(f"the status of item {self.item_id} is {self.status!r}; it must be one of {', '.join(_RATING_STATUS)}")
+        if self.status == "failed" and not self.reason:
+            raise ValueError(f"a failed outcome needs a reason (item {self.item_id})")
+        if self.status == "pending" and not self.ticket:
+            raise ValueError(f"a pending outcome needs a ticket (item {self.item_id})")
+
+
+# -------------------------------------------------------------------------------------------------------------------------- JSON
 
 
 def encode(value: Any, what: str) -> str:
@@ -60,37 +137,42 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def decode_instruction(text: str) -> Instruction:
-    return Instruction(**json.loads(text))
+_adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
 
-def decode_method(text: str) -> Method:
-    return Method(**json.loads(text))
+def decode(kind: type[T], text: str, **more: Any) -> T:
+    """A dataclass from its JSON and ``more`` fields. Raises StoreError for rows that no harness wrote."""
+    if kind not in _adapters:  # making one takes a millisecond
+        _adapters[kind] = TypeAdapter(kind)
+    try:
+        value: T = _adapters[kind].validate_python({**json.loads(text), **more})
+        return value
+    except (ValidationError, ValueError, TypeError) as error:
+        raise StoreError(f"the file holds a {kind.__name__} that cannot be understood: {' '.join(str(error).split())[:300]}") from error
 
 
-def decode_trial(text: str) -> Trial:
-    return Trial(**json.loads(text))
+def pack(text: str) -> str | bytes:
+    """JSON as stored where it may be large: compressed above some thousand characters."""
+    return text if len(text) <= _LARGE else zlib.compress(text.encode("utf-8"), 6)
 
 
-def decode_generation(text: str) -> Generation:
-    return Generation(**json.loads(text))
+def unpack(stored: str | bytes) -> str:
+    """What :func:`pack` was given."""
+    return stored if isinstance(stored, str) else zlib.decompress(stored).decode("utf-8")
 
 
-def decode_rating(text: str) -> Rating:
-    return Rating(**json.loads(text))
-
-
-def decode_judge(text: str) -> JudgeRecord:
-    return JudgeRecord(**json.loads(text))
+# ------------------------------------------------------------------------------------------------------------------------ labelings
 
 
 def encode_labeling(labeling: Labeling) -> str:
+    """A labeling without its concept, which is stored by itself."""
     feature_list = [[feature.dictionary, int(feature.index)] for feature in labeling.features]
     what = f"the labeling of concept {labeling.concept.id!r}"
     return encode({"features": feature_list, "score": labeling.score, "evidence": labeling.evidence}, what)
 
 
 def decode_answer(kind: str, concept: Concept, text: str) -> Labeling | Abstention:
+    """A labeler's answer about ``concept``."""
     value = json.loads(text)
     if kind == "abstention":
         return Abstention(concept, value["reason"])
@@ -98,47 +180,95 @@ def decode_answer(kind: str, concept: Concept, text: str) -> Labeling | Abstenti
     return Labeling(concept, features, value["score"], value["evidence"])
 
 
-class Concepts:
-    """The concepts of a run. Example texts, which many concepts share as negatives, are stored once each and referred to by number."""
+# ----------------------------------------------------------------------------------------------------------------- items and outcomes
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._decoded: dict[str, Concept] = {}
-        self._texts: dict[int, str] = {}
+ITEM_COLUMNS = ("id", "kind", "method_id", "labeling_id", "concept_id", "strength", "instruction_id", "seed", "draw", "value")
+OUTCOME_COLUMNS = ("source", "item_id", "status", "ticket", "reason", *RATINGS, "value")
 
-    def store(self, concepts: Sequence[Concept]) -> list[str]:
-        """Store ``concepts`` within a transaction; the digests that refer to them, in order."""
-        numbers: dict[str, int] = {}
-        known: dict[int, str] = {}  # by identity: comparing thousands of example texts for each labeling is slow
-        digests = []
-        for concept in concepts:
-            if id(concept) not in known:
-                value: dict[str, Json] = {"id": concept.id, "text": concept.text, "label": concept.label}
-                value |= {name: self._numbers(getattr(concept, name), numbers) for name in ("positives", "negatives")}
-                text = encode(value, f"concept {concept.id!r}")
-                known[id(concept)] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-                self._database.execute("INSERT OR IGNORE INTO concept_values VALUES (?, ?)", (known[id(concept)], text))
-            digests.append(known[id(concept)])
-        return digests
 
-    def get(self, concept_digest: str) -> Concept:
-        """The concept of a digest; equal digests give the same object."""
-        if concept_digest not in self._decoded:
-            value = json.loads(self._database.value("SELECT value FROM concept_values WHERE digest = ?", (concept_digest,)))
-            texts = {name: tuple(self._text(number) for number in value[name]) for name in ("positives", "negatives")}
-            self._decoded[concept_digest] = Concept(**{**value, **texts})
-        return self._decoded[concept_digest]
+def item_row(item: Item) -> tuple[Any, ...]:
+    """An item's columns, in the order of :data:`ITEM_COLUMNS`. Raises StoreError for what cannot be stored."""
+    what = f"item {item.id} ({item.kind})"
+    strength = None if item.strength is None else _stored_number(item.strength, what, "strength")
+    seed, draw = (_stored_number(getattr(item, name), what, name) for name in ("seed", "draw"))
+    places = (item.method_id, item.labeling_id, item.concept_id, strength, item.instruction_id, seed, draw)
+    return (item.id, item.kind, *places, encode(item.value, what))
 
-    def _numbers(self, texts: Sequence[str], numbers: dict[str, int]) -> list[int]:
-        """The number of each text, storing those that are new. ``numbers`` remembers what this call has seen."""
-        for text in texts:
-            if text not in numbers:
-                key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
-                self._database.execute("INSERT OR IGNORE INTO texts (digest, text) VALUES (?, ?)", (key, text))
-                numbers[text] = self._database.value("SELECT id FROM texts WHERE digest = ?", (key,))
-        return [numbers[text] for text in texts]
 
-    def _text(self, number: int) -> str:
-        if number not in self._texts:
-            self._texts.update(self._database.rows("SELECT id, text FROM texts"))
-        return self._texts[number]
+def row_item(row: Sequence[Any]) -> Item:
+    """The item of a row."""
+    identity, kind, method, labeling, concept, strength, instruction, seed, draw, value = row
+    numbers = _number(strength), instruction, _number(seed), _number(draw)
+    return Item(identity, kind, {} if value == "{}" else json.loads(value), method, labeling, concept, *numbers)
+
+
+def _stored_number(value: Any, what: str, name: str) -> float | int | str:
+    """A number as SQLite can hold it: a whole number beyond its 64 bits as text."""
+    if not isinstance(value, int | float) or not math.isfinite(value if isinstance(value, float) else 0):
+        raise StoreError(f"{what} cannot be stored: its {name} is {value!r}; use a finite Python number")
+    return str(value) if isinstance(value, int) and not -_WIDEST <= value < _WIDEST else value
+
+
+def _number(stored: Any) -> Any:
+    return int(stored) if isinstance(stored, str) else stored
+
+
+def outcome_row(stage: str, outcome: Outcome) -> tuple[Any, ...]:
+    """An outcome's columns, in the order of :data:`OUTCOME_COLUMNS`. Raises StoreError for what cannot be stored."""
+    what = f"the outcome of {outcome.item_id} in stage {stage!r}"
+    numbers: tuple[Any, ...] = (None,) * len(RATINGS)
+    value = outcome.value
+    if stage == RATE:
+        rating = outcome_rating(outcome)  # refuses what no rating can be
+        numbers = tuple(getattr(rating, name) for name in RATINGS)
+        value = {name: part for name, part in outcome.value.items() if name not in RATINGS}
+    return (outcome.source, outcome.item_id, outcome.status, outcome.ticket, outcome.reason, *numbers, encode(value, what))
+
+
+def row_outcome(row: Sequence[Any]) -> Outcome:
+    """The outcome of a row."""
+    source, item_id, status, ticket, reason, *numbers, value = row
+    ratings = {name: number for name, number in zip(RATINGS, numbers, strict=True) if number is not None}
+    found = json.loads(value)
+    return Outcome(item_id, source, status, {**found, **ratings} if ratings else found, ticket, reason)
+
+
+def trial_item(trial: Trial) -> Item:
+    """A trial as an item."""
+    where = (trial.method_id, trial.labeling_id, trial.concept_id, trial.strength, trial.instruction_id, trial.seed, trial.draw)
+    return Item(trial.id, STEERING, {}, *where)
+
+
+def item_trial(item: Item) -> Trial:
+    """The trial that an item is."""
+    assert item.strength is not None
+    return Trial(item.method_id, item.labeling_id, item.concept_id, item.strength, item.instruction_id, item.seed, item.draw)
+
+
+def text_outcome(generation: Generation, source: str = "") -> Outcome:
+    """A trial's text as an outcome of stage ``generate``; ``source`` is the engine's key."""
+    value = {part.name: getattr(generation, part.name) for part in fields(generation) if part.name != "trial_id"}
+    return Outcome(generation.trial_id, source, "done", value)
+
+
+def decode_text(trial_id: str, value: str) -> Generation:
+    """A trial's text from the value of its outcome."""
+    return decode(Generation, value, trial_id=trial_id)
+
+
+def rating_outcome(rating: Rating, judge_key: str) -> Outcome:
+    """A judge's rating as an outcome of stage ``rate``."""
+    numbers = {name: getattr(rating, name) for name in RATINGS if getattr(rating, name) is not None}
+    value = {**numbers, "details": rating.details}
+    return Outcome(rating.item_id, judge_key, _STATUS[rating.status], value, rating.ticket, rating.reason)
+
+
+def outcome_rating(outcome: Outcome) -> Rating:
+    """The rating that an outcome of stage ``rate`` is. Raises StoreError for one that is not a rating."""
+    value = outcome.value if isinstance(outcome.value, Mapping) else {}
+    concept, instruction, fluency = (value.get(name) for name in RATINGS)
+    status, details = _RATING_STATUS[outcome.status], value.get("details", {})
+    try:
+        return Rating(outcome.item_id, status, concept, instruction, fluency, outcome.reason, outcome.ticket, details)
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"the outcome of {outcome.item_id} is not a rating: {error}") from error

@@ -90,10 +90,12 @@ def resolve(task: Task, source: str | None, flag: str, what: str) -> Path:
 
 
 def options_of(task: Task, kind: str) -> Mapping[str, Mapping[str, Any]]:
-    """The task's options of one kind of plugin (``labeler``, ``steerer``, ``judge``), by plugin name."""
+    """The task's options of one kind of plugin (``labeler``, ``steerer``, ``detector``, ``metric``, ``judge``), by plugin name."""
     tables: dict[str, Mapping[str, Mapping[str, Any]]] = {
         "labeler": task.file.labelers,
         "steerer": task.file.steerers,
+        "detector": {table.detector: table.options for table in task.file.detectors},
+        "metric": {table.metric: table.options for table in task.file.metrics},
         "judge": task.file.judges,
     }
     return tables[kind]

@@ -1,7 +1,8 @@
 """The task file: everything that an evaluation holds fixed. Schema, loading, digest.
 
 A task is a folder with a ``task.toml``; names of files in it are relative to that folder. What the file leaves out has the default stated
-here. ``docs/tasks.md`` is made from these docstrings.
+here. ``docs/tasks.md`` is made from these docstrings. Tables of dictionaries, trained ones and metrics among them, are in
+:mod:`harness.tasks.dictionaries`.
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from harness.data.concepts import concepts_digest
 from harness.data.corpora.corpus import Format
 from harness.files.hashing import path_digest
-from harness.types import Decoding, Json, digest
+from harness.tasks.dictionaries import DictionaryTable, MetricTable, Table, TrainTable
+from harness.types import Decoding, Json, canonical_json, digest
 
-SCHEMA = 1
+SCHEMA = 2
+"""The newest version of the task file; version 1 is read, too."""
 FILE_NAME = "task.toml"
 
+WHAT_IS_RUN = ("methods", "detectors", "metrics")
+"""Tables that say what is run when no plugin is named. Scores depend on none of them: a row carries its own plugin and options."""
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
-
-class ModelTable(_Table):
+class ModelTable(Table):
     """``[model]``: the subject model."""
 
     name: str
@@ -35,22 +38,7 @@ class ModelTable(_Table):
     """Number of parameters, for the estimates of `--dry-run` before the model is loaded."""
 
 
-class DictionaryTable(_Table):
-    """``[[dictionaries]]``: a sparse autoencoder of the model."""
-
-    name: str = "sae"
-    """Its name within the task; features are called name/index."""
-    source: str
-    """A SAELens, Gemma Scope or sparsify folder (relative to the task's), or a SAELens registry name: release/id."""
-    layer: int = Field(ge=0)
-    """The decoder layer (zero-based) whose output it reads and writes; checked against the SAE's own configuration."""
-    width: int | None = Field(None, gt=0)
-    """Number of features, for estimates; checked when it is loaded."""
-    trained_on: str | None = None
-    """The other model that it was made for, where that is intended (a base model's SAE on its instruct model). The entry records it."""
-
-
-class CorpusTable(_Table):
+class CorpusTable(Table):
     """``[corpus]``: labelled texts."""
 
     source: str | None = None
@@ -73,13 +61,13 @@ class CorpusTable(_Table):
     """Use only the first so many texts."""
 
 
-class ConceptsTable(_Table):
+class ConceptsTable(Table):
     """``[concepts]``: what is to be expressed."""
 
     mode: Literal["fixed", "chosen"] = "chosen"
     """fixed: the task lists the concepts, a labeler answers each or abstains. chosen: the labeler picks its own from the corpus' labels."""
     file: str | None = None
-    """Fixed mode: JSONL rows {id, text, label, split}; `label` is the label of the corpus that marks the positives."""
+    """Fixed mode: JSONL rows {id, text, label, split, keywords, hard_negatives}; `label` is the label of the corpus that marks the positives."""
     min_support: int = Field(50, ge=1)
     """Labels with fewer texts are left out (chosen mode), or abstained from for lack of support by labelers (fixed mode)."""
 
@@ -90,7 +78,7 @@ class ConceptsTable(_Table):
         return self
 
 
-class InstructionsTable(_Table):
+class InstructionsTable(Table):
     """``[instructions]``: what the model is asked while it is steered."""
 
     source: str | None = None
@@ -99,7 +87,7 @@ class InstructionsTable(_Table):
     """Instructions drawn for each concept, without replacement, the same for every method."""
 
 
-class DecodingTable(_Table):
+class DecodingTable(Table):
     """``[decoding]``: the same for every method."""
 
     max_new_tokens: int = Field(128, ge=1)
@@ -123,7 +111,7 @@ class DecodingTable(_Table):
         )
 
 
-class SteeringTable(_Table):
+class SteeringTable(Table):
     """``[steering]``: the tokens that edits touch; strengths by steerer."""
 
     prompt: bool = True
@@ -138,7 +126,7 @@ class SteeringTable(_Table):
     """Strengths by steerer, ascending; a steerer that is not named here uses its own."""
 
 
-class ControlTable(_Table):
+class ControlTable(Table):
     """``[[controls]]``: a method that is run beside what was asked for."""
 
     steerer: str
@@ -147,7 +135,27 @@ class ControlTable(_Table):
     """A labeler; None for a steerer that uses no feature."""
 
 
-class EvaluationTable(_Table):
+class MethodTable(Table):
+    """``[[methods]]``: a method of steering that `harness eval --task` runs when no plugin is named; options are in `[labelers]` and `[steerers]`."""
+
+    steerer: str
+    """A steerer."""
+    labeler: str | None = None
+    """A labeler; None for a steerer that uses no feature."""
+
+
+class DetectorTable(Table):
+    """``[[detectors]]``: a method of detection that `harness eval --task` runs when no plugin is named."""
+
+    detector: str
+    """A detector."""
+    labeler: str | None = None
+    """A labeler, whose options are in `[labelers]`; None: the labelers that the run has anyway, or a detector that uses no feature."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the detector; the command line overrides them."""
+
+
+class EvaluationTable(Table):
     """``[evaluation]``: how scores are made."""
 
     split: str | None = None
@@ -160,11 +168,11 @@ class EvaluationTable(_Table):
     """Share of unrated texts above which a result is not ranked."""
 
 
-class TaskFile(_Table):
+class TaskFile(Table):
     """A whole task file."""
 
-    schema_version: Literal[1] = Field(1, alias="schema")
-    """Version of this schema."""
+    schema_version: Literal[1, 2] = Field(1, alias="schema")
+    """Version of this file's schema; `train`, `methods`, `detectors` and `metrics` need 2."""
     name: str
     """The task's name; rankings are by name, version and digest."""
     version: int = Field(ge=1)
@@ -173,6 +181,7 @@ class TaskFile(_Table):
     """One line for `harness tasks`."""
     model: ModelTable
     dictionaries: tuple[DictionaryTable, ...] = ()
+    train: tuple[TrainTable, ...] = ()
     corpus: CorpusTable = CorpusTable()
     concepts: ConceptsTable = ConceptsTable()
     instructions: InstructionsTable = InstructionsTable()
@@ -186,19 +195,52 @@ class TaskFile(_Table):
     """Options of judges, by name."""
     judge: str | None = None
     """The judge that is used unless another is named; None: must be given by `--judge`."""
+    methods: tuple[MethodTable, ...] = ()
     controls: tuple[ControlTable, ...] = ()
+    detectors: tuple[DetectorTable, ...] = ()
+    metrics: tuple[MetricTable, ...] = ()
     evaluation: EvaluationTable = EvaluationTable()
+
+    @property
+    def dictionary_names(self) -> tuple[str, ...]:
+        """Names of all dictionaries, those of files first; of a trained one, all its seeds' (see :attr:`TrainTable.seed_names`)."""
+        return (*(table.name for table in self.dictionaries), *(name for table in self.train for name in table.seed_names))
+
+    @model_validator(mode="after")
+    def _version_has_the_keys(self) -> TaskFile:
+        newer = [name for name in ("train", "methods", "detectors", "metrics") if name in self.model_fields_set]
+        if self.schema_version == 1 and newer:
+            raise ValueError(f"[[{newer[0]}]] came with version 2 of the task file; write schema = 2")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> TaskFile:
-        names = [dictionary.name for dictionary in self.dictionaries]
+        names = [table.name for table in self.dictionaries] + [table.name for table in self.train]
         if len(set(names)) != len(names):
             raise ValueError(f"two dictionaries have one name: {', '.join(sorted(names))}")
+        for what, tables in (("methods", self.methods), ("detectors", self.detectors), ("metrics", self.metrics)):
+            rows = [canonical_json(table.model_dump(mode="json")) for table in tables]
+            twice = next((row for place, row in enumerate(rows) if row in rows[:place]), None)
+            if twice is not None:
+                raise ValueError(f"[[{what}]] lists one thing twice: {twice}")
         for steerer, grid in self.steering.grids.items():
             if not grid or list(grid) != sorted(set(grid)):
                 raise ValueError(f"steering.grids.{steerer} must be ascending without repeats, got {list(grid)}")
-        if not self.dictionaries and self.steering.layer is None and any(c.labeler for c in self.controls):
-            raise ValueError("a control uses a labeler, but the task has no dictionary")
+        return self
+
+    @model_validator(mode="after")
+    def _dictionaries_are_there(self) -> TaskFile:
+        names = [table.name for table in self.dictionaries] + [table.name for table in self.train]
+        if not names and self.metrics:
+            raise ValueError("a metric measures dictionaries, and the task has none")
+        if not names and self.steering.layer is None:
+            for what, tables in (("control", self.controls), ("method", self.methods)):
+                if any(table.labeler for table in tables):
+                    raise ValueError(f"a {what} uses a labeler, but the task has no dictionary")
+        for table in self.metrics:
+            unknown = [name for name in table.dictionaries if name not in names]
+            if unknown:
+                raise ValueError(f"metric {table.metric!r} measures dictionary {unknown[0]!r}; the task has {', '.join(names)}")
         return self
 
 
@@ -225,25 +267,20 @@ class Task:
     def digest(self, extra: Json = None) -> str:
         """Identity of all that the scores depend on: the file's content and that of the files that it names, not where they lie.
 
+        Keywords and hard negatives of concepts are no part of it (see :func:`~harness.data.concepts.concepts_digest`).
         ``extra`` is what the command line replaced (another corpus, …).
         """
         content: dict[str, Json] = self.file.model_dump(mode="json", by_alias=True)
         content.pop("summary")
+        for name in WHAT_IS_RUN:
+            content.pop(name)
+        if not content["train"]:
+            content.pop("train")
+        content["schema"] = 1  # how the file is written changes no score, and digests of before there was a version 2 hold
         names = [self.file.corpus.source, self.file.concepts.file, self.file.instructions.source]
         names += [dictionary.source for dictionary in self.file.dictionaries]
         files = {name: path_digest(self.path(name)) for name in names if name and self.path(name).exists()}
+        concepts = self.file.concepts.file
+        if concepts in files and self.path(concepts).is_file():
+            files[concepts] = concepts_digest(self.path(concepts))
         return digest([content, files, extra])
-
-
-
-
-
-
-
-
-
-
-
-
-
-

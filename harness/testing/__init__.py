@@ -12,10 +12,14 @@ Each check raises AssertionError with one sentence that says what is wrong, and 
 
 from __future__ import annotations
 
+from harness.testing.detectors import check_detector
 from harness.testing.judges import check_judge
 from harness.testing.labelers import check_labeler
+from harness.testing.metrics import check_metric
 from harness.testing.plugins import check_options, check_plugin
 from harness.testing.steerers import check_steerer
 from harness.testing.toy import toy_bench, toy_task
 
-__all__ = ["check_judge", "check_labeler", "check_options", "check_plugin", "check_steerer", "toy_bench", "toy_task"]
+__all__ = [
+    "check_detector", "check_judge", "check_labeler", "check_metric", "check_options", "check_plugin", "check_steerer", "toy_bench", "toy_task",
+]  # fmt: skip

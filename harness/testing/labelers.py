@@ -8,8 +8,8 @@ from typing import get_args
 
 from harness.contracts import Labeler, LabelerTraits, SelectsOn
 from harness.errors import PluginError
-from harness.evaluations.steering.label import check_answers
 from harness.run.bench import TaskBench
+from harness.run.label import check_answers
 from harness.testing.require import require, require_json
 from harness.types import Abstention, Labeling
 

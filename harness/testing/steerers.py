@@ -26,8 +26,8 @@ def check_steerer(factory: Callable[[], Steerer], bench: TaskBench, labelings: S
 
     * The strength unit is known; the grid is finite and ascending; the neutral point is a number or None.
     * ``intervene`` gives an :class:`Intervention`, the same for the same labeling and strength, also after another was asked for.
-    * Edits have sites of the model and touch no token that the task spares; ``apply`` is pure, keeps shape and is finite; a row's result is
-      the same alone and among others with the same batch key.
+    * The run's engine can place the edits, and they touch no token that the task spares; ``apply`` is pure, keeps shape and is finite; a
+      row's result is the same alone and among others with the same batch key.
     * The model runs with the intervention at every strength, and at the neutral point it writes what it writes unsteered.
 
     Args:
@@ -93,13 +93,15 @@ def _check_edit(edit: Edit, bench: TaskBench, where: str) -> None:
     missing = [name for name in ("sites", "positions", "batch_key", "stack") if not hasattr(edit, name)]
     require(not missing, f"{kind} lacks {', '.join(missing)} {where}")
     require(edit.sites, f"{kind} names no site {where}")
-    for site in edit.sites:
-        require(0 <= site.layer < bench.model.n_layers, f"{kind} edits {site}, which the model does not have, {where}")
+    reason = bench.engine.refuses(edit)
+    require(reason is None, f"the engine {bench.engine.name} cannot place {kind} {where}: {reason}")
     require(isinstance(edit.positions, Positions), f"the positions of {kind} are {type(edit.positions).__name__} {where}")
     require(isinstance(edit.batch_key, str) and edit.batch_key, f"the batch key of {kind} must be a text {where}")
     for name in ("prompt", "generated", "first_token"):
         spared = not getattr(bench.positions, name) and getattr(edit.positions, name)
         require(not spared, f"{kind} touches tokens that the task spares ({name} is false in bench.positions) {where}")
+    counted = edit.positions.first > bench.positions.first or edit.positions.last > bench.positions.last
+    require(bench.positions.prompt or not counted, f"{kind} touches tokens of the prompt that the task spares {where}")
 
 
 def _check_batches(edits: Sequence[Edit], bench: TaskBench) -> None:
@@ -139,37 +141,32 @@ def _apply(rows: Sequence[Edit], x: Tensor) -> Tensor:
     from harness.interventions import EditContext
 
     every = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-    first = torch.zeros_like(every)
-    first[:, 0] = True
-    place = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
-    context = EditContext(real=every, generated=~every, first=first, place=place, to_end=x.shape[1] - 1 - place)
-    return rows[0].stack(rows, x.device).apply(x, context)
+    return rows[0].stack(rows, x.device).apply(x, EditContext.of(every, ~every))
 
 
 def _effect(intervention: Intervention, bench: TaskBench) -> tuple[object, ...]:
     """What an intervention does to an example stream: interventions are compared by it, since edits need no equality."""
     x = _example_stream(bench)[:1]
     done = [(edit.batch_key, edit.sites, edit.positions, tuple(_apply([edit], x).flatten().tolist())) for edit in intervention.edits]
-    return intervention.prompt_prefix, tuple(done)
+    return intervention.prompt_prefix, intervention.adapter, tuple(done)
 
 
 def _check_generation(steerer: Steerer, labelings: Sequence[Labeling], bench: TaskBench, interventions: Sequence[Intervention]) -> None:
     from harness.engine.base import GenerationRequest
-    from harness.engine.torch_loop import generate
 
     text = bench.instructions[0].text
-    requests = {
-        f"row {place}": GenerationRequest(f"row {place}", bench.model.prompt(text, prefix=i.prompt_prefix), 0, i.edits)
-        for place, i in enumerate(interventions)
-    }
-    requests["plain"] = GenerationRequest("plain", bench.model.prompt(text), 0)
+
+    def request(name: str, intervention: Intervention) -> GenerationRequest:
+        prompt = bench.model.prompt(text, prefix=intervention.prompt_prefix)
+        return GenerationRequest(name, prompt, 0, intervention.edits, intervention.adapter)
+
+    requests = [request(f"row {place}", intervention) for place, intervention in enumerate(interventions)]
+    requests.append(request("plain", Intervention()))
     if steerer.traits.neutral is not None:
         for place, labeling in enumerate(labelings):
-            quiet = steerer.intervene(labeling, float(steerer.traits.neutral))
-            name = f"neutral {place}"
-            requests[name] = GenerationRequest(name, bench.model.prompt(text, prefix=quiet.prompt_prefix), 0, quiet.edits)
+            requests.append(request(f"neutral {place}", steerer.intervene(labeling, float(steerer.traits.neutral))))
     decoding = Decoding(max_new_tokens=_NEW, temperature=0.0, min_new_tokens=_NEW)
-    done = {generated.id: generated.token_ids for generated in generate(bench.model, list(requests.values()), decoding)}
+    done = {generated.id: generated.token_ids for generated in bench.generate(requests, decoding)}
     for name, ids in done.items():
         if name.startswith("neutral"):
             require(ids == done["plain"], f"at the neutral strength {steerer.traits.neutral:g} the model writes something else than unsteered")

@@ -15,6 +15,7 @@ from harness.contracts import Work
 from harness.errors import JudgeError
 from harness.judging.llm_judge import LLMJudge
 from harness.judging.questions import Answer, LLMJudgeOptions
+from harness.judging.rubric import Structured
 from harness.options import transport_field
 from harness.types import Decoding
 
@@ -30,10 +31,12 @@ TOO_LONG = 413
 
 
 class LocalOptions(LLMJudgeOptions):
-    """Options of ``hf-local``. The limits of an API (concurrency, rates, timeout, attempts) and ``structured`` mean nothing here."""
+    """Options of ``hf-local``. The limits of an API (concurrency, rates, timeout, attempts) mean nothing here."""
 
     model: str = "Qwen/Qwen2.5-7B-Instruct"
     """The judge's model: a folder, a hub name, or an embedded model (see `harness models`)."""
+    structured: Structured = False
+    """Always `false`: nothing here holds a reply to a schema."""
     revision: str | None = None
     """Branch, tag or commit of a hub name."""
     device: str | None = None
@@ -49,7 +52,7 @@ class LocalJudge(LLMJudge):
 
     def __init__(self, options: LocalOptions) -> None:
         if options.structured:
-            raise JudgeError("hf-local has no structured output; leave the option structured at false")
+            raise JudgeError(f"structured={str(options.structured).lower()} is not for hf-local, which has no structured output; leave it out")
         self._local = options
         super().__init__(options, self._open)
 
@@ -78,6 +81,7 @@ class LocalAsker:
     """
 
     cost: float | None = 0.0
+    unanswered = 0
 
     def __init__(self, model: SubjectModel, options: LocalOptions, cache: ReplyCache | None, seed: int = 0) -> None:
         if not model.format.has_template:
@@ -86,10 +90,15 @@ class LocalAsker:
         self.usage, self.hits, self.notes = Usage(), 0, ()
         self._model, self._options, self._cache, self._seed = model, options, cache, seed
 
+    def takes_schema(self, model: str) -> bool:
+        """No: nothing here holds a reply to a schema."""
+        return False
+
     def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, Answer]]:
         """An answer to each request; one whose prompt is too long for the model fails, and no other with it. Failures come last."""
-        from harness.engine.torch_loop import generate
+        from harness.engine.torch_loop import TorchEngine
 
+        engine = TorchEngine(self._model, batch_size=self._options.batch_size)
         waiting: dict[Decoding, dict[str, GenerationRequest]] = {}
         names: dict[str, list[str]] = {}
         failed: dict[str, RequestFailed] = {}
@@ -107,7 +116,7 @@ class LocalAsker:
             names.setdefault(key, []).append(name)
             waiting.setdefault(Decoding(request.max_tokens, request.temperature or 0.0), {})[key] = prepared
         for decoding, group in waiting.items():
-            for done in generate(self._model, list(group.values()), decoding, batch_size=self._options.batch_size):
+            for done in engine.run(list(group.values()), decoding):
                 spent = Usage(input=len(group[done.id].prompt_ids), output=done.n_tokens)
                 reply = ChatReply(done.text, spent, self._model.source or self._model.name, "stop" if done.finish == "eos" else "length")
                 self.usage += spent

@@ -122,6 +122,15 @@ def test_an_estimate_counts_what_will_be_sent() -> None:
     assert found.cost == pytest.approx(3 * one.cost)
 
 
+def test_what_an_api_adds_to_a_schema_is_in_the_bound() -> None:
+    """Anthropic's pricing page states up to 346 tokens for a forced tool call, beside the tool's own schema."""
+    prices, asked = load_prices(), replace(request("a", "claude-haiku-4-5"), schema={"type": "object"})
+    for provider, extra in (("anthropic", 400), ("anthropic@gateway", 400), ("openai", 0)):
+        ratio = prices.characters_per_token.get(provider, 2.5)
+        assert estimate([asked], provider, prices).input_tokens == input_bound(asked, ratio) + extra
+        assert estimate([replace(asked, schema=None)], provider, prices).input_tokens == input_bound(replace(asked, schema=None), ratio)
+
+
 def test_repeats_are_told_beside_what_is_likely() -> None:
     prices = Prices("2026-10-16", {("openai", "gpt-4o"): Price(2.5, 10.0)})
     once, again = estimate([request("a")], "openai", prices), estimate([request("a again"), request("a again")], "openai", prices)

@@ -42,7 +42,7 @@ def refused(harness: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
     ("arguments", "told"),
     [
         (("evl",), "unknown command 'evl'; did you mean 'eval'?"),
-        (("eval",), "Missing option '--steerer'; see `harness eval --help`"),
+        (("eval", "--task", "beer"), "nothing to evaluate: name a --steerer, a --detector or a --metric"),
         (("eval", "--steeer", "x"), "no such option: --steeer; did you mean --steerer? See `harness eval --help`."),
         ((*CLAMP, "--limit", "0"), "Invalid value for '--limit': 0 is not in the range x>=1; see `harness eval --help`"),
         ((*CLAMP, "--seed", "x"), "'x' is not a valid integer"),
@@ -175,7 +175,7 @@ def test_labels_without_support(
     changes = [("min_support = 10", "min_support = 100000")]
     if mode == "fixed":
         entry = harness(*CLAMP, "--task", variant(*changes), "--out", tmp_path, "--json").json
-        reasons = {row["reason"] for row in entry["results"][0]["per_concept"]}
+        reasons = {row["reason"] for row in entry["rows"][0]["items"]}
         assert all("texts; 100000 are needed" in reason for reason in reasons)
         assert len(reasons) == 4
     else:
@@ -224,7 +224,7 @@ def test_files_of_the_task(refused: Callable[..., str], variant: Callable[..., P
     [
         ("[1]", "labeler 'mine' answered with int; it must give Labeling or Abstention values"),
         ("[]", "labeler 'mine' gave 0 answers for 4 concepts"),
-        ("[Labeling(Concept('x', 'x'))]", "labeler 'mine' answered concept 'x', which is none of those that it was asked for"),
+        ("[Labeling(Concept('x', 'x'))]", "labeler 'mine' answered concept 'x', which is not one of those that it was asked for"),
         ("[Labeling(c, (FeatureRef('sae', 512),)) for c in concepts]", "named feature sae/512, which does not exist"),
         ("[Labeling(c, (FeatureRef('x', 0),)) for c in concepts]", "named feature x/0, which does not exist"),
         ("[Labeling(c, (FeatureRef('sae', 1),) * 2) for c in concepts]", "named a feature of concept 'girl' twice"),

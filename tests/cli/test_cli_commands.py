@@ -60,7 +60,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     plan = harness(*command, "--json")
     assert plan.err == ""
     estimate = plan.json["estimate"]
-    trials = sum(row["n_trials"] for row in evaluation[1]["results"]) + 8  # of the concept that is abstained from
+    trials = sum(row["n_texts"] for row in evaluation[1]["rows"]) + 8  # of the concept that is abstained from
     assert (estimate["generations"], estimate["ratings"], estimate["new_tokens"]) == (trials, trials, trials * 10)
     assert estimate["exact"]
     assert estimate["disk_bytes"] > 0
@@ -90,7 +90,7 @@ def test_labels_as_table_json_and_files(harness: Callable[..., Any], tiny_task: 
     assert set(answers) == {"girl", "big", "mom", "zebra"}
     assert answers["zebra"]["abstained"] == "label 'zebra' has 0 texts; 10 are needed"
     assert found["options"]["pi0"] == 0.05
-    in_entry = {row["concept_id"]: row["features"] for row in evaluation[1]["results"][0]["per_concept"]}
+    in_entry = {row["id"]: row["features"] for row in evaluation[1]["rows"][0]["items"]}
     assert {name: row["features"] for name, row in answers.items()} == in_entry
     table = harness(*command)
     assert "held out" in table.out
@@ -121,11 +121,11 @@ def test_a_task_without_a_dictionary_has_nothing_to_label(
     assert "has no dictionary, which this method needs" in harness("label", "--labeler", "calibf1", "--task", tmp_path).error
     # what needs no dictionary works, at the task's own layer, and finds the mean residuals that a dictionary's statistics find
     command = ("eval", "--steerer", "diff-mean", "--limit", "3", "--json", "--out")
-    bare = harness(*command, tmp_path / "bare", "--task", tmp_path).json["results"]
-    with_dictionary = harness(*command, tmp_path / "with", "--no-controls", "--task", tiny_task).json["results"]
-    chosen, theirs = ([row["chosen_strength"] for row in found[0]["per_concept"]] for found in (bare, with_dictionary))
+    bare = harness(*command, tmp_path / "bare", "--task", tmp_path).json["rows"]
+    with_dictionary = harness(*command, tmp_path / "with", "--no-controls", "--task", tiny_task).json["rows"]
+    chosen, theirs = ([row["strength"] for row in found[0]["items"]] for found in (bare, with_dictionary))
     assert chosen == theirs
-    assert bare[0]["scores"] == with_dictionary[0]["scores"]
+    assert bare[0]["metrics"] == with_dictionary[0]["metrics"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- runs and leaderboard

@@ -69,20 +69,54 @@ def test_a_run_is_rated_by_an_api_and_never_paid_for_twice(judged: Callable[...,
     assert 3 <= sent <= 72
     assert (entry["judge"]["name"], entry["judge"]["offline"]) == ("openai", False)
     assert entry["judge"]["rubric"].startswith("default/1")
-    (row,) = entry["results"]
-    assert (row["n_trials"], row["n_unrated"]) == (24, 0)
-    assert row["scores"]["instruction"]["mean"] is not None
+    (row,) = entry["rows"]
+    assert (row["n_texts"], row["n_unrated"]) == (24, 0)
+    assert row["metrics"]["instruction"]["value"] is not None
     again = judged("--yes", "--json").json
     assert len(api.seen) - before == sent
-    assert again["results"] == entry["results"]
+    assert again["rows"] == entry["rows"]
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.parametrize("mode", ["live", "batch"])
+def test_a_server_that_repeats_the_key_in_any_field_gets_it_stored_nowhere(
+    judged: Callable[..., Any], api: Any, api_servers: Any, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = iter(range(10_000))
+
+    def echo(body: dict[str, Any]) -> Any:
+        """The key in every field that a reply has; now and then as an error."""
+        if next(said) % 5 == 4:
+            return api_servers.Reply({"error": {"message": f"no {SECRET}", "code": SECRET, "type": SECRET, "param": f"x {SECRET}"}}, 400)
+        whole = api_servers.completion(f"Bearer {SECRET}. Rating: [[1]]", finish=f"stop {SECRET}", model=f"model-{SECRET}-1")
+        return {**whole, "id": SECRET, "system_fingerprint": SECRET, "usage": {**whole["usage"], SECRET: 1, "prompt_tokens": 7}}
+
+    monkeypatch.setattr(api, "answer", echo)
+    done = [judged("--yes", "--judge-mode", mode)]
+    if mode == "batch":
+        for name, batch in api.batches.items():
+            rows = [json.loads(line) for line in api.files[batch["input_file_id"]].splitlines()]
+            bodies = [(row["custom_id"], echo(row["body"])) for row in rows]
+            answers = [
+                {"custom_id": key, "response": {"status_code": getattr(body, "status", 200), "body": getattr(body, "body", body)}}
+                for key, body in bodies
+            ]
+            api.end_openai(name, [*answers, {"custom_id": SECRET, "response": answers[0]["response"]}])
+        done.append(judged("--yes", "--judge-mode", mode))
+    shown = "".join(one.out + one.err for one in done)
+    assert "[key]" in shown or "unrated" in shown
+    assert SECRET[:12] not in shown
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    contents = {path: path.read_bytes() for path in files}
+    assert any(b"model-[key]" in content for content in contents.values()), "what was kept is the cleaned word"
+    assert [path for path, content in contents.items() if SECRET[:12].encode() in content] == []
+
+
 def test_a_batch_is_collected_by_the_same_command(judged: Callable[..., Any], api: Any) -> None:
     first = judged("--yes", "--judge-mode", "batch", "--json").json
-    assert first["results"][0]["n_pending"] == 24
+    assert first["rows"][0]["n_pending"] == 24
     for name, batch in api.batches.items():
         asked = [json.loads(line)["custom_id"] for line in api.files[batch["input_file_id"]].splitlines()]
         body = {
@@ -91,7 +125,7 @@ def test_a_batch_is_collected_by_the_same_command(judged: Callable[..., Any], ap
         }
         api.end_openai(name, [{"custom_id": key, "response": {"status_code": 200, "body": body}, "error": None} for key in reversed(asked)])
     done = judged("--yes", "--judge-mode", "batch", "--json").json
-    assert (done["results"][0]["n_pending"], done["results"][0]["n_unrated"]) == (0, 0)
+    assert (done["rows"][0]["n_pending"], done["rows"][0]["n_unrated"]) == (0, 0)
 
 
 def test_a_batch_of_a_model_that_refuses_a_parameter_is_sent_again_without_it(judged: Callable[..., Any], api: Any) -> None:
@@ -113,7 +147,7 @@ def test_a_batch_of_a_model_that_refuses_a_parameter_is_sent_again_without_it(ju
     api.end_openai(name, [], [{"custom_id": key, "response": {"status_code": 400, "body": said}, "error": None} for key in first])
     before.add(name)
     entry = collect()
-    assert (entry["results"][0]["n_pending"], entry["results"][0]["n_unrated"]) == (24, 0)
+    assert (entry["rows"][0]["n_pending"], entry["rows"][0]["n_unrated"]) == (24, 0)
     assert any("refuses temperature: the model's own temperature is used" in warning for warning in entry["warnings"])
     name, second = newest()
     assert second == {key: {k: v for k, v in body.items() if k != "temperature"} for key, body in first.items()}
@@ -123,7 +157,7 @@ def test_a_batch_of_a_model_that_refuses_a_parameter_is_sent_again_without_it(ju
     )
     before.add(name)
     done = collect()
-    assert (done["results"][0]["n_pending"], done["results"][0]["n_unrated"]) == (0, 0)
+    assert (done["rows"][0]["n_pending"], done["rows"][0]["n_unrated"]) == (0, 0)
     assert set(api.batches) <= before
 
 
@@ -144,7 +178,7 @@ def test_a_server_that_refuses_everything_ends_the_run_in_one_line(
     assert len(api.seen) - before < 24, "of up to 72"
     assert not (tmp_path / "leaderboard").exists(), "no entry of unrated texts"
     entry = judged("--yes", "-J", "concurrency=4", "--json").json
-    assert entry["results"][0]["n_unrated"] == 0
+    assert entry["rows"][0]["n_unrated"] == 0
 
 
 def test_odd_values_from_a_server_end_nothing(judged: Callable[..., Any], api: Any) -> None:
@@ -160,7 +194,7 @@ def test_odd_values_from_a_server_end_nothing(judged: Callable[..., Any], api: A
         entry = judged("--yes", "--json").json
     finally:
         api.answer = rated
-    assert entry["results"][0]["n_unrated"] == 0
+    assert entry["rows"][0]["n_unrated"] == 0
 
 
 def test_the_selftest_marks_a_judge_that_fails(judged: Callable[..., Any], harness: Callable[..., Any], api: Any, tmp_path: Path) -> None:
@@ -205,9 +239,9 @@ def test_people_rate_a_run(harness: Callable[..., Any], tiny_task: Path, tmp_pat
         writer.writeheader()
         writer.writerows(rows)
     entry = harness(*command, "--json").json
-    (row,) = entry["results"]
+    (row,) = entry["rows"]
     assert (row["n_pending"], row["n_unrated"]) == (0, 0)
-    assert row["scores"]["concept"]["mean"] == 2.0
+    assert row["metrics"]["concept"]["value"] == 2.0
 
 
 @pytest.mark.parametrize("writer", ["subject", "openai"])
@@ -230,9 +264,9 @@ def test_prompts_are_written_for_each_concept(harness: Callable[..., Any], api: 
     )
     before = len(api.seen)
     entry = harness(*command, "--json", env=env).json
-    assert entry["results"][0]["method"]["steerer_options"]["given"]["writer"] == writer
+    assert entry["rows"][0]["subject"]["steerer_options"]["given"]["writer"] == writer
     assert len(api.seen) - before == (0 if writer == "subject" else 4)
-    assert harness(*command, "--json", env=env).json["results"] == entry["results"]
+    assert harness(*command, "--json", env=env).json["rows"] == entry["rows"]
     assert len(api.seen) - before == (0 if writer == "subject" else 4)
     (run,) = (tmp_path / "runs").iterdir()
     with RunStore.open(run, read_only=True) as store:

@@ -52,9 +52,9 @@ def test_a_label_file_is_a_labeler(harness: Callable[..., Any], tiny_task: Path,
     command = ("eval", "--steerer", "sae-clamp", "--task", tiny_task, "--no-controls", "--json")
     direct = harness(*command, "--labeler", "calibf1", "--out", tmp_path / "direct").json
     through = harness(*command, "--labeler", "file", "-L", f"path={files['calibf1']}", "--out", tmp_path / "file").json
-    assert [row["features"] for row in through["results"][0]["per_concept"]] == [row["features"] for row in direct["results"][0]["per_concept"]]
-    assert through["results"][0]["n_answered"] == direct["results"][0]["n_answered"] == 3
-    assert through["results"][0]["scores"]["overall"]["mean"] is not None
+    assert [row["features"] for row in through["rows"][0]["items"]] == [row["features"] for row in direct["rows"][0]["items"]]
+    assert through["rows"][0]["n_answered"] == direct["rows"][0]["n_answered"] == 3
+    assert through["rows"][0]["metrics"]["overall"]["value"] is not None
     assert not any("label file" in warning for warning in through["warnings"])
 
 

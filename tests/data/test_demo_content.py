@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.data import open_instructions
-from harness.data.written.filtering import KeywordMatcher, words_of
+from harness.data.keywords import KeywordMatcher, words_of
 from harness.data.written.recipe import load_recipe
 from harness.types import rng
 
@@ -25,10 +25,15 @@ CONCEPTS, INSTRUCTIONS = rows("concepts.jsonl"), rows("instructions.jsonl")
 
 def test_concepts_are_distinct_and_split() -> None:
     assert len(CONCEPTS) == 32
-    assert all(set(row) == {"id", "label", "text", "split"} and row["id"] == row["label"] for row in CONCEPTS)
+    assert all(set(row) == {"id", "label", "text", "split", "keywords"} and row["id"] == row["label"] for row in CONCEPTS)
     assert len({row["id"] for row in CONCEPTS}) == len({row["text"] for row in CONCEPTS}) == 32
     assert sum(row["split"] == "development" for row in CONCEPTS) == 8
     assert sum(row["split"] == "report" for row in CONCEPTS) == 24
+
+
+def test_keywords_are_those_that_the_recipe_filtered_by() -> None:
+    recipe = load_recipe(DEMO / "generation.toml")
+    assert {row["id"]: tuple(row["keywords"]) for row in CONCEPTS} == {name: its.keywords for name, its in recipe.corpus.concepts.items()}
 
 
 def test_instructions_are_distinct_and_split() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from helpers.generation import generate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
@@ -15,7 +16,6 @@ from torch import Tensor
 
 from harness.engine.base import GenerationRequest
 from harness.engine.sampling import choose, penalise
-from harness.engine.torch_loop import generate
 from harness.model.loading import SubjectModel
 from harness.types import Decoding, rng
 

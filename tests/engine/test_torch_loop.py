@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 import torch
+from helpers.generation import generate
 from torch import Tensor
 
 from harness.engine.base import Generated, GenerationRequest
-from harness.engine.torch_loop import generate
 from harness.errors import EngineError
 from harness.interventions import EditContext, Positions, Site
 from harness.model.loading import SubjectModel, load_model
+from harness.model.structure import cache_argument, cache_of
 from harness.steering.add_vector import AddVector
 from harness.types import Decoding, rng
 
@@ -54,6 +58,25 @@ def transformers_tokens(model: SubjectModel, prompts: Sequence[Sequence[int]], d
     )
     rows = out[:, width:].tolist()
     return [tuple(row[: next((i for i, token in enumerate(row) if token in model.eos_ids), len(row))]) for row in rows]
+
+
+def forward_with(hf: Any, name: str, widths: list[int]) -> Callable[..., Any]:
+    """The model's forward with the cache under ``name`` alone, in arguments and output; notes how many tokens each pass reads."""
+    forward, known = hf.forward, cache_argument(hf)
+
+    def run(arguments: dict[str, Any], cache: Any) -> Any:
+        widths.append(arguments["input_ids"].shape[1])
+        output = forward(**arguments, **{known: cache})
+        return SimpleNamespace(**{"logits": output.logits, name: cache_of(output)})
+
+    def new(input_ids: Any, attention_mask: Any, position_ids: Any, use_cache: Any, logits_to_keep: Any, cache: Any = None) -> Any:
+        return run({key: value for key, value in locals().items() if key in common}, cache)
+
+    def old(input_ids: Any, attention_mask: Any, position_ids: Any, use_cache: Any, logits_to_keep: Any, past_key_values: Any = None) -> Any:
+        return run({key: value for key, value in locals().items() if key in common}, past_key_values)
+
+    common = ("input_ids", "attention_mask", "position_ids", "use_cache", "logits_to_keep")
+    return {"cache": new, "past_key_values": old}[name]
 
 
 def nothing_left(model: SubjectModel) -> bool:
@@ -108,6 +131,24 @@ def test_without_the_cache_the_tokens_are_the_same(random_model: SubjectModel) -
     prompts = random_prompts(random_model, [2, 11, 5])
     with_cache, without = ours(random_model, prompts, GREEDY), ours(random_model, prompts, GREEDY, use_cache=False)
     assert [text.token_ids for text in with_cache] == [text.token_ids for text in without]
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_the_cache_is_handed_on_under_the_name_that_the_forward_knows(
+    ending_model: SubjectModel, openings: list[list[int]], name: str
+) -> None:
+    """transformers renames the argument: a forward that knows one name alone, and an output that has one alone, before and after."""
+    expected = ours(ending_model, openings, GREEDY)
+    widths: list[int] = []
+    with mock.patch.object(ending_model.hf, "forward", forward_with(ending_model.hf, name, widths)):
+        assert ours(ending_model, openings, GREEDY) == expected
+        assert widths.count(1) == len(widths) - 1, "after the prompt each pass should read one token"
+
+
+def test_no_library_warns_while_texts_are_made(random_model: SubjectModel) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours(random_model, random_prompts(random_model, [3, 6]), GREEDY)
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
@@ -341,8 +382,10 @@ def test_requests_that_cannot_be(tiny_model: SubjectModel) -> None:
         return GenerationRequest(id, prompt, 0, (AddVector(Site(layer), torch.zeros(64)),))
 
     for requests, match in [
-        ([request(layer=5)], "AddVector edits layer 5, but stories260K has layers 0 to 4"),
-        ([request(layer=-1)], "AddVector edits layer -1"),
+        ([request(layer=5)], "torch cannot place AddVector at layer 5: layer 5 does not exist: stories260K has layers 0 to 4"),
+        ([request(layer=-1)], "torch cannot place AddVector at layer -1"),
+        ([replace(request(), edits=(Breaking(KeyError(), sites=()),))], "cannot place Breaking at no site: it names no site"),
+        ([replace(request(), adapter="/nowhere")], "the adapter folder /nowhere has no adapter_config.json"),
         ([request(prompt=())], "request a has an empty prompt"),
         ([request(), request()], "two generation requests have one id"),
         ([request(prompt=[1] * 490)], "request a has a prompt of 490 tokens"),

@@ -41,11 +41,15 @@ class HttpProvider:
     """A provider of a few lines over httpx: posts the last message's text, reads a chat completion."""
 
     name = "loopback"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.closed = 0
         self._client: Any = None
+
+    def takes_schema(self, model: str) -> bool:
+        return True
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         import httpx

@@ -55,9 +55,14 @@ ARCHITECTURES = tuple(CONFIGS)
 @cache
 def random_hf(architecture: str) -> Any:
     """A transformers model of the architecture: 3 layers, d_model 32, fixed random weights, float32, eval mode."""
+    kind, options = CONFIGS[architecture]
+    return hf_of(kind, **options)
+
+
+def hf_of(kind: str, **options: Any) -> Any:
+    """A transformers model of a configuration class, e.g. ``FalconConfig``, with the random weights of :func:`random_hf`."""
     import transformers
 
-    kind, options = CONFIGS[architecture]
     return _random(getattr(transformers, kind)(**options))
 
 
@@ -133,3 +138,23 @@ def tiny_model(tiny_model_path: Any) -> Any:
     from harness.model.loading import load_model
 
     return load_model(tiny_model_path, device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def lora(tmp_path: Any) -> Callable[..., Any]:
+    """A function that makes a real adapter of a model by peft and gives its folder: ``lora(model, target_modules, seed=0, **options)``."""
+    import copy
+
+    def make(model: Any, targets: list[str], seed: int = 0, size: float = 0.3, **options: Any) -> Any:
+        from peft import LoraConfig, get_peft_model
+
+        folder = tmp_path / f"adapter-{len(list(tmp_path.glob('adapter-*')))}"
+        wrapped = get_peft_model(copy.deepcopy(model.hf), LoraConfig(r=4, target_modules=targets, lora_dropout=0.5, **options))
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in wrapped.named_parameters():
+            if "lora_" in name:
+                parameter.data = (torch.randn(parameter.shape, generator=generator) * size).to(parameter.dtype)
+        wrapped.save_pretrained(folder)
+        return folder
+
+    return make

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from harness.chat.client.cache import ReplyCache
-from harness.chat.values import IN_A_ROW, ChatReply, ChatRequest, RequestFailed, Usage
+from harness.chat.values import IN_A_ROW, ChatReply, ChatRequest, RequestFailed, SchemaRefused, Usage
 from harness.contracts import Judge, Work
 from harness.errors import JudgeError
-from harness.judging.llm_judge import LLMJudge, ask_api
-from harness.judging.questions import AGAIN_TEMPERATURE, LLMJudgeOptions, read
-from harness.judging.rubric import REPLY_SCHEMA
+from harness.judging.llm_judge import UNREADABLE, LLMJudge, ask_api
+from harness.judging.questions import AGAIN_TEMPERATURE, LLMJudgeOptions, Questions, read
+from harness.judging.rubric import REPLY_SCHEMA, load_rubric
 from harness.types import JudgeItem, Rating
 
 Reply = Callable[[ChatRequest], "str | ChatReply | RequestFailed | None"]
@@ -51,6 +51,10 @@ class Model:
     asked: list[ChatRequest] = field(default_factory=list)
     rubrics: set[str] = field(default_factory=set)
     closed: int = 0
+    schema: bool = True
+
+    def takes_schema(self, model: str) -> bool:
+        return self.schema
 
     def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, ChatReply | RequestFailed]]:
         self.rubrics.add(rubric)
@@ -92,7 +96,7 @@ def test_three_questions_an_item_and_a_rating_of_three() -> None:
     assert judge.traits.rubric.startswith("default/1+")
     assert judge.usage == Usage(60, 0, 30)
     for request in model.asked:
-        assert (request.model, request.temperature, request.seed, request.schema) == ("m", 0.0, None, None)
+        assert (request.model, request.temperature, request.seed, request.schema) == ("m", 0.0, None, REPLY_SCHEMA)
         assert not any(word in message.content for message in request.messages for word in ("bees", "strength", "steer"))
     assert list(judge.submit([])) == []
 
@@ -150,13 +154,86 @@ def test_a_temperature_that_is_left_to_the_server_stays_so() -> None:
     assert {request.temperature for request in model.asked} == {None}
 
 
-def test_structured_output_and_examples() -> None:
-    judge, model = judge_of(lambda request: '{"reasoning": "yes", "rating": 2}', structured=True, examples=True)
+@pytest.mark.parametrize("structured", [True, "auto"])
+def test_structured_output_and_examples(structured: Any) -> None:
+    judge, model = judge_of(lambda request: '{"reasoning": "yes", "rating": 2}', structured=structured, examples=True)
     assert by_id(judge.submit([BEES]))["bees"].fluency == 2
     assert all(request.schema == REPLY_SCHEMA for request in model.asked)
     assert all(len(request.messages) == 8 for request in model.asked)
-    plain, _ = judge_of(lambda request: "Rating: 1")
-    assert plain.traits.rubric != judge.traits.rubric
+
+
+def test_what_was_asked_for_is_in_the_rubric_and_in_the_key_of_each_request() -> None:
+    judges = [judge_of(lambda request: "Rating: 1", structured=structured)[0] for structured in (True, False, "auto")]
+    assert len({judge.traits.rubric for judge in judges}) == 3
+    auto = judges[2].questions
+    by_schema = auto.request(BEES, "fluency").key("s", auto.identity)
+    auto.settle(takes_schema=False)
+    assert auto.request(BEES, "fluency").key("s", auto.identity) != by_schema
+
+
+def words_or_schema(model: Model) -> list[bool]:
+    """Which requests asked by a schema, in their order."""
+    return [request.schema is not None for request in model.asked]
+
+
+def test_a_model_that_refuses_the_schema_is_asked_in_words_in_the_same_run() -> None:
+    warnings: list[str] = []
+    judge, model = judge_of(lambda request: SchemaRefused("no such thing") if request.schema else "Rating: [[1]]", warnings)
+    assert {rating.status for rating in judge.submit(MANY)} == {"rated"}
+    assert words_or_schema(model) == [True, *[False] * 300], "it is refused once, and each question is asked in words once"
+    assert all("required schema" not in message.content for request in model.asked[1:] for message in request.messages)
+    assert {rating.status for rating in judge.submit([BEES])} == {"rated"}
+    assert words_or_schema(model)[301:] == [False] * 3, "and stays so"
+
+
+def test_what_is_known_to_be_refused_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(lambda request: "Rating: [[1]]", schema=False)
+    judge = LLMJudge(LLMJudgeOptions(model="m", cache=False), lambda cache, seed: model)
+    in_advance = judge.estimate(Work(items=[BEES]))
+    judge.prepare(bench())
+    assert [rating.status for rating in judge.submit([BEES])] == ["rated"]
+    assert words_or_schema(model) == [False] * 3
+    assert in_advance.input_tokens < judge_of(lambda request: "")[0].estimate(Work(items=[BEES])).input_tokens
+
+
+def test_who_insists_on_a_schema_gets_an_error_where_it_is_refused() -> None:
+    judge, model = judge_of(lambda request: SchemaRefused("openai: m refuses a reply by a schema"), structured=True)
+    with pytest.raises(JudgeError, match=r"m refuses a reply by a schema; leave -J structured at auto") as caught:
+        list(judge.submit(MANY))
+    assert "\n" not in str(caught.value)
+    assert len(model.asked) == 1
+
+
+def test_a_structured_reply_that_is_none_is_read_as_any_other_and_else_asked_for_in_words() -> None:
+    said = {"concept": '{"reasoning": "so", "rating": 2', "instruction": "Fine.\n\nRating: [[1]]", "fluency": "It is fluent."}
+    judge, model = judge_of(lambda request: said[aspect_of(request)] if request.schema else "Rating: [[0]]")
+    rating = by_id(judge.submit([BEES]))["bees"]
+    assert (rating.concept, rating.instruction, rating.fluency) == (2, 1, 0)
+    assert words_or_schema(model) == [True, True, True, False]
+
+
+def test_a_server_that_makes_nothing_of_the_schema_is_asked_in_words_before_much_is_lost() -> None:
+    warnings: list[str] = []
+    judge, model = judge_of(lambda request: "It is so." if request.schema else "Rating: [[1]]", warnings)
+    assert {rating.status for rating in judge.submit(MANY)} == {"rated"}
+    assert words_or_schema(model) == [True] * UNREADABLE + [False] * 300
+    assert warnings == ["m makes nothing of the schema for its replies; it is asked in words from here on"]
+    judge, model = judge_of(lambda request: "It is so.")
+    with pytest.raises(JudgeError, match="hold no rating"):
+        list(judge.submit(MANY))
+    assert words_or_schema(model) == [True] * UNREADABLE + [False] * UNREADABLE
+    judge, model = judge_of(lambda request: "It is so.", asks=1)
+    with pytest.raises(JudgeError, match="structured=false"):
+        list(judge.submit(MANY))
+    assert len(model.asked) == UNREADABLE, "nothing beyond what was foreseen"
+
+
+def test_the_prompts_of_a_publication_are_asked_as_they_are() -> None:
+    rubric = replace(load_rubric("default"), in_words=True)
+    for structured, identity in (("auto", False), (True, True), (False, False)):
+        asked = Questions(LLMJudgeOptions(model="m", structured=structured), rubric)  # type: ignore[arg-type]
+        assert asked.identity == rubric.identity(structured=identity)
+        assert asked.by_schema() is identity
 
 
 def test_what_there_is_nothing_to_ask_about_is_settled_by_rule() -> None:
@@ -252,7 +329,7 @@ def test_a_server_that_refuses_everything_is_asked_ten_times(failure: RequestFai
 
 def test_ids_in_the_reasons_do_not_hide_that_they_are_the_same() -> None:
     judge, model = judge_of(
-        lambda request: RequestFailed(f"400: no ({len(model.asked)}, request req_{hash(request)}a)", status=400), concurrency=1
+        lambda request: RequestFailed(f"400: no ({len(model.asked)}, request req_{id(request)}a)", status=400), concurrency=1
     )
     assert counted(judge, MANY) == 3
     assert len(model.asked) == IN_A_ROW
@@ -375,9 +452,13 @@ def paid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
 
     class Provider:
         name = "openai"
+        notes: tuple[str, ...] = ()
 
         def __init__(self, text: str) -> None:
             self.text, self.sent = text, 0
+
+        def takes_schema(self, model: str) -> bool:
+            return True
 
         async def complete(self, request: ChatRequest) -> ChatReply:
             self.sent += 1
@@ -396,18 +477,19 @@ def paid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
     return make
 
 
+@pytest.mark.parametrize("structured", ["auto", True, False])
 def test_the_estimate_is_a_bound_with_every_repeat(
-    paid: Callable[..., tuple[LLMJudge, Any]], monkeypatch: pytest.MonkeyPatch
+    paid: Callable[..., tuple[LLMJudge, Any]], monkeypatch: pytest.MonkeyPatch, structured: Any
 ) -> None:
     monkeypatch.setattr("harness.judging.llm_judge.UNREADABLE", 1000)
     items = MANY[:20]
-    judge, provider = paid()
+    judge, provider = paid(structured=structured)
     found = judge.estimate(Work(items=items))
     assert (found.calls, found.most.calls) == (60, 180)
     assert (found.output_tokens, found.most.output_tokens) == (60 * 400, 180 * 400)
     assert found.cost is not None
     assert found.most.cost is not None
-    assert 3 * found.cost < found.most.cost < 3.5 * found.cost, "a repeat says a little more"
+    assert 2.7 * found.cost < found.most.cost < 3.5 * found.cost, "a repeat says a little more, and has no schema"
     assert {rating.status for rating in judge.submit(items)} == {"unrated"}
     assert provider.sent == found.most.calls
     assert judge.usage.output == found.most.output_tokens
@@ -442,7 +524,7 @@ def test_equal_questions_count_once_in_an_estimate(paid: Callable[..., tuple[LLM
 
 
 def test_a_model_that_gives_no_rating_is_not_paid_for_again_and_again(paid: Callable[..., tuple[LLMJudge, Any]]) -> None:
-    judge, provider = paid(concurrency=4)
+    judge, provider = paid(concurrency=4, structured=False)
     with pytest.raises(JudgeError, match=r"the first 20 replies of gpt-4o hold no rating \(one ends in 'I like it\.'\); take another model"):
         list(judge.submit(MANY[:40]))
     assert 20 <= provider.sent <= 30

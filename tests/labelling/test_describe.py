@@ -14,6 +14,7 @@ from harness.files.progress import Progress
 from harness.labelling.describe import Settings, describe
 from harness.labelling.snippets import snippets
 from harness.run.bench import Choices, TaskBench
+from harness.run.warnings import Warnings
 from harness.sae.causal import confidence_changes, output_scores
 from harness.tasks.find import load_task
 from harness.types import Abstention, Concept, FeatureRef, Labeling
@@ -132,14 +133,14 @@ def test_what_a_labeler_has_counted_stays(bench: TaskBench) -> None:
 
 def test_labels_are_described_without_what_cannot_be_had(bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """No feature is active on the prompt: nothing can be amplified, and the labels are not lost for it."""
-    monkeypatch.setattr(bench, "warnings", [])
+    monkeypatch.setattr(bench, "warnings", Warnings())
     monkeypatch.setattr(bench.dictionaries["sae"].sae, "encode", lambda x: torch.zeros(*x.shape[:-1], 512))
     (described,) = describe(bench, [Labeling(Concept("c", "c"), (FeatureRef("sae", int(bench.statistics().live[0])),))], Settings(snippets=0))
     assert isinstance(described, Labeling)
     row = described.evidence["about"][0]
     assert (row["output_score"], row["confidence_change"]) == (None, None)
     assert row["promotes"]
-    assert any("without output score" in warning and "no feature" in warning for warning in bench.warnings)
+    assert any("without output score" in warning and "no feature" in warning for warning in bench.warnings.messages)
 
 
 def test_the_prompt_is_that_of_the_filter(bench: TaskBench) -> None:

@@ -7,17 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.errors import StoreError
-from harness.leaderboard.entry import Entry, MethodResult, OptionValues, Score
+from harness.leaderboard.entry import Entry, OptionValues, Row
 from harness.leaderboard.files import load_entries, load_entry, save_entry
-from harness.scoring import interval
-from harness.types import Decoding
+from harness.leaderboard.schema import entry_schema, schema_text
+from harness.types import DetectionMethod, Method
 
+ROOT = Path(__file__).resolve().parents[2]
 Make = Callable[..., Any]
 texts = st.text(max_size=20)
 names = st.text(min_size=1, max_size=10)
@@ -31,38 +33,62 @@ json_values = st.recursive(
 options = st.fixed_dictionaries(
     {"given": st.dictionaries(st.sampled_from("abc"), json_values), "default": st.dictionaries(st.sampled_from("xyz"), json_values)}
 )
-scores = st.one_of(
-    st.builds(lambda mean, reason: {"mean": mean, "reason": reason}, st.none() | points, names),
-    st.builds(lambda mean, a, b: {"mean": mean, "low": min(a, b), "high": max(a, b), "interval_method": "bca"}, points, numbers, numbers),
-)
-concept_rows = st.fixed_dictionaries({
-    "concept_id": names, "concept_text": texts, "features": st.lists(texts, max_size=2), "overall": st.none() | points, "concept": points,
-    "instruction": points, "fluency": st.none() | points, "chosen_strength": st.none() | numbers, "n_trials": st.integers(0, 99),
-    "n_unrated": st.integers(0, 9), "reason": names,
-})  # fmt: skip
 samples = st.fixed_dictionaries(
     {"concept_text": texts, "instruction": texts, "strength": numbers, "text": texts, "overall": st.none() | points}
 )
 
 
 @st.composite
+def metrics(draw: st.DrawFn) -> dict[str, Any]:
+    """A metric of 0 to 2 with or without a value, an interval, and whatever else it may have."""
+    value, ends = draw(st.none() | points), sorted(draw(st.tuples(points, points)))
+    scale = {
+        "unit": draw(texts),
+        "bounds": draw(st.sampled_from([[0, 2], [0, None], [None, None]])),
+        "higher_is_better": draw(st.none() | st.booleans()),
+        "trivial": draw(st.none() | points),
+        "random": draw(st.none() | points),
+    }
+    if value is None or draw(st.booleans()):
+        return {"value": value, "reason": draw(names), **scale}
+    return {"value": value, "low": ends[0], "high": ends[1], "interval_method": draw(names), "reason": draw(texts), **scale}
+
+
+@st.composite
+def row_values(draw: st.DrawFn, number: int) -> dict[str, Any]:
+    """A row of any kind as JSON, chosen mode; ``number`` keeps its subject apart from others."""
+    kind = draw(st.sampled_from(["steering", "detection", "dictionary"]))
+    labeler = {"labeler": draw(st.none() | names), "labeler_options": draw(options)}
+    subject = {
+        "steering": {**labeler, "steerer": f"s{number}", "steerer_options": draw(options), "strength_unit": "none",
+                     "grid": draw(st.lists(numbers, max_size=3))},
+        "detection": {**labeler, "detector": f"d{number}", "detector_options": draw(options)},
+        "dictionary": {"dictionary": draw(names), "digest": draw(texts), "training_seed": draw(st.none() | st.integers()),
+                       "metric": f"m{number}", "metric_options": draw(options)},
+    }[kind]  # fmt: skip
+    found = {"steering": ["overall", "concept", "instruction", "fluency"], "detection": ["auroc", draw(names)], "dictionary": [f"m{number}"]}
+    trials, item_ids = draw(st.integers(0, 9)), draw(st.lists(names, max_size=3, unique=True))
+    unrated, more = draw(st.integers(0, trials)), draw(st.integers(0, 2))
+    items = [
+        {"id": name, "text": draw(texts), "features": draw(st.lists(texts, max_size=2)),
+         "values": {part: draw(st.none() | st.just(0.0) | points) for part in found[kind]}, "strength": draw(st.none() | numbers),
+         "n": trials, "n_unrated": unrated, "details": draw(st.dictionaries(texts, json_values, max_size=2)), "reason": draw(names)}
+        for name in item_ids
+    ]  # fmt: skip
+    n_items = len(items) + more
+    return {
+        "kind": kind, "role": draw(st.sampled_from(["method", "control"])), "subject": {"kind": kind, **subject},
+        "primary": found[kind][0], "metrics": {name: draw(metrics()) for name in found[kind]},
+        "bounds": {"low": None, "high": draw(points), "reason": draw(names)} if kind == "steering" else None,
+        "n_items": n_items, "n_answered": len(items), "coverage": len(items) / n_items if n_items else None, "n_texts": trials,
+        "n_unrated": unrated, "n_pending": trials - unrated, "eligible": False, "reasons": ["a reason"], "items": items,
+        "warnings": draw(st.lists(texts, max_size=2)), "samples": draw(st.lists(samples, max_size=2)),
+    }  # fmt: skip
+
+
+@st.composite
 def entry_values(draw: st.DrawFn) -> dict[str, Any]:
     """A whole entry as JSON, chosen mode."""
-    results = []
-    for number in range(draw(st.integers(0, 2))):
-        concepts, trials = draw(st.integers(0, 5)), draw(st.integers(0, 9))
-        answered, unrated = draw(st.integers(0, concepts)), draw(st.integers(0, trials))
-        results.append({
-            "role": draw(st.sampled_from(["method", "control"])),
-            "method": {"labeler": draw(st.none() | names), "steerer": f"s{number}", "labeler_options": draw(options),
-                       "steerer_options": draw(options), "strength_unit": "none", "grid": draw(st.lists(numbers, max_size=3))},
-            "scores": {name: draw(scores) for name in ("overall", "concept", "instruction", "fluency")},
-            "bounds": {"low": None, "high": draw(points), "reason": draw(names)},
-            "n_concepts": concepts, "n_answered": answered, "coverage": answered / concepts if concepts else None,
-            "n_trials": trials, "n_unrated": unrated, "n_pending": trials - unrated, "eligible": False, "reasons": ["a reason"],
-            "per_concept": draw(st.lists(concept_rows, max_size=2)), "warnings": draw(st.lists(texts, max_size=2)),
-            "samples": draw(st.lists(samples, max_size=2)),
-        })  # fmt: skip
     return {
         "created": draw(st.datetimes(timezones=st.timezones())).isoformat(),
         "harness_version": draw(names), "libraries": draw(st.dictionaries(texts, texts)), "plugins": draw(st.dictionaries(texts, texts)),
@@ -75,7 +101,8 @@ def entry_values(draw: st.DrawFn) -> dict[str, Any]:
                   "offline": draw(st.booleans()), "key": draw(names)},
         "concept_set_digest": draw(names), "instruction_set_digest": draw(names),
         "decoding": {"max_new_tokens": draw(st.integers(1, 999)), "temperature": draw(points)},
-        "seed": draw(st.integers()), "run_digest": draw(names), "results": results, "warnings": draw(st.lists(texts, max_size=2)),
+        "seed": draw(st.integers()), "run_digest": draw(names), "warnings": draw(st.lists(texts, max_size=2)),
+        "rows": [draw(row_values(number)) for number in range(draw(st.integers(0, 2)))],
     }  # fmt: skip
 
 
@@ -86,39 +113,47 @@ def test_an_entry_comes_back_equal_from_its_file(tmp_path_factory: pytest.TempPa
     path = save_entry(entry, tmp_path_factory.mktemp("entries"))
     assert path.name == entry.file_name
     assert load_entry(path) == entry
-    assert json.loads(path.read_text("utf-8")) == entry.as_json()
+    written = json.loads(path.read_text("utf-8"))
+    assert written == entry.as_json()
     assert "NaN" not in path.read_text("utf-8") or "NaN" in json.dumps(value, ensure_ascii=False)
+    jsonschema.validate(written, entry_schema())
 
 
-def fits(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:
-    """Whether ``value`` fits a JSON schema, for the keywords that ours uses."""
-    if "$ref" in schema:
-        return fits(value, root["$defs"][schema["$ref"].rsplit("/", 1)[1]], root)
-    if "anyOf" in schema:
-        return any(fits(value, part, root) for part in schema["anyOf"])
-    if ("const" in schema and value != schema["const"]) or ("enum" in schema and value not in schema["enum"]):
-        return False
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool, "null": type(None)}
-    if "type" in schema and not isinstance(value, kinds[schema["type"]]):
-        return False
-    if isinstance(value, dict) and "properties" in schema:
-        extra = value.keys() - schema["properties"].keys()
-        if (extra and schema.get("additionalProperties") is False) or set(schema.get("required", ())) - value.keys():
-            return False
-        return all(fits(item, schema["properties"][name], root) for name, item in value.items() if name in schema["properties"])
-    if isinstance(value, list) and "items" in schema:
-        return all(fits(item, schema["items"], root) for item in value)
-    return True
+# ---------------------------------------------------------------------------------------------------------------- the JSON Schema
 
 
-def test_the_json_schema_describes_the_files(make_entry: Make) -> None:
-    schema = Entry.model_json_schema(mode="serialization")
-    value = make_entry().as_json()
-    assert fits(value, schema, schema)
-    assert not fits({**value, "extra": 1}, schema, schema)
-    assert not fits({**value, "seed": "0"}, schema, schema)
-    assert not fits({name: item for name, item in value.items() if name != "judge"}, schema, schema)
-    assert json.loads(json.dumps(schema)) == schema
+def test_the_published_schema_is_that_of_the_models() -> None:
+    assert (ROOT / "leaderboard" / "entry.schema.json").read_text(encoding="utf-8") == schema_text()
+
+
+def test_the_published_schema_describes_the_files(
+    make_entry: Make, make_result: Make, make_detection: Make, make_dictionary: Make, tmp_path: Path
+) -> None:
+    schema = json.loads((ROOT / "leaderboard" / "entry.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    rows = (make_result("a", [1.0, None]), make_detection("a", [0.9, None]), make_dictionary(), make_dictionary(arm="random"))
+    path = save_entry(make_entry(*rows), tmp_path)
+    value = json.loads(path.read_text(encoding="utf-8"))
+    assert list(validator.iter_errors(value)) == []
+    assert list(validator.iter_errors(make_entry(make_dictionary(), judge=None).as_json())) == []
+    (row, detector, *_) = value["rows"]
+    wrong: list[dict[str, Any]] = [
+        {**value, "extra": 1},
+        {**value, "seed": "zero"},
+        {**value, "schema_version": 1},
+        {name: item for name, item in value.items() if name != "rows"},
+        {**value, "rows": [{**row, "bounds": {"low": 0, "high": 2.5}}]},
+        {**value, "rows": [{**row, "coverage": 1.5}]},
+        {**value, "rows": [{**row, "subject": {**row["subject"], "kind": "detection"}}]},
+        {**value, "rows": [{**detector, "subject": {**detector["subject"], "steerer": "x"}}]},
+        {**value, "rows": [{**row, "kind": "other"}]},
+        {**value, "rows": [{**row, "metrics": {"overall": 1.0}}]},
+    ]
+    for case in wrong:
+        assert not validator.is_valid(case)
+        with pytest.raises(ValidationError):
+            Entry.model_validate({**case, "id": ""})
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the id
@@ -135,7 +170,7 @@ def test_the_id_depends_on_everything_but_the_time(make_entry: Make) -> None:
 def test_an_edited_file_is_found_out(make_entry: Make, tmp_path: Path) -> None:
     path = save_entry(make_entry(), tmp_path)
     value = json.loads(path.read_text())
-    value["results"][0]["n_trials"] += 1
+    value["rows"][0]["n_texts"] += 1
     path.write_text(json.dumps(value))
     with pytest.raises(StoreError, match=r"changed after it was written") as caught:
         load_entry(path)
@@ -148,54 +183,105 @@ def test_a_copy_with_changed_fields_is_not_saved_under_its_old_id(make_entry: Ma
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_file_of_a_run_keeps_its_place(make_entry: Make, make_dictionary: Make) -> None:
+    """The same run and judge: the same name, whatever was measured; another judge, or none: another."""
+    first = make_entry()
+    assert first.file_name == make_entry(warnings=["w"], created="2030-01-01T00:00:00Z").file_name
+    others = {make_entry(judge="gpt").file_name, make_entry(run_digest="r2").file_name, make_entry(make_dictionary(), judge=None).file_name}
+    assert len(others | {first.file_name}) == 4
+
+
 # ----------------------------------------------------------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "words"),
-    [
-        (("results", 0, "scores", "overall", "mean"), float("nan"), "NaN is no JSON number"),
-        (("results", 0, "scores", "overall", "mean"), 2.5, "results.0.scores.overall.mean: Input should be less than or equal to 2"),
-        (("results", 0, "scores", "overall"), {"mean": None}, "results.0.scores.overall: a missing mean or interval needs a reason"),
-        (("results", 0, "scores", "overall", "low"), None, "an interval has both ends or none"),
-        (("results", 0, "scores", "overall", "low"), 1.9, "out of order"),
-        (("results", 0, "scores", "overall", "interval_method"), "", "needs its interval_method"),
-        (("results", 0, "coverage"), 0.5, "coverage is 0.5, but n_answered / n_concepts is 1.0"),
-        (("results", 0, "n_answered"), 5, "n_answered is 5 of 4 concepts"),
-        (("results", 0, "n_unrated"), 41, "n_unrated \\+ n_pending is 41 of 40 trials"),
-        (("results", 0, "eligible"), False, "reasons say why"),
-        (("results", 0, "reasons"), ["too many unrated"], "reasons say why"),
-        (("results", 0, "ranked"), None, "eligible in fixed mode and needs a ranked score"),
-        (("results", 0, "ranked", "mean"), 0.7, "averages to 0.625"),
-        (("results", 0, "per_concept", 0, "overall"), None, "results.0.per_concept.0: a missing number needs a reason"),
-        (("results", 0, "per_concept", 0, "answered"), False, "was not answered has no numbers"),
-        (("results", 0, "bounds"), {"low": 1.0, "high": 0.5}, "bounds are out of order"),
-        (("results", 0, "method", "labeler_options"), {"given": {"a": 1}, "default": {"a": 2}}, "got both for a"),
-        (("results", 0, "extra"), 1, "results.0.extra: Extra inputs are not permitted"),
-        (("task", "mode"), "chosen", "has a ranked score, which exists in fixed mode only"),
-        (("judge",), None, "judge: "),
-        (("created",), "yesterday", "ISO 8601 with a time zone"),
-        (("created",), "2026-01-31T12:00:00", "ISO 8601 with a time zone"),
-    ],
-)
-def test_a_field_that_does_not_fit_is_named(make_entry: Make, tmp_path: Path, path: tuple[Any, ...], value: Any, words: str) -> None:
-    content = make_entry().as_json()
+def written(entry: Entry, path: tuple[Any, ...], value: Any, file: Path) -> Path:
+    """``entry`` in a file, with the part at ``path`` replaced and without its id."""
+    content = entry.as_json()
     content["id"] = ""
     place: Any = content
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    file = tmp_path / "entry.json"
     file.write_text(json.dumps(content))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("rows", 0, "metrics", "overall", "value"), float("nan"), "NaN is no JSON number"),
+        (("rows", 0, "metrics", "overall", "value"), 2.5, "rows.0.metrics.overall: value is 2.5, outside of the metric's bounds 0.0 and 2.0"),
+        (("rows", 0, "metrics", "overall"), {"value": None}, "rows.0.metrics.overall: a missing value or interval needs a reason"),
+        (("rows", 0, "metrics", "overall", "low"), None, "an interval has both ends or none"),
+        (("rows", 0, "metrics", "overall", "low"), 1.9, "out of order"),
+        (("rows", 0, "metrics", "overall", "low"), -0.1, "low is -0.1, outside"),
+        (("rows", 0, "metrics", "overall", "high"), 2.1, "high is 2.1, outside"),
+        (("rows", 0, "metrics", "overall", "interval_method"), "", "needs its interval_method"),
+        (("rows", 0, "metrics", "overall", "bounds"), [2, 0], "bounds are out of order"),
+        (("rows", 0, "metrics", "overall", "trivial"), 3, "trivial is 3.0, outside"),
+        (("rows", 0, "metrics"), {}, "the primary metric 'overall' is not among the row's metrics: none"),
+        (("rows", 0, "primary"), "other", "the primary metric 'other' is not among the row's metrics: overall, concept"),
+        (("rows", 0, "coverage"), 0.5, "coverage is 0.5, but n_answered / n_items is 1.0"),
+        (("rows", 0, "n_answered"), 5, "n_answered is 5 of 4 items"),
+        (("rows", 0, "n_unrated"), 41, "n_unrated \\+ n_pending is 41 of 40 texts"),
+        (("rows", 0, "eligible"), False, "reasons say why"),
+        (("rows", 0, "reasons"), ["too many unrated"], "reasons say why"),
+        (("rows", 0, "ranked"), None, "eligible in fixed mode and needs a ranked score"),
+        (("rows", 0, "ranked", "value"), 0.7, "average to 0.625"),
+        (("rows", 0, "items", 0, "values", "overall"), None, "rows.0.items.0: a missing number needs a reason"),
+        (("rows", 0, "items", 0, "values", "overall"), 2.1, "item 'c0': overall is 2.1, outside"),
+        (("rows", 0, "items", 0, "values", "other"), 1, "'other', which is not among the row's metrics"),
+        (("rows", 0, "items", 0, "values"), {}, "item 'c0' was answered: it needs a value of 'overall'"),
+        (("rows", 0, "items", 0, "strength"), None, "item 'c0' was answered: it needs .* a strength"),
+        (("rows", 0, "items", 0, "answered"), False, "a missing number needs a reason"),
+        (("rows", 0, "items", 0, "n_unrated"), 11, "n_unrated is 11 of 10 texts"),
+        (("rows", 0, "items"), [{"id": "c0", "text": "", "answered": False, "reason": "no"}], "n_answered is 4, but 0 of the items"),
+        (("rows", 0, "bounds"), {"low": 1.0, "high": 0.5}, "bounds are out of order"),
+        (("rows", 0, "bounds"), None, "a steering row, and no other, has bounds"),
+        (("rows", 0, "subject", "labeler_options"), {"given": {"a": 1}, "default": {"a": 2}}, "got both for a"),
+        (("rows", 0, "subject"), {"kind": "detection", "labeler": "a", "detector": "b"}, "of kind steering, its subject of kind detection"),
+        (("rows", 0, "subject", "kind"), "other", "rows.0.subject: "),
+        (("rows", 0, "extra"), 1, "rows.0.extra: Extra inputs are not permitted"),
+        (("task", "mode"), "chosen", "has a ranked score, which exists in fixed mode only"),
+        (("judge",), None, "the entry needs the judge"),
+        (("created",), "yesterday", "ISO 8601 with a time zone"),
+        (("created",), "2026-01-31T12:00:00", "ISO 8601 with a time zone"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_named(make_entry: Make, tmp_path: Path, path: tuple[Any, ...], value: Any, words: str) -> None:
+    file = written(make_entry(), path, value, tmp_path / "entry.json")
     with pytest.raises(StoreError, match=words) as caught:
         load_entry(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_method_may_not_occur_twice(make_entry: Make, make_result: Make) -> None:
-    with pytest.raises(ValidationError, match="one method twice"):
-        make_entry(make_result(), make_result(values=(0.1, 0.1, 0.1, 0.1)))
+def test_an_item_without_an_answer_has_no_numbers(make_entry: Make, make_result: Make, tmp_path: Path) -> None:
+    entry = make_entry(make_result(values=[1.0, None]))
+    for field, value in (("strength", 0.4), ("values", {"overall": 0.0})):
+        with pytest.raises(StoreError, match="not answered has no numbers"):
+            load_entry(written(entry, ("rows", 0, "items", 1, field), value, tmp_path / "entry.json"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"arm": "random", "role": "method"}, "the arm 'random' is a control"),
+        ({"primary": "l0", "metrics": {"l0": {"value": 1.0, "reason": "one seed"}}, "items": []}, "but the subject's is 'reconstruction'"),
+        ({"ranked": {"value": 1.0, "reason": "one seed"}}, "ranked must be null"),
+        ({"bounds": {"low": 0, "high": 1}}, "a steering row, and no other, has bounds"),
+    ],
+)
+def test_a_dictionarys_row_is_held_to_its_rules(make_dictionary: Make, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        make_dictionary(**changes)
+
+
+def test_a_subject_may_not_occur_twice(make_entry: Make, make_result: Make, make_detection: Make, make_dictionary: Make) -> None:
+    for make, other in ((make_result, (0.1,) * 4), (make_detection, (0.1,) * 4), (make_dictionary, (0.1,))):
+        with pytest.raises(ValidationError, match="one subject twice: "):
+            make_entry(make(), make(values=other))
+    assert len(make_entry(make_dictionary(), make_dictionary(arm="random"), make_dictionary(of="other")).rows) == 3
 
 
 @pytest.mark.parametrize(
@@ -205,7 +291,9 @@ def test_a_method_may_not_occur_twice(make_entry: Make, make_result: Make) -> No
         ("[1]", "must be a JSON object with a schema_version"),
         ("{}", "must be a JSON object with a schema_version"),
         ('{"schema_version": "1"}', "must be a JSON object with a schema_version"),
-        ('{"schema_version": 7}', "newer harness .schema 7, this one knows up to 1.*upgrade"),
+        ('{"schema_version": true}', "must be a JSON object with a schema_version"),
+        ('{"schema_version": 7}', "newer harness .schema 7, this one knows up to 2.*upgrade"),
+        ('{"schema_version": 0}', "schema_version: "),
         ("\x00\x01", "is no entry"),
     ],
 )
@@ -235,30 +323,46 @@ def test_a_folder_gives_its_entries_oldest_first_and_reports_the_others(make_ent
 
 
 def test_entries_are_frozen_and_hold_the_decoding(make_entry: Make) -> None:
-    entry = make_entry(decoding=Decoding(max_new_tokens=7, penalty_scope="generated"))
-    assert entry.decoding == Decoding(max_new_tokens=7, penalty_scope="generated")
+    entry = make_entry(decoding={"max_new_tokens": 7, "penalty_scope": "generated"})
+    assert (entry.decoding.max_new_tokens, entry.decoding.penalty_scope) == (7, "generated")
     with pytest.raises(ValidationError, match="frozen"):
         entry.seed = 3
 
 
-def test_an_interval_becomes_a_score() -> None:
-    found = Score.of(interval([0.2, 0.4, 0.9]))
-    assert found.mean == pytest.approx(0.5)
-    assert found.interval_method == "t, 95 %"
-    assert found.low is not None
-    assert found.low < 0.5
-    one = Score.of(interval([0.7]))
-    assert (one.mean, one.low, one.high) == (0.7, None, None)
-    assert one.reason
-    none = Score.of(interval([float("nan")]))
-    assert none.mean is None
-    assert none.reason
+def test_the_score_of_a_row_is_the_ranked_one_where_there_is_one(make_result: Make, make_dictionary: Make) -> None:
+    assert make_result(values=[1.0, None]).score.value == 0.5
+    assert make_result(values=[1.0, None], mode="chosen").score.value == 1.0
+    assert make_dictionary(values=[0.5, 0.7]).score.value == pytest.approx(0.6)
 
 
-def test_options_keep_apart_what_was_given(make_result: Make) -> None:
+def test_an_abstention_is_worth_the_trivial_value_of_its_item_or_of_its_metric(make_result: Make, make_detection: Make) -> None:
+    row = make_detection(values=[0.9, None])
+    assert row.values(trivial=True) == {("c0", "about c0"): 0.9, ("c1", "about c1"): 0.5}
+    assert row.values(trivial=False) == {("c0", "about c0"): 0.9}
+    precise = Row.model_validate({**row.model_dump(), "primary": "average_precision", "ranked": None})
+    assert precise.values(trivial=True)["c1", "about c1"] == 0.1  # the prevalence, which the item knows
+    assert make_result(values=[0.9, None]).values(trivial=True)["c1", "about c1"] == 0.0
+
+
+def test_a_ranked_score_is_checked_against_the_trivial_values(make_detection: Make, make_metric: Make) -> None:
+    with pytest.raises(ValidationError, match=r"average to 0\.7"):
+        make_detection(values=[0.9, None], ranked=make_metric(0.45, bounds=[0, 1]))
+
+
+def test_a_row_says_whether_it_is_in_sample(make_detection: Make) -> None:
+    assert make_detection(eligible=False, reasons=["in-sample: the labeler chose on all texts"]).in_sample
+    assert not make_detection(eligible=False, reasons=["no text was scored"]).in_sample
+
+
+def test_subjects_name_their_methods(make_result: Make, make_detection: Make, make_dictionary: Make) -> None:
     values = OptionValues(given={"pi0": 0.1}, default={"support": 50})
     assert values.all == {"support": 50, "pi0": 0.1}
-    row = make_result(method={"labeler": "a", "steerer": "b", "labeler_options": values, "strength_unit": "none", "grid": [1]})
-    assert isinstance(row, MethodResult)
-    assert row.method.method.labeler_options == values.all
-    assert row.method.name == "a × b"
+    steering = make_result(subject={"kind": "steering", "labeler": "a", "steerer": "b", "labeler_options": values, "strength_unit": "none",
+                                    "grid": [1]}).subject  # fmt: skip
+    assert (steering.name, steering.id) == ("a × b", Method("a", "b", values.all, {}).id)
+    detection = make_detection("a", detector="b").subject
+    assert (detection.name, detection.id) == ("a × b", DetectionMethod("a", "b").id)
+    assert make_detection(None, detector="bow").subject.name == "bow"
+    arms = [make_dictionary(arm=arm).subject for arm in ("trained", "random")]
+    assert [arm.name for arm in arms] == ["reconstruction × sae", "reconstruction × sae (random)"]
+    assert len({arm.id for arm in arms}) == 2

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from rich.cells import cell_len
+from rich.console import Group as Stack
+
+from harness.leaderboard.columns import KINDS, Shown, grid, heading, number
+from harness.leaderboard.entry import STEERING_METRICS, Row
 from harness.leaderboard.published import load_published
 from harness.leaderboard.table import (
-    ABSTENTION_NOTICE,
     OFFLINE_NOTICE,
     board_json,
     build_board,
@@ -47,15 +53,8 @@ def test_a_board_shows_ranks_intervals_coverage_and_comparisons(make_entry: Make
     assert "random × sae-clamp after half × sae-clamp; intervals overlap" in text
     assert "broken × sae-clamp is not eligible: 30 % of the texts are unrated" in text
     assert OFFLINE_NOTICE in text
-    assert ABSTENTION_NOTICE in text
+    assert "overall counts a concept without an answer as 0" in text
     assert "not shown: x.json is no entry" in text
-
-
-def test_a_board_fits_eighty_columns_without_breaking_numbers(make_entry: Make, make_result: Make) -> None:
-    rows = [make_result("a-labeler-with-a-long-name", [0.9, 0.7, 1.0, 0.8]), make_result("b", [0.1, 0.2, 0.3, None])]
-    text = to_text(render_board(build_board([make_entry(*rows)])), width=80)
-    assert max(map(len, text.splitlines())) <= 80
-    assert "0.850 [0.75, 0.95] 0.850  0.850 0.850 4/4    40    0" in text
 
 
 def test_an_unpaired_group_says_so(make_entry: Make, make_result: Make) -> None:
@@ -97,14 +96,14 @@ def test_a_runs_result_shows_controls_warnings_and_samples(make_entry: Make, mak
     assert "the SAE was trained on another model" in text
     assert OFFLINE_NOTICE in text
     assert text.count("Say hello.") == 3
-    assert "the [sea] · strength 0.4 · overall 1.500" in text
+    assert text.count("the [sea] · strength 0.4 · overall 1.500") == 3
     assert [f"number {number}" in text for number in range(3)] == [True, True, False]  # a method's turn each
 
 
 def test_missing_numbers_are_dashes_not_zeros(make_entry: Make, make_result: Make, make_score: Make) -> None:
-    scores = {part: make_score(None) for part in ("overall", "concept", "instruction", "fluency")}
+    metrics = {part: make_score(None) for part in ("overall", "concept", "instruction", "fluency")}
     row = make_result(
-        "none", [None, None], scores=scores, ranked=make_score(None), eligible=False, reasons=["no texts were rated"],
+        "none", [None, None], metrics=metrics, ranked=make_score(None), eligible=False, reasons=["no texts were rated"],
         bounds={"low": None, "high": None, "reason": "no texts"},
     )  # fmt: skip
     line = row_with(to_text(render_entry(make_entry(row))), "none × sae-clamp (not eligible)")
@@ -115,12 +114,150 @@ def test_the_board_as_json_is_json_and_complete(make_entry: Make, make_result: M
     entry = make_entry(make_result("a", [0.9] * 4), make_result("b", [0.5, 0.4, 0.6, 0.5]))
     value = json.loads(json.dumps(board_json(build_board([entry], load_published(PUBLISHED), ["p"])), allow_nan=False))
     (group,) = value["groups"]
-    assert [(row["rank"], row["method"], row["entry"]) for row in group["rows"]] == [
+    assert [(row["rank"], row["name"], row["entry"]) for row in group["rows"]] == [
         (1, "a × sae-clamp", entry.id),
         (2, "b × sae-clamp", entry.id),
     ]
     assert group["rows"][1]["comparison"]["difference"] > 0
-    assert group["rows"][0]["chosen_strengths"][0] == {"concept": "about c0", "features": ["sae/0"], "strength": 0.4}
-    assert group["judge_key"] == "offline-1"
+    first = group["rows"][0]
+    assert first["items"][0] == {
+        "id": "c0", "text": "about c0", "features": ["sae/0"], "values": dict.fromkeys(STEERING_METRICS, 0.9), "strength": 0.4
+    }  # fmt: skip
+    assert first["metrics"]["overall"]["value"] == first["score"]["value"] == pytest.approx(0.9)
+    assert first["subject"]["labeler_options"] == {"given": {}, "default": {}}
+    assert (group["kind"], group["metric"], group["judge_key"], group["higher_is_better"]) == ("steering", "overall", "offline-1", True)
     assert {table["ranked"] for table in value["published"]} == {False}
     assert value["problems"] == ["p"]
+
+
+# ------------------------------------------------------------------------------------------------------------------- other kinds
+
+
+def test_a_run_of_all_kinds_has_a_table_for_each(make_entry: Make, make_result: Make, make_detection: Make, make_dictionary: Make) -> None:
+    detectors = [make_detection("calibf1", [0.9, 0.8, None, 0.7]), make_detection(None, [0.99] * 4, detector="bow", role="control", extra=())]
+    dictionaries = [make_dictionary(), make_dictionary(arm="random", values=[0.2, 0.25, 0.2])]
+    text = to_text(render_entry(make_entry(make_result(), *detectors, *dictionaries)))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert [line for line in lines if line in ("steering", "detection", "dictionary")] == ["steering", "detection", "dictionary"]
+    first = lines.index("average calibrated")  # headings of several words stand below each other
+    assert lines[first + 1] == "method AUROC interval precision F1 F1 answered"
+    assert row_with(text, "calibf1 × sae 0.7") == "calibf1 × sae 0.725 [0.625, 0.825] 0.800 0.800 0.800 3/4"  # chance for the abstention
+    assert row_with(text, "bow (control)") == "bow (control) 0.990 [0.890, 1.000] – – – 4/4"
+    assert "AUROC counts a concept without an answer as 0.5" in text
+    assert "metric dictionary arm value interval unit better trivial random n" in lines
+    assert row_with(text, "reconstruction sae trained") == "reconstruction sae trained 0.91 [0.9, 0.92] share higher 0 0.2 3/3"
+    assert row_with(text, "reconstruction sae random").startswith("reconstruction sae random 0.2167")
+
+
+def test_a_run_of_one_kind_has_no_heading_for_it(make_entry: Make, make_detection: Make) -> None:
+    assert "detection" not in to_text(render_entry(make_entry(make_detection(), judge=None)))
+
+
+def test_detection_has_the_metrics_that_its_rows_have(make_entry: Make, make_detection: Make, make_metric: Make) -> None:
+    """Names that nobody foresaw are shown, in the order of the rows; a metric that no row has a value of has no column."""
+    names = ("ap", "auroc_without_keywords", "hard_negatives")
+    row = make_detection("a", [0.9, 0.8, 0.7], extra=names)
+    absent = {**row.model_dump(mode="json")["metrics"], "hard_negatives": make_metric(None, bounds=[0, 1])}
+    items = [item.model_copy(update={"values": {**item.values, "hard_negatives": None}, "reason": "none of them"}) for item in row.items]
+    other = make_detection("b", [0.9, 0.8, 0.7], extra=names, metrics=absent, items=items)
+    assert [line.split() for line in to_text(render_entry(make_entry(row, other))).splitlines()[1:4]] == [
+        ["AUROC"], ["average", "without", "hard"],
+        ["method", "AUROC", "interval", "precision", "keywords", "negatives", "answered"],
+    ]  # fmt: skip
+    text = to_text(render_entry(make_entry(other)))
+    assert "hard" not in text
+    heads = [line.split() for line in text.splitlines()[1:4]]
+    assert heads == [["AUROC"], ["average", "without"], ["method", "AUROC", "interval", "precision", "keywords", "answered"]]
+
+
+def test_a_method_that_saw_the_texts_is_marked(make_entry: Make, make_detection: Make) -> None:
+    rows = [make_detection("a", eligible=False, reasons=["in-sample: the labeler chose on all texts"]), make_detection("b")]
+    entry = make_entry(*rows)
+    text = to_text(render_entry(entry))
+    assert row_with(text, "a × sae (in-sample)")
+    assert "a × sae: not eligible: in-sample: the labeler chose on all texts" in text
+    board = to_text(render_board(build_board([entry])))
+    assert row_with(board, "1 b × sae")
+    assert row_with(board, "a × sae (in-sample)")
+    assert "detection by AUROC" in board
+
+
+def test_a_boards_dictionaries_stand_by_metric(make_entry: Make, make_dictionary: Make) -> None:
+    loss = [make_dictionary("loss", [2.0, 2.1, 2.2], of=name, better=False, scale={"unit": "nats"}) for name in ("a", "b")]
+    text = to_text(render_board(build_board([make_entry(*loss, make_dictionary("density", better=None))])))
+    assert row_with(text, "1 loss a trained") == "1 loss a trained 2.1 [2.09, 2.11] nats lower 0 0.2 3/3"
+    assert row_with(text, "1 loss b trained")
+    assert "loss × b after loss × a; intervals overlap; behind by 0.000, p 1, paired on 3 items" in text
+    assert row_with(text, "density sae trained") == "density sae trained 0.91 [0.9, 0.92] share – 0 0.2 3/3"
+    assert "not ranked: neither direction of density is better" in text
+
+
+def test_further_metrics_of_a_dictionary_stand_below_the_first(make_entry: Make, make_dictionary: Make, make_metric: Make) -> None:
+    found = {"reconstruction": make_metric(0.9, None, unit="share"), "l0": make_metric(65536.4, None, unit="features", higher_is_better=False)}
+    text = to_text(render_entry(make_entry(make_dictionary(metrics=found))))
+    assert row_with(text, "reconstruction sae") == "reconstruction sae trained 0.9 – share – – – 3/3"
+    assert row_with(text, "l0 sae") == "l0 sae trained 65,536 – features lower – – 3/3"
+
+
+def test_the_kinds_stand_in_one_order_everywhere(make_entry: Make, make_result: Make, make_detection: Make, make_dictionary: Make) -> None:
+    board = build_board([make_entry(make_dictionary(), make_detection(), make_result()), make_entry(make_result(), task="other")])
+    assert [(group.key.task, group.key.kind) for group in board.groups] == [
+        ("demo", "steering"), ("demo", "detection"), ("demo", "dictionary"), ("other", "steering")
+    ]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------------ narrow screens
+
+FIGURES = re.compile(r"\[-?[\d.]+, -?[\d.]+\]|\d+/\d+|\d[\d.,]* \([\d.]+–[\d.]+\)|\d[\d.,]*")
+
+
+def board_of_all(make_entry: Make, make_result: Make, make_detection: Make, make_dictionary: Make) -> Any:
+    long = "a-labeler-with-a-very-long-name-indeed"
+    steering = make_result(long, [0.9, 0.7, 1.0, None])
+    items = [item.model_copy(update={"strength": 0.125 * (number + 1)}) if item.answered else item for number, item in enumerate(steering.items)]
+    rows = [
+        Row.model_validate({**steering.model_dump(), "items": items, "n_unrated": 2, "n_pending": 24}),
+        make_result("b", [0.1, 0.2, 0.3, 0.4], role="control"),
+        make_detection(long, extra=("average_precision", "f1", "calibrated_f1", "auroc_without_keywords", "hard_negatives")),
+        make_dictionary("a-metric-with-a-long-name", arm="random-directions", scale={"unit": "features"}),
+        make_dictionary("loss", [2.123456, 2.2, 2.3], better=False, scale={"unit": "nats"}),
+    ]
+    return make_entry(*rows)
+
+
+@pytest.mark.parametrize("width", [160, 120, 100, 80, 72, 60, 50, 40, 30])
+def test_no_figure_is_cut_at_any_width(
+    make_entry: Make, make_result: Make, make_detection: Make, make_dictionary: Make, width: int
+) -> None:
+    """The figures of the widest tables are those of the narrowest, whole and in lines of their own or beside each other."""
+    entry = board_of_all(make_entry, make_result, make_detection, make_dictionary)
+    published = [Stack(render_published(table)) for table in load_published(PUBLISHED)]
+    grids = [kind for kind in KINDS for rows in [[Shown(row, row.score) for row in entry.rows_of(kind)]] for kind in [grid(kind, rows)]]
+    for table in grids:
+        text, wide = to_text(table, width), to_text(table, 400)
+        assert max(map(cell_len, text.splitlines())) <= width
+        assert sorted(FIGURES.findall(text)) == sorted(FIGURES.findall(wide))
+    for table in (*published, render_entry(entry), render_board(build_board([entry]))):
+        assert max(map(cell_len, to_text(table, width).splitlines())) <= width
+
+
+def test_numbers_for_people() -> None:
+    assert [number(None), number(0.12345), number(-1e-9), number(-0.0004), number(1.005, 1)] == ["–", "0.123", "0.000", "0.000", "1.0"]
+    assert [heading(name)[0] for name in ("auroc", "auroc_without_keywords", "f1", "l0", "hard-negatives")] == [
+        "AUROC", "AUROC without keywords", "F1", "L0", "hard negatives"
+    ]  # fmt: skip
+
+
+def test_a_name_is_never_empty(make_entry: Make, make_result: Make, make_detection: Make, make_dictionary: Make) -> None:
+    entry = board_of_all(make_entry, make_result, make_detection, make_dictionary)
+    for width in (80, 60, 30):
+        text = "".join(to_text(render_entry(entry), width).split())
+        for row in entry.rows_of("steering"):
+            assert "".join(row.subject.name.split()) in text
+
+
+def test_headings_are_whole_words_where_there_is_room(make_entry: Make, make_result: Make) -> None:
+    row = make_result("calibf1", [0.9, 0.7, 1.0, 0.8])
+    wide, narrow = (to_text(render_entry(make_entry(row)), width).splitlines()[1].split() for width in (120, 80))
+    assert wide == ["method", "overall", "interval", "concept", "instruction", "fluency", "answered", "texts", "unrated", "strength"]
+    assert narrow == ["method", "overall", "interval", "conc.", "instr.", "flu.", "n", "texts", "unr.", "strength"]

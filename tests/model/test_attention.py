@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.generation import generate
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from harness.engine.base import GenerationRequest
-from harness.engine.torch_loop import generate
 from harness.model.attention import NAME, _attend, fast_decoding, keep_caps
 from harness.model.loading import SubjectModel
 from harness.types import Decoding

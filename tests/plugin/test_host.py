@@ -223,4 +223,4 @@ def test_every_hook_is_documented_and_typed() -> None:
         assert inspect.getdoc(hook), name
         assert "->" in inspect.getsource(hook).splitlines()[1], name
         assert set(inspect.signature(hook).parameters) <= set(hook.__annotations__), name
-    assert package.__all__ == ["__version__", "hookimpl"]
+    assert package.__all__ == ["__version__", "evaluate", "hookimpl", "load_run", "load_task", "rate"]

@@ -17,7 +17,8 @@ from harness.options import Options, filter_field
 from harness.plugin.host import PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
 from harness.run.estimate import device_flops, estimate
-from harness.run.plan import Asked, Plan, make_plan, plan_json
+from harness.run.manifest import identity_of
+from harness.run.plan import Asked, Plan, make_plan
 from harness.tasks.find import load_task
 from harness.tasks.schema import Task
 
@@ -109,7 +110,7 @@ def test_the_command_line_goes_before_the_task_file(host: PluginHost, task: Task
         ({"judge_options": {"x": "1"}}, UnknownNameError, "unknown option of judge words 'x'"),
         ({"labelers": (), "steerers": ("prompt",), "labeler_options": {"pi0": "1"}}, OptionError, "is for a labeler, and none was asked for"),
         ({"labelers": ()}, OptionError, "steerer 'sae-clamp' steers through features, so it needs a labeler"),
-        ({"steerers": ()}, OptionError, "no steerer was given"),
+        ({"steerers": ()}, OptionError, "nothing to evaluate"),
         ({"labelers": ("calibf2",)}, UnknownNameError, "unknown labeler 'calibf2'; did you mean 'calibf1'?"),
         ({"steerers": ("sae-clmp",)}, UnknownNameError, "unknown steerer 'sae-clmp'; did you mean 'sae-clamp'?"),
         ({"judge": "word"}, UnknownNameError, "unknown judge 'word'; did you mean 'words'?"),
@@ -207,8 +208,8 @@ def bench(task: Task, cache_folder: Path) -> TaskBench:
 
 
 def test_every_choice_enters_the_runs_identity(host: PluginHost, task: Task, bench: TaskBench) -> None:
-    base = plan_json(make_plan(host, task, CLAMP), bench)
-    assert plan_json(make_plan(host, task, CLAMP), bench) == base
+    base = identity_of(make_plan(host, task, CLAMP), bench)
+    assert identity_of(make_plan(host, task, CLAMP), bench) == base
     asked = [
         replace(CLAMP, labeler_options={"pi0": "0.2"}),
         replace(CLAMP, steerer_options={"quantile": "0.9"}),
@@ -216,19 +217,19 @@ def test_every_choice_enters_the_runs_identity(host: PluginHost, task: Task, ben
         replace(CLAMP, steerers=("sae-clamp", "none")),
         replace(CLAMP, controls=False),
     ]
-    assert all(plan_json(make_plan(host, task, other), bench) != base for other in asked)
+    assert all(identity_of(make_plan(host, task, other), bench) != base for other in asked)
     for choices in (Choices(device="cpu", seed=1), Choices(device="cpu", limit=1), Choices(device="cpu", split="x")):
         bench_with = replace(bench, choices=choices)
-        bench_with.__dict__.update(model=bench.model, dictionaries=bench.dictionaries)
-        assert plan_json(make_plan(host, task, CLAMP), bench_with) != base
+        bench_with.__dict__.update(model=bench.model, model_ref=bench.model_ref, dictionary_refs=bench.dictionary_refs)
+        assert identity_of(make_plan(host, task, CLAMP), bench_with) != base
 
 
 def test_the_estimate_counts_what_a_run_does(host: PluginHost, task: Task, evaluation: tuple[Path, Any]) -> None:
     plan = make_plan(host, task, CLAMP)
     cost = estimate(plan, task, 4, True, flops=1e12)
-    done = evaluation[1]["results"]
+    done = evaluation[1]["rows"]
     # calibf1 abstains from one concept, at 2 strengths × 4 instructions
-    assert cost.generations == sum(row["n_trials"] for row in done) + 2 * 4 == 4 * (2 + 2 + 1) * 4
+    assert cost.generations == sum(row["n_texts"] for row in done) + 2 * 4 == 4 * (2 + 2 + 1) * 4
     assert (cost.ratings, cost.new_tokens) == (cost.generations, cost.generations * 10)
     assert cost.seconds is not None
     assert estimate(plan, task, 4, True).seconds is None

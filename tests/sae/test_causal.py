@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -235,7 +236,8 @@ def test_confidence_changes_on_a_real_model(tiny_model: SubjectModel, tiny_dicti
 def test_rows_share_what_they_can_and_nothing_changes_by_it(architecture: str, layer: int) -> None:
     model = random_model(architecture)
     ids = model.encode(NEUTRAL_PROMPT)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")  # what a library warns of would end the quick way
         for start in (0, len(ids) - 1):
             shared = Continuation(model, layer, ids, start)
             assert shared.quick == (architecture != "bloom" or layer == 2)  # Bloom's biases of attention are made for one number of rows

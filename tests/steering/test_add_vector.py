@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
 import torch
+from helpers.edits import Scale, vector
+from helpers.generation import generate
 from torch import Tensor
 
 from harness.engine.base import GenerationRequest
-from harness.engine.torch_loop import generate
-from harness.interventions import Edit, EditContext, Positions, Site
+from harness.interventions import Edit, Positions, Site
 from harness.model.loading import SubjectModel, hidden_of
 from harness.steering.add_vector import AddVector
 from harness.types import Decoding, rng
@@ -23,37 +24,6 @@ GREEDY = Decoding(max_new_tokens=16, temperature=0.0)
 SAMPLED = Decoding(max_new_tokens=16, temperature=0.8, top_p=0.9, repetition_penalty=1.1)
 ARCHITECTURES = ("llama", "gpt2", "gemma2", "gemma3", "qwen3", "gpt_neox")
 PROMPT = [1, 20, 30, 40, 50]
-
-
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """x' = factor · x: does not commute with adding a vector. May sit at several sites."""
-
-    sites: tuple[Site, ...]
-    factor: float
-    positions: Positions = field(default_factory=Positions)
-
-    @property
-    def batch_key(self) -> str:
-        return f"scale {self.sites} {self.positions}"
-
-    def stack(self, rows: Sequence[Scale], device: torch.device) -> StackedScale:
-        return StackedScale(torch.tensor([row.factor for row in rows], device=device))
-
-
-@dataclass(frozen=True, eq=False)
-class StackedScale:
-    factors: Tensor
-
-    def apply(self, x: Tensor, ctx: EditContext) -> Tensor:
-        assert x.dtype == torch.float32
-        assert x.shape[:2] == ctx.real.shape == ctx.generated.shape == ctx.first.shape
-        return x * self.factors[:, None, None]
-
-
-def vector(model: SubjectModel, item: str, length: float = 3.0) -> Tensor:
-    """A random vector of this length times √d_model."""
-    return torch.from_numpy(rng(0, "vector", item).standard_normal(model.d_model)).float() * length
 
 
 def tokens(model: SubjectModel, requests: Sequence[GenerationRequest], decoding: Decoding, **options: Any) -> dict[str, tuple[int, ...]]:

@@ -37,7 +37,7 @@ def x(tiny_model_path: Path) -> torch.Tensor:
 
 def context(x: torch.Tensor) -> EditContext:
     real = torch.ones(x.shape[:2], dtype=torch.bool)
-    return EditContext(real=real, generated=~real, first=~real)
+    return EditContext.of(real, ~real)
 
 
 def active_feature(dictionary: Dictionary, x: torch.Tensor) -> int:

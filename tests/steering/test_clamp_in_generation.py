@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.generation import generate
 from torch import Tensor
 
 from harness import sae as harness_sae
 from harness.engine.base import GenerationRequest
-from harness.engine.torch_loop import generate
 from harness.interventions import Edit, Positions, Site
 from harness.model.activations import residuals
 from harness.model.loading import SubjectModel, hidden_of, load_model, with_hidden

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.runs import manifest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import StoreError
-from harness.store import ENTRY, JudgeRecord, RunStore, list_runs
+from harness.store import ENTRY, Item, JudgeRecord, Outcome, RunStore, list_runs
 from harness.types import Abstention, Concept, FeatureRef, Generation, Instruction, Labeling, Method, Rating, Trial
 
-PLAN = {"task": {"name": "demo", "version": "1"}, "seed": 0, "methods": ["a"]}
+IDENTITY = {"task": {"name": "demo", "version": "1"}, "seed": 0, "methods": ["a"]}
+MANIFEST = manifest(IDENTITY)
 SQLITE_INT = 2**63 - 1
 
 texts = st.text(max_size=40)
@@ -73,7 +75,7 @@ def generation(of: Trial, text: str = "a text") -> Generation:
 
 @pytest.fixture
 def run(tmp_path: Path):
-    with RunStore.create_or_open(tmp_path / "run", PLAN) as store:
+    with RunStore.create_or_open(tmp_path / "run", MANIFEST) as store:
         yield store
 
 
@@ -102,7 +104,7 @@ def test_every_value_comes_back_equal_and_in_order_after_reopening(tmp_path_fact
     given_ratings = [data.draw(ratings(item.id)) for item in given_trials]
     instructions = data.draw(st.lists(st.builds(Instruction, names, texts), max_size=3, unique_by=lambda item: item.id))
     plan, remark, judge = data.draw(json_objects), data.draw(json_values), JudgeRecord("j", "r", data.draw(json_objects))
-    with RunStore.create_or_open(folder, plan) as store:
+    with RunStore.create_or_open(folder, manifest(plan)) as store:
         store.add_concepts(given_concepts)
         store.add_instructions(instructions)
         store.add_labelings("labeler", answers)
@@ -112,7 +114,8 @@ def test_every_value_comes_back_equal_and_in_order_after_reopening(tmp_path_fact
         key = store.add_judge(judge)
         assert store.add_ratings(key, given_ratings) == len(given_ratings)
         store.note("remark", remark)
-    with RunStore.create_or_open(folder, plan) as store:
+    with RunStore.create_or_open(folder, manifest(plan)) as store:
+        assert store.manifest == manifest(plan)
         assert store.plan == plan
         assert store.concepts() == given_concepts
         assert store.instructions() == instructions
@@ -278,17 +281,17 @@ def test_ratings_of_unknown_judges_and_texts_are_refused(run: RunStore) -> None:
 
 
 def test_another_plan_is_refused_and_the_difference_named(tmp_path: Path) -> None:
-    with RunStore.create_or_open(tmp_path / "run", PLAN) as store:
+    with RunStore.create_or_open(tmp_path / "run", MANIFEST) as store:
         digest = store.plan_digest
     with pytest.raises(StoreError, match=r"another plan \(different: extra, seed\)"):
-        RunStore.create_or_open(tmp_path / "run", {**PLAN, "seed": 1, "extra": None})
-    with RunStore.create_or_open(tmp_path / "run", dict(reversed(PLAN.items()))) as store:
+        RunStore.create_or_open(tmp_path / "run", manifest({**IDENTITY, "seed": 1, "extra": None}))
+    with RunStore.create_or_open(tmp_path / "run", manifest(dict(reversed(IDENTITY.items())))) as store:
         assert store.plan_digest == digest
 
 
 def test_the_status_of_a_run_and_its_entry(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with RunStore.create_or_open(folder, PLAN) as store:
+    with RunStore.create_or_open(folder, MANIFEST) as store:
         assert store.status == "running"
         with RunStore.open(folder, read_only=True) as reader:
             assert reader.status == "running"
@@ -305,11 +308,13 @@ def test_the_status_of_a_run_and_its_entry(tmp_path: Path) -> None:
 
 
 def test_lists_tell_progress_and_report_broken_runs(tmp_path: Path) -> None:
-    with RunStore.create_or_open(tmp_path / "good", PLAN) as store:
+    with RunStore.create_or_open(tmp_path / "good", MANIFEST) as store:
         store.add_methods([Method("calibf1", "sae-clamp"), Method(None, "prompt")])
         key, items = judged(store, 4)
         store.add_trials([trial(50)])
         store.add_ratings(key, [Rating(items[0].id, "rated", 1, 1, 1), Rating(items[1].id, "unrated", reason="refused")])
+        store.add_items([Item("d1", "detection"), Item("d2", "detection")])
+        store.add_outcome("detect", Outcome("d1", "bow", "done", {}))
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "run.sqlite").write_text("this is no database, and long enough to be looked at " * 20)
     (tmp_path / "gone").mkdir()
@@ -321,6 +326,7 @@ def test_lists_tell_progress_and_report_broken_runs(tmp_path: Path) -> None:
     good, *broken = list_runs(tmp_path)
     assert (good.id, good.task, good.methods, good.trials, good.generations) == ("good", "demo 1", ("calibf1 × sae-clamp", "prompt"), 5, 4)
     assert [(judge.name, judge.rated, judge.unrated, judge.pending) for judge in good.judges] == [("offline", 1, 1, 0)]
+    assert [(kind.kind, kind.items, kind.done) for kind in good.kinds] == [("steering", 5, 4), ("detection", 2, 1)]
     assert {(summary.id, summary.status) for summary in broken} == {("text", "broken"), ("gone", "broken"), ("empty", "broken")}
     assert all(summary.problem and "\n" not in summary.problem for summary in broken)
     assert list_runs(tmp_path / "nowhere") == []

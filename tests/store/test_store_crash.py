@@ -17,20 +17,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.runs import manifest
 
 from harness.errors import StoreError
 from harness.store import JudgeRecord, RunStore, export, list_runs
 from harness.types import Generation, Rating, Trial
 
 ROOT = Path(__file__).resolve().parents[2]
-PLAN = {"task": "demo", "seed": 0}
+MANIFEST = manifest()
 COUNT = 100_000
 PRELUDE = """
 import sys
 from pathlib import Path
 from harness.store import JudgeRecord, RunStore
+from harness.store.values import trial_item
 from harness.types import Generation, Rating, Trial
-PLAN = {"task": "demo", "seed": 0}
+from helpers.runs import manifest
+MANIFEST = manifest()
 folder = Path(sys.argv[1])
 def trial(number): return Trial("m", "l", "c", 0.5, f"i{number}", 0)
 def say(text): print(text, flush=True)
@@ -45,7 +48,7 @@ def trial(number: int) -> Trial:
 
 def start(code: str, folder: Path) -> subprocess.Popen[str]:
     """A Python process that runs PRELUDE and ``code`` with ``folder`` as its argument."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
     command = [sys.executable, "-c", PRELUDE + textwrap.dedent(code), str(folder)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -78,7 +81,7 @@ def open_folder() -> Iterator[Path]:
 @pytest.mark.parametrize("after", [1, 37, 400])
 def test_what_was_stored_before_a_kill_is_there_and_the_run_goes_on(tmp_path: Path, after: int) -> None:
     writer = """
-        store = RunStore.create_or_open(folder, PLAN)
+        store = RunStore.create_or_open(folder, MANIFEST)
         store.add_trials(trial(number) for number in range(2000))
         key = store.add_judge(JudgeRecord("j", "r"))
         for number in range(2000):
@@ -93,7 +96,7 @@ def test_what_was_stored_before_a_kill_is_there_and_the_run_goes_on(tmp_path: Pa
     finally:
         kill(process)
     assert list_runs(tmp_path)[0].status == "interrupted"
-    with RunStore.create_or_open(tmp_path / "run", PLAN) as store:
+    with RunStore.create_or_open(tmp_path / "run", MANIFEST) as store:
         done = len(store.generations())
         assert after <= done < 2000  # all that it had spoken of, and perhaps some more
         assert [item.id for item in store.trials()] == [trial(number).id for number in range(2000)]
@@ -110,7 +113,7 @@ def test_a_kill_at_any_moment_of_opening_leaves_a_run_that_opens(tmp_path: Path)
         process = start(
             """
             say("go")
-            store = RunStore.create_or_open(folder, PLAN)
+            store = RunStore.create_or_open(folder, MANIFEST)
             for number in range(len(store.trials()), 10**6):
                 store.add_trials([trial(number)])
             """,
@@ -119,11 +122,11 @@ def test_a_kill_at_any_moment_of_opening_leaves_a_run_that_opens(tmp_path: Path)
         assert line(process) == "go"
         time.sleep(milliseconds / 1000)
         kill(process)
-        with RunStore.create_or_open(folder, PLAN) as store:
+        with RunStore.create_or_open(folder, MANIFEST) as store:
             assert store.trials() == [trial(number) for number in range(len(store.trials()))]
             assert len(store.trials()) >= stored
             stored = len(store.trials())
-            assert store.plan == PLAN
+            assert store.manifest == MANIFEST
 
 
 def test_a_kill_in_the_middle_of_a_transaction_leaves_none_of_it(tmp_path: Path) -> None:
@@ -135,11 +138,10 @@ def test_a_kill_in_the_middle_of_a_transaction_leaves_none_of_it(tmp_path: Path)
                     say("half")
                     import time; time.sleep(60)
                 yield trial(number)
-        store = RunStore.create_or_open(folder, PLAN)
+        store = RunStore.create_or_open(folder, MANIFEST)
         store.add_trials([trial(0)])
         with store._database.transaction("test"):
-            sql = "INSERT OR IGNORE INTO trials (id, method_id, value) VALUES (?, 'm', '{{}}')"
-            store._database.execute_many(sql, ((item.id,) for item in trials()))
+            store._insert_items(trial_item(one) for one in trials())
         """,
         tmp_path / "run",
     )
@@ -147,12 +149,12 @@ def test_a_kill_in_the_middle_of_a_transaction_leaves_none_of_it(tmp_path: Path)
         assert line(process) == "half"
     finally:
         kill(process)
-    with RunStore.create_or_open(tmp_path / "run", PLAN) as store:
+    with RunStore.create_or_open(tmp_path / "run", MANIFEST) as store:
         assert store.trials() == [trial(0)]
 
 
 def test_ctrl_c_between_values_loses_nothing(tmp_path: Path) -> None:
-    store = RunStore.create_or_open(tmp_path / "run", PLAN)
+    store = RunStore.create_or_open(tmp_path / "run", MANIFEST)
     store.add_trials([trial(0), trial(1)])
 
     def engine() -> Iterator[Generation]:
@@ -183,7 +185,7 @@ def test_ctrl_c_between_values_loses_nothing(tmp_path: Path) -> None:
 def test_a_second_process_is_refused_and_may_read(tmp_path: Path) -> None:
     process = start(
         """
-        store = RunStore.create_or_open(folder, PLAN)
+        store = RunStore.create_or_open(folder, MANIFEST)
         store.add_trials([trial(0), trial(1)])
         say("ready")
         sys.stdin.read()
@@ -193,7 +195,7 @@ def test_a_second_process_is_refused_and_may_read(tmp_path: Path) -> None:
     try:
         assert line(process) == "ready"
         with pytest.raises(StoreError, match=rf"written by another process \(process {process.pid} on .*, since 20") as caught:
-            RunStore.create_or_open(tmp_path / "run", PLAN)
+            RunStore.create_or_open(tmp_path / "run", MANIFEST)
         assert "\n" not in str(caught.value)
         with RunStore.open(tmp_path / "run", read_only=True) as reader:
             assert reader.status == "running"
@@ -204,19 +206,19 @@ def test_a_second_process_is_refused_and_may_read(tmp_path: Path) -> None:
             assert export(reader, tmp_path / "out.jsonl") == 2
     finally:
         kill(process)
-    with RunStore.create_or_open(tmp_path / "run", PLAN) as store:  # the lock ended with its process
+    with RunStore.create_or_open(tmp_path / "run", MANIFEST) as store:  # the lock ended with its process
         assert len(store.trials()) == 2
 
 
 def test_a_reader_sees_values_as_they_come_and_does_not_hold_the_writer_up(tmp_path: Path) -> None:
-    with RunStore.create_or_open(tmp_path / "run", PLAN) as writer, RunStore.open(tmp_path / "run", read_only=True) as reader:
+    with RunStore.create_or_open(tmp_path / "run", MANIFEST) as writer, RunStore.open(tmp_path / "run", read_only=True) as reader:
         for number in range(20):
             writer.add_trials([trial(number)])
             assert len(reader.trials()) == number + 1
 
 
 def test_threads_of_one_process_may_share_a_store(tmp_path: Path) -> None:
-    with RunStore.create_or_open(tmp_path / "run", PLAN) as store:
+    with RunStore.create_or_open(tmp_path / "run", MANIFEST) as store:
         store.add_trials([trial(number) for number in range(400)])
         key = store.add_judge(JudgeRecord("j", "r"))
 
@@ -240,14 +242,14 @@ def test_many_processes_that_start_at_once_make_one_run(tmp_path: Path) -> None:
         from harness.errors import StoreError
         say("up"); sys.stdin.readline()
         try:
-            with RunStore.create_or_open(folder, PLAN) as store:
+            with RunStore.create_or_open(folder, MANIFEST) as store:
                 store.note("was", 1)
                 import time; time.sleep(1.5)
             say("wrote")
         except StoreError as error:
             say(f"refused {'another process' in str(error)}")
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
     command = [sys.executable, "-c", PRELUDE + textwrap.dedent(code), str(tmp_path / "run")]
     processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(4)]
     assert [line(process) for process in processes] == ["up"] * 4
@@ -279,11 +281,11 @@ def fill(store: RunStore) -> int:
 
 
 def test_a_full_disk_keeps_what_was_stored(tmp_path: Path) -> None:
-    with RunStore.create_or_open(tmp_path / "run", PLAN) as store:
+    with RunStore.create_or_open(tmp_path / "run", MANIFEST) as store:
         store._database.execute("PRAGMA max_page_count=100")  # SQLite then answers as on a full disk
         stored = fill(store)
         assert 0 < stored < 50
-    with RunStore.create_or_open(tmp_path / "run", PLAN) as store:
+    with RunStore.create_or_open(tmp_path / "run", MANIFEST) as store:
         store.add_generation(Generation(trial(stored).id, "p", "x" * 20_000, 9, "length"))
         assert len(store.generations()) == stored + 1
 
@@ -304,7 +306,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_really_full_disk_keeps_what_was_stored(small_disk: Path) -> None:
-    store = RunStore.create_or_open(small_disk / "run", PLAN)
+    store = RunStore.create_or_open(small_disk / "run", MANIFEST)
     stored = fill(store)
     assert 0 < stored < 50
     with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
@@ -338,8 +340,8 @@ def attempt(action):
     except StoreError as error:
         say(f"StoreError {error}")
 attempt(lambda: len(RunStore.open(folder, read_only=True).trials()))
-attempt(lambda: RunStore.create_or_open(folder, PLAN))
-attempt(lambda: RunStore.create_or_open(folder.parent / "new", PLAN))
+attempt(lambda: RunStore.create_or_open(folder, MANIFEST))
+attempt(lambda: RunStore.create_or_open(folder.parent / "new", MANIFEST))
 attempt(lambda: [summary.status for summary in list_runs(folder.parent)])
 """
 
@@ -347,7 +349,7 @@ attempt(lambda: [summary.status for summary in list_runs(folder.parent)])
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_read_only_folder_can_be_read_and_is_refused_for_writing(open_folder: Path, killed: bool) -> None:
     run = open_folder / "run"
-    code = "store = RunStore.create_or_open(folder, PLAN); store.add_trials([trial(0), trial(1)]); say('ready')\n"
+    code = "store = RunStore.create_or_open(folder, MANIFEST); store.add_trials([trial(0), trial(1)]); say('ready')\n"
     process = start(code + ("sys.stdin.read()" if killed else "store.close()"), run)
     assert line(process) == "ready"
     if killed:
@@ -369,7 +371,7 @@ def test_a_read_only_folder_can_be_read_and_is_refused_for_writing(open_folder: 
 
 
 def test_a_run_of_another_user_that_may_not_be_read_is_reported(open_folder: Path) -> None:
-    with RunStore.create_or_open(open_folder / "run", PLAN) as store:
+    with RunStore.create_or_open(open_folder / "run", MANIFEST) as store:
         store.add_judge(JudgeRecord("j", "r"))
         store.add_trials([trial(0)])
         store.add_generation(Generation(trial(0).id, "p", "t", 1, "eos"))

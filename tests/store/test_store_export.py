@@ -6,16 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.runs import manifest
 
 from harness.errors import StoreError
-from harness.store import COLUMNS, JudgeRecord, RunStore, export
-from harness.types import Concept, FeatureRef, Generation, Instruction, Labeling, Method, Rating, Trial
+from harness.store import COLUMNS, OUTCOME_COLUMNS, Item, JudgeRecord, Outcome, RunStore, export
+from harness.types import Concept, DetectionMethod, FeatureRef, Generation, Instruction, Labeling, Method, Rating, Trial
 
 
 @pytest.fixture
 def run(tmp_path: Path):
     """Two methods (one without features), one trial without a text, one without a rating, a second judge."""
-    with RunStore.create_or_open(tmp_path / "myrun", {"task": "demo"}) as store:
+    with RunStore.create_or_open(tmp_path / "myrun", manifest()) as store:
         concept = Concept("c1", 'the sea, "deep"\nand blue', "sea", ("p",), ("n",))
         labeling = Labeling(concept, (FeatureRef("sae", 3), FeatureRef("sae", 4)), 0.5)
         clamp, prompt = Method("calibf1", "sae-clamp"), Method(None, "prompt")
@@ -101,3 +102,31 @@ def test_what_cannot_be_exported_is_told_and_leaves_the_old_file(run: RunStore, 
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="the run itself is not affected"):
         export(run, tmp_path / "file" / "out.jsonl")
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_other_kinds_have_a_row_per_item_and_outcome(run: RunStore, tmp_path: Path, name: str) -> None:
+    method, labeling = DetectionMethod("calibf1", "bow"), run.labelings("calibf1")[0]  # type: ignore[index]
+    run.add_methods([method])
+    places = {"method_id": method.id, "labeling_id": labeling.id, "concept_id": "c1"}  # type: ignore[union-attr]
+    run.add_items([Item("d1", "detection", {"positives": ["é"]}, **places), Item("d2", "detection", {}, **places)])
+    run.add_outcome("detect", Outcome("d1", "bow-1", "done", {"scores": [0.5]}))
+    run.add_outcome("detect", Outcome("d1", "bow-2", "failed", None, reason="no memory"))
+    assert export(run, tmp_path / name, kind="detection") == 3
+    rows = rows_of(tmp_path / name)
+    assert all(list(row) == list(OUTCOME_COLUMNS) for row in rows)
+    assert rows[0] == {
+        "run": "myrun", "kind": "detection", "item_id": "d1", "method": "calibf1 × bow", "method_id": method.id, "labeling_id": labeling.id,  # type: ignore[union-attr]
+        "concept_id": "c1", "concept": 'the sea, "deep"\nand blue', "features": ["sae/3", "sae/4"], "strength": None, "instruction_id": "",
+        "seed": 0, "draw": 0, "item": '{"positives":["é"]}', "stage": "detect", "source": "bow-1", "status": "done", "ticket": "", "reason": "",
+        "value": '{"scores":[0.5]}',
+    }  # fmt: skip
+    assert [(row["item_id"], row["source"], row["status"], row["reason"]) for row in rows[1:]] == [
+        ("d1", "bow-2", "failed", "no memory"),
+        ("d2", None, None, None),
+    ]
+    assert export(run, tmp_path / name) == 3, "steering is still a row per trial"
+    with pytest.raises(StoreError, match="nothing of kind 'dictionary' to export; it has: steering, detection"):
+        export(run, tmp_path / name, kind="dictionary")
+    with pytest.raises(StoreError, match="belong to steering, not to detection"):
+        export(run, tmp_path / name, run.judges()[0].key, kind="detection")

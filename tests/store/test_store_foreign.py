@@ -7,33 +7,34 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.runs import manifest
 
 from harness.errors import StoreError
 from harness.files.atomic import on_network
 from harness.store import RunStore, list_runs
 from harness.types import Generation, Trial
 
-PLAN = {"task": "demo", "seed": 0}
+MANIFEST = manifest()
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[RunStore]:
-    with RunStore.create_or_open(tmp_path / "run", PLAN) as store:
+    with RunStore.create_or_open(tmp_path / "run", MANIFEST) as store:
         yield store
 
 
 def test_a_second_writer_in_the_same_process_is_refused(run: RunStore) -> None:
     with pytest.raises(StoreError, match=r"being written by another process \(process \d+ on "):
-        RunStore.create_or_open(run.folder, PLAN)
+        RunStore.create_or_open(run.folder, MANIFEST)
     run.note("still", "writable")
 
 
 def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
-    RunStore.create_or_open(tmp_path / "run", PLAN).close()
+    RunStore.create_or_open(tmp_path / "run", MANIFEST).close()
     with sqlite3.connect(tmp_path / "run" / "run.sqlite") as connection:
         connection.execute("PRAGMA user_version=99")
-    for open_ in (lambda: RunStore.create_or_open(tmp_path / "run", PLAN), lambda: RunStore.open(tmp_path / "run", read_only=True)):
-        with pytest.raises(StoreError, match=r"newer harness .store version 99, this one knows up to 1.*upgrade"):
+    for open_ in (lambda: RunStore.create_or_open(tmp_path / "run", MANIFEST), lambda: RunStore.open(tmp_path / "run", read_only=True)):
+        with pytest.raises(StoreError, match=r"newer harness .store version 99, this one knows up to 2.*upgrade"):
             open_()
 
 
@@ -43,15 +44,15 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE theirs (x)")
     before = path.read_bytes()
     with pytest.raises(StoreError, match="belongs to another program"):
-        RunStore.create_or_open(tmp_path, PLAN)
+        RunStore.create_or_open(tmp_path, MANIFEST)
     assert path.read_bytes() == before
 
 
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "run.sqlite"
     path.write_text("notes of mine\n" * 100)
-    with pytest.raises(StoreError, match=r"is no run store.*left as it is"):
-        RunStore.create_or_open(tmp_path, PLAN)
+    with pytest.raises(StoreError, match=r"is not a run store.*left as it is"):
+        RunStore.create_or_open(tmp_path, MANIFEST)
     assert path.read_text() == "notes of mine\n" * 100
 
 
@@ -59,14 +60,14 @@ def test_an_empty_file_of_a_process_killed_at_once_is_begun_anew(tmp_path: Path)
     (tmp_path / "run.sqlite").touch()
     with pytest.raises(StoreError, match="stopped before it began"):
         RunStore.open(tmp_path, read_only=True)
-    with RunStore.create_or_open(tmp_path, PLAN) as store:
-        assert store.plan == PLAN
+    with RunStore.create_or_open(tmp_path, MANIFEST) as store:
+        assert store.manifest == MANIFEST
 
 
 @pytest.mark.parametrize("damage", ["overwritten", "truncated"])
 def test_a_damaged_file_is_reported_with_what_can_be_done(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "run"
-    with RunStore.create_or_open(folder, PLAN) as store:
+    with RunStore.create_or_open(folder, MANIFEST) as store:
         trials = [Trial("m", f"l{number}", "c", 0.5, f"i{number}", 0) for number in range(400)]
         store.add_trials(trials)
         store.add_generations(Generation(trial.id, "the prompt", "a text", 2, "eos") for trial in trials)
@@ -78,7 +79,7 @@ def test_a_damaged_file_is_reported_with_what_can_be_done(tmp_path: Path, damage
         content[4096 : len(content) // 2] = b"\x5a" * (len(content) // 2 - 4096)
     path.write_bytes(content)
     with pytest.raises(StoreError, match=r"damaged .*\.recover") as caught:
-        RunStore.create_or_open(folder, PLAN)
+        RunStore.create_or_open(folder, MANIFEST)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == bytes(content)
     assert [summary.id for summary in list_runs(tmp_path)] == ["run"]  # reported, or readable in part
@@ -93,7 +94,7 @@ def test_opening_what_does_not_exist_names_the_way_on(tmp_path: Path) -> None:
 def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(StoreError, match="a file of that name is in the way"):
-        RunStore.create_or_open(tmp_path / "run", PLAN)
+        RunStore.create_or_open(tmp_path / "run", MANIFEST)
 
 
 @pytest.mark.parametrize(

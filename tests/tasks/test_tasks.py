@@ -17,11 +17,14 @@ from harness.files import hashing
 from harness.files.hashing import path_digest
 from harness.plugin.host import PluginHost
 from harness.tasks import schema
+from harness.tasks.dictionaries import MetricTable, TrainTable
 from harness.tasks.find import find_task, hub_file, load_task, options_of, resolve
-from harness.tasks.schema import TaskFile
+from harness.tasks.schema import DetectorTable, MethodTable, TaskFile
 
 MINIMAL = 'schema = 1\nname = "t"\nversion = 1\nsummary = "s"\n[model]\nname = "m"\n'
 DICTIONARY = '[[dictionaries]]\nsource = "here"\nlayer = 1\n'
+SECOND = MINIMAL.replace("schema = 1", "schema = 2")
+TRAIN = '[[train]]\nname = "mini"\nlayer = 1\n'
 
 
 def write(folder: Path, text: str) -> Path:
@@ -39,7 +42,7 @@ def test_what_a_task_leaves_out_has_a_default(tmp_path: Path) -> None:
     ("text", "told"),
     [
         (MINIMAL.replace("version = 1\n", ""), "version: Field required"),
-        (MINIMAL.replace("schema = 1", "schema = 2"), "schema: Input should be 1"),
+        (MINIMAL.replace("schema = 1", "schema = 3"), "schema: Input should be 1 or 2"),
         (MINIMAL + "[decoding]\ntemperatur = 1\n", "unknown key decoding.temperatur"),
         (MINIMAL + "[decoding]\ntemperature = -1\n", "decoding.temperature: Input should be greater than or equal to 0 (given: -1)"),
         (MINIMAL + "[decoding]\ntop_p = nan\n", "decoding.top_p: Input should be a finite number"),
@@ -61,6 +64,76 @@ def test_a_task_file_that_does_not_hold_names_file_and_key(tmp_path: Path, text:
         load_task(tmp_path)
     assert str(tmp_path / "task.toml") in str(error.value)
     assert told in str(error.value)
+
+
+NEWER = {
+    "train": TRAIN,
+    "methods": '[[methods]]\nsteerer = "none"\n',
+    "detectors": '[[detectors]]\ndetector = "bow"\noptions = {c = 1.0}\n',
+    "metrics": '[[metrics]]\nmetric = "density"\n',
+}
+
+
+@pytest.mark.parametrize("key", NEWER)
+def test_version_2_has_keys_that_version_1_has_not(tmp_path: Path, key: str) -> None:
+    file = load_task(write(tmp_path, SECOND + DICTIONARY + NEWER[key])).file
+    assert len(getattr(file, key)) == 1
+    with pytest.raises(TaskError) as error:
+        load_task(write(tmp_path, MINIMAL + DICTIONARY + NEWER[key]))
+    assert f"[[{key}]] came with version 2 of the task file; write schema = 2" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (TRAIN + TRAIN, "two dictionaries have one name: mini, mini"),
+        (DICTIONARY + TRAIN.replace("mini", "sae"), "two dictionaries have one name: sae, sae"),
+        (TRAIN.replace("mini", "a/b"), "train.0.name"),
+        (TRAIN.replace("mini", "a@b"), "train.0.name"),
+        (TRAIN + "seeds = []\n", "one or more whole numbers from 0 up"),
+        (TRAIN + "seeds = [1, 1]\n", "none twice, got [1, 1]"),
+        (TRAIN + "seeds = [-1]\n", "from 0 up, none twice, got [-1]"),
+        (TRAIN + "width = 32\n", "k of 'mini' must be below its width 32, got 32"),
+        (TRAIN + "warm_up = 0.5\ndecay = 0.6\n", "may not exceed 1 together, got 0.5 and 0.6"),
+        (TRAIN + "architecture = 'wide'\n", "train.0.architecture: Input should be 'batchtopk'"),
+        (TRAIN + "texts = 'report'\n", "train.0.texts: Input should be 'train' or 'all'"),
+        (TRAIN + "seed = 1\n", "unknown key train.0.seed"),
+        (NEWER["methods"] * 2, "[[methods]] lists one thing twice"),
+        (NEWER["detectors"] * 2, "[[detectors]] lists one thing twice"),
+        (DICTIONARY + NEWER["metrics"] * 2, "[[metrics]] lists one thing twice"),
+        (NEWER["metrics"], "a metric measures dictionaries, and the task has none"),
+        (TRAIN + NEWER["metrics"] + "dictionaries = ['midi']\n", "metric 'density' measures dictionary 'midi'; the task has mini"),
+        ("[[methods]]\nlabeler = 'random'\nsteerer = 'sae-clamp'\n", "a method uses a labeler, but the task has no dictionary"),
+        (DICTIONARY + NEWER["metrics"] + "seeds = 0\n", "metrics.0.seeds: Input should be greater than or equal to 1"),
+    ],
+)
+def test_tables_of_version_2_that_do_not_hold(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(TaskError) as error:
+        load_task(write(tmp_path, SECOND + text))
+    assert told in str(error.value)
+
+
+def test_metrics_with_other_options_are_others(tmp_path: Path) -> None:
+    text = SECOND + DICTIONARY + NEWER["metrics"] + NEWER["metrics"] + "options = {dense = 0.2}\n"
+    assert [table.options for table in load_task(write(tmp_path, text)).file.metrics] == [{}, {"dense": 0.2}]
+
+
+def test_a_trained_dictionary_has_a_name_for_each_seed(tmp_path: Path) -> None:
+    file = load_task(write(tmp_path, SECOND + DICTIONARY + TRAIN + "seeds = [4, 0, 7]\n")).file
+    assert file.train[0].seed_names == {"mini": 4, "mini@0": 0, "mini@7": 7}
+    assert file.dictionary_names == ("sae", "mini", "mini@0", "mini@7")
+
+
+def test_training_settings_are_those_of_training_with_its_defaults() -> None:
+    from dataclasses import asdict
+
+    from harness.sae.training.config import TrainConfig
+
+    table = TrainTable(name="mini", layer=1)
+    known = asdict(TrainConfig())
+    assert table.settings == {name: known[name] for name in table.settings}
+    assert set(known) - set(table.settings) == {"skip", "outlier", "token_budget", "save_dtype", "seed"}
+    assert TrainConfig(**table.settings, seed=3) == TrainConfig(seed=3)
 
 
 def test_a_folder_without_a_task_file_says_so(tmp_path: Path) -> None:
@@ -108,6 +181,24 @@ def test_other_data_change_the_digest(variant: Callable[..., Path], tiny_task: P
     content = (folder / name).read_text(encoding="utf-8")
     (folder / name).write_text(content.replace("i", "j", 1), encoding="utf-8")
     assert load_task(folder).digest() != load_task(tiny_task).digest()
+
+
+def test_the_file_format_and_what_is_run_by_default_change_no_digest(variant: Callable[..., Path], tiny_task: Path) -> None:
+    second = variant(("schema = 1\n", "schema = 2\n"), ("[evaluation]", NEWER["methods"] + NEWER["detectors"] + NEWER["metrics"] + "\n[evaluation]"))
+    assert load_task(second).digest() == load_task(tiny_task).digest()
+
+
+def test_what_is_trained_changes_the_digest(variant: Callable[..., Path], tiny_task: Path) -> None:
+    digests = {load_task(tiny_task).digest()}
+    for name, table in (("a", TRAIN), ("b", TRAIN + "k = 8\n")):
+        digests.add(load_task(variant(("schema = 1\n", "schema = 2\n"), ("[evaluation]", table + "\n[evaluation]"), name=name)).digest())
+    assert len(digests) == 3
+
+
+def test_digests_of_before_version_2_hold() -> None:
+    """The demo's steering rows of before are ranked under this digest; it may change with the task's version alone."""
+    file = TaskFile.model_validate({"schema": 1, "name": "t", "version": 1, "summary": "s", "model": {"name": "m"}})
+    assert schema.Task(Path("/nowhere"), file).digest() == "ca71774bce1370a5"
 
 
 def test_what_the_command_line_replaces_enters_the_digest(tiny_task: Path) -> None:
@@ -169,9 +260,9 @@ def test_options_are_kept_by_kind_and_name(tiny_task: Path) -> None:
 
 def test_every_key_is_documented() -> None:
     tables: list[type[BaseModel]] = [value for value in vars(schema).values() if isinstance(value, type) and issubclass(value, BaseModel)]
-    assert TaskFile in tables
+    assert {TaskFile, TrainTable, MethodTable, DetectorTable, MetricTable} <= set(tables)
     for table in tables:
-        if table.__name__ in ("BaseModel", "_Table"):
+        if table.__name__ in ("BaseModel", "Table"):
             continue
         assert table.__doc__, table
         for name, info in table.model_fields.items():
@@ -193,3 +284,12 @@ def test_the_commands_list_and_validate(harness: Callable[..., Any], variant: Ca
     problems = " | ".join(json.loads(done.out)[0]["problems"])
     assert "unknown option of labeler calibf1 'pi'; did you mean 'pi0'?" in problems
     assert "gone.jsonl does not exist" in problems
+
+
+def test_validate_knows_what_is_run_by_default(harness: Callable[..., Any], variant: Callable[..., Path]) -> None:
+    tables = NEWER["metrics"] + "options = {dens = 0.2}\n" + '[[methods]]\nsteerer = "sae-clmp"\nlabeler = "calibf1"\n' + TRAIN
+    bad = variant(("schema = 1\n", "schema = 2\n"), ("[evaluation]", tables + "\n[evaluation]"), name="listed")
+    problems = json.loads(harness("tasks", "validate", bad, "--json").out)[0]["problems"]
+    assert any("'dens'" in problem and "'dense'" in problem for problem in problems)
+    assert any("'sae-clmp'" in problem for problem in problems)
+    assert len(problems) == 2

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import Field
 
 from harness import hookimpl
-from harness.contracts import JudgeTraits, LabelerTraits, SteererTraits
+from harness.contracts import DetectorTraits, JudgeTraits, LabelerTraits, SteererTraits
 from harness.interventions import Intervention, Positions, Site
 from harness.options import Options
 from harness.plugin.host import PluginHost
+from harness.plugin.registry import KINDS
 from harness.run.bench import TaskBench
-from harness.testing import check_judge, check_labeler, check_options, check_plugin, check_steerer, toy_bench
+from harness.testing import check_detector, check_judge, check_labeler, check_options, check_plugin, check_steerer, toy_bench
 from harness.types import Abstention, Concept, FeatureRef, JudgeItem, Labeling, Rating
 
 
@@ -66,6 +68,15 @@ def test_steerers_keep_it(host: PluginHost, bench: TaskBench, name: str) -> None
         check_steerer(lambda: registered.create({"unit": "residual-norm"}), bench)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("sae", {}), ("sae", {"pool": "max"}), ("sae", {"pool": "mean"}), ("diff-mean", {}), ("bow", {}), ("bow", {"max_words": 9}), ("majority", {}),
+     ("own-words", {})],
+)  # fmt: skip
+def test_detectors_keep_it(host: PluginHost, bench: TaskBench, name: str, options: dict[str, Any]) -> None:
+    assert check_detector(lambda: host.get("detector", name).create(options), bench).shape == (2, len(bench.split.report))
+
+
 def test_judges_keep_it(host: PluginHost, bench: TaskBench, tmp_path: Path) -> None:
     at_once = check_judge(host.get("judge", "words").create, bench)
     later = check_judge(lambda: host.get("judge", "words").create({"mailbox": str(tmp_path)}), bench)
@@ -77,9 +88,9 @@ def test_every_plugin_installed_here_is_documented(host: PluginHost, sample_site
     with installed(sample_site):
         import harness_sample
 
-        assert [plugin.name for plugin in check_plugin(harness_sample)] == ["most-frequent", "project-out", "words"]
-    for kind in ("labeler", "steerer", "judge"):
-        for plugin in host.all(kind).values():  # type: ignore[arg-type]
+        assert [plugin.name for plugin in check_plugin(harness_sample)] == ["most-frequent", "project-out", "own-words", "overlap", "words"]
+    for kind in KINDS:
+        for plugin in host.all(kind).values():
             check_options(plugin.options)
             assert plugin.summary
 
@@ -114,7 +125,7 @@ FEATURE = (FeatureRef("sae", 1),)
     [
         (lambda bench, concepts: [1 for _ in concepts], "answered with int"),
         (lambda bench, concepts: [Labeling(c, FEATURE) for c in concepts[1:]], "gave 2 answers for 3 concepts"),
-        (lambda bench, concepts: [Labeling(Concept(c.id, "mine"), FEATURE) for c in concepts], "none of those that it was asked for"),
+        (lambda bench, concepts: [Labeling(Concept(c.id, "mine"), FEATURE) for c in concepts], "not one of those that it was asked for"),
         (lambda bench, concepts: [Labeling(c, (FeatureRef("sae", 99),)) for c in concepts], "named feature sae/99"),
         (lambda bench, concepts: [Abstention(c, " ") for c in concepts], "gives no reason"),
         (lambda bench, concepts: [Labeling(c, FEATURE, float("inf")) for c in concepts], "is inf; None means none"),
@@ -202,7 +213,7 @@ class Moving:
         (lambda labeling, strength: Intervention(prompt_prefix=None), {}, "prompt_prefix is no text"),  # type: ignore[arg-type]
         (lambda labeling, strength: Intervention(edits=("x",)), {}, "str lacks sites, positions, batch_key, stack"),  # type: ignore[arg-type]
         (edited(lambda x, rows: x, sites=()), {}, "names no site"),
-        (edited(lambda x, rows: x, sites=(Site(3),)), {}, "edits layer 3, which the model does not have"),
+        (edited(lambda x, rows: x, sites=(Site(3),)), {}, "the engine torch cannot place Edit at strength 1 for concept 'music': layer 3 does"),
         (edited(lambda x, rows: x, positions=None), {}, "the positions of Edit are NoneType"),
         (edited(lambda x, rows: x, batch_key=1), {}, "the batch key of Edit must be a text"),
         (edited(lambda x, rows: x.mul_(2)), {}, "changes its input; apply must be pure"),
@@ -225,6 +236,84 @@ def test_a_steerer_must_spare_what_the_task_spares(folder: Path) -> None:
     fails(lambda: check_steerer(lambda: SomeSteerer(edited(lambda x, rows: x)), sparing), "tokens that the task spares (first_token")
     allowed = edited(lambda x, rows: x, positions=Positions(first_token=False))
     check_steerer(lambda: SomeSteerer(allowed, neutral=1.0), sparing)
+    steering = steering.model_copy(update={"prompt": False})
+    sparing.task = dataclasses.replace(sparing.task, file=sparing.task.file.model_copy(update={"steering": steering}))
+    for counted in ({"first": 2}, {"last": 1}):
+        told = edited(lambda x, rows: x, positions=Positions(prompt=False, first_token=False, **counted))
+        fails(lambda told=told: check_steerer(lambda: SomeSteerer(told), sparing), "touches tokens of the prompt that the task spares")  # type: ignore[misc]
+
+
+def test_steerers_of_other_streams_and_by_adapters_keep_it(bench: TaskBench, lora: Callable[..., Path]) -> None:
+    for site in (Site(1, "attention"), Site(2, "mlp")):
+        check_steerer(lambda site=site: SomeSteerer(edited(lambda x, rows: x * 2, sites=(site,))), bench)  # type: ignore[misc]
+    folder = str(lora(bench.model, ["q_proj", "down_proj"]))
+    (intervention,) = check_steerer(lambda: SomeSteerer(lambda labeling, strength: Intervention(adapter=folder)), bench)
+    assert intervention.adapter == folder
+    fails(
+        lambda: check_steerer(lambda: SomeSteerer(lambda labeling, strength: Intervention(adapter=folder), neutral=1.0), bench),
+        "at the neutral strength 1 the model writes something else",
+    )
+    fails(lambda: check_steerer(lambda: SomeSteerer(edited(lambda x, rows: x, sites=(Site(1, "head"),))), bench), "stream 'head' does not exist")  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------------------------------------- detectors that break it
+
+
+class SomeDetector:
+    """Scores as it is told, once it knows its bench."""
+
+    def __init__(self, score: Callable[[Any, Any, Any], Any], **members: Any) -> None:
+        self.score = score
+        self.traits = members["traits"] if "traits" in members else DetectorTraits(**members)
+
+    def prepare(self, bench: Any, labelings: Any) -> None:
+        self.bench = bench
+
+    def scores(self, labelings: Any, texts: Any) -> Any:
+        return self.score(self.bench, labelings, texts)
+
+
+def table(score: Callable[[Any, Any, int], float]) -> Callable[[Any, Any, Any], Any]:
+    """A detector's function from one of (bench, labeling, text, place)."""
+    return lambda bench, labelings, texts: np.array([[score(bench, one, text) for text in texts.texts] for one in labelings], dtype=np.float64)
+
+
+def lengths(bench: Any, labelings: Any, texts: Any) -> Any:
+    return np.array([[float(len(text)) for text in texts.texts] for _ in labelings]).reshape(len(labelings), len(texts))
+
+
+def known(bench: Any, labeling: Any, text: str) -> float:
+    """1 for a text that the corpus says has the label: what no detector may know of a report text."""
+    labelled = {bench.corpus[int(place)].text for place in bench.labels.of(labeling.concept.label)}
+    return float(any(text.startswith(one) for one in labelled)) + len(text)
+
+
+def examples(bench: Any, labeling: Any, text: str) -> float:
+    return float(sum(map(len, labeling.concept.positives)))
+
+
+@pytest.mark.parametrize(
+    ("score", "members", "told"),
+    [
+        (lengths, {"traits": None}, "traits is NoneType"),
+        (lengths, {"needs_features": 1}, "needs_features is 1"),
+        (lengths, {"trivial": None}, "trivial is None"),
+        (lambda *given: lengths(*given).tolist(), {}, "scores gave list; it must give an array"),
+        (lambda *given: lengths(*given).T, {}, "scores has shape (15, 2) for 2 labelings and 15 texts"),
+        (lambda *given: lengths(*given).astype(np.float32), {}, "scores has type float32; it must be float64"),
+        (lambda *given: lengths(*given) + np.nan, {}, "scores of set 'report' are not finite"),
+        (lambda *given: lengths(*given) + random.random(), {}, "a second detector gave set 'report' other scores"),
+        (lambda bench, ls, ts: lengths(bench, ls, ts) + np.arange(len(ts)), {}, "scores of set 'report' depend on the order of the texts"),
+        (lambda bench, ls, ts: lengths(bench, ls, ts) + len(ts), {}, "a text of set 'report' has another score alone"),
+        (lambda bench, ls, ts: lengths(bench, ls, ts) + np.arange(len(ls))[:, None], {}, "scores depend on the order of the labelings"),
+        (lambda bench, ls, ts: lengths(bench, ls, ts) + len(ls), {}, "a labeling has other scores alone"),
+        (lambda bench, ls, ts: lengths(bench, ls, ts) + (ts.places is None), {}, "where TextSet.places does not say so"),
+        (table(known), {}, "the labels of texts outside bench.split.train change the scores"),
+        (table(examples), {}, "the labels of texts outside bench.split.train change the scores"),
+    ],
+)
+def test_a_detector_that_breaks_it(bench: TaskBench, score: Any, members: dict[str, Any], told: str) -> None:
+    fails(lambda: check_detector(lambda: SomeDetector(score, **members), bench), told)
 
 
 # ------------------------------------------------------------------------------------------------------------------- judges that break it

@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from harness.chat.batch.base import PAGE, UNKNOWN, Batches, Doubt, InDoubt, NotReached, encoded, named
+from harness.chat.batch.base import PAGE, UNKNOWN, Batches, encoded, named
 from harness.chat.providers.anthropic import message_reply
 from harness.chat.providers.errors import count, told
-from harness.chat.values import BatchState, ChatReply, ChatRequest, RequestFailed
+from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, InDoubt, NotReached, RequestFailed
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class AnthropicBatches(Batches):
     @property
     def _api(self) -> Anthropic:
         if self._client is None:
-            self._client = self._provider.sdk.Anthropic(**self._provider.client_options())
+            self._client = self._provider.sdk.Anthropic(**self._provider.client_options(blocking=True))
         client: Anthropic = self._client
         return client
 

@@ -1,26 +1,28 @@
 """What the two batch APIs have in common: attempts, downloads, and that each request is answered once.
 
 Calls block. What is free and safe to ask twice (an upload, a poll, a download) is tried again a few times. A batch whose acceptance got lost is in
-doubt (:class:`Doubt`): it is not handed in again, but looked for in the API's own list.
+doubt (:class:`harness.chat.values.Doubt`): it is not handed in again, but looked for in the API's own list.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
+from harness.chat.cleaning import clean_line
 from harness.chat.providers.base import APIProvider, sent
 from harness.chat.providers.errors import complaint, read_object, trouble
 from harness.chat.providers.openai import LIMITS
-from harness.chat.values import BatchState, ChatReply, ChatRequest, Message, RequestFailed
-from harness.types import Json, canonical_json
+from harness.chat.retry import tried
+from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, Message, NotReached, RequestFailed
+from harness.types import Json
+
+T = TypeVar("T")
 
 ATTEMPTS = 4
 """How often a call that is free is tried."""
@@ -36,56 +38,9 @@ PAGE, PAGES = 100, 50
 
 UNKNOWN = "whether the batch was taken is unknown"
 
-_MARK = "?"  # begins no id of a batch
+_NAMED, _SHOWN_ID = 5, 40  # lines that are named, and characters of an id
 _UNSENT = ("ConnectError", "ConnectTimeout")
 _PROBE = ChatRequest("", (Message("user", ""),))
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """A batch of which nobody knows whether the API took it. ``str`` makes the name under which its requests are noted in place of an id.
-
-    Attributes:
-        since, until: when the call began and when it was given up, in seconds since 1970.
-        count: its requests.
-        file: the uploaded file of its requests, for an API that has such.
-    """
-
-    since: float
-    until: float
-    count: int
-    file: str = ""
-
-    def __str__(self) -> str:
-        return _MARK + canonical_json([self.since, self.until, self.count, self.file])
-
-    @staticmethod
-    def read(name: str) -> Doubt | None:
-        """The doubt of that name; None for the id of a batch."""
-        if not name.startswith(_MARK):
-            return None
-        try:
-            since, until, requests, file = json.loads(name[len(_MARK) :])
-            return Doubt(float(since), float(until), int(requests), str(file))
-        except (ValueError, TypeError):
-            return None
-
-    @property
-    def words(self) -> str:
-        """For people: which batch it is."""
-        return f"the batch of {self.count:,} requests of {datetime.fromtimestamp(self.since, timezone.utc):%Y-%m-%d %H:%M} UTC"
-
-
-class InDoubt(RequestFailed):
-    """Handing in failed so that the batch may have been taken all the same."""
-
-    def __init__(self, reason: str, doubt: Doubt, status: int | None = None) -> None:
-        super().__init__(reason, status=status)
-        self.doubt = doubt
-
-
-class NotReached(RequestFailed):
-    """No connection was made, so nothing was sent."""
 
 
 class Batches(ABC):
@@ -123,6 +78,10 @@ class Batches(ABC):
     def notes(self) -> tuple[str, ...]:
         """What a reader of the results must know: parameters refused, lines of results that belong to nobody."""
         return tuple(self._dialect.notes)
+
+    def takes_schema(self, model: str) -> bool:
+        """False where ``model`` has refused the schema of a reply."""
+        return self._provider.takes_schema(model)
 
     # ------------------------------------------------------------------------------------------------ for the two APIs to fill in
 
@@ -163,7 +122,7 @@ class Batches(ABC):
         """Hand in requests by the caller's ids; the id of the batch.
 
         Raises RequestFailed: no requests, more than ``max_requests`` or ``max_bytes``, or the API turned the batch down.
-        Where the answer got lost and the server cannot say whether it has the batch, the failure is an :class:`InDoubt`, and not retryable.
+        Where the answer got lost and the server cannot say whether it has the batch, the failure is an ``InDoubt``, and not retryable.
         """
         if not requests:
             raise RequestFailed(f"{self.name}: a batch needs at least one request")
@@ -194,24 +153,36 @@ class Batches(ABC):
         raise RequestFailed(f"{self.name}: the list holds more than {PAGE * PAGES:,} batches since then")
 
     def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
-        """Answers by the caller's ids, in any order, each once; ids without an answer are missing. Lines without an id of their own are noted.
+        """Answers by the caller's ids, in any order, each once; ids without an answer are missing.
+
+        Lines that cannot be read, that have no id, or whose id came before are passed over, counted, and named in :attr:`notes`.
 
         Raises RequestFailed where the batch has not ended, or its results cannot be fetched; what was yielded before holds.
         """
         seen: set[str] = set()
-        strange = 0
+        strange: list[str] = []
+        number, cut = 0, False
         for opened in self._downloads(batch_id):
-            with self._fetched(opened) as file:
-                for line in file:
-                    entry = parsed(line) if line.strip() else {}
-                    name = entry.get("custom_id") if entry else None
-                    if not isinstance(name, str) or name in seen:
-                        strange += bool(line.strip())
-                        continue
-                    seen.add(name)
-                    yield name, self._answer(entry or {})
+            file, whole = self._fetched(opened)
+            cut = cut or not whole
+            with file:
+                for line in filter(bytes.strip, file):
+                    number += 1
+                    entry = parsed(line)
+                    name = entry.get("custom_id") if entry is not None else None
+                    if entry is None or not isinstance(name, str):
+                        strange.append(f"line {number} ({'cannot be read' if entry is None else 'has no custom_id'})")
+                    elif name in seen:
+                        strange.append(f"line {number} (repeats {clean_line(name, _SHOWN_ID)})")
+                    else:
+                        seen.add(name)
+                        yield name, self._answer(entry)
+        if cut and number < self.poll(batch_id).done:
+            raise RequestFailed(f"{self.name}: the results of {batch_id} are cut: {number} lines of {self.poll(batch_id).done}", retryable=True)
         if strange:
-            self._dialect.note(f"{self.name}: {strange} lines in the results of {batch_id} were passed over (garbled or repeated)")
+            named = ", ".join(strange[:_NAMED]) + (", …" if len(strange) > _NAMED else "")
+            lines = "1 line" if len(strange) == 1 else f"{len(strange)} lines"
+            self._dialect.note(f"{self.name}: {lines} of {number} in the results of {batch_id} passed over: {named}")
 
     def close(self) -> None:
         """Close the connections. A later call opens new ones."""
@@ -221,11 +192,10 @@ class Batches(ABC):
 
     def _ask(self, call: Callable[[], Any], attempts: int = ATTEMPTS) -> dict[str, Json]:
         """The JSON object that a call answers with; tried again where that is free and may help."""
-        answer: dict[str, Json] = self._tried(lambda: read_object(self.name, call().http_response.read()), attempts)
-        return answer
+        return self._tried(lambda: read_object(self.name, call().http_response.read()), attempts)
 
-    def _tried(self, call: Callable[[], Any], attempts: int = ATTEMPTS) -> Any:
-        for attempt in range(attempts):
+    def _tried(self, call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
+        def attempt() -> T:
             try:
                 return call()
             except Exception as error:
@@ -235,43 +205,52 @@ class Batches(ABC):
                 failure = found.failure
                 if type(error.__cause__).__name__ in _UNSENT:
                     failure = NotReached(failure.reason, retryable=True)
-            if not failure.retryable or attempt == attempts - 1:
-                break
-            time.sleep(min(failure.retry_after if failure.retry_after is not None else self._wait * 2**attempt, LONGEST_WAIT))
-        # Raised out here, so that it does not carry the package's exception, whose request holds the key.
-        raise failure
+            # Raised out here, so that it does not carry the package's exception, whose request holds the key.
+            raise failure
 
-    def _fetched(self, opened: Callable[[], AbstractContextManager[Any]]) -> IO[bytes]:
-        """A file of results, whole, in a temporary file: a reader who takes his time does not hold the connection open."""
+        return tried(attempt, self.name, attempts=lambda failure: attempts, pause=self._wait, longest=LONGEST_WAIT)
 
-        def fetch() -> IO[bytes]:
-            file = tempfile.TemporaryFile()  # noqa: SIM115 (handed to the caller)
+    def _fetched(self, opened: Callable[[], AbstractContextManager[Any]]) -> tuple[IO[bytes], bool]:
+        """A file of results in a temporary file (a reader who takes his time does not hold the connection open), and whether it ends as it should.
+
+        One that ends within a line is fetched again. If it comes the same way twice, it is the file that ends so, not the download.
+        """
+        cut: set[bytes] = set()
+
+        def fetch() -> tuple[IO[bytes], bool]:
+            file, found = tempfile.TemporaryFile(), hashlib.sha256()  # noqa: SIM115 (handed to the caller)
             try:
                 last = b""
                 with opened() as response:
                     for piece in response.iter_bytes():
                         file.write(piece)
+                        found.update(piece)
                         last = (last + piece)[-1:]
+                whole = True
                 if last not in (b"", b"\n"):  # either no line end at the end, which is allowed, or a download that was cut
                     file.seek(0)
                     for line in file:
                         last = line
-                    if parsed(last) is None:
-                        raise RequestFailed(f"{self.name}: the file of results is cut", retryable=True)
+                    whole = parsed(last) is not None
+                if not whole and found.digest() not in cut:
+                    cut.add(found.digest())
+                    raise RequestFailed(f"{self.name}: the file of results is cut", retryable=True)
                 file.seek(0)
             except BaseException:
                 file.close()
                 raise
-            return file
+            return file, whole
 
-        fetched: IO[bytes] = self._tried(fetch)
-        return fetched
+        return self._tried(fetch)
 
     def _turned_down(self, failure: RequestFailed, body: object) -> RequestFailed:
         """A failed line; retryable where it complains of a parameter that is now left out."""
+        schemas = self.takes_schema(self._model)
         if failure.status in (400, 422) and self._dialect.learn(self._model, self._sent, complaint(body)):
             # Learned for as long as this object lives: a later process notes it, but sends the parameter again, since models change.
             hint = "it is left out of the next batch; in another process, set the option that sends it to none"
+            if schemas and not self.takes_schema(self._model):  # which is remembered
+                hint = "the next batch asks in words alone"
             return RequestFailed(f"{failure.reason}; {hint}", retryable=True, status=failure.status)
         return failure
 
@@ -289,13 +268,15 @@ def named(server: str, answer: Mapping[str, Json]) -> str:
     name = answer.get("id")
     if not isinstance(name, str) or not name:
         raise RequestFailed(f"{server}: the answer names no id")
+    if name != clean_line(name):  # it is noted and stored
+        raise RequestFailed(f"{server}: the answer names an id that cannot be kept, since it holds a key or control characters, or is too long")
     return name
 
 
 def parsed(line: bytes) -> dict[str, Json] | None:
-    """A line of results; None where it is garbled."""
+    """A line of results; None where it is garbled, or nested beyond measure."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

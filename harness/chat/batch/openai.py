@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from harness.chat.batch.base import ATTEMPTS, LONGEST_WAIT, PAGE, UNKNOWN, Batches, Doubt, InDoubt, NotReached, encoded, named
+from harness.chat.batch.base import ATTEMPTS, LONGEST_WAIT, PAGE, UNKNOWN, Batches, encoded, named
 from harness.chat.providers.errors import complaint, count, refused, told
 from harness.chat.providers.openai import chat_reply
-from harness.chat.values import BatchState, ChatReply, ChatRequest, RequestFailed
+from harness.chat.retry import tried
+from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, InDoubt, NotReached, RequestFailed
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class OpenAIBatches(Batches):
     @property
     def _api(self) -> OpenAI:
         if self._client is None:
-            self._client = self._provider.sdk.OpenAI(**self._provider.client_options())
+            self._client = self._provider.sdk.OpenAI(**self._provider.client_options(blocking=True))
         client: OpenAI = self._client
         return client
 
@@ -48,9 +49,9 @@ class OpenAIBatches(Batches):
         content = b"\n".join(lines) + b"\n"
         files, batches = self._api.files.with_raw_response, self._api.batches.with_raw_response
         file_id = named(self.name, self._ask(lambda: files.create(file=("requests.jsonl", content), purpose="batch")))
-        failure, since = RequestFailed("never tried"), time.time()
-        for attempt in range(ATTEMPTS):
-            time.sleep(min(self._wait * 2**attempt, LONGEST_WAIT) if attempt else 0)
+        since = time.time()
+
+        def hand_in() -> str:
             try:
                 return named(
                     self.name,
@@ -64,12 +65,21 @@ class OpenAIBatches(Batches):
             try:
                 found = self.find(doubt)
             except RequestFailed as error:
-                if isinstance(failure, NotReached):
-                    break
-                raise InDoubt(f"{failure.reason}; {UNKNOWN} ({error.reason})", doubt, failure.status) from None
+                if not isinstance(failure, NotReached):
+                    raise InDoubt(f"{failure.reason}; {UNKNOWN} ({error.reason})", doubt, failure.status) from None
+                found = []
             if found:
                 return found[0]
-        raise failure
+            raise failure
+
+        # A server that cannot be reached was tried often enough when it was asked for its list.
+        return tried(
+            hand_in,
+            self.name,
+            attempts=lambda failure: 1 if isinstance(failure, NotReached) else ATTEMPTS,
+            pause=self._wait,
+            longest=LONGEST_WAIT,
+        )
 
     def _list(self, after: str) -> Any:
         batches = self._api.batches.with_raw_response

@@ -21,8 +21,8 @@ class Account:
         concurrency: requests that are open at once at most. Fewer are while the server refuses many (429); see
             :class:`harness.chat.client.limits.Window`.
         attempts: tries of one request before it is given up. Refusals because of too many requests count a quarter, since waiting mends them.
-        timeout: seconds for one attempt, at most. What takes far longer than the others is given up earlier and asked again; see
-            :class:`harness.chat.client.limits.Latency`.
+        timeout: seconds for one attempt, at most; seconds in which this process itself was held up do not count. What takes far longer than the
+            others is given up earlier and asked again, never within a second; see :class:`harness.chat.client.limits.Latency`.
         requests_per_minute: limit of the account, where it is known; None leaves it to the server's refusals.
         tokens_per_minute: the same for tokens; a request counts with the upper bound of its input and with its ``max_tokens``.
         prices: for :attr:`cost`.
@@ -71,7 +71,11 @@ class Account:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the results must know, e.g. a parameter that the server refused."""
-        return tuple(getattr(self.provider, "notes", ()))
+        return tuple(self.provider.notes)
+
+    def takes_schema(self, model: str) -> bool:
+        """False where ``model`` is known to refuse the schema of a reply."""
+        return self.provider.takes_schema(model)
 
     @property
     def unanswered(self) -> int:

@@ -101,7 +101,7 @@ class ReplyCache:
     def put_many(self, entries: Iterable[Entry], *, batch: str | None = None) -> None:
         """Keep several replies, all or none of them. Those that came from ``batch`` are open in it no more.
 
-        What no file can hold is mended: half a character becomes a question mark, a number beyond :data:`MOST` becomes that.
+        A number beyond :data:`MOST` becomes that.
         """
         rows = [_row(entry, _now()) for entry in entries]
 
@@ -210,15 +210,15 @@ class ReplyCache:
 
 
 def whole(text: str) -> str:
-    """``text`` without the halves of characters that a server can send as escapes, and that no file can hold."""
+    """A name without halves of characters, which no file can hold; replies are whole when they come."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _row(entry: Entry, now: str) -> tuple[Any, ...]:
     reply, usage = entry.reply, entry.reply.usage
-    texts = (entry.provider, entry.model or reply.model, entry.rubric, reply.model, reply.text, reply.finish)
+    names = (entry.provider, entry.model or reply.model, entry.rubric)
     counts = (usage.input, usage.cached_input, usage.output)
-    return (bytes.fromhex(entry.key), now, *map(whole, texts), *(min(max(n, 0), MOST) for n in counts))
+    return (bytes.fromhex(entry.key), now, *map(whole, names), reply.model, reply.text, reply.finish, *(min(max(n, 0), MOST) for n in counts))
 
 
 def _now() -> str:

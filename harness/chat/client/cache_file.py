@@ -1,7 +1,7 @@
-"""The SQLite file below the cache of replies: opened, checked, locked, replaced where it is damaged, and its errors told in one line.
+"""The SQLite file below the cache of replies: opened, checked, locked, and replaced where it is damaged.
 
-The file keeps a write-ahead log: what was written is there after a kill of the process at any moment. A damaged file is moved aside, since losing
-replies costs money once more, but no result. On network file systems a rollback journal takes the log's place.
+What was written is there after a kill of the process at any moment. A damaged file is moved aside, since losing replies costs money once more,
+but no result.
 """
 
 from __future__ import annotations
@@ -10,19 +10,26 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
-from harness.errors import StoreError
-from harness.files.atomic import disk_error, on_network
+from harness.files.atomic import disk_error
+from harness.files.sqlite import SqliteKind, connect, explained, is_damage, set_journal, stamp, temporary, transaction, version_of
 
 SCHEMA_VERSION = 2
 """1 knew no requests that are open in a batch; such a file gets the table when it is opened."""
 
-APPLICATION_ID = 0x48524E52  # "HRNR" in the file's header: tells the cache from any other SQLite file
+CACHE = SqliteKind(
+    application_id=0x48524E52,  # "HRNR"
+    version=SCHEMA_VERSION,
+    name="cache of replies",
+    version_name="cache version",
+    elsewhere="name another cache folder in HARNESS_CACHE",
+    kept="what {path} held is kept",
+    repair="move it away, or name another cache folder in HARNESS_CACHE",
+)
 
 _TABLES = {
     "replies": """
@@ -32,7 +39,6 @@ _TABLES = {
         )""",
     "handed_in": "CREATE TABLE IF NOT EXISTS handed_in (key BLOB PRIMARY KEY, batch TEXT NOT NULL, created TEXT NOT NULL) WITHOUT ROWID",
 }
-_DAMAGED = ("not a database", "malformed", "disk image")
 _WAIT = 60.0
 
 logger = logging.getLogger(__name__)
@@ -46,7 +52,8 @@ class CacheFile:
         path: the file, made when absent. None: a temporary file of this object alone, gone when it is closed.
 
     Raises:
-        StoreError: another program's file, one of a newer harness, or a disk that refuses. A damaged file is moved aside with a warning instead.
+        harness.errors.StoreError: another program's file, one of a newer harness, or a disk that refuses. A damaged file is moved aside with a
+            warning instead.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -71,7 +78,7 @@ class CacheFile:
         """All that ``work`` does, or nothing of it. ``doing`` says for people what it is."""
 
         def write() -> T:
-            with self._mutex, _transaction(self._writing):
+            with self._mutex, transaction(self._writing):
                 return work(self._writing)
 
         return self._guarded(doing, write)
@@ -108,7 +115,7 @@ class CacheFile:
 
     def _open(self) -> None:
         if self.path is None:
-            self._reading = self._writing = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+            self._reading = self._writing = temporary()
             for table in _TABLES.values():
                 self._writing.execute(table)
             return
@@ -120,15 +127,14 @@ class CacheFile:
             try:
                 self._connect()
             except sqlite3.Error as error:
-                if not _is_damage(error):
-                    raise self._explained(error, "open the cache of replies") from error
+                if not is_damage(error):
+                    raise explained(error, "open the cache of replies", self.path, CACHE) from error
                 self._move_aside(error)
 
     def _connect(self) -> None:
         """Two connections, so that reading never waits for a writer."""
         assert self.path is not None
-        uri = f"file:{quote(str(self.path.absolute()))}"
-        opened = [sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_WAIT, check_same_thread=False) for _ in range(2)]
+        opened = [connect(self.path, timeout=_WAIT) for _ in range(2)]
         try:
             self._prepare(opened[0])
         except BaseException:
@@ -140,25 +146,14 @@ class CacheFile:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Refuse what is not ours, make what is not there."""
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        names = {name for (name,) in connection.execute("SELECT tbl_name FROM sqlite_master")}
-        if application not in (0, APPLICATION_ID) or (application == 0 and names - set(_TABLES)):
-            raise StoreError(f"{self.path} belongs to another program, not to harness; it was left as it is: move it away")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.path} was written by a newer harness (cache version {version}, this one knows up to {SCHEMA_VERSION}); upgrade harness, "
-                "or name another cache folder in HARNESS_CACHE"
-            )
-        network = self.path is not None and on_network(self.path)  # a write-ahead log needs memory that processes share: one machine
-        connection.execute(f"PRAGMA journal_mode={'DELETE' if network else 'WAL'}")
-        connection.execute(f"PRAGMA synchronous={'FULL' if network else 'NORMAL'}")
-        if application == 0 or version < SCHEMA_VERSION:
-            with _transaction(connection):
+        assert self.path is not None
+        version = version_of(connection, self.path, CACHE, _TABLES)
+        set_journal(connection, self.path)
+        if version is None or version < SCHEMA_VERSION:
+            with transaction(connection):
                 for table in _TABLES.values():
                     connection.execute(table)
-                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                stamp(connection, CACHE)
         for name in _TABLES:
             connection.execute(f"SELECT count(*) FROM (SELECT 1 FROM {name} LIMIT 1)").fetchone()
 
@@ -172,8 +167,8 @@ class CacheFile:
         except sqlite3.ProgrammingError:
             raise  # misuse by us, a closed cache
         except sqlite3.Error as error:
-            if not _is_damage(error) or self.path is None:
-                raise self._explained(error, doing) from error
+            if not is_damage(error) or self.path is None:
+                raise explained(error, doing, self.path, CACHE) from error
             self._mend(error, opened)
             return work()
 
@@ -189,8 +184,8 @@ class CacheFile:
                     return
                 self.close()
             except sqlite3.Error as again:
-                if not _is_damage(again):
-                    raise self._explained(again, "open the cache of replies") from again
+                if not is_damage(again):
+                    raise explained(again, "open the cache of replies", self.path, CACHE) from again
             self._move_aside(error)
 
     def _move_aside(self, error: sqlite3.Error) -> None:
@@ -208,32 +203,4 @@ class CacheFile:
         try:
             self._connect()
         except sqlite3.Error as last:
-            raise self._explained(last, "open the cache of replies") from last
-
-    def _explained(self, error: sqlite3.Error, doing: str) -> StoreError:
-        message = str(error)
-        if "full" in message:
-            return StoreError(
-                f"cannot {doing}: the disk is full; what {self.path} held is kept: free some space, then run the same command again"
-            )
-        if "readonly" in message:
-            return StoreError(f"cannot {doing}: {self.path} is read-only; make it writable, or name another cache folder in HARNESS_CACHE")
-        if "locked" in message or "busy" in message:
-            return StoreError(f"cannot {doing}: another process keeps {self.path} locked; wait for it, then run the same command again")
-        return StoreError(f"cannot {doing} ({self.path}): {message}; check the disk, or name another cache folder in HARNESS_CACHE")
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    return any(word in str(error) for word in _DAMAGED)
+            raise explained(last, "open the cache of replies", self.path, CACHE) from last

@@ -15,11 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.chat.client.cache import ReplyCache
 from harness.chat.client.cache_writer import Job, Keeper
-from harness.chat.client.limits import pause_before
+from harness.chat.client.limits import Clock, pause_before
 from harness.chat.cost import input_bound
 from harness.chat.providers.keys import without_keys
 from harness.chat.values import ABOUT_THE_REQUEST, IN_A_ROW, ChatReply, ChatRequest, RequestFailed
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from harness.chat.client.account import Account
 
 SWEEP = 0.05
-"""Seconds between looks at how long the open requests have taken."""
+"""Seconds between looks at how long the open requests have taken; each is a beat of the clock that takes their time."""
+
+TURNS = 50
+"""Turns of the event loop before an attempt is given up: what has come is read first, however late this process is. A request and its reply need
+seven, sixteen with a new connection."""
 
 SILENCE = 8.0
 """Seconds without a reply after which a failure is told of."""
@@ -44,6 +48,14 @@ _LOOKUPS = 200  # requests looked up before the loop gets a turn
 _BACKLOG = 2000  # answers that wait for the caller before no more requests are taken
 
 logger = logging.getLogger(__name__)
+
+
+class _Attempt(NamedTuple):
+    """An attempt that is open: its task, and when it began by the loop's time and by :class:`harness.chat.client.limits.Clock`."""
+
+    task: asyncio.Task[None]
+    started: float
+    began: float
 
 
 class Sending:
@@ -79,7 +91,8 @@ class Sending:
         self._stopping = False
         self._next_at = 0.0
         self._replied_at = self._told_at = time.monotonic()
-        self._open: dict[Job, tuple[float, asyncio.Task[None]]] = {}  # when each open attempt began
+        self._clock = Clock(SWEEP)
+        self._open: dict[Job, _Attempt] = {}
 
     # ----------------------------------------------------------------------------------------------------------- the caller's thread
 
@@ -260,11 +273,10 @@ class Sending:
             following = self._pick(loop.time(), len(self._tasks) - 1)
 
     async def _attempt(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
-        started = loop.time()
-        job.expired = False
+        job.expired, started = False, loop.time()
         task = asyncio.current_task()
         assert task is not None
-        self._open[job] = started, task
+        attempt = self._open[job] = _Attempt(task, started, self._clock.at(started))
         try:
             reply = await self._provider.complete(job.request)
         except RequestFailed as failure:
@@ -279,24 +291,35 @@ class Sending:
             dropped = RequestFailed(f"the connection failed: {error or type(error).__name__}", retryable=True)
             self._unanswered(job, dropped, started, loop.time())
         else:
-            self._account.latency.took(loop.time() - started)
+            now = loop.time()
+            self._account.latency.took(max(0.0, self._clock.at(now) - attempt.began), now - started)
             self._paid(job, reply)
         finally:
             self._open.pop(job, None)
 
     async def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give up the attempts that take too long."""
+        """Give up the attempts that take too long, by a clock that leaves out the time in which this process was late itself."""
         while True:
-            due = loop.time() + SWEEP
-            await asyncio.sleep(SWEEP)
-            now = loop.time()
-            held_up = now > due + SWEEP  # this process was: replies may have come meanwhile, and are read first
-            for job, (started, task) in list(self._open.items()):
-                patience = self._account.timeout if held_up else self._patience(job)
-                if now - started >= patience and not job.expired:
+            self._clock.beat(loop.time())
+            if overdue := self._overdue(loop.time()):
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
+            for job, attempt, patience in overdue:
+                if self._open.get(job) is attempt:
                     job.expired, job.patience = True, patience
                     job.given_up += 1
-                    task.cancel()
+                    attempt.task.cancel()
+            await asyncio.sleep(SWEEP)
+
+    def _overdue(self, now: float) -> list[tuple[Job, _Attempt, float]]:
+        """The open attempts that have taken too long, and how long each might take; the time limit holds whoever was late."""
+        found, limit, at = [], self._account.timeout, self._clock.at(now)
+        for job, attempt in self._open.items():
+            expired = now - attempt.started >= limit
+            patience = limit if expired else self._patience(job)
+            if not job.expired and (expired or at - attempt.began >= patience):
+                found.append((job, attempt, patience))
+        return found
 
     def _patience(self, job: Job) -> float:
         """Seconds that the present attempt gets: all of them where it is the last one."""

@@ -1,6 +1,7 @@
-"""How fast an API is asked: buckets for requests and tokens a minute, and a window of open requests that gives way when the server refuses.
+"""How fast an API is asked, and how long it is waited for.
 
-All arithmetic on times that the caller gives, so it needs no event loop and no sleeping to be tested.
+Buckets for requests and tokens a minute, a window of open requests that gives way when the server refuses, what replies usually take, and a
+clock that leaves out our own delays. All arithmetic on times that the caller gives, so it needs no event loop and no sleeping to be tested.
 """
 
 from __future__ import annotations
@@ -19,9 +20,17 @@ at random is best asked at full speed, and 16 of 64 come about so once in a hund
 KNOWN_FROM, LATENCIES = 100, 512
 """Replies from which on their times are taken for typical, and how many of the last ones are looked at."""
 
-SLOW, SHORTEST = 3.0, 0.3
-"""An attempt is given up early when it takes ``SLOW`` times as long as all but one in forty (and three) of the last ones, never within ``SHORTEST``
-seconds."""
+SLOW = 3.0
+"""An attempt is given up early when it takes ``SLOW`` times as long as all but one in forty (and three) of the last ones."""
+
+FLOOR = 1.0
+"""Seconds within which no attempt is given up, however fast the others were. What is given up may be billed and is asked again, so it must be told
+apart from a reply that is merely late, and below a second a busy server or network makes many of those. APIs that take money take a second or
+more for a usual reply, so this bounds servers of one's own above all: there a request that hangs holds its place so long."""
+
+LATE = 0.02
+"""Seconds by which the event loop may be late and still count as on time: all turns of a request (see :class:`Clock`) that are as late stay well
+below :data:`FLOOR`."""
 
 LAST = 0.5
 """Share of that time that is left when nothing else waits to be sent: then the run waits for what hangs, and for nothing else."""
@@ -117,12 +126,40 @@ class Window:
         return True
 
 
+class Clock:
+    """A clock that stands still while this process is late: what it measures is the server's and the network's time, not ours.
+
+    A task of the event loop beats every ``interval`` seconds. The beat's delay shows how long everything in the loop waits for its turn: another
+    thread or process has the processor, the process was stopped, or many connections are opened at once. A request needs seven turns until it
+    is sent and its reply is read, sixteen with a new connection, so a small delay of each turn is a large one of the reply, and the server knows
+    of none of it. Therefore a beat that comes more than :data:`LATE` seconds late does not count at all.
+
+    Args:
+        interval: seconds between two beats.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._longest = interval + LATE
+        self._counted, self._last = 0.0, float("-inf")
+
+    def beat(self, now: float) -> None:
+        """Note that the loop runs at ``now``, its own time."""
+        passed = now - self._last
+        self._counted += passed if passed <= self._longest else 0.0
+        self._last = now
+
+    def at(self, now: float) -> float:
+        """Seconds on this clock when the loop's own time is ``now``, the present beat included; goes back by that when the beat comes late."""
+        return self._counted + min(now - self._last, self._longest)
+
+
 class Latency:
     """How long replies take, and what follows from it: when to give up an attempt, and how far apart to send.
 
     A request in a hundred that hangs until a timeout of two minutes costs more places than all others together. So once it is known how long
     replies take, what takes far longer is given up and asked again, each time with more patience. The server may bill what was given up, so this is
-    for what is rare: where more than one in forty take long, it is their time that counts, and the full time is waited until it is known.
+    for what is rare: where more than one in forty take long, it is their time that counts, and the full time is waited until it is known. Nothing
+    is given up within :data:`FLOOR` seconds. Times are a :class:`Clock`'s, so a client that is late gives up nothing by that.
 
     Args:
         longest: seconds that an attempt gets, whatever the replies take.
@@ -133,18 +170,20 @@ class Latency:
         self.longest, self.places = longest, places
         self.gap = GAP
         self._recent: deque[float] = deque(maxlen=LATENCIES)
+        self._held: deque[float] = deque(maxlen=LATENCIES)
         self._patience, self._new = longest, 0
         self.given_up = 0
 
-    def took(self, seconds: float) -> None:
-        """A reply came after ``seconds``."""
+    def took(self, seconds: float, held: float | None = None) -> None:
+        """A reply came after ``seconds`` by a :class:`Clock`; its place was taken for ``held`` seconds of any kind (None: the same)."""
         self._recent.append(seconds)
+        self._held.append(seconds if held is None else held)
         self._new += 1
         if len(self._recent) >= KNOWN_FROM and self._new >= 16:
             self._new = 0
             known = sorted(self._recent)
             self._patience = SLOW * known[-(len(known) // 40) - 4]
-            self.gap = min(GAP, known[len(known) // 2] / (2 * self.places))  # half of what fills all places
+            self.gap = min(GAP, sorted(self._held)[len(known) // 2] / (2 * self.places))  # half of what fills all places
 
     def gave_up(self) -> None:
         """No reply came in time: it counts as one that would have taken longest."""
@@ -158,4 +197,4 @@ class Latency:
             given_up: how often the request has been given up before; doubles the time.
             last: whether nothing else waits to be sent.
         """
-        return min(self.longest, max(SHORTEST, self._patience * (LAST if last else 1.0)) * 2.0 ** min(given_up, 30))
+        return min(self.longest, max(FLOOR, self._patience * (LAST if last else 1.0)) * 2.0 ** min(given_up, 30))

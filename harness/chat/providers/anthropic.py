@@ -52,6 +52,7 @@ class AnthropicProvider(APIProvider):
 
     api = "anthropic"
     optional = OPTIONAL
+    forms = ("tool_choice", "output_config")
 
     @property
     def sdk(self) -> ModuleType:
@@ -61,7 +62,7 @@ class AnthropicProvider(APIProvider):
         return anthropic
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
-        """See :class:`APIProvider`. The seed is left out: the API has none. Raises RequestFailed for a temperature above 1."""
+        """See :class:`APIProvider`. The seed is left out: the API has none. Raises RequestFailed for a temperature above 1, or a refused schema."""
         chat = request.messages if self.dialect.takes(request.model, SYSTEM) else folded(request.messages)
         messages = [{"role": one.role, "content": one.content} for one in chat if one.role != "system"]
         body: dict[str, Any] = {"model": request.model, "max_tokens": request.max_tokens, "messages": messages}
@@ -72,10 +73,11 @@ class AnthropicProvider(APIProvider):
             raise RequestFailed(f"{self.name}: temperature {request.temperature:g} is above 1, the highest that this API takes")
         if request.temperature is not None and self.dialect.takes(request.model, "temperature"):
             body["temperature"] = request.temperature
-        if request.schema is not None and self.dialect.takes(request.model, "tool_choice"):
+        form = self.form_of(request)
+        if request.schema is not None and form == "tool_choice":
             body["tools"] = [{"name": TOOL, "description": "Give the whole reply through this tool.", "input_schema": dict(request.schema)}]
             body["tool_choice"] = {"type": "tool", "name": TOOL}
-        elif request.schema is not None and self.dialect.takes(request.model, "output_config"):
+        elif request.schema is not None and form == "output_config":
             body["output_config"] = {"format": {"type": "json_schema", "schema": dict(request.schema)}}
         return body
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+from harness.chat.http import http_client
 from harness.chat.providers.errors import Trouble, trouble
 from harness.chat.providers.refusals import SYSTEM, Dialect
 from harness.chat.providers.servers import connect
-from harness.chat.values import ChatReply, ChatRequest, RequestFailed, Usage
+from harness.chat.values import ChatReply, ChatRequest, RequestFailed, SchemaRefused, Usage
 from harness.types import Json
 
 _NOTHING = Usage()
@@ -35,12 +36,14 @@ class APIProvider(ABC):
         dialect: what models of this server refuse.
         api: ``openai`` or ``anthropic``.
         optional: parameters that can be left out, with what a reader of the results must know when they are.
+        forms: those of them by which the form of a reply is asked for, in the order in which they are tried.
 
-    Raises JudgeError for a missing key or an address that is none.
+    Raises JudgeError for a missing key, an address that is none, or proxies or certificates of the environment that cannot be used.
     """
 
     api: ClassVar[str]
     optional: ClassVar[Mapping[str, str]]
+    forms: ClassVar[tuple[str, ...]]
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class APIProvider(ABC):
         self._stream = stream
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._http_client(self.sdk.DefaultHttpxClient)  # proxies or certificates that cannot be used are found before anything is asked
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.connection.server!r})"
@@ -104,17 +108,31 @@ class APIProvider(ABC):
     # ------------------------------------------------------------------------------------------------ the same for all
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """One attempt. A request that is turned down for an optional parameter is asked again without it."""
+        """One attempt. A request that is turned down for an optional parameter is asked again without it; one for its schema fails by that."""
         while True:
             body = self.body(request)
             outcome = await self._attempt(body)
             if isinstance(outcome, ChatReply):
                 if outcome.usage == _NOTHING:
                     self.dialect.note(f"{self.name}: {request.model} reports no usage, so the cost is counted too low")
+                self.dialect.accepted(request.model, sent(body))
                 return outcome
             # This ends: each round leaves out at least one of the parameters that were sent.
             if outcome.said is None or not self.dialect.learn(request.model, sent(body), outcome.said):
                 raise outcome.failure
+
+    def takes_schema(self, model: str) -> bool:
+        """False where ``model`` has refused the schema of a reply, in whatever way, now or in an earlier process."""
+        return any(self.dialect.takes(model, form) and not self.dialect.remembers(model, form) for form in self.forms)
+
+    def form_of(self, request: ChatRequest) -> str | None:
+        """The parameter by which the form of the reply is asked for; None for a request without a schema. Raises SchemaRefused where none is left."""
+        if request.schema is None:
+            return None
+        form = next((name for name in self.forms if self.dialect.takes(request.model, name)), None)
+        if form is None:
+            raise SchemaRefused(f"{self.name}: {request.model} refuses a reply by a schema ({', '.join(self.forms)})")
+        return form
 
     def recall(self, request: ChatRequest) -> None:
         """Note what this model refused of such a request in earlier processes: replies in the cache were given without it."""
@@ -124,17 +142,18 @@ class APIProvider(ABC):
         if request.seed is None:
             wanted.discard("seed")
         if request.schema is None:
-            wanted -= {"response_format", "tool_choice", "output_config"}
+            wanted -= set(self.forms)
         if not self._stream:
             wanted.discard("stream_options")
         if not any(one.role == "system" for one in request.messages):
             wanted.discard(SYSTEM)
         self.dialect.recall(request.model, wanted)
 
-    def client_options(self) -> dict[str, Any]:
+    def client_options(self, blocking: bool = False) -> dict[str, Any]:
         """What a client of the package is made with. It tries once: attempts are the runner's business."""
-        link = self.connection
+        link, sdk = self.connection, self.sdk
         return {
+            "http_client": self._http_client(sdk.DefaultHttpxClient if blocking else sdk.DefaultAsyncHttpxClient),
             "api_key": link.key,
             "base_url": link.url,
             "timeout": link.timeout,
@@ -147,6 +166,9 @@ class APIProvider(ABC):
         client, self._client, self._loop = self._client, None, None
         if client is not None:
             await client.close()
+
+    def _http_client(self, kind: Callable[..., Any]) -> Any:
+        return http_client(kind, self.name, self.connection.url, self.connection.timeout)
 
     def _opened(self) -> Any:
         """The client of the running loop: connections of another loop cannot be used, nor closed, from this one."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import ModuleType
+from urllib.parse import urlsplit
 
 from harness.chat.providers.servers import Connection
 from harness.chat.values import RequestFailed
@@ -71,7 +72,7 @@ def complaint(body: object) -> Complaint:
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
         try:
             body = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return Complaint(_html(text) or text[:300])
     if isinstance(body, Mapping) and isinstance(body.get("error"), (Mapping, str)):
         body = body["error"]
@@ -104,7 +105,7 @@ def read_object(server: str, body: bytes) -> dict[str, Json]:
     """A JSON object from a reply's body. Raises RequestFailed: retryable where the body is cut or garbled, not where it is a web page."""
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         page = _html(body[:10_000].decode("utf-8", "replace"))
         value = None
     else:
@@ -159,6 +160,17 @@ def refused(connection: Connection, status: int | None, said: Complaint, headers
     return RequestFailed(reason, retryable=heals, retry_after=retry_after(headers or {}), status=status)
 
 
+def _redirected(connection: Connection, status: int, location: str) -> RequestFailed:
+    """The failure that a redirect is: it is not followed, since the key would go along to a server that nobody named."""
+    try:
+        parts = urlsplit(location)
+        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
+    except ValueError:
+        where = ""
+    reason = f"{connection.server}: {_phrase(status)}it points to {where or 'another address'}; redirects are not followed, lest a key go along"
+    return RequestFailed(f"{reason}: if that is the right server, give it as base_url", status=status)
+
+
 def _phrase(status: int | None) -> str:
     if status is None:
         return ""
@@ -196,7 +208,9 @@ def trouble(connection: Connection, sdk: ModuleType, error: Exception) -> Troubl
     if isinstance(error, RequestFailed):
         return Trouble(error)
     if isinstance(error, sdk.APIStatusError):
-        if error.status_code < 400:  # an error event within a stream that began well
+        if 300 <= error.status_code < 400:
+            return Trouble(_redirected(connection, error.status_code, error.response.headers.get("location", "")))
+        if error.status_code < 300:  # an error event within a stream that began well
             return Trouble(told(connection, error.body))
         said = complaint(error.response.text)
         failure = refused(connection, error.status_code, said, error.response.headers)

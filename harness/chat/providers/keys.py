@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import JudgeError
@@ -13,6 +16,9 @@ SHORTEST = 8
 
 HIDDEN = "[key]"
 
+_LONG, _BEGINNING = 20, 12
+"""Keys of at least so many characters are also known by so many first ones, where a text cuts them off."""
+
 LONGEST_NAME = 40
 """A longer name of a variable is not shown: it may be a key that was given in its place."""
 
@@ -20,14 +26,14 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _PREFIXED = re.compile(r"(?:sk|pk|rk|hf|gsk|xai|AIza|AKIA|ghp|glpat)_?(?=[A-Za-z0-9_]*[0-9])[A-Za-z0-9_]{8,}")
 _RANDOM = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{20,}")
 _SECRET_NAME = re.compile(r"(_API_KEY|_TOKEN|_SECRET|_PASSWORD)$")
-_NAME = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*)", re.DOTALL)
 _LOOKS_LIKE_A_KEY = re.compile(
     r"(?<![A-Za-z0-9])(?:sk|pk|rk|hf|xai|gsk)[-_][A-Za-z0-9*…._-]{6,}"  # what the big providers hand out, masked forms included
     r"|(?<=[Bb]earer )[A-Za-z0-9*._~+/=-]{6,}"
     r"|(?i:(?<=x-api-key: )|(?<=x-api-key=)|(?<=api_key=)|(?<=api-key: ))[A-Za-z0-9*._~+/=-]{6,}"
-    r"|[A-Za-z0-9_-]{2,}\*{3,}[A-Za-z0-9_-]*"  # "abcd****wxyz", as servers quote a key that they refuse
+    r"|(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{2,}\*{3,}[A-Za-z0-9_-]*"  # "abcd****wxyz", as servers quote a key that they refuse
 )
-_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+"""What may be a key. Each alternative begins where nothing of its run stands before it and takes the run to its end, so that every character is
+looked at a bounded number of times: a server's page of 100 KB must not hold up a run."""
 
 _seen: set[str] = set()
 """Keys that this process has read from a ``.env`` or was given; those of the environment are looked up when a text is cleaned."""
@@ -101,11 +107,7 @@ def redact(text: str) -> str:
     Known are the keys that this process has read, and the values of environment variables named like secrets (``…_API_KEY``, ``…_TOKEN``, …).
     A long key is also found where a text cuts it off behind its first twelve characters.
     """
-    for secret in sorted(_known(), key=len, reverse=True):
-        if len(secret) >= 20 and secret[:12] in text:
-            text = re.sub(re.escape(secret[:12]) + r"[A-Za-z0-9*…._~+/=-]*", HIDDEN, text)
-        text = text.replace(secret, HIDDEN)
-    return _LOOKS_LIKE_A_KEY.sub(HIDDEN, text)
+    return _LOOKS_LIKE_A_KEY.sub(HIDDEN, _without(_known(), text))
 
 
 def _known() -> set[str]:
@@ -115,60 +117,33 @@ def _known() -> set[str]:
 
 
 def without_keys(text: str) -> str:
-    """``text`` without the keys that this process has read: for replies, in which nothing else may be touched."""
-    for secret in _seen:
-        if secret in text:
-            text = text.replace(secret, HIDDEN)
+    """``text`` without the keys that this process has read, whole or cut: for replies, in which nothing else may be touched."""
+    return _without(_seen, text)
+
+
+def _without(secrets: Iterable[str], text: str) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _LONG and secret[:_BEGINNING] in text:
+            text = re.sub(re.escape(secret[:_BEGINNING]) + r"[A-Za-z0-9*…._~+/=-]*", HIDDEN, text)
+        text = text.replace(secret, HIDDEN)
     return text
 
 
-def parse_env(text: str) -> dict[str, str]:
-    """The variables of a ``.env`` file: ``KEY=value`` lines, ``export`` before them, comments, values in single or double quotes.
-
-    Within double quotes a backslash escapes (``\\n``, ``\\"``), within single quotes nothing does; both may run over lines. Without quotes a ``#``
-    behind a blank begins a comment. What is no such line is left alone, since the file belongs to other programs as well.
-    """
-    values: dict[str, str] = {}
-    lines = iter(text.removeprefix("\ufeff").splitlines())
-    for line in lines:
-        match = _NAME.fullmatch(line)
-        if match is None or line.lstrip().startswith("#"):
-            continue
-        name, value = match.groups()
-        if value[:1] in ("'", '"'):
-            quoted = _quoted(value)
-            while quoted is None and (following := next(lines, None)) is not None:
-                value += "\n" + following
-                quoted = _quoted(value)
-            if quoted is None:
-                break  # a quote that never ends: there is no telling what belongs to it
-            values[name] = quoted
-        else:
-            values[name] = re.split(r"(?:^|\s+)#", value, maxsplit=1)[0].strip()
-    return values
-
-
-def _quoted(text: str) -> str | None:
-    """The value that begins with the quote ``text[0]``; None where the quote does not end."""
-    quote, value, position = text[0], "", 1
-    while position < len(text):
-        character = text[position]
-        if character == quote:
-            return value
-        if character == "\\" and quote == '"' and position + 1 < len(text):
-            position += 1
-            character = _ESCAPES.get(text[position], text[position])
-        value += character
-        position += 1
-    return None
-
-
 def _read(path: Path) -> dict[str, str]:
+    """The variables of a ``.env`` file, read by python-dotenv; empty where there is no file.
+
+    Nothing is interpolated: a ``$`` in a key stays. A line that is not an assignment is passed over: the file belongs to other programs as well.
+    """
     try:
-        return parse_env(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except UnicodeDecodeError:
         raise JudgeError(f"{path} is not UTF-8; save it as UTF-8, or set the key in the environment") from None
     except OSError as error:
         raise JudgeError(f"{path} cannot be read ({error.strerror}); mend that, or set the key in the environment") from None
+    from dotenv import dotenv_values
+
+    logging.getLogger("dotenv").setLevel(logging.ERROR)  # it would warn of each line of other programs that it cannot read
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {name: value for name, value in values.items() if value is not None}

@@ -42,6 +42,7 @@ class OpenAIProvider(APIProvider):
 
     api = "openai"
     optional = OPTIONAL
+    forms = ("response_format",)
 
     @property
     def sdk(self) -> ModuleType:
@@ -51,7 +52,7 @@ class OpenAIProvider(APIProvider):
         return openai
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
-        """See :class:`APIProvider`. Raises RequestFailed where the model refused both names of the limit."""
+        """See :class:`APIProvider`. Raises RequestFailed where the model refused both names of the limit, or the reply's schema."""
         takes = self.dialect.takes
         messages = request.messages if takes(request.model, SYSTEM) else folded(request.messages)
         body: dict[str, Any] = {
@@ -69,7 +70,7 @@ class OpenAIProvider(APIProvider):
             body["temperature"] = request.temperature
         if request.seed is not None and takes(request.model, "seed"):
             body["seed"] = request.seed
-        if request.schema is not None and takes(request.model, "response_format"):
+        if request.schema is not None and self.form_of(request):
             form = {"name": "reply", "strict": True, "schema": dict(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         return body

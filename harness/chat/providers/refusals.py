@@ -48,7 +48,8 @@ class Dialect:
         server: for the notes.
         optional: parameters that can be left out, with what a reader of the results must know when they are.
         memory: a JSON file in which refusals are kept. A reply in the cache may have been given without a parameter that was refused in an earlier
-            process, which :meth:`recall` therefore notes again. It changes nothing of what is sent: models change.
+            process, which :meth:`recall` therefore notes again. It changes nothing of what is sent, for models change; but who asks by a
+            schema may look first whether that was refused (:meth:`remembers`), since the question in words is another one.
 
     ``notes`` are lines for people: what was left out, for which model.
     """
@@ -56,6 +57,7 @@ class Dialect:
     def __init__(self, server: str, optional: Mapping[str, str], memory: Path | None = None) -> None:
         self._server, self._optional, self._memory = server, dict(optional), memory
         self._refused: set[tuple[str, str]] = set()
+        self._remembered: dict[str, list[str]] | None = None
         self.notes: list[str] = []
 
     def takes(self, model: str, parameter: str) -> bool:
@@ -80,11 +82,25 @@ class Dialect:
             self._keep(model, parameter)
         return learned
 
+    def remembers(self, model: str, parameter: str) -> bool:
+        """Whether ``model`` refused the parameter in an earlier process."""
+        if self._remembered is None:
+            self._remembered = _read(self._memory).get(self._server, {}) if self._memory is not None else {}
+        return parameter in self._remembered.get(model, ())
+
     def recall(self, model: str, wanted: Collection[str]) -> None:
         """Note what ``model`` refused in earlier processes, of the parameters ``wanted``."""
-        for parameter in _read(self._memory).get(self._server, {}).get(model, []) if self._memory is not None else ():
-            if parameter in wanted and parameter in self._optional:
+        for parameter in self._optional:
+            if parameter in wanted and self.remembers(model, parameter):
                 self._tell(model, parameter)
+
+    def accepted(self, model: str, sent: Collection[str]) -> None:
+        """Forget refusals of earlier processes: a request with these parameters was answered."""
+        for parameter in sent:
+            if self.remembers(model, parameter):
+                assert self._remembered is not None
+                self._remembered[model].remove(parameter)
+                self._keep(model, parameter, refused=False)
 
     def note(self, line: str) -> None:
         """Keep a line for people, once."""
@@ -94,8 +110,8 @@ class Dialect:
     def _tell(self, model: str, parameter: str) -> None:
         self.note(f"{self._server}: {model} refuses {parameter}: {self._optional[parameter]}")
 
-    def _keep(self, model: str, parameter: str) -> None:
-        """Put a refusal into the file. One that cannot be written stops nothing: this process notes it all the same."""
+    def _keep(self, model: str, parameter: str, refused: bool = True) -> None:
+        """Put a refusal into the file, or take it out. One that cannot be written stops nothing: this process notes it all the same."""
         if self._memory is None:
             return
         from filelock import FileLock
@@ -105,7 +121,8 @@ class Dialect:
             with FileLock(f"{self._memory}.lock", timeout=10):
                 known = _read(self._memory)
                 models = known.setdefault(self._server, {})
-                models[model] = sorted({*models.get(model, []), parameter})
+                others = set(models.get(model, [])) - {parameter}
+                models[model] = sorted(others | {parameter} if refused else others)
                 write_atomically(self._memory, json.dumps(known, ensure_ascii=True, indent=1, sort_keys=True), "list of refused parameters")
 
 

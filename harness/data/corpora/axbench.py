@@ -1,7 +1,8 @@
 """AxBench's concept folders: ``train_data.parquet`` and ``metadata.jsonl`` (Wu et al. 2025, arXiv 2501.17148).
 
-A document is a reply (column ``output``); its label is the concept that the reply expresses (``output_concept``). The shared negatives
-carry the placeholder ``EEEEE`` there, and have no label. Any other table of such a folder opens as Parquet with the fields named.
+A document is a reply (column ``output``) to an instruction (``input``); its label is the concept that the reply expresses (``output_concept``).
+The shared negatives carry the placeholder ``EEEEE`` there, and have no label. Any other table of such a folder opens as Parquet with the fields
+named.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ TEXT_FIELDS = ("text", "body", "content", "output")
 LABEL_FIELDS = ("labels", "label", "tags", "concept")
 """Looked for, in this order, where ``label_field`` is not given; a file may have none of them."""
 ID_FIELDS = ("id", "_id")
+INSTRUCTION_FIELDS = ("instruction", "prompt", "input")
+"""Looked for, in this order, for what a text answers; a file may have none of them."""
 RECORD_LIMIT = 1 << 24
 """Bytes; a longer record is skipped, so that a file without line ends does not fill the memory."""
 KEPT_SKIPS = 1000
@@ -102,9 +104,10 @@ class Record:
     id: str
     labels: frozenset[str]
     text: str | Callable[[], str]
+    instruction: str = ""
 
     def document(self) -> Document:
-        return Document(self.id, self.text if isinstance(self.text, str) else self.text(), self.labels)
+        return Document(self.id, self.text if isinstance(self.text, str) else self.text(), self.labels, self.instruction)
 
 
 class Reader(Protocol):
@@ -178,7 +181,7 @@ class Fields:
         name = str(place.number) if identity is None else str(identity)
         if not all(map(_is_unicode, (text, name, *labels))):
             return "half a character of two (a lone surrogate)"
-        return Record(place, name, labels, text)
+        return Record(place, name, labels, text, self._instruction(row, text_field))
 
     def check(self, columns: Sequence[str], path: Path | str) -> None:
         """Raise DataError where a table with these columns lacks a named field, or has no text field at all."""
@@ -190,12 +193,19 @@ class Fields:
 
     def columns(self, present: Sequence[str]) -> list[str]:
         """The columns of a table that are read."""
-        wanted = (
+        wanted: tuple[str | None, ...] = (
             self.text or _first(TEXT_FIELDS, present),
             self.label or _first(LABEL_FIELDS, present),
             self.id or _first(ID_FIELDS, present),
         )
+        wanted += (_first([name for name in INSTRUCTION_FIELDS if name not in wanted], present),)
         return list(dict.fromkeys(name for name in wanted if name is not None and name in present))
+
+    def _instruction(self, row: Mapping[str, Json], text_field: str) -> str:
+        """What the text answers; empty where the row does not say, or in half a character."""
+        field = _first([name for name in INSTRUCTION_FIELDS if name not in (text_field, self.label, self.id)], row)
+        value = row[field] if field else ""
+        return value if isinstance(value, str) and _is_unicode(value) else ""
 
     def _labels(self, value: Json) -> frozenset[str] | None:
         if value is None:

@@ -11,16 +11,18 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
-from harness.errors import DataError
+from harness.chat.http import http_client
+from harness.chat.providers.errors import retry_after
+from harness.chat.retry import tried
+from harness.chat.values import NotReached, RequestFailed
+from harness.errors import DataError, JudgeError
 from harness.files.atomic import write_atomically
-from harness.types import Json, digest, rng
+from harness.types import Json, digest
 
 if TYPE_CHECKING:
     import httpx
@@ -33,6 +35,7 @@ _AGAIN = frozenset({408, 425, 429, *range(500, 600)})
 _SPOOL = 1 << 25
 _LARGEST = 1 << 30
 _LONGEST_WAIT = 300.0
+_UNREACHED = 3
 _GIVE_LOCAL = "what was fetched is kept: run this again later, or give a local export as source"
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 logger = logging.getLogger(__name__)
@@ -109,46 +112,68 @@ class Server:
         Raises:
             DataError: refused, or given up.
         """
+        number = 0
+
+        def attempt() -> T | None:
+            nonlocal number
+            number += 1
+            return self._once(url, read, body)
+
+        try:
+            return tried(
+                attempt,
+                f"neuronpedia {url}",
+                attempts=lambda failure: min(_UNREACHED, self._attempts) if isinstance(failure, NotReached) else self._attempts,
+                pause=self._pause,
+                longest=math.inf,
+                waiting=self._tell,
+            )
+        except RequestFailed as failure:
+            raise DataError(f"{url} failed {number} times, the last time: {failure.reason}; check the network; {_GIVE_LOCAL}") from None
+
+    def _once(self, url: str, read: Callable[[IO[bytes]], T], body: Json) -> T | None:
+        """One attempt. Raises RequestFailed for what may heal, DataError for what will not."""
         import httpx
 
-        for attempt in range(1, self._attempts + 1):
-            attempts, wait = self._attempts, 0.0
-            try:
-                time.sleep(max(0.0, self._last + self._interval - time.monotonic()))
-                self._last = time.monotonic()
-                with self._reply(url, body) as reply:
-                    if reply.status_code == 404:
-                        return None
-                    if reply.status_code == 200:
-                        with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as spool:
-                            _drain(reply, cast("IO[bytes]", spool))
-                            return read(cast("IO[bytes]", spool))
-                    if reply.status_code not in _AGAIN:
-                        raise DataError(self._refusal(url, reply))
-                    reason, wait = f"HTTP {reply.status_code}", _retry_after(reply.headers.get("Retry-After"))
-            except BrokenReply as error:
-                reason = f"the reply is broken: {error}"
-            except httpx.TimeoutException:
-                reason = f"no answer within {self._timeout:g} s"
-            except httpx.HTTPError as error:
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-                attempts = min(3, attempts) if isinstance(error, httpx.ConnectError) else attempts
-            reason = self._hidden(reason)
-            if wait > _LONGEST_WAIT:
-                raise DataError(f"{url}: {reason}, and the server asks to wait {wait:.0f} s; {_GIVE_LOCAL}")
-            if attempt >= attempts:
-                break
-            self._wait(url, attempt, wait, reason)
-        raise DataError(f"{url} failed {attempt} times, the last time: {reason}; check the network; {_GIVE_LOCAL}")
+        time.sleep(max(0.0, self._last + self._interval - time.monotonic()))
+        self._last = time.monotonic()
+        try:
+            with self._reply(url, body) as reply:
+                if reply.status_code == 404:
+                    return None
+                if reply.status_code == 200:
+                    with tempfile.SpooledTemporaryFile(max_size=_SPOOL) as spool:
+                        _drain(reply, cast("IO[bytes]", spool))
+                        return read(cast("IO[bytes]", spool))
+                if reply.status_code not in _AGAIN:
+                    raise DataError(self._refusal(url, reply))
+                reason, wait = f"HTTP {reply.status_code}", retry_after(reply.headers)
+        except BrokenReply as error:
+            raise self._passing(f"the reply is broken: {error}") from None
+        except httpx.TimeoutException:
+            raise self._passing(f"no answer within {self._timeout:g} s") from None
+        except httpx.HTTPError as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise self._passing(reason, NotReached if isinstance(error, httpx.ConnectError) else RequestFailed) from None
+        if wait is not None and wait > _LONGEST_WAIT:
+            raise DataError(f"{url}: {reason}, and the server asks to wait {wait:.0f} s; {_GIVE_LOCAL}")
+        raise self._passing(reason, wait=wait or None)
+
+    def _passing(self, reason: str, kind: type[RequestFailed] = RequestFailed, wait: float | None = None) -> RequestFailed:
+        return kind(self._hidden(reason), retryable=True, retry_after=wait)
+
+    def _tell(self, failure: RequestFailed, tries: int, seconds: float) -> None:
+        if seconds >= 1:
+            self.say(f"Neuronpedia: {failure.reason}; asking again in {seconds:.0f} s")
 
     @cached_property
     def _http(self) -> httpx.Client:
         import httpx
 
         try:
-            return httpx.Client(timeout=httpx.Timeout(self._timeout), follow_redirects=False, headers={"User-Agent": "harness"})
-        except (ImportError, ValueError) as error:  # what httpx says of proxies in the environment that it cannot use
-            raise DataError(f"{self.base_url} cannot be asked: {error}; check the proxy settings of the environment") from error
+            return http_client(httpx.Client, self.base_url, self.base_url, self._timeout, headers={"User-Agent": "harness"})
+        except JudgeError as error:
+            raise DataError(str(error)) from None
 
     @contextlib.contextmanager
     def _reply(self, url: str, body: Json) -> Iterator[httpx.Response]:
@@ -156,15 +181,6 @@ class Server:
         headers = {"Accept-Encoding": "identity"} | ({"X-Api-Key": self._key} if self._key else {})
         with self._http.stream("GET" if body is None else "POST", url, headers=headers, json=body) as reply:
             yield reply
-
-    def _wait(self, url: str, attempt: int, asked: float, reason: str) -> None:
-        # Jitter keeps processes apart that were refused together; it changes no result, so it may depend on the process.
-        jitter = 0.5 + float(rng(os.getpid(), "neuronpedia-retry", f"{url} {attempt}").random())
-        pause = self._pause * 2 ** (attempt - 1) * jitter
-        pause = max(pause, asked + self._pause * (jitter - 0.5) if asked else 0.0)
-        if pause >= 1:
-            self.say(f"Neuronpedia: {reason}; asking again in {pause:.0f} s")
-        time.sleep(pause)
 
     def _refusal(self, url: str, reply: httpx.Response) -> str:
         if reply.is_redirect:
@@ -215,19 +231,6 @@ def _drain(reply: httpx.Response, spool: IO[bytes]) -> None:
     if expected.isdigit() and int(expected) != size:
         raise BrokenReply(f"{size} of {expected} bytes arrived")
     spool.seek(0)
-
-
-def _retry_after(value: str | None) -> float:
-    """Seconds that a server asks to wait (a number, or a date); 0 where it does not say."""
-    if not value:
-        return 0.0
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return 0.0
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or timezone.utc) - datetime.now(timezone.utc)).total_seconds())
 
 
 def _host(base_url: str) -> str:

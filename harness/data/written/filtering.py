@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.data.keywords import KeywordMatcher, words_of
 from harness.data.written.generate import Row
 from harness.data.written.recipe import FilterRecipe, Recipe
 from harness.types import Json
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 # A sentence ends at . ! ? or … with its closing quotes or brackets, before white space or the end; "2." that opens a list item is none.
 _SENTENCE_END = re.compile(r"(?<!^\d)(?<!^\d\d)[.!?…][\"'”’)\]*_]*(?=\s|$)", re.MULTILINE)
 _REFUSAL_REACH = 160
@@ -87,24 +87,6 @@ def filter_corpus(rows: Iterable[Row], recipe: Recipe) -> FilterReport:
     return FilterReport(distinct, dict(dropped), trimmed, removed, added)
 
 
-class KeywordMatcher:
-    """Counts the words of a text that match a concept's keywords: whole words, or beginnings of words where the keyword ends in ``*``."""
-
-    def __init__(self, keywords: Sequence[str]) -> None:
-        self._words = {keyword for keyword in keywords if not keyword.endswith("*")}
-        self._beginnings = tuple(keyword[:-1] for keyword in keywords if keyword.endswith("*"))
-
-    def count(self, words: Sequence[str]) -> tuple[int, int]:
-        """(matching words, different matching keywords) of lower-case words."""
-        hits = [found for word in words if (found := self._match(word))]
-        return len(hits), len(set(hits))
-
-    def _match(self, word: str) -> str:
-        if word in self._words:
-            return word
-        return next((beginning for beginning in self._beginnings if word.startswith(beginning)), "")
-
-
 def shown_labels(text: str, asked: set[str], matchers: Mapping[str, KeywordMatcher], settings: FilterRecipe) -> set[str]:
     """The concepts that a text shows; those that were asked for have to show less than others.
 
@@ -124,11 +106,6 @@ def shown_labels(text: str, asked: set[str], matchers: Mapping[str, KeywordMatch
         if share >= bound and kinds >= least:
             shown.add(name)
     return shown
-
-
-def words_of(text: str) -> list[str]:
-    """Lower-case words; an apostrophe inside a word belongs to it."""
-    return [word.replace("’", "'") for word in _WORD.findall(text.lower())]
 
 
 def whole_sentences(text: str) -> str:

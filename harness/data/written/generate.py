@@ -54,7 +54,7 @@ def generate(
     from filelock import FileLock, Timeout
 
     from harness.engine.base import GenerationRequest
-    from harness.engine.torch_loop import generate as run
+    from harness.engine.torch_loop import TorchEngine
 
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def generate(
         if not requests:
             return 0
         with out.open("a", encoding="utf-8") as file:
-            for generated in run(model, requests, decoding, batch_size=batch):
+            for generated in TorchEngine(model, batch_size=batch).run(requests, decoding):
                 prompt = by_id[generated.id]
                 row: Row = {"id": prompt.id, "prompt": prompt.text, "text": generated.text, "labels": sorted(prompt.labels)}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")

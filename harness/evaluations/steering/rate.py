@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
 from harness.contracts import Judge, Priced, Work
 from harness.errors import JudgeError, PluginError
-from harness.plugin.host import PluginHost
+from harness.files.progress import Progress
 from harness.run.bench import TaskBench
-from harness.run.notes import llm_news, note_versions, recall_warnings, tell
+from harness.run.notes import chat_news, note_versions
 from harness.run.plan import PlannedPlugin
-from harness.run.prepare import Approve, note_lap, note_usage
+from harness.run.prepare import note_lap, note_usage
+from harness.run.run import Run, StoredBench
 from harness.run.spending import NOTE_EVERY, Meter, line
 from harness.store import JudgeRecord, RunStore
 from harness.types import Generation, JudgeItem, Rating, Trial
@@ -26,58 +27,59 @@ _ABOUT = re.compile(r"'[^']*'|\"[^\"]*\"|“[^”]*”|\d+(?:\.\d+)?")
 _T = TypeVar("_T")
 
 
-def rate(
-    judge: PlannedPlugin,
-    bench: TaskBench,
-    host: PluginHost,
-    store: RunStore,
-    approve: Approve | None = None,
-    only: Collection[str] | None = None,
-) -> JudgeRecord:
-    """Have a judge rate what it has not rated yet (of the trials ``only``, where they are given), and collect what it still owed; answers under
+def rate(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None) -> JudgeRecord:
+    """Have a judge rate what it has not rated yet (of the trials ``only``, where they are given), and collect what it still owed.
 
-    which judge the ratings are stored."""
+    Returns:
+        Under which judge the ratings are stored.
+    """
+    for rating in ratings(run, judge, only):
+        run.store.add_ratings(record_of(judge).key, [rating])
+    return record_of(judge)
+
+
+def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None) -> Iterator[Rating]:
+    """A judge's ratings of what it has not rated yet, and of what it still owed, as they come; the caller stores each before it asks on."""
     instance: Judge = judge.instance
     record = record_of(judge)
     key = record.key
-    recall_warnings(bench, store, f"warning: {key}")
+    run.warnings.keep_in(run.store, key)
 
     def missing() -> list[Generation]:
-        return [text for text in store.missing_ratings(key, retry_unrated=True) if only is None or text.trial_id in only]
+        return [text for text in run.store.missing_ratings(key, retry_unrated=True) if only is None or text.trial_id in only]
 
-    owed = sorted({rating.ticket for rating in store.pending(key)})
+    owed = sorted({rating.ticket for rating in run.store.pending(key)})
     if not missing() and not owed:
-        warn_untrusted(judge, bench)
-        store.add_judge(record)
-        return record
-    bench.progress.step(f"preparing judge {judge.registered.name}")
-    _test_first(judge, bench)
-    instance.prepare(bench)
-    store.add_judge(record)  # one that cannot begin, for want of a key, leaves nothing
-    note_versions(bench, store, f"ratings by {judge.registered.name}", [judge])
-    warn_untrusted(judge, bench)
-    trials = {trial.id: trial for trial in store.trials()}
-    generations = store.generations()
-
-    def keep(rating: Rating) -> None:
-        store.add_ratings(key, [rating])
-        note_lap(meter, key, store, NOTE_EVERY)
-        if rating.status != "pending":
-            trial, generation = trials[rating.item_id], generations[rating.item_id]
-            tell(host, bench, store, "harness_trial_done", trial=trial, generation=generation, rating=rating)
-
+        warn_untrusted(judge, run.judge_bench)
+        run.store.add_judge(record)
+        return
+    run.progress.step(f"preparing judge {judge.registered.name}")
+    _test_first(judge, run.judge_bench)
+    instance.prepare(run.judge_bench)
+    run.store.add_judge(record)  # one that cannot begin, for want of a key, leaves nothing
+    note_versions(run.store, run.warnings, f"ratings by {judge.registered.name}", [judge.registered.made_by])
+    warn_untrusted(judge, run.judge_bench)
+    trials = {trial.id: trial for trial in run.store.trials()}
+    generations = run.store.generations()
     meter = Meter(instance)
+
+    def noted(given: Iterable[Rating]) -> Iterator[Rating]:
+        for rating in given:
+            yield rating  # it is stored when this goes on
+            note_lap(run, meter, key, NOTE_EVERY)
+            if rating.status != "pending":
+                trial, generation = trials[rating.item_id], generations[rating.item_id]
+                run.tell("harness_trial_done", trial=trial, generation=generation, rating=rating)
+
     try:
-        for rating in instance.collect(owed) if owed else ():
-            keep(_checked(judge, rating))
+        yield from noted(_checked(judge, rating) for rating in (instance.collect(owed) if owed else ()))
         # again from the store: what a batch left out, or a person skipped, is asked for once more in the same call
-        items = _items(missing(), trials, store)
-        if items and approve is not None and isinstance(instance, Priced):
-            approve(instance.estimate(Work(items=items)))
-        _submit(judge, items, bench, keep, meter)
+        items = _items(missing(), trials, run.store)
+        if items and run.approve is not None and isinstance(instance, Priced):
+            run.approve(instance.estimate(Work(items=items)))
+        yield from noted(_submit(judge, items, run.progress, meter))
     finally:
-        note_usage(meter, key, bench, store)  # also of what was paid for before an interrupt, a refusal or an error
-    return record
+        note_usage(run, meter, key)  # also of what was paid for before an interrupt, a refusal or an error
 
 
 def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBench) -> list[Rating]:
@@ -92,15 +94,15 @@ def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBenc
     _test_first(judge, bench)
     instance.prepare(bench)
     warn_untrusted(judge, bench)
-    meter, ratings = Meter(instance), list[Rating]()
+    meter = Meter(instance)
     try:
-        _submit(judge, items, bench, ratings.append, meter)
+        found = list(_submit(judge, items, bench.progress, meter))
     finally:
         if (taken := meter.taken) is not None:
             bench.progress.step(line(taken, []))
-    if any(rating.status == "pending" for rating in ratings):
+    if any(rating.status == "pending" for rating in found):
         raise JudgeError(_LATER.format(judge.registered.name))
-    return ratings
+    return found
 
 
 def check_answers_at_once(judge: PlannedPlugin) -> None:
@@ -114,7 +116,7 @@ def record_of(judge: PlannedPlugin) -> JudgeRecord:
     return JudgeRecord(judge.registered.name, judge.instance.traits.rubric, judge.identity, judge.instance.traits.offline)
 
 
-def _test_first(judge: PlannedPlugin, bench: TaskBench) -> None:
+def _test_first(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None:
     """Run the self-test of a judge that asks for it (``selftest_first``), once. Not of one that costs money: nobody has approved that."""
     from harness.judging.selftest import keep_result, known, selftest
 
@@ -126,7 +128,7 @@ def _test_first(judge: PlannedPlugin, bench: TaskBench) -> None:
         keep_result(record.name, record.options, selftest(instance, bench))
 
 
-def warn_untrusted(judge: PlannedPlugin, bench: TaskBench) -> None:
+def warn_untrusted(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None:
     """Warn of a judge that has failed the self-test."""
     from harness.judging.selftest import stored_warning
 
@@ -135,20 +137,20 @@ def warn_untrusted(judge: PlannedPlugin, bench: TaskBench) -> None:
         bench.warn(warning)
 
 
-def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBench, keep: Callable[[Rating], None], meter: Meter) -> None:
+def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], progress: Progress, meter: Meter) -> Iterator[Rating]:
+    """A judge's answers to ``items``, one for each; one that it left out is unrated."""
     title = f"rating with {judge.registered.name}"
-    with llm_news(bench), bench.progress.task(title, total=len(items)) as advance:
-        describe: Callable[[str], None] | None = getattr(advance, "describe", None)  # where a bar is shown
+    with chat_news(progress), progress.task(title, total=len(items)) as advance:
         for batch in in_batches(items, judge.instance.traits.at_once):
             open_items = {item.id for item in batch}
             for rating in judge.instance.submit(batch):
                 if _checked(judge, rating).item_id in open_items:
                     open_items.remove(rating.item_id)
-                    keep(rating)
+                    yield rating
                     advance(1)
-                meter.show(title, describe)
+                meter.show(title, advance.describe)
             for item_id in sorted(open_items):
-                keep(Rating(item_id, "unrated", reason="the judge gave no answer for this item"))
+                yield Rating(item_id, "unrated", reason="the judge gave no answer for this item")
                 advance(1)
 
 

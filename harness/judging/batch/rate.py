@@ -14,14 +14,14 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 
-from harness.chat.batch.base import Doubt, InDoubt
+from harness.chat.cleaning import clean_line
 from harness.chat.client.cache import Entry, ReplyCache
-from harness.chat.values import WRONG_FOR_ALL, BatchProvider, ChatRequest, RequestFailed, Usage
+from harness.chat.values import WRONG_FOR_ALL, BatchProvider, ChatRequest, Doubt, InDoubt, RequestFailed, Usage
 from harness.errors import JudgeError
 from harness.judging.batch.tickets import Fate, Planned, Ticket, is_key
 from harness.judging.batch.uncertain import Doubts
@@ -29,15 +29,13 @@ from harness.judging.questions import Answer, APIJudgeOptions, OpenItem, Questio
 from harness.judging.rubric import ASPECTS
 from harness.types import JudgeItem, Rating
 
-MAX_REQUESTS = 50_000
-MAX_BYTES = 90_000_000
-"""Bounds of one batch where the provider states none: OpenAI takes 50,000 requests and 200 MB, Anthropic 100,000 and 256 MB."""
 RATE_AGAIN = "submitted again, it is sent again"
 _HELD = "not handed in, since it is unknown whether the batch before it was taken; the same command hands it in"
 PATIENCE = 1.0
 """Seconds of waiting for another process after which people are told of it."""
 _WRONG_KEY = WRONG_FOR_ALL | {403}  # a batch as a whole is no flagged text
 _KEPT_TOGETHER = 500
+_NAMED, _SHOWN_ID = 5, 40  # answers that are named, and characters of an id
 _TOO_MUCH = re.compile(r"enqueued token|token_limit_exceeded", re.IGNORECASE)
 logger = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ class BatchDesk:
         self.usage, self.hits = Usage(), 0
         self._prices = load_prices(cache_root())
         options = questions.options
-        self._most, self._resend = int(getattr(provider, "max_requests", MAX_REQUESTS)), False
+        self._most, self._resend = provider.max_requests, False
         if isinstance(options, APIJudgeOptions):
             self._most, self._resend = min(self._most, options.batch_size or self._most), options.resend
         self._doubts = Doubts(provider, cache)
@@ -67,6 +65,7 @@ class BatchDesk:
         self._taken = False  # whether a batch was taken
         self._full = ""  # why nothing more is handed in for now
         self._hopeless: RequestFailed | None = None  # the refusal of a whole batch
+        self._strange: list[str] = []  # what else was in the results
 
     @property
     def name(self) -> str:
@@ -76,7 +75,7 @@ class BatchDesk:
     @property
     def notes(self) -> Sequence[str]:
         """What a reader of the ratings must know, where the provider notes it."""
-        return tuple(getattr(self.provider, "notes", ()))
+        return (*self.provider.notes, *self._strange)
 
     @property
     def cost(self) -> float | None:
@@ -97,6 +96,7 @@ class BatchDesk:
         """
         if self._hopeless is not None:
             raise JudgeError(f"{self.questions.options.model} cannot be asked: {self._hopeless.reason}; {advice(self._hopeless)}")
+        self.questions.settle(self.provider.takes_schema(self.questions.options.model))
         planned = list[Planned]()
         for plan in map(self._plan, items):
             reason = next((self._failed[key] for key in plan.requests if key in self._failed), "")
@@ -126,7 +126,7 @@ class BatchDesk:
 
     def _groups(self, planned: Sequence[Planned]) -> Iterator[list[Planned]]:
         """Items that go into one batch together: as many as the API takes, an item's questions never apart."""
-        room = int(getattr(self.provider, "max_bytes", MAX_BYTES))
+        room = self.provider.max_bytes
         group: list[Planned] = []
         count = size = 0
         for plan in planned:
@@ -214,13 +214,18 @@ class BatchDesk:
             JudgeError: a ticket of another judge, a key that is refused; after the ratings, where all batches failed and the model never replied.
         """
         fates: dict[str, Fate] = {}
+        asked: dict[str, set[str]] = {}  # the keys that the tickets expect of each batch
+        cleared = list[tuple[str, Ticket]]()
         for text, read in [(text, Ticket.read(text)) for text in dict.fromkeys(tickets)]:
             ticket = self._cleared(read)
-            text = text if ticket == read else str(ticket)
+            cleared.append((text if ticket == read else str(ticket), ticket))
+            for key, batch in zip(ticket.keys, ticket.batches, strict=True):
+                asked.setdefault(batch, set()).add(key)
+        for text, ticket in cleared:
             names = [batch for batch in ticket.batches if batch]
             for batch in names:
                 if batch not in fates:
-                    fates[batch] = self._fate(batch)
+                    fates[batch] = self._fate(batch, asked[batch])
             self._failed.update((key, fates[b].reason) for key, b in zip(ticket.keys, ticket.batches, strict=True) if b and fates[b].failed)
             found = sorted((fates[b] for b in names if fates[b].reason), key=lambda fate: (not fate.full, not fate.doubt, not fate.open))
             if found and (found[0].full or found[0].open):
@@ -247,7 +252,7 @@ class BatchDesk:
             batches.append(batch)
         return replace(ticket, batches=tuple(batches))
 
-    def _fate(self, batch: str) -> Fate:
+    def _fate(self, batch: str, asked: Set[str]) -> Fate:
         """What became of a batch; what it answered is in the cache thereafter."""
         if why := self._doubts.why(batch):
             return Fate(open=True, doubt=True, reason=why)
@@ -256,7 +261,7 @@ class BatchDesk:
             if state.status == "running":
                 return Fate(open=True, reason=f"batch {batch} has not ended")
             if state.status == "ended":
-                failures = self._fetch(batch)
+                failures = self._fetch(batch, asked)
                 self.cache.settle(batch)
                 return Fate(failures=failures)
         except RequestFailed as failure:
@@ -282,20 +287,28 @@ class BatchDesk:
         self.cache.settle(batch)
         return Fate(reason=reason)
 
-    def _fetch(self, batch: str) -> dict[str, RequestFailed]:
-        """Keep a batch's replies in the cache, in portions; answers with its failures by key."""
+    def _fetch(self, batch: str, asked: Set[str]) -> dict[str, RequestFailed]:
+        """Keep a batch's replies in the cache, in portions; answers with its failures by key.
+
+        Answers to what was not asked are passed over: the key of a reply is not for the server to choose.
+
+        Raises JudgeError where all are such: the batch is another judge's.
+        """
         failures: dict[str, RequestFailed] = {}
         new: list[Entry] = []
+        ours, n_ours, strangers = asked | self.cache.open_in(batch), 0, list[str]()
         refusals = Refusals(lambda: self.cache.answered(self.name, self.questions.options.model, self.questions.identity))
         try:
             for key, answer in self.provider.results(batch):
+                if key not in ours and not (is_key(key) and key in self.cache):  # in the cache: fetched before, for others as well
+                    strangers.append(key)
+                    continue
+                n_ours += 1
                 if isinstance(answer, RequestFailed):
                     failures[key] = answer
                     if not answer.retryable and refusals.take(answer):
                         self._hopeless = answer
                     continue
-                if not is_key(key):
-                    raise JudgeError(f"batch {batch} holds answers that are not this judge's; give the run it was made for")
                 refusals.take(answer)
                 self._hopeless = None
                 if key not in self.cache or self.cache.batch_of(key) == batch:  # else it was counted when it was fetched before
@@ -306,6 +319,12 @@ class BatchDesk:
                     new = []
         finally:
             self.cache.put_many(new, batch=batch)  # also of a download that breaks: it was counted
+        if strangers and not n_ours:
+            raise JudgeError(f"batch {batch} holds answers that are not this judge's; give the run it was made for")
+        if strangers:
+            named = ", ".join(clean_line(key, _SHOWN_ID) for key in strangers[:_NAMED]) + (", …" if len(strangers) > _NAMED else "")
+            many = "1 answer" if len(strangers) == 1 else f"{len(strangers)} answers"
+            self._strange.append(f"{self.name}: {many} in the results of {batch} to what was not asked, passed over: {named}")
         return failures
 
     def _rating(self, ticket: Ticket, fates: Mapping[str, Fate]) -> Rating:

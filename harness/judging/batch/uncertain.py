@@ -6,12 +6,13 @@ batch that fits in time and size, and knows it by its file, or when it has ended
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
-from harness.chat.batch.base import Doubt, InDoubt
 from harness.chat.client.cache import ReplyCache
-from harness.chat.values import BatchProvider, RequestFailed
+from harness.chat.values import BatchProvider, Doubt, InDoubt, RequestFailed
 
+_LOOKED_AT = 100  # answers of a batch that are looked at: a few may be strangers in it
 _NO_SIGHT = frozenset({401, 402, 403})  # of a key that sees no list, which says nothing of the batch
 
 
@@ -19,7 +20,7 @@ class Doubts:
     """The batches in doubt of one cache and API.
 
     Args:
-        provider: the API. One without ``find(doubt)``, as :meth:`harness.chat.batch.base.Batches.find`, leaves all to people.
+        provider: the API. One whose ``find`` raises, since it has no list of batches, leaves all to people.
         cache: where they are noted.
     """
 
@@ -78,17 +79,14 @@ class Doubts:
 
     def _search(self, name: str, doubt: Doubt) -> tuple[str, list[str]]:
         """The batch, or those that may be it once they have ended. Raises RequestFailed where the API cannot be asked."""
-        find = getattr(self._provider, "find", None)
-        if find is None:
-            raise RequestFailed(f"{self._provider.name} has none")
         ours, running = self._cache.open_in(name), list[str]()
-        for batch in (batch for batch in find(doubt) if not self._cache.open_in(batch)):
+        for batch in (batch for batch in self._provider.find(doubt) if not self._cache.open_in(batch)):
             if doubt.file:
                 return batch, []
             try:
                 if self._provider.poll(batch).status == "running":
                     running.append(batch)
-                elif next(iter(self._provider.results(batch)), ("", None))[0] in ours:
+                elif any(name in ours for name, _ in itertools.islice(self._provider.results(batch), _LOOKED_AT)):
                     return batch, []
             except RequestFailed as failure:
                 if failure.retryable:

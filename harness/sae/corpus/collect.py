@@ -18,10 +18,12 @@ import numpy.typing as npt
 from harness.errors import DataError, DictionaryError, OptionError
 from harness.files.shards import ShardedFiles, replace_file
 from harness.interventions import Site
-from harness.model.activations import ResidualBatch, Row, TokenBudget, check_finite, check_lengths, in_parts, residuals, row_lengths
+from harness.model.activations import ResidualBatch, Row, check_lengths, in_parts, row_lengths
+from harness.model.memory import TokenBudget
 from harness.sae.corpus.counts import Meter, TextMeter
-from harness.sae.corpus.outliers import OUTLIER, usual_tokens
+from harness.sae.corpus.outliers import OUTLIER
 from harness.sae.corpus.statistics import BY_FEATURE, BY_TEXT, FORMAT, META, CorpusStatistics, write_meta
+from harness.sae.corpus.sweep import n_past, sweep
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -94,14 +96,14 @@ def measure(
         StoreError: the disk is full or cannot be written; what was committed is kept.
     """
     budget = TokenBudget.usual(model.device) if token_budget is None else TokenBudget(token_budget)
-    if budget.tokens < 1 or skip < 0 or shard_texts < 1:
-        raise OptionError(f"token_budget {budget.tokens}, skip {skip}, shard_texts {shard_texts}: only skip may be 0, and none negative")
+    if budget.size < 1 or skip < 0 or shard_texts < 1:
+        raise OptionError(f"token_budget {budget.size}, skip {skip}, shard_texts {shard_texts}: only skip may be 0, and none negative")
     lengths = row_lengths(rows)
     _check(model, dictionary, lengths, skip)
     borders = _borders(lengths, shard_texts)
     header: dict[str, Json] = {
         "format": FORMAT, "dictionary": dictionary.digest, "model": [model.name, model.digest, str(model.dtype)], "skip": skip,
-        "outlier": outlier, "token_budget": budget.tokens, "shard_texts": shard_texts, "shard_tokens": SHARD_TOKENS, "texts": len(rows),
+        "outlier": outlier, "token_budget": budget.size, "shard_texts": shard_texts, "shard_tokens": SHARD_TOKENS, "texts": len(rows),
     }  # fmt: skip
     corpus = _Pass(ShardedFiles(folder, [f"{name}.bin" for name in (*BY_TEXT, _SUMS)], header), dictionary)
     done = corpus.known([_checksum(rows, start, stop) for start, stop in borders[: len(corpus.files.notes)]])
@@ -130,20 +132,18 @@ class _Reading:
         """What the texts ``rows`` hold, of which the first is the corpus' text ``first``; ``tell`` hears how many are done."""
         self.meter.clear()
         found = TextMeter(self.meter, len(rows), self.model.d_model)
-        texts = np.array([i for i, row in enumerate(rows) if len(row) > self.skip], dtype=np.int64)
-        done = len(rows) - len(texts)
+        done = sum(len(row) <= self.skip for row in rows)
 
         def count(part: ResidualBatch) -> None:
-            check_finite(part, self.model, texts + first)
-            found.add(texts[list(part.rows)].tolist(), part.x, usual_tokens(part.x, part.counted, self.outlier))
+            found.add(part.rows, part.x, part.counted)
 
         site = Site(self.meter.dictionary.layer)
-        for batch in residuals(self.model, [rows[i] for i in texts], site, token_budget=self.budget, skip=self.skip):
+        for batch in sweep(self.model, rows, site, skip=self.skip, outlier=self.outlier, token_budget=self.budget, offset=first):
             in_parts(batch, count, self.budget)
             done += len(batch.rows)
             if tell is not None:
                 tell(done)
-        self.n_outliers = sum(len(rows[i]) - self.skip for i in texts) - int(found.n_tokens.sum())
+        self.n_outliers = n_past(rows, self.skip) - int(found.n_tokens.sum())
         return found
 
     def sums(self) -> npt.NDArray[np.float64]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import DictionaryError
-from harness.model.activations import is_out_of_memory
+from harness.model.memory import Budget, halving
 from harness.sae.dictionary import CHUNK_ELEMENTS, Dictionary
 
 CUDA_CHUNK_ELEMENTS = 1 << 27
@@ -56,7 +56,7 @@ class Meter:
         self._home = torch.device("cpu") if dictionary.device.type == "mps" else dictionary.device
         self._sums = torch.zeros(_TOTAL + dictionary.d_in, dtype=torch.float64, device=self._home)
         self._fired = torch.zeros(dictionary.d_sae, dtype=torch.int64, device=self._home)
-        self._step = slice_tokens(dictionary)
+        self._step = Budget(slice_tokens(dictionary))
         self._hidden: tuple[Tensor, Tensor] | None = None
 
     def add(self, x: Tensor) -> Iterator[tuple[int, Active]]:
@@ -67,20 +67,15 @@ class Meter:
         Raises:
             DictionaryError: a single token's activations do not fit into memory.
         """
-        start = 0
-        while start < len(x):
-            part = x[start : start + self._step]
-            active = self._try_count(part)
-            if active is None:
-                if len(part) == 1:
-                    raise DictionaryError(
-                        f"the activations of one token do not fit into the memory of {self.dictionary.device}; "
-                        f"use another device, or a narrower dictionary than {self.dictionary.source} (d_sae {self.dictionary.d_sae})"
-                    )
-                self._step = len(part) // 2
-                continue
-            yield start, active
-            start += len(part)
+
+        def alone(token: int) -> DictionaryError:
+            return DictionaryError(
+                f"the activations of one token do not fit into the memory of {self.dictionary.device}; "
+                f"use another device, or a narrower dictionary than {self.dictionary.source} (d_sae {self.dictionary.d_sae})"
+            )
+
+        for part, active in halving(len(x), self._step, lambda part: self._count(x[part]), device=self.dictionary.device, alone=alone):
+            yield part.start, active
 
     def count(self, x: Tensor) -> None:
         """As :meth:`add`, for who wants the sums only."""
@@ -150,21 +145,18 @@ class Meter:
 
     # -- inside
 
-    def _try_count(self, x: Tensor) -> Active | None:
-        """The active features of ``x``, or None if memory does not suffice; then nothing was counted."""
-        try:
-            return self._count(x.to(self.dictionary.device, self.dictionary.dtype))
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        self._hidden = None
-        if self.dictionary.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return None
-
     @torch.no_grad()
     def _count(self, x: Tensor) -> Active:
-        active, f = self._active(x)
+        """The active features of ``x``. Where that fails, nothing was counted, and the room for encodings is free."""
+        x = x.to(self.dictionary.device, self.dictionary.dtype)
+        try:
+            active, f = self._active(x)
+            return self._counted(x, active, f)
+        except BaseException:
+            self._hidden = None
+            raise
+
+    def _counted(self, x: Tensor, active: Active, f: Tensor | None) -> Active:
         starts = torch.searchsorted(active.tokens, torch.arange(len(x) + 1, device=x.device))
         error = x - self._reconstruct(f, active, starts, x)
         parts = [x.norm(dim=-1), error.square().sum(dim=-1), x.square().sum(dim=-1)]

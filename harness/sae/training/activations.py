@@ -19,7 +19,9 @@ from torch import Tensor
 
 from harness.errors import DataError, DictionaryError, StoreError
 from harness.interventions import Site
-from harness.sae.corpus.outliers import OUTLIER, usual_tokens
+from harness.model.activations import Row, row_lengths
+from harness.sae.corpus.outliers import OUTLIER
+from harness.sae.corpus.sweep import n_past, sweep
 from harness.types import digest
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class Harvest:
 
 def harvest(
     model: SubjectModel,
-    rows: Sequence[Sequence[int]],
+    rows: Sequence[Row],
     site: Site,
     parent: Path,
     *,
@@ -84,7 +86,7 @@ def harvest(
         ModelError: a counted token's vector is not finite.
         StoreError: the disk is full or cannot be written.
     """
-    total = sum(max(0, len(row) - skip) for row in rows)
+    total = n_past(rows, skip)
     if not total:
         raise DataError(f"none of {len(rows)} texts has more than {skip} tokens: there is nothing to train on; give longer texts")
     folder = parent / _key(model, rows, site, skip, outlier)
@@ -109,7 +111,7 @@ def harvest(
 
 def _collect(
     model: SubjectModel,
-    rows: Sequence[Sequence[int]],
+    rows: Sequence[Row],
     site: Site,
     folder: Path,
     skip: int,
@@ -118,15 +120,10 @@ def _collect(
     total: int,
     advance: Callable[[int, int], None] | None,
 ) -> Harvest:
-    from harness.model.activations import check_finite, residuals
-
-    numbers = [number for number, row in enumerate(rows) if len(row) > skip]
-    longer = [rows[number] for number in numbers]
-    unit, norms, done, kept = 0.0, 0.0, 0, 0
+    unit, norms, done, kept, texts = 0.0, 0.0, 0, 0, 0
     with (folder / _DATA).open("wb") as file:
-        for batch in residuals(model, longer, site, token_budget=token_budget, skip=skip):
-            check_finite(batch, model, numbers)
-            x = batch.x[usual_tokens(batch.x, batch.counted, outlier)].float()
+        for batch in sweep(model, rows, site, skip=skip, outlier=outlier, token_budget=token_budget):
+            x = batch.x[batch.counted].float()
             norm = float(x.norm(dim=-1).mean())
             # a power of two changes no digit of what is stored
             unit = unit or 2.0 ** round(math.log2(max(norm, 1e-30) / math.sqrt(model.d_model)))
@@ -136,13 +133,14 @@ def _collect(
             stored.cpu().numpy().tofile(file)
             norms += norm * len(x)
             kept += len(x)
-            done += int(batch.counted.sum())
+            done += int(batch.real.sum()) - skip * len(batch.rows)
+            texts += len(batch.rows)
             if advance is not None:
                 advance(done, total)
-    return Harvest(folder, kept, model.d_model, unit, norms / kept, len(longer), max(map(len, longer)))
+    return Harvest(folder, kept, model.d_model, unit, norms / kept, texts, int(row_lengths(rows).max()))
 
 
-def _key(model: SubjectModel, rows: Sequence[Sequence[int]], site: Site, skip: int, outlier: float) -> str:
+def _key(model: SubjectModel, rows: Sequence[Row], site: Site, skip: int, outlier: float) -> str:
     sha = hashlib.sha256()
     for row in rows:
         sha.update(np.asarray([len(row), *row], dtype=np.int64).tobytes())

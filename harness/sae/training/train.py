@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness import __version__
 from harness.errors import DictionaryError, StoreError
+from harness.files.version import own_version
 from harness.interventions import Site
 from harness.sae.training.activations import Harvest, harvest
 from harness.sae.training.config import Progress, TrainConfig, TrainProgress
@@ -34,12 +34,6 @@ if TYPE_CHECKING:
 LOG_FILE = "metrics.jsonl"
 L0_TOLERANCE = 0.10
 """A BatchTopK dictionary whose L0 on held-out tokens is further than this from k is not handed out."""
-
-
-
-
-
-
 
 
 def train(
@@ -88,7 +82,7 @@ def train(
             token_budget=config.token_budget,
             advance=lambda done, total: report(TrainProgress("collect", done, total)),
         )
-        metadata = _metadata(model, site, config, activations, dataset)
+        metadata = describe_training(model, site, config, activations, dataset)
         device = torch.device("cuda" if model.device.type == "cuda" else "cpu")
         train_on(activations, config, partial / "dictionary", metadata, device, report)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -100,15 +94,15 @@ def train(
     return out
 
 
-def _metadata(model: SubjectModel, site: Site, config: TrainConfig, activations: Harvest, dataset: str) -> dict[str, Json]:
-    """What the dictionary's configuration says of its making; the first names are SAELens' own."""
+def describe_training(model: SubjectModel, site: Site, config: TrainConfig, activations: Harvest, dataset: str) -> dict[str, Json]:
+    """What a dictionary's configuration says of its making, as metadata for :func:`train_on`; the first names are SAELens' own."""
     return {
         "model_name": model.name,
         "hook_name": model.layer_path(site.layer),
         "model_class_name": type(model.hf).__name__,
         "context_size": activations.longest,
         "dataset_path": dataset or f"{activations.n_texts} texts",
-        "harness_version": __version__,
+        "harness_version": own_version(),
         "harness_training": {"layer": site.layer, "distinct_tokens": activations.n, "texts": activations.n_texts, **asdict(config)},
     }
 

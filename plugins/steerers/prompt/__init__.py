@@ -297,7 +297,6 @@ def _by_subject(bench: Bench, requests: Mapping[str, ChatRequest]) -> Iterator[t
     """Replies of the unsteered subject model, greedy where they are asked for the first time."""
     from harness.chat.values import ChatReply, RequestFailed, Usage
     from harness.engine.base import GenerationRequest
-    from harness.engine.torch_loop import generate
 
     model = bench.model
     asked: list[GenerationRequest] = []
@@ -312,7 +311,7 @@ def _by_subject(bench: Bench, requests: Mapping[str, ChatRequest]) -> Iterator[t
         asked.append(GenerationRequest(subject, ids, int(bench.rng("prompt writer", f"{request.seed or 0}").integers(2**31))))
     temperature = next(iter(requests.values())).temperature or 0.0
     decoding = Decoding(max_new_tokens=room, temperature=temperature, repetition_penalty=1.1, penalty_scope="generated")
-    for done in generate(model, asked, decoding):
+    for done in bench.generate(asked, decoding):
         yield done.id, ChatReply(done.text, Usage(), model.name, "stop" if done.finish == "eos" else "length")
 
 

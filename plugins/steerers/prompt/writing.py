@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.chat.client.cache import ReplyCache, whole
+from harness.chat.client.cache import ReplyCache
 from harness.chat.client.runner import Runner
 from harness.chat.values import IN_A_ROW, WRONG_FOR_ALL, ChatReply, ChatRequest, Message, Provider, RequestFailed
 from harness.errors import OptionError
@@ -99,11 +99,11 @@ class Commission:
                     if reply.status in WRONG_FOR_ALL and not heard:
                         raise self._hopeless(reply)
                     failed[subject] = reply
-                    found[subject] = Written("", f"the request failed: {whole(reply.reason)}", asked=ask + 1)
+                    found[subject] = Written("", f"the request failed: {reply.reason}", asked=ask + 1)
                     continue
                 heard = heard or not reply.from_cache  # what the cache holds says nothing of today's key
-                text, reason = read_instruction(whole(reply.text), reply.finish)
-                found[subject] = Written(text, reason, whole(reply.model), ask + 1)
+                text, reason = read_instruction(reply.text, reply.finish)
+                found[subject] = Written(text, reason, reply.model, ask + 1)
                 if not text:
                     again.add(subject)
             waiting = [subject for subject in waiting if subject in again]  # in their own order, not in that of the replies

@@ -17,11 +17,23 @@ import pytest
 from helpers import server as api
 
 from harness.chat.batch.anthropic import AnthropicBatches
-from harness.chat.batch.base import PAGES, Doubt, InDoubt, NotReached
+from harness.chat.batch.base import PAGES
 from harness.chat.batch.openai import OpenAIBatches
 from harness.chat.providers.anthropic import AnthropicProvider
 from harness.chat.providers.openai import OpenAIProvider
-from harness.chat.values import BatchProvider, BatchState, ChatReply, ChatRequest, Message, RequestFailed, Usage
+from harness.chat.values import (
+    BatchProvider,
+    BatchState,
+    ChatReply,
+    ChatRequest,
+    Doubt,
+    InDoubt,
+    Message,
+    NotReached,
+    RequestFailed,
+    SchemaRefused,
+    Usage,
+)
 
 MODEL = "gpt-4o-mini"
 KEY = "sk-proj-0123456789abcdefghijKLMNOP"
@@ -135,7 +147,39 @@ def test_lines_that_are_garbled_or_repeated(server: Any, openai: OpenAIBatches) 
     results = dict(openai.results(batch_id))
     assert results["r-0"].text == "Rating: [[2]] r-0"  # type: ignore[union-attr]
     assert set(results) == {"r-0", "r-9"}, "whose a line is, its reader has to know"
-    assert "4 lines" in openai.notes[0]
+    (note,) = openai.notes
+    assert f"4 lines of 6 in the results of {batch_id} passed over" in note
+    assert "line 2 (cannot be read), line 3 (cannot be read), line 4 (has no custom_id), line 6 (repeats r-0)" in note
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize("bad", [b'{"custom_id": "r-1", "resp', b"\xff\xfe\x00", b'{"custom_id": "r-1", "x": ' + b"[" * 100_000])
+def test_a_batch_with_an_unreadable_line_is_collected_wherever_it_stands(
+    server: Any, openai: OpenAIBatches, anthropic: AnthropicBatches, kind: str, bad: bytes
+) -> None:
+    batches: Any = openai if kind == "openai" else anthropic
+    line, end = (chat_line, server.end_openai) if kind == "openai" else (message_line, server.end_anthropic)
+    for place in (0, 2, 5):
+        batch_id = batches.submit(REQUESTS)
+        lines: list[Any] = [line(name) for name in REQUESTS]
+        lines[place] = bad
+        end(batch_id, lines)
+        for name in server.files:
+            if name.startswith(batch_id):
+                server.files[name] = server.files[name].removesuffix(b"\n")  # the last line may look like a cut download
+        assert {name for name, _ in batches.results(batch_id)} == set(REQUESTS) - {list(REQUESTS)[place]}
+        assert f"1 line of 6 in the results of {batch_id} passed over: line {place + 1} (cannot be read)" in batches.notes[-1]
+
+
+def test_a_file_that_is_cut_in_the_same_place_twice_is_still_not_whole(server: Any, openai: OpenAIBatches) -> None:
+    """A proxy that cuts at a size: what is missing was answered and paid for, so it must not look as if it had expired."""
+    batch_id = openai.submit(REQUESTS)
+    server.end_openai(batch_id, [chat_line(name) for name in REQUESTS])
+    content = server.files[f"{batch_id}_output_file_id"]
+    server.files[f"{batch_id}_output_file_id"] = content[: len(content) // 2 + 10]
+    with pytest.raises(RequestFailed, match="are cut: 4 lines of 6") as caught:
+        list(openai.results(batch_id))
+    assert caught.value.retryable
 
 
 def test_a_parameter_refused_in_a_batch_is_left_out_of_the_next(server: Any, tmp_path: Path) -> None:
@@ -381,8 +425,10 @@ def test_the_second_way_of_structured_output_may_be_refused_as_well(server: Any,
         error = {"type": "error", "error": {"type": "invalid_request_error", "message": f"{named}: not supported by this model"}}
         server.end_anthropic(batch_id, [message_line("a", "errored", error=error)])
         assert [failed.retryable for _, failed in anthropic.results(batch_id)] == [True]  # type: ignore[union-attr]
-    params = server.batches[anthropic.submit({"a": asked})]["requests"][0]["params"]
-    assert not {"tool_choice", "output_config"} & set(params)
+    with pytest.raises(SchemaRefused):
+        anthropic.submit({"a": asked})
+    assert not anthropic.takes_schema(MODEL)
+    assert len(server.batches) == 2
 
 
 # ---------------------------------------------------------------------------------------------------- sizes, keys
@@ -398,6 +444,37 @@ def test_batches_beyond_the_limits_are_not_sent(server: Any, openai: OpenAIBatch
     with pytest.raises(RequestFailed, match="at least one"):
         openai.submit({})
     assert server.seen == []
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_no_call_follows_a_redirect(server: Any, monkeypatch: pytest.MonkeyPatch, openai: Any, anthropic: Any, kind: str) -> None:
+    batches = openai if kind == "openai" else anthropic
+    batch_id = batches.submit(REQUESTS)
+    (server.end_openai if kind == "openai" else server.end_anthropic)(batch_id, [])
+    with api.ApiServer() as other:
+        away = api.Reply(b"elsewhere", 307, {"location": other.url.replace("127.0.0.1", "localhost")})
+        for call in (lambda: batches.submit(REQUESTS), lambda: batches.poll(batch_id), lambda: list(batches.results(batch_id))):
+            server.fail("/v1", away)
+            with pytest.raises(RequestFailed, match="redirects are not followed") as caught:
+                call()
+            assert (caught.value.status, caught.value.retryable) == (307, False)
+        assert other.seen == []
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_an_id_that_holds_the_key_is_not_kept(server: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("MY_SERVER", KEY)
+    batches: Any
+    if kind == "openai":
+        batches = OpenAIBatches(OpenAIProvider(base_url=f"{server.url}/v1", key_name="MY_SERVER"), MODEL, wait=0.01)
+    else:
+        batches = AnthropicBatches(AnthropicProvider(base_url=server.url, key_name="MY_SERVER"), MODEL, wait=0.01)
+    server.fail("/v1/batches" if kind == "openai" else "/v1/messages/batches", api.Reply({"id": f"batch_{KEY}"}))
+    if kind == "openai":  # its list says what the batch is called
+        assert KEY not in batches.submit(REQUESTS)
+        return
+    with pytest.raises(RequestFailed, match="an id that cannot be kept"):
+        batches.submit(REQUESTS)
 
 
 @pytest.mark.parametrize("how", ["whole", "reset", "cut"])

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.chat.client.cache import ReplyCache
-from harness.chat.client.limits import GAP, SHORTEST, Latency, TokenBucket, Window, pause_before
+from harness.chat.client.limits import FLOOR, GAP, LATE, Clock, Latency, TokenBucket, Window, pause_before
 from harness.chat.client.runner import Runner
 from harness.chat.cost import load_prices
 from harness.chat.values import ChatReply, ChatRequest, Message, RequestFailed, Usage
@@ -186,7 +186,7 @@ def test_patience_is_bounded_and_grows_with_each_attempt(times: list[float], giv
     for seconds in times:
         latency.took(min(seconds, 120.0))
     patience = latency.patience(given_up, last=last)
-    assert SHORTEST <= patience <= 120.0
+    assert FLOOR <= patience <= 120.0
     assert patience <= latency.patience(given_up + 1, last=last)
     assert latency.patience(given_up, last=True) <= latency.patience(given_up)
     assert 0 < latency.gap <= GAP
@@ -205,6 +205,52 @@ def test_patience_follows_what_replies_take_and_comes_back_when_many_are_given_u
         latency.gave_up()
     assert latency.patience(0) == 120.0
     assert latency.given_up == 32
+
+
+@given(st.lists(st.tuples(st.one_of(st.floats(0.05, 0.069), st.floats(0.071, 5)), st.floats(0, 1)), min_size=1, max_size=60))
+def test_the_clock_stands_still_while_the_loop_is_late(beats: list[tuple[float, float]]) -> None:
+    clock, now, on_time = Clock(0.05), 100.0, 0.0
+    clock.beat(now)
+    for pause, share in beats:
+        assert clock.at(now + share * pause) == pytest.approx(on_time + min(share * pause, 0.05 + LATE))
+        now, on_time = now + pause, on_time + (pause if pause <= 0.05 + LATE else 0.0)
+        clock.beat(now)
+        assert clock.at(now) == pytest.approx(on_time)
+
+
+def stop_once(loop: asyncio.AbstractEventLoop) -> None:
+    """The loop does nothing for a while, as when the process is stopped."""
+    time.sleep(1.5)
+
+
+def toil(loop: asyncio.AbstractEventLoop, until: float = float("inf")) -> None:
+    """For seconds the loop is at other work nine tenths of the time, never for long: whatever a reply needs of it comes late."""
+    until = min(until, loop.time() + 2.5)
+    time.sleep(0.045)
+    if loop.time() < until:
+        loop.call_later(0.005, toil, loop, until)
+
+
+@pytest.mark.parametrize("work", [stop_once, toil])
+def test_a_client_that_is_late_gives_up_nothing_and_sends_all_once(
+    loopback: ModuleType, serve: Serve, cache: ReplyCache, work: Callable[[asyncio.AbstractEventLoop], None]
+) -> None:
+    server = serve(echo(loopback, 0.1))
+
+    class Late(loopback.HttpProvider):  # type: ignore[misc,name-defined]
+        asked = 0
+
+        async def complete(self, request: ChatRequest) -> ChatReply:
+            self.asked += 1
+            if self.asked == 150:  # by then it is known that replies take a tenth of a second
+                loop = asyncio.get_running_loop()
+                loop.call_later(0.02, work, loop)
+            return await super().complete(request)  # type: ignore[no-any-return]
+
+    runner = Runner(Late(server.url), cache=cache, concurrency=32)
+    answers = dict(runner.run(requests_for([str(n) for n in range(400)])))
+    assert all(isinstance(reply, ChatReply) for reply in answers.values())
+    assert (len(answers), len(server.requests), runner.unanswered) == (400, 400, 0)
 
 
 def test_what_often_takes_long_is_not_given_up_again_and_again(loopback: ModuleType, serve: Serve) -> None:
@@ -457,10 +503,14 @@ class Instant:
     """A provider without a network, for what is about scheduling alone."""
 
     name = "instant"
+    notes: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.sent = 0
         self.most_tasks = 0
+
+    def takes_schema(self, model: str) -> bool:
+        return True
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         self.sent += 1

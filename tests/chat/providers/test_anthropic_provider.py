@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.chat.providers.anthropic import AnthropicProvider, message_reply
 from harness.chat.providers.servers import Connection
-from harness.chat.values import ChatReply, ChatRequest, Provider, RequestFailed, Usage
+from harness.chat.values import ChatReply, ChatRequest, Provider, RequestFailed, SchemaRefused, Usage
 from harness.errors import JudgeError
 
 api, server, ask, failure = shared.api, shared.server, shared.ask, shared.failure
@@ -118,10 +118,11 @@ def test_forms_are_tried_one_after_the_other(server: Any) -> None:
 
     server.answer = picky
     provider = local(server)
-    assert ask(provider, ChatRequest("m", REQUEST.messages, schema=SCHEMA)).text == "2"
+    assert isinstance(failure(provider, ChatRequest("m", REQUEST.messages, schema=SCHEMA)), SchemaRefused)
     assert server.seen[1].body["output_config"] == {"format": {"type": "json_schema", "schema": SCHEMA}}
     assert "tools" not in server.seen[1].body
-    assert len(provider.notes) == 2
+    assert len(server.seen) == len(provider.notes) == 2
+    assert not provider.takes_schema("m")
 
 
 def test_a_temperature_that_the_api_does_not_have_is_said_not_changed(server: Any) -> None:

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.chat.providers.keys import check_key_name, find_key, key, parse_env, redact
+from harness.chat.providers.keys import check_key_name, find_key, key, redact
 from harness.chat.values import RequestFailed
 from harness.errors import JudgeError
 
@@ -40,37 +40,36 @@ def test_a_missing_key_is_named_in_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "value"),
+    ("text", "value"),
     [
         ("A=plain", "plain"),
         ("export A = spaced   # a comment", "spaced"),
         ("A=with#hash", "with#hash"),
-        ("A='single # \\n'  # comment", "single # \\n"),
-        ('A="double \\"quoted\\" \\n"', 'double "quoted" \n'),
-        ("A=", ""),
-        ("A= # nothing", ""),
-        ("\ufeffA=after a BOM", "after a BOM"),
+        ("A='sin#gle'  # comment", "sin#gle"),
+        ('A="dou\\"ble"', 'dou"ble'),
+        ("A=sk-$HOME-${HOME}", "sk-$HOME-${HOME}"),
+        ("A=", None),
+        ("A", None),
+        ("A= # nothing", None),
+        ("\ufeffA=after-a-BOM", "after-a-BOM"),
         ("# A=comment\nA=1\nA=2", "2"),
-        ("A='two\nlines'\nB=1", "two\nlines"),
         ("no assignment here\nA=1\r\n", "1"),
+        ("B='never ends\nA=1", "1"),
+        ("C=1\nA='never-ends", None),
     ],
 )
-def test_the_lines_of_a_dotenv_file(line: str, value: str) -> None:
-    assert parse_env(line)["A"] == value
+def test_the_lines_of_a_dotenv_file(text: str, value: str | None, capfd: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_text(text, encoding="utf-8")
+    assert find_key("A") == value
+    assert capfd.readouterr() == ("", ""), "what another program's line looks like is no news here"
 
 
-def test_a_quote_that_never_ends_gives_no_half_key() -> None:
-    assert parse_env("A=1\nB='never\nC=2") == {"A": "1"}
-
-
-@given(
-    st.dictionaries(
-        st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True), st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]))
-    )
-)
-def test_values_in_double_quotes_come_back(values: dict[str, str]) -> None:
-    escaped = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in values.items()}
-    assert parse_env("\n".join(f'{name}="{value}"' for name, value in escaped.items())) == values
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
+def test_a_key_in_double_quotes_comes_back(value: str) -> None:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    Path(".env").write_text(f'KEY_OF_A_TEST="{escaped}"\n', encoding="utf-8")
+    assert find_key("KEY_OF_A_TEST") == value
 
 
 @pytest.mark.parametrize("bad", ["two words", "line\nbreak", "schlüssel-123", "tab\tinside"])
@@ -178,6 +177,46 @@ def test_what_looks_like_a_key_is_replaced(text: str) -> None:
     cleaned = redact(text)
     assert "[key]" in cleaned
     assert not any(part in cleaned for part in ("abcd", "wxyz", "wrongke", "abc_def"))
+
+
+WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+def masked(text: str) -> str:
+    """``text`` with what looks like a masked key (``ab***``) hidden, character by character: the same as a pattern would, without one."""
+    out, at = "", 0
+    while at < len(text):
+        end = at
+        while end < len(text) and text[end] in WORD:
+            end += 1
+        stars = end
+        while stars < len(text) and text[stars] == "*":
+            stars += 1
+        if end - at >= 2 and stars - end >= 3:
+            while stars < len(text) and text[stars] in WORD:
+                stars += 1
+            out, at = out + "[key]", stars
+        else:
+            stop = max(end, at + 1)
+            out, at = out + text[at:stop], stop
+    return out
+
+
+@given(st.text("aZ0_-* .", max_size=60))
+def test_masked_keys_are_found_as_a_scan_finds_them(text: str) -> None:
+    assert redact(text) == masked(text)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["a", "-", "*", "ab**", "a-b_c*", "sk", "sk-", "hf_a", "Bearer ", "Bearer a", "x-api-key: ", "api_key=api_key=", f"{SECRET[:12]}", "a***"],
+)
+def test_a_page_of_300_kb_holds_nothing_up(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No clock: what took the square of the length would not end."""
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    text = unit * (300_000 // len(unit))
+    assert redact(redact(text)) == redact(text)
+    assert len(RequestFailed(text).reason) <= 400
 
 
 @pytest.mark.parametrize("text", ["Rating: [[2]], **bold** and a task-force", "", "risk-taking is fine", "gpt-4o-mini does not exist"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from harness.chat.providers.openai import OpenAIProvider, chat_reply
 from harness.chat.providers.servers import Connection
-from harness.chat.values import ChatReply, ChatRequest, Provider, RequestFailed, Usage
+from harness.chat.values import ChatReply, ChatRequest, Provider, RequestFailed, SchemaRefused, Usage
 
 api, server, ask, failure, turned_down = shared.api, shared.server, shared.ask, shared.failure, shared.turned_down
 pytestmark = pytest.mark.usefixtures("bare")
@@ -139,11 +140,21 @@ def test_what_one_model_refuses_is_still_sent_to_another(server: Any) -> None:
         api.Reply(b"response_format: unsupported", 400),
     ],
 )
-def test_a_server_without_structured_output_is_asked_in_words(server: Any, refusal: Any) -> None:
+def test_a_server_without_structured_output_says_so_once(server: Any, refusal: Any, tmp_path: Path) -> None:
+    """Whoever asked may ask in words, which is another question: it is not for the provider to leave the schema out."""
     server.answer = lambda body: refusal if "response_format" in body else "2"
-    provider = local(server)
-    assert ask(provider, ChatRequest("m", REQUEST.messages, schema=SCHEMA)).text == "2"
+    provider, request = local(server, memory=tmp_path / "refusals.json"), ChatRequest("m", REQUEST.messages, schema=SCHEMA)
+    assert provider.takes_schema("m")
+    for _ in range(2):
+        assert isinstance(failure(provider, request), SchemaRefused)
+    assert len(server.seen) == 1
     assert "in words alone" in provider.notes[0]
+    later = local(server, memory=tmp_path / "refusals.json")
+    assert (provider.takes_schema("m"), later.takes_schema("m"), later.takes_schema("other")) == (False, False, True)
+    server.answer = lambda body: "2"
+    assert ask(later, request).text == "2", "who insists is not kept from it"
+    assert later.takes_schema("m"), "and what is taken now is refused no more"
+    assert local(server, memory=tmp_path / "refusals.json").takes_schema("m")
 
 
 def test_stream_options_are_left_out_where_they_are_refused(server: Any) -> None:

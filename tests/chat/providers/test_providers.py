@@ -79,6 +79,25 @@ def test_another_server_gets_its_own_key_and_nothing_else_of_the_environment(
     assert with_key["authorization"] == "Bearer gateway-key-of-mine"
 
 
+@each
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_and_takes_no_key_along(
+    server: Any, kind: str, stream: bool, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_SERVER", KEY)
+    with api.ApiServer() as other:
+        elsewhere = other.url.replace("127.0.0.1", "localhost")
+        server.answer = lambda _: api.Reply(b"", status, {"location": f"{elsewhere}{shared.PATHS[kind]}?k={KEY}"})
+        error = failure(local(server, kind, key_name="MY_SERVER", stream=stream))
+        assert other.seen == []
+    assert (error.status, error.retryable) == (status, False)
+    assert f"it points to {elsewhere}{shared.PATHS[kind]}; redirects are not followed" in error.reason
+    assert "give it as base_url" in error.reason
+    assert KEY not in error.reason
+    assert len(server.seen) == 1
+
+
 def test_gateways_that_speak_as_anthropic_get_the_key_in_either_header(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some read ``X-Api-Key``, as the API's documentation has it; others the bearer token that the package sends."""
     surroundings(monkeypatch)
@@ -178,12 +197,12 @@ def test_a_complaint_of_the_system_text_where_there_is_none_ends(server: Any, ki
 
 @each
 def test_what_was_refused_is_noted_by_a_later_process_whose_replies_are_cached(server: Any, kind: str, tmp_path: Path) -> None:
-    form = "response_format" if kind == "openai" else "tool_choice"
+    other = "seed" if kind == "openai" else "tool_choice"
     server.answer = lambda body: next(
-        (shared.turned_down(f"{name}: unsupported") for name in ("temperature", form) if name in body), "Rating: [[1]]"
+        (shared.turned_down(f"{name}: unsupported") for name in ("temperature", other) if name in body), "Rating: [[1]]"
     )
     memory = tmp_path / "cache" / "refusals.json"
-    request = replace(REQUEST, schema=SCHEMA)
+    request = replace(REQUEST, seed=3) if kind == "openai" else replace(REQUEST, schema=SCHEMA)
     first = local(server, kind, memory=memory)
     ask(first, request)
     later = local(server, kind, memory=memory)

@@ -43,6 +43,25 @@ def test_jsonl_named_fields_and_separator(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_what_a_text_answers_is_found_by_its_usual_names(tmp_path: Path, suffix: str) -> None:
+    rows = [{"text": "one", "labels": "x", "prompt": "say one"}, {"text": "two", "labels": "y", "prompt": ""}]
+    path = tmp_path / f"c.{suffix}"
+    if suffix == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif suffix == "csv":
+        write(path, "text,labels,prompt\none,x,say one\ntwo,y,\n")
+    else:
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    corpus = open_corpus(path)
+    assert [document.instruction for document in corpus] == ["say one", ""]
+    assert corpus[0] == Document("1", "one", frozenset("x"), "say one")
+    assert [document.instruction for document in open_corpus(path, text_field="prompt", label_field="labels")][:1] == [""]
+
+
 def test_jsonl_bom_crlf_and_blank_lines(tmp_path: Path) -> None:
     content = b"\xef\xbb\xbf" + '{"text": "ärger"}\r\n\r\n{"text": "two"}'.encode()
     assert [(d.id, d.text) for d in open_corpus(write(tmp_path / "c.jsonl", content))] == [("1", "ärger"), ("3", "two")]
@@ -202,6 +221,7 @@ def test_axbench_folder(shared_data: Path) -> None:
     stats = corpus_stats(corpus)
     concepts = {json.loads(line)["concept"] for line in (folder / "metadata.jsonl").read_text().splitlines()}
     assert corpus.format == "axbench"
+    assert all(document.instruction for document in corpus[:20])
     assert (stats.documents, stats.unlabelled, set(stats.labels.values()), set(stats.labels)) == (936, 216, {72}, concepts)
     evaluation = open_corpus(folder / "latent_eval_data.parquet", text_field="output", label_field="category")
     assert corpus_stats(evaluation).labels == {"negative": 360, "positive": 360, "hard negative": 50}

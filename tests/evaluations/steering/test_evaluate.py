@@ -36,7 +36,7 @@ def rows_of(harness: Callable[..., Any], out: Path, table: Path) -> list[dict[st
 
 
 def by_name(entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {f"{row['method']['labeler'] or ''} {row['method']['steerer']}".strip(): row for row in entry["results"]}
+    return {f"{row['subject']['labeler'] or ''} {row['subject']['steerer']}".strip(): row for row in entry["rows"]}
 
 
 # ------------------------------------------------------------------------------------------------------------------------ the entry
@@ -53,7 +53,7 @@ def test_an_entry_says_what_was_measured_with_what(evaluation: tuple[Path, Any])
     assert entry["plugins"].keys() == {"harness", "harness-sample"}
     assert entry["plugins"]["harness-sample"] == "1.2.3"
     assert {"torch", "transformers", "sae-lens", "numpy"} <= entry["libraries"].keys()
-    options = by_name(entry)["calibf1 sae-clamp"]["method"]["labeler_options"]
+    options = by_name(entry)["calibf1 sae-clamp"]["subject"]["labeler_options"]
     assert options["given"] == {"pi0": 0.05}
     assert options["default"]["held_out"] == 0.5
     assert any("offline judge" in warning for warning in entry["warnings"])
@@ -70,23 +70,23 @@ def test_scores_are_those_of_the_stored_ratings(harness: Callable[..., Any], eva
         found[name, row["concept_id"]][row["strength"], row["instruction_id"]] = [row[part] for part in PARTS]
     for name, result in by_name(entry).items():
         overall = []
-        for concept in result["per_concept"]:
+        for concept in result["items"]:
             if not concept["answered"]:
-                assert (name, concept["concept_id"]) == ("calibf1 sae-clamp", "zebra")
+                assert (name, concept["id"]) == ("calibf1 sae-clamp", "zebra")
                 assert concept["reason"] == "label 'zebra' has 0 texts; 10 are needed"
                 continue
-            cells = found[name, concept["concept_id"]]
+            cells = found[name, concept["id"]]
             strengths = sorted({strength for strength, _ in cells})
             instructions = list(dict.fromkeys(instruction for _, instruction in cells))
             ratings = harmonic_mean(np.array([[cells[s, i] for i in instructions] for s in strengths]))
             expected = cross_validate(ratings, 2, 2, 0)
-            assert concept["overall"] == pytest.approx(expected.score)
-            assert concept["chosen_strength"] == strengths[expected.chosen]  # type: ignore[index]
-            assert concept["n_trials"] == len(cells) == len(strengths) * 4
+            assert concept["values"]["overall"] == pytest.approx(expected.score)
+            assert concept["strength"] == strengths[expected.chosen]  # type: ignore[index]
+            assert concept["n"] == len(cells) == len(strengths) * 4
             overall.append(expected.score)
-        assert result["scores"]["overall"]["mean"] == pytest.approx(np.mean(overall))
-        assert result["ranked"]["mean"] == pytest.approx(sum(overall) / 4)
-        assert (result["n_concepts"], result["n_answered"], result["coverage"]) == (4, len(overall), len(overall) / 4)
+        assert result["metrics"]["overall"]["value"] == pytest.approx(np.mean(overall))
+        assert result["ranked"]["value"] == pytest.approx(sum(overall) / 4)
+        assert (result["n_items"], result["n_answered"], result["coverage"]) == (4, len(overall), len(overall) / 4)
         assert (result["n_unrated"], result["n_pending"], result["eligible"], result["reasons"]) == (0, 0, True, [])
         assert result["bounds"]["low"] == pytest.approx(result["bounds"]["high"])
 
@@ -95,7 +95,7 @@ def test_methods_share_concepts_and_instructions(harness: Callable[..., Any], ti
     several = ("--labeler", "calibf1", "--labeler", "most-frequent", "--steerer", "sae-clamp", "--steerer", "project-out")
     limited = ("--limit", "2", "--no-controls", "--task", tiny_task, "--out", tmp_path, "--json")  # diff-mean cannot do without positives
     entry = harness("eval", *several, "--steerer", "diff-mean", *limited).json
-    assert len(entry["results"]) == 5
+    assert len(entry["rows"]) == 5
     asked: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     cells: dict[tuple[str, str, float], list[str]] = defaultdict(list)
     for row in rows_of(harness, tmp_path, tmp_path / "rows.jsonl"):
@@ -112,11 +112,11 @@ def test_samples_are_texts_of_the_run_at_the_chosen_strength(
 ) -> None:
     out, entry = evaluation
     rows = {(row["text"], row["strength"], row["instruction"], row["concept"]) for row in rows_of(harness, out, tmp_path / "rows.jsonl")}
-    for result in entry["results"]:
+    for result in entry["rows"]:
         assert len(result["samples"]) == 3
         for sample in result["samples"]:
             assert (sample["text"], sample["strength"], sample["instruction"], sample["concept_text"]) in rows
-            chosen = next(row["chosen_strength"] for row in result["per_concept"] if row["concept_text"] == sample["concept_text"])
+            chosen = next(row["strength"] for row in result["items"] if row["text"] == sample["concept_text"])
             assert sample["strength"] == chosen
 
 
@@ -155,7 +155,7 @@ def test_another_seed_draws_otherwise(harness: Callable[..., Any], tiny_task: Pa
     entry = harness("eval", *CLAMP, "--task", tiny_task, "--out", tmp_path, "--seed", "5", "--json").json
     assert entry["seed"] == 5
     assert entry["run_digest"] != evaluation[1]["run_digest"]
-    mine, theirs = (by_name(e)["random sae-clamp"]["per_concept"] for e in (entry, evaluation[1]))
+    mine, theirs = (by_name(e)["random sae-clamp"]["items"] for e in (entry, evaluation[1]))
     assert [row["features"] for row in mine] != [row["features"] for row in theirs]
 
 
@@ -176,7 +176,7 @@ def test_limit_and_split(harness: Callable[..., Any], variant: Callable[..., Pat
         extra: harness(*base, *extra).json
         for extra in ((), ("--split", "development"), ("--split", "report", "--limit", "1"), ("--split", "all", "--limit", "3"))
     }
-    concepts_of = [[row["concept_id"] for row in entry["results"][0]["per_concept"]] for entry in found.values()]
+    concepts_of = [[row["id"] for row in entry["rows"][0]["items"]] for entry in found.values()]
     assert concepts_of == [["girl", "big", "mom", "zebra"], ["girl", "big"], ["mom"], ["girl", "big", "mom"]]
     assert [entry["task"]["split"] for entry in found.values()] == ["all", "development", "report", "all"]
     assert [any("--limit" in warning for warning in entry["warnings"]) for entry in found.values()] == [False, False, True, True]
@@ -188,16 +188,16 @@ def test_chosen_mode(harness: Callable[..., Any], variant: Callable[..., Path], 
     entry = harness("eval", *CLAMP, "-L", "top_k=2", "--task", folder, "--out", tmp_path, "--json").json
     rows = by_name(entry)
     assert entry["task"]["mode"] == "chosen"
-    chosen = [row["concept_id"] for row in rows["calibf1 sae-clamp"]["per_concept"]]
+    chosen = [row["id"] for row in rows["calibf1 sae-clamp"]["items"]]
     assert len(chosen) == 2
     assert set(chosen) <= {"girl", "big", "mom"}  # a label without support is no candidate
-    assert len(rows["random sae-clamp"]["per_concept"]) == 3  # the task's count
-    assert [row["concept_id"] for row in rows["prompt"]["per_concept"]] == chosen  # what the labeler chose, not what the control drew
+    assert len(rows["random sae-clamp"]["items"]) == 3  # the task's count
+    assert [row["id"] for row in rows["prompt"]["items"]] == chosen  # what the labeler chose, not what the control drew
     assert all(row["ranked"] is None and row["eligible"] for row in rows.values())
     limited = harness("eval", *CLAMP, "-L", "top_k=2", "--limit", "1", "--task", folder, "--out", tmp_path, "--json").json
-    assert {name: [r["concept_id"] for r in row["per_concept"]] for name, row in by_name(limited).items()} == {
+    assert {name: [r["id"] for r in row["items"]] for name, row in by_name(limited).items()} == {
         "calibf1 sae-clamp": chosen[:1],
-        "random sae-clamp": [rows["random sae-clamp"]["per_concept"][0]["concept_id"]],
+        "random sae-clamp": [rows["random sae-clamp"]["items"][0]["id"]],
         "prompt": chosen[:1],
     }
 
@@ -206,21 +206,21 @@ def test_controls_draw_through_the_same_filter(harness: Callable[..., Any], tiny
     filtered = (*CLAMP, "-L", "min_cosine=0.2", "-L", "features_per_label=2")
     entry = harness("eval", *filtered, "--task", tiny_task, "--out", tmp_path, "--json").json
     control = by_name(entry)["random sae-clamp"]
-    assert control["method"]["labeler_options"]["given"] | {"min_cosine": 0.2, "features_per_label": 2} == (
-        control["method"]["labeler_options"]["given"]
+    assert control["subject"]["labeler_options"]["given"] | {"min_cosine": 0.2, "features_per_label": 2} == (
+        control["subject"]["labeler_options"]["given"]
     )
-    assert {len(row["features"]) for row in control["per_concept"] if row["answered"]} == {2}
-    reasons = {row["concept_id"]: row["reason"] for row in control["per_concept"] if not row["answered"]}
+    assert {len(row["features"]) for row in control["items"] if row["answered"]} == {2}
+    reasons = {row["id"]: row["reason"] for row in control["items"] if not row["answered"]}
     assert reasons == {"zebra": "0 features pass the filters; 2 are to be drawn"}
     assert any("min_cosine), which is not in the paper" in warning for warning in entry["warnings"])
 
 
 def test_everything_abstained_from_is_no_score_and_ranks_as_0(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
     entry = harness("eval", *CLAMP, "--no-controls", "-L", "min_support=1000", "--task", tiny_task, "--out", tmp_path, "--json").json
-    (result,) = entry["results"]
-    assert (result["n_answered"], result["n_trials"], result["coverage"]) == (0, 0, 0.0)
-    assert result["scores"]["overall"] | {"mean": None, "reason": "no concept was answered"} == result["scores"]["overall"]
-    assert result["ranked"]["mean"] == 0.0
+    (result,) = entry["rows"]
+    assert (result["n_answered"], result["n_texts"], result["coverage"]) == (0, 0, 0.0)
+    assert result["metrics"]["overall"] | {"value": None, "reason": "no concept was answered"} == result["metrics"]["overall"]
+    assert result["ranked"]["value"] == 0.0
     assert not result["eligible"]
 
 

@@ -9,15 +9,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.runs import manifest
 
-from harness.chat.values import BatchState, ChatReply, ChatRequest, RequestFailed, Usage
+from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, RequestFailed, Usage
 from harness.contracts import JudgeTraits
 from harness.errors import OptionError
 from harness.evaluations.steering import rate as rating
 from harness.judging.llm_judge import LLMJudge
 from harness.judging.questions import APIJudgeOptions
+from harness.plugin.host import PluginHost
 from harness.run import spending as meters
+from harness.run.run import Run
 from harness.run.spending import Meter, beside, line
+from harness.run.warnings import Warnings
 from harness.store import RunStore
 from harness.types import Concept, Generation, Instruction, JudgeItem, Rating, Trial
 
@@ -29,9 +33,16 @@ class Batches:
 
     name = "openai"
     notes: tuple[str, ...] = ()
+    max_requests, max_bytes = 1000, 10**6
 
     def __init__(self, missing: int = 0) -> None:
         self.missing, self.handed_in = missing, list[dict[str, ChatRequest]]()
+
+    def takes_schema(self, model: str) -> bool:
+        return True
+
+    def find(self, doubt: Doubt) -> list[str]:
+        raise AssertionError("no batch is in doubt")
 
     def submit(self, requests: Mapping[str, ChatRequest]) -> str:
         self.handed_in.append(dict(requests))
@@ -77,7 +88,7 @@ class Progress:
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
     """A run with three texts."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    with RunStore.create_or_open(tmp_path / "run", {"a": "plan"}) as opened:
+    with RunStore.create_or_open(tmp_path / "run", manifest()) as opened:
         opened.add_concepts([Concept("c", "bees", (), ())])
         opened.add_instructions([Instruction(trial.instruction_id, "say hi") for trial in TRIALS])
         opened.add_trials(TRIALS)
@@ -87,10 +98,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]
 
 def rate(store: RunStore, judge: Any, approve: Any = None) -> Progress:
     progress = Progress()
-    bench = SimpleNamespace(seed=0, warn=lambda message: None, progress=progress, on_warning=None)
-    registered = SimpleNamespace(name="openai", options=APIJudgeOptions, distribution="d", version="1")
+    registered = SimpleNamespace(name="openai", options=APIJudgeOptions, made_by=("d", "1"))
     planned = SimpleNamespace(instance=judge, registered=registered, identity={})
-    rating.rate(planned, bench, SimpleNamespace(notify=lambda *a, **k: []), store, approve)  # type: ignore[arg-type]
+    run = Run(store, store.manifest, PluginHost(), progress, Warnings(), approve)  # type: ignore[arg-type]
+    rating.rate(run, planned)  # type: ignore[arg-type]
     return progress
 
 

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,15 +18,13 @@ from typing import Any
 import pytest
 
 from harness.chat.batch.anthropic import AnthropicBatches
-from harness.chat.batch.base import Doubt, InDoubt
 from harness.chat.batch.openai import OpenAIBatches
 from harness.chat.client.cache import Entry, ReplyCache
 from harness.chat.providers.anthropic import AnthropicProvider
 from harness.chat.providers.openai import OpenAIProvider
-from harness.chat.values import BatchState, ChatReply, ChatRequest, RequestFailed, Usage
+from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, InDoubt, RequestFailed, Usage
 from harness.contracts import Work
 from harness.errors import JudgeError
-from harness.judging.batch.rate import BatchDesk
 from harness.judging.batch.tickets import Ticket
 from harness.judging.llm_judge import LLMJudge
 from harness.judging.questions import APIJudgeOptions
@@ -64,6 +62,13 @@ class Batches:
     answers: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)
     states: dict[str, BatchState] = field(default_factory=dict)
     refuse: RequestFailed | None = None
+    schema: bool = True
+
+    def takes_schema(self, model: str) -> bool:
+        return self.schema
+
+    def find(self, doubt: Doubt) -> list[str]:
+        raise RequestFailed("no list")
 
     def submit(self, requests: Mapping[str, ChatRequest]) -> str:
         if self.refuse is not None:
@@ -158,6 +163,44 @@ def test_only_what_expired_failed_or_cannot_be_read_is_sent_again(desk: Callable
     api.end("batch_1", lambda request: "Rating: 0")
     found = by_id(desk(api).collect(again))
     assert {name: (r.concept, r.instruction, r.fluency) for name, r in found.items()} == {"bees": (0, 1, 1), "chess": (0, 0, 2)}
+
+
+def test_a_schema_that_is_refused_in_a_batch_is_left_out_of_the_next(desk: Callable[..., LLMJudge]) -> None:
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES])))
+    assert all(request.schema is not None for request in api.handed_in["batch_0"].values())
+    api.end("batch_0", lambda request: RequestFailed("response_format: unsupported; the next batch asks in words alone", retryable=True, status=400))
+    assert by_id(desk(api).collect(tickets))["bees"].status == "unrated"
+    api.schema = False
+    again = tickets_of(list(desk(api).submit([BEES])))
+    assert len(api.handed_in["batch_1"]) == 3
+    assert all(request.schema is None for request in api.handed_in["batch_1"].values())
+    api.end("batch_1", lambda request: "Rating: [[1]]")
+    assert by_id(desk(api).collect(again))["bees"].status == "rated"
+
+
+def test_strangers_in_a_batch_are_counted_named_and_passed_over(desk: Callable[..., LLMJudge], tmp_path: Path) -> None:
+    """Neither an id of another kind nor the key of some other question: a server does not choose under which key a reply is kept."""
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES, CHESS])))
+    api.end("batch_0", lambda request: "Rating: [[1]]")
+    foreign = ["line-7", "f" * 64, "x\x1b[31m" + "y" * 100]
+    api.answers["batch_0"] += [(name, ChatReply("Rating: [[2]]", Usage(1000, 0, 0), "gpt-4o")) for name in foreign]
+    api.answers["batch_0"].insert(0, ("other", RequestFailed("400", status=400)))
+    warned: list[str] = []
+    later = desk(api)
+    later.prepare(SimpleNamespace(seed=5, warn=warned.append))  # type: ignore[arg-type]
+    assert {rating.status for rating in later.collect(tickets)} == {"rated"}
+    assert later.usage == Usage(60, 0, 30), "what is not ours is not counted as ours"
+    with ReplyCache(tmp_path / "replies.sqlite") as cache:
+        assert len(cache) == 6
+    (note,) = warned
+    assert note.startswith("fake: 4 answers in the results of batch_0 to what was not asked, passed over: ")
+    assert all(part in note for part in ("line-7", "f" * 39 + "…", "other"))
+    assert "\x1b" not in note
+    api.answers["batch_0"] = [("line-7", ChatReply("Rating: [[2]]", Usage(), "gpt-4o"))]
+    with pytest.raises(JudgeError, match="answers that are not this judge's"):
+        list(desk(api, max_tokens=9).collect([str(replace(Ticket.read(tickets[0]), keys=("0" * 64,) * 3))]))
 
 
 def test_asking_in_batches_ends(desk: Callable[..., LLMJudge]) -> None:
@@ -740,10 +783,3 @@ def test_what_is_open_in_a_batch_costs_nothing_more(desk: Callable[..., LLMJudge
     found = desk(api).estimate(Work(items=[BEES, CHESS]))
     assert (found.calls, found.cached, found.most.calls) == (3, 3, 9)
     assert desk(api).estimate(Work(items=[BEES])).most.calls == 0
-
-
-def test_the_desk_reads_what_a_provider_without_bounds_leaves_out() -> None:
-    api = SimpleNamespace(name="plain", submit=lambda requests: "b")
-    judge = LLMJudge(APIJudgeOptions(model="m", mode="batch"), no_calls, lambda: api)  # type: ignore[arg-type,return-value]
-    found = BatchDesk(api, judge.questions, ReplyCache(None)).submit([BEES])  # type: ignore[arg-type]
-    assert [rating.status for rating in found] == ["pending"]

@@ -412,8 +412,8 @@ def test_a_run_ends_pending_and_is_finished_by_harness_judge(
     site, sheets = install(ALIAS), tmp_path / "sheets"
     command = ("eval", "--steerer", "prompt", "--no-controls", "--task", tiny_task, "--out", tmp_path, "--judge", "people")
     options = ("-J", f"folder={sheets}", "--json")
-    (row,) = harness(*command, *options, sites=(site,)).json["results"]
-    assert (row["n_pending"], row["n_trials"], row["eligible"]) == (16, 16, False)
+    (row,) = harness(*command, *options, sites=(site,)).json["rows"]
+    assert (row["n_pending"], row["n_texts"], row["eligible"]) == (16, 16, False)
     with RunStore.open(next((tmp_path / "runs").iterdir()), read_only=True) as store:
         trials = {trial.id: trial for trial in store.trials()}
     sheet = sheets / "sheet-1.csv"
@@ -424,18 +424,18 @@ def test_a_run_ends_pending_and_is_finished_by_harness_judge(
     fill(sheet, {row["text"]: ("2", "1", "2") for row in shown[:-1]} | {shown[-1]["text"]: ("skip", "", "", "cut off")})
     run = next((tmp_path / "runs").iterdir()).name
     again = ("judge", run, "--judge", "people", "--out", tmp_path, *options)
-    (row,) = harness(*again, sites=(site,)).json["results"]
+    (row,) = harness(*again, sites=(site,)).json["rows"]
     assert row["n_pending"] == 0
     assert row["n_unrated"] >= 1
     for _ in range(2):  # what was skipped is shown to the judge again: it answers at once, without another sheet
-        (row,) = harness(*again, sites=(site,)).json["results"]
+        (row,) = harness(*again, sites=(site,)).json["rows"]
         assert (row["n_pending"], row["n_unrated"] >= 1) == (0, True)
     assert sorted(path.name for path in sheets.glob("sheet-*")) == ["sheet-1.csv"]
     fill(sheet, {row["text"]: ("2", "1", "2") for row in shown})
-    (row,) = harness(*again, sites=(site,)).json["results"]
+    (row,) = harness(*again, sites=(site,)).json["rows"]
     assert (row["n_pending"], row["n_unrated"]) == (0, 0)
-    assert row["scores"]["concept"]["mean"] == 2
-    assert row["scores"]["instruction"]["mean"] == 1
+    assert row["metrics"]["concept"]["value"] == 2
+    assert row["metrics"]["instruction"]["value"] == 1
 
 
 def test_the_selftest_refuses_people_before_a_sheet_is_written(harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,12 @@ from harness_plugins.judges.hf_local import LocalAsker, LocalJudge, LocalOptions
 from harness_plugins.judges.hf_local import harness_register_judges as register_local
 from harness_plugins.judges.openai import GPT4oOptions, OpenAIJudge, OpenAIOptions
 from harness_plugins.judges.openai import harness_register_judges as register_openai
+from helpers.generation import generate
 
 from harness.chat.client.cache import ReplyCache
 from harness.chat.values import ChatReply, ChatRequest, Message, RequestFailed
 from harness.contracts import Judge, Work
 from harness.engine.base import GenerationRequest
-from harness.engine.torch_loop import generate
 from harness.errors import JudgeError, ModelError, OptionError
 from harness.judging.llm_judge import LLMJudge
 from harness.judging.selftest import cases, selftest
@@ -147,7 +147,35 @@ def test_structured_output(server: Any, api_servers: ModuleType, kind: str) -> N
         return api_servers.message("", stop="tool_use", type="tool_use", id="t1", name=name, input={"reasoning": "so", "rating": 2})
 
     server.answer = reply
+    assert grades(judge_on(server, kind).submit([BEES])) == {"bees": (2, 2, 2)}, "by default"
     assert grades(judge_on(server, kind, structured=True).submit([BEES])) == {"bees": (2, 2, 2)}
+
+
+@pytest.mark.parametrize("kind", APIS)
+def test_a_server_without_structured_output_is_asked_in_words_and_a_later_process_knows(
+    server: Any, api_servers: ModuleType, kind: str
+) -> None:
+    forms = {"response_format", "tool_choice", "output_config"}
+
+    def reply(body: dict[str, Any]) -> Any:
+        if refused := forms & set(body):
+            return api_servers.Reply({"error": {"message": f"{min(refused)}: Extra inputs are not permitted"}}, 400)
+        return rate(body)
+
+    server.answer = reply
+    first = judge_on(server, kind)
+    assert grades(first.submit([BEES, CHESS])) == {"bees": (2, 1, 0), "chess": (2, 1, 0)}
+    answered = [seen for seen in server.seen if not forms & set(seen.body)]
+    assert len(answered) == 6, "each question was answered once"
+    assert "required schema" not in json.dumps([seen.body for seen in answered])
+    asked = len(server.seen)
+    later = judge_on(server, kind)
+    assert later.traits.rubric == first.traits.rubric
+    assert later.estimate(Work(items=[BEES, CHESS])).calls == 0
+    assert grades(later.submit([BEES, CHESS])) == {"bees": (2, 1, 0), "chess": (2, 1, 0)}
+    assert (len(server.seen), later.hits) == (asked, 6), "nothing is refused again, and the cache knows the replies"
+    with pytest.raises(JudgeError, match="leave -J structured at auto"):
+        list(judge_on(server, kind, structured=True).submit([BEES]))
 
 
 @pytest.mark.parametrize("kind", APIS)

@@ -79,8 +79,8 @@ def test_run_and_entry_say_who_wrote_what_and_what_it_cost(
 ) -> None:
     entry = run("--yes", "--json", env=priced).json
     assert len(api.seen) == 3 + 3  # a zebra three times
-    (row,) = entry["results"]
-    options = row["method"]["steerer_options"]
+    (row,) = entry["rows"]
+    options = row["subject"]["steerer_options"]
     assert options["given"] == {"writer": "openai", "base_url": f"{api.url}/v1"}  # which variable holds the key is nobody's business
     assert options["default"]["writer_model"] == "gpt-4o-mini"
     (warning,) = [warning for warning in entry["warnings"] if "fixed template" in warning]
@@ -108,16 +108,15 @@ def test_a_run_that_goes_on_has_its_own_prompts_whatever_became_of_the_caches(ru
     first = run("--yes", "--json").json
     (folder,) = (tmp_path / "runs").iterdir()
     with sqlite3.connect(next(folder.glob("*.sqlite"))) as database:  # as after a kill half-way
-        lost = [row[0] for row in database.execute("SELECT trial_id FROM generations ORDER BY trial_id LIMIT 6")]
-        for table in ("ratings", "generations"):
-            assert database.executemany(f"DELETE FROM {table} WHERE trial_id = ?", [(name,) for name in lost]).rowcount == 6
+        lost = [row[0] for row in database.execute("SELECT item_id FROM outcomes WHERE stage = 'generate' ORDER BY item_id LIMIT 6")]
+        assert database.executemany("DELETE FROM outcomes WHERE item_id = ?", [(name,) for name in lost]).rowcount == 12
     database.close()
     shutil.rmtree(tmp_path / "cache")
     api.answer = lambda body: "Say something else entirely."
     sent = len(api.seen)
     again = run("--yes", "--json").json
     assert len(api.seen) == sent
-    assert again["results"] == first["results"]
+    assert again["rows"] == first["rows"]
     with stored(tmp_path) as store:
         assert len(store.notes("steerer prompt")) == 1
         assert not any("something else" in generation.prompt for generation in store.generations().values())

@@ -75,7 +75,7 @@ def test_an_api_writes_and_what_it_refuses_gets_the_template_and_a_warning(api: 
     assert len(api.seen) == 5  # knots three times
     assert steerer.usage.output == 5 * 5
     assert steerer.cost is None  # a server of one's own has no price
-    (warning,) = [warning for warning in bench.warnings if "fixed template" in warning]
+    (warning,) = [warning for warning in bench.warnings.messages if "fixed template" in warning]
     assert warning.startswith(
         f"prompt: {writer} {MODELS[writer]} wrote no usable prompt for 1 of 3 concepts, which got the fixed template (knots: "
     )
@@ -141,7 +141,7 @@ def test_the_subject_model_writes_and_what_is_cut_off_is_not_used(api: Any, tiny
     assert steerer.estimate(Work(concepts=[labeling.concept for labeling in concepts])).calls == 0
     steerer.prepare(bench, concepts)
     assert prefixes(steerer, "the sea") == ["Your answer must be about the sea."]
-    assert "the subject model wrote no usable prompt for 1 of 1 concepts" in " ".join(bench.warnings)
+    assert "the subject model wrote no usable prompt for 1 of 1 concepts" in " ".join(bench.warnings.messages)
     row = {"text": "Your answer must be about the sea.", "by": "template", "asked": 2, "reason": "the reply was cut off"}
     assert steerer.record["prompts"]["the sea"] == row
     assert not api.seen
@@ -153,12 +153,12 @@ def test_a_subject_model_without_room_for_the_question_is_refused(bench: TaskBen
 
 
 def test_what_the_subject_model_writes_stands_before_the_instruction(bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrote(model: Any, requests: list[GenerationRequest], decoding: Decoding, **_: Any) -> Iterator[Generated]:
+    def wrote(engine: Any, requests: list[GenerationRequest], decoding: Decoding) -> Iterator[Generated]:
         for request in requests:
             text = "I cannot do that." if not decoding.temperature else "Sure! Speak of boats.\n\nLet me know if that helps."
             yield Generated(request.id, (1, 2), text, "eos")
 
-    monkeypatch.setattr("harness.engine.torch_loop.generate", wrote)
+    monkeypatch.setattr("harness.engine.torch_loop.TorchEngine.run", wrote)
     monkeypatch.setattr("harness_plugins.steerers.prompt.ASK", "Write of {concept}.")
     steerer = Prompt(PromptOptions(writer="subject", max_tokens=20))
     steerer.prepare(bench, labelings("the sea"))
@@ -170,7 +170,7 @@ def test_many_lost_concepts_are_counted_and_the_first_are_named(api: Any, bench:
     many = [f"matter {number:02}" for number in range(NAMED + 3)]
     steerer = made(api, asks=1)
     steerer.prepare(bench, labelings(*many))
-    (warning,) = [warning for warning in bench.warnings if "fixed template" in warning]
+    (warning,) = [warning for warning in bench.warnings.messages if "fixed template" in warning]
     assert f"for {NAMED + 3} of {NAMED + 3} concepts" in warning
     assert "matter 19: the model refused" in warning
     assert warning.endswith("; and 3 more)")
@@ -190,11 +190,11 @@ def test_notes_of_the_server_reach_the_reader(api: Any, api_servers: Any, bench:
     steerer = made(api)
     steerer.prepare(bench, labelings("the sea"))
     assert prefixes(steerer, "the sea") == ["Always speak of the sea."]
-    (note,) = [warning for warning in bench.warnings if "temperature" in warning]
+    (note,) = [warning for warning in bench.warnings.messages if "temperature" in warning]
     assert note.startswith("prompt: ")
-    bench.warnings.clear()
+    bench.warnings.messages.clear()
     made(api).prepare(bench, labelings("the sea"))  # another run, for which nothing is sent
-    assert bench.warnings == [note]
+    assert bench.warnings.messages == [note]
 
 
 def test_it_keeps_the_contract(api: Any, bench: TaskBench) -> None:
@@ -219,7 +219,7 @@ def test_a_server_that_is_down_makes_no_templates(api: Any, api_servers: Any, be
     working, api.answer = api.answer, lambda body: api_servers.Reply({"error": {"message": "overloaded"}}, 500)
     with pytest.raises(RequestFailed, match=r"1 of 1 prompts could not be written by gpt-4o-mini.*give the same command again"):
         made(api).prepare(bench, labelings("the sea"))
-    assert not [warning for warning in bench.warnings if "template" in warning]
+    assert not [warning for warning in bench.warnings.messages if "template" in warning]
     api.answer = working
     steerer = made(api)
     steerer.prepare(bench, labelings("the sea"))

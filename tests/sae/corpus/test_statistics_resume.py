@@ -22,8 +22,8 @@ import torch
 from harness import sae as harness_sae
 from harness.errors import DataError, OptionError, StoreError
 from harness.files.shards import JOURNAL, ShardedFiles
-from harness.model.activations import TokenBudget
 from harness.model.loading import SubjectModel, load_model
+from harness.model.memory import TokenBudget
 from harness.model.tokens import TokenTable, write_tokens
 from harness.sae.corpus.collect import CorpusStatistics, measure
 from harness.sae.corpus.outliers import usual_tokens
@@ -220,7 +220,7 @@ def test_a_finished_pass_is_only_checked(
     shutil.copytree(whole, tmp_path / "a")
     (tmp_path / "a" / "statistics.json").unlink()  # a kill between the last shard and the end
     with monkeypatch.context() as patch:
-        patch.setattr("harness.sae.corpus.collect.residuals", None)
+        patch.setattr("harness.sae.corpus.collect.sweep", None)
         assert read(model, dictionary, rows, tmp_path / "a") == [len(rows)]
     assert content(tmp_path / "a") == content(whole)
 
@@ -307,13 +307,13 @@ def test_memory_that_runs_out_behind_the_forward_pass(
     try:
         expected = measure(model, dictionary, rows, tmp_path / "a", token_budget=200)
         n_forwards, calls = len(forwards), [0]
-        name = f"harness.sae.corpus.counts.{step}" if step.startswith("torch") else f"harness.sae.corpus.collect.{step}"
+        name = f"harness.sae.corpus.counts.{step}" if step.startswith("torch") else f"harness.sae.corpus.sweep.{step}"
         real = getattr(torch, step.removeprefix("torch.")) if step.startswith("torch") else usual_tokens
 
         def fails_once(*args: Any, **options: Any) -> Any:
             caller = sys._getframe(1).f_code.co_name
-            calls[0] += caller in ("_add", "_grouped", "count")
-            if calls[0] == 3 and caller in ("_add", "_grouped", "count"):
+            calls[0] += caller in ("_add", "_grouped", "mark")
+            if calls[0] == 3 and caller in ("_add", "_grouped", "mark"):
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return real(*args, **options)
 
@@ -324,7 +324,7 @@ def test_memory_that_runs_out_behind_the_forward_pass(
     finally:
         handle.remove()
     assert calls[0] > 3
-    assert budget.tokens < 200
+    assert budget.size < 200
     assert 2 * n_forwards <= len(forwards) <= 3 * n_forwards
     for attribute in ("indptr", "indices", "shares", "n_tokens", "fired"):
         np.testing.assert_array_equal(getattr(found, attribute), getattr(expected, attribute))

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import hookimpl
+from harness_sample.detector import OwnWords, OwnWordsOptions
 from harness_sample.judge import Words, WordsOptions
 from harness_sample.labeler import MostFrequent, MostFrequentOptions
+from harness_sample.metric import Overlap, OverlapOptions
 from harness_sample.steerer import ProjectOut, ProjectOutOptions
 
 LOG = "HARNESS_SAMPLE_LOG"
@@ -24,6 +26,16 @@ def harness_register_labelers(registry: Any) -> None:
 @hookimpl
 def harness_register_steerers(registry: Any) -> None:
     registry.add("project-out", ProjectOut, options=ProjectOutOptions, summary="remove the feature's direction")
+
+
+@hookimpl
+def harness_register_metrics(registry: Any) -> None:
+    registry.add("overlap", Overlap, options=OverlapOptions, summary="how nearly features point the same way")
+
+
+@hookimpl
+def harness_register_detectors(registry: Any) -> None:
+    registry.add("own-words", OwnWords, options=OwnWordsOptions, summary="counts words that go with the concept")
 
 
 @hookimpl

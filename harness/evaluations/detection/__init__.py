@@ -1,0 +1,1 @@
+"""Detection: does a method tell texts with a concept from texts without?"""

@@ -1,0 +1,125 @@
+"""From stored scores to the rows of an entry: one for each detection method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.evaluations.detection.records import Truth, unpack
+from harness.evaluations.detection.score import (
+    BOUNDS,
+    PRIMARY,
+    ConceptScore,
+    DetectionResult,
+    MetricSummary,
+    abstained,
+    failed,
+    score_concept,
+    summarise,
+)
+from harness.leaderboard.entry import DetectionSubject, ItemResult, MetricValue, Row
+from harness.leaderboard.values import MIN_CLUSTERS, clip
+from harness.run.label import answers_of, labelings_of
+from harness.store import RunStore
+from harness.store.manifest import Manifest, MethodRecord, OptionValues
+from harness.store.values import Outcome
+from harness.types import Abstention, Json, Role, digest
+
+DETECT = "detect"
+"""The stage in which texts are scored."""
+TEXTS = "detection texts"
+"""The record of a run that says which texts are scored."""
+
+
+def item_id(method_id: str, labeling_id: str) -> str:
+    """Identifies a labeling of a detection method."""
+    return digest(["detection", method_id, labeling_id], 24)
+
+
+def detection_rows(manifest: Manifest, store: RunStore) -> list[Row]:
+    """The rows of a run's detection methods, in the order of the plan."""
+    truths = {item.id: Truth.from_json(item.value) for item in store.items("detection")}
+    outcomes = {outcome.item_id: outcome for outcome in store.outcomes(DETECT, kind="detection")}
+    texts: Mapping[str, Json] = store.record(TEXTS) or {}
+    left_out: Mapping[str, str] = texts.get("left_out", {})
+    return [_row(manifest, store, method, truths, outcomes, left_out) for method in manifest.methods_of("detection")]
+
+
+def _row(
+    manifest: Manifest,
+    store: RunStore,
+    method: MethodRecord,
+    truths: Mapping[str, Truth],
+    outcomes: Mapping[str, Outcome],
+    left_out: Mapping[str, str],
+) -> Row:
+    items: list[ConceptScore] = []
+    for labeling in labelings_of(method, manifest, store):
+        concept, features = (labeling.concept.id, labeling.concept.text), tuple(str(feature) for feature in labeling.features)
+        name = item_id(method.id, labeling.id)
+        if labeling.concept.id in left_out:
+            continue
+        outcome = outcomes.get(name)
+        if outcome is None or outcome.status != "done":
+            items.append(failed(concept, features, "not scored yet" if outcome is None else outcome.reason))
+        else:
+            items.append(score_concept(concept, features, truths[name], {part: unpack(packed) for part, packed in outcome.value.items()}))
+    for answer in answers_of(method, store):
+        if isinstance(answer, Abstention) and answer.concept.id not in left_out:
+            items.append(abstained((answer.concept.id, answer.concept.text), answer.reason))
+    found = summarise(items, fixed=manifest.task.mode == "fixed", selects_on=method.selects_on, seed=manifest.seed)
+    return _entry_row(method, method.role, found)
+
+
+def _entry_row(method: MethodRecord, role: Role, found: DetectionResult) -> Row:
+    return Row(
+        kind="detection",
+        role=role,
+        subject=DetectionSubject(
+            labeler=None if method.labeler is None else method.labeler.name,
+            detector=method.plugin.name,
+            labeler_options=OptionValues() if method.labeler is None else method.labeler.options,
+            detector_options=method.plugin.options,
+        ),
+        primary=PRIMARY,
+        metrics={name: _value(summary) for name, summary in found.metrics.items()},
+        ranked=None if found.ranked is None else _value(found.ranked),
+        n_items=found.n_items,
+        n_answered=found.n_answered,
+        coverage=found.coverage,
+        n_texts=found.n_texts,
+        eligible=found.eligible,
+        reasons=found.reasons,
+        items=tuple(_item(item, found.metrics) for item in found.items),
+        warnings=found.warnings,
+    )
+
+
+def _value(summary: MetricSummary) -> MetricValue:
+    few = summary.n < MIN_CLUSTERS
+    low, high = (None if end is None or few else clip(end, BOUNDS) for end in (summary.low, summary.high))
+    reason = f"{summary.n} concept{'s' * (summary.n != 1)}: no interval" if few and summary.value is not None else summary.reason
+    return MetricValue(
+        value=summary.value,
+        low=low,
+        high=high,
+        interval_method="" if low is None else summary.interval_method,
+        reason=reason,
+        bounds=BOUNDS,
+        higher_is_better=True,
+        trivial=summary.trivial,
+    )
+
+
+def _item(item: ConceptScore, metrics: Mapping[str, object]) -> ItemResult:
+    names: Sequence[str] = [name for name in metrics if name in item.values] if item.answered else list(metrics)
+    return ItemResult(
+        id=item.id,
+        text=item.text,
+        features=item.features,
+        answered=item.answered,
+        values={name: item.values.get(name) for name in names} if item.answered else dict.fromkeys(names),
+        trivial={name: value for name, value in item.trivial.items() if name in metrics},
+        n=item.n,
+        details=dict(item.details),
+        reason=item.reason,
+    )

@@ -1,0 +1,244 @@
+"""From stored scores to results: per concept, and per method with intervals. Needs what the store holds and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.evaluations.detection.records import NO_KEYWORDS, REPORT, THRESHOLD, Mask, Truth
+from harness.scoring import auroc, clusters_of, interval, warn_small_negatives
+from harness.scoring.detection import MEASURES, PI0, Scored, detection, trivial_values
+from harness.types import Json
+
+PRIMARY = "auroc"
+"""What ranks."""
+METRICS = (*MEASURES[:1], "auroc_no_keywords", *MEASURES[1:])
+"""Everything that is reported, in this order; each lies within 0 to 1, and more is better."""
+BOUNDS = (0.0, 1.0)
+IN_SAMPLE = "in-sample: its labeler chose by all texts of the corpus, those that are reported on among them"
+
+
+@dataclass(frozen=True)
+class ConceptScore:
+    """What one labeling of a concept got.
+
+    Attributes:
+        id, text: the concept's.
+        features: the labeling's, as text.
+        answered: False where the labeler abstained.
+        values: by name, those of :data:`METRICS` that apply (without keywords or hard negatives some do not); None where there is no number.
+        trivial: what a constant score would get on the same texts, by name.
+        n: texts that were scored, those without keywords not counted again.
+        details: counts and thresholds, as JSON.
+        reason: why numbers are missing.
+    """
+
+    id: str
+    text: str
+    features: tuple[str, ...] = ()
+    answered: bool = True
+    values: Mapping[str, float | None] = field(default_factory=lambda: dict.fromkeys(MEASURES[:-2]))
+    trivial: Mapping[str, float] = field(default_factory=dict)
+    n: int = 0
+    details: Mapping[str, Json] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """A mean over concepts with its interval; None where there is none, and then the reason.
+
+    Attributes:
+        value, low, high: the mean and the interval's ends.
+        interval_method: how the interval was made, with its level.
+        reason: why a number is missing.
+        trivial: the mean of what a constant score gets.
+        n: concepts (labelings, in chosen mode) in the mean.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    interval_method: str = ""
+    reason: str = ""
+    trivial: float | None = None
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """One method on the run's concepts.
+
+    Attributes:
+        metrics: of the concepts that were answered, by name, those that some concept has a value of.
+        ranked: fixed mode: AUROC over all concepts that can be detected, an abstention counting as .5. Else None.
+        items: by labeling, then the abstentions.
+        n_items, n_answered, coverage: concepts; coverage is None without any.
+        n_texts: texts that were scored, over all items.
+        eligible: may be ranked.
+        reasons: why it may not.
+        warnings: what a reader must know.
+    """
+
+    metrics: Mapping[str, MetricSummary]
+    ranked: MetricSummary | None
+    items: tuple[ConceptScore, ...]
+    n_items: int
+    n_answered: int
+    coverage: float | None
+    n_texts: int
+    eligible: bool
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def score_concept(
+    concept: tuple[str, str], features: Sequence[str], truth: Truth, scores: Mapping[str, NDArray[np.floating[Any]]], pi0: float = PI0
+) -> ConceptScore:
+    """The measures of one labeling (formulas: docs/detection.md).
+
+    Args:
+        concept: its id and text.
+        features: the labeling's.
+        truth: which texts have the concept.
+        scores: by set: ``threshold`` and ``report`` ``[texts]``, and ``no_keywords`` ``[changed texts]`` where the concept has keywords.
+        pi0: reference prior of calibrated F1.
+
+    Raises:
+        ScoringError: scores and truth are of different numbers of texts; a score that is not finite.
+    """
+    plain = ~truth.threshold_hard, ~truth.report_hard
+    choosing = Scored(_float(scores[THRESHOLD])[plain[0]], truth.threshold[plain[0]])
+    reported = Scored(_float(scores[REPORT])[plain[1]], truth.report[plain[1]])
+    found = detection(choosing, reported, _float(scores[REPORT])[truth.report_hard], pi0)
+    hard = bool(truth.threshold_hard.any() or truth.report_hard.any())
+    values = {name: value for name, value in found.values.items() if hard or name not in MEASURES[-2:]}
+    reasons = [found.reasons[name] for name in values if name in found.reasons]
+    if truth.changed is not None:
+        values["auroc_no_keywords"] = _without_keywords(truth, truth.changed, scores)
+        if values["auroc_no_keywords"] is None:
+            reasons.append("without keywords a class is empty")
+    prevalence = float(reported.positive.mean()) if len(reported.positive) else 0.0
+    details: dict[str, Json] = {
+        "positives": int(reported.positive.sum()),
+        "negatives": int((~reported.positive).sum()),
+        "hard_negatives": int(truth.report_hard.sum()),
+        "threshold_positives": int(choosing.positive.sum()),
+        "threshold_negatives": int((~choosing.positive).sum()),
+        "at": {name: asdict(what) for name, what in found.at.items()},
+        "pi0": pi0,
+    }
+    if truth.changed is not None:
+        details |= {"changed": int(truth.changed.sum()), "emptied": int(truth.emptied.sum())}
+    return ConceptScore(
+        *concept,
+        tuple(features),
+        values=values,
+        trivial={**trivial_values(prevalence, pi0), "auroc_no_keywords": 0.5},
+        n=len(truth.threshold) + len(truth.report),
+        details=details,
+        reason="; ".join(dict.fromkeys(reasons)),
+    )
+
+
+def abstained(concept: tuple[str, str], reason: str) -> ConceptScore:
+    """What a concept got from which the labeler abstained."""
+    return ConceptScore(*concept, answered=False, reason=reason)
+
+
+def failed(concept: tuple[str, str], features: Sequence[str], reason: str) -> ConceptScore:
+    """What a concept got that the detector could not score: no number."""
+    return ConceptScore(*concept, tuple(features), reason=reason)
+
+
+def summarise(items: Sequence[ConceptScore], *, fixed: bool, selects_on: str = "nothing", seed: int = 0) -> DetectionResult:
+    """One method's results.
+
+    Args:
+        items: one a labeling and one an abstention; of concepts that nothing can be told of (``DetectionTexts.left_out``) none.
+        fixed: the task lists the concepts, so an abstention counts, and there is a ranked score.
+        selects_on: the texts that its labeler chose by; with ``all`` the result is in-sample, shown and not ranked.
+        seed: the run's, for intervals.
+    """
+    answered = [item for item in items if item.answered]
+    metrics = {}
+    for name in METRICS:
+        own = [item for item in answered if name in item.values]
+        if own or name == PRIMARY:
+            metrics[name] = _summary(own, [item.values[name] for item in own], name, seed)
+    ranked = _ranked(items, seed) if fixed else None
+    concepts = {item.id for item in items} if fixed else {item.id for item in answered}
+    reasons = _reasons(metrics[PRIMARY], ranked, selects_on)
+    return DetectionResult(
+        metrics=metrics,
+        ranked=ranked,
+        items=(*answered, *(item for item in items if not item.answered)),
+        n_items=len(concepts),
+        n_answered=len({item.id for item in answered}),
+        coverage=len({item.id for item in answered}) / len(concepts) if concepts else None,
+        n_texts=sum(item.n for item in answered),
+        eligible=not reasons,
+        reasons=reasons,
+        warnings=_warnings(answered),
+    )
+
+
+def _ranked(items: Sequence[ConceptScore], seed: int) -> MetricSummary:
+    """AUROC over all concepts, .5 for an abstention. A concept that could not be scored leaves it without a number."""
+    missing = [item.id for item in items if item.answered and item.values[PRIMARY] is None]
+    if missing:
+        return MetricSummary(None, reason=f"{len(missing)} concepts have no AUROC, the first {missing[0]!r}")
+    return _summary(items, [item.values[PRIMARY] if item.answered else 0.5 for item in items], PRIMARY, seed)
+
+
+def _without_keywords(truth: Truth, changed: Mask, scores: Mapping[str, NDArray[np.floating[Any]]]) -> float | None:
+    """AUROC where the texts that had keywords have the score that they get without, and the others their own."""
+    values = _float(scores[REPORT]).copy()
+    values[changed] = _float(scores[NO_KEYWORDS])
+    kept = ~truth.report_hard & ~truth.emptied
+    found = auroc(values[kept], truth.report[kept])
+    return None if np.isnan(found) else found
+
+
+def _summary(items: Sequence[ConceptScore], values: Sequence[float | None], name: str, seed: int) -> MetricSummary:
+    """The mean over items; those that share a concept or a feature are resampled together."""
+    if not items:
+        return MetricSummary(None, reason="no concept was answered")
+    found = interval([np.nan if value is None else value for value in values], clusters_of((item.id, item.features) for item in items), seed=seed)
+    trivial = [item.trivial[name] for item, value in zip(items, values, strict=True) if value is not None and name in item.trivial]
+    return MetricSummary(
+        found.estimate,
+        found.low,
+        found.high,
+        "" if found.low is None else f"{found.method}, {100 * found.level:g} %",
+        (found.warning or "no interval can be had") if found.estimate is None or found.low is None else "",
+        float(np.mean(trivial)) if trivial else None,
+        sum(value is not None for value in values),
+    )
+
+
+def _reasons(primary: MetricSummary, ranked: MetricSummary | None, selects_on: str) -> tuple[str, ...]:
+    reasons = [IN_SAMPLE] if selects_on == "all" else []
+    if primary.value is None:
+        reasons.append(f"no AUROC: {primary.reason}")
+    elif ranked is not None and ranked.value is None:
+        reasons.append(f"no ranked score: {ranked.reason}")
+    return tuple(reasons)
+
+
+def _warnings(answered: Sequence[ConceptScore]) -> tuple[str, ...]:
+    """Few negatives make calibrated F1 hang on single texts."""
+    counted = [item.details for item in answered if "negatives" in item.details]
+    if not counted:
+        return ()
+    fewest = min(counted, key=lambda details: int(details["negatives"]))
+    warning = warn_small_negatives(int(fewest["negatives"]), float(fewest["pi0"]))
+    return (f"detection: {warning}",) if warning else ()
+
+
+def _float(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    return np.asarray(values, dtype=np.float64)

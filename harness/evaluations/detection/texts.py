@@ -1,0 +1,169 @@
+"""The texts of a detection run: those that choose thresholds, those that are reported on, and the latter without each concept's keywords."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.examples import Picked
+from harness.data.keywords import KeywordMatcher
+from harness.data.split import Part
+from harness.data.texts import TextSet
+from harness.evaluations.detection.records import Truth
+from harness.run.bench import TaskBench
+from harness.types import Concept, digest
+
+CHANGED = "report without keywords"
+"""Name of the set in which a concept's keywords are taken out."""
+
+_SHORTEST = 2
+"""Tokens: the first of a text never counts, so a shorter text has none that does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Changed:
+    """The reported texts in which a keyword of one concept stood, without its keywords.
+
+    Attributes:
+        texts: what is left of them; those of which no token that counts is left are not among them.
+        rows: their places among the reported texts, ``[texts]``, ascending.
+        emptied: places of those that are not among them.
+    """
+
+    texts: TextSet
+    rows: NDArray[np.int64]
+    emptied: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionTexts:
+    """What the concepts of a run are detected in. Made by :func:`detection_texts`.
+
+    Attributes:
+        threshold: texts on which thresholds are chosen.
+        report: texts of which everything is reported.
+        concepts: the concepts that can be detected, by id.
+        left_out: why a concept cannot be, whatever the method, by id.
+    """
+
+    bench: TaskBench
+    threshold: TextSet
+    report: TextSet
+    concepts: Mapping[str, Concept]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def truth(self, concept_id: str) -> Truth:
+        """Which of the texts have a concept, which are its hard negatives, and from which keywords are taken."""
+        concept = self.concepts[concept_id]
+        masks = {}
+        for name, texts in (("threshold", self.threshold), ("report", self.report)):
+            assert texts.places is not None  # both are of the corpus
+            positive = np.isin(texts.places, self.bench.labels.of(concept.label))
+            masks[name] = positive
+            masks[f"{name}_hard"] = np.isin(texts.places, self.bench.labels.of(concept.hard_negatives)) & ~positive
+        changed, emptied = None, np.zeros(len(self.report), dtype=bool)
+        if (found := self.changed(concept_id)) is not None:
+            changed = np.zeros(len(self.report), dtype=bool)
+            changed[found.rows] = True
+            emptied[found.emptied] = True
+        return Truth(masks["threshold"], masks["report"], masks["threshold_hard"], masks["report_hard"], changed, emptied)
+
+    def changed(self, concept_id: str) -> Changed | None:
+        """The reported texts that change where the concept's keywords are taken out, positives and negatives alike; None without keywords.
+
+        What is not among them keeps its score: nothing was taken from it.
+        """
+        concept = self.concepts[concept_id]
+        if not concept.keywords:
+            return None
+        if concept_id not in self._changed:
+            matcher = KeywordMatcher(concept.keywords)
+            left = [(row, new) for row, text in enumerate(self._read) if (new := matcher.without(text)) != text]
+            rows = _tokens(self.bench, [text for _, text in left])
+            kept = [place for place, row in enumerate(rows) if len(row) >= _SHORTEST]
+            texts = text_set(f"{CHANGED}: {concept_id}", [left[place][1] for place in kept], [rows[place] for place in kept])
+            places = np.array([row for row, _ in left], dtype=np.int64)
+            self._changed[concept_id] = Changed(texts, places[kept], np.delete(places, kept))
+        return self._changed[concept_id]
+
+    @cached_property
+    def _read(self) -> Sequence[str]:
+        return list(self.report.texts)
+
+    @cached_property
+    def _changed(self) -> dict[str, Changed]:
+        return {}
+
+
+def detection_texts(bench: TaskBench, concepts: Sequence[Concept]) -> DetectionTexts:
+    """The texts in which ``concepts`` are detected; a concept that some part has no positive or no negative of is left out, with a warning.
+
+    Args:
+        bench: whose corpus and split they are.
+        concepts: with their labels; those with ``keywords`` are also detected without them.
+    """
+    labels = bench.labels
+    found = {part: corpus_texts(bench, part) for part in ("threshold", "report")}
+    left_out, kept = {}, {}
+    for concept in concepts:
+        hard = labels.of(concept.hard_negatives)
+        if reason := _undetectable(bench, concept, hard, found):
+            left_out[concept.id] = reason
+        else:
+            kept[concept.id] = concept
+    for name, reason in left_out.items():
+        bench.warn(f"detection leaves out concept {name!r}: {reason}")
+    return DetectionTexts(bench, found["threshold"], found["report"], kept, left_out)
+
+
+def corpus_texts(bench: TaskBench, part: Part) -> TextSet:
+    """The corpus' texts of one part of the split that have a token that counts, as far as the model reads them."""
+    from harness.labelling.pooling import texts_read
+
+    tokens = bench.corpus_tokens
+    every = bench.split.part(part)
+    places = every[tokens.lengths[every] >= _SHORTEST]
+    if len(places) < len(every):
+        bench.warn(f"detection: {len(every) - len(places)} of {len(every)} {part} texts have no token that counts; they are left out")
+    identity = digest(["corpus", bench.corpus_digest, bench.model.digest, bench.split.digest, part])
+    return TextSet(part, identity, texts_read(bench, places), Picked(places, lambda place: tokens[place]), places)
+
+
+def changed_texts(bench: TaskBench, name: str, texts: Sequence[str]) -> TextSet:
+    """Texts that are not in the corpus, cut as the corpus' own are. Each must have two tokens at least, of which the second counts."""
+    return text_set(name, list(texts), _tokens(bench, texts))
+
+
+def text_set(name: str, texts: Sequence[str], rows: Sequence[NDArray[np.int64]]) -> TextSet:
+    """Texts and their tokens as a set, whose digest covers both."""
+    state = hashlib.sha256()
+    for text, row in zip(texts, rows, strict=True):
+        encoded = text.encode("utf-8", "surrogatepass")
+        state.update(f"{len(encoded)},{len(row)}:".encode() + encoded + np.asarray(row, dtype="<i8").tobytes())
+    return TextSet(name, state.hexdigest()[:16], texts, rows)
+
+
+def _tokens(bench: TaskBench, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+    from harness.model.tokens import encoded
+
+    return [np.array(row, dtype=np.int64) for row in encoded(bench.model, list(texts), bench.token_limit)] if texts else []
+
+
+def _undetectable(bench: TaskBench, concept: Concept, hard: NDArray[np.int64], found: Mapping[str, TextSet]) -> str:
+    """Why no method can be told right or wrong on a concept, or learn it; empty where one can."""
+    if concept.label is None:
+        return "it names no label of the corpus"
+    labelled = bench.labels.of(concept.label)
+    parts = {"train": bench.split.train, **{name: texts.places for name, texts in found.items() if texts.places is not None}}
+    for name, places in parts.items():
+        positive = np.isin(places, labelled)
+        plain = ~positive & ~np.isin(places, hard)
+        if not positive.any() or not plain.any():
+            what = "no text" if not positive.any() else "every text"
+            return f"{what} of the corpus' {name} part has label {concept.label!r}"
+    return ""

@@ -1,0 +1,64 @@
+"""Scoring the texts of a run with a detector: one call for all concepts on the corpus' texts, one a concept on those without its keywords."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.contracts import Detector
+from harness.errors import PluginError
+from harness.evaluations.detection.records import NO_KEYWORDS, REPORT, THRESHOLD
+from harness.evaluations.detection.texts import DetectionTexts
+from harness.types import Labeling
+
+if TYPE_CHECKING:
+    from harness.data.texts import TextSet
+
+
+def score_texts(
+    detector: Detector, labelings: Sequence[Labeling], texts: DetectionTexts, name: str = "detector"
+) -> Iterator[tuple[Labeling, Mapping[str, NDArray[np.float64]]]]:
+    """Each labeling with its scores by set of texts (``threshold``, ``report``, ``no_keywords``), as they come; those left out do not come.
+
+    Args:
+        detector: prepared for these labelings.
+        labelings: what is detected.
+        texts: in which.
+        name: the detector's, for messages.
+
+    Raises:
+        PluginError: the detector's scores have a wrong shape, or are not finite.
+    """
+    kept = [labeling for labeling in labelings if labeling.concept.id in texts.concepts]
+    if not kept:
+        return
+    found = {part: _scores(detector, kept, those, name) for part, those in ((THRESHOLD, texts.threshold), (REPORT, texts.report))}
+    places: dict[str, list[int]] = {}
+    for place, labeling in enumerate(kept):
+        places.setdefault(labeling.concept.id, []).append(place)
+    for concept_id, own in places.items():
+        changed = texts.changed(concept_id)
+        again = None
+        if changed is not None:
+            empty = np.zeros((len(own), 0))
+            again = _scores(detector, [kept[place] for place in own], changed.texts, name) if len(changed.texts) else empty
+        for number, place in enumerate(own):
+            scores = {part: values[place] for part, values in found.items()}
+            yield kept[place], scores if again is None else {**scores, NO_KEYWORDS: again[number]}
+
+
+def _scores(detector: Detector, labelings: Sequence[Labeling], texts: TextSet, name: str) -> NDArray[np.float64]:
+    found = np.asarray(detector.scores(labelings, texts), dtype=np.float64)
+    if found.shape != (len(labelings), len(texts)):
+        raise PluginError(f"detector {name!r} gave scores of shape {list(found.shape)} for {len(labelings)} labelings and {len(texts)} texts")
+    bad = ~np.isfinite(found)
+    if bad.any():
+        place = int(bad.any(axis=1).argmax())
+        raise PluginError(
+            f"detector {name!r} gave {int(bad[place].sum())} of {len(texts)} texts of set {texts.name!r} a score that is not finite, for concept "
+            f"{labelings[place].concept.id!r}"
+        )
+    return found

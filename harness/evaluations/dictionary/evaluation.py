@@ -1,0 +1,80 @@
+"""Dictionary: metric × dictionary × seed → measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.errors import PluginError
+from harness.evaluations.base import Stage
+from harness.evaluations.dictionary.records import all_subjects, record_id, seeds_of, subjects_of
+from harness.evaluations.dictionary.rows import MEASURE, dictionary_rows
+from harness.evaluations.dictionary.subjects import open_subject, unmet
+from harness.leaderboard.entry import Row
+from harness.run.notes import note_versions
+from harness.run.plan import PlannedMetric
+from harness.run.run import Run
+from harness.sae.subject import DictionarySubject
+from harness.store import JudgeRecord, RunStore
+from harness.store.manifest import Manifest
+from harness.store.values import Item, Outcome
+from harness.types import EvaluationKind, Measurement
+
+
+class DictionaryEvaluation:
+    """See the module. Implements :class:`harness.evaluations.base.Evaluation`."""
+
+    kind: EvaluationKind = "dictionary"
+
+    def wanted(self, manifest: Manifest) -> bool:
+        return bool(manifest.metrics)
+
+    def stages(self, run: Run) -> Sequence[Stage]:
+        return (Stage(MEASURE, ""),)
+
+    def items(self, run: Run, stage: Stage) -> Sequence[Item]:
+        return [
+            Item(
+                record.id,
+                self.kind,
+                {"dictionary": record.dictionary, "arm": record.arm, "training_seed": record.training_seed},
+                method_id=record.id,
+                seed=record.metric_seed,
+            )
+            for record in run.manifest.metrics
+        ]
+
+    def work(self, run: Run, stage: Stage, items: Sequence[Item]) -> Iterator[Outcome]:
+        """Dictionary by dictionary, so that each is opened once for all of its metrics."""
+        plan, bench, missing = run.planned, run.bench, {item.id for item in items}
+        everybody = all_subjects(plan, bench)
+        note_versions(run.store, run.warnings, "metrics", [planned.metric.registered.made_by for planned in plan.metrics])
+        for ref in run.progress.track(everybody, "measuring dictionaries", len(everybody)):
+            wanted = [
+                (name, planned, seed)
+                for planned in plan.metrics
+                if ref in subjects_of(planned, bench)
+                for seed in seeds_of(planned, bench)
+                if (name := record_id(planned.metric, ref, seed)) in missing
+            ]
+            subject = open_subject(bench, ref, everybody) if wanted else None
+            for name, planned, seed in wanted:
+                assert subject is not None
+                run.progress.step(f"measuring {planned.metric.registered.name} of {ref.title}")
+                yield Outcome(name, stage.source, "done", _measured(run, planned, subject, seed).as_json())
+
+    def score(self, manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Sequence[Row]:
+        return dictionary_rows(manifest, store)
+
+
+def _measured(run: Run, planned: PlannedMetric, subject: DictionarySubject, seed: int) -> Measurement:
+    """One measurement, checked against the contract; a metric whose needs are not met gives none, with the reason."""
+    instance, name = planned.metric.instance, planned.metric.registered.name
+    if why := unmet(instance.traits, subject, run.bench):
+        return Measurement(None, reason=why, parts=dict.fromkeys(instance.traits.parts), part_reasons=dict.fromkeys(instance.traits.parts, why))
+    found = instance.measure(run.bench, subject, seed)
+    if not isinstance(found, Measurement):
+        raise PluginError(f"metric {name!r} gave {type(found).__name__}; it must give a Measurement")
+    if set(found.parts) != set(instance.traits.parts):
+        stated = ", ".join(instance.traits.parts) or "none"
+        raise PluginError(f"metric {name!r} gave the parts {', '.join(found.parts) or 'none'}, and its traits state {stated}; they must agree")
+    return found

@@ -1,0 +1,211 @@
+"""Which dictionaries are measured: those of the task, each trained seed apart, and controls of each. Listed first, opened one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from harness.contracts import MetricTraits
+from harness.errors import UnknownNameError
+from harness.interventions import Site
+from harness.measuring.texts import sample_texts
+from harness.run.bench import TaskBench
+from harness.sae.subject import TRAINED, DictionarySubject
+from harness.types import Json, digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.sae.dictionary import Dictionary
+
+CONTROL_SEEDS = 3
+"""Draws of a control: the fewest that have an interval."""
+
+_VERSION = 1
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class SubjectRef:
+    """A dictionary to measure, by name: listing them loads, trains and draws nothing.
+
+    Attributes:
+        dictionary: name within the task of the dictionary, or of the ``[[train]]`` table whose seeds belong together.
+        arm: ``trained``, or the control's name.
+        seed: that it was trained or drawn with; None for a dictionary of a file.
+        member: name in ``bench.dictionaries`` of the dictionary itself, or of the one that a control is matched to.
+        layer: whose output it reads.
+    """
+
+    dictionary: str
+    arm: str
+    seed: int | None
+    member: str
+    layer: int
+
+    @property
+    def id(self) -> str:
+        """Identifies it within the task."""
+        return digest([self.dictionary, self.arm, self.seed, self.member])
+
+    @property
+    def title(self) -> str:
+        """For people: ``sae``, ``sae (seed 1)``, ``sae: random (seed 1)``."""
+        name = self.dictionary if self.arm == TRAINED else f"{self.dictionary}: {self.arm}"
+        return name if self.seed is None else f"{name} (seed {self.seed})"
+
+
+def list_subjects(
+    bench: TaskBench, dictionaries: Sequence[str] = (), controls: Sequence[str] = ("random",), control_seeds: int = CONTROL_SEEDS
+) -> list[SubjectRef]:
+    """The dictionaries to measure, in the task's order, each with its seeds and then its controls.
+
+    Args:
+        bench: the task's bench.
+        dictionaries: names of the task's dictionaries and ``[[train]]`` tables; none for all.
+        controls: names of controls (:data:`harness.sae.controls.CONTROLS`), each matched to the dictionary (of its first seed).
+        control_seeds: draws of each control, from seed 0 up.
+
+    Raises:
+        UnknownNameError: a dictionary that the task does not have, a control that does not exist.
+    """
+    from harness.sae.controls import control
+
+    members = _members(bench)
+    for name in dictionaries:
+        if name not in members:
+            raise UnknownNameError(f"dictionary of task {bench.task.name}", name, members)
+    for name in controls:
+        control(name)
+    found = []
+    for name in dictionaries or members:
+        seeds, layer = members[name]
+        found += [SubjectRef(name, TRAINED, seed, member, layer) for member, seed in seeds.items()]
+        found += [SubjectRef(name, arm, seed, name, layer) for arm in controls for seed in range(control_seeds)]
+    return found
+
+
+def open_subject(bench: TaskBench, ref: SubjectRef, everybody: Sequence[SubjectRef]) -> DictionarySubject:
+    """The dictionary with all that is known of it; trained or drawn now where it was not before.
+
+    Args:
+        bench: the task's bench.
+        ref: which.
+        everybody: those that are measured, as :func:`list_subjects` gave them: siblings and neighbours come from them. They are loaded when a
+            metric asks for them.
+    """
+    dictionary = _open(bench, ref)
+    recipe: dict[str, Json] = {"control": ref.arm, "seed": ref.seed}
+    if ref.arm == TRAINED:
+        recipe = dict(dictionary.cfg["metadata"].get("harness_training") or {})
+    siblings = [other for other in everybody if (other.dictionary, other.arm) == (ref.dictionary, ref.arm) and other != ref]
+    near: dict[int, SubjectRef] = {}
+    for other in everybody:
+        if other.layer == ref.layer or other.arm != ref.arm:
+            continue
+        # that of the same seed where there is one, else the first
+        if other.layer not in near or (near[other.layer].seed != ref.seed and other.seed == ref.seed):
+            near[other.layer] = other
+    return DictionarySubject(
+        name=ref.dictionary,
+        dictionary=dictionary,
+        arm=ref.arm,
+        training_seed=ref.seed if ref.seed is not None else recipe.get("seed"),
+        siblings=_Opened(siblings, lambda other: _open(bench, other)),
+        neighbours=_OpenedByKey(near, lambda other: _open(bench, other)),
+        recipe=recipe or None,
+    )
+
+
+def unmet(traits: MetricTraits, subject: DictionarySubject, bench: TaskBench) -> str:
+    """Why a metric can't be measured on this subject, or empty: the reason of a measurement without a value."""
+    lacking = {
+        "corpus": "" if bench.has_corpus else "the task has no corpus",
+        "siblings": "" if len(subject.siblings) else "there is no dictionary of another seed (a [[train]] table may have several)",
+        "neighbours": "" if len(subject.neighbours) else "the task has no dictionary of another layer",
+        "truth": "" if subject.truth is not None else "its true features are not known",
+        "recipe": "" if subject.recipe is not None else "how it was trained is not known",
+    }
+    return "; ".join(why for need in traits.needs if (why := lacking.get(need, "")))
+
+
+# ------------------------------------------------------------------------------------------------------------------------- inside
+
+
+def _members(bench: TaskBench) -> dict[str, tuple[dict[str, int | None], int]]:
+    """By name of a dictionary or ``[[train]]`` table: its members in ``bench.dictionaries`` with their seeds, and its layer."""
+    file = bench.task.file
+    found: dict[str, tuple[dict[str, int | None], int]] = {table.name: ({table.name: None}, table.layer) for table in file.dictionaries}
+    return found | {table.name: (dict(table.seed_names), table.layer) for table in file.train}
+
+
+def _open(bench: TaskBench, ref: SubjectRef) -> Dictionary:
+    return bench.dictionaries[ref.member] if ref.arm == TRAINED else _control(bench, ref)
+
+
+def _control(bench: TaskBench, ref: SubjectRef) -> Dictionary:
+    """A control, matched on texts of the train part; what matching found is kept, its rows are drawn anew."""
+    import numpy as np
+    import torch
+
+    from harness.sae.controls import CONTROL_TOKENS, Fitted, control
+
+    like, kind, seed = bench.dictionaries[ref.member], control(ref.arm), ref.seed or 0
+    texts = sample_texts(bench, CONTROL_TOKENS, 0, "train")
+
+    def compute(folder: Path) -> None:
+        fitted = kind.fit(like, _vectors(bench, like.layer, texts), seed)
+        with (folder / "fitted.npz").open("wb") as file:
+            np.savez(file, mean=fitted.mean.numpy(), numbers=np.array([fitted.threshold, fitted.scale, fitted.l0]))
+
+    key = {"kind": "control", "version": _VERSION, "control": ref.arm, "seed": seed, "like": like.digest, "layer": like.layer, "texts": texts.digest}
+    with np.load(bench.artifact(key, compute) / "fitted.npz", allow_pickle=False) as saved:
+        threshold, scale, l0 = (float(number) for number in saved["numbers"])
+        fitted = Fitted(torch.from_numpy(saved["mean"]), threshold, scale, l0)
+    return kind.make(like, seed, fitted)
+
+
+def _vectors(bench: TaskBench, layer: int, texts: Any) -> Tensor:
+    import torch
+
+    read = bench.track(bench.activations(Site(layer), texts), "reading texts for controls", len(texts))
+    return torch.cat([x for _, x in read])
+
+
+class _Opened(Sequence[V], Generic[K, V]):
+    """Things that are opened when they are asked for, and kept by nobody: dictionaries are large."""
+
+    def __init__(self, keys: Sequence[K], make: Callable[[K], V]) -> None:
+        self._keys, self._make = keys, make
+
+    @overload
+    def __getitem__(self, index: int) -> V: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[V]: ...
+    def __getitem__(self, index: int | slice) -> V | list[V]:
+        if isinstance(index, slice):
+            return [self._make(key) for key in self._keys[index]]
+        return self._make(self._keys[index])
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+class _OpenedByKey(Mapping[int, V], Generic[K, V]):
+    """As :class:`_Opened`, by number."""
+
+    def __init__(self, keys: Mapping[int, K], make: Callable[[K], V]) -> None:
+        self._keys, self._make = keys, make
+
+    def __getitem__(self, number: int) -> V:
+        return self._make(self._keys[number])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self._keys))
+
+    def __len__(self) -> int:
+        return len(self._keys)

@@ -1,0 +1,70 @@
+"""A run's entry, made of its manifest and its store alone; deterministic but for ``created``."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from harness.evaluations.registry import EVALUATIONS
+from harness.evaluations.steering.rate import why_unrated
+from harness.leaderboard.entry import Entry, JudgeRef
+from harness.run.warnings import kept_warnings
+from harness.store import JudgeRecord, RunStore
+from harness.store.manifest import Manifest
+from harness.types import digest
+
+
+def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Entry:
+    """The entry of a run, with one judge's ratings where it steers.
+
+    Args:
+        manifest: what the run is.
+        store: what it holds.
+        judge: whose ratings; None for a run without texts.
+    """
+    rows = tuple(
+        row for evaluation in EVALUATIONS if evaluation.wanted(manifest) for row in evaluation.score(manifest, store, judge)
+    )
+    concepts = sorted({(item.id, item.text) for row in rows if row.kind != "dictionary" for item in row.items})
+    return Entry(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        harness_version=manifest.harness_version,
+        libraries=manifest.libraries,
+        plugins=_plugin_versions(manifest, store, judge),
+        git=manifest.git,
+        task=manifest.task,
+        model=manifest.model,
+        dictionaries=manifest.dictionaries,
+        judge=None
+        if judge is None
+        else JudgeRef(name=judge.name, rubric=judge.rubric, options=dict(judge.options), offline=judge.offline, key=judge.key),
+        concept_set_digest=digest(concepts),
+        instruction_set_digest=manifest.instruction_set_digest,
+        decoding=manifest.decoding,
+        seed=manifest.seed,
+        run_digest=manifest.run_digest,
+        rows=rows,
+        warnings=_warnings(manifest, store, judge),
+    )
+
+
+def _warnings(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> tuple[str, ...]:
+    found = kept_warnings(store, judge.key if judge is not None else None)
+    if judge is not None and judge.offline:
+        found.append(f"judge {judge.name!r} is an offline judge: no person or strong model stands behind these ratings")
+    if judge is not None and (unrated := store.unrated(judge.key)):
+        found.append(f"judge {judge.name!r}: {len(unrated)} texts are unrated: {why_unrated(unrated)}")
+    if manifest.limit is not None:
+        found.append(f"--limit {manifest.limit}: only the first so many concepts were run")
+    return tuple(dict.fromkeys(found))
+
+
+def _plugin_versions(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> dict[str, str]:
+    """The versions that did the work, by distribution; those of the manifest where a part has noted none."""
+    used = [m.plugin for m in manifest.methods] + [m.plugin for m in manifest.metrics] + list(manifest.labelers)
+    used += [manifest.judge] if manifest.judge is not None else []
+    found = {plugin.distribution: plugin.version for plugin in used if plugin.version}
+    parts = ["labels", "texts", "detection", "metrics"] + ([f"ratings by {judge.name}"] if judge is not None else [])
+    for part in parts:
+        for note in store.notes(f"versions: {part}"):
+            found.update({name: version for name, version in note.value.items() if version})
+    return dict(sorted(found.items()))

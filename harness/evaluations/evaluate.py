@@ -1,0 +1,81 @@
+"""The main job: label, then each evaluation's stages, then the entry. It reads like the diagram in docs/architecture.md.
+
+Each value is in the run store as soon as it exists; a run that was stopped goes on where it stopped, since every step asks the store first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.evaluations.base import Evaluation, Stage
+from harness.evaluations.dictionary.records import metric_records
+from harness.evaluations.entry import make_entry
+from harness.evaluations.registry import EVALUATIONS
+from harness.evaluations.steering.rate import record_of
+from harness.leaderboard.entry import Entry
+from harness.run.bench import TaskBench
+from harness.run.label import label_all
+from harness.run.manifest import make_manifest
+from harness.run.plan import Plan
+from harness.run.run import Run
+from harness.store import JudgeRecord
+from harness.store.manifest import Manifest
+from harness.types import Json, digest
+
+
+def run_id(manifest: Manifest) -> str:
+    """The run's name: the task's, and a digest of everything that its values depend on."""
+    return f"{manifest.task.name}-{digest(manifest.identity, 12)}"
+
+
+def run_folder(out: Path, manifest: Manifest) -> Path:
+    """Where a run is kept below ``out``."""
+    return out / "runs" / run_id(manifest)
+
+
+def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifest:
+    """The manifest of a run that is about to begin; ``command`` is what was asked for (:func:`harness.run.manifest.command_of`)."""
+    return make_manifest(plan, bench, command, metric_records(plan, bench))
+
+
+def evaluate(run: Run) -> Entry:
+    """Do all of a run that is not in its store yet, and make its entry."""
+    run.tell("harness_run_started", run=run.manifest.identity, folder=run.store.folder)
+    _settle(run)
+    label_all(run)
+    for evaluation in EVALUATIONS:
+        if evaluation.wanted(run.manifest):
+            for stage in evaluation.stages(run):
+                perform(run, evaluation, stage)
+    judge = run.planned.judge
+    return conclude(run, None if judge is None else record_of(judge))
+
+
+def _settle(run: Run) -> None:
+    """Store what all stages refer to; nothing is read where it is there already."""
+    if run.store.methods():
+        return
+    if run.manifest.concepts:
+        run.store.add_concepts(run.bench.concepts)
+    if run.manifest.instructions:
+        run.store.add_instructions(run.bench.instructions)
+    run.store.add_methods([*(m.method for m in run.planned.methods), *(d.method for d in run.planned.detections)])
+
+
+def perform(run: Run, evaluation: Evaluation, stage: Stage) -> None:
+    """Work on the items of a stage that have no outcome yet."""
+    run.store.add_items(evaluation.items(run, stage))
+    missing = run.store.missing_items(evaluation.kind, stage.name, stage.source, retry_failed=stage.again)
+    if missing or stage.again:
+        for outcome in evaluation.work(run, stage, missing):
+            run.store.add_outcome(stage.name, outcome)
+
+
+def conclude(run: Run, judge: JudgeRecord | None) -> Entry:
+    """Score what the store holds, write the entry beside it, and tell the observers."""
+    entry = make_entry(run.manifest, run.store, judge)
+    own = judge is None or run.manifest.identity.get("judge") == {"name": judge.name, "options": dict(judge.options)}
+    run.store.finish(entry.as_json(), "entry.json" if own or judge is None else f"entry-{judge.key}.json")
+    run.tell("harness_run_finished", entry=entry.as_json(), folder=run.store.folder)
+    return entry

@@ -1,0 +1,369 @@
+"""What the commands do, for scripts: load a task, evaluate, rate, look into a run. ``from harness import evaluate, load_run, load_task, rate``.
+
+Nothing is printed, and nothing is asked: what may cost money is refused above ``max_cost`` dollars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import OptionError, StoreError
+from harness.evaluations.entry import make_entry
+from harness.evaluations.evaluate import conclude, run_folder, settle
+from harness.evaluations.evaluate import evaluate as evaluate_run
+from harness.evaluations.steering.rate import rate as rate_run
+from harness.evaluations.steering.rate import rate_texts
+from harness.evaluations.steering.stored import check_generated
+from harness.leaderboard.entry import Entry
+from harness.plugin.host import PluginHost
+from harness.run.bench import Choices, TaskBench, open_bench
+from harness.run.label import check_answers
+from harness.run.manifest import command_of
+from harness.run.plan import Asked, make_plan, plan_judge, plan_stored_judge
+from harness.run.run import Run
+from harness.store import JudgeRecord, RunStore
+from harness.store.manifest import Manifest
+from harness.tasks.find import find_task, options_of
+from harness.tasks.schema import Task
+from harness.types import Abstention, Instruction, JudgeItem, Labeling, Rating
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from harness.chat.cost import Estimate
+
+Options = Mapping[str, Any]
+"""Option values by name, or ``plugin:option`` for one of several; text or typed, as on the command line."""
+
+
+def load_task(name: str | Path = "demo", **choices: Any) -> OpenTask:
+    """A task with its model, dictionaries and corpus, each made when first asked for.
+
+    Args:
+        name: a registered name, a folder with a ``task.toml``, or such a file.
+        choices: what the command line may replace (:class:`harness.run.bench.Choices`): ``limit``, ``seed``, ``device``, ``dtype``, ``corpus``, ….
+
+    Raises:
+        UnknownNameError, TaskError: there is no such task, or its file is not valid.
+        OptionError: a choice that does not exist.
+    """
+    host = PluginHost.load()
+    return OpenTask(find_task(host, str(name)), _choices(choices), host)
+
+
+def _choices(given: Mapping[str, Any]) -> Choices:
+    known = Choices.__dataclass_fields__
+    for name in given:
+        if name not in known:
+            raise OptionError(f"{name!r} cannot be chosen; allowed: {', '.join(known)}")
+    return Choices(**given)
+
+
+@dataclass(frozen=True, eq=False)
+class SteeredText:
+    """A text that was generated under an intervention; :func:`rate` takes it."""
+
+    concept: str
+    strength: float
+    instruction: str
+    text: str
+
+
+class OpenTask:
+    """A task to work with in a script. Made by :func:`load_task`.
+
+    Attributes:
+        task: the task's file and folder.
+        host: the plugins of this installation.
+    """
+
+    def __init__(self, task: Task, choices: Choices, host: PluginHost) -> None:
+        self.task, self.host, self._choices = task, host, choices
+
+    def __repr__(self) -> str:
+        return f"OpenTask({self.task.name!r}, version {self.task.file.version})"
+
+    @cached_property
+    def bench(self) -> TaskBench:
+        """Model, dictionaries, corpus, concepts and instructions: what plugins are handed."""
+        return open_bench(self.task, self._choices, quiet=True)
+
+    def label(self, labeler: str, options: Options | None = None) -> list[Labeling | Abstention]:
+        """A labeler's answers for the task's concepts. Raises UnknownNameError, OptionError, PluginError as the command line does."""
+        given = {**options_of(self.task, "labeler").get(labeler, {}), **(options or {})}
+        answers = list(self.host.get("labeler", labeler).create(given).label(self.bench, self.bench.concepts))
+        check_answers(labeler, answers, self.bench)
+        return answers
+
+    def steer(
+        self,
+        steerer: str,
+        labeling: Labeling,
+        strengths: Sequence[float],
+        instructions: Sequence[str | Instruction] | None = None,
+        options: Options | None = None,
+    ) -> list[SteeredText]:
+        """Texts of the subject model under a steerer, one for each strength and instruction, in that order.
+
+        Args:
+            steerer: its name.
+            labeling: what to steer to; ``Labeling(concept)`` for a steerer without features.
+            strengths: in the steerer's unit.
+            instructions: what the model is asked; None takes those that the task draws for the concept.
+            options: of the steerer.
+        """
+        from harness.engine.base import GenerationRequest
+
+        given = {**options_of(self.task, "steerer").get(steerer, {}), **(options or {})}
+        instance = self.host.get("steerer", steerer).create(given)
+        instance.prepare(self.bench, [labeling])
+        asked = [one.text if isinstance(one, Instruction) else one for one in instructions or self.bench.instructions_for(labeling.concept)]
+        requests, told = [], {}
+        for strength in strengths:
+            intervention = instance.intervene(labeling, strength)
+            for place, text in enumerate(asked):
+                name = f"{steerer} {labeling.id} {strength!r} {place}"
+                prompt = self.bench.model.prompt(text, prefix=intervention.prompt_prefix)
+                requests.append(GenerationRequest(name, prompt, self.bench.seed, intervention.edits, intervention.adapter))
+                told[name] = (strength, text)
+        made = {done.id: done.text for done in self.bench.generate(requests)}
+        return [SteeredText(labeling.concept.text, *told[name], made[name]) for name in told]
+
+
+def evaluate(
+    task: str | Path | OpenTask = "demo",
+    *,
+    labelers: Sequence[str] = (),
+    steerers: Sequence[str] = (),
+    detectors: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    judge: str | None = None,
+    options: Mapping[str, Options] | None = None,
+    controls: bool = True,
+    out: str | Path = ".",
+    max_cost: float = 0.0,
+    **choices: Any,
+) -> StoredRun:
+    """What ``harness eval`` does; with no plugin named, what the task lists. Given again, it goes on where it stopped.
+
+    Args:
+        task: a name, a folder, or what :func:`load_task` gave.
+        labelers: names of labelers.
+        steerers: names of steerers.
+        detectors: names of detectors.
+        metrics: names of metrics.
+        judge: the judge's name; None takes the task's.
+        options: option values by kind: ``{"labeler": {"pi0": 0.01}, "steerer": {"sae-clamp:unit": "residual-norm"}}``.
+        controls: run the task's controls beside what is asked for.
+        out: where ``runs/`` and ``leaderboard/entries/`` lie.
+        max_cost: dollars that may be spent; what may cost more is refused before anything is sent.
+        choices: see :func:`load_task`; not with a task that is open already.
+
+    Raises:
+        OptionError: a choice with a task that is open already; a cost above ``max_cost``.
+        HarnessError: everything that the command says in one line.
+    """
+    from harness.leaderboard.files import save_entry
+
+    if isinstance(task, OpenTask) and choices:
+        raise OptionError(f"the task is open already; give {', '.join(choices)} to load_task")
+    opened = task if isinstance(task, OpenTask) else load_task(task, **choices)
+    by_kind = {kind: dict((options or {}).get(kind, {})) for kind in ("labeler", "steerer", "detector", "metric", "judge")}
+    asked = Asked(
+        tuple(labelers),
+        tuple(steerers),
+        judge,
+        by_kind["labeler"],
+        by_kind["steerer"],
+        by_kind["judge"],
+        controls,
+        tuple(detectors),
+        tuple(metrics),
+        by_kind["detector"],
+        by_kind["metric"],
+    )
+    plan = make_plan(opened.host, opened.task, asked)
+    where = str(opened.task.folder) if opened.task.name not in opened.host.tasks.entries else opened.task.name
+    manifest = settle(plan, opened.bench, command_of(where, opened.bench, asked))
+    folder = run_folder(Path(out), manifest)
+    with Run.begin(folder, manifest, plan, opened.bench, opened.host, _limit(max_cost)) as run:
+        entry = evaluate_run(run)
+    save_entry(entry, Path(out) / "leaderboard" / "entries" / entry.file_name)
+    return StoredRun(folder)
+
+
+def load_run(run: str | Path, out: str | Path = ".") -> StoredRun:
+    """A stored run, by its folder or by its id (or the beginning of one) below ``out``/runs.
+
+    Raises UnknownNameError or StoreError where there is none.
+    """
+    from harness.store.listing import find_run
+
+    found = StoredRun(find_run(str(run), Path(out)))
+    found.manifest  # noqa: B018 (a file that is not a run is said here)
+    return found
+
+
+def rate(
+    texts: StoredRun | Iterable[JudgeItem | SteeredText],
+    judge: str,
+    options: Options | None = None,
+    *,
+    task: str | Path | OpenTask = "demo",
+    max_cost: float = 0.0,
+) -> list[Rating]:
+    """A judge's ratings of a run's texts, or of any others.
+
+    Args:
+        texts: a run (its ratings are stored there, and only what is missing is asked for), or texts: each with concept, instruction and text.
+        judge: the judge's name.
+        options: its options.
+        task: for texts of no run, the task whose subject model a judge may need.
+        max_cost: dollars that may be spent.
+
+    Returns:
+        The ratings, of a run in the order of its trials, of other texts in theirs.
+
+    Raises:
+        JudgeError: the judge answers later, and the texts belong to no run that could wait.
+        OptionError: a cost above ``max_cost``.
+    """
+    if isinstance(texts, StoredRun):
+        with texts.open(_limit(max_cost)) as run:
+            check_generated(run.manifest, run.store)
+            record = rate_run(run, plan_stored_judge(run.host, run.manifest, judge, options or {}))
+            conclude(run, record)
+            return list(run.store.ratings(record.key).values())
+    opened = task if isinstance(task, OpenTask) else load_task(task)
+    planned = plan_judge(opened.host, opened.task, judge, options or {})
+    items = [
+        JudgeItem(f"text-{place}", one.concept, one.instruction, one.text) if isinstance(one, SteeredText) else one
+        for place, one in enumerate(texts)
+    ]
+    _check_price(planned.instance, items, max_cost)
+    found = {rating.item_id: rating for rating in rate_texts(planned, items, opened.bench)}
+    return [found[item.id] for item in items]
+
+
+class StoredRun:
+    """A run on disk: its manifest, its entry, its values as data frames. Needs neither model nor task."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"StoredRun({str(self.folder)!r})"
+
+    @contextmanager
+    def _reading(self) -> Iterator[RunStore]:
+        with RunStore.open(self.folder, read_only=True) as store:
+            yield store
+
+    def open(self, approve: Any = None) -> Run:
+        """The run, open for writing, e.g. to be rated; a context manager. ``approve`` is told what may cost money, and raises to refuse."""
+        return Run.reopen(self.folder, PluginHost.load(), quiet=True, approve=approve)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the run is."""
+        with self._reading() as store:
+            return store.manifest
+
+    @property
+    def judges(self) -> list[JudgeRecord]:
+        """Who has rated its texts; the first is the one that it was started with."""
+        with self._reading() as store:
+            return store.judges()
+
+    def entry(self, judge: str | None = None) -> Entry:
+        """The run's entry, made from its file.
+
+        Args:
+            judge: key or name of the judge whose ratings count; None takes the first.
+
+        Raises:
+            StoreError: nobody of this name has rated the run.
+        """
+        with self._reading() as store:
+            return make_entry(store.manifest, store, _judge(store, judge))
+
+    def texts(self, judge: str | None = None) -> DataFrame:
+        """Trials, texts and one judge's ratings: a row for each trial, with the columns of ``harness runs export``."""
+        from pandas import DataFrame
+
+        from harness.store.export import COLUMNS, steering_rows
+
+        with self._reading() as store:
+            record = _judge(store, judge)
+            rows = steering_rows(store, record.key if record is not None else None)
+            frame: DataFrame = DataFrame(list(rows), columns=list(COLUMNS))
+        return frame
+
+    def labels(self) -> DataFrame:
+        """What the labelers answered: a row for each concept and labeler."""
+        from pandas import DataFrame
+
+        found: list[dict[str, Any]] = []
+        with self._reading() as store:
+            for labeler in store.manifest.labelers:
+                for answer in store.labelings(labeler.key) or []:
+                    row = {"labeler": labeler.name, "concept": answer.concept.id, "text": answer.concept.text}
+                    if isinstance(answer, Labeling):
+                        found.append({**row, "features": [str(f) for f in answer.features], "score": answer.score, "abstained": None})
+                    else:
+                        found.append({**row, "features": [], "score": None, "abstained": answer.reason})
+        frame: DataFrame = DataFrame(found, columns=["labeler", "concept", "text", "features", "score", "abstained"])
+        return frame
+
+    def scores(self, judge: str | None = None) -> DataFrame:
+        """The entry's items: a row for each concept (or part of a dictionary) and method, a column for each metric."""
+        from pandas import DataFrame
+
+        rows = [
+            {"kind": row.kind, "method": row.subject.name, "role": row.role, "item": item.id, "answered": item.answered}
+            | {"strength": item.strength}
+            | dict(item.values)
+            for row in self.entry(judge).rows
+            for item in row.items
+        ]
+        frame: DataFrame = DataFrame(rows)
+        return frame
+
+
+def _judge(store: RunStore, wanted: str | None) -> JudgeRecord | None:
+    judges = store.judges()
+    if wanted is None:
+        return judges[0] if judges else None
+    found = [judge for judge in judges if wanted in (judge.key, judge.name)]
+    if not found:
+        known = ", ".join(judge.key for judge in judges) or "nobody"
+        raise StoreError(f"{wanted!r} has not rated the run in {store.folder}; its judges: {known}")
+    return found[0]
+
+
+def _limit(max_cost: float) -> Any:
+    """Refuses what may cost more than ``max_cost`` dollars in all."""
+    spent = {"dollars": 0.0}
+
+    def approve(estimate: Estimate, who: str = "judge") -> None:
+        most = estimate.most
+        if not most.calls:
+            return
+        if most.cost is None or spent["dollars"] + most.cost > max_cost:
+            price = "an unknown amount" if most.cost is None else f"up to ${most.cost:,.2f}"
+            raise OptionError(f"the {who} may cost {price}, more than max_cost={max_cost:g}; raise max_cost, or take another {who}")
+        spent["dollars"] += most.cost
+
+    return approve
+
+
+def _check_price(instance: Any, items: Sequence[JudgeItem], max_cost: float) -> None:
+    from harness.contracts import Priced, Work
+
+    if isinstance(instance, Priced):
+        _limit(max_cost)(instance.estimate(Work(items=items)))

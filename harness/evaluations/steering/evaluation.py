@@ -1,0 +1,48 @@
+"""Steering: labeling × strength × instruction → text → rating. Rating is a second stage, done again for each judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.evaluations.base import Stage
+from harness.evaluations.steering.generate import texts, trials_of
+from harness.evaluations.steering.rate import ratings, record_of
+from harness.evaluations.steering.score import steering_rows
+from harness.leaderboard.entry import Row
+from harness.run.run import Run
+from harness.store import JudgeRecord, RunStore
+from harness.store.manifest import Manifest
+from harness.store.values import GENERATE, RATE, Item, Outcome, rating_outcome, text_outcome, trial_item
+from harness.types import EvaluationKind
+
+
+class Steering:
+    """See the module. Implements :class:`harness.evaluations.base.Evaluation`."""
+
+    kind: EvaluationKind = "steering"
+
+    def wanted(self, manifest: Manifest) -> bool:
+        return bool(manifest.methods_of("steering"))
+
+    def stages(self, run: Run) -> Sequence[Stage]:
+        """Texts, then ratings by the run's judge."""
+        judge = run.planned.judge
+        assert judge is not None, "a plan that steers has a judge"
+        return Stage(GENERATE, ""), Stage(RATE, record_of(judge).key, again=True)
+
+    def items(self, run: Run, stage: Stage) -> Sequence[Item]:
+        """The trials: each is generated, and rated."""
+        return [trial_item(trial) for trial in trials_of(run.manifest, run.store)]
+
+    def work(self, run: Run, stage: Stage, items: Sequence[Item]) -> Iterator[Outcome]:
+        if stage.name == GENERATE:
+            for text in texts(run, [item.id for item in items]):
+                yield text_outcome(text)
+            return
+        judge = run.planned.judge
+        assert judge is not None, "a plan that steers has a judge"
+        for rating in ratings(run, judge):
+            yield rating_outcome(rating, stage.source)
+
+    def score(self, manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Sequence[Row]:
+        return steering_rows(manifest, store, judge) if judge is not None else ()

@@ -1,0 +1,129 @@
+"""What detectors share: features and residuals of texts, pooled over tokens, and the texts as far as the model reads them.
+
+For the corpus' own texts the one pass over the corpus has most of it already. Other texts get a pass of their own, which counts the same tokens (no
+first one, no outlier) and is kept as an artifact, so that all methods of all runs share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.examples import Picked
+from harness.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from harness.contracts import Bench
+    from harness.data.texts import TextSet
+    from harness.sae.corpus.collect import CorpusStatistics
+    from harness.types import Labeling
+
+Pool = Literal["frequency", "max", "mean"]
+"""One number for a feature in a text: the share of its tokens on which the feature fires, its largest or its mean activation there."""
+
+
+def pooled_features(
+    bench: Bench, dictionary: str, features: Sequence[int] | NDArray[np.int64], texts: TextSet, pool: Pool
+) -> NDArray[np.float64]:
+    """Each feature in each text, as one number: ``[features, texts]``, 0 where it does not fire.
+
+    Args:
+        bench: whose dictionary it is.
+        dictionary: its name.
+        features: none twice.
+        texts: every one with a token that counts.
+        pool: how tokens become one number. ``mean`` always needs a pass of its own: the pass over the corpus keeps no means.
+    """
+    if pool not in get_args(Pool):
+        raise OptionError(f"pool is {pool!r}; known: {', '.join(get_args(Pool))}")
+    if not len(texts):
+        return np.zeros((len(features), 0))
+    if pool == "mean":
+        return _means(bench, dictionary, features, texts)
+    statistics, places = text_statistics(bench, dictionary, texts)
+    found = statistics.texts_of(features, "shares" if pool == "frequency" else "maxima")
+    return np.asarray(found.tocsr()[places].toarray().T, dtype=np.float64)
+
+
+def text_statistics(bench: Bench, dictionary: str, texts: TextSet) -> tuple[CorpusStatistics, NDArray[np.int64]]:
+    """What a pass over ``texts`` found at a dictionary's site, and the row of each of them in it, ``[texts]``."""
+    if texts.places is not None:
+        return bench.statistics(dictionary), texts.places
+    from harness.sae.corpus.collect import FORMAT, CorpusStatistics, measure
+
+    target = bench.dictionaries[dictionary]
+
+    def compute(folder: Path) -> None:
+        measure(bench.model, target, texts.tokens, folder)
+
+    key = {"kind": "text-statistics", "version": FORMAT, "dictionary": target.digest, "texts": texts.digest}
+    return CorpusStatistics.load(bench.artifact(key, compute)), np.arange(len(texts))
+
+
+def mean_residuals(bench: Bench, texts: TextSet) -> NDArray[np.float32]:
+    """The mean residual of each text at ``bench.site``: ``[texts, d_model]``, over the tokens that count in the corpus, too."""
+    if texts.places is not None:
+        return np.asarray(bench.residual_means().means[texts.places], dtype=np.float32)
+    if not len(texts):
+        return np.zeros((0, bench.model.d_model), dtype=np.float32)
+    for name, dictionary in bench.dictionaries.items():
+        if dictionary.layer == bench.site.layer:
+            statistics, places = text_statistics(bench, name, texts)
+            return np.asarray(statistics.document_means[places], dtype=np.float32)
+    means = np.zeros((len(texts), bench.model.d_model), dtype=np.float32)
+    for place, x in bench.activations(bench.site, texts):
+        if len(x):
+            means[place] = x.mean(dim=0).cpu().numpy()
+    return means
+
+
+def texts_read(bench: Bench, places: NDArray[np.int64]) -> Sequence[str]:
+    """What the corpus' texts at ``places`` say as far as the model reads them: cut where their tokens are. Read as they are asked for."""
+    from harness.model.activations import row_lengths
+
+    rows, corpus = bench.corpus_tokens, bench.corpus
+    lengths: NDArray[np.int64] = row_lengths(rows)
+    longest = int(lengths.max(initial=0))
+
+    def read(place: int) -> str:
+        # only a text that is as long as any can have been cut
+        return corpus[place].text if lengths[place] < longest else bench.model.decode(rows[place].tolist())
+
+    return Picked(places, read)
+
+
+def _means(bench: Bench, dictionary: str, features: Sequence[int] | NDArray[np.int64], texts: TextSet) -> NDArray[np.float64]:
+    from harness.interventions import Site
+
+    target = bench.dictionaries[dictionary]
+    columns = target.columns([int(feature) for feature in features])
+    found = np.zeros((len(features), len(texts)))
+    for place, x in bench.activations(Site(target.layer), texts):
+        if len(x):
+            found[:, place] = columns.activations(x).clamp_min(0).cpu().double().mean(dim=0).numpy()
+    return found
+
+
+def learnable_labels(bench: Bench, labelings: Sequence[Labeling], who: str) -> list[str]:
+    """The corpus labels of all concepts, sorted, each once.
+
+    Raises:
+        DataError: a concept names no label, or one that no training text or every training text has, so nothing can be learned of it.
+    """
+    train = bench.split.train
+    found = set()
+    for concept in {labeling.concept.id: labeling.concept for labeling in labelings}.values():
+        if concept.label is None:
+            raise DataError(f"{who} learns from labelled texts, and concept {concept.id!r} names no label of the corpus; leave it out")
+        n = int(np.isin(train, bench.labels.of(concept.label)).sum())
+        if not 0 < n < len(train):
+            raise DataError(
+                f"{who} learns from training texts with and without a concept, and {n} of {len(train)} have label {concept.label!r} of concept "
+                f"{concept.id!r}; leave it out, or give a corpus with more texts"
+            )
+        found.add(concept.label)
+    return sorted(found)

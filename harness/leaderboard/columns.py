@@ -1,0 +1,159 @@
+"""Which columns the table of each kind of evaluation has, and what stands in them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.leaderboard.entry import STEERING_METRICS, MetricValue, Row
+from harness.leaderboard.layout import Column, Grid, Line
+from harness.leaderboard.subject import DictionarySubjectRef
+from harness.types import EvaluationKind
+
+MISSING = "–"
+KINDS: tuple[EvaluationKind, ...] = ("steering", "detection", "dictionary")
+"""The kinds of evaluation in the order in which their tables are shown."""
+
+HEADINGS = {
+    "average_precision": ("average precision", "AP"), "ap": ("average precision", "AP"), "calibrated_f1": ("calibrated F1", "F1c"),
+    "concept": ("concept", "conc."), "instruction": ("instruction", "instr."), "fluency": ("fluency", "flu."),
+}  # fmt: skip
+"""Heading and short heading of metrics whose names do not say it all; other names become words, see :func:`heading`."""
+
+_WORDS = {"auroc": "AUROC", "f1": "F1", "ap": "AP", "l0": "L0"}
+_ANSWERED = Column("answered", "n")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A row of an entry as a table shows it.
+
+    Attributes:
+        row: the row.
+        score: what it is judged by; it stands in the place of its primary metric.
+        mark: stands in brackets behind its name, e.g. ``control``.
+        rank: on a leaderboard.
+        style: of rich.
+    """
+
+    row: Row
+    score: MetricValue
+    mark: str = ""
+    rank: int | None = None
+    style: str = ""
+
+
+def grid(kind: EvaluationKind, rows: Sequence[Shown], ranks: bool = False) -> Grid:
+    """The table of ``rows``, which are of one ``kind``; ``ranks``: with their ranks before their names."""
+    columns, cells = {"steering": _steering, "detection": _detection, "dictionary": _dictionary}[kind](rows)
+    lines = [Line((*([str(shown.rank or "")] if ranks else []), *parts), shown.style) for shown, parts in cells]
+    return Grid([*([Column("#")] if ranks else []), *columns], lines)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with ``digits`` decimals, or a dash."""
+    return MISSING if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no negative zero
+
+
+def heading(metric: str) -> tuple[str, str]:
+    """A metric's heading, and a short one (empty: the same): the name's words, those that are abbreviations as they are written."""
+    words = metric.replace("_", " ").replace("-", " ").split()
+    return HEADINGS.get(metric, (" ".join(_WORDS.get(word, word) for word in words), ""))
+
+
+# ------------------------------------------------------------------------------------------------------------------------ by kind
+
+Cells = list[tuple[Shown, tuple[str, ...]]]
+
+
+def _steering(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
+    """The scores that every method has; ``answered`` is concepts answered of all."""
+    overall, *parts = [Column(*heading(name)) for name in STEERING_METRICS]
+    columns = [Column("method", name=True), overall, Column("interval"), *parts, _ANSWERED, Column("texts"), Column("unrated", "unr."),
+               Column("strength")]  # fmt: skip
+    cells: Cells = []
+    for shown in rows:
+        row = shown.row
+        scores = (number(shown.score.value), _interval(shown.score, 2), *(number(row.metrics[name].value) for name in STEERING_METRICS[1:]))
+        unrated = str(row.n_unrated) + (f" +{row.n_pending} pending" if row.n_pending else "")
+        cells.append((shown, (_name(shown), *scores, _answered(row), str(row.n_texts), unrated, _strengths(row))))
+    return columns, cells
+
+
+_ENTRY_ALONE = ("precision", "recall")
+"""Numbers of detection that the entry has and the table leaves out: F1 says both."""
+
+
+def _detection(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
+    """Every metric that a row has, in the rows' order, the primary one with its interval."""
+    found = dict.fromkeys(name for shown in rows for name in shown.row.metrics if not name.startswith(_ENTRY_ALONE))
+    names = [name for name in found if any(_has(shown, name) for shown in rows)]
+    primary = {shown.row.primary for shown in rows}
+    columns = [Column("method", name=True)]
+    for name in names:
+        columns += [Column(*heading(name)), *([Column("interval")] if name in primary else [])]
+    cells: Cells = []
+    for shown in rows:
+        parts = [_name(shown)]
+        for name in names:
+            value = shown.score if name == shown.row.primary else shown.row.metrics.get(name)
+            parts.append(number(value.value if value else None))
+            parts += [_interval(shown.score, 3) if name == shown.row.primary else MISSING] if name in primary else []
+        cells.append((shown, (*parts, _answered(shown.row))))
+    return [*columns, _ANSWERED], cells
+
+
+def _has(shown: Shown, name: str) -> bool:
+    return name == shown.row.primary or (name in shown.row.metrics and shown.row.metrics[name].value is not None)
+
+
+def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
+    """A line a metric: a row's primary one first, then what else it measured."""
+    columns = [Column("metric", name=True), Column("dictionary", name=True), Column("arm", name=True), Column("value"), Column("interval"),
+               Column("unit", left=True), Column("better", left=True), Column("trivial"), Column("random"), Column("n")]  # fmt: skip
+    cells: Cells = []
+    for shown in rows:
+        row, subject = shown.row, shown.row.subject
+        assert isinstance(subject, DictionarySubjectRef)
+        seed = "" if subject.training_seed is None else f", training seed {subject.training_seed}"
+        arm = f"{subject.arm}{seed}" + (f" ({shown.mark})" if shown.mark and shown.mark != "control" else "")
+        for name in (row.primary, *(name for name in row.metrics if name != row.primary)):
+            metric = shown.score if name == row.primary else row.metrics[name]
+            better = {True: "higher", False: "lower", None: MISSING}[metric.higher_is_better]
+            ends = MISSING if metric.low is None else f"[{_significant(metric.low)}, {_significant(metric.high)}]"
+            values = (_significant(metric.value), ends, metric.unit or MISSING, better)
+            line = (metric.title or name, subject.dictionary, arm, *values, _significant(metric.trivial), _significant(metric.random), _answered(row))
+            cells.append((shown if name == row.primary else Shown(row, metric, style=shown.style), line))
+    return columns, cells
+
+
+# -------------------------------------------------------------------------------------------------------------------------- cells
+
+
+def _name(shown: Shown) -> str:
+    return shown.row.subject.name + (f" ({shown.mark})" if shown.mark else "")
+
+
+def _interval(metric: MetricValue, digits: int) -> str:
+    return MISSING if metric.low is None else f"[{number(metric.low, digits)}, {number(metric.high, digits)}]"
+
+
+def _answered(row: Row) -> str:
+    return f"{row.n_answered}/{row.n_items}"
+
+
+def _strengths(row: Row) -> str:
+    """Median and range of the strengths chosen for the concepts; the entry has each."""
+    chosen = [item.strength for item in row.items if item.strength is not None]
+    if not chosen:
+        return MISSING
+    middle, low, high = statistics.median(chosen), min(chosen), max(chosen)
+    return f"{middle:g}" if low == high else f"{middle:g} ({low:g}–{high:g})"
+
+
+def _significant(value: float | None) -> str:
+    """Four significant digits, for metrics of any scale; whole numbers from a thousand on."""
+    if value is None:
+        return MISSING
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"

@@ -1,0 +1,94 @@
+"""What a row of an entry is about: a labeler with a steerer, a labeler with a detector, or a dictionary under a metric."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from harness.store.manifest import OptionValues, Part, Text
+from harness.types import DetectionMethod, Method, StrengthUnit, digest
+
+TRAINED = "trained"
+"""The arm of a dictionary that is no control."""
+
+
+class SteeringSubject(Part):
+    """A labeler and a steerer; ``labeler`` is null for a steerer that uses no features."""
+
+    kind: Literal["steering"] = "steering"
+    labeler: str | None
+    steerer: Text
+    labeler_options: OptionValues = OptionValues()
+    steerer_options: OptionValues = OptionValues()
+    strength_unit: StrengthUnit
+    grid: tuple[float, ...]
+    """The strengths that were tried, ascending."""
+
+    @property
+    def method(self) -> Method:
+        """As a value of :mod:`harness.types`, with all options."""
+        return Method(self.labeler, self.steerer, self.labeler_options.all, self.steerer_options.all)
+
+    @property
+    def name(self) -> str:
+        """``labeler × steerer``, or the steerer alone."""
+        return self.method.name
+
+    @property
+    def id(self) -> str:
+        """Digest of names and options."""
+        return self.method.id
+
+
+class DetectionSubject(Part):
+    """A labeler and a detector; ``labeler`` is null for a detector that uses no features."""
+
+    kind: Literal["detection"] = "detection"
+    labeler: str | None
+    detector: Text
+    labeler_options: OptionValues = OptionValues()
+    detector_options: OptionValues = OptionValues()
+
+    @property
+    def method(self) -> DetectionMethod:
+        """As a value of :mod:`harness.types`, with all options."""
+        return DetectionMethod(self.labeler, self.detector, self.labeler_options.all, self.detector_options.all)
+
+    @property
+    def name(self) -> str:
+        """``labeler × detector``, or the detector alone."""
+        return self.method.name
+
+    @property
+    def id(self) -> str:
+        """Digest of names and options."""
+        return self.method.id
+
+
+class DictionarySubjectRef(Part):
+    """A dictionary of the run, or one of its controls, under a metric."""
+
+    kind: Literal["dictionary"] = "dictionary"
+    dictionary: Text
+    digest: str
+    arm: Text = TRAINED
+    """``trained``, or the control's name."""
+    training_seed: int | None = None
+    metric: Text
+    metric_options: OptionValues = OptionValues()
+
+    @property
+    def name(self) -> str:
+        """``metric × dictionary``, with the control's name and the training seed where there is one."""
+        extra = [self.arm] if self.arm != TRAINED else []
+        extra += [] if self.training_seed is None else [f"training seed {self.training_seed}"]
+        return f"{self.metric} × {self.dictionary}" + (f" ({', '.join(extra)})" if extra else "")
+
+    @property
+    def id(self) -> str:
+        """Digest of the dictionary, its arm and training seed, and the metric with its options."""
+        return digest([self.kind, self.dictionary, self.digest, self.arm, self.training_seed, self.metric, self.metric_options.all])
+
+
+Subject = Annotated[SteeringSubject | DetectionSubject | DictionarySubjectRef, Field(discriminator="kind")]

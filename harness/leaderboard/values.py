@@ -1,0 +1,214 @@
+"""The numbers of an entry: a metric with its interval, what one item got, and the builder that makes the one from the other.
+
+A number that does not exist is null with the reason beside it. No number and no end of an interval lies outside its metric's bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, JsonValue, model_validator
+
+from harness.store.manifest import Count, Part, Text
+
+if TYPE_CHECKING:
+    from harness.scoring import Interval
+    from harness.scoring.checks import IntArray
+
+Limits = tuple[float | None, float | None]
+"""The least and the greatest value that a metric can take; null where it has no such limit."""
+
+MIN_CLUSTERS = 3
+"""Fewer independent items than this give no interval: two concepts would get one that is wider than any scale."""
+
+TOLERANCE = 1e-6
+"""How far two numbers that should be equal may differ: they went through other orders of summation."""
+
+_ROUNDING = 1e-9
+
+Points = Annotated[float, Field(ge=0, le=2)]
+"""A rating, or a mean of ratings: 0 to 2."""
+
+
+class MetricValue(Part):
+    """One number about a row, a mean over items with its interval, and what it takes to read it."""
+
+    value: float | None
+    """Mean over the items (concepts; for a dictionary's metric: seeds); null where there is none."""
+    low: float | None = None
+    high: float | None = None
+    """The ends of the interval, clipped to the bounds."""
+    interval_method: str = ""
+    """How the interval was made, with its level, e.g. ``t, 95 %``."""
+    reason: str = ""
+    """Why the value or its interval is missing."""
+    title: str = ""
+    """What it is, for the head of a table, where its name does not say it: ``explained variance`` of a metric ``reconstruction``."""
+    unit: str = ""
+    """``share``, ``features``, ``nats``, …; empty for a score."""
+    bounds: Limits = (None, None)
+    """The metric's scale, e.g. 0 to 2 for a steering score."""
+    higher_is_better: bool | None = None
+    """Null for a metric in which neither direction is better."""
+    trivial: float | None = None
+    """What the empty answer gets: 0 for a steering score, .5 for AUROC, the prevalence for average precision."""
+    random: float | None = None
+    """What the random control gets, where it is known."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> MetricValue:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval has both ends or none")
+        if self.low is not None and self.high is not None:
+            if self.value is None:
+                raise ValueError("an interval needs a value")
+            if self.low > self.high:
+                raise ValueError(f"the interval's ends are out of order: {self.low} > {self.high}")
+            if not self.interval_method:
+                raise ValueError("an interval needs its interval_method")
+        elif not self.reason:
+            raise ValueError("a missing value or interval needs a reason")
+        lowest, highest = self.bounds
+        if lowest is not None and highest is not None and lowest >= highest:
+            raise ValueError(f"the metric's bounds are out of order: {lowest} and {highest}")
+        for name in ("value", "low", "high", "trivial", "random"):
+            if not inside(getattr(self, name), self.bounds):
+                raise ValueError(f"{name} is {getattr(self, name)}, outside of the metric's bounds {lowest} and {highest}")
+        return self
+
+
+class Bounds(Part):
+    """The overall mean of a steering method if every text without a rating had got 0, and if it had got 2."""
+
+    low: Points | None
+    high: Points | None
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Bounds:
+        if (self.low is None or self.high is None) and not self.reason:
+            raise ValueError("a missing bound needs a reason")
+        if self.low is not None and self.high is not None and self.low > self.high + TOLERANCE:
+            raise ValueError(f"the bounds are out of order: {self.low} > {self.high}")
+        return self
+
+
+class ItemResult(Part):
+    """What one item got: a concept (steering, detection) or a part of a dictionary's measurement (a seed, a class, a layer)."""
+
+    id: Text
+    text: str
+    """The concept as a judge and a prompt see it, or the part's name."""
+    features: tuple[str, ...] = ()
+    """``dictionary/index``; several for a method that combines."""
+    answered: bool = True
+    """False: the labeler abstained; the reason says why."""
+    values: dict[Text, float | None] = Field(default_factory=dict)
+    """By the name of the metric."""
+    trivial: dict[Text, float] = Field(default_factory=dict)
+    """What the empty answer gets here, by metric, where that differs from item to item (average precision: the prevalence)."""
+    strength: float | None = None
+    """Steering: the strength that was chosen on other instructions than those that ``values`` are of."""
+    n: Count = 0
+    """Texts: trials of a steering method, texts that a detector scored."""
+    n_unrated: Count = 0
+    details: dict[str, JsonValue] = Field(default_factory=dict)
+    """What else is worth knowing, e.g. a detector's threshold and counts."""
+    reason: str = ""
+    """Why a number is missing."""
+
+    @model_validator(mode="after")
+    def _explained(self) -> ItemResult:
+        if (not self.answered or None in self.values.values()) and not self.reason:
+            raise ValueError("a missing number needs a reason")
+        if not self.answered and (self.strength is not None or any(value is not None for value in self.values.values())):
+            raise ValueError("an item that was not answered has no numbers")
+        if self.n_unrated > self.n:
+            raise ValueError(f"n_unrated is {self.n_unrated} of {self.n} texts")
+        return self
+
+
+class Sample(Part):
+    """A text to look at."""
+
+    concept_text: str
+    instruction: str
+    strength: float
+    text: str
+    overall: Points | None = None
+
+
+def inside(number: float | None, bounds: Limits) -> bool:
+    """Whether a number is within its bounds; a number that does not exist is."""
+    low, high = bounds
+    return number is None or ((low is None or number >= low) and (high is None or number <= high))
+
+
+def clip(number: float, bounds: Limits) -> float:
+    """The number, or the nearer bound where it lies outside."""
+    low, high = bounds
+    number = number if low is None else max(low, number)
+    return number if high is None else min(high, number)
+
+
+def metric_value(
+    values: Sequence[float | None],
+    clusters: Sequence[Hashable] | IntArray | None = None,
+    *,
+    unit: str = "",
+    bounds: Limits = (None, None),
+    higher_is_better: bool | None = None,
+    trivial: float | None = None,
+    random: float | None = None,
+    seed: int = 0,
+    item: str = "concept",
+    empty: str = "no concept was answered",
+) -> MetricValue:
+    """The mean of ``values`` with its interval, as every kind of evaluation reports a metric.
+
+    Args:
+        values: one an item; None (or NaN) where an item has none: it is left out, and the reason counts it.
+        clusters: which values belong together (:func:`harness.scoring.clusters_of`); None: each stands alone.
+        unit, bounds, higher_is_better, trivial, random: as in :class:`MetricValue`.
+        seed: of the bootstrap.
+        item: what ``values`` has one of, in words of the reason (``2 concepts: no interval``).
+        empty: the reason where ``values`` holds nothing.
+
+    Returns:
+        The ends are clipped to ``bounds``; below :data:`MIN_CLUSTERS` independent items there are none.
+
+    Raises:
+        ValueError: a mean outside of ``bounds``.
+        ScoringError: clusters and values of different lengths.
+    """
+    from harness.scoring import interval
+
+    scale = {"unit": unit, "bounds": bounds, "higher_is_better": higher_is_better, "trivial": trivial, "random": random}
+    if not len(values):
+        return MetricValue.model_validate({"value": None, "reason": empty, **scale})
+    found = interval([float("nan") if value is None else value for value in values], clusters, seed=seed)
+    low, high, reason = ends_on_scale(found, bounds, item)
+    mean = found.estimate
+    if mean is not None and abs(clip(mean, bounds) - mean) <= _ROUNDING:  # a mean of ones may round to more than 1
+        mean = clip(mean, bounds)
+    method = "" if low is None else f"{found.method}, {100 * found.level:g} %"
+    return MetricValue.model_validate({"value": mean, "low": low, "high": high, "interval_method": method, "reason": reason, **scale})
+
+
+def ends_on_scale(found: Interval, bounds: Limits, item: str = "concept") -> tuple[float | None, float | None, str]:
+    """The ends of an interval clipped to ``bounds`` and an empty reason; or twice None, and why there is none.
+
+    Args:
+        found: the interval as it was computed.
+        bounds: the scale.
+        item: the singular of what the interval's values are.
+    """
+    missing = f"{found.n_missing} undefined value{'s' * (found.n_missing != 1)} left out"
+    if found.n and found.n_clusters < MIN_CLUSTERS:
+        count = f"{found.n} {item}{'s' * (found.n != 1)}"
+        groups = f" in {found.n_clusters} independent group{'s' * (found.n_clusters != 1)}" if found.n_clusters < found.n else ""
+        return None, None, f"{count}{groups}: no interval" + (f"; {missing}" if found.n_missing else "")
+    if found.low is None or found.high is None:
+        return None, None, found.warning or "no interval can be had"
+    return clip(found.low, bounds), clip(found.high, bounds), ""

@@ -1,0 +1,136 @@
+"""Passes over texts that several metrics share: kept as artifacts, so the second metric, dictionary or run finds them made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.interventions import Intervention, Site
+from harness.types import Json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.contracts import Bench
+    from harness.data.texts import TextSet
+    from harness.sae.dictionary import Dictionary
+
+TOKENS_AT_ONCE = 4096
+"""Vectors are gathered to about so many before a dictionary reads them: texts alone are short."""
+
+VERSION = 1
+"""Part of the artifacts' keys; raised when what they hold changes."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReadingPass:
+    """What a dictionary does on the counted tokens of some texts.
+
+    Attributes:
+        n_tokens: tokens.
+        l0: mean number of active features (f_j > 0) a token.
+        explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖² over tokens, with x̄ their mean; NaN where all tokens are one vector.
+        fired: ``[d_sae]`` int64, on how many of the tokens each feature is active.
+        mean: ``[d_in]`` float64, x̄.
+    """
+
+    n_tokens: int
+    l0: float
+    explained_variance: float
+    fired: np.ndarray[Any, np.dtype[np.int64]]
+    mean: np.ndarray[Any, np.dtype[np.float64]]
+
+
+def reading_pass(bench: Bench, dictionary: Dictionary, texts: TextSet) -> ReadingPass:
+    """Read ``texts`` at the dictionary's site and count. Memory holds some thousand tokens and a few numbers a feature.
+
+    Raises:
+        ModelError: a counted token's vector is not finite.
+    """
+    from harness.sae.corpus.counts import Meter
+
+    def compute(folder: Path) -> None:
+        meter = Meter(dictionary)
+        for x in _gathered(bench, dictionary.layer, texts):
+            meter.count(x)
+        with (folder / "pass.npz").open("wb") as file:
+            np.savez(file, sums=meter.sums, fired=meter.fired.numpy())
+
+    key = {"kind": "reading-pass", "version": VERSION, "dictionary": dictionary.digest, "layer": dictionary.layer, "texts": texts.digest}
+    with np.load(bench.artifact(key, compute) / "pass.npz", allow_pickle=False) as saved:
+        meter = Meter(dictionary)
+        meter.include(saved["sums"], saved["fired"])
+    mean = meter.sums[-dictionary.d_in :] / max(1, meter.n)
+    return ReadingPass(meter.n, meter.l0, meter.explained_variance, meter.fired.numpy(), mean)
+
+
+def _gathered(bench: Bench, layer: int, texts: TextSet) -> Any:
+    """Counted tokens' vectors ``[tokens, d_model]`` of the texts, some thousand at a time."""
+    import torch
+
+    waiting: list[Tensor] = []
+    for _, x in bench.track(bench.activations(Site(layer), texts), "reading texts", len(texts)):
+        waiting.append(x)
+        if sum(map(len, waiting)) >= TOKENS_AT_ONCE:
+            yield torch.cat(waiting)
+            waiting = []
+    if waiting:
+        yield torch.cat(waiting)
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """The model's cross-entropy on texts, in nats a token: the mean over ``n_tokens`` predicted tokens. NaN without any, or after broken logits."""
+
+    mean: float
+    n_tokens: int
+
+
+def cross_entropy(bench: Bench, texts: TextSet, intervention: Intervention | None = None, *, key: Json = None, what: str = "") -> CrossEntropy:
+    """Cross-entropy of the tokens of ``texts``, each predicted from those before it.
+
+    The predictions made at a text's first token are left out, as that token is everywhere: edits spare it.
+
+    Args:
+        bench: the task's bench.
+        texts: what is read.
+        intervention: edits, or None for the model alone.
+        key: all that the intervention depends on beside the texts, as JSON, to keep the result as an artifact; None makes it anew.
+        what: for the progress shown.
+    """
+
+    def compute() -> CrossEntropy:
+        total, n = 0.0, 0
+        rows = bench.logits([row.tolist() for row in texts.tokens], intervention)
+        for ids, logits in zip(texts.tokens, bench.track(rows, f"cross-entropy{what and ', '}{what}", len(texts)), strict=True):
+            total += _surprise(ids, logits)
+            n += max(0, len(ids) - 2)
+        return CrossEntropy(total / n if n else float("nan"), n)
+
+    return compute() if key is None else _kept(bench, {"kind": "cross-entropy", "version": VERSION, "texts": texts.digest, "edit": key}, compute)
+
+
+def _surprise(ids: np.ndarray[Any, Any], logits: Tensor) -> float:
+    """−Σ log p of the tokens from the third on."""
+    import torch
+
+    if len(ids) < 3:
+        return 0.0
+    wanted = torch.as_tensor(ids[2:], device=logits.device)[:, None]
+    found = logits[1:-1].float().log_softmax(dim=-1).gather(1, wanted)
+    return -float(found.sum(dtype=torch.float64))
+
+
+def _kept(bench: Bench, key: Json, compute: Callable[[], CrossEntropy]) -> CrossEntropy:
+    def fill(folder: Path) -> None:
+        made = compute()
+        mean = made.mean if np.isfinite(made.mean) else None
+        (folder / "cross-entropy.json").write_text(json.dumps([mean, made.n_tokens]), encoding="utf-8")
+
+    mean, n = json.loads((bench.artifact(key, fill) / "cross-entropy.json").read_text(encoding="utf-8"))
+    return CrossEntropy(float("nan") if mean is None else mean, n)

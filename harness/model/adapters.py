@@ -1,0 +1,137 @@
+"""Trained adapters (LoRA and its like, in peft's format): a model wears one within a context, and is as it was outside of it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from harness.errors import EngineError
+from harness.model.loading import SubjectModel
+
+CONFIG = "adapter_config.json"
+_REBASING = ("pissa", "olora", "corda", "loftq")
+"""Initialisations of peft's that take from the model's own weights what the adapter begins with."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where another module stands while an adapter is worn."""
+
+    parent: nn.Module
+    name: str
+    own: nn.Module
+    adapted: nn.Module
+
+
+class Adapter:
+    """An adapter that was loaded for one model. Made by :class:`Adapters`."""
+
+    def __init__(self, places: list[_Place]) -> None:
+        self._places = places
+
+    @contextmanager
+    def worn(self) -> Iterator[None]:
+        """Within the context the model computes with the adapter; its own modules stand in their places afterwards, whatever happened."""
+        try:
+            for place in self._places:
+                place.parent._modules[place.name] = place.adapted
+            yield
+        finally:
+            for place in self._places:
+                place.parent._modules[place.name] = place.own
+
+
+class Adapters:
+    """The adapters of one model, the last one kept: requests come adapter by adapter.
+
+    Args:
+        model: is changed within :meth:`Adapter.worn` alone; its weights never are.
+    """
+
+    def __init__(self, model: SubjectModel) -> None:
+        self._model = model
+        self._last: tuple[str, Adapter] | None = None
+
+    def check(self, folder: str) -> None:
+        """Raise EngineError for a folder that holds no adapter, or one that cannot be worn. Reads its configuration alone."""
+        path = Path(folder) / CONFIG
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise EngineError(f"the adapter folder {folder} has no {CONFIG}; give a folder that peft's save_pretrained wrote") from None
+        except (OSError, ValueError) as error:
+            raise EngineError(f"{path} cannot be read ({error}); write the adapter again") from None
+        if not isinstance(settings, dict) or "peft_type" not in settings:
+            raise EngineError(f"{path} names no peft_type; give a folder that peft's save_pretrained wrote")
+        begun = settings.get("init_lora_weights")
+        rebased = isinstance(begun, str) and begun.lower().startswith(_REBASING)
+        if settings.get("bias", "none") != "none" or rebased:
+            option = f"init_lora_weights={begun!r}" if rebased else f"bias={settings['bias']!r}"
+            raise EngineError(f"the adapter {folder} was made with {option}, which changes the model's own weights; train one that does not")
+
+    def get(self, folder: str) -> Adapter:
+        """The adapter in a folder.
+
+        Raises:
+            EngineError: the folder holds none, one that does not fit the model, or one that does more than to replace modules within the layers.
+        """
+        if self._last is None or self._last[0] != folder:
+            self._last = None  # its memory first
+            self.check(folder)
+            self._last = folder, _load(self._model, folder)
+        return self._last[1]
+
+
+def _load(model: SubjectModel, folder: str) -> Adapter:
+    """Have peft put its modules into the model, note where they stand, and take them out again."""
+    hf: Any = model.hf
+    modules = list(hf.modules())
+    before = [dict(module._modules) for module in modules]
+    weights = [(weight, weight.data_ptr(), weight._version) for weight in hf.parameters()]
+    attributes, tensor_parallel = set(vars(hf)), getattr(hf.config, "pretraining_tp", None)
+    try:
+        kind = _by_peft(model, folder)
+        places = [
+            _Place(parent, name, own, adapted)
+            for parent, members in zip(modules, before, strict=True)
+            for name, own in members.items()
+            if own is not None and (adapted := parent._modules.get(name)) is not None and adapted is not own
+        ]
+    finally:
+        for module, members in zip(modules, before, strict=True):
+            module._modules.clear()
+            module._modules.update(members)
+        for name in set(vars(hf)) - attributes:
+            delattr(hf, name)
+        if tensor_parallel is not None:
+            hf.config.pretraining_tp = tensor_parallel
+    if any((weight.data_ptr(), weight._version) != (place, version) for weight, place, version in weights):
+        raise EngineError(f"the adapter {folder} ({kind}) has changed weights of {model.name} itself; load the model again, and leave it out")
+    replaced = {id(place.own) for place in places}
+    if not places or replaced & {id(model.layers), *map(id, model.layers)}:
+        raise EngineError(f"the adapter {folder} ({kind}) does not act through modules within the layers; give a LoRA or one of its like")
+    for place in places:
+        place.adapted.eval().requires_grad_(False)
+    return Adapter(places)
+
+
+def _by_peft(model: SubjectModel, folder: str) -> str:
+    """The adapter's kind, once it is in the model. What peft would only warn of, weights that are missing, is an error here."""
+    from peft import PeftModel
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore")
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            wrapped = PeftModel.from_pretrained(model.hf, folder, torch_device=str(model.device))
+    except Exception as error:  # peft, safetensors and torch have no common root
+        detail = " ".join(str(error).split())[:300]
+        raise EngineError(f"the adapter {folder} does not fit {model.name} ({type(error).__name__}: {detail})") from error
+    return str(wrapped.peft_type).removeprefix("PeftType.")

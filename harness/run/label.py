@@ -1,0 +1,94 @@
+"""Labelers' answers: from the store, or made now and checked against the contract; and what each method is run on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.errors import PluginError, StoreError
+from harness.run.bench import TaskBench
+from harness.run.notes import note_versions
+from harness.run.plan import PlannedPlugin
+from harness.run.run import Run
+from harness.store import RunStore
+from harness.store.manifest import Manifest, MethodRecord
+from harness.types import Abstention, Concept, Labeling
+
+
+def label_all(run: Run) -> None:
+    """Have every labeler of the run answer that has not answered yet; its answers are in the store when it is done."""
+    for labeler in run.planned.labelers:
+        if run.store.labelings(labeler.key) is None:
+            _label(run, labeler)
+
+
+def _label(run: Run, labeler: PlannedPlugin) -> None:
+    """A labeler's answers. In fixed mode there is one for each concept, in the task's order."""
+    name = labeler.registered.name
+    run.progress.step(f"labelling with {name}")
+    note_versions(run.store, run.warnings, "labels", [labeler.registered.made_by])
+    answers = list(labeler.instance.label(run.bench, run.bench.concepts))
+    check_answers(name, answers, run.bench)
+    run.store.add_labelings(labeler.key, answers)
+
+
+def check_answers(name: str, answers: Sequence[Labeling | Abstention], bench: TaskBench) -> None:
+    """Raise PluginError for answers that break the contract."""
+    asked = {concept.id: concept for concept in bench.concepts}
+    seen: set[str] = set()
+    for answer in answers:
+        if not isinstance(answer, Labeling | Abstention):
+            raise PluginError(f"labeler {name!r} answered with {type(answer).__name__}; it must give Labeling or Abstention values")
+        if bench.concept_mode == "fixed" and asked.get(answer.concept.id) != answer.concept:
+            raise PluginError(f"labeler {name!r} answered concept {answer.concept.id!r}, which is not one of those that it was asked for")
+        if isinstance(answer, Labeling):
+            _check_features(name, answer, bench)
+            if answer.id in seen:
+                raise PluginError(f"labeler {name!r} gave concept {answer.concept.id!r} the same features twice")
+            seen.add(answer.id)
+    if bench.concept_mode == "fixed" and sorted(a.concept.id for a in answers) != sorted(asked):
+        raise PluginError(f"labeler {name!r} gave {len(answers)} answers for {len(asked)} concepts; answer or abstain from each once")
+
+
+def _check_features(name: str, answer: Labeling, bench: TaskBench) -> None:
+    for feature in answer.features:
+        dictionary = bench.dictionaries.get(feature.dictionary)
+        if dictionary is None or not 0 <= feature.index < dictionary.d_sae:
+            raise PluginError(f"labeler {name!r} named feature {feature}, which does not exist in the task's dictionaries")
+    if len(set(answer.features)) != len(answer.features):
+        raise PluginError(f"labeler {name!r} named a feature of concept {answer.concept.id!r} twice")
+
+
+# ------------------------------------------------------------------------------------------------------------- what the store says
+
+
+def concepts_of(manifest: Manifest, store: RunStore) -> list[Concept]:
+    """The task's concepts (fixed mode) or candidates (chosen mode), in their order."""
+    known = {concept.id: concept for concept in store.concepts()}
+    return [known[name] for name in manifest.concepts if name in known]
+
+
+def answers_of(method: MethodRecord, store: RunStore) -> Sequence[Labeling | Abstention]:
+    """The answers of a method's labeler; none for a method without one. Raises StoreError where it has not answered yet."""
+    if method.labeler is None:
+        return ()
+    found = store.labelings(method.labeler.key)
+    if found is None:
+        raise StoreError(f"the run in {store.folder} stopped before labelling was done; run its `harness eval` again first")
+    return found
+
+
+def labelings_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> list[Labeling]:
+    """The labelings that a method is run on: its labeler's, or (without a labeler) every concept that is in play.
+
+    In chosen mode these are the concepts that the labelers asked for chose; without such a labeler, the task's candidates.
+    """
+    limit, fixed = manifest.limit, manifest.task.mode == "fixed"
+    if method.labeler is not None:
+        chosen = [answer for answer in answers_of(method, store) if isinstance(answer, Labeling)]
+        return chosen if fixed else chosen[:limit]
+    if fixed:
+        return [Labeling(concept) for concept in concepts_of(manifest, store)]
+    asked = {m.labeler.key: m for m in manifest.methods if m.labeler is not None and m.role == "method"}
+    limited = [answer for other in asked.values() for answer in [a for a in answers_of(other, store) if isinstance(a, Labeling)][:limit]]
+    concepts = {answer.concept.id: answer.concept for answer in limited}
+    return [Labeling(concept) for concept in (concepts.values() if asked else concepts_of(manifest, store)[:limit])]

@@ -1,0 +1,170 @@
+"""Making a run's manifest: its plan, its bench and its command as facts that outlive them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.files.hashing import path_digest
+from harness.files.version import PACKAGE, own_version
+from harness.options import input_names
+from harness.run.bench import TaskBench
+from harness.run.plan import Asked, Plan, PlannedPlugin
+from harness.run.provenance import LIBRARIES, git_state, hardware, versions
+from harness.store.manifest import Manifest, MethodRecord, MetricRecord, OptionValues, PluginRef, Protocol, TaskRef
+from harness.types import Json, digest
+
+
+def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], metrics: Sequence[MetricRecord] = ()) -> Manifest:
+    """The manifest of a run that is about to begin; loads no weights where model and dictionaries are known on this machine.
+
+    Args:
+        plan: what it does.
+        bench: the task with what the command line replaced.
+        command: what was asked for, see :func:`command_of`.
+        metrics: what is measured, one for each dictionary, seed and control.
+    """
+    file, choices = bench.task.file, bench.choices
+    concepts = bench.list_concepts() if plan.methods or plan.detections else []
+    judged = plan.judge is not None
+    return Manifest(
+        identity=identity_of(plan, bench),
+        harness_version=own_version(),
+        libraries=versions(LIBRARIES),
+        git=git_state(PACKAGE.parent),
+        hardware=hardware(),
+        task=TaskRef(
+            name=bench.task.name,
+            version=str(file.version),
+            digest=bench.task.digest([bench.corpus_digest if bench.has_corpus else None]),
+            split=bench.split_name or "all",
+            mode=file.concepts.mode,
+        ),
+        model=bench.model_ref,
+        dictionaries=bench.dictionary_refs,
+        corpus=bench.corpus_digest if bench.has_corpus else None,
+        instruction_set_digest=digest(sorted((i.id, i.text) for i in bench.instructions)) if judged else digest([]),
+        instructions=tuple(i.id for i in bench.instructions) if judged else (),
+        per_concept=file.instructions.per_concept,
+        decoding=file.decoding.decoding(),
+        protocol=Protocol(repeats=file.evaluation.repeats, splits=file.evaluation.splits, max_unrated=file.evaluation.max_unrated),
+        seed=choices.seed,
+        limit=choices.limit,
+        concepts=tuple(concept.id for concept in concepts),
+        methods=_methods(plan),
+        metrics=tuple(metrics),
+        judge=None if plan.judge is None else plugin_ref(plan.judge),
+        judge_defaults={name: dict(options) for name, options in file.judges.items()},
+        command=dict(command),
+    )
+
+
+def command_of(task: str, bench: TaskBench, asked: Asked) -> dict[str, Json]:
+    """What was asked for, so that a later look can tell, and the subject model be found again; paths hold from any folder."""
+    choices = dataclasses.asdict(bench.choices)
+    choices |= {name: _absolute(choices[name]) for name in ("corpus", "instructions")}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(asked).items()}
+    return {"task": task, "choices": choices, "asked": plain}
+
+
+def _absolute(path: str | None) -> str | None:
+    """A path that holds from any folder; the name of a dataset (hf:…) as it is."""
+    return path if path is None or path.startswith("hf:") else str(Path(path).expanduser().resolve())
+
+
+def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
+    """A plugin as the manifest keeps it: the options that a result depends on, not how something is fetched or which variable holds a key."""
+    given = {name: value for name, value in plugin.identity.items() if name in plugin.given}
+    default = {name: value for name, value in plugin.identity.items() if name not in given}
+    return PluginRef(
+        kind=plugin.registered.kind,
+        name=plugin.registered.name,
+        key=plugin.key,
+        options=OptionValues(given=given, default=default),
+        distribution=plugin.registered.distribution,
+        version=plugin.registered.version,
+    )
+
+
+def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
+    steered = [
+        MethodRecord(
+            kind="steering",
+            id=m.method.id,
+            name=m.method.name,
+            role=m.role,
+            labeler=None if m.labeler is None else plugin_ref(m.labeler),
+            plugin=plugin_ref(m.steerer),
+            strength_unit=m.strength_unit,
+            grid=m.grid,
+            selects_on="nothing" if m.labeler is None else m.labeler.instance.traits.selects_on,
+        )
+        for m in plan.methods
+    ]
+    detected = [
+        MethodRecord(
+            kind="detection",
+            id=d.method.id,
+            name=d.method.name,
+            role=d.role,
+            labeler=None if d.labeler is None else plugin_ref(d.labeler),
+            plugin=plugin_ref(d.detector),
+            selects_on="nothing" if d.labeler is None else d.labeler.instance.traits.selects_on,
+        )
+        for d in plan.detections
+    ]
+    return (*steered, *detected)
+
+
+def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
+    """Everything that the run's values depend on, as JSON. Its digest is the run's identity."""
+    choices, task, model = bench.choices, bench.task, bench.model_ref
+    methods = [
+        {"method": m.method.name, "id": m.method.id, "role": m.role, "unit": m.strength_unit, "grid": list(m.grid),
+         "labeler_options": dict(m.method.labeler_options), "steerer_options": dict(m.method.steerer_options)}
+        for m in plan.methods
+    ]  # fmt: skip
+    return {
+        "task": {"name": task.name, "version": task.file.version, "digest": task.digest()},
+        "split": bench.split_name or "all",
+        "limit": choices.limit,
+        "seed": choices.seed,
+        "model": {"name": model.name, "digest": model.digest, "dtype": f"torch.{model.dtype}", "device": model.device.partition(":")[0]},
+        "dictionaries": {ref.name: ref.digest for ref in bench.dictionary_refs},
+        "corpus": bench.corpus_digest if bench.has_corpus else None,
+        "instructions": path_digest(bench.instructions_path),
+        "methods": methods,
+        "judge": None if plan.judge is None else {"name": plan.judge.registered.name, "options": plan.judge.identity},
+        "files": _named_files(plan),
+        **_further_kinds(plan),
+    }
+
+
+def _further_kinds(plan: Plan) -> dict[str, Json]:
+    """What is detected and measured; nothing for a run that steers alone, whose identity is what it was before there were other kinds."""
+    found: dict[str, Json] = {}
+    if plan.detections:
+        found["detections"] = [
+            {"method": d.method.name, "id": d.method.id, "role": d.role, "labeler_options": dict(d.method.labeler_options),
+             "detector_options": dict(d.method.detector_options)}
+            for d in plan.detections
+        ]  # fmt: skip
+    if plan.metrics:
+        found["metrics"] = [
+            {"metric": m.metric.registered.name, "options": m.metric.identity, "dictionary": m.dictionary, "controls": list(m.controls),
+             "control_seeds": m.control_seeds, "seeds": m.seeds}
+            for m in plan.metrics
+        ]  # fmt: skip
+    return found
+
+
+def _named_files(plan: Plan) -> dict[str, str]:
+    """Digests of the files and folders that options name as input (labels, exports), by plugin and option."""
+    named = {
+        f"{plugin.registered.name}: {name} = {value}": Path(str(value)).expanduser()
+        for plugin in plan.plugins
+        for name in input_names(plugin.registered.options)
+        if (value := plugin.options[name]) is not None
+    }
+    return {where: path_digest(path) for where, path in sorted(named.items()) if path.exists()}

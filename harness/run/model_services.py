@@ -1,0 +1,122 @@
+"""What a bench offers of the subject model beside its weights: texts, logits, activations and mean residuals, each by the run's engine."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.contracts import ResidualMeans
+from harness.errors import EngineError
+from harness.interventions import Intervention, Site
+from harness.types import Decoding
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.engine.base import Executor, Generated, GenerationRequest
+    from harness.engine.torch_loop import TorchEngine
+    from harness.files.progress import Progress
+    from harness.model.activations import Row
+    from harness.model.loading import SubjectModel
+
+Tokens = Sequence["np.ndarray[Any, np.dtype[np.int64]]"]
+"""Texts as token ids."""
+
+
+MEANS = "means.npz"
+
+
+def read_means(folder: Path) -> ResidualMeans:
+    """What :meth:`ModelServices.write_means` wrote."""
+    with np.load(folder / MEANS, allow_pickle=False) as saved:
+        return ResidualMeans(saved["means"], saved["tokens"], float(saved["norm"]))
+
+
+@dataclass(eq=False)
+class ModelServices:
+    """See the module.
+
+    Attributes:
+        model: the subject model.
+        decoding: the task's.
+    """
+
+    model: SubjectModel
+    decoding: Decoding
+
+    @cached_property
+    def engine(self) -> TorchEngine:
+        """The run's engine."""
+        from harness.engine.torch_loop import TorchEngine
+
+        return TorchEngine(self.model)
+
+    @cached_property
+    def executor(self) -> Executor:
+        """Who spreads the engine's work."""
+        from harness.engine.executors import LocalExecutor
+
+        return LocalExecutor()
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], decoding: Decoding | None = None, only: Container[str] | None = None
+    ) -> Iterator[Generated]:
+        """See :func:`harness.engine.executors.generate`; ``decoding`` is the task's unless another is given."""
+        from harness.engine.executors import generate
+
+        return generate(self.engine, self.executor, requests, decoding or self.decoding, only)
+
+    def logits(self, texts: Sequence[Row], intervention: Intervention | None = None) -> Iterator[torch.Tensor]:
+        """See :meth:`harness.contracts.Bench.logits`.
+
+        Raises:
+            EngineError: at once, for an intervention by words (token ids have no place for them), an edit that cannot be placed, or an adapter
+                that does not fit.
+            DataError: at once, for an empty text, or one that is longer than the model's context.
+        """
+        intervention = intervention or Intervention()
+        if intervention.prompt_prefix:
+            raise EngineError("logits are those of given token ids, where a prompt_prefix has no place; put it into the texts")
+        return self.engine.logits(texts, intervention.edits, intervention.adapter)
+
+    def activations(self, site: Site, tokens: Tokens) -> Iterator[tuple[int, torch.Tensor]]:
+        """Each text's place and its activations: float32 ``[tokens, d_model]`` without the first token, in any order of the texts.
+
+        Raises:
+            ModelError: at once, for a site that the model does not have; while iterating, for a vector that is not finite.
+            DataError: while iterating, for a text that is longer than the model's context.
+        """
+        self.model.stream_module(site)
+        return self._activations(site, tokens)
+
+    def _activations(self, site: Site, tokens: Tokens) -> Iterator[tuple[int, torch.Tensor]]:
+        import torch
+
+        from harness.model.activations import row_lengths
+        from harness.sae.corpus.sweep import activations
+
+        for place in np.flatnonzero(row_lengths(tokens) <= 1).tolist():
+            yield place, torch.empty(0, self.model.d_model, device=self.model.device)
+        yield from activations(self.model, tokens, site)
+
+    def write_means(self, site: Site, tokens: Tokens, folder: Path, progress: Progress) -> None:
+        """Write to ``folder``, for :func:`read_means`, each text's mean vector (zeros without a counted token) and what belongs to it."""
+        from harness.model.activations import row_lengths
+        from harness.sae.corpus.sweep import BLOCK, sweep
+
+        means = np.zeros((len(tokens), self.model.d_model), dtype=np.float32)
+        counted, norm = np.zeros(len(tokens), dtype=np.int64), 0.0
+        with progress.task("reading the corpus", int((row_lengths(tokens) > 1).sum())) as advance:
+            for batch in sweep(self.model, tokens, site, block=BLOCK):
+                for place, x, usual in zip(batch.rows, batch.x, batch.counted, strict=True):
+                    vectors = x[usual].float()
+                    means[place], counted[place] = vectors.mean(dim=0).cpu().numpy(), len(vectors)
+                    norm += float(vectors.norm(dim=-1).sum())
+                advance(len(batch.rows))
+        with (folder / MEANS).open("wb") as file:
+            np.savez(file, means=means, tokens=counted, norm=norm / int(counted.sum()))

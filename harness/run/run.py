@@ -1,0 +1,197 @@
+"""One run: what is to be done, where it is kept, and what it needs while it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from typing import Protocol as TypingProtocol
+
+from harness.errors import HarnessError, StoreError
+from harness.files.progress import Progress
+from harness.plugin.host import Observer, PluginHost
+from harness.run.bench import Choices, TaskBench, open_bench
+from harness.run.plan import Plan
+from harness.run.warnings import Warnings
+from harness.store import RunStore
+from harness.store.manifest import Manifest, Protocol
+from harness.tasks.find import find_task
+from harness.types import Instruction, rng
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.chat.cost import Estimate
+    from harness.model.loading import SubjectModel
+
+
+class Approve(TypingProtocol):
+    """Told what something will cost at most, before anything is sent; raises to refuse."""
+
+    def __call__(self, estimate: Estimate, who: str = "judge") -> None: ...
+
+
+@dataclass(eq=False)
+class Run:
+    """What the stages of an evaluation are handed. Made by :meth:`begin` or :meth:`reopen`; a context manager that closes the store.
+
+    Attributes:
+        store: the run's store, open for writing.
+        manifest: what the run is.
+        host: whose observers are told.
+        progress: where progress is shown.
+        warnings: told what a reader of the result must know.
+        approve: told what plugins will cost at most, before anything is sent to them; None approves all.
+        plan: the plugins at work; None for a stored run that is only rated, scored or shown.
+    """
+
+    store: RunStore
+    manifest: Manifest
+    host: PluginHost
+    progress: Progress
+    warnings: Warnings
+    approve: Approve | None = None
+    plan: Plan | None = None
+    _open_bench: Callable[[], TaskBench] | None = None
+
+    @classmethod
+    def begin(cls, folder: Path, manifest: Manifest, plan: Plan, bench: TaskBench, host: PluginHost, approve: Approve | None = None) -> Run:
+        """The run in ``folder``, made with ``manifest`` if there is none yet.
+
+        Raises StoreError as :meth:`harness.store.RunStore.create_or_open` does.
+        """
+        store = RunStore.create_or_open(folder, manifest)
+        run = cls(store, store.manifest, host, bench.progress, bench.warnings, approve, plan, lambda: bench)
+        bench.warnings.keep_in(store)
+        return run
+
+    @classmethod
+    def reopen(cls, folder: Path, host: PluginHost, quiet: bool = False, approve: Approve | None = None) -> Run:
+        """A stored run, to be rated or scored. Neither its model nor its dictionaries, corpus or plugins are needed.
+
+        Raises StoreError: there is no run, or another process writes it.
+        """
+        store = RunStore.open(folder)
+        try:
+            manifest = _with_protocol(store.manifest, host, folder)
+            progress, warnings = Progress(quiet), Warnings()
+            warnings.keep_in(store)
+        except BaseException:
+            store.close()
+            raise
+
+        def open_again() -> TaskBench:
+            if not manifest.command:
+                raise StoreError(f"the run in {folder} does not say of which task it is, so its subject model cannot be found; take another judge")
+            task = find_task(host, str(manifest.command["task"]))
+            given: Any = manifest.command["choices"]
+            bench = open_bench(task, Choices(**given), quiet, warnings)
+            found = bench.model_ref
+            if found.digest != manifest.model.digest:
+                raise StoreError(
+                    f"the subject model of the run in {folder} has changed since it was made ({manifest.model.name}: "
+                    f"{manifest.model.digest}, now {found.digest}); take a judge that does not need it, or run `harness eval` again"
+                )
+            return bench
+
+        return cls(store, manifest, host, progress, warnings, approve, None, open_again)
+
+    @cached_property
+    def bench(self) -> TaskBench:
+        """Model, dictionaries, corpus; opened only when something must be computed."""
+        if self._open_bench is None:
+            raise StoreError(f"the run in {self.store.folder} has no bench; run its `harness eval` again")
+        return self._open_bench()
+
+    @property
+    def planned(self) -> Plan:
+        """The plan. Raises StoreError for a stored run that has none."""
+        if self.plan is None:
+            raise StoreError(f"the run in {self.store.folder} lacks something that only its plugins can make; run its `harness eval` again first")
+        return self.plan
+
+    @cached_property
+    def judge_bench(self) -> StoredBench:
+        """What a judge is handed."""
+        return StoredBench(self)
+
+    def tell(self, observer: Observer, **values: Any) -> None:
+        """Tell the observers; one that fails is reported, and noted in the run, but stops nothing."""
+        for failure in self.host.notify(observer, **values):
+            if failure not in (note.value for note in self.store.notes("observer-failed")):
+                self.store.note("observer-failed", failure)
+                self.progress.step(failure)
+
+    def close(self) -> None:
+        """Close the store and let others write. Idempotent."""
+        self.store.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class StoredBench:
+    """What a stored run offers a judge. Implements :class:`harness.contracts.JudgeBench`; only the subject model is more than the run's file."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def seed(self) -> int:
+        return self._run.manifest.seed
+
+    @property
+    def concept_mode(self) -> str:
+        return self._run.manifest.task.mode
+
+    @cached_property
+    def instructions(self) -> Sequence[Instruction]:
+        known = {instruction.id: instruction for instruction in self._run.store.instructions()}
+        return [known[name] for name in self._run.manifest.instructions if name in known] or list(known.values())
+
+    @property
+    def model(self) -> SubjectModel:
+        return self._run.bench.model
+
+    @property
+    def progress(self) -> Progress:
+        """Where progress is shown."""
+        return self._run.progress
+
+    def warn(self, message: str) -> None:
+        self._run.warnings(message)
+
+    def rng(self, purpose: str, item: str = "") -> np.random.Generator:
+        return rng(self.seed, purpose, item)
+
+    def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+        return self._run.progress.track(items, description, total)
+
+
+def _with_protocol(manifest: Manifest, host: PluginHost, folder: Path) -> Manifest:
+    """The manifest; of a run that an older harness stored, with the protocol that it did not keep, from the task, which must be the same still.
+
+    Raises StoreError where that task is not here, or is another one by now: a score by another cross-validation would be another score.
+    """
+    if "protocol" not in manifest.unknown:
+        return manifest
+    hint = "run its `harness eval` again, which computes nothing anew and completes it"
+    if not manifest.command:
+        raise StoreError(f"the run in {folder} does not say how its scores are made, nor of which task it is; {hint}")
+    try:
+        task = find_task(host, str(manifest.command["task"]))
+    except HarnessError as error:
+        raise StoreError(f"an older harness stored the run in {folder} without saying how its scores are made ({error}); {hint}") from error
+    stated: Any = manifest.identity["task"]
+    if task.digest() != stated["digest"]:
+        raise StoreError(f"the task of the run in {folder} has changed since, and the run does not say how its scores are made; {hint}")
+    table = task.file.evaluation
+    protocol = Protocol(repeats=table.repeats, splits=table.splits, max_unrated=table.max_unrated)
+    defaults = {name: dict(options) for name, options in task.file.judges.items()}
+    return manifest.model_copy(update={"protocol": protocol, "judge_defaults": defaults})

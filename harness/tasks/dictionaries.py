@@ -1,0 +1,106 @@
+"""The task file's tables of dictionaries: those of files, those that are trained on the task's own corpus, and what is measured of them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Table(BaseModel):
+    """Base of the task file's tables: frozen, no unknown keys, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class DictionaryTable(Table):
+    """``[[dictionaries]]``: a sparse autoencoder of the model."""
+
+    name: str = "sae"
+    """Its name within the task; features are called name/index."""
+    source: str
+    """A SAELens, Gemma Scope or sparsify folder (relative to the task's), or a SAELens registry name: release/id."""
+    layer: int = Field(ge=0)
+    """The decoder layer (zero-based) whose output it reads and writes; checked against the SAE's own configuration."""
+    width: int | None = Field(None, gt=0)
+    """Number of features, for estimates; checked when it is loaded."""
+    trained_on: str | None = None
+    """The other model that it was made for, where that is intended (a base model's SAE on its instruct model). The entry records it."""
+
+
+class TrainTable(Table):
+    """``[[train]]``: a dictionary that is trained on the task's own corpus when it is first used, and kept in the cache; one for each seed."""
+
+    name: str = Field(pattern=r"^[^/@]+$")
+    """Its name within the task, without `/` and `@`: the first seed's dictionary has this name, another's name@seed."""
+    layer: int = Field(ge=0)
+    """The decoder layer (zero-based) whose output it reads and writes."""
+    texts: Literal["train", "all"] = "train"
+    """Texts that it is trained on: the split's train part, so that report texts are new to it, or all of the corpus."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Train on whole texts of so many tokens at most, drawn at random; None: on all."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of initial weights, order and held-out tokens; one dictionary is trained for each, on one pass of the model."""
+    architecture: Literal["batchtopk", "topk", "jumprelu", "standard"] = "batchtopk"
+    """What is trained; batchtopk and jumprelu are kept as jumprelu."""
+    width: int = Field(4096, gt=0)
+    """Number of features."""
+    k: int = Field(32, gt=0)
+    """Active features a token (batchtopk: on average); for jumprelu the L0 that its penalty aims at; unused by standard."""
+    sparsity: float = Field(1.0, ge=0)
+    """Coefficient of jumprelu's L0 or standard's L1 penalty."""
+    epochs: float = Field(3.6, gt=0)
+    """Passes over the tokens."""
+    batch_size: int = Field(2048, gt=0)
+    """Tokens a step."""
+    lr: float = Field(1e-3, gt=0)
+    """Adam's learning rate."""
+    warm_up: float = Field(0.05, ge=0, le=1)
+    """Share of the steps over which the learning rate rises from 0."""
+    decay: float = Field(0.25, ge=0, le=1)
+    """Share of the steps over which it falls to 0 at the end."""
+    input_norm: Literal["unit", "sqrt_d"] | None = None
+    """What the mean norm of inputs is scaled to; None: unit for the TopK family, sqrt_d otherwise."""
+    aux_coefficient: float = Field(1.0, ge=0)
+    """Weight of the TopK family's loss that revives dead features."""
+    dead_tokens: int = Field(200_000, gt=0)
+    """A feature that was not active on so many tokens in a row is dead."""
+    fast: bool = True
+    """bfloat16 products where the hardware has them; false for float32 throughout."""
+
+    @property
+    def seed_names(self) -> dict[str, int]:
+        """Name within the task and seed of each dictionary: the first is called as the table, another ``name@seed``."""
+        return {self.name if place == 0 else f"{self.name}@{seed}": seed for place, seed in enumerate(self.seeds)}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys that :class:`harness.sae.training.config.TrainConfig` has, with their values; the seed is not among them."""
+        return self.model_dump(exclude={"name", "layer", "texts", "max_tokens", "seeds"})
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainTable:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds of {self.name!r} must be one or more whole numbers from 0 up, none twice, got {list(self.seeds)}")
+        if self.k >= self.width:
+            raise ValueError(f"k of {self.name!r} must be below its width {self.width}, got {self.k}")
+        if self.warm_up + self.decay > 1:
+            raise ValueError(f"warm_up and decay of {self.name!r} may not exceed 1 together, got {self.warm_up:g} and {self.decay:g}")
+        return self
+
+
+class MetricTable(Table):
+    """``[[metrics]]``: a metric of dictionaries that `harness eval --task` runs when no plugin is named."""
+
+    metric: str
+    """A metric."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Its options; the command line overrides them."""
+    dictionaries: tuple[str, ...] = ()
+    """Names of the dictionaries that are measured, each with all its seeds; empty: all of the task."""
+    controls: tuple[str, ...] = ("random",)
+    """Controls that are measured beside them; empty: none."""
+    control_seeds: int = Field(3, ge=1)
+    """Draws of each control, from seed 0 up."""
+    seeds: int = Field(1, ge=1)
+    """Measurements of each dictionary, by the metric's own seeds from the run's seed up."""

@@ -1,0 +1,108 @@
+"""Does a metric keep its contract?"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import get_args
+
+from harness.contracts import Metric, MetricTraits, Need, NumberTraits
+from harness.evaluations.dictionary.subjects import list_subjects, open_subject, unmet
+from harness.run.bench import TaskBench
+from harness.sae.subject import DictionarySubject
+from harness.testing.require import require, require_json
+from harness.types import Measurement, canonical_json
+
+_ROUNDING = 1e-9
+"""A share of 1 + 2e-16 is no broken bound."""
+
+
+def check_metric(factory: Callable[[], Metric], bench: TaskBench, subject: DictionarySubject | None = None, *, seed: int = 0) -> Measurement:
+    """Measure a dictionary and check what comes back.
+
+    * Its traits state bounds that ascend, trivial values within them, a direction, known needs; its parts have names and meanings of their own.
+    * The measurement has each part that the traits name and no other, every number is finite and within its bounds, a missing one says why,
+      details are JSON, and all of it survives being stored.
+    * A second metric measures the same: randomness comes from the seed alone.
+
+    Args:
+        factory: makes the metric anew, e.g. ``lambda: MyMetric(MyOptions())``.
+        bench: e.g. :func:`harness.testing.toy_bench`.
+        subject: what is measured; by default the task's first dictionary. Give one that has what the metric needs (siblings, the truth, …).
+        seed: the metric's own.
+
+    Returns:
+        The measurement.
+
+    Raises:
+        AssertionError: the contract is broken; the message says where.
+    """
+    metric = factory()
+    require(isinstance(metric, Metric), f"{type(metric).__name__} lacks members of harness.contracts.Metric")
+    traits = _check_traits(metric.traits)
+    if subject is None:
+        refs = list_subjects(bench, controls=())
+        subject = open_subject(bench, refs[0], refs)
+    lacking = unmet(traits, subject, bench)
+    require(not lacking, f"the subject lacks what the metric needs ({lacking}); give check_metric a subject that has it")
+    found = metric.measure(bench, subject, seed)
+    require(isinstance(found, Measurement), f"measure gave {type(found).__name__}; it must give a harness.types.Measurement")
+    _check_numbers(found, traits)
+    require_json(found.as_json(), "the measurement")
+    stored = canonical_json(found.as_json())
+    require(canonical_json(Measurement.of_json(json.loads(stored)).as_json()) == stored, "the measurement is another one after it was stored")
+    again = factory().measure(bench, subject, seed)
+    require(canonical_json(again.as_json()) == stored, "a second metric measured something else; draw random numbers from harness.types.rng(seed, …)")
+    return found
+
+
+def _check_traits(traits: object) -> MetricTraits:
+    require(isinstance(traits, MetricTraits), f"traits is {type(traits).__name__}; give a harness.contracts.MetricTraits")
+    assert isinstance(traits, MetricTraits)
+    _check_meaning(traits, "the value")
+    unknown = [need for need in traits.needs if need not in get_args(Need)]
+    require(not unknown, f"needs names {', '.join(map(str, unknown))}; known: {', '.join(get_args(Need))}")
+    for name, part in traits.parts.items():
+        require(isinstance(name, str) and name.strip() and name != "value", f"a part is called {name!r}; give it a name, and not 'value'")
+        kind = type(part)
+        require(kind is NumberTraits, f"part {name!r} is {kind.__name__}; give a harness.contracts.NumberTraits")
+        _check_meaning(part, f"part {name!r}")
+    return traits
+
+
+def _check_meaning(traits: NumberTraits, what: str) -> None:
+    require(isinstance(traits.title, str) and isinstance(traits.unit, str), f"title and unit of {what} must be text")
+    low, high = traits.bounds
+    for number in (low, high, traits.trivial):
+        known = number is None or (isinstance(number, int | float) and math.isfinite(number))
+        require(known, f"bounds and trivial value of {what} hold {number!r}; give numbers, or None where there is none")
+    require(low is None or high is None or low < high, f"the bounds of {what} are {low} and {high}; the lower one comes first")
+    require(_within(traits.trivial, traits), f"the trivial value of {what} is {traits.trivial}, outside of its bounds {low} to {high}")
+    require(traits.higher_is_better in (True, False, None), f"higher_is_better of {what} is {traits.higher_is_better!r}")
+
+
+def _check_numbers(found: Measurement, traits: MetricTraits) -> None:
+    require(set(found.parts) == set(traits.parts), f"the parts are {_names(found.parts)}, but the traits name {_names(traits.parts)}")
+    named: dict[str, NumberTraits] = {"value": traits, **traits.parts}
+    numbers: list[tuple[str, float | None, NumberTraits]] = [("the value", found.value, traits)]
+    numbers += [(f"item {name!r}", number, traits) for name, number in found.per_item.items()]
+    numbers += [(f"part {name!r}", number, traits.parts[name]) for name, number in found.parts.items()]
+    for name, empty in found.trivial.items():
+        require(name in named, f"the measurement has a trivial value for {name!r}; known: {_names(named)}")
+        numbers.append((f"the trivial value of {name!r}", empty, named[name]))
+    for what, number, meaning in numbers:
+        require(number is None or isinstance(number, int | float), f"{what} is {number!r}; give a number or None")
+        require(_within(number, meaning), f"{what} is {number}, outside of its bounds {meaning.bounds[0]} to {meaning.bounds[1]}")
+    require(found.value is not None or found.reason.strip(), "the value is None without a reason")
+    for name, why in found.part_reasons.items():
+        require(name in found.parts and why.strip(), f"a reason is given for part {name!r}, which is not missing or has none")
+
+
+def _within(number: float | None, traits: NumberTraits) -> bool:
+    low, high = traits.bounds
+    return number is None or ((low is None or number >= low - _ROUNDING) and (high is None or number <= high + _ROUNDING))
+
+
+def _names(named: Mapping[str, object]) -> str:
+    return ", ".join(named) or "none"

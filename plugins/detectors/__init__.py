@@ -1,0 +1,1 @@
+"""Shipped detectors, one file each."""

@@ -1,0 +1,1 @@
+"""Shipped metrics of dictionaries, one file each."""

@@ -1,0 +1,53 @@
+"""The list of concepts: what its rows may hold, and what of them identifies a task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.data import open_concepts
+from harness.data.concepts import concepts_digest
+from harness.errors import DataError
+from harness.files.hashing import path_digest
+from harness.types import Concept
+
+ROWS: list[dict[str, Any]] = [{"id": "a", "label": "a", "text": "ärger"}, {"id": "b", "text": "b", "split": "report"}]
+
+
+def write(folder: Path, *rows: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "concepts.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_keywords_and_hard_negatives_are_read_and_are_no_part_of_what_is_compared(tmp_path: Path) -> None:
+    path = write(tmp_path, {**ROWS[0], "keywords": ["sea", "cook*"], "hard_negatives": "river"}, ROWS[1])
+    first, second = open_concepts(path)
+    assert (first.keywords, first.hard_negatives) == (("sea", "cook*"), "river")
+    assert (second.keywords, second.hard_negatives) == ((), None)
+    assert first == Concept("a", "ärger", "a")
+
+
+@pytest.mark.parametrize("keywords", ["sea", [1], ["Sea"], ["two words"], ["*"], ["a**"], [""]])
+def test_keywords_that_cannot_be_matched_are_refused(tmp_path: Path, keywords: Any) -> None:
+    with pytest.raises(DataError):
+        open_concepts(write(tmp_path, {**ROWS[0], "keywords": keywords}))
+
+
+def test_the_digest_is_the_files_without_what_detection_alone_uses(tmp_path: Path) -> None:
+    plain = write(tmp_path / "plain", *ROWS)
+    assert concepts_digest(plain) == path_digest(plain)
+    more = write(tmp_path / "more", {**ROWS[0], "keywords": ["x"]}, {"hard_negatives": "y", **ROWS[1]})
+    assert path_digest(more) != path_digest(plain)
+    assert concepts_digest(more) == concepts_digest(plain)
+    assert concepts_digest(write(tmp_path / "other", {**ROWS[0], "text": "z"}, ROWS[1])) != concepts_digest(plain)
+
+
+def test_a_damaged_file_has_a_digest(tmp_path: Path) -> None:
+    path = tmp_path / "concepts.jsonl"
+    path.write_bytes(b'{"id": \r\n[1]\n\xff')
+    assert concepts_digest(path) == path_digest(path)

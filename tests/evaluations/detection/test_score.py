@@ -1,0 +1,169 @@
+"""From scores to results: per concept, per method, ranked, in-sample."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from harness.evaluations.detection import score as module
+from harness.evaluations.detection.records import Truth, pack, unpack
+from harness.evaluations.detection.score import METRICS, ConceptScore, abstained, failed, score_concept, summarise
+from harness.scoring import ScoringError
+from harness.scoring.detection import MEASURES
+from harness.types import canonical_json
+
+DRAW = np.random.default_rng(3)
+N = 120
+
+
+def truth(keywords: bool = True, hard: bool = True) -> Truth:
+    threshold, report = DRAW.random((2, N)) < 0.2
+    hard_masks = [(DRAW.random(N) < 0.1) & ~part & hard for part in (threshold, report)]
+    changed = (DRAW.random(N) < 0.5) if keywords else None
+    emptied = np.zeros(N, dtype=bool) if changed is None else ~changed & (DRAW.random(N) < 0.1)
+    return Truth(threshold, report, *hard_masks, changed, emptied)
+
+
+def scores_of(what: Truth, signal: float = 1.0) -> dict[str, Any]:
+    found = {"threshold": DRAW.normal(size=N) + signal * what.threshold, "report": DRAW.normal(size=N) + signal * what.report}
+    if what.changed is not None:
+        found["no_keywords"] = DRAW.normal(size=int(what.changed.sum()))
+    return {name: unpack(pack(values)) for name, values in found.items()}
+
+
+def item(name: str, auroc: float | None = 0.8, features: tuple[str, ...] = ()) -> ConceptScore:
+    values = {**dict.fromkeys(MEASURES[:-2], 0.5), "auroc": auroc}
+    return ConceptScore(name, f"about {name}", features, values=values, trivial={"auroc": 0.5, "average_precision": 0.1}, n=10)
+
+
+# ------------------------------------------------------------------------------------------------------------------ one concept
+
+
+def test_hard_negatives_are_no_negatives() -> None:
+    what = truth()
+    scores = scores_of(what)
+    found = score_concept(("a", "about a"), ["sae/1"], what, scores)
+    plain = ~what.report_hard
+    assert found.values["auroc"] == pytest.approx(roc_auc_score(what.report[plain], scores["report"][plain]))
+    assert found.values["average_precision"] == pytest.approx(average_precision_score(what.report[plain], scores["report"][plain]))
+    against = what.report | what.report_hard
+    assert found.values["auroc_hard_negatives"] == pytest.approx(roc_auc_score(what.report[against], scores["report"][against]))
+    cut = found.details["at"]["f1"]["threshold"]
+    assert found.values["hard_negatives_rejected"] == pytest.approx((scores["report"][what.report_hard] < cut).mean())
+    assert found.details["positives"] + found.details["negatives"] + found.details["hard_negatives"] == N
+    assert (found.n, found.answered, found.reason, found.features) == (2 * N, True, "", ("sae/1",))
+    assert set(found.values) == set(METRICS)
+
+
+def test_without_keywords_only_the_changed_texts_have_other_scores() -> None:
+    what = truth(hard=False)
+    scores = scores_of(what, signal=2.0)
+    assert what.changed is not None
+    expected = scores["report"].astype(float)
+    expected[what.changed] = scores["no_keywords"]
+    kept = ~what.emptied
+    found = score_concept(("a", "about a"), (), what, scores)
+    assert found.values["auroc_no_keywords"] == pytest.approx(roc_auc_score(what.report[kept], expected[kept]))
+    assert found.values["auroc_no_keywords"] < found.values["auroc"]
+    assert (found.details["changed"], found.details["emptied"]) == (int(what.changed.sum()), int(what.emptied.sum()))
+
+
+def test_what_does_not_apply_is_not_there() -> None:
+    what = truth(keywords=False, hard=False)
+    found = score_concept(("a", "about a"), (), what, scores_of(what))
+    assert set(found.values) == set(MEASURES[:-2])
+    assert found.reason == ""
+
+
+def test_a_missing_class_leaves_no_number_and_a_reason() -> None:
+    what = truth(hard=False)
+    none = Truth(what.threshold, np.zeros(N, dtype=bool), what.threshold_hard, what.report_hard, what.changed, what.emptied)
+    found = score_concept(("a", "about a"), (), none, scores_of(none))
+    assert set(found.values.values()) == {None}
+    assert "no positive among the 120 reported texts" in found.reason
+
+
+def test_scores_of_other_texts_are_refused() -> None:
+    what = truth()
+    with pytest.raises((ScoringError, IndexError, ValueError)):
+        score_concept(("a", "about a"), (), what, {**scores_of(what), "report": np.zeros(N - 1)})
+
+
+def test_details_can_be_stored() -> None:
+    what = truth()
+    assert canonical_json(dict(score_concept(("a", "about a"), (), what, scores_of(what)).details))
+
+
+# ------------------------------------------------------------------------------------------------------------------- one method
+
+
+def test_means_and_their_trivial_values() -> None:
+    found = summarise([item("a", 0.8), item("b", 0.6), abstained(("c", "about c"), "no feature fires")], fixed=True)
+    assert found.metrics["auroc"].value == pytest.approx(0.7)
+    assert found.metrics["auroc"].trivial == 0.5
+    assert (found.metrics["auroc"].n, found.metrics["average_precision"].trivial) == (2, pytest.approx(0.1))
+    assert found.ranked is not None
+    assert found.ranked.value == pytest.approx((0.8 + 0.6 + 0.5) / 3)
+    assert (found.n_items, found.n_answered, found.coverage, found.n_texts) == (3, 2, pytest.approx(2 / 3), 20)
+    assert found.eligible
+    assert [one.id for one in found.items] == ["a", "b", "c"]
+    assert "auroc_no_keywords" not in found.metrics
+
+
+def test_chosen_concepts_have_no_ranked_score() -> None:
+    found = summarise([item("a", 0.8, ("sae/1",)), item("a", 0.6, ("sae/2",)), item("b", 0.7, ("sae/2",))], fixed=False)
+    assert found.ranked is None
+    assert (found.n_items, found.n_answered, found.coverage) == (2, 2, 1.0)
+    assert found.metrics["auroc"].low is None, "they share a concept or a feature, so there is one cluster"
+    assert "cluster" in found.metrics["auroc"].reason or "concept" in found.metrics["auroc"].reason
+
+
+@pytest.mark.parametrize("selects_on", ["nothing", "train", "all"])
+def test_who_chose_by_all_texts_is_in_sample(selects_on: str) -> None:
+    found = summarise([item("a"), item("b", 0.7)], fixed=True, selects_on=selects_on)
+    assert found.eligible == (selects_on != "all")
+    assert bool([reason for reason in found.reasons if reason.startswith("in-sample")]) == (selects_on == "all")
+
+
+def test_a_concept_without_a_score_leaves_no_ranking() -> None:
+    found = summarise([item("a"), failed(("b", "about b"), (), "the detector broke")], fixed=True)
+    assert found.metrics["auroc"].value == 0.8
+    assert found.ranked is not None
+    assert found.ranked.value is None
+    assert not found.eligible
+    assert "'b'" in found.reasons[0]
+
+
+def test_nothing_answered() -> None:
+    found = summarise([abstained(("a", "about a"), "no")], fixed=True)
+    assert found.metrics["auroc"].value is None
+    assert not found.eligible
+    assert (found.coverage, found.n_answered) == (0.0, 0)
+    assert summarise([], fixed=False).coverage is None
+
+
+def test_few_negatives_are_told() -> None:
+    what = truth()
+    one = score_concept(("a", "about a"), (), what, scores_of(what), pi0=0.01)
+    assert "negatives are few" in summarise([one], fixed=True).warnings[0]
+    assert summarise([score_concept(("a", "about a"), (), what, scores_of(what), pi0=0.5)], fixed=True).warnings == ()
+
+
+def test_scoring_needs_no_model() -> None:
+    """The module imports neither bench, plugins, models nor torch, and works where torch cannot be imported."""
+    names = {alias for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)
+             for alias in [str(node.module)]}  # fmt: skip
+    assert not [name for name in names if name.startswith(("harness.run", "harness.model", "harness.sae", "harness.plugin", "harness.contracts"))]
+    program = (
+        "import sys\nfor name in ('torch', 'transformers', 'sae_lens'): sys.modules[name] = None\n"
+        "from harness.evaluations.detection.score import summarise\nprint(summarise([], fixed=False).n_items)"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert answer.stdout.strip() == "0", answer.stderr

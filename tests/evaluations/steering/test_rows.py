@@ -1,0 +1,143 @@
+"""A steering row from labelings and rated texts, without a model, a plan or a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from harness.evaluations.steering.rows import Answered, Scored, samples_of, score_labeling, steering_row
+from harness.leaderboard.entry import Row, SteeringSubject
+from harness.scoring import clusters_of, cross_validate, harmonic_mean, interval
+from harness.store import Record
+from harness.store.manifest import Protocol
+from harness.types import Abstention, Concept, FeatureRef, Generation, Labeling, Rating, Trial
+
+GRID = (0.5, 1.0, 2.0)
+INSTRUCTIONS = ("i0", "i1", "i2", "i3")
+PROTOCOL = Protocol(repeats=3, splits=2, max_unrated=0.1)
+SUBJECT = SteeringSubject(labeler="a", steerer="b", strength_unit="none", grid=GRID)
+
+
+def labeling(number: int, feature: int | None = None) -> Labeling:
+    return Labeling(Concept(f"c{number}", f"about c{number}"), (FeatureRef("sae", number if feature is None else feature),))
+
+
+def ratings_of(number: int) -> np.ndarray:
+    """``[strengths, instructions, 3]`` ratings."""
+    return np.random.default_rng(number).integers(0, 3, size=(len(GRID), len(INSTRUCTIONS), 3)).astype(float)
+
+
+def records(label: Labeling, ratings: np.ndarray, missing: Sequence[tuple[int, int]] = (), status: str = "unrated") -> list[Record]:
+    """The labeling's trials; those at the places in ``missing`` have no rating, or a pending one."""
+    found = []
+    for s, strength in enumerate(GRID):
+        for i, instruction in enumerate(INSTRUCTIONS):
+            trial = Trial("m", label.id, label.concept.id, strength, instruction, 0)
+            rating = Rating(trial.id, "rated", *map(float, ratings[s, i]))
+            if (s, i) in missing:
+                rating = Rating(trial.id, "pending", ticket="t") if status == "pending" else Rating(trial.id, "unrated", reason="garbled")
+            found.append(Record(trial, Generation(trial.id, "p", f"{strength} {instruction}", 3, "eos"), rating))
+    return found
+
+
+def scored(number: int, feature: int | None = None, missing: Sequence[tuple[int, int]] = (), status: str = "unrated") -> Scored:
+    label = labeling(number, feature)
+    return score_labeling(label, GRID, INSTRUCTIONS, records(label, ratings_of(number), missing, status), PROTOCOL, 0)
+
+
+def row_of(parts: Sequence[Scored], abstained: Sequence[Abstention] = (), concepts: Sequence[str] | None = None) -> Row:
+    return steering_row(SUBJECT, "method", Answered(parts, abstained, concepts), PROTOCOL, 0)
+
+
+def test_a_concept_is_scored_by_cross_validation_over_strengths() -> None:
+    found = scored(1)
+    expected = cross_validate(harmonic_mean(ratings_of(1)), 3, 2, 0)
+    assert expected.chosen is not None
+    assert found.result.values["overall"] == expected.score
+    assert found.result.values["fluency"] == expected.held_out(ratings_of(1)[..., 2])
+    assert found.result.strength == GRID[expected.chosen]
+    assert (found.result.n, found.result.n_unrated, found.n_pending, found.result.features) == (12, 0, 0, ("sae/1",))
+    assert found.bounds == (expected.score, expected.score)
+
+
+def test_the_row_is_the_mean_over_concepts_with_the_scoring_functions_interval() -> None:
+    parts = [scored(number, feature=number // 2) for number in range(8)]  # two concepts share a feature each
+    row = row_of(parts, concepts=[f"c{number}" for number in range(8)])
+    clusters = clusters_of((part.labeling.concept.id, part.labeling.features) for part in parts)
+    for name in ("overall", "concept", "instruction", "fluency"):
+        expected = interval([part.result.values[name] for part in parts], clusters, seed=0)
+        assert expected.low is not None
+        assert expected.high is not None
+        found = row.metrics[name]
+        assert (found.value, found.low, found.high) == (expected.estimate, max(0.0, expected.low), min(2.0, expected.high))
+    assert row.ranked == row.metrics["overall"]
+    assert (row.n_items, row.n_answered, row.coverage, row.n_texts, row.eligible) == (8, 8, 1.0, 96, True)
+
+
+def test_an_abstention_counts_0_in_fixed_mode_and_nothing_in_chosen_mode() -> None:
+    parts, left = [scored(number) for number in range(3)], [Abstention(Concept("c3", "about c3"), "no feature")]
+    overall = [part.result.values["overall"] for part in parts]
+    fixed = row_of(parts, left, ["c0", "c1", "c2", "c3"])
+    assert fixed.ranked is not None
+    assert fixed.ranked.value == pytest.approx(sum(value for value in overall if value is not None) / 4)
+    assert (fixed.n_items, fixed.n_answered, fixed.coverage) == (4, 3, 0.75)
+    assert [(item.id, item.answered, item.reason) for item in fixed.items][-1] == ("c3", False, "no feature")
+    chosen = row_of(parts, left)
+    assert (chosen.ranked, chosen.n_items, chosen.n_answered, len(chosen.items)) == (None, 3, 3, 3)
+
+
+def test_two_concepts_have_no_interval() -> None:
+    row = row_of([scored(0), scored(1)], concepts=["c0", "c1"])
+    assert (row.metrics["overall"].low, row.metrics["overall"].reason) == (None, "2 concepts: no interval")
+    assert row.eligible
+
+
+def test_texts_without_a_rating_are_bounded_and_too_many_are_not_ranked() -> None:
+    few = row_of([scored(number, missing=[(0, 0)] if number == 0 else ()) for number in range(3)])
+    assert (few.n_unrated, few.eligible) == (1, True)
+    many = row_of([scored(number, missing=[(0, 0), (1, 1), (2, 2)]) for number in range(3)])
+    assert (many.n_unrated, many.n_texts, many.eligible) == (9, 36, False)
+    assert many.reasons == ("9 of 36 texts are unrated, more than the task's share of 0.1",)
+    assert many.bounds is not None
+    assert many.bounds.low is not None
+    assert many.bounds.high is not None
+    assert many.metrics["overall"].value is not None
+    assert many.bounds.low <= many.metrics["overall"].value <= many.bounds.high
+
+
+def test_pending_ratings_keep_a_row_from_being_ranked() -> None:
+    everywhere = [(s, i) for s in range(len(GRID)) for i in range(len(INSTRUCTIONS))]
+    row = row_of([scored(0), scored(1), scored(2, missing=everywhere, status="pending")], concepts=["c0", "c1", "c2"])
+    assert (row.n_pending, row.n_unrated) == (12, 0)
+    assert row.items[2].values == dict.fromkeys(("overall", "concept", "instruction", "fluency"))
+    assert row.items[2].reason == "0 unrated and 12 pending of 12 texts leave no score"
+    assert row.ranked is not None
+    assert row.ranked.value is None
+    assert row.reasons[0].startswith("12 ratings are pending")
+    assert row.reasons[1] == "no ranked score: a concept has no score, since its texts could not be rated"
+
+
+def test_nothing_answered_ranks_as_0_and_is_not_eligible() -> None:
+    row = row_of([], [Abstention(Concept(f"c{number}", ""), "no feature") for number in range(4)], [f"c{number}" for number in range(4)])
+    assert row.ranked is not None
+    assert (row.ranked.value, row.metrics["overall"].value, row.coverage) == (0.0, None, 0.0)
+    assert row.reasons == ("no overall score: no concept was answered",)
+
+
+def test_samples_are_texts_at_the_chosen_strengths() -> None:
+    parts = [scored(number) for number in range(5)]
+    pools = {part.labeling.id: records(part.labeling, ratings_of(number)) for number, part in enumerate(parts)}
+    found = samples_of(parts, pools, {name: f"Do {name}." for name in INSTRUCTIONS}, "m", 0)
+    assert len(found) == 3
+    by_text = {part.labeling.concept.text: part for part in parts}
+    for sample in found:
+        part = by_text[sample.concept_text]
+        assert sample.strength == part.result.strength
+        strength, instruction = sample.text.split()
+        assert (float(strength), f"Do {instruction}.") == (sample.strength, sample.instruction)
+        ratings = ratings_of(parts.index(part))[GRID.index(sample.strength), INSTRUCTIONS.index(instruction)]
+        assert sample.overall == harmonic_mean(ratings)
+    assert found == samples_of(parts, pools, {name: f"Do {name}." for name in INSTRUCTIONS}, "m", 0)
+    assert found != samples_of(parts, pools, {name: f"Do {name}." for name in INSTRUCTIONS}, "m", 1)
