@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from harness_plugins.judges.offline import Embedder, FluencyMeter, OfflineJudge, OfflineOptions, Pieces, presence, relatedness
+from harness_plugins.judges.offline import OfflineJudge, OfflineOptions
+from harness_plugins.judges.offline.embedding import Embedder, Pieces, presence, relatedness
+from harness_plugins.judges.offline.fluency import FluencyMeter
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 

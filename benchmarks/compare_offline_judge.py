@@ -37,7 +37,9 @@ from calibrate_offline_judge import (
     read_rated,
     shares,
 )
-from harness_plugins.judges.offline import EMBEDDING_MODEL, Embedder, FluencyMeter, OfflineOptions
+from harness_plugins.judges.offline import OfflineOptions
+from harness_plugins.judges.offline.embedding import EMBEDDING_MODEL, Embedder
+from harness_plugins.judges.offline.fluency import FluencyMeter
 
 from harness.model.embedded import ensure
 from harness.model.loading import SubjectModel, load_model

@@ -10,6 +10,7 @@ A page holds blocks that begin with ``<!-- generated: NAME [ARGUMENT] -->`` and 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import re
 import sys
@@ -21,13 +22,15 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from harness import contracts
+from harness import contracts, interventions, types
 from harness.cli import COMMANDS, cli
+from harness.data import texts
 from harness.leaderboard.schema import schema_text
 from harness.options import describe_field
 from harness.plugin import spec as hookspecs
 from harness.plugin.host import PluginHost
-from harness.plugin.registry import KINDS
+from harness.plugin.registry import KINDS, Registered
+from harness.sae import subject
 from harness.tasks.schema import TaskFile
 
 DOCS = Path(__file__).resolve().parent
@@ -50,7 +53,11 @@ def text_of(documented: object) -> str:
     text = inspect.getdoc(documented) or ""
     if not text:
         raise SystemExit(f"{documented!r} has no docstring, and docs/ is made of docstrings")
-    text = re.sub(r":\w+:`~?\.?(?:[\w.]+\.)?(\w+)`", r"`\1`", text).replace("``", "`")
+    return _markdown(text)
+
+
+def _markdown(text: str) -> str:
+    text = re.sub(r":\w+:`~?\.?(?:[a-z_]\w*\.)*([\w.]+)`", r"`\1`", text).replace("``", "`")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
@@ -77,7 +84,7 @@ def task_file(_: str | None) -> str:
         model = _model_of(info.annotation)
         if model is not None:
             heading, _, rest = text_of(model).partition(":")
-            parts.append(f"### {heading}\n\n{rest.strip().capitalize()}\n\n{_fields(model)}")
+            parts.append(f"### {heading}\n\n{_sentence(rest.strip())}\n\n{_fields(model)}")
     return "\n\n".join(parts)
 
 
@@ -168,10 +175,17 @@ def _click_type(option: click.Option) -> str:
     if isinstance(kind, click.Choice):
         return " or ".join(str(choice) for choice in kind.choices)
     if isinstance(kind, click.IntRange):
-        return "whole number" + (f" ≥ {kind.min}" if kind.min is not None else "") + (f", ≤ {kind.max}" if kind.max is not None else "")
+        return f"whole number{_range(kind)}"
+    if isinstance(kind, click.FloatRange):
+        return f"number{_range(kind)}"
     if isinstance(kind, click.Path):
         return "path"
     return {"integer": "whole number", "float": "number"}.get(kind.name, "text")
+
+
+def _range(kind: click.IntRange | click.FloatRange) -> str:
+    low = "" if kind.min is None else f" {'>' if kind.min_open else '≥'} {kind.min:g}"
+    return low + ("" if kind.max is None else f"{',' if low else ''} {'<' if kind.max_open else '≤'} {kind.max:g}")
 
 
 def _click_default(option: click.Option) -> str:
@@ -185,25 +199,87 @@ def _click_default(option: click.Option) -> str:
 # --------------------------------------------------------------------------------------------------------------------- plugins
 
 
+PUBLIC = (contracts, interventions, subject, texts, types)
+"""Modules whose protocols and values may be named by ``contract`` and ``value`` blocks."""
+
+
 def hooks(_: str | None) -> str:
-    """The hooks, from hookspecs.py."""
+    """The hooks, from spec.py."""
     found = [(name, item) for name, item in vars(hookspecs).items() if name.startswith("harness_")]
     return table(("hook", "what it is for"), [(f"`{name}{_signature(item)}`", text_of(item)) for name, item in found])
 
 
+def _named(name: str | None) -> Any:
+    """A protocol or value that plugins see, by its name."""
+    found = [getattr(module, str(name)) for module in PUBLIC if hasattr(module, str(name))]
+    if not found:
+        raise SystemExit(f"no module of {', '.join(module.__name__ for module in PUBLIC)} has {name!r}")
+    return found[0]
+
+
 def contract(name: str | None) -> str:
-    """The members of one protocol of contracts.py."""
-    protocol = getattr(contracts, str(name))
+    """The members of one protocol: its own, without those of the protocols that it extends."""
     rows = []
-    for member, item in vars(protocol).items():
+    for member, item in vars(_named(name)).items():
         if member.startswith("_") or not (callable(item) or isinstance(item, property)):
             continue
         getter: Any = item.fget if isinstance(item, property) else item
         signature = "" if isinstance(item, property) else _signature(getter)
         answer = str(inspect.signature(getter).return_annotation)
-        said = inspect.getdoc(getter)
-        rows.append((f"`{member}{signature}`", f"`{answer}`", text_of(getter) if said else ""))
-    return table(("member", "answers", "meaning"), rows)
+        rows.append((f"`{member}{signature}`", f"`{answer}`", _without_arguments(text_of(getter))))
+    return table(("member", "type", "meaning"), rows)
+
+
+def _without_arguments(text: str) -> str:
+    """A docstring without its sections: a table has no place for them."""
+    return re.split(r"\b(?:Args|Returns|Raises): ", text)[0].strip()
+
+
+def fields(name: str | None) -> str:
+    """The fields of a frozen value, those of the value that it extends among them, from the ``Attributes`` of its docstrings."""
+    value_class = _named(name)
+    said: dict[str, str] = {}
+    for base in reversed(value_class.__mro__):
+        if dataclasses.is_dataclass(base):
+            said.update(_attributes(base))
+    rows = []
+    for item in dataclasses.fields(value_class):
+        if item.name not in said:
+            raise SystemExit(f"{value_class.__name__}.{item.name} is not among the attributes of its docstring")
+        rows.append((f"`{item.name}`", f"`{_spelt_out(str(item.type))}`", _field_default(item), _sentence(said[item.name])))
+    return table(("field", "type", "default", "meaning"), rows)
+
+
+def _spelt_out(annotation: str) -> str:
+    """A field's type with the values of literal types in place of their names."""
+    for word in re.findall(r"[A-Za-z]\w*", annotation):
+        named = next((getattr(module, word) for module in PUBLIC if hasattr(module, word)), None)
+        if typing.get_origin(named) is typing.Literal:
+            annotation = annotation.replace(word, " | ".join(typing.get_args(named)))
+    return annotation
+
+
+def _sentence(text: str) -> str:
+    """The text with a capital first letter, unless it begins with code or the name of a number format."""
+    return text if re.match(r"`|\w*\d", text) else text[:1].upper() + text[1:]
+
+
+def _attributes(documented: type) -> dict[str, str]:
+    """What a docstring's ``Attributes`` section says, by field; several names before a colon share what is said."""
+    section = re.search(r"^Attributes:\n((?:[ ]{4}.*\n?|\n)+)", inspect.getdoc(documented) or "", re.MULTILINE)
+    found: dict[str, str] = {}
+    for entry in re.split(r"^ {4}(?=\S)", section[1] if section else "", flags=re.MULTILINE)[1:]:
+        names, _, meaning = entry.partition(":")
+        found.update({name.strip(): _markdown(meaning) for name in names.split(",")})
+    return found
+
+
+def _field_default(item: dataclasses.Field[Any]) -> str:
+    if item.default_factory is not dataclasses.MISSING:
+        return "empty"
+    if item.default is dataclasses.MISSING:
+        return "**needed**"
+    return "empty" if item.default == "" else value(item.default).replace(",", ", ")
 
 
 def _signature(function: Callable[..., Any]) -> str:
@@ -216,27 +292,26 @@ def _parameter(parameter: inspect.Parameter) -> str:
     return f"{parameter.name}: {parameter.annotation}{default}"
 
 
-def plugins(_: str | None) -> str:
-    """The shipped plugins and their options."""
+def options(kind: str | None) -> str:
+    """The shipped plugins of one kind, and their options."""
     host = PluginHost.load()
     for broken in host.broken:
         if broken.distribution == "harness":
             raise SystemExit(f"the shipped plugin {broken.entry_point} is broken: {broken.error!r}")
-    parts = []
-    for kind in KINDS:
-        for plugin in host.all(kind).values():
-            if plugin.distribution != "harness":
-                continue
-            lines = [f"### {kind} `{plugin.name}`", f"{plugin.summary[:1].upper()}{plugin.summary[1:]}."]
-            rows = []
-            for name, info in plugin.options.model_fields.items():
-                row = describe_field(name, info)
-                if not row["description"]:
-                    raise SystemExit(f"option {name} of {kind} {plugin.name} has no docstring")
-                rows.append((f"`{FLAGS[kind]} {name}=`", row["type"], _default(row), row["bounds"], row["description"]))
-            lines.append(table(("option", "type", "default", "bounds", "meaning"), rows) if rows else "No options.")
-            parts.append("\n\n".join(lines))
-    return "\n\n".join(parts)
+    assert kind in KINDS, f"{kind!r} is not a kind of plugin; known: {', '.join(KINDS)}"
+    return "\n\n".join(_plugin(kind, plugin) for plugin in host.all(kind).values() if plugin.distribution == "harness")
+
+
+def _plugin(kind: str, plugin: Registered) -> str:
+    lines = [f"### {kind} `{plugin.name}`", f"{plugin.summary[:1].upper()}{plugin.summary[1:]}."]
+    rows = []
+    for name, info in plugin.options.model_fields.items():
+        row = describe_field(name, info)
+        if not row["description"]:
+            raise SystemExit(f"option {name} of {kind} {plugin.name} has no docstring")
+        rows.append((f"`{FLAGS[kind]} {name}=`", row["type"], _default(row), row["bounds"], row["description"]))
+    lines.append(table(("option", "type", "default", "bounds", "meaning"), rows) if rows else "It has no options.")
+    return "\n\n".join(lines)
 
 
 def include(path: str | None) -> str:
@@ -250,7 +325,8 @@ PRODUCERS: dict[str, Callable[[str | None], str]] = {
     "commands": commands,
     "hooks": hooks,
     "contract": contract,
-    "plugins": plugins,
+    "fields": fields,
+    "options": options,
     "include": include,
 }
 

@@ -1,4 +1,4 @@
-"""harness: labelers, steerers, detectors and judges of sparse-autoencoder features, compared on equal terms.
+"""harness: labelers, steerers, detectors, metrics and judges of sparse-autoencoder features, compared on equal terms.
 
 In a script: ``from harness import evaluate, load_run, load_task, rate`` (docs/python.md). In a plugin: ``from harness import hookimpl``.
 """

@@ -1,4 +1,4 @@
-"""What labelers, steerers, judges and edits must offer, and the bench that the core hands them (typing.Protocol: nothing to inherit).
+"""What labelers, steerers, detectors, metrics and judges must offer, and the bench that the core hands them (typing.Protocol: nothing to inherit).
 
 torch appears in annotations only, so importing this module stays cheap.
 """

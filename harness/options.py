@@ -39,7 +39,7 @@ def input_field(default: Any = ...) -> Any:
 
 
 def transport_field(default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None) -> Any:
-    """A field that says how something is fetched (limits, timeouts, batches), not what: it is no part of what identifies a judge."""
+    """A field that says how something is fetched (limits, timeouts, batches), not what: it is not part of what identifies a judge."""
     return Field(default, ge=ge, gt=gt, le=le, json_schema_extra={"transport": True})
 
 
@@ -49,8 +49,13 @@ def transport_names(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def input_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The options of ``model`` that may name a file or folder that is read."""
-    return _marked(model, "input")
+    """The options of ``model`` that may name a file or folder that is read: those made with :func:`input_field`, and every path.
+
+    A path that says how something is fetched (:func:`transport_field`) is not among them.
+    """
+    paths = [name for name, info in model.model_fields.items() if Path in _parts(info.annotation)]
+    fetched = transport_names(model)
+    return tuple(name for name in model.model_fields if name in (*_marked(model, "input"), *paths) and name not in fetched)
 
 
 def filter_names(model: type[BaseModel]) -> tuple[str, ...]:
@@ -65,7 +70,7 @@ def _marked(model: type[BaseModel], mark: str) -> tuple[str, ...]:
 
 
 def build(model: type[O], given: Mapping[str, Any], owner: str) -> O:
-    """``model`` from option values (typed, or text from the command line).
+    """Returns an instance of ``model`` made from option values (typed, or text from the command line).
 
     Args:
         model: the options model.
@@ -87,12 +92,13 @@ def build(model: type[O], given: Mapping[str, Any], owner: str) -> O:
         problem = error.errors()[0]
         name = str(problem["loc"][0]) if problem["loc"] else ""
         if not name:
-            raise OptionError(f"options of {owner}: {_message(problem)}") from None
+            raise OptionError(f"options of {owner}: {_message(problem)}", given=dict(given)) from None
         row = describe_field(name, fields[name])
-        allowed = f"allowed: {row['type']}{', ' + row['bounds'] if row['bounds'] else ''}"
+        allowed = f"{row['type']}{', ' + row['bounds'] if row['bounds'] else ''}"
         if problem["type"] == "missing":
-            raise OptionError(f"option {name} of {owner} is required and was not given; {allowed}") from None
-        raise OptionError(f"option {name} of {owner} is {given.get(name)!r}: {_message(problem)}; {allowed}{_default(row)}") from None
+            raise OptionError(f"option {name} of {owner} is required and was not given", allowed=allowed) from None
+        message = f"option {name} of {owner} is {given.get(name)!r}: {_message(problem)}"
+        raise OptionError(message, given=given.get(name), allowed=f"{allowed}{_default(row)}") from None
 
 
 def _default(row: Mapping[str, Json]) -> str:
@@ -104,7 +110,7 @@ def _message(problem: Any) -> str:
 
 
 def _from_text(text: str, info: FieldInfo) -> Any:
-    """Text of the command line as the field's type: comma-separated values for a sequence, the text itself where text is meant, else JSON."""
+    """Returns text of the command line as the field's type: comma-separated values for a sequence, the text itself where text is meant, else JSON."""
     parts = _parts(info.annotation)
     kinds = {typing.get_origin(part) or part for part in parts}
     if type(None) in kinds and text.lower() in ("none", "null"):
@@ -128,7 +134,7 @@ def _parts(annotation: Any) -> list[Any]:
 
 
 def describe_field(name: str, info: FieldInfo) -> dict[str, Json]:
-    """A row for help texts and docs: name, type, default, bounds, description."""
+    """Returns a row for help texts and docs: name, type, default, bounds, description."""
     bounds = []
     for constraint in info.metadata:
         for attribute, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"), ("min_length", "length ≥"), ("max_length", "length ≤")):
@@ -163,18 +169,18 @@ def _type_name(annotation: Any) -> str:
 
 
 def describe(model: type[BaseModel]) -> list[dict[str, Json]]:
-    """All options of ``model``, in order."""
+    """Returns a row for each option of ``model``, in order."""
     return [describe_field(name, info) for name, info in model.model_fields.items()]
 
 
 def as_json(options: BaseModel) -> dict[str, Json]:
-    """All options with their values, given and default, as JSON."""
+    """Returns all options with their values, given and default, as JSON."""
     return options.model_dump(mode="json")
 
 
 def parse_assignment(text: str, flag: str) -> tuple[str, str]:
-    """``name=value`` of the command line. Raises OptionError for anything else."""
+    """Returns name and value of ``name=value``. Raises OptionError for anything else."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise OptionError(f"{flag} was given {text!r}; it takes name=value, e.g. {flag} pi0=0.001")
+        raise OptionError(f"{flag} was given {text!r}", given=text, allowed="name=value", hint=f"give e.g. {flag} pi0=0.001")
     return name.strip(), value.strip()

@@ -32,6 +32,9 @@ ELSEWHERE = (
 )  # fmt: skip
 """Commands of the pages that are parsed, but not run here: they need a network, a key, hours, or files of the reader's own."""
 
+FILES = {"my_methods.py": "python", "pyproject.toml": "toml"}
+"""Files that plugins.md makes piece by piece: a block whose first line is the file's name is a part of it."""
+
 
 def blocks(page: Path, language: str) -> Iterator[str]:
     """The code blocks that were written by hand; those that are made from files are tested as those files."""
@@ -68,13 +71,26 @@ def test_every_hook_and_shipped_plugin_is_on_the_page() -> None:
     from harness.plugin.host import PluginHost
     from harness.plugin.registry import KINDS
 
-    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    page, options = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("plugins.md", "options.md"))
     names = [name for name in vars(hookspecs) if name.startswith("harness_")]
     host = PluginHost.load()
-    shipped = [f"{kind} `{p.name}`" for kind in KINDS for p in host.all(kind).values() if p.distribution == "harness"]
-    assert len(names) >= 7
-    assert len(shipped) >= 8
-    assert [name for name in (*names, *shipped) if name not in text] == []
+    shipped = [f"### {kind} `{p.name}`\n" for kind in KINDS for p in host.all(kind).values() if p.distribution == "harness"]
+    assert len(names) >= 9
+    assert len(shipped) >= 15
+    assert [name for name in names if f"`{name}(" not in page] == []
+    assert [name for name in shipped if name not in options] == []
+
+
+def test_every_protocol_and_its_traits_are_on_the_page() -> None:
+    from harness import contracts
+
+    page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    names = [name for name, item in vars(contracts).items() if getattr(item, "_is_protocol", False) and item.__module__ == contracts.__name__]
+    traits = [name for name in vars(contracts) if name.endswith("Traits") and name != "NumberTraits"]
+    assert {"Labeler", "Steerer", "Detector", "Metric", "Judge", "Bench"} <= set(names)
+    assert len(traits) == 5
+    assert [name for name in names if f"<!-- generated: contract {name} -->" not in page] == []
+    assert [name for name in traits if f"<!-- generated: fields {name} -->" not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -94,23 +110,44 @@ def test_the_readme_names_what_others_rely_on() -> None:
     assert "make test" in text
 
 
-def test_the_examples_of_the_readme_are_true(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    result = doctest.testfile(str(ROOT / "README.md"), module_relative=False, globs={"MyJudge": object})
+def test_every_page_is_linked_from_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in ROOT.glob("docs/*.md") if f"](docs/{path.name})" not in text] == []
+
+
+def test_the_examples_of_the_readme_are_true(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's place is taken by the contract kit's task, whose model and corpus are small."""
+    toy = written_task(tmp_path / "toy")
+    (tmp_path / "tasks").symlink_to(ROOT / "tasks")
+    monkeypatch.syspath_prepend(str(sample))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count('load_task("demo"') == 1
+    examples = doctest.DocTestParser().get_doctest(text.replace('load_task("demo"', f"load_task({str(toy)!r}"), {}, "README.md", None, 0)
+    result = doctest.DocTestRunner().run(examples)
     assert result.attempted >= 15
     assert result.failed == 0
+    assert len(list((tmp_path / "leaderboard" / "entries").iterdir())) == 1
 
 
-def test_other_python_snippets_run(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Snippets without a prompt are files of a reader's plugin: their hooks must register, their tests must pass. (scoring.md has its own test.)"""
+def test_other_python_snippets_run(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snippets without a prompt are files of a reader's plugin: their hooks must register, their tests must pass.
+
+    Those of python.md are one program, which tests/evaluations/test_face.py runs.
+    """
     from harness.plugin.host import PluginHost
 
-    monkeypatch.syspath_prepend(str(sample))
+    monkeypatch.syspath_prepend(str(own))
     hooks = tests = 0
     for page in PAGES:
+        if page.name == "python.md":
+            continue
         for number, body in enumerate(body for body in blocks(page, "python") if ">>>" not in body):
-            namespace: dict[str, Any] = {"__name__": f"snippet_{number}", "__file__": str(page)}
-            exec(compile(body, str(page), "exec"), namespace)
+            file = tmp_path / f"{page.stem}_{number}.py"
+            file.write_text(body, encoding="utf-8")  # options take their descriptions from their source
+            namespace: dict[str, Any] = {"__name__": file.stem, "__file__": str(file)}
+            exec(compile(body, str(file), "exec"), namespace)
             found = {name: staticmethod(value) for name, value in namespace.items() if name.startswith("harness_")}
             if found:
                 host = PluginHost()
@@ -120,48 +157,105 @@ def test_other_python_snippets_run(sample: Path, tmp_path: Path, monkeypatch: py
             for name, test in [(name, value) for name, value in namespace.items() if name.startswith("test_")]:
                 test(*[tmp_path / name for _ in inspect.signature(test).parameters])
                 tests += 1
-    assert hooks >= 1
-    assert tests >= 4
+    assert hooks >= 7
+    assert tests >= 6
+
+
+def test_the_options_of_the_page_are_marked_and_described(tmp_path: Path) -> None:
+    from harness.options import filter_names, input_names, transport_names
+    from harness.testing import check_options
+
+    (body,) = [body for body in blocks(ROOT / "docs" / "plugins.md", "python") if "class MyOptions" in body]
+    (tmp_path / "own_options.py").write_text(body, encoding="utf-8")
+    namespace: dict[str, Any] = {"__name__": "own_options"}
+    exec(compile(body, str(tmp_path / "own_options.py"), "exec"), namespace)
+    model = namespace["MyOptions"]
+    check_options(model)
+    assert (input_names(model), filter_names(model), transport_names(model)) == (("words",), ("dictionary",), ("timeout",))
 
 
 def test_the_task_file_of_the_docs_is_valid(tmp_path: Path) -> None:
     from harness.tasks.find import load_task
 
-    (body,) = blocks(ROOT / "docs" / "tasks.md", "toml")
+    body, training = blocks(ROOT / "docs" / "tasks.md", "toml")
     (tmp_path / "task.toml").write_text(body, encoding="utf-8")
     task = load_task(tmp_path)
     assert task.name == "my-task"
     assert task.file.steering.grids == {"sae-clamp": (0.5, 1.0, 2.0)}
+    assert [(table.labeler, table.detector) for table in task.file.detectors] == [("calibf1", "sae"), (None, "diff-mean")]
+    (tmp_path / "task.toml").write_text(f"{body}\n{training}", encoding="utf-8")
+    assert load_task(tmp_path).file.dictionary_names == ("sae", "small", "small@1", "small@2")
+
+
+def test_the_task_file_of_the_docs_names_what_there_is(tmp_path: Path) -> None:
+    """Its methods, detectors and metrics can be planned, with their options."""
+    from harness.plugin.host import PluginHost
+    from harness.run.plan import Asked, make_plan
+    from harness.tasks.find import load_task
+
+    (tmp_path / "task.toml").write_text("\n".join(blocks(ROOT / "docs" / "tasks.md", "toml")), encoding="utf-8")
+    plan = make_plan(PluginHost.load(), load_task(tmp_path), Asked())
+    methods, detections = ([planned.method.name for planned in found] for found in (plan.methods, plan.detections))
+    assert methods == ["calibf1 × sae-clamp", "random × sae-clamp", "prompt"]
+    assert detections[:2] == ["calibf1 × sae", "diff-mean"]
+    assert [(metric.metric.registered.name, metric.dictionary) for metric in plan.metrics] == [("reconstruction", "sae"), ("reconstruction", "small")]
 
 
 # ------------------------------------------------------------------------------------------------------------------- commands
 
 
+def pip_install(source: Path, site: Path) -> Path:
+    """Install a distribution into a folder of its own, without a network."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    answer = subprocess.run([*command, "--target", str(site), str(source)], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return site
+
+
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plugin of docs/plugins.md, installed by pip into a folder of its own."""
+    """tests/sample_plugin, installed."""
     folder = tmp_path_factory.mktemp("sample")
     ignored = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
     shutil.copytree(ROOT / "tests" / "sample_plugin", folder / "source", ignore=ignored)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    answer = subprocess.run([*command, "--target", str(folder / "site"), str(folder / "source")], capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    return folder / "site"
+    return pip_install(folder / "source", folder / "site")
 
 
 @pytest.fixture(scope="module")
-def workplace(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str]], int]]:
-    """Runs a command line in a folder with the task ``toy`` of the contract kit, the sample plugin installed. Answers the exit code."""
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The methods of docs/plugins.md, copied from the page into the two files that it names, and installed."""
+    page, folder = ROOT / "docs" / "plugins.md", tmp_path_factory.mktemp("own")
+    files = {name: [body for body in blocks(page, language) if body.startswith(f"# {name}\n")] for name, language in FILES.items()}
+    assert [len(found) for found in files.values()] == [5, 1]
+    (folder / "source").mkdir()
+    for name, found in files.items():
+        (folder / "source" / name).write_text("\n\n".join(found), encoding="utf-8")
+    return pip_install(folder / "source", folder / "site")
+
+
+def written_task(folder: Path) -> Path:
+    """The contract kit's task with a judge and, as the demo has them, methods, detectors and metrics that are run when none is named."""
     from harness.testing import toy_task
 
+    file = toy_task(folder) / "task.toml"
+    demo = (ROOT / "tasks" / "demo" / "task.toml").read_text(encoding="utf-8")
+    listed = demo[demo.index("[[methods]]") :]
+    file.write_text(file.read_text(encoding="utf-8").replace("schema = 1", 'schema = 2\njudge = "words"') + listed, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workplace(sample: Path, own: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str]], int]]:
+    """Runs a command line in a folder with the contract kit's task ``toy``, the pages' plugins installed; returns the exit code."""
     folder = tmp_path_factory.mktemp("workplace")
-    toy_task(folder / "toy")
+    written_task(folder / "toy")
     for name in ("labels.csv", "others.csv"):
         (folder / name).write_text("concept,feature\nmusic,3\nwater,7\n", encoding="utf-8")
     (folder / "dump").mkdir()
     shutil.copy(folder / "toy" / "corpus.jsonl", folder / "dump" / "beer")  # a dump's folder, as far as the commands can tell
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(sample))
+        patch.syspath_prepend(str(own))
         patch.chdir(folder)
         patch.setenv("HARNESS_CACHE", str(folder / "cache"))
 
@@ -197,10 +291,8 @@ def test_the_commands_of_the_pages_exist(arguments: list[str]) -> None:
 )
 def test_the_commands_of_the_pages_run(arguments: list[str], workplace: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [{"path/to/corpus": "dump/beer", "beer": "./toy"}.get(word, word) for word in arguments]
-    if arguments[0] in ("eval", "label") and "--task" not in arguments and arguments[1] != "compare":
+    if arguments[0] in ("eval", "label") and "--task" not in arguments and "compare" not in arguments:
         arguments = [*arguments, "--task", "./toy"]
-    if arguments[0] == "eval" and "--judge" not in arguments:
-        arguments = [*arguments, "--judge", "words"]
     assert workplace(arguments) == 0
     assert capsys.readouterr().out.strip()
 

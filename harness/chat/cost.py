@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from harness.chat.values import ChatRequest, Usage
 from harness.errors import OptionError
+from harness.files.toml import read_toml
 from harness.types import canonical_json
 
 PRICES_ENV = "HARNESS_PRICES"
@@ -223,16 +223,7 @@ def _over(base: Prices, own: Prices, path: str) -> Prices:
 
 
 def _read(path: Path) -> Prices:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OptionError(f"the price file {path} cannot be read ({error.strerror}); mend it, or unset {PRICES_ENV}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise OptionError(f"the price file {path} is no TOML: {' '.join(str(error).split())}") from error
+    content = read_toml(path, "price file", OptionError, f"mend it, or unset {PRICES_ENV}")
     models: dict[tuple[str, str], Price] = {}
     ratios: dict[str, float] = {}
     schema_tokens: dict[str, int] = {}

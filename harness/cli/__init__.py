@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="harness", message="harness %(version)s")
 def cli() -> None:
-    """Compare labelers, steerers and judges of sparse-autoencoder features on equal terms.
+    """Compare labelers, steerers, detectors, metrics and judges of sparse-autoencoder features on equal terms.
 
     \b
     harness eval --labeler calibf1 --steerer sae-clamp     the main job, on the built-in task 'demo'

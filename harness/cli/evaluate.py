@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 @task_options
 @click.option("--controls/--no-controls", default=True, help="Run the task's controls beside what is asked for.")
 @cost_options
+@click.option("--fresh", is_flag=True, help="Compute anew what is stored already; the stored run is kept beside it.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and what it would cost.")
 @out_option
 @json_option
@@ -76,6 +77,7 @@ def command(
     judge_mode: str | None,
     max_cost: float,
     yes: bool,
+    fresh: bool,
     dry_run: bool,
     out: Path,
     as_json: bool,
@@ -109,7 +111,7 @@ def command(
         _show_plan(plan, bench, as_json)
         return
     from harness.cli.spending import Purse, foresee
-    from harness.evaluations.evaluate import evaluate, run_folder, settle
+    from harness.evaluations.evaluate import changed_code, evaluate, run_folder, set_aside, settle
     from harness.run.manifest import command_of
     from harness.run.run import Run
 
@@ -117,6 +119,10 @@ def command(
     manifest = settle(plan, bench, command_of(where, bench, asked))
     purse = Purse(max_cost, yes, quiet or as_json)
     folder = run_folder(out, manifest)
+    if fresh and (kept := set_aside(folder)) is not None:
+        bench.progress.step(f"the stored run is kept in {kept}")
+    if why := changed_code(folder, manifest):
+        bench.progress.step(why)
     if not _generated(folder):  # else the judge's own estimate of what is left is exact, and asked about before anything is sent
         n_concepts, exact, _ = _concept_count(plan, bench)
         purse.approve_all(foresee(plan, bench, _estimate(plan, bench, n_concepts, exact).ratings, n_concepts))

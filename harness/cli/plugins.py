@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """List labelers, steerers and judges, and plugins that could not be loaded."""
+    """List labelers, steerers, detectors, metrics and judges, and plugins that could not be loaded."""
     if ctx.invoked_subcommand is not None:
         return
     host = load_host()

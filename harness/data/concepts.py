@@ -12,6 +12,8 @@ from harness.errors import DataError, UnknownNameError
 from harness.types import Concept
 
 _KEYWORD = re.compile(r"^\w+\*?$")
+_FORM = "give JSON lines with id and text"
+_ROW = 'write {"id": …, "text": …, "label": …}'
 
 
 def open_concepts(path: str | Path, split: str | None = None) -> list[Concept]:
@@ -20,7 +22,7 @@ def open_concepts(path: str | Path, split: str | None = None) -> list[Concept]:
     Args:
         path: JSON lines; ``id`` and ``text`` are needed. ``label`` (of the corpus), ``split``, ``keywords`` (a list) and ``hard_negatives`` (a
             label of the corpus) may be left out.
-        split: keep the rows of this split alone; a file that knows no splits is used whole.
+        split: keep the rows of this split only; a file without splits is used in full.
 
     Raises:
         DataError: a missing, empty or malformed file, or two rows with one id.
@@ -31,7 +33,7 @@ def open_concepts(path: str | Path, split: str | None = None) -> list[Concept]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise DataError(f"the concepts {path} cannot be read ({reason}); give JSON lines with id and text") from error
+        raise DataError(f"the concepts {path} cannot be read ({reason})", given=path, hint=_FORM) from error
     found: dict[str, tuple[Concept, str | None]] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -40,24 +42,24 @@ def open_concepts(path: str | Path, split: str | None = None) -> list[Concept]:
             row = json.loads(line)
             concept = _concept(row)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"line {number} of {path} is no concept ({error}); write {{\"id\": …, \"text\": …, \"label\": …}}") from error
+            raise DataError(f"line {number} of {path} is not a concept ({error})", given=line, hint=_ROW) from error
         if concept.id in found:
-            raise DataError(f"{path} has two concepts with the id {concept.id!r}; remove one")
+            raise DataError(f"{path} has two concepts with the id {concept.id!r}", given=concept.id, hint="remove one")
         found[concept.id] = (concept, row.get("split"))
     if not found:
-        raise DataError(f"{path} holds no concepts; give JSON lines with id and text")
-    unsplit = split is None or all(its is None for _, its in found.values())
-    chosen = [concept for concept, its in found.values() if unsplit or its == split]
+        raise DataError(f"{path} holds no concepts", given=path, hint=_FORM)
+    unsplit = split is None or all(row_split is None for _, row_split in found.values())
+    chosen = [concept for concept, row_split in found.values() if unsplit or row_split == split]
     if not chosen:
-        raise UnknownNameError("split", str(split), {its for _, its in found.values() if its}, f"(in {path})")
+        raise UnknownNameError("split", str(split), {row_split for _, row_split in found.values() if row_split}, f"(in {path})")
     return chosen
 
 
 def concepts_digest(path: Path) -> str:
-    """SHA-256 (first 16 hex digits) of a list of concepts, without what :class:`Concept` says is for detection alone.
+    """Return the SHA-256 (first 16 hex digits) of a list of concepts, without the fields that :class:`Concept` keeps for detection only.
 
-    That of a file without such fields is its :func:`~harness.files.hashing.path_digest`; results of steering stay with their task when it gains
-    them.
+    A file without such fields has its :func:`~harness.files.hashing.path_digest`, so results of steering stay with their task when the task
+    gains them.
     """
     lines = path.read_bytes().splitlines(keepends=True)
     content = b"".join(_without(line, ("keywords", "hard_negatives")) for line in lines)
@@ -78,7 +80,7 @@ def _concept(row: dict[str, Any]) -> Concept:
 
 
 def _without(line: bytes, names: tuple[str, ...]) -> bytes:
-    """A line of JSON without the fields ``names``; one that has none of them as it is."""
+    """Return a line of JSON without the fields ``names``, and a line that has none of them unchanged."""
     try:
         row = json.loads(line)
         if not set(names) & set(row):

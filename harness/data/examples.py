@@ -1,4 +1,4 @@
-"""Texts of a corpus by place, read as they are asked for: as they are, and as examples of a concept for methods that are fitted."""
+"""Texts of a corpus by place, each read when it is asked for: as they are, and as examples of a concept for methods that are fitted."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ class CorpusExamples(Picked[Example]):
 
 
 def corpus_texts(corpus: Sequence[Document], places: Places) -> Picked[str]:
-    """What the texts at ``places`` of a corpus say."""
+    """Return the texts at ``places`` of a corpus."""
     return Picked(places, lambda place: corpus[place].text)

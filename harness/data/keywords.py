@@ -24,14 +24,15 @@ class KeywordMatcher:
         self._beginnings = tuple(keyword[:-1] for keyword in keywords if keyword.endswith("*"))
 
     def count(self, words: Sequence[str]) -> tuple[int, int]:
-        """(matching words, different matching keywords) of lower-case words."""
+        """Count the lower-case words that match, and the different keywords that they match."""
         hits = [found for word in words if (found := self._match(word))]
         return len(hits), len(set(hits))
 
     def without(self, text: str) -> str:
-        """``text`` with every matching word taken out, in whatever case; a word before an apostrophe (``pan's``) counts as the word.
+        """Return ``text`` without the words that match, in any case; a word before an apostrophe (``pan's``) counts as the word.
 
-        Nothing takes the words' place; doubled spaces and spaces before punctuation go. A text without a match comes back as it is.
+        Nothing takes the place of the words; doubled spaces and spaces before punctuation are removed. A text without a match is returned as
+        it is.
         """
         found = [match for match in WORD.finditer(text) if self._takes_out(match.group())]
         if not found:
@@ -51,6 +52,6 @@ class KeywordMatcher:
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words; an apostrophe inside a word belongs to it."""
+    """Return the words of a text in lower case; an apostrophe inside a word belongs to it."""
     return [word.replace("’", "'") for word in WORD.findall(text.lower())]
 

@@ -11,25 +11,26 @@ from numpy.typing import NDArray
 from harness.data.keywords import words_of
 
 SHINGLE = 5
-"""Words of a run; a shorter text is one run. As in the filter of written corpora: one word changed in a text of 25 leaves .6 in common."""
+"""Words per run; a shorter text is one run. As in the filter of written corpora: one word changed in a text of 25 leaves .6 in common."""
 SIMILAR = 0.5
 """Two texts are near-copies from this share of common runs on (Jaccard index, estimated)."""
 MINIMA, BAND = 128, 4
-"""Hash minima of a text, and how many make a band. Texts are compared where one of the 32 bands agrees, which it does for 87 % of pairs with an
+"""Hash minima per text, and minima per band. Texts are compared where one of the 32 bands agrees, which it does for 87 % of pairs with an
 index of .5, 99 % at .6 and 99.98 % at .7. The index is the share of minima that agree: off by .04 (one standard deviation) at .5.
 """
 REACH = 16
-"""A text is compared with so many of those that share a band with it, the next in order: enough to join any number of copies in a chain."""
+"""Each text is compared with the next 16 that share a band with it, which is enough to join any number of copies in a chain."""
 _SEED = 1
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _PAIRS_AT_ONCE = 1 << 15
 
 
 def near_copies(texts: Iterable[str]) -> NDArray[np.int64]:
-    """Pairs of near-copies among ``texts``, as places in their order: ``[pairs, 2]``, ascending; the same for the same texts.
+    """Return the pairs of near-copies among ``texts``, as places in their order: ``[pairs, 2]``, ascending; the same for the same texts.
 
-    Pairs join texts into groups; not every two of a group need be a pair. The texts are read once, and some 1.5 kB of each are held at most,
-    whatever its length; 100,000 texts of 60 words took 20 s on one core. (datasketch's own index holds 12 kB and takes ten times as long.)
+    Pairs join texts into groups; not every two texts of a group need be a pair. The texts are read once, and at most about 1.5 kB is held per
+    text, whatever its length; 100,000 texts of 60 words took 20 s on one core. (datasketch's own index holds 12 kB and takes ten times as
+    long.)
     """
     from datasketch import MinHash
 
@@ -49,7 +50,7 @@ def near_copies(texts: Iterable[str]) -> NDArray[np.int64]:
 
 
 def _sharing(band: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Pairs of texts whose minima ``[texts, BAND]`` agree, as first · texts + second."""
+    """Return the pairs of texts whose minima ``[texts, BAND]`` agree, as first · texts + second."""
     n = len(band)
     order = np.lexsort(band.T[::-1])
     same = (band[order][1:] == band[order][:-1]).all(axis=1)
@@ -65,7 +66,7 @@ def _sharing(band: NDArray[np.uint32]) -> NDArray[np.int64]:
 
 
 def _runs(texts: Iterable[str]) -> Iterator[list[int]]:
-    """For each text the 32-bit hashes of its runs of words, each once."""
+    """Yield for each text the 32-bit hashes of its runs of words, each once."""
     numbers: dict[str, int] = {}
     for text in texts:
         words = [numbers.setdefault(word, zlib.crc32(word.encode("utf-8", "surrogatepass"))) for word in words_of(text)]

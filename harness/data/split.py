@@ -45,25 +45,25 @@ class TextSplit:
 
     @cached_property
     def digest(self) -> str:
-        """Identity of the split."""
+        """Identity of the split, a hash of its three parts."""
         return digest([part.tolist() for part in (self.train, self.threshold, self.report)])
 
     def part(self, name: Part) -> Places:
-        """One part by its name."""
+        """Return one part by its name."""
         return {"train": self.train, "threshold": self.threshold, "report": self.report}[name]
 
     def as_json(self) -> dict[str, Json]:
-        """Sizes and digest, as the manifest keeps them."""
+        """Return sizes and digest as the manifest keeps them."""
         return {"digest": self.digest, **{name: len(self.part(name)) for name in PARTS}, "copies": self.n_copies}
 
     def save(self, folder: Path) -> None:
-        """Write to ``folder``."""
+        """Write the split to ``folder``."""
         with (folder / _FILE).open("wb") as file:
             np.savez(file, train=self.train, threshold=self.threshold, report=self.report, n_copies=self.n_copies)
 
     @classmethod
     def load(cls, folder: Path) -> TextSplit:
-        """Read what :meth:`save` wrote."""
+        """Read the split that :meth:`save` wrote."""
         with np.load(folder / _FILE, allow_pickle=False) as saved:
             return cls(saved["train"], saved["threshold"], saved["report"], int(saved["n_copies"]))
 
@@ -98,14 +98,14 @@ def split_texts(rows: Sequence[np.ndarray[Any, Any]], texts: Iterable[str], orde
         else:
             threshold += int(sizes[number])
     in_report = reported[group]
-    alike = int((sizes[group] > 1).sum())
-    return TextSplit(np.flatnonzero(train), np.flatnonzero(~train & ~in_report), np.flatnonzero(in_report), alike)
+    n_copies = int((sizes[group] > 1).sum())
+    return TextSplit(np.flatnonzero(train), np.flatnonzero(~train & ~in_report), np.flatnonzero(in_report), n_copies)
 
 
 def choosing(order: Places, held_out: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """The texts that choose where a share ``held_out`` of them only reports, copies aside: bool ``[texts]``.
+    """Return which texts choose where a share ``held_out`` is only reported on, copies aside: bool ``[texts]``.
 
-    ``order`` is the run's random order; a larger share leaves a subset.
+    ``order`` is the run's random order; a larger share leaves a subset of the texts.
     """
     n = len(order)
     chosen = np.zeros(n, dtype=bool)
@@ -114,7 +114,7 @@ def choosing(order: Places, held_out: float) -> np.ndarray[Any, np.dtype[np.bool
 
 
 def originals(rows: Sequence[np.ndarray[Any, Any]]) -> Places:
-    """For each text the place of the first with the same tokens, its own where there is none before it; ``[texts]`` int64."""
+    """Return for each text the place of the first text with the same tokens, which may be itself; ``[texts]`` int64."""
     first: dict[bytes, int] = {}
     found = np.empty(len(rows), dtype=np.int64)
     for text in range(len(rows)):
@@ -124,7 +124,7 @@ def originals(rows: Sequence[np.ndarray[Any, Any]]) -> Places:
 
 
 def _groups(n: int, pairs: np.ndarray[Any, Any]) -> Places:
-    """The group of each text, as a number below ``n``; pairs ``[pairs, 2]`` are in one."""
+    """Return the group of each text as a number below ``n``; the texts of a pair ``[pairs, 2]`` are in one group."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

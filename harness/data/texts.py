@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class TextSet:
-    """Texts in an order.
+    """Texts in a fixed order, with their tokens.
 
     Attributes:
         name: for people, e.g. ``report``.

@@ -1,4 +1,4 @@
-"""What an engine is asked, what it gives back, and what one must offer. Who spreads work over engines is an executor."""
+"""What an engine is asked, what it returns, and what it must offer. An executor spreads the work over engines."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Chunk = Sequence[GenerationRequest]
 
 @runtime_checkable
 class Engine(Protocol):
-    """Generates texts of one subject model under interventions. What batches and number formats need is its own affair."""
+    """Generates texts of one subject model under interventions. It alone cares for what batches and number formats need."""
 
     @property
     def name(self) -> str:
@@ -103,7 +103,10 @@ def check_requests(engine: Engine, requests: Chunk) -> None:
         EngineError: naming the request or the edit, and the reason.
     """
     if len({request.id for request in requests}) != len(requests):
-        raise EngineError("two generation requests have one id; ids must be unique, since they determine the random draws")
+        ids = [request.id for request in requests]
+        repeated = next(name for name in ids if ids.count(name) > 1)
+        hint = "give each request an id of its own: ids determine the random draws"
+        raise EngineError(f"{ids.count(repeated)} generation requests have the id {repeated!r}", given=repeated, hint=hint)
     checked: set[int] = set()  # the requests of one labeling and strength share their edits
     for request in requests:
         for edit in request.edits:
@@ -117,4 +120,4 @@ def check_edit(engine: Engine, edit: Edit) -> None:
     reason = engine.refuses(edit)
     if reason is not None:
         places = ", ".join(map(str, edit.sites)) or "no site"
-        raise EngineError(f"the engine {engine.name} cannot place {type(edit).__name__} at {places}: {reason}")
+        raise EngineError(f"the engine {engine.name} cannot place {type(edit).__name__} at {places}: {reason}", given=edit)

@@ -29,7 +29,7 @@ def logits(model: SubjectModel, texts: Sequence[Row], edits: Sequence[Edit] = ()
         model: the subject model.
         texts: token ids of each; to an edit they are prompts.
         edits: applied to every text.
-        adapter: what the model wears meanwhile.
+        adapter: the adapter that the model wears meanwhile, or None.
 
     Raises:
         DataError: at once, for an empty text, or one that is longer than the model's context.
@@ -37,7 +37,8 @@ def logits(model: SubjectModel, texts: Sequence[Row], edits: Sequence[Edit] = ()
     """
     lengths = row_lengths(texts)
     if len(lengths) and not lengths.min():
-        raise DataError(f"text {int(lengths.argmin())} (counted from 0) has no tokens; leave empty texts out")
+        empty = int(lengths.argmin())
+        raise DataError(f"text {empty} (counted from 0) has no tokens", given=empty, hint="leave empty texts out")
     check_lengths(model, lengths)
     return _logits(model, texts, lengths.tolist(), tuple(edits), adapter)
 
@@ -46,7 +47,11 @@ def _logits(
     model: SubjectModel, texts: Sequence[Row], lengths: Sequence[int], edits: tuple[Edit, ...], adapter: Adapter | None
 ) -> Iterator[Tensor]:
     def alone(text: int) -> EngineError:
-        return EngineError(f"out of memory on {model.device} with the logits of one text of {lengths[text]} tokens; cut it, or use another device")
+        return EngineError(
+            f"out of memory on {model.device} with the logits of one text of {lengths[text]} tokens",
+            given=lengths[text],
+            hint="cut it, or use another device",
+        )
 
     def width(first: int) -> int:  # of those that might follow: texts stay in their order, so a longer one may come after a short one
         return max(lengths[first : first + max(1, budget.size // lengths[first])])

@@ -40,7 +40,7 @@ class Placed:
         edited = self.stacked.apply(x.float(), context)
         if edited.shape != x.shape:
             raise EngineError(
-                f"{self.name} made a residual stream of shape {tuple(edited.shape)} of {tuple(x.shape)}; an edit must keep it"
+                f"{self.name} made a residual stream of shape {tuple(edited.shape)}", given=tuple(edited.shape), allowed=f"the shape {tuple(x.shape)}"
             )
         return torch.where(context.touched(self.positions)[..., None], edited.to(x.dtype), x)
 

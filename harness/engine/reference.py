@@ -58,11 +58,11 @@ class ReferenceEngine:
         self._adapters = Adapters(self.model)
 
     def refuses(self, edit: Edit) -> str | None:
-        """The layer does not exist, or is built so that its attention and its MLP cannot be told."""
+        """Why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""
         return why_not(self.model, edit)
 
     def chunks(self, requests: Chunk) -> list[list[GenerationRequest]]:
-        """Each request by itself."""
+        """Returns each request by itself."""
         return [[request] for request in requests]
 
     def run(self, requests: Chunk, decoding: Decoding) -> Iterator[Generated]:

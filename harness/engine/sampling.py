@@ -30,7 +30,8 @@ def check_decoding(decoding: Decoding) -> None:
     ]
     for name, good, allowed in bounds:
         if not good:
-            raise EngineError(f"decoding option {name} is {getattr(decoding, name)!r}; allowed: {allowed}")
+            given = getattr(decoding, name)
+            raise EngineError(f"decoding option {name} is {given!r}", given=given, allowed=allowed)
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

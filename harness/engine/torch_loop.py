@@ -54,12 +54,12 @@ class TorchEngine:
 
     def __init__(self, model: SubjectModel, *, batch_size: int = DEFAULT_BATCH, use_cache: bool = True) -> None:
         if batch_size < 1:
-            raise EngineError(f"batch_size is {batch_size}; allowed: at least 1")
+            raise EngineError(f"batch_size is {batch_size}", given=batch_size, allowed="at least 1")
         self.model = model
         self._batch_size, self._use_cache, self._adapters = batch_size, use_cache, Adapters(model)
 
     def refuses(self, edit: Edit) -> str | None:
-        """The layer does not exist, or is built so that its attention and its MLP cannot be told."""
+        """Why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""
         return why_not(self.model, edit)
 
     def chunks(self, requests: Chunk) -> list[list[GenerationRequest]]:
@@ -75,8 +75,8 @@ class TorchEngine:
 
         Raises:
             EngineError: at once, for an option out of bounds, a repeated id, an empty prompt, a prompt that leaves no room for the new tokens,
-                an edit that cannot be placed, or an adapter's folder that holds none; while iterating, for an adapter that does not fit the
-                model, an edit that changes the shape of the stream, for logits that are not numbers, and where a single row does not fit into
+                an edit that cannot be placed, or a folder that holds no adapter; while iterating, for an adapter that does not fit the
+                model, an edit that changes the shape of the stream, for logits that are not finite, and where a single row does not fit into
                 memory.
         """
         check_decoding(decoding)
@@ -122,9 +122,11 @@ class TorchEngine:
             del batch  # its tensors, before the next one makes its own
             release(device)
             if len(left) == 1:
+                length = len(left[0].prompt_ids)
                 raise EngineError(
-                    f"out of memory on {device} with a single prompt of {len(left[0].prompt_ids)} tokens; "
-                    "use a smaller model, a smaller dtype or another --device"
+                    f"out of memory on {device} with a single prompt of {length} tokens",
+                    given=length,
+                    hint="use a smaller model, a smaller dtype or another --device",
                 )
             rows.halve(len(left))
             waiting = left + waiting
@@ -143,11 +145,13 @@ def _check_prompts(model: SubjectModel, requests: Chunk, decoding: Decoding) -> 
     for request in requests:
         length = len(request.prompt_ids)
         if not length:
-            raise EngineError(f"request {request.id} has an empty prompt; give at least one token")
+            raise EngineError(f"request {request.id} has an empty prompt", given=request.id, allowed="at least one token")
         if room is not None and length > room:
             raise EngineError(
-                f"request {request.id} has a prompt of {length} tokens, which with max_new_tokens={decoding.max_new_tokens} is more than "
-                f"the {model.max_tokens} tokens of {model.name}; shorten the prompt or generate fewer tokens"
+                f"request {request.id} has a prompt of {length} tokens",
+                given=length,
+                allowed=f"at most {room}, since {model.name} reads {model.max_tokens} tokens and max_new_tokens is {decoding.max_new_tokens}",
+                hint="shorten the prompt or generate fewer tokens",
             )
 
 
@@ -157,7 +161,7 @@ class _Batch:
     Attributes:
         requests: the open rows' requests.
         tokens: ``[rows, width]`` int64, prompts padded on the left and the tokens generated so far.
-        real: ``[rows, width]`` bool, the token is no padding.
+        real: ``[rows, width]`` bool, the token is not padding.
         prompt_width: how many of the columns are prompt.
         uniforms: ``[rows, max_new_tokens]`` float64, what each row draws at each step.
     """
@@ -191,7 +195,7 @@ class _Batch:
             return ended
 
     def _step(self) -> list[Generated]:
-        """One token more in every row; answers what ended by it."""
+        """Adds one token to every row and returns the texts that ended by it."""
         chosen = self._choose(self._forward())
         self.tokens = torch.cat([self.tokens, chosen[:, None]], dim=1)
         self.real = torch.cat([self.real, torch.ones_like(chosen[:, None], dtype=torch.bool)], dim=1)
@@ -247,10 +251,11 @@ class _Batch:
         """The next token of each row, ``[rows]``. May write into ``logits``."""
         decoding, step = self.decoding, self.n_new
         if not bool(logits.amax(dim=-1).isfinite().all()):  # the maximum of a row with a NaN is NaN
-            row = int(logits.amax(dim=-1).isfinite().int().argmin())
+            broken = self.requests[int(logits.amax(dim=-1).isfinite().int().argmin())].id
             raise EngineError(
-                f"the logits of request {self.requests[row].id} are no finite numbers at new token {step + 1}; "
-                f"its edits are too strong for {self.model.dtype}: use weaker ones, or --dtype float32"
+                f"the logits of request {broken} are not finite at new token {step + 1}: its edits are too strong for {self.model.dtype}",
+                given=broken,
+                hint="use weaker edits, or --dtype float32",
             )
         if decoding.repetition_penalty != 1.0:
             start = 0 if decoding.penalty_scope == "all" else self.prompt_width

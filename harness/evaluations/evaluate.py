@@ -8,18 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.errors import HarnessError
 from harness.evaluations.base import Evaluation, Stage
 from harness.evaluations.dictionary.records import metric_records
 from harness.evaluations.entry import make_entry
 from harness.evaluations.registry import EVALUATIONS
 from harness.evaluations.steering.rate import record_of
+from harness.files.atomic import disk_error
 from harness.leaderboard.entry import Entry
 from harness.run.bench import TaskBench
 from harness.run.label import label_all
 from harness.run.manifest import make_manifest
 from harness.run.plan import Plan
 from harness.run.run import Run
-from harness.store import JudgeRecord
+from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
 from harness.types import Json, digest
 
@@ -32,6 +34,49 @@ def run_id(manifest: Manifest) -> str:
 def run_folder(out: Path, manifest: Manifest) -> Path:
     """Where a run is kept below ``out``."""
     return out / "runs" / run_id(manifest)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Make room for a run that is to be computed anew: the stored one is kept beside it. Returns where, or None where there was none.
+
+    Raises StoreError where another process writes it, or the disk refuses.
+    """
+    if not folder.exists():
+        return None
+    with RunStore.open(folder):  # refuses a run that is being written
+        pass
+    number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.{n}").exists())
+    try:
+        return folder.rename(folder.with_name(f"{folder.name}.{number}"))
+    except OSError as error:
+        raise disk_error(error, f"set the run in {folder} aside", "it is as it was") from error
+
+
+def changed_code(folder: Path, manifest: Manifest) -> str:
+    """Why a run begins anew that looks like a stored one: the plugins whose code or version has changed since; empty for any other run.
+
+    Args:
+        folder: where the run is to be kept.
+        manifest: of the run that is about to begin.
+    """
+    if folder.exists() or not folder.parent.is_dir():
+        return ""
+    wanted = {name: value for name, value in manifest.identity.items() if name != "code"}
+    for other in sorted(folder.parent.glob(f"{manifest.task.name}-*"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            with RunStore.open(other, read_only=True) as store:
+                stored: dict[str, Json] = store.plan
+        except HarnessError:
+            continue
+        if {name: value for name, value in stored.items() if name != "code"} == wanted:
+            before: dict[str, Json] = stored.get("code") or {}
+            now: dict[str, Json] = dict(manifest.identity["code"])  # type: ignore[arg-type]
+            names = [name for name in now if before.get(name) != now[name]]
+            if not names:  # one that was set aside
+                continue
+            what = f"the code of {', '.join(names)} has changed since" if before else "it does not say by which code of its plugins it was made"
+            return f"the run {other.name} has the same options, but {what}; this is a new run"
+    return ""
 
 
 def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifest:

@@ -7,12 +7,13 @@ Layout below the cache's root, for an artifact whose key has the digest D::
     D.lock        held while one process makes D; others wait for it
 
 A finished artifact appears in one rename, so it is there whole or not at all. Its files' SHA-256 are checked when it is opened: large files
-once a process, small ones each time.
+once per process, small ones each time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -41,7 +42,7 @@ class ArtifactCache:
 
     Args:
         root: the cache's folder; made when first needed.
-        warn: told in one line when a damaged artifact is made again; by default a warning of the logger ``harness.files.artifacts``.
+        warn: called with one line when a damaged artifact is made again; by default a warning of the logger ``harness.files.artifacts``.
     """
 
     def __init__(self, root: Path, warn: Callable[[str], None] | None = None) -> None:
@@ -136,7 +137,8 @@ class ArtifactCache:
             return disk_error(error, f"write {what}", safe)
         with contextlib.suppress(OSError):
             if not isinstance(error, StoreError) and shutil.disk_usage(self.root).free < _LITTLE_SPACE:
-                return StoreError(f"cannot write {what}: the disk is full ({error}); {safe}; free some space, then run this again")
+                message = f"cannot write {what}: the disk is full ({error}); {safe}"
+                return StoreError(message, given=errno.ENOSPC, hint="free some space, then run this again")
         return error
 
     def _damage(self, folder: Path, key: Json) -> str:
@@ -162,7 +164,7 @@ class ArtifactCache:
 
 
 def _mark(folder: Path) -> tuple[str, int, int]:
-    """This making of an artifact, for as long as it lies there."""
+    """What identifies this one making of an artifact, for as long as it lies there."""
     path = folder / MANIFEST
     found = path.stat()
     return str(path.resolve()), found.st_ino, found.st_mtime_ns

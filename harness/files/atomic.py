@@ -34,15 +34,15 @@ _NETWORK = frozenset(
 
 
 def disk_error(error: OSError, doing: str, safe: str = "") -> StoreError:
-    """``error`` as one line for people.
+    """Returns ``error`` as a StoreError of one line, with the error number as its ``given``.
 
     Args:
-        error: what the system answered.
+        error: what the system reported.
         doing: what was tried, with the path, e.g. ``"write the entry runs/a/entry.json"``.
         safe: what is not lost, e.g. ``"the run's texts and ratings are kept"``.
     """
     reason, advice = _REASONS.get(error.errno or 0, (error.strerror or str(error) or type(error).__name__, "check the path and the disk"))
-    return StoreError(f"cannot {doing}: {reason}; {safe + '; ' if safe else ''}{advice}")
+    return StoreError(f"cannot {doing}: {reason}{'; ' + safe if safe else ''}", given=error.errno, hint=advice)
 
 
 def write_atomically(path: Path, data: str | bytes, what: str) -> None:

@@ -33,7 +33,7 @@ class Line:
     Args:
         description: what is being done.
         total: units in all, if known.
-        every: share of them after which it is said how far it has come.
+        every: share of them after which another line shows how far it has come.
         quiet: nothing is shown.
     """
 
@@ -42,7 +42,7 @@ class Line:
 
     def __init__(self, description: str, total: int | None, every: float, quiet: bool) -> None:
         self._description, self._total, self._every, self._quiet = description, total, every, quiet
-        self._done, self._told = 0, 0.0
+        self._done, self._shown_share = 0, 0.0
         self._say(f" (0/{total})" if total else "")
 
     def __call__(self, n: int = 1) -> None:
@@ -50,8 +50,8 @@ class Line:
         if not self._total:
             return
         share = self._done / self._total
-        if share - self._told >= self._every:
-            self._told = share
+        if share - self._shown_share >= self._every:
+            self._shown_share = share
             self._say(f" ({self._done}/{self._total})")
 
     def _say(self, how_far: str) -> None:
@@ -73,7 +73,7 @@ class Progress:
         self._rich: RichProgress | None = None
 
     def step(self, message: str) -> None:
-        """Say what is being done now."""
+        """Show what is being done now."""
         if self.quiet:
             return
         if self._rich is not None:

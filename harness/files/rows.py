@@ -19,9 +19,9 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 
 def check_suffix(path: Path) -> None:
-    """Raise DataError for a file name that says no format we write; before anything is computed."""
+    """Raise DataError, before anything is computed, for a file name whose ending is not that of a format we write."""
     if path.suffix not in SUFFIXES:
-        raise DataError(f"cannot write {path.name!r}: give a file that ends in {', '.join(SUFFIXES)}")
+        raise DataError(f"cannot write {path.name!r}", given=path, allowed=SUFFIXES, hint="give a file name with one of these endings")
 
 
 def write_rows(rows: Sequence[dict[str, Json]], path: Path) -> None:
@@ -53,7 +53,9 @@ def write_rows(rows: Sequence[dict[str, Json]], path: Path) -> None:
 
 
 def read_rows(path: Path, what: str) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL, CSV or Parquet file by column. CSV holds text, and an empty cell is None; its delimiter is a comma, semicolon or tab.
+    """Yields the rows of a JSONL, CSV or Parquet file by column.
+
+    CSV holds text, and an empty cell is None; its delimiter is a comma, semicolon or tab.
 
     Args:
         path: the file; its ending says the format.
@@ -63,9 +65,9 @@ def read_rows(path: Path, what: str) -> Iterator[dict[str, Any]]:
         DataError: no such file, another ending, or a file that is not what its ending says.
     """
     if not path.is_file():
-        raise DataError(f"there is no {what} at {path}; check the path")
+        raise DataError(f"there is no {what} at {path}", given=path, hint="check the path")
     if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{path} is no {what}: its name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+        raise DataError(f"{path} is not a {what}", given=path, allowed=SUFFIXES, hint="give a file name with one of these endings")
     try:
         if path.suffix.lower() == ".jsonl":
             yield from _json_lines(path)
@@ -77,7 +79,7 @@ def read_rows(path: Path, what: str) -> Iterator[dict[str, Any]]:
             yield from pyarrow.parquet.read_table(path).to_pylist()
     except (OSError, ValueError, csv.Error) as error:  # pyarrow's errors are ValueErrors
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"the {what} {path} cannot be read ({first}); make it again") from error
+        raise DataError(f"the {what} {path} cannot be read ({first})", given=path, hint="make it again") from error
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -87,7 +89,8 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             row = json.loads(line)
             if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}: {line.strip()[:40]!r} is no JSON object; give one object a line")
+                message = f"{path}, line {number}: {line.strip()[:40]!r} is not a JSON object"
+                raise DataError(message, given=row, hint="give one object per line")
             yield row
 
 
@@ -95,7 +98,7 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(1 << 30)  # the module's own limit is below the longest texts
     with path.open(encoding="utf-8-sig", newline="") as lines:
         head = lines.readline()
-        if re.fullmatch(r"sep=.\s*", head, re.IGNORECASE):  # how some spreadsheets are told the delimiter
+        if re.fullmatch(r"sep=.\s*", head, re.IGNORECASE):  # how some spreadsheets state the delimiter
             head = lines.readline()
         delimiter = max(",;\t", key=head.count)
         for row in csv.DictReader(itertools.chain([head], lines), delimiter=delimiter):

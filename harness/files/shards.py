@@ -25,6 +25,7 @@ JOURNAL = "journal.jsonl"
 """Stays beside the finished files: the same for a pass that was interrupted and one that was not."""
 
 _BLOCK = 1 << 22
+_MAKE_AGAIN = "remove the folder to have it made again"
 
 
 class ShardedFiles:
@@ -122,7 +123,7 @@ class ShardedFiles:
         return True
 
     def _put(self, name: str, data: npt.NDArray[np.uint8]) -> int:
-        """Write after the committed bytes, over whatever a failed attempt left there. Answers with the file's length."""
+        """Write after the committed bytes, over whatever a failed attempt left there. Returns the file's length."""
         start = self._ends[-1][name]
         with self.path(name).open("r+b") as file:
             file.truncate(start)
@@ -174,17 +175,17 @@ def map_file(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...], *, memory
     try:
         found = path.stat().st_size
         if found != size:
-            raise StoreError(f"{path} has {found} bytes instead of {size}: remove the folder to have it made again")
+            raise StoreError(f"{path} has {found} bytes", given=found, allowed=f"{size} bytes", hint=_MAKE_AGAIN)
         if not size:
             return np.empty(shape, dtype)
         # as a plain array: every slice of a np.memmap is one again, which costs more than the slice
         return np.asarray(np.memmap(path, dtype, "r", shape=shape)) if memory_map else np.fromfile(path, dtype).reshape(shape)
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}; remove the folder to have it made again") from error
+        raise StoreError(f"cannot read {path}: {error.strerror or error}", given=path, hint=_MAKE_AGAIN) from error
 
 
 def _crc32(path: Path, start: int, stop: int) -> int:
-    """Of the bytes from ``start`` to ``stop``; −1, which no checksum equals, where the file is shorter."""
+    """The checksum of the bytes from ``start`` to ``stop``; −1, which no checksum equals, where the file is shorter."""
     checksum = 0
     with path.open("rb") as file:
         file.seek(start)

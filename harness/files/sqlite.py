@@ -1,4 +1,4 @@
-"""SQLite files of ours: opened, told from other programs' and from newer ones, written in transactions, and their errors in one line.
+"""SQLite files of ours: opened, distinguished from other programs' and from newer ones, written in transactions, and their errors in one line.
 
 A transaction is safe against a kill of the process at any moment. On a local disk a file keeps a write-ahead log while it is written, so that
 others can read it meanwhile; a power cut can cost the last seconds, never the file. On network file systems, where SQLite's log must not be used,
@@ -90,18 +90,20 @@ def version_of(connection: sqlite3.Connection, path: Path, kind: SqliteKind, tab
     if application == 0 and {name for (name,) in connection.execute("SELECT tbl_name FROM sqlite_master")} <= {*tables}:
         return None
     if application != kind.application_id:
-        raise StoreError(f"{path} belongs to another program, not to harness; it was left as it is: {kind.elsewhere}")
+        raise StoreError(f"{path} belongs to another program, not to harness; it was left as it is", given=path, hint=kind.elsewhere)
     version = int(pragma(connection, "user_version"))
     if version > kind.version:
         raise StoreError(
-            f"{path} was written by a newer harness ({kind.version_name} {version}, this one knows up to {kind.version}); "
-            f"it was left as it is: upgrade harness to use it, or {kind.elsewhere}"
+            f"{path} was written by a newer harness ({kind.version_name} {version}); it was left as it is",
+            given=version,
+            allowed=f"up to {kind.version}",
+            hint=f"upgrade harness to use it, or {kind.elsewhere}",
         )
     return version
 
 
 def stamp(connection: sqlite3.Connection, kind: SqliteKind) -> None:
-    """Say in the file's header what it is; within a transaction."""
+    """Write into the file's header what it is; within a transaction."""
     connection.execute(f"PRAGMA application_id={kind.application_id}")
     connection.execute(f"PRAGMA user_version={kind.version}")
 
@@ -140,7 +142,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 def explained(error: sqlite3.Error, doing: str, path: Path | None, kind: SqliteKind) -> StoreError:
-    """An error of SQLite as one line for people.
+    """Returns an error of SQLite as a StoreError of one line, with the file as its ``given``.
 
     Args:
         error: any of SQLite's but those of :data:`DEFECTS`.
@@ -148,17 +150,20 @@ def explained(error: sqlite3.Error, doing: str, path: Path | None, kind: SqliteK
         path: the file; None for a temporary one.
         kind: what the file is.
     """
-    message, kept = str(error), kind.kept.format(path=path)
-    if "full" in message:
-        return StoreError(f"cannot {doing}: the disk is full; {kept}; free some space, then run the same command again to go on")
-    if "readonly" in message:
-        return StoreError(f"cannot {doing}: {path} is read-only; {kept}; make it writable, or {kind.elsewhere}")
-    if "locked" in message or "busy" in message:
-        return StoreError(f"cannot {doing}: another program keeps {path} locked; {kept}; close that program, then run this again")
-    if "unable to open" in message:
-        return StoreError(f"cannot {doing}: {path} cannot be opened; check that folder and file can be read and written, or {kind.elsewhere}")
-    if "not a database" in message:
-        return StoreError(f"{path} is not a {kind.name} ({message}); it was left as it is: {kind.elsewhere}")
-    if is_damage(error):
-        return StoreError(f"{path} is damaged ({message}); it was left as it is: {kind.repair}")
-    return StoreError(f"cannot {doing} in {path}: {message}; {kept}; check the disk, then run the same command again, or {kind.elsewhere}")
+    reason, kept = str(error), kind.kept.format(path=path)
+    if "full" in reason:
+        message, hint = f"cannot {doing}: the disk is full; {kept}", "free some space, then run the same command again to go on"
+    elif "readonly" in reason:
+        message, hint = f"cannot {doing}: {path} is read-only; {kept}", f"make it writable, or {kind.elsewhere}"
+    elif "locked" in reason or "busy" in reason:
+        message, hint = f"cannot {doing}: another program keeps {path} locked; {kept}", "close that program, then run this again"
+    elif "unable to open" in reason:
+        message = f"cannot {doing}: {path} cannot be opened"
+        hint = f"check that folder and file can be read and written, or {kind.elsewhere}"
+    elif "not a database" in reason:
+        message, hint = f"{path} is not a {kind.name} ({reason}); it was left as it is", kind.elsewhere
+    elif is_damage(error):
+        message, hint = f"{path} is damaged ({reason}); it was left as it is", kind.repair
+    else:
+        message, hint = f"cannot {doing} in {path}: {reason}; {kept}", f"check the disk, then run the same command again, or {kind.elsewhere}"
+    return StoreError(message, given=path, hint=hint)

@@ -55,9 +55,9 @@ class LLMJudgeOptions(Options):
     concurrency: int = transport_field(64, ge=1, le=4096)
     """Requests in flight at most."""
     requests_per_minute: float | None = transport_field(None, gt=0)
-    """The account's limit of requests a minute; none follows the server's answers alone."""
+    """The account's limit of requests per minute; none follows the server's answers alone."""
     tokens_per_minute: float | None = transport_field(None, gt=0)
-    """The account's limit of tokens a minute; none follows the server's answers alone."""
+    """The account's limit of tokens per minute; none follows the server's answers alone."""
     timeout: float = transport_field(120.0, gt=0)
     """Seconds after which an attempt is given up."""
     attempts: int = transport_field(6, ge=1, le=100)

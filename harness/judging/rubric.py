@@ -16,14 +16,14 @@ import importlib.metadata
 import importlib.util
 import json
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.chat.values import Message
 from harness.errors import JudgeError, UnknownNameError
+from harness.files.toml import read_toml
 from harness.types import Json, JudgeItem, digest
 
 Aspect = Literal["concept", "instruction", "fluency"]
@@ -46,6 +46,7 @@ STRUCTURED = "Answer in the two fields of the required schema, `reasoning` and t
 REMINDER = "Remember to end with a line of exactly this form, in which n is 0, 1 or 2: Rating: [[n]]"
 REMINDER_STRUCTURED = "Remember to fill in both fields; `rating` is 0, 1 or 2."
 
+_FILES = "a rubric has rubric.toml, concept.md, instruction.md and fluency.md"
 _AXBENCH_TEMPLATES = "evaluators/prompt_templates.py"
 _AXBENCH_NAMES: Mapping[Aspect, str] = {
     "concept": "UNIDIRECTIONAL_PAIRWISE_EVALUATION_CONCEPT_RELEVANCE_TEMPLATE",
@@ -163,7 +164,7 @@ def _shipped() -> Path:
 
 
 def _from_folder(folder: Path) -> Rubric:
-    table = _read_toml(folder / "rubric.toml")
+    table = read_toml(folder / "rubric.toml", "rubric file", JudgeError, _FILES)
     unknown = set(table) - {"schema", "name", "version", "summary"}
     if unknown:
         raise JudgeError(f"{folder / 'rubric.toml'} has the field {sorted(unknown)[0]!r}; allowed: schema, name, version, summary")
@@ -176,26 +177,13 @@ def _from_folder(folder: Path) -> Rubric:
     return Rubric(table["name"], table["version"], prompts, _read_examples(folder / "examples.jsonl"))
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        return tomllib.loads(_read(path))
-    except tomllib.TOMLDecodeError as error:
-        raise JudgeError(f"{path} is no TOML: {error}; correct it") from None
-
-
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise JudgeError(
-            f"rubric file {path} does not exist; a rubric has rubric.toml, concept.md, instruction.md and fluency.md"
-        ) from None
+        raise JudgeError(f"the rubric file {path} does not exist; {_FILES}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise JudgeError(f"rubric file {path} cannot be read: {error}; it must be UTF-8 text") from None
+        raise JudgeError(f"the rubric file {path} cannot be read: {error}; it must be UTF-8 text") from None
 
 
 def _prompt(path: Path, aspect: Aspect) -> str:

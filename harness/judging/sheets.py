@@ -1,4 +1,6 @@
-"""Sheets on which people rate: what one holds, and what the raters' files say. The human judge writes and reads them.
+"""Sheets on which people rate: the form of their rows, and what the raters' files say.
+
+The human judge writes them; it and the comparison of judges read them.
 
 A row is known by its id, a digest of what the rater sees and of nothing else. Each file is one rater's, named by the file: ``sheet-1-anna.csv`` and
 ``sheet-2-anna.csv`` are Anna's, ``sheet-1.csv`` is that of a rater without a name.
@@ -9,21 +11,34 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import DataError
 from harness.files.atomic import disk_error
-from harness.judging.page import COLUMNS, GUIDE, SKIP, SheetRow, page_ids, safe_cell
+from harness.judging.rubric import ASPECTS
 from harness.types import JudgeItem, digest
 
-ASPECTS = tuple(aspect.name for aspect in GUIDE)
 RATING_COLUMNS = tuple(f"{name}_rating" for name in ASPECTS)
+COLUMNS = ("id", "concept", "instruction", "text", *RATING_COLUMNS, "comment")
+"""The columns of a sheet."""
+SKIP = "skip"
+"""What stands in place of a rating where a person cannot rate a text."""
 UNNAMED = "unnamed"
 """The rater of a file that is called as its sheet."""
 _ID = re.compile(r"t[0-9a-f]{12}")
 _WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """A text to rate. ``id`` says nothing of where the text comes from."""
+
+    id: str
+    concept: str
+    instruction: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -53,44 +68,16 @@ class Sheets:
     answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
 
 
-def missing(item: JudgeItem) -> str:
-    """What an item lacks to be rated: ``concept``, ``instruction`` or nothing. An empty text is shown: it is an answer like any other."""
-    return next((name for name, value in (("concept", item.concept), ("instruction", item.instruction)) if not value.strip()), "")
-
-
 def sheet_row(item: JudgeItem) -> SheetRow:
     """An item as a row. Its id is made of what the rater sees alone: the same text is asked once, and nothing else can be read from it."""
     return SheetRow(f"t{digest([item.concept, item.instruction, item.text], 12)}", item.concept, item.instruction, item.text)
-
-
-def sheet_csv(rows: Sequence[SheetRow], delimiter: str) -> bytes:
-    """A sheet with empty ratings, as spreadsheets read it: UTF-8 with a byte order mark."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, delimiter=delimiter)
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([row.id, *map(safe_cell, (row.concept, row.instruction, row.text)), *[""] * (len(COLUMNS) - 4)])
-    return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "replace")
-
-
-def guide_text() -> str:
-    """What raters are to know, as text."""
-    lines = ["Each text was written for an instruction, and may or may not bring in a concept. Judge each question by itself.", ""]
-    for aspect in GUIDE:
-        lines += [f"{aspect.name}_rating: {aspect.question}", *(f"  {value}  {level}" for value, level in enumerate(aspect.levels)), ""]
-    return "\n".join([
-        *lines,
-        f"Write 0, 1 or 2 into all three cells. If you cannot rate a text, write {SKIP} and say why in the comment. Leave the ids as they are.",
-        "Several raters: each saves a copy under their own name (sheet-1-anna.csv) in this folder. Save as CSV, not as a workbook.",
-        "",
-    ])  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------------------ reading sheets
 
 
 def read_folder(folder: Path) -> Sheets:
-    """All sheets of a folder and what the raters' files say. A folder that is not there holds nothing.
+    """All CSV sheets of a folder and what the raters' files say. A folder that is not there holds nothing.
 
     Raises:
         DataError: a CSV file that is no sheet, a cell that is no rating, two files of one rater that contradict each other, a workbook.
@@ -102,13 +89,7 @@ def read_folder(folder: Path) -> Sheets:
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith((".", "~$"))):
         if path.suffix.lower() in _WORKBOOKS and not path.with_suffix(".csv").exists():
             raise DataError(f"{path} is a workbook, which is not read; save it as CSV (UTF-8) in the same folder, or move it away")
-        if path.suffix.lower() == ".html":
-            try:
-                ids = page_ids(_decoded(path))
-            except ValueError as error:
-                raise DataError(f"{path} is no page to rate in: {error}; put the original back, or move the file away") from None
-            sheets.placed.update(dict.fromkeys(ids, path.name))
-        elif path.suffix.lower() == ".csv":
+        if path.suffix.lower() == ".csv":
             rater = rater_of(path)
             for row_id, answer in read_sheet(path):
                 sheets.placed.setdefault(row_id, path.name)
@@ -131,7 +112,7 @@ def read_sheet(path: Path) -> Iterator[tuple[str, Answer]]:
     Raises:
         DataError: no CSV, a missing column, a row that is rated but has no id of ours, a cell that is no rating.
     """
-    text = _decoded(path)
+    text = read_text(path)
     first, _, rest = text.partition("\n")
     if re.fullmatch(r"sep=.\s*", first, re.IGNORECASE):  # how some spreadsheets are told the delimiter
         text, first = rest, rest.partition("\n")[0]
@@ -183,8 +164,8 @@ def _joined(first: Answer, second: Answer, rater: str) -> Answer:
     return Answer(ratings, first.skipped, first.comment or second.comment, second.place)
 
 
-def _decoded(path: Path) -> str:
-    """The text of a file: UTF-8, UTF-16 with its mark, else as Windows writes Western European text (only comments could be read wrongly)."""
+def read_text(path: Path) -> str:
+    """The text of a sheet: UTF-8, UTF-16 with its mark, else as Windows writes Western European text (only comments could be read wrongly)."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -16,8 +16,7 @@ from typing import Any
 
 from harness.errors import DataError
 from harness.files.rows import read_rows
-from harness.judging.page import SKIP
-from harness.judging.sheets import RATING_COLUMNS, Answer, rater_of, read_folder, sheet_row
+from harness.judging.sheets import RATING_COLUMNS, SKIP, Answer, rater_of, read_folder, sheet_row
 from harness.types import JudgeItem, digest
 
 _ID = ("id", "trial_id")

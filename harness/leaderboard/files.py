@@ -14,6 +14,8 @@ from harness.leaderboard.entry import ENTRY_SCHEMA_VERSION, Entry
 from harness.leaderboard.migrations import migrate
 from harness.types import Json
 
+_REPLACE = "remove the file or put a valid one in its place"
+
 
 def save_entry(entry: Entry, path: Path) -> Path:
     """Write an entry, atomically.
@@ -53,7 +55,7 @@ def load_entry(path: Path) -> Entry:
 
 
 def load_entries(folder: Path) -> tuple[list[Entry], list[str]]:
-    """All entries (``*.json``) directly in ``folder``, oldest first, and a message for each file that is none; none without the folder."""
+    """All entries (``*.json``) directly in ``folder``, oldest first, and a message for each file that is not one; nothing without the folder."""
     entries, problems = [], []
     for path in sorted(Path(folder).glob("*.json")):
         try:
@@ -67,33 +69,38 @@ def read_json(path: Path, what: str, version: int) -> dict[str, Json]:
     """A JSON object with a ``schema_version`` of at most ``version``. Raises StoreError naming the file."""
 
     def refuse_constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no JSON number")
+        raise ValueError(f"{name} is not a JSON number")
 
     try:
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
     except FileNotFoundError:
-        raise StoreError(f"there is no {what} at {path}") from None
+        raise StoreError(f"there is no {what} at {path}", given=path, hint="check the path") from None
     except OSError as error:
         raise disk_error(error, f"read the {what} {path}") from error
     except ValueError as error:
-        raise StoreError(f"{path} is no {what}: {error}; remove the file or put a valid one in its place") from error
+        raise StoreError(f"{path} is not a valid {what}: {error}", given=path, hint=_REPLACE) from error
     found = value.get("schema_version") if isinstance(value, dict) else None
     if not isinstance(value, dict) or type(found) is not int:
-        raise StoreError(
-            f"{path} is no {what}: it must be a JSON object with a schema_version; remove the file or put a valid one in its place"
-        )
+        raise StoreError(f"{path} is not a valid {what}", given=path, allowed="a JSON object with a schema_version", hint=_REPLACE)
     if found > version:
-        raise StoreError(f"{path} was written by a newer harness (schema {found}, this one knows up to {version}); upgrade harness")
+        message = f"{path} was written by a newer harness (schema {found})"
+        raise StoreError(message, given=found, allowed=f"up to {version}", hint="upgrade harness")
     return value
 
 
 def _refuse(error: ValueError, path: Path) -> NoReturn:
-    """The first problem of a validation or migration as one line with file and field."""
-    raise StoreError(f"the entry {path} does not validate: {describe_problem(error)}; mend the field or make the entry again") from error
+    """Raises the first problem of a validation or migration as one line with file and field."""
+    message = f"the entry {path} does not validate: {describe_problem(error)}"
+    raise StoreError(message, given=faulty_value(error), hint="mend the field or make the entry again") from error
+
+
+def faulty_value(error: ValueError) -> object:
+    """Returns the value at fault in the first problem of a validation; None for an error of another kind."""
+    return error.errors()[0].get("input") if isinstance(error, ValidationError) else None
 
 
 def describe_problem(error: ValueError) -> str:
-    """The first problem of a validation, and how many more there are: ``rows.0.metrics.overall.value: input should be …``."""
+    """Returns the first problem of a validation, and how many more there are: ``rows.0.metrics.overall.value: input should be …``."""
     if not isinstance(error, ValidationError):
         return str(error)
     problems = error.errors()

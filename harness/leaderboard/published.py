@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import StoreError
-from harness.leaderboard.files import describe_problem, read_json
+from harness.leaderboard.files import describe_problem, faulty_value, read_json
 from harness.store.manifest import Part, Text
 
 PUBLISHED_SCHEMA_VERSION = 1
@@ -93,7 +93,7 @@ def load_published(folder: Path | None = None) -> list[PublishedTable]:
         folder: a folder of such files; by default those that come with harness.
 
     Raises:
-        StoreError: a file that does not validate (named with the field), a table id that occurs twice, a reproduction of no table.
+        StoreError: a file that does not validate (named with the field), a table id that occurs twice, a reproduction of a table that does not exist.
     """
     folder = Path(str(resources.files("harness_published"))) if folder is None else folder
     tables: dict[str, PublishedTable] = {}
@@ -101,15 +101,17 @@ def load_published(folder: Path | None = None) -> list[PublishedTable]:
         try:
             content = PublishedFile.model_validate(read_json(path, "file of published tables", PUBLISHED_SCHEMA_VERSION))
         except ValidationError as error:
-            raise StoreError(f"the published tables {path} do not validate: {describe_problem(error)}; mend the field") from error
+            message = f"the published tables {path} do not validate: {describe_problem(error)}"
+            raise StoreError(message, given=faulty_value(error), hint="mend the field") from error
         for table in content.tables:
             if table.id in tables:
-                raise StoreError(f"{path} has a second table {table.id!r}; give it another id")
+                raise StoreError(f"{path} has a second table {table.id!r}", given=table.id, hint="give it another id")
             tables[table.id] = table
     ordered: list[PublishedTable] = []
     for table in tables.values():
         if table.reproduces is not None and table.reproduces not in tables:
-            raise StoreError(f"table {table.id!r} reproduces {table.reproduces!r}, which does not exist; known: {', '.join(tables)}")
+            message = f"table {table.id!r} reproduces {table.reproduces!r}, which does not exist"
+            raise StoreError(message, given=table.reproduces, allowed=tuple(tables))
         if table.reproduces is None:
             ordered += [table, *(other for other in tables.values() if other.reproduces == table.id)]
     return ordered

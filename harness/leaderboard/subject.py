@@ -10,7 +10,7 @@ from harness.store.manifest import OptionValues, Part, Text
 from harness.types import DetectionMethod, Method, StrengthUnit, digest
 
 TRAINED = "trained"
-"""The arm of a dictionary that is no control."""
+"""The arm of a dictionary that is not a control."""
 
 
 class SteeringSubject(Part):

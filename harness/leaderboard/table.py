@@ -95,11 +95,11 @@ def _kind(entry: Entry, kind: EvaluationKind) -> list[RenderableType]:
     if kind == "steering" and entry.judge is not None and entry.judge.offline:
         parts.append(_line(OFFLINE_NOTICE))
     parts += [_line(notice, "dim") for notice in _abstention_notices(rows)]
-    told: dict[str, list[str]] = {}  # what holds for several rows is said once
+    subjects: dict[str, list[str]] = {}  # by line: what holds for several rows is shown once
     for row in rows:
         for line in [f"not eligible: {reason}" for reason in row.reasons] + list(row.warnings) + _bounds(row):
-            told.setdefault(line, []).append(row.subject.name)
-    parts += [_line(line if len(names) == len(rows) > 1 else f"{', '.join(names)}: {line}") for line, names in told.items()]
+            subjects.setdefault(line, []).append(row.subject.name)
+    parts += [_line(line if len(names) == len(rows) > 1 else f"{', '.join(names)}: {line}") for line, names in subjects.items()]
     return parts
 
 
@@ -163,7 +163,7 @@ def _mark(row: Row) -> str:
 
 
 def _abstention_notices(rows: Iterable[Row]) -> list[str]:
-    """What the scores of rows with abstentions count, once a metric."""
+    """What the scores of rows with abstentions count, once per metric."""
     found = []
     for row in rows:
         if row.ranked is not None and row.n_answered < row.n_items:

@@ -33,7 +33,7 @@ class ReadingPass:
 
     Attributes:
         n_tokens: tokens.
-        l0: mean number of active features (f_j > 0) a token.
+        l0: mean number of active features (f_j > 0) per token.
         explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖² over tokens, with x̄ their mean; NaN where all tokens are one vector.
         fired: ``[d_sae]`` int64, on how many of the tokens each feature is active.
         mean: ``[d_in]`` float64, x̄.
@@ -47,7 +47,7 @@ class ReadingPass:
 
 
 def reading_pass(bench: Bench, dictionary: Dictionary, texts: TextSet) -> ReadingPass:
-    """Read ``texts`` at the dictionary's site and count. Memory holds some thousand tokens and a few numbers a feature.
+    """Read ``texts`` at the dictionary's site and count. Memory holds some thousand tokens and a few numbers per feature.
 
     Raises:
         ModelError: a counted token's vector is not finite.
@@ -85,7 +85,7 @@ def _gathered(bench: Bench, layer: int, texts: TextSet) -> Any:
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """The model's cross-entropy on texts, in nats a token: the mean over ``n_tokens`` predicted tokens. NaN without any, or after broken logits."""
+    """The model's cross-entropy on texts, in nats per token: the mean over ``n_tokens`` predicted tokens. NaN without any, or after broken logits."""
 
     mean: float
     n_tokens: int

@@ -28,7 +28,7 @@ class ResidualBatch:
         rows: which rows of the input these are.
         tokens: ``[rows, tokens]`` int64, token ids; padding included.
         x: ``[rows, tokens, d_model]`` in the model's dtype, on its device.
-        real: ``[rows, tokens]`` bool, the token is no padding.
+        real: ``[rows, tokens]`` bool, the token is not padding.
         counted: ``[rows, tokens]`` bool, the token is real and not among the first ``skip`` of its row. Only these belong into statistics:
             the first token's residual norm is often a hundred times that of the others, whatever the text says.
     """
@@ -71,7 +71,7 @@ def residuals(
         skip: number of leading tokens that are not counted, e.g. 1, or :attr:`SubjectModel.chat_prefix_length`.
 
     Raises:
-        ModelError: the layer does not exist, or the model's build does not let its attention or MLP be told; one row alone does not fit into
+        ModelError: the layer does not exist, or the model's build does not let its attention and MLP be told apart; one row alone does not fit into
             memory.
         DataError: a row is empty or longer than the model's context.
         OptionError: ``token_budget`` or ``skip`` is out of range.
@@ -79,10 +79,12 @@ def residuals(
     model.stream_module(site)  # refuses a site that cannot be read
     budget = token_budget if isinstance(token_budget, TokenBudget) else TokenBudget(token_budget)
     if budget.size < 1 or skip < 0:
-        raise OptionError(f"token_budget is {budget.size} and skip is {skip}; a positive budget and a skip of 0 or more are allowed")
+        name, given, allowed = ("token_budget", budget.size, "at least 1") if budget.size < 1 else ("skip", skip, "at least 0")
+        raise OptionError(f"{name} is {given}", given=given, allowed=allowed)
     lengths = row_lengths(rows)
     if len(lengths) and not lengths.min():
-        raise DataError(f"text {int(lengths.argmin())} (counted from 0) has no tokens; leave empty texts out")
+        empty = int(lengths.argmin())
+        raise DataError(f"text {empty} (counted from 0) has no tokens", given=empty, hint="leave empty texts out")
     check_lengths(model, lengths)
     return _batches(model, rows, lengths.tolist(), site, budget, skip)
 
@@ -110,8 +112,10 @@ def check_lengths(model: SubjectModel, lengths: npt.NDArray[np.int64]) -> None:
     """Raise DataError where a text is longer than the model's context."""
     limit = model.max_tokens
     if limit is not None and len(lengths) and lengths.max() > limit:
-        i = int((lengths > limit).argmax())
-        raise DataError(f"text {i} (counted from 0) has {lengths[i]} tokens, but {model.name} reads {limit} at most; cut it")
+        number = int((lengths > limit).argmax())
+        length = int(lengths[number])
+        allowed = f"at most {limit}, which {model.name} reads"
+        raise DataError(f"text {number} (counted from 0) has {length} tokens", given=length, allowed=allowed, hint="cut it")
 
 
 def in_parts(batch: ResidualBatch, work: Callable[[ResidualBatch], None], budget: TokenBudget | None = None) -> None:
@@ -128,8 +132,8 @@ def in_parts(batch: ResidualBatch, work: Callable[[ResidualBatch], None], budget
     n, width = batch.tokens.shape
 
     def alone(row: int) -> ModelError:
-        place = batch.x.device
-        return ModelError(f"what is done with a text of {width} tokens does not fit into the memory of {place}; cut it, or use another device")
+        message = f"what is done with a text of {width} tokens does not fit into the memory of {batch.x.device}"
+        return ModelError(message, given=width, hint="cut it, or use another device")
 
     rows = Budget(n)
     for _ in halving(n, rows, lambda part: work(batch.part(part)), device=batch.x.device, alone=alone):
@@ -138,7 +142,7 @@ def in_parts(batch: ResidualBatch, work: Callable[[ResidualBatch], None], budget
 
 
 def check_finite(batch: ResidualBatch, model: SubjectModel, numbers: Sequence[int] | npt.NDArray[np.integer]) -> None:
-    """Refuse a batch in which a counted token's vector holds NaN or infinity: no comparison finds those, so they would vanish from statistics.
+    """Raise ModelError if a counted token's vector holds NaN or infinity: comparisons do not find them, so they would vanish from statistics.
 
     One reduction over the vectors, a thousandth of the forward pass.
 
@@ -155,12 +159,12 @@ def check_finite(batch: ResidualBatch, model: SubjectModel, numbers: Sequence[in
     if not bool(broken.any()):
         return
     number = min(int(numbers[batch.rows[place]]) for place in broken.nonzero()[:, 0].tolist())
-    given = str(model.dtype).removeprefix("torch.")
-    advice = {
+    dtype = str(model.dtype).removeprefix("torch.")
+    hint = {
         torch.float16: "use --dtype float32 (or bfloat16)",
         torch.bfloat16: "use --dtype float32",
     }.get(model.dtype, f"the files of {model.name} may be damaged: fetch them again, or leave that text out")
-    raise ModelError(f"text {number} (counted from 0) has residual vectors that are no finite numbers in {given}; {advice}")
+    raise ModelError(f"text {number} (counted from 0) has residual vectors that are not finite in {dtype}", given=number, hint=hint)
 
 
 # ------------------------------------------------------------------------------------------------------------------------- inside
@@ -176,7 +180,8 @@ def _batches(
         return lengths[waiting[place]]
 
     def alone(place: int) -> ModelError:
-        return ModelError(f"a text of {width(place)} tokens does not fit into the memory of {model.device}; cut it, or use a smaller dtype")
+        message = f"a text of {width(place)} tokens does not fit into the memory of {model.device}"
+        return ModelError(message, given=width(place), hint="cut it, or use a smaller dtype")
 
     def forward(part: slice) -> ResidualBatch:
         return _forward(model, rows, waiting[part], site, skip)

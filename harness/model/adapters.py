@@ -16,6 +16,7 @@ from harness.errors import EngineError
 from harness.model.loading import SubjectModel
 
 CONFIG = "adapter_config.json"
+_WRITTEN = "give a folder that peft's save_pretrained wrote"
 _REBASING = ("pissa", "olora", "corda", "loftq")
 """Initialisations of peft's that take from the model's own weights what the adapter begins with."""
 
@@ -60,27 +61,28 @@ class Adapters:
         self._last: tuple[str, Adapter] | None = None
 
     def check(self, folder: str) -> None:
-        """Raise EngineError for a folder that holds no adapter, or one that cannot be worn. Reads its configuration alone."""
+        """Raise EngineError for a folder that holds no adapter, or one that cannot be used. Only its configuration is read."""
         path = Path(folder) / CONFIG
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise EngineError(f"the adapter folder {folder} has no {CONFIG}; give a folder that peft's save_pretrained wrote") from None
+            raise EngineError(f"the adapter folder {folder} has no {CONFIG}", given=folder, hint=_WRITTEN) from None
         except (OSError, ValueError) as error:
-            raise EngineError(f"{path} cannot be read ({error}); write the adapter again") from None
+            raise EngineError(f"{path} cannot be read ({error})", given=path, hint="write the adapter again") from None
         if not isinstance(settings, dict) or "peft_type" not in settings:
-            raise EngineError(f"{path} names no peft_type; give a folder that peft's save_pretrained wrote")
-        begun = settings.get("init_lora_weights")
-        rebased = isinstance(begun, str) and begun.lower().startswith(_REBASING)
+            raise EngineError(f"{path} names no peft_type", given=path, hint=_WRITTEN)
+        initialisation = settings.get("init_lora_weights")
+        rebased = isinstance(initialisation, str) and initialisation.lower().startswith(_REBASING)
         if settings.get("bias", "none") != "none" or rebased:
-            option = f"init_lora_weights={begun!r}" if rebased else f"bias={settings['bias']!r}"
-            raise EngineError(f"the adapter {folder} was made with {option}, which changes the model's own weights; train one that does not")
+            option = f"init_lora_weights={initialisation!r}" if rebased else f"bias={settings['bias']!r}"
+            message = f"the adapter {folder} was made with {option}, which changes the model's own weights"
+            raise EngineError(message, given=option, hint="train one that does not")
 
     def get(self, folder: str) -> Adapter:
         """The adapter in a folder.
 
         Raises:
-            EngineError: the folder holds none, one that does not fit the model, or one that does more than to replace modules within the layers.
+            EngineError: the folder holds no adapter, one that does not fit the model, or one that does more than replace modules within the layers.
         """
         if self._last is None or self._last[0] != folder:
             self._last = None  # its memory first
@@ -113,17 +115,19 @@ def _load(model: SubjectModel, folder: str) -> Adapter:
         if tensor_parallel is not None:
             hf.config.pretraining_tp = tensor_parallel
     if any((weight.data_ptr(), weight._version) != (place, version) for weight, place, version in weights):
-        raise EngineError(f"the adapter {folder} ({kind}) has changed weights of {model.name} itself; load the model again, and leave it out")
+        message = f"the adapter {folder} ({kind}) has changed weights of {model.name} itself"
+        raise EngineError(message, given=folder, hint="load the model again, and leave the adapter out")
     replaced = {id(place.own) for place in places}
     if not places or replaced & {id(model.layers), *map(id, model.layers)}:
-        raise EngineError(f"the adapter {folder} ({kind}) does not act through modules within the layers; give a LoRA or one of its like")
+        message = f"the adapter {folder} ({kind}) does not act through modules within the layers"
+        raise EngineError(message, given=folder, hint="give a LoRA or one of its like")
     for place in places:
         place.adapted.eval().requires_grad_(False)
     return Adapter(places)
 
 
 def _by_peft(model: SubjectModel, folder: str) -> str:
-    """The adapter's kind, once it is in the model. What peft would only warn of, weights that are missing, is an error here."""
+    """Puts the adapter into the model and returns its kind. Missing weights, of which peft would only warn, are an error here."""
     from peft import PeftModel
 
     try:
@@ -133,5 +137,6 @@ def _by_peft(model: SubjectModel, folder: str) -> str:
             wrapped = PeftModel.from_pretrained(model.hf, folder, torch_device=str(model.device))
     except Exception as error:  # peft, safetensors and torch have no common root
         detail = " ".join(str(error).split())[:300]
-        raise EngineError(f"the adapter {folder} does not fit {model.name} ({type(error).__name__}: {detail})") from error
+        message = f"the adapter {folder} does not fit {model.name} ({type(error).__name__}: {detail})"
+        raise EngineError(message, given=folder, hint="give an adapter that was trained on this model") from error
     return str(wrapped.peft_type).removeprefix("PeftType.")

@@ -75,9 +75,9 @@ def fast_decoding(hf: Any) -> Iterator[None]:
 
 
 def keep_caps(hf: Any) -> None:
-    """Have a model that caps its attention scores (Gemma-2) compute them in the open. SDPA cannot cap, and the versions of transformers before
+    """Gives eager attention to a model that caps its attention scores (Gemma-2).
 
-    they refused that left the scores uncapped without a word.
+    SDPA cannot cap them, and older versions of transformers left the scores uncapped without a warning.
     """
     if _caps(hf) and getattr(hf.config, "_attn_implementation", None) == "sdpa":
         hf.set_attn_implementation("eager")

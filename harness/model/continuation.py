@@ -47,7 +47,7 @@ class Continuation:
         """Next token's logits ``[rows, vocabulary]`` float32 for residual streams ``[rows, tokens, d_model]`` at the tokens from start on."""
         # contiguous: on other layouts, which broadcasting can leave behind, torch multiplies row by row, thirty times as slow
         edited = edited.to(self.model.device, self.x.dtype).contiguous()
-        return self._shared(edited) if self.quick else self._whole(edited)
+        return self._shared(edited) if self.quick else self._full(edited)
 
     def _quick_is_right(self) -> bool:
         probe = torch.stack([self.x, self.x.flip(-1)])
@@ -58,12 +58,12 @@ class Continuation:
             shared = self._shared(probe)
         except Exception:  # whatever an architecture cannot do: the other way does without
             return False
-        whole = self._whole(probe)
-        if shared.shape != whole.shape:
+        full = self._full(probe)
+        if shared.shape != full.shape:
             return False
         tolerance = max(1e-3, 16 * torch.finfo(self.x.dtype).eps)
-        spread = (whole - whole.mean(dim=-1, keepdim=True)).norm(dim=-1)
-        return bool(((shared - whole).norm(dim=-1) <= tolerance * spread).all())
+        spread = (full - full.mean(dim=-1, keepdim=True)).norm(dim=-1)
+        return bool(((shared - full).norm(dim=-1) <= tolerance * spread).all())
 
     def _shared(self, edited: Tensor) -> Tensor:
         cache = copy.deepcopy(self._cache)  # a forward pass adds to it
@@ -72,12 +72,12 @@ class Continuation:
                 after.batch_repeat_interleave(len(edited))
         return self._run(self._ids[:, self._start :], lambda x: edited, cache)
 
-    def _whole(self, edited: Tensor) -> Tensor:
+    def _full(self, edited: Tensor) -> Tensor:
         tokens = self._ids.expand(len(edited), -1)
         return self._run(tokens, lambda x: torch.cat([x[:, : self._start], edited], dim=1))
 
     def _run(self, tokens: Tensor, change: Callable[[Tensor], Tensor], cache: Any = None) -> Tensor:
-        """Next token's logits, with the layer's output changed. The hooks are gone afterwards, come what may."""
+        """Next token's logits, with the layer's output changed. The hooks are always removed afterwards."""
         handles = [
             self.model.layers[self._layer].register_forward_hook(lambda m, a, output: with_hidden(output, change(hidden_of(output)))),
             # only the last token is wanted; contiguous, since torch multiplies a view with gaps row by row

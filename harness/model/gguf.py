@@ -1,4 +1,4 @@
-"""GGUF files into transformers folders."""
+"""Converts GGUF files into transformers folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.errors import ModelError
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """transformers' progress bars off: our caller shows its own progress."""
+    """Switches transformers' progress bars off within the context: our caller shows its own progress."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -31,7 +31,7 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def _quiet_reader() -> Iterator[None]:
-    """The progress bar of the GGUF reader off: it is tqdm's own, which transformers' switch does not reach."""
+    """Switches the GGUF reader's progress bar off: it is tqdm's own, which transformers' switch does not reach."""
     from transformers import modeling_gguf_pytorch_utils as reader
 
     bar = getattr(reader, "tqdm", None)
@@ -72,7 +72,9 @@ def convert_gguf(file: Path, folder: Path) -> None:
     except Exception as error:  # transformers, gguf and safetensors have no common root
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk; transformers raises OSErrors without a number for what it cannot read
-        raise ModelError(f"{file.name} cannot be converted ({type(error).__name__}: {' '.join(str(error).split())[:300]})") from error
+        detail = " ".join(str(error).split())[:300]
+        hint = "check that the file is complete, and that the installed transformers reads GGUF files of this architecture"
+        raise ModelError(f"{file.name} cannot be converted ({type(error).__name__}: {detail})", given=file, hint=hint) from error
 
 
 def _restore_splitting(tokenizer: Any, file: Path) -> None:

@@ -20,8 +20,6 @@ _VOLATILE = ("_name_or_path", "_model_name_or_path", "transformers_version", "to
 """Keys of ``config.json`` that say who wrote it, or in which precision to load it, and not what the model computes."""
 
 
-
-
 def folder_digest(folder: Path) -> str:
     """Digest (16 hex digits of SHA-256) of what a model folder computes: configuration, tokenizer, chat template and weights.
 
@@ -40,7 +38,8 @@ def folder_digest(folder: Path) -> str:
         for file in sorted(file for file in folder.iterdir() if file.suffix in _WEIGHTS):
             _add(state, file.suffix, _content(file))
     except OSError as error:
-        raise ModelError(f"model folder {folder} cannot be read: {error.strerror or error}; check that its files are complete") from error
+        message = f"model folder {folder} cannot be read: {error.strerror or error}"
+        raise ModelError(message, given=folder, hint="check that its files are complete") from error
     return state.hexdigest()[:16]
 
 

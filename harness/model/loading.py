@@ -86,7 +86,8 @@ class SubjectModel:
             ModelError: an architecture that does more there than run modules in turn.
         """
         if self._final_norm is None:
-            raise ModelError(f"the step from the last layer of {self.name} to its logits is no plain module; no logit lens on this model")
+            message = f"the step from the last layer of {self.name} to its logits is more than a module, so it has no logit lens"
+            raise ModelError(message, given=self.name, hint="use another model where the logit lens is needed")
         return self._final_norm
 
     def layer_path(self, layer: int) -> str:
@@ -97,25 +98,27 @@ class SubjectModel:
     def check_layer(self, layer: int) -> None:
         """Raise ModelError unless the model has the zero-based layer ``layer``."""
         if not 0 <= layer < self.n_layers:
-            raise ModelError(f"layer {layer} does not exist: {self.name} has layers 0 to {self.n_layers - 1}")
+            raise ModelError(f"layer {layer} does not exist in {self.name}", given=layer, allowed=f"0 to {self.n_layers - 1}")
 
     def stream_module(self, site: Site) -> nn.Module:
         """The module whose output is the stream at a site (read it with :func:`harness.model.streams.stream_of`).
 
         Raises:
-            ModelError: the layer or the stream does not exist, or the layer's build does not let its attention and its MLP be told.
+            ModelError: the layer or the stream does not exist, or the layer's build does not let its attention and its MLP be told apart.
         """
         self.check_layer(site.layer)
         layer = self.layers[site.layer]
         if site.stream == "residual":
             return layer
         if site.stream not in ("attention", "mlp"):
-            raise ModelError(f"stream {site.stream!r} does not exist; give residual, attention or mlp")
+            raise ModelError(f"stream {site.stream!r} does not exist", given=site.stream, allowed=("residual", "attention", "mlp"))
         parts = self._parts[site.layer]
         if parts is None:
             raise ModelError(
                 f"layer {site.layer} of {self.name} ({type(layer).__name__}) is not its input plus what one attention module and one MLP module "
-                "return, so these cannot be told; use the residual stream"
+                "return, so these cannot be told apart",
+                given=site.stream,
+                hint="use the residual stream",
             )
         # by name each time: while an adapter is applied, another module may stand in this place
         return layer.get_submodule(parts.attention if site.stream == "attention" else parts.mlp)
@@ -193,14 +196,14 @@ def load_model(
         progress: called with one line about what is being done, now and then.
 
     Raises:
-        ModelError: not found, cannot be fetched, incomplete, or no decoder-only language model.
+        ModelError: not found, cannot be fetched, incomplete, or not a decoder-only language model.
         OptionError: an unknown device or dtype.
     """
     where = choose_device(device)
     number_format = choose_dtype(dtype, where)
     say = progress or _silent
-    name, known = str(spec), embedded_names()
-    if name in known:
+    name = str(spec)
+    if name in embedded_names():
         folder = ensure(name, say, cache_dir=None if cache_dir is None else Path(cache_dir))
         say(f"loading {name}")
         hf, tokenizer = _load(str(folder), where, number_format, None, None)
@@ -208,13 +211,13 @@ def load_model(
     path = Path(spec).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"folder {path} has no config.json; give a folder that transformers' save_pretrained wrote")
+            raise ModelError(f"folder {path} has no config.json", given=path, hint="give a folder that transformers' save_pretrained wrote")
         say(f"loading {path}")
         hf, tokenizer = _load(str(path), where, number_format, None, None)
         path = path.resolve()
         return SubjectModel(hf, tokenizer, name=path.name, source=str(path), digest=identity(path) or folder_digest(path))
     if isinstance(spec, Path) or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ModelError(f"model folder {path} does not exist; give a folder, a hub name, or one of: {', '.join(known)}")
+        raise ModelError(f"model folder {path} does not exist", given=path, allowed=_allowed())
     say(f"loading {name}")
     hf, tokenizer = _load(name, where, number_format, revision, cache_dir)
     commit, folder = _hub_snapshot(name, revision, cache_dir)
@@ -226,7 +229,7 @@ def _silent(line: str) -> None:
 
 
 def _load(source: str, device: torch.device, dtype: torch.dtype, revision: str | None, cache_dir: str | Path | None) -> tuple[Any, Any]:
-    """The transformers model on its device, and its tokenizer. Everything that can go wrong in there becomes one line."""
+    """Returns the transformers model on its device, and its tokenizer. Whatever goes wrong becomes a ModelError of one line."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     hub: dict[str, Any] = {key: value for key, value in (("revision", revision), ("cache_dir", cache_dir)) if value is not None}
@@ -238,32 +241,40 @@ def _load(source: str, device: torch.device, dtype: torch.dtype, revision: str |
             tokenizer = AutoTokenizer.from_pretrained(source, **hub)
             hf, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub, **place)
             if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers and goes on
-                raise ModelError(f"{source} lacks {len(missing)} weights of a {type(hf).__name__}, e.g. {missing[0]}; fetch it again")
+                message = f"{source} lacks {len(missing)} weights of a {type(hf).__name__}, e.g. {missing[0]}"
+                raise ModelError(message, given=source, hint="fetch it again")
             keep_caps(hf)
             return hf if place else hf.to(device), tokenizer
     except ModelError:
         raise
     except torch.OutOfMemoryError as error:
-        raise ModelError(f"{source} does not fit into the memory of {device} as {dtype}; choose another device or dtype") from error
+        message = f"{source} does not fit into the memory of {device} as {dtype}"
+        raise ModelError(message, given=source, hint="choose another device or dtype") from error
     except Exception as error:  # transformers, hub, tokenizers and safetensors have no common root; KeyboardInterrupt passes
-        raise ModelError(_explain(source, error)) from error
+        raise _explained(source, error) from error
 
 
-def _explain(source: str, error: Exception) -> str:
+def _allowed() -> str:
+    return f"a folder, a hub name, or one of: {', '.join(embedded_names())}"
+
+
+def _explained(source: str, error: Exception) -> ModelError:
     detail = " ".join(str(error).split())
     kind = type(error).__name__
     if Path(source).is_dir():
-        return f"model folder {source} cannot be loaded ({kind}: {detail[:300]}); check that its files are complete"
+        message = f"model folder {source} cannot be loaded ({kind}: {detail[:300]})"
+        return ModelError(message, given=source, hint="check that its files are complete")
     chain = {type(item).__name__ for item in _causes(error)} | {kind}
-    known = ", ".join(embedded_names())
     if "GatedRepoError" in chain:
-        return f"model {source!r} is gated; accept its terms on its hub page and set HF_TOKEN"
+        return ModelError(f"model {source!r} is gated", given=source, hint="accept its terms on its hub page and set HF_TOKEN")
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
     if offline and chain & {"LocalEntryNotFoundError", "OfflineModeIsEnabled"}:
-        return f"model {source!r} is not in the hub cache, and HF_HUB_OFFLINE is set; unset it, give a folder, or use one of: {known}"
+        hint = f"unset HF_HUB_OFFLINE, give a folder, or use one of: {', '.join(embedded_names())}"
+        return ModelError(f"model {source!r} is not in the hub cache, and HF_HUB_OFFLINE is set", given=source, hint=hint)
     if chain & {"RepositoryNotFoundError", "RevisionNotFoundError"} or "not a valid model identifier" in detail:
-        return f"model {source!r} was not found on the hub; give a folder, another hub name, or one of: {known}"
-    return f"model {source!r} cannot be loaded ({kind}: {detail[:300]}); give a folder, another hub name, or one of: {known}"
+        return ModelError(f"model {source!r} was not found on the hub", given=source, allowed=_allowed())
+    hint = f"check the network, or give {_allowed()}"
+    return ModelError(f"model {source!r} cannot be loaded ({kind}: {detail[:300]})", given=source, hint=hint)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -279,6 +290,6 @@ def _hub_snapshot(name: str, revision: str | None, cache_dir: str | Path | None)
 
     found = cached_file(name, "config.json", revision=revision, cache_dir=cache_dir, local_files_only=True)
     if found is None:
-        raise ModelError(f"model {name!r} left the hub cache while it was loaded; try again")
+        raise ModelError(f"model {name!r} left the hub cache while it was loaded", given=name, hint="try again")
     folder = Path(found).parent
     return folder.name, folder

@@ -8,12 +8,12 @@ from pathlib import Path
 from harness.model.embedded import ASSETS, embedded_names, identity
 from harness.model.identity import folder_digest
 
-_WHOLE = ("model.safetensors", "pytorch_model.bin")
+_SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
 def local_identity(spec: str, revision: str | None = None) -> tuple[str, str] | None:
-    """(name, digest) of a model as :func:`harness.model.loading.load_model` would say them; None where it must be loaded to know.
+    """(name, digest) of a model as :func:`harness.model.loading.load_model` would give them; None where it must be loaded to know.
 
     Args:
         spec: an embedded name, a local folder, or a hub name.
@@ -47,7 +47,7 @@ def _cached_snapshot(name: str, revision: str | None) -> Path | None:
     if found is None:
         return None
     folder = Path(found).parent
-    if any((folder / whole).exists() for whole in _WHOLE):
+    if any((folder / name).exists() for name in _SINGLE_FILES):
         return folder
     for index in _INDEXES:
         if (folder / index).exists():

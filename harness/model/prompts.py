@@ -1,4 +1,4 @@
-"""From text and messages to token ids: plain text, chat prompts, and what ends a turn. Text is tokenised once, and gets one BOS."""
+"""Turns text and messages into token ids: plain text, chat prompts, and what ends a turn. Text is tokenised once, and gets one BOS."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class PromptFormat:
         if not add_bos:
             return ids
         if self.bos_id is None:
-            raise ModelError("a BOS token was asked for, but the tokenizer has none; leave add_bos out")
+            raise ModelError("a BOS token was asked for, but the tokenizer has none", given=add_bos, hint="leave add_bos out")
         return [*(self.prefix or (self.bos_id,)), *ids]
 
     def user(self, content: str) -> list[int]:
@@ -90,10 +90,10 @@ class PromptFormat:
 
     def _own_prefix(self) -> tuple[int, ...]:
         bare = self._ids("a")
-        whole = list(self.tokenizer("a")["input_ids"])
-        for start in range(len(whole) - len(bare) + 1):
-            if whole[start : start + len(bare)] == bare:
-                return tuple(whole[:start])
+        complete = list(self.tokenizer("a")["input_ids"])
+        for start in range(len(complete) - len(bare) + 1):
+            if complete[start : start + len(bare)] == bare:
+                return tuple(complete[:start])
         return ()
 
     def _render(self, turns: list[dict[str, str]], *, reply: bool) -> list[int]:
@@ -103,8 +103,10 @@ class PromptFormat:
                 turns, tokenize=True, add_generation_prompt=reply, return_dict=False, **TEMPLATE_OPTIONS
             )
         except Exception as error:  # jinja's own errors, and whatever a template's expressions raise
-            raise ModelError(f"the model's chat template refuses these messages: {_one_line(error)}") from error
-        if hasattr(ids, "input_ids"):  # transformers 5 may answer a BatchEncoding whatever return_dict says
+            roles = tuple(turn["role"] for turn in turns)
+            message = f"the model's chat template refuses messages with the roles {', '.join(roles)} ({_one_line(error)})"
+            raise ModelError(message, given=roles, hint="begin with the user, and let user and assistant alternate") from error
+        if hasattr(ids, "input_ids"):  # transformers 5 may return a BatchEncoding whatever return_dict says
             ids = ids["input_ids"]
         return [int(i) for i in ids]
 
@@ -130,13 +132,13 @@ class PromptFormat:
         """The first special token after the reply in a rendered conversation: what replies of all wordings are followed by."""
         user = {"role": "user", "content": _PROBES[0]}
         try:
-            whole = [self._render([user, {"role": "assistant", "content": probe}], reply=False) for probe in _PROBES]
+            rendered = [self._render([user, {"role": "assistant", "content": probe}], reply=False) for probe in _PROBES]
         except ModelError:
             return None
-        shared = _shared_prefix([ids[::-1] for ids in whole])
+        shared = _shared_prefix([ids[::-1] for ids in rendered])
         special = set(self.tokenizer.all_special_ids)
         special.update(i for i, token in getattr(self.tokenizer, "added_tokens_decoder", {}).items() if token.special)
-        return next((i for i in whole[0][len(whole[0]) - shared :] if i in special), None)
+        return next((i for i in rendered[0][len(rendered[0]) - shared :] if i in special), None)
 
 
 def _without_system(turns: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -25,7 +25,7 @@ class SentenceEmbedder:
 
     Args:
         device: where it runs.
-        batch_tokens: tokens a batch, padding included; larger is faster on a GPU.
+        batch_tokens: tokens per batch, padding included; larger is faster on a GPU.
         folder: the model's files, in place of :func:`harness.model.embedded.ensure`, which fetches them when first used.
 
     Raises:

@@ -82,7 +82,7 @@ def with_stream(output: Any, x: torch.Tensor) -> Any:
 
 
 def find_parts(hf: Any, layers: Sequence[nn.Module], probe: Sequence[Sequence[int]] = ((1, 2, 3), (1, 2, 4))) -> list[Parts | None]:
-    """The modules that give what attention and MLP add, of each layer; None for a layer whose build does not let them be told.
+    """The modules that give what attention and MLP add, of each layer; None for a layer whose build does not let them be told apart.
 
     Layers that hold the same modules are judged together: two modules count where they fit all of these layers, and fit them best. Which of the
     two is attention is in its name.
@@ -156,7 +156,7 @@ def _watched(layers: Sequence[nn.Module]) -> Iterator[list[_Seen]]:
 
     def note(record: _Seen, name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            record.modules[name] = None if name in record.modules else copied(output)  # what runs twice is no part that adds once
+            record.modules[name] = None if name in record.modules else copied(output)  # what runs twice does not add just once
 
         return hook
 

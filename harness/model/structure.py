@@ -13,6 +13,8 @@ from torch import nn
 
 from harness.errors import ModelError
 
+_RETURNED = "a tensor, or a tuple or list that begins with one"
+_SUPPORTED = "causal (decoder-only) language models built of a stack of decoder layers"
 _PROBE = ((1, 2, 3), (1, 2, 4))
 """Two short texts that are shown to a model to see how it is built; they differ in the last token."""
 
@@ -26,7 +28,8 @@ def hidden_of(output: Any) -> torch.Tensor:
         return output
     first = output[0]
     if not isinstance(first, torch.Tensor):
-        raise ModelError(f"a decoder layer returned {type(output).__name__} of {type(first).__name__}, which holds no residual stream")
+        given = f"{type(output).__name__} of {type(first).__name__}"
+        raise ModelError(f"a decoder layer returned {given}, which holds no residual stream", given=given, allowed=_RETURNED)
     return first
 
 
@@ -39,7 +42,8 @@ def with_hidden(output: Any, x: torch.Tensor) -> Any:
         return type(output)(x, *rest) if hasattr(output, "_fields") else (x, *rest)
     if isinstance(output, list):
         return [x, *output[1:]]
-    raise ModelError(f"a decoder layer returned {type(output).__name__}; only tensors, tuples and lists can be edited")
+    given = type(output).__name__
+    raise ModelError(f"a decoder layer returned {given}, which cannot be edited", given=given, allowed=_RETURNED)
 
 
 def cache_argument(hf: Any) -> str:
@@ -104,10 +108,10 @@ def find_anatomy(hf: Any) -> Anatomy:
         ModelError: no such list; an encoder-decoder; a model whose tokens see later ones; a model without an output projection.
     """
     if getattr(hf.config, "is_encoder_decoder", False):
-        raise ModelError(f"{type(hf).__name__} is an encoder-decoder model; only decoder-only language models are supported")
+        raise _unsupported(hf, "is an encoder-decoder model")
     head = hf.get_output_embeddings()
     if head is None:
-        raise ModelError(f"{type(hf).__name__} has no output embeddings; only causal language models are supported")
+        raise _unsupported(hf, "has no output embeddings")
     n_layers = text_config(hf).num_hidden_layers
     with _recorded(hf) as calls:
         hf(input_ids=torch.tensor(_PROBE, device=_device(hf)), use_cache=False)
@@ -116,18 +120,20 @@ def find_anatomy(hf: Any) -> Anatomy:
         if isinstance(module, nn.ModuleList) and len(module) == n_layers and _are_blocks(module, calls):
             found.append((sum(p.numel() for p in module.parameters()), path, module))
     if not found:
-        raise ModelError(
-            f"{type(hf).__name__} has no list of {n_layers} modules that run in turn and return the residual stream; "
-            "only models built of a stack of decoder layers are supported"
-        )
+        raise _unsupported(hf, f"has no list of {n_layers} modules that run in turn and return the residual stream")
     # Should a second list qualify (parts of a block, adapters beside it), the blocks are where the parameters are.
     _, path, layers = max(found, key=lambda item: item[0])
     last = next(call for call in calls if call.module is layers[-1])
     x = hidden_of(last.output)
-    # A verdict that would stop a run has to repeat: some kernels round differently from call to call.
+    # A verdict that would stop a run must repeat: some kernels round differently from call to call.
     if not _is_causal(x) and not _is_causal(_last_hidden(hf, layers[-1])):
-        raise ModelError(f"{type(hf).__name__} lets tokens see the ones after them; only causal language models are supported")
+        raise _unsupported(hf, "lets tokens see the ones after them")
     return Anatomy(layers, path, _between(last, head, calls), head, x.shape[-1])
+
+
+def _unsupported(hf: Any, why: str) -> ModelError:
+    given = type(hf).__name__
+    return ModelError(f"{given} {why}", given=given, allowed=_SUPPORTED, hint="use another model")
 
 
 def _last_hidden(hf: Any, layer: nn.Module) -> torch.Tensor:

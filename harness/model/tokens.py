@@ -20,8 +20,9 @@ FORMAT = 1
 """Version of the files; part of the key under which they are kept."""
 
 BLOCK_TEXTS = 1024
-"""So many texts are tokenised at a time, held in memory, and committed."""
+"""Number of texts that are tokenised at a time, held in memory, and committed."""
 
+_REMOVE = "remove the folder to have them made again"
 _TOKENS, _OFFSETS = "tokens.u32", "offsets.i64"
 
 
@@ -46,9 +47,9 @@ class TokenTable(Sequence[npt.NDArray[np.int64]]):
         try:
             texts = (folder / _OFFSETS).stat().st_size // 8 - 1
         except OSError as error:
-            raise StoreError(f"no token ids in {folder} ({error.strerror or error}): remove the folder to have them made again") from error
+            raise StoreError(f"{folder} holds no token ids ({error.strerror or error})", given=folder, hint=_REMOVE) from error
         if texts < 0:
-            raise StoreError(f"the token ids in {folder} are unfinished: remove the folder to have them made again")
+            raise StoreError(f"the token ids in {folder} are unfinished", given=folder, hint=_REMOVE)
         offsets = map_file(folder / _OFFSETS, "<i8", (texts + 1,))
         return cls(map_file(folder / _TOKENS, "<u4", (int(offsets[-1]),)), offsets)
 
@@ -101,7 +102,7 @@ def write_tokens(
         model: whose tokenizer it is.
         texts: read once, in order; an empty text is one of the tokens that the tokenizer puts before each, or of none.
         n: how many there are.
-        limit: tokens a text that are kept, at least one.
+        limit: tokens kept per text, at least one.
         folder: one process at a time; made when it is not there.
         progress: called with (texts done, texts in all).
 
@@ -111,7 +112,7 @@ def write_tokens(
         StoreError: the disk is full or cannot be written.
     """
     if limit < 1:
-        raise OptionError(f"limit is {limit}; at least one token a text must be kept")
+        raise OptionError(f"limit is {limit}", given=limit, allowed="at least 1 token per text")
     header: dict[str, Any] = {"format": FORMAT, "model": [model.name, model.digest], "n": n, "limit": limit, "block": BLOCK_TEXTS}
     files = ShardedFiles(folder, (_TOKENS, _OFFSETS), header)
     if not files.size(_OFFSETS):
@@ -131,7 +132,8 @@ def write_tokens(
         if progress is not None:
             progress(done, n)
     if done != n:
-        raise DataError(f"{n} texts were announced, but there are {'more' if done > n else done}; did the corpus change? start again")
+        count = f"more than {n}" if done > n else str(done)
+        raise DataError(f"the corpus has {count} texts", given=done, allowed=f"{n}, as announced", hint="start again if the corpus has changed")
     return TokenTable.load(folder)
 
 

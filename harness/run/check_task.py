@@ -20,7 +20,7 @@ KINDS: tuple[Kind, ...] = ("labeler", "steerer", "judge")
 
 
 def check_task(host: PluginHost, name: str) -> dict[str, Json]:
-    """A report on one task: ``problems`` that stop a run, ``notes`` on what the user has to bring, ``estimates`` of a typical run."""
+    """Returns a report on one task: ``problems`` that stop a run, ``notes`` on what the user has to bring, ``estimates`` of a typical run."""
     report: dict[str, Json] = {"task": name, "problems": [], "notes": [], "estimates": []}
     try:
         task = find_task(host, name)

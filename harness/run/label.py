@@ -37,25 +37,30 @@ def check_answers(name: str, answers: Sequence[Labeling | Abstention], bench: Ta
     seen: set[str] = set()
     for answer in answers:
         if not isinstance(answer, Labeling | Abstention):
-            raise PluginError(f"labeler {name!r} answered with {type(answer).__name__}; it must give Labeling or Abstention values")
+            message = f"labeler {name!r} returned a value of class {type(answer).__name__}"
+            raise PluginError(message, given=answer, allowed=("Labeling", "Abstention"))
         if bench.concept_mode == "fixed" and asked.get(answer.concept.id) != answer.concept:
-            raise PluginError(f"labeler {name!r} answered concept {answer.concept.id!r}, which is not one of those that it was asked for")
+            message = f"labeler {name!r} answered concept {answer.concept.id!r}, which is not one of those that it was asked for"
+            raise PluginError(message, given=answer.concept.id)
         if isinstance(answer, Labeling):
             _check_features(name, answer, bench)
             if answer.id in seen:
-                raise PluginError(f"labeler {name!r} gave concept {answer.concept.id!r} the same features twice")
+                message = f"labeler {name!r} gave concept {answer.concept.id!r} the same features twice"
+                raise PluginError(message, given=answer.concept.id)
             seen.add(answer.id)
     if bench.concept_mode == "fixed" and sorted(a.concept.id for a in answers) != sorted(asked):
-        raise PluginError(f"labeler {name!r} gave {len(answers)} answers for {len(asked)} concepts; answer or abstain from each once")
+        message = f"labeler {name!r} gave {len(answers)} answers for {len(asked)} concepts"
+        raise PluginError(message, given=len(answers), allowed=len(asked), hint="answer or abstain from each once")
 
 
 def _check_features(name: str, answer: Labeling, bench: TaskBench) -> None:
     for feature in answer.features:
         dictionary = bench.dictionaries.get(feature.dictionary)
         if dictionary is None or not 0 <= feature.index < dictionary.d_sae:
-            raise PluginError(f"labeler {name!r} named feature {feature}, which does not exist in the task's dictionaries")
+            message = f"labeler {name!r} named feature {feature}, which does not exist in the task's dictionaries"
+            raise PluginError(message, given=feature)
     if len(set(answer.features)) != len(answer.features):
-        raise PluginError(f"labeler {name!r} named a feature of concept {answer.concept.id!r} twice")
+        raise PluginError(f"labeler {name!r} named a feature of concept {answer.concept.id!r} twice", given=answer.concept.id)
 
 
 # ------------------------------------------------------------------------------------------------------------- what the store says
@@ -73,7 +78,8 @@ def answers_of(method: MethodRecord, store: RunStore) -> Sequence[Labeling | Abs
         return ()
     found = store.labelings(method.labeler.key)
     if found is None:
-        raise StoreError(f"the run in {store.folder} stopped before labelling was done; run its `harness eval` again first")
+        message = f"the run in {store.folder} stopped before labelling was done"
+        raise StoreError(message, given=store.folder, hint="run its `harness eval` again first")
     return found
 
 

@@ -137,6 +137,7 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "methods": methods,
         "judge": None if plan.judge is None else {"name": plan.judge.registered.name, "options": plan.judge.identity},
         "files": _named_files(plan),
+        "code": _code(plan),
         **_further_kinds(plan),
     }
 
@@ -157,6 +158,13 @@ def _further_kinds(plan: Plan) -> dict[str, Json]:
             for m in plan.metrics
         ]  # fmt: skip
     return found
+
+
+def _code(plan: Plan) -> dict[str, Json]:
+    """Version and source of each plugin: another code is another method, whatever it is called."""
+    return {
+        f"{plugin.registered.kind} {plugin.registered.name}": [plugin.registered.version, plugin.registered.code] for plugin in plan.plugins
+    }
 
 
 def _named_files(plan: Plan) -> dict[str, str]:

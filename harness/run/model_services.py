@@ -81,7 +81,8 @@ class ModelServices:
         """
         intervention = intervention or Intervention()
         if intervention.prompt_prefix:
-            raise EngineError("logits are those of given token ids, where a prompt_prefix has no place; put it into the texts")
+            message = f"logits are those of given token ids, where the prompt_prefix {intervention.prompt_prefix!r} has no place"
+            raise EngineError(message, given=intervention.prompt_prefix, hint="put it into the texts")
         return self.engine.logits(texts, intervention.edits, intervention.adapter)
 
     def activations(self, site: Site, tokens: Tokens) -> Iterator[tuple[int, torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""What is said along the way: what an API has to say, versions that made the parts of a run."""
+"""Notes along the way: what an API has to say, versions that made the parts of a run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def note_versions(store: RunStore, warn: Warnings, part: str, distributions: Ite
 
     Args:
         store: the run's store.
-        warn: told where versions differ.
+        warn: called with a line where versions differ.
         part: ``labels``, ``texts``, ``ratings by X``.
         distributions: names and versions of the distributions whose plugins make it.
     """

@@ -138,7 +138,7 @@ def make_plan(host: PluginHost, task: Task, asked: Asked) -> Plan:
 
     Raises:
         UnknownNameError, OptionError: a plugin or option that does not exist, or a value that is not allowed.
-        PluginError: a steerer's grid of strengths is none.
+        PluginError: a steerer's grid of strengths does not ascend.
         TaskError: the task cannot serve what was asked for.
     """
     asked = _with_the_tasks_own(task, asked)
@@ -187,7 +187,9 @@ def _with_the_tasks_own(task: Task, asked: Asked) -> Asked:
     )
     if own.nothing:
         raise OptionError(
-            f"nothing to evaluate: name a --steerer, a --detector or a --metric (see `harness plugins`); task {task.name!r} lists none of its own"
+            f"there is nothing to evaluate: task {task.name!r} lists nothing of its own",
+            given=task.name,
+            hint="name a --steerer, a --detector or a --metric (see `harness plugins`)",
         )
     return own
 
@@ -195,7 +197,7 @@ def _with_the_tasks_own(task: Task, asked: Asked) -> Asked:
 def _judge(host: PluginHost, task: Task, asked: Asked) -> PlannedPlugin:
     name = asked.judge or task.file.judge
     if name is None:
-        raise OptionError(f"task {task.name!r} names no judge; give one with --judge (see `harness plugins`)")
+        raise OptionError(f"task {task.name!r} names no judge", given=task.name, hint="give one with --judge (see `harness plugins`)")
     return plan_judge(host, task, name, asked.judge_options)
 
 
@@ -223,9 +225,12 @@ def _detections(
         needs = detector.instance.traits.needs_features
         if needs and not labelers:
             name = detector.registered.name
-            raise OptionError(f"detector {name!r} scores through features, so it needs a labeler; give one with --labeler (see `harness plugins`)")
+            message = f"detector {name!r} scores through features, so it needs a labeler"
+            raise OptionError(message, given=name, hint="give one with --labeler (see `harness plugins`)")
         if needs and not task.file.dictionaries:
-            raise TaskError(f"detector {detector.registered.name!r} needs features, and task {task.name!r} has no dictionary; choose another")
+            name = detector.registered.name
+            message = f"detector {name!r} needs features, and task {task.name!r} has no dictionary"
+            raise TaskError(message, given=name, hint="choose another task or detector")
         add(detector, labelers if needs else [None], "method")
     if asked.controls:
         for detector in detectors:
@@ -252,7 +257,8 @@ def _metrics(host: PluginHost, task: Task, asked: Asked) -> tuple[PlannedMetric,
         return ()
     names = [table.name for table in task.file.dictionaries] + [table.name for table in task.file.train]
     if not names:
-        raise TaskError(f"metrics measure dictionaries, and task {task.name!r} has none; add a [[dictionaries]] or [[train]] table to it")
+        message = f"metrics measure dictionaries, and task {task.name!r} has none"
+        raise TaskError(message, given=task.name, hint="add a [[dictionaries]] or [[train]] table to it")
     values = _distribute(host, "metric", asked.metric_options, asked.metrics, [])
     tables = {table.metric: table for table in task.file.metrics}
     found = []
@@ -310,12 +316,15 @@ def _add(
     instance: Steerer = steerer.instance
     name = steerer.registered.name
     if instance.traits.needs_features and not labelers:
-        raise OptionError(f"steerer {name!r} steers through features, so it needs a labeler; give one with --labeler (see `harness plugins`)")
+        message = f"steerer {name!r} steers through features, so it needs a labeler"
+        raise OptionError(message, given=name, hint="give one with --labeler (see `harness plugins`)")
     if instance.traits.needs_features and not task.file.dictionary_names:
-        raise TaskError(f"steerer {name!r} needs features, and task {task.name!r} has no dictionary; choose another task or steerer")
+        message = f"steerer {name!r} needs features, and task {task.name!r} has no dictionary"
+        raise TaskError(message, given=name, hint="choose another task or steerer")
     grid = _grid(task, steerer)
     if not grid or list(grid) != sorted(set(grid)) or not all(map(math.isfinite, grid)):
-        raise PluginError(f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}; strengths must ascend")
+        message = f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}"
+        raise PluginError(message, given=grid, allowed="finite strengths that ascend")
     for labeler in labelers if instance.traits.needs_features else [None]:
         method = Method(
             labeler.registered.name if labeler else None, name, labeler.identity if labeler else {}, steerer.identity
@@ -356,10 +365,10 @@ def _distribute(
     for given in sorted(options, key=lambda name: ":" in name):
         plugin, _, option = given.rpartition(":")
         if plugin and plugin not in fields:
-            part = ", ".join(fields) or "none"
-            raise OptionError(f"option {given!r} addresses {kind} {plugin!r}, which is not part of this run; part of it: {part}")
+            message = f"option {given!r} addresses {kind} {plugin!r}, which is not part of this run"
+            raise OptionError(message, given=plugin, allowed=tuple(fields) or "none")
         if not plugin and not asked:
-            raise OptionError(f"option {given!r} is for a {kind}, and none was asked for; give one with --{kind}")
+            raise OptionError(f"option {given!r} is for a {kind}, and none was asked for", given=given, hint=f"give one with --{kind}")
         holders = [plugin] if plugin else list(dict.fromkeys(asked))
         if not any(option in fields[name] for name in holders):
             known = {name for holder in holders for name in fields[holder]}
@@ -373,6 +382,8 @@ def _check_folds(task: Task, plan: Plan) -> None:
     count, splits = task.file.instructions.per_concept, task.file.evaluation.splits
     if count < splits and any(len(m.grid) > 1 for m in plan.methods):
         raise TaskError(
-            f"task {task.name!r} draws {count} instructions a concept, but cross-validation over strengths makes {splits} folds; "
-            "raise instructions.per_concept or lower evaluation.splits"
+            f"task {task.name!r} draws {count} instructions per concept, but cross-validation over strengths makes {splits} folds",
+            given=count,
+            allowed=f"at least {splits}",
+            hint="raise instructions.per_concept or lower evaluation.splits",
         )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Approve(TypingProtocol):
-    """Told what something will cost at most, before anything is sent; raises to refuse."""
+    """Called with what something will cost at most, before anything is sent; raises to refuse."""
 
     def __call__(self, estimate: Estimate, who: str = "judge") -> None: ...
 
@@ -41,10 +41,10 @@ class Run:
     Attributes:
         store: the run's store, open for writing.
         manifest: what the run is.
-        host: whose observers are told.
+        host: whose observers are called.
         progress: where progress is shown.
-        warnings: told what a reader of the result must know.
-        approve: told what plugins will cost at most, before anything is sent to them; None approves all.
+        warnings: collects what a reader of the result must know.
+        approve: called with what plugins will cost at most, before anything is sent to them; None approves all.
         plan: the plugins at work; None for a stored run that is only rated, scored or shown.
     """
 
@@ -85,15 +85,18 @@ class Run:
 
         def open_again() -> TaskBench:
             if not manifest.command:
-                raise StoreError(f"the run in {folder} does not say of which task it is, so its subject model cannot be found; take another judge")
+                message = f"the run in {folder} does not say of which task it is, so its subject model cannot be found"
+                raise StoreError(message, given=folder, hint="take another judge")
             task = find_task(host, str(manifest.command["task"]))
             given: Any = manifest.command["choices"]
             bench = open_bench(task, Choices(**given), quiet, warnings)
             found = bench.model_ref
             if found.digest != manifest.model.digest:
                 raise StoreError(
-                    f"the subject model of the run in {folder} has changed since it was made ({manifest.model.name}: "
-                    f"{manifest.model.digest}, now {found.digest}); take a judge that does not need it, or run `harness eval` again"
+                    f"the subject model {manifest.model.name} of the run in {folder} has changed since it was made: it is now {found.digest}",
+                    given=found.digest,
+                    allowed=manifest.model.digest,
+                    hint="take a judge that does not need it, or run `harness eval` again",
                 )
             return bench
 
@@ -103,14 +106,16 @@ class Run:
     def bench(self) -> TaskBench:
         """Model, dictionaries, corpus; opened only when something must be computed."""
         if self._open_bench is None:
-            raise StoreError(f"the run in {self.store.folder} has no bench; run its `harness eval` again")
+            message = f"the run in {self.store.folder} has no bench"
+            raise StoreError(message, given=self.store.folder, hint="run its `harness eval` again")
         return self._open_bench()
 
     @property
     def planned(self) -> Plan:
         """The plan. Raises StoreError for a stored run that has none."""
         if self.plan is None:
-            raise StoreError(f"the run in {self.store.folder} lacks something that only its plugins can make; run its `harness eval` again first")
+            message = f"the run in {self.store.folder} lacks something that only its plugins can make"
+            raise StoreError(message, given=self.store.folder, hint="run its `harness eval` again first")
         return self.plan
 
     @cached_property
@@ -183,14 +188,17 @@ def _with_protocol(manifest: Manifest, host: PluginHost, folder: Path) -> Manife
         return manifest
     hint = "run its `harness eval` again, which computes nothing anew and completes it"
     if not manifest.command:
-        raise StoreError(f"the run in {folder} does not say how its scores are made, nor of which task it is; {hint}")
+        message = f"the run in {folder} does not say how its scores are made, nor of which task it is"
+        raise StoreError(message, given=folder, hint=hint)
     try:
         task = find_task(host, str(manifest.command["task"]))
     except HarnessError as error:
-        raise StoreError(f"an older harness stored the run in {folder} without saying how its scores are made ({error}); {hint}") from error
+        message = f"an older harness stored the run in {folder} without saying how its scores are made ({error})"
+        raise StoreError(message, given=folder, hint=hint) from error
     stated: Any = manifest.identity["task"]
     if task.digest() != stated["digest"]:
-        raise StoreError(f"the task of the run in {folder} has changed since, and the run does not say how its scores are made; {hint}")
+        message = f"the task of the run in {folder} has changed since, and the run does not say how its scores are made"
+        raise StoreError(message, given=folder, hint=hint)
     table = task.file.evaluation
     protocol = Protocol(repeats=table.repeats, splits=table.splits, max_unrated=table.max_unrated)
     defaults = {name: dict(options) for name, options in task.file.judges.items()}

@@ -13,7 +13,7 @@ FILE = "speed.json"
 
 
 def remember(cache: Path, model: str, device: str, tokens_per_second: float) -> None:
-    """Keep the rate of new tokens that a run reached. A cache that cannot be written is no reason to stop a run."""
+    """Keep the rate of new tokens that a run reached. A cache that cannot be written does not stop a run."""
     known = _read(cache)
     known[f"{model} {device}"] = round(tokens_per_second, 1)
     with contextlib.suppress(StoreError):
@@ -21,7 +21,7 @@ def remember(cache: Path, model: str, device: str, tokens_per_second: float) -> 
 
 
 def recall(cache: Path, model: str, device: str) -> float | None:
-    """New tokens a second of the last run of this model on this device, or None."""
+    """New tokens per second of the last run of this model on this device, or None."""
     return _read(cache).get(f"{model} {device}")
 
 

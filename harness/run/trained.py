@@ -102,7 +102,8 @@ def training_texts(bench: Bench, table: TrainTable) -> np.ndarray[tuple[int], np
         fits = np.cumsum(lengths[places[order]] - 1) <= table.max_tokens
         places = np.sort(places[order[: int(fits.sum())]])
     if not len(places):
-        raise DataError(f"[[train]] {table.name!r} has no text to train on; give a corpus with longer texts, or a larger max_tokens")
+        hint = "give a corpus with longer texts, or a larger max_tokens"
+        raise DataError(f"[[train]] {table.name!r} has no text to train on", given=table.name, hint=hint)
     return places
 
 

@@ -1,4 +1,4 @@
-"""What a reader of a result must know: said along the way, kept with the run, shown in its entry."""
+"""What a reader of a result must know: collected along the way, kept with the run, shown in its entry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WARNING = "warning"
 
 
 class Warnings:
-    """What a reader of a result must know, each said once.
+    """What a reader of a result must know, each message once.
 
     A run's own are kept in its store from :meth:`keep_in` on; those of a command without a run are read from :attr:`messages`.
     """
@@ -23,7 +23,7 @@ class Warnings:
         self._kind = WARNING
 
     def __call__(self, message: str) -> None:
-        """Say it, unless it was said before."""
+        """Add the message, unless it is there already."""
         if message in self.messages:
             return
         self.messages.append(message)
@@ -31,14 +31,14 @@ class Warnings:
             self._store.note(self._kind, message)
 
     def keep_in(self, store: RunStore, judge_key: str | None = None) -> None:
-        """From now on, keep what is said in ``store``: for the whole run, or with ``judge_key`` for that judge's ratings.
+        """From now on, keep the messages in ``store``: for the whole run, or with ``judge_key`` for that judge's ratings.
 
-        What earlier parts of the run said is said again, so a resumed run's entry is that of an undisturbed one.
+        The messages of earlier parts of the run are read back, so a resumed run's entry is that of an undisturbed one.
         """
-        said, kind = self.messages if self._store is None else [], kind_of(judge_key)
+        earlier, kind = self.messages if self._store is None else [], kind_of(judge_key)
         self._store, self._kind = store, kind
         self.messages = kept_warnings(store, judge_key)
-        for message in said:
+        for message in earlier:
             self(message)
 
 

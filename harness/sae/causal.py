@@ -77,7 +77,7 @@ def output_scores(
     the model's own, caps included. |V| counts the rows of the unembedding, padding of the vocabulary included.
 
     A feature whose decoder row is zero promotes nothing: its score and probability are 0, and its rank is |V|. One whose amplification gives
-    logits that are no finite numbers has none: its score and probability are NaN, and its rank is |V|.
+    logits that are not finite has neither: its score and probability are NaN, and its rank is |V|.
 
     Args:
         model: the subject model.
@@ -91,12 +91,12 @@ def output_scores(
 
     Raises:
         DictionaryError: a feature that does not exist; a dictionary of another width or layer; no feature is active at the last token.
-        EngineError: an empty or too long prompt; logits that are no numbers; a single row does not fit into memory.
+        EngineError: an empty or too long prompt; logits that are not finite; a single row does not fit into memory.
         ModelError: a model without a plain final norm (no logit lens).
         OptionError: an option out of bounds.
     """
     index = _checked(model, dictionary, features, batch_rows)
-    _require(math.isfinite(factor) and factor > 0, f"factor is {factor}; a positive number is allowed")
+    _require(math.isfinite(factor) and factor > 0, "factor", factor, "a positive number")
     ids = _prompt_ids(model, prompt)
     tokens = logit_lens(model, dictionary, index, top, batch_rows=batch_rows)
     with torch.no_grad():
@@ -168,9 +168,9 @@ def confidence_changes(
         ("unit", unit, ("largest", "own", "one")),
         ("positions", positions, ("last", "all")),
     ):
-        _require(value in allowed, f"{name} is {value!r}; allowed: {', '.join(allowed)}")
-    _require(math.isfinite(alpha), f"alpha is {alpha}; a finite number is allowed")
-    _require(1 <= k <= model.vocab_size, f"k is {k}; 1 to {model.vocab_size} tokens of {model.name} are allowed")
+        _require(value in allowed, name, value, allowed)
+    _require(math.isfinite(alpha), "alpha", alpha, "a finite number")
+    _require(1 <= k <= model.vocab_size, "k", k, f"1 to {model.vocab_size}, the tokens of {model.name}")
     ids = _prompt_ids(model, prompt)
     with torch.no_grad():
         continuation = Continuation(model, dictionary.layer, ids, len(ids) - 1 if positions == "last" else 0)
@@ -205,7 +205,7 @@ def logit_lens(
         DictionaryError, EngineError, ModelError, OptionError: see :func:`output_scores`.
     """
     index = _checked(model, dictionary, features, batch_rows)
-    _require(1 <= top <= model.vocab_size, f"top is {top}; 1 to {model.vocab_size} tokens of {model.name} are allowed")
+    _require(1 <= top <= model.vocab_size, "top", top, f"1 to {model.vocab_size}, the tokens of {model.name}")
     final_norm = copy.deepcopy(model.final_norm).float()
 
     def compute(part: slice) -> NDArray[Any]:
@@ -244,8 +244,9 @@ def _largest(dictionary: Dictionary, x: Tensor, prompt: str) -> Tensor:
     largest = dictionary.encode(x).amax(dim=-1)
     if not bool((largest > 0).any()):  # a NaN is not greater either
         raise DictionaryError(
-            f"no feature of {dictionary.source} is active where it is to be amplified, so there is no amount to add; "
-            f"give another prompt than {prompt!r}, or check that the dictionary belongs to the model"
+            f"no feature of {dictionary.source} is active where it is to be amplified in the prompt {prompt!r}, so there is no amount to add",
+            given=prompt,
+            hint="give another prompt, or check that the dictionary belongs to the model",
         )
     return largest
 
@@ -283,7 +284,8 @@ def _sweep(
     """``compute`` over all of ``n`` features, a batch at a time: → ``[n, columns]``. A batch that does not fit into memory is halved."""
 
     def alone(feature: int) -> EngineError:
-        return EngineError(f"out of memory on {model.device} with a single feature; use a smaller dtype or another device")
+        message = f"out of memory on {model.device} with a single feature"
+        return EngineError(message, given=feature, hint="use a smaller dtype or another device")
 
     parts = [np.empty((0, columns))]
     for part, values in halving(n, Budget(batch_rows), compute, device=model.device, alone=alone):
@@ -299,7 +301,7 @@ def _sweep(
 def _checked(model: SubjectModel, dictionary: Dictionary, features: Sequence[int] | NDArray[Any], batch_rows: int) -> NDArray[np.int64]:
     """The features ``[n]`` int64, once dictionary, model and batch size are found to be in order."""
     check_fits(dictionary, model, allow_other_model=True)
-    _require(batch_rows >= 1, f"batch_rows is {batch_rows}; at least 1 is allowed")
+    _require(batch_rows >= 1, "batch_rows", batch_rows, "at least 1")
     index = np.array([operator.index(feature) for feature in features], dtype=np.int64)
     if len(index):
         dictionary.columns([int(index.min()), int(index.max())])
@@ -309,14 +311,15 @@ def _checked(model: SubjectModel, dictionary: Dictionary, features: Sequence[int
 def _prompt_ids(model: SubjectModel, prompt: str) -> list[int]:
     ids = model.encode(prompt)
     if not prompt.strip() or not ids:
-        raise EngineError(f"the prompt {prompt!r} is empty; give some text whose next token is to be watched")
+        raise EngineError(f"the prompt {prompt!r} is empty", given=prompt, hint="give some text whose next token is to be watched")
     if model.max_tokens is not None and len(ids) > model.max_tokens:
-        raise EngineError(f"the prompt has {len(ids)} tokens, but {model.name} reads {model.max_tokens} at most; shorten it")
+        allowed = f"at most {model.max_tokens}, which {model.name} reads"
+        raise EngineError(f"the prompt has {len(ids)} tokens", given=len(ids), allowed=allowed, hint="shorten it")
     return ids
 
 
 def _numbers(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The logits with rows that are no finite numbers replaced by zeros, and which these are ``[n]``."""
+    """Returns the logits with rows that are not finite replaced by zeros, and which rows these are ``[n]``."""
     broken = ~logits.amax(dim=-1).isfinite()  # the maximum of a row with a NaN is NaN
     return logits.masked_fill(broken[:, None], 0.0), broken
 
@@ -325,11 +328,13 @@ def _finite(logits: Tensor, index: NDArray[np.int64] | None, model: SubjectModel
     """The logits, if the largest of each row is a number (that of a row with a NaN is NaN)."""
     fine = logits.amax(dim=-1).isfinite()
     if not bool(fine.all()):
-        whose = "without an edit" if index is None else f"of feature {index[int(fine.int().argmin())]}"
-        raise EngineError(f"the logits {whose} are no finite numbers in {model.dtype}; use a smaller factor, or --dtype float32")
+        feature = None if index is None else int(index[int(fine.int().argmin())])
+        which = "without an edit" if feature is None else f"of feature {feature}"
+        hint = "use a smaller factor, or --dtype float32"
+        raise EngineError(f"the logits {which} are not finite in {model.dtype}", given=feature, hint=hint)
     return logits
 
 
-def _require(allowed: bool, message: str) -> None:
-    if not allowed:
-        raise OptionError(message)
+def _require(fine: bool, name: str, given: object, allowed: object) -> None:
+    if not fine:
+        raise OptionError(f"{name} is {given!r}", given=given, allowed=allowed)

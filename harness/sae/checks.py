@@ -1,4 +1,4 @@
-"""What a dictionary must be to be used here: its architecture, its site, its numbers; and whose it is."""
+"""Checks whether a dictionary can be used here: its architecture, its site, its numbers, and the model that it belongs to."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from harness.types import Json
 if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
 
+_ANOTHER = "give a dictionary of a residual site"
 NOT_A_DICTIONARY = {
     "transcoder": "a transcoder reads one site and writes another, so it reconstructs no residual stream whose error could be kept",
     "crosscoder": "a crosscoder reads several layers at once",
@@ -33,12 +34,13 @@ _POINTS = {
     "hook_z": "it reads attention heads",
     "hook_embed": "it reads the embeddings, before the first layer",
 }
+_HOOKS = ("blocks.N.hook_resid_post", "blocks.N.hook_resid_pre", "model.layers.N")
 _CHECKED_ELEMENTS = 1 << 22
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What whoever loads a dictionary says of it; fills in what its files lack, and may not contradict them.
+    """What the caller states about a dictionary: it fills in what the files lack, and may not contradict them.
 
     Attributes:
         layer: zero-based layer whose output it reads.
@@ -58,21 +60,20 @@ def residual_layer(hook_name: str) -> int:
     ``blocks.15.hook_resid_pre`` that of layer 14.
 
     Raises:
-        DictionaryError: the hook is no layer's output, with the reason.
+        DictionaryError: the hook is not a layer's output, with the reason.
     """
     match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", hook_name)
     if match:
         layer = int(match[1]) - (match[2] == "pre")
         if layer < 0:
-            raise DictionaryError(f"hook {hook_name!r} is the input of the first layer: only outputs of layers can be edited")
+            message = f"hook {hook_name!r} is the input of the first layer, and only outputs of layers can be edited"
+            raise DictionaryError(message, given=hook_name, allowed=_HOOKS)
         return layer
     match = re.fullmatch(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*\.(\d+)", hook_name)
     if match:
         return int(match[1])
     reason = next((why for point, why in _POINTS.items() if point in hook_name), "it names no layer's output")
-    raise DictionaryError(
-        f"hook {hook_name!r} is no residual site ({reason}); allowed: blocks.N.hook_resid_post, blocks.N.hook_resid_pre, model.layers.N"
-    )
+    raise DictionaryError(f"hook {hook_name!r} is not a residual site ({reason})", given=hook_name, allowed=_HOOKS)
 
 
 def refuse_architecture(architecture: str, where: str) -> None:
@@ -80,8 +81,8 @@ def refuse_architecture(architecture: str, where: str) -> None:
     if architecture in ARCHITECTURES:
         return
     why = next((reason for part, reason in NOT_A_DICTIONARY.items() if part in architecture), "")
-    known = ", ".join(sorted(ARCHITECTURES))
-    raise DictionaryError(f"{where} is of architecture {architecture!r}, which cannot be used: {why or f'the known ones are {known}'}")
+    message = f"{where} is of architecture {architecture!r}, which cannot be used{why and ': '}{why}"
+    raise DictionaryError(message, given=architecture, allowed=tuple(sorted(ARCHITECTURES)))
 
 
 def check_input(cfg: Mapping[str, Json], name: str) -> None:
@@ -94,13 +95,17 @@ def check_input(cfg: Mapping[str, Json], name: str) -> None:
     metadata = cfg.get("metadata") or {}
     if normalize not in NORMALIZATIONS:
         raise DictionaryError(
-            f"{name} expects its input normalised by {normalize!r}, with statistics that are not in the file: fold them into the weights first"
+            f"{name} expects its input normalised by {normalize!r}, with statistics that are not in the file",
+            given=normalize,
+            allowed=tuple(sorted(NORMALIZATIONS)),
+            hint="fold the statistics into the weights first",
         )
     if reshape != "none":
-        raise DictionaryError(f"{name} reshapes its input ({reshape}): it reads attention heads, not the residual stream")
+        message = f"{name} reshapes its input ({reshape}): it reads attention heads, not the residual stream"
+        raise DictionaryError(message, given=reshape, allowed="none", hint=_ANOTHER)
     site, out = metadata.get("hook_name"), metadata.get("hook_name_out")
     if out and out != site:
-        raise DictionaryError(f"{name} reads {site} and writes {out}: {NOT_A_DICTIONARY['transcoder']}")
+        raise DictionaryError(f"{name} reads {site} and writes {out}: {NOT_A_DICTIONARY['transcoder']}", given=out, allowed=site, hint=_ANOTHER)
 
 
 def settle(metadata: Any, name: str, given: Stated) -> int:
@@ -112,24 +117,30 @@ def settle(metadata: Any, name: str, given: Stated) -> int:
         given: what the caller says.
 
     Raises:
-        DictionaryError: neither the files nor the caller name the site, they contradict each other, or it is no layer's output.
+        DictionaryError: neither the files nor the caller name the site, they contradict each other, or it is not a layer's output.
     """
     own, own_model = str(metadata.get("hook_name") or ""), str(metadata.get("model_name") or "")
     if given.layer is not None and given.layer < 0:
-        raise DictionaryError(f"layer {given.layer} was given for {name}: layers are counted from 0")
+        raise DictionaryError(f"layer {given.layer} was given for {name}", given=given.layer, allowed="at least 0, as layers are counted from 0")
     wanted = given.layer if given.hook_name is None else _layer(given.hook_name, name)
     if wanted is not None and given.layer not in (None, wanted):
-        raise DictionaryError(f"layer {given.layer} and hook {given.hook_name!r} (layer {wanted}) were given for {name}: give one of them")
+        message = f"layer {given.layer} and hook {given.hook_name!r} (layer {wanted}) were given for {name}"
+        raise DictionaryError(message, given=given.layer, allowed=wanted, hint="give one of them")
     if own:
         layer = _layer(own, name)
         if wanted not in (None, layer):
             raise DictionaryError(
-                f"{name} reads the output of layer {layer} ({own}), not of layer {wanted}: give its own layer, or another dictionary"
+                f"layer {wanted} was given for {name}, which reads another layer's output ({own})",
+                given=wanted,
+                allowed=layer,
+                hint="give its own layer, or another dictionary",
             )
     elif wanted is None:
         raise DictionaryError(
-            f"{name} does not say which site it reads: give its layer (layer=15; a task's `layer`), keep the folder name under which it was "
-            "published (layer_15, layers.15), or set metadata.hook_name in a SAELens folder's cfg.json, e.g. model.layers.15"
+            f"{name} does not say which site it reads",
+            given=name,
+            hint="give its layer (layer=15; a task's `layer`), keep the folder name under which it was published (layer_15, layers.15), or set "
+            "metadata.hook_name in a SAELens folder's cfg.json, e.g. model.layers.15",
         )
     else:
         layer = wanted
@@ -137,7 +148,8 @@ def settle(metadata: Any, name: str, given: Stated) -> int:
     if given.model_name and not own_model:
         metadata["model_name"] = given.model_name
     elif given.model_name and not same_model(given.model_name, own_model):
-        raise DictionaryError(f"{name} was made for {own_model}, not for {given.model_name}: correct the model's name, or leave it out")
+        message, hint = f"{name} was not made for the model {given.model_name}", "correct the model's name, or leave it out"
+        raise DictionaryError(message, given=given.model_name, allowed=own_model, hint=hint)
     return layer
 
 
@@ -149,13 +161,15 @@ def check_numbers(sae: Any, name: str) -> None:
     """
     for key, tensor in sae.state_dict().items():
         if not all(bool(torch.isfinite(part).all()) for part in _slices(tensor)):
-            raise DictionaryError(f"{name}: weights {key} hold NaN or infinity: the file is damaged or the training diverged")
+            hint = "the file is damaged or the training diverged: fetch it again, or use another dictionary"
+            raise DictionaryError(f"{name}: weights {key} hold NaN or infinity", given=key, hint=hint)
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) and bool((sae.W_dec.norm(dim=-1) == 0).any()):
-        raise DictionaryError(f"{name} divides activations by its decoder's norms, and some are 0: the file is damaged")
+        message = f"{name} divides activations by its decoder's norms, and some are 0"
+        raise DictionaryError(message, given=name, hint="the file is damaged: fetch it again")
 
 
 def check_fits(dictionary: Dictionary, model: SubjectModel, *, allow_other_model: bool = False) -> str:
-    """Whether a dictionary belongs to a model; answers with a note for the run's entry.
+    """Checks that a dictionary belongs to a model and returns a note for the run's entry.
 
     Model names are compared by their last part, without regard to case, and through TransformerLens' aliases (``gpt2-small`` is
     ``openai-community/gpt2``); ``-it`` and ``-instruct`` count.
@@ -165,13 +179,18 @@ def check_fits(dictionary: Dictionary, model: SubjectModel, *, allow_other_model
     """
     if dictionary.d_in != model.d_model:
         raise DictionaryError(
-            f"{dictionary.source} reads width {dictionary.d_in}, but {model.name} has a residual stream of {model.d_model}"
+            f"{dictionary.source} reads a residual stream of width {dictionary.d_in}",
+            given=dictionary.d_in,
+            allowed=f"{model.d_model}, the width of {model.name}",
+            hint="use a dictionary of this model",
         )
     n_layers = len(model.layers)
     if dictionary.layer >= n_layers:
         raise DictionaryError(
-            f"{dictionary.source} reads the output of layer {dictionary.layer} ({dictionary.hook_name}), "
-            f"but {model.name} has layers 0 to {n_layers - 1}"
+            f"{dictionary.source} reads the output of layer {dictionary.layer} ({dictionary.hook_name})",
+            given=dictionary.layer,
+            allowed=f"0 to {n_layers - 1}, the layers of {model.name}",
+            hint="use a dictionary of this model",
         )
     kwargs = dictionary.cfg["metadata"].get("model_from_pretrained_kwargs") or {}
     centred = "; it was made from activations with their mean removed (center_writing_weights), which these are not"
@@ -182,14 +201,16 @@ def check_fits(dictionary: Dictionary, model: SubjectModel, *, allow_other_model
         return f"made for {dictionary.model_name}{note}"
     if not allow_other_model:
         raise DictionaryError(
-            f"{dictionary.source} was made for {dictionary.model_name}, not for {model.name}: "
-            "let the task allow another model's dictionary, or use its own"
+            f"{dictionary.source} was made for {dictionary.model_name}",
+            given=dictionary.model_name,
+            allowed=model.name,
+            hint="use a dictionary of this model, or let the task allow another model's",
         )
-    return f"made for {dictionary.model_name}, another model of the same width; used on {model.name} with the task's leave{note}"
+    return f"made for {dictionary.model_name}, another model of the same width; used on {model.name}, which the task allows{note}"
 
 
 def same_model(one: str, other: str) -> bool:
-    """Whether two names mean one model, compared as :func:`check_fits` says."""
+    """Returns whether two names mean the same model, compared as in :func:`check_fits`."""
     return _last_part(one) == _last_part(other) or _official(one) == _official(other)
 
 
@@ -200,7 +221,7 @@ def _layer(hook_name: str, name: str) -> int:
     try:
         return residual_layer(hook_name)
     except DictionaryError as error:
-        raise DictionaryError(f"{name}: {error}") from error
+        raise DictionaryError(f"{name}: {error.message}", given=error.given, allowed=error.allowed, hint=error.hint) from error
 
 
 def _slices(tensor: Tensor) -> Iterator[Tensor]:

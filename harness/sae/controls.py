@@ -1,4 +1,4 @@
-"""Random dictionaries to hold trained ones against: same width, same number of active features a token, nothing learnt.
+"""Random dictionaries to hold trained ones against: same width, same number of active features per token, nothing learnt.
 
 A number of a dictionary says little alone: random directions, many at a time, reconstruct a good part of any vector. What a trained dictionary
 is worth is what it has beyond its control (Korznikov et al. 2026, arXiv 2602.14111).
@@ -33,7 +33,7 @@ class Fitted:
         mean: ``[d_in]`` float32, the vectors' mean: the decoder's bias.
         threshold: above which a feature is active.
         scale: factor on all activations.
-        l0: active features a token that the threshold was chosen for.
+        l0: active features per token that the threshold was chosen for.
     """
 
     mean: Tensor
@@ -56,7 +56,7 @@ def random_rows(dictionary: Dictionary, seed: int) -> Tensor:
 def fit_random(like: Dictionary, x: Tensor, seed: int) -> Fitted:
     """Match a random dictionary to ``like`` on vectors ``x``.
 
-    The threshold is the one at which as many features are active a token, on average, as in ``like``. One factor for all activations is
+    The threshold is the one at which as many features are active per token, on average, as in ``like``. One factor for all activations is
     chosen by least squares: the active features of a random dictionary overlap, so their sum overshoots, and without it the control would be
     worse than its directions are.
 
@@ -72,7 +72,9 @@ def fit_random(like: Dictionary, x: Tensor, seed: int) -> Fitted:
     meter.count(x)
     if not meter.n or not meter.l0 > 0:
         raise DictionaryError(
-            f"no feature of {like.source} is active on the {len(x)} tokens that its control is to be matched on; give more or other texts"
+            f"no feature of {like.source} is active on the {len(x)} tokens that its control is to be matched on",
+            given=len(x),
+            hint="give more or other texts",
         )
     mean = x.mean(dim=0, dtype=torch.float32).cpu()
     control = random_dictionary(like, seed, Fitted(mean, 0.0, 1.0, meter.l0))
@@ -93,7 +95,7 @@ def random_dictionary(like: Dictionary, seed: int, fitted: Fitted) -> Dictionary
     config: Any = JumpReLUSAEConfig(
         d_in=like.d_in, d_sae=like.d_sae, dtype="float32", device=str(like.device), apply_b_dec_to_input=True, metadata=metadata
     )
-    with torch.random.fork_rng(devices=[]):  # SAELens draws weights that are replaced below; nobody else's draws may move for it
+    with torch.random.fork_rng(devices=[]):  # SAELens draws weights that are replaced below; other random draws must not change by it
         sae: Any = JumpReLUSAE(config)
     rows = random_rows(like, seed).to(like.device)
     with torch.no_grad():

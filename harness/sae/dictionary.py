@@ -5,7 +5,7 @@ For a residual vector x a dictionary gives activations f(x) ``[d_sae]`` and an a
     x̂(f) = (Σ_j f_j · d̃_j + b) · s(x) + m(x)
 
 with the effective decoder rows d̃_j, an output scale s(x) and an output shift m(x) per token. Because the decoder is affine, setting feature
-j to the target c and keeping the reconstruction error moves x by (c − f_j(x)) · s(x) · d̃_j. That is the whole of clamping: one dot product
+j to the target c and keeping the reconstruction error moves x by (c − f_j(x)) · s(x) · d̃_j. That is all of clamping: one dot product
 for f_j(x) and one scaled row, in place of two matrix products of the dictionary's full width.
 """
 
@@ -105,7 +105,7 @@ class Dictionary:
 
     @property
     def needs_full_encoding(self) -> bool:
-        """Whether one feature's activation needs the whole encoding (TopK): exact all the same, but slow, and a run says so."""
+        """Whether one feature's activation needs the whole encoding (TopK): exact all the same, but slow, so a run warns."""
         return self.architecture in FULL_ENCODING
 
     @cached_property
@@ -161,7 +161,8 @@ class Dictionary:
             DictionaryError: the dictionary normalises each token, and there is no x of this shape to undo it with.
         """
         if f.shape[-1] != self.d_sae:
-            raise DictionaryError(f"{self.source}: expected activations [..., {self.d_sae}], got {tuple(f.shape)}")
+            shape = tuple(f.shape)
+            raise DictionaryError(f"{self.source} got activations of the shape {shape}", given=shape, allowed=f"[..., {self.d_sae}]")
         f = f.to(self.device, self.dtype)
         if self._rescales:
             f = f / self.sae.W_dec.norm(dim=-1)
@@ -193,8 +194,13 @@ class Dictionary:
             return out
         like = self._seen if like is None else self._checked(like)
         if like is None or like.shape != out.shape:
-            shape = "no x was encoded" if like is None else f"the x encoded last has the shape {tuple(like.shape)}"
-            raise DictionaryError(f"{self.source} normalises each token, and {shape}: pass decode(f, like=x) with the x that f came from")
+            found = "no x was encoded" if like is None else f"the x encoded last has the shape {tuple(like.shape)}"
+            raise DictionaryError(
+                f"{self.source} normalises each token, and {found}",
+                given=None if like is None else tuple(like.shape),
+                allowed=f"an x of the shape {tuple(out.shape)}",
+                hint="call decode(f, like=x) with the x that f came from",
+            )
         out = out * self.scale(like)
         return out + like.mean(dim=-1, keepdim=True) if self._normalization == "layer_norm" else out
 
@@ -216,7 +222,7 @@ class Dictionary:
     def feature(self, x: Tensor, j: int | Sequence[int]) -> Tensor:
         """Activation of feature ``j``: ``[..., d_in]`` → ``[...]``; of several features: → ``[..., len(j)]``.
 
-        One dot product a feature where the architecture allows; else by the full encoding (see :attr:`needs_full_encoding`).
+        One dot product per feature where the architecture allows; else by the full encoding (see :attr:`needs_full_encoding`).
         """
         if isinstance(j, (int, np.integer)):
             return self.columns([int(j)]).activations(x)[..., 0]
@@ -232,9 +238,10 @@ class Dictionary:
             [float(target)] * len(indices) if isinstance(target, (int, float, np.integer, np.floating)) else [float(c) for c in target]
         )
         if len(targets) != len(indices):
-            raise DictionaryError(f"{len(indices)} features to clamp, but {len(targets)} targets: give one for each, or one for all")
+            message = f"{len(targets)} targets were given for {len(indices)} features"
+            raise DictionaryError(message, given=len(targets), allowed="one target for each feature, or one for all")
         if len(set(indices)) != len(indices):
-            raise DictionaryError(f"a feature occurs twice among those to clamp: {indices}")
+            raise DictionaryError(f"a feature occurs twice in {indices}", given=tuple(indices), allowed="each feature once")
         return self.columns(indices).clamp(x, torch.tensor(targets, device=self.device, dtype=self.dtype))
 
     def decoder_row(self, j: int) -> Tensor:
@@ -255,7 +262,7 @@ class Dictionary:
         index = indices if isinstance(indices, Tensor) else torch.tensor(list(indices), dtype=torch.long)
         if index.numel() and (int(index.min()) < 0 or int(index.max()) >= self.d_sae):
             bad = int(index.min()) if int(index.min()) < 0 else int(index.max())
-            raise DictionaryError(f"no feature {bad} in {self.source}: its features are 0 to {self.d_sae - 1}")
+            raise DictionaryError(f"{self.source} has no feature {bad}", given=bad, allowed=f"0 to {self.d_sae - 1}")
         index = index.to(self.device)
         rows = self.sae.W_dec[index]
         if self._rescales:
@@ -281,7 +288,9 @@ class Dictionary:
 
     def _checked(self, x: Tensor) -> Tensor:
         if x.shape[-1] != self.d_in:
-            raise DictionaryError(f"{self.source} reads a residual stream of width {self.d_in}, got a tensor of shape {tuple(x.shape)}")
+            shape = tuple(x.shape)
+            message = f"{self.source} got residual vectors of the shape {shape}"
+            raise DictionaryError(message, given=shape, allowed=f"[..., {self.d_in}], the width of the residual stream that it reads")
         return x.to(self.device, self.dtype)
 
     def _finite(self, x: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def mean_difference(
         document_means: ``[texts, d_model]``, mean over each text's counted tokens.
         n_tokens: ``[texts]``, counted tokens; texts without one are left out.
         positive: ``[texts]``.
-        what: whose positives these are, for the message.
+        what: what the positives have, e.g. ``"concept 'cats'"``, for the message.
 
     Returns:
         ``[d_model]``, not normalised.
@@ -39,7 +39,8 @@ def mean_difference(
 
     for chosen, name in ((positive, "positive"), (~positive, "negative")):
         if np.asarray(n_tokens)[chosen].sum() == 0:
-            raise DataError(f"{what} has no {name} text with tokens, so it has no difference of means; give a corpus that has both")
+            message = f"{what} has no {name} text with tokens, so it has no difference of means"
+            raise DataError(message, given=what, hint="give a corpus that has both")
     differences = mean_differences(document_means, n_tokens, csr_matrix(positive[:, None]), np.arange(len(positive)))
     return np.asarray(differences[0])
 
@@ -59,14 +60,6 @@ def decoder_cosines(dictionary: Dictionary, directions: NDArray[np.floating]) ->
         np.divide(wanted @ rows.T, scale, out=found[:, start:stop], where=scale > 0)
     found[np.isnan(lengths)] = np.nan
     return found
-
-
-
-
-
-
-
-
 
 
 def mean_differences(

@@ -1,4 +1,4 @@
-"""Which dictionary a file of labels belongs to: written beside the labels, and held against the dictionary that they are used with."""
+"""The dictionary that a file of labels belongs to: written beside the labels, compared with the dictionary that they are used with."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def identity(dictionary: Dictionary) -> dict[str, str | int]:
 
 
 def check_same(stated: Mapping[str, Json], dictionary: Dictionary, what: str) -> str:
-    """Check that ``what`` (a file of labels) was made with this dictionary; answers with a note, empty where all agrees.
+    """Check that ``what`` (a file of labels) was made with this dictionary; returns a note, empty where all agrees.
 
     Args:
         stated: as :func:`identity` wrote it; numbers may be text. Facts that are missing or empty are not compared, nor is ``source``,
-            which says where the dictionary lay, not which it is.
+            which names the place of the dictionary, not the dictionary.
         dictionary: the dictionary that it is to be used with.
         what: the file, for messages.
 
@@ -60,8 +60,9 @@ def check_same(stated: Mapping[str, Json], dictionary: Dictionary, what: str) ->
         differs.append(f"model {model}, not {dictionary.model_name}")
     if differs:
         raise DictionaryError(
-            f"{what} belongs to another dictionary than {dictionary.source} ({'; '.join(differs)}): "
-            "use the dictionary that it was made with, or make it again with this one"
+            f"{what} belongs to another dictionary than {dictionary.source} ({'; '.join(differs)})",
+            given=tuple(differs),
+            hint="use the dictionary that it was made with, or make it again with this one",
         )
     return _note(known, dictionary, what)
 
@@ -89,7 +90,7 @@ def _number(known: Mapping[str, Json], key: str, what: str) -> int | None:
     try:
         return int(known[key])
     except (TypeError, ValueError):
-        raise DictionaryError(f"{what} says {key} = {known[key]!r} of its dictionary: a whole number was expected") from None
+        raise DictionaryError(f"{what} gives {key} = {known[key]!r} for its dictionary", given=known[key], allowed="a whole number") from None
 
 
 def _other_layer(hook_name: str, layer: int) -> bool:

@@ -1,4 +1,4 @@
-"""What a dictionary is, and how it does on texts."""
+"""Facts about a dictionary: what it is, and how it does on texts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class SaeInfo:
         architecture: SAELens' name.
         d_in, d_sae: widths of the residual stream and of the dictionary.
         hook_name, layer: the site as its maker named it, and the zero-based layer whose output that is.
-        model_name: the model it was made for, as its maker named it; empty where not said.
+        model_name: the model it was made for, as its maker named it; empty where the files do not name it.
         normalize_activations: how a token is normalised before it is encoded.
         needs_full_encoding: whether reading one feature needs the whole encoding.
         decoder_norm_min, decoder_norm_median, decoder_norm_max: of the effective decoder rows.
         n_tokens: tokens measured on (the first of each text left out).
-        l0: mean number of active features a token.
+        l0: mean number of active features per token.
         explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖².
         dead: features that are active on none of the tokens; with few tokens, rare features are among them.
         mean_norm: mean Euclidean norm of the residual vectors.
@@ -83,7 +83,8 @@ def describe(
             meter.count(batch.x[batch.counted])
         n_outliers = n_past(token_rows, skip) - meter.n
         if not meter.n:
-            raise DataError(f"none of {len(token_rows)} texts has more than {skip} tokens: there is nothing to measure; give longer texts")
+            message = f"none of {len(token_rows)} texts has more than {skip} tokens, so there is nothing to measure"
+            raise DataError(message, given=len(token_rows), hint="give longer texts")
     norms = dictionary.decoder_norms()
     measured = meter.n > 0
     return SaeInfo(

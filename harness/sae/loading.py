@@ -58,7 +58,7 @@ def load(
 
     Raises:
         DictionaryError: there is no such path or name, files are missing or damaged, the weights do not fit the configuration or are not
-            finite, it is no SAE of a residual site whose single features can be set (transcoder, crosscoder, temporal SAE, heads, …), it
+            finite, it is not an SAE of a residual site whose single features can be set (transcoder, crosscoder, temporal SAE, heads, …), it
             is a pickle, or ``layer``, ``hook_name`` or ``model_name`` contradict what the files say.
     """
     name = str(path_or_name)
@@ -71,7 +71,7 @@ def load(
         own_layer = settle(published.cfg["metadata"], name, given)
         sae = _build(published, name, where, arithmetic)
     elif isinstance(path_or_name, Path) or name.startswith(("./", "../", "/", "~")):
-        raise DictionaryError(f"no dictionary at {name}: give {FORMATS}, or a registry name release/sae_id")
+        raise DictionaryError(f"no dictionary at {name}", given=path_or_name, allowed=f"{FORMATS}, or a registry name release/sae_id")
     else:
         sae = _from_registry(name, where, arithmetic)
         refuse_architecture(str(sae.cfg.architecture()), name)
@@ -98,7 +98,8 @@ def _build(published: Published, name: str, device: str, dtype: torch.dtype) -> 
             sae.load_state_dict(state, assign=True)
             return sae.to(dtype=dtype, device=device)
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise DictionaryError(f"SAELens cannot load {name}: {line(error)}") from error
+        hint = "check that its configuration and its weights belong together, or fetch it again"
+        raise DictionaryError(f"SAELens cannot load {name}: {line(error)}", given=name, hint=hint) from error
 
 
 def _from_registry(name: str, device: str, dtype: torch.dtype) -> Any:
@@ -110,7 +111,8 @@ def _from_registry(name: str, device: str, dtype: torch.dtype) -> Any:
             warnings.simplefilter("ignore")
             return SAE.from_pretrained_with_cfg_and_sparsity(release, sae_id, device=device, dtype=str(dtype).removeprefix("torch."))[0]
     except Exception as error:  # the hub client, requests and the loaders of a dozen formats each raise their own
-        raise DictionaryError(f"cannot load {name} from SAELens' registry: {type(error).__name__}: {line(error)}") from error
+        message = f"cannot load {name} from SAELens' registry: {type(error).__name__}: {line(error)}"
+        raise DictionaryError(message, given=name, hint="check the network, or give a folder on this machine") from error
 
 
 def _registry() -> dict[str, Mapping[str, str]]:
@@ -129,14 +131,14 @@ def check_registered(name: str) -> None:
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     release, _ = _registry_key(name, _registry())
-    entry = get_pretrained_saes_directory().get(release)  # none for a hub repository, of which the registry says nothing
+    entry = get_pretrained_saes_directory().get(release)  # None for a hub repository, which the registry does not know
     why = next((reason for part, reason in _LOADERS.items() if entry is not None and part in (entry.conversion_func or "")), "")
     if why:
-        raise DictionaryError(f"release {release} cannot be used: {why}")
+        raise DictionaryError(f"release {release} cannot be used: {why}", given=release, hint="give a release of residual-stream SAEs")
 
 
 def _registry_key(name: str, registry: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
-    """(release, sae_id) of a name; a hub repository that is no release is allowed as ``owner/repo:folder``."""
+    """Returns (release, sae_id) of a name; a hub repository that is not a release is allowed as ``owner/repo:folder``."""
     release, colon, sae_id = name.partition(":")
     if not colon:
         release, _, sae_id = name.partition("/")
@@ -145,15 +147,15 @@ def _registry_key(name: str, registry: Mapping[str, Mapping[str, str]]) -> tuple
         if sae_id in ids:
             return release, sae_id
         near = difflib.get_close_matches(sae_id, ids, n=3, cutoff=0.3) or list(ids)[:3]
-        given = f"no SAE {sae_id!r}" if sae_id else "no SAE was named"
-        raise DictionaryError(f"{given} in release {release} ({len(ids)} SAEs); near: {', '.join(f'{release}/{key}' for key in near)}")
+        message = f"release {release} has no SAE {sae_id!r}" if sae_id else f"no SAE of release {release} was named"
+        hint = f"near: {', '.join(f'{release}/{key}' for key in near)}"
+        raise DictionaryError(message, given=name, allowed=f"release/sae_id with one of its {len(ids)} SAEs", hint=hint)
     if colon and "/" in release:
         return release, sae_id
     near = difflib.get_close_matches(release, registry, n=3, cutoff=0.4)
-    hint = f"near releases: {', '.join(near)}" if near else f"SAELens knows {len(registry)} releases"
-    raise DictionaryError(
-        f"no dictionary {name!r}: it is neither a folder nor a release of SAELens' registry ({hint}); give release/sae_id"
-    )
+    message = f"no dictionary {name!r}: it is neither a folder nor a release of SAELens' registry"
+    hint = f"near releases: {', '.join(near)}" if near else ""
+    raise DictionaryError(message, given=name, allowed=f"a folder, or release/sae_id of one of {len(registry)} releases", hint=hint)
 
 
 def _arithmetic_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
@@ -162,7 +164,8 @@ def _arithmetic_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
         return torch.float32
     if resolved is torch.float64:
         return torch.float64
-    raise DictionaryError(f"dictionaries compute in float32 or float64, not {dtype}: weights stored in fewer bits are widened on loading")
+    message, hint = f"dictionaries cannot compute in {dtype}", "leave dtype out: weights stored in fewer bits are widened on loading"
+    raise DictionaryError(message, given=dtype, allowed=("float32", "float64"), hint=hint)
 
 
 __all__ = ["CFG_FILE", "WEIGHTS_FILE", "check_fits", "check_registered", "load", "refuse_architecture", "residual_layer"]

@@ -1,8 +1,8 @@
 """Putting something in the residual stream's place: a dictionary's reconstruction (splicing), or one fixed vector (ablation).
 
 Both touch the tokens that statistics count: outliers stay as they are (see :mod:`harness.sae.corpus.outliers`; no dictionary was made for them), and
-so does the first token with positions that spare it. The edits are for whole texts read at once: which token is an outlier is told from the
-text's own tokens, and while a text is generated there is one token to go by.
+so does the first token with positions that spare it. The edits are for whole texts read at once: a token is an outlier in comparison with
+the other tokens of its text, and while a text is generated there is one token alone.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Splice:
     def stack(self, rows: Sequence[Splice], device: torch.device) -> StackedSplice:
         here = self.dictionary.device
         if (here.type, here.index or 0) != (device.type, device.index or 0):
-            raise DictionaryError(f"{self.dictionary.source} is on {here}, the model on {device}: load it with device={str(device)!r}")
+            message, hint = f"{self.dictionary.source} is on {here}, the model on {device}", f"load it with device={str(device)!r}"
+            raise DictionaryError(message, given=str(here), allowed=str(device), hint=hint)
         return StackedSplice(self.dictionary, self.positions, self.outlier)
 
 

@@ -1,4 +1,4 @@
-"""What a metric measures: a dictionary with all that is known of it."""
+"""The subject of a metric: a dictionary with all that is known about it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from harness.scoring.checks import FloatArray, ScoringError, float_array, open_share
+from harness.scoring.checks import FloatArray, ScoringError, check_binary, float_array, open_share
 
 EXPECTED_FALSE_POSITIVES = 10
 """Below this value of π0 · negatives a handful of false positives decides the calibrated F1 (docs/scoring.md has figures)."""
@@ -74,9 +74,9 @@ def precision_recall(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> tuple[Float
 
 
 def warn_small_negatives(n_negatives: int, pi0: float = 1e-3) -> str | None:
-    """A warning for people when so few negatives make the calibrated F1 hang on single false positives, else None.
+    """Returns a warning where so few negatives make the calibrated F1 depend on single false positives, else None.
 
-    The condition is ``pi0 · n_negatives < 10``. The message says what one false positive costs a classifier that finds every positive.
+    The condition is ``pi0 · n_negatives < 10``. The message tells what one false positive costs a classifier that finds every positive.
     """
     pi0 = open_share(pi0, "pi0")
     if pi0 * n_negatives >= EXPECTED_FALSE_POSITIVES:
@@ -109,11 +109,12 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
     """
     values, truth = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     if values.ndim != 1 or values.shape != truth.shape:
-        raise ScoringError(f"scores and labels must be two lists of one length, got shapes {values.shape} and {truth.shape}")
+        message = f"scores have the shape {values.shape}, labels {truth.shape}"
+        raise ScoringError(message, given=(values.shape, truth.shape), allowed="two lists of the same length")
     if np.isnan(values).any():
-        raise ScoringError(f"scores must not hold NaN, got {int(np.isnan(values).sum())}; leave out the texts without a score first")
-    if not np.isin(truth, (0, 1)).all():
-        raise ScoringError("labels must be True/False or 1/0; binarise them first")
+        message = f"scores hold {int(np.isnan(values).sum())} NaN"
+        raise ScoringError(message, given=float("nan"), allowed="numbers", hint="leave out the texts without a score first")
+    check_binary(truth)
     positive = truth.astype(bool)
     n_positive = int(positive.sum())
     n_negative = positive.size - n_positive
@@ -131,12 +132,13 @@ def _counts(**counts: ArrayLike) -> tuple[FloatArray, ...]:
     arrays = [float_array(values, name, nan=False) for name, values in counts.items()]
     for name, array in zip(counts, arrays, strict=True):
         if (array < 0).any():
-            raise ScoringError(f"{name} counts texts and cannot be negative, got {array.min():g}")
+            raise ScoringError(f"{name}, a count of texts, is {array.min():g}", given=float(array.min()), allowed="at least 0")
     try:
         return tuple(np.broadcast_arrays(*arrays))
     except ValueError:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(counts, arrays, strict=True))
-        raise ScoringError(f"counts must broadcast to one shape, got {shapes}") from None
+        given = tuple(array.shape for array in arrays)
+        raise ScoringError(f"counts have the shapes {shapes}", given=given, allowed="shapes that broadcast to one") from None
 
 
 def _scalar(array: FloatArray) -> FloatArray | float:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.scoring import kernels
-from harness.scoring.checks import IntArray, ScoringError
+from harness.scoring.checks import IntArray, ScoringError, check_binary
 from harness.scoring.kernels import Compiled, compiled
 
 Array = NDArray[Any]
@@ -20,10 +20,10 @@ Array = NDArray[Any]
 ENTRIES = 1 << 27
 """Entries of the matrix that are held at once (4 bytes each while counting, about 16 while ranking)."""
 PACKED_TEXTS = 1 << 24
-"""Up to so many texts, a text and a bin share four bytes."""
+"""Number of texts up to which a text and a bin share four bytes."""
 MOST_THRESHOLDS = 254
 _NEAR = 1 << 14
-"""Texts that are ordered by their number of labels together."""
+"""Number of texts that are ordered together by their number of labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,22 +95,25 @@ def read_matrix(frequencies: Any, labels: Any, rows: ArrayLike | None = None) ->
     from scipy import sparse
 
     if not sparse.issparse(frequencies):
-        raise ScoringError(f"frequencies must be a scipy sparse matrix, got {type(frequencies).__name__}; use scipy.sparse.csr_matrix")
+        kind = type(frequencies).__name__
+        raise ScoringError(f"frequencies are a {kind}", given=kind, allowed="a scipy sparse matrix", hint="use scipy.sparse.csr_matrix")
     if frequencies.dtype not in (np.float32, np.float64):
-        raise ScoringError(f"frequencies must be float32 or float64, got {frequencies.dtype}; convert them first")
+        dtype = str(frequencies.dtype)
+        raise ScoringError(f"frequencies are {dtype}", given=dtype, allowed=("float32", "float64"), hint="convert them first")
     if frequencies.shape[0] != labels.shape[0]:
-        raise ScoringError(f"frequencies are of {frequencies.shape[0]} texts, labels of {labels.shape[0]}; they must be the same texts")
+        message = f"labels are of {labels.shape[0]} texts"
+        raise ScoringError(message, given=labels.shape[0], allowed=f"the {frequencies.shape[0]} texts of the frequencies")
     if frequencies.format != "csr":
         frequencies = frequencies.tocsr()
     indptr = np.asarray(frequencies.indptr, dtype=np.int64)
     indices, data = _fixed(frequencies.indices), _fixed(frequencies.data)
     if indptr[0] != 0 or (np.diff(indptr) < 0).any() or indptr[-1] > min(len(indices), len(data)):
-        raise ScoringError("frequencies have row pointers that do not ascend within their entries: the matrix is damaged, make it again")
+        message = "frequencies have row pointers that do not ascend within their entries, so the matrix is damaged"
+        raise ScoringError(message, hint="make the matrix again")
     wanted = _rows(rows, frequencies.shape[0])
     by_text = sparse.csr_matrix(labels)[wanted]
     by_text.sum_duplicates()
-    if not np.isin(by_text.data, (0, 1)).all():
-        raise ScoringError("labels must be 0 or 1 for each text; binarise them first")
+    check_binary(by_text.data)
     by_text.eliminate_zeros()
     # Texts with as many labels as their neighbours are counted twice as fast, as the processor foresees the end of the inner loop.
     order = np.lexsort((np.diff(by_text.indptr), np.arange(len(wanted)) // _NEAR))
@@ -128,8 +131,8 @@ def grid(thresholds: Sequence[float], dtype: np.dtype[Any]) -> tuple[Array, IntA
     """
     given = np.asarray(thresholds, dtype=np.float64)
     if given.ndim != 1 or not 1 <= len(given) <= MOST_THRESHOLDS or not (given >= 0).all():
-        what = f"{list(thresholds)}" if len(given.shape) == 1 and given.size <= 16 else f"{given.size} of them"
-        raise ScoringError(f"thresholds must be 0 or more, and at least one and at most {MOST_THRESHOLDS}; got {what}")
+        shown = f"{list(thresholds)}" if len(given.shape) == 1 and given.size <= 16 else f"{given.size} numbers"
+        raise ScoringError(f"thresholds are {shown}", given=thresholds, allowed=f"1 to {MOST_THRESHOLDS} numbers of at least 0")
     order = np.argsort(given, kind="stable")
     with np.errstate(over="ignore"):
         return given[order].astype(dtype), order
@@ -155,7 +158,7 @@ def valued_blocks(matrix: Matrix) -> Iterator[Block]:
 
 
 def in_threads(work: Callable[[int], None], n: int, done: Callable[[int], None] | None = None) -> None:
-    """``work(0)`` to ``work(n − 1)``, in as many threads as :func:`n_threads` says; ``done`` is called with each number, in order."""
+    """``work(0)`` to ``work(n − 1)``, in :func:`n_threads` threads; ``done`` is called with each number, in order."""
     threads = min(n, n_threads())
     if threads <= 1:
         for i in range(n):
@@ -211,7 +214,9 @@ def _cuts(matrix: Matrix, entries: int) -> Iterator[_Cut]:
     in_threads(tally, len(counts))
     if not within.all():
         raise ScoringError(
-            f"frequencies hold a feature outside of 0 to {matrix.n_features - 1}: the matrix is damaged or too narrow, make it again"
+            "frequencies hold a feature that does not exist, so the matrix is damaged or too narrow",
+            allowed=f"features 0 to {matrix.n_features - 1}",
+            hint="make the matrix again",
         )
     ends = np.cumsum(counts.sum(axis=0))
     first = 0
@@ -251,12 +256,15 @@ def _rows(rows: ArrayLike | None, n_texts: int) -> IntArray:
     given = np.asarray(rows)
     if given.dtype == bool:
         if given.shape != (n_texts,):
-            raise ScoringError(f"a mask of rows must have one value for each of {n_texts} texts, got shape {given.shape}")
+            allowed = f"one value for each of {n_texts} texts"
+            raise ScoringError(f"the mask of rows has the shape {given.shape}", given=given.shape, allowed=allowed)
         return np.flatnonzero(given).astype(np.int64)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
-        raise ScoringError(f"rows must be a mask or a list of row numbers, got {given.dtype} of shape {given.shape}")
+        message = f"rows are {given.dtype} of shape {given.shape}"
+        raise ScoringError(message, given=given.shape, allowed="a mask, or a list of row numbers")
     if given.size and (given.min() < 0 or given.max() >= n_texts):
-        raise ScoringError(f"rows must lie within 0 to {n_texts - 1}, got {given.min()} to {given.max()}")
+        wrong = int(given.min() if given.min() < 0 else given.max())
+        raise ScoringError(f"row {wrong} does not exist", given=wrong, allowed=f"0 to {n_texts - 1}")
     return np.sort(given.astype(np.int64))
 
 

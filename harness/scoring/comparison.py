@@ -1,4 +1,4 @@
-"""Two methods on the concepts that they share: the difference with its interval, and a permutation test; Holm's correction for many."""
+"""Compares two methods on the concepts that they share: difference, interval and permutation test; Holm's correction for many."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def paired_difference(
     """
     first, second = float_array(a, "a", ndim=1), float_array(b, "b", ndim=1)
     if first.shape != second.shape:
-        raise ScoringError(f"a and b must hold the same concepts in the same order, got {len(first)} and {len(second)} values")
+        message = f"a has {len(first)} values, b has {len(second)}"
+        raise ScoringError(message, given=(len(first), len(second)), allowed="the same concepts in the same order")
     differences = first - second
     codes = cluster_codes(clusters, len(differences))
     result = interval(differences, codes, method, level, seed, resamples)
@@ -89,7 +90,8 @@ def holm(p_values: ArrayLike) -> FloatArray:
     if made.size == 0:
         return adjusted
     if values[made].min() < 0 or values[made].max() > 1:
-        raise ScoringError(f"p_values must lie in [0, 1], got {values[made].min():g} to {values[made].max():g}")
+        wrong = float(values[made].min() if values[made].min() < 0 else values[made].max())
+        raise ScoringError(f"p_values hold {wrong:g}", given=wrong, allowed="0 to 1")
     order = made[np.argsort(values[made], kind="stable")]
     scaled = values[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)

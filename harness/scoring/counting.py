@@ -27,7 +27,7 @@ _TILE = 1 << 16
 """Counts of the table that a thread fills and scores at a time: 256 KB."""
 _COLUMNS = 64
 """Features whose scores a thread gathers before it writes them to the result."""
-_PIECES_A_THREAD = 8
+_PIECES_PER_THREAD = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def count_blocks(
         labels: scipy sparse ``[texts, labels]`` of 0/1.
         thresholds: 1 to 254 shares, none below 0: what is not stored, and a stored 0, is never predicted.
         rows: which texts count: a mask ``[texts]`` or row numbers; none for all. The matrix is not copied.
-        block: features a block; none takes as many as give blocks of about 64 MB.
+        block: features per block; none takes as many as give blocks of about 64 MB.
 
     Raises:
         ScoringError: see the arguments; different texts in ``frequencies`` and ``labels``; a damaged matrix.
@@ -116,14 +116,15 @@ def best_pairs(
         progress: called with (features done, features in all).
 
     Returns:
-        17 bytes a pair; beyond that only blocks are held.
+        17 bytes per pair; beyond that only blocks are held.
 
     Raises:
         ScoringError: as in :func:`count_blocks`; another score; ``pi0`` out of bounds.
     """
     odds = (1 - open_share(pi0, "pi0")) / pi0
     if score not in ("calibrated-f1", "f1"):
-        raise ScoringError(f"score must be 'calibrated-f1' or 'f1', got {score!r}; auroc_pairs gives the AUROC")
+        hint = "use auroc_pairs for the AUROC"
+        raise ScoringError(f"score is {score!r}", given=score, allowed=("calibrated-f1", "f1"), hint=hint)
     matrix, table = read_matrix(frequencies, labels, rows)
     limits, order = grid(thresholds, matrix.data.dtype)
     n_bins, shape = len(limits) + 1, (len(table.support), matrix.n_features)
@@ -199,7 +200,7 @@ def auroc_pairs(values: Any, labels: Any, rows: ArrayLike | None = None) -> Floa
             hits,
             out[:, part.first + low : part.first + high],
         ):
-            raise ScoringError("values must not hold NaN; leave out the texts without a value first")
+            raise ScoringError("values hold NaN", given=float("nan"), allowed="numbers", hint="leave out the texts without a value first")
 
     for part in valued_blocks(matrix):
         _by_pieces(part, work, None, matrix.n_features)
@@ -238,7 +239,7 @@ def _histograms(part: Block, low: int, high: int, table: LabelTable, n_bins: int
 
 def _by_pieces(part: Block, work: Callable[[Block, int, int], None], progress: Callable[[int, int], None] | None, n_features: int) -> None:
     """``work(part, low, high)`` for runs of features that cost about the same, in threads."""
-    borders = shares(np.diff(part.starts) + 64, n_threads() * _PIECES_A_THREAD)
+    borders = shares(np.diff(part.starts) + 64, n_threads() * _PIECES_PER_THREAD)
 
     def done(piece: int) -> None:
         if progress is not None:

@@ -1,4 +1,4 @@
-"""Choosing a strength without reporting on the instructions that chose it: repeated cross-validation (Jørgensen & Hansen 2026)."""
+"""Chooses a strength without reporting on the instructions that chose it: repeated cross-validation (Jørgensen & Hansen 2026)."""
 
 from __future__ import annotations
 
@@ -59,8 +59,12 @@ class CrossValidation:
         """
         values = float_array(ratings, "ratings", ndim=2)
         if values.shape != (self.n_strengths, self.n_instructions):
-            expected = (self.n_strengths, self.n_instructions)
-            raise ScoringError(f"ratings must have the shape of the scores, {expected}, got {values.shape}; give those of the same texts")
+            raise ScoringError(
+                f"ratings have the shape {values.shape}",
+                given=values.shape,
+                allowed=f"{(self.n_strengths, self.n_instructions)}, the shape of the scores",
+                hint="give the ratings of the same texts",
+            )
         evaluation = _evaluation_parts(self.n_instructions, *self.chosen_per_fold.shape, self.seed)
         return _score(values, _at_choice(_part_means(values, evaluation), self.chosen_per_fold.ravel()))
 
@@ -94,14 +98,14 @@ def cross_validate(scores: ArrayLike, repeats: int = 10, splits: int = 4, seed: 
     fold, and the strength would be reported on what chose it. For uncertainty resample concepts (:func:`harness.scoring.interval`).
 
     Args:
-        scores: ``[strength, instruction]``, one rating a text (several draws averaged beforehand), strengths ascending, NaN = unrated.
+        scores: ``[strength, instruction]``, one rating per text (several draws averaged beforehand), strengths ascending, NaN = unrated.
         repeats: how often the folds are drawn anew.
-        splits: parts a repeat; at least 2 and at most the number of instructions.
+        splits: parts per repeat; at least 2 and at most the number of instructions.
         seed: draws the folds, together with the number of instructions and nothing else, so methods scored on the same instructions in the
             same order share their folds.
 
     Raises:
-        ScoringError: (a ValueError) scores that are no ``[strength, instruction]`` array, or infinite; fewer instructions than splits.
+        ScoringError: (a ValueError) scores that are not a ``[strength, instruction]`` array, or infinite; fewer instructions than splits.
     """
     values = _checked_scores(scores, splits)
     repeats = at_least(repeats, 1, "repeats")
@@ -126,7 +130,7 @@ def rating_bounds(
 ) -> RatingBounds:
     """Bounds of ``cross_validate(…).score`` over everything that the unrated texts could have been rated.
 
-    Texts that could not be rated are no random sample, so leaving them out may flatter a method. ``low`` and ``high`` hold whatever ratings
+    Texts that could not be rated are not a random sample, so leaving them out may flatter a method. ``low`` and ``high`` hold whatever ratings
     from ``lowest`` to ``highest`` the unrated texts get, the changes of the chosen strength that this causes included: in each fold every
     strength is considered that some ratings would have chosen, at its worst and at its best. They enclose ``score`` (where it is defined),
     ``at_lowest`` and ``at_highest``, and all are equal when nothing is unrated.
@@ -140,7 +144,13 @@ def rating_bounds(
     """
     values = _checked_scores(scores, splits)
     if lowest >= highest or np.nanmin(values, initial=highest) < lowest or np.nanmax(values, initial=lowest) > highest:
-        raise ScoringError(f"scores must lie on the rating scale from {lowest:g} to {highest:g}; give the scale as lowest= and highest=")
+        low, high = float(np.nanmin(values, initial=highest)), float(np.nanmax(values, initial=lowest))
+        raise ScoringError(
+            f"scores lie within {low:g} to {high:g}",
+            given=(low, high),
+            allowed=f"the rating scale, {lowest:g} to {highest:g}",
+            hint="give the scale as lowest= and highest=",
+        )
     repeats = at_least(repeats, 1, "repeats")
     evaluation = _evaluation_parts(values.shape[1], repeats, splits, seed)
     worst, best = (np.where(np.isnan(values), fill, values) for fill in (lowest, highest))
@@ -163,9 +173,10 @@ def _checked_scores(scores: ArrayLike, splits: int) -> FloatArray:
     at_least(splits, 2, "splits")
     n_strengths, n_instructions = values.shape
     if n_strengths == 0:
-        raise ScoringError(f"scores must hold at least one strength, got shape {values.shape}")
+        raise ScoringError(f"scores have the shape {values.shape}", given=values.shape, allowed="at least one strength")
     if n_instructions < splits:
-        raise ScoringError(f"{n_instructions} instructions cannot be cut into {splits} parts; use more instructions or fewer splits")
+        message = f"{n_instructions} instructions cannot be cut into {splits} parts"
+        raise ScoringError(message, given=n_instructions, allowed=f"at least {splits}", hint="use more instructions or fewer splits")
     return values
 
 

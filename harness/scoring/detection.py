@@ -1,4 +1,4 @@
-"""How well scores of texts tell those with a concept from those without: ranking, and a threshold that was chosen on other texts.
+"""How well scores of texts separate those with a concept from those without: ranking, and a threshold that was chosen on other texts.
 
 Two shares of positives are reported. *As found*: every text counts 1. *At 1:1* (``balanced``): negatives are weighted so that together they weigh as
 much as the positives, in the choice of the threshold, too; no text is left out. AUROC and calibrated F1 are the same at both.
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.scoring.checks import FloatArray, ScoringError, float_array
+from harness.scoring.checks import FloatArray, ScoringError, check_binary, float_array
 from harness.scoring.classification import auroc, calibrated_f1, f1, precision_recall
 
 Measure = Literal["f1", "calibrated_f1"]
@@ -156,7 +156,7 @@ def balanced_weights(positive: ArrayLike) -> FloatArray:
     truth = np.asarray(positive, dtype=bool)
     n = int(truth.sum())
     if not 0 < n < truth.size:
-        raise ScoringError(f"{n} of {truth.size} texts are positive; weights need both classes")
+        raise ScoringError(f"{n} of {truth.size} texts are positive", given=n, allowed="texts of both classes, to weigh them")
     return np.where(truth, 1.0, n / (truth.size - n))
 
 
@@ -204,7 +204,9 @@ def best_threshold(
     """
     candidates, tp, fp = _curve(scores, positive, weights)
     if not len(tp) or not tp[-1] > 0 or not fp[-1] > 0:
-        raise ScoringError("a threshold needs positives and negatives to choose by; give texts of both")
+        counts = (float(tp[-1]) if len(tp) else 0.0, float(fp[-1]) if len(fp) else 0.0)
+        message = f"the texts that choose the threshold are {counts[0]:g} positives and {counts[1]:g} negatives"
+        raise ScoringError(message, given=counts, allowed="above 0 of both", hint="give texts of both")
     fn, tn = tp[-1] - tp, fp[-1] - fp
     values = f1(tp, fp, fn) if measure == "f1" else calibrated_f1(tp, fp, fn, tn, pi0=pi0)
     return float(candidates[int(np.argmax(values >= values.max() - _TIE))])
@@ -254,13 +256,15 @@ def _checked(scores: ArrayLike, positive: ArrayLike, weights: ArrayLike | None) 
     values, truth = np.asarray(scores, dtype=np.float64), np.asarray(positive)
     weight = np.ones(values.shape) if weights is None else float_array(weights, "weights", nan=False)
     if values.ndim != 1 or not values.shape == truth.shape == weight.shape:
-        raise ScoringError(f"scores, labels and weights must be lists of one length, got {values.shape}, {truth.shape} and {weight.shape}")
-    if not np.isfinite(values).all():
-        raise ScoringError(f"{int((~np.isfinite(values)).sum())} of {len(values)} scores are not finite; a text without a score has to be left out")
-    if not np.isin(truth, (0, 1)).all():
-        raise ScoringError("labels must be True/False or 1/0; binarise them first")
+        message = f"scores, labels and weights have the shapes {values.shape}, {truth.shape} and {weight.shape}"
+        raise ScoringError(message, given=(values.shape, truth.shape, weight.shape), allowed="lists of the same length")
+    broken = values[~np.isfinite(values)]
+    if len(broken):
+        message = f"{len(broken)} of {len(values)} scores are not finite"
+        raise ScoringError(message, given=float(broken[0]), allowed="finite numbers", hint="leave out the texts without a score")
+    check_binary(truth)
     if (weight < 0).any():
-        raise ScoringError(f"a weight cannot be negative, got {weight.min():g}")
+        raise ScoringError(f"a weight is {weight.min():g}", given=float(weight.min()), allowed="at least 0")
     return values, truth.astype(bool), weight
 
 

@@ -26,7 +26,7 @@ class Interval:
     """A mean with its confidence interval; JSON-ready (no NaN).
 
     Attributes:
-        low, high: the ends, on the scale of the values and not clipped to it; None where no interval can be had (``warning`` says why).
+        low, high: the ends, on the scale of the values and not clipped to it; None where there is no interval (``warning`` gives the reason).
         estimate: the mean of the values; None without values.
         method: ``t`` or ``bca``, never ``auto``.
         level: the nominal coverage.
@@ -69,7 +69,8 @@ def clusters_of(pairs: Iterable[tuple[Hashable, Iterable[Hashable]]]) -> IntArra
     first_with: dict[tuple[str, Hashable], int] = {}
     for pair, (concept, features) in enumerate(pairs):
         if isinstance(features, (str, bytes)):
-            raise ScoringError(f"a pair's features must be a collection, got the text {features!r}; write ({features!r},) for one feature")
+            hint = f"write ({features!r},) for one feature"
+            raise ScoringError(f"a pair's features are the text {features!r}", given=features, allowed="a collection", hint=hint)
         parent.append(pair)
         for key in [("concept", concept), *(("feature", feature) for feature in features)]:
             parent[root(pair)] = root(first_with.setdefault(key, pair))
@@ -98,7 +99,7 @@ def interval(
 
     Args:
         values: ``[n]`` scores, e.g. ``cross_validate(…).score`` of each pair; NaN (undefined) is left out and counted.
-        clusters: ``[n]`` cluster of each value, as :func:`clusters_of` answers; None: each value stands alone.
+        clusters: ``[n]`` cluster of each value, as :func:`clusters_of` returns it; None: each value stands alone.
         method: see above.
         level: nominal coverage, strictly between 0 and 1.
         seed: draws the bootstrap.
@@ -115,7 +116,7 @@ def interval(
     level = open_share(level, "level")
     resamples = at_least(resamples, 1, "resamples")
     if method not in ("auto", "t", "bca"):
-        raise ScoringError(f"method must be auto, t or bca, got {method!r}")
+        raise ScoringError(f"method is {method!r}", given=method, allowed=("auto", "t", "bca"))
     defined = ~np.isnan(scores)
     sums, sizes = cluster_sums(scores[defined], codes[defined])
     n, n_missing = int(sizes.sum()), int((~defined).sum())
@@ -141,7 +142,7 @@ def cluster_codes(clusters: Sequence[Hashable] | IntArray | None, n: int) -> Int
     if clusters is None:
         return np.arange(n, dtype=np.int64)
     if len(clusters) != n:
-        raise ScoringError(f"clusters must name one cluster for each of the {n} values, got {len(clusters)}")
+        raise ScoringError(f"there are {len(clusters)} clusters", given=len(clusters), allowed=f"one for each of the {n} values")
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.int64)
 

@@ -61,7 +61,8 @@ class Compiled(Generic[R]):
         try:
             import numba
         except ImportError as error:
-            raise ScoringError(f"counting needs the package numba, which cannot be imported ({error}); pip install -U numba") from error
+            message = f"counting needs the package numba, which cannot be imported ({error})"
+            raise ScoringError(message, given="numba", hint="pip install -U numba") from error
         return cast("Callable[..., R]", numba.njit(nogil=True, cache=keep, error_model="numpy")(self._function))
 
 

@@ -26,11 +26,14 @@ def harmonic_mean(ratings: ArrayLike, axis: int = -1) -> FloatArray:
     """
     values = float_array(ratings, "ratings")
     if not -values.ndim <= axis < values.ndim:
-        raise ScoringError(f"axis {axis} does not exist in ratings of shape {values.shape}; allowed: {-values.ndim} to {values.ndim - 1}")
+        message = f"axis {axis} does not exist in ratings of shape {values.shape}"
+        raise ScoringError(message, given=axis, allowed=f"{-values.ndim} to {values.ndim - 1}" if values.ndim else "ratings with an axis")
     if values.shape[axis] == 0:
-        raise ScoringError(f"ratings of shape {values.shape} hold nothing to average along axis {axis}; drop what was never rated first")
+        message = f"ratings of shape {values.shape} hold nothing to average along axis {axis}"
+        raise ScoringError(message, given=values.shape, hint="drop what was never rated first")
     if (values < 0).any():
-        raise ScoringError(f"ratings must not be negative, got {np.nanmin(values):g}; a harmonic mean has no meaning there")
+        message = f"ratings hold {np.nanmin(values):g}, which has no harmonic mean"
+        raise ScoringError(message, given=float(np.nanmin(values)), allowed="at least 0")
     least = values.min(axis=axis, keepdims=True)  # NaN where any rating is
     with np.errstate(invalid="ignore", divide="ignore"):
         # Scaled by the smallest rating, so that 1 / rating cannot overflow.

@@ -23,7 +23,7 @@ class AddVector:
         positions: which tokens.
 
     Raises:
-        EngineError: ``vector`` is no single vector, or (when applied) not as wide as the residual stream.
+        EngineError: ``vector`` is not one vector, or (when applied) not as wide as the residual stream.
     """
 
     site: Site
@@ -32,7 +32,8 @@ class AddVector:
 
     def __post_init__(self) -> None:
         if self.vector.dim() != 1:
-            raise EngineError(f"a vector to add must have one dimension, [d_model], got the shape {tuple(self.vector.shape)}")
+            shape = tuple(self.vector.shape)
+            raise EngineError(f"the vector to add has the shape {shape}", given=shape, allowed="one dimension, [d_model]")
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -58,5 +59,6 @@ class StackedAdd:
 
     def apply(self, x: Tensor, ctx: EditContext) -> Tensor:
         if x.shape[-1] != self.vectors.shape[-1]:
-            raise EngineError(f"a vector of {self.vectors.shape[-1]} numbers cannot be added to a residual stream of width {x.shape[-1]}")
+            width = self.vectors.shape[-1]
+            raise EngineError(f"the vector to add has {width} numbers", given=width, allowed=f"{x.shape[-1]}, the width of the residual stream")
         return x + self.vectors[:, None, :]

@@ -41,13 +41,14 @@ class ClampFeature:
     def __post_init__(self) -> None:
         features, targets = self.features, self.targets
         if not features or len(features) != len(targets):
-            raise DictionaryError(f"a clamp needs one target for each feature, got features {features} and targets {targets}")
-        if len(set(features)) != len(features):
-            raise DictionaryError(f"a feature occurs twice among those to clamp: {features}")
-        if min(features) < 0 or max(features) >= self.dictionary.d_sae:
             raise DictionaryError(
-                f"features {features} are not all within 0 to {self.dictionary.d_sae - 1}, those of {self.dictionary.source}"
+                f"the clamp has the features {features} and the targets {targets}", given=targets, allowed="one target for each feature, at least one"
             )
+        if len(set(features)) != len(features):
+            raise DictionaryError(f"a feature occurs twice in {features}", given=features, allowed="each feature once")
+        if min(features) < 0 or max(features) >= self.dictionary.d_sae:
+            allowed = f"0 to {self.dictionary.d_sae - 1}, the features of {self.dictionary.source}"
+            raise DictionaryError(f"not all of the features {features} exist", given=features, allowed=allowed)
 
     @property
     def features(self) -> tuple[int, ...]:
@@ -83,7 +84,8 @@ class ClampFeature:
         mask = torch.tensor([[place < len(row.features) for place in range(width)] for row in rows])
         here = self.dictionary.device
         if (here.type, here.index or 0) != (device.type, device.index or 0):
-            raise DictionaryError(f"{self.dictionary.source} is on {here}, the model on {device}: load it with device={str(device)!r}")
+            message, hint = f"{self.dictionary.source} is on {here}, the model on {device}", f"load it with device={str(device)!r}"
+            raise DictionaryError(message, given=str(here), allowed=str(device), hint=hint)
         return StackedClamp(self.dictionary.columns(index), targets.to(device), mask.to(device))
 
 

@@ -18,7 +18,7 @@ NORM_GRID = (0.1, 0.2, 0.3, 0.4, 0.6)
 
 
 class FeatureScales:
-    """The activation that a strength of 1 stands for, of every feature of some labelings.
+    """For each feature of some labelings, the activation that a strength of 1 stands for.
 
     ``max-activation`` (the papers' way): strength × the feature's largest activation on the corpus, or ``quantile`` of its largest
     activations in the texts in which it fires, since one odd text can own the maximum.
@@ -50,10 +50,12 @@ class FeatureScales:
         if self._unit == "max-activation":
             if scale <= 0:
                 raise OptionError(
-                    f"feature {feature} never fires on the corpus, so strengths in units of its maximum are undefined; "
-                    "use -S unit=residual-norm or a labeler that draws live features"
+                    f"feature {feature} never fires on the corpus, so strengths in units of its maximum are undefined",
+                    given=feature,
+                    hint="use -S unit=residual-norm or a labeler that draws live features",
                 )
             return strength * scale
         if scale <= 0:
-            raise OptionError(f"the decoder row of feature {feature} has no length, so no strength moves anything along it; leave it out")
+            message = f"the decoder row of feature {feature} has no length, so no strength moves anything along it"
+            raise OptionError(message, given=feature, hint="leave it out")
         return strength * scale / len(labeling.features)

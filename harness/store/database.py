@@ -1,4 +1,4 @@
-"""The SQLite file of a run: opened, checked, brought up to date, written in transactions, and its errors told in one line.
+"""The SQLite file of a run: opened, checked, brought up to date, written in transactions, and its errors in one line each.
 
 While a run is written others can read it; closing folds the write-ahead log back, so a closed run is a single file.
 
@@ -40,7 +40,8 @@ class Database:
         self._mutex = threading.RLock()
         self._in_transaction = False
         if not write and not path.is_file():
-            raise StoreError(f"there is no run at {path.parent} (no {path.name} in it); `harness runs` lists the runs")
+            message = f"there is no run at {path.parent} (no {path.name} in it)"
+            raise StoreError(message, given=path.parent, hint="`harness runs` lists the runs")
         with self._explained("open the run"):
             self._connection = connect(path, "rwc" if write else "ro")
         try:
@@ -68,7 +69,8 @@ class Database:
             self._connection = connect(self.path, "ro", immutable=True)
             version = version_of(self._connection, self.path, RUN_STORE)
         if version is None and not self._write:
-            raise StoreError(f"{self.path} is empty: the run was stopped before it began; start it again, or delete its folder")
+            message = f"{self.path} is empty: the run was stopped before it began"
+            raise StoreError(message, given=self.path, hint="start it again, or delete its folder")
         if version is not None and self._write:
             problem = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if problem != "ok":
@@ -153,7 +155,7 @@ class Database:
 
     @contextlib.contextmanager
     def _explained(self, doing: str) -> Iterator[None]:
-        """Errors of SQLite as StoreErrors; misuse of SQLite by us stays what it is."""
+        """Raises errors of SQLite as StoreErrors; misuse of SQLite by us stays what it is."""
         try:
             yield
         except DEFECTS:
@@ -162,7 +164,8 @@ class Database:
             raise explained(error, doing, self.path, RUN_STORE) from error
         except UnicodeEncodeError as error:
             half = error.object[error.start]
-            raise StoreError(f"cannot {doing} in {self.path}: a text holds {half!r}, half of a character; clean the text") from error
+            message = f"cannot {doing} in {self.path}: a text holds {half!r}, half of a character"
+            raise StoreError(message, given=half, hint="clean the text") from error
 
 
 def make_folder(folder: Path) -> None:

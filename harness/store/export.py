@@ -51,15 +51,16 @@ def export(run: RunStore, path: Path, judge_key: str | None = None, kind: Evalua
     """
     path = Path(path)
     if path.suffix not in _WRITERS:
-        raise StoreError(f"cannot export to {path.name}: the name must end in {' or '.join(_WRITERS)}")
+        raise StoreError(f"cannot export to {path.name}", given=path, allowed=tuple(_WRITERS), hint="give a file name with one of these endings")
     if kind == STEERING:
         columns, rows = COLUMNS, steering_rows(run, _judge(run, judge_key))
     else:
         kinds = list(run.item_counts())
         if kind not in kinds:
-            raise StoreError(f"the run {run.id} has nothing of kind {kind!r} to export; it has: {', '.join(kinds) or 'none'}")
+            raise StoreError(f"the run {run.id} has nothing of kind {kind!r} to export", given=kind, allowed=tuple(kinds) or "none")
         if judge_key is not None:
-            raise StoreError(f"ratings by {judge_key!r} belong to steering, not to {kind}; leave the judge out, or export steering")
+            message = f"ratings by {judge_key!r} belong to steering, not to {kind}"
+            raise StoreError(message, given=kind, allowed=STEERING, hint="leave the judge out, or export steering")
         columns, rows = OUTCOME_COLUMNS, _outcome_rows(run, kind)
     temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:12]}.tmp")
     try:
@@ -75,10 +76,11 @@ def export(run: RunStore, path: Path, judge_key: str | None = None, kind: Evalua
 
 
 def _judge(run: RunStore, judge_key: str | None) -> str | None:
-    """The judge whose ratings are exported; None where there is none."""
+    """Returns the key of the judge whose ratings are exported; None where there is none."""
     keys = [judge.key for judge in run.judges()]
     if judge_key is not None and judge_key not in keys:
-        raise StoreError(f"the run {run.id} has no ratings by {judge_key!r}; its judges: {', '.join(keys) or 'none'}")
+        message = f"the run {run.id} has no ratings by {judge_key!r}"
+        raise StoreError(message, given=judge_key, allowed=tuple(keys) or "none", hint="name one of the run's judges")
     return judge_key or (keys[0] if keys else None)
 
 
@@ -197,7 +199,8 @@ def _write_parquet(rows: Iterator[dict[str, Json]], path: Path, columns: Mapping
             try:
                 table = pa.Table.from_pylist(block, schema=schema)
             except (pa.ArrowInvalid, OverflowError) as error:
-                raise StoreError(f"a value does not fit a Parquet column ({error}); export as .jsonl instead") from error
+                message = f"a value does not fit a Parquet column ({error})"
+                raise StoreError(message, allowed=".jsonl", hint="export to a file of that ending instead") from error
             writer.write_table(table)
             count += len(block)
     return count

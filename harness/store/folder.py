@@ -80,18 +80,20 @@ class RunFolder:
         """
         folder = Path(folder)
         if not (folder / DATABASE).is_file():
-            raise StoreError(f"there is no run at {folder} (no {DATABASE} in it); `harness runs` lists the runs")
+            raise StoreError(f"there is no run at {folder} (no {DATABASE} in it)", given=folder, hint="`harness runs` lists the runs")
         store = cls(folder, Database(folder / DATABASE, write=False), None) if read_only else cls._locked(folder)
         if store._stored is None:
             store.close()
-            raise StoreError(f"the run in {folder} was stopped before its manifest was stored; start it again, or delete the folder")
+            message = f"the run in {folder} was stopped before its manifest was stored"
+            raise StoreError(message, given=folder, hint="start it again, or delete the folder")
         return store
 
     @classmethod
     def _locked(cls: type[_R], folder: Path) -> _R:
         lock = RunLock(folder)
         if not lock.acquire():
-            raise StoreError(f"the run in {folder} is being written by another process{_holder(folder)}; wait for it, or stop it")
+            message = f"the run in {folder} is being written by another process{_holder(folder)}"
+            raise StoreError(message, given=folder, hint="wait for it, or stop it")
         try:
             database = Database(folder / DATABASE, write=True)
             try:
@@ -133,15 +135,17 @@ class RunFolder:
         if self._manifest is None:
             if self.incomplete:
                 raise StoreError(
-                    f"the run in {self.folder} does not say all that it is, since an older harness began it and did not finish; "
-                    "run its `harness eval` again first, which completes it"
+                    f"the run in {self.folder} does not say all that it is, since an older harness began it and did not finish",
+                    given=self.folder,
+                    hint="run its `harness eval` again first, which completes it",
                 )
             try:
                 self._manifest = Manifest.model_validate(self._stored)
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(map(str, first["loc"]))
-                raise StoreError(f"the manifest of the run in {self.folder} cannot be understood: {where}: {first['msg']}") from error
+                message = f"the manifest of the run in {self.folder} cannot be understood: {where}: {first['msg']}"
+                raise StoreError(message, given=first.get("input"), hint="put a copy of the file back, or make the run again") from error
         return self._manifest
 
     @property
@@ -164,7 +168,8 @@ class RunFolder:
         self._compare(given)
         if not self.partial:
             if digest(given) != digest(self._stored):
-                raise StoreError(f"the run in {self.folder} has its manifest, which says how it began; it was kept")
+                message = f"the run in {self.folder} has its manifest, which says how it began; it was kept"
+                raise StoreError(message, given=self.folder, hint="choose another folder (--out)")
             return
         if not self.incomplete:
             given = _as_stored(self.manifest.completed(manifest))
@@ -179,8 +184,9 @@ class RunFolder:
         stored, other = self.plan, given["identity"]
         if digest(stored) != digest(other):
             raise StoreError(
-                f"the run in {self.folder} was started with another plan ({_difference(stored, other)}); "
-                "repeat its options to go on with it, or choose another folder (--out)"
+                f"the run in {self.folder} was started with another plan ({_difference(stored, other)})",
+                given=_difference(stored, other),
+                hint="repeat its options to go on with it, or choose another folder (--out)",
             )
 
     @property

@@ -42,7 +42,7 @@ _PUT_OUTCOME = (
 
 @dataclass(frozen=True)
 class Note:
-    """Something worth keeping that is no value of the evaluation: a warning, a timing, library versions. ``created`` is ISO 8601, UTC."""
+    """Something worth keeping that is not a value of the evaluation: a warning, a timing, library versions. ``created`` is ISO 8601, UTC."""
 
     created: str
     kind: str
@@ -67,7 +67,8 @@ class ItemStore(RunFolder):
                 if not stored:
                     self._database.execute(_INSERT_ITEM, row)
                 elif stored[0] != row:
-                    raise StoreError(f"the run in {self.folder} has another item {item.id!r}; choose another folder (--out)")
+                    message = f"the run in {self.folder} has another item {item.id!r}"
+                    raise StoreError(message, given=item.id, hint="choose another folder (--out)")
 
     def _insert_items(self, items: Iterable[Item]) -> None:
         """Items whose id covers all of their content; within a transaction."""
@@ -134,7 +135,8 @@ class ItemStore(RunFolder):
         sql = f"SELECT {OUTCOME} FROM outcomes o WHERE o.item_id = ? AND o.stage = ? AND (o.source = ?{' OR 1' if stage == GENERATE else ''})"
         stored = self._database.rows(sql, (outcome.item_id, stage, outcome.source))
         if not stored and self._database.value("SELECT 1 FROM items WHERE id = ?", (outcome.item_id,)) is None:
-            raise StoreError(f"the run in {self.folder} has no item {outcome.item_id!r}; add the item first")
+            message = f"the run in {self.folder} has no item {outcome.item_id!r}"
+            raise StoreError(message, given=outcome.item_id, hint="add the item first")
         done = [other for other in stored if row_outcome(other).status == "done"]
         if row in stored or any(row[1:] == other[1:] for other in done):
             return False
@@ -209,7 +211,8 @@ class ItemStore(RunFolder):
             if stored is not None and unpack(stored) == text:
                 return
             if stored is not None and not replace:
-                raise StoreError(f"the run in {self.folder} has another record {name!r}; choose another folder (--out)")
+                message = f"the run in {self.folder} has another record {name!r}"
+                raise StoreError(message, given=name, hint="choose another folder (--out)")
             self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, pack(text)))
 
     def record(self, name: str) -> Json:

@@ -1,4 +1,4 @@
-"""One writer a run: an operating-system lock, which ends with its process however that ends."""
+"""One writer per run: an operating-system lock, which ends with its process however that ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing a run's file up to date, one function a version: each makes of the tables of its version those of the next.
+"""Bringing a run's file up to date, one function per version: each makes of the tables of its version those of the next.
 
 A step is history: it is not changed when the tables change again; they get a step of their own. All steps run in the caller's transaction.
 """
@@ -30,7 +30,7 @@ def migrate(connection: sqlite3.Connection, path: Path, version: int, to: int) -
 
     Raises:
         StoreError: rows that no harness wrote.
-        sqlite3.Error: as the disk answers.
+        sqlite3.Error: the disk refuses.
     """
     for number in range(version, to):
         try:
@@ -38,7 +38,9 @@ def migrate(connection: sqlite3.Connection, path: Path, version: int, to: int) -
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(
                 f"{path} cannot be brought from store version {number} to {number + 1}: its rows cannot be understood ({error!r}); "
-                "it was left as it is: use the harness that wrote it, or choose another folder (--out)"
+                "it was left as it is",
+                given=number,
+                hint="use the harness that wrote it, or choose another folder (--out)",
             ) from error
         connection.execute(f"PRAGMA user_version={number + 1}")
 

@@ -1,4 +1,4 @@
-"""The run store: one folder a run, in which every value lands the moment it exists, so that a killed run goes on where it stopped."""
+"""The run store: one folder per run, in which every value lands the moment it exists, so that a killed run goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class RunStore(ItemStore):
             digests = self._concepts.store(concepts)
             stored = [row[0] for row in self._database.rows("SELECT digest FROM concepts ORDER BY position")]
             if stored and stored != digests:
-                raise StoreError(f"the run in {self.folder} has other concepts than those given now; choose another folder (--out)")
+                message = f"the run in {self.folder} has other concepts than those given now"
+                raise StoreError(message, given=[concept.id for concept in concepts], hint="choose another folder (--out)")
             if not stored:
                 self._database.execute_many("INSERT INTO concepts (digest) VALUES (?)", [(item,) for item in digests])
 
@@ -87,7 +88,7 @@ class RunStore(ItemStore):
             answers: in the labeler's order, which is kept. May be empty.
 
         Raises:
-            StoreError: the labeler has finished with other answers; evidence that is no JSON.
+            StoreError: the labeler has finished with other answers; evidence that is not JSON.
         """
         with self._database.transaction("store the labelings"):
             digests = self._concepts.store([answer.concept for answer in answers])
@@ -103,7 +104,8 @@ class RunStore(ItemStore):
                 self._database.execute("INSERT INTO labelers VALUES (?, ?, ?)", (labeler_key, answers_digest, now()))
                 self._database.execute_many("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)", rows)
             elif stored != answers_digest:
-                raise StoreError(f"labeler {labeler_key!r} gave other answers before in the run in {self.folder}; choose another folder")
+                message = f"labeler {labeler_key!r} gave other answers before in the run in {self.folder}"
+                raise StoreError(message, given=labeler_key, hint="choose another folder (--out)")
 
     def labelings(self, labeler_key: str) -> list[Labeling | Abstention] | None:
         """A labeler's answers in its order, or None if it has not finished."""
@@ -150,7 +152,8 @@ class RunStore(ItemStore):
                     row = (identity, value, *columns.values())
                     self._database.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})", row)
                 elif stored != value:
-                    raise StoreError(f"the run in {self.folder} has another {what} {identity!r}; choose another folder (--out)")
+                    message = f"the run in {self.folder} has another {what} {identity!r}"
+                    raise StoreError(message, given=identity, hint="choose another folder (--out)")
 
     # --------------------------------------------------------------------------------------------------- trials and their texts
 
@@ -180,10 +183,12 @@ class RunStore(ItemStore):
             outcome = text_outcome(generation, source)
             if stored is not None:
                 if stored != encode(outcome.value, f"the text of trial {generation.trial_id}"):
-                    raise StoreError(f"trial {generation.trial_id} of the run in {self.folder} has another text already; it was kept")
+                    message = f"trial {generation.trial_id} of the run in {self.folder} has another text already; it was kept"
+                    raise StoreError(message, given=generation.trial_id, hint="choose another folder (--out)")
                 return
             if self._database.value("SELECT 1 FROM items WHERE id = ? AND kind = ?", (generation.trial_id, STEERING)) is None:
-                raise StoreError(f"the run in {self.folder} has no trial {generation.trial_id} to which a text belongs; add the trial first")
+                message = f"the run in {self.folder} has no trial {generation.trial_id} to which a text belongs"
+                raise StoreError(message, given=generation.trial_id, hint="add the trial first")
             self._put_outcome(GENERATE, outcome)
 
     def add_generations(self, generations: Iterable[Generation]) -> None:
@@ -222,15 +227,15 @@ class RunStore(ItemStore):
             StoreError: an unknown judge key (see :meth:`add_judge`), or a rating of a text that the run does not have.
         """
         if self._database.value("SELECT 1 FROM judges WHERE key = ?", (judge_key,)) is None:
-            raise StoreError(f"judge {judge_key!r} is unknown to the run in {self.folder}; call add_judge first")
+            message = f"judge {judge_key!r} is unknown to the run in {self.folder}"
+            raise StoreError(message, given=judge_key, hint="call add_judge first")
         return sum(self._add_rating(judge_key, rating, replace) for rating in ratings)
 
     def _add_rating(self, judge_key: str, rating: Rating, replace: bool) -> bool:
         with self._database.transaction("store a rating"):
             if self._database.value(f"SELECT 1 FROM outcomes o WHERE o.item_id = ? AND {_TEXTS}", (rating.item_id,)) is None:
-                raise StoreError(
-                    f"the run in {self.folder} has no text of {rating.item_id!r}, which was rated; Rating.item_id is a trial's id"
-                )
+                message = f"the run in {self.folder} has no text of {rating.item_id!r}, which was rated"
+                raise StoreError(message, given=rating.item_id, hint="Rating.item_id must be a trial's id")
             return self._put_outcome(RATE, rating_outcome(rating, judge_key), replace)
 
     def ratings(self, judge_key: str) -> dict[str, Rating]:

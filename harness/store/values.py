@@ -123,7 +123,8 @@ def encode(value: Any, what: str) -> str:
     try:
         return canonical_json(_plain(value))
     except (TypeError, ValueError, RecursionError) as error:
-        raise StoreError(f"{what} cannot be stored: {error}; use text, finite Python numbers, None, lists and dicts") from error
+        allowed = "text, finite Python numbers, None, lists and dicts"
+        raise StoreError(f"{what} cannot be stored: {error}", given=value, allowed=allowed) from error
 
 
 def _plain(value: Any) -> Any:
@@ -148,7 +149,8 @@ def decode(kind: type[T], text: str, **more: Any) -> T:
         value: T = _adapters[kind].validate_python({**json.loads(text), **more})
         return value
     except (ValidationError, ValueError, TypeError) as error:
-        raise StoreError(f"the file holds a {kind.__name__} that cannot be understood: {' '.join(str(error).split())[:300]}") from error
+        message = f"the file holds a {kind.__name__} that cannot be understood: {' '.join(str(error).split())[:300]}"
+        raise StoreError(message, given=text, hint="put a copy of the file back") from error
 
 
 def pack(text: str) -> str | bytes:
@@ -205,7 +207,7 @@ def row_item(row: Sequence[Any]) -> Item:
 def _stored_number(value: Any, what: str, name: str) -> float | int | str:
     """A number as SQLite can hold it: a whole number beyond its 64 bits as text."""
     if not isinstance(value, int | float) or not math.isfinite(value if isinstance(value, float) else 0):
-        raise StoreError(f"{what} cannot be stored: its {name} is {value!r}; use a finite Python number")
+        raise StoreError(f"{what} cannot be stored: its {name} is {value!r}", given=value, allowed="a finite Python number")
     return str(value) if isinstance(value, int) and not -_WIDEST <= value < _WIDEST else value
 
 
@@ -271,4 +273,5 @@ def outcome_rating(outcome: Outcome) -> Rating:
     try:
         return Rating(outcome.item_id, status, concept, instruction, fluency, outcome.reason, outcome.ticket, details)
     except (ValueError, TypeError) as error:
-        raise StoreError(f"the outcome of {outcome.item_id} is not a rating: {error}") from error
+        message = f"the outcome of {outcome.item_id} is not a rating: {error}"
+        raise StoreError(message, given=outcome.value, allowed="three ratings: concept, instruction, fluency") from error

@@ -38,7 +38,7 @@ class TrainTable(Table):
     texts: Literal["train", "all"] = "train"
     """Texts that it is trained on: the split's train part, so that report texts are new to it, or all of the corpus."""
     max_tokens: int | None = Field(None, ge=1)
-    """Train on whole texts of so many tokens at most, drawn at random; None: on all."""
+    """Train on whole texts of so many tokens at most, drawn at random; left out, on all."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of initial weights, order and held-out tokens; one dictionary is trained for each, on one pass of the model."""
     architecture: Literal["batchtopk", "topk", "jumprelu", "standard"] = "batchtopk"
@@ -46,13 +46,13 @@ class TrainTable(Table):
     width: int = Field(4096, gt=0)
     """Number of features."""
     k: int = Field(32, gt=0)
-    """Active features a token (batchtopk: on average); for jumprelu the L0 that its penalty aims at; unused by standard."""
+    """Active features per token (batchtopk: on average); for jumprelu the L0 that its penalty aims at; unused by standard."""
     sparsity: float = Field(1.0, ge=0)
     """Coefficient of jumprelu's L0 or standard's L1 penalty."""
     epochs: float = Field(3.6, gt=0)
     """Passes over the tokens."""
     batch_size: int = Field(2048, gt=0)
-    """Tokens a step."""
+    """Tokens per step."""
     lr: float = Field(1e-3, gt=0)
     """Adam's learning rate."""
     warm_up: float = Field(0.05, ge=0, le=1)
@@ -60,7 +60,7 @@ class TrainTable(Table):
     decay: float = Field(0.25, ge=0, le=1)
     """Share of the steps over which it falls to 0 at the end."""
     input_norm: Literal["unit", "sqrt_d"] | None = None
-    """What the mean norm of inputs is scaled to; None: unit for the TopK family, sqrt_d otherwise."""
+    """What the mean norm of inputs is scaled to; left out, unit for the TopK family and sqrt_d otherwise."""
     aux_coefficient: float = Field(1.0, ge=0)
     """Weight of the TopK family's loss that revives dead features."""
     dead_tokens: int = Field(200_000, gt=0)

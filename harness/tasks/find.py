@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,26 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import DataError, TaskError, UnknownNameError
+from harness.files.toml import read_toml
 from harness.plugin.host import PluginHost
 from harness.tasks.schema import FILE_NAME, Task, TaskFile
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dict. Raises TaskError where it is missing, unreadable or malformed (with the line)."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        with path.open("rb") as stream:
-            content: dict[str, Any] = tomllib.load(stream)
-            return content
-    except FileNotFoundError:
-        raise TaskError(f"no task file at {path}; give a task's name (see `harness tasks`) or a folder with a {FILE_NAME}") from None
-    except OSError as error:
-        raise TaskError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TaskError(f"{path} is not valid TOML: {error}") from None
 
 
 def load_task(folder: Path) -> Task:
@@ -39,7 +21,7 @@ def load_task(folder: Path) -> Task:
         TaskError: no such file, malformed TOML, an unknown key, a value out of bounds; names file and key.
     """
     path = folder if folder.suffix == ".toml" else folder / FILE_NAME
-    content = read_toml(path)
+    content = read_toml(path, "task file", TaskError, f"give a task's name (see `harness tasks`) or a folder with a {FILE_NAME}")
     try:
         return Task(path.parent.resolve(), TaskFile.model_validate(content))
     except ValidationError as error:
@@ -47,8 +29,9 @@ def load_task(folder: Path) -> Task:
         where = ".".join(str(part) for part in problem["loc"]) or "the file"
         message = str(problem["msg"]).removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            raise TaskError(f"{path}: unknown key {where}; see docs/tasks.md for the keys that exist") from None
-        raise TaskError(f"{path}: {where}: {message} (given: {problem.get('input')!r:.80}); see docs/tasks.md") from None
+            raise TaskError(f"{path}: unknown key {where}", given=where, hint="see docs/tasks.md for the keys that exist") from None
+        value = problem.get("input")
+        raise TaskError(f"{path}: {where}: {message} (given: {value!r:.80})", given=value, hint="see docs/tasks.md") from None
 
 
 def find_task(host: PluginHost, name: str) -> Task:
@@ -65,27 +48,28 @@ def hub_file(source: str) -> Path:
     """``hub:owner/name/path/in/dataset`` as a local file, downloaded by huggingface_hub. Raises DataError where it cannot be had."""
     owner, name, *rest = source.removeprefix("hub:").split("/")
     if not rest:
-        raise DataError(f"{source!r} names no file; write hub:owner/dataset/path")
+        raise DataError(f"{source!r} does not name a file", given=source, hint="write hub:owner/dataset/path")
     import huggingface_hub
 
     try:
         return Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", "/".join(rest), repo_type="dataset"))
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"cannot get {source} from the hub ({first}); download it yourself and give the file's path") from None
+        hint = "download it yourself and give the file's path"
+        raise DataError(f"cannot get {source} from the hub ({first})", given=source, hint=hint) from None
 
 
 def resolve(task: Task, source: str | None, flag: str, what: str) -> Path:
     """Where a corpus or instruction file of a task lies. Raises TaskError where the task names none or it is not there."""
     if source is None:
-        raise TaskError(f"task {task.name!r} ships no {what} (licence); give your own with {flag} PATH")
+        raise TaskError(f"task {task.name!r} ships no {what} (licence)", hint=f"give your own with {flag} PATH")
     if source.startswith("hub:"):
         return hub_file(source)
     if source.startswith("hf:"):
         return Path(source)
     path = task.path(source)
     if not path.exists():
-        raise TaskError(f"task {task.name!r}: {what} {path} does not exist; give another with {flag} PATH")
+        raise TaskError(f"task {task.name!r}: {what} {path} does not exist", given=path, hint=f"give another with {flag} PATH")
     return path
 
 

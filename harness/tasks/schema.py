@@ -33,7 +33,7 @@ class ModelTable(Table):
     name: str
     """An embedded model (see `harness models`), a folder, or a hub name."""
     revision: str | None = None
-    """Revision of a hub model; None takes the hub's default and the entry records what it was."""
+    """Revision of a hub model; left out, the hub's default is taken, and the entry records what it was."""
     parameters: int | None = Field(None, gt=0)
     """Number of parameters, for the estimates of `--dry-run` before the model is loaded."""
 
@@ -42,9 +42,9 @@ class CorpusTable(Table):
     """``[corpus]``: labelled texts."""
 
     source: str | None = None
-    """A file or folder that `harness data` reads, relative to the task's folder, or `hf:owner/name`; None: must be given by `--corpus`."""
+    """A file or folder that `harness data` reads, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
     format: Format | None = None
-    """Its format; None: told from its content."""
+    """Its format; left out, it is recognised by its content."""
     text_field: str | None = None
     """Name of the text column (JSONL, CSV, Parquet)."""
     label_field: str | None = None
@@ -82,7 +82,7 @@ class InstructionsTable(Table):
     """``[instructions]``: what the model is asked while it is steered."""
 
     source: str | None = None
-    """JSONL rows {id, text, split} or an AlpacaEval JSON list; `hub:owner/name/file` for a file of a hub dataset; None: `--instructions`."""
+    """JSONL rows {id, text, split} or an AlpacaEval JSON list; `hub:owner/name/file` for a file of a hub dataset; or give `--instructions`."""
     per_concept: int = Field(10, ge=1)
     """Instructions drawn for each concept, without replacement, the same for every method."""
 
@@ -97,7 +97,7 @@ class DecodingTable(Table):
     top_p: float = Field(1.0, gt=0, le=1)
     """Nucleus; 1 is the whole distribution."""
     repetition_penalty: float = Field(1.0, gt=0)
-    """Divides the logits of tokens already seen; 1 is none."""
+    """Divides the logits of tokens already seen; 1 changes nothing."""
     penalty_scope: Literal["all", "generated"] = "all"
     """Tokens that count as seen: prompt and reply, or the reply alone."""
 
@@ -121,7 +121,7 @@ class SteeringTable(Table):
     first_token: bool = True
     """Edit the prompt's first token (BOS), too."""
     layer: int | None = Field(None, ge=0)
-    """Layer of methods without a dictionary; None: that of the first dictionary."""
+    """Layer of methods without a dictionary; left out, that of the first dictionary."""
     grids: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """Strengths by steerer, ascending; a steerer that is not named here uses its own."""
 
@@ -132,7 +132,7 @@ class ControlTable(Table):
     steerer: str
     """A steerer."""
     labeler: str | None = None
-    """A labeler; None for a steerer that uses no feature."""
+    """A labeler; left out for a steerer that uses no feature."""
 
 
 class MethodTable(Table):
@@ -141,7 +141,7 @@ class MethodTable(Table):
     steerer: str
     """A steerer."""
     labeler: str | None = None
-    """A labeler; None for a steerer that uses no feature."""
+    """A labeler; left out for a steerer that uses no feature."""
 
 
 class DetectorTable(Table):
@@ -150,7 +150,7 @@ class DetectorTable(Table):
     detector: str
     """A detector."""
     labeler: str | None = None
-    """A labeler, whose options are in `[labelers]`; None: the labelers that the run has anyway, or a detector that uses no feature."""
+    """A labeler, whose options are in `[labelers]`; left out for a detector that uses no feature, or the labelers that the run has anyway."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the detector; the command line overrides them."""
 
@@ -159,7 +159,7 @@ class EvaluationTable(Table):
     """``[evaluation]``: how scores are made."""
 
     split: str | None = None
-    """Split of concepts and instructions that is reported on; None: all."""
+    """Split of concepts and instructions that is reported on; left out, all."""
     repeats: int = Field(10, ge=1)
     """Repeats of the cross-validation that chooses the strength."""
     splits: int = Field(4, ge=2)
@@ -194,7 +194,7 @@ class TaskFile(Table):
     judges: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of judges, by name."""
     judge: str | None = None
-    """The judge that is used unless another is named; None: must be given by `--judge`."""
+    """The judge that is used unless another is named; left out, `--judge` must name one."""
     methods: tuple[MethodTable, ...] = ()
     controls: tuple[ControlTable, ...] = ()
     detectors: tuple[DetectorTable, ...] = ()
@@ -267,7 +267,7 @@ class Task:
     def digest(self, extra: Json = None) -> str:
         """Identity of all that the scores depend on: the file's content and that of the files that it names, not where they lie.
 
-        Keywords and hard negatives of concepts are no part of it (see :func:`~harness.data.concepts.concepts_digest`).
+        Keywords and hard negatives of concepts are not part of it (see :func:`~harness.data.concepts.concepts_digest`).
         ``extra`` is what the command line replaced (another corpus, …).
         """
         content: dict[str, Json] = self.file.model_dump(mode="json", by_alias=True)

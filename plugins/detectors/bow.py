@@ -72,7 +72,7 @@ class BagOfWords:
         return np.ascontiguousarray(found.T, dtype=np.float64)
 
     def _fit(self, bench: Bench, labels: Sequence[str], folder: Path) -> None:
-        """One regression a label: weights ``[labels, words]``, offsets ``[labels]``."""
+        """Fits one regression per label: weights ``[labels, words]``, offsets ``[labels]``."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.feature_extraction.text import CountVectorizer
         from sklearn.linear_model import LogisticRegression

@@ -64,8 +64,8 @@ class DiffMeanDetector:
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         for label, length in zip(labels, lengths[:, 0], strict=True):
             if not length > 0:
-                why = "have one mean" if length == 0 else "have no token that counts"
-                raise DataError(f"label {label!r}: its training texts or the others {why}, so no direction leads to it; leave its concept out")
+                why = "have the same mean" if length == 0 else "have no counted token"
+                raise DataError(f"label {label!r}: its training texts or the others {why}", given=label, hint="leave its concept out")
         np.save(folder / _FILE, found / lengths)
 
 

@@ -47,7 +47,11 @@ class SaeDetector:
         self._bench = bench
         for labeling in labelings:
             if not labeling.features:
-                raise DataError(f"detector sae scores texts by features, and the labeling of concept {labeling.concept.id!r} names none")
+                raise DataError(
+                    f"the labeling of concept {labeling.concept.id!r} names no feature, and detector sae scores texts by features",
+                    given=labeling.concept.id,
+                    hint="leave the concept out, or use a labeler that names features",
+                )
 
     def scores(self, labelings: Sequence[Labeling], texts: TextSet) -> NDArray[np.float64]:
         from harness.labelling.pooling import pooled_features

@@ -45,7 +45,7 @@ class Reconstruction:
             trivial=0.0,
             needs=("model", "corpus"),
             parts={
-                "l0": NumberTraits("L0", "features a token", (0.0, None), None, 0.0),
+                "l0": NumberTraits("L0", "features per token", (0.0, None), None, 0.0),
                 "dead": NumberTraits("dead share", "share", (0.0, 1.0), False, 1.0),
                 "ce_recovered": NumberTraits(
                     "cross-entropy recovered", "share", (None, None), True, 0.0 if options.ablation == "mean" else None
@@ -101,7 +101,7 @@ def _share(plain: CrossEntropy, spliced: CrossEntropy, ablated: CrossEntropy, ab
     if not plain.n_tokens:
         return None, "no text that was read has three tokens, so nothing is predicted past the first token"
     if not all(math.isfinite(one.mean) for one in (plain, spliced, ablated)):
-        return None, "logits are no finite numbers in this dtype; use --dtype float32"
+        return None, "the logits are not finite in this dtype; use --dtype float32"
     lost = ablated.mean - plain.mean
     if lost <= 0:
         return None, f"{ablation} ablation does not raise the cross-entropy ({plain.mean:.4f} to {ablated.mean:.4f} nats): nothing to recover"

@@ -43,13 +43,15 @@ class DiffMean:
         self._directions: dict[str, np.ndarray[Any, Any]] = {}
         for concept in {labeling.concept.id: labeling.concept for labeling in labelings}.values():
             if concept.label is None:
-                raise DataError(f"diff-mean needs labelled texts, and concept {concept.id!r} names no label of the corpus; leave it out")
+                message = f"concept {concept.id!r} names no label of the corpus, and diff-mean needs labelled texts"
+                raise DataError(message, given=concept.id, hint="leave it out")
             positive = np.zeros(len(bench.corpus), dtype=bool)
             positive[bench.labels.of(concept.label)] = True
             direction = mean_difference(residuals.means, residuals.n_tokens, positive, f"concept {concept.id!r}")
             length = float(np.linalg.norm(direction))
             if not length > 0:
-                raise DataError(f"concept {concept.id!r}: its texts and the others have one mean, so no direction leads to it; leave it out")
+                message = f"concept {concept.id!r}: its texts and the others have the same mean, so no direction leads to it"
+                raise DataError(message, given=concept.id, hint="leave it out")
             self._directions[concept.id] = direction / length
 
     def intervene(self, labeling: Labeling, strength: float) -> Intervention:

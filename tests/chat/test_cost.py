@@ -85,8 +85,8 @@ def test_the_users_files_go_over_the_shipped_table(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "cannot be read"),
-        ("[openai", "no TOML"),
+        (None, "does not exist; mend it, or unset HARNESS_PRICES"),
+        ("[openai", "line 1, is not valid TOML"),
         ('[openai.models]\n"m" = { input = -1, output = 2 }', "of at least 0"),
         ('[openai.models]\n"m" = { input = "1", output = 2 }', "of at least 0"),
         ('[openai.models]\n"m" = { input = nan, output = 2 }', "of at least 0"),

@@ -208,7 +208,7 @@ def test_instructions_and_splits(refused: Callable[..., str], variant: Callable[
         ("instructions.jsonl", None, "does not exist; give another with --instructions PATH"),
         ("corpus.jsonl", None, "does not exist; give another with --corpus PATH"),
         ("task.toml", "x =", "is not valid TOML"),
-        ("task.toml", None, "no task file at"),
+        ("task.toml", None, "does not exist; give a task's name"),
     ],
 )
 def test_files_of_the_task(refused: Callable[..., str], variant: Callable[..., Path], name: str, content: str | None, told: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.data import open_concepts
 from harness.data.concepts import concepts_digest
-from harness.errors import DataError
+from harness.errors import DataError, UnknownNameError
 from harness.files.hashing import path_digest
 from harness.types import Concept
 
@@ -34,8 +34,42 @@ def test_keywords_and_hard_negatives_are_read_and_are_no_part_of_what_is_compare
 
 @pytest.mark.parametrize("keywords", ["sea", [1], ["Sea"], ["two words"], ["*"], ["a**"], [""]])
 def test_keywords_that_cannot_be_matched_are_refused(tmp_path: Path, keywords: Any) -> None:
-    with pytest.raises(DataError):
-        open_concepts(write(tmp_path, {**ROWS[0], "keywords": keywords}))
+    row = {**ROWS[0], "keywords": keywords}
+    with pytest.raises(DataError) as error:
+        open_concepts(write(tmp_path, row))
+    assert json.loads(str(error.value.given)) == row
+    assert "line 1" in str(error.value)
+    assert "keywords" in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_a_file_without_concepts_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "concepts.jsonl"
+    path.write_text(content)
+    with pytest.raises(DataError) as error:
+        open_concepts(path)
+    assert error.value.given == path
+    assert "JSON lines" in error.value.hint
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", None])
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "concepts.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        open_concepts(path)
+    assert error.value.given == path
+    assert "JSON lines" in error.value.hint
+
+
+def test_two_concepts_with_one_id_and_unknown_splits_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        open_concepts(write(tmp_path, ROWS[0], {**ROWS[1], "id": "a"}))
+    assert (error.value.given, bool(error.value.hint)) == ("a", True)
+    with pytest.raises(UnknownNameError) as unknown:
+        open_concepts(write(tmp_path, *ROWS), split="reports")
+    assert (unknown.value.given, unknown.value.near, unknown.value.known) == ("reports", "report", ("report",))
 
 
 def test_the_digest_is_the_files_without_what_detection_alone_uses(tmp_path: Path) -> None:

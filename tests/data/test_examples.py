@@ -49,7 +49,7 @@ def test_the_split_is_made_once_and_is_the_seeds(bench: TaskBench, tiny_task: Pa
     assert again.split.digest == bench.split.digest != other.split.digest
 
 
-def test_copies_are_told_of(variant: Callable[..., Path], bench: TaskBench) -> None:
+def test_copies_give_a_warning(variant: Callable[..., Path], bench: TaskBench) -> None:
     folder = variant()
     lines = (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
     copy = lines[0].replace('"id": "0"', '"id": "copy"')

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from harness.data import open_instructions
 from harness.errors import DataError, UnknownNameError
-from harness.types import Instruction
+from harness.types import Instruction, Json, digest
 
 
 def test_alpaca_eval(shared_data: Path, tmp_path: Path) -> None:
@@ -31,34 +33,42 @@ def test_own_lines_and_splits(tmp_path: Path) -> None:
     )
     assert open_instructions(path) == [Instruction("a", "Do this."), Instruction("2", "Do that.")]
     assert open_instructions(path, "development") == [Instruction("2", "Do that.")]
-    with pytest.raises(UnknownNameError, match="did you mean 'report'"):
+    with pytest.raises(UnknownNameError) as error:
         open_instructions(path, "reports")
+    assert (error.value.given, error.value.near) == ("reports", "report")
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "given", "place"),
     [
-        ("", "holds no instructions"),
-        ("[]", "holds no instructions"),
-        ('[{"instruction": "a"', "neither a JSON list nor JSON lines"),
-        ('{"text": "a"}\n{"tex', "neither a JSON list nor JSON lines"),
-        ('[{"instruction": "a"}, {"output": "b"}]', "row 2 of .* has no 'text'"),
-        ('{"text": " "}', "line 1 of .* has no 'text'"),
-        ('"just a string"', "line 1 of .* has no 'text'"),
-        ('{"text": "a"}\n{"text": "a"}', "two instructions with the id"),
-        ('{"id": 1, "text": "a"}\n{"id": 1, "text": "b"}', "two instructions with the id '1'"),
+        ("", None, "i.json"),
+        ("[]", None, "i.json"),
+        ('[{"instruction": "a"', None, "i.json"),
+        ('{"text": "a"}\n{"tex', None, "i.json"),
+        ('[{"instruction": "a"}, {"output": "b"}]', {"output": "b"}, "row 2"),
+        ('{"text": " "}', {"text": " "}, "line 1"),
+        ('"just a string"', "just a string", "line 1"),
+        ('{"text": "a"}\n{"text": "a"}', digest("a", 12), "'a'"),
+        ('{"id": 1, "text": "a"}\n{"id": 1, "text": "b"}', "1", "'b'"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, content: str, message: str) -> None:
+def test_what_is_wrong_is_said(tmp_path: Path, content: str, given: Json, place: str) -> None:
+    """``given``: None for the file itself. ``place``: where in it."""
     path = tmp_path / "i.json"
     path.write_text(content)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError) as error:
         open_instructions(path)
+    assert error.value.given == (path if given is None else given)
+    assert error.value.hint
+    assert place in str(error.value)
+    assert str(path) in str(error.value)
 
 
 def test_missing_or_binary_files(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
-        open_instructions(tmp_path / "none.json")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="not UTF-8"):
-        open_instructions(tmp_path / "binary")
+    for name, reason in (("none.json", os.strerror(errno.ENOENT)), ("binary", "UTF-8")):
+        with pytest.raises(DataError) as error:
+            open_instructions(tmp_path / name)
+        assert error.value.given == tmp_path / name
+        assert "JSON" in error.value.hint
+        assert reason in str(error.value)

@@ -96,5 +96,8 @@ def test_an_adapter_of_another_model_is_an_error_that_names_it(
     tiny_model: SubjectModel, make_model: Callable[[str], SubjectModel], lora: Callable[..., Path]
 ) -> None:
     folder = str(lora(make_model("gpt2"), ["c_attn"], fan_in_fan_out=True))
-    with pytest.raises(EngineError, match=f"the adapter {folder} does not fit stories260K"):
+    with pytest.raises(EngineError) as error:
         list(generate(tiny_model, [GenerationRequest("0", [1], 0, (), folder)], GREEDY))
+    assert error.value.given == folder
+    assert error.value.hint
+    assert "stories260K" in str(error.value)

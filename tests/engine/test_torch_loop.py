@@ -196,8 +196,11 @@ def test_the_context_may_be_filled_to_its_last_token(make_model: Callable[[str],
     prompts = random_prompts(model, [120, 4])
     texts = ours(model, prompts, Decoding(max_new_tokens=9, temperature=0.0))
     assert texts[0].n_tokens == 9
-    with pytest.raises(EngineError, match=r"request 0 has a prompt of 120 tokens, which with max_new_tokens=10 is more than the 128"):
+    with pytest.raises(EngineError) as error:
         generate(model, [GenerationRequest("0", prompts[0], 0)], Decoding(max_new_tokens=10, temperature=0.0))
+    assert error.value.given == 120
+    assert all(number in str(error.value.allowed) for number in ("119", "128", "10"))
+    assert error.value.hint
 
 
 # ------------------------------------------------------------------------------------------------------------------------ draws
@@ -347,8 +350,10 @@ def test_texts_that_have_ended_are_not_made_again_when_memory_runs_out(ending_mo
 
 def test_a_single_row_that_does_not_fit_is_an_error(tiny_model: SubjectModel, openings: list[list[int]]) -> None:
     requests = [GenerationRequest(str(i), p, 0, (Breaking(torch.OutOfMemoryError("CUDA out of memory")),)) for i, p in enumerate(openings)]
-    with pytest.raises(EngineError, match=rf"out of memory on cpu with a single prompt of {len(openings[1])} tokens; use a smaller"):
+    with pytest.raises(EngineError) as error:
         list(generate(tiny_model, requests, GREEDY))
+    assert error.value.given == len(openings[1])
+    assert "--device" in error.value.hint
     assert nothing_left(tiny_model)
 
 
@@ -356,52 +361,66 @@ def test_a_single_row_that_does_not_fit_is_an_error(tiny_model: SubjectModel, op
 
 
 @pytest.mark.parametrize(
-    ("change", "match"),
+    ("option", "value", "allowed"),
     [
-        ({"max_new_tokens": 0}, "max_new_tokens is 0; allowed: at least 1"),
-        ({"min_new_tokens": 25}, "min_new_tokens is 25; allowed: from 0 to max_new_tokens"),
-        ({"min_new_tokens": -1}, "min_new_tokens is -1"),
-        ({"temperature": -0.1}, "temperature is -0.1"),
-        ({"temperature": float("nan")}, "temperature is nan"),
-        ({"temperature": float("inf")}, "temperature is inf"),
-        ({"temperature": 1e-30}, "temperature is 1e-30"),
-        ({"top_p": 0.0}, "top_p is 0.0; allowed: above 0"),
-        ({"top_p": 1.1}, "top_p is 1.1"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
-        ({"repetition_penalty": float("inf")}, "repetition_penalty is inf"),
-        ({"penalty_scope": "prompt"}, "penalty_scope is 'prompt'; allowed: 'all' or 'generated'"),
+        ("max_new_tokens", 0, "at least 1"),
+        ("min_new_tokens", 25, "max_new_tokens"),
+        ("min_new_tokens", -1, "from 0"),
+        ("temperature", -0.1, "greedy"),
+        ("temperature", float("nan"), "greedy"),
+        ("temperature", float("inf"), "greedy"),
+        ("temperature", 1e-30, "1e-6"),
+        ("top_p", 0.0, "above 0"),
+        ("top_p", 1.1, "at most 1"),
+        ("repetition_penalty", 0.0, "above 0"),
+        ("repetition_penalty", float("inf"), "above 0"),
+        ("penalty_scope", "prompt", "'generated'"),
     ],
 )
-def test_decoding_out_of_bounds(tiny_model: SubjectModel, change: dict[str, Any], match: str) -> None:
-    with pytest.raises(EngineError, match=match):  # at once, not at the first text
-        generate(tiny_model, [GenerationRequest("0", [1], 0)], replace(GREEDY, **change))
+def test_decoding_out_of_bounds(tiny_model: SubjectModel, option: str, value: Any, allowed: str) -> None:
+    with pytest.raises(EngineError) as error:  # at once, not at the first text
+        generate(tiny_model, [GenerationRequest("0", [1], 0)], replace(GREEDY, **{option: value}))
+    assert error.value.given is value
+    assert option in str(error.value)
+    assert allowed in str(error.value.allowed)
 
 
 def test_requests_that_cannot_be(tiny_model: SubjectModel) -> None:
     def request(id: str = "a", prompt: Sequence[int] = (1, 5), layer: int = 2) -> GenerationRequest:
         return GenerationRequest(id, prompt, 0, (AddVector(Site(layer), torch.zeros(64)),))
 
-    for requests, match in [
-        ([request(layer=5)], "torch cannot place AddVector at layer 5: layer 5 does not exist: stories260K has layers 0 to 4"),
-        ([request(layer=-1)], "torch cannot place AddVector at layer -1"),
-        ([replace(request(), edits=(Breaking(KeyError(), sites=()),))], "cannot place Breaking at no site: it names no site"),
-        ([replace(request(), adapter="/nowhere")], "the adapter folder /nowhere has no adapter_config.json"),
-        ([request(prompt=())], "request a has an empty prompt"),
-        ([request(), request()], "two generation requests have one id"),
-        ([request(prompt=[1] * 490)], "request a has a prompt of 490 tokens"),
+    far, before = request(layer=5), request(layer=-1)
+    nowhere = replace(request(), edits=(Breaking(KeyError(), sites=()),))
+    for requests, given, parts in [
+        ([far], far.edits[0], ["torch", "AddVector", "layer 5", "stories260K", "0 to 4"]),
+        ([before], before.edits[0], ["torch", "AddVector", "layer -1"]),
+        ([nowhere], nowhere.edits[0], ["torch", "Breaking", "no site"]),
+        ([replace(request(), adapter="/nowhere")], "/nowhere", ["adapter_config.json"]),
+        ([request(prompt=())], "a", ["at least one token"]),
+        ([request(), request("b"), request()], "a", ["2 ", "ids"]),
+        ([request(prompt=[1] * 490)], 490, ["request a", "489", "512"]),
     ]:
-        with pytest.raises(EngineError, match=match):
+        with pytest.raises(EngineError) as error:
             generate(tiny_model, requests, GREEDY)
-    with pytest.raises(EngineError, match="batch_size is 0"):
+        assert error.value.given == given
+        assert all(part in str(error.value) for part in parts)
+    with pytest.raises(EngineError) as error:
         generate(tiny_model, [request()], GREEDY, batch_size=0)
+    assert error.value.given == 0
+    assert error.value.allowed == "at least 1"
+    assert "batch_size" in str(error.value)
     assert list(generate(tiny_model, [], GREEDY)) == []
 
 
 def test_edits_that_do_not_fit_the_model(tiny_model: SubjectModel) -> None:
-    with pytest.raises(EngineError, match=r"a vector to add must have one dimension, \[d_model\], got the shape \(1, 64\)"):
+    with pytest.raises(EngineError) as error:
         AddVector(Site(2), torch.zeros(1, 64))
-    with pytest.raises(EngineError, match="a vector of 1 numbers cannot be added to a residual stream of width 64"):
+    assert error.value.given == (1, 64)
+    assert "[d_model]" in str(error.value.allowed)
+    with pytest.raises(EngineError) as error:
         list(generate(tiny_model, [GenerationRequest("a", [1], 0, (AddVector(Site(2), torch.ones(1)),))], GREEDY))
+    assert error.value.given == 1
+    assert "64" in str(error.value.allowed)
 
     class Narrowing(Breaking):
         def stack(self, rows: Sequence[Any], device: torch.device) -> Narrowing:
@@ -410,8 +429,11 @@ def test_edits_that_do_not_fit_the_model(tiny_model: SubjectModel) -> None:
         def apply(self, x: Tensor, ctx: EditContext) -> Tensor:
             return x[..., :1]
 
-    with pytest.raises(EngineError, match=r"Narrowing made a residual stream of shape \(1, 2, 1\) of \(1, 2, 64\)"):
+    with pytest.raises(EngineError) as error:
         list(generate(tiny_model, [GenerationRequest("a", [1, 5], 0, (Narrowing(RuntimeError()),))], GREEDY))
+    assert error.value.given == (1, 2, 1)
+    assert "(1, 2, 64)" in str(error.value.allowed)
+    assert "Narrowing" in str(error.value)
     assert nothing_left(tiny_model)
 
 
@@ -419,6 +441,9 @@ def test_edits_that_do_not_fit_the_model(tiny_model: SubjectModel) -> None:
 def test_numbers_that_overflow_are_an_error_that_names_the_request(tiny_model: SubjectModel, decoding: Decoding) -> None:
     requests = [GenerationRequest("fine", [1, 5, 6], 0)]
     requests.append(GenerationRequest("broken", [1, 5], 0, (AddVector(Site(2), torch.full((64,), float("inf")), Positions(prompt=False)),)))
-    with pytest.raises(EngineError, match="the logits of request broken are no finite numbers at new token 2; its edits are too strong"):
+    with pytest.raises(EngineError) as error:
         list(generate(tiny_model, requests, decoding))
+    assert error.value.given == "broken"
+    assert "token 2" in str(error.value)
+    assert "--dtype float32" in error.value.hint
     assert nothing_left(tiny_model)

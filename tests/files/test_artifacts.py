@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -65,8 +66,9 @@ def test_a_failed_compute_leaves_its_work_for_the_next(tmp_path: Path) -> None:
         seen.extend(path.name for path in folder.iterdir())
         (folder / "second").write_text("2")
 
-    with pytest.raises(RuntimeError, match="stopped"):
+    with pytest.raises(RuntimeError) as error:
         cache.get("k", half)
+    assert error.value.args == ("stopped",)
     assert not cache.path("k").exists()
     folder = cache.get("k", rest)
     assert seen == ["first"]
@@ -176,7 +178,7 @@ def test_a_flipped_byte_of_a_large_file_is_found_by_the_next_process(tmp_path: P
     assert third == "0 0 1\n"
 
 
-def test_large_files_are_hashed_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_hashed_once_per_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
     monkeypatch.setattr("harness.files.artifacts._seen", set())
     real = artifacts._sha256
@@ -234,11 +236,14 @@ def test_an_intact_artifact_is_used_without_touching_the_cache(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
-def test_a_cache_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_made_is_an_error_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for root in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(StoreError, match="cannot make the cache folder") as caught:
+        with pytest.raises(StoreError) as caught:
             ArtifactCache(root).get("k", Maker())
+        assert caught.value.given in (errno.ENOTDIR, errno.EEXIST)
+        assert str(root) in caught.value.message
+        assert "folder" in caught.value.hint
         assert "\n" not in str(caught.value)
 
 
@@ -318,8 +323,11 @@ def test_a_full_disk_in_a_librarys_own_words_is_recognised(tmp_path: Path) -> No
         save_file({"x": np.zeros(500_000)}, folder / "x.safetensors")
 
     try:
-        with pytest.raises(StoreError, match="cannot write the artifact 'directions': the disk is full"):
+        with pytest.raises(StoreError) as error:
             ArtifactCache(disk / "cache").get("k", compute, "directions")
+        assert error.value.given == errno.ENOSPC
+        assert "'directions'" in error.value.message
+        assert "space" in error.value.hint
         assert (ArtifactCache(disk / "cache").path("k").with_suffix(".partial") / "first").read_text() == "1"
     finally:
         subprocess.run(["umount", str(disk)], check=True)

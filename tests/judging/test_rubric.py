@@ -97,7 +97,7 @@ def test_a_rubric_without_a_line_is_the_users_alone(own: Path) -> None:
         ("rubric.toml", 'version = "1"', "", "version is None"),
         ("rubric.toml", 'name = "default"', 'name = "my rubric"', "name is 'my rubric'"),
         ("rubric.toml", "schema = 1", "schema = 9", "schema 9"),
-        ("rubric.toml", "schema = 1", "schema = ", "no TOML"),
+        ("rubric.toml", "schema = 1", "schema = ", "line 2, is not valid TOML"),
         ("rubric.toml", "schema = 1", "schema = 1\nauthor = 2", "'author'"),
         ("concept.md", "{concept}", "it", "no place {concept}"),
         ("fluency.md", "{text}", "{txt}", "{txt}, which nothing fills"),

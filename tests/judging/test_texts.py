@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness_plugins.judges.human.sheets import sheet_csv
 
 from harness.errors import DataError
 from harness.files.rows import write_rows
-from harness.judging.sheets import sheet_csv, sheet_row
+from harness.judging.sheets import sheet_row
 from harness.judging.texts import GivenRating, read_texts
 from harness.types import JudgeItem
 

@@ -172,14 +172,19 @@ def test_an_edited_file_is_found_out(make_entry: Make, tmp_path: Path) -> None:
     value = json.loads(path.read_text())
     value["rows"][0]["n_texts"] += 1
     path.write_text(json.dumps(value))
-    with pytest.raises(StoreError, match=r"changed after it was written") as caught:
+    with pytest.raises(StoreError) as caught:
         load_entry(path)
-    assert str(path) in str(caught.value)
+    assert str(path) in caught.value.message
+    assert value["id"] in caught.value.message
+    assert caught.value.hint
 
 
 def test_a_copy_with_changed_fields_is_not_saved_under_its_old_id(make_entry: Make, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="changed after it was written"):
-        save_entry(make_entry().model_copy(update={"seed": 5}), tmp_path)
+    copy = make_entry().model_copy(update={"seed": 5})
+    with pytest.raises(StoreError) as error:
+        save_entry(copy, tmp_path)
+    assert copy.id in error.value.message
+    assert error.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
@@ -207,101 +212,108 @@ def written(entry: Entry, path: tuple[Any, ...], value: Any, file: Path) -> Path
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "words"),
+    ("path", "value", "named"),
     [
-        (("rows", 0, "metrics", "overall", "value"), float("nan"), "NaN is no JSON number"),
-        (("rows", 0, "metrics", "overall", "value"), 2.5, "rows.0.metrics.overall: value is 2.5, outside of the metric's bounds 0.0 and 2.0"),
-        (("rows", 0, "metrics", "overall"), {"value": None}, "rows.0.metrics.overall: a missing value or interval needs a reason"),
-        (("rows", 0, "metrics", "overall", "low"), None, "an interval has both ends or none"),
-        (("rows", 0, "metrics", "overall", "low"), 1.9, "out of order"),
-        (("rows", 0, "metrics", "overall", "low"), -0.1, "low is -0.1, outside"),
-        (("rows", 0, "metrics", "overall", "high"), 2.1, "high is 2.1, outside"),
-        (("rows", 0, "metrics", "overall", "interval_method"), "", "needs its interval_method"),
-        (("rows", 0, "metrics", "overall", "bounds"), [2, 0], "bounds are out of order"),
-        (("rows", 0, "metrics", "overall", "trivial"), 3, "trivial is 3.0, outside"),
-        (("rows", 0, "metrics"), {}, "the primary metric 'overall' is not among the row's metrics: none"),
-        (("rows", 0, "primary"), "other", "the primary metric 'other' is not among the row's metrics: overall, concept"),
-        (("rows", 0, "coverage"), 0.5, "coverage is 0.5, but n_answered / n_items is 1.0"),
-        (("rows", 0, "n_answered"), 5, "n_answered is 5 of 4 items"),
-        (("rows", 0, "n_unrated"), 41, "n_unrated \\+ n_pending is 41 of 40 texts"),
-        (("rows", 0, "eligible"), False, "reasons say why"),
-        (("rows", 0, "reasons"), ["too many unrated"], "reasons say why"),
-        (("rows", 0, "ranked"), None, "eligible in fixed mode and needs a ranked score"),
-        (("rows", 0, "ranked", "value"), 0.7, "average to 0.625"),
-        (("rows", 0, "items", 0, "values", "overall"), None, "rows.0.items.0: a missing number needs a reason"),
-        (("rows", 0, "items", 0, "values", "overall"), 2.1, "item 'c0': overall is 2.1, outside"),
-        (("rows", 0, "items", 0, "values", "other"), 1, "'other', which is not among the row's metrics"),
-        (("rows", 0, "items", 0, "values"), {}, "item 'c0' was answered: it needs a value of 'overall'"),
-        (("rows", 0, "items", 0, "strength"), None, "item 'c0' was answered: it needs .* a strength"),
-        (("rows", 0, "items", 0, "answered"), False, "a missing number needs a reason"),
-        (("rows", 0, "items", 0, "n_unrated"), 11, "n_unrated is 11 of 10 texts"),
-        (("rows", 0, "items"), [{"id": "c0", "text": "", "answered": False, "reason": "no"}], "n_answered is 4, but 0 of the items"),
-        (("rows", 0, "bounds"), {"low": 1.0, "high": 0.5}, "bounds are out of order"),
-        (("rows", 0, "bounds"), None, "a steering row, and no other, has bounds"),
-        (("rows", 0, "subject", "labeler_options"), {"given": {"a": 1}, "default": {"a": 2}}, "got both for a"),
-        (("rows", 0, "subject"), {"kind": "detection", "labeler": "a", "detector": "b"}, "of kind steering, its subject of kind detection"),
+        (("rows", 0, "metrics", "overall", "value"), float("nan"), "NaN"),
+        (("rows", 0, "metrics", "overall", "value"), 2.5, "rows.0.metrics.overall: value is 2.5"),
+        (("rows", 0, "metrics", "overall"), {"value": None}, "rows.0.metrics.overall: "),
+        (("rows", 0, "metrics", "overall", "low"), None, "rows.0.metrics.overall: "),
+        (("rows", 0, "metrics", "overall", "low"), 1.9, "rows.0.metrics.overall: "),
+        (("rows", 0, "metrics", "overall", "low"), -0.1, "low is -0.1"),
+        (("rows", 0, "metrics", "overall", "high"), 2.1, "high is 2.1"),
+        (("rows", 0, "metrics", "overall", "interval_method"), "", "interval_method"),
+        (("rows", 0, "metrics", "overall", "bounds"), [2, 0], "bounds"),
+        (("rows", 0, "metrics", "overall", "trivial"), 3, "trivial is 3.0"),
+        (("rows", 0, "metrics"), {}, "primary metric 'overall'"),
+        (("rows", 0, "primary"), "other", "primary metric 'other'"),
+        (("rows", 0, "coverage"), 0.5, "coverage is 0.5"),
+        (("rows", 0, "n_answered"), 5, "n_answered is 5 of 4"),
+        (("rows", 0, "n_unrated"), 41, "n_unrated + n_pending is 41 of 40"),
+        (("rows", 0, "eligible"), False, "reasons"),
+        (("rows", 0, "reasons"), ["too many unrated"], "reasons"),
+        (("rows", 0, "ranked"), None, "ranked"),
+        (("rows", 0, "ranked", "value"), 0.7, "0.625"),
+        (("rows", 0, "items", 0, "values", "overall"), None, "rows.0.items.0: "),
+        (("rows", 0, "items", 0, "values", "overall"), 2.1, "item 'c0': overall is 2.1"),
+        (("rows", 0, "items", 0, "values", "other"), 1, "'other'"),
+        (("rows", 0, "items", 0, "values"), {}, "item 'c0' was answered"),
+        (("rows", 0, "items", 0, "strength"), None, "strength"),
+        (("rows", 0, "items", 0, "answered"), False, "rows.0.items.0: "),
+        (("rows", 0, "items", 0, "n_unrated"), 11, "n_unrated is 11 of 10"),
+        (("rows", 0, "items"), [{"id": "c0", "text": "", "answered": False, "reason": "no"}], "n_answered is 4"),
+        (("rows", 0, "bounds"), {"low": 1.0, "high": 0.5}, "rows.0.bounds: "),
+        (("rows", 0, "bounds"), None, "bounds"),
+        (("rows", 0, "subject", "labeler_options"), {"given": {"a": 1}, "default": {"a": 2}}, "for a"),
+        (("rows", 0, "subject"), {"kind": "detection", "labeler": "a", "detector": "b"}, "kind detection"),
         (("rows", 0, "subject", "kind"), "other", "rows.0.subject: "),
-        (("rows", 0, "extra"), 1, "rows.0.extra: Extra inputs are not permitted"),
-        (("task", "mode"), "chosen", "has a ranked score, which exists in fixed mode only"),
-        (("judge",), None, "the entry needs the judge"),
-        (("created",), "yesterday", "ISO 8601 with a time zone"),
-        (("created",), "2026-01-31T12:00:00", "ISO 8601 with a time zone"),
+        (("rows", 0, "extra"), 1, "rows.0.extra: "),
+        (("task", "mode"), "chosen", "ranked"),
+        (("judge",), None, "judge"),
+        (("created",), "yesterday", "created is 'yesterday'"),
+        (("created",), "2026-01-31T12:00:00", "created is '2026-01-31T12:00:00'"),
     ],
 )
-def test_a_field_that_does_not_fit_is_named(make_entry: Make, tmp_path: Path, path: tuple[Any, ...], value: Any, words: str) -> None:
+def test_a_field_that_does_not_fit_is_named(make_entry: Make, tmp_path: Path, path: tuple[Any, ...], value: Any, named: str) -> None:
     file = written(make_entry(), path, value, tmp_path / "entry.json")
-    with pytest.raises(StoreError, match=words) as caught:
+    with pytest.raises(StoreError) as caught:
         load_entry(file)
-    assert str(file) in str(caught.value)
+    assert str(file) in caught.value.message
+    assert named in caught.value.message
+    assert caught.value.hint
     assert "\n" not in str(caught.value)
 
 
 def test_an_item_without_an_answer_has_no_numbers(make_entry: Make, make_result: Make, tmp_path: Path) -> None:
     entry = make_entry(make_result(values=[1.0, None]))
     for field, value in (("strength", 0.4), ("values", {"overall": 0.0})):
-        with pytest.raises(StoreError, match="not answered has no numbers"):
+        with pytest.raises(StoreError) as error:
             load_entry(written(entry, ("rows", 0, "items", 1, field), value, tmp_path / "entry.json"))
+        assert "rows.0.items.1: " in error.value.message
+        assert error.value.given[field] == value
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "named"),
     [
-        ({"arm": "random", "role": "method"}, "the arm 'random' is a control"),
-        ({"primary": "l0", "metrics": {"l0": {"value": 1.0, "reason": "one seed"}}, "items": []}, "but the subject's is 'reconstruction'"),
-        ({"ranked": {"value": 1.0, "reason": "one seed"}}, "ranked must be null"),
-        ({"bounds": {"low": 0, "high": 1}}, "a steering row, and no other, has bounds"),
+        ({"arm": "random", "role": "method"}, "arm 'random'"),
+        ({"primary": "l0", "metrics": {"l0": {"value": 1.0, "reason": "one seed"}}, "items": []}, "'reconstruction'"),
+        ({"ranked": {"value": 1.0, "reason": "one seed"}}, "ranked"),
+        ({"bounds": {"low": 0, "high": 1}}, "bounds"),
     ],
 )
-def test_a_dictionarys_row_is_held_to_its_rules(make_dictionary: Make, changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_a_dictionarys_row_is_held_to_its_rules(make_dictionary: Make, changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValidationError, match=named):
         make_dictionary(**changes)
 
 
 def test_a_subject_may_not_occur_twice(make_entry: Make, make_result: Make, make_detection: Make, make_dictionary: Make) -> None:
     for make, other in ((make_result, (0.1,) * 4), (make_detection, (0.1,) * 4), (make_dictionary, (0.1,))):
-        with pytest.raises(ValidationError, match="one subject twice: "):
+        with pytest.raises(ValidationError, match="subject"):
             make_entry(make(), make(values=other))
     assert len(make_entry(make_dictionary(), make_dictionary(arm="random"), make_dictionary(of="other")).rows) == 3
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "given", "named"),
     [
-        ("", "is no entry"),
-        ("[1]", "must be a JSON object with a schema_version"),
-        ("{}", "must be a JSON object with a schema_version"),
-        ('{"schema_version": "1"}', "must be a JSON object with a schema_version"),
-        ('{"schema_version": true}', "must be a JSON object with a schema_version"),
-        ('{"schema_version": 7}', "newer harness .schema 7, this one knows up to 2.*upgrade"),
-        ('{"schema_version": 0}', "schema_version: "),
-        ("\x00\x01", "is no entry"),
+        ("", None, "entry"),
+        ("[1]", None, "schema_version"),
+        ("{}", None, "schema_version"),
+        ('{"schema_version": "1"}', None, "schema_version"),
+        ('{"schema_version": true}', None, "schema_version"),
+        ('{"schema_version": 7}', 7, "up to 2"),
+        ('{"schema_version": 0}', 0, "schema_version: "),
+        ("\x00\x01", None, "entry"),
     ],
 )
-def test_files_that_are_no_entries(tmp_path: Path, text: str, words: str) -> None:
+def test_files_that_are_no_entries(tmp_path: Path, text: str, given: int | None, named: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(StoreError, match=words):
+    with pytest.raises(StoreError) as error:
         load_entry(path)
+    assert error.value.given == (path if given is None else given)
+    assert named in str(error.value)
+    assert error.value.hint
 
 
 def test_a_folder_gives_its_entries_oldest_first_and_reports_the_others(make_entry: Make, tmp_path: Path) -> None:
@@ -315,8 +327,10 @@ def test_a_folder_gives_its_entries_oldest_first_and_reports_the_others(make_ent
     assert len(problems) == 1
     assert "broken.json" in problems[0]
     assert load_entries(tmp_path / "nowhere") == ([], [])
-    with pytest.raises(StoreError, match="there is no entry at"):
+    with pytest.raises(StoreError) as error:
         load_entry(tmp_path / "absent.json")
+    assert error.value.given == tmp_path / "absent.json"
+    assert error.value.hint
 
 
 # -------------------------------------------------------------------------------------------------------------------------- parts
@@ -325,7 +339,7 @@ def test_a_folder_gives_its_entries_oldest_first_and_reports_the_others(make_ent
 def test_entries_are_frozen_and_hold_the_decoding(make_entry: Make) -> None:
     entry = make_entry(decoding={"max_new_tokens": 7, "penalty_scope": "generated"})
     assert (entry.decoding.max_new_tokens, entry.decoding.penalty_scope) == (7, "generated")
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(ValidationError, match="seed"):
         entry.seed = 3
 
 
@@ -345,7 +359,7 @@ def test_an_abstention_is_worth_the_trivial_value_of_its_item_or_of_its_metric(m
 
 
 def test_a_ranked_score_is_checked_against_the_trivial_values(make_detection: Make, make_metric: Make) -> None:
-    with pytest.raises(ValidationError, match=r"average to 0\.7"):
+    with pytest.raises(ValidationError, match=r"0\.7\b"):
         make_detection(values=[0.9, None], ranked=make_metric(0.45, bounds=[0, 1]))
 
 

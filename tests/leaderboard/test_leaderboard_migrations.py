@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -107,27 +108,29 @@ def test_an_edited_file_of_schema_1_is_found_out(tmp_path: Path) -> None:
     value["results"][0]["scores"]["overall"]["mean"] = 1.9
     path = tmp_path / "x.json"
     path.write_text(json.dumps(value))
-    with pytest.raises(StoreError, match="changed after it was written") as caught:
+    with pytest.raises(StoreError) as caught:
         load_entry(path)
-    assert str(path) in str(caught.value)
+    assert str(path) in caught.value.message
+    assert value["id"] in caught.value.message
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "words"),
+    ("path", "value", "named"),
     [
-        (("results", 0, "scores"), None, "results.0.scores: must be an object, got NoneType"),
-        (("results", 0, "scores", "overall"), 1.0, "results.0.scores.overall: must be an object, got float"),
-        (("results", 0, "scores", "other"), {"mean": 1}, "results.0.scores.other: no such field"),
-        (("results", 0, "per_concept"), 3, "results.0.per_concept: must be a list, got int"),
-        (("results", 0, "per_concept", 1, "extra"), 1, "results.0.per_concept.1.extra: no such field"),
-        (("results", 0), [], "results.0: must be an object, got list"),
-        (("extra",), 1, "extra: no such field"),
-        (("results", 0, "scores", "overall", "mean"), 2.5, "value is 2.5, outside of the metric's bounds"),
+        (("results", 0, "scores"), None, "results.0.scores: "),
+        (("results", 0, "scores", "overall"), 1.0, "results.0.scores.overall: "),
+        (("results", 0, "scores", "other"), {"mean": 1}, "results.0.scores.other: "),
+        (("results", 0, "per_concept"), 3, "results.0.per_concept: "),
+        (("results", 0, "per_concept", 1, "extra"), 1, "results.0.per_concept.1.extra: "),
+        (("results", 0), [], "results.0: "),
+        (("extra",), 1, ": extra: "),
+        (("results", 0, "scores", "overall", "mean"), 2.5, "value is 2.5"),
         (("results", 0, "scores", "overall", "mean"), "much", "rows.0.metrics.overall.value: "),
         (("results", 0, "method", "extra"), 1, "rows.0.subject.steering.extra: "),
     ],
 )
-def test_what_does_not_fit_schema_1_is_named(tmp_path: Path, path: tuple[Any, ...], value: Any, words: str) -> None:
+def test_what_does_not_fit_schema_1_is_named(tmp_path: Path, path: tuple[Any, ...], value: Any, named: str) -> None:
     content = {**old(), "id": ""}
     place: Any = content
     for key in path[:-1]:
@@ -135,8 +138,11 @@ def test_what_does_not_fit_schema_1_is_named(tmp_path: Path, path: tuple[Any, ..
     place[path[-1]] = value
     file = tmp_path / "x.json"
     file.write_text(json.dumps(content))
-    with pytest.raises(StoreError, match=words) as caught:
+    with pytest.raises(StoreError) as caught:
         load_entry(file)
+    assert str(file) in caught.value.message
+    assert named in caught.value.message
+    assert caught.value.hint
     assert "\n" not in str(caught.value)
 
 
@@ -147,7 +153,7 @@ def test_a_missing_field_is_named(path: tuple[Any, ...]) -> None:
     for key in path[:-1]:
         place = place[key]
     del place[path[-1]]
-    with pytest.raises(ValueError, match=".".join(map(str, path)) + ": field required"):
+    with pytest.raises(ValueError, match=re.escape(".".join(map(str, path)))):
         migrate(content)
 
 

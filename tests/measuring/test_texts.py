@@ -47,5 +47,7 @@ def test_a_part_without_tokens_is_refused(metric_bench: Callable[..., MetricBenc
     bench = metric_bench()
     none = np.empty(0, dtype=np.int64)
     bench.split = TextSplit(np.arange(10), none, none)
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as error:
         sample_texts(bench, 100, 0)
+    assert error.value.given == "report"
+    assert error.value.hint

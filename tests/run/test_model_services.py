@@ -49,8 +49,10 @@ def test_texts_are_those_of_the_engine_with_the_tasks_decoding(bench: TaskBench)
     short = Decoding(max_new_tokens=2, min_new_tokens=2, temperature=0.0)
     assert {text.n_tokens for text in bench.generate(asked, short)} == {2}
     refused = replace(asked[0], edits=(AddVector(Site(3), torch.zeros(32)),))
-    with pytest.raises(EngineError, match="cannot place AddVector at layer 3"):
+    with pytest.raises(EngineError) as error:
         bench.generate([*asked[1:], refused])
+    assert "AddVector" in str(error.value)
+    assert "layer 3" in str(error.value)
 
 
 def test_logits_are_in_order_and_edited_where_asked(bench: TaskBench, lora: Callable[..., Path]) -> None:
@@ -65,8 +67,10 @@ def test_logits_are_in_order_and_edited_where_asked(bench: TaskBench, lora: Call
         assert not torch.allclose(after[-1], before[-1], atol=0.1)
     folder = str(lora(bench.model, ["q_proj"]))
     assert not torch.allclose(next(bench.logits(texts, Intervention(adapter=folder))), plain[0], atol=0.01)
-    with pytest.raises(EngineError, match="a prompt_prefix has no place"):
+    with pytest.raises(EngineError) as error:
         bench.logits(texts, Intervention(prompt_prefix="Speak of boats."))
+    assert error.value.given == "Speak of boats."
+    assert error.value.hint
 
 
 def test_activations_of_the_corpus_are_those_that_means_are_taken_of(bench: TaskBench) -> None:
@@ -89,8 +93,9 @@ def test_activations_of_other_texts_and_streams(bench: TaskBench) -> None:
         assert {place: len(x) for place, x in found.items()} == {0: 3, 1: 0, 2: 0, 3: 1}
     for place in (0, 3):
         torch.testing.assert_close(before[place] + streams[1][place] + streams[2][place], streams[0][place], rtol=1e-4, atol=1e-4)
-    with pytest.raises(ModelError, match="layer 7 does not exist"):
+    with pytest.raises(ModelError) as error:
         bench.activations(Site(7), texts)
+    assert "layer 7" in str(error.value)
 
 
 def test_mean_residuals_are_those_of_the_statistics(bench: TaskBench, tmp_path: Path) -> None:

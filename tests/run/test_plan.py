@@ -12,7 +12,7 @@ from pydantic import Field
 
 from harness import hookimpl
 from harness.contracts import LabelerTraits, SteererTraits
-from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
+from harness.errors import HarnessError, OptionError, PluginError, TaskError, UnknownNameError
 from harness.options import Options, filter_field
 from harness.plugin.host import PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
@@ -99,49 +99,62 @@ def test_the_command_line_goes_before_the_task_file(host: PluginHost, task: Task
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "told"),
+    ("change", "error", "given", "way_on"),
     [
-        ({"labeler_options": {"pi": "1"}}, UnknownNameError, "unknown option of labeler calibf1 'pi'; did you mean 'pi0'?"),
-        ({"labeler_options": {"count": "1"}}, UnknownNameError, "unknown option of labeler calibf1 'count'"),  # of a control alone
-        ({"labeler_options": {"pi0": "7"}}, OptionError, "option pi0 of labeler calibf1 is '7': it should be less than 1; allowed: number, > 0, < 1"),
-        ({"labeler_options": {"most-frequent:margin": "1"}}, OptionError, "addresses labeler 'most-frequent', which is not part of this run"),
-        ({"steerer_options": {"units": "x"}}, UnknownNameError, "unknown option of steerer sae-clamp 'units'; did you mean 'unit'?"),
-        ({"steerer_options": {"prompt:units": "x"}}, UnknownNameError, "unknown option of steerer prompt 'units'"),
-        ({"judge_options": {"x": "1"}}, UnknownNameError, "unknown option of judge words 'x'"),
-        ({"labelers": (), "steerers": ("prompt",), "labeler_options": {"pi0": "1"}}, OptionError, "is for a labeler, and none was asked for"),
-        ({"labelers": ()}, OptionError, "steerer 'sae-clamp' steers through features, so it needs a labeler"),
-        ({"steerers": ()}, OptionError, "nothing to evaluate"),
-        ({"labelers": ("calibf2",)}, UnknownNameError, "unknown labeler 'calibf2'; did you mean 'calibf1'?"),
-        ({"steerers": ("sae-clmp",)}, UnknownNameError, "unknown steerer 'sae-clmp'; did you mean 'sae-clamp'?"),
-        ({"judge": "word"}, UnknownNameError, "unknown judge 'word'; did you mean 'words'?"),
+        ({"labeler_options": {"pi": "1"}}, UnknownNameError, "pi", "pi0"),
+        ({"labeler_options": {"count": "1"}}, UnknownNameError, "count", "calibf1"),  # of a control alone
+        ({"labeler_options": {"pi0": "7"}}, OptionError, "7", "> 0, < 1"),
+        ({"labeler_options": {"most-frequent:margin": "1"}}, OptionError, "most-frequent", "calibf1"),
+        ({"steerer_options": {"units": "x"}}, UnknownNameError, "units", "unit"),
+        ({"steerer_options": {"prompt:units": "x"}}, UnknownNameError, "units", "prompt"),
+        ({"judge_options": {"x": "1"}}, UnknownNameError, "x", "words"),
+        ({"labelers": (), "steerers": ("prompt",), "labeler_options": {"pi0": "1"}}, OptionError, "pi0", "--labeler"),
+        ({"labelers": ()}, OptionError, "sae-clamp", "--labeler"),
+        ({"steerers": ()}, OptionError, "tiny", "--steerer"),
+        ({"labelers": ("calibf2",)}, UnknownNameError, "calibf2", "calibf1"),
+        ({"steerers": ("sae-clmp",)}, UnknownNameError, "sae-clmp", "sae-clamp"),
+        ({"judge": "word"}, UnknownNameError, "word", "words"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_loaded(
-    host: PluginHost, task: Task, change: dict[str, Any], error: type[Exception], told: str
+    host: PluginHost, task: Task, change: dict[str, Any], error: type[HarnessError], given: str, way_on: str
 ) -> None:
+    """``way_on`` is what the error must name: the nearest name, else whose option it is; what is allowed; or the option to give."""
     with pytest.raises(error) as raised:
         make_plan(host, task, replace(CLAMP, **change))
-    assert told in str(raised.value)
+    assert raised.value.given == given
+    if isinstance(raised.value, UnknownNameError):
+        assert raised.value.near == way_on if raised.value.near else way_on in raised.value.kind
+    else:
+        assert way_on in f"{raised.value.allowed} {raised.value.hint}"
 
 
 def test_folds_need_as_many_instructions(host: PluginHost, variant: Callable[..., Path]) -> None:
     task = load_task(variant(("splits = 2", "splits = 5")))
-    with pytest.raises(TaskError, match="draws 4 instructions a concept, but cross-validation over strengths makes 5 folds"):
+    with pytest.raises(TaskError) as error:
         make_plan(host, task, CLAMP)
+    assert (error.value.given, error.value.allowed) == (4, "at least 5")
+    assert "instructions.per_concept" in error.value.hint
+    assert "evaluation.splits" in error.value.hint
     make_plan(host, task, Asked((), ("prompt",), controls=False))  # a single strength is not chosen, so needs no folds
 
 
 def test_a_task_may_leave_the_judge_to_the_user(host: PluginHost, variant: Callable[..., Path]) -> None:
     task = load_task(variant(('judge = "words"\n', "")))
-    with pytest.raises(OptionError, match=r"task 'tiny' names no judge; give one with --judge"):
+    with pytest.raises(OptionError) as error:
         make_plan(host, task, CLAMP)
+    assert error.value.given == "tiny"
+    assert "--judge" in error.value.hint
     assert make_plan(host, task, replace(CLAMP, judge="words")).judge.registered.name == "words"
 
 
 def test_a_task_without_a_dictionary_serves_no_features(host: PluginHost, tmp_path: Path) -> None:
     (tmp_path / "task.toml").write_text('schema = 1\nname = "t"\nversion = 1\nsummary = "s"\njudge = "words"\n[model]\nname = "m"\n')
-    with pytest.raises(TaskError, match="steerer 'sae-clamp' needs features, and task 't' has no dictionary"):
+    with pytest.raises(TaskError) as error:
         make_plan(host, load_task(tmp_path), CLAMP)
+    assert error.value.given == "sae-clamp"
+    assert "task 't'" in error.value.message
+    assert error.value.hint
 
 
 # ------------------------------------------------------------------------------------------------------------------------ controls
@@ -186,8 +199,11 @@ def test_a_steerers_own_grid_must_ascend(sample_site: Path, installed: Callable[
     with installed(sample_site):
         host = PluginHost.load()
         host.add(third_party(grid), name="odd", distribution="d")
-        with pytest.raises(PluginError, match=r"steerer 'odd' of d has the grid \[.*\]; strengths must ascend"):
+        with pytest.raises(PluginError) as error:
             make_plan(host, task, Asked((), ("odd",)))
+        assert repr(error.value.given) == repr(grid)
+        assert "ascend" in str(error.value.allowed)
+        assert "steerer 'odd' of d" in error.value.message
 
 
 def test_whole_numbers_in_a_grid_are_strengths_like_others(sample_site: Path, installed: Callable[..., Any], task: Task) -> None:

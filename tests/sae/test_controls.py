@@ -105,8 +105,11 @@ def test_making_a_control_moves_nobody_elses_draws(dictionary: Dictionary, x: to
 
 
 def test_what_cannot_be_matched_is_refused(dictionary: Dictionary) -> None:
-    with pytest.raises(DictionaryError):
+    with pytest.raises(DictionaryError) as silent:
         fit_random(dictionary, torch.zeros(0, 64), 0)
+    assert silent.value.given == 0
+    assert silent.value.hint
     with pytest.raises(UnknownNameError) as error:
         control("randon")
     assert error.value.known == tuple(CONTROLS)
+    assert error.value.near == "random"

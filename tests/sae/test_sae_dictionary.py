@@ -122,26 +122,33 @@ def test_padding_of_zeros_gives_no_nan() -> None:
 def test_decode_without_the_token_it_belongs_to_is_refused() -> None:
     dictionary = Dictionary(random_sae("standard", 3, normalize="layer_norm"), 3, "random")
     f = torch.ones(2, D_SAE)
-    with pytest.raises(DictionaryError, match="no x was encoded"):
+    with pytest.raises(DictionaryError) as error:
         dictionary.decode(f)
+    assert error.value.given is None
+    assert "(2, 12)" in str(error.value.allowed)
+    assert "like=x" in error.value.hint
     dictionary.encode(torch.ones(3, D_IN))
-    with pytest.raises(DictionaryError, match=r"shape \(3, 12\)"):
+    with pytest.raises(DictionaryError) as error:
         dictionary.decode(f)
+    assert error.value.given == (3, 12)
+    assert "(2, 12)" in str(error.value.allowed)
 
 
 def test_wrong_shapes_and_indices_are_refused() -> None:
     dictionary = Dictionary(random_sae("standard", 3), 3, "random")
     x = torch.ones(2, D_IN)
-    for call, message in [
-        (lambda: dictionary.encode(torch.ones(2, D_IN + 1)), "width 12"),
-        (lambda: dictionary.decode(torch.ones(2, 3)), r"\[..., 40\]"),
-        (lambda: dictionary.feature(x, D_SAE), "no feature 40 .* 0 to 39"),
-        (lambda: dictionary.feature(x, -1), "no feature -1"),
-        (lambda: dictionary.clamp(x, [1, 1], 2.0), "occurs twice"),
-        (lambda: dictionary.clamp(x, [1, 2], [1.0]), "2 features to clamp, but 1 targets"),
+    for call, refused, allowed in [
+        (lambda: dictionary.encode(torch.ones(2, D_IN + 1)), (2, D_IN + 1), "[..., 12]"),
+        (lambda: dictionary.decode(torch.ones(2, 3)), (2, 3), "[..., 40]"),
+        (lambda: dictionary.feature(x, D_SAE), D_SAE, "0 to 39"),
+        (lambda: dictionary.feature(x, -1), -1, "0 to 39"),
+        (lambda: dictionary.clamp(x, [1, 1], 2.0), (1, 1), "once"),
+        (lambda: dictionary.clamp(x, [1, 2], [1.0]), 1, "one for all"),
     ]:
-        with pytest.raises(DictionaryError, match=message):
+        with pytest.raises(DictionaryError) as error:
             call()
+        assert error.value.given == refused
+        assert allowed in str(error.value.allowed)
 
 
 def test_numpy_indices_and_targets_are_numbers_too() -> None:

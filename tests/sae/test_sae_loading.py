@@ -1,4 +1,4 @@
-"""Loading: what is found, what is refused and with which words, and what a hook name means."""
+"""Loading: what is found, what is refused and with which fields, and what a hook name means."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from harness import sae as harness_sae
 from harness.errors import DictionaryError
 from harness.model.loading import SubjectModel, load_model
-from harness.sae.checks import residual_layer
+from harness.sae.checks import NOT_A_DICTIONARY, residual_layer
+from harness.sae.dictionary import ARCHITECTURES
 
 CFG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
@@ -35,10 +36,14 @@ def model(tiny_model_path: Path) -> SubjectModel:
     return load_model(tiny_model_path, device="cpu", dtype="float32")
 
 
-def refused(path: Path | str, match: str) -> None:
-    with pytest.raises(DictionaryError, match=match) as caught:
+def refused(path: Path | str, given: Any, *parts: str) -> None:
+    """The dictionary at ``path`` is refused in one line that names ``parts``, with the offending value and advice as fields."""
+    with pytest.raises(DictionaryError) as caught:
         harness_sae.load(path)
     assert "\n" not in str(caught.value), "an error is one line"
+    assert caught.value.given == given
+    assert caught.value.allowed is not None or caught.value.hint
+    assert [part for part in parts if part not in str(caught.value)] == []
 
 
 def edit_cfg(folder: Path, **changes: Any) -> None:
@@ -91,67 +96,69 @@ def test_hooks_that_are_outputs_of_layers(hook: str, layer: int) -> None:
 @pytest.mark.parametrize(
     ("hook", "reason"),
     [
-        ("blocks.0.hook_resid_pre", "input of the first layer"),
-        ("blocks.3.hook_resid_mid", "between attention and MLP"),
-        ("blocks.3.hook_mlp_out", "an MLP's output"),
-        ("blocks.3.attn.hook_z", "attention heads"),
-        ("blocks.3.hook_attn_out", "attention block's output"),
+        ("blocks.0.hook_resid_pre", "first layer"),
+        ("blocks.3.hook_resid_mid", "attention and MLP"),
+        ("blocks.3.hook_mlp_out", "MLP"),
+        ("blocks.3.attn.hook_z", "heads"),
+        ("blocks.3.hook_attn_out", "attention block"),
         ("hook_embed", "embeddings"),
-        ("model.layers.3.mlp", "names no layer's output"),
-        ("model.norm", "names no layer's output"),
-        ("", "names no layer's output"),
+        ("model.layers.3.mlp", ""),
+        ("model.norm", ""),
+        ("", ""),
     ],
 )
 def test_hooks_that_are_not(hook: str, reason: str) -> None:
-    with pytest.raises(DictionaryError, match=reason):
+    with pytest.raises(DictionaryError) as error:
         residual_layer(hook)
+    assert error.value.given == hook
+    assert error.value.allowed == ("blocks.N.hook_resid_post", "blocks.N.hook_resid_pre", "model.layers.N")
+    assert reason in error.value.message
 
 
 def test_the_hook_is_checked_when_a_dictionary_is_loaded(folder: Path) -> None:
     edit_cfg(folder, metadata={"hook_name": "blocks.3.hook_mlp_out"})
-    refused(folder, "an MLP's output")
+    refused(folder, "blocks.3.hook_mlp_out", str(folder), "MLP", "hook_resid_post")
     edit_cfg(folder, metadata={"hook_name": None})
-    refused(folder, "does not say which site it reads")
+    refused(folder, str(folder), "layer=15", "metadata.hook_name")
 
 
 # ----------------------------------------------------------------------------------------------------------------------------- refused
 
 
 def test_incomplete_download(shared_data: Path) -> None:
-    refused(shared_data / "sae" / "saelens_cfg_mamba130m", f"no {WEIGHTS}: the download is incomplete")
+    folder = shared_data / "sae" / "saelens_cfg_mamba130m"
+    refused(folder, folder, CFG, WEIGHTS)
 
 
 def test_pickles_are_never_opened(shared_data: Path, tmp_path: Path) -> None:
-    refused(shared_data / "sae" / "listcomp_toy" / "sae.pt", "is a pickle, which can run any code")
-    refused(shared_data / "sae" / "listcomp_toy", r"holds sae\.pt, a pickle, which can run any code when read and is never opened")
+    toy = shared_data / "sae" / "listcomp_toy"
+    refused(toy / "sae.pt", toy / "sae.pt", "pickle", "safetensors")
+    refused(toy, toy, "sae.pt", "pickle", "safetensors")
     # a file that would do something when unpickled is refused unread
     (tmp_path / "sae.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    refused(tmp_path / "sae.pkl", "is a pickle")
+    refused(tmp_path / "sae.pkl", tmp_path / "sae.pkl", "pickle")
 
 
 def test_paths_that_are_no_dictionary(tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", "no dictionary at")
-    refused("./nowhere/at/all", "no dictionary at")
-    refused(tmp_path, f"has no {CFG}")
+    refused(tmp_path / "nowhere", tmp_path / "nowhere", CFG, "release/sae_id")
+    refused("./nowhere/at/all", "./nowhere/at/all", CFG, "release/sae_id")
+    refused(tmp_path, tmp_path, CFG, WEIGHTS)
     (tmp_path / "notes.txt").write_text("hello")
-    refused(tmp_path / "notes.txt", "is a file: give a SAELens folder")
+    refused(tmp_path / "notes.txt", tmp_path / "notes.txt", CFG, "release/sae_id")
 
 
 @pytest.mark.parametrize(
-    ("name", "match"),
+    ("name", "named"),
     [
-        ("gemma-scope-2b-pt-res-canonica/layer_20/width_16k/canonical", "near releases: gemma-scope-2b-pt-res-canonical"),
-        (
-            "gemma-scope-2b-pt-res-canonical/layer_20/width_16/canonical",
-            "no SAE 'layer_20/width_16/canonical'.*layer_20/width_16k/canonical",
-        ),
-        ("gemma-scope-2b-pt-res-canonical", "no SAE was named in release gemma-scope-2b-pt-res-canonical"),
-        ("gemma-scope-2b-pt-res-canonical:nothing", "no SAE 'nothing' in release"),
-        ("qqqqqqqqqqqqq", "neither a folder nor a release of SAELens' registry"),
+        ("gemma-scope-2b-pt-res-canonica/layer_20/width_16k/canonical", "gemma-scope-2b-pt-res-canonical"),
+        ("gemma-scope-2b-pt-res-canonical/layer_20/width_16/canonical", "layer_20/width_16k/canonical"),
+        ("gemma-scope-2b-pt-res-canonical", "gemma-scope-2b-pt-res-canonical/layer_"),
+        ("gemma-scope-2b-pt-res-canonical:nothing", "'nothing'"),
+        ("qqqqqqqqqqqqq", "registry"),
     ],
 )
-def test_unknown_registry_names(name: str, match: str) -> None:
-    refused(name, match)
+def test_unknown_registry_names(name: str, named: str) -> None:
+    refused(name, name, named, "release/sae_id")
 
 
 def test_names_are_checked_without_fetching() -> None:
@@ -161,71 +168,72 @@ def test_names_are_checked_without_fetching() -> None:
         "someone/their-saes:layer_3",
     ):
         harness_sae.check_registered(name)
-    for name, match in [
-        ("gemma-scope-2b-pt-res-canonical/layer_20/width_17k/canonical", "no SAE 'layer_20/width_17k/canonical'"),
-        ("gemma-scope-2b-pt-transcoders/layer_0/width_16k/average_l0_76", "reads one site and writes another"),
-        ("nobody-knows/this", "neither a folder nor a release"),
+    for name, given, named in [
+        ("gemma-scope-2b-pt-res-canonical/layer_20/width_17k/canonical", None, "'layer_20/width_17k/canonical'"),
+        ("gemma-scope-2b-pt-transcoders/layer_0/width_16k/average_l0_76", "gemma-scope-2b-pt-transcoders", "transcoder"),
+        ("nobody-knows/this", None, "registry"),
     ]:
-        with pytest.raises(DictionaryError, match=match):
+        with pytest.raises(DictionaryError) as error:
             harness_sae.check_registered(name)
+        assert error.value.given == (given or name)
+        assert named in error.value.message
+        assert error.value.allowed or error.value.hint
 
 
 def test_a_registered_name_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    refused(
-        "gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical",
-        "cannot load gemma-scope-2b-pt-res-canonical/.* from SAELens' registry",
-    )
+    name = "gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical"
+    refused(name, name, "SAELens' registry", "network")
 
 
 @pytest.mark.parametrize(
-    ("architecture", "match"),
+    ("architecture", "reason"),
     [
-        ("transcoder", "reads one site and writes another"),
-        ("skip_transcoder", "reads one site and writes another"),
-        ("jumprelu_skip_transcoder", "reads one site and writes another"),
-        ("crosscoder", "several layers at once"),
-        ("temporal", "depend on the tokens before"),
-        ("batchtopk", "training checkpoint"),
-        ("matryoshka_batchtopk", "training checkpoint"),
-        ("mystery", "the known ones are abstopk, gated, jumprelu"),
+        ("transcoder", NOT_A_DICTIONARY["transcoder"]),
+        ("skip_transcoder", NOT_A_DICTIONARY["transcoder"]),
+        ("jumprelu_skip_transcoder", NOT_A_DICTIONARY["transcoder"]),
+        ("crosscoder", NOT_A_DICTIONARY["crosscoder"]),
+        ("temporal", NOT_A_DICTIONARY["temporal"]),
+        ("batchtopk", NOT_A_DICTIONARY["batchtopk"]),
+        ("matryoshka_batchtopk", NOT_A_DICTIONARY["batchtopk"]),
+        ("mystery", ""),
     ],
 )
-def test_architectures_whose_features_cannot_be_set(folder: Path, architecture: str, match: str) -> None:
+def test_architectures_whose_features_cannot_be_set(folder: Path, architecture: str, reason: str) -> None:
     edit_cfg(folder, architecture=architecture)
-    refused(folder, match)
+    refused(folder, architecture, str(folder), reason, *ARCHITECTURES)
 
 
 @pytest.mark.parametrize("normalization", ["expected_average_only_in", "covariance_whitening"])
 def test_normalisation_that_was_not_folded_in(folder: Path, normalization: str) -> None:
     edit_cfg(folder, normalize_activations=normalization)
-    refused(folder, f"normalised by '{normalization}'.*fold them into the weights")
+    refused(folder, normalization, str(folder), "layer_norm", "weights")
 
 
 def test_attention_heads(folder: Path) -> None:
     edit_cfg(folder, reshape_activations="hook_z", metadata={"hook_name": "blocks.2.attn.hook_z"})
-    refused(folder, "reshapes its input")
+    refused(folder, "hook_z", str(folder), "heads")
 
 
 def test_weights_that_do_not_fit_the_configuration(folder: Path) -> None:
     edit_cfg(folder, d_in=65)
-    refused(folder, r"W_dec is \[512, 64\], but cfg.json asks for \[512, 65\]")
+    refused(folder, (512, 64), "W_dec", CFG, "[512, 65]")
 
 
 def test_transposed_weights(folder: Path) -> None:
     edit_weights(folder, lambda tensors: tensors.update(W_enc=tensors["W_enc"].T))
-    refused(folder, r"W_enc is \[512, 64\] \(transposed\), but cfg.json asks for \[64, 512\]")
+    refused(folder, (512, 64), "W_enc", "transposed", CFG, "[64, 512]")
 
 
 def test_missing_tensor(folder: Path) -> None:
     edit_weights(folder, lambda tensors: tensors.pop("threshold"))
-    refused(folder, "no tensor threshold, which architecture 'jumprelu' needs; it has W_dec, W_enc, b_dec, b_enc")
+    refused(folder, ("W_dec", "W_enc", "b_dec", "b_enc"), "threshold", "'jumprelu'", "W_dec, W_enc, b_dec, b_enc")
 
 
 def test_unexpected_tensor(folder: Path) -> None:
     edit_weights(folder, lambda tensors: tensors.update(extra=torch.ones(2)))
-    refused(folder, "SAELens cannot load .*extra")
+    refused(folder, str(folder), "SAELens", "extra")
 
 
 def test_weights_that_are_not_finite(folder: Path) -> None:
@@ -233,25 +241,27 @@ def test_weights_that_are_not_finite(folder: Path) -> None:
         tensors["W_dec"][3, 4] = float("nan")
 
     edit_weights(folder, spoil)
-    refused(folder, "weights W_dec hold NaN or infinity")
+    refused(folder, "W_dec", str(folder), "NaN")
 
 
 def test_damaged_files(folder: Path) -> None:
     data = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(data[: len(data) // 2])
-    refused(folder, "cannot be read: .*fetch it again")
+    refused(folder, folder / WEIGHTS)
     (folder / CFG).write_text("{not json")
-    refused(folder, "cfg.json cannot be read")
+    refused(folder, folder / CFG)
     (folder / CFG).write_text("[1, 2]")
-    refused(folder, "a JSON object was expected")
+    refused(folder, folder / CFG, "list", "a JSON object")
     (folder / CFG).write_text("{}")
-    refused(folder, "d_in")
+    refused(folder, folder / CFG, "d_in")
 
 
 def test_arithmetic_in_fewer_bits_is_refused(tiny_sae_path: Path) -> None:
     for dtype in ("bfloat16", torch.float16, "nonsense"):
-        with pytest.raises(DictionaryError, match="float32 or float64"):
+        with pytest.raises(DictionaryError) as error:
             harness_sae.load(tiny_sae_path, dtype=dtype)  # type: ignore[arg-type]
+        assert error.value.given == dtype
+        assert error.value.allowed == ("float32", "float64")
 
 
 # ----------------------------------------------------------------------------------------------------------------------- whose it is
@@ -280,21 +290,27 @@ def test_model_names_are_compared_sensibly(folder: Path, model: SubjectModel, ma
     if same:
         assert harness_sae.check_fits(dictionary, named) == f"made for {made_for}"
         return
-    with pytest.raises(DictionaryError, match=f"was made for {made_for}, not for {used_on}"):
+    with pytest.raises(DictionaryError) as error:
         harness_sae.check_fits(dictionary, named)
+    assert (error.value.given, error.value.allowed) == (made_for, used_on)
+    assert error.value.hint
     assert "another model of the same width" in harness_sae.check_fits(dictionary, named, allow_other_model=True)
 
 
 def test_width_and_layer_must_fit_whatever_the_task_allows(folder: Path, model: SubjectModel) -> None:
     edit_cfg(folder, metadata={"hook_name": "model.layers.5"})
-    with pytest.raises(DictionaryError, match=r"output of layer 5 .* has layers 0 to 4"):
+    with pytest.raises(DictionaryError) as error:
         harness_sae.check_fits(harness_sae.load(folder), model, allow_other_model=True)
+    assert error.value.given == 5
+    assert "0 to 4" in str(error.value.allowed)
     edit_cfg(folder, d_in=32, metadata={"hook_name": "model.layers.2"})
     edit_weights(
         folder, lambda tensors: tensors.update(W_enc=tensors["W_enc"][:32], W_dec=tensors["W_dec"][:, :32], b_dec=tensors["b_dec"][:32])
     )
-    with pytest.raises(DictionaryError, match="reads width 32, but stories260K has a residual stream of 64"):
+    with pytest.raises(DictionaryError) as error:
         harness_sae.check_fits(harness_sae.load(folder), model, allow_other_model=True)
+    assert error.value.given == 32
+    assert all(part in str(error.value.allowed) for part in ("64", "stories260K"))
 
 
 def test_activations_that_were_centred_are_noted(folder: Path, model: SubjectModel) -> None:

@@ -86,5 +86,7 @@ def test_edits_share_a_batch_only_where_they_do_the_same(dictionary: Dictionary)
 
 
 def test_a_dictionary_on_another_device_is_refused(dictionary: Dictionary) -> None:
-    with pytest.raises(DictionaryError):
+    with pytest.raises(DictionaryError) as error:
         Splice(dictionary).stack([Splice(dictionary)], torch.device("meta"))
+    assert (error.value.given, error.value.allowed) == ("cpu", "meta")
+    assert "device='meta'" in error.value.hint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -236,32 +237,32 @@ def test_nothing_to_count() -> None:
 def test_what_has_no_meaning_is_refused() -> None:
     one = sparse.csr_matrix([[1.0], [0.0]])
     for thresholds in ([], [-0.1], [float("nan")], np.linspace(0, 1, 255).tolist()):
-        with pytest.raises(ScoringError, match="thresholds must be 0 or more, and at least one and at most 254"):
+        with pytest.raises(ScoringError) as error:
             best_pairs(one, one, thresholds, 0.1)
-    with pytest.raises(ScoringError, match="must be the same texts"):
-        count_blocks(one, sparse.csr_matrix([[1.0]]), [0.1])
-    with pytest.raises(ScoringError, match="strictly between 0 and 1"):
-        best_pairs(one, one, [0.1], 1.0)
-    with pytest.raises(ScoringError, match="'calibrated-f1' or 'f1', got 'auroc'"):
-        best_pairs(one, one, [0.1], 0.1, score="auroc")  # type: ignore[arg-type]
-    with pytest.raises(ScoringError, match="labels must be 0 or 1"):
-        best_pairs(one, 2 * one, [0.1], 0.1)
-    with pytest.raises(ScoringError, match="float32 or float64, got int64"):
-        best_pairs(one.astype(np.int64), one, [0.1], 0.1)
-    with pytest.raises(ScoringError, match="scipy sparse matrix, got ndarray"):
-        auroc_pairs(one.toarray(), one)
-    with pytest.raises(ScoringError, match="must not hold NaN"):
+        assert error.value.given is thresholds
+        assert "1 to 254" in str(error.value.allowed)
+    cases: list[tuple[Callable[[], Any], Any, str]] = [
+        (lambda: count_blocks(one, sparse.csr_matrix([[1.0]]), [0.1]), 1, "2 texts"),
+        (lambda: best_pairs(one, one, [0.1], 1.0), 1.0, "above 0 and below 1"),
+        (lambda: best_pairs(one, one, [0.1], 0.1, score="auroc"), "auroc", "'calibrated-f1', 'f1'"),  # type: ignore[arg-type]
+        (lambda: best_pairs(one, 2 * one, [0.1], 0.1), 2, "1/0"),
+        (lambda: best_pairs(one.astype(np.int64), one, [0.1], 0.1), "int64", "'float32', 'float64'"),
+        (lambda: auroc_pairs(one.toarray(), one), "ndarray", "scipy sparse matrix"),
+        (lambda: count_blocks(one, one, [0.1], block=0), 0, "at least 1"),
+        (lambda: best_pairs(one, one, [0.1], 0.1, rows=[2]), 2, "0 to 1"),
+        (lambda: best_pairs(one, one, [0.1], 0.1, rows=[-1]), -1, "0 to 1"),
+        (lambda: best_pairs(one, one, [0.1], 0.1, rows=[0.5]), (1,), "row numbers"),
+        (lambda: best_pairs(one, one, [0.1], 0.1, rows=[True]), (1,), "2 texts"),
+    ]
+    for call, refused, allowed in cases:
+        with pytest.raises(ScoringError) as error:
+            call()
+        assert error.value.given == refused
+        assert allowed in str(error.value.allowed)
+    with pytest.raises(ScoringError) as error:
         auroc_pairs(sparse.csr_matrix([[np.nan], [1.0]]), one)
-    with pytest.raises(ScoringError, match="block must be a whole number of at least 1"):
-        count_blocks(one, one, [0.1], block=0)
-    for rows, message in (
-        ([2], "within 0 to 1, got 2 to 2"),
-        ([-1], "within 0 to 1"),
-        ([0.5], "a mask or a list of row numbers"),
-        ([True], "one value for each of 2 texts"),
-    ):
-        with pytest.raises(ScoringError, match=message):
-            best_pairs(one, one, [0.1], 0.1, rows=rows)
+    assert np.isnan(error.value.given)  # type: ignore[call-overload]
+    assert error.value.hint
 
 
 def test_a_damaged_matrix_is_an_error_not_a_crash() -> None:
@@ -269,13 +270,17 @@ def test_a_damaged_matrix_is_an_error_not_a_crash() -> None:
     matrix.indices = matrix.indices.copy()
     for wrong in (matrix.shape[1], -1, 2**31 - 1):
         matrix.indices[5] = wrong
-        with pytest.raises(ScoringError, match="a feature outside of 0 to 299"):
+        with pytest.raises(ScoringError) as error:
             best_pairs(matrix, labels, GRID, 0.1)
+        assert "0 to 299" in str(error.value.allowed)
+        assert error.value.hint
     matrix, labels = load(seed=3)
     matrix.indptr = matrix.indptr.copy()
     matrix.indptr[7] = 2**30
-    with pytest.raises(ScoringError, match="the matrix is damaged"):
+    with pytest.raises(ScoringError) as error:
         best_pairs(matrix, labels, GRID, 0.1)
+    assert error.value.allowed is None
+    assert error.value.hint
 
 
 PROGRAM = """

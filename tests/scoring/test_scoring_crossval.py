@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from harness.errors import HarnessError
-from harness.scoring import NO_CHOICE, cross_validate, rating_bounds
+from harness.scoring import NO_CHOICE, ScoringError, cross_validate, rating_bounds
 from harness.types import rng
 
 nan = math.nan
@@ -197,30 +197,36 @@ def test_held_out_reports_another_rating_at_the_same_choices() -> None:
         expected += [concept[strength, part].mean() for strength, part in zip(choices, parts_of(20, 4, order), strict=True)]
     assert result.held_out(concept) == pytest.approx(np.mean(expected))
     assert cross_validate(overall[:1]).held_out(concept[:1]) == pytest.approx(concept[0].mean())
-    with pytest.raises(ValueError, match=r"shape of the scores, \(6, 20\), got \(5, 20\)"):
+    with pytest.raises(ScoringError) as error:
         result.held_out(concept[:5])
+    assert error.value.given == (5, 20)
+    assert "(6, 20)" in str(error.value.allowed)
+    assert error.value.hint
 
 
 @pytest.mark.parametrize(
-    ("scores", "options", "message"),
+    ("scores", "options", "refused", "name", "allowed"),
     [
-        (np.ones((2, 3)), {}, "3 instructions cannot be cut into 4 parts; use more instructions or fewer splits"),
-        (np.ones((2, 0)), {}, "0 instructions"),
-        (np.ones((0, 8)), {}, "at least one strength"),
-        (np.ones(8), {}, "must have 2 dimensions"),
-        (np.full((2, 8), np.inf), {}, "must be finite"),
-        ([[1, 2, 3, 4], [1, 2]], {}, "rectangular"),
-        (np.ones((2, 8)), {"splits": 1}, "splits must be a whole number of at least 2"),
-        (np.ones((2, 8)), {"repeats": 0}, "repeats must be a whole number of at least 1"),
-        (np.ones((2, 8)), {"repeats": 2.5}, "repeats must be a whole number"),
+        (np.ones((2, 3)), {}, 3, "instructions", "at least 4"),
+        (np.ones((2, 0)), {}, 0, "instructions", "at least 4"),
+        (np.ones((0, 8)), {}, (0, 8), "scores", "at least one strength"),
+        (np.ones(8), {}, (8,), "scores", "2 dimensions"),
+        (np.full((2, 8), np.inf), {}, np.inf, "scores", "finite"),
+        ([[1, 2, 3, 4], [1, 2]], {}, [[1, 2, 3, 4], [1, 2]], "scores", "rectangular"),
+        (np.ones((2, 8)), {"splits": 1}, 1, "splits", "at least 2"),
+        (np.ones((2, 8)), {"repeats": 0}, 0, "repeats", "at least 1"),
+        (np.ones((2, 8)), {"repeats": 2.5}, 2.5, "repeats", "whole number"),
     ],
 )
-def test_bad_input_is_one_clear_error(scores: object, options: dict[str, int], message: str) -> None:
+def test_bad_input_is_one_clear_error(scores: object, options: dict[str, int], refused: object, name: str, allowed: str) -> None:
     for function in (cross_validate, rating_bounds):
-        with pytest.raises(ValueError, match=message) as caught:
+        with pytest.raises(ValueError, match=name) as caught:
             function(scores, **options)
-        assert isinstance(caught.value, HarnessError)
-        assert "\n" not in str(caught.value)
+        error = caught.value
+        assert isinstance(error, HarnessError)
+        assert error.given == refused
+        assert allowed in str(error.allowed)
+        assert "\n" not in str(error)
 
 
 def test_the_input_is_not_touched_and_the_answer_cannot_be() -> None:
@@ -298,7 +304,13 @@ def test_bounds_of_nothing_rated_are_the_scale() -> None:
 
 
 def test_ratings_off_the_scale_are_refused() -> None:
-    with pytest.raises(ValueError, match="scale from 0 to 2"):
-        rating_bounds(np.full((2, 8), 2.5))
-    with pytest.raises(ValueError, match="scale from 2 to 2"):
-        rating_bounds(np.full((2, 8), 2.0), lowest=2)
+    for call, refused, scale in (
+        (lambda: rating_bounds(np.full((2, 8), 2.5)), 2.5, "0 to 2"),
+        (lambda: rating_bounds(np.full((2, 8), -1.0)), -1.0, "0 to 2"),
+        (lambda: rating_bounds(np.full((2, 8), 2.0), lowest=2), 2.0, "2 to 2"),
+    ):
+        with pytest.raises(ScoringError) as error:
+            call()
+        assert refused in error.value.given  # type: ignore[operator]
+        assert scale in str(error.value.allowed)
+        assert "lowest=" in error.value.hint

@@ -173,17 +173,17 @@ def test_a_missing_class_is_no_number() -> None:
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    with pytest.raises(ScoringError):
-        Scored(np.array([1.0, np.inf]), np.array([True, False]))
-    with pytest.raises(ScoringError):
-        average_precision([1, 2, 3], [1, 0])
-    with pytest.raises(ScoringError):
-        average_precision([1, 2], [1, 2])
-    with pytest.raises(ScoringError):
-        average_precision([1, 2], [1, 0], [-1, 1])
-    with pytest.raises(ScoringError):
-        best_threshold([1, 2], [1, 1])
-    with pytest.raises(ScoringError):
-        balanced_weights([1, 1])
-    with pytest.raises(ScoringError):
-        detection(Scored(np.array([1.0, 2.0]), np.array([True, False])), Scored(np.array([1.0, 2.0]), np.array([True, False])), [np.nan])
+    fine = Scored(np.array([1.0, 2.0]), np.array([True, False]))
+    for call, refused in (
+        (lambda: Scored(np.array([1.0, np.inf]), np.array([True, False])), np.inf),
+        (lambda: average_precision([1, 2, 3], [1, 0]), ((3,), (2,), (3,))),
+        (lambda: average_precision([1, 2], [1, 2]), 2),
+        (lambda: average_precision([1, 2], [1, 0], [-1, 1]), -1),
+        (lambda: best_threshold([1, 2], [1, 1]), (2, 0)),
+        (lambda: balanced_weights([1, 1]), 2),
+        (lambda: detection(fine, fine, [np.nan]), np.nan),
+    ):
+        with pytest.raises(ScoringError) as error:
+            call()
+        assert error.value.given == pytest.approx(refused, nan_ok=True) if isinstance(refused, float) else error.value.given == refused
+        assert error.value.allowed

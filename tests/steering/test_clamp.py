@@ -92,18 +92,22 @@ def test_what_may_share_a_batch(dictionary: Dictionary, tiny_sae_path: Path) -> 
 
 
 def test_edits_that_cannot_be(dictionary: Dictionary) -> None:
-    for index, target, match in [
-        (512, 1.0, "not all within 0 to 511"),
-        (-1, 1.0, "not all within 0 to 511"),
-        ((), (), "one target for each feature"),
-        ((1, 2), (1.0,), "one target for each feature"),
-        ((1, 1), (1.0, 2.0), "occurs twice"),
+    for index, target, given, allowed in [
+        (512, 1.0, (512,), "0 to 511"),
+        (-1, 1.0, (-1,), "0 to 511"),
+        ((), (), (), "at least one"),
+        ((1, 2), (1.0,), (1.0,), "one target for each"),
+        ((1, 1), (1.0, 2.0), (1, 1), "each feature once"),
     ]:
-        with pytest.raises(DictionaryError, match=match):
+        with pytest.raises(DictionaryError) as error:
             ClampFeature(SITE, dictionary, index, target)
+        assert error.value.given == given
+        assert allowed in str(error.value.allowed)
 
 
 def test_the_dictionary_must_be_where_the_model_is(dictionary: Dictionary) -> None:
     edit = ClampFeature(SITE, dictionary, 3, 1.0)
-    with pytest.raises(DictionaryError, match="is on cpu, the model on meta"):
+    with pytest.raises(DictionaryError) as error:
         edit.stack([edit], torch.device("meta"))
+    assert (error.value.given, error.value.allowed) == ("cpu", "meta")
+    assert "device='meta'" in error.value.hint

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,15 +146,19 @@ def test_concepts_share_their_example_texts(run: RunStore) -> None:
 
 @pytest.mark.parametrize("evidence", [{"x": float("nan")}, {"x": float("inf")}, {"x": np.float32(1)}, {"x": np.zeros(2)}, {"x": {1, 2}}])
 def test_evidence_that_json_cannot_hold_is_refused_and_nothing_is_stored(run: RunStore, evidence: dict[str, object]) -> None:
-    with pytest.raises(StoreError, match="labeling of concept 'c' cannot be stored"):
+    with pytest.raises(StoreError) as error:
         run.add_labelings("k", [Labeling(Concept("b", "b")), Labeling(Concept("c", "c"), evidence=evidence)])
+    assert "labeling of concept 'c'" in error.value.message
+    assert "finite" in str(error.value.allowed)
     assert run.labelings("k") is None
 
 
 def test_a_lone_surrogate_is_refused_in_one_line(run: RunStore) -> None:
     run.add_trials([trial(0)])
-    with pytest.raises(StoreError, match="half of a character") as caught:
+    with pytest.raises(StoreError) as caught:
         run.add_generation(generation(trial(0), "\ud83d"))
+    assert caught.value.given == "\ud83d"
+    assert caught.value.hint
     assert "\n" not in str(caught.value)
     assert run.generations() == {}
 
@@ -176,14 +182,18 @@ def test_repeating_what_is_stored_changes_nothing_and_contradicting_it_is_refuse
         run.add_trials([trial(0), trial(1)])
         run.add_generation(generation(trial(0)))
     assert run.counts() == {"trials": 2, "generations": 1}
-    with pytest.raises(StoreError, match="other answers"):
-        run.add_labelings("k", [replace(labeling, score=0.6)])
-    with pytest.raises(StoreError, match="other concepts"):
-        run.add_concepts([])
-    with pytest.raises(StoreError, match="another instruction 'i'"):
-        run.add_instructions([Instruction("i", "other")])
-    with pytest.raises(StoreError, match="another text"):
-        run.add_generation(generation(trial(0), "other"))
+    contradictions: list[tuple[Callable[[], object], object, str]] = [  # what is stored, what the error gives, what its line names
+        (lambda: run.add_labelings("k", [replace(labeling, score=0.6)]), "k", "labeler 'k'"),
+        (lambda: run.add_concepts([]), [], "concepts"),
+        (lambda: run.add_instructions([Instruction("i", "other")]), "i", "instruction 'i'"),
+        (lambda: run.add_generation(generation(trial(0), "other")), trial(0).id, "text"),
+    ]
+    for contradict, offending, named in contradictions:
+        with pytest.raises(StoreError) as error:
+            contradict()
+        assert error.value.given == offending
+        assert named in error.value.message
+        assert "--out" in error.value.hint
     assert run.labelings("k") == [labeling]
 
 
@@ -210,8 +220,10 @@ def test_what_an_iterable_yielded_before_it_failed_is_stored(run: RunStore) -> N
 
 
 def test_a_text_without_its_trial_is_refused(run: RunStore) -> None:
-    with pytest.raises(StoreError, match=f"no trial {trial(7).id}"):
+    with pytest.raises(StoreError) as error:
         run.add_generation(generation(trial(7)))
+    assert error.value.given == trial(7).id
+    assert error.value.hint
 
 
 def test_records_are_read_in_pages_without_gaps(run: RunStore) -> None:
@@ -238,7 +250,7 @@ def test_a_later_rating_replaces_pending_and_unrated(run: RunStore) -> None:
 
 
 @pytest.mark.parametrize("status", ["rated", "unrated", "pending"])
-def test_a_rated_text_keeps_its_rating_unless_told_to_replace(run: RunStore, status: str) -> None:
+def test_a_rated_text_keeps_its_rating_unless_it_is_to_be_replaced(run: RunStore, status: str) -> None:
     key, (first, *_) = judged(run)
     old = Rating(first.id, "rated", 1, 1, 1)
     new = Rating(first.id, "rated", 2, 2, 2) if status == "rated" else Rating(first.id, status, reason="r", ticket="t")  # type: ignore[arg-type]
@@ -269,11 +281,15 @@ def test_the_judge_key_depends_on_name_rubric_and_options() -> None:
 def test_ratings_of_unknown_judges_and_texts_are_refused(run: RunStore) -> None:
     key, items = judged(run)
     run.add_trials([trial(99)])  # has no text
-    with pytest.raises(StoreError, match="add_judge first"):
+    with pytest.raises(StoreError) as error:
         run.add_ratings("nobody", [Rating(items[0].id, "rated", 1, 1, 1)])
+    assert error.value.given == "nobody"
+    assert "add_judge" in error.value.hint
     for unknown in ("x", trial(99).id):
-        with pytest.raises(StoreError, match="has no text of"):
+        with pytest.raises(StoreError) as error:
             run.add_ratings(key, [Rating(unknown, "rated", 1, 1, 1)])
+        assert error.value.given == unknown
+        assert "Rating.item_id" in error.value.hint
     assert run.ratings(key) == {}
 
 
@@ -283,8 +299,10 @@ def test_ratings_of_unknown_judges_and_texts_are_refused(run: RunStore) -> None:
 def test_another_plan_is_refused_and_the_difference_named(tmp_path: Path) -> None:
     with RunStore.create_or_open(tmp_path / "run", MANIFEST) as store:
         digest = store.plan_digest
-    with pytest.raises(StoreError, match=r"another plan \(different: extra, seed\)"):
+    with pytest.raises(StoreError) as error:
         RunStore.create_or_open(tmp_path / "run", manifest({**IDENTITY, "seed": 1, "extra": None}))
+    assert error.value.given == "different: extra, seed"
+    assert "--out" in error.value.hint
     with RunStore.create_or_open(tmp_path / "run", manifest(dict(reversed(IDENTITY.items())))) as store:
         assert store.plan_digest == digest
 
@@ -297,8 +315,10 @@ def test_the_status_of_a_run_and_its_entry(tmp_path: Path) -> None:
             assert reader.status == "running"
     assert list_runs(tmp_path)[0].status == "interrupted"
     with RunStore.open(folder) as store:
-        with pytest.raises(StoreError, match="entry cannot be stored"):
+        with pytest.raises(StoreError) as error:
             store.finish({"score": float("nan")})
+        assert repr(error.value.given) == "{'score': nan}"
+        assert "entry" in error.value.message
         assert not (folder / ENTRY).exists()
         store.finish({"score": 1.5, "name": "é"})
         assert store.status == "finished"
@@ -307,7 +327,7 @@ def test_the_status_of_a_run_and_its_entry(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [ENTRY, "run.lock", "run.sqlite"]  # no log, no temporary file
 
 
-def test_lists_tell_progress_and_report_broken_runs(tmp_path: Path) -> None:
+def test_lists_show_progress_and_report_broken_runs(tmp_path: Path) -> None:
     with RunStore.create_or_open(tmp_path / "good", MANIFEST) as store:
         store.add_methods([Method("calibf1", "sae-clamp"), Method(None, "prompt")])
         key, items = judged(store, 4)
@@ -330,5 +350,7 @@ def test_lists_tell_progress_and_report_broken_runs(tmp_path: Path) -> None:
     assert {(summary.id, summary.status) for summary in broken} == {("text", "broken"), ("gone", "broken"), ("empty", "broken")}
     assert all(summary.problem and "\n" not in summary.problem for summary in broken)
     assert list_runs(tmp_path / "nowhere") == []
-    with pytest.raises(StoreError, match="a part of that path is a file"):
+    with pytest.raises(StoreError) as error:
         list_runs(tmp_path / "file.txt")
+    assert error.value.given == errno.ENOTDIR
+    assert str(tmp_path / "file.txt") in error.value.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -86,22 +87,30 @@ def test_many_rows_cross_the_blocks_of_reading_and_writing(run: RunStore, tmp_pa
     assert rows_of(tmp_path / "out.jsonl") == rows_of(tmp_path / "out.parquet")
 
 
-def test_what_cannot_be_exported_is_told_and_leaves_the_old_file(run: RunStore, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"must end in \.jsonl or \.parquet"):
+def test_what_cannot_be_exported_is_an_error_and_leaves_the_old_file(run: RunStore, tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as error:
         export(run, tmp_path / "out.csv")
-    with pytest.raises(StoreError, match="no ratings by 'x'; its judges: offline-"):
+    assert (error.value.given, error.value.allowed) == (tmp_path / "out.csv", (".jsonl", ".parquet"))
+    with pytest.raises(StoreError) as error:
         export(run, tmp_path / "out.jsonl", "x")
+    assert error.value.given == "x"
+    assert error.value.allowed == tuple(judge.key for judge in run.judges())
     target = tmp_path / "out.parquet"
     target.write_text("old")
     run.add_trials([Trial("m", "l", "c", 1.0, "i", 2**70)])
-    with pytest.raises(StoreError, match=r"export as \.jsonl instead"):
+    with pytest.raises(StoreError) as error:
         export(run, target)
+    assert error.value.allowed == ".jsonl"
+    assert error.value.hint
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()].count("out.parquet") == 1
     assert not list(tmp_path.glob(".*.tmp"))
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="the run itself is not affected"):
+    with pytest.raises(StoreError) as error:
         export(run, tmp_path / "file" / "out.jsonl")
+    assert error.value.given in (errno.ENOTDIR, errno.EEXIST)
+    assert str(tmp_path / "file" / "out.jsonl") in error.value.message
+    assert error.value.hint
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
@@ -126,7 +135,10 @@ def test_other_kinds_have_a_row_per_item_and_outcome(run: RunStore, tmp_path: Pa
         ("d2", None, None, None),
     ]
     assert export(run, tmp_path / name) == 3, "steering is still a row per trial"
-    with pytest.raises(StoreError, match="nothing of kind 'dictionary' to export; it has: steering, detection"):
+    with pytest.raises(StoreError) as error:
         export(run, tmp_path / name, kind="dictionary")
-    with pytest.raises(StoreError, match="belong to steering, not to detection"):
+    assert (error.value.given, error.value.allowed) == ("dictionary", ("steering", "detection"))
+    with pytest.raises(StoreError) as error:
         export(run, tmp_path / name, run.judges()[0].key, kind="detection")
+    assert (error.value.given, error.value.allowed) == ("detection", "steering")
+    assert error.value.hint

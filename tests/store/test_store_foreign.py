@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +26,11 @@ def run(tmp_path: Path) -> Iterator[RunStore]:
 
 
 def test_a_second_writer_in_the_same_process_is_refused(run: RunStore) -> None:
-    with pytest.raises(StoreError, match=r"being written by another process \(process \d+ on "):
+    with pytest.raises(StoreError) as error:
         RunStore.create_or_open(run.folder, MANIFEST)
+    assert error.value.given == run.folder
+    assert f"(process {os.getpid()} on " in error.value.message
+    assert error.value.hint
     run.note("still", "writable")
 
 
@@ -34,8 +39,10 @@ def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "run" / "run.sqlite") as connection:
         connection.execute("PRAGMA user_version=99")
     for open_ in (lambda: RunStore.create_or_open(tmp_path / "run", MANIFEST), lambda: RunStore.open(tmp_path / "run", read_only=True)):
-        with pytest.raises(StoreError, match=r"newer harness .store version 99, this one knows up to 2.*upgrade"):
+        with pytest.raises(StoreError) as error:
             open_()
+        assert (error.value.given, error.value.allowed) == (99, "up to 2")
+        assert "upgrade harness" in error.value.hint
 
 
 def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
@@ -43,23 +50,31 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE theirs (x)")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="belongs to another program"):
+    with pytest.raises(StoreError) as error:
         RunStore.create_or_open(tmp_path, MANIFEST)
+    assert error.value.given == path
+    assert "another program" in error.value.message
+    assert "--out" in error.value.hint
     assert path.read_bytes() == before
 
 
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "run.sqlite"
     path.write_text("notes of mine\n" * 100)
-    with pytest.raises(StoreError, match=r"is not a run store.*left as it is"):
+    with pytest.raises(StoreError) as error:
         RunStore.create_or_open(tmp_path, MANIFEST)
+    assert error.value.given == path
+    assert "run store" in error.value.message
+    assert "--out" in error.value.hint
     assert path.read_text() == "notes of mine\n" * 100
 
 
 def test_an_empty_file_of_a_process_killed_at_once_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "run.sqlite").touch()
-    with pytest.raises(StoreError, match="stopped before it began"):
+    with pytest.raises(StoreError) as error:
         RunStore.open(tmp_path, read_only=True)
+    assert error.value.given == tmp_path / "run.sqlite"
+    assert error.value.hint
     with RunStore.create_or_open(tmp_path, MANIFEST) as store:
         assert store.manifest == MANIFEST
 
@@ -78,29 +93,37 @@ def test_a_damaged_file_is_reported_with_what_can_be_done(tmp_path: Path, damage
     else:
         content[4096 : len(content) // 2] = b"\x5a" * (len(content) // 2 - 4096)
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"damaged .*\.recover") as caught:
+    with pytest.raises(StoreError) as caught:
         RunStore.create_or_open(folder, MANIFEST)
+    assert caught.value.given == path
+    assert "damaged" in caught.value.message
+    assert ".recover" in caught.value.hint
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == bytes(content)
     assert [summary.id for summary in list_runs(tmp_path)] == ["run"]  # reported, or readable in part
 
 
 def test_opening_what_does_not_exist_names_the_way_on(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no run at .*harness runs"):
+    with pytest.raises(StoreError) as error:
         RunStore.open(tmp_path / "nothing")
+    assert error.value.given == tmp_path / "nothing"
+    assert "harness runs" in error.value.hint
     assert not (tmp_path / "nothing").exists()
 
 
 def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
-    with pytest.raises(StoreError, match="a file of that name is in the way"):
+    with pytest.raises(StoreError) as error:
         RunStore.create_or_open(tmp_path / "run", MANIFEST)
+    assert error.value.given == errno.EEXIST
+    assert str(tmp_path / "run") in error.value.message
+    assert error.value.hint
 
 
 @pytest.mark.parametrize(
     ("path", "expected"), [("/data/runs/a", True), ("/data", True), ("/database/x", False), ("/home/me/space here/x", True)]
 )
-def test_network_file_systems_are_told_from_local_ones(tmp_path: Path, path: str, expected: bool) -> None:
+def test_network_file_systems_are_distinguished_from_local_ones(tmp_path: Path, path: str, expected: bool) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text("/dev/sda / ext4 rw 0 0\nserver:/x /data nfs4 rw 0 0\ns:/y /home/me/space\\040here lustre rw 0 0\n")
     assert on_network(Path(path), mounts) is expected

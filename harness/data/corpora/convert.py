@@ -21,16 +21,16 @@ _ROWS = 1024
 
 
 def check_suffix(path: Path) -> None:
-    """Raise DataError for a file name that says no format we write; before anything is read."""
+    """Raise DataError for a file name whose ending is not a format that can be written."""
     if path.suffix not in SUFFIXES:
-        raise DataError(f"cannot write {path.name!r}: give a file that ends in {', '.join(SUFFIXES)}")
+        raise DataError(f"the format of {path.name!r} cannot be written", given=path.suffix, allowed=SUFFIXES, hint="give one of these endings")
 
 
 def convert(documents: Iterable[Document], path: Path, advance: Callable[[int], None] | None = None) -> int:
-    """Write documents to ``path`` (JSONL, CSV or Parquet by its ending), one after the other; answers how many.
+    """Write documents to ``path`` (JSONL, CSV or Parquet by its ending), one after the other, and return how many.
 
-    :func:`harness.data.open_corpus` reads the same documents from it, without any option: in CSV, a text's labels are a JSON list. The file
-    appears whole or not at all: it is written under another name beside its place.
+    :func:`harness.data.open_corpus` reads the same documents from it, without any option: in CSV, the labels of a text are a JSON list. The
+    file appears in full or not at all: it is written under another name beside its place.
 
     Args:
         documents: any corpus.
@@ -38,8 +38,8 @@ def convert(documents: Iterable[Document], path: Path, advance: Callable[[int], 
         advance: called with the number of documents just written.
 
     Raises:
-        DataError: another ending.
-        StoreError: the disk refuses.
+        DataError: the ending is another one.
+        StoreError: the file cannot be written.
     """
     check_suffix(path)
     writer = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}[path.suffix]

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, overload
 
-from harness.data.corpora.reading import BOM, Fields, Place, Reader, Record, SeenIds, SkipLog, Skipped
+from harness.data.corpora.reading import BOM, DATASET_NAMES, DATASET_PREFIX, Fields, Place, Reader, Record, SeenIds, SkipLog, Skipped
 from harness.errors import DataError, UnknownNameError
 from harness.types import Document, Json
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Format = Literal["jsonl", "csv", "parquet", "fasttext", "axbench", "stackexchange", "huggingface"]
 
 _WITH_FIELDS = ("jsonl", "csv", "parquet", "huggingface")
-_HUB = "hf:"
-_HOPELESS = 10_000
+_FIRST_RECORDS = 10_000
+"""A corpus without a document among so many records is refused."""
 _CSV_VERSION = 2
 """Raised when rows of CSV are read in another way, so that older indexes are made again; 2: labels as JSON lists, line ends kept."""
 _HEAD = 1 << 16
@@ -30,9 +30,9 @@ _HEAD = 1 << 16
 class Corpus(Sequence[Document]):
     """Documents of a file, folder or dataset: a sequence that stays where it is.
 
-    Iterating reads it from the start. Whatever asks for more (a document by its number, the length, labels, digest, what was skipped)
-    makes an index on first need: one pass over the whole, kept in the cache, read from there the next time, made again when a file has
-    changed. With the index, opening reads no document, and ``corpus[i]`` reads that one.
+    Iterating reads it from the start. Everything else (a document by its number, the length, labels, digest, what was skipped) makes an index
+    when it is first needed: one pass over all records, kept in the cache, read from there the next time, made again when a file has changed.
+    With the index, opening reads no document, and ``corpus[i]`` reads that one only.
 
     Attributes:
         path: what was opened.
@@ -50,10 +50,10 @@ class Corpus(Sequence[Document]):
         return f"Corpus({str(self.path)!r}, format={self.format!r}{first})"
 
     def __iter__(self) -> Iterator[Document]:
-        """The documents in the order of the file. Needs no index (but ``list(corpus)`` does: it asks for the length first).
+        """Yield the documents in the order of the file; no index is needed (but ``list(corpus)`` needs one: it asks for the length first).
 
         Raises:
-            DataError: with the index made: the file was changed since. Known before the first document, and once more after the last.
+            DataError: the file was changed since its index was made; checked before the first document and after the last.
         """
         self._check_unchanged()
         found = (record.document() for record in self._items() if isinstance(record, Record))
@@ -69,10 +69,10 @@ class Corpus(Sequence[Document]):
     @overload
     def __getitem__(self, place: slice) -> list[Document]: ...
     def __getitem__(self, place: int | slice) -> Document | list[Document]:
-        """One document, or a list of several.
+        """Return one document, or a list of several.
 
         Raises:
-            IndexError: there is none of this number.
+            IndexError: there is no document of this number.
             DataError: the file was changed since it was opened.
         """
         if isinstance(place, slice):
@@ -84,12 +84,15 @@ class Corpus(Sequence[Document]):
         return self._at(number % size)
 
     def head(self, n: int) -> Corpus:
-        """The first ``n`` documents (all where there are fewer) as a corpus of its own: labels, support, digest and skips are of these alone.
+        """Return the first ``n`` documents (all where there are fewer) as a corpus of its own, with its own labels, support, digest and skips.
 
-        Reads no further than to the last of them.
+        Nothing behind the last of them is read.
+
+        Raises:
+            DataError: ``n`` is below 1.
         """
         if n < 1:
-            raise DataError(f"the first {n} documents of {self.path} are no corpus; ask for one at least")
+            raise DataError(f"the first {n} documents of {self.path} were asked for", given=n, allowed="at least 1")
         limit = n if self._limit is None else min(n, self._limit)
         return Corpus(self.path, self._reader, self._options, limit=limit, progress=self._progress)
 
@@ -102,7 +105,7 @@ class Corpus(Sequence[Document]):
 
     @property
     def digest(self) -> str:
-        """Names what the documents are (16 hex digits): the same on every machine, wherever the file lies."""
+        """Identity of the documents (16 hex digits): the same on every machine, wherever the file lies."""
         return str(self._index.about["digest"])
 
     @property
@@ -153,22 +156,22 @@ class Corpus(Sequence[Document]):
         from harness.data.corpora.indexing import unchanged
 
         if not unchanged(self._index, self._reader.files):
-            raise DataError(f"{self.path} was changed after it was opened; open it again")
+            raise DataError(f"{self.path} was changed after it was opened", given=self.path, hint="open it again")
         arrays = self._index.arrays
         numbers = arrays.get("numbers")
         start = int(arrays["starts"][number])
         return self._reader.at(Place(start, start + 1 if numbers is None else int(numbers[number])))
 
     def _check_unchanged(self) -> None:
-        """What was indexed and what is iterated must be the same: results are kept under the index' digest. Nothing to check without one."""
+        """Refuse to iterate other documents than the indexed ones, since results are kept under the digest of the index."""
         from harness.data.corpora.indexing import unchanged
 
         stored = self.__dict__.get("_index")  # a property that was not asked for yet
         if stored is not None and not unchanged(stored, self._reader.files):
-            raise DataError(f"{self.path} was changed while it was read; start again")
+            raise DataError(f"{self.path} was changed while it was read", given=self.path, hint="start again")
 
     def _items(self) -> Iterator[Record | Skipped]:
-        """What the reader finds, a repeated id being a reason to skip."""
+        """Yield what the reader finds; a record with a repeated id is skipped."""
         seen = SeenIds() if self._reader.own_ids else None
         for item in self._reader.records():
             if seen is not None and isinstance(item, Record) and not seen.add(item.id):
@@ -179,7 +182,7 @@ class Corpus(Sequence[Document]):
                 yield item
 
     def _check(self) -> None:
-        """Refuse a corpus that lacks a named field, or has no document among its first records. Reads nothing where there is an index."""
+        """Refuse a corpus that lacks a named field, or has no document among its first records; with an index nothing is read."""
         from harness.data.corpora.index import peek
         from harness.data.corpora.indexing import state_of
 
@@ -189,14 +192,15 @@ class Corpus(Sequence[Document]):
         self._reader.check()
         first: Skipped | None = None
         count = 0
-        for item in islice(self._items(), _HOPELESS):
+        for item in islice(self._items(), _FIRST_RECORDS):
             if isinstance(item, Record):
                 return
             count += 1
             first = first or item
         if first is None:
-            raise DataError(f"{self.path} ({self.format}) holds no document; give a corpus that has some")
-        raise DataError(f"{self.path} ({self.format}) holds no document that can be used: {count} records were skipped, the first: {first}")
+            raise DataError(f"{self.path} ({self.format}) holds no document", given=self.path, hint="give a corpus that has documents")
+        message = f"{self.path} ({self.format}) holds no document that can be used: {count} records were skipped, the first: {first}"
+        raise DataError(message, given=self.path, hint="mend the records, or name the right format and fields")
 
 
 def open_corpus(
@@ -211,12 +215,12 @@ def open_corpus(
     code_blocks: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Corpus:
-    """Open a labelled corpus; its format is told by its content.
+    """Open a labelled corpus; its content shows its format.
 
     ============= ==========================================================================================================
     format        what it is
     ============= ==========================================================================================================
-    jsonl         JSON objects, one a line
+    jsonl         JSON objects, one per line
     csv           comma- or tab-separated rows under a header
     parquet       a Parquet table
     fasttext      lines with ``__label__x`` words
@@ -229,7 +233,7 @@ def open_corpus(
 
     Args:
         path: a file, a folder, or ``hf:…``.
-        format: overrides what the content tells.
+        format: overrides what the content shows.
         text_field: column or key of the text (jsonl, csv, parquet, huggingface); else the first of text, body, content, output that is there.
         label_field: column or key of the labels (a list, or one string); else the first of labels, label, tags, concept, if any.
         id_field: column or key of the id; else ``id`` or ``_id``, else the row's number.
@@ -239,23 +243,25 @@ def open_corpus(
         progress: called with (done, in all) while an index is made: bytes, or rows of a table.
 
     Raises:
-        DataError: nothing there, a format that is not known, no document in it, or a named field that is not there.
-        UnknownNameError: ``format`` is none of the above.
+        DataError: there is nothing at ``path``, its format is not known, it has no document, or a named field is missing.
+        UnknownNameError: ``format`` is not one of the above.
     """
     path = Path(path)
     if format is not None and format not in get_args(Format):
         raise UnknownNameError("corpus format", format, get_args(Format))
-    hub = str(path).startswith(_HUB)
+    hub = str(path).startswith(DATASET_PREFIX)
     if hub and format not in (None, "huggingface"):
-        raise DataError(f"{path} is a dataset of the datasets library, not {format}; leave out the format, or give a file")
+        hint = "leave out the format, or give a file"
+        raise DataError(f"{path} is a dataset of the datasets library, not {format}", given=format, hint=hint)
     if not hub and not path.exists():
-        raise DataError(f"there is no corpus at {path}; give a file or a folder")
+        raise DataError(f"there is no corpus at {path}", given=path, hint="give a file or a folder")
     if not hub and format == "huggingface":
-        raise DataError(f"{path} is no name of a dataset; write hf:owner/name, hf:owner/name:config@split or hf:/folder")
+        raise DataError(f"{path} is not the name of a dataset", given=path, allowed=DATASET_NAMES, hint=f"begin the name with {DATASET_PREFIX}")
     chosen: Format = "huggingface" if hub else format or detect(path)
     fields = Fields(text_field, label_field, id_field, label_separator)
     if chosen not in _WITH_FIELDS and fields != Fields():
-        raise DataError(f"{path} is read as {chosen}, which has no fields; leave out text_field, label_field, id_field and label_separator")
+        hint = "leave out text_field, label_field, id_field and label_separator"
+        raise DataError(f"{path} is read as {chosen}, which has no fields", given=chosen, hint=hint)
     more = {"stackexchange": (comments, code_blocks), "csv": (_CSV_VERSION,)}.get(chosen, ())
     options = [chosen, text_field, label_field, id_field, label_separator, *more]
     try:
@@ -263,11 +269,16 @@ def open_corpus(
         corpus._check()
         return corpus
     except OSError as error:
-        raise DataError(f"the corpus {path} cannot be read as {chosen} ({error.strerror or error})") from error
+        message = f"the corpus {path} cannot be read as {chosen} ({error.strerror or error})"
+        raise DataError(message, given=path, hint="give a file or folder that can be read, or another format") from error
 
 
 def detect(path: Path) -> Format:
-    """The format of a corpus, by what it holds. Raises DataError, naming what was found, where that is none of the known ones."""
+    """Return the format of a corpus by its content.
+
+    Raises:
+        DataError: the format is not a known one; the message names what was found.
+    """
     if path.is_dir():
         return _detect_folder(path)
     with path.open("rb") as file:
@@ -276,7 +287,7 @@ def detect(path: Path) -> Format:
         return "parquet"
     start = head.removeprefix(BOM).lstrip()
     if not start:
-        raise DataError(f"{path} is empty; give a corpus that has documents")
+        raise DataError(f"{path} is empty", given=path, hint="give a corpus that has documents")
     line = start.splitlines()[0]
     if line.startswith(b"{"):
         return "jsonl"
@@ -287,7 +298,8 @@ def detect(path: Path) -> Format:
     if not line.startswith((b"[", b"<")) and b"\0" not in line and (b"," in line or b"\t" in line):
         return "csv"
     begins = line[:40].decode("utf-8", errors="replace")
-    raise DataError(f"{path} is in no known format (it begins with {begins!r}); known: {', '.join(get_args(Format))}; give format=")
+    message = f"the format of {path} is unknown (it begins with {begins!r})"
+    raise DataError(message, given=begins, allowed=get_args(Format), hint="name one as format=, or give another file")
 
 
 def _detect_folder(path: Path) -> Format:
@@ -299,10 +311,11 @@ def _detect_folder(path: Path) -> Format:
     tables = [name for name in names if name.lower().endswith((".jsonl", ".parquet", ".csv", ".tsv"))]
     if tables:
         listed = ", ".join(tables[:8]) + (f" and {len(tables) - 8} more" if len(tables) > 8 else "")
-        several = f"a corpus is one file: name one, join them, or open them all as {_HUB}{path.resolve()}"
-        raise DataError(f"the folder {path} holds {listed}; {several}")
+        hint = f"a corpus is one file: name one, join them, or open them all as {DATASET_PREFIX}{path.resolve()}"
+        raise DataError(f"the folder {path} holds {listed}", given=path, hint=hint)
     listed = ", ".join(names[:8]) or "nothing"
-    raise DataError(f"the folder {path} is no corpus (no Posts.xml or train_data.parquet); it holds {listed}: name a file")
+    message = f"the folder {path} is not a corpus: it holds {listed}"
+    raise DataError(message, given=path, allowed="a folder with Posts.xml or train_data.parquet", hint="name a file")
 
 
 def _reader(path: Path, format: Format, fields: Fields, comments: bool, code_blocks: bool) -> Reader:

@@ -1,4 +1,4 @@
-"""Tables with named columns: CSV (or tab-separated) text, and Parquet."""
+"""CSV and tab-separated files as a table of texts and labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OPEN_QUOTE = "a quoted field is never closed: the file was cut off here, and is
 
 
 class CsvReader:
-    """A CSV or TSV file with a header (RFC 4180 quoting: a quoted field may span lines). Row numbers, from 1, are the ids where none is.
+    """A CSV or TSV file with a header (RFC 4180 quoting: a quoted field may span lines). Row numbers, from 1, serve as ids where none is given.
 
     A stray quote makes its row swallow the lines up to the next one; then that row's first line alone is given up. Where there is no next
     one, the file was cut off inside of a quoted field, if it ends within a line or if quoted fields of it span lines; else it is stray, too.
@@ -40,11 +40,13 @@ class CsvReader:
         try:
             self._columns = next(csv.reader([header], delimiter=self._delimiter), [])
         except csv.Error as error:
-            raise DataError(f"the first line of {path} names no columns ({error}); give a CSV file with a header") from error
+            message = f"the first line of {path} names no columns ({error})"
+            raise DataError(message, given=header[:80], hint="give a CSV file with a header") from error
         fields.check(self._columns, path)
         twice = sorted(name for name in set(fields.columns(self._columns)) if self._columns.count(name) > 1)
         if twice:
-            raise DataError(f"{path} has several columns {twice[0]!r}, so which of them is meant is not known; rename or remove one")
+            message = f"{path} has several columns {twice[0]!r}, so it is not clear which of them is meant"
+            raise DataError(message, given=twice[0], hint="rename or remove one")
 
     @property
     def extent(self) -> int:
@@ -97,7 +99,7 @@ class CsvReader:
         return found.document()
 
     def _go_back(self, source: _Lines) -> tuple[_Lines, Iterator[list[str]]]:
-        """Where to go on after a broken row: it is its first line alone."""
+        """Return where to go on after a broken row, of which only the first line is given up."""
         if source.second_line >= 0:
             source = _Lines(self._path, source.second_line, self._windows)
         return source, self._rows(source)
@@ -120,7 +122,7 @@ class CsvReader:
 
 
 class _Lines:
-    """The decoded lines of a file from a byte on, and what is known of the current row: where its first and second line start, what ails it.
+    """The decoded lines of a file from a byte on, with the state of the current row: where its first two lines start, and its faults.
 
     With ``windows`` all line ends become ``\\n``.
     """

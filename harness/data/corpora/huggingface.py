@@ -9,18 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data.corpora.reading import Fields, Place, Record, Report, SkipLog, Skipped, vanished
+from harness.data.corpora.reading import DATASET_NAMES, DATASET_PREFIX, Fields, Place, Record, Report, SkipLog, Skipped, vanished
 from harness.errors import DataError
 from harness.types import Document, Json
 
-PREFIX = "hf:"
 _BATCH_ROWS = 1024
-_EXAMPLE = "hf:owner/name, hf:owner/name:config@split, or hf:/folder"
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What ``hf:name:config@split`` names; ``name`` is a name of the hub, or a folder."""
+    """The parts of ``hf:name:config@split``; ``name`` is a name of the hub, or a folder."""
 
     name: str
     config: str | None = None
@@ -28,11 +26,15 @@ class Spec:
 
     @classmethod
     def parse(cls, text: str) -> Spec:
-        """Raises DataError where no name is left. A split or config holds no ``/``, so folders may have ``:`` and ``@`` in their names."""
-        name, split = _cut(text.removeprefix(PREFIX), "@")
+        """Read a name; a split or config holds no ``/``, so folders may have ``:`` and ``@`` in their names.
+
+        Raises:
+            DataError: the name, the configuration or the split is empty.
+        """
+        name, split = _cut(text.removeprefix(DATASET_PREFIX), "@")
         name, config = _cut(name, ":")
         if not name or split == "" or config == "":
-            raise DataError(f"{text!r} names no dataset; write {_EXAMPLE}")
+            raise DataError(f"{text!r} does not name a dataset", given=text, allowed=DATASET_NAMES)
         return cls(name, config, split)
 
     @property
@@ -104,20 +106,20 @@ class HuggingFaceReader:
 
 
 def _cut(text: str, sign: str) -> tuple[str, str | None]:
-    """``text`` before and after its last ``sign``, where what comes after it holds no ``/``."""
+    """Split ``text`` at its last ``sign``, where what comes after it holds no ``/``."""
     before, found, after = text.rpartition(sign)
     return (before, after) if found and "/" not in after else (text, None)
 
 
 def _load(spec: Spec, given: str) -> Any:
-    """The split as a ``datasets.Dataset``; every failure is one line."""
+    """Return the split as a ``datasets.Dataset``; every failure is a DataError of one line."""
     import datasets
 
     from harness.files.cache_dir import cache_root
 
     folder = spec.folder
     if folder is not None and not folder.is_dir():
-        raise DataError(f"{given}: there is no folder {folder}; write {_EXAMPLE}")
+        raise DataError(f"{given}: there is no folder {folder}", given=folder, allowed=DATASET_NAMES, hint="give a folder that exists")
     try:
         with _quiet():
             if folder is not None and any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
@@ -127,18 +129,20 @@ def _load(spec: Spec, given: str) -> Any:
                 ours = None if folder is None else str(cache_root() / "datasets")
                 found = datasets.load_dataset(str(folder or spec.name), spec.config, cache_dir=ours)
     except Exception as error:  # datasets, its hub client and its file readers have no common root; KeyboardInterrupt passes
-        raise DataError(_explain(spec, given, error)) from error
+        raise _failure(spec, given, error) from error
     if isinstance(found, Mapping):
         splits = [str(name) for name in found]
         chosen = spec.split or ("train" if "train" in splits else splits[0] if len(splits) == 1 else None)
         if chosen not in splits:
-            asked = f"has no split {spec.split!r}" if spec.split else "has several splits, none of them train"
-            raise DataError(f"{given} {asked}; it has {', '.join(splits)}: name one as {PREFIX}{spec.name}{_config(spec)}@{splits[0]}")
+            problem = f"has no split {spec.split!r}" if spec.split else "has several splits, but not train"
+            hint = f"name one as {DATASET_PREFIX}{spec.name}{_config(spec)}@{splits[0]}"
+            raise DataError(f"{given} {problem}", given=spec.split, allowed=tuple(splits), hint=hint)
         found = found[chosen]
     elif spec.split is not None and spec.split != str(found.split):
-        raise DataError(f"{given} has no split {spec.split!r}: the folder holds a single dataset; leave out @{spec.split}")
+        message = f"{given} has no split {spec.split!r}: the folder holds a single dataset"
+        raise DataError(message, given=spec.split, hint=f"leave out @{spec.split}")
     if not len(found):
-        raise DataError(f"{given} has no rows; name another split or dataset")
+        raise DataError(f"{given} has no rows", given=given, hint="name another split or dataset")
     return found
 
 
@@ -146,7 +150,14 @@ def _config(spec: Spec) -> str:
     return f":{spec.config}" if spec.config else ""
 
 
-def _explain(spec: Spec, given: str, error: Exception) -> str:
+def _failure(spec: Spec, given: str, error: Exception) -> DataError:
+    """Return the error for whatever the ``datasets`` library raised: the cause in our words, and what to do."""
+    message, hint = _explain(spec, given, error)
+    return DataError(message, given=given, hint=hint)
+
+
+def _explain(spec: Spec, given: str, error: Exception) -> tuple[str, str]:
+    """Return (message, hint)."""
     detail = " ".join(str(error).split())[:300]
     kinds: set[str] = set()
     cause: BaseException | None = error
@@ -155,25 +166,25 @@ def _explain(spec: Spec, given: str, error: Exception) -> str:
         cause = cause.__cause__ or cause.__context__
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
     if "GatedRepoError" in kinds or "gated" in detail:
-        return f"the dataset {given} is gated; accept its terms on its hub page and set HF_TOKEN"
+        return f"the dataset {given} is gated", "accept its terms on its hub page and set HF_TOKEN"
     if "scripts are no longer supported" in detail or "trust_remote_code" in detail:
-        return f"the dataset {given} comes as a program, which is never run; give one that comes as files, or a folder of its files"
+        return f"the dataset {given} comes as a program, which is never run", "give one that comes as files, or a folder of its files"
     if "BuilderConfig" in detail or "Config name is missing" in detail:
-        return f"{given}: the dataset has no such configuration ({detail}); name one as {PREFIX}{spec.name}:config"
+        return f"{given}: the dataset has no such configuration ({detail})", f"name one as {DATASET_PREFIX}{spec.name}:config"
     if spec.folder is None and offline:
-        return f"the dataset {given} is not in the cache, and HF_HUB_OFFLINE is set; unset it, or give a local folder as {PREFIX}/folder"
+        message = f"the dataset {given} is not in the cache, and HF_HUB_OFFLINE is set"
+        return message, f"unset HF_HUB_OFFLINE, or give a local folder as {DATASET_PREFIX}/folder"
     if kinds & {"RepositoryNotFoundError", "DatasetNotFoundError"} and "ConnectionError" not in kinds:
-        return (
-            f"there is no dataset {given} on the hub, or it is private; check the name, set HF_TOKEN, or give a folder as {PREFIX}/folder"
-        )
+        message = f"there is no dataset {given} on the hub, or it is private"
+        return message, f"check the name, set HF_TOKEN, or give a folder as {DATASET_PREFIX}/folder"
     if kinds & {"ConnectionError", "OfflineModeIsEnabled", "ConnectError", "LocalEntryNotFoundError", "TimeoutException"}:
-        return f"the dataset {given} cannot be fetched: no connection to the hub ({detail}); try again, or give a local folder"
-    return f"the dataset {given} cannot be loaded ({type(error).__name__}: {detail}); write {_EXAMPLE}"
+        return f"the dataset {given} cannot be fetched: no connection to the hub ({detail})", "try again, or give a local folder"
+    return f"the dataset {given} cannot be loaded ({type(error).__name__}: {detail})", f"write {DATASET_NAMES}"
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars of the library within the context."""
+    """Hide the progress bars of the library within the context."""
     import datasets
 
     shown = datasets.is_progress_bar_enabled()
@@ -186,14 +197,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _class_names(feature: Any) -> list[str] | None:
-    """The names of the classes of a column of class numbers, or of lists of such."""
+    """Return the class names of a column of class numbers, or of lists of them."""
     inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) and feature else feature)
     names = getattr(inner, "names", None)
     return list(names) if names else None
 
 
 def _named(value: Json, names: list[str]) -> Json:
-    """Names in place of class numbers; a number that stands for no class (-1: not labelled) is no label."""
+    """Replace class numbers by names; a number without a class (-1: not labelled) gives no label."""
     if isinstance(value, list):
         return [name for item in value if (name := _named(item, names)) is not None]
     if isinstance(value, int):

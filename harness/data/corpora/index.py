@@ -38,7 +38,7 @@ _CODES = {"int64": "q", "int32": "i"}
 
 @dataclass(frozen=True)
 class Stored:
-    """An opened index: the state of the files that it was made from, JSON about the whole, and arrays by name, memory-mapped and read-only."""
+    """An opened index: the state of the files that it was made from, JSON about all of it, and read-only memory-mapped arrays by name."""
 
     state: Json
     about: Mapping[str, Json]
@@ -71,7 +71,7 @@ class Column:
             self._flush()
 
     def close(self, *, discard: bool = False) -> NDArray[Any]:
-        """The whole array, memory-mapped; with ``discard`` its file is gone as soon as the array is."""
+        """Return the finished array, memory-mapped; with ``discard`` its file is gone as soon as the array is."""
         self._flush()
         self._file.close()
         mapped = _mapped(self._path, self._dtype)
@@ -85,7 +85,7 @@ class Column:
 
 
 def new_array(folder: Path, name: str, dtype: str, size: int) -> NDArray[Any]:
-    """An array of zeros in the folder of an index that is being made, to be filled in place."""
+    """Return an array of zeros in the folder of an index that is being made, to be filled in place."""
     path = folder / f"{name}.{dtype}"
     with path.open("wb") as file:
         file.truncate(size * np.dtype(dtype).itemsize)
@@ -93,7 +93,7 @@ def new_array(folder: Path, name: str, dtype: str, size: int) -> NDArray[Any]:
 
 
 def file_state(path: Path) -> Json:
-    """What tells that a file is still the same: size, times, inode, and SHA-256 of its first and last 64 KB. Raises OSError."""
+    """Return what shows that a file is still the same: size, times, inode, and SHA-256 of its first and last 64 KB; raises OSError."""
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         ends = hashlib.sha256(file.read(_ENDS))
@@ -103,22 +103,22 @@ def file_state(path: Path) -> Json:
 
 
 def place_of(key: Json) -> Path:
-    """The folder of the index with this key."""
+    """Return the folder of the index with this key."""
     return cache_root() / "corpora" / digest(key)
 
 
 def peek(key: Json, state: Json) -> Stored | None:
-    """The index of ``key`` if it is there, intact, and made from files in this state."""
+    """Return the index of ``key`` if it exists, is intact, and was made from files in this state."""
     return _load(place_of(key), key, state)
 
 
 def get(key: Json, state: Callable[[], Json], build: Callable[[Path], Json], what: str) -> Stored:
-    """The index of ``key``, made if it is not there, is damaged, or was made from files in another state.
+    """Return the index of ``key``; it is made if it does not exist, is damaged, or was made from files in another state.
 
     Args:
         key: JSON that names the index.
         state: the state of the files that it is made from, as it is now.
-        build: writes arrays into the folder that it is given, and answers with what else is to be kept.
+        build: writes arrays into the folder that it is given, and returns what else is to be kept.
         what: what is indexed, for messages, e.g. ``"beer/Posts.xml"``.
 
     Raises:
@@ -144,7 +144,7 @@ def get(key: Json, state: Callable[[], Json], build: Callable[[Path], Json], wha
 
 
 def _make(folder: Path, key: Json, state: Callable[[], Json], build: Callable[[Path], Json], what: str, doing: str) -> Stored:
-    """Build beside ``folder`` and move it there. Runs under the lock, so what others left behind is stale."""
+    """Build beside ``folder`` and move the index there; this runs under the lock, so what others left behind is stale."""
     partial = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     before = state()
     with _explained(doing):
@@ -155,7 +155,8 @@ def _make(folder: Path, key: Json, state: Callable[[], Json], build: Callable[[P
         try:
             about = build(new)
             if state() != before:
-                raise DataError(f"{what} was changed while it was read; run this again when nothing writes to it any more")
+                hint = "run this again when nothing writes to it any more"
+                raise DataError(f"{what} was changed while it was read", given=what, hint=hint)
             _finish(new, key, before, about)
             if folder.exists():
                 os.replace(folder, partial / "old")  # a folder with content cannot be replaced in one step
@@ -165,7 +166,8 @@ def _make(folder: Path, key: Json, state: Callable[[], Json], build: Callable[[P
             shutil.rmtree(partial, ignore_errors=True)
     made = _load(folder, key, before)
     if made is None:
-        raise DataError(f"the index of {what} in {folder} cannot be read back; check the disk, then run this again")
+        hint = "check the disk, then run this again"
+        raise DataError(f"the index of {what} in {folder} cannot be read back", given=folder, hint=hint)
     return made
 
 
@@ -184,7 +186,7 @@ def _finish(folder: Path, key: Json, state: Json, about: Json) -> None:
 
 
 def _load(folder: Path, key: Json, state: Json) -> Stored | None:
-    """The index in ``folder``; None where there is none, or a damaged, older or outdated one."""
+    """Return the index in ``folder``; None where it is missing, damaged, older or outdated."""
     try:
         head = json.loads((folder / _HEAD).read_bytes())
         if hashlib.sha256(head["body"].encode()).hexdigest() != head["sha256"]:

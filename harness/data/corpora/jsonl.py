@@ -1,4 +1,4 @@
-"""JSON lines: one object a line, its fields named by the caller or found by their usual names."""
+"""JSON lines: one object per line, its fields named by the caller or found by their usual names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PEEK = 1000
 
 
 class JsonLinesReader:
-    """A ``.jsonl`` file. Line numbers, from 1, are the ids of rows that bring none."""
+    """A ``.jsonl`` file; line numbers, from 1, are the ids of rows without one."""
 
     format = "jsonl"
     own_ids = True
@@ -45,7 +45,7 @@ class JsonLinesReader:
         return found.document()
 
     def check(self) -> None:
-        """A named field that none of the first rows has is a mistake in the name."""
+        """Refuse a named field that none of the first rows has: the name is a mistake."""
         wanted = {"text_field": self._fields.text, "label_field": self._fields.label, "id_field": self._fields.id}
         missing = {option: name for option, name in wanted.items() if name is not None}
         seen: dict[str, None] = {}
@@ -58,7 +58,8 @@ class JsonLinesReader:
                 missing = {option: name for option, name in missing.items() if name not in row}
         if missing:
             option, name = next(iter(missing.items()))
-            raise DataError(f"{self._path} has no field {name!r} ({option}); its rows have {', '.join(seen) or 'no fields'}")
+            message = f"{self._path} has no field {name!r} ({option})"
+            raise DataError(message, given=name, allowed=tuple(seen) or "none, its rows have no fields", hint=f"name another {option}")
 
     def _record(self, line: Line, number: int) -> Record | str:
         row = _parse(line)
@@ -66,7 +67,7 @@ class JsonLinesReader:
 
 
 def _parse(line: Line) -> dict[str, Json] | str:
-    """The object of a line, or why there is none."""
+    """Return the object of a line, or the reason why it cannot be used."""
     if line.fault:
         return line.fault
     try:

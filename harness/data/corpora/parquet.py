@@ -17,14 +17,14 @@ _BATCH_ROWS = 1024
 
 
 _HELD_BYTES = 1 << 27
-"""Of what was read for single rows, so much is kept in memory."""
+"""Bytes of what was read for single rows that are kept in memory."""
 
 
 _BUFFER = 1 << 18
 
 
 class ParquetReader:
-    """A Parquet file, read in batches of rows, the needed columns alone. Row numbers, from 1, are ids where none is given."""
+    """A Parquet file, read in batches of rows, only the needed columns; row numbers, from 1, serve as ids where none is given."""
 
     format = "parquet"
     own_ids = True
@@ -42,13 +42,13 @@ class ParquetReader:
         self._starts = [0]
         """First row of each row group, and the number of rows."""
         self._small: list[bool] = []
-        """Whether a whole row group may be held; pandas makes groups of a million rows."""
+        """Whether a row group may be held in full; pandas makes groups of a million rows."""
         for group in range(file.metadata.num_row_groups):
             found = file.metadata.row_group(group)
             self._starts.append(self._starts[-1] + found.num_rows)
             self._small.append(found.num_rows <= _BATCH_ROWS or _size(found, self._columns) <= _HELD_BYTES)
         self._held: OrderedDict[tuple[int, int], Any] = OrderedDict()
-        """What was read last for single rows, by (row group, its first row in there): whole small groups, batches of large ones."""
+        """What was read last for single rows, by (row group, its first row in there): full small groups, batches of large ones."""
         self._walk: tuple[int, int, Iterator[Any]] = (-1, 0, iter(()))
         """Where the last walk through a large group stands: the group, the number of the next batch, the batches from there on."""
 
@@ -87,7 +87,7 @@ class ParquetReader:
         return found.document()
 
     def _row(self, group: int, number: int) -> Any:
-        """One row of a row group."""
+        """Return one row of a row group."""
         start = 0 if self._small[group] else number - number % _BATCH_ROWS
         part = self._held.get((group, start))
         if part is None:
@@ -103,7 +103,7 @@ class ParquetReader:
         return self._open(self._metadata).read_row_group(group, columns=self._columns)
 
     def _batch(self, group: int, number: int) -> Any:
-        """A batch of a large row group: on from the last one where it lies behind that, else from the group's beginning."""
+        """Return a batch of a large row group, read on from the last one where it lies behind that, else from the group's beginning."""
         at, place, batches = self._walk
         if at != group or place > number:
             file = self._open(self._metadata)
@@ -114,14 +114,14 @@ class ParquetReader:
         return batch
 
     def _hold(self, key: tuple[int, int], part: Any) -> None:
-        """Keep what was read, and as much of what was read before as there is room for."""
+        """Keep what was read, and as much of what was read before as fits."""
         self._held[key] = part
         size = sum(held.nbytes for held in self._held.values())
         while size > _HELD_BYTES and len(self._held) > 1:
             size -= self._held.popitem(last=False)[1].nbytes
 
     def _rows(self, file: Any, group: int) -> Iterator[Any]:
-        """The rows of a row group; in place of one with a broken value, the reason."""
+        """Yield the rows of a row group; in place of a row with a broken value, the reason."""
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=self._columns):
             try:
                 rows = batch.to_pylist()
@@ -130,7 +130,7 @@ class ParquetReader:
             yield from rows
 
     def _open(self, metadata: Any = None) -> Any:
-        """The file, opened; ``metadata`` of an earlier opening spares reading them again."""
+        """Open the file; with the ``metadata`` of an earlier opening they are not read again."""
         import pyarrow.parquet
 
         # through a small buffer: else a row group's columns are in memory as they are in the file, for as long as one reads from it
@@ -138,11 +138,12 @@ class ParquetReader:
         try:
             return pyarrow.parquet.ParquetFile(self._path, metadata=metadata, page_checksum_verification=True, **small)
         except _faults() as error:
-            raise DataError(f"{self._path} is no whole Parquet file ({' '.join(str(error).split())}); fetch it again") from error
+            message = f"{self._path} is not a complete Parquet file ({' '.join(str(error).split())})"
+            raise DataError(message, given=self._path, hint="fetch it again") from error
 
 
 def _size(group: Any, columns: list[str]) -> int:
-    """Bytes of some columns of a row group, unpacked, by its metadata."""
+    """Return the unpacked bytes of some columns of a row group, by its metadata."""
     found = (group.column(place) for place in range(group.num_columns))
     return sum(column.total_uncompressed_size for column in found if column.path_in_schema.split(".", 1)[0] in columns)
 
@@ -155,7 +156,7 @@ def _one_row(batch: Any, place: int) -> Any:
 
 
 def _faults() -> tuple[type[Exception], ...]:
-    """What pyarrow raises on damaged files."""
+    """Return the exceptions that pyarrow raises on damaged files."""
     import pyarrow
 
     return (OSError, ValueError, IndexError, MemoryError, OverflowError, pyarrow.lib.ArrowException)

@@ -19,8 +19,12 @@ TEXT_FIELDS = ("text", "body", "content", "output")
 LABEL_FIELDS = ("labels", "label", "tags", "concept")
 """Looked for, in this order, where ``label_field`` is not given; a file may have none of them."""
 ID_FIELDS = ("id", "_id")
+DATASET_PREFIX = "hf:"
+"""Begins the name of a dataset that is read through the ``datasets`` library."""
+DATASET_NAMES = f"{DATASET_PREFIX}owner/name, {DATASET_PREFIX}owner/name:config@split, {DATASET_PREFIX}/folder"
+"""The forms of such a name, for messages."""
 INSTRUCTION_FIELDS = ("instruction", "prompt", "input")
-"""Looked for, in this order, for what a text answers; a file may have none of them."""
+"""Looked for, in this order, for what a text replies to; a file may have none of them."""
 RECORD_LIMIT = 1 << 24
 """Bytes; a longer record is skipped, so that a file without line ends does not fill the memory."""
 KEPT_SKIPS = 1000
@@ -72,12 +76,12 @@ class SkipLog:
             self.first.append(skipped)
 
     def update(self, other: SkipLog) -> None:
-        """Add all that ``other`` has."""
+        """Add everything of another log."""
         self.kinds.update(other.kinds)
         self.first += other.first[: KEPT_SKIPS - len(self.first)]
 
     def to_json(self, files: Sequence[Path]) -> Json:
-        """With files by their place in ``files``, which may be named otherwise the next time."""
+        """Return the log with files by their place in ``files``, which may have other names the next time."""
         names = [str(file) for file in files]
         return {"kinds": dict(self.kinds), "first": [[names.index(one.file), one.offset, one.reason] for one in self.first]}
 
@@ -111,7 +115,7 @@ class Record:
 
 
 class Reader(Protocol):
-    """One format. Reading starts from the beginning each time, in the file's order, and holds no more than a part of the file."""
+    """Reads one format, from the beginning each time and in the file's order, and holds no more than a part of the file."""
 
     format: str
     own_ids: bool
@@ -123,28 +127,28 @@ class Reader(Protocol):
 
     @property
     def extent(self) -> int:
-        """Size of the whole, in the unit of the places."""
+        """Total size, in the unit of the places."""
         ...
 
     @property
     def content(self) -> str:
-        """Names the content of what is not in ``files[0]``; the same on every machine."""
+        """Identity of the content that is not in ``files[0]``; the same on every machine."""
         ...
 
     def check(self) -> None:
-        """Look at the beginning: raise DataError where a named field is not there."""
+        """Look at the beginning, and raise DataError where a named field is missing."""
         ...
 
     def prepare(self, report: Report) -> SkipLog:
-        """Get ready what documents need beside their record; says what cannot be used there."""
+        """Prepare what documents need beside their record, and return what cannot be used there."""
         ...
 
     def records(self) -> Iterator[Record | Skipped]:
-        """All records."""
+        """Yield all records, the skipped ones too."""
         ...
 
     def at(self, place: Place) -> Document:
-        """The document of a record that :meth:`records` gave. Raises DataError where there is none any more."""
+        """Return the document of a record that :meth:`records` gave; raises DataError where it is not there any more."""
         ...
 
 
@@ -163,7 +167,7 @@ class Fields:
     json_labels: bool = False
 
     def record(self, row: Mapping[str, Json], place: Place) -> Record | str:
-        """The record of a row, its number being the id where the row has none; or why there is none."""
+        """Return the record of a row, with its number as the id where the row has none; or the reason why it cannot be used."""
         text_field = self.text or _first(TEXT_FIELDS, row)
         if text_field is None or text_field not in row:
             return f"no field {self.text or ', '.join(TEXT_FIELDS)} (fields: {_names(row)}); name one as text_field"
@@ -184,15 +188,17 @@ class Fields:
         return Record(place, name, labels, text, self._instruction(row, text_field))
 
     def check(self, columns: Sequence[str], path: Path | str) -> None:
-        """Raise DataError where a table with these columns lacks a named field, or has no text field at all."""
+        """Raise DataError where a table with these columns lacks a named field, or has no text field."""
         for option, name in (("text_field", self.text), ("label_field", self.label), ("id_field", self.id)):
             if name is not None and name not in columns:
-                raise DataError(f"{path} has no column {name!r} ({option}); it has {', '.join(columns)}")
+                message = f"{path} has no column {name!r} ({option})"
+                raise DataError(message, given=name, allowed=tuple(columns), hint=f"name another {option}")
         if self.text is None and not any(name in columns for name in TEXT_FIELDS):
-            raise DataError(f"{path} has no column {' or '.join(TEXT_FIELDS)}; it has {', '.join(columns)}: name one as text_field")
+            message = f"{path} has no column {' or '.join(TEXT_FIELDS)}"
+            raise DataError(message, given=path, allowed=tuple(columns), hint="name one of these as text_field")
 
     def columns(self, present: Sequence[str]) -> list[str]:
-        """The columns of a table that are read."""
+        """Return the columns of a table that are read."""
         wanted: tuple[str | None, ...] = (
             self.text or _first(TEXT_FIELDS, present),
             self.label or _first(LABEL_FIELDS, present),
@@ -202,7 +208,7 @@ class Fields:
         return list(dict.fromkeys(name for name in wanted if name is not None and name in present))
 
     def _instruction(self, row: Mapping[str, Json], text_field: str) -> str:
-        """What the text answers; empty where the row does not say, or in half a character."""
+        """Return what the text replies to; empty where the row has none, or one that is not valid Unicode."""
         field = _first([name for name in INSTRUCTION_FIELDS if name not in (text_field, self.label, self.id)], row)
         value = row[field] if field else ""
         return value if isinstance(value, str) and _is_unicode(value) else ""
@@ -219,7 +225,7 @@ class Fields:
         return frozenset(name for item in value if (name := str(item).strip()))
 
     def _listed(self, text: str) -> Json:
-        """The labels of a JSON list, or the text itself as the one label that it is."""
+        """Return the labels of a JSON list, or else the text itself as the only label."""
         if self.json_labels and text.startswith("["):
             try:
                 found = json.loads(text)
@@ -231,14 +237,14 @@ class Fields:
 
 
 class SeenIds:
-    """A set of ids that holds their 64-bit hashes in an open table: 12 to 24 bytes an id, whatever its length."""
+    """A set of ids that holds their 64-bit hashes in an open table: 12 to 24 bytes per id, whatever its length."""
 
     def __init__(self) -> None:
         self._slots = array("Q", bytes(8 << 10))
         self._count = 0
 
     def add(self, id: str) -> bool:
-        """Whether ``id`` is new."""
+        """Add ``id`` and return whether it is new."""
         if not self._put(hash(id) & 0xFFFFFFFFFFFFFFFF or 1):  # 0 marks a free slot
             return False
         self._count += 1
@@ -276,12 +282,12 @@ class Line(NamedTuple):
 
     @property
     def fault(self) -> str:
-        """What keeps any line from being used, or ""."""
+        """The reason why the line cannot be used in any format, or ""."""
         return TOO_LONG if len(self.content) > RECORD_LIMIT else ""
 
 
 def lines(path: Path, start: int = 0) -> Iterator[Line]:
-    """The lines of a file from byte ``start`` on, one at a time. ``ended`` is false for a last line without a line end."""
+    """Yield the lines of a file from byte ``start`` on; ``ended`` is false for a last line without a line end."""
     offset = start
     with path.open("rb") as file:
         file.seek(start)
@@ -300,7 +306,7 @@ def lines(path: Path, start: int = 0) -> Iterator[Line]:
 
 
 def line_at(path: Path, start: int) -> Line:
-    """The line that starts at a byte. Raises DataError where the file ends before it."""
+    """Return the line that starts at a byte; raises DataError where the file ends before it."""
     found = next(lines(path, start), None)
     if found is None:
         raise vanished(path, start)
@@ -308,8 +314,8 @@ def line_at(path: Path, start: int) -> Line:
 
 
 def vanished(path: Path, start: int) -> DataError:
-    """The error where a record that was there is there no more."""
-    return DataError(f"{path} has no record at {start} any more; it was changed after it was opened: open it again")
+    """Return the error for a record that is not in its place any more."""
+    return DataError(f"{path} has no record at {start} any more: it was changed after it was opened", given=start, hint="open it again")
 
 
 def _names(row: Mapping[str, Json]) -> str:
@@ -317,7 +323,7 @@ def _names(row: Mapping[str, Json]) -> str:
 
 
 def _is_unicode(text: str) -> bool:
-    """False for a text with lone surrogates, which JSON can hold, but no file and no tokenizer."""
+    """Return False for a text with lone surrogates, which JSON can hold, but no file and no tokenizer."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -17,12 +17,12 @@ from harness.errors import ModelError
 _BATCH = 256
 
 CountTokens = Callable[[Sequence[str]], list[int]]
-"""Number of tokens of each of some texts."""
+"""Returns the number of tokens of each text."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How a number is spread over the documents. ``p95``: 95 % of them have no more."""
+    """How a number is spread over the documents; 95 % of them have ``p95`` or less."""
 
     mean: float
     median: float
@@ -31,7 +31,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: np.ndarray[Any, Any]) -> Spread:
-        """Of one number for each document; at least one document."""
+        """Compute the spread of one number for each document; there must be at least one."""
         median, p95 = (float(q) for q in np.quantile(values, [0.5, 0.95]))
         return cls(float(values.mean()), median, p95, int(values.max()))
 
@@ -43,12 +43,12 @@ class CorpusStats:
     Attributes:
         documents: number of documents.
         words: number of words, as white space separates them.
-        tokens: number of tokens of the model that was asked about; None where none was.
+        tokens: number of tokens of the chosen model; None without a model.
         unlabelled: number of documents without a label.
         skipped: number of records that could not be used.
         labels: each label's number of documents, most frequent first.
         characters, words_each, tokens_each: lengths of the texts.
-        labels_each: labels of a document.
+        labels_each: labels per document.
         skipped_by_reason: number of records that could not be used, by reason.
     """
 
@@ -65,7 +65,7 @@ class CorpusStats:
     skipped_by_reason: Mapping[str, int]
 
     def with_support(self, least: int) -> list[str]:
-        """The labels of at least so many documents."""
+        """Return the labels of at least ``least`` documents."""
         return [label for label, support in self.labels.items() if support >= least]
 
 
@@ -83,7 +83,7 @@ class SupportClass:
 
 
 def corpus_stats(corpus: Corpus, count_tokens: CountTokens | None = None) -> CorpusStats:
-    """Read all documents once and count. Holds a few numbers for each document.
+    """Read all documents once and count; a few numbers are held for each document.
 
     Args:
         corpus: what to count; ``corpus.head(n)`` for a part of it.
@@ -109,7 +109,7 @@ def corpus_stats(corpus: Corpus, count_tokens: CountTokens | None = None) -> Cor
 
 
 def support_classes(supports: Sequence[int]) -> list[SupportClass]:
-    """How many labels have how many documents: 1, 2–4, 5–9, 10–19, 20–49, 50–99, 100–199, …, up to the largest; none where no label is."""
+    """Return how many labels have how many documents: 1, 2–4, 5–9, 10–19, 20–49, …, up to the largest; empty without labels."""
     found: list[SupportClass] = []
     least, step = 1, 0
     largest = max(supports, default=0)
@@ -121,7 +121,7 @@ def support_classes(supports: Sequence[int]) -> list[SupportClass]:
 
 
 def support_svg(classes: Sequence[SupportClass], title: str) -> str:
-    """The classes as a bar chart: an SVG picture that needs nothing beside it."""
+    """Return the classes as a bar chart, an SVG picture that needs no other file."""
     width, row, left, top = 640, 24, 130, 44
     most = max((one.labels for one in classes), default=1) or 1
     height = top + row * len(classes) + 34
@@ -144,7 +144,7 @@ def support_svg(classes: Sequence[SupportClass], title: str) -> str:
 
 
 def default_model() -> str | None:
-    """The embedded model whose tokens are counted where none is named; None while it is not in the cache."""
+    """Return the embedded model whose tokens are counted by default; None while it is not in the cache."""
     from harness.model.embedded import SUBJECT_MODELS, describe
 
     cached = {info.name for info in describe() if info.cached}
@@ -152,7 +152,7 @@ def default_model() -> str | None:
 
 
 def token_counter(model: str) -> CountTokens:
-    """A function that counts tokens as ``model`` reads plain text, its own BOS included. Loads the tokenizer alone, no weights.
+    """Return a function that counts tokens as ``model`` reads plain text, its BOS included; the tokenizer is loaded, but no weights.
 
     Args:
         model: an embedded name, a local folder, or a hub name.
@@ -176,10 +176,8 @@ def token_counter(model: str) -> CountTokens:
             tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:  # transformers, hub and tokenizers have no common root; KeyboardInterrupt passes
         detail = " ".join(str(error).split())[:200]
-        known = ", ".join(embedded_names())
-        raise ModelError(
-            f"{model!r} has no tokenizer that can be loaded ({detail}); give a folder, a hub name, or one of: {known}"
-        ) from error
+        allowed = ("a folder", "a hub name", *embedded_names())
+        raise ModelError(f"{model!r} has no tokenizer that can be loaded ({detail})", given=model, allowed=allowed) from error
     extra = len(PromptFormat(tokenizer).prefix)
 
     def count(texts: Sequence[str]) -> list[int]:

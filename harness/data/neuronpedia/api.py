@@ -1,12 +1,12 @@
 """Neuronpedia over the network: single features, the search in explanations, the bulk files. Whatever was fetched stays on disk.
 
-Below the cache folder, one folder a server::
+Below the cache folder, one folder per server::
 
     features/MODEL/SOURCE/THOUSANDS/INDEX.json     a feature's explanations, or that there is no such feature
     search/MODEL/SOURCE/DIGEST.json                one page of hits
     bulk/MODEL/SOURCE/batch-N.json, index.json     explanations of one batch; the list of batches, once it is known to be complete
 
-Each file is written whole or not at all and carries its own checksum, so processes may share the folder, an interrupted run keeps what it
+Each file is written in full or not at all and carries its own checksum, so processes may share the folder, an interrupted run keeps what it
 has, and a damaged file is fetched again. Only what is used is kept: of a feature's 0.2 to 1 MB a few hundred bytes.
 """
 
@@ -34,9 +34,9 @@ from harness.files.atomic import disk_error
 from harness.types import Json, digest
 
 SEARCH_PAGE = 20
-"""Hits a page of the search, as the server makes them."""
+"""Hits per page of the search, as the server makes them."""
 SHORTEST_QUERY = 3
-"""Characters; the server refuses shorter queries."""
+"""Least number of characters; the server refuses shorter queries."""
 
 _KEPT = ("explanationModelName", "typeName", "scores", "author", "triggeredByUser")
 _NOBODY = "unknown"
@@ -51,7 +51,7 @@ class Hit:
 
 
 def feature(server: Server, source: SourceId, index: int) -> Row | None:
-    """One feature's explanations (``GET /api/feature``); None where the server has no such feature, which is remembered, too.
+    """Return one feature's explanations (``GET /api/feature``); None where the server has no such feature, which is stored, too.
 
     Raises:
         DataError: the server cannot be reached, refuses, or keeps sending something else.
@@ -60,14 +60,14 @@ def feature(server: Server, source: SourceId, index: int) -> Row | None:
     def read(body: IO[bytes]) -> Json:
         record = read_json(body)
         if record is None or _says_missing(record):
-            return None  # the server has answered so, with status 200
+            return None  # the server reports this with status 200
         row = parse_record(record, _NOBODY)
         if isinstance(row, str):
             raise BrokenReply(row)
         if (row.source, row.feature) != (source, index):
-            raise BrokenReply(f"it answered with feature {row.feature} of {row.source}")
-        said = record.get("explanations")
-        return _stored(source, index, said if isinstance(said, list) else [])
+            raise BrokenReply(f"it is of feature {row.feature} of {row.source}")
+        found = record.get("explanations")
+        return _stored(source, index, found if isinstance(found, list) else [])
 
     url = f"{server.base_url}/api/feature/{quote(source.model)}/{quote(source.source)}/{index}"
     path = server.cache / "features" / source.model / source.source / str(index // 1000) / f"{index}.json"
@@ -76,7 +76,7 @@ def feature(server: Server, source: SourceId, index: int) -> Row | None:
 
 
 def search(server: Server, source: SourceId, query: str, offset: int = 0) -> list[Hit]:
-    """One page of explanations nearest to a query (``POST /api/explanation/search``), nearest first, from the ``offset``-th on.
+    """Return one page of the explanations nearest to a query (``POST /api/explanation/search``), nearest first, from ``offset`` on.
 
     Hits without a usable explanation are left out. An empty page is the end.
 
@@ -85,9 +85,9 @@ def search(server: Server, source: SourceId, query: str, offset: int = 0) -> lis
     """
     query = " ".join(query.split())
     if len(query) < SHORTEST_QUERY:
-        raise DataError(
-            f"Neuronpedia's search takes {SHORTEST_QUERY} characters or more, got {query!r}; match by embedding or words instead"
-        )
+        message = f"Neuronpedia's search cannot take {query!r}"
+        allowed = f"at least {SHORTEST_QUERY} characters"
+        raise DataError(message, given=query, allowed=allowed, hint="match by embedding or words instead")
 
     def read(body: IO[bytes]) -> Json:
         reply = read_json(body)
@@ -98,16 +98,17 @@ def search(server: Server, source: SourceId, query: str, offset: int = 0) -> lis
 
     key = ["search", str(source), query, offset]
     path = server.cache / "search" / source.model / source.source / f"{digest(key, 24)}.json"
-    asked = {"modelId": source.model, "layers": [source.source], "query": query, "offset": offset}
-    found = server.cached(path, key, lambda: server.ask(f"{server.base_url}/api/explanation/search", read, asked))
+    request = {"modelId": source.model, "layers": [source.source], "query": query, "offset": offset}
+    found = server.cached(path, key, lambda: server.ask(f"{server.base_url}/api/explanation/search", read, request))
     if found is None:
-        raise DataError(f"{server.base_url} has no search in explanations (HTTP 404): check base_url, or match by embedding or words")
+        message = f"{server.base_url} has no search in explanations (HTTP 404)"
+        raise DataError(message, given=server.base_url, hint="check base_url, or match by embedding or words")
     hits = ((cast(Row, parse_record(record, _NOBODY)), float(similarity)) for record, similarity in found)
     return [Hit(row.said[0], similarity) for row, similarity in hits if row.said]
 
 
 class ApiLabels:
-    """Explanations that are fetched when asked for. Implements :class:`harness.data.neuronpedia.explanations.Labels`."""
+    """Explanations that are fetched when asked for; implements :class:`harness.data.neuronpedia.explanations.Labels`."""
 
     def __init__(self, server: Server, source: SourceId) -> None:
         self._server, self._source = server, source
@@ -128,7 +129,7 @@ class ApiLabels:
         return self._seen[index]
 
     def search(self, query: str, offset: int = 0) -> list[Hit]:
-        """See :func:`search`."""
+        """Search in the explanations of this source, see :func:`search`."""
         return search(self._server, self._source, query, offset)
 
     @property
@@ -145,13 +146,13 @@ class ApiLabels:
 
 
 def fetch_bulk(server: Server, source: SourceId) -> Explanations:
-    """All explanations of one source from the bulk files: batches from 0 on, until two in a row are missing.
+    """Fetch all explanations of one source from the bulk files: batches from 0 on, until two in a row are missing.
 
-    The exporter numbers batches without a gap. Should one be missing all the same, it is named among the skipped. Each batch is kept as soon
-    as it is there, so an interrupted call goes on; a complete one needs no network again.
+    The exporter numbers batches without a gap. If one is missing nevertheless, it is named among the skipped. Each batch is kept as soon as it
+    has arrived, so an interrupted call goes on where it stopped; a complete one needs no network again.
 
     Raises:
-        DataError: no such source in the bucket, no usable explanation in it, a batch that cannot be had.
+        DataError: the bucket has no such source, the source has no usable explanation, or a batch cannot be fetched.
     """
     folder = _folder(server, source)
     numbers = _numbers(server, source, folder)
@@ -160,14 +161,15 @@ def fetch_bulk(server: Server, source: SourceId) -> Explanations:
     for number in numbers:
         batch = _batch(server, source, number)
         if batch is None:
-            raise DataError(f"batch {number} of {source} was in the bucket and is gone; remove {folder} and run this again")
+            message = f"batch {number} of {source} was in the bucket and is gone"
+            raise DataError(message, given=number, hint=f"remove {folder} and run this again")
         skipped += [Skipped(f"batch-{number}", None, reason) for reason in batch["skipped"]]
         rows += [cast(Row, parse_record(record, _NOBODY)) for record in batch["rows"]]
     return collect(source, server.base_url, rows, tuple(skipped))
 
 
 def _numbers(server: Server, source: SourceId, folder: Path) -> list[int]:
-    """The numbers of the source's batches, all fetched; one process at a time finds them out."""
+    """Fetch all batches of the source, one process at a time, and return their numbers."""
     path, key = folder / "index.json", ["index", str(source)]
     known, numbers = load(path, key)
     if not known:
@@ -198,12 +200,13 @@ def _fetch_all(server: Server, source: SourceId) -> list[int]:
         elif number - (numbers[-1] if numbers else -1) >= 2:
             break
     if not numbers:
-        raise DataError(f"{server.base_url} has no explanations of {source} to download: check model_id and source_id, or use source=api")
+        message = f"{server.base_url} has no explanations of {source} to download"
+        raise DataError(message, given=str(source), hint="check model_id and source_id, or use source=api")
     return numbers
 
 
 def _batch(server: Server, source: SourceId, number: int) -> Mapping[str, Json] | None:
-    """One batch: ``rows`` and ``skipped`` (reasons); None where the bucket has none of this number."""
+    """Return one batch, ``rows`` and ``skipped`` (reasons); None where the bucket has no batch of this number."""
     name = f"{source.model}/{source.source}/explanations/batch-{number}.jsonl.gz"
     path = _folder(server, source) / f"batch-{number}.json"
     url = f"{server.base_url}/v1/{quote(name)}"
@@ -216,7 +219,7 @@ def _folder(server: Server, source: SourceId) -> Path:
 
 
 def _read_batch(body: IO[bytes], source: SourceId) -> Json:
-    """The explanations of a batch that arrived whole; a row that is none is skipped, with the reason."""
+    """Return the explanations of a batch that arrived in full; a row without one is skipped, with the reason."""
     packed = body.read(2) == b"\x1f\x8b"
     body.seek(0)
     rows: list[Json] = []
@@ -248,18 +251,18 @@ def _read_batch(body: IO[bytes], source: SourceId) -> Json:
 
 
 def _says_missing(record: Json) -> bool:
-    """Whether a reply says that there is no such feature, as that of a 404 does."""
-    said = record.get("error", record.get("message")) if isinstance(record, dict) and "index" not in record else None
-    return isinstance(said, str) and re.search(r"not found|no such|does not exist", said, re.IGNORECASE) is not None
+    """Return whether a reply says that there is no such feature, as that of a 404 does."""
+    message = record.get("error", record.get("message")) if isinstance(record, dict) and "index" not in record else None
+    return isinstance(message, str) and re.search(r"not found|no such|does not exist", message, re.IGNORECASE) is not None
 
 
 def _stored(source: SourceId, index: int, items: Sequence[Json]) -> dict[str, Json]:
-    """A record as it is kept: :func:`parse_record` reads it as it read what came."""
+    """Return a record as it is kept; :func:`parse_record` reads it like the original."""
     return {"modelId": source.model, "layer": source.source, "index": index, "explanations": [_trimmed(item) for item in items]}
 
 
 def _trimmed(item: Json) -> Json:
-    """An explanation without what is not used (embeddings above all)."""
+    """Return an explanation without the parts that are not used (embeddings above all)."""
     if not isinstance(item, dict):
         return tidy(item) if isinstance(item, str) else None
     kept: dict[str, Json] = {name: item[name] for name in _KEPT if item.get(name) is not None}
@@ -277,10 +280,10 @@ def _trimmed(item: Json) -> Json:
 
 
 def _found(item: Json, source: SourceId) -> Json:
-    """A hit of the search as it is kept: record and similarity."""
+    """Return a hit of the search as it is kept: record and similarity."""
     row = parse_record(item, _NOBODY)
     if isinstance(row, str):
-        raise BrokenReply(f"a hit is no explanation ({row})")
+        raise BrokenReply(f"a hit is not an explanation ({row})")
     if row.source != source:
         raise BrokenReply(f"a hit is of {row.source}")
     similarity = item.get("cosine_similarity")

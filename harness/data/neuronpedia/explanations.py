@@ -6,27 +6,23 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from harness.data.corpora.reading import Skipped
 from harness.errors import DataError
-
-if TYPE_CHECKING:
-    pass
-
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What somebody says a feature is about.
+    """What a person or a model wrote that a feature is about.
 
     Attributes:
         feature: the feature's index in its dictionary.
         text: the explanation, on one line.
         by: who wrote it: a model with its method, a person, or the file that holds it where nobody is named.
-        score: mean of the scores that Neuronpedia holds for it, None where it has none (almost always).
+        score: mean of the scores that Neuronpedia holds for it; None without one (almost always).
     """
 
     feature: int
@@ -45,11 +41,12 @@ class SourceId:
     def __post_init__(self) -> None:
         for kind, name in (("model", self.model), ("source", self.source)):
             if not isinstance(name, str) or not _ID.fullmatch(name):
-                raise DataError(f"{name!r} is no {kind} id of Neuronpedia; one looks like gemma-2-2b/20-gemmascope-res-16k (model/source)")
+                hint = "give one like gemma-2-2b/20-gemmascope-res-16k (model/source)"
+                raise DataError(f"{name!r} is not a {kind} id of Neuronpedia", given=name, hint=hint)
 
     @classmethod
     def parse(cls, text: str) -> SourceId:
-        """``model/source``. Raises DataError for anything else."""
+        """Read ``model/source``; raises DataError for anything else."""
         model, _, source = text.strip().strip("/").partition("/")
         return cls(model, source)
 
@@ -64,7 +61,7 @@ class SourceId:
 
     @property
     def width(self) -> str | None:
-        """The tag that tells the number of features (``16k``, ``1m``), where the name has one."""
+        """The tag for the number of features (``16k``, ``1m``), where the name has one."""
         return next((part for part in re.split(r"[-_]+", self.source.lower()) if re.fullmatch(r"\d+[km]", part)), None)
 
 
@@ -75,7 +72,7 @@ class Labels(Protocol):
     def source(self) -> SourceId: ...
 
     def of(self, feature: int) -> Sequence[Explanation]:
-        """The feature's explanations, best first; none for an unlabelled feature. May fetch: raises DataError where that fails."""
+        """Return the feature's explanations, best first, empty for an unlabelled feature; raises DataError where fetching them fails."""
         ...
 
     @property
@@ -84,13 +81,13 @@ class Labels(Protocol):
         ...
 
     def summary(self) -> str:
-        """One line for people: how many features are explained, and why others are not."""
+        """Return one line for people: how many features are explained, and why others are not."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Explanations:
-    """Explanations of one source that are all at hand. Implements :class:`Labels`.
+    """Explanations of one source that are all in memory; implements :class:`Labels`.
 
     Attributes:
         source: whose features they are.
@@ -116,7 +113,7 @@ class Explanations:
 
     @property
     def largest(self) -> int:
-        """The largest index that was met, explained or not; −1 for none."""
+        """The largest index that was met, explained or not; −1 without any."""
         return max([*self.by_feature, *self.unlabelled], default=-1)
 
     @property
@@ -124,7 +121,7 @@ class Explanations:
         return len(self.unlabelled)
 
     def reasons(self) -> str:
-        """Why features are unlabelled, with counts, the most common first."""
+        """Return why features are unlabelled, with counts, the most common reason first."""
         return ", ".join(f"{count} {reason}" for reason, count in Counter(self.unlabelled.values()).most_common())
 
     def summary(self) -> str:
@@ -134,10 +131,10 @@ class Explanations:
 
 
 def best_first(explanations: Iterable[Explanation]) -> tuple[Explanation, ...]:
-    """One feature's explanations in order: scored ones first, the highest score leading, then by author and text.
+    """Return one feature's explanations in order: scored ones first, the highest score leading, then by author and text.
 
-    The order of a file or of a reply does not matter, and neither do repetitions. Scores of different methods are on different scales;
-    that is Neuronpedia's, and hardly any explanation has one.
+    The order of a file or of a reply does not matter, and neither do repetitions. Neuronpedia's scores of different methods are on different
+    scales, and hardly any explanation has a score.
     """
     kept: dict[tuple[str, str], Explanation] = {}
     for item in explanations:
@@ -148,10 +145,10 @@ def best_first(explanations: Iterable[Explanation]) -> tuple[Explanation, ...]:
 
 
 def explained_features(labels: Labels, candidates: Iterable[int]) -> Iterator[tuple[int, Sequence[Explanation]]]:
-    """Those of ``candidates`` that are explained, in their order, each with its explanations, best first.
+    """Yield those of ``candidates`` that are explained, in their order, each with its explanations, best first.
 
-    Lazy: with the API only as many features are fetched as are taken. A uniform draw of n explained features is therefore the first n of
-    this over a random permutation.
+    With the API only as many features are fetched as are taken. A uniform draw of n explained features is therefore the first n of this over
+    a random permutation.
     """
     for feature in candidates:
         if found := labels.of(int(feature)):

@@ -50,10 +50,10 @@ _REPLY = re.compile(r"\s*\{.{0,40}?['\"](?:error|message|detail|statusCode)['\"]
 
 
 def why_unusable(text: Json) -> str | None:
-    """Why something that stands where an explanation should is none; None for a real one.
+    """Return why a value in the place of an explanation cannot be used; None for a real explanation.
 
     Known are: nothing (null, empty, another type), HTML, error messages and error replies, words for "nothing here", and texts without a
-    letter or digit (a dash is how caches mark an unlabelled feature; punctuation alone is no concept that a text could be about).
+    letter or digit (a dash is how caches mark an unlabelled feature; a text cannot be about punctuation).
     """
     if text is None:
         return "null"
@@ -80,8 +80,8 @@ class Row:
         source: None where the record does not name it.
         feature: index.
         said: usable explanations.
-        refused: why there is none, if so.
-        speaks: whether the record has a place for explanations at all (a row of the bulk ``features`` files has none).
+        refused: why there is no usable explanation; None where there is one.
+        speaks: whether the record has a place for explanations (a row of the bulk ``features`` files does not).
     """
 
     source: SourceId | None
@@ -92,7 +92,7 @@ class Row:
 
 
 def parse_record(record: Json, by: str) -> Row | str:
-    """A feature or an explanation as Neuronpedia gives it, or why it is neither. ``by`` is the author of texts that name none."""
+    """Read a feature or an explanation as Neuronpedia gives it, or return why it is neither; ``by`` is the author where none is named."""
     if not isinstance(record, dict):
         return f"a JSON {type(record).__name__}, not an object"
     given = record.get("index", record.get("feature_index"))
@@ -123,7 +123,7 @@ def parse_record(record: Json, by: str) -> Row | str:
 
 
 def _said(record: Mapping[str, Json]) -> list[Json] | None:
-    """What a record has in the place of explanations; None where it has no such place."""
+    """Return what a record has in the place of explanations; None where it has no such place."""
     if "explanations" in record:
         found = record["explanations"]
         return found if isinstance(found, list) else [] if found is None else [found]
@@ -157,7 +157,7 @@ def _score(item: Mapping[str, Json]) -> float | None:
 
 
 def tidy(text: str) -> str:
-    """On one line, and without halves of characters (lone surrogates), which JSON can hold, but no file and no tokenizer."""
+    """Return a text on one line, without lone surrogates, which JSON can hold, but no file and no tokenizer."""
     return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
@@ -169,9 +169,10 @@ def _line(value: Json) -> str:
 
 
 def read_explanations(path: Path, model_id: str | None = None, source_id: str | None = None) -> Explanations:
-    """The explanations that a file or folder holds of one source.
+    """Read the explanations of one source from a file or folder.
 
-    Read are, by content: one reply of ``GET /api/feature`` or a list of such; a map ``{"model/source/index": label}`` (or ``{"index":
+    These are recognised by their content: one reply of ``GET /api/feature`` or a list of such; a map ``{"model/source/index": label}`` (or
+    ``{"index":
     label}`` where the caller names the source); JSON lines of explanations or features, gzipped or not, as in the bulk files; a SAEDashboard
     export that carries explanations; a folder of any of these, searched through. JSON lines are read line by line.
 
@@ -180,13 +181,14 @@ def read_explanations(path: Path, model_id: str | None = None, source_id: str | 
         model_id, source_id: which source, where there are several; None takes the only one.
 
     Raises:
-        DataError: nothing there, nothing that can be read, no explanation, several sources and none named, or not the one that was named.
+        DataError: there is no file or no explanation, nothing can be read, there are several sources and none is named, or the named one is
+            missing.
     """
     if not path.exists():
-        raise DataError(f"no Neuronpedia export at {path}: give a file or folder with its JSON, or bulk or api")
+        raise DataError(f"there is no Neuronpedia export at {path}", given=path, hint="give a file or folder with its JSON, or bulk or api")
     files = _files(path)
     if not files:
-        raise DataError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}; give a Neuronpedia export")
+        raise DataError(f"{path} holds no file with a known ending", given=path, allowed=SUFFIXES, hint="give a Neuronpedia export")
     skipped: list[Skipped] = []
     rows: dict[SourceId | None, list[Row]] = {}
     for file in files:
@@ -197,15 +199,14 @@ def read_explanations(path: Path, model_id: str | None = None, source_id: str | 
                 rows.setdefault(row.source, []).append(row)
     if not rows:
         why = f" ({skipped[0]})" if skipped else ""
-        raise DataError(
-            f"{path} holds no feature and no explanation of Neuronpedia{why}; give an export of its API or bucket, or a map of labels"
-        )
+        message = f"{path} holds no feature and no explanation of Neuronpedia{why}"
+        raise DataError(message, given=path, hint="give an export of its API or bucket, or a map of labels")
     source = _choose(path, [found for found in rows if found is not None], None in rows, model_id, source_id)
     return collect(source, str(path), [*rows.get(source, ()), *rows.get(None, ())], tuple(skipped))
 
 
 def collect(source: SourceId, origin: str, rows: Iterable[Row], skipped: tuple[Skipped, ...] = ()) -> Explanations:
-    """Explanations of one source from its rows, in any order. Raises DataError where not one feature is explained."""
+    """Collect the explanations of one source from its rows, in any order; raises DataError where not one feature is explained."""
     said: dict[int, list[Explanation]] = {}
     refused: dict[int, str] = {}
     speaks = False
@@ -223,25 +224,27 @@ def collect(source: SourceId, origin: str, rows: Iterable[Row], skipped: tuple[S
             if speaks
             else "no explanations at all (exports of dashboards and features have none)"
         )
-        raise DataError(f"{origin} holds {len(unlabelled)} features of {source}, but {why}; give an export of explanations, or bulk or api")
+        message = f"{origin} holds {len(unlabelled)} features of {source}, but {why}"
+        raise DataError(message, given=origin, hint="give an export of explanations, or bulk or api")
     return found
 
 
 def _choose(path: Path, found: list[SourceId], nameless: bool, model: str | None, source: str | None) -> SourceId:
-    """The source that the caller means."""
+    """Return the source that the caller means."""
     fitting = [item for item in found if model in (None, item.model) and source in (None, item.source)]
     if len(fitting) == 1:
         return fitting[0]
-    listed = ", ".join(map(str, sorted(fitting or found)[:5])) + (" …" if len(fitting or found) > 5 else "")
+    listed = [*map(str, sorted(fitting or found)[:5]), *(["…"] if len(fitting or found) > 5 else [])]
     if fitting:
-        raise DataError(f"{path} holds explanations of {len(fitting)} sources: {listed}; name one as source_id")
+        message = f"{path} holds explanations of {len(fitting)} sources"
+        raise DataError(message, given=path, allowed=listed, hint="name one as source_id")
     if nameless and not found:
         if model is None or source is None:
-            raise DataError(f"{path} does not say whose features it explains: give model_id and source_id")
+            raise DataError(f"{path} does not say whose features it explains", given=path, hint="give model_id and source_id")
         return SourceId(model, source)
-    raise DataError(
-        f"{path} holds explanations of {listed}, and none of {model or '(any model)'}/{source or '(any source)'}; give the file of that source"
-    )
+    wanted = f"{model or '(any model)'}/{source or '(any source)'}"
+    message = f"{path} does not hold explanations of {wanted}"
+    raise DataError(message, given=wanted, allowed=listed, hint="give the file of the source that you want")
 
 
 def _files(path: Path) -> list[Path]:
@@ -253,7 +256,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _rows(file: Path) -> Iterator[tuple[int | None, Row | str]]:
-    """(byte offset in the uncompressed file, row or why there is none)."""
+    """Yield the byte offset in the uncompressed file with the row, or with the reason why there is none."""
     try:
         if not file.name.lower().removesuffix(".gz").endswith(".json"):
             yield from _from_lines(file)
@@ -264,14 +267,14 @@ def _rows(file: Path) -> Iterator[tuple[int | None, Row | str]]:
         yield None, f"cannot be read ({_line(error)})"
         return
     try:
-        whole = json.loads(content.removeprefix(BOM))
+        value = json.loads(content.removeprefix(BOM))
     except (ValueError, RecursionError) as error:
         if "Extra data" in str(error):  # JSON lines in a file that is named .json
             yield from _from_lines(file)
         else:
             yield None, f"not valid JSON ({_line(error)})"
         return
-    for item in _expand(whole, file.name):
+    for item in _expand(value, file.name):
         yield None, item
 
 
@@ -300,14 +303,14 @@ def _from_lines(file: Path) -> Iterator[tuple[int | None, Row | str]]:
 
 
 def _open(file: Path) -> IO[bytes]:
-    """A file's content, unpacked if it is gzipped, whatever its name."""
+    """Open a file, unpacked if it is gzipped, whatever its name."""
     with file.open("rb") as raw:
         packed = raw.read(2) == _GZIP
     return cast(IO[bytes], gzip.open(file, "rb")) if packed else file.open("rb")
 
 
 def _expand(value: Json, by: str) -> Iterator[Row | str]:
-    """The rows of a JSON value: a record, a list of records, a map of labels, a SAEDashboard export."""
+    """Yield the rows of a JSON value: a record, a list of records, a map of labels, a SAEDashboard export."""
     if isinstance(value, list):
         for item in value:
             yield from _expand(item, by) if isinstance(item, dict) else (parse_record(item, by),)

@@ -1,4 +1,4 @@
-"""Asking a Neuronpedia server: politely spaced, retried where it can help, answered from disk where it was asked before."""
+"""Requests to a Neuronpedia server: spaced in time, retried where it can help, and read from disk where they were made before."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import httpx
 
 KEY_ENV = "NEURONPEDIA_API_KEY"
-"""Environment variable: a key of one's own; most of the API answers without."""
+"""Environment variable with the user's own key; most of the API works without one."""
 
 _FORMAT = 1
 _AGAIN = frozenset({408, 425, 429, *range(500, 600)})
@@ -44,24 +44,24 @@ T = TypeVar("T")
 
 
 class BrokenReply(Exception):
-    """A reply that is not what it should be; it is asked for again."""
+    """A reply that is not what it should be; the request is made again."""
 
 
 class Server:
-    """One server and what it has answered. One request at a time; nothing is asked twice.
+    """One server with its replies so far; it gets one request at a time, and no request twice.
 
-    The key is read from the environment, sent to this server alone (never over plain http to another machine, never along a redirect), and
-    is part of no message, log line or file.
+    The key is read from the environment, sent to this server only (never over plain http to another machine, never along a redirect), and
+    never part of a message, log line or file.
 
     Args:
         base_url: the server's address.
         cache: in place of ``neuronpedia`` in the cache folder.
         use_key: send the key of :data:`KEY_ENV`, if there is one.
         timeout: seconds without a byte after which a request is given up.
-        attempts: requests for one thing before it is given up (3 at most where nobody answers at all).
-        interval: seconds between requests at least.
+        attempts: requests for one thing before it is given up (at most 3 where the server cannot be reached).
+        interval: least seconds between requests.
         pause: seconds before the second attempt, about; doubled for each further one.
-        say: told in one line what is waited for; by default the logger of this module.
+        say: called with one line on what is waited for; by default the logger of this module.
 
     Raises:
         DataError: the address or the key cannot be used.
@@ -95,7 +95,7 @@ class Server:
         return root / f"{_host(self.base_url)}-{digest(self.base_url, 8)}"
 
     def cached(self, path: Path, key: Json, ask: Callable[[], Json], keep_missing: bool = True) -> Json:
-        """What ``path`` holds for ``key``, else what ``ask`` answers, which is then stored (None only with ``keep_missing``)."""
+        """Return what ``path`` holds for ``key``, else what ``ask`` returns, which is then stored (None only with ``keep_missing``)."""
         found, value = load(path, key)
         if not found:
             value = ask()
@@ -104,13 +104,13 @@ class Server:
         return value
 
     def ask(self, url: str, read: Callable[[IO[bytes]], T], body: Json = None) -> T | None:
-        """``read`` of the reply's bytes, None for HTTP 404; a POST where there is a ``body``.
+        """Request ``url`` (a POST with a ``body``) and return ``read`` of the reply's bytes; None for HTTP 404.
 
         Timeouts, broken connections, HTTP 429 and 5xx, and replies of which ``read`` raises :class:`BrokenReply` are tried again, after the
         time that the server asks for, or a pause that grows.
 
         Raises:
-            DataError: refused, or given up.
+            DataError: the server refused, or every attempt failed.
         """
         number = 0
 
@@ -126,13 +126,14 @@ class Server:
                 attempts=lambda failure: min(_UNREACHED, self._attempts) if isinstance(failure, NotReached) else self._attempts,
                 pause=self._pause,
                 longest=math.inf,
-                waiting=self._tell,
+                waiting=self._announce,
             )
         except RequestFailed as failure:
-            raise DataError(f"{url} failed {number} times, the last time: {failure.reason}; check the network; {_GIVE_LOCAL}") from None
+            message = f"{url} failed {number} times, the last time: {failure.reason}"
+            raise DataError(message, given=url, hint=f"check the network; {_GIVE_LOCAL}") from None
 
     def _once(self, url: str, read: Callable[[IO[bytes]], T], body: Json) -> T | None:
-        """One attempt. Raises RequestFailed for what may heal, DataError for what will not."""
+        """Make one attempt; raises RequestFailed for what may pass, DataError for what will not."""
         import httpx
 
         time.sleep(max(0.0, self._last + self._interval - time.monotonic()))
@@ -146,7 +147,7 @@ class Server:
                         _drain(reply, cast("IO[bytes]", spool))
                         return read(cast("IO[bytes]", spool))
                 if reply.status_code not in _AGAIN:
-                    raise DataError(self._refusal(url, reply))
+                    raise self._refusal(url, reply)
                 reason, wait = f"HTTP {reply.status_code}", retry_after(reply.headers)
         except BrokenReply as error:
             raise self._passing(f"the reply is broken: {error}") from None
@@ -156,13 +157,14 @@ class Server:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise self._passing(reason, NotReached if isinstance(error, httpx.ConnectError) else RequestFailed) from None
         if wait is not None and wait > _LONGEST_WAIT:
-            raise DataError(f"{url}: {reason}, and the server asks to wait {wait:.0f} s; {_GIVE_LOCAL}")
+            message = f"{url}: {reason}, and the server asks to wait {wait:.0f} s"
+            raise DataError(message, given=url, allowed=f"waits of at most {_LONGEST_WAIT:.0f} s", hint=_GIVE_LOCAL)
         raise self._passing(reason, wait=wait or None)
 
     def _passing(self, reason: str, kind: type[RequestFailed] = RequestFailed, wait: float | None = None) -> RequestFailed:
         return kind(self._hidden(reason), retryable=True, retry_after=wait)
 
-    def _tell(self, failure: RequestFailed, tries: int, seconds: float) -> None:
+    def _announce(self, failure: RequestFailed, tries: int, seconds: float) -> None:
         if seconds >= 1:
             self.say(f"Neuronpedia: {failure.reason}; asking again in {seconds:.0f} s")
 
@@ -173,7 +175,7 @@ class Server:
         try:
             return http_client(httpx.Client, self.base_url, self.base_url, self._timeout, headers={"User-Agent": "harness"})
         except JudgeError as error:
-            raise DataError(str(error)) from None
+            raise DataError(error.message, given=error.given, allowed=error.allowed, hint=error.hint) from None
 
     @contextlib.contextmanager
     def _reply(self, url: str, body: Json) -> Iterator[httpx.Response]:
@@ -182,19 +184,21 @@ class Server:
         with self._http.stream("GET" if body is None else "POST", url, headers=headers, json=body) as reply:
             yield reply
 
-    def _refusal(self, url: str, reply: httpx.Response) -> str:
+    def _refusal(self, url: str, reply: httpx.Response) -> DataError:
         if reply.is_redirect:
-            return f"{url} is elsewhere ({self._hidden(reply.headers.get('Location', '?'))[:200]}); give that server as base_url"
+            message = f"{url} is elsewhere ({self._hidden(reply.headers.get('Location', '?'))[:200]})"
+            return DataError(message, given=url, hint="give that server as base_url")
         text = self._hidden(" ".join(reply.read()[:2000].decode("utf-8", "replace").split()))[:120]
         advice = f"check {KEY_ENV}" if reply.status_code in (401, 403) else "check model_id and source_id"
-        return f"{url} was refused with HTTP {reply.status_code} ({text or 'no reason given'}); {advice}, or give a local export as source"
+        message = f"{url} was refused with HTTP {reply.status_code} ({text or 'no reason given'})"
+        return DataError(message, given=url, hint=f"{advice}, or give a local export as source")
 
     def _hidden(self, text: str) -> str:
         return text.replace(self._key, "…") if self._key else text
 
 
 def load(path: Path, key: Json) -> tuple[bool, Json]:
-    """(whether ``path`` holds an intact value of ``key``, the value)."""
+    """Return whether ``path`` holds an intact value of ``key``, and the value."""
     try:
         content = json.loads(path.read_bytes())
         intact = content["format"] == _FORMAT and content["key"] == key and content["digest"] == digest(content["value"])
@@ -204,23 +208,23 @@ def load(path: Path, key: Json) -> tuple[bool, Json]:
 
 
 def store(path: Path, key: Json, value: Json) -> None:
-    """Write ``value`` for :func:`load`; whole or not at all. Raises StoreError where the disk refuses."""
+    """Write ``value`` for :func:`load`, in full or not at all; raises StoreError where the disk refuses."""
     content = {"format": _FORMAT, "key": key, "digest": digest(value), "value": value}
     write_atomically(path, json.dumps(content, allow_nan=False), "reply of Neuronpedia")
 
 
 def read_json(body: IO[bytes]) -> Json:
-    """A reply as JSON. Raises BrokenReply."""
+    """Return a reply as JSON; raises BrokenReply where it is not JSON."""
     content = body.read()
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         page = content[:40].lstrip().startswith(b"<")
-        raise BrokenReply("an HTML page in place of JSON" if page else f"no JSON ({error})") from error
+        raise BrokenReply("an HTML page in place of JSON" if page else f"not JSON ({error})") from error
 
 
 def _drain(reply: httpx.Response, spool: IO[bytes]) -> None:
-    """The reply's bytes as they are sent, however large, without holding them in memory."""
+    """Write the reply's bytes to ``spool`` as they arrive, without holding them in memory."""
     size = 0
     for block in reply.iter_raw():
         size += len(block)
@@ -234,22 +238,26 @@ def _drain(reply: httpx.Response, spool: IO[bytes]) -> None:
 
 
 def _host(base_url: str) -> str:
-    """The machine of an address. Raises DataError for what is no server's address."""
+    """Return the machine of an address; raises DataError for what is not the address of a server."""
     try:
         parts = urlsplit(base_url)
         usable = parts.scheme in ("http", "https") and not (parts.query or parts.fragment or parts.username or parts.password)
         if usable and parts.hostname and (parts.port is None or parts.port > 0):
             return parts.hostname
-    except ValueError:  # a port that is no number, an unclosed bracket
+    except ValueError:  # a port that is not a number, an unclosed bracket
         pass
-    raise DataError("base_url is no server's address; give one like https://www.neuronpedia.org, without a name, a key or a query in it")
+    # the address itself is not shown: it may hold a password
+    allowed = "an address like https://www.neuronpedia.org, without a name, a key or a query in it"
+    raise DataError("base_url is not the address of a server", allowed=allowed, hint="give another base_url")
 
 
 def _key(base_url: str, host: str) -> str:
-    """The key of the environment, or "". Raises DataError for one that cannot be sent, without showing it."""
+    """Return the key of the environment, or ""; raises DataError for one that cannot be sent, without showing it."""
     key = os.environ.get(KEY_ENV, "").strip()
     if key and not re.fullmatch(r"[\x21-\x7e]+", key):
-        raise DataError(f"{KEY_ENV} holds spaces or characters that a key cannot have; set it again, or unset it")
+        message = f"{KEY_ENV} holds spaces or characters that a key cannot have"
+        raise DataError(message, given=KEY_ENV, hint="set it again, or unset it")
     if key and not base_url.startswith("https:") and host not in _LOCAL:
-        raise DataError(f"base_url is plain http, over which {KEY_ENV} is not sent; give an https address, or unset {KEY_ENV}")
+        message = f"base_url is plain http, over which {KEY_ENV} is not sent"
+        raise DataError(message, given=base_url, allowed="https", hint=f"give an https address, or unset {KEY_ENV}")
     return key

@@ -16,7 +16,7 @@ from harness.data.written.generate import Row
 from harness.data.written.recipe import FilterRecipe, Recipe
 from harness.types import Json
 
-# A sentence ends at . ! ? or … with its closing quotes or brackets, before white space or the end; "2." that opens a list item is none.
+# A sentence ends at . ! ? or … with its closing quotes or brackets, before white space or the end; a "2." before a list item does not count.
 _SENTENCE_END = re.compile(r"(?<!^\d)(?<!^\d\d)[.!?…][\"'”’)\]*_]*(?=\s|$)", re.MULTILINE)
 _REFUSAL_REACH = 160
 _SHINGLE = 5
@@ -41,7 +41,7 @@ class FilterReport:
     labels_added: int = 0
 
     def summary(self) -> dict[str, Json]:
-        """Counts, as they stand in a task's README."""
+        """Return counts, as they stand in a task's README."""
         return {
             "kept": len(self.rows),
             "dropped": {reason: len(ids) for reason, ids in self.dropped.items()},
@@ -52,9 +52,9 @@ class FilterReport:
 
 
 def filter_corpus(rows: Iterable[Row], recipe: Recipe) -> FilterReport:
-    """Keep the replies that are texts of their labels; correct the labels of those that show more or less than was asked for.
+    """Keep the replies that show their labels, and correct the labels of those that show more or less than was asked for.
 
-    In this order: the text is cut after its last whole sentence; dropped below ``min_words``, with a refusal in 160 characters, or where
+    In this order: the text is cut after its last complete sentence; dropped below ``min_words``, with a refusal in 160 characters, or where
     more than ``max_repeated_trigrams`` of its word 3-grams repeat an earlier one; a label stays where its keywords make up
     ``min_keyword_share`` of the words with ``min_keyword_kinds`` different keywords, and a text that loses all labels it was asked for is
     dropped; another concept becomes a label at ``add_keyword_share`` and ``add_keyword_kinds``; a text without labels is dropped where a
@@ -88,7 +88,7 @@ def filter_corpus(rows: Iterable[Row], recipe: Recipe) -> FilterReport:
 
 
 def shown_labels(text: str, asked: set[str], matchers: Mapping[str, KeywordMatcher], settings: FilterRecipe) -> set[str]:
-    """The concepts that a text shows; those that were asked for have to show less than others.
+    """Return the concepts that a text shows; for those that were asked for the bounds are lower.
 
     Where nothing was asked for, whatever reaches ``max_stray_share`` counts as shown.
     """
@@ -109,13 +109,13 @@ def shown_labels(text: str, asked: set[str], matchers: Mapping[str, KeywordMatch
 
 
 def whole_sentences(text: str) -> str:
-    """``text`` up to the end of its last whole sentence, stripped; empty where no sentence ends."""
+    """Return ``text`` up to the end of its last complete sentence, stripped; empty where no sentence ends."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text.strip())]
     return text.strip()[: ends[-1]] if ends else ""
 
 
 def repeated_share(words: Sequence[str], n: int = 3) -> float:
-    """Share of the n-grams of ``words`` that occurred before in it: 0 for fewer than n words, near 1 for a loop."""
+    """Return the share of n-grams that repeat an earlier one of ``words``: 0 for fewer than n words, near 1 for a loop."""
     grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
@@ -131,7 +131,7 @@ def _flaw(text: str, settings: FilterRecipe) -> str:
 
 
 def _distinct(rows: Sequence[Row], bound: float) -> tuple[list[Row], list[str]]:
-    """The rows whose shingles have a Jaccard index of at most ``bound`` with every row kept before, and the ids of the others."""
+    """Return the rows whose shingles have a Jaccard index of at most ``bound`` with every row kept before, and the ids of the others."""
     holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
     kept: list[Row] = []
     sizes: list[int] = []

@@ -33,12 +33,12 @@ def generate(
     """Write the model's replies to ``prompts`` to the JSON-lines file ``out``, each as soon as it exists.
 
     Called again after a kill it goes on where it stopped: a last line that was cut off is dropped, and prompts whose id is there are
-    not generated again. The draws of a prompt depend on (seed, prompt id) alone; the order of the rows depends on batches and restarts.
+    not generated again. The draws of a prompt depend on (seed, prompt id) only; the order of the rows depends on batches and restarts.
     What the rows were made with is kept beside them in ``<out>.made.json``.
 
     Args:
         model: the subject model; its chat template is applied to each prompt.
-        prompts: what to answer; ids must be unique.
+        prompts: what the model replies to; ids must be unique.
         decoding: the same for every prompt.
         out: the JSON-lines file, made or continued. Rows: ``{"id", "prompt", "text", "labels"}``.
         seed: of the sampling.
@@ -62,12 +62,13 @@ def generate(
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise DataError(f"another process is writing {out}; wait for it, or give another file") from None
+        raise DataError(f"another process is writing {out}", given=out, hint="wait for it, or give another file") from None
     try:
         _check_settings(out, {"model": model.name, "decoding": asdict(decoding), "seed": seed})
         by_id = {prompt.id: prompt for prompt in prompts}
         if len(by_id) != len(prompts):
-            raise DataError(f"the plan has {len(prompts) - len(by_id)} repeated prompt ids; ids must be unique")
+            repeated = len(prompts) - len(by_id)
+            raise DataError(f"the plan has {repeated} repeated prompt ids", given=repeated, hint="give each prompt its own id")
         done = _resume(out, by_id)
         requests = [GenerationRequest(prompt.id, model.prompt(prompt.text), seed) for prompt in prompts if prompt.id not in done]
         count = len(done)
@@ -90,13 +91,13 @@ def generate(
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a generated file, in the order of their ids (the order of generation depends on batches and restarts)."""
+    """Return the rows of a generated file in the order of their ids (the order of generation depends on batches and restarts)."""
     rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
     return sorted(rows, key=lambda row: str(row["id"]))
 
 
 def read_conversations(path: Path) -> Iterator[tuple[str | None, str]]:
-    """(prompt, text) of each row of a generated file, in the order of the ids; of any other corpus (None, text)."""
+    """Yield (prompt, text) of each row of a generated file, in the order of the ids, or (None, text) of any other corpus."""
     path = Path(path)
     if path.suffix == ".jsonl" and path.is_file():
         with path.open(encoding="utf-8") as lines:
@@ -110,7 +111,7 @@ def read_conversations(path: Path) -> Iterator[tuple[str | None, str]]:
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as JSON lines, atomically: the file appears whole or not at all."""
+    """Write rows as JSON lines, atomically: the file appears in full or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -122,24 +123,26 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _resume(out: Path, by_id: dict[str, Prompt]) -> set[str]:
-    """The ids that ``out`` holds, after cutting off an unfinished last line."""
+    """Cut off an unfinished last line of ``out``, and return the ids that it holds."""
     if not out.exists():
         return set()
     data = out.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
+    finished = data.rfind(b"\n") + 1
+    if finished < len(data):
         with out.open("r+b") as file:
-            file.truncate(whole)
+            file.truncate(finished)
     done: set[str] = set()
-    for number, line in enumerate(data[:whole].splitlines(), 1):
+    for number, line in enumerate(data[:finished].splitlines(), 1):
         try:
             row = json.loads(line)
             known = by_id.get(row["id"])
             same = known is not None and known.text == row["prompt"] and sorted(known.labels) == row["labels"]
         except (ValueError, KeyError, TypeError):
-            raise DataError(f"line {number} of {out} is no generated row; remove the file, or give another one") from None
+            hint = "remove the file, or give another one"
+            raise DataError(f"line {number} of {out} is not a generated row", given=line.decode("utf-8", "replace"), hint=hint) from None
         if not same:
-            raise DataError(f"line {number} of {out} ({row['id']}) is not in this plan: the recipe has changed; give another file")
+            message = f"line {number} of {out} ({row['id']}) is not in this plan: the recipe has changed"
+            raise DataError(message, given=row["id"], hint="give another file")
         done.add(row["id"])
     return done
 
@@ -150,6 +153,7 @@ def _check_settings(out: Path, settings: Json) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
         for key, value in settings.items():
             if canonical_json(before.get(key)) != canonical_json(value):
-                raise DataError(f"{out} was begun with {key} {before.get(key)}, not {value}; give another file, or the same {key}")
+                message = f"{out} was begun with {key} {before.get(key)}, not {value}"
+                raise DataError(message, given=value, hint=f"give another file, or the same {key}")
     else:
         path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

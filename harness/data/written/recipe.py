@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import DataError
+from harness.files.toml import read_toml
 from harness.types import Decoding, digest, rng
 
 Part = Literal["corpus", "sae"]
@@ -28,9 +29,9 @@ class _Table(BaseModel):
 
 
 class ConceptRecipe(_Table):
-    """What the prompts of one concept are about, and the words that show it in a reply (``cook*``: words that begin so).
+    """What the prompts of one concept are about, and the words that show it in a reply (``cook*``: words with this beginning).
 
-    ``texts``: prompts with this label alone, where more are needed than ``texts_per_concept`` since the filter drops many of its replies.
+    ``texts``: prompts with only this label, where more are needed than ``texts_per_concept`` since the filter drops many of its replies.
     """
 
     texts: int | None = Field(None, ge=1)
@@ -53,7 +54,7 @@ class CorpusRecipe(_Table):
 
 
 class SaeRecipe(_Table):
-    """Training text of a sparse autoencoder. ``concept_subtopics``: the subtopics of the concepts are subjects, too."""
+    """Training text of a sparse autoencoder; with ``concept_subtopics`` the subtopics of the concepts are subjects, too."""
 
     seed: int
     prompts: int = Field(ge=1)
@@ -64,7 +65,7 @@ class SaeRecipe(_Table):
 
 
 class FilterRecipe(_Table):
-    """Bounds of :func:`harness.data.written.filtering.filter_corpus`, which says what each does."""
+    """Bounds of :func:`harness.data.written.filtering.filter_corpus`, which explains each of them."""
 
     min_words: int = Field(ge=0)
     max_repeated_trigrams: Share
@@ -78,7 +79,7 @@ class FilterRecipe(_Table):
 
 
 class Recipe(_Table):
-    """A whole recipe file."""
+    """A complete recipe file."""
 
     corpus: CorpusRecipe
     sae: SaeRecipe
@@ -99,7 +100,7 @@ class Recipe(_Table):
 
 @dataclass(frozen=True)
 class Prompt:
-    """An instruction whose reply becomes a text. ``id`` follows from the labels and the text, so a longer recipe keeps the ids it had."""
+    """An instruction whose reply becomes a text; ``id`` is derived from labels and text, so a longer recipe keeps the ids it had."""
 
     id: str
     text: str
@@ -110,33 +111,26 @@ def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe file.
 
     Raises:
-        DataError: the file is missing, is no TOML, or breaks the schema; the message names the first offending key.
+        DataError: the file is missing, is not TOML, or breaks the schema; the message names the first offending key.
     """
-    import sys
-
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    content = read_toml(Path(path), "recipe", DataError, "give the path of a generation recipe")
     try:
-        return Recipe.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
-    except OSError as error:
-        raise DataError(f"the recipe {path} cannot be read ({error.strerror}); give the path of a generation recipe") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"the recipe {path} is not valid TOML: {error}") from error
+        return Recipe.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(f"the recipe {path} is not valid at {where}: {first['msg']}") from error
+        message = f"the recipe {path} is not valid at {where}: {first['msg']}"
+        raise DataError(message, given=first["input"], hint=f"change {where}") from error
 
 
 def plan(recipe: Recipe, part: Part = "corpus") -> list[Prompt]:
-    """The prompts of one part of a recipe: distinct, and the same for the same recipe.
+    """Return the prompts of one part of a recipe: distinct, and the same for the same recipe.
 
     ``corpus``: ``texts_per_concept`` prompts (or the concept's own ``texts``) for each concept from distinct (template, subtopic) pairs, then
-    ``pair_rounds`` × (half the number of concepts) prompts with two labels in which every concept takes part equally often (an odd one out
-    rests a round), then ``unlabelled`` prompts about neutral subjects. ``sae``: ``prompts`` distinct (template, subject) pairs without
-    labels; none is a prompt of the corpus.
+    ``pair_rounds`` × (half the number of concepts) prompts with two labels in which every concept takes part equally often (with an odd
+    number, one concept rests per round), then ``unlabelled`` prompts about neutral subjects.
+    ``sae``: ``prompts`` distinct (template, subject) pairs without
+    labels, none of which is a prompt of the corpus.
 
     Raises:
         DataError: the recipe has too few (template, subject) pairs for ``sae``.
@@ -177,9 +171,9 @@ def _plan_sae(recipe: Recipe) -> list[Prompt]:
     texts = _draw(sae.templates, _subjects(recipe), None, rng(sae.seed, "plan-sae"))
     free = [text for text in texts if text not in taken]
     if len(free) < sae.prompts:
-        raise DataError(
-            f"the recipe's [sae] gives {len(free)} prompts that are not in the corpus, fewer than the {sae.prompts} asked for; add subjects"
-        )
+        message = f"the recipe's [sae] asks for {sae.prompts} prompts that are not in the corpus"
+        hint = "add subjects, or ask for fewer prompts"
+        raise DataError(message, given=sae.prompts, allowed=f"at most {len(free)}", hint=hint)
     return [_prompt(text, ()) for text in free[: sae.prompts]]
 
 
@@ -191,7 +185,7 @@ def _subjects(recipe: Recipe) -> list[str]:
 
 
 def _draw(templates: Sequence[str], subjects: Sequence[str], count: int | None, random: np.random.Generator) -> list[str]:
-    """``count`` distinct texts (None: all of them, in random order), all (template, subject) pairs being equally likely."""
+    """Draw ``count`` distinct texts (None: all of them, in random order), each (template, subject) pair being equally likely."""
     texts = list(dict.fromkeys(template.format(s=subject) for template in templates for subject in subjects))
     return [texts[i] for i in random.permutation(len(texts))[:count]]
 

@@ -1,7 +1,7 @@
 """One pass over a corpus: how often and how strongly each feature fires in each text, and what the residual stream looks like there.
 
 Everything is sparse in features and goes to disk as it comes: a dictionary of 131,072 features and a corpus of any length need memory for
-one shard of the corpus, and for a few numbers a feature.
+one shard of the corpus, and for a few numbers per feature.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def collect(
     token_budget: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CorpusStatistics:
-    """As :func:`measure`, in memory: for corpora of which nothing need be kept."""
+    """Does as :func:`measure` in memory, for corpora of which nothing need be kept."""
     with tempfile.TemporaryDirectory(prefix="harness-statistics-") as folder:
         measure(model, dictionary, documents_tokens, Path(folder), skip=skip, outlier=outlier, token_budget=token_budget, progress=progress)
         return CorpusStatistics.load(Path(folder), memory_map=False)
@@ -72,7 +72,7 @@ def measure(
     The corpus is read in shards of consecutive texts; each is committed to the disk before the next begins. A call that was interrupted is
     gone on with by the same call: what is committed is checked (CRC-32, and the token ids it belongs to), what is torn or damaged is made
     again, and the result is that of an undisturbed pass to the last bit (unless memory ran out in one of them: another batch rounds
-    otherwise). On a finished folder it only checks. Memory holds one shard and some numbers a feature, whatever the corpus' length.
+    otherwise). On a finished folder it only checks. Memory holds one shard and some numbers per feature, whatever the corpus' length.
 
     Args:
         model: the subject model.
@@ -81,8 +81,8 @@ def measure(
         folder: for this alone, and one process at a time. The journal and the shards' sums stay in it; they are the same in every run.
         skip: leading tokens of each text that are not counted; at least the first, whose norm is often a hundred times the others'.
         outlier: as in :func:`~harness.sae.corpus.outliers.usual_tokens`; 0 counts every token.
-        token_budget: tokens a forward pass; by default 1,024 on a CPU, 8,192 elsewhere.
-        shard_texts: texts a shard, at most; it also ends after ``SHARD_TOKENS`` tokens.
+        token_budget: tokens per forward pass; by default 1,024 on a CPU, 8,192 elsewhere.
+        shard_texts: texts per shard, at most; it also ends after ``SHARD_TOKENS`` tokens.
         progress: called with (texts done, texts in all).
 
     Returns:
@@ -96,8 +96,9 @@ def measure(
         StoreError: the disk is full or cannot be written; what was committed is kept.
     """
     budget = TokenBudget.usual(model.device) if token_budget is None else TokenBudget(token_budget)
-    if budget.size < 1 or skip < 0 or shard_texts < 1:
-        raise OptionError(f"token_budget {budget.size}, skip {skip}, shard_texts {shard_texts}: only skip may be 0, and none negative")
+    for name, given, least in (("token_budget", budget.size, 1), ("skip", skip, 0), ("shard_texts", shard_texts, 1)):
+        if given < least:
+            raise OptionError(f"{name} is {given}", given=given, allowed=f"at least {least}")
     lengths = row_lengths(rows)
     _check(model, dictionary, lengths, skip)
     borders = _borders(lengths, shard_texts)
@@ -111,8 +112,8 @@ def measure(
         (folder / META).unlink(missing_ok=True)
     reading = _Reading(model, dictionary, skip, outlier, budget)
     for start, stop in borders[done:]:
-        tell = None if progress is None else _offset(progress, start, len(rows))
-        found = reading.shard([rows[i] for i in range(start, stop)], start, tell)
+        advance = None if progress is None else _offset(progress, start, len(rows))
+        found = reading.shard([rows[i] for i in range(start, stop)], start, advance)
         corpus.append(found, reading.sums(), _checksum(rows, start, stop))
     if progress is not None:
         progress(len(rows), len(rows))
@@ -128,8 +129,8 @@ class _Reading:
         self.meter = Meter(dictionary)
         self.n_outliers = 0
 
-    def shard(self, rows: list[Row], first: int, tell: Callable[[int], None] | None) -> TextMeter:
-        """What the texts ``rows`` hold, of which the first is the corpus' text ``first``; ``tell`` hears how many are done."""
+    def shard(self, rows: list[Row], first: int, advance: Callable[[int], None] | None) -> TextMeter:
+        """What the texts ``rows`` hold, of which the first is the corpus' text ``first``; ``advance`` is called with how many are done."""
         self.meter.clear()
         found = TextMeter(self.meter, len(rows), self.model.d_model)
         done = sum(len(row) <= self.skip for row in rows)
@@ -141,8 +142,8 @@ class _Reading:
         for batch in sweep(self.model, rows, site, skip=self.skip, outlier=self.outlier, token_budget=self.budget, offset=first):
             in_parts(batch, count, self.budget)
             done += len(batch.rows)
-            if tell is not None:
-                tell(done)
+            if advance is not None:
+                advance(done)
         self.n_outliers = n_past(rows, self.skip) - int(found.n_tokens.sum())
         return found
 
@@ -182,7 +183,7 @@ class _Pass:
         self._account(len(self.files.notes) - 1)
 
     def finish(self, n_docs: int, skip: int, model: SubjectModel) -> None:
-        """Write what is no file of the pass; the folder holds statistics then."""
+        """Writes what the pass does not write as it goes; the folder holds statistics then."""
         total = Meter(self.dictionary)
         rows = [self._read(_SUMS, place) for place in range(len(self.files.notes))]
         total.include(np.sum([row[1:] for row in rows], axis=0), self.fired)
@@ -210,14 +211,18 @@ class _Pass:
 
 
 def _check(model: SubjectModel, dictionary: Dictionary, lengths: npt.NDArray[np.int64], skip: int) -> None:
-    """Whatever can be known to fail before hours of reading."""
+    """Raises whatever can be known to fail before hours of reading."""
     if dictionary.d_in != model.d_model:
         raise DictionaryError(
-            f"{dictionary.source} reads width {dictionary.d_in}, but {model.name} has a residual stream of {model.d_model}"
+            f"{dictionary.source} reads a residual stream of width {dictionary.d_in}",
+            given=dictionary.d_in,
+            allowed=f"{model.d_model}, the width of {model.name}",
+            hint="use a dictionary of this model",
         )
     model.check_layer(dictionary.layer)
     if not (lengths > skip).any():
-        raise DataError(f"none of {len(lengths)} texts has more than {skip} tokens: there is nothing to measure; give longer texts")
+        message = f"none of {len(lengths)} texts has more than {skip} tokens, so there is nothing to measure"
+        raise DataError(message, given=len(lengths), hint="give longer texts")
     check_lengths(model, lengths)
 
 

@@ -60,7 +60,7 @@ class Meter:
         self._hidden: tuple[Tensor, Tensor] | None = None
 
     def add(self, x: Tensor) -> Iterator[tuple[int, Active]]:
-        """Count ``x`` ``[tokens, d_in]``; answers with its active features, a slice at a time: (index of the slice's first token, active).
+        """Counts ``x`` ``[tokens, d_in]`` and returns its active features, a slice at a time: (index of the slice's first token, active).
 
         The slices must be consumed for the counting to be complete. One that does not fit into memory is halved, and so are those after it.
 
@@ -70,15 +70,16 @@ class Meter:
 
         def alone(token: int) -> DictionaryError:
             return DictionaryError(
-                f"the activations of one token do not fit into the memory of {self.dictionary.device}; "
-                f"use another device, or a narrower dictionary than {self.dictionary.source} (d_sae {self.dictionary.d_sae})"
+                f"the activations of one token do not fit into the memory of {self.dictionary.device}",
+                given=self.dictionary.d_sae,
+                hint=f"use another device, or a narrower dictionary than {self.dictionary.source} (d_sae {self.dictionary.d_sae})",
             )
 
         for part, active in halving(len(x), self._step, lambda part: self._count(x[part]), device=self.dictionary.device, alone=alone):
             yield part.start, active
 
     def count(self, x: Tensor) -> None:
-        """As :meth:`add`, for who wants the sums only."""
+        """Counts as :meth:`add` does, without returning the active features."""
         for _ in self.add(x):
             pass
 
@@ -126,7 +127,7 @@ class Meter:
 
     @property
     def l0(self) -> float:
-        """Mean number of active features a token. NaN without tokens."""
+        """Mean number of active features per token. NaN without tokens."""
         n = self.n
         return int(self._fired.sum()) / n if n else float("nan")
 
@@ -233,8 +234,8 @@ class TextMeter:
         for docs, borders, parts in self._batches:
             for place, doc in enumerate(docs):
                 row = slice(ends[doc] - self._active[doc], ends[doc])
-                for whole, part in zip((features, counts, maxima), parts, strict=True):
-                    whole[row] = part[borders[place] : borders[place + 1]]
+                for joined, part in zip((features, counts, maxima), parts, strict=True):
+                    joined[row] = part[borders[place] : borders[place + 1]]
         shares = (counts / np.repeat(self.n_tokens, self._active)).astype("<f4")
         return ends, features, shares, maxima
 

@@ -1,4 +1,4 @@
-"""Tokens whose residual vector is enormous, and says nothing.
+"""Tokens whose residual vector is enormous and carries no information.
 
 Beside the first token, language models put "massive activations" (Sun et al. 2024, arXiv 2402.17762) on a few others, delimiters mostly: in
 SmolLM2 one token in some 4,000 has a norm of 1,000 to 27,000 where 170 is usual. They drive hundreds of features to activations that no text
@@ -17,8 +17,8 @@ OUTLIER = 10.0
 def usual_tokens(x: Tensor, counted: Tensor, factor: float = OUTLIER) -> Tensor:
     """Which counted tokens have at most ``factor`` times the median norm of their own text's counted tokens.
 
-    The text is the measure, so the answer does not depend on how texts are batched. A vector that holds NaN or infinity would be answered
-    with False: refuse those before (:func:`harness.model.activations.check_finite`).
+    The text is the measure, so the answer does not depend on how texts are batched. A vector that holds NaN or infinity would
+    count as unusual: refuse those before (:func:`harness.model.activations.check_finite`).
 
     Args:
         x: ``[texts, tokens, d_model]``.

@@ -26,6 +26,7 @@ BY_TEXT = {"shares": "<f4", "maxima": "<f4", "indices": "<i4", "indptr": "<i8", 
 BY_FEATURE = {"fired": "<i8", "maximum": "<f4"}
 """The arrays, each a flat file, and their types there."""
 
+_REMOVE = "remove the folder to have them made again"
 _ARRAYS = {**BY_TEXT, **BY_FEATURE}
 _INT32 = np.iinfo(np.int32).max
 _BLOCK = 1 << 22
@@ -35,7 +36,7 @@ _BLOCK = 1 << 22
 class CorpusStatistics:
     """What one pass over a corpus of ``n_docs`` texts found at a dictionary's site.
 
-    Only counted tokens enter: real ones that are not among the first ``skip`` of their text and no outliers (see
+    Only counted tokens enter: real ones that are not among the first ``skip`` of their text and not outliers (see
     :mod:`harness.sae.corpus.outliers`: without that a few enormous tokens would own every maximum). A text without any has ``n_tokens`` 0, empty
     rows and a mean of zeros, and is listed in :attr:`empty`: leave it out of whatever is averaged over texts.
 
@@ -46,7 +47,7 @@ class CorpusStatistics:
         fired: ``[d_sae]`` int64, on how many counted tokens of the corpus each feature is active (f_j > 0).
         maximum: ``[d_sae]`` float32, the largest activation of each feature in the corpus, 0 for one that never fires.
         mean_norm: mean Euclidean norm of the residual vectors.
-        l0: mean number of active features a token.
+        l0: mean number of active features per token.
         explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖² over all counted tokens.
         n_outliers: tokens that were left out as outliers.
         skip: leading tokens of each text that were not counted.
@@ -125,7 +126,7 @@ class CorpusStatistics:
             DataError: ``q`` is not within 0 to 1; a feature does not exist, or is given twice.
         """
         if not 0 <= q <= 1:
-            raise DataError(f"a quantile lies between 0 and 1, got {q}")
+            raise DataError(f"the quantile is {q}", given=q, allowed="0 to 1")
         columns = self.texts_of(features, "maxima")
         n, starts = np.diff(columns.indptr), columns.indptr[:-1]
         values = columns.data[np.lexsort((columns.data, np.repeat(np.arange(len(n)), n)))]
@@ -158,9 +159,11 @@ class CorpusStatistics:
         wanted = np.asarray(features, dtype=np.int64).reshape(-1)
         bad = wanted[(wanted < 0) | (wanted >= self.d_sae)]
         if len(bad):
-            raise DataError(f"no feature {bad[0]}: the features are 0 to {self.d_sae - 1}")
+            raise DataError(f"feature {bad[0]} does not exist", given=int(bad[0]), allowed=f"0 to {self.d_sae - 1}")
         if len(np.unique(wanted)) != len(wanted):
-            raise DataError("a feature is given twice; name each once")
+            unique, counts = np.unique(wanted, return_counts=True)
+            repeated = int(unique[counts > 1][0])
+            raise DataError(f"feature {repeated} is given more than once", given=repeated, allowed="each feature once")
         return wanted
 
     def _matrix(self, data: npt.NDArray[np.float32]) -> csr_matrix:
@@ -176,7 +179,7 @@ class CorpusStatistics:
     # -- on disk
 
     def save(self, folder: Path) -> None:
-        """Write to ``folder`` as flat arrays and one JSON file, which is written last: a folder without it is no statistics.
+        """Write to ``folder`` as flat arrays and one JSON file, which is written last: a folder without it does not hold statistics.
 
         Raises:
             StoreError: the disk is full or cannot be written.
@@ -186,7 +189,8 @@ class CorpusStatistics:
             for name, dtype in _ARRAYS.items():
                 np.ascontiguousarray(getattr(self, name), dtype=dtype).tofile(folder / f"{name}.bin")
         except OSError as error:
-            raise StoreError(f"cannot write the corpus statistics to {folder}: {error.strerror or error}") from error
+            message = f"cannot write the corpus statistics to {folder}: {error.strerror or error}"
+            raise StoreError(message, given=folder, hint="free some space, or choose another folder") from error
         scalars = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _ARRAYS}
         write_meta(folder, scalars, self.n_docs, self.document_means.shape[1], len(self.indices))
 
@@ -203,11 +207,9 @@ class CorpusStatistics:
             if found == FORMAT:
                 n_docs, d_model, active, scalars = meta["n_docs"], meta["d_model"], meta["active"], meta["scalars"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"no readable corpus statistics in {folder} ({error}): remove the folder to have them made again") from error
+            raise StoreError(f"no readable corpus statistics in {folder} ({error})", given=folder, hint=_REMOVE) from error
         if found != FORMAT:
-            raise StoreError(
-                f"the corpus statistics in {folder} are of format {found}, not {FORMAT}: remove the folder to have them made again"
-            )
+            raise StoreError(f"the corpus statistics in {folder} are of format {found}", given=found, allowed=FORMAT, hint=_REMOVE)
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("shares", "maxima", "indices"), (active,))
         shapes |= {"indptr": (n_docs + 1,), "n_tokens": (n_docs,), "document_means": (n_docs, d_model)}
         shapes |= dict.fromkeys(("fired", "maximum"), (scalars["d_sae"],))
@@ -217,7 +219,7 @@ class CorpusStatistics:
 
 
 def write_meta(folder: Path, scalars: dict[str, Any], n_docs: int, d_model: int, active: int) -> None:
-    """Finish statistics in ``folder``: what is no array, the arrays' sizes, and the number of ``active`` (text, feature) pairs."""
+    """Finishes statistics in ``folder``: writes the scalars, the arrays' sizes, and the number of ``active`` (text, feature) pairs."""
     kept = {key: None if value != value else value for key, value in scalars.items()}
     meta = {"format": FORMAT, "n_docs": n_docs, "d_model": d_model, "active": active, "scalars": kept}
     replace_file(folder / META, json.dumps(meta, allow_nan=False).encode())

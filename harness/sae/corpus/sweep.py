@@ -1,6 +1,6 @@
-"""The one walk over a corpus' counted tokens: what counts, what is refused and what runs out of memory is settled here for all who read.
+"""The one walk over a corpus' counted tokens: it settles for all readers what counts, what is refused and what happens without memory.
 
-A token counts when it is real, not among the first ``skip`` of its text, and no outlier (:mod:`harness.sae.corpus.outliers`). Statistics,
+A token counts when it is real, not among the first ``skip`` of its text, and not an outlier (:mod:`harness.sae.corpus.outliers`). Statistics,
 training, difference of means, snippets and metrics all read through :func:`sweep`, so none of them counts otherwise than the others.
 """
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
 
 BLOCK = 2048
-"""So many texts' token ids are in memory at a time, where a sweep goes block by block."""
+"""Number of texts whose token ids are in memory at a time, where a sweep goes block by block."""
 
 BUDGET = 4096
-"""Tokens a forward pass, unless the caller knows better."""
+"""Tokens per forward pass, unless the caller gives another number."""
 
 
 def sweep(
@@ -55,7 +55,7 @@ def sweep(
         texts: places in ``rows`` of the texts to read; None for all.
         skip: leading tokens of each text that do not count.
         outlier: as in :func:`~harness.sae.corpus.outliers.usual_tokens`; 0 counts outliers, too.
-        token_budget: tokens a forward pass; a :class:`TokenBudget` keeps for the next call what an error has halved.
+        token_budget: tokens per forward pass; a :class:`TokenBudget` keeps for the next call what an error has halved.
         block: texts that are sorted by length and held in memory together; None for all.
         offset: number of ``rows[0]`` in the corpus, for messages.
 

@@ -1,4 +1,4 @@
-"""Which of the published formats a path holds, and its reader; what holds none is refused with what was found there."""
+"""Finds which of the published formats a path holds, and its reader; other paths are refused with what was found there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.errors import DictionaryError
 from harness.sae.formats import gemma_scope, saelens, sparsify
 from harness.sae.formats.published import Published, read_json
-from harness.sae.formats.tensors import PICKLES, a_pickle
+from harness.sae.formats.tensors import PICKLES, a_pickle, incomplete
 
 FORMATS = (
     f"a SAELens folder ({saelens.CFG_FILE} and {saelens.WEIGHTS_FILE}), Gemma Scope's {gemma_scope.NPZ_FILE} or "
@@ -29,7 +29,7 @@ def open_published(path: Path) -> Published:
         path: a folder of one of the formats, one of its files, or a Gemma Scope ``.npz`` of any name.
 
     Raises:
-        DictionaryError: it is a pickle, holds several dictionaries, is incomplete, or is none.
+        DictionaryError: it is a pickle, holds several dictionaries, is incomplete, or is not a dictionary.
     """
     if path.is_file():
         if path.suffix.lower() in PICKLES:
@@ -37,10 +37,10 @@ def open_published(path: Path) -> Published:
         if path.suffix.lower() == ".npz":
             return gemma_scope.open_npz(path)
         if path.name not in _OF_A_FOLDER:
-            raise DictionaryError(f"{path} is a file: give {FORMATS}, or a registry name release/sae_id")
+            raise DictionaryError(f"{path} is a file of another format", given=path, allowed=f"{FORMATS}, or a registry name release/sae_id")
         path = path.parent
     names = _names(path)
-    # A hub cache keeps links in its folders, so a name may be there whose file is not; its reader says so.
+    # A hub cache keeps links in its folders, so a name may be there whose file is not; its reader reports that.
     if saelens.CFG_FILE in names and saelens.WEIGHTS_FILE in names:
         return saelens.open_folder(path)
     if sparsify.WEIGHTS_FILE in names:
@@ -50,40 +50,38 @@ def open_published(path: Path) -> Published:
     if gemma_scope.NPZ_FILE in names:
         return gemma_scope.open_npz(path / gemma_scope.NPZ_FILE)
     if saelens.CFG_FILE in names:
-        # Without weights: the reader of the format that the configuration is of says which are missing.
+        # Without weights: the reader of the format that the configuration is of names the missing ones.
         own = sparsify.is_sparsify(read_json(path / saelens.CFG_FILE))
         return sparsify.open_folder(path) if own else saelens.open_folder(path)
-    raise _none(path, names)
+    raise _not_a_dictionary(path, names)
 
 
-def _none(path: Path, names: set[str]) -> DictionaryError:
-    """Why a folder without a configuration or weights that are known is no dictionary."""
+def _not_a_dictionary(path: Path, names: set[str]) -> DictionaryError:
+    """Returns the error for a folder without a known configuration or weights."""
     if saelens.WEIGHTS_FILE in names:
-        return DictionaryError(
-            f"{path} holds {saelens.WEIGHTS_FILE} but has no {saelens.CFG_FILE}: the download is incomplete, fetch it again"
-        )
+        return incomplete(path, saelens.WEIGHTS_FILE, saelens.CFG_FILE)
     if any(Path(name).match(gemma_scope.SPLIT_FILES) for name in names):
         gemma_scope.refuse_split(path)
     pickles = sorted(name for name in names if Path(name).suffix.lower() in PICKLES)
     if pickles:
         return a_pickle(path, f"holds {pickles[0]}, a pickle")
     if gemma_scope.CONFIG_FILE in names and "hf_hook_point_in" in read_json(path / gemma_scope.CONFIG_FILE):
-        return DictionaryError(
-            f"{path} holds {gemma_scope.CONFIG_FILE} but no {gemma_scope.SAFETENSORS_FILE}: the download is incomplete, fetch it again"
-        )
+        return incomplete(path, gemma_scope.CONFIG_FILE, gemma_scope.SAFETENSORS_FILE)
     inside, more = _search(path)
     if inside:
         shown = ", ".join(map(str, inside[:_SHOWN]))
         count = f"{'at least ' if more else ''}{len(inside)} dictionaries" if len(inside) > 1 else "a dictionary in a folder of its own"
-        return DictionaryError(f"{path} holds {count}: give the path of one, e.g. {shown}{', …' if len(inside) > _SHOWN else ''}")
-    return DictionaryError(f"{path} is no dictionary: it has no {saelens.CFG_FILE} and no weights of a known name; give {FORMATS}")
+        hint = f"give the path of one, e.g. {shown}{', …' if len(inside) > _SHOWN else ''}"
+        return DictionaryError(f"{path} holds {count}", given=path, hint=hint)
+    message = f"{path} is not a dictionary: it has no {saelens.CFG_FILE} and no weights of a known name"
+    return DictionaryError(message, given=path, allowed=FORMATS)
 
 
 def _names(folder: Path) -> set[str]:
     try:
         return {entry.name for entry in folder.iterdir()}
     except OSError as error:
-        raise DictionaryError(f"{folder} cannot be read: {error.strerror}; give {FORMATS}") from error
+        raise DictionaryError(f"{folder} cannot be read: {error.strerror}", given=folder, allowed=FORMATS) from error
 
 
 def _search(folder: Path) -> tuple[list[Path], bool]:

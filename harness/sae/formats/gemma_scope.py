@@ -1,7 +1,7 @@
 """Gemma Scope's dictionaries as they are published: ``params.npz`` (Gemma 2), ``params.safetensors`` with ``config.json`` (Gemma 3).
 
 The first release's files hold weights and nothing else, so layer, site and model are read from the names of the folders, as SAELens reads them
-(``gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz``); the second's say them in ``config.json``, where they have one. Both
+(``gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz``); the second's name them in ``config.json``, where they have one. Both
 are JumpReLU: f = relu(x W_enc + b_enc) where that is above the threshold, x̂ = f W_dec + b_dec. Names are SAELens', so that a file
 and the same dictionary from SAELens' registry have one digest.
 """
@@ -25,7 +25,7 @@ NPZ_FILE = "params.npz"
 SAFETENSORS_FILE = "params.safetensors"
 CONFIG_FILE = "config.json"
 SPLIT_FILES = "params_layer_*.safetensors"
-"""The files of a crosscoder or a cross-layer transcoder, one a layer."""
+"""The files of a crosscoder or a cross-layer transcoder, one per layer."""
 
 _NAMES = {name.lower(): name for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")}
 _FIRST = re.compile(r"gemma-scope-(\d+b)-(pt|it)(?:-(res|mlp|att|transcoders))?(?![a-z0-9])")
@@ -49,7 +49,7 @@ _MODULES = {
 
 @dataclass(frozen=True)
 class _Named:
-    """What the names of a file's folders say; empty or None where they do not."""
+    """What the names of a file's folders tell; empty or None where they do not."""
 
     layer: int | None
     hook_name: str
@@ -63,7 +63,7 @@ def open_npz(path: Path) -> Published:
         path: its ``.npz`` file.
 
     Raises:
-        DictionaryError: it is damaged, holds other tensors or other shapes, or its folders' names say that it is no SAE of a residual site.
+        DictionaryError: it is damaged, holds other tensors or other shapes, or its folders' names show that it is not an SAE of a residual site.
     """
     text = path.absolute().as_posix()
     release = _last(_FIRST, text)
@@ -94,14 +94,17 @@ def open_safetensors(path: Path) -> Published:
     named = _from_config(read_json(config), config) if config.is_file() else _from_folders(path)
     layer = _layer(path)
     if None not in (layer, named.layer) and layer != named.layer:
-        raise DictionaryError(f"{config} says layer {named.layer}, but the folder's name says layer {layer}: one of them was mixed up")
+        message = f"{config} gives layer {named.layer}, but the folder's name gives layer {layer}"
+        raise DictionaryError(message, given=layer, allowed=named.layer, hint="fetch the folder again under the name it was published with")
     return _published(path, found, named)
 
 
 def refuse_split(folder: Path) -> None:
-    """Raise for a folder of files one a layer."""
+    """Raises DictionaryError for a folder of files, one per layer."""
     raise DictionaryError(
-        f"{folder} holds {SPLIT_FILES}, a crosscoder or cross-layer transcoder, which cannot be used: {NOT_A_DICTIONARY['crosscoder']}"
+        f"{folder} holds {SPLIT_FILES}, a crosscoder or cross-layer transcoder, which cannot be used: {NOT_A_DICTIONARY['crosscoder']}",
+        given=folder,
+        hint="give an SAE of one layer",
     )
 
 
@@ -112,9 +115,10 @@ def _published(path: Path, found: Mapping[str, Stored], named: _Named) -> Publis
     names = {name: _NAMES[name.lower()] for name in found if name.lower() in _NAMES}
     other = sorted(set(found) - set(names))
     if other:
-        raise DictionaryError(f"{path} holds {', '.join(other[:5])}, which no Gemma Scope SAE has: it is something else")
+        message = f"{path} holds {', '.join(other[:5])}, which no Gemma Scope SAE has"
+        raise DictionaryError(message, given=tuple(other), allowed=tuple(_NAMES.values()), hint="give an SAE of Gemma Scope")
     by_name = {new: found[old] for old, new in names.items()}
-    # The biases tell the widths, since a matrix alone may be transposed.
+    # The biases give the widths, since a matrix alone may be transposed.
     widths = {name: by_name[name].shape[0] for name in ("b_dec", "b_enc") if name in by_name and len(by_name[name].shape) == 1}
     d_in, d_sae = widths.get("b_dec", 0), widths.get("b_enc", 0)
     expected = {"b_dec": (d_in,), "b_enc": (d_sae,), "W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in), "threshold": (d_sae,)}
@@ -137,12 +141,12 @@ def _from_config(config: Mapping[str, Json], path: Path) -> _Named:
     if config.get("affine_connection") or (out and out != site):
         refuse_architecture("transcoder", str(path.parent))
     if architecture != "jump_relu":
-        raise DictionaryError(f"{path} is of architecture {architecture!r}, but Gemma Scope 2's are 'jump_relu': it is something else")
+        message = f"{path} is of architecture {architecture!r}"
+        raise DictionaryError(message, given=architecture, allowed="'jump_relu', as Gemma Scope 2's are", hint="give an SAE of Gemma Scope 2")
     match = re.fullmatch(r"(?:\w+\.)*layers\.(\d+)(.*?)(?:\.output)?", site)
     if match is None or match[2] not in _MODULES:
-        raise DictionaryError(
-            f"{path} gives hf_hook_point_in = {site!r}, which names no site that is known: model.layers.N.output was expected"
-        )
+        message = f"{path} gives hf_hook_point_in = {site!r}, which is not a known site"
+        raise DictionaryError(message, given=site, allowed="model.layers.N.output")
     return _Named(int(match[1]), _MODULES[match[2]].format(match[1]), _model(str(config.get("model_name") or "")))
 
 
@@ -166,7 +170,7 @@ def _model(name: str) -> str:
 
 
 def _layer(path: Path) -> int | None:
-    """The layer that the innermost folder's name (or the file's) says, None where no name does."""
+    """Returns the layer in the innermost folder's name (or the file's), None where no name holds one."""
     for part in reversed(path.absolute().with_suffix("").parts):
         match = _last(_LAYERS, part)
         if match and match[2]:

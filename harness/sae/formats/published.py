@@ -1,4 +1,4 @@
-"""A dictionary found on disk, before its weights are read: what every reader of a format answers with."""
+"""A dictionary found on disk, before its weights are read: what every reader of a format returns."""
 
 from __future__ import annotations
 
@@ -40,13 +40,14 @@ def read_json(path: Path) -> dict[str, Json]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DictionaryError(f"{path} cannot be read: {line(error)}") from error
+        raise DictionaryError(f"{path} cannot be read: {line(error)}", given=path, hint="fetch it again") from error
     if not isinstance(content, dict):
-        raise DictionaryError(f"{path} is no SAE's configuration: a JSON object was expected")
+        message = f"{path} is not an SAE's configuration, as it holds a {type(content).__name__}"
+        raise DictionaryError(message, given=path, allowed="a JSON object")
     return content
 
 
-def whole(cfg: dict[str, Json], key: str, path: Path) -> int:
+def positive_integer(cfg: dict[str, Json], key: str, path: Path) -> int:
     """A positive whole number of a configuration.
 
     Raises:
@@ -54,7 +55,7 @@ def whole(cfg: dict[str, Json], key: str, path: Path) -> int:
     """
     value = cfg.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DictionaryError(f"{path} gives {key} = {value!r}: a positive whole number was expected")
+        raise DictionaryError(f"{path} gives {key} = {value!r}", given=value, allowed="a positive whole number")
     return value
 
 

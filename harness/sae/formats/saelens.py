@@ -14,12 +14,13 @@ import torch
 from harness.errors import DictionaryError
 from harness.sae.checks import refuse_architecture
 from harness.sae.formats.published import Published, Weights, read_json
-from harness.sae.formats.tensors import check_tensors, line, stored
+from harness.sae.formats.tensors import check_tensors, incomplete, line, stored
 from harness.types import Json
 
 CFG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
 
+_SAVE = "give a folder that SAELens' save_model wrote"
 _CHECKPOINTS = ("batchtopk", "matryoshka_batchtopk")
 _OF_FEATURES: dict[str, tuple[str, ...]] = {
     "jumprelu": ("b_enc", "threshold"),
@@ -38,7 +39,7 @@ def open_folder(folder: Path) -> Published:
     path, weights_path = folder / CFG_FILE, folder / WEIGHTS_FILE
     raw = read_json(path)
     if not weights_path.is_file():
-        raise DictionaryError(f"{folder} holds {CFG_FILE} but no {WEIGHTS_FILE}: the download is incomplete, fetch it again")
+        raise incomplete(folder, CFG_FILE, WEIGHTS_FILE)
     architecture = str(raw.get("architecture", "standard"))
     checkpoint = architecture in _CHECKPOINTS and "topk_threshold" in stored(weights_path)
     if checkpoint:
@@ -73,9 +74,9 @@ def _defaulted(raw: dict[str, Json], path: Path) -> dict[str, Any]:
         cfg["metadata"] = dict(cfg.get("metadata") or {})
         cfg["d_in"], cfg["d_sae"] = int(cfg["d_in"]), int(cfg["d_sae"])
     except KeyError as error:
-        raise DictionaryError(f"{path} is no SAELens configuration: it does not give {line(error)}") from error
+        raise DictionaryError(f"{path} is not a SAELens configuration: it does not give {line(error)}", given=path, hint=_SAVE) from error
     except (TypeError, ValueError) as error:
-        raise DictionaryError(f"{path} is no SAELens configuration: {line(error)}") from error
+        raise DictionaryError(f"{path} is not a SAELens configuration: {line(error)}", given=path, hint=_SAVE) from error
     return cfg
 
 
@@ -97,7 +98,8 @@ def _to_inference(state: Weights, rescaled: bool, path: Path) -> None:
     """A BatchTopK checkpoint's weights as a JumpReLU SAE's, in place of each other."""
     threshold = float(state.pop("topk_threshold"))
     if not threshold > 0:
-        raise DictionaryError(f"{path} has the threshold {threshold:g}: the training had not begun; use a later checkpoint")
+        message = f"{path} has the threshold {threshold:g}, so its training had not begun"
+        raise DictionaryError(message, given=threshold, allowed="above 0", hint="use a later checkpoint")
     if rescaled:
         norms = state["W_dec"].norm(dim=-1)
         state["W_dec"] = state["W_dec"] / norms[:, None]

@@ -15,8 +15,8 @@ import torch
 
 from harness.errors import DictionaryError
 from harness.sae.checks import refuse_architecture
-from harness.sae.formats.published import Published, Weights, configuration, read_json, whole
-from harness.sae.formats.tensors import check_tensors, read, stored
+from harness.sae.formats.published import Published, Weights, configuration, positive_integer, read_json
+from harness.sae.formats.tensors import check_tensors, incomplete, read, stored
 
 CFG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae.safetensors"
@@ -39,36 +39,40 @@ def open_folder(folder: Path) -> Published:
     """A dictionary of sparsify.
 
     Args:
-        folder: of one hookpoint, named by it (``layers.10``); the run's ``config.json``, where it lies above, says the model.
+        folder: of one hookpoint, named by it (``layers.10``); the run's ``config.json``, where it lies above, names the model.
 
     Raises:
-        DictionaryError: a file is missing or damaged, its shapes do not fit its configuration, or it is no SAE of a residual site.
+        DictionaryError: a file is missing or damaged, its shapes do not fit its configuration, or it is not an SAE of a residual site.
     """
     path, weights_path = folder / CFG_FILE, folder / WEIGHTS_FILE
     if not path.is_file():
-        raise DictionaryError(f"{folder} holds {WEIGHTS_FILE} but no {CFG_FILE}: the download is incomplete, fetch it again")
+        raise incomplete(folder, WEIGHTS_FILE, CFG_FILE)
     cfg = read_json(path)
     if cfg.get("transcode"):
         refuse_architecture("transcoder", str(folder))
     refused = next((why for key, why in _INPUTS.items() if cfg.get(key)), "")
     if refused:
-        raise DictionaryError(f"{folder} cannot be used: {refused}, which no feature accounts for")
+        message = f"{folder} cannot be used: {refused}, which no feature accounts for"
+        raise DictionaryError(message, given=folder, hint="give an SAE without it")
     activation = str(cfg.get("activation") or "topk")
     if activation != "topk":
-        raise DictionaryError(f"{folder} is of sparsify's activation {activation!r}, which cannot be used: the known one is 'topk'")
-    d_in, k = whole(cfg, "d_in", path), whole(cfg, "k", path)
-    # 0 latents is sparsify's own way to say: as many as the factor gives
-    d_sae = whole(cfg, "num_latents", path) if cfg.get("num_latents") else d_in * whole(cfg, "expansion_factor", path)
+        message = f"{folder} is of sparsify's activation {activation!r}, which cannot be used"
+        raise DictionaryError(message, given=activation, allowed=("topk",))
+    d_in, k = positive_integer(cfg, "d_in", path), positive_integer(cfg, "k", path)
+    # 0 latents means, in sparsify, as many as the factor gives
+    factored = not cfg.get("num_latents")
+    d_sae = d_in * positive_integer(cfg, "expansion_factor", path) if factored else positive_integer(cfg, "num_latents", path)
     if k > d_sae:
-        raise DictionaryError(f"{path} gives k = {k}, more than its {d_sae} features")
+        raise DictionaryError(f"{path} gives k = {k}", given=k, allowed=f"at most {d_sae}, the number of its features")
     if not weights_path.is_file():
-        raise DictionaryError(f"{folder} holds {CFG_FILE} but no {WEIGHTS_FILE}: the download is incomplete, fetch it again")
+        raise incomplete(folder, CFG_FILE, WEIGHTS_FILE)
     shapes = {"encoder.weight": (d_sae, d_in), "encoder.bias": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
     found = stored(weights_path)
     check_tensors(weights_path, found, shapes, "topk", f"{CFG_FILE} asks for")
     other = sorted(set(found) - set(shapes))
     if other:
-        raise DictionaryError(f"{weights_path} holds {', '.join(other[:5])}, which no TopK SAE of sparsify has: it is something else")
+        message = f"{weights_path} holds {', '.join(other[:5])}, which no TopK SAE of sparsify has"
+        raise DictionaryError(message, given=tuple(other), allowed=tuple(shapes), hint="give a TopK SAE of sparsify")
     architecture = "abstopk" if cfg.get("signed") else "topk"
     settings = configuration(architecture, d_in, d_sae, bias=True, hook_name=_hook_name(folder), model_name=_model_name(folder))
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 """Endings of files that Python's pickle, or PyTorch's ``save``, writes."""
 
+_MATCH = "give the weights that belong to this configuration"
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _UNREADABLE: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, KeyError)
 _PICKLE = b"\x80"
@@ -56,26 +57,30 @@ def check_tensors(path: Path, found: Mapping[str, Stored], expected: Mapping[str
 
     Args:
         path: the file, for messages.
-        found: as :func:`stored` answers.
+        found: as :func:`stored` returns it.
         expected: shapes of the tensors that must be there; others may be there, too.
         architecture: what needs them, for messages.
-        asked: who asks for these shapes, e.g. ``"cfg.json asks for"``.
+        asked: what asks for these shapes, e.g. ``"cfg.json asks for"``.
 
     Raises:
-        DictionaryError: a tensor that is missing, has another shape (transposed, where that can be told) or is no floating-point number.
+        DictionaryError: a tensor that is missing, has another shape (transposed, where that can be seen) or does not hold floating-point numbers.
     """
     for name, shape in expected.items():
         if name not in found:
             has = ", ".join(sorted(found)) or "nothing"
-            raise DictionaryError(f"{path} has no tensor {name}, which architecture {architecture!r} needs; it has {has}")
+            message = f"{path} has no tensor {name}, which architecture {architecture!r} needs; it has {has}"
+            raise DictionaryError(message, given=tuple(sorted(found)), allowed=tuple(expected), hint=_MATCH)
         own = found[name].shape
         if own != shape:
             turned = " (transposed)" if len(shape) == 2 and own == shape[::-1] else ""
-            raise DictionaryError(f"{path}: {name} is {list(own)}{turned}, but {asked} {list(shape)}")
+            message = f"{path}: {name} is {list(own)}{turned}"
+            raise DictionaryError(message, given=own, allowed=f"{list(shape)}, which {asked}", hint=_MATCH)
         if not found[name].is_float:
             raise DictionaryError(
-                f"{path}: {name} is stored as {found[name].dtype}, but weights are {', '.join(_FLOATS.values())}: "
-                "quantised weights must be turned back into numbers by who made them"
+                f"{path}: {name} is stored as {found[name].dtype}",
+                given=found[name].dtype,
+                allowed=tuple(_FLOATS.values()),
+                hint="have quantised weights turned back into floating-point numbers",
             )
 
 
@@ -103,14 +108,22 @@ def read(path: Path, names: Mapping[str, str], device: str, dtype: torch.dtype) 
 
 def damaged(path: Path, error: BaseException) -> DictionaryError:
     """The error for a file that cannot be read."""
-    return DictionaryError(f"{path} cannot be read: {line(error)}; fetch it again")
+    return DictionaryError(f"{path} cannot be read: {line(error)}", given=path, hint="fetch it again")
+
+
+def incomplete(folder: Path, present: str, missing: str) -> DictionaryError:
+    """The error for a folder that holds one file of a dictionary without the other."""
+    message = f"{folder} holds {present} but no {missing}"
+    return DictionaryError(message, given=folder, hint="the download is incomplete: fetch it again")
 
 
 def a_pickle(path: Path, found: str = "") -> DictionaryError:
-    """The error for a pickle; ``found`` says what is one where it is not the file itself."""
+    """The error for a pickle; ``found`` names it where it is not the file itself."""
     return DictionaryError(
-        f"{path} {found or 'is a pickle'}, which can run any code when read and is never opened: have it converted to safetensors "
-        "(a SAELens folder: cfg.json and sae_weights.safetensors), or use the release's name in SAELens' registry"
+        f"{path} {found or 'is a pickle'}, which can run any code when read and is never opened",
+        given=path,
+        hint="have it converted to safetensors (a SAELens folder: cfg.json and sae_weights.safetensors), or use the release's name in "
+        "SAELens' registry",
     )
 
 

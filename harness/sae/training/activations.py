@@ -78,7 +78,7 @@ def harvest(
     Args:
         skip: leading tokens of each text that are left out.
         outlier: as in :func:`~harness.sae.corpus.outliers.usual_tokens`.
-        token_budget: tokens a forward pass; about 1,024 is fastest on CPUs.
+        token_budget: tokens per forward pass; about 1,024 is fastest on CPUs.
         advance: called with (tokens done, tokens in all).
 
     Raises:
@@ -88,7 +88,8 @@ def harvest(
     """
     total = n_past(rows, skip)
     if not total:
-        raise DataError(f"none of {len(rows)} texts has more than {skip} tokens: there is nothing to train on; give longer texts")
+        message = f"none of {len(rows)} texts has more than {skip} tokens, so there is nothing to train on"
+        raise DataError(message, given=len(rows), hint="give longer texts")
     folder = parent / _key(model, rows, site, skip, outlier)
     if (folder / _META).is_file():
         return Harvest(folder, **json.loads((folder / _META).read_text(encoding="utf-8")))
@@ -103,8 +104,9 @@ def harvest(
             os.replace(partial, folder)
         return Harvest(folder, **meta)
     except OSError as error:
-        size = total * model.d_model * 2 / 1e9
-        raise StoreError(f"cannot write the activations to {parent} ({error.strerror or error}): {size:.1f} GB are needed") from error
+        message = f"cannot write the activations to {parent} ({error.strerror or error})"
+        hint = f"free some space: {total * model.d_model * 2 / 1e9:.1f} GB are needed"
+        raise StoreError(message, given=parent, hint=hint) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -129,7 +131,8 @@ def _collect(
             unit = unit or 2.0 ** round(math.log2(max(norm, 1e-30) / math.sqrt(model.d_model)))
             stored = (x / unit).half()
             if not bool(torch.isfinite(stored).all()):
-                raise DictionaryError(f"activations at {site} of {model.name} are not finite, or some exceed the others 10,000-fold")
+                message = f"activations at {site} of {model.name} are not finite, or some exceed the others 10,000-fold"
+                raise DictionaryError(message, given=site, hint="use --dtype float32, or leave outliers out")
             stored.cpu().numpy().tofile(file)
             norms += norm * len(x)
             kept += len(x)

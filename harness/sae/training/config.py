@@ -1,4 +1,4 @@
-"""How a dictionary is trained: options, and what is told along the way."""
+"""How a dictionary is trained: options, and the progress that is reported."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class TrainConfig:
 
     Attributes:
         width: number of features (d_sae).
-        k: active features a token (batchtopk: on average); for jumprelu the L0 that its penalty aims at; unused by standard.
+        k: active features per token (batchtopk: on average); for jumprelu the L0 that its penalty aims at; unused by standard.
         architecture: what is trained. batchtopk and jumprelu are saved as jumprelu.
         epochs: passes over the distinct token positions.
-        batch_size: tokens a step.
-        lr: Adam's learning rate, for inputs scaled as ``input_norm`` says.
+        batch_size: tokens per step.
+        lr: Adam's learning rate, for inputs scaled by ``input_norm``.
         warm_up: share of the steps over which the learning rate rises from 0.
         decay: share of the steps over which it falls to 0 at the end.
         skip: leading tokens of each text that are left out (the first token's norm is a hundredfold; a chat template's prefix is constant).
@@ -42,7 +42,7 @@ class TrainConfig:
         aux_coefficient: weight of the TopK family's loss that revives dead features (Gao et al. 2024, arXiv 2406.04093).
         dead_tokens: a feature that was not active on so many tokens in a row is dead.
         fast: bfloat16 products where the hardware has them; False for float32 throughout.
-        token_budget: tokens a forward pass of the model while collecting.
+        token_budget: tokens per forward pass of the model while collecting.
         save_dtype: of the weights on disk.
         seed: of initial weights, order and held-out tokens.
     """
@@ -69,21 +69,20 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, allowed in (("architecture", get_args(Architecture)), ("save_dtype", get_args(SaveDtype))):
             if getattr(self, name) not in allowed:
-                raise OptionError(f"{name} {getattr(self, name)!r} is not known; allowed: {', '.join(allowed)}")
+                raise OptionError(f"{name} is {getattr(self, name)!r}", given=getattr(self, name), allowed=allowed)
         for name in ("width", "k", "epochs", "batch_size", "lr", "dead_tokens", "token_budget"):
             if not getattr(self, name) > 0:
-                raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
+                raise OptionError(f"{name} is {getattr(self, name)}", given=getattr(self, name), allowed="above 0")
         for name in ("warm_up", "decay", "skip", "outlier", "sparsity", "aux_coefficient"):
             if getattr(self, name) < 0:
-                raise OptionError(f"{name} must not be negative, got {getattr(self, name)}")
+                raise OptionError(f"{name} is {getattr(self, name)}", given=getattr(self, name), allowed="at least 0")
         if self.warm_up + self.decay > 1:
-            raise OptionError(
-                f"warm_up and decay are shares of the steps and may not exceed 1 together, got {self.warm_up} and {self.decay}"
-            )
+            message = f"warm_up is {self.warm_up} and decay is {self.decay}"
+            raise OptionError(message, given=(self.warm_up, self.decay), allowed="shares of the steps of at most 1 together")
         if self.input_norm not in (None, "unit", "sqrt_d"):
-            raise OptionError(f"input_norm {self.input_norm!r} is not known; allowed: unit, sqrt_d")
+            raise OptionError(f"input_norm is {self.input_norm!r}", given=self.input_norm, allowed=("unit", "sqrt_d"))
         if self.k >= self.width:
-            raise OptionError(f"k must be below the width {self.width}, got {self.k}")
+            raise OptionError(f"k is {self.k}", given=self.k, allowed=f"below the width, {self.width}")
 
     @property
     def is_topk(self) -> bool:
@@ -97,7 +96,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class TrainProgress:
-    """Where a training run is. ``stage`` is collect (tokens), train (tokens) or export; ``metrics`` is what the log's last line says."""
+    """Where a training run is. ``stage`` is collect (tokens), train (tokens) or export; ``metrics`` is the log's last line."""
 
     stage: Literal["collect", "train", "export"]
     done: int

@@ -32,7 +32,7 @@ def export(sae: Any, folder: Path, scale: float, config: TrainConfig, calibratio
         tolerance: how far a BatchTopK dictionary's L0 on ``check`` may be from k, as a share of k.
 
     Raises:
-        DictionaryError: it is further.
+        DictionaryError: the L0 is further from k.
     """
     with torch.no_grad():
         sae.fold_activation_norm_scaling_factor(scale)
@@ -46,7 +46,10 @@ def export(sae: Any, folder: Path, scale: float, config: TrainConfig, calibratio
     meter.count(check)
     if config.architecture == "batchtopk" and not abs(meter.l0 - config.k) <= tolerance * config.k:
         raise DictionaryError(
-            f"L0 is {meter.l0:.1f} on {meter.n} held-out tokens, not within {tolerance:.0%} of k = {config.k}: train on more tokens"
+            f"L0 is {meter.l0:.1f} on {meter.n} held-out tokens",
+            given=meter.l0,
+            allowed=f"within {tolerance:.0%} of k = {config.k}",
+            hint="train on more tokens",
         )
     _note(folder, {"l0": round(meter.l0, 4), "explained_variance": round(meter.explained_variance, 6), "held_out_tokens": meter.n})
 
@@ -54,7 +57,7 @@ def export(sae: Any, folder: Path, scale: float, config: TrainConfig, calibratio
 def exact_threshold(dictionary: Dictionary, x: Tensor, k: float) -> float:
     """The threshold above which the tokens ``x`` have ``k`` activations on average.
 
-    It lies halfway between the last activation that counts and the first that does not. Memory: k activations a token.
+    It lies halfway between the last activation that counts and the first that does not. Memory: k activations per token.
     """
     take = round(k * len(x))
     largest = torch.empty(0)
@@ -74,7 +77,7 @@ def exact_threshold(dictionary: Dictionary, x: Tensor, k: float) -> float:
 
 
 def _rewrite(folder: Path, dtype: str, threshold: float | None = None) -> None:
-    """Round the weights on disk to ``dtype`` and say so in the configuration; optionally with one threshold for all features."""
+    """Rounds the weights on disk to ``dtype`` and notes it in the configuration; optionally with one threshold for all features."""
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(folder / WEIGHTS_FILE)

@@ -42,8 +42,10 @@ def split_tokens(activations: Harvest, config: TrainConfig) -> Split:
     n_held_out = min(_HELD_OUT, max(2, activations.n // 10))
     if activations.n - n_held_out < config.batch_size:
         raise DataError(
-            f"{activations.n} tokens to train on are fewer than one batch of {config.batch_size} and {n_held_out} held out: give more texts, "
-            "or a smaller batch_size"
+            f"there are {activations.n} tokens to train on",
+            given=activations.n,
+            allowed=f"at least one batch of {config.batch_size} and {n_held_out} held out",
+            hint="give more texts, or a smaller batch_size",
         )
     order = rng(config.seed, "sae-held-out").permutation(activations.n)
     training, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
@@ -59,11 +61,11 @@ def batches(activations: Harvest, split: Split, scale: float, config: TrainConfi
     epoch = 0
     while True:
         order = np.concatenate([left, rng(config.seed, "sae-order", str(epoch)).permutation(split.training)])
-        whole = len(order) - len(order) % config.batch_size
-        for start in range(0, whole, config.batch_size):
+        full_batches = len(order) - len(order) % config.batch_size
+        for start in range(0, full_batches, config.batch_size):
             # sorted within the batch, where order means nothing, to read the disk forwards
             yield activations.take(np.sort(order[start : start + config.batch_size]), scale)
-        left = order[whole:]
+        left = order[full_batches:]
         epoch += 1
 
 
@@ -160,7 +162,8 @@ def fit(
                 lines.flush()
                 report(step * config.batch_size, total * config.batch_size, metrics)
                 if not np.isfinite(metrics["loss"]):
-                    raise DictionaryError(f"the loss is not finite after {step} steps: try a learning rate below {config.lr}")
+                    hint = f"try a learning rate below {config.lr}"
+                    raise DictionaryError(f"the loss is not finite after {step} steps", given=step, hint=hint)
     sae.cfg.metadata.num_dead_features = int(trainer.dead_neurons.sum())
     return sae.eval()
 

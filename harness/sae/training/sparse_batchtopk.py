@@ -1,6 +1,6 @@
 """BatchTopK training on a CPU in a fraction of the time: SAELens' BatchTopK SAE with the same values and gradients, computed sparsely.
 
-Of a batch's ``tokens × d_sae`` activations BatchTopK (Bussmann et al. 2024, arXiv 2412.06410) keeps ``k`` a token. SAELens sorts, scatters,
+Of a batch's ``tokens × d_sae`` activations BatchTopK (Bussmann et al. 2024, arXiv 2412.06410) keeps ``k`` per token. SAELens sorts, scatters,
 decodes and differentiates all of them. Here the encoder's product is the only dense one: the kept activations are found by a threshold that
 is guessed from the batch before and then made exact, and decoding and all gradients touch the kept ones alone. SAELens' class keeps the
 weights, its ``training_forward_pass``, losses, folding and export.
@@ -133,7 +133,7 @@ def encode(x: Tensor, weight: Tensor, bias: Tensor, take: int, guess: float, dty
 
 
 def _decode_top(x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, k: int, dtype: torch.dtype) -> Tensor:
-    """TopK of some features alone, densely: encoded, the ``k`` largest a token kept where positive, decoded."""
+    """TopK of some features alone, densely: encoded, the ``k`` largest per token kept where positive, decoded."""
     hidden = ((x.to(dtype) @ weight.to(dtype)).float() + bias).relu()
     top = hidden.topk(min(k, hidden.shape[1]), sorted=False)
     acts = torch.zeros_like(hidden).scatter(-1, top.indices, top.values)
@@ -173,7 +173,7 @@ def sparse_batchtopk_class() -> Any:
 
         Attributes:
             product_dtype: of the dense products.
-            aux_stride: the loss that revives dead features is taken over every so-manieth token: a mean over fewer tokens, at a
+            aux_stride: the loss that revives dead features is taken over every ``aux_stride``-th token: a mean over fewer tokens, at a
                 fraction of the cost (it is a dense product, and with many dead features the dearest part).
         """
 

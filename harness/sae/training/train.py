@@ -1,6 +1,6 @@
 """Training a dictionary: SAELens' training classes, activations of ours, exported as a folder that SAELens loads.
 
-The road: collect the residual stream once (:mod:`harness.sae.training.activations`), shuffle it anew in each epoch,
+The steps: collect the residual stream once (:mod:`harness.sae.training.activations`), shuffle it anew in each epoch,
 train on inputs scaled to a common norm, fold the scale into the weights, export.
 A BatchTopK dictionary is exported as JumpReLU with one threshold for all features. SAELens
 takes a slow moving average of the batches' thresholds for it, which after a short training is far off; here the threshold is the exact one
@@ -55,7 +55,7 @@ def train(
         site: the layer whose output is reconstructed.
         config: the settings.
         out: the folder to make; it appears when all is done, with ``cfg.json``, ``sae_weights.safetensors`` and ``metrics.jsonl``.
-        progress: called as the run goes on.
+        progress: called with the progress now and then.
         cache: where collected activations are kept for other runs on the same texts (2 bytes × d_model × tokens); else they are deleted.
         dataset: what the texts are, for the dictionary's metadata.
 
@@ -67,7 +67,7 @@ def train(
     rows = [list(row) for row in token_rows]
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DictionaryError(f"{out} holds something already: remove it, or choose another folder")
+        raise DictionaryError(f"{out} holds something already", given=out, hint="remove it, or choose another folder")
     partial = out.parent / f".{out.name}.{os.getpid()}"
     report = progress or (lambda _: None)
     try:
@@ -88,14 +88,15 @@ def train(
         out.parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial / "dictionary", out)
     except OSError as error:
-        raise StoreError(f"cannot write the dictionary to {out}: {error.strerror or error}") from error
+        message = f"cannot write the dictionary to {out}: {error.strerror or error}"
+        raise StoreError(message, given=out, hint="free some space, or choose another folder") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out
 
 
 def describe_training(model: SubjectModel, site: Site, config: TrainConfig, activations: Harvest, dataset: str) -> dict[str, Json]:
-    """What a dictionary's configuration says of its making, as metadata for :func:`train_on`; the first names are SAELens' own."""
+    """Returns how a dictionary was made, as metadata for :func:`train_on`; the first names are SAELens' own."""
     return {
         "model_name": model.name,
         "hook_name": model.layer_path(site.layer),

@@ -65,17 +65,22 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, suffix: str) -> None:
         yield DOCUMENTS[0]
         raise KeyError("broken corpus")
 
-    with pytest.raises(KeyError, match="broken corpus"):
+    with pytest.raises(KeyError) as error:
         convert(broken(), path)
+    assert error.value.args == ("broken corpus",)
     assert (path.read_text(), [item.name for item in tmp_path.iterdir()]) == ("old", [path.name])
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot write 'corpus.txt': give a file that ends in .jsonl, .csv, .parquet"):
+    with pytest.raises(DataError) as error:
         convert(DOCUMENTS, tmp_path / "corpus.txt")
+    assert (error.value.given, error.value.allowed) == (".txt", (".jsonl", ".csv", ".parquet"))
+    assert "corpus.txt" in str(error.value)
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"a file of that name is in the way|a part of that path is a file"):
+    with pytest.raises(StoreError) as refused:
         convert(DOCUMENTS, tmp_path / "file" / "corpus.csv")
+    assert str(tmp_path / "file" / "corpus.csv") in str(refused.value)
+    assert isinstance(refused.value.__cause__, (FileExistsError, NotADirectoryError))
 
 
 def test_a_real_dump_becomes_a_table(harness: Callable[..., Any], shared_data: Path, tmp_path: Path) -> None:

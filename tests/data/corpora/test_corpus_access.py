@@ -75,8 +75,10 @@ def test_every_document_by_its_number_is_that_of_iterating(corpus: Corpus) -> No
     assert corpus[-3:] == documents[-3:]
     assert list(reversed(corpus))[:3] == documents[:-4:-1]
     for beyond in (len(documents), -len(documents) - 1):
-        with pytest.raises(IndexError, match=f"has {len(documents)} documents"):
+        with pytest.raises(IndexError) as error:
             corpus[beyond]
+        assert str(len(documents)) in str(error.value)
+        assert str(beyond) in str(error.value)
 
 
 def test_the_label_table_agrees_with_the_documents(corpus: Corpus) -> None:
@@ -104,8 +106,9 @@ def test_a_head_is_a_corpus_of_its_own(corpus: Corpus) -> None:
     assert head.head(100).digest == head.digest != corpus.digest
     assert corpus.head(10**9).digest == corpus.digest, "a head that holds all is the same corpus"
     assert list(corpus.head(10**9)) == documents
-    with pytest.raises(DataError, match="ask for one at least"):
+    with pytest.raises(DataError) as error:
         corpus.head(0)
+    assert (error.value.given, error.value.allowed) == (0, "at least 1")
 
 
 def test_the_digest_is_of_the_content_wherever_it_lies(corpus: Corpus, tmp_path: Path) -> None:
@@ -161,8 +164,9 @@ def test_iterating_notices_that_the_file_is_another_than_the_index(tmp_path: Pat
     if moment == "before":
         assert corpus.digest
         path.write_text('{"text": "other"}\n')
-        with pytest.raises(DataError, match="was changed while it was read; start again"):
+        with pytest.raises(DataError) as early:
             next(iter(corpus))
+        assert (early.value.given, bool(early.value.hint)) == (path, True)
         return
     for part in (corpus, corpus.head(4000)):
         iterator = iter(part)
@@ -174,8 +178,9 @@ def test_iterating_notices_that_the_file_is_another_than_the_index(tmp_path: Pat
         next(iterator)
         with path.open("a") as file:
             file.write('{"text": "more"}\n')
-        with pytest.raises(DataError, match=r"c.jsonl was changed while it was read; start again"):
+        with pytest.raises(DataError) as error:
             list(iterator)
+        assert (error.value.given, bool(error.value.hint)) == (path, True)
     assert sum(1 for _ in open_corpus(path)) == 5002
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.data import open_corpus
-from harness.data.corpora.huggingface import Spec, _explain
-from harness.errors import DataError, HarnessError
+from harness.data.corpora.huggingface import Spec, _failure
+from harness.data.corpora.reading import DATASET_NAMES
+from harness.errors import DataError
 from harness.types import Document
 
 datasets = pytest.importorskip("datasets")
@@ -95,22 +96,38 @@ def test_what_a_name_means(spec: str, parsed: Spec) -> None:
 
 def test_every_mistake_is_one_line(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
-    for spec, options, message in (
-        (f"hf:{folder}@dev", {}, r"has no split 'dev'; it has train, test|has no split 'dev'; it has test, train"),
-        (f"hf:{folder}:other", {}, "no such configuration .*default"),
-        (f"hf:{tmp_path / 'nowhere'}", {}, "there is no folder"),
-        (f"hf:{tmp_path / 'nothing'}", {}, "cannot be loaded|no dataset"),
-        (f"hf:{folder}", {"text_field": "body"}, r"has no column 'body' \(text_field\); it has"),
-        (f"hf:{folder}", {"format": "jsonl"}, "leave out the format"),
-        (str(folder), {"format": "huggingface"}, "is no name of a dataset; write hf:owner/name"),
-        (str(folder), {}, "holds test.jsonl, train.jsonl; a corpus is one file"),
-        ("hf:nobody/no-such-dataset", {}, "not in the cache, and HF_HUB_OFFLINE is set"),
-        ("hf:", {}, "names no dataset"),
-        ("hf:name@", {}, "names no dataset"),
+    nowhere, nothing = tmp_path / "nowhere", tmp_path / "nothing"
+    columns = tuple(json.loads((folder / "train.jsonl").read_text().splitlines()[0]))
+    for spec, options, given, allowed, part in (
+        (f"hf:{folder}@dev", {}, "dev", {"train", "test"}, f"hf:{folder}@"),
+        (f"hf:{folder}:other", {}, f"hf:{folder}:other", None, f"hf:{folder}:config"),
+        (f"hf:{nowhere}", {}, nowhere, DATASET_NAMES, "folder"),
+        (f"hf:{nothing}", {}, f"hf:{nothing}", None, "hf:"),
+        (f"hf:{folder}", {"text_field": "body"}, "body", set(columns), "text_field"),
+        (f"hf:{folder}", {"format": "jsonl"}, "jsonl", None, "format"),
+        (str(folder), {"format": "huggingface"}, folder, DATASET_NAMES, "hf:"),
+        (str(folder), {}, folder, None, f"hf:{folder}"),
+        ("hf:nobody/no-such-dataset", {}, "hf:nobody/no-such-dataset", None, "HF_HUB_OFFLINE"),
+        ("hf:", {}, "hf:", DATASET_NAMES, "hf:"),
+        ("hf:name@", {}, "hf:name@", DATASET_NAMES, "hf:name@"),
     ):
-        with pytest.raises(HarnessError, match=message) as caught:
+        with pytest.raises(DataError) as caught:
             open_corpus(spec, **options)
-        assert "\n" not in str(caught.value)
+        error = caught.value
+        assert error.given == given
+        assert (set(error.allowed) if isinstance(error.allowed, tuple) else error.allowed) == allowed
+        assert error.hint or error.allowed
+        assert part in (error.hint or str(error))
+        assert "\n" not in str(error)
+
+
+def test_a_folder_of_several_files_lists_them(folder: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        open_corpus(folder)
+    assert "test.jsonl, train.jsonl" in str(caught.value)
+    with pytest.raises(DataError) as configuration:
+        open_corpus(f"hf:{folder}:other")
+    assert "default" in str(configuration.value), "what there is"
 
 
 def test_what_the_hub_says_becomes_advice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,14 +135,17 @@ def test_what_the_hub_says_becomes_advice(monkeypatch: pytest.MonkeyPatch) -> No
     spec = Spec("owner/name")
     gated = type("GatedRepoError", (Exception,), {})
     absent = type("DatasetNotFoundError", (FileNotFoundError,), {})
-    for error, message in (
-        (gated("401"), "is gated; accept its terms"),
-        (absent("Dataset 'owner/name' is a gated dataset on the Hub"), "is gated; accept its terms"),
-        (absent("Dataset 'owner/name' doesn't exist"), "no dataset hf:owner/name on the hub"),
-        (ConnectionError("Couldn't reach 'owner/name'"), "no connection to the hub"),
-        (RuntimeError("Dataset scripts are no longer supported, but found name.py"), "which is never run"),
+    for error, word, advice in (
+        (gated("401"), "gated", "HF_TOKEN"),
+        (absent("Dataset 'owner/name' is a gated dataset on the Hub"), "gated", "HF_TOKEN"),
+        (absent("Dataset 'owner/name' doesn't exist"), "hub", "hf:/folder"),
+        (ConnectionError("Couldn't reach 'owner/name'"), "connection", "local folder"),
+        (RuntimeError("Dataset scripts are no longer supported, but found name.py"), "program", "files"),
     ):
-        assert message in _explain(spec, "hf:owner/name", error)
+        failure = _failure(spec, "hf:owner/name", error)
+        assert failure.given == "hf:owner/name"
+        assert word in failure.message
+        assert advice in failure.hint
 
 
 def test_a_dataset_that_comes_as_a_program_is_not_run(tmp_path: Path) -> None:

@@ -78,8 +78,9 @@ def test_a_changed_file_is_indexed_again(path: Path, change: str) -> None:
         os.replace(other, path)
     else:
         os.utime(path, ns=(0, 0))
-    with pytest.raises(DataError, match="was changed after it was opened; open it again"):
+    with pytest.raises(DataError) as error:
         before[0]
+    assert (error.value.given, bool(error.value.hint)) == (path, True)
     after = open_corpus(path)
     assert list(after) == after[:]
     assert len(after) == ROWS + (change == "longer")
@@ -144,10 +145,11 @@ def test_a_cache_that_cannot_be_written_to_is_one_line(path: Path, tmp_path: Pat
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file" / "below"))
     corpus = open_corpus(path)
     assert [document.id for document in corpus.head(3)] == ["0", "1", "2"], "iterating needs no cache"
-    with pytest.raises(
-        StoreError, match=r"cannot write the index of .*c\.jsonl to .*HARNESS_CACHE.*a part of that path is a file"
-    ) as caught:
+    with pytest.raises(StoreError) as caught:
         len(corpus)
+    assert isinstance(caught.value.__cause__, (FileExistsError, NotADirectoryError))
+    for part in ("c.jsonl", str(tmp_path / "file" / "below"), "HARNESS_CACHE"):
+        assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -156,8 +158,9 @@ def test_a_file_that_changes_while_it_is_indexed_is_an_error(path: Path, cache: 
         with path.open("ab") as file:
             file.write(b"\n")
 
-    with pytest.raises(DataError, match="was changed while it was read"):
+    with pytest.raises(DataError) as error:
         len(open_corpus(path, progress=meddle))
+    assert (error.value.given, bool(error.value.hint)) == (str(path), True)
     assert [item.name for item in (cache / "corpora").iterdir() if item.is_dir()] == []
     assert len(open_corpus(path)) == ROWS
 

@@ -199,8 +199,11 @@ def test_entity_tricks_have_no_effect(tmp_path: Path) -> None:
 
 
 def test_a_dump_without_questions_is_empty(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no document"):
-        open_corpus(dump(tmp_path / "d", '<row Id="1" PostTypeId="2" Body="an answer" />\n'))
+    folder = dump(tmp_path / "d", '<row Id="1" PostTypeId="2" Body="an answer" />\n')
+    with pytest.raises(DataError) as error:
+        open_corpus(folder)
+    assert (error.value.given, bool(error.value.hint)) == (folder, True)
+    assert "stackexchange" in str(error.value)
 
 
 def test_posts_file_alone_can_be_opened(shared_data: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.data.neuronpedia.explanations import Explanation, SourceId, best_first, explained_features
-from harness.data.neuronpedia.exports import parse_record, read_explanations, why_unusable
+from harness.data.neuronpedia.exports import SUFFIXES, parse_record, read_explanations, why_unusable
 from harness.data.neuronpedia.open import check_belongs, open_explanations
 from harness.errors import DataError, DictionaryError
 
@@ -65,8 +65,12 @@ def test_a_real_map_of_labels_whose_dashes_are_no_labels(exports: Path) -> None:
 
 
 def test_a_real_dashboard_without_explanations_says_so(exports: Path) -> None:
-    with pytest.raises(DataError, match=r"2 features of gpt2-small/0-res-jb, but no explanations at all.*give an export of explanations"):
-        read_explanations(exports / "saedashboard_batch-0.json")
+    path = exports / "saedashboard_batch-0.json"
+    with pytest.raises(DataError) as error:
+        read_explanations(path)
+    assert (error.value.given, bool(error.value.hint)) == (str(path), True)
+    assert "2 features of gpt2-small/0-res-jb" in str(error.value)
+    assert "usable" not in str(error.value), "it has no place for explanations, so none was refused"
 
 
 def test_a_dashboard_with_explanations(exports: Path, tmp_path: Path) -> None:
@@ -82,12 +86,17 @@ def test_a_dashboard_with_explanations(exports: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_of_several_sources_needs_a_name(exports: Path) -> None:
-    with pytest.raises(DataError, match=r"3 sources: gemma-2-2b/21-gemmascope-res-65k, gemma-3-1b-it/22-.*name one as source_id"):
+    with pytest.raises(DataError) as error:
         read_explanations(exports)
+    sources = ["gemma-2-2b/21-gemmascope-res-65k", "gemma-3-1b-it/22-gemmascope-2-res-16k", "gpt2-small/0-res-jb"]
+    assert (error.value.given, error.value.allowed) == (exports, sources)
+    assert "source_id" in error.value.hint
     assert read_explanations(exports, "gemma-2-2b").features == (353,)
     assert len(read_explanations(exports, None, "22-gemmascope-2-res-16k").by_feature) == 857
-    with pytest.raises(DataError, match=r"holds explanations of gemma-2-2b/21.*and none of gemma-2-2b/20-gemmascope-res-16k"):
+    with pytest.raises(DataError) as error:
         read_explanations(exports, GEMMA.model, GEMMA.source)
+    assert (error.value.given, error.value.allowed) == ("gemma-2-2b/20-gemmascope-res-16k", sources)
+    assert error.value.hint
 
 
 # -------------------------------------------------------------------------------------------------------------------- formats
@@ -123,8 +132,10 @@ def test_the_same_content_in_every_format_is_the_same(tmp_path: Path) -> None:
 
 def test_a_map_of_bare_indices_needs_its_source(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(json.dumps({"4": "tea", "7": ""}), encoding="utf-8")
-    with pytest.raises(DataError, match="does not say whose features"):
+    with pytest.raises(DataError) as error:
         read_explanations(tmp_path / "labels.json")
+    assert error.value.given == tmp_path / "labels.json"
+    assert "model_id and source_id" in error.value.hint
     found = read_explanations(tmp_path / "labels.json", GEMMA.model, GEMMA.source)
     assert found.of(4) == (Explanation(4, "tea", "labels.json"),)
     assert found.unlabelled == {7: "empty"}
@@ -156,31 +167,36 @@ def test_malformed_rows_are_skipped_counted_and_named(tmp_path: Path) -> None:
     assert found.features == (1,)
     assert len(found.skipped) == len(bad) - 1  # an empty list is a list of nothing
     assert (found.skipped[0].offset, found.skipped[0].reason[:14]) == (len(first), "not valid JSON")
-    assert any("no model id" in skip.reason for skip in found.skipped)
+    assert any("model id" in skip.reason for skip in found.skipped)
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "reason"),
     [
         ("{", "not valid JSON"),
         ("null", "a JSON NoneType, not an object"),
-        ("[]", "holds no feature and no explanation"),
+        ("[]", "x.json"),
         ('{"error": "Feature not found"}', "an error reply"),
-        (json.dumps([said(1, "Error: timeout")]), r"no usable explanation \(1 error text or placeholder\)"),
+        (json.dumps([said(1, "Error: timeout")]), "1 error text or placeholder"),
     ],
 )
-def test_a_file_without_an_explanation_is_one_clear_error(tmp_path: Path, content: str, message: str) -> None:
+def test_a_file_without_an_explanation_is_one_clear_error(tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "x.json").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=message) as error:
+    with pytest.raises(DataError) as error:
         read_explanations(tmp_path / "x.json")
+    assert str(error.value.given) == str(tmp_path / "x.json")
+    assert "export" in error.value.hint
+    assert reason in error.value.message, "why it was skipped"
     assert "\n" not in str(error.value)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no Neuronpedia export at"):
+    with pytest.raises(DataError) as error:
         read_explanations(tmp_path / "gone.json")
-    with pytest.raises(DataError, match="holds no file that ends in"):
+    assert (error.value.given, error.value.allowed, bool(error.value.hint)) == (tmp_path / "gone.json", None, True)
+    with pytest.raises(DataError) as error:
         read_explanations(tmp_path)
+    assert (error.value.given, error.value.allowed, bool(error.value.hint)) == (tmp_path, SUFFIXES, True)
 
 
 # ------------------------------------------------------------------------------------------------------- what is no explanation
@@ -289,19 +305,24 @@ def sae(**facts: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("source", "facts", "message"),
+    ("source", "facts", "given", "own"),
     [
-        ("gemma-2-2b/21-gemmascope-res-16k", {}, r"21-gemmascope-res-16k, layer 21, but dictionary my-sae reads layer 20"),
-        ("gemma-2-2b/20-gemmascope-res-65k", {}, r"width 65k, but dictionary my-sae has 16384 features"),
-        ("gemma-2-2b/20-gemmascope-res-1m", {}, "width 1m"),
-        ("gemma-2-9b/20-gemmascope-res-16k", {}, r"gemma-2-9b/.*made for model gemma-2-2b"),
-        ("gemma-2-2b-it/20-gemmascope-res-16k", {}, "made for model gemma-2-2b;"),
-        ("gpt2-small/4-res-jb", {"model_name": "gpt2", "hook_name": "blocks.5.hook_resid_pre", "d_sae": 24576}, "layer 4, but .* layer 5"),
+        ("gemma-2-2b/21-gemmascope-res-16k", {}, 21, "layer 20"),
+        ("gemma-2-2b/20-gemmascope-res-65k", {}, "65k", "16384 features"),
+        ("gemma-2-2b/20-gemmascope-res-1m", {}, "1m", "16384 features"),
+        ("gemma-2-9b/20-gemmascope-res-16k", {}, "gemma-2-9b", "gemma-2-2b"),
+        ("gemma-2-2b-it/20-gemmascope-res-16k", {}, "gemma-2-2b-it", "gemma-2-2b"),
+        ("gpt2-small/4-res-jb", {"model_name": "gpt2", "hook_name": "blocks.5.hook_resid_pre", "d_sae": 24576}, 4, "layer 5"),
     ],
 )
-def test_explanations_of_another_sae_are_refused_by_both_names(source: str, facts: dict[str, Any], message: str) -> None:
-    with pytest.raises(DictionaryError, match=message):
+def test_explanations_of_another_sae_are_refused_by_both_names(source: str, facts: dict[str, Any], given: object, own: str) -> None:
+    with pytest.raises(DictionaryError) as error:
         check_belongs(SourceId.parse(source), sae(**facts))
+    assert error.value.given == given
+    assert error.value.allowed in (own, None)
+    assert error.value.hint
+    assert source in error.value.message
+    assert f"{own}" in error.value.message.split("dictionary my-sae")[1]
 
 
 @pytest.mark.parametrize(
@@ -326,8 +347,9 @@ def test_explanations_of_its_own_source_are_taken_with_a_note(source: str, facts
 def test_the_dictionarys_own_name_settles_it() -> None:
     odd = sae(neuronpedia_id="pythia-70m-deduped/0-res-sm", model_name="EleutherAI/pythia-70m-deduped", hook_name="blocks.1.hook_resid_pre")
     assert check_belongs(SourceId("pythia-70m-deduped", "0-res-sm"), odd) == ""
-    with pytest.raises(DictionaryError, match="reach feature 16384, but dictionary my-sae has 16384 features"):
+    with pytest.raises(DictionaryError) as error:
         check_belongs(SourceId("pythia-70m-deduped", "0-res-sm"), odd, largest=16384)
+    assert (error.value.given, error.value.allowed, bool(error.value.hint)) == (16384, "0 to 16383", True)
     other = sae(neuronpedia_id="gemma-2-2b/20-gemmascope-res-16k__l0-38")
     assert "may be another SAE" in check_belongs(GEMMA, other)
 
@@ -340,28 +362,38 @@ def test_opening_a_local_export_for_a_dictionary(exports: Path, tmp_path: Path) 
     assert "does not name its source" in note
     named = sae(model_name="google/gemma-3-1b-it", neuronpedia_id="gemma-3-1b-it/22-gemmascope-2-res-16k")
     assert open_explanations(named, path)[1] == ""
-    with pytest.raises(DictionaryError, match=r"gemma-3-1b-it/22-gemmascope-2-res-16k, layer 22, but dictionary my-sae reads layer 20"):
+    with pytest.raises(DictionaryError) as error:
         open_explanations(sae(), path)
-    with pytest.raises(DictionaryError, match="reach feature 16383, but dictionary my-sae has 512"):
+    assert (error.value.given, error.value.allowed) == (22, "layer 20")
+    with pytest.raises(DictionaryError) as error:
         open_explanations(sae(d_sae=512), path)
-    with pytest.raises(DataError, match="and none of gemma-2-2b/20-gemmascope-res-16k"):
+    assert (error.value.given, error.value.allowed) == (16383, "0 to 511")
+    with pytest.raises(DataError) as absent:
         open_explanations(sae(neuronpedia_id=str(GEMMA)), path)
+    assert (absent.value.given, absent.value.allowed) == (str(GEMMA), ["gemma-3-1b-it/22-gemmascope-2-res-16k"])
 
 
 def test_names_that_are_missing_or_do_not_agree() -> None:
     for origin in ("bulk", "api"):
-        with pytest.raises(DataError, match=r"my-sae does not say how Neuronpedia names it .* give model_id and source_id"):
+        with pytest.raises(DataError) as nameless:
             open_explanations(sae(), origin, model_id="gemma-2-2b")
-    with pytest.raises(DataError, match="is of model gemma-2-2b, and model_id is gpt2"):
+        assert nameless.value.given == "my-sae"
+        assert "model_id and source_id" in nameless.value.hint
+    with pytest.raises(DataError) as error:
         open_explanations(sae(), "api", model_id="gpt2", source_id=str(GEMMA))
-    with pytest.raises(DictionaryError, match="layer 3"):  # before anything is fetched
+    assert (error.value.given, error.value.allowed, bool(error.value.hint)) == ("gpt2", "gemma-2-2b", True)
+    with pytest.raises(DictionaryError) as other:  # before anything is fetched
         open_explanations(sae(), "bulk", source_id="gemma-2-2b/3-gemmascope-res-16k")
+    assert other.value.given == 3
 
 
 @pytest.mark.parametrize("text", ["gemma-2-2b", "a/b/c", "../x", "a/..", "/", "a/b?c", "a b/c"])
 def test_names_that_could_not_be_a_path_are_refused(text: str) -> None:
-    with pytest.raises(DataError, match=r"is no (model|source) id of Neuronpedia"):
+    with pytest.raises(DataError) as error:
         SourceId.parse(text)
+    model, _, source = text.strip("/").partition("/")
+    assert error.value.given in (model, source)
+    assert "model/source" in error.value.hint
 
 
 def test_the_width_tags_of_published_saes_fit() -> None:
@@ -378,5 +410,6 @@ def test_the_width_tags_of_published_saes_fit() -> None:
         source = SourceId("gemma-2-2b", f"20-gemmascope-res-{tag}")
         check_belongs(source, sae(d_sae=width))
         for wrong in (width // 2, width * 2, 512):
-            with pytest.raises(DictionaryError, match=f"width {tag}"):
+            with pytest.raises(DictionaryError) as error:
                 check_belongs(source, sae(d_sae=wrong))
+            assert error.value.given == tag

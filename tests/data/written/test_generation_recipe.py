@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 import time
@@ -89,8 +91,13 @@ def test_the_sae_plan_is_distinct_and_apart_from_the_corpus() -> None:
 def test_too_few_subjects_for_the_sae_are_an_error_and_no_shorter_plan() -> None:
     recipe = small_recipe()
     recipe["sae"] = {**recipe["sae"], "prompts": 54}  # type: ignore[dict-item]
-    with pytest.raises(DataError, match=r"gives .* prompts that are not in the corpus, fewer than the 54"):
+    with pytest.raises(DataError) as error:
         plan(Recipe.model_validate(recipe), "sae")
+    assert error.value.given == 54
+    least = re.fullmatch(r"at most (\d+)", str(error.value.allowed))
+    assert least
+    assert 30 <= int(least[1]) < 54
+    assert error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -98,8 +105,8 @@ def test_too_few_subjects_for_the_sae_are_an_error_and_no_shorter_plan() -> None
     [
         ({"templates": ["no placeholder"]}, "corpus.templates.0"),
         ({"pair_templates": ["{b} only"]}, "corpus.pair_templates.0"),
-        ({"texts_per_concept": 11}, "fewer than the texts asked for"),
-        ({"unlabelled": 7}, "only 6"),
+        ({"texts_per_concept": 11}, "the file"),
+        ({"unlabelled": 7}, "the file"),
         ({"sed": 1}, "corpus.sed"),
         ({"decoding": {"temprature": 1}}, "corpus.decoding.temprature"),
         ({"concepts": {}}, "corpus.concepts"),
@@ -108,17 +115,30 @@ def test_too_few_subjects_for_the_sae_are_an_error_and_no_shorter_plan() -> None
 def test_a_wrong_recipe_is_refused_where_it_is_wrong(tmp_path: Path, change: dict[str, object], where: str) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(_toml(small_recipe(**change)))
-    with pytest.raises(DataError, match=where) as caught:
+    with pytest.raises(DataError) as caught:
         load_recipe(path)
+    assert where in caught.value.hint
+    assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("change", "names"), [({"texts_per_concept": 11}, ("concept", "10")), ({"unlabelled": 7}, ("unlabelled = 7", "6"))])
+def test_a_recipe_that_asks_for_too_many_texts_names_how_many_there_are(
+    tmp_path: Path, change: dict[str, object], names: tuple[str, ...]
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(_toml(small_recipe(**change)))
+    with pytest.raises(DataError) as caught:
+        load_recipe(path)
+    assert all(name in str(caught.value) for name in names)
+
+
 def test_a_recipe_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
-        load_recipe(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("a = [")
-    with pytest.raises(DataError, match="not valid TOML"):
-        load_recipe(tmp_path / "bad.toml")
+    for name in ("none.toml", "bad.toml"):
+        with pytest.raises(DataError) as error:
+            load_recipe(tmp_path / name)
+        assert (error.value.given, bool(error.value.hint)) == (tmp_path / name, True)
 
 
 def _toml(value: dict[str, object], prefix: str = "") -> str:
@@ -176,25 +196,31 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(model, tmp_path: 
     out = tmp_path / "out.jsonl"
     generate(model, PROMPTS[:2], GREEDY, out)
     before = out.read_bytes()
-    for prompts, decoding, seed, message in (
-        (PROMPTS[:2], Decoding(max_new_tokens=13, temperature=0.0), 0, "begun with decoding"),
-        (PROMPTS[:2], GREEDY, 1, "begun with seed 0, not 1"),
-        (PROMPTS[1:3], GREEDY, 0, r"line \d .* is not in this plan"),
-        ([*PROMPTS, PROMPTS[0]], GREEDY, 0, "1 repeated prompt ids"),
+    other = Decoding(max_new_tokens=13, temperature=0.0)
+    for prompts, decoding, seed, given, hint in (
+        (PROMPTS[:2], other, 0, dataclasses.asdict(other), "decoding"),
+        (PROMPTS[:2], GREEDY, 1, 1, "seed"),
+        (PROMPTS[1:3], GREEDY, 0, PROMPTS[0].id, "file"),
+        ([*PROMPTS, PROMPTS[0]], GREEDY, 0, 1, "id"),
     ):
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(DataError) as error:
             generate(model, prompts, decoding, out, seed=seed)
+        assert error.value.given == given
+        assert hint in error.value.hint
         assert out.read_bytes() == before
     out.write_text("no json\n")
-    with pytest.raises(DataError, match=r"line 1 .* is no generated row"):
+    with pytest.raises(DataError) as error:
         generate(model, PROMPTS, GREEDY, out)
+    assert (error.value.given, bool(error.value.hint)) == ("no json", True)
+    assert "line 1" in str(error.value)
 
 
 def test_a_second_process_does_not_write_into_the_same_file(model, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     from filelock import FileLock
 
-    with FileLock(f"{tmp_path / 'out.jsonl'}.lock"), pytest.raises(DataError, match="another process is writing"):
+    with FileLock(f"{tmp_path / 'out.jsonl'}.lock"), pytest.raises(DataError) as error:
         generate(model, PROMPTS, GREEDY, tmp_path / "out.jsonl")
+    assert (error.value.given, bool(error.value.hint)) == (tmp_path / "out.jsonl", True)
 
 
 def test_a_killed_process_loses_nothing_that_was_written(model, tiny_model_path: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

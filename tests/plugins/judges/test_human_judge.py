@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from harness_plugins.judges.human import HumanJudge, HumanOptions
+from harness_plugins.judges.human.sheets import sheet_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import DataError, JudgeError, OptionError, StoreError
-from harness.judging.page import COLUMNS, SheetRow
-from harness.judging.sheets import rater_of, read_folder, read_sheet, sheet_csv
+from harness.judging.sheets import COLUMNS, SheetRow, rater_of, read_folder, read_sheet
 from harness.options import build
 from harness.store import RunStore
 from harness.testing import check_judge, toy_bench
@@ -346,7 +346,7 @@ def damage_an_id(sheet: Path) -> None:
         (damage_an_id, r"row 2 is rated, but its id '1.2E\+10' is none of a sheet's; copy the id from the original sheet"),
         (lambda sheet: sheet.write_bytes(b""), "lacks the columns id, concept_rating"),
         (lambda sheet: sheet.rename(sheet.with_suffix(".xlsx")), "is a workbook, which is not read; save it as CSV"),
-        (lambda sheet: sheet.with_suffix(".html").write_text("<html>"), "is no page to rate in: the page holds no texts to rate; put the original"),
+        (lambda sheet: sheet.with_suffix(".html").write_text("<html>"), "is not a page to rate in: the page holds no texts to rate; put"),
         (lambda sheet: sheet.unlink(), r"sheet-1.csv in .*, which text t[0-9a-f]{12} was asked in, is gone; put it"),
         (lambda sheet: shutil.rmtree(sheet.parent), "is gone; put it"),
     ],

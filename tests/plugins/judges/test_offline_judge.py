@@ -13,18 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from harness_plugins.judges.offline import (
-    EMBEDDING_MODEL,
-    PRIOR_TOKENS,
-    REFERENCES,
-    WIDTH_STEP,
-    Embedder,
-    FluencyMeter,
-    OfflineJudge,
-    OfflineOptions,
-    in_batches,
-    repeated_share,
-)
+from harness_plugins.judges.offline import OfflineJudge, OfflineOptions
+from harness_plugins.judges.offline.batches import WIDTH_STEP, in_batches
+from harness_plugins.judges.offline.embedding import EMBEDDING_MODEL, Embedder
+from harness_plugins.judges.offline.fluency import PRIOR_TOKENS, REFERENCES, FluencyMeter, repeated_share
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

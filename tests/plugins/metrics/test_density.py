@@ -61,5 +61,6 @@ def test_a_dictionary_that_never_fires(metric_bench: Callable[..., MetricBench])
 
 @pytest.mark.parametrize("wrong", [{"dense": "0"}, {"dense": "1"}, {"max_tokens": "0"}, {"quantiles": "0.5,1.5"}])
 def test_options_out_of_bounds_are_refused(wrong: dict[str, str]) -> None:
-    with pytest.raises(OptionError):
+    with pytest.raises(OptionError) as error:
         PluginHost.load().get("metric", "density").create(wrong)
+    assert all(name in str(error.value) for name in wrong)

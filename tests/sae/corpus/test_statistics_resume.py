@@ -165,8 +165,9 @@ def test_an_interrupted_pass_reads_only_what_is_missing(
     first = read(model, dictionary, rows, tmp_path, stop=2 * SHARD)
     assert first[-1] > 2 * SHARD
     assert not (tmp_path / "statistics.json").exists()
-    with pytest.raises(StoreError, match="no readable corpus statistics"):
+    with pytest.raises(StoreError) as error:
         CorpusStatistics.load(tmp_path)
+    assert error.value.given == tmp_path
     again = read(model, dictionary, rows, tmp_path)
     assert again == sorted(again)
     assert 2 * SHARD < again[0] <= 3 * SHARD
@@ -373,17 +374,24 @@ def test_memory_is_that_of_one_shard(model: SubjectModel, dictionary: Dictionary
 
 
 def test_what_cannot_be_measured_touches_no_folder(model: SubjectModel, dictionary: Dictionary, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none of 2 texts"):
+    with pytest.raises(DataError) as none:
         measure(model, dictionary, [[], [1]], tmp_path / "a")
-    with pytest.raises(DataError, match=r"text 1 \(counted from 0\) has 9999 tokens"):
+    assert none.value.given == 2
+    assert none.value.hint
+    with pytest.raises(DataError) as long:
         measure(model, dictionary, [[1, 2], [1] * 9999], tmp_path / "a")
-    for wrong in ({"token_budget": 0}, {"skip": -1}, {"shard_texts": 0}):
-        with pytest.raises(OptionError, match="only skip may be 0"):
-            measure(model, dictionary, [[1, 2]], tmp_path / "a", **wrong)  # type: ignore[arg-type]
+    assert long.value.given == 9999
+    assert "text 1 " in long.value.message
+    for name, value, allowed in (("token_budget", 0, "at least 1"), ("skip", -1, "at least 0"), ("shard_texts", 0, "at least 1")):
+        with pytest.raises(OptionError) as option:
+            measure(model, dictionary, [[1, 2]], tmp_path / "a", **{name: value})  # type: ignore[arg-type]
+        assert (option.value.given, option.value.allowed) == (value, allowed)
+        assert name in option.value.message
     assert not (tmp_path / "a").exists()
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot write to"):
+    with pytest.raises(StoreError) as error:
         measure(model, dictionary, [[1, 2]], tmp_path / "file" / "a")
+    assert str(tmp_path / "file" / "a") in str(error.value)
 
 
 # ------------------------------------------------------------------------------------------------------------------------- the files

@@ -93,12 +93,15 @@ def test_vectors_that_are_no_numbers_are_refused_by_the_texts_number(
             list(sweep(tiny_model, rows, SITE, texts=texts, offset=offset, token_budget=4))
     finally:
         handle.remove()
-    assert f"text {number} (counted from 0)" in str(error.value)
+    assert error.value.given == number
+    assert error.value.hint
 
 
 def test_texts_longer_than_the_context_are_refused(tiny_model: SubjectModel) -> None:
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as error:
         list(sweep(tiny_model, [[5] * 513], SITE))
+    assert error.value.given == 513
+    assert "512" in str(error.value.allowed)
     assert list(sweep(tiny_model, [], SITE)) == []
     assert list(sweep(tiny_model, [[1], []], SITE)) == []
 

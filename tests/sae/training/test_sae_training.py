@@ -150,35 +150,46 @@ def test_weights_in_bfloat16(model: SubjectModel, rows: list[list[int]], tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("change", "match"),
+    ("change", "allowed"),
     [
-        ({"architecture": "gated"}, "architecture 'gated' is not known; allowed: batchtopk, topk, jumprelu, standard"),
-        ({"save_dtype": "int8"}, "save_dtype 'int8'"),
-        ({"input_norm": "l2"}, "input_norm 'l2'"),
-        ({"k": 300}, "k must be below the width 256, got 300"),
-        ({"k": 0}, "k must be positive"),
-        ({"lr": -1.0}, "lr must be positive"),
-        ({"skip": -1}, "skip must not be negative"),
-        ({"warm_up": 0.6, "decay": 0.6}, "may not exceed 1 together"),
+        ({"architecture": "gated"}, "allowed: batchtopk, topk, jumprelu, standard"),
+        ({"save_dtype": "int8"}, "allowed: float32, bfloat16, float16"),
+        ({"input_norm": "l2"}, "allowed: unit, sqrt_d"),
+        ({"k": 300}, "256"),
+        ({"k": 0}, "allowed: above 0"),
+        ({"lr": -1.0}, "allowed: above 0"),
+        ({"skip": -1}, "allowed: at least 0"),
+        ({"warm_up": 0.6, "decay": 0.6}, "at most 1 together"),
     ],
 )
-def test_settings_out_of_bounds(change: dict[str, Any], match: str) -> None:
-    with pytest.raises(OptionError, match=match):
+def test_settings_out_of_bounds(change: dict[str, Any], allowed: str) -> None:
+    with pytest.raises(OptionError) as error:
         TrainConfig(**{**CONFIG.__dict__, **change})
+    values = tuple(change.values())
+    assert error.value.given == (values if len(values) > 1 else values[0])
+    assert all(name in error.value.message for name in change)
+    assert allowed in str(error.value)
 
 
 def test_an_occupied_folder_is_left_alone(model: SubjectModel, rows: list[list[int]], tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(DictionaryError, match="holds something already"):
+    with pytest.raises(DictionaryError) as error:
         train(model, rows, SITE, CONFIG, tmp_path)
+    assert error.value.given == tmp_path
+    assert error.value.hint
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
 def test_too_few_tokens(model: SubjectModel, rows: list[list[int]], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="200 tokens to train on are fewer than one batch of 256 and 20 held out"):
+    with pytest.raises(DataError) as error:
         train(model, rows[:2], SITE, CONFIG, tmp_path / "sae")
-    with pytest.raises(DataError, match="none of 2 texts has more than 1 tokens"):
+    assert error.value.given == 200
+    assert all(number in str(error.value.allowed) for number in ("256", "20"))
+    assert "batch_size" in error.value.hint
+    with pytest.raises(DataError) as error:
         train(model, [[1], []], SITE, CONFIG, tmp_path / "sae")
+    assert error.value.given == 2
+    assert error.value.hint
     assert not list(tmp_path.iterdir()), "nothing half-written is left"
 
 
@@ -195,8 +206,10 @@ def test_ctrl_c_leaves_nothing_but_the_cache(model: SubjectModel, rows: list[lis
 
 def test_a_folder_that_cannot_be_written(model: SubjectModel, rows: list[list[int]], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write the dictionary to"):
+    with pytest.raises(StoreError) as error:
         train(model, rows, SITE, CONFIG, tmp_path / "file" / "sae")
+    assert error.value.given == tmp_path / "file" / "sae"
+    assert error.value.hint
 
 
 def test_an_l0_off_by_more_than_a_tenth_is_an_error(
@@ -204,8 +217,13 @@ def test_an_l0_off_by_more_than_a_tenth_is_an_error(
 ) -> None:
     # the threshold SAELens would export after a short training: a moving average that began at 0
     monkeypatch.setattr("harness.sae.training.export.exact_threshold", lambda dictionary, x, k: 0.0)
-    with pytest.raises(DictionaryError, match=r"L0 is \d+\.\d on \d+ held-out tokens, not within 10% of k = 8"):
+    with pytest.raises(DictionaryError) as error:
         train(model, rows, SITE, TrainConfig(**{**CONFIG.__dict__, "epochs": 0.5}), tmp_path / "sae")
+    assert isinstance(error.value.given, float)
+    assert error.value.given > 1.1 * 8
+    assert f"{error.value.given:.1f}" in error.value.message
+    assert all(part in str(error.value.allowed) for part in ("10%", "k = 8"))
+    assert error.value.hint
     assert not (tmp_path / "sae").exists()
 
 

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness_plugins.judges.human.guide import GUIDE
+from harness_plugins.judges.human.page import render_page
+from harness_plugins.judges.human.sheets import page_ids
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.judging.page import COLUMNS, GUIDE, SheetRow, page_ids, render_page
+from harness.judging.sheets import COLUMNS, SheetRow, read_sheet
 
 HOSTILE = '</script><script>window.hacked = 1</script><img src="http://127.0.0.1:9/x" onerror="window.hacked = 2"> {{DATA}} & <b>bold</b>'
 TEXTS = ["The first text.", HOSTILE, "  ", "Zeile 1\n  Zeile 2 – „schön“, \U0001f41d", "=1+1", "A long text. " * 200]
@@ -214,8 +217,6 @@ def test_ratings_outlive_a_closed_page_and_other_sheets_have_their_own(rater: Ra
 
 
 def test_what_is_handed_over_is_a_sheet_that_the_judge_reads(rater: Rater) -> None:
-    from harness.judging.sheets import read_sheet
-
     rater.keys("2", "1", "0")
     rater.keys("s")
     rater.keys('=a "quoted", reason')

@@ -1,6 +1,6 @@
 """The human judge: texts go to people as a sheet, and their ratings come back with a later run of the same command.
 
-``submit`` writes the texts, blinded and shuffled, into a folder: as a CSV file, or as a page to rate in (:mod:`harness.judging.page`). ``collect``
+``submit`` writes the texts, blinded and shuffled, into a folder: as a CSV file, or as a page to rate in (``page.py``). ``collect``
 reads every CSV file of that folder. A row is known by its id, a digest of what the rater sees and of nothing else, so a text that stands in
 a sheet is never asked again, and a sheet is never overwritten: new texts go to a new one.
 
@@ -23,10 +23,14 @@ from harness import hookimpl
 from harness.contracts import JudgeTraits
 from harness.errors import DataError, JudgeError
 from harness.files.atomic import disk_error, write_atomically
-from harness.judging.page import SKIP, SheetRow, render_page
-from harness.judging.sheets import ASPECTS, Answer, Sheets, guide_text, missing, read_folder, sheet_csv, sheet_row
+from harness.judging.rubric import ASPECTS
+from harness.judging.sheets import SKIP, Answer, SheetRow, Sheets, sheet_row
 from harness.options import Options
 from harness.types import JudgeItem, Rating, canonical_json, digest, rng
+
+from .guide import guide_text
+from .page import render_page
+from .sheets import missing, read_sheets, sheet_csv
 
 if TYPE_CHECKING:
     from harness.contracts import JudgeBench
@@ -77,7 +81,7 @@ class HumanJudge:
         asked = [(item.id, sheet_row(item)) for item in items if not missing(item)]
         if asked:
             with _locked(folder):
-                sheets = read_folder(folder)
+                sheets = read_sheets(folder)
                 new = {row.id: row for _, row in asked if row.id not in sheets.placed}
                 if new:
                     name = self._write(folder, seed, list(new.values()))
@@ -97,7 +101,7 @@ class HumanJudge:
             where, sheet, row_id, item_id = _open_ticket(ticket)
             place = where if where.is_dir() else own
             if place not in folders:
-                folders[place] = read_folder(place)
+                folders[place] = read_sheets(place)
             if row_id not in folders[place].placed:
                 raise DataError(
                     f"{sheet} in {where}, which text {row_id} was asked in, is gone; put it (or the raters' files) back, "
