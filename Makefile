@@ -1,18 +1,25 @@
-# make demo   own venv, install, fetch the models, run the demo's evaluation (again: uses what is there)
-# make test   the same venv, the whole test suite
-# make check  the same venv, linter, types, generated docs
-# make docs   write the generated parts of docs/ again
+# make demo         own venv, install, fetch the models, run the demo's evaluation (again: uses what is there)
+# make test         the same venv, the whole test suite
+# make check        the same venv, linter, types, generated docs
+# make docs         write the generated parts of docs/ again
+# make test-latest  a venv of its own with the newest of everything, the whole test suite
+# make constraints  the same, then write the versions that passed into constraints.txt
 # Another interpreter: make demo PYTHON=python3.12. Another folder for the venv: make demo VENV=/tmp/venv
 
 PYTHON ?= python3
 VENV ?= .venv
+LATEST ?= .venv-latest
+# The tested versions, with which everything is installed; empty: the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
 
-PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+# The variables hold for what pip installs to build a package with, where -c does not: the first for old versions of pip, the second for new ones.
+BUILD_WITH := $(if $(CONSTRAINTS),PIP_CONSTRAINT="$(CONSTRAINTS)" PIP_BUILD_CONSTRAINT="$(CONSTRAINTS)")
+PIP_INSTALL := $(BUILD_WITH) $(VENV)/bin/python -m pip --disable-pip-version-check -qq install $(if $(CONSTRAINTS),-c "$(CONSTRAINTS)")
 MADE := $(VENV)/.made
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test check docs install install-dev clean
+.PHONY: help demo test check docs install install-dev test-latest constraints clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -36,7 +43,14 @@ install: $(INSTALLED)
 
 install-dev: $(INSTALLED_DEV)
 
-# A stamp is written last, so an interrupted step is done again; a changed pyproject.toml installs again.
+test-latest:
+	@rm -rf "$(LATEST)"
+	@$(MAKE) --no-print-directory test VENV="$(LATEST)" CONSTRAINTS=
+
+constraints: test-latest
+	$(LATEST)/bin/python .ci/constraints.py constraints.txt
+
+# A stamp is written last, so an interrupted step is done again; a changed pyproject.toml or constraints.txt installs again.
 $(MADE):
 	@command -v "$(PYTHON)" >/dev/null || \
 		{ echo "make: no $(PYTHON) on the path; harness needs Python 3.10 or newer: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 2; }
@@ -47,15 +61,17 @@ $(MADE):
 	@touch "$@"
 
 # An egg-info of an earlier install would hide plugins that came since from programs that run in this folder.
-$(INSTALLED): $(MADE) pyproject.toml
+$(INSTALLED): $(MADE) pyproject.toml $(CONSTRAINTS)
+	@echo "Installing harness and its libraries into $(VENV); the first time this takes minutes."
 	@rm -rf harness.egg-info
-	$(PIP) install -e .
+	@$(PIP_INSTALL) -e .
 	@touch "$@"
 
-$(INSTALLED_DEV): $(MADE) pyproject.toml
+$(INSTALLED_DEV): $(MADE) pyproject.toml $(CONSTRAINTS)
+	@echo "Installing harness, its libraries and what its tests need into $(VENV); the first time this takes minutes."
 	@rm -rf harness.egg-info
-	$(PIP) install -e ".[dev]"
+	@$(PIP_INSTALL) -e ".[dev]"
 	@touch "$(INSTALLED)" "$@"
 
 clean:
-	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" "$(LATEST)" build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,7 +29,8 @@ from typing import Any
 import torch
 from activations import seconds, truncated  # the script beside this one
 
-from harness.cli.common import keep_freed_memory, quiet_libraries
+from harness.cli.common import keep_freed_memory
+from harness.cli.quiet import quiet_libraries
 from harness.interventions import Site
 from harness.model import SubjectModel, load_model, residuals
 from harness.model.memory import TokenBudget

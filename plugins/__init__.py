@@ -1,1 +1,1 @@
-"""The labelers, steerers, detectors and judges that come with harness; they enter through entry points, as anybody's do."""
+"""The labelers, steerers, detectors, metrics and judges that come with harness; they enter through entry points, as anybody's do."""

@@ -39,6 +39,15 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
+@pytest.fixture(autouse=True)
+def no_keys_of_other_tests() -> Iterator[None]:
+    """A process hides the keys that it has read; those of one test must not be hidden in the texts of the next."""
+    yield
+    keys = sys.modules.get("harness.chat.providers.keys")
+    if keys is not None:
+        keys._seen.clear()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data; tests that need it skip, visibly, where it is absent."""

@@ -273,7 +273,8 @@ def workplace(sample: Path, own: Path, tmp_path_factory: pytest.TempPathFactory)
 def test_the_commands_of_the_pages_exist(arguments: list[str]) -> None:
     from harness.cli import cli
 
-    context, command, rest = click.Context(cli, info_name="harness"), cli, list(arguments)
+    root = click.Context(cli, info_name="harness", **cli.context_settings)  # a command keeps the help options that it is first asked with
+    context, command, rest = root, cli, list(arguments)
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         if command.name == "judge" and rest[0] not in command.commands:
             rest.insert(0, "rate")  # harness judge RUN is short for harness judge rate RUN
@@ -281,7 +282,7 @@ def test_the_commands_of_the_pages_exist(arguments: list[str]) -> None:
         inner = command.get_command(context, name)
         assert inner is not None, name
         command, context = inner, click.Context(inner, info_name=name, parent=context)
-    command.make_context("harness", rest)
+    command.make_context("harness", rest, parent=root)
 
 
 @pytest.mark.parametrize(

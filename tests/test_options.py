@@ -146,7 +146,7 @@ def test_describe_gives_what_help_and_docs_show() -> None:
 
 def test_options_are_frozen_and_json() -> None:
     built = build(Example, {}, "test")
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(ValueError, match="share"):
         built.share = 0.1  # type: ignore[misc]
     assert as_json(built)["grid"] == [0.1, 0.2]
 

@@ -11,6 +11,9 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+import tomli
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("harness", "plugins", "tasks", "leaderboard", "tests", "docs")
@@ -98,3 +101,38 @@ def test_its_metadata(wheel: zipfile.ZipFile) -> None:
 
 def test_it_stays_small(wheel: zipfile.ZipFile) -> None:
     assert sum(info.compress_size for info in wheel.infolist()) < 20e6
+
+
+# ----------------------------------------------------------------------------------------------------------------- the tested versions
+
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+
+
+def requirements(python: str) -> list[Requirement]:
+    """What pyproject.toml asks for on a Python, the dev extra included."""
+    project = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    return [one for one in map(Requirement, lines) if one.marker is None or one.marker.evaluate({"python_version": python})]
+
+
+def pins() -> list[Requirement]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if not line.startswith("#")]
+
+
+def test_constraints_pin_one_version_each_without_a_choice_of_build() -> None:
+    names = [pin.name for pin in pins()]
+    assert names == sorted(set(map(canonicalize_name, names)))
+    assert [str(pin) for pin in pins() if [bound.operator for bound in pin.specifier] != ["=="] or "+" in str(pin.specifier)] == []
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_constraints_and_what_is_asked_for_agree(python: str) -> None:
+    """Where a version is pinned for a Python it is one that pyproject.toml allows; for the newest Pythons everything is pinned but pip."""
+    known = {pin.name: pin for pin in pins() if pin.marker is None or pin.marker.evaluate({"python_version": python})}
+    asked = {canonicalize_name(one.name): one for one in requirements(python)}
+    versions = {name: next(iter(known[name].specifier)).version for name in asked if name in known}
+    assert [name for name, version in versions.items() if version not in asked[name].specifier] == []
+    assert versions["torch"]
+    if python != "3.10":  # many packages have left it
+        assert set(asked) - set(known) == {"pip"}, "run make constraints"

@@ -24,6 +24,6 @@ def clean_text(text: str) -> str:
 
 
 def clean_line(text: str, longest: int | None = LONGEST_LINE) -> str:
-    """A name, a word or a message as it is kept: :func:`clean_text` in one line, shortened to ``longest`` characters."""
-    line = " ".join(clean_text(text).split())
+    """A name, a word or a message as it is kept: :func:`clean_text` in one line, shortened to ``longest`` characters, without cut keys either."""
+    line = without_keys(" ".join(clean_text(text).split()), cut=True)
     return line if longest is None or len(line) <= longest else line[: longest - 1] + "…"

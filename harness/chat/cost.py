@@ -1,10 +1,12 @@
 """What requests cost: a dated price table that the user can override, the cost of real usage, and an upper bound before anything is sent.
 
-What has no price costs an unknown amount (None), never 0.
+What has no price costs an unknown amount (None), never 0; only what runs on this machine or in its private network is free unless a price is given.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import math
 import os
 import re
@@ -12,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from harness.chat.values import ChatRequest, Usage
 from harness.errors import OptionError
@@ -28,6 +31,10 @@ CHARACTERS_PER_TOKEN = 2.5
 TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST = 8, 16
 """What roles, separators and the reply's opening take at most."""
 
+FREE = "a local server, free unless the price file says otherwise"
+"""Where the price of a local server is from."""
+
+_LOCAL_NAMES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
 _SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 
 
@@ -56,6 +63,7 @@ class Prices:
         characters_per_token: by provider, for upper bounds.
         schema_tokens: by API: input tokens that it adds to a request with a schema, beside the schema itself.
         own: the user's files that were read over the shipped table.
+        place: the file in which the user's prices go.
     """
 
     date: str
@@ -64,12 +72,19 @@ class Prices:
     characters_per_token: Mapping[str, float] = field(default_factory=dict)
     schema_tokens: Mapping[str, int] = field(default_factory=dict)
     own: tuple[str, ...] = ()
+    place: str = FILE_NAME
 
     def price(self, provider: str, model: str) -> Price | None:
         """The price of a model, None where it is not known. A dated snapshot (``gpt-4o-2024-08-06``) without a row costs what its model costs.
 
-        ``provider`` is :attr:`harness.chat.values.Provider.name`: a server of one's own (``openai@localhost:8000``) has no price but the user's.
+        ``provider`` is :attr:`harness.chat.values.Provider.name`: a server of one's own (``openai@host:8000``) has no price but the user's, and
+        without one it is free where it is local (:func:`is_local`), and unknown elsewhere.
         """
+        stated = self.stated(provider, model)
+        return Price(0.0, 0.0) if stated is None and is_local(provider) else stated
+
+    def stated(self, provider: str, model: str) -> Price | None:
+        """The price of a model that stands in a table; None where none does."""
         exact = self.models.get((provider, model))
         return exact if exact is not None else self.models.get((provider, _SNAPSHOT.sub("", model)))
 
@@ -96,6 +111,8 @@ class Estimate:
         unpriced: the models without a price, as ``provider/model``.
         cached: requests that the cache answers, or that repeat another.
         source: where the prices are from.
+        sections: for each model without a price, the section of a price file that would give one, as TOML.
+        place: the file in which such sections go.
         repeats: what may come on top where replies cannot be read and are asked for again, at most; None for nothing.
     """
 
@@ -106,6 +123,8 @@ class Estimate:
     unpriced: tuple[str, ...] = ()
     cached: int = 0
     source: str = ""
+    sections: tuple[str, ...] = ()
+    place: str = ""
     repeats: Estimate | None = None
 
     def __add__(self, other: Estimate) -> Estimate:
@@ -118,6 +137,8 @@ class Estimate:
             unpriced=tuple(dict.fromkeys(self.unpriced + other.unpriced)),
             cached=self.cached + other.cached,
             source=self.source or other.source,
+            sections=tuple(dict.fromkeys(self.sections + other.sections)),
+            place=self.place or other.place,
             repeats=sum(repeats[1:], repeats[0]) if repeats else None,
         )
 
@@ -145,8 +166,20 @@ class Estimate:
             price = "" if self.most.cost is None else f" and ${self.most.cost:,.2f}"
             line += f"; with repeats of unreadable replies at most {self.most.calls:,} calls{price}"
         if self.most.cost is None:
-            return f"{line}; cost unknown: no price for {', '.join(self.most.unpriced)} (give one in a file named in {PRICES_ENV})"
+            return f"{line}; cost unknown: no price for {', '.join(self.most.unpriced)}"
         return line + (f" ({self.source})" if self.source else "")
+
+
+def is_local(provider: str) -> bool:
+    """Whether a provider's server is this machine, or in its private network: by its address, or by a name that no public server has."""
+    try:
+        host = (urlsplit(f"//{provider.partition('@')[2]}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host.endswith(_LOCAL_NAMES) or (host != "" and "." not in host and not host.isdigit())
 
 
 class Tally:
@@ -183,7 +216,17 @@ class Tally:
         costs = {model: self._prices.cost(self._provider, model, usage, self._batch) for model, usage in self._by_model.items()}
         unpriced = tuple(f"{self._provider}/{model}" for model, cost in costs.items() if cost is None)
         cost = None if unpriced else math.fsum(cost for cost in costs.values() if cost is not None)
-        return Estimate(self._calls, total.input, total.output, cost, unpriced, cached, self._prices.source, repeats)
+        sections = tuple(_section(self._provider, model) for model, cost in costs.items() if cost is None)
+        free = bool(costs) and is_local(self._provider) and not any(self._prices.stated(self._provider, model) for model in costs)
+        source = FREE if free else self._prices.source
+        return Estimate(
+            self._calls, total.input, total.output, cost, unpriced, cached, source, sections, self._prices.place, repeats
+        )
+
+
+def _section(provider: str, model: str) -> str:
+    """The section of a price file for a model; its prices are for people to fill in."""
+    return f"[{json.dumps(provider, ensure_ascii=False)}.models]\n{json.dumps(model, ensure_ascii=False)} = {{ input = 0.00, output = 0.00 }}"
 
 
 def input_bound(request: ChatRequest, characters_per_token: float = CHARACTERS_PER_TOKEN) -> int:
@@ -208,7 +251,8 @@ def load_prices(folder: Path | None = None) -> Prices:
         paths.append(Path(named).expanduser())
     for path in paths:
         shipped = _over(shipped, _read(path), str(path))
-    return shipped
+    place = paths[-1] if named else folder / FILE_NAME if folder is not None else Path(FILE_NAME)
+    return replace(shipped, place=str(place))
 
 
 def _over(base: Prices, own: Prices, path: str) -> Prices:
@@ -222,6 +266,9 @@ def _over(base: Prices, own: Prices, path: str) -> Prices:
     )
 
 
+_SECTION = ("source", "characters_per_token", "schema_tokens", "models")
+
+
 def _read(path: Path) -> Prices:
     content = read_toml(path, "price file", OptionError, f"mend it, or unset {PRICES_ENV}")
     models: dict[tuple[str, str], Price] = {}
@@ -230,11 +277,11 @@ def _read(path: Path) -> Prices:
     for provider, section in content.items():
         if not isinstance(section, dict):
             if provider not in ("date", "batch"):
-                raise OptionError(f"the price file {path} has {provider!r} at its top; allowed are date, batch and one table a provider")
+                message, allowed = f"the price file {path} has {provider!r} at its top", ("date", "batch", "one table a provider")
+                raise OptionError(message, given=provider, allowed=allowed)
             continue
-        if wrong := sorted(set(section) - {"source", "characters_per_token", "schema_tokens", "models"}):
-            allowed = "source, characters_per_token, schema_tokens and models"
-            raise OptionError(f"the price file {path} has [{provider}] {wrong[0]}; allowed are {allowed}")
+        if wrong := sorted(set(section) - set(_SECTION)):
+            raise OptionError(f"the price file {path} has [{provider}] {wrong[0]}", given=wrong[0], allowed=_SECTION)
         if "characters_per_token" in section:
             ratios[provider] = _number(section["characters_per_token"], path, f"[{provider}] characters_per_token", above_zero=True)
         if "schema_tokens" in section:
@@ -247,7 +294,8 @@ def _read(path: Path) -> Prices:
 
 def _price(row: Any, path: Path, where: str) -> Price:
     if not isinstance(row, dict) or not {"input", "output"} <= set(row) or set(row) - {"input", "output", "cached_input"}:
-        raise OptionError(f"the price file {path}, {where}: give {{ input = …, output = … }} and, where there is one, cached_input")
+        allowed = "{ input = …, output = … } and, where there is one, cached_input"
+        raise OptionError(f"the price file {path}, {where} is not a price", given=row, allowed=allowed)
     return Price(**{name: _number(value, path, f"{where} {name}") for name, value in row.items()})
 
 
@@ -259,5 +307,6 @@ def _number(value: Any, path: Path, where: str, above_zero: bool = False) -> flo
         or value < 0
         or (above_zero and value == 0)
     ):
-        raise OptionError(f"the price file {path}, {where} is {value!r}; a number {'above' if above_zero else 'of at least'} 0 is needed")
+        allowed = f"a number {'above' if above_zero else 'of at least'} 0"
+        raise OptionError(f"the price file {path}, {where} is {value!r}", given=value, allowed=allowed)
     return float(value)

@@ -13,6 +13,9 @@ from harness.errors import JudgeError
 
 T = TypeVar("T")
 
+_NOT_TLS = frozenset({"wrong version number", "record layer failure", "http request", "unknown protocol"})
+"""What OpenSSL says of a server that answers without TLS."""
+_DEEPEST = 20  # exceptions behind each other
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -53,6 +56,21 @@ def proxy_of(url: str) -> tuple[str, str] | None:
     return next((name for name in names if os.environ.get(name)), "the system's proxy"), proxies[scheme]
 
 
+def tls_trouble(error: BaseException | None) -> tuple[str, bool] | None:
+    """What failed in the TLS below an exception, for people, and whether another attempt may succeed; None where it was something else."""
+    for _ in range(_DEEPEST):
+        if isinstance(error, ssl.SSLCertVerificationError):
+            why = error.verify_message or "no reason given"
+            return f"the server's certificate is not trusted ({why}); put its authority's certificate into SSL_CERT_FILE", False
+        if isinstance(error, ssl.SSLError):
+            reason = (error.reason or type(error).__name__).replace("_", " ").lower()
+            if reason in _NOT_TLS:
+                return f"the server does not speak it ({reason}); check whether base_url should begin with http:// in place of https://", False
+            return reason, True
+        error = None if error is None else error.__cause__ or error.__context__
+    return None
+
+
 def _certificates(server: str, url: str) -> ssl.SSLContext | bool:
     """The certificates that the environment names; True, for the client's own, where it names none."""
     name = next((name for name in _CERTIFICATES if os.environ.get(name)), None)
@@ -70,13 +88,14 @@ def _unusable(server: str, url: str, proxy: tuple[str, str] | None, error: Excep
     name = next((name for name in _CERTIFICATES if os.environ.get(name)), None)
     if isinstance(error, OSError) and name is not None:
         why = error.strerror or type(error).__name__
-        return JudgeError(f"{server} cannot be asked: {name} is {os.environ[name]!r}, which holds no certificates ({why}); correct or unset it")
+        message = f"{server} cannot be asked: {name} is {os.environ[name]!r}, which holds no certificates ({why})"
+        return JudgeError(message, given=os.environ[name], hint=f"correct {name} or unset it")
     if proxy is not None:
         variable, address = proxy
         kind = address.partition("://")[0] if "://" in address else address.partition(":")[0]
         host = urlsplit(url).hostname
-        return JudgeError(
-            f"{server} cannot be asked: {variable} names a proxy of the kind {kind!r}, which cannot be used here; give one with http:// or "
-            f"https:// (socks5:// needs the package socksio), unset the variable, or put {host} into NO_PROXY"
-        )
-    return JudgeError(f"{server} cannot be asked: no HTTP client can be made here ({type(error).__name__}); check the environment's proxies")
+        message = f"{server} cannot be asked: {variable} names a proxy of the kind {kind!r}, which cannot be used here"
+        hint = f"give another, unset {variable}, or put {host} into NO_PROXY"
+        return JudgeError(message, given=kind, allowed="http:// or https:// (socks5:// needs the package socksio)", hint=hint)
+    message = f"{server} cannot be asked: no HTTP client can be made here ({type(error).__name__})"
+    return JudgeError(message, given=server, hint="check the environment's proxies")

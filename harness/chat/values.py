@@ -30,6 +30,9 @@ REASON_LIMIT = 400
 """Characters of a failure's reason that are kept: an HTML error page must not fill a log."""
 
 
+THOUGHTS_ALONE = "thoughts alone"
+"""How a reply ended in which the server put everything into the field for the model's thoughts, and nothing into the answer."""
+
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """HTTP statuses that point elsewhere; no redirect is followed."""
 WRONG_FOR_ALL = frozenset({401, 402, 404}) | REDIRECTS
@@ -49,13 +52,31 @@ class RequestFailed(HarnessError):
         retry_after: seconds that the server asked us to wait (Retry-After), where it did.
         status: HTTP status, where there was one. 429 and 529 (and a 503 that says for how long) can slow the whole run down; other failures
             touch their own request only.
+        given: as in HarnessError; a text is freed of keys, too.
+        allowed: as in HarnessError; part of the reason's line.
+        hint: as in HarnessError; part of the reason's line.
     """
 
-    def __init__(self, reason: str, *, retryable: bool = False, retry_after: float | None = None, status: int | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        retryable: bool = False,
+        retry_after: float | None = None,
+        status: int | None = None,
+        given: object = None,
+        allowed: object = None,
+        hint: str = "",
+    ) -> None:
         line = redact(clean_line(reason, None)) or "no reason given"
-        self.reason = line if len(line) <= REASON_LIMIT else line[: REASON_LIMIT - 1] + "…"
+        more = redact(clean_line(str(HarnessError("", allowed=allowed, hint=hint)), None))  # not what a long line is shortened by
+        room = REASON_LIMIT - len(more)
+        self.reason = (line if len(line) <= room else line[: room - 1] + "…") + more
         self.retryable, self.retry_after, self.status = retryable, retry_after, status
-        super().__init__(self.reason)
+        super().__init__(self.reason, given=redact(given) if isinstance(given, str) else given, allowed=allowed, hint=hint)
+
+    def __str__(self) -> str:
+        return self.reason
 
     @property
     def throttled(self) -> bool:
@@ -130,7 +151,7 @@ class ChatReply:
         text: what the model wrote.
         usage: tokens.
         model: what the server says answered.
-        finish: ``stop``, ``length``, ``refusal`` or the API's own word.
+        finish: ``stop``, ``length``, ``refusal``, :data:`THOUGHTS_ALONE` or the API's own word.
         from_cache: it was paid for before.
     """
 

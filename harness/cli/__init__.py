@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 
+from harness.cli.quiet import hide_warnings, quiet_libraries
 from harness.errors import HarnessError, PluginError
 
 COMMANDS = {
@@ -65,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Defects keep their traceback, and so does a broken plugin that was asked for, above its line.
     """
+    quiet_libraries()
     if arguments is None:  # the process is ours
+        hide_warnings()
         sys.excepthook = lambda _, error, __: _print_trace(error)
     try:
         code = cli.main(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _CONTROL = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "�")
-"""What a corpus' labels and texts may hold, and a terminal must not be sent."""
+"""Characters that a corpus' labels and texts may hold, and that must not reach a terminal."""
 
 PLAIN_WIDTH = 160
 """Width of tables where there is no terminal."""
@@ -124,7 +123,6 @@ def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:
     """The bench of a task, with the artifact cache of this user."""
     from harness.run.bench import open_bench
 
-    quiet_libraries()
     keep_freed_memory()
     return open_bench(task, choices, quiet)
 
@@ -134,14 +132,6 @@ def load_host() -> PluginHost:
     from harness.plugin.host import PluginHost
 
     return PluginHost.load()
-
-
-def quiet_libraries() -> None:
-    """Keep libraries from writing where results go, or phoning home; set before they are imported."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 
 def keep_freed_memory() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from harness.cli.common import json_option, print_json, print_table, quiet_libraries, quiet_option
+from harness.cli.common import json_option, print_json, print_table, quiet_option
 from harness.data.corpora.corpus import Format
 from harness.errors import DataError
 
@@ -31,7 +31,7 @@ _BAR = 50
 def corpus_options(function: F) -> F:
     """The options that say how a corpus is read."""
     options = [
-        click.option("--format", "form", type=click.Choice(get_args(Format)), help="Format (default: told from the content)."),
+        click.option("--format", "form", type=click.Choice(get_args(Format)), help="Format (default: recognised by the content)."),
         click.option("--text-field", help="Name of the text column."),
         click.option("--label-field", help="Name of the label column."),
         click.option("--id-field", help="Name of the id column."),
@@ -99,8 +99,7 @@ def stats(
     PATH is a file, a folder, or hf:owner/name, hf:owner/name:config@split, hf:/folder.
     """
     if plot is not None and plot.suffix != ".svg":
-        raise DataError(f"cannot draw {plot.name!r}: give a file that ends in .svg")
-    quiet_libraries()
+        raise DataError(f"cannot draw {plot.name!r}", given=plot, allowed=".svg", hint="give a file name with that ending")
     from harness.data import corpus_stats
     from harness.data.corpora.stats import default_model, support_classes, support_svg, token_counter
     from harness.files.atomic import write_atomically
@@ -188,7 +187,8 @@ def convert_command(
 
     check_suffix(output)
     if output.resolve() == path.resolve():
-        raise DataError(f"{output} is the corpus itself, which would lose what is not converted; give another name")
+        message = f"{output} is the corpus itself, which would lose what is not converted"
+        raise DataError(message, given=output, hint="give another name")
     progress = Progress(quiet or not sys.stderr.isatty())
     with progress.gauge(f"indexing {path.name}") as gauge:
         corpus = _open(path, form, (text_field, label_field, id_field, label_separator), no_comments, no_code, gauge)
@@ -225,7 +225,6 @@ def generate_command(
     quiet: bool,
 ) -> None:
     """Have the subject model write the texts of RECIPE: PART is the labelled corpus, or the training texts of a dictionary."""
-    quiet_libraries()
     from harness.data.written.generate import generate
     from harness.data.written.recipe import load_recipe, plan
     from harness.files.progress import Progress

@@ -19,7 +19,6 @@ from harness.cli.common import (
     plugin_option,
     print_json,
     print_table,
-    quiet_libraries,
     quiet_option,
     show_entry,
     show_pending,
@@ -77,7 +76,6 @@ def rate_command(
     from harness.run.run import Run
     from harness.store.listing import find_run
 
-    quiet_libraries()
     host = load_host()
     folder = find_run(run, out)
     purse = Purse(max_cost, yes, quiet or as_json)
@@ -172,9 +170,9 @@ def cache_prune(days: float | None, model: str | None) -> None:
     from harness.errors import OptionError
 
     if days is None and model is None:
-        raise OptionError("name what is to go: --days N (older ones), --model NAME, or both")
+        raise OptionError("nothing says what is to go", hint="give --days N (older ones), --model NAME, or both")
     if days is not None and not 0 <= days <= MOST_DAYS:  # the option's own bound lets nan through
-        raise OptionError(f"--days is {days:g}; allowed: 0 to {MOST_DAYS:,}")
+        raise OptionError(f"--days is {days:g}", given=days, allowed=f"0 to {MOST_DAYS:,}")
     with _cache() as cache:
         click.echo(f"{cache.prune(days=days, model=model):,} replies removed")
 

@@ -19,7 +19,6 @@ from harness.cli.common import (
     plugin_option,
     print_json,
     print_table,
-    quiet_libraries,
     quiet_option,
     show_pending,
 )
@@ -52,9 +51,8 @@ class _Compared:
         from harness.errors import OptionError
 
         if clash := [name for name in judges if name in self.ratings]:
-            raise OptionError(
-                f"a file has ratings by {clash[0]!r}, as a judge here is called; rename that rater in the file, or leave the judge out"
-            )
+            message = f"a file has ratings by {clash[0]!r}, as a judge here is called"
+            raise OptionError(message, given=clash[0], hint="rename that rater in the file, or leave the judge out")
 
 
 @click.command("compare")
@@ -105,26 +103,26 @@ def compare_command(
 
     if output is not None:
         check_suffix(output)
-    quiet_libraries()
     host = load_host()
     given = assignments(judge_options, "-J")
     if judge_mode is not None:
         given.setdefault("mode", judge_mode)
     if given and not judges:
-        raise OptionError(f"-J {next(iter(given))}=… is for a judge, and none was named; name one after {source}")
+        option = next(iter(given))
+        raise OptionError(f"-J {option}=… is for a judge, and none was named", given=option, hint=f"name one after {source}")
     purse = Purse(max_cost, yes, quiet or as_json)
     if _is_file(source):
         asked = judges_asked(host, judges, given)
         compared = _of_file(Path(source), asked, files, limit, host, task_name or "demo", purse, quiet or as_json)
     elif task_name is not None:
-        raise OptionError(f"--task is for a file of texts; the run {source} has a task of its own: leave --task out")
+        message = f"--task is for a file of texts; the run {source} has a task of its own"
+        raise OptionError(message, given=task_name, hint="leave --task out")
     else:
         compared = _of_run(source, judges, given, files, limit, host, purse, out, quiet or as_json)
     if len(compared.ratings) < 2:
-        known = ", ".join(compared.ratings) or "nobody"
-        raise OptionError(
-            f"agreement needs two, and these texts are rated by {known} alone; name a judge after {source}, or give --ratings FILE"
-        )
+        raters = ", ".join(compared.ratings) or "nobody"
+        message = f"agreement needs two, and these texts are rated by {raters} alone"
+        raise OptionError(message, given=tuple(compared.ratings), hint=f"name a judge after {source}, or give --ratings FILE")
     found = compare(compared.ratings, groups=compared.texts.concepts, top=max(show, 1))
     if output is not None:
         _write(compared, output)
@@ -248,9 +246,8 @@ def _rate(run: Run, asked: Mapping[str, _Asked], purse: Purse, ids: set[str]) ->
         key = record_of(judge).key
         if key in keys.values():
             same = next(other for other, of in keys.items() if of == key)
-            raise OptionError(
-                f"{same} and {spec} are one judge with the same options; give one of them others, e.g. {judge.registered.name}:model=…"
-            )
+            message = f"{same} and {spec} are one judge with the same options"
+            raise OptionError(message, given=spec, hint=f"give one of them others, e.g. {judge.registered.name}:model=…")
         keys[spec] = key
     for spec, judge in planned.items():
         run.approve = lambda estimate, who="judge", spec=spec: purse.approve(estimate, f"judge {spec}")

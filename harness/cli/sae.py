@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import assignments, json_option, print_json, quiet_libraries, quiet_option
+from harness.cli.common import assignments, json_option, print_json, quiet_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,6 @@ def train_command(
     quiet: bool,
 ) -> None:
     """Train a dictionary on TEXTS (any corpus that `harness data stats` reads; rows of `harness data generate` keep their prompts)."""
-    quiet_libraries()
     config = train_config(assignments(settings, "-T"))
     from harness.files.progress import Progress
     from harness.interventions import Site
@@ -103,7 +102,7 @@ def train_config(given: dict[str, str]) -> TrainConfig:
             else:
                 values[name] = text if types[name] in (str, type(None)) else types[name](text)
         except (ValueError, KeyError):
-            raise OptionError(f"training setting {name} is {text!r}; it takes a {types[name].__name__}") from None
+            raise OptionError(f"training setting {name} is {text!r}", given=text, allowed=f"a value of type {types[name].__name__}") from None
     return TrainConfig(**values)
 
 
@@ -155,12 +154,12 @@ def info_command(
 
     With --model and --corpus also what it does on their texts: L0, explained variance, dead features.
     """
-    quiet_libraries()
     import harness.sae
     from harness.errors import OptionError
 
     if corpus and not model_name:
-        raise OptionError("--corpus needs --model: which model's activations shall the dictionary be measured on?")
+        hint = "name the model on whose activations the dictionary is measured"
+        raise OptionError("--corpus needs --model", given=corpus, hint=hint)
     loaded = harness.sae.load(dictionary)
     if model_name and corpus:
         from harness.model.loading import load_model

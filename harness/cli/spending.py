@@ -60,13 +60,20 @@ class Purse:
         if within or self._yes:
             return
         price, spenders = _price(together), " and ".join(parts)
+        if most.sections:
+            click.echo(f"to say what it costs, write into {most.place}, with the dollars per million tokens:", err=True)
+            click.echo("\n".join(most.sections), err=True)
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             limit = f"--max-cost {self._limit:g}"
-            raise OptionError(
-                f"the {spenders} may cost {price}, more than {limit}, and nobody can be asked here; raise --max-cost, or give --yes"
-            )
+            if most.cost is not None:
+                message = f"the {spenders} may cost {price}, more than {limit}, and nobody can be asked here"
+                raise OptionError(message, given=most.cost, hint="raise --max-cost, or give --yes")
+            shown = ", ".join(section.splitlines()[0] for section in most.sections)
+            hint = f"write the price into {most.place} ({shown}, as shown above), or give --yes"
+            raise OptionError(f"the {spenders} may cost {price}, and nobody can be asked here", hint=hint)
         if not click.confirm(f"The {spenders} may cost {price}. Go on?", err=True):
-            raise OptionError(f"nothing was sent to the {spenders}; what was computed is kept, and the same command goes on from there")
+            hint = "what was computed is kept, and the same command goes on from there"
+            raise OptionError(f"nothing was sent to the {spenders}", given=most.cost, hint=hint)
         self._limit = float("inf") if most.cost is None else max(self._limit, given + most.cost)
 
 

@@ -55,4 +55,5 @@ def validate(names: tuple[str, ...], as_json: bool) -> None:
                     click.echo(f"  {kind.rstrip('s')}: {line}")
     broken = [report["task"] for report in reports if report["problems"]]
     if broken:
-        raise TaskError(f"{len(broken)} of {len(reports)} tasks do not validate: {', '.join(broken)}; see above")
+        message = f"{len(broken)} of {len(reports)} tasks do not validate: {', '.join(broken)}"
+        raise TaskError(message, given=tuple(broken), hint="see above")

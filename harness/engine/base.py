@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harness.errors import EngineError
 from harness.interventions import Edit
 from harness.types import Decoding, FinishReason
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.model.activations import Row
+
+
+VERSIONS = {"torch": "1"}
+"""Version of each engine, a part of a run's identity and known without loading it: raise it with whatever changes the text of a request."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +69,25 @@ class Engine(Protocol):
 
     @property
     def version(self) -> str:
-        """Raised when a request may give another text than before."""
+        """Raised when a request may give another text than before; a part of the run's identity (:data:`VERSIONS`)."""
         ...
 
     def refuses(self, edit: Edit) -> str | None:
         """Why this engine cannot place ``edit``, in one line; None where it can."""
+        ...
+
+    def logits(self, texts: Sequence[Row], edits: Sequence[Edit] = (), adapter: str | None = None) -> Iterator[Tensor]:
+        """For each text, in order, the logits at each of its tokens: ``[tokens, vocabulary]``.
+
+        Args:
+            texts: token ids of each; to an edit they are prompts.
+            edits: applied to every text.
+            adapter: the folder of a trained adapter, or None.
+
+        Raises:
+            EngineError: at once, for an edit that is refused or a folder that holds no adapter.
+            DataError: at once, for an empty text, or one that is longer than the model's context.
+        """
         ...
 
     def chunks(self, requests: Chunk) -> list[list[GenerationRequest]]:

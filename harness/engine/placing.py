@@ -87,7 +87,7 @@ def place(rows: Sequence[Sequence[Edit]], device: torch.device) -> dict[Site, li
 def edited(
     model: SubjectModel, placed: Mapping[Site, Sequence[Placed]], context: EditContext, *, prompt: bool, generated: bool
 ) -> Iterator[None]:
-    """Within the context the model's streams are edited; the hooks are gone afterwards, come what may.
+    """Within the context the model's streams are edited; the hooks are always removed afterwards.
 
     Args:
         model: whose streams.

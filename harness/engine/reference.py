@@ -1,6 +1,7 @@
 """The reference that engines are tested against: float64, one text at a time, the whole of it at every step, each token looked at by itself.
 
-Nothing here is shared with the torch loop but the model's code, where its streams are, and how a token is drawn from logits.
+Shared with the torch loop are only the model's code, where its streams are, how an adapter enters it, what requests and edits are refused, and how a
+token is drawn from logits.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.engine.base import Chunk, Generated, GenerationRequest, check_requests
+from harness.engine.base import Chunk, Generated, GenerationRequest, check_edit, check_requests
 from harness.engine.placing import why_not
 from harness.engine.sampling import check_decoding, choose, penalise
 from harness.interventions import Edit, EditContext, ExactEdit, Positions, Site
+from harness.model.activations import Row
 from harness.model.adapters import Adapters
 from harness.model.loading import SubjectModel
 from harness.model.streams import stream_of, with_stream
@@ -75,7 +77,7 @@ class ReferenceEngine:
         check_requests(self, requests)
         return (self._text(request, decoding) for request in requests)
 
-    def logits(self, ids: Sequence[int], n_prompt: int, edits: Sequence[Edit] = (), adapter: str | None = None) -> Tensor:
+    def text_logits(self, ids: Sequence[int], n_prompt: int, edits: Sequence[Edit] = (), adapter: str | None = None) -> Tensor:
         """The logits at each token of one text: float64 ``[tokens, vocabulary]``.
 
         Args:
@@ -93,12 +95,18 @@ class ReferenceEngine:
             logits: Tensor = self.model.hf(input_ids=tokens, use_cache=False).logits[0]
         return logits
 
+    def logits(self, texts: Sequence[Row], edits: Sequence[Edit] = (), adapter: str | None = None) -> Iterator[Tensor]:
+        """See :meth:`harness.engine.base.Engine.logits`; float64."""
+        for edit in edits:
+            check_edit(self, edit)
+        return (self.text_logits([int(token) for token in text], len(text), edits, adapter) for text in texts)
+
     def _text(self, request: GenerationRequest, decoding: Decoding) -> Generated:
         prompt, new = list(request.prompt_ids), list[int]()
         finish: FinishReason = "length"
         uniforms = torch.from_numpy(rng(request.seed, "sampling", request.id).random(decoding.max_new_tokens)).to(self.model.device)
         while len(new) < decoding.max_new_tokens:
-            last = self.logits([*prompt, *new], len(prompt), request.edits, request.adapter)[-1:]
+            last = self.text_logits([*prompt, *new], len(prompt), request.edits, request.adapter)[-1:]
             seen = [*prompt, *new] if decoding.penalty_scope == "all" else new
             last = penalise(last, torch.tensor([seen], dtype=torch.long, device=last.device), decoding.repetition_penalty)
             if len(new) < decoding.min_new_tokens:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.engine.base import Chunk, Generated, GenerationRequest, check_edit, check_requests
+from harness.engine.base import VERSIONS, Chunk, Generated, GenerationRequest, check_edit, check_requests
 from harness.engine.forward import logits
 from harness.engine.placing import Placed, edited, place, why_not
 from harness.engine.sampling import check_decoding, choose, penalise
@@ -30,8 +30,6 @@ from harness.model.structure import cache_argument, cache_of
 from harness.types import Decoding, FinishReason, rng
 
 DEFAULT_BATCH = 128
-VERSION = "1"
-"""Raise it with whatever changes the text of a request."""
 
 
 class TorchEngine:
@@ -50,7 +48,7 @@ class TorchEngine:
     """
 
     name = "torch"
-    version = VERSION
+    version = VERSIONS["torch"]
 
     def __init__(self, model: SubjectModel, *, batch_size: int = DEFAULT_BATCH, use_cache: bool = True) -> None:
         if batch_size < 1:

@@ -60,7 +60,7 @@ def _choices(given: Mapping[str, Any]) -> Choices:
     known = Choices.__dataclass_fields__
     for name in given:
         if name not in known:
-            raise OptionError(f"{name!r} cannot be chosen; allowed: {', '.join(known)}")
+            raise OptionError(f"{name!r} cannot be chosen", given=name, allowed=tuple(known))
     return Choices(**given)
 
 
@@ -123,16 +123,16 @@ class OpenTask:
         instance = self.host.get("steerer", steerer).create(given)
         instance.prepare(self.bench, [labeling])
         asked = [one.text if isinstance(one, Instruction) else one for one in instructions or self.bench.instructions_for(labeling.concept)]
-        requests, told = [], {}
+        requests, asked_by_name = [], {}
         for strength in strengths:
             intervention = instance.intervene(labeling, strength)
             for place, text in enumerate(asked):
                 name = f"{steerer} {labeling.id} {strength!r} {place}"
                 prompt = self.bench.model.prompt(text, prefix=intervention.prompt_prefix)
                 requests.append(GenerationRequest(name, prompt, self.bench.seed, intervention.edits, intervention.adapter))
-                told[name] = (strength, text)
+                asked_by_name[name] = (strength, text)
         made = {done.id: done.text for done in self.bench.generate(requests)}
-        return [SteeredText(labeling.concept.text, *told[name], made[name]) for name in told]
+        return [SteeredText(labeling.concept.text, *strength_and_text, made[name]) for name, strength_and_text in asked_by_name.items()]
 
 
 def evaluate(
@@ -171,7 +171,7 @@ def evaluate(
     from harness.leaderboard.files import save_entry
 
     if isinstance(task, OpenTask) and choices:
-        raise OptionError(f"the task is open already; give {', '.join(choices)} to load_task")
+        raise OptionError("the task is open already", given=tuple(choices), hint=f"give {', '.join(choices)} to load_task")
     opened = task if isinstance(task, OpenTask) else load_task(task, **choices)
     by_kind = {kind: dict((options or {}).get(kind, {})) for kind in ("labeler", "steerer", "detector", "metric", "judge")}
     asked = Asked(
@@ -205,7 +205,7 @@ def load_run(run: str | Path, out: str | Path = ".") -> StoredRun:
     from harness.store.listing import find_run
 
     found = StoredRun(find_run(str(run), Path(out)))
-    found.manifest  # noqa: B018 (a file that is not a run is said here)
+    found.manifest  # noqa: B018 (raises for a file that is not a run)
     return found
 
 
@@ -265,7 +265,7 @@ class StoredRun:
             yield store
 
     def open(self, approve: Any = None) -> Run:
-        """The run, open for writing, e.g. to be rated; a context manager. ``approve`` is told what may cost money, and raises to refuse."""
+        """The run, open for writing, e.g. to be rated; a context manager. ``approve`` is called with what may cost money, and raises to refuse."""
         return Run.reopen(self.folder, PluginHost.load(), quiet=True, approve=approve)
 
     @property
@@ -341,8 +341,8 @@ def _judge(store: RunStore, wanted: str | None) -> JudgeRecord | None:
         return judges[0] if judges else None
     found = [judge for judge in judges if wanted in (judge.key, judge.name)]
     if not found:
-        known = ", ".join(judge.key for judge in judges) or "nobody"
-        raise StoreError(f"{wanted!r} has not rated the run in {store.folder}; its judges: {known}")
+        known = tuple(judge.key for judge in judges) or "none"
+        raise StoreError(f"{wanted!r} has not rated the run in {store.folder}", given=wanted, allowed=known, hint="name one of its judges")
     return found[0]
 
 
@@ -356,7 +356,8 @@ def _limit(max_cost: float) -> Any:
             return
         if most.cost is None or spent["dollars"] + most.cost > max_cost:
             price = "an unknown amount" if most.cost is None else f"up to ${most.cost:,.2f}"
-            raise OptionError(f"the {who} may cost {price}, more than max_cost={max_cost:g}; raise max_cost, or take another {who}")
+            message = f"the {who} may cost {price}, more than max_cost={max_cost:g}"
+            raise OptionError(message, given=most.cost, allowed=f"at most {max_cost:g}", hint=f"raise max_cost, or take another {who}")
         spent["dollars"] += most.cost
 
     return approve

@@ -6,24 +6,21 @@ Layout below the cache's root, for an artifact whose key has the digest D::
     D.partial/    what an unfinished ``compute`` left; the next one finds it and may go on from there
     D.lock        held while one process makes D; others wait for it
 
-A finished artifact appears in one rename, so it is there whole or not at all. Its files' SHA-256 are checked when it is opened: large files
-once per process, small ones each time.
+A finished artifact appears in one rename, so it is there whole or not at all (:mod:`harness.files.folders`). Its files' SHA-256 are checked
+when it is opened: large files once per process, small ones each time.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
 import logging
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from harness.errors import StoreError
-from harness.files.atomic import DISK_ERRNOS, disk_error, sync_folder, write_atomically
+from harness.files.atomic import disk_error, write_atomically
+from harness.files.folders import make_folder
 from harness.types import Json, canonical_json, digest
 
 logger = logging.getLogger(__name__)
@@ -32,7 +29,6 @@ KEY, MANIFEST = "key.json", "manifest.json"
 SMALL_FILE = 1 << 20
 """Files up to this many bytes are hashed whenever an artifact is opened; larger ones when a process opens it first, then only measured."""
 _DIGEST_DIGITS = 24
-_LITTLE_SPACE = 1 << 20
 _seen: set[tuple[str, int, int]] = set()
 """The artifacts whose large files this process has hashed: manifest, its inode and its time, so that one made anew is another."""
 
@@ -64,82 +60,36 @@ class ArtifactCache:
 
         Returns:
             A folder that nobody changes any more. It is checked on each call: every file's size, and small files' SHA-256; large files'
-            SHA-256 on the process' first call, at some 1.5 GB a second (measured, one core). One that is damaged is made again.
+            SHA-256 on the process' first call, at some 1.5 GB per second (measured, one core). One that is damaged is made again.
 
         Raises:
             StoreError: the disk is full or cannot be written to; what was made so far is kept.
         """
         what = f"the artifact {describe!r}" if describe else "an artifact"
         folder = self.path(key)
-        if not folder.is_dir() or self._damage(folder, key):  # an intact artifact needs no lock: it works in a read-only cache, too
-            try:
-                self.root.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise disk_error(error, f"make the cache folder {self.root}") from error
-            with self._lock(folder, what):
-                self._make(folder, key, compute, what)
-        return folder
+        damage = ""
 
-    @contextlib.contextmanager
-    def _lock(self, folder: Path, what: str) -> Iterator[None]:
-        from filelock import FileLock, Timeout
+        def find() -> Path | None:
+            nonlocal damage
+            damage = self._damage(folder, key) if folder.is_dir() else ""
+            return folder if folder.is_dir() and not damage else None
 
-        lock = FileLock(folder.with_name(folder.name + ".lock"), thread_local=False)
-        try:
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                logger.info("waiting for another process that makes %s", what)
-                lock.acquire(poll_interval=0.2)
-        except (OSError, NotImplementedError) as error:
-            failure = error if isinstance(error, OSError) else OSError(str(error))
-            raise disk_error(failure, f"lock {what} in {self.root}") from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def _make(self, folder: Path, key: Json, compute: Callable[[Path], None], what: str) -> None:
-        """Fill ``folder`` under the lock, unless another process did while we waited."""
-        partial = folder.with_name(folder.name + ".partial")
-        try:
-            if folder.is_dir():
-                damage = self._damage(folder, key)
-                if not damage:
-                    return
+        def fill(partial: Path) -> None:
+            if damage:
                 self._warn(f"{what} in {folder} is damaged ({damage}); it is made again")
-                shutil.rmtree(folder)
-            partial.mkdir(exist_ok=True)
             for name in (KEY, MANIFEST):
                 (partial / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise disk_error(error, f"prepare {what} in {self.root}") from error
-        try:
             compute(partial)
-        except Exception as error:
-            raise self._explained(error, what, partial) from error
-        try:
             write_atomically(partial / KEY, canonical_json(key), "artifact's key")
-            write_atomically(partial / MANIFEST, canonical_json({"describe": what, "files": _manifest(partial)}), "artifact's manifest")
-            os.rename(partial, folder)
-            sync_folder(self.root)
+            try:
+                files = _manifest(partial)
+            except OSError as error:
+                raise disk_error(error, f"finish {what} in {self.root}", f"what was made is kept in {partial.name}") from error
+            write_atomically(partial / MANIFEST, canonical_json({"describe": what, "files": files}), "artifact's manifest")
+
+        if make_folder(folder, find, fill, what=what, resumable=True) is None:
             _seen.add(_mark(folder))  # what was hashed this moment
-        except OSError as error:
-            raise disk_error(error, f"finish {what} in {self.root}", f"what was made is kept in {partial.name}") from error
-
-    def _explained(self, error: Exception, what: str, partial: Path) -> Exception:
-        """``error`` of ``compute``, or, where the disk was the cause, a StoreError that says so.
-
-        Libraries report a full disk as their own errors (safetensors, torch), so the free space is asked, too.
-        """
-        safe = f"what was made so far is kept in {partial}"
-        if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
-            return disk_error(error, f"write {what}", safe)
-        with contextlib.suppress(OSError):
-            if not isinstance(error, StoreError) and shutil.disk_usage(self.root).free < _LITTLE_SPACE:
-                message = f"cannot write {what}: the disk is full ({error}); {safe}"
-                return StoreError(message, given=errno.ENOSPC, hint="free some space, then run this again")
-        return error
+        return folder
 
     def _damage(self, folder: Path, key: Json) -> str:
         """What is wrong with a finished artifact, or ""."""

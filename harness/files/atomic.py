@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import StoreError
@@ -57,21 +58,34 @@ def write_atomically(path: Path, data: str | bytes, what: str) -> None:
         StoreError: the disk is full, read-only, …; a file that was there before is untouched.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:12]}.tmp")  # not tempfile's: those only their owner may read
-        try:
-            with temporary.open("xb") as file:
-                file.write(data.encode() if isinstance(data, str) else data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        sync_folder(path.parent)
+        with replacing(path) as temporary:
+            temporary.write_bytes(data.encode() if isinstance(data, str) else data)
     except OSError as error:
         raise disk_error(error, f"write the {what} {path}") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a name beside ``path`` for a writer to fill; the file is then flushed to the disk and renamed over ``path``, unless it failed.
+
+    Args:
+        path: where to; missing folders are made.
+
+    Raises:
+        OSError: the disk is full, read-only, …; a file that was there before is untouched, and the other one is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:12]}.tmp")  # not tempfile's: those only their owner may read
+    try:
+        yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

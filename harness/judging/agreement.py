@@ -126,7 +126,8 @@ def compare(
         JudgeError: fewer than two judges, a judge that rated a text twice, or a pair without a single text in common.
     """
     if len(judges) < 2:
-        raise JudgeError(f"agreement needs two judges, got {', '.join(judges) or 'none'}; name another judge or a file of ratings")
+        message = f"agreement needs two judges, got {', '.join(judges) or 'none'}"
+        raise JudgeError(message, given=tuple(judges), hint="name another judge or a file of ratings")
     tables = {name: _table(name, ratings) for name, ratings in judges.items()}
     pairs = itertools.combinations(tables, 2)
     return [_agreement(first, second, tables, groups, level, resamples, seed, top) for first, second in pairs]
@@ -149,9 +150,11 @@ def agree(
     a, b = _ratings(first, "first"), _ratings(second, "second")
     if a.shape != b.shape or (groups is not None and len(groups) != len(a)):
         sizes = [len(a), len(b)] + ([len(groups)] if groups is not None else [])
-        raise ScoringError(f"first, second and groups must be of the same texts, got {' and '.join(map(str, sizes))}; pair them first")
+        message = f"first, second and groups must be of the same texts, got {' and '.join(map(str, sizes))}"
+        raise ScoringError(message, given=tuple(sizes), hint="pair them first")
     if not 0 < level < 1 or resamples < 1:
-        raise ScoringError(f"level must lie between 0 and 1 and resamples be at least 1, got {level} and {resamples}")
+        message = f"level is {level} and resamples {resamples}"
+        raise ScoringError(message, given=(level, resamples), allowed="a level above 0 and below 1, and at least 1 resample")
     both = ~(np.isnan(a) | np.isnan(b))
     x, y = a[both], b[both]
     _, group = np.unique(np.asarray(groups)[both] if groups is not None else np.arange(len(x)), return_inverse=True)
@@ -176,7 +179,7 @@ def _agreement(
 ) -> Agreement:
     ours, theirs = tables[first], tables[second]
     if not ours.keys() & theirs.keys():
-        raise JudgeError(f"{first} and {second} have no text in common; rate the same texts with both")
+        raise JudgeError(f"{first} and {second} have no text in common", given=(first, second), hint="rate the same texts with both")
     items = sorted(ours.keys() | theirs.keys())
     nothing = np.full(len(ASPECTS), np.nan)
     a = np.array([ours.get(item, nothing) for item in items])
@@ -200,7 +203,8 @@ def _table(name: str, ratings: Iterable[Rated]) -> dict[str, FloatArray]:
     table: dict[str, FloatArray] = {}
     for rating in ratings:
         if rating.item_id in table:
-            raise JudgeError(f"{name} rated the text {rating.item_id!r} twice; leave one of the ratings out")
+            message = f"{name} rated the text {rating.item_id!r} twice"
+            raise JudgeError(message, given=rating.item_id, hint="leave one of the ratings out")
         table[rating.item_id] = np.array([rating.concept, rating.instruction, rating.fluency], dtype=np.float64)
     return table
 
@@ -208,7 +212,9 @@ def _table(name: str, ratings: Iterable[Rated]) -> dict[str, FloatArray]:
 def _ratings(values: ArrayLike, name: str) -> FloatArray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or np.isinf(array).any():
-        raise ScoringError(f"{name} must be a list of finite ratings (NaN where one is missing), got shape {array.shape}")
+        given = array.shape if array.ndim != 1 else float(array[np.isinf(array)][0])
+        message = f"{name} {'has the shape' if array.ndim != 1 else 'holds'} {given}"
+        raise ScoringError(message, given=given, allowed="a list of finite ratings (NaN where one is missing)")
     return array
 
 

@@ -11,10 +11,10 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from harness.chat.values import BatchProvider, ChatReply, ChatRequest, Provider, RequestFailed, SchemaRefused, Usage
+from harness.chat.values import THOUGHTS_ALONE, BatchProvider, ChatReply, ChatRequest, Provider, RequestFailed, SchemaRefused, Usage
 from harness.contracts import JudgeTraits, Metered, Work
 from harness.errors import JudgeError
-from harness.judging.questions import Answer, APIJudgeOptions, LLMJudgeOptions, OpenItem, Questions, Refusals, advice, by_rule
+from harness.judging.questions import THINKING, Answer, APIJudgeOptions, LLMJudgeOptions, OpenItem, Questions, Refusals, advice, by_rule
 from harness.judging.rubric import ASPECTS, Aspect, load_rubric
 from harness.types import JudgeItem, Rating
 
@@ -171,7 +171,7 @@ class LLMJudge:
                 other refusal when it has come ten times in a row. What came before is kept.
         """
         if self._bench is None:
-            raise JudgeError("the judge has not been prepared; call prepare(bench) first")
+            raise JudgeError("the judge has not been prepared", hint="call prepare(bench) first")
         ruled = [by_rule(item) for item in items]
         rest = [item for item, rating in zip(items, ruled, strict=True) if rating is None]
         asked = self._through_desk(lambda desk: desk.submit(rest)) if self.batch else self._ask(rest)
@@ -246,13 +246,17 @@ class LLMJudge:
                 self._bench.warn(note)
 
     def _stopped(self, failure: RequestFailed) -> JudgeError:
-        return JudgeError(f"{self.options.model} cannot be asked: {failure.reason}; {advice(failure)}")
+        return JudgeError(f"{self.options.model} cannot be asked: {failure.reason}", given=self.options.model, hint=advice(failure))
 
     def _ask_in_words(self, refusal: SchemaRefused) -> None:
-        """Ask no more by a schema, which the model refuses. Raises JudgeError where the options insist on one."""
+        """Ask no more by a schema, which the model refuses. Raises JudgeError where the options insist on one, or where none was sent."""
+        if self.questions.in_words:
+            raise self._stopped(refusal)
         if self.questions.structured != "auto":
             raise JudgeError(
-                f"{self.options.model} cannot be asked: {refusal.reason}; leave -J structured at auto, which then asks in words, or set it to false"
+                f"{self.options.model} cannot be asked: {refusal.reason}",
+                given=self.questions.structured,
+                hint="leave -J structured at auto, which then asks in words, or set it to false",
             )
         self.questions.in_words = True
 
@@ -271,11 +275,11 @@ class LLMJudge:
             self._pass_on([f"{self.options.model} makes nothing of the schema for its replies; it is asked in words from here on"])
             return True
         shown = " ".join(reply.text.split())[-100:]
-        form = "false" if by_schema else "true"
-        raise JudgeError(
-            f"the first {UNREADABLE} replies of {self.options.model} hold no rating (one ends in {shown!r}); "
-            f"take another model, try -J structured={form}, or raise -J max_tokens where replies are cut off"
-        )
+        found, form = f"one ends in {shown!r}", "false" if by_schema else "true"
+        what = f"take another model, try -J structured={form}, or raise -J max_tokens where replies are cut off"
+        if reply.finish == THOUGHTS_ALONE:
+            found, what = "all is in reasoning_content, and nothing in the answer", f"{THINKING}, or take another model"
+        raise JudgeError(f"the first {UNREADABLE} replies of {self.options.model} hold no rating ({found})", given=reply.text, hint=what)
 
     def _has_replied(self) -> bool:
         """Whether the cache knows a reply of this model to this rubric."""
@@ -301,9 +305,10 @@ class LLMJudge:
 
         if self._desk is None:
             if self._batches is None:
-                raise JudgeError("this judge has no batch API and knows no tickets; rate with the judge that gave them")
+                raise JudgeError("this judge has no batch API and knows no tickets", hint="rate with the judge that gave them")
             cache = self._cache()
             if cache is None:
-                raise JudgeError("mode=batch keeps the replies in the cache until an item has all three; leave cache at true")
+                message = "mode=batch keeps the replies in the cache until an item has all three"
+                raise JudgeError(message, given=False, hint="leave cache at true")
             self._desk = BatchDesk(self._batches(), self.questions, cache)
         return self._desk

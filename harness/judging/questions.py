@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import Field
 
 from harness.chat.client.cache import ReplyCache
-from harness.chat.values import ABOUT_THE_REQUEST, IN_A_ROW, REDIRECTS, WRONG_FOR_ALL, ChatReply, ChatRequest, RequestFailed
+from harness.chat.values import ABOUT_THE_REQUEST, IN_A_ROW, REDIRECTS, THOUGHTS_ALONE, WRONG_FOR_ALL, ChatReply, ChatRequest, RequestFailed
 from harness.errors import JudgeError
 from harness.judging.replies import explain_rating
 from harness.judging.rubric import ASPECTS, REPLY_SCHEMA, Aspect, Rubric, Structured
@@ -30,6 +30,9 @@ AGAIN_TEMPERATURE = 0.5
 """A question whose reply could not be read is asked again at this temperature at least, with another seed and a reminder of the form."""
 CUT = "length"
 """How a reply ended that was cut off at ``max_tokens``."""
+
+THINKING = "switch the model's thinking, or the server's parser of it, off, or raise -J max_tokens"
+"""What to do where a model thinks and does not answer."""
 
 _MARK = re.compile(r"\b(?=[\w-]*\d)[\w-]{6,}\b|\d+")  # numbers, and the ids of requests
 _CLOSED = re.compile(r"(?:\]\]|\}|```|\d[*_)\]\"'`]|\d[ \t]*\r?\n)[\s*_\"'”’)`.$]*\Z")
@@ -141,6 +144,8 @@ def read(reply: ChatReply) -> tuple[float | None, str]:
     if reply.finish == CUT and (value is None or not _ends_with(reply.text, value)):
         why = reason if value is None else f"the rating {value:g} does not end the reply"
         return None, f"{why}; it was cut off at max_tokens; raise -J max_tokens"
+    if value is None and reply.finish == THOUGHTS_ALONE:
+        return None, f"the reply is empty: the model's words are all in reasoning_content; {THINKING}"
     if value is None and reply.finish not in ("stop", "end_turn"):
         reason += f"; the API says it ended by {reply.finish}"
     return value, reason
@@ -254,7 +259,8 @@ class Questions:
         self.structured: Structured = False if options.structured == "auto" and rubric.in_words else options.structured
         self.in_words = False
         if options.examples and not rubric.examples:
-            raise JudgeError(f"rubric {rubric.name} has no examples; leave the option examples out, or add an examples.jsonl to it")
+            hint = "leave the option examples out, or add an examples.jsonl to it"
+            raise JudgeError(f"rubric {rubric.name} has no examples", given=rubric.name, hint=hint)
 
     @functools.cached_property
     def identity(self) -> str:

@@ -152,9 +152,8 @@ def load_rubric(name_or_folder: str | Path) -> Rubric:
     folder = Path(name_or_folder).expanduser()
     if not folder.is_dir():
         if isinstance(name_or_folder, Path) or "/" in name or name.startswith((".", "~")):
-            raise JudgeError(
-                f"rubric folder {folder} does not exist; give a folder with rubric.toml, concept.md, instruction.md and fluency.md"
-            )
+            hint = "give a folder with rubric.toml, concept.md, instruction.md and fluency.md"
+            raise JudgeError(f"rubric folder {folder} does not exist", given=folder, hint=hint)
         raise UnknownNameError("rubric", name, (*shipped_rubrics(), "axbench"), "Or give a folder with a rubric.toml.")
     return _from_folder(folder)
 
@@ -167,12 +166,15 @@ def _from_folder(folder: Path) -> Rubric:
     table = read_toml(folder / "rubric.toml", "rubric file", JudgeError, _FILES)
     unknown = set(table) - {"schema", "name", "version", "summary"}
     if unknown:
-        raise JudgeError(f"{folder / 'rubric.toml'} has the field {sorted(unknown)[0]!r}; allowed: schema, name, version, summary")
+        name = sorted(unknown)[0]
+        raise JudgeError(f"{folder / 'rubric.toml'} has the field {name!r}", given=name, allowed=("schema", "name", "version", "summary"))
     if table.get("schema") != SCHEMA:
-        raise JudgeError(f"{folder / 'rubric.toml'} has schema {table.get('schema')!r}; this version of harness reads schema = {SCHEMA}")
+        message = f"{folder / 'rubric.toml'} has schema {table.get('schema')!r}"
+        raise JudgeError(message, given=table.get("schema"), hint=f"this version of harness reads schema = {SCHEMA}")
     for key in ("name", "version"):
         if not isinstance(table.get(key), str) or not re.fullmatch(r"[\w.-]+", table[key]):
-            raise JudgeError(f'{folder / "rubric.toml"}: {key} is {table.get(key)!r}; give a text of letters, digits, ".", "_" and "-"')
+            message = f"{folder / 'rubric.toml'}: {key} is {table.get(key)!r}"
+            raise JudgeError(message, given=table.get(key), allowed='a text of letters, digits, ".", "_" and "-"')
     prompts = {aspect: _prompt(folder / f"{aspect}.md", aspect) for aspect in ASPECTS}
     return Rubric(table["name"], table["version"], prompts, _read_examples(folder / "examples.jsonl"))
 
@@ -181,9 +183,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise JudgeError(f"the rubric file {path} does not exist; {_FILES}") from None
+        raise JudgeError(f"the rubric file {path} does not exist", given=path, hint=_FILES) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise JudgeError(f"the rubric file {path} cannot be read: {error}; it must be UTF-8 text") from None
+        raise JudgeError(f"the rubric file {path} cannot be read: {error}", given=path, hint="it must be UTF-8 text") from None
 
 
 def _prompt(path: Path, aspect: Aspect) -> str:
@@ -198,13 +200,16 @@ def check_prompt(text: str, aspect: Aspect, where: str) -> None:
     found = _PLACE.findall(text)
     for name in found:
         if name not in allowed:
-            raise JudgeError(f"{where} has the place {{{name}}}, which nothing fills; allowed: {', '.join(f'{{{n}}}' for n in allowed)}")
+            message = f"{where} has the place {{{name}}}, which nothing fills"
+            raise JudgeError(message, given=f"{{{name}}}", allowed=[f"{{{one}}}" for one in allowed])
     head, *rest = _RULE.split(text, maxsplit=1)
-    if rest and _PLACE.search(head):
-        raise JudgeError(f"{where} has a place above its line ---, which is sent the same for every item; move it below the line")
+    if rest and (above := _PLACE.search(head)):
+        message = f"{where} has a place above its line ---, which is sent the same for every item"
+        raise JudgeError(message, given=above[0], hint="move it below the line")
     for name in NEEDED[aspect]:
         if name not in found:
-            raise JudgeError(f"{where} has no place {{{name}}}, so the judge would not see the {name}; put it where the {name} belongs")
+            message = f"{where} has no place {{{name}}}, so the judge would not see the {name}"
+            raise JudgeError(message, given=where, hint=f"put it where the {name} belongs")
 
 
 def _read_examples(path: Path) -> tuple[Example, ...]:
@@ -219,21 +224,19 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
             aspect, rating = row["aspect"], row["rating"]
             texts = {name: row.get(name, "") for name in ("concept", "instruction", "text", "reasoning")}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise JudgeError(
-                f"{path}, line {number}: {error}; give aspect, concept, instruction, text, reasoning and rating as JSON"
-            ) from None
+            hint = "give aspect, concept, instruction, text, reasoning and rating as JSON"
+            raise JudgeError(f"{path}, line {number}: {error}", given=line, hint=hint) from None
         if (
             aspect not in ASPECTS
             or rating not in (0, 1, 2)
             or isinstance(rating, bool)
             or not all(isinstance(t, str) for t in texts.values())
         ):
-            raise JudgeError(
-                f"{path}, line {number}: aspect is {aspect!r} and rating {rating!r}; allowed: {', '.join(ASPECTS)} with 0, 1 or 2"
-            )
+            message = f"{path}, line {number}: aspect is {aspect!r} and rating {rating!r}"
+            raise JudgeError(message, given=(aspect, rating), allowed=f"{', '.join(ASPECTS)} with 0, 1 or 2")
         missing = [name for name in (*NEEDED[aspect], "reasoning") if not texts[name].strip()]
         if missing:
-            raise JudgeError(f"{path}, line {number}: an example of {aspect} needs a {missing[0]}; add it")
+            raise JudgeError(f"{path}, line {number}: an example of {aspect} needs a {missing[0]}", given=texts[missing[0]], hint="add it")
         item = JudgeItem("example", texts["concept"], texts["instruction"], texts["text"])
         examples.append(Example(aspect, item, texts["reasoning"], int(rating)))
     return tuple(examples)
@@ -245,7 +248,9 @@ def _from_axbench() -> Rubric:
     folders = list(found.submodule_search_locations or ()) if found else []
     if not folders:
         raise JudgeError(
-            "rubric axbench is read from the axbench package, which is not installed here; install it, or use the rubric default"
+            "rubric axbench is read from the axbench package, which is not installed here",
+            given="axbench",
+            hint="install it, or use the rubric default",
         )
     path = Path(folders[0]) / _AXBENCH_TEMPLATES
     try:
@@ -255,7 +260,7 @@ def _from_axbench() -> Rubric:
     try:
         tree = ast.parse(_read(path))
     except SyntaxError as error:
-        raise JudgeError(f"{path} cannot be parsed: {error}; install another version of axbench") from None
+        raise JudgeError(f"{path} cannot be parsed: {error}", given=path, hint="install another version of axbench") from None
     texts = {
         target.id: node.value.value
         for node in tree.body
@@ -266,14 +271,16 @@ def _from_axbench() -> Rubric:
     prompts: dict[Aspect, str] = {}
     for aspect, name in _AXBENCH_NAMES.items():
         if name not in texts:
-            raise JudgeError(f"{path} has no text {name}; install a version of axbench that has it, or use the rubric default")
+            hint = "install a version of axbench that has it, or use the rubric default"
+            raise JudgeError(f"{path} has no text {name}", given=path, hint=hint)
         prompt = texts[name].replace("{sentence}", "{text}").strip()
         check_prompt(prompt, aspect, f"{name} of {path}")
         if set(_GRADE.findall(_NUMBERED.sub("", prompt))) != {"0", "1", "2"}:
             # Some revisions ask for 0 or 1. Read as 0, 1 or 2, their best would be a half.
             raise JudgeError(
-                f"{name} of axbench {version} ({path}) does not state the grades 0, 1 and 2, so its ratings are on another scale; "
-                "install a version of axbench whose prompts do, or use the rubric default"
+                f"{name} of axbench {version} ({path}) does not state the grades 0, 1 and 2, so its ratings are on another scale",
+                given=version,
+                hint="install a version of axbench whose prompts do, or use the rubric default",
             )
         prompts[aspect] = prompt.replace("{{", "{").replace("}}", "}")  # axbench fills them by str.format
     return Rubric("axbench", version, prompts, in_words=True)

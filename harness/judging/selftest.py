@@ -116,7 +116,8 @@ def version() -> str:
 def check_at_once(judge: Judge) -> None:
     """Raise JudgeError for a judge that answers later; nothing is written, sent or paid for."""
     if later := judge.traits.answers_later:
-        raise JudgeError(f"the self-test needs a judge that answers at once, and this one waits for {later}; test another judge, or another mode")
+        message = f"the self-test needs a judge that answers at once, and this one waits for {later}"
+        raise JudgeError(message, given=later, hint="test another judge, or another mode")
 
 
 def selftest(judge: Judge, bench: JudgeBench) -> SelfTest:
@@ -141,12 +142,15 @@ def selftest(judge: Judge, bench: JudgeBench) -> SelfTest:
         ratings.update((rating.item_id, rating) for rating in judge.collect(tickets))
     still = sum(rating.status == "pending" for rating in ratings.values())
     if still:
-        raise JudgeError(f"the judge left {still} of {len(items)} texts pending; the self-test needs a judge that answers at once")
+        message = f"the judge left {still} of {len(items)} texts pending"
+        raise JudgeError(message, given=still, hint="the self-test needs a judge that answers at once")
     failed = [rating for rating in ratings.values() if _unanswered(rating)]
     if failed:
         raise JudgeError(
             f"{len(failed)} of {len(items)} texts got no answer, which says nothing of the judge, so no result is kept "
-            f"({failed[0].reason}); mend that and run it again: what was answered is in the cache"
+            f"({failed[0].reason})",
+            given=len(failed),
+            hint="mend that and run it again: what was answered is in the cache",
         )
     return tally(judge.traits.rubric, cases(), ratings.values())
 

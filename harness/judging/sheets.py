@@ -88,7 +88,8 @@ def read_folder(folder: Path) -> Sheets:
         return sheets
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith((".", "~$"))):
         if path.suffix.lower() in _WORKBOOKS and not path.with_suffix(".csv").exists():
-            raise DataError(f"{path} is a workbook, which is not read; save it as CSV (UTF-8) in the same folder, or move it away")
+            hint = "save it as CSV (UTF-8) in the same folder, or move it away"
+            raise DataError(f"{path} is a workbook, which is not read", given=path, hint=hint)
         if path.suffix.lower() == ".csv":
             rater = rater_of(path)
             for row_id, answer in read_sheet(path):
@@ -121,21 +122,19 @@ def read_sheet(path: Path) -> Iterator[tuple[str, Answer]]:
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
-        raise DataError(f"{path} is no CSV file ({error}); save the sheet as CSV (UTF-8) again") from None
+        raise DataError(f"{path} is no CSV file ({error})", given=path, hint="save the sheet as CSV (UTF-8) again") from None
     header = [name.strip().casefold() for name in rows[0]] if rows else []
     if lacking := [name for name in ("id", *RATING_COLUMNS) if name not in header]:
-        raise DataError(
-            f"{path} lacks the column{'s'[: len(lacking) > 1]} {', '.join(lacking)}; a sheet has {', '.join(COLUMNS)}: correct or move it"
-        )
+        message = f"{path} lacks the column{'s'[: len(lacking) > 1]} {', '.join(lacking)}"
+        raise DataError(message, given=path, hint=f"a sheet has {', '.join(COLUMNS)}: correct or move it")
     for number, cells in enumerate(rows[1:], start=2):
         row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
         answer = _answer(row, path, number)
         if _ID.fullmatch(row.get("id", "")):
             yield row["id"], answer
         elif not answer.blank:
-            raise DataError(
-                f"{answer.place} is rated, but its id {row.get('id', '')!r} is none of a sheet's; copy the id from the original sheet"
-            )
+            message = f"{answer.place} is rated, but its id {row.get('id', '')!r} is none of a sheet's"
+            raise DataError(message, given=row.get("id", ""), hint="copy the id from the original sheet")
 
 
 def _answer(row: Mapping[str, str], path: Path, number: int) -> Answer:
@@ -148,7 +147,7 @@ def _answer(row: Mapping[str, str], path: Path, number: int) -> Answer:
         if cell.casefold() == SKIP:
             skipped = True
         elif cell and found is None:
-            raise DataError(f"{place}: {column} is {cell[:40]!r}; allowed: 0, 1, 2, {SKIP} or an empty cell")
+            raise DataError(f"{place}: {column} is {cell[:40]!r}", given=cell, allowed=f"0, 1, 2, {SKIP} or an empty cell")
         values.append(float(found[1]) if found else None)
     return Answer(tuple(values), skipped, row.get("comment", ""), place)
 
@@ -159,7 +158,8 @@ def _joined(first: Answer, second: Answer, rater: str) -> Answer:
         None not in pair and pair[0] != pair[1] for pair in zip(first.ratings, second.ratings, strict=True)
     )
     if clash:
-        raise DataError(f"{first.place} and {second.place}, both of rater {rater!r}, rate one text differently; keep the file that holds")
+        message = f"{first.place} and {second.place}, both of rater {rater!r}, rate one text differently"
+        raise DataError(message, given=(first.ratings, second.ratings), hint="keep the file that holds")
     ratings = tuple(a if a is not None else b for a, b in zip(first.ratings, second.ratings, strict=True))
     return Answer(ratings, first.skipped, first.comment or second.comment, second.place)
 

@@ -75,16 +75,18 @@ class Texts:
         known = {self._key(row): self._by_id.get(row.id) or self._by_id.get(row.text_id) or [] for row in rows}
         if not any(known.values()):
             if path.is_dir() and not rows:
-                raise DataError(f"{path} holds no sheet with a rating; put the raters' CSV files there")
+                raise DataError(f"{path} holds no sheet with a rating", given=path, hint="put the raters' CSV files there")
             what = "no ratings" if not rows else f"ratings of {len(rows)} texts, none of which is among these"
-            raise DataError(f"{path} holds {what}; its rows need the id that the texts have here, or their concept, instruction and text")
+            hint = "its rows need the id that the texts have here, or their concept, instruction and text"
+            raise DataError(f"{path} holds {what}", given=path, hint=hint)
         self.strangers[str(path)] = sum(not known[self._key(row)] for row in rows)
         for row in rows:
             theirs = self.given.setdefault(row.rater, {})
             for item_id in known[self._key(row)]:
                 rating = GivenRating(item_id, *row.values)
                 if theirs.setdefault(item_id, rating) != rating:
-                    raise DataError(f"{row.place}: {row.rater} rates the text {item_id} twice, and differently; keep one of the rows")
+                    message = f"{row.place}: {row.rater} rates the text {item_id} twice, and differently"
+                    raise DataError(message, given=row.values, hint="keep one of the rows")
         self.given = {rater: theirs for rater, theirs in self.given.items() if theirs}
 
     @staticmethod
@@ -116,15 +118,15 @@ def read_texts(path: Path) -> Texts:
         parts = [_text(row, name) for name in ("concept", "instruction", "text")]
         lacking = [name for name, part in zip(("concept", "instruction"), parts, strict=False) if not part.strip()]
         if lacking or "text" not in row:
-            raise DataError(
-                f"{place} has no {' and no '.join(lacking or ['text'])}; a file of texts has the columns concept, instruction and text"
-            )
+            message = f"{place} has no {' and no '.join(lacking or ['text'])}"
+            raise DataError(message, given=dict(row), hint="a file of texts has the columns concept, instruction and text")
         item = JudgeItem(_first(row, _ID) or digest(parts, 12), *parts)
         if items.setdefault(item.id, item) != item:
-            raise DataError(f"{place}: the id {item.id!r} stands for another text, too; give each text an id of its own")
+            message = f"{place}: the id {item.id!r} stands for another text, too"
+            raise DataError(message, given=item.id, hint="give each text an id of its own")
         rated = rated or any(row.get(name) not in (None, "") for name in RATING_COLUMNS)
     if not items:
-        raise DataError(f"{path} holds no texts; give rows with the columns concept, instruction and text")
+        raise DataError(f"{path} holds no texts", given=path, hint="give rows with the columns concept, instruction and text")
     texts = Texts(tuple(items.values()))
     if rated:
         texts.add_ratings(path)
@@ -145,7 +147,8 @@ def _file_ratings(path: Path) -> Iterator[_Row]:
     seen = False
     for number, row in enumerate(read_rows(path, "file of ratings"), 1):
         if not seen and not any(name in row for name in RATING_COLUMNS):
-            raise DataError(f"{path} has none of the columns {', '.join(RATING_COLUMNS)}; a file of ratings has them, and id or the texts")
+            message = f"{path} has none of the columns {', '.join(RATING_COLUMNS)}"
+            raise DataError(message, given=path, hint="a file of ratings has them, and id or the texts")
         seen = True
         place = f"{path}, row {number}"
         values = tuple(_rating(row.get(name), name, place) for name in RATING_COLUMNS)
@@ -166,7 +169,7 @@ def _rating(value: Any, name: str, place: str) -> float | None:
     if math.isnan(number) and not isinstance(value, str):
         return None
     if isinstance(value, bool) or not 0 <= number <= 2:
-        raise DataError(f"{place}: {name} is {str(value)[:40]!r}; allowed: 0 to 2, {SKIP}, or nothing")
+        raise DataError(f"{place}: {name} is {str(value)[:40]!r}", given=value, allowed=f"0 to 2, {SKIP}, or nothing")
     return number
 
 

@@ -1,4 +1,4 @@
-"""From scores of (concept, feature) pairs to answers: filters, caps, and why a concept gets none."""
+"""From scores of (concept, feature) pairs to answers: filters, caps, and the reasons for abstentions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Chooser:
         return both & (study.support >= self.least)
 
     def answers(self, scores: NDArray[np.float64], above: float, explain: Explain) -> list[Labeling | Abstention]:
-        """Answers by a score: one a concept in fixed mode, the best pairs in chosen mode.
+        """Choose by a score: one answer per concept in fixed mode, the best pairs in chosen mode.
 
         Args:
             scores: ``[concepts, d_sae]``; NaN for a pair without a score. Changed in place.
@@ -55,7 +55,7 @@ class Chooser:
         if self.study.bench.concept_mode == "chosen":
             found = [(place, [feature]) for place, feature in self._chosen(scores, above)]
             if not found or (len(found) < self.options.top_k and self.filter.active):
-                self.study.bench.warn(f"{self._who}: {len(found)} pairs were found where top_k asks for {self.options.top_k}{self.filter.said}")
+                self.study.bench.warn(f"{self._who}: {len(found)} pairs were found where top_k asks for {self.options.top_k}{self.filter.summary}")
         else:
             found = [(place, self._best(scores[place], above)) for place in range(len(self.study.concepts))]
         pairs = [(place, feature) for place, features in found for feature in features]
@@ -63,7 +63,7 @@ class Chooser:
         return [self._answer(place, features, scores, [next(evidence) for _ in features]) for place, features in found]
 
     def _exclude(self, scores: NDArray[np.float64]) -> None:
-        """Pairs that the cheap filters rule out get −∞."""
+        """Set the scores of pairs that the cheap filters rule out to −∞."""
         scores[~self.eligible] = -np.inf
         if self.options.min_cosine is None:
             return
@@ -101,7 +101,7 @@ class Chooser:
         return f"no feature that passes the filters fires on the texts of label {concept.label!r}"
 
     def _best(self, scores: NDArray[np.float64], above: float) -> list[int]:
-        """The best features of one concept."""
+        """Return the best features of one concept."""
         best: list[int] = []
         for piece in descending(scores, above):
             best += self.filter.first(piece, self.options.features_per_label - len(best))
@@ -110,7 +110,7 @@ class Chooser:
         return best
 
     def _chosen(self, scores: NDArray[np.float64], above: float) -> Iterator[Pair]:
-        """The best pairs over all concepts, within the caps a label and a feature."""
+        """Yield the best pairs over all concepts, within the caps per label and per feature."""
         options = self.options
         per_label, per_feature = np.zeros(len(scores), dtype=int), np.zeros(scores.shape[1], dtype=int)
         left, candidates = options.top_k, np.array([bool((row > above).any()) for row in scores], dtype=bool)

@@ -11,7 +11,7 @@ from harness.types import Json
 
 @dataclass(frozen=True)
 class ConceptPair:
-    """A concept in both files: the features that both give it, and those of one alone."""
+    """A concept in both files: the features that both give it, and those that only one gives it."""
 
     concept: str
     both: tuple[int, ...]
@@ -20,7 +20,7 @@ class ConceptPair:
 
     @property
     def agreement(self) -> str:
-        """``same``, ``overlap``, ``different``; ``abstained`` where one of the files answers nothing, ``neither`` where both do."""
+        """``same``, ``overlap``, ``different``; ``abstained`` where one of the files has no feature, ``neither`` where both have none."""
         if not (self.both or self.only_a or self.only_b):
             return "neither"
         if not (self.both or self.only_a) or not (self.both or self.only_b):
@@ -32,13 +32,13 @@ class ConceptPair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two files agree on.
+    """The features and labels that two files agree on, and those that they do not.
 
     Attributes:
         concepts: concepts that are in both files, in the order of the first.
-        only_a, only_b: concepts of one file alone.
+        only_a, only_b: concepts of only one file.
         features_a, features_b, features_both: distinct features that are labelled.
-        jaccard: shared (concept, feature) pairs over all pairs of either file; None where there is none.
+        jaccard: shared (concept, feature) pairs over all pairs of either file; None without pairs.
         relabelled: features in both files, with the concepts that each gives them, where these have none in common.
     """
 
@@ -52,7 +52,7 @@ class Comparison:
     relabelled: tuple[tuple[int, tuple[str, ...], tuple[str, ...]], ...]
 
     def counts(self) -> dict[str, int]:
-        """How many of the shared concepts have the same features, some, none in common, an abstention in one file, or in both."""
+        """Count the shared concepts with the same features, some, none in common, an abstention in one file, and in both."""
         names = ("same", "overlap", "different", "abstained", "neither")
         return {name: sum(pair.agreement == name for pair in self.concepts) for name in names}
 
@@ -75,7 +75,7 @@ def compare(a: LabelFile, b: LabelFile) -> Comparison:
     """Compare two label files of one SAE; concepts are matched by id.
 
     Raises:
-        DataError: the files say that they belong to different SAEs: feature 12 of one is not feature 12 of the other.
+        DataError: the files belong to different SAEs, so feature 12 of one is not feature 12 of the other.
     """
     _check_same_sae(a, b)
     of_a, of_b = _features(a.labels), _features(b.labels)
@@ -104,10 +104,8 @@ def _check_same_sae(a: LabelFile, b: LabelFile) -> None:
     for name in IDENTITY:
         ours, theirs = a.identity.get(name), b.identity.get(name)
         if ours is not None and theirs is not None and ours != theirs:
-            raise DataError(
-                f"{a.path} labels features of an SAE with {name} {ours}, {b.path} of one with {name} {theirs}: their features cannot be "
-                "compared; give label files of one SAE"
-            )
+            message = f"{a.path} labels features of an SAE with {name} {ours}, {b.path} of one with {name} {theirs}"
+            raise DataError(message, given=theirs, allowed=f"{name} {ours}", hint="give label files of one SAE")
 
 
 def _features(labels: tuple[Label, ...]) -> dict[str, set[int]]:

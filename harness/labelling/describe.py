@@ -1,4 +1,4 @@
-"""What can be said of a label whoever gave it: how its feature counts on the corpus, where it fires, and what it does to the model."""
+"""What can be shown of any labeler's label: how its feature counts on the corpus, where it fires, and what it does to the model."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PROMOTED = 8
 
 @dataclass(frozen=True)
 class Settings:
-    """How labels are described. The labeler's own options, where it has them, so that what is shown is what it went by.
+    """How labels are described: by the labeler's own options, where it has them, so that what is shown is what it chose by.
 
     Attributes:
-        snippets: best-activating texts a feature; 0 for none.
+        snippets: best-activating texts per feature; 0 for none.
         prompt: the neutral prompt of both causal scores.
-        held_out: share of the corpus that only reports.
+        held_out: share of the corpus that is only reported on.
         pi0, thresholds: of calibrated F1.
     """
 
@@ -41,21 +41,21 @@ class Settings:
 
     @classmethod
     def of(cls, options: object, n_snippets: int, pi0: float = 1e-3) -> Settings:
-        """Those of a labeler's options, whichever of ``filter_prompt``, ``held_out``, ``pi0`` and ``thresholds`` it has."""
+        """Take the settings from a labeler's options, as far as it has ``filter_prompt``, ``held_out``, ``pi0`` and ``thresholds``."""
         known = {"filter_prompt": "prompt", "held_out": "held_out", "pi0": "pi0", "thresholds": "thresholds"}
         own = {ours: getattr(options, theirs) for theirs, ours in known.items() if hasattr(options, theirs)}
         return cls(**{"snippets": n_snippets, "pi0": pi0, **own})
 
 
 def describe(bench: Bench, answers: Sequence[Labeling | Abstention], settings: Settings | None = None) -> list[Labeling | Abstention]:
-    """``answers`` with evidence for people, a list each in the order of the labeling's features.
+    """Return ``answers`` with evidence for people, in lists in the order of the labeling's features.
 
     ``evidence["features"]``, where the labeler has not counted itself and the concept has a label of the corpus: what
     :func:`harness.labelling.evidence.pair_evidence` counts. ``evidence["about"]``: ``feature`` (name/index), ``density`` (share of the corpus'
     tokens on which it fires), ``maximum`` (largest activation there), ``output_score`` and ``output_rank`` (Arad et al. 2025),
     ``confidence_change`` (ΔC of Wang et al. 2025, in nats), ``prompt`` (on which these were computed), ``promotes`` (the tokens that its decoder
-    row promotes most) and ``snippets`` (see :func:`harness.labelling.snippets.snippets`). A causal score that cannot be had is null, and the
-    bench is warned why.
+    row promotes most) and ``snippets`` (see :func:`harness.labelling.snippets.snippets`). A causal score that cannot be computed is null, and the
+    bench gets a warning with the reason.
 
     Args:
         bench: whose model, dictionaries and corpus are used.
@@ -84,7 +84,7 @@ def describe(bench: Bench, answers: Sequence[Labeling | Abstention], settings: S
 def _counts(
     bench: Bench, name: str, answers: Sequence[Labeling | Abstention], settings: Settings
 ) -> dict[tuple[str, int], list[dict[str, Json]]]:
-    """Counts of the answers whose labeler gave none, by (dictionary, number of the answer)."""
+    """Compute counts of the answers whose labeler gave none, by (dictionary, number of the answer)."""
     places = [
         number
         for number, answer in enumerate(answers)
@@ -100,7 +100,7 @@ def _counts(
         found.setdefault((name, places[place]), []).append(next(rows))
     for (_, number), counts in found.items():
         own = _own_rows(answers[number], len(counts))
-        counts[:] = [{**row, **said} for row, said in zip(counts, own, strict=True)]
+        counts[:] = [{**row, **own_row} for row, own_row in zip(counts, own, strict=True)]
     return found
 
 
@@ -114,7 +114,7 @@ def _is_counted(evidence: Mapping[str, Json]) -> bool:
 
 
 def _own_rows(answer: Labeling | Abstention, n: int) -> list[dict[str, Json]]:
-    """What the labeler says of each feature, where it says so in the form of ours."""
+    """Return the labeler's own evidence of each feature, as far as it is a list of objects."""
     rows = answer.evidence.get("features") if isinstance(answer, Labeling) else None
     fits = isinstance(rows, list) and len(rows) == n and all(isinstance(row, dict) for row in rows)
     return list(rows) if fits and rows is not None else [{} for _ in range(n)]

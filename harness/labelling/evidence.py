@@ -1,4 +1,4 @@
-"""What a person needs to judge a label: counts where it was chosen and on texts that chose nothing, and both AUROCs."""
+"""What a person needs to judge a label: counts on the texts that chose it and on the texts that only report, and both AUROCs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ GRID = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.
 def pair_evidence(
     study: Study, pairs: Sequence[Pair], score: Score, thresholds: Sequence[float] = GRID, pi0: float = 1e-3
 ) -> list[dict[str, Json]]:
-    """The evidence of each pair, whatever chose it.
+    """Return the evidence of each pair, whichever labeler chose it.
 
     A text is predicted positive where the ``probe`` exceeds the threshold: the share of its tokens on which the feature fires, or, for
     ``auroc_maximum``, its largest activation as a share of the largest among the texts that choose. The threshold is the one with the largest
     ordinary F1 where ``score`` is that, else the largest calibrated F1, on the texts that choose (ties to the lower). ``chosen_on`` are counts
     and scores there, ``held_out`` the same at the same threshold on the texts that only report (absent where there are none). In both,
-    ``score`` is the ``measure`` named, so what chose stands beside what it is worth elsewhere.
+    ``score`` is the named ``measure``, so the score that chose the pair stands beside the same score on other texts.
 
     Args:
         study: whose labels, statistics and split are used.
@@ -76,11 +76,10 @@ def summary(
     threshold: float,
     pi0: float,
 ) -> dict[str, Json]:
-    """Counts and scores of one pair on some texts, arrays ``[texts]``; null where a score is undefined.
+    """Return counts and scores of one pair on some texts, arrays ``[texts]``; null where a score is undefined.
 
-    Counts are of "the probe exceeds the threshold".
-
-    ``auroc_frequency`` is that of the share of tokens, ``auroc_maximum`` that of the largest activation (AxBench's concept detection).
+    The prediction that is counted is "the probe exceeds the threshold". ``auroc_frequency`` is that of the share of tokens, ``auroc_maximum``
+    that of the largest activation (AxBench's concept detection).
     """
     from harness.scoring import auroc, calibrated_f1, f1, precision_recall
     from harness.scoring.counting import confusion_at
@@ -101,7 +100,7 @@ def summary(
 
 
 def dense_column(matrix: Any, place: int) -> NDArray[Any]:
-    """One column of a scipy csc matrix, ``[rows]``."""
+    """Return one column of a scipy csc matrix, ``[rows]``."""
     part = slice(matrix.indptr[place], matrix.indptr[place + 1])
     column = np.zeros(matrix.shape[0], dtype=matrix.dtype)
     column[matrix.indices[part]] = matrix.data[part]
@@ -109,7 +108,7 @@ def dense_column(matrix: Any, place: int) -> NDArray[Any]:
 
 
 def number(value: Any) -> float | None:
-    """JSON has no NaN: an undefined value is null."""
+    """Return a value rounded for JSON; an undefined one is None, since JSON has no NaN."""
     return None if np.isnan(value) else round(float(value), 6)
 
 

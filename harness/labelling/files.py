@@ -1,7 +1,7 @@
-"""Label files: one row a (concept, feature) pair, with the SAE that the features belong to; JSONL, CSV or Parquet.
+"""Label files: one row per (concept, feature) pair, with the SAE that the features belong to; JSONL, CSV or Parquet.
 
-Every row names model, hook, width and digest of its dictionary, so a file that is cut, joined or filtered still says whose features it labels.
-A file of one's own needs the columns ``concept`` and ``feature`` alone.
+Every row names model, hook, width and digest of its dictionary, so a file that is cut, joined or filtered still names the SAE that it labels.
+A table that was not made by `harness label` needs only the columns ``concept`` and ``feature``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from harness.files.rows import read_rows
 from harness.types import Abstention, Json, Labeling
 
 IDENTITY = ("model_name", "hook_name", "layer", "d_in", "d_sae", "digest")
-"""What a row says of its dictionary, each under the prefix ``sae_``: as :func:`harness.sae.identity.identity` names them."""
+"""What identifies a row's dictionary, in columns with the prefix ``sae_``: named as by :func:`harness.sae.identity.identity`."""
 _COUNTS = ("score", "tp", "fp", "fn", "tn", "support", "precision", "recall", "f1", "calibrated_f1", "auroc_frequency", "auroc_maximum")
 _ABOUT = ("density", "maximum", "output_score", "output_rank", "confidence_change")
+_MAKE = "make one with `harness label -o`"
 _INTEGERS = {"feature", "place", "sae_layer", "sae_d_in", "sae_d_sae"}
 
 
@@ -33,7 +34,7 @@ class Label:
         text: what a judge and a prompt see; the id where the file has none.
         label: the corpus' label, if any.
         feature: index in the dictionary; None for an abstention.
-        score: the labeler's own; None where it has none.
+        score: the labeler's own; None without one.
         held_out: the same score on the texts that chose nothing, if the file has it.
         dictionary: the task's name of the dictionary.
         reason: why there is no feature.
@@ -51,7 +52,7 @@ class Label:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """The rows of a label file, and the dictionary that they say they belong to (empty where they say nothing)."""
+    """The rows of a label file, and the identity of their dictionary (empty where they do not name it)."""
 
     path: Path
     labels: tuple[Label, ...]
@@ -61,12 +62,12 @@ class LabelFile:
 def label_rows(
     answers: Sequence[Labeling | Abstention], identities: Mapping[str, Mapping[str, Json]], made: Mapping[str, Json]
 ) -> list[dict[str, Json]]:
-    """The rows of a label file: one a feature of each labeling, in order, and one for each abstention.
+    """Return the rows of a label file: one per feature of each labeling, in order, and one per abstention.
 
     Args:
         answers: a labeler's.
         identities: :func:`harness.sae.identity.identity` of each dictionary, by name.
-        made: how they were made (labeler, options, task, corpus, dtype, …): a column each under the prefix ``made_``, the same in every row.
+        made: how they were made (labeler, options, task, corpus, dtype, …): one column each with the prefix ``made_``, the same in every row.
     """
     how = {f"made_{name}": value for name, value in made.items()}
     rows: list[dict[str, Json]] = []
@@ -86,7 +87,7 @@ def label_rows(
 
 
 def _own_score(answer: Labeling, counted: Any, place: int) -> float | None:
-    """The score of one feature of an answer: its own where the labeler says it, else that of the whole answer."""
+    """Return the score of one feature of an answer: its own where the labeler gives it, else that of the answer."""
     if place == 0:
         return answer.score
     row = _at(counted, place)
@@ -95,7 +96,7 @@ def _own_score(answer: Labeling, counted: Any, place: int) -> float | None:
 
 
 def _columns(counted: Mapping[str, Json], about: Mapping[str, Json], identity: Mapping[str, Json]) -> dict[str, Json]:
-    """All further columns, in one order whatever the row, null where there is nothing."""
+    """Return all further columns, in the same order for every row, null where there is no value."""
     row: dict[str, Json] = dict.fromkeys(("dictionary", "feature", "place", "score"))
     row.update((name, counted.get(name)) for name in ("measure", "probe", "threshold", "pi0"))
     for part, prefix in (("chosen_on", "chosen_on_"), ("held_out", "held_out_")):
@@ -108,7 +109,7 @@ def _columns(counted: Mapping[str, Json], about: Mapping[str, Json], identity: M
 
 
 def _at(rows: Any, place: int) -> Mapping[str, Json]:
-    """Evidence is the labeler's own affair: what is no list of objects gives no columns."""
+    """Return one row of a labeler's evidence; empty where the evidence is not a list of objects, since labelers may give any."""
     row = rows[place] if isinstance(rows, Sequence) and place < len(rows) else {}
     return row if isinstance(row, Mapping) else {}
 
@@ -120,37 +121,39 @@ def read_labels(path: str | Path) -> LabelFile:
     """Read a label file: one of ours, or any table with the columns ``concept`` and ``feature``.
 
     Raises:
-        DataError: no such file, an ending that is none of ours, a missing column, a row without concept, a feature that is no index (names
-            the row), or rows of several SAEs.
+        DataError: the file does not exist or has another ending, a column is missing, a row has no concept or a feature that is not an index
+            (the message names the row), or the rows are of several SAEs.
     """
     path = Path(path).expanduser()
     labels: list[Label] = []
     identities: dict[str, dict[str, Json]] = {}
     for number, row in enumerate(_rows(path), 1):
         if number == 1 and not {"concept", "feature"} <= set(row):
-            raise DataError(f"{path} is no label file: it has the columns {', '.join(map(str, row)) or 'none'}; concept and feature are needed")
+            message = f"{path} is not a label file: it has the columns {', '.join(map(str, row)) or 'none'}"
+            raise DataError(message, given=path, allowed="tables with the columns concept and feature", hint=_MAKE)
         labels.append(_label(path, number, row))
         identity = {name: row[f"sae_{name}"] for name in IDENTITY if row.get(f"sae_{name}") not in (None, "")}
         if identity:
             identities.setdefault(json.dumps(identity, sort_keys=True), identity)
     if not labels:
-        raise DataError(f"{path} holds no label; give a file that `harness label -o` wrote, or a table with the columns concept and feature")
+        raise DataError(f"{path} holds no label", given=path, hint=f"{_MAKE}, or give a table with the columns concept and feature")
     if len(identities) > 1:
         shown = [[i.get(name, "?") for name in ("model_name", "hook_name", "d_sae", "digest")] for i in identities.values()]
         names = " and ".join(f"{model} {hook} of {width} features ({digest})" for model, hook, width, digest in shown)
-        raise DataError(f"{path} holds labels of several SAEs ({names}); split it, one SAE a file")
+        raise DataError(f"{path} holds labels of several SAEs ({names})", given=path, hint="split it into one file per SAE")
     return LabelFile(path, tuple(labels), next(iter(identities.values()), {}))
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
-        raise DataError(f"there is no label file at {path}; make one with `harness label --labeler … -o {path.name or 'labels.parquet'}`")
+        hint = f"make one with `harness label --labeler … -o {path.name or 'labels.parquet'}`"
+        raise DataError(f"there is no label file at {path}", given=path, hint=hint)
     for row in read_rows(path, "label file"):
         yield {name: _typed(name, value) for name, value in row.items()} if path.suffix.lower() == ".csv" else row
 
 
 def _typed(name: str, value: Any) -> Any:
-    """CSV holds text: an empty field is null, numbers are numbers."""
+    """Read a field of a CSV file: an empty one is null, and the columns of whole numbers are numbers."""
     if not isinstance(value, str) or value == "":
         return None
     if name in _INTEGERS:
@@ -165,11 +168,12 @@ def _typed(name: str, value: Any) -> Any:
 def _label(path: Path, number: int, row: Mapping[str, Any]) -> Label:
     concept, feature = row.get("concept"), row.get("feature")
     if concept is None or not str(concept).strip():
-        raise DataError(f"{path}, row {number}: no concept; every row needs one")
+        raise DataError(f"{path}, row {number}: concept is {concept!r}", given=concept, allowed="a name", hint="give every row its concept")
     if isinstance(feature, float) and feature.is_integer():
         feature = int(feature)
     if feature is not None and (isinstance(feature, bool) or not isinstance(feature, int) or feature < 0):
-        raise DataError(f"{path}, row {number}: feature is {feature!r}; an index from 0 on is needed, or nothing for an abstention")
+        allowed = "an index from 0 on, or nothing for an abstention"
+        raise DataError(f"{path}, row {number}: feature is {feature!r}", given=feature, allowed=allowed, hint="mend the row")
     return Label(
         concept=str(concept),
         text=str(row.get("text") or concept),
@@ -191,5 +195,6 @@ def _number(path: Path, number: int, row: Mapping[str, Any], name: str) -> float
     except (TypeError, ValueError):
         found = math.nan
     if not math.isfinite(found):
-        raise DataError(f"{path}, row {number}: {name} is {value!r}; a number is needed, or nothing")
+        message = f"{path}, row {number}: {name} is {value!r}"
+        raise DataError(message, given=value, allowed="a number, or nothing", hint="mend the row")
     return found

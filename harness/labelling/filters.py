@@ -18,7 +18,7 @@ FIRST, AT_ONCE = 8, 256
 
 
 class CausalFilter:
-    """Which features pass ``min_output_score`` and ``min_confidence_change``. Every feature passes where neither is set.
+    """Decides which features pass ``min_output_score`` and ``min_confidence_change``; every feature passes where neither is set.
 
     Args:
         bench: whose model and dictionary the scores are computed with.
@@ -33,13 +33,13 @@ class CausalFilter:
         self.active = options.min_output_score is not None or options.min_confidence_change is not None
 
     @property
-    def said(self) -> str:
-        """How many of the features that were asked about fail, for messages; empty where nothing is filtered."""
+    def summary(self) -> str:
+        """How many of the checked features fail, for messages; empty where nothing is filtered."""
         failed = sum(not passed for passed in self._known.values())
         return f"; {failed} of {len(self._known)} features that came up fail the causal filters" if self.active else ""
 
     def passes(self, features: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
-        """For each of ``features``, whether it passes; bool, as long as ``features``."""
+        """Return for each of ``features`` whether it passes: bool ``[features]``."""
         if not self.active:
             return np.ones(len(features), dtype=bool)
         new = sorted({int(feature) for feature in features} - self._known.keys())
@@ -48,11 +48,11 @@ class CausalFilter:
         return np.array([self._known[int(feature)] for feature in features], dtype=bool)
 
     def first(self, candidates: Sequence[int] | NDArray[np.int64], n: int) -> list[int]:
-        """The first ``n`` of ``candidates`` that pass (fewer where there are not so many); the scores of later ones are not computed."""
+        """Return the first ``n`` of ``candidates`` that pass (fewer where fewer pass); the scores of later ones are not computed."""
         return list(islice(self.passing(candidates), n))
 
     def passing(self, candidates: Sequence[int] | NDArray[np.int64]) -> Iterator[int]:
-        """Those of ``candidates`` that pass, in their order; some are computed at a time, fewest first: most callers need but one."""
+        """Yield those of ``candidates`` that pass, in their order; they are computed in batches that grow, since most callers need only one."""
         size = FIRST
         start = 0
         while start < len(candidates):
@@ -69,15 +69,15 @@ class CausalFilter:
         if options.min_output_score is not None:
             scores = output_scores(model, dictionary, features, prompt=options.filter_prompt).score
             kept &= scores >= options.min_output_score
-            self._tell(scores)
+            self._warn_if_undefined(scores)
         if options.min_confidence_change is not None and kept.any():
             left = np.flatnonzero(kept)
             changes = confidence_changes(model, dictionary, [features[place] for place in left], prompt=options.filter_prompt)
             kept[left] = np.abs(changes) >= options.min_confidence_change
-            self._tell(changes)
+            self._warn_if_undefined(changes)
         return kept
 
-    def _tell(self, values: NDArray[np.float64]) -> None:
+    def _warn_if_undefined(self, values: NDArray[np.float64]) -> None:
         if np.isnan(values).any():
             self._bench.warn(
                 f"{self._who}: features whose amplification gives no finite logits in {self._bench.model.dtype} do not pass the causal filters; "
@@ -86,7 +86,7 @@ class CausalFilter:
 
 
 def descending(scores: NDArray[np.float64], above: float, first: int = 4096) -> Iterator[NDArray[np.int64]]:
-    """The flat places of all ``scores`` greater than ``above``, best first, ties in order of place; in pieces that grow.
+    """Yield the flat places of all ``scores`` greater than ``above``, best first, ties in order of place, in pieces that grow.
 
     A full sort of [labels, features] costs seconds and gigabytes where a few hundred pairs are wanted: here only the best of each row are
     looked at, and no copy of the scores is made. NaN is never greater.
@@ -104,5 +104,5 @@ def descending(scores: NDArray[np.float64], above: float, first: int = 4096) -> 
 
 
 def _largest(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """The ``n`` largest, in any order; all where there are no more."""
+    """Return the ``n`` largest values in any order, or all where there are fewer."""
     return values if len(values) <= n else np.partition(values, len(values) - n)[len(values) - n :]

@@ -21,13 +21,13 @@ Pair = tuple[int, int]
 
 
 class Study:
-    """Concepts, one dictionary's features, and the texts in which both are.
+    """Concepts, the features of one dictionary, and the texts that connect them.
 
     Args:
         bench: the bench.
         concepts: what is to be labelled; arrays ``[concepts, …]`` follow their order.
         dictionary: its name; None takes the task's first.
-        held_out: share of the corpus that only reports.
+        held_out: share of the corpus that is only reported on.
 
     Attributes:
         name: the dictionary's name.

@@ -1,4 +1,4 @@
-"""Options that labelers share: inherit them, and your labeler takes the same flags as ours, and its random control the same filters."""
+"""Options that labelers share: a labeler that inherits them takes the same flags as ours, and its random control the same filters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROMPT = "From my experience,"
 
 
 class FilterOptions(Options):
-    """Which features may be answered at all. A random control is given the same values."""
+    """Which features may be chosen; a random control is given the same values."""
 
     dictionary: str | None = filter_field(None)
     """The task's dictionary whose features are labelled; none takes its first."""
@@ -43,7 +43,7 @@ class PairOptions(FilterOptions):
 
 
 def traits_of(options: FilterOptions, selects_on: SelectsOn | None = None) -> LabelerTraits:
-    """The traits of a labeler with these options.
+    """Return the traits of a labeler with these options.
 
     Args:
         options: its options.

@@ -1,7 +1,7 @@
 """What detectors share: features and residuals of texts, pooled over tokens, and the texts as far as the model reads them.
 
-For the corpus' own texts the one pass over the corpus has most of it already. Other texts get a pass of their own, which counts the same tokens (no
-first one, no outlier) and is kept as an artifact, so that all methods of all runs share it.
+For the corpus' own texts the one pass over the corpus holds most of it already. Other texts get a pass of their own, which counts the same tokens
+(no first one, no outlier) and is kept as an artifact, so that all methods of all runs share it.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from harness.types import Labeling
 
 Pool = Literal["frequency", "max", "mean"]
-"""One number for a feature in a text: the share of its tokens on which the feature fires, its largest or its mean activation there."""
+"""One number per feature and text: the share of its tokens on which the feature fires, its largest or its mean activation there."""
 
 
 def pooled_features(
     bench: Bench, dictionary: str, features: Sequence[int] | NDArray[np.int64], texts: TextSet, pool: Pool
 ) -> NDArray[np.float64]:
-    """Each feature in each text, as one number: ``[features, texts]``, 0 where it does not fire.
+    """Return one number per feature and text: ``[features, texts]``, 0 where the feature does not fire.
 
     Args:
         bench: whose dictionary it is.
         dictionary: its name.
-        features: none twice.
-        texts: every one with a token that counts.
+        features: without repetitions.
+        texts: each with at least one token that counts.
         pool: how tokens become one number. ``mean`` always needs a pass of its own: the pass over the corpus keeps no means.
     """
     if pool not in get_args(Pool):
-        raise OptionError(f"pool is {pool!r}; known: {', '.join(get_args(Pool))}")
+        raise OptionError(f"pool is {pool!r}", given=pool, allowed=get_args(Pool))
     if not len(texts):
         return np.zeros((len(features), 0))
     if pool == "mean":
@@ -50,7 +50,7 @@ def pooled_features(
 
 
 def text_statistics(bench: Bench, dictionary: str, texts: TextSet) -> tuple[CorpusStatistics, NDArray[np.int64]]:
-    """What a pass over ``texts`` found at a dictionary's site, and the row of each of them in it, ``[texts]``."""
+    """Return what a pass over ``texts`` found at a dictionary's site, and the row of each text in it, ``[texts]``."""
     if texts.places is not None:
         return bench.statistics(dictionary), texts.places
     from harness.sae.corpus.collect import FORMAT, CorpusStatistics, measure
@@ -65,7 +65,7 @@ def text_statistics(bench: Bench, dictionary: str, texts: TextSet) -> tuple[Corp
 
 
 def mean_residuals(bench: Bench, texts: TextSet) -> NDArray[np.float32]:
-    """The mean residual of each text at ``bench.site``: ``[texts, d_model]``, over the tokens that count in the corpus, too."""
+    """Return the mean residual of each text at ``bench.site``, ``[texts, d_model]``, over the tokens that count in the corpus, too."""
     if texts.places is not None:
         return np.asarray(bench.residual_means().means[texts.places], dtype=np.float32)
     if not len(texts):
@@ -82,7 +82,7 @@ def mean_residuals(bench: Bench, texts: TextSet) -> NDArray[np.float32]:
 
 
 def texts_read(bench: Bench, places: NDArray[np.int64]) -> Sequence[str]:
-    """What the corpus' texts at ``places`` say as far as the model reads them: cut where their tokens are. Read as they are asked for."""
+    """Return the corpus' texts at ``places`` as far as the model reads them, cut where their tokens are; each is read when it is asked for."""
     from harness.model.activations import row_lengths
 
     rows, corpus = bench.corpus_tokens, bench.corpus
@@ -109,21 +109,24 @@ def _means(bench: Bench, dictionary: str, features: Sequence[int] | NDArray[np.i
 
 
 def learnable_labels(bench: Bench, labelings: Sequence[Labeling], who: str) -> list[str]:
-    """The corpus labels of all concepts, sorted, each once.
+    """Return the corpus labels of all concepts, sorted, each once.
 
     Raises:
-        DataError: a concept names no label, or one that no training text or every training text has, so nothing can be learned of it.
+        DataError: a concept does not name a label, or all or none of the training texts have its label, so that it cannot be learned.
     """
     train = bench.split.train
     found = set()
     for concept in {labeling.concept.id: labeling.concept for labeling in labelings}.values():
         if concept.label is None:
-            raise DataError(f"{who} learns from labelled texts, and concept {concept.id!r} names no label of the corpus; leave it out")
+            message = f"{who} learns from labelled texts, and concept {concept.id!r} does not name a label of the corpus"
+            raise DataError(message, given=concept.id, hint="leave the concept out")
         n = int(np.isin(train, bench.labels.of(concept.label)).sum())
         if not 0 < n < len(train):
-            raise DataError(
+            message = (
                 f"{who} learns from training texts with and without a concept, and {n} of {len(train)} have label {concept.label!r} of concept "
-                f"{concept.id!r}; leave it out, or give a corpus with more texts"
+                f"{concept.id!r}"
             )
+            hint = "leave the concept out, or give a corpus with more texts"
+            raise DataError(message, given=n, allowed=f"1 to {len(train) - 1} texts", hint=hint)
         found.add(concept.label)
     return sorted(found)

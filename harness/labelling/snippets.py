@@ -17,9 +17,9 @@ CONTEXT = 12
 
 
 def snippets(bench: Bench, dictionary: str, features: Sequence[int], n: int = 3, context: int = CONTEXT) -> dict[int, list[dict[str, Json]]]:
-    """The ``n`` best-activating texts of each feature, best first, around their strongest token.
+    """Return the ``n`` best-activating texts of each feature, best first, around their strongest token.
 
-    The corpus' statistics say which texts these are; only they are read by the model again, to find the token.
+    The corpus' statistics name these texts; the model reads only them again, to find the token.
 
     Returns:
         By feature, a list of ``{"text": id, "labels": […], "activation", "before", "token", "after"}``; shorter for a feature that fires in
@@ -31,18 +31,18 @@ def snippets(bench: Bench, dictionary: str, features: Sequence[int], n: int = 3,
         for text in texts:
             of_text.setdefault(text, []).append(feature)
     found = {(text, row["index"]): row for text, rows in _read(bench, dictionary, of_text, context) for row in rows}
-    answer: dict[int, list[dict[str, Json]]] = {}
+    shown: dict[int, list[dict[str, Json]]] = {}
     for feature in features:
-        answer[feature] = []
+        shown[feature] = []
         for text in wanted[feature]:
             document, row = bench.corpus[text], found[text, feature]
-            shown = {name: row[name] for name in ("activation", "before", "token", "after")}
-            answer[feature].append({"text": document.id, "labels": sorted(document.labels), **shown})
-    return answer
+            parts = {name: row[name] for name in ("activation", "before", "token", "after")}
+            shown[feature].append({"text": document.id, "labels": sorted(document.labels), **parts})
+    return shown
 
 
 def _best_texts(bench: Bench, dictionary: str, features: Sequence[int], n: int) -> dict[int, list[int]]:
-    """By feature, the texts with its largest activations, best first, ties in the order of the corpus."""
+    """Return, by feature, the texts with its largest activations, best first, ties in the order of the corpus."""
     maxima = bench.statistics(dictionary).texts_of(features, "maxima")
     chosen = {}
     for place, feature in enumerate(features):
@@ -53,7 +53,7 @@ def _best_texts(bench: Bench, dictionary: str, features: Sequence[int], n: int) 
 
 
 def _read(bench: Bench, dictionary: str, of_text: dict[int, list[int]], context: int) -> list[tuple[int, list[dict[str, Any]]]]:
-    """For each text, the strongest token of each of its features, among the tokens that the statistics count."""
+    """Find the strongest token of each feature of each text, among the tokens that the statistics count."""
     from harness.interventions import Site
     from harness.sae.corpus.sweep import sweep
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def positives(bench: Bench, concepts: Sequence[Concept]) -> csr_matrix:
-    """scipy csr ``[texts, concepts]`` of 0/1: the text has the concept's label (never, for a concept without one)."""
+    """Return a scipy csr matrix ``[texts, concepts]`` of 0/1: the text has the concept's label (never, for a concept without one)."""
     from scipy.sparse import csr_matrix
 
     texts = [bench.labels.of(concept.label) for concept in concepts]
@@ -29,9 +29,9 @@ def positives(bench: Bench, concepts: Sequence[Concept]) -> csr_matrix:
 
 
 def split_texts(bench: Bench, held_out: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(the texts that choose, the texts that only report): a random ``held_out`` share reports, the same for all labelers of a run.
+    """Return the texts that choose and the texts that only report: a random ``held_out`` share, the same for all labelers of a run.
 
-    Copies of one text (the same tokens) stay on one side, else what chose would report, too; so the shares are only about right where there are many.
+    Copies of one text (the same tokens) stay on one side, else a text that chose would also report; so with many copies the shares are not exact.
     """
     n = len(bench.corpus)
     first = originals(bench.corpus_tokens)
@@ -43,14 +43,14 @@ def split_texts(bench: Bench, held_out: float) -> tuple[NDArray[np.int64], NDArr
 
 
 def label_cosines(bench: Bench, dictionary: str, concepts: Sequence[Concept], texts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Cosine of every decoder row with every concept's difference of means over ``texts``: ``[concepts, d_sae]``.
+    """Return the cosine of every decoder row with every concept's difference of means over ``texts``: ``[concepts, d_sae]``.
 
-    NaN, which passes no filter, for a concept that has no positive or no negative among ``texts``.
+    It is NaN, which passes no filter, for a concept that has no positive or no negative among ``texts``.
     """
     return decoder_cosines(bench.dictionaries[dictionary], label_directions(bench, dictionary, concepts, texts))
 
 
 def label_directions(bench: Bench, dictionary: str, concepts: Sequence[Concept], texts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Each concept's difference of means over ``texts`` at a dictionary's site, ``[concepts, d_model]``; see :func:`mean_differences`."""
+    """Return each concept's difference of means over ``texts`` at a dictionary's site, ``[concepts, d_model]``; see :func:`mean_differences`."""
     statistics = bench.statistics(dictionary)
     return mean_differences(statistics.document_means, statistics.n_tokens, positives(bench, concepts), texts)

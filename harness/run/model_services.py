@@ -1,4 +1,5 @@
-"""What a bench offers of the subject model beside its weights: texts, logits, activations and mean residuals, each by the run's engine."""
+"""What a bench offers of the subject model beside its weights: texts and logits by the run's engine, activations and
+mean residuals by the walk over a corpus."""
 
 from __future__ import annotations
 
@@ -18,8 +19,7 @@ from harness.types import Decoding
 if TYPE_CHECKING:
     import torch
 
-    from harness.engine.base import Executor, Generated, GenerationRequest
-    from harness.engine.torch_loop import TorchEngine
+    from harness.engine.base import Engine, Executor, Generated, GenerationRequest
     from harness.files.progress import Progress
     from harness.model.activations import Row
     from harness.model.loading import SubjectModel
@@ -50,11 +50,11 @@ class ModelServices:
     decoding: Decoding
 
     @cached_property
-    def engine(self) -> TorchEngine:
+    def engine(self) -> Engine:
         """The run's engine."""
-        from harness.engine.torch_loop import TorchEngine
+        from harness.engine.choice import open_engine
 
-        return TorchEngine(self.model)
+        return open_engine(self.model)
 
     @cached_property
     def executor(self) -> Executor:

@@ -15,9 +15,10 @@ from harness.files.progress import Progress
 from harness.plugin.host import Observer, PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
 from harness.run.plan import Plan
+from harness.run.protocol import protocol_of
 from harness.run.warnings import Warnings
 from harness.store import RunStore
-from harness.store.manifest import Manifest, Protocol
+from harness.store.manifest import Manifest
 from harness.tasks.find import find_task
 from harness.types import Instruction, rng
 
@@ -199,7 +200,5 @@ def _with_protocol(manifest: Manifest, host: PluginHost, folder: Path) -> Manife
     if task.digest() != stated["digest"]:
         message = f"the task of the run in {folder} has changed since, and the run does not say how its scores are made"
         raise StoreError(message, given=folder, hint=hint)
-    table = task.file.evaluation
-    protocol = Protocol(repeats=table.repeats, splits=table.splits, max_unrated=table.max_unrated)
     defaults = {name: dict(options) for name, options in task.file.judges.items()}
-    return manifest.model_copy(update={"protocol": protocol, "judge_defaults": defaults})
+    return manifest.model_copy(update={"protocol": protocol_of(task), "judge_defaults": defaults})

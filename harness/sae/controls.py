@@ -19,7 +19,7 @@ from harness.sae.dictionary import Dictionary
 from harness.sae.training.export import exact_threshold
 from harness.types import rng
 
-CONTROL_TOKENS = 16_384
+CONTROL_TOKENS = 8192
 """Tokens that a control is matched on: enough for L0 to about a percent."""
 
 _ROWS_AT_ONCE = 8192

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
-from harness.files.atomic import disk_error
+from harness.files.atomic import disk_error, replacing
 from harness.store.run import Record, RunStore
 from harness.store.values import STEERING
 from harness.types import Concept, EvaluationKind, Json, canonical_json
@@ -62,14 +60,9 @@ def export(run: RunStore, path: Path, judge_key: str | None = None, kind: Evalua
             message = f"ratings by {judge_key!r} belong to steering, not to {kind}"
             raise StoreError(message, given=kind, allowed=STEERING, hint="leave the judge out, or export steering")
         columns, rows = OUTCOME_COLUMNS, _outcome_rows(run, kind)
-    temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(path) as temporary:
             count = _WRITERS[path.suffix](rows, temporary, columns)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise disk_error(error, f"export the run {run.id} to {path}", "the run itself is not affected") from error
     return count

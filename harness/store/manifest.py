@@ -157,6 +157,8 @@ class Protocol(Part):
     """Folds of the cross-validation."""
     max_unrated: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of unrated texts above which a result is not ranked."""
+    pi0: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    """Detection: reference prior of calibrated F1."""
 
 
 class Manifest(Part):

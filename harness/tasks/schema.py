@@ -27,6 +27,10 @@ WHAT_IS_RUN = ("methods", "detectors", "metrics")
 """Tables that say what is run when no plugin is named. Scores depend on none of them: a row carries its own plugin and options."""
 
 
+PI0 = 1e-3
+"""The papers' reference prior of calibrated F1."""
+
+
 class ModelTable(Table):
     """``[model]``: the subject model."""
 
@@ -166,6 +170,8 @@ class EvaluationTable(Table):
     """Folds of the cross-validation."""
     max_unrated: float = Field(0.1, ge=0, le=1)
     """Share of unrated texts above which a result is not ranked."""
+    pi0: float = Field(PI0, gt=0, lt=1)
+    """Detection: reference prior of calibrated F1; small values make each false positive expensive."""
 
 
 class TaskFile(Table):
@@ -276,6 +282,8 @@ class Task:
             content.pop(name)
         if not content["train"]:
             content.pop("train")
+        if content["evaluation"]["pi0"] == PI0:
+            content["evaluation"].pop("pi0")
         content["schema"] = 1  # how the file is written changes no score, and digests of before there was a version 2 hold
         names = [self.file.corpus.source, self.file.concepts.file, self.file.instructions.source]
         names += [dictionary.source for dictionary in self.file.dictionaries]

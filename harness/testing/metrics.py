@@ -15,7 +15,7 @@ from harness.testing.require import require, require_json
 from harness.types import Measurement, canonical_json
 
 _ROUNDING = 1e-9
-"""A share of 1 + 2e-16 is no broken bound."""
+"""How far a number may lie beyond a bound: a share of 1 + 2e-16 is not an error."""
 
 
 def check_metric(factory: Callable[[], Metric], bench: TaskBench, subject: DictionarySubject | None = None, *, seed: int = 0) -> Measurement:

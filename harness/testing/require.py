@@ -18,4 +18,4 @@ def require_json(value: Any, what: str) -> None:
     try:
         canonical_json(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise AssertionError(f"{what} is no JSON value, so it cannot be stored: {error}") from error
+        raise AssertionError(f"{what} is not a JSON value, so it cannot be stored: {error}") from error

@@ -52,7 +52,7 @@ def check_steerer(factory: Callable[[], Steerer], bench: TaskBench, labelings: S
         where = f"at strength {strength:g} for concept {chosen[place].concept.id!r}"
         kind = type(intervention).__name__
         require(isinstance(intervention, Intervention), f"intervene gave {kind} {where}; it must give an Intervention")
-        require(isinstance(intervention.prompt_prefix, str), f"prompt_prefix is no text {where}")
+        require(isinstance(intervention.prompt_prefix, str), f"prompt_prefix is not a text {where}")
         for edit in intervention.edits:
             _check_edit(edit, bench, where)
         again = steerer.intervene(chosen[place], strength)

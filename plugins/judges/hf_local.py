@@ -52,7 +52,8 @@ class LocalJudge(LLMJudge):
 
     def __init__(self, options: LocalOptions) -> None:
         if options.structured:
-            raise JudgeError(f"structured={str(options.structured).lower()} is not for hf-local, which has no structured output; leave it out")
+            message = f"structured={str(options.structured).lower()} is not for hf-local, which has no structured output"
+            raise JudgeError(message, given=options.structured, hint="leave it out")
         self._local = options
         super().__init__(options, self._open)
 
@@ -85,7 +86,8 @@ class LocalAsker:
 
     def __init__(self, model: SubjectModel, options: LocalOptions, cache: ReplyCache | None, seed: int = 0) -> None:
         if not model.format.has_template:
-            raise JudgeError(f"{model.name} has no chat template, so it is no instruct model; give the option model an instruct model")
+            message = f"{model.name} has no chat template, so it is no instruct model"
+            raise JudgeError(message, given=model.name, hint="give the option model an instruct model")
         self.name = f"hf-local@{model.digest or model.name}/{str(model.dtype).removeprefix('torch.')}"
         self.usage, self.hits, self.notes = Usage(), 0, ()
         self._model, self._options, self._cache, self._seed = model, options, cache, seed

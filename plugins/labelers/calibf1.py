@@ -50,7 +50,7 @@ class CalibratedF1Options(PairOptions):
 
 
 class CalibratedF1:
-    """See the module. Implements :class:`harness.contracts.Labeler`."""
+    """Labels by calibrated F1 as the module describes; implements :class:`harness.contracts.Labeler`."""
 
     def __init__(self, options: CalibratedF1Options) -> None:
         self.options = options
@@ -70,7 +70,7 @@ class CalibratedF1:
         return chooser.answers(self._scores(chooser), 0.5 if self.options.score == "auroc" else 0.0, explain)
 
     def _scores(self, chooser: Chooser) -> NDArray[np.float64]:
-        """``[concepts, d_sae]`` on the texts that choose; NaN where a concept has no positive or no negative among them."""
+        """Return scores ``[concepts, d_sae]`` on the texts that choose; NaN where a concept has no positive or no negative among them."""
         from harness.scoring import warn_small_negatives
         from harness.scoring.counting import auroc_pairs, best_pairs
 

@@ -1,4 +1,4 @@
-"""Labels from a file: what `harness label -o` wrote, or a table of one's own with the columns ``concept`` and ``feature``.
+"""Labels from a file: what `harness label -o` wrote, or any table with the columns ``concept`` and ``feature``.
 
 So a method that labels features in a program of its own can be evaluated without becoming a plugin.
 """
@@ -32,7 +32,7 @@ class FileOptions(Options):
 
 
 class LabelsFromFile:
-    """See the module. Implements :class:`harness.contracts.Labeler`."""
+    """Takes labels from a file; implements :class:`harness.contracts.Labeler`."""
 
     def __init__(self, options: FileOptions) -> None:
         self.options = options
@@ -68,13 +68,12 @@ class LabelsFromFile:
             bench.warn(f"file: {file.path.name} does not say which SAE its features belong to; they are taken as those of {name}")
         highest = max((label.feature for label in file.labels if label.feature is not None), default=-1)
         if highest >= dictionary.d_sae:
-            raise DictionaryError(
-                f"{file.path} labels feature {highest}, but {dictionary.source} has features 0 to {dictionary.d_sae - 1}: "
-                "the file belongs to another SAE"
-            )
+            message = f"{file.path} labels feature {highest} of another SAE than {dictionary.source}"
+            hint = "give a label file of this SAE, or name another dictionary"
+            raise DictionaryError(message, given=highest, allowed=f"features 0 to {dictionary.d_sae - 1}", hint=hint)
 
     def _fixed(self, file: LabelFile, name: str, concept: Concept) -> Labeling | Abstention:
-        """The rows of a concept: those with its id; else those with its label; else those with its text, in any case of letters."""
+        """Answer with the rows of a concept: those with its id, else those with its label, else those with its text, in upper or lower case."""
         rows = [label for label in file.labels if label.concept == concept.id]
         if not rows and concept.label is not None:
             rows = [label for label in file.labels if concept.label in (label.label, label.concept)]
@@ -88,11 +87,12 @@ class LabelsFromFile:
         return Labeling(concept, named, rows[0].score, {"file": file.path.name})
 
     def _chosen(self, file: LabelFile, name: str, known: dict[str, Concept]) -> list[Labeling | Abstention]:
-        """Every pair of the file, best first where it has scores; concepts are the task's candidates where the ids are, else the file's own."""
+        """Return every pair of the file, best first where it has scores; a concept that is not among the task's is taken from the file."""
         rows = [row for row in file.labels if row.feature is not None]
         scored = [row.score is not None for row in rows]
         if any(scored) and not all(scored):
-            raise DataError(f"{file.path} has a score in {sum(scored)} of {len(rows)} rows; give one in all of them, or in none")
+            message = f"{file.path} has a score in {sum(scored)} of {len(rows)} rows"
+            raise DataError(message, given=sum(scored), allowed=f"{len(rows)}, or 0", hint="give a score in all rows, or in none")
         if rows and all(scored):
             rows.sort(key=lambda row: -(row.score or 0.0))
         answers: list[Labeling | Abstention] = []

@@ -26,7 +26,7 @@ class MaxAurocOptions(PairOptions):
 
 
 class MaxAuroc:
-    """See the module. Implements :class:`harness.contracts.Labeler`."""
+    """Labels by the largest AUROC as the module describes; implements :class:`harness.contracts.Labeler`."""
 
     def __init__(self, options: MaxAurocOptions) -> None:
         self.options = options
@@ -45,7 +45,7 @@ class MaxAuroc:
         def explain(pairs: Sequence[Pair]) -> Sequence[dict[str, Json]]:
             return pair_evidence(study, pairs, "auroc_maximum" if self.options.pool == "maximum" else "auroc_frequency")
 
-        # .5 is chance: a feature that tells nothing, or fires on the other texts, is no answer
+        # .5 is chance: a feature that separates nothing, or fires on the other texts, is not an answer
         return chooser.answers(auroc_pairs(values, study.positive, rows=study.choose), 0.5, explain)
 
 

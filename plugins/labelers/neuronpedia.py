@@ -1,4 +1,4 @@
-"""Neuronpedia's explanations as labels: what others have written about a feature, usually a language model that saw where it fires.
+"""Neuronpedia's explanations as labels: what others wrote about a feature, usually a language model that saw where it fires.
 
 Chosen mode: explained live features, each labelled by its own explanation. Fixed mode: for each concept the features whose explanation is
 most similar to its text. A feature without a usable explanation is unlabelled: it is counted, and never an answer.
@@ -73,7 +73,7 @@ class NeuronpediaOptions(FilterOptions):
 
 @dataclass(frozen=True)
 class _Work:
-    """What one call of ``label`` works with: the dictionary's name, its explanations, and the filter that needs the model."""
+    """What one call of ``label`` uses: the dictionary's name, its explanations, and the filter that needs the model."""
 
     bench: Bench
     name: str
@@ -82,14 +82,20 @@ class _Work:
 
 
 class NeuronpediaLabeler:
-    """See the module. Implements :class:`harness.contracts.Labeler`."""
+    """Labels by Neuronpedia's explanations; implements :class:`harness.contracts.Labeler`."""
 
     def __init__(self, options: NeuronpediaOptions) -> None:
         self.options = options
         self.traits = traits_of(options, None if options.min_cosine is not None else "nothing")
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
-        """Raises DataError where explanations cannot be had, DictionaryError where they are of another SAE."""
+        """Label the concepts of a task.
+
+        Raises:
+            DataError: there are no explanations, or they cannot be fetched.
+            DictionaryError: the explanations are of another SAE.
+            OptionError: ``min_cosine`` is set in chosen mode.
+        """
         from harness.labelling.filters import CausalFilter
 
         options = self.options
@@ -116,7 +122,7 @@ class NeuronpediaLabeler:
         return answers
 
     def _allowed(self, work: _Work, concepts: Sequence[Concept]) -> list[Indices]:
-        """The features that may be answered, a row a concept, ascending: those that fire on the corpus and pass the cosine filter."""
+        """Return the features that may be chosen, one row per concept, ascending: those that fire on the corpus and pass the cosine filter."""
         live = np.asarray(work.bench.statistics(self.options.dictionary).live)
         if self.options.min_cosine is None:
             return [live] * len(concepts)
@@ -127,18 +133,19 @@ class NeuronpediaLabeler:
 
     @property
     def _least(self) -> float:
-        given = self.options.min_similarity
-        return LEAST[self.options.match] if given is None else given
+        own = self.options.min_similarity
+        return LEAST[self.options.match] if own is None else own
 
     # --------------------------------------------------------------------------------------------------------- chosen mode
 
     def _choose(self, work: _Work) -> Iterator[Labeling]:
-        """The first ``count`` of the order that are explained and pass the filters, each a concept of its own."""
+        """Yield the first ``count`` features of the order that are explained and pass the filters, each as a concept of its own."""
         if self.options.min_cosine is not None:
-            raise OptionError(
-                "min_cosine of labeler neuronpedia compares a feature with the texts of a label, and in chosen mode its concepts are "
-                "explanations, which have none; leave it out, or use a task in fixed mode"
+            message = (
+                f"min_cosine={self.options.min_cosine:g} of labeler neuronpedia compares a feature with the texts of a label, and in chosen mode "
+                "its concepts are explanations, which have no texts"
             )
+            raise OptionError(message, given=self.options.min_cosine, hint="leave out min_cosine, or use a task in fixed mode")
         bench, labels, options = work.bench, work.labels, self.options
         live = np.asarray(bench.statistics(options.dictionary).live)
         order = live if options.order == "index" else bench.rng("neuronpedia-features").permutation(live)
@@ -149,38 +156,36 @@ class NeuronpediaLabeler:
             explained = [feature for feature, _ in explained_features(labels, order)]
             drawn = ((feature, labels.of(feature)) for feature in work.causal.first(explained, options.count))
         found = 0
-        for feature, said in drawn:
+        for feature, explanations in drawn:
             found += 1
-            evidence = self._evidence(work, feature, said[0], said, None)
-            concept = Concept(f"{labels.source}/{feature}", said[0].text)
+            evidence = self._evidence(work, feature, explanations[0], explanations, None)
+            concept = Concept(f"{labels.source}/{feature}", explanations[0].text)
             yield Labeling(concept, (FeatureRef(work.name, feature),), None, {"source": str(labels.source), "features": [evidence]})
         passing = f"of the {len(live)} features that fire on the corpus {found} are explained{' and pass the filters' * work.causal.active}"
         if not found:
-            raise DataError(f"{passing} ({labels.summary()}); give another source")
+            raise DataError(f"{passing} ({labels.summary()})", given=self.options.source, hint="give another source")
         if found < options.count:
             bench.warn(f"neuronpedia: {passing}; count is {options.count}")
 
     # ---------------------------------------------------------------------------------------------------------- fixed mode
 
     def _match(self, work: _Work, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
-        """Each concept against every explanation of every allowed feature; a feature is as similar as its most similar explanation."""
+        """Compare each concept with every explanation of every allowed feature; a feature is as similar as its most similar explanation."""
         allowed = self._allowed(work, concepts)
         every = np.unique(np.concatenate([*allowed, np.zeros(0, dtype=np.int64)]))
         if self.options.source == "api" and len(every) > MOST_REQUESTS:
-            raise DataError(
-                f"matching concepts needs the explanations of {len(every)} features, too many to ask the API for one by one; "
-                "set match=search, or source=bulk"
-            )
+            message = f"matching concepts needs the explanations of {len(every)} features, too many to ask the API for one by one"
+            raise DataError(message, given=len(every), allowed=f"at most {MOST_REQUESTS}", hint="set match=search, or source=bulk")
         features: Iterable[int] = every
         if self.options.source == "api":
             features = work.bench.track(features, "asking Neuronpedia for explanations", total=len(every))
-        said = [item for _, items in explained_features(work.labels, features) for item in items]
-        if not said:
-            return [Abstention(concept, "no feature that may be answered is explained") for concept in concepts]
-        owners = np.array([item.feature for item in said])
+        explanations = [item for _, items in explained_features(work.labels, features) for item in items]
+        if not explanations:
+            return [Abstention(concept, "no feature that may be chosen is explained") for concept in concepts]
+        owners = np.array([item.feature for item in explanations])
         starts = np.flatnonzero(np.diff(owners, prepend=-1))
-        asked, texts = [concept.text for concept in concepts], [item.text for item in said]
-        rows = self._embedding(work, asked, texts) if self.options.match == "embedding" else word_overlap(asked, texts)
+        wanted, texts = [concept.text for concept in concepts], [item.text for item in explanations]
+        rows = self._embedding(work, wanted, texts) if self.options.match == "embedding" else word_overlap(wanted, texts)
         answers: list[Labeling | Abstention] = []
         for concept, row, mine in zip(concepts, rows, allowed, strict=True):
             best = np.where(np.isin(owners[starts], mine), np.maximum.reduceat(row, starts), -np.inf)
@@ -191,16 +196,16 @@ class NeuronpediaLabeler:
                     break
                 end = starts[group + 1] if group + 1 < len(starts) else len(row)
                 place = int(starts[group]) + int(row[starts[group] : end].argmax())
-                ranked.append((said[place], round(float(row[place]), 6)))
+                ranked.append((explanations[place], round(float(row[place]), 6)))
             answers.append(self._answer(work, concept, ranked))
         return answers
 
     def _search(self, work: _Work, concept: Concept, allowed: Indices) -> Labeling | Abstention:
-        """The nearest explanations by the server's own search, as far as their features may be answered."""
+        """Answer with the nearest explanations by the server's own search, as far as their features may be chosen."""
         from harness.data.neuronpedia.api import SEARCH_PAGE, SHORTEST_QUERY
 
         if len(concept.text.strip()) < SHORTEST_QUERY:
-            reason = f"Neuronpedia's search takes {SHORTEST_QUERY} characters or more, and the concept is {concept.text!r}"
+            reason = f"Neuronpedia's search takes at least {SHORTEST_QUERY} characters, and the concept is {concept.text!r}"
             return Abstention(concept, reason)
         may = {int(feature) for feature in allowed}
         ranked: dict[int, tuple[Explanation, float]] = {}
@@ -217,18 +222,19 @@ class NeuronpediaLabeler:
         return self._answer(work, concept, sorted(ranked.values(), key=lambda item: (-item[1], item[0].feature)))
 
     def _answer(self, work: _Work, concept: Concept, ranked: Sequence[tuple[Explanation, float]]) -> Labeling | Abstention:
-        """The best of ``ranked`` (best first) that are similar enough and pass the filters, with the next ones as evidence."""
+        """Answer with the best of ``ranked`` (best first) that are similar enough and pass the filters, and the next ones as evidence."""
         if not ranked:
-            return Abstention(concept, "no explanation that is near is of a feature that may be answered")
+            return Abstention(concept, "no explanation that is near is of a feature that may be chosen")
         similar = [item for item in ranked if item[1] >= self._least]
         if not similar:
-            said = f"{ranked[0][0].text!r} of feature {ranked[0][0].feature}, has similarity {ranked[0][1]:.3g}"
-            return Abstention(concept, f"the most similar explanation, {said}; {self._least:g} is needed")
+            best, similarity = ranked[0]
+            nearest = f"{best.text!r} of feature {best.feature}, has similarity {similarity:.3g}"
+            return Abstention(concept, f"the most similar explanation, {nearest}; {self._least:g} is needed")
         kept = set(work.causal.first([item.feature for item, _ in similar], self.options.features_per_label))
         if not kept:
             return Abstention(concept, f"none of the {len(similar)} features with a similar explanation passes the filters")
         passing = [item for item in similar if item[0].feature in kept]
-        known = self.options.match != "search"  # what else is said of a feature that was searched for would be one more request each
+        known = self.options.match != "search"  # other explanations of a feature that was searched for would take one more request each
         labels, name = work.labels, work.name
         evidence = [self._evidence(work, e.feature, e, labels.of(e.feature) if known else (), similarity) for e, similarity in passing]
         others = [{"feature": e.feature, "explanation": e.text, "similarity": s} for e, s in ranked if e.feature not in kept]
@@ -236,15 +242,15 @@ class NeuronpediaLabeler:
         return Labeling(concept, tuple(FeatureRef(name, item.feature) for item, _ in passing), passing[0][1], found)
 
     def _evidence(
-        self, work: _Work, feature: int, best: Explanation, said: Sequence[Explanation], similarity: float | None
+        self, work: _Work, feature: int, best: Explanation, explanations: Sequence[Explanation], similarity: float | None
     ) -> dict[str, Json]:
         density = float(work.bench.statistics(self.options.dictionary).density[feature])
-        others = [{"explanation": item.text, "by": item.by} for item in said if item != best]
+        others = [{"explanation": item.text, "by": item.by} for item in explanations if item != best]
         found: dict[str, Json] = {"feature": feature, "explanation": best.text, "by": best.by, "explanation_score": best.score}
         return found | {"similarity": similarity, "density": density, "other_explanations": others}
 
-    def _embedding(self, work: _Work, asked: Sequence[str], texts: Sequence[str]) -> Iterator[Floats]:
-        """Cosines of sentence embeddings, a row a concept. Those of many explanations are kept, since a whole SAE's take minutes on a CPU."""
+    def _embedding(self, work: _Work, wanted: Sequence[str], texts: Sequence[str]) -> Iterator[Floats]:
+        """Yield cosines of sentence embeddings, one row per concept; many explanations' are kept, since an SAE's take minutes on a CPU."""
         from harness.model.sentences import MODEL, SentenceEmbedder
 
         embedder = SentenceEmbedder(work.bench.dictionaries[work.name].device)
@@ -260,14 +266,14 @@ class NeuronpediaLabeler:
             vectors = np.load(work.bench.artifact(key, compute) / "vectors.npy", allow_pickle=False)
         place = {text: number for number, text in enumerate(distinct)}
         places = np.array([place[text] for text in texts])
-        for vector in embedder.embed(asked):
+        for vector in embedder.embed(wanted):
             yield np.einsum("ij,j->i", vectors, vector)[places]  # a BLAS product's last bits would depend on the number of rows
 
 
-def word_overlap(asked: Sequence[str], texts: Sequence[str]) -> Iterator[Floats]:
-    """Cosine of two texts' sets of words, each word weighted by its rarity among ``texts``; a row an asked text, ``[n_texts]``, 0 to 1.
+def word_overlap(wanted: Sequence[str], texts: Sequence[str]) -> Iterator[Floats]:
+    """Yield the cosines of one wanted text's set of words with those of all ``texts``, one row ``[texts]`` per wanted text, 0 to 1.
 
-    A word that n of N texts have weighs log((N + 1) / (n + 0.5)). Case and a plural s are disregarded.
+    A word that n of N texts have weighs log((N + 1) / (n + 0.5)), so rare words count more. Case and a plural s are ignored.
     """
     from scipy.sparse import csr_matrix
 
@@ -281,7 +287,7 @@ def word_overlap(asked: Sequence[str], texts: Sequence[str]) -> Iterator[Floats]
     columns = [known[word] for words in sets for word in sorted(words)]
     matrix = csr_matrix((weight[columns] ** 2, columns, np.cumsum([0, *map(len, sets)])), shape=(len(sets), len(known)))
     norms = np.sqrt(np.asarray(matrix.sum(axis=1)).ravel())
-    for text in asked:
+    for text in wanted:
         words = _words(text)
         own = np.zeros(len(known))
         own[[known[word] for word in words if word in known]] = 1.0

@@ -1,4 +1,4 @@
-"""Random features: the control that any labeler must beat. Uniform over the features that fire on the corpus at all.
+"""Random features, the control that any labeler must beat: drawn uniformly from the features that fire on the corpus.
 
 With the corpus' labels it controls for a labeler. With Neuronpedia's explanations it is the "NP random" baseline of Jørgensen & Hansen (2026):
 features that nobody chose, under the label that others gave them.
@@ -44,7 +44,7 @@ class RandomOptions(FilterOptions):
 
 
 class RandomFeatures:
-    """See the module. Implements :class:`harness.contracts.Labeler`."""
+    """Draws features as the module describes; implements :class:`harness.contracts.Labeler`."""
 
     def __init__(self, options: RandomOptions) -> None:
         self.options = options
@@ -56,10 +56,10 @@ class RandomFeatures:
         name = bench.dictionary_name(self.options.dictionary)
         causal = CausalFilter(bench, name, self.options, "random")
         if self.options.labels == "neuronpedia":
-            return self._told(bench, causal, list(self._explained(bench, name, causal)))
+            return self._warn_if_few(bench, causal, list(self._explained(bench, name, causal)))
         pools = self._pools(bench, concepts)
         if bench.concept_mode == "chosen":
-            return self._told(bench, causal, list(self._choose(bench, name, concepts, pools, causal)))
+            return self._warn_if_few(bench, causal, list(self._choose(bench, name, concepts, pools, causal)))
         answers: list[Labeling | Abstention] = []
         for concept, pool in zip(concepts, pools, strict=True):
             drawn = causal.first(bench.rng("random-features", concept.id).permutation(pool), self.options.features_per_label)
@@ -70,15 +70,15 @@ class RandomFeatures:
             answers.append(Labeling(concept, tuple(FeatureRef(name, j) for j in drawn), None, {"drawn_from": len(pool)}))
         return answers
 
-    def _told(self, bench: Bench, causal: CausalFilter, drawn: list[Labeling | Abstention]) -> list[Labeling | Abstention]:
+    def _warn_if_few(self, bench: Bench, causal: CausalFilter, drawn: list[Labeling | Abstention]) -> list[Labeling | Abstention]:
         if len(drawn) < self.options.count:
-            bench.warn(f"random: {len(drawn)} pairs could be drawn where count asks for {self.options.count}{causal.said}")
+            bench.warn(f"random: {len(drawn)} pairs could be drawn where count asks for {self.options.count}{causal.summary}")
         return drawn
 
     def _choose(
         self, bench: Bench, name: str, concepts: Sequence[Concept], pools: Sequence[np.ndarray[Any, Any]], causal: CausalFilter
     ) -> Iterator[Labeling]:
-        """Labels uniformly among those that still have a feature to draw; for each, features uniformly among those that it has not got."""
+        """Draw labels uniformly among those that still have a feature to draw, and for each a feature uniformly among those left for it."""
         orders = [causal.passing(bench.rng("random-features", c.id).permutation(pool)) for c, pool in zip(concepts, pools, strict=True)]
         following = [next(order, None) for order in orders]
         open_places = [place for place, feature in enumerate(following) if feature is not None]
@@ -95,28 +95,33 @@ class RandomFeatures:
                 open_places.remove(place)
 
     def _explained(self, bench: Bench, name: str, causal: CausalFilter) -> Iterator[Labeling]:
-        """Live features, uniformly among those that Neuronpedia explains; each is a concept of its own."""
+        """Draw live features uniformly among those that Neuronpedia explains, each as a concept of its own."""
         from harness.data.neuronpedia.explanations import explained_features
         from harness.data.neuronpedia.open import open_explanations
 
         options = self.options
         if bench.concept_mode != "chosen" or options.min_cosine is not None:
-            what = "a task in chosen mode" if bench.concept_mode != "chosen" else "no min_cosine, which compares with a label's texts"
-            raise OptionError(f"random with labels=neuronpedia takes its concepts from the features' explanations, so it needs {what}")
+            message = "random with labels=neuronpedia takes its concepts from the explanations of features"
+            if bench.concept_mode != "chosen":
+                hint = "give a task in chosen mode, or leave out labels"
+                raise OptionError(f"{message}, and the task is in {bench.concept_mode} mode", given=bench.concept_mode, allowed="chosen", hint=hint)
+            message += f", which have no texts that min_cosine={options.min_cosine:g} could compare with"
+            raise OptionError(message, given=options.min_cosine, hint="leave out min_cosine")
         labels, note = open_explanations(
             bench.dictionaries[name], options.explanations, model_id=options.model_id, source_id=options.source_id, base_url=options.base_url
         )
         if note:
             bench.warn(f"random: {note}")
         order = bench.rng("random-features").permutation(np.asarray(bench.statistics(name).live))
-        for feature, said in islice(explained_features(labels, causal.passing(order)), options.count):
-            concept = Concept(f"{labels.source}/{feature}", said[0].text)
-            yield Labeling(concept, (FeatureRef(name, feature),), None, {"drawn_from": len(order), "explained_by": said[0].by})
+        for feature, explanations in islice(explained_features(labels, causal.passing(order)), options.count):
+            best = explanations[0]
+            concept = Concept(f"{labels.source}/{feature}", best.text)
+            yield Labeling(concept, (FeatureRef(name, feature),), None, {"drawn_from": len(order), "explained_by": best.by})
         if labels.n_unlabelled:
             bench.warn(f"random: {labels.summary()}")
 
     def _pools(self, bench: Bench, concepts: Sequence[Concept]) -> list[np.ndarray[Any, Any]]:
-        """The features that each concept may draw from: those that fire on the corpus and pass the cosine filter."""
+        """Return the features that each concept may draw from: those that fire on the corpus and pass the cosine filter."""
         live = np.asarray(bench.statistics(self.options.dictionary).live)
         if self.options.min_cosine is None:
             return [live] * len(concepts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.chat.cost import Estimate, Price, Prices, Tally, input_bound, load_prices
+from harness.chat.cost import Estimate, Price, Prices, Tally, input_bound, is_local, load_prices
 from harness.chat.values import ChatRequest, Message, Usage
 from harness.errors import OptionError
 
@@ -51,10 +52,67 @@ def test_a_snapshot_costs_what_its_model_costs_unless_it_has_a_row() -> None:
     assert prices.price("anthropic", "claude-sonnet-4-5-20250929") == prices.price("anthropic", "claude-sonnet-4-5")
 
 
-def test_a_server_of_ones_own_has_no_price() -> None:
+def test_another_server_has_no_price() -> None:
     prices = load_prices()
-    assert prices.price("openai@localhost:8000", "gpt-4o") is None
-    assert prices.cost("openai@localhost:8000", "gpt-4o", Usage(10, 0, 10)) is None
+    assert prices.price("openai@openrouter.ai/api", "gpt-4o") is None
+    assert prices.cost("openai@openrouter.ai/api", "gpt-4o", Usage(10, 0, 10)) is None
+
+
+@pytest.mark.parametrize(
+    ("server", "local"),
+    [
+        ("localhost:8000", True),
+        ("127.0.0.1:11434", True),
+        ("127.8.9.10", True),
+        ("[::1]:8000", True),
+        ("0.0.0.0:8000/path", True),
+        ("10.1.2.3:8000", True),
+        ("172.16.0.1", True),
+        ("192.168.1.5:8000/some/v2", True),
+        ("169.254.1.1", True),
+        ("100.64.0.1", True),
+        ("[fd00::1]:8000", True),
+        ("[fe80::1]", True),
+        ("gpu-box:8000", True),
+        ("vllm", True),
+        ("judge.local:8000", True),
+        ("judge.internal", True),
+        ("api.openai.com", False),
+        ("openrouter.ai/api", False),
+        ("172.32.0.1", False),
+        ("8.8.8.8:8000", False),
+        ("134744072", False),
+        ("[2001:4860:4860::8888]", False),
+        ("localhost.evil.org", False),
+        ("10.0.0.1.evil.org", False),
+        ("evil.org/localhost", False),
+        ("", False),
+        ("[::1", False),
+    ],
+)
+def test_what_is_local_costs_nothing_unless_a_price_is_given(server: str, local: bool) -> None:
+    name = f"openai@{server}"
+    assert is_local(name) is local
+    assert load_prices().price(name, "m") == (Price(0.0, 0.0) if local else None)
+    priced = Prices("2026-10-16", {(name, "m"): Price(1.0, 2.0)})
+    assert priced.price(name, "m") == Price(1.0, 2.0)
+    found = estimate([request("a", "m")], name, load_prices())
+    assert found.cost == (0.0 if local else None)
+    assert ("at most $0.00 (a local server, free unless the price file says otherwise)" in str(found)) is local
+    assert "prices of 2026-10-16" in str(estimate([request("a", "m")], name, priced))
+    assert not is_local("openai"), "the API's own"
+
+
+def test_the_section_that_would_give_a_price_is_toml_that_gives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, model = 'openai@host.example:8000/a "b"', "org/my-model.v1"
+    found = estimate([request("a", model)], name, load_prices(tmp_path)) + estimate([request("b", "other")], name, load_prices(tmp_path))
+    assert found.place == str(tmp_path / "prices.toml")
+    assert (len(found.sections), (found + found).sections) == (2, found.sections)
+    (tmp_path / "prices.toml").write_text(found.sections[0].replace("0.00", "3.50"), encoding="utf-8")
+    assert load_prices(tmp_path).price(name, model) == Price(3.5, 3.5)
+    monkeypatch.setenv("HARNESS_PRICES", str(tmp_path / "prices.toml"))
+    assert estimate([request("a", "new")], name, load_prices()).place == str(tmp_path / "prices.toml")
+    assert found.times(3).sections == found.sections
 
 
 def test_the_cost_of_real_usage() -> None:
@@ -82,28 +140,38 @@ def test_the_users_files_go_over_the_shipped_table(tmp_path: Path, monkeypatch: 
     assert prices.batch == 0.5
 
 
+ROW = "{ input = …, output = … } and, where there is one, cached_input"
+
+
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "given", "allowed", "place"),
     [
-        (None, "does not exist; mend it, or unset HARNESS_PRICES"),
-        ("[openai", "line 1, is not valid TOML"),
-        ('[openai.models]\n"m" = { input = -1, output = 2 }', "of at least 0"),
-        ('[openai.models]\n"m" = { input = "1", output = 2 }', "of at least 0"),
-        ('[openai.models]\n"m" = { input = nan, output = 2 }', "of at least 0"),
-        ('[openai.models]\n"m" = { input = 1 }', "give { input"),
-        ('[openai.models]\n"m" = { input = 1, output = 2, cache = 3 }', "give { input"),
-        ('[openai]\n"m" = { input = 1, output = 2 }', "allowed are source"),
-        ("[openai]\ncharacters_per_token = 0", "above 0"),
-        ("currency = 'EUR'", "at its top"),
+        (None, "PATH", None, "does not exist"),
+        ("[openai", "PATH", None, "line 1"),
+        ('[openai.models]\n"m" = { input = -1, output = 2 }', -1, "a number of at least 0", "[openai.models] m input"),
+        ('[openai.models]\n"m" = { input = "1", output = 2 }', "1", "a number of at least 0", "[openai.models] m input"),
+        ('[openai.models]\n"m" = { input = nan, output = 2 }', math.nan, "a number of at least 0", "[openai.models] m input"),
+        ('[openai.models]\n"m" = { input = 1 }', {"input": 1}, ROW, "[openai.models] m"),
+        ('[openai.models]\n"m" = { input = 1, output = 2, cache = 3 }', {"input": 1, "output": 2, "cache": 3}, ROW, "[openai.models] m"),
+        ('[openai]\n"m" = { input = 1, output = 2 }', "m", ("source", "characters_per_token", "schema_tokens", "models"), "[openai] m"),
+        ("[openai]\ncharacters_per_token = 0", 0, "a number above 0", "[openai] characters_per_token"),
+        ("currency = 'EUR'", "currency", ("date", "batch", "one table a provider"), "'currency'"),
     ],
 )
-def test_a_bad_price_file_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, message: str) -> None:
+def test_a_bad_price_file_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, given: object, allowed: object, place: str
+) -> None:
     path = tmp_path / "prices.toml"
     if text is not None:
         path.write_text(text)
     monkeypatch.setenv("HARNESS_PRICES", str(path))
-    with pytest.raises(OptionError, match=message) as caught:
+    with pytest.raises(OptionError) as caught:
         load_prices()
+    assert repr(caught.value.given) == repr(path if given == "PATH" else given)
+    assert caught.value.allowed == allowed
+    assert bool(allowed) != bool(caught.value.hint), "either says what to do"
+    assert text is not None or "HARNESS_PRICES" in caught.value.hint
+    assert place in caught.value.message
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
 

@@ -23,7 +23,7 @@ def toy(open_folder: Path) -> Path:
 
 @pytest.fixture
 def refused(harness: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
-    """A function that runs a command, checks that it was refused without leaving anything behind, and answers with the line."""
+    """A function that runs a command, checks that it was refused without leaving anything behind, and returns the line."""
 
     def check(*arguments: str | Path, keeps: bool = False) -> str:
         out = tmp_path / "out"
@@ -39,14 +39,14 @@ def refused(harness: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "named"),
     [
         (("evl",), "unknown command 'evl'; did you mean 'eval'?"),
-        (("eval", "--task", "beer"), "nothing to evaluate: name a --steerer, a --detector or a --metric"),
+        (("eval", "--task", "beer"), "name a --steerer, a --detector or a --metric"),
         (("eval", "--steeer", "x"), "no such option: --steeer; did you mean --steerer? See `harness eval --help`."),
         ((*CLAMP, "--limit", "0"), "Invalid value for '--limit': 0 is not in the range x>=1; see `harness eval --help`"),
         ((*CLAMP, "--seed", "x"), "'x' is not a valid integer"),
-        ((*CLAMP, "-L", "pi0"), "-L was given 'pi0'; it takes name=value, e.g. -L pi0=0.001"),
+        ((*CLAMP, "-L", "pi0"), "-L was given 'pi0'; allowed: name=value; "),
         ((*CLAMP, "-L", "pi=1"), "unknown option of labeler calibf1 'pi'; did you mean 'pi0'?"),
         ((*CLAMP, "-L", "pi0=2"), "allowed: number, > 0, < 1 (default 0.001)"),
         ((*CLAMP, "-S", "unit=metre"), "allowed: max-activation | residual-norm"),
@@ -59,14 +59,14 @@ def refused(harness: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
         ((*CLAMP, "--device", "toaster"), "toaster"),
         ((*CLAMP, "--dtype", "float13"), "float13"),
         ((*CLAMP, "-L", "dictionary=x"), "unknown dictionary of task tiny 'x'"),
-        (("label", "--labeler", "calibf1", "-o", "labels.xlsx"), "cannot write 'labels.xlsx': give a file that ends in .jsonl, .csv, "),
+        (("label", "--labeler", "calibf1", "-o", "labels.xlsx"), "'labels.xlsx'; allowed: .jsonl, .csv, .parquet; "),
         (("plugins", "show", "calibf"), "unknown plugin 'calibf'; did you mean 'calibf1'?"),
         (("runs", "export", "nothing", "x.jsonl"), "unknown run 'nothing'; known: none"),
     ],
 )
-def test_the_command_line(refused: Callable[..., str], tiny_task: Path, arguments: tuple[str, ...], told: str) -> None:
+def test_the_command_line(refused: Callable[..., str], tiny_task: Path, arguments: tuple[str, ...], named: str) -> None:
     takes_task = arguments[0] in ("eval", "label") and len(arguments) > 3
-    assert told in refused(*arguments, *(("--task", tiny_task) if takes_task else ()), keeps="dictionary=x" in arguments)
+    assert named in refused(*arguments, *(("--task", tiny_task) if takes_task else ()), keeps="dictionary=x" in arguments)
 
 
 def test_an_unknown_task(refused: Callable[..., str]) -> None:
@@ -77,27 +77,28 @@ def test_an_unknown_task(refused: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "named"),
     [
-        ([("layer = 2", "layer = 1")], "reads the output of layer 2 (model.layers.2), not of layer 1"),
+        ([("layer = 2", "layer = 1")], "(model.layers.2); allowed: 2;"),
         ([("layer = 2", "layer = 2\nwidth = 100")], "has 512 features, but the task says width 100"),
         ([("stories260K\"", "no-such-model\"")], "no-such-model"),
         ([("stories260K_l2_batchtopk", "no-such-sae")], "no dictionary at"),
         ([("stories260K_l2_batchtopk", "../../shared")], "no dictionary at"),
-        ([("[steering.grids]", "[steering]\nlayer = 77\n[steering.grids]"), ('"prompt"', '"diff-mean"')], "layers 0 to 4"),
+        ([("[steering.grids]", "[steering]\nlayer = 77\n[steering.grids]"), ('"prompt"', '"diff-mean"')], "allowed: 0 to 4"),
     ],
 )
 def test_model_and_dictionary(
-    refused: Callable[..., str], variant: Callable[..., Path], changes: list[tuple[str, str]], told: str
+    refused: Callable[..., str], variant: Callable[..., Path], changes: list[tuple[str, str]], named: str
 ) -> None:
-    assert told in refused(*CLAMP, "--limit", "3", "--task", variant(*changes), keeps="77" in changes[0][1])
+    assert named in refused(*CLAMP, "--limit", "3", "--task", variant(*changes), keeps="77" in changes[0][1])
 
 
 def test_a_dictionary_of_another_width_than_the_model(
     refused: Callable[..., str], variant: Callable[..., Path], toy: Path, tiny_sae_path: Path
 ) -> None:
     task = variant((tiny_sae_path.as_posix(), (toy / "sae").as_posix()), ("layer = 2", "layer = 1"))
-    assert "reads width 32, but stories260K has a residual stream of 64" in refused(*CLAMP, "--task", task)
+    error = refused(*CLAMP, "--task", task)
+    assert all(part in error for part in ("width 32", "64", "stories260K"))
 
 
 def test_another_models_dictionary_needs_the_tasks_leave(
@@ -111,23 +112,24 @@ def test_another_models_dictionary_needs_the_tasks_leave(
     (theirs / "cfg.json").chmod(0o644)
     (theirs / "cfg.json").write_text(json.dumps(config))
     change = (tiny_sae_path.as_posix(), theirs.as_posix())
-    assert "was made for stories15M, not for stories260K" in refused(*CLAMP, "--task", variant(change))
+    error = refused(*CLAMP, "--task", variant(change))
+    assert "stories15M; allowed: stories260K;" in error
     task = variant(change, ("layer = 2", 'layer = 2\ntrained_on = "stories15M"'), name="with-leave")
     entry = harness(*CLAMP, "--task", task, "--out", tmp_path / "leave", "--json").json
     assert entry["dictionaries"][0]["note"] == "made for stories15M, used on stories260K"
     assert any("made for stories15M, another model of the same width" in warning for warning in entry["warnings"])
 
 
-@pytest.mark.parametrize(("name", "told"), [("sae_weights.safetensors", "theirs"), ("cfg.json", "cfg.json")])
+@pytest.mark.parametrize(("name", "named"), [("sae_weights.safetensors", "theirs"), ("cfg.json", "cfg.json")])
 @pytest.mark.parametrize("size", [0, 300])
 def test_a_dictionary_of_which_a_part_is_missing(
-    refused: Callable[..., str], variant: Callable[..., Path], tiny_sae_path: Path, tmp_path: Path, name: str, told: str, size: int
+    refused: Callable[..., str], variant: Callable[..., Path], tiny_sae_path: Path, tmp_path: Path, name: str, named: str, size: int
 ) -> None:
     theirs = tmp_path / "theirs"
     shutil.copytree(tiny_sae_path, theirs, copy_function=shutil.copyfile)
     (theirs / name).write_bytes((tiny_sae_path / name).read_bytes()[:size])
     line = refused(*CLAMP, "--task", variant((tiny_sae_path.as_posix(), theirs.as_posix())))
-    assert told in line
+    assert named in line
 
 
 def test_a_model_of_which_a_part_is_missing(
@@ -156,7 +158,7 @@ def test_a_corpus_without_the_named_field(refused: Callable[..., str], variant: 
     assert "has no field 'body'" in refused(*CLAMP, "--task", task, keeps=True)
 
 
-def test_a_corpus_that_breaks_off_in_the_middle_is_told_in_the_entry(
+def test_a_corpus_that_breaks_off_in_the_middle_is_noted_in_the_entry(
     harness: Callable[..., Any], variant: Callable[..., Path], tmp_path: Path
 ) -> None:
     task = variant()
@@ -180,7 +182,8 @@ def test_labels_without_support(
         assert len(reasons) == 4
     else:
         task = variant(*changes, ('mode = "fixed"\nfile = "concepts.jsonl"', 'mode = "chosen"'))
-        assert "has the 100000 texts that concepts.min_support asks for; the largest is" in refused(*CLAMP, "--task", task, keeps=True)
+        line = refused(*CLAMP, "--task", task, keeps=True)
+        assert [name for name in ("100000", "concepts.min_support", "'girl'") if name not in line] == []
 
 
 def test_a_steerer_that_needs_positives_says_which_concept_has_none(refused: Callable[..., str], tiny_task: Path) -> None:
@@ -190,50 +193,49 @@ def test_a_steerer_that_needs_positives_says_which_concept_has_none(refused: Cal
 
 def test_instructions_and_splits(refused: Callable[..., str], variant: Callable[..., Path]) -> None:
     task = variant(("per_concept = 4", "per_concept = 7"))
-    assert "has 6 instructions, the task draws 7 for each concept; add instructions or lower instructions.per_concept" in refused(
-        *CLAMP, "--task", task, keeps=True
-    )
+    line = refused(*CLAMP, "--task", task, keeps=True)
+    assert [name for name in ("has 6 instructions", "at least the 7", "instructions.per_concept") if name not in line] == []
     rows = [json.loads(line) | {"split": "report"} for line in (task / "concepts.jsonl").read_text().splitlines()]
     (task / "concepts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "unknown split 'reprt'; did you mean 'report'?" in refused(*CLAMP, "--split", "reprt", "--task", task, keeps=True)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "named"),
     [
         ("concepts.jsonl", "", "holds no concepts"),
         ("concepts.jsonl", '{"id": "a"}\n', "line 1 of"),
         ("concepts.jsonl", None, "cannot be read"),
         ("instructions.jsonl", "[", "neither a JSON list nor JSON lines"),
-        ("instructions.jsonl", None, "does not exist; give another with --instructions PATH"),
-        ("corpus.jsonl", None, "does not exist; give another with --corpus PATH"),
-        ("task.toml", "x =", "is not valid TOML"),
-        ("task.toml", None, "does not exist; give a task's name"),
+        ("instructions.jsonl", None, "--instructions PATH"),
+        ("corpus.jsonl", None, "--corpus PATH"),
+        ("task.toml", "x =", "TOML"),
+        ("task.toml", None, "task.toml"),
     ],
 )
-def test_files_of_the_task(refused: Callable[..., str], variant: Callable[..., Path], name: str, content: str | None, told: str) -> None:
+def test_files_of_the_task(refused: Callable[..., str], variant: Callable[..., Path], name: str, content: str | None, named: str) -> None:
     task = variant()
     (task / name).unlink()
     if content is not None:
         (task / name).write_text(content)
-    assert told in refused(*CLAMP, "--task", task, keeps=True)
+    assert named in refused(*CLAMP, "--task", task, keeps=True)
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "named"),
     [
-        ("[1]", "labeler 'mine' answered with int; it must give Labeling or Abstention values"),
+        ("[1]", "labeler 'mine' returned a value of class int; allowed: Labeling, Abstention"),
         ("[]", "labeler 'mine' gave 0 answers for 4 concepts"),
-        ("[Labeling(Concept('x', 'x'))]", "labeler 'mine' answered concept 'x', which is not one of those that it was asked for"),
-        ("[Labeling(c, (FeatureRef('sae', 512),)) for c in concepts]", "named feature sae/512, which does not exist"),
-        ("[Labeling(c, (FeatureRef('x', 0),)) for c in concepts]", "named feature x/0, which does not exist"),
+        ("[Labeling(Concept('x', 'x'))]", "labeler 'mine' answered concept 'x'"),
+        ("[Labeling(c, (FeatureRef('sae', 512),)) for c in concepts]", "feature sae/512"),
+        ("[Labeling(c, (FeatureRef('x', 0),)) for c in concepts]", "feature x/0"),
         ("[Labeling(c, (FeatureRef('sae', 1),) * 2) for c in concepts]", "named a feature of concept 'girl' twice"),
         ("[Labeling(c, (FeatureRef('sae', 1),)) for c in concepts[:1]] * 4", "gave concept 'girl' the same features twice"),
         ("[Labeling(c, (FeatureRef('sae', 1),), 1.0, {'x': float('nan')}) for c in concepts]", "cannot be stored"),
     ],
 )
 def test_a_labeler_that_breaks_its_contract(
-    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path, answers: str, told: str
+    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path, answers: str, named: str
 ) -> None:
     source = f"""
 from harness import hookimpl
@@ -247,4 +249,4 @@ class Labeler:
 def harness_register_labelers(registry): registry.add("mine", Labeler, summary="wrong")
 """
     command = ("eval", "--labeler", "mine", "--steerer", "sae-clamp", "--no-controls", "--task", tiny_task, "--out", tmp_path)
-    assert told in harness(*command, sites=(install(source),)).error
+    assert named in harness(*command, sites=(install(source),)).error

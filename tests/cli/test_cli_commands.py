@@ -118,7 +118,7 @@ def test_a_task_without_a_dictionary_has_nothing_to_label(
         (tmp_path / name).write_bytes((tiny_task / name).read_bytes())
     text = (text[:start] + text[end:]).replace(control, "").replace("[steering.grids]", "[steering]\nlayer = 2\n[steering.grids]")
     (tmp_path / "task.toml").write_text(text)
-    assert "has no dictionary, which this method needs" in harness("label", "--labeler", "calibf1", "--task", tmp_path).error
+    assert "[[dictionaries]]" in harness("label", "--labeler", "calibf1", "--task", tmp_path).error
     # what needs no dictionary works, at the task's own layer, and finds the mean residuals that a dictionary's statistics find
     command = ("eval", "--steerer", "diff-mean", "--limit", "3", "--json", "--out")
     bare = harness(*command, tmp_path / "bare", "--task", tmp_path).json["rows"]

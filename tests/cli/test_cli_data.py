@@ -50,21 +50,23 @@ def test_stats_for_people_say_everything(harness: Callable[..., Any], tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "names"),
     [
-        (("nowhere",), "there is no corpus at nowhere"),
-        (("{coffee}", "--plot", "p.gif"), "give a file that ends in .svg"),
-        (("{coffee}", "--text-field", "body"), "has no fields"),
-        (("{coffee}", "--model", "/no/such/model"), "no tokenizer"),
-        (("hf:/no/such/folder",), "there is no folder"),
+        (("nowhere",), ("nowhere",)),
+        (("{coffee}", "--plot", "p.gif"), (".svg",)),
+        (("{coffee}", "--text-field", "body"), ("stackexchange", "text_field")),
+        (("{coffee}", "--model", "/no/such/model"), ("/no/such/model", "tokenizer")),
+        (("hf:/no/such/folder",), ("/no/such/folder", "hf:owner/name")),
     ],
 )
-def test_mistakes_are_one_line(harness: Callable[..., Any], shared_data: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_mistakes_are_one_line(harness: Callable[..., Any], shared_data: Path, arguments: tuple[str, ...], names: tuple[str, ...]) -> None:
     coffee = str(shared_data / "stackexchange" / "coffee")
-    assert message in harness("data", "stats", *(argument.replace("{coffee}", coffee) for argument in arguments)).error
+    line = harness("data", "stats", *(argument.replace("{coffee}", coffee) for argument in arguments)).error
+    assert all(name in line for name in names)
 
 
 def test_a_cache_that_cannot_be_written_to(harness: Callable[..., Any], shared_data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = harness("data", "stats", shared_data / "stackexchange" / "coffee", env={"HARNESS_CACHE": str(tmp_path / "file" / "below")})
-    assert "cannot write the index of" in done.error
+    assert str(tmp_path / "file" / "below") in done.error
+    assert "HARNESS_CACHE" in done.error

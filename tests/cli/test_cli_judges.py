@@ -42,9 +42,14 @@ def judged(harness: Callable[..., Any], api: Any, tiny_task: Path, tmp_path: Pat
 
 def test_cost_is_shown_and_asked_for_before_anything_is_sent(judged: Callable[..., Any], api: Any, tmp_path: Path) -> None:
     before = len(api.seen)
-    refused = judged()
-    assert "the judge may cost an unknown amount, more than --max-cost 1, and nobody can be asked here" in refused.error
-    assert "cost unknown: no price for" in refused.err
+    refused = judged("-J", "base_url=https://api.example.test/v1")
+    place = tmp_path / "cache" / "prices.toml"
+    assert f"the judge may cost an unknown amount, and nobody can be asked here; write the price into {place}" in refused.error
+    assert "\n" not in refused.error.strip()
+    assert "cost unknown: no price for openai@api.example.test/gpt-4o" in refused.err
+    assert '["openai@api.example.test".models]\n"gpt-4o" = { input = 0.00, output = 0.00 }\n' in refused.err
+    plan = judged("--dry-run")
+    assert "free unless the price file says otherwise" in " ".join(plan.out.split()), "a loopback server"
     prices = tmp_path / "prices.toml"
     name = f"openai@{api.url.removeprefix('http://')}"
     prices.write_text(f'["{name}".models]\n"gpt-4o" = {{ input = 1000.0, output = 1000.0 }}\n', encoding="utf-8")
@@ -78,6 +83,16 @@ def test_a_run_is_rated_by_an_api_and_never_paid_for_twice(judged: Callable[...,
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_a_proxy_that_cannot_be_used_is_one_line_before_anything_is_computed(judged: Callable[..., Any], api: Any, tmp_path: Path) -> None:
+    before = len(api.seen)
+    refused = judged("--yes", env={"ALL_PROXY": "socks://me:secret@127.0.0.1:9", "NO_PROXY": ""})
+    assert "ALL_PROXY names a proxy of the kind 'socks', which cannot be used here" in refused.error
+    assert "secret" not in refused.err
+    assert "generating" not in refused.err
+    assert "rating with" not in refused.err
+    assert len(api.seen) == before
 
 
 @pytest.mark.parametrize("mode", ["live", "batch"])
@@ -215,7 +230,7 @@ def test_the_cache_of_replies(judged: Callable[..., Any], harness: Callable[...,
     assert "gpt-4o" in harness("judge", "cache", "stats", env=env).out
     assert harness("judge", "cache", "export", "-o", tmp_path / "replies.jsonl", env=env).code == 0
     assert len((tmp_path / "replies.jsonl").read_text(encoding="utf-8").splitlines()) == stats["entries"]
-    assert "name what is to go" in harness("judge", "cache", "prune", env=env).error
+    assert "--days N" in harness("judge", "cache", "prune", env=env).error
     assert f"{stats['entries']:,} replies removed" in harness("judge", "cache", "prune", "--model", "gpt-4o", env=env).out
 
 

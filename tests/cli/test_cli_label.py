@@ -106,18 +106,21 @@ def test_two_files_are_compared(harness: Callable[..., Any], files: dict[str, Pa
 
 
 def test_mistakes_are_one_line(harness: Callable[..., Any], tiny_task: Path, files: dict[str, Path], tmp_path: Path) -> None:
-    assert "Missing option '--labeler'" in harness("label", "--task", tiny_task).error
-    assert "there is no label file at" in harness("label", "compare", tmp_path / "no.csv", files["max-auc"]).error
-    assert "must end in .jsonl, .csv or .parquet" in harness("label", "compare", tiny_task / "task.toml", files["max-auc"]).error
-    assert "cannot write 'labels.txt'" in harness("label", "--labeler", "calibf1", "--task", tiny_task, "-o", tmp_path / "labels.txt").error
+    assert "--labeler" in harness("label", "--task", tiny_task).error
+    assert "-o no.csv" in harness("label", "compare", tmp_path / "no.csv", files["max-auc"]).error
+    other_ending = harness("label", "compare", tiny_task / "task.toml", files["max-auc"]).error
+    assert all(name in other_ending for name in ("task.toml", ".jsonl", ".csv", ".parquet"))
+    unwritable = harness("label", "--labeler", "calibf1", "--task", tiny_task, "-o", tmp_path / "labels.txt").error
+    assert all(name in unwritable for name in ("labels.txt", ".jsonl", ".csv", ".parquet"))
     other = tmp_path / "other.jsonl"
     wide = {"concept": "girl", "feature": 3, "sae_d_sae": 16384, "sae_d_in": 64, "sae_layer": 2}
     other.write_text(json.dumps(wide) + "\n", encoding="utf-8")
-    told = harness("label", "--labeler", "file", "-L", f"path={other}", "--task", tiny_task).error
-    assert "16384" in told
-    assert "512" in told
+    line = harness("label", "--labeler", "file", "-L", f"path={other}", "--task", tiny_task).error
+    assert "16384" in line
+    assert "512" in line
     other.write_text('{"concept": "girl", "feature": 512}\n', encoding="utf-8")
-    assert "labels feature 512" in harness("label", "--labeler", "file", "-L", f"path={other}", "--task", tiny_task).error
+    line = harness("label", "--labeler", "file", "-L", f"path={other}", "--task", tiny_task).error
+    assert all(name in line for name in ("feature 512", "0 to 511", str(other)))
 
 
 def test_how_the_tasks_own_corpus_is_read_says_nothing_of_another(

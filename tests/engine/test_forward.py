@@ -40,7 +40,7 @@ def test_with_an_edit_they_are_the_references(random_model: SubjectModel, stream
     reference = ReferenceEngine(random_model)
     found = list(TorchEngine(random_model).logits(TEXTS, edits))
     for ids, logits in zip(TEXTS, found, strict=True):
-        expected = reference.logits(ids, len(ids), edits)
+        expected = reference.text_logits(ids, len(ids), edits)
         assert float((logits - expected).abs().max() / expected.std()) < 2e-5
     plain = torch.cat(list(TorchEngine(random_model).logits(TEXTS)))
     assert torch.equal(torch.cat(found), plain) == (not positions.in_prompt)

@@ -102,9 +102,9 @@ def test_logits_are_those_of_the_reference(random_model: SubjectModel, use_cache
     plain: dict[str, Tensor] = {}
     for b, request in enumerate(in_order):
         n_prompt, ids = len(request.prompt_ids), [*request.prompt_ids, *made[request.id]]
-        expected = reference.logits(ids, n_prompt, request.edits)[n_prompt - 1 : -1]
+        expected = reference.text_logits(ids, n_prompt, request.edits)[n_prompt - 1 : -1]
         assert expected.dtype == torch.float64
-        plain[request.id] = reference.logits(ids, n_prompt)[n_prompt - 1 : -1] - expected
+        plain[request.id] = reference.text_logits(ids, n_prompt)[n_prompt - 1 : -1] - expected
         found = torch.stack([step[b] for step in steps]).double()
         differences[list(named)[int(request.id)]] = float((found - expected).abs().max() / expected.std())
     assert max(differences.values()) < 2e-5, differences
@@ -137,9 +137,9 @@ def test_an_adapter_is_worn_in_float64(tiny_model: SubjectModel, lora: Callable[
     ids = tiny_model.encode("Once upon a time there was")
     reference = ReferenceEngine(tiny_model)
     (found,) = TorchEngine(tiny_model).logits([ids], adapter=folder)
-    expected = reference.logits(ids, len(ids), adapter=folder)
+    expected = reference.text_logits(ids, len(ids), adapter=folder)
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-3)
-    assert not torch.allclose(expected, reference.logits(ids, len(ids)), atol=0.1)
+    assert not torch.allclose(expected, reference.text_logits(ids, len(ids)), atol=0.1)
 
 
 def test_the_model_itself_is_left_alone(tiny_model: SubjectModel) -> None:

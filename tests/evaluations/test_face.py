@@ -48,11 +48,17 @@ def test_the_snippets_run(at_home: None, tiny_task: Path, tmp_path: Path, capsys
 def test_what_is_refused(at_home: None, tiny_task: Path, tmp_path: Path) -> None:
     from harness import evaluate, load_run, load_task
 
-    with pytest.raises(OptionError):
+    with pytest.raises(OptionError) as error:
         load_task(tiny_task, limits=3)
-    with pytest.raises(OptionError):
+    assert error.value.given == "limits"
+    assert "limit" in error.value.allowed
+    with pytest.raises(OptionError) as error:
         evaluate(load_task(tiny_task), steerers=["none"], limit=3)
-    with pytest.raises(OptionError):
+    assert error.value.given == ("limit",)
+    assert "load_task" in error.value.hint
+    with pytest.raises(OptionError) as error:
         evaluate(tiny_task, out=tmp_path)
+    assert error.value.given == "tiny"
+    assert "--steerer" in error.value.hint
     with pytest.raises((StoreError, UnknownNameError)):
         load_run("nowhere", tmp_path)

@@ -24,42 +24,48 @@ def test_a_file_is_read_with_or_without_a_mark(tmp_path: Path, mark: bytes, end:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "place", "hint"),
     [
-        (b"a = 1\nb = = 2\n", ", line 2, is not valid TOML: "),
-        (b"a = 1\na = 2\n", ", line 2, is not valid TOML: "),
-        (b"a = 1\n\n[b", ", line 3, is not valid TOML: "),
-        (b"a = 1\nb = '\xff'\n", ", line 2, is not valid TOML: it is not UTF-8; save it as UTF-8"),
-        ("a = 1\n".encode("utf-16"), ", line 1, is not valid TOML: it is not UTF-8"),
-        (b"a = " + b"[" * 100_000, "TOML|nested too deeply"),
-        (b"a = " + b"9" * 10_000, "TOML"),
+        (b"a = 1\nb = = 2\n", ", line 2, ", "correct it"),
+        (b"a = 1\na = 2\n", ", line 2, ", "correct it"),
+        (b"a = 1\n\n[b", ", line 3, ", "correct it"),
+        (b"a = 1\nb = '\xff'\n", ", line 2, ", "save it as UTF-8"),
+        ("a = 1\n".encode("utf-16"), ", line 1, ", "save it as UTF-8"),
+        (b"a = " + b"[" * 100_000, "", "correct it"),
+        (b"a = " + b"9" * 10_000, "", "correct it"),
     ],
     ids=["equals", "twice", "end", "latin", "utf-16", "deep", "digits"],
 )
-def test_what_is_not_toml_is_one_line_with_the_place(tmp_path: Path, content: bytes, says: str) -> None:
+def test_what_is_not_toml_is_one_line_with_the_place(tmp_path: Path, content: bytes, place: str, hint: str) -> None:
     path = tmp_path / "x.toml"
     path.write_bytes(content)
-    with pytest.raises(OptionError, match=says) as caught:
+    with pytest.raises(OptionError) as caught:
         read(path)
+    assert (caught.value.given, caught.value.hint) == (path, hint)
     message = str(caught.value)
-    assert message.startswith(f"the price file {path}")
+    assert message.startswith(f"the price file {path}{place}")
     assert "\n" not in message
     assert len(message) < 400
     assert caught.value.__suppress_context__
 
 
 def test_what_cannot_be_read_says_why_and_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"the price file .*x.toml does not exist; mend it$"):
+    with pytest.raises(OptionError) as error:
         read(tmp_path / "x.toml")
-    with pytest.raises(OptionError, match="is not a file; mend it"):
-        read(tmp_path)
+    assert (error.value.given, error.value.hint) == (tmp_path / "x.toml", "mend it")
+    assert str(tmp_path / "x.toml") in error.value.message
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OptionError, match="is not a file"):
-        read(tmp_path / "pipe")
-    with pytest.raises(OptionError, match="is not a file"):
-        read(Path("/dev/zero"))
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OptionError) as error:
+            read(path)
+        assert error.value.given == path
+        assert f"the price file {path} " in error.value.message
+        assert "bytes" not in error.value.message
+        assert "a TOML file" in error.value.hint, "what it is, not how to get it"
     large = tmp_path / "large.toml"
     with large.open("wb") as file:
         file.truncate(LARGEST + 1)
-    with pytest.raises(DataError, match=r"has 16,777,217 bytes, 16,777,216 at most"):
+    with pytest.raises(DataError) as large_error:
         read_toml(large, "recipe", DataError, "give another")
+    assert large_error.value.given == large
+    assert all(part in large_error.value.message for part in (f"the recipe {large}", "16,777,217", "16,777,216"))

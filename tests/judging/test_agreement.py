@@ -92,11 +92,20 @@ def test_what_is_not_defined_is_none() -> None:
 
 
 def test_lists_that_cannot_be_paired_are_refused() -> None:
-    for first, second in (([1.0], [1.0, 2.0]), ([[1.0]], [[1.0]]), ([math.inf], [1.0])):
-        with pytest.raises(ScoringError):
+    for first, second, wrong, instead in (
+        ([1.0], [1.0, 2.0], (1, 2), "pair them first"),
+        ([[1.0]], [[1.0]], (1, 1), "list of finite ratings"),
+        ([math.inf], [1.0], math.inf, "list of finite ratings"),
+    ):
+        with pytest.raises(ScoringError) as error:
             agree(first, second)
-    with pytest.raises(ScoringError, match="level"):
-        agree([1.0], [1.0], level=1.0)
+        assert error.value.given == wrong
+        assert "first" in error.value.message
+        assert instead in str(error.value).removeprefix(error.value.message)
+    with pytest.raises(ScoringError) as error:
+        agree([1.0], [1.0], level=1.0, resamples=7)
+    assert error.value.given == (1.0, 7)
+    assert "level" in str(error.value.allowed)
 
 
 def test_judges_are_compared_pair_by_pair_and_text_by_text() -> None:
@@ -123,12 +132,19 @@ def test_judges_are_compared_pair_by_pair_and_text_by_text() -> None:
 
 
 def test_comparisons_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(JudgeError, match="two judges"):
+    with pytest.raises(JudgeError) as error:
         compare({"a": [rated("1", 1, 1, 1)]})
-    with pytest.raises(JudgeError, match="twice"):
+    assert error.value.given == ("a",)
+    assert "another judge" in error.value.hint
+    with pytest.raises(JudgeError) as error:
         compare({"a": [rated("1", 1, 1, 1)] * 2, "b": []})
-    with pytest.raises(JudgeError, match="no text in common"):
+    assert error.value.given == "1"
+    assert error.value.message.startswith("a ")
+    assert "leave one of the ratings out" in error.value.hint
+    with pytest.raises(JudgeError) as error:
         compare({"a": [rated("1", 1, 1, 1)], "b": [rated("2", 1, 1, 1)]})
+    assert error.value.given == ("a", "b")
+    assert "same texts" in error.value.hint
 
 
 def test_intervals_over_groups_cover_an_effect_of_the_group() -> None:
@@ -151,8 +167,10 @@ def test_one_group_has_no_interval_and_each_text_for_itself_is_the_default() -> 
     alone = agree(a, b, groups=["one"] * 5)
     assert (alone.n_groups, alone.exact.value, alone.exact.low) == (1, 0.6, None)
     assert agree(a, b, groups=list("abcde")) == agree(a, b)
-    with pytest.raises(ScoringError, match="got 5 and 5 and 2; pair them first"):
+    with pytest.raises(ScoringError) as error:
         agree(a, b, groups=["x", "y"])
+    assert error.value.given == (5, 5, 2)
+    assert "pair" in error.value.hint
 
 
 @settings(max_examples=40, deadline=None)

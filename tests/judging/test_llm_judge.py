@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from harness.chat.client.cache import ReplyCache
-from harness.chat.values import IN_A_ROW, ChatReply, ChatRequest, RequestFailed, SchemaRefused, Usage
+from harness.chat.values import IN_A_ROW, THOUGHTS_ALONE, ChatReply, ChatRequest, RequestFailed, SchemaRefused, Usage
 from harness.contracts import Judge, Work
 from harness.errors import JudgeError
 from harness.judging.llm_judge import UNREADABLE, LLMJudge, ask_api
-from harness.judging.questions import AGAIN_TEMPERATURE, LLMJudgeOptions, Questions, read
+from harness.judging.questions import AGAIN_TEMPERATURE, THINKING, LLMJudgeOptions, Questions, advice, read
 from harness.judging.rubric import REPLY_SCHEMA, load_rubric
 from harness.types import JudgeItem, Rating
 
@@ -186,6 +186,16 @@ def test_a_model_that_refuses_the_schema_is_asked_in_words_in_the_same_run() -> 
     assert words_or_schema(model)[301:] == [False] * 3, "and stays so"
 
 
+def test_a_server_that_refuses_a_schema_that_was_not_sent_ends_the_run() -> None:
+    refusal = SchemaRefused("no such thing")
+    judge, model = judge_of(lambda request: refusal)
+    with pytest.raises(JudgeError) as error:
+        list(judge.submit(MANY))
+    assert (error.value.given, error.value.hint) == ("m", advice(refusal))
+    assert "no such thing" in error.value.message
+    assert words_or_schema(model) == [True, False]
+
+
 def test_what_is_known_to_be_refused_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model(lambda request: "Rating: [[1]]", schema=False)
     judge = LLMJudge(LLMJudgeOptions(model="m", cache=False), lambda cache, seed: model)
@@ -198,8 +208,11 @@ def test_what_is_known_to_be_refused_is_not_tried(monkeypatch: pytest.MonkeyPatc
 
 def test_who_insists_on_a_schema_gets_an_error_where_it_is_refused() -> None:
     judge, model = judge_of(lambda request: SchemaRefused("openai: m refuses a reply by a schema"), structured=True)
-    with pytest.raises(JudgeError, match=r"m refuses a reply by a schema; leave -J structured at auto") as caught:
+    with pytest.raises(JudgeError) as caught:
         list(judge.submit(MANY))
+    assert caught.value.given is True, "the option structured"
+    assert "openai: m refuses a reply by a schema" in caught.value.message
+    assert "-J structured" in caught.value.hint
     assert "\n" not in str(caught.value)
     assert len(model.asked) == 1
 
@@ -219,13 +232,35 @@ def test_a_server_that_makes_nothing_of_the_schema_is_asked_in_words_before_much
     assert words_or_schema(model) == [True] * UNREADABLE + [False] * 300
     assert warnings == ["m makes nothing of the schema for its replies; it is asked in words from here on"]
     judge, model = judge_of(lambda request: "It is so.")
-    with pytest.raises(JudgeError, match="hold no rating"):
+    with pytest.raises(JudgeError) as error:
         list(judge.submit(MANY))
+    assert error.value.given == "It is so."
+    assert "-J structured=true" in error.value.hint
     assert words_or_schema(model) == [True] * UNREADABLE + [False] * UNREADABLE
     judge, model = judge_of(lambda request: "It is so.", asks=1)
-    with pytest.raises(JudgeError, match="structured=false"):
+    with pytest.raises(JudgeError) as error:
         list(judge.submit(MANY))
+    assert error.value.given == "It is so."
+    assert "-J structured=false" in error.value.hint
     assert len(model.asked) == UNREADABLE, "nothing beyond what was foreseen"
+
+
+def test_a_model_whose_words_are_all_thoughts_gets_advice_that_fits() -> None:
+    thoughts = ChatReply("", Usage(), "m", THOUGHTS_ALONE)
+    judge, _ = judge_of(lambda request: thoughts, structured=False)
+    with pytest.raises(JudgeError) as caught:
+        list(judge.submit(MANY))
+    assert "reasoning_content" in caught.value.message
+    assert caught.value.hint.startswith(THINKING)
+    assert "\n" not in str(caught.value)
+    judge, _ = judge_of(lambda request: thoughts if aspect_of(request) == "fluency" else "Rating: 1")
+    assert "fluency: the reply is empty: the model's words are all in reasoning_content" in by_id(judge.submit([BEES]))["bees"].reason
+
+
+def test_an_account_that_is_empty_from_the_start_ends_the_run_at_once() -> None:
+    judge, model = judge_of(lambda request: RequestFailed("400 Bad Request: Your credit balance is too low", status=402))
+    assert counted(judge, MANY) == 0
+    assert len(model.asked) == 1
 
 
 def test_the_prompts_of_a_publication_are_asked_as_they_are() -> None:
@@ -248,9 +283,12 @@ def test_what_there_is_nothing_to_ask_about_is_settled_by_rule() -> None:
 
 @pytest.mark.parametrize("status", [401, 402, 404])
 def test_a_first_answer_that_says_that_all_will_fail_ends_the_run(status: int) -> None:
-    judge, model = judge_of(lambda request: RequestFailed("no such key", status=status))
-    with pytest.raises(JudgeError, match="m cannot be asked: no such key"):
+    failure = RequestFailed("no such key", status=status)
+    judge, model = judge_of(lambda request: failure)
+    with pytest.raises(JudgeError) as error:
         list(judge.submit([BEES, CHESS]))
+    assert (error.value.given, error.value.hint) == ("m", advice(failure))
+    assert "no such key" in error.value.message
     assert len(model.asked) == 1
     assert model.closed == 1, "what is under way is stopped at once"
 
@@ -280,10 +318,13 @@ def test_what_the_provider_notes_reaches_the_reader() -> None:
 
 def test_before_it_is_prepared_and_tickets_of_others(tmp_path: Path) -> None:
     judge = LLMJudge(LLMJudgeOptions(model="m"), lambda cache, seed: Model(lambda request: ""))
-    with pytest.raises(JudgeError, match="prepare"):
+    with pytest.raises(JudgeError) as error:
         judge.submit([BEES])
-    with pytest.raises(JudgeError, match="no batch API"):
+    assert "prepare(bench)" in error.value.hint
+    with pytest.raises(JudgeError) as error:
         list(judge.collect(["t"]))
+    assert "batch API" in error.value.message
+    assert "the judge that gave them" in error.value.hint
     assert list(judge.collect([])) == []
 
 
@@ -293,8 +334,11 @@ def test_examples_of_a_rubric_that_has_none(tmp_path: Path) -> None:
         (tmp_path / f"{name}.md").write_text("{concept} {instruction} {text}", encoding="utf-8")
     options = LLMJudgeOptions(model="m", rubric=str(tmp_path))
     assert LLMJudge(options, lambda cache, seed: Model(lambda request: "")).traits.rubric.startswith("bare/3+")
-    with pytest.raises(JudgeError, match="rubric bare has no examples"):
+    with pytest.raises(JudgeError) as error:
         LLMJudge(options.model_copy(update={"examples": True}), lambda cache, seed: Model(lambda request: ""))
+    assert error.value.given == "bare"
+    assert "option examples" in error.value.hint
+    assert "examples.jsonl" in error.value.hint
 
 
 # ------------------------------------------------------------------------------------------------------------- refused by the server
@@ -306,7 +350,8 @@ def counted(judge: LLMJudge, items: list[JudgeItem]) -> int:
     with pytest.raises(JudgeError) as caught:
         came.extend(judge.submit(items))
     assert "\n" not in str(caught.value)
-    assert "what was rated is kept" in str(caught.value)
+    assert caught.value.given == judge.options.model
+    assert "what was rated is kept" in caught.value.hint
     return len(came)
 
 
@@ -525,10 +570,14 @@ def test_equal_questions_count_once_in_an_estimate(paid: Callable[..., tuple[LLM
 
 def test_a_model_that_gives_no_rating_is_not_paid_for_again_and_again(paid: Callable[..., tuple[LLMJudge, Any]]) -> None:
     judge, provider = paid(concurrency=4, structured=False)
-    with pytest.raises(JudgeError, match=r"the first 20 replies of gpt-4o hold no rating \(one ends in 'I like it\.'\); take another model"):
+    with pytest.raises(JudgeError) as error:
         list(judge.submit(MANY[:40]))
+    assert error.value.given == "I like it."
+    assert all(part in error.value.message for part in (f"{UNREADABLE} replies", "gpt-4o", "'I like it.'"))
+    assert "another model" in error.value.hint
     assert 20 <= provider.sent <= 30
     sent = provider.sent
-    with pytest.raises(JudgeError, match="hold no rating"):
+    with pytest.raises(JudgeError) as error:
         list(judge.submit(MANY[:40]))  # the cache answers, so it is found out again for nothing
+    assert error.value.given == "I like it."
     assert provider.sent - sent <= 10

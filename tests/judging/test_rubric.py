@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import HarnessError, JudgeError, UnknownNameError
+from harness.errors import JudgeError, UnknownNameError
 from harness.judging import rubric as module
 from harness.judging.replies import parse_rating
 from harness.judging.rubric import ASPECTS, load_rubric, shipped_rubrics
@@ -92,49 +92,60 @@ def test_a_rubric_without_a_line_is_the_users_alone(own: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "says"),
+    ("file", "old", "new", "given", "named", "instead"),
     [
-        ("rubric.toml", 'version = "1"', "", "version is None"),
-        ("rubric.toml", 'name = "default"', 'name = "my rubric"', "name is 'my rubric'"),
-        ("rubric.toml", "schema = 1", "schema = 9", "schema 9"),
-        ("rubric.toml", "schema = 1", "schema = ", "line 2, is not valid TOML"),
-        ("rubric.toml", "schema = 1", "schema = 1\nauthor = 2", "'author'"),
-        ("concept.md", "{concept}", "it", "no place {concept}"),
-        ("fluency.md", "{text}", "{txt}", "{txt}, which nothing fills"),
-        ("fluency.md", "You get a text", "You get {text}", "above its line ---"),
-        ("examples.jsonl", '"rating": 2', '"rating": 3', "line 3: aspect is 'concept' and rating 3"),
-        ("examples.jsonl", '"aspect": "concept"', '"aspect": "style"', "'style'"),
-        ("examples.jsonl", '{"aspect": "fluency"', '"aspect": "fluency"', "line 7"),
-        ("examples.jsonl", '"reasoning": "The text tells', '"why": "The text tells', "needs a reasoning"),
+        ("rubric.toml", 'version = "1"', "", None, "version is None", "letters, digits"),
+        ("rubric.toml", 'name = "default"', 'name = "my rubric"', "my rubric", "name is 'my rubric'", "letters, digits"),
+        ("rubric.toml", "schema = 1", "schema = 9", 9, "schema 9", "schema = 1"),
+        ("rubric.toml", "schema = 1", "schema = ", ..., "line 2", "correct it"),
+        ("rubric.toml", "schema = 1", "schema = 1\nauthor = 2", "author", "'author'", "schema, name, version, summary"),
+        ("concept.md", "{concept}", "it", ..., "{concept}", "where the concept belongs"),
+        ("fluency.md", "{text}", "{txt}", "{txt}", "{txt}", "{concept}, {instruction}, {text}"),
+        ("fluency.md", "You get a text", "You get {text}", "{text}", "---", "below the line"),
+        ("examples.jsonl", '"rating": 2', '"rating": 3', ("concept", 3), "line 3", "0, 1 or 2"),
+        ("examples.jsonl", '"aspect": "concept"', '"aspect": "style"', ("style", 0), "'style'", "concept, instruction, fluency"),
+        ("examples.jsonl", '{"aspect": "fluency"', '"aspect": "fluency"', ..., "line 7", "as JSON"),
+        ("examples.jsonl", '"reasoning": "The text tells', '"why": "The text tells', "", "reasoning", "add it"),
     ],
 )
-def test_a_mistake_in_a_rubric_is_one_clear_line(own: Path, file: str, old: str, new: str, says: str) -> None:
+def test_a_mistake_in_a_rubric_is_one_clear_line(own: Path, file: str, old: str, new: str, given: object, named: str, instead: str) -> None:
+    """``instead`` is in what is allowed or in the hint; what was given is not compared where it is a file, or a whole line."""
     change(own / file, old, new)
     with pytest.raises(JudgeError) as error:
         load_rubric(own)
-    assert says in str(error.value)
-    assert file in str(error.value)
+    assert given in (..., error.value.given)
+    assert file in error.value.message
+    assert named in error.value.message
+    assert instead in str(error.value).removeprefix(error.value.message)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("file", ["rubric.toml", "concept.md", "instruction.md", "fluency.md"])
 def test_a_missing_file_is_named(own: Path, file: str) -> None:
     (own / file).unlink()
-    with pytest.raises(JudgeError, match=file):
+    with pytest.raises(JudgeError) as error:
         load_rubric(own)
+    assert error.value.given == own / file
+    assert str(own / file) in error.value.message
+    assert all(name in error.value.hint for name in ("rubric.toml", "concept.md", "instruction.md", "fluency.md"))
 
 
 def test_a_file_that_is_no_text(own: Path) -> None:
     (own / "concept.md").write_bytes(b"\xff\xfe\x00 {concept} {text}")
-    with pytest.raises(JudgeError, match=r"concept\.md cannot be read"):
+    with pytest.raises(JudgeError) as error:
         load_rubric(own)
+    assert error.value.given == own / "concept.md"
+    assert "UTF-8" in error.value.hint
 
 
 def test_unknown_rubrics(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'default'"):
+    with pytest.raises(UnknownNameError) as unknown:
         load_rubric("defualt")
-    with pytest.raises(JudgeError, match="does not exist"):
+    assert (unknown.value.kind, unknown.value.given, unknown.value.near) == ("rubric", "defualt", "default")
+    with pytest.raises(JudgeError) as error:
         load_rubric(tmp_path / "nowhere")
+    assert error.value.given == tmp_path / "nowhere"
+    assert "folder with rubric.toml" in error.value.hint
 
 
 # ------------------------------------------------------------------------------------------------------------------------- axbench
@@ -165,11 +176,16 @@ def test_axbenchs_prompts_are_read_and_nothing_of_it_is_run(axbench: Path) -> No
 
 def test_an_axbench_that_has_other_prompts_is_refused(axbench: Path) -> None:
     change(axbench, "EVALUATION_FLUENCY_TEMPLATE", "EVALUATION_STYLE_TEMPLATE")
-    with pytest.raises(JudgeError, match="EVALUATION_FLUENCY_TEMPLATE"):
+    with pytest.raises(JudgeError) as error:
         load_rubric("axbench")
+    assert error.value.given == axbench
+    assert "EVALUATION_FLUENCY_TEMPLATE" in error.value.message
+    assert "a version of axbench that has it" in error.value.hint
     axbench.write_text("this is = = no python", encoding="utf-8")
-    with pytest.raises(JudgeError, match="cannot be parsed"):
+    with pytest.raises(JudgeError) as error:
         load_rubric("axbench")
+    assert error.value.given == axbench
+    assert "another version of axbench" in error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -183,12 +199,17 @@ def test_an_axbench_that_has_other_prompts_is_refused(axbench: Path) -> None:
 )
 def test_an_axbench_that_rates_on_another_scale_is_refused(axbench: Path, scale: str) -> None:
     change(axbench, "fluent? 0/1/2", f"fluent? {scale}")
-    with pytest.raises(JudgeError, match="does not state the grades 0, 1 and 2") as caught:
+    with pytest.raises(JudgeError) as caught:
         load_rubric("axbench")
-    assert "EVALUATION_FLUENCY_TEMPLATE of axbench unknown" in str(caught.value)
+    assert caught.value.given == "unknown", "the version"
+    assert all(part in caught.value.message for part in ("EVALUATION_FLUENCY_TEMPLATE", "axbench unknown", str(axbench), "0, 1 and 2"))
+    assert "rubric default" in caught.value.hint
     assert "\n" not in str(caught.value)
 
 
 def test_without_axbench_the_message_says_what_to_do() -> None:
-    with pytest.raises(HarnessError, match="not installed here; install it, or use the rubric default"):
+    with pytest.raises(JudgeError) as error:
         load_rubric("axbench")
+    assert error.value.given == "axbench"
+    assert "install it" in error.value.hint
+    assert "rubric default" in error.value.hint

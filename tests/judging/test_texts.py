@@ -89,22 +89,28 @@ def test_ratings_of_other_texts_are_counted_and_left_out(texts_file: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("rows", "given", "named", "instead"),
     [
-        ([{"concept": "x", "instruction": "y"}], "row 1 has no text; a file of texts has the columns concept, instruction and text"),
-        ([{"concept": " ", "instruction": "y", "text": "z"}], "row 1 has no concept"),
-        ([{**ROWS[0]}, {**ROWS[1], "id": "a"}], "row 2: the id 'a' stands for another text, too"),
-        ([{**ROWS[0], "concept_rating": 3}], "row 1: concept_rating is '3'; allowed: 0 to 2, skip, or nothing"),
-        ([{**ROWS[0], "fluency_rating": "good"}], "fluency_rating is 'good'"),
-        ([{**ROWS[0], "concept_rating": 2}, {**ROWS[0], "concept_rating": 1}], "texts rates the text a twice, and differently"),
+        ([{"concept": "x", "instruction": "y"}], {"concept": "x", "instruction": "y"}, "row 1 has no text", "concept, instruction and text"),
+        ([{**ROWS[0], "concept": " "}], {**ROWS[0], "concept": " "}, "row 1 has no concept", "concept, instruction and text"),
+        ([{**ROWS[0]}, {**ROWS[1], "id": "a"}], "a", "row 2: the id 'a'", "an id of its own"),
+        ([{**ROWS[0], "concept_rating": 3}], 3, "row 1: concept_rating is '3'", "0 to 2, skip, or nothing"),
+        ([{**ROWS[0], "fluency_rating": "good"}], "good", "row 1: fluency_rating is 'good'", "0 to 2, skip, or nothing"),
+        ([{**ROWS[0], "concept_rating": 2}, {**ROWS[0], "concept_rating": 1}], (1, None, None), "row 2: texts ", "one of the rows"),
     ],
 )
-def test_what_is_no_file_of_texts_is_refused(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
+def test_what_is_no_file_of_texts_is_refused(
+    tmp_path: Path, rows: list[dict[str, Any]], given: object, named: str, instead: str
+) -> None:
+    """``instead`` is in what is allowed or in the hint."""
     path = tmp_path / "texts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     with pytest.raises(DataError) as raised:
         read_texts(path)
-    assert message in str(raised.value)
+    assert raised.value.given == given
+    assert str(path) in raised.value.message
+    assert named in raised.value.message
+    assert instead in str(raised.value).removeprefix(raised.value.message)
 
 
 def test_what_is_no_file_of_ratings_is_refused(texts_file: Path, tmp_path: Path) -> None:
@@ -113,18 +119,23 @@ def test_what_is_no_file_of_ratings_is_refused(texts_file: Path, tmp_path: Path)
     (tmp_path / "list.jsonl").write_text("[1]", encoding="utf-8")
     write_rows([{**row, "id": "q", "text": "other"} for row in rated((1, 1, 1))], tmp_path / "foreign.csv")
     write_rows(rated((None, None, None)), tmp_path / "empty.csv")
-    for name, message in {
-        "texts.jsonl": "has none of the columns concept_rating",
-        "none.csv": "there is no file of ratings at",
-        "ratings.xlsx": "there is no file of ratings at",
-        "broken.jsonl": "cannot be read (Expecting property name",
-        "list.jsonl": "line 1: '[1]' is no JSON object",
-        "foreign.csv": "holds ratings of 1 texts, none of which is among these",
-        "empty.csv": "holds no ratings",
-    }.items():
+    (tmp_path / "folder").mkdir()
+    for name, named, hint in (
+        ("texts.jsonl", "concept_rating, instruction_rating, fluency_rating", "a file of ratings has them"),
+        ("none.csv", "file of ratings", "check the path"),
+        ("ratings.xlsx", "file of ratings", "check the path"),
+        ("broken.jsonl", "Expecting property name", "make it again"),
+        ("list.jsonl", "line 1: '[1]'", "one object per line"),
+        ("foreign.csv", "ratings of 1 texts", "need the id"),
+        ("empty.csv", "no ratings", "need the id"),
+        ("folder", "sheet", "CSV files"),
+    ):
         with pytest.raises(DataError) as raised:
             texts.add_ratings(tmp_path / name)
-        assert message in str(raised.value), name
+        assert raised.value.given == ([1] if name == "list.jsonl" else tmp_path / name), name
+        assert str(tmp_path / name) in raised.value.message, name
+        assert named in raised.value.message, name
+        assert hint in raised.value.hint, name
     assert texts.given == {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -82,35 +83,68 @@ def test_a_table_of_ones_own_needs_two_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("content", "given", "place"),
     [
-        ("a.csv", "concept,index\nx,1\n", "it has the columns concept, index; concept and feature are needed"),
-        ("a.csv", "concept,feature\n", "holds no label"),
-        ("a.csv", "concept,feature\n,1\n", "row 1: no concept"),
-        ("a.csv", "concept,feature\nx,one\n", "row 1: feature is 'one'; an index from 0 on is needed"),
-        ("a.csv", "concept,feature\nx,-1\n", "row 1: feature is -1"),
-        ("a.csv", "concept,feature,score\nx,1,high\n", "row 1: score is 'high'; a number is needed"),
-        ("a.jsonl", '{"concept": "x", "feature": 1, "score": NaN}\n', "row 1: score is nan; a number is needed"),
-        ("a.jsonl", '{"concept": "x", "feature": 1}\n[1]\n', r"line 2: '\[1\]' is no JSON object"),
-        ("a.jsonl", '{"concept": "x"', "cannot be read"),
-        ("a.jsonl", '{"concept": "x", "feature": true}\n', "row 1: feature is True"),
-        ("a.parquet", "no parquet", "cannot be read"),
-        ("a.txt", "", r"its name must end in .jsonl, .csv or .parquet"),
+        ("concept,feature\n,1\n", None, "concept"),
+        ("concept,feature\nx,one\n", "one", "feature"),
+        ("concept,feature\nx,-1\n", -1, "feature"),
+        ("concept,feature,score\nx,1,high\n", "high", "score"),
+        ('{"concept": "x", "feature": 1, "score": NaN}\n', math.nan, "score"),
+        ('{"concept": "x", "feature": true}\n', True, "feature"),
     ],
 )
-def test_what_is_no_label_file_is_refused(tmp_path: Path, name: str, content: str, told: str) -> None:
+def test_a_row_that_is_wrong_is_refused_by_its_number_and_value(tmp_path: Path, content: str, given: object, place: str) -> None:
+    path = tmp_path / ("a.jsonl" if content.startswith("{") else "a.csv")
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        read_labels(path)
+    assert repr(error.value.given) == repr(given)
+    assert error.value.allowed
+    assert error.value.hint
+    for part in (str(path), "row 1", place, repr(given)):
+        assert part in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("a.jsonl", '{"concept": "x", "feature": 1}\n[1]\n', ("a.jsonl", "line 2", "[1]")),
+        ("a.jsonl", '{"concept": "x"', ("a.jsonl",)),
+        ("a.parquet", "no parquet", ("a.parquet",)),
+        ("a.txt", "", ("a.txt", ".jsonl", ".csv", ".parquet")),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, content: str, parts: tuple[str, ...]) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError) as error:
         read_labels(tmp_path / name)
+    assert all(part in str(error.value) for part in parts)
+
+
+@pytest.mark.parametrize(("content", "columns"), [("concept,index\nx,1\n", "concept, index"), ("concept,feature\n", "concept and feature")])
+def test_a_table_without_labels_is_refused(tmp_path: Path, content: str, columns: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        read_labels(path)
+    assert error.value.given == path
+    assert "harness label" in error.value.hint
+    assert "concept and feature" in str(error.value)
+    assert columns in str(error.value)
 
 
 def test_a_missing_file_and_two_saes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no label file at .*labels\.csv; make one with"):
+    with pytest.raises(DataError) as error:
         read_labels(tmp_path / "labels.csv")
+    assert error.value.given == tmp_path / "labels.csv"
+    assert "-o labels.csv" in error.value.hint
     rows = [{"concept": "x", "feature": 1, "sae_d_sae": 512}, {"concept": "x", "feature": 1, "sae_d_sae": 64}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    with pytest.raises(DataError, match="labels of several SAEs"):
+    with pytest.raises(DataError) as error:
         read_labels(tmp_path / "a.jsonl")
+    assert (error.value.given, bool(error.value.hint)) == (tmp_path / "a.jsonl", True)
+    assert "512 features" in str(error.value)
+    assert "64 features" in str(error.value)
     rows[1] = {"concept": "x", "feature": 1, "sae_d_sae": 512, "sae_model_name": ""}  # empty: not known, as for Gemma Scope's files
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     assert read_labels(tmp_path / "a.jsonl").identity == {"d_sae": 512}
@@ -145,6 +179,9 @@ def test_agreement_by_concept_and_by_feature(tmp_path: Path) -> None:
 def test_files_of_different_saes_are_not_compared(tmp_path: Path) -> None:
     a = labels(tmp_path / "a.jsonl", [("x", 1)], d_sae=512, hook_name="model.layers.2")
     b = labels(tmp_path / "b.jsonl", [("x", 1)], d_sae=512, hook_name="model.layers.3")
-    with pytest.raises(DataError, match=r"a\.jsonl labels .* hook_name model\.layers\.2, .*b\.jsonl of one with hook_name model\.layers\.3"):
+    with pytest.raises(DataError) as error:
         compare(a, b)
+    assert (error.value.given, error.value.allowed, bool(error.value.hint)) == ("model.layers.3", "hook_name model.layers.2", True)
+    assert str(a.path) in error.value.message
+    assert str(b.path) in error.value.message
     assert compare(a, labels(tmp_path / "c.jsonl", [("x", 1)])).counts()["same"] == 1  # a file that says nothing is taken at its word

@@ -10,7 +10,7 @@ import torch
 from helpers.benches import MetricBench
 
 from harness.interventions import Intervention, Site
-from harness.measuring import passes
+from harness.measuring import vectors as kept
 from harness.measuring.passes import cross_entropy, reading_pass
 from harness.measuring.texts import sample_texts
 from harness.sae.splicing import Ablate
@@ -30,7 +30,7 @@ def vectors(bench: MetricBench, rows: list[np.ndarray], layer: int = 2) -> torch
 def test_a_reading_pass_is_the_plain_computation(
     metric_bench: Callable[..., MetricBench], at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passes, "TOKENS_AT_ONCE", at_once)
+    monkeypatch.setattr(kept, "TOKENS_AT_ONCE", at_once)
     bench = metric_bench()
     dictionary, texts = bench.dictionaries["sae"], sample_texts(bench, 700, 0)
     found = reading_pass(bench, dictionary, texts)

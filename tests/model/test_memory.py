@@ -68,8 +68,9 @@ def test_a_single_item_that_does_not_fit_is_the_callers_error() -> None:
 
     steps = halving(5, Budget(2), work, device=CPU, alone=alone)
     assert next(steps) == (slice(0, 2), 0)
-    with pytest.raises(ModelError, match="item 2 does not fit"):
+    with pytest.raises(ModelError) as error:
         next(steps)
+    assert "item 2" in str(error.value)
 
 
 def test_other_errors_pass() -> None:

@@ -17,13 +17,13 @@ from harness.run.trained import trained, training_texts
 from harness.sae.corpus.counts import Meter
 from harness.tasks.dictionaries import TrainTable
 
-SETTINGS: dict[str, Any] = {"layer": 1, "width": 96, "k": 8, "batch_size": 256, "epochs": 2.0, "fast": False}
+SETTINGS: dict[str, Any] = {"layer": 1, "width": 96, "k": 8, "batch_size": 256, "epochs": 8.0, "fast": False}
 TOML = "".join(f"{name} = {str(value).lower()}\n" for name, value in SETTINGS.items())
 
 
 @pytest.fixture
 def trains(variant: Callable[..., Path]) -> Path:
-    table = f'\n[[train]]\nname = "mini"\ntexts = "all"\nseeds = [0, 1]\n{TOML}\n[corpus]'
+    table = f'\n[[train]]\nname = "mini"\nseeds = [0, 1]\n{TOML}\n[corpus]'
     return variant(("schema = 1\n", "schema = 2\n"), ("\n[corpus]", table))
 
 
@@ -122,14 +122,16 @@ def test_texts_are_those_of_the_train_part_within_the_limit(metric_bench: Callab
     assert set(some.tolist()) < set(bench.split.train.tolist())
     assert 900 < int((lengths[some] - 1).sum()) <= 1000
     assert training_texts(bench, table.model_copy(update={"max_tokens": 1000, "seeds": (1,)})).tolist() != some.tolist()
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as error:
         training_texts(bench, table.model_copy(update={"max_tokens": 1}))
+    assert error.value.given == "mini"
+    assert "max_tokens" in error.value.hint
 
 
 def test_the_split_is_part_of_what_was_trained(metric_bench: Callable[..., MetricBench], monkeypatch: pytest.MonkeyPatch) -> None:
     fits = counting(monkeypatch, "_train")
     bench = metric_bench()
-    table, progress = TrainTable(name="mini", **SETTINGS), Progress(quiet=True)
+    table, progress = TrainTable(name="mini", architecture="topk", **SETTINGS), Progress(quiet=True)
     trained(bench, table, "mini", 0, progress)
     trained(bench, table, "mini", 0, progress)
     assert len(fits) == 1
@@ -155,5 +157,6 @@ def test_a_training_that_was_stopped_is_done_again(metric_bench: Callable[..., M
 
 
 def test_a_layer_that_the_model_lacks_is_refused_before_anything_is_read(metric_bench: Callable[..., MetricBench]) -> None:
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError) as error:
         trained(metric_bench(), TrainTable(name="mini", **{**SETTINGS, "layer": 9}), "mini", 0, Progress(quiet=True))
+    assert "layer 9" in str(error.value)

@@ -44,10 +44,10 @@ def host(sample_site: Path, installed: Callable[..., Any]) -> Iterator[PluginHos
         yield PluginHost.load()
 
 
-def fails(check: Callable[[], Any], told: str) -> None:
+def fails(check: Callable[[], Any], named: str) -> None:
     with pytest.raises(AssertionError) as error:
         check()
-    assert told in str(error.value)
+    assert named in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -107,7 +107,7 @@ def test_the_toy_is_the_same_everywhere(bench: TaskBench, tmp_path: Path) -> Non
 
 @dataclasses.dataclass
 class SomeLabeler:
-    """Answers as it is told."""
+    """Returns what the test gives it."""
 
     traits = LabelerTraits()
 
@@ -121,33 +121,33 @@ FEATURE = (FeatureRef("sae", 1),)
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "named"),
     [
-        (lambda bench, concepts: [1 for _ in concepts], "answered with int"),
+        (lambda bench, concepts: [1 for _ in concepts], "class int"),
         (lambda bench, concepts: [Labeling(c, FEATURE) for c in concepts[1:]], "gave 2 answers for 3 concepts"),
         (lambda bench, concepts: [Labeling(Concept(c.id, "mine"), FEATURE) for c in concepts], "not one of those that it was asked for"),
         (lambda bench, concepts: [Labeling(c, (FeatureRef("sae", 99),)) for c in concepts], "named feature sae/99"),
         (lambda bench, concepts: [Abstention(c, " ") for c in concepts], "gives no reason"),
         (lambda bench, concepts: [Labeling(c, FEATURE, float("inf")) for c in concepts], "is inf; None means none"),
-        (lambda bench, concepts: [Labeling(c, FEATURE, 1.0, {"x": {1, 2}}) for c in concepts], "is no JSON value"),
+        (lambda bench, concepts: [Labeling(c, FEATURE, 1.0, {"x": {1, 2}}) for c in concepts], "not a JSON value"),
         (lambda bench, concepts: [Labeling(c, FEATURE, random.random()) for c in concepts], "a second labeler gave other answers"),
         (lambda bench, concepts: [Labeling(c, FEATURE, i) for i, c in enumerate(concepts)], "depend on the order of the concepts"),
     ],
 )
-def test_a_labeler_that_breaks_it(bench: TaskBench, answers: Any, told: str) -> None:
-    fails(lambda: check_labeler(lambda: SomeLabeler(answers), bench), told)
+def test_a_labeler_that_breaks_it(bench: TaskBench, answers: Any, named: str) -> None:
+    fails(lambda: check_labeler(lambda: SomeLabeler(answers), bench), named)
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "named"),
     [
         (lambda bench, concepts: [Labeling(c, FEATURE, i) for i, c in enumerate(concepts)], "these scores do not descend"),
         (lambda bench, concepts: [Abstention(c, "why") for c in concepts], "in chosen mode only the chosen come back"),
         (lambda bench, concepts: [Labeling(concepts[0], FEATURE)] * 2, "the same features twice"),
     ],
 )
-def test_a_labeler_that_breaks_it_in_chosen_mode(chosen: TaskBench, answers: Any, told: str) -> None:
-    fails(lambda: check_labeler(lambda: SomeLabeler(answers), chosen), told)
+def test_a_labeler_that_breaks_it_in_chosen_mode(chosen: TaskBench, answers: Any, named: str) -> None:
+    fails(lambda: check_labeler(lambda: SomeLabeler(answers), chosen), named)
 
 
 # ----------------------------------------------------------------------------------------------------------------- steerers that break it
@@ -171,7 +171,7 @@ class Edit:
 
 
 class SomeSteerer:
-    """Intervenes as it is told."""
+    """Intervenes as the test says."""
 
     def __init__(self, answer: Callable[[Any, float], Any], **members: Any) -> None:
         self.answer = answer
@@ -201,7 +201,7 @@ class Moving:
 
 
 @pytest.mark.parametrize(
-    ("answer", "members", "told"),
+    ("answer", "members", "named"),
     [
         (nothing, {"unit": "metre"}, "unit is 'metre'; known: max-activation, residual-norm, none"),
         (nothing, {"grid": ()}, "give finite strengths"),
@@ -210,7 +210,7 @@ class Moving:
         (nothing, {"neutral": "0"}, "neutral is '0'"),
         (nothing, {"needs_features": None}, "needs_features is None"),
         (lambda labeling, strength: None, {}, "intervene gave NoneType at strength 1 for concept 'music'"),
-        (lambda labeling, strength: Intervention(prompt_prefix=None), {}, "prompt_prefix is no text"),  # type: ignore[arg-type]
+        (lambda labeling, strength: Intervention(prompt_prefix=None), {}, "prompt_prefix is not a text"),  # type: ignore[arg-type]
         (lambda labeling, strength: Intervention(edits=("x",)), {}, "str lacks sites, positions, batch_key, stack"),  # type: ignore[arg-type]
         (edited(lambda x, rows: x, sites=()), {}, "names no site"),
         (edited(lambda x, rows: x, sites=(Site(3),)), {}, "the engine torch cannot place Edit at strength 1 for concept 'music': layer 3 does"),
@@ -224,8 +224,8 @@ class Moving:
         (edited(lambda x, rows: x * 0 + 5), {"neutral": 1.0}, "at the neutral strength 1 the model writes something else than unsteered"),
     ],
 )
-def test_a_steerer_that_breaks_it(bench: TaskBench, answer: Any, members: dict[str, Any], told: str) -> None:
-    fails(lambda: check_steerer(lambda: SomeSteerer(answer, **members), bench), told)
+def test_a_steerer_that_breaks_it(bench: TaskBench, answer: Any, members: dict[str, Any], named: str) -> None:
+    fails(lambda: check_steerer(lambda: SomeSteerer(answer, **members), bench), named)
 
 
 def test_a_steerer_must_spare_what_the_task_spares(folder: Path) -> None:
@@ -239,8 +239,8 @@ def test_a_steerer_must_spare_what_the_task_spares(folder: Path) -> None:
     steering = steering.model_copy(update={"prompt": False})
     sparing.task = dataclasses.replace(sparing.task, file=sparing.task.file.model_copy(update={"steering": steering}))
     for counted in ({"first": 2}, {"last": 1}):
-        told = edited(lambda x, rows: x, positions=Positions(prompt=False, first_token=False, **counted))
-        fails(lambda told=told: check_steerer(lambda: SomeSteerer(told), sparing), "touches tokens of the prompt that the task spares")  # type: ignore[misc]
+        named = edited(lambda x, rows: x, positions=Positions(prompt=False, first_token=False, **counted))
+        fails(lambda named=named: check_steerer(lambda: SomeSteerer(named), sparing), "touches tokens of the prompt that the task spares")  # type: ignore[misc]
 
 
 def test_steerers_of_other_streams_and_by_adapters_keep_it(bench: TaskBench, lora: Callable[..., Path]) -> None:
@@ -260,7 +260,7 @@ def test_steerers_of_other_streams_and_by_adapters_keep_it(bench: TaskBench, lor
 
 
 class SomeDetector:
-    """Scores as it is told, once it knows its bench."""
+    """Scores as it is named, once it knows its bench."""
 
     def __init__(self, score: Callable[[Any, Any, Any], Any], **members: Any) -> None:
         self.score = score
@@ -293,7 +293,7 @@ def examples(bench: Any, labeling: Any, text: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("score", "members", "told"),
+    ("score", "members", "named"),
     [
         (lengths, {"traits": None}, "traits is NoneType"),
         (lengths, {"needs_features": 1}, "needs_features is 1"),
@@ -312,15 +312,15 @@ def examples(bench: Any, labeling: Any, text: str) -> float:
         (table(examples), {}, "the labels of texts outside bench.split.train change the scores"),
     ],
 )
-def test_a_detector_that_breaks_it(bench: TaskBench, score: Any, members: dict[str, Any], told: str) -> None:
-    fails(lambda: check_detector(lambda: SomeDetector(score, **members), bench), told)
+def test_a_detector_that_breaks_it(bench: TaskBench, score: Any, members: dict[str, Any], named: str) -> None:
+    fails(lambda: check_detector(lambda: SomeDetector(score, **members), bench), named)
 
 
 # ------------------------------------------------------------------------------------------------------------------- judges that break it
 
 
 class SomeJudge:
-    """Submits as it is told."""
+    """Submits as it is named."""
 
     def __init__(self, submit: Callable[[Any], Any], collect: Callable[[Any], Any] = lambda tickets: [], **members: Any) -> None:
         self.submit, self.collect = submit, collect  # type: ignore[method-assign]
@@ -336,7 +336,7 @@ def fair(item: JudgeItem, value: float = 1.0) -> Rating:
 
 
 @pytest.mark.parametrize(
-    ("submit", "members", "told"),
+    ("submit", "members", "named"),
     [
         (lambda items: map(fair, items), {"rubric": ""}, "rubric is ''"),
         (lambda items: map(fair, items), {"offline": 1}, "offline is 1"),
@@ -347,7 +347,7 @@ def fair(item: JudgeItem, value: float = 1.0) -> Rating:
         (lambda items: [fair(dataclasses.replace(item, id="x")) for item in items], {}, "answered item 'x', which it was not asked for"),
         (lambda items: [fair(item, place % 2) for place, item in enumerate(items)], {}, "and in another order"),
         (lambda items: [fair(item, len(items) % 2) for item in items], {}, "and alone"),
-        (lambda items: [dataclasses.replace(fair(item), details={"x": object()}) for item in items], {}, "is no JSON value"),
+        (lambda items: [dataclasses.replace(fair(item), details={"x": object()}) for item in items], {}, "not a JSON value"),
         (
             lambda items: [Rating(item.id, "pending", ticket="t") for item in items],
             {"collect": lambda tickets: [fair(JudgeItem("x", "", "", ""))]},
@@ -355,8 +355,8 @@ def fair(item: JudgeItem, value: float = 1.0) -> Rating:
         ),
     ],
 )
-def test_a_judge_that_breaks_it(bench: TaskBench, submit: Any, members: dict[str, Any], told: str) -> None:
-    fails(lambda: check_judge(lambda: SomeJudge(submit, **members), bench), told)
+def test_a_judge_that_breaks_it(bench: TaskBench, submit: Any, members: dict[str, Any], named: str) -> None:
+    fails(lambda: check_judge(lambda: SomeJudge(submit, **members), bench), named)
 
 
 def test_a_judge_that_answers_differently_each_time_may_say_so(bench: TaskBench) -> None:

@@ -41,7 +41,7 @@ def test_metrics_keep_it(host: PluginHost, bench: Any, name: str) -> None:
 
 @dataclass
 class SomeMetric:
-    """Measures as it is told."""
+    """Measures as it is named."""
 
     answer: Callable[[], Any]
     traits: Any = MetricTraits(bounds=(0.0, 1.0), trivial=0.5, parts={"n": NumberTraits(bounds=(0.0, None))})  # noqa: RUF009
@@ -54,15 +54,15 @@ def good(**changed: Any) -> Measurement:
     return Measurement(**{"value": 0.5, "parts": {"n": 1.0}, **changed})
 
 
-def fails(check: Callable[[], Any], told: str) -> None:
+def fails(check: Callable[[], Any], named: str) -> None:
     with pytest.raises(AssertionError) as error:
         check()
-    assert told in str(error.value)
+    assert named in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "named"),
     [
         (lambda: 0.5, "measure gave float"),
         (lambda: good(value=1.5), "the value is 1.5, outside of its bounds 0.0 to 1.0"),
@@ -72,22 +72,22 @@ def fails(check: Callable[[], Any], told: str) -> None:
         (lambda: good(per_item={"layer 1": 2.0}), "item 'layer 1' is 2.0, outside"),
         (lambda: good(trivial={"x": 0.5}), "trivial value for 'x'"),
         (lambda: good(trivial={"value": 1.5}), "the trivial value of 'value' is 1.5, outside"),
-        (lambda: good(details={"x": {1}}), "the measurement is no JSON value"),
+        (lambda: good(details={"x": {1}}), "the measurement is not a JSON value"),
         (lambda: good(details={"x": (1, 2)}), None),
         (lambda: Measurement(None, reason=" ", parts={"n": 1.0}), "None without a reason"),
         (lambda: good(parts={"n": None}, part_reasons={"n": "why", "m": "why"}), "a reason is given for part 'm'"),
         (lambda: good(value=random.random()), "a second metric measured something else"),
     ],
 )
-def test_a_measurement_that_breaks_it(bench: Any, answer: Any, told: str | None) -> None:
-    if told is None:
+def test_a_measurement_that_breaks_it(bench: Any, answer: Any, named: str | None) -> None:
+    if named is None:
         assert check_metric(lambda: SomeMetric(answer), bench).value == 0.5
     else:
-        fails(lambda: check_metric(lambda: SomeMetric(answer), bench), told)
+        fails(lambda: check_metric(lambda: SomeMetric(answer), bench), named)
 
 
 @pytest.mark.parametrize(
-    ("traits", "told"),
+    ("traits", "named"),
     [
         (None, "traits is NoneType"),
         (NumberTraits(), "traits is NumberTraits"),
@@ -102,5 +102,5 @@ def test_a_measurement_that_breaks_it(bench: Any, answer: Any, told: str | None)
         (MetricTraits(needs=("siblings",)), "the subject lacks what the metric needs (there is no dictionary of another seed"),
     ],
 )
-def test_traits_that_break_it(bench: Any, traits: Any, told: str) -> None:
-    fails(lambda: check_metric(lambda: SomeMetric(good, traits), bench), told)
+def test_traits_that_break_it(bench: Any, traits: Any, named: str) -> None:
+    fails(lambda: check_metric(lambda: SomeMetric(good, traits), bench), named)

@@ -38,7 +38,8 @@ class AnthropicBatches(Batches):
 
     def _line(self, name: str, request: ChatRequest) -> bytes:
         if not _ANTHROPIC_ID.fullmatch(name):
-            raise RequestFailed(f"{self.name}: {name!r} cannot name a request in a batch; 1 to 64 letters, digits, - and _ can")
+            message = f"{self.name}: {name!r} cannot name a request in a batch"
+            raise RequestFailed(message, given=name, allowed="1 to 64 letters, digits, - and _")
         return encoded({"custom_id": name, "params": self._provider.body(request)}, self.name)
 
     def _hand_in(self, lines: list[bytes]) -> str:
@@ -74,12 +75,12 @@ class AnthropicBatches(Batches):
         status, counts = batch.get("processing_status"), batch.get("request_counts") or {}
         done = sum(count(counts.get(name)) for name in ("succeeded", "errored", "canceled", "expired"))
         if status not in ("in_progress", "canceling", "ended"):
-            raise RequestFailed(f"{self.name}: batch {batch_id} is {status!r}, a state that is not known")
+            raise RequestFailed(f"{self.name}: batch {batch_id} is {status!r}, a state that is not known", given=status)
         return BatchState("ended" if status == "ended" else "running", done, done + count(counts.get("processing")))
 
     def _downloads(self, batch_id: str) -> list[Callable[[], AbstractContextManager[Any]]]:
         if self.poll(batch_id).status == "running":
-            raise RequestFailed(f"{self.name}: batch {batch_id} is still running", retryable=True)
+            raise RequestFailed(f"{self.name}: batch {batch_id} is still running", given="running", retryable=True)
         return [lambda: self._api.messages.batches.with_streaming_response.results(batch_id)]
 
     def _answer(self, entry: Mapping[str, Json]) -> ChatReply | RequestFailed:

@@ -125,13 +125,15 @@ class Batches(ABC):
         Where the answer got lost and the server cannot say whether it has the batch, the failure is an ``InDoubt``, and not retryable.
         """
         if not requests:
-            raise RequestFailed(f"{self.name}: a batch needs at least one request")
+            raise RequestFailed(f"{self.name}: a batch without requests", given=0, allowed=f"1 to {self.max_requests} requests")
         if len(requests) > self.max_requests:
-            raise RequestFailed(f"{self.name}: {len(requests)} requests in a batch, {self.max_requests} at most; hand them in in parts")
+            message, allowed = f"{self.name}: {len(requests)} requests in a batch", f"{self.max_requests} at most"
+            raise RequestFailed(message, given=len(requests), allowed=allowed, hint="hand them in in parts")
         lines = [self._line(name, request) for name, request in requests.items()]
         total = sum(map(len, lines)) + len(lines)
         if total > self.max_bytes:
-            raise RequestFailed(f"{self.name}: a batch of {total} bytes, {self.max_bytes} at most; hand it in in parts")
+            message, allowed = f"{self.name}: a batch of {total} bytes", f"{self.max_bytes} at most"
+            raise RequestFailed(message, given=total, allowed=allowed, hint="hand it in in parts")
         return self._hand_in(lines)
 
     def find(self, doubt: Doubt) -> list[str]:
@@ -150,7 +152,7 @@ class Batches(ABC):
             if not batches or page.get("has_more") is not True:
                 return found
             after = named(self.name, batches[-1])
-        raise RequestFailed(f"{self.name}: the list holds more than {PAGE * PAGES:,} batches since then")
+        raise RequestFailed(f"{self.name}: the list holds too many batches since then", allowed=f"{PAGE * PAGES:,} at most")
 
     def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
         """Answers by the caller's ids, in any order, each once; ids without an answer are missing.
@@ -176,9 +178,13 @@ class Batches(ABC):
                         strange.append(f"line {number} (repeats {clean_line(name, _SHOWN_ID)})")
                     else:
                         seen.add(name)
-                        yield name, self._answer(entry)
+                        answer = self._answer(entry)
+                        if isinstance(answer, ChatReply):
+                            self._dialect.note_thoughts(self._model, answer)
+                        yield name, answer
         if cut and number < self.poll(batch_id).done:
-            raise RequestFailed(f"{self.name}: the results of {batch_id} are cut: {number} lines of {self.poll(batch_id).done}", retryable=True)
+            message = f"{self.name}: the results of {batch_id} are cut: {number} lines of {self.poll(batch_id).done}"
+            raise RequestFailed(message, given=number, retryable=True)
         if strange:
             named = ", ".join(strange[:_NAMED]) + (", …" if len(strange) > _NAMED else "")
             lines = "1 line" if len(strange) == 1 else f"{len(strange)} lines"
@@ -269,7 +275,8 @@ def named(server: str, answer: Mapping[str, Json]) -> str:
     if not isinstance(name, str) or not name:
         raise RequestFailed(f"{server}: the answer names no id")
     if name != clean_line(name):  # it is noted and stored
-        raise RequestFailed(f"{server}: the answer names an id that cannot be kept, since it holds a key or control characters, or is too long")
+        message = f"{server}: the answer names an id that cannot be kept, since it holds a key or control characters, or is too long"
+        raise RequestFailed(message, given=clean_line(name, _SHOWN_ID))
     return name
 
 

@@ -109,14 +109,15 @@ class OpenAIBatches(Batches):
                 "failed", done, total, told(self._connection, errors[0]).reason if errors else f"{self.name}: no reason given"
             )
         if status not in OPENAI_ENDED:
-            raise RequestFailed(f"{self.name}: batch {batch_id} is {status!r}, a state that is not known")
+            raise RequestFailed(f"{self.name}: batch {batch_id} is {status!r}, a state that is not known", given=status)
         return BatchState("ended", done, total, "" if status == "completed" else f"{self.name}: batch {batch_id} {status}")
 
     def _downloads(self, batch_id: str) -> list[Callable[[], AbstractContextManager[Any]]]:
         batch = self._batch(batch_id)
         state = self._state(batch_id, batch)
         if state.status != "ended":
-            raise RequestFailed(state.reason or f"{self.name}: batch {batch_id} is still running", retryable=state.status == "running")
+            reason = state.reason or f"{self.name}: batch {batch_id} is still running"
+            raise RequestFailed(reason, given=state.status, retryable=state.status == "running")
         files = [batch[name] for name in ("output_file_id", "error_file_id") if isinstance(batch.get(name), str)]
         return [lambda file=file: self._api.files.with_streaming_response.content(file) for file in files]  # type: ignore[misc]
 

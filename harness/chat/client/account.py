@@ -49,11 +49,11 @@ class Account:
     ) -> None:
         for name, value, least in (("concurrency", concurrency, 1), ("attempts", attempts, 1), ("grace", grace, 0)):
             if not value >= least:
-                raise OptionError(f"{name} is {value}; give {least} or more")
+                raise OptionError(f"{name} is {value}", given=value, allowed=f"{least} or more")
         above_zero = {"timeout": timeout, "requests_per_minute": requests_per_minute, "tokens_per_minute": tokens_per_minute}
         for name, limit in above_zero.items():
             if limit is not None and not (limit > 0 and math.isfinite(limit)):
-                raise OptionError(f"{name} is {limit}; give a number above 0")
+                raise OptionError(f"{name} is {limit}", given=limit, allowed="a number above 0")
         self.provider, self.cache, self.prices = provider, cache, prices
         self.concurrency, self.attempts, self.timeout, self.seed, self.grace = concurrency, attempts, timeout, seed, grace
         self.window, self.latency = Window(concurrency), Latency(timeout, concurrency)

@@ -181,7 +181,7 @@ class ReplyCache:
             StoreError: without any condition: to delete everything, delete the file.
         """
         if days is None and model is None:
-            raise StoreError(f"nothing to prune by: give days, a model or both; to delete every reply, delete {self.path}")
+            raise StoreError("nothing to prune by", allowed="days, a model or both", hint=f"to delete every reply, delete {self.path}")
         conditions, values = [], list[str]()
         if days is not None:
             conditions.append("created < ?")

@@ -21,7 +21,6 @@ from harness.chat.client.cache import ReplyCache
 from harness.chat.client.cache_writer import Job, Keeper
 from harness.chat.client.limits import Clock, pause_before
 from harness.chat.cost import input_bound
-from harness.chat.providers.keys import without_keys
 from harness.chat.values import ABOUT_THE_REQUEST, IN_A_ROW, ChatReply, ChatRequest, RequestFailed
 from harness.types import rng
 
@@ -337,10 +336,6 @@ class Sending:
 
     def _paid(self, job: Job, reply: ChatReply) -> None:
         """A reply came: count it, and have it kept before anybody gets it."""
-        if not reply.text.isascii():  # half a character, which a server can send as an escape, fits into no file
-            reply = replace(reply, text=reply.text.encode("utf-8", "replace").decode("utf-8"))
-        if (text := without_keys(reply.text)) is not reply.text:  # a proxy that repeats the request's headers
-            reply = replace(reply, text=text)
         self._account.window.succeeded()
         self._account.count_paid(job.request.model, reply.usage)
         self._in_a_row, self._replied_at = 0, time.monotonic()

@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from harness.chat.providers.base import APIProvider, custom_headers, left_out
-from harness.chat.providers.errors import count, read_object
+from harness.chat.providers.errors import count
+from harness.chat.providers.events import MessageAssembler
 from harness.chat.providers.refusals import SYSTEM, folded
 from harness.chat.providers.servers import Connection
 from harness.chat.values import ChatReply, ChatRequest, RequestFailed, Usage
@@ -94,55 +95,21 @@ class AnthropicProvider(APIProvider):
     def _opened_client(self, options: dict[str, Any]) -> Any:
         return self.sdk.AsyncAnthropic(**options)
 
-    async def _whole(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
+    async def _sent(self, client: Any, body: dict[str, Any]) -> Any:
         # The whole body goes as `extra_body`, which counts before the arguments: newer packages know no temperature any more.
         call = client.messages.with_raw_response
-        response = await call.create(model=body["model"], max_tokens=body["max_tokens"], messages=[], extra_body=body)
-        return read_object(self.name, await response.http_response.aread())
+        return await call.create(model=body["model"], max_tokens=body["max_tokens"], messages=[], extra_body=body)
 
-    async def _streamed(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
-        call = client.messages
-        stream = await call.create(model=body["model"], max_tokens=body["max_tokens"], messages=[], extra_body=body, stream=True)
-        message: dict[str, Json] = {}
-        blocks: dict[int, dict[str, Json]] = {}
-        ended = False
-        async with stream:
-            async for event in stream:
-                piece: dict[str, Any] = event.to_dict() if hasattr(event, "to_dict") else {}
-                kind, index = piece.get("type"), piece.get("index")
-                if kind == "message_start":
-                    message = dict(piece.get("message") or {})
-                elif kind == "content_block_start" and isinstance(index, int):
-                    blocks[index] = {**(piece.get("content_block") or {}), "pieces": []}
-                elif kind == "content_block_delta" and index in blocks:
-                    delta = piece.get("delta") or {}
-                    blocks[index]["pieces"].append(delta.get("text") or delta.get("partial_json") or "")
-                elif kind == "message_delta":
-                    message.update(piece.get("delta") or {})
-                    # Of the counts, those of the end hold: they are running totals.
-                    counts = {name: n for name, n in (piece.get("usage") or {}).items() if n is not None}
-                    message["usage"] = {**(message.get("usage") or {}), **counts}
-                elif kind == "message_stop":
-                    ended = True
-        if not ended:
-            raise self._cut_stream()
-        message["content"] = [_whole_block(block) for _, block in sorted(blocks.items())]
-        return message
+    async def _stream_of(self, client: Any, body: dict[str, Any]) -> Any:
+        return await client.messages.create(
+            model=body["model"], max_tokens=body["max_tokens"], messages=[], extra_body=body, stream=True
+        )
+
+    def _assembler(self, model: str) -> MessageAssembler:
+        return MessageAssembler()
 
     def _reply(self, body: Mapping[str, Json]) -> ChatReply:
         return message_reply(self.connection, body)
-
-
-def _whole_block(block: Mapping[str, Json]) -> dict[str, Json]:
-    text = "".join(block["pieces"])
-    if block.get("type") == "text":
-        return {"type": "text", "text": (block.get("text") or "") + text}
-    if block.get("type") == "tool_use" and text:
-        try:
-            return {"type": "tool_use", "name": block.get("name"), "input": json.loads(text)}
-        except ValueError:  # cut by the bound on the reply: what there is, is shown as text
-            return {"type": "text", "text": text}
-    return dict(block)
 
 
 def message_reply(connection: Connection, body: Mapping[str, Json]) -> ChatReply:

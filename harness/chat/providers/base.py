@@ -10,8 +10,9 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from harness.chat.http import http_client
-from harness.chat.providers.errors import Trouble, trouble
-from harness.chat.providers.refusals import SYSTEM, Dialect
+from harness.chat.providers.errors import Trouble, read_object, told, trouble
+from harness.chat.providers.events import Assembler, assembled, is_stream, read_events
+from harness.chat.providers.refusals import SYSTEM, Dialect, only_streams
 from harness.chat.providers.servers import connect
 from harness.chat.values import ChatReply, ChatRequest, RequestFailed, SchemaRefused, Usage
 from harness.types import Json
@@ -94,12 +95,16 @@ class APIProvider(ABC):
         """A client of the package."""
 
     @abstractmethod
-    async def _whole(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
-        """Send, and read the whole reply."""
+    async def _sent(self, client: Any, body: dict[str, Any]) -> Any:
+        """Send; the package's raw response."""
 
     @abstractmethod
-    async def _streamed(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
-        """Send, and put the pieces of a streamed reply together in the form of a whole one."""
+    async def _stream_of(self, client: Any, body: dict[str, Any]) -> Any:
+        """Send; the package's stream of the reply's pieces."""
+
+    @abstractmethod
+    def _assembler(self, model: str) -> Assembler:
+        """What puts the pieces of a streamed reply of ``model`` together."""
 
     @abstractmethod
     def _reply(self, body: Mapping[str, Json]) -> ChatReply:
@@ -115,10 +120,14 @@ class APIProvider(ABC):
             if isinstance(outcome, ChatReply):
                 if outcome.usage == _NOTHING:
                     self.dialect.note(f"{self.name}: {request.model} reports no usage, so the cost is counted too low")
+                self.dialect.note_thoughts(request.model, outcome)
                 self.dialect.accepted(request.model, sent(body))
                 return outcome
-            # This ends: each round leaves out at least one of the parameters that were sent.
-            if outcome.said is None or not self.dialect.learn(request.model, sent(body), outcome.said):
+            # This ends: each round leaves out at least one of the parameters that were sent, or is the first that streams.
+            if outcome.said is not None and not self._stream and only_streams(outcome.said):
+                self._stream = True
+                self.dialect.note(f"{self.name}: the server answers by streams alone, so replies are asked for as streams")
+            elif outcome.said is None or not self.dialect.learn(request.model, sent(body), outcome.said):
                 raise outcome.failure
 
     def takes_schema(self, model: str) -> bool:
@@ -179,17 +188,40 @@ class APIProvider(ABC):
 
     async def _attempt(self, body: dict[str, Any]) -> ChatReply | Trouble:
         # Returned, not raised within `except`: a raised failure would carry the package's exception, whose request holds the key.
+        client = self._opened()
         try:
             ask = self._streamed if self._stream else self._whole
-            return self._reply(await asyncio.wait_for(ask(self._opened(), body), self.connection.timeout))
+            return self._reply(await asyncio.wait_for(ask(client, body), self.connection.timeout))
         except Exception as error:
             found = trouble(self.connection, self.sdk, error)
             if found is None:
                 raise
             return found
 
-    def _cut_stream(self) -> RequestFailed:
-        return RequestFailed(f"{self.name}: the stream ended before the reply did", retryable=True)
+    async def _whole(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
+        """Send, and read the whole reply; by us: the package takes whatever comes for a reply, a web page included."""
+        response = await self._sent(client, {**body, "stream": False})
+        content_type, content = response.http_response.headers.get("content-type", ""), await response.http_response.aread()
+        if not is_stream(content_type, content):
+            return read_object(self.name, content)
+        pieces = list(read_events(self.name, content))  # of a server that streams whatever it is asked
+        for piece in pieces:
+            if piece.get("error"):
+                raise told(self.connection, piece)
+        return self._put_together(assembled(self._assembler(body["model"]), pieces))
+
+    async def _streamed(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
+        """Send, and put the pieces of a streamed reply together in the form of a whole one."""
+        assembler, stream = self._assembler(body["model"]), await self._stream_of(client, body)
+        async with stream:
+            async for piece in stream:
+                assembler.add(piece.to_dict() if hasattr(piece, "to_dict") else {})
+        return self._put_together(assembler.whole())
+
+    def _put_together(self, reply: Mapping[str, Json] | None) -> Mapping[str, Json]:
+        if reply is None:
+            raise RequestFailed(f"{self.name}: the stream ended before the reply did", retryable=True)
+        return reply
 
 
 def sent(body: Mapping[str, Any]) -> set[str]:

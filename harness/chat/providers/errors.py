@@ -6,6 +6,7 @@ Facts: OpenAI's and Anthropic's error pages; replies of vLLM, llama.cpp, Ollama 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import re
@@ -17,12 +18,26 @@ from http import HTTPStatus
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from harness.chat.providers.servers import Connection
+from harness.chat.http import tls_trouble
+from harness.chat.providers.servers import Connection, azure_hint
 from harness.chat.values import RequestFailed
 from harness.types import Json
 
 HOPELESS = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"})
 """Codes that OpenAI sends with status 429 and that no waiting heals."""
+
+_OF_ACCOUNTS = frozenset({None, 400, 402, 403, 429})
+"""HTTP statuses under which vendors say that an account is empty: Anthropic 400, xAI and one-api 403, OpenAI and Google 429."""
+_SPENT = re.compile(
+    r"credit balance|insufficient[ _](?:\w+[ _])?(?:quota|credits?|balance|funds?)|(?:exceeded|over)[ _](?:your[ _])?(?:current|monthly)[ _]quota"
+    r"|(?:out of|no|not enough|more|purchase|add|buy|all available) credits|billing[ _](?:hard[ _]limit|not[ _]active)"
+    r"|account[ _](?:is[ _])?deactivated|arrearage|spending[ _](?:limit|cap)|payment[ _]required|resource[ _](?:has been[ _])?exhausted",
+    re.IGNORECASE,
+)
+_PASSING = re.compile(r"try again (?:later|in)|retry in|per[ _-]minute|perminute|too many requests|rate[ _]limit", re.IGNORECASE)
+"""What is said where waiting helps after all: Google's word for an empty account is also the one for a full minute."""
+_RETRY_IN = re.compile(r"(?:retry|try again) in (\d{1,6}(?:\.\d{1,9})?) ?s", re.IGNORECASE)
+_NESTED = 10_000  # characters of a message, or of its details, that are looked through
 
 KIND_STATUS = {
     "invalid_request_error": 400,
@@ -54,12 +69,13 @@ _TRANSPORT = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2",
 
 @dataclass(frozen=True)
 class Complaint:
-    """What a server says about a request that it turned down, without what it repeats of the request."""
+    """What a server says about a request that it turned down, without what it repeats of the request; ``wait``: seconds after which to come back."""
 
     message: str = ""
     param: str = ""
     code: str = ""
     kind: str = ""
+    wait: float | None = None
 
     @property
     def text(self) -> str:
@@ -74,6 +90,8 @@ def complaint(body: object) -> Complaint:
             body = json.loads(text)
         except (ValueError, RecursionError):
             return Complaint(_html(text) or text[:300])
+    if isinstance(body, list) and body and isinstance(body[0], Mapping):  # Google
+        body = body[0]
     if isinstance(body, Mapping) and isinstance(body.get("error"), (Mapping, str)):
         body = body["error"]
         if isinstance(body, Mapping) and isinstance(
@@ -90,7 +108,23 @@ def complaint(body: object) -> Complaint:
         messages, kinds = ([str(fault.get(name, "")) for fault in faults] for name in ("msg", "type"))
         return Complaint("; ".join(messages), " ".join(places), " ".join(kinds))
     message = next((body[name] for name in ("message", "detail", "error") if isinstance(body.get(name), str)), "")
-    return Complaint(message, *(str(body[name]) if body.get(name) is not None else "" for name in ("param", "code", "type")))
+    if message.lstrip().startswith(("{", "[")) and len(message) <= _NESTED:  # a proxy that wraps the reply of the server behind it
+        with contextlib.suppress(ValueError, RecursionError):
+            return complaint(json.loads(message))
+    param, code, kind = (str(body[name]) if body.get(name) is not None else "" for name in ("param", "code", "type"))
+    # Google's word for the kind; a numeric `code` beside it is the HTTP status again.
+    kind = kind or (body["status"] if isinstance(body.get("status"), str) else "")
+    return Complaint(message, param, code, kind, _wait_of(message, body.get("details")))
+
+
+def _wait_of(message: str, details: Json) -> float | None:
+    """The wait that the text or Google's ``RetryInfo`` names; None for a quota of the day, which no wait mends."""
+    details = [part for part in details if isinstance(part, Mapping)] if isinstance(details, list) else []
+    if "PerDay" in str(details)[:_NESTED]:
+        return None
+    stated = [part["retryDelay"] for part in details if isinstance(part.get("retryDelay"), str)]
+    found = re.search(r"(\d{1,6}(?:\.\d{1,9})?)s\b", stated[0]) if stated else _RETRY_IN.search(message)
+    return float(found[1]) if found else None
 
 
 def _html(text: str) -> str:
@@ -112,9 +146,20 @@ def read_object(server: str, body: bytes) -> dict[str, Json]:
         page = ""
     if page:
         raise RequestFailed(f"{server}: {page}; is the address right (most servers want …/v1)?")
+    if value is None and _first_is_object(body):
+        raise RequestFailed(f"{server}: the reply is a stream of JSON lines, as no server of this API sends it; is the address right (…/v1)?")
     if not isinstance(value, dict):
         raise RequestFailed(f"{server}: the reply is no JSON object ({len(body)} bytes)", retryable=True)
     return value
+
+
+def _first_is_object(body: bytes) -> bool:
+    """Whether the first of several lines is a JSON object."""
+    first, _, rest = body.strip().partition(b"\n")
+    try:
+        return bool(rest) and isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def count(value: Json) -> int:
@@ -150,14 +195,26 @@ def refused(connection: Connection, status: int | None, said: Complaint, headers
 
     Without a status (None) nobody knows, so it counts as one that may heal.
     """
+    wait = retry_after(headers or {})
+    wait = said.wait if wait is None else wait
     heals = status is None or status in (408, 409, 425, 429) or (status >= 500 and status not in (501, 505))
-    heals = heals and not {said.code, said.kind} & HOPELESS
+    spent = bool({said.code, said.kind} & HOPELESS) or (wait is None and status in _OF_ACCOUNTS and _spent(said))
+    heals = heals and not spent
     reason = f"{connection.server}: {_phrase(status)}{said.message or 'no reason given'}"
     if said.code and said.code not in reason:
         reason += f" ({said.code})"
     if status == 401:
         reason += f"; check the key in {connection.key_name}" if connection.key_name else "; name the variable that holds this server's key"
-    return RequestFailed(reason, retryable=heals, retry_after=retry_after(headers or {}), status=status)
+    if status in (400, 401, 404) and (hint := azure_hint(connection.url)):
+        reason += f"; {hint}"
+    if spent and status in (400, 403):  # as who says so by 402: it is not about this request
+        status = 402
+    return RequestFailed(reason, retryable=heals, retry_after=wait, status=status)
+
+
+def _spent(said: Complaint) -> bool:
+    """Whether a server says in words that the account is empty: no waiting heals that."""
+    return _SPENT.search(said.text[:_NESTED]) is not None and _PASSING.search(said.text[:_NESTED]) is None
 
 
 def _redirected(connection: Connection, status: int, location: str) -> RequestFailed:
@@ -219,6 +276,8 @@ def trouble(connection: Connection, sdk: ModuleType, error: Exception) -> Troubl
     if isinstance(error, slow) or "Timeout" in type(error).__name__:
         return Trouble(RequestFailed(f"{connection.server}: no reply within {connection.timeout:g} s", retryable=True))
     if isinstance(error, sdk.APIConnectionError):
+        if (tls := tls_trouble(error)) is not None:
+            return Trouble(RequestFailed(f"{connection.server}: the TLS connection failed: {tls[0]}", retryable=tls[1]))
         cause = type(error.__cause__).__name__ if error.__cause__ else "no cause given"
         return Trouble(RequestFailed(f"{connection.server}: the connection failed ({cause})", retryable=True))
     if isinstance(error, sdk.APIError):  # an error event within a stream

@@ -39,6 +39,20 @@ _seen: set[str] = set()
 """Keys that this process has read from a ``.env`` or was given; those of the environment are looked up when a text is cleaned."""
 
 
+class Misplaced(ValueError):
+    """A value that is not shown, since it may be a secret in the wrong place.
+
+    Args:
+        name: the option or variable whose value it is.
+        message: what is wrong.
+        hint: what to do next.
+    """
+
+    def __init__(self, name: str, message: str, hint: str) -> None:
+        self.name, self.message, self.hint = name, message, hint
+        super().__init__(f"{message}; {hint}")
+
+
 def find_key(name: str, folder: Path | None = None) -> str | None:
     """The key of the environment variable ``name``, else of the line ``name=…`` in ``.env``; None where neither has one.
 
@@ -57,7 +71,8 @@ def find_key(name: str, folder: Path | None = None) -> str | None:
         return None
     remember(value)
     if not all("!" <= character <= "~" for character in value):
-        raise JudgeError(f"{_shown(name)} in {where} holds a blank, a line break or a character that no key has; copy the key again")
+        message = f"{_shown(name)} in {where} holds a blank, a line break or a character that no key has"
+        raise JudgeError(message, given=_shown(name), hint="copy the key again")
     return value
 
 
@@ -65,9 +80,8 @@ def key(name: str, folder: Path | None = None) -> str:
     """As :func:`find_key`, for what cannot do without. Raises JudgeError naming the variable where there is no key."""
     value = find_key(name, folder)
     if value is None:
-        raise JudgeError(
-            f"no API key: {_shown(name)} is neither in the environment nor in {(folder or Path.cwd()) / '.env'}; set it in one of them"
-        )
+        message = f"no API key: {_shown(name)} is neither in the environment nor in {(folder or Path.cwd()) / '.env'}"
+        raise JudgeError(message, given=_shown(name), hint="set it in one of them")
     return value
 
 
@@ -75,12 +89,13 @@ def check_key_name(name: str | None) -> str | None:
     """The name of the variable that holds a key, as it was given; None stays None.
 
     Raises:
-        ValueError: it cannot be the name of a variable, or it looks like a key: people paste the key itself. The message shows nothing of it.
+        Misplaced: it cannot be the name of a variable, or it looks like a key: people paste the key itself. The message shows nothing of it.
     """
     if name is not None and (_VARIABLE.fullmatch(name) is None or _looks_like_a_key(name)):
-        raise ValueError(
-            "key_name takes the name of an environment variable (letters, digits and underscores, 64 at most), not a key; "
-            "put the key into a variable such as MY_SERVER_API_KEY and give that name (what was given is not shown)"
+        raise Misplaced(
+            "key_name",
+            "key_name takes the name of an environment variable (letters, digits and underscores, 64 at most), not a key",
+            "put the key into a variable such as MY_SERVER_API_KEY and give that name (what was given is not shown)",
         )
     return name
 
@@ -107,7 +122,7 @@ def redact(text: str) -> str:
     Known are the keys that this process has read, and the values of environment variables named like secrets (``…_API_KEY``, ``…_TOKEN``, …).
     A long key is also found where a text cuts it off behind its first twelve characters.
     """
-    return _LOOKS_LIKE_A_KEY.sub(HIDDEN, _without(_known(), text))
+    return _LOOKS_LIKE_A_KEY.sub(HIDDEN, _without(_known(), text, cut=True))
 
 
 def _known() -> set[str]:
@@ -116,14 +131,19 @@ def _known() -> set[str]:
     return {value for value in values if len(value) >= SHORTEST}
 
 
-def without_keys(text: str) -> str:
-    """``text`` without the keys that this process has read, whole or cut: for replies, in which nothing else may be touched."""
-    return _without(_seen, text)
+def without_keys(text: str, cut: bool = False) -> str:
+    """``text`` without the keys that this process has read: for replies, in which nothing else may be touched.
+
+    Args:
+        text: the text.
+        cut: also what begins as a long key does. Not for what a model wrote: the keys of one server may all begin alike.
+    """
+    return _without(_seen, text, cut)
 
 
-def _without(secrets: Iterable[str], text: str) -> str:
+def _without(secrets: Iterable[str], text: str, cut: bool) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _LONG and secret[:_BEGINNING] in text:
+        if cut and len(secret) >= _LONG and secret[:_BEGINNING] in text:
             text = re.sub(re.escape(secret[:_BEGINNING]) + r"[A-Za-z0-9*…._~+/=-]*", HIDDEN, text)
         text = text.replace(secret, HIDDEN)
     return text
@@ -139,9 +159,10 @@ def _read(path: Path) -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except UnicodeDecodeError:
-        raise JudgeError(f"{path} is not UTF-8; save it as UTF-8, or set the key in the environment") from None
+        raise JudgeError(f"{path} is not UTF-8", given=path, hint="save it as UTF-8, or set the key in the environment") from None
     except OSError as error:
-        raise JudgeError(f"{path} cannot be read ({error.strerror}); mend that, or set the key in the environment") from None
+        hint = "mend that, or set the key in the environment"
+        raise JudgeError(f"{path} cannot be read ({error.strerror})", given=path, hint=hint) from None
     from dotenv import dotenv_values
 
     logging.getLogger("dotenv").setLevel(logging.ERROR)  # it would warn of each line of other programs that it cannot read

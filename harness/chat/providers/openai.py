@@ -14,10 +14,11 @@ from types import ModuleType
 from typing import Any
 
 from harness.chat.providers.base import APIProvider, custom_headers, left_out
-from harness.chat.providers.errors import count, read_object, told
+from harness.chat.providers.errors import count, told
+from harness.chat.providers.events import THOUGHTS, ChatAssembler
 from harness.chat.providers.refusals import SYSTEM, folded
 from harness.chat.providers.servers import Connection
-from harness.chat.values import ChatReply, ChatRequest, RequestFailed, Usage
+from harness.chat.values import THOUGHTS_ALONE, ChatReply, ChatRequest, RequestFailed, Usage
 from harness.types import Json
 
 LIMITS = ("max_completion_tokens", "max_tokens")
@@ -86,32 +87,18 @@ class OpenAIProvider(APIProvider):
     def _opened_client(self, options: dict[str, Any]) -> Any:
         return self.sdk.AsyncOpenAI(**options)
 
-    async def _whole(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
-        # The raw reply, read by us: the package takes whatever comes for a completion, a web page included. The whole body goes as `extra_body`,
-        # which counts before the arguments: the package walks through every message given as one, a fifth of the client's time for a request.
-        response = await client.chat.completions.with_raw_response.create(model=body["model"], messages=[], extra_body=body)
-        return read_object(self.name, await response.http_response.aread())
+    async def _sent(self, client: Any, body: dict[str, Any]) -> Any:
+        # The whole body goes as `extra_body`, which counts before the arguments: the package walks through every message given as one, a fifth of
+        # the client's time for a request.
+        return await client.chat.completions.with_raw_response.create(model=body["model"], messages=[], extra_body=body)
 
-    async def _streamed(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
+    async def _stream_of(self, client: Any, body: dict[str, Any]) -> Any:
         if self.dialect.takes(body["model"], "stream_options"):
             body["stream_options"] = {"include_usage": True}  # into the body itself: where it is refused, it counts as sent
-        stream = await client.chat.completions.create(model=body["model"], messages=[], extra_body=body, stream=True)
-        parts: dict[str, list[str]] = {"content": [], "refusal": []}
-        model, usage, finish = body["model"], None, None
-        async with stream:
-            async for chunk in stream:
-                piece: dict[str, Any] = chunk.to_dict() if hasattr(chunk, "to_dict") else {}
-                model, usage = piece.get("model") or model, piece.get("usage") or usage
-                for choice in _list(piece.get("choices")):
-                    finish = choice.get("finish_reason") or finish
-                    for name, texts in parts.items():
-                        text = _mapping(choice.get("delta")).get(name)
-                        if isinstance(text, str):
-                            texts.append(text)
-        if finish is None:
-            raise self._cut_stream()
-        message = {name: "".join(texts) or None for name, texts in parts.items()}
-        return {"model": model, "usage": usage, "choices": [{"message": message, "finish_reason": finish}]}
+        return await client.chat.completions.create(model=body["model"], messages=[], extra_body=body, stream=True)
+
+    def _assembler(self, model: str) -> ChatAssembler:
+        return ChatAssembler(model)
 
     def _reply(self, body: Mapping[str, Json]) -> ChatReply:
         return chat_reply(self.connection, body)
@@ -119,6 +106,8 @@ class OpenAIProvider(APIProvider):
 
 def chat_reply(connection: Connection, body: Mapping[str, Json]) -> ChatReply:
     """Read a chat completion. A refusal is a reply (``finish`` says so), an empty text too; a body without a message is not.
+
+    Where the model has thought and said nothing, ``finish`` is :data:`harness.chat.values.THOUGHTS_ALONE`.
 
     Raises RequestFailed (retryable) for an error in place of a reply, no choices, or a message that is none.
     """
@@ -135,6 +124,8 @@ def chat_reply(connection: Connection, body: Mapping[str, Json]) -> ChatReply:
         raise RequestFailed(f"{connection.server}: the reply's message is {type(content).__name__}, not text", retryable=True)
     if isinstance(refusal, str) and refusal and not content:
         content, finish = refusal, "refusal"
+    if not content and finish in ("stop", None) and any(isinstance(message.get(name), str) and message[name].strip() for name in THOUGHTS):
+        finish = THOUGHTS_ALONE
     model = body.get("model")
     return ChatReply(
         content or "", _usage(body.get("usage")), model if isinstance(model, str) else "", finish if isinstance(finish, str) else "stop"

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from harness.chat.providers.errors import Complaint
-from harness.chat.values import Message
+from harness.chat.values import THOUGHTS_ALONE, ChatReply, Message
 from harness.errors import StoreError
 from harness.files.atomic import write_atomically
 
@@ -39,6 +39,18 @@ _ALIASES = {
         "only user and assistant roles",
     ),
 }
+
+
+_ONLY_STREAMS = re.compile(
+    r"stream(?:ing)?\W{1,3}(?:must|has to|needs to|should) be (?:set to )?(?:true|enabled|on)\b"
+    r"|\b(?:only|must|requires?|needs?) (?:\w+ ){0,3}stream(?:ing|ed)?\b|non-?stream|stream\W{0,3}=\W{0,3}false",
+    re.IGNORECASE,
+)
+
+
+def only_streams(said: Complaint) -> bool:
+    """Whether a server complains that it was not asked for a stream, the only form in which it answers."""
+    return _ONLY_STREAMS.search(said.text) is not None
 
 
 class Dialect:
@@ -106,6 +118,14 @@ class Dialect:
         """Keep a line for people, once."""
         if line not in self.notes:
             self.notes.append(line)
+
+    def note_thoughts(self, model: str, reply: ChatReply) -> None:
+        """Note a reply that is nothing but thoughts, with what to do."""
+        if reply.finish == THOUGHTS_ALONE:
+            self.note(
+                f"{self._server}: {model} answers in reasoning_content alone, which is not read; "
+                "switch its thinking, or the server's parser of it, off"
+            )
 
     def _tell(self, model: str, parameter: str) -> None:
         self.note(f"{self._server}: {model} refuses {parameter}: {self._optional[parameter]}")

@@ -14,12 +14,14 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ConfigDict, SecretStr, model_validator
 
-from harness.chat.providers.keys import check_key_name, key, redact
+from harness.chat.providers.keys import Misplaced, check_key_name, key, redact
 from harness.errors import JudgeError, OptionError
 from harness.options import Options, transport_field
 
 HOMES: Mapping[str, str] = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
 """The APIs' own addresses. Anthropic's package adds ``/v1`` itself."""
+AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+"""Ends of the names of Azure's servers."""
 _WORD = 16
 """A longer part of a path that begins as keys do is no word (``hf-inference`` is one)."""
 
@@ -61,7 +63,7 @@ def server_address(api: str, given: str | None) -> str | None:
         given: what the user gave; None takes ``OPENAI_BASE_URL`` or ``ANTHROPIC_BASE_URL``, where it is set.
 
     Raises:
-        ValueError: it is no address, or holds a user, a password, a query, a fragment, or what looks like a key. The message shows nothing of it.
+        Misplaced: it is no address, or holds a user, a password, a query, a fragment, or what looks like a key. The message shows nothing of it.
     """
     url = _address(given, "base_url") if given else _of_environment(api)
     url = url and _bare(api, url)
@@ -90,22 +92,29 @@ def _address(url: str, name: str) -> str:
     except ValueError:
         fine = False
     if not fine:
-        raise ValueError(f"{name} is no address of a server (not shown: it might be a key); give one such as http://localhost:8000/v1")
+        message = f"{name} is no address of a server (not shown: it might be a key)"
+        raise Misplaced(name, message, "give one such as http://localhost:8000/v1")
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError(
-            f"{name} holds a user, password, query or fragment, which logs and entries would show; leave it out, and name the variable "
-            "that holds the key in key_name"
-        )
+        azure = " (Azure needs no api-version at https://NAME.openai.azure.com/openai/v1)" if (parts.hostname or "").endswith(AZURE) else ""
+        message = f"{name} holds a user, password, query or fragment, which logs and entries would show"
+        raise Misplaced(name, message, f"leave it out{azure}, and name the variable that holds the key in key_name")
     if any(map(_may_be_a_key, unquote(parts.path).split("/"))):
-        raise ValueError(
-            f"the path of {name} holds what looks like a key (not shown), which logs and entries would show; leave it out, and name the "
-            "variable that holds the key in key_name"
-        )
+        message = f"the path of {name} holds what looks like a key (not shown), which logs and entries would show"
+        raise Misplaced(name, message, "leave it out, and name the variable that holds the key in key_name")
     return url
 
 
 def _may_be_a_key(part: str) -> bool:
     return redact(part) != part and (len(part) > _WORD or any(map(str.isdigit, part)))
+
+
+def azure_hint(url: str) -> str:
+    """What to give in place of an address of Azure's that does not speak this API; empty for any other address."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not host.endswith(AZURE) or parts.path.rstrip("/").endswith("/openai/v1"):
+        return ""
+    return f"Azure speaks this API at https://{parts.netloc}/openai/v1: give that as base_url, the deployment as model, and key_name"
 
 
 def connect(api: str, key_name: str | None, base_url: str | None, timeout: float) -> Connection:
@@ -118,8 +127,8 @@ def connect(api: str, key_name: str | None, base_url: str | None, timeout: float
     home = HOMES[api]
     try:
         url = server_address(api, base_url) or home
-    except ValueError as error:
-        raise JudgeError(str(error)) from None
+    except Misplaced as error:
+        raise JudgeError(error.message, given=error.name, hint=error.hint) from None
     parts = urlsplit(url)
     domain = ".".join((urlsplit(home).hostname or "").split(".")[-2:])
     own = parts.scheme == "https" and (parts.hostname or "").endswith("." + domain)
@@ -157,8 +166,8 @@ def settle_server(api: str, given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         check_key_name(given.get("key_name"))
         return {**given, "base_url": server_address(api, given.get("base_url"))}
-    except ValueError as error:
-        raise OptionError(f"option {error}") from None
+    except Misplaced as error:
+        raise OptionError(f"option {error.message}", given=error.name, hint=error.hint) from None
 
 
 class ServerOptions(Options):

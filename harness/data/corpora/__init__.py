@@ -1,1 +1,1 @@
-"""Corpora with labels: one file for each format."""
+"""Corpora with labels: one file for each format, and what several of them share (HTML as text, rows of XML, comments of forums)."""

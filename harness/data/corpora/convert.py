@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import DataError
-from harness.files.atomic import disk_error, sync_folder
+from harness.files.atomic import disk_error, replacing
 from harness.types import Document
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ def convert(documents: Iterable[Document], path: Path, advance: Callable[[int], 
     """
     check_suffix(path)
     writer = {".jsonl": _write_jsonl, ".csv": _write_csv, ".parquet": _write_parquet}[path.suffix]
-    temporary = path.with_name(f".{path.name}.partial")
     count = 0
 
     def counted() -> Iterator[list[Document]]:
@@ -56,13 +55,8 @@ def convert(documents: Iterable[Document], path: Path, advance: Callable[[int], 
                 advance(len(batch))
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(path) as temporary:
             writer(counted(), temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
     except OSError as error:
         raise disk_error(error, f"write the corpus {path}") from error
     return count

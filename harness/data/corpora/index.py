@@ -10,8 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import uuid
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DataError
-from harness.files.atomic import disk_error, sync_folder
+from harness.files.atomic import disk_error
 from harness.files.cache_dir import CACHE_ENV, cache_root
+from harness.files.folders import make_folder
 from harness.types import Json, canonical_json, digest
 
 FORMAT = 1
@@ -125,46 +124,24 @@ def get(key: Json, state: Callable[[], Json], build: Callable[[Path], Json], wha
         DataError: the files changed while they were read.
         StoreError: the cache cannot be written to.
     """
-    from filelock import FileLock
-
     folder = place_of(key)
-    found = _load(folder, key, state())
-    if found is not None:
-        return found
     doing = f"write the index of {what} to {folder.parent} (the environment variable {CACHE_ENV} names another cache folder)"
-    with _explained(doing):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(f"{folder.name}.lock"), thread_local=False)
-        lock.acquire()
-    try:
-        found = _load(folder, key, state())  # another process may have made it while we waited
-        return found or _make(folder, key, state, build, what, doing)
-    finally:
-        lock.release()
+    before: Json = None
 
-
-def _make(folder: Path, key: Json, state: Callable[[], Json], build: Callable[[Path], Json], what: str, doing: str) -> Stored:
-    """Build beside ``folder`` and move the index there; this runs under the lock, so what others left behind is stale."""
-    partial = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
-    before = state()
-    with _explained(doing):
-        for leftover in folder.parent.glob(f".{folder.name}-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        new = partial / "new"
-        new.mkdir(parents=True)
-        try:
+    def fill(new: Path) -> None:
+        nonlocal before
+        before = state()
+        with _explained(doing):
             about = build(new)
             if state() != before:
                 hint = "run this again when nothing writes to it any more"
                 raise DataError(f"{what} was changed while it was read", given=what, hint=hint)
             _finish(new, key, before, about)
-            if folder.exists():
-                os.replace(folder, partial / "old")  # a folder with content cannot be replaced in one step
-            os.replace(new, folder)
-            sync_folder(folder.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    made = _load(folder, key, before)
+
+    found = make_folder(
+        folder, lambda: _load(folder, key, state()), fill, what=f"the index of {what}", explain=lambda error: disk_error(error, doing)
+    )
+    made = found or _load(folder, key, before)
     if made is None:
         hint = "check the disk, then run this again"
         raise DataError(f"the index of {what} in {folder} cannot be read back", given=folder, hint=hint)

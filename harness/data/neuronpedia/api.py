@@ -12,6 +12,7 @@ has, and a damaged file is fetched again. Only what is used is kept: of a featur
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
 import json
@@ -31,6 +32,7 @@ from harness.data.neuronpedia.exports import Row, collect, parse_record, tidy
 from harness.data.neuronpedia.http import BrokenReply, Server, load, read_json, store
 from harness.errors import DataError
 from harness.files.atomic import disk_error
+from harness.files.folders import locked
 from harness.types import Json, digest
 
 SEARCH_PAGE = 20
@@ -173,21 +175,16 @@ def _numbers(server: Server, source: SourceId, folder: Path) -> list[int]:
     path, key = folder / "index.json", ["index", str(source)]
     known, numbers = load(path, key)
     if not known:
-        from filelock import FileLock
-
-        lock = FileLock(folder / "lock")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except OSError as error:
-            raise disk_error(error, f"keep Neuronpedia's explanations in {folder}") from error
-        try:
+        with contextlib.ExitStack() as held:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(folder / "lock", f"the explanations of {source}", server.say))
+            except OSError as error:
+                raise disk_error(error, f"keep Neuronpedia's explanations in {folder}") from error
             known, numbers = load(path, key)  # another process may have been here while we waited
             if not known:
                 numbers = _fetch_all(server, source)
                 store(path, key, numbers)
-        finally:
-            lock.release()
     return cast("list[int]", numbers)
 
 

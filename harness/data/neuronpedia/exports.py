@@ -172,9 +172,8 @@ def read_explanations(path: Path, model_id: str | None = None, source_id: str | 
     """Read the explanations of one source from a file or folder.
 
     These are recognised by their content: one reply of ``GET /api/feature`` or a list of such; a map ``{"model/source/index": label}`` (or
-    ``{"index":
-    label}`` where the caller names the source); JSON lines of explanations or features, gzipped or not, as in the bulk files; a SAEDashboard
-    export that carries explanations; a folder of any of these, searched through. JSON lines are read line by line.
+    ``{"index": label}`` where the caller names the source); JSON lines of explanations or features, gzipped or not, as in the bulk files; a
+    SAEDashboard export that carries explanations; a folder of any of these, searched through. JSON lines are read line by line.
 
     Args:
         path: file or folder.

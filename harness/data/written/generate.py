@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.data.written.recipe import Prompt
 from harness.errors import DataError
+from harness.files.atomic import write_atomically
 from harness.types import Decoding, Json, canonical_json
 
 if TYPE_CHECKING:
@@ -112,14 +112,7 @@ def read_conversations(path: Path) -> Iterator[tuple[str | None, str]]:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write rows as JSON lines, atomically: the file appears in full or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(Path(path), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "corpus")
 
 
 def _resume(out: Path, by_id: dict[str, Prompt]) -> set[str]:

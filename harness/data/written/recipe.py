@@ -128,9 +128,8 @@ def plan(recipe: Recipe, part: Part = "corpus") -> list[Prompt]:
 
     ``corpus``: ``texts_per_concept`` prompts (or the concept's own ``texts``) for each concept from distinct (template, subtopic) pairs, then
     ``pair_rounds`` × (half the number of concepts) prompts with two labels in which every concept takes part equally often (with an odd
-    number, one concept rests per round), then ``unlabelled`` prompts about neutral subjects.
-    ``sae``: ``prompts`` distinct (template, subject) pairs without
-    labels, none of which is a prompt of the corpus.
+    number, one concept rests per round), then ``unlabelled`` prompts about neutral subjects. ``sae``: ``prompts`` distinct (template, subject)
+    pairs without labels, none of which is a prompt of the corpus.
 
     Raises:
         DataError: the recipe has too few (template, subject) pairs for ``sae``.

@@ -34,7 +34,7 @@ class Detection:
         return (Stage(DETECT, ""),)
 
     def items(self, run: Run, stage: Stage) -> Sequence[Item]:
-        """A labeling of a method, with the texts that have its concept; a concept that nothing can be told of has none.
+        """A labeling of a method, with the texts that have its concept; a concept that cannot be scored has none.
 
         Which texts are scored is a record of the run, kept once; so a stored run is scored without its corpus.
         """

@@ -19,6 +19,8 @@ from harness.types import Json
 THRESHOLD, REPORT, NO_KEYWORDS = "threshold", "report", "no_keywords"
 """The sets of texts that scores are kept of; the last holds only the reported texts that change."""
 
+_MAKE_AGAIN = "remove the run and make it again"
+
 Mask = NDArray[np.bool_]
 
 
@@ -39,7 +41,8 @@ def unpack(packed: str) -> NDArray[np.float32]:
     """What :func:`pack` packed. Raises StoreError where it is damaged."""
     content = _bytes(packed)
     if len(content) % 4:
-        raise StoreError(f"stored scores are damaged: {len(content)} bytes are not a number of float32; remove the run and make it again")
+        message = f"stored scores are damaged: {len(content)} bytes are not whole float32 numbers"
+        raise StoreError(message, given=len(content), allowed="a multiple of 4 bytes", hint=_MAKE_AGAIN)
     return np.frombuffer(content, dtype="<f4").astype(np.float32)
 
 
@@ -55,11 +58,11 @@ def unpack_mask(packed: Json) -> Mask:
         n, content = packed
         return np.unpackbits(np.frombuffer(_bytes(content), dtype=np.uint8), count=n).astype(bool)
     except (TypeError, ValueError) as error:
-        raise StoreError(f"a stored set of texts is damaged ({error}); remove the run and make it again") from error
+        raise StoreError(f"a stored set of texts is damaged ({error})", given=packed, hint=_MAKE_AGAIN) from error
 
 
 def texts_record(split: TextSplit, threshold: NDArray[np.int64], report: NDArray[np.int64]) -> dict[str, Json]:
-    """What is kept once a run: the split's sizes and digest, and the corpus places of the texts that are scored."""
+    """What is kept once per run: the split's sizes and digest, and the corpus places of the texts that are scored."""
     places = {part: _text(where.astype("<i8").tobytes()) for part, where in ((THRESHOLD, threshold), (REPORT, report))}
     return {"version": 1, "split": split.as_json(), **places}
 
@@ -112,4 +115,4 @@ def _bytes(packed: Json) -> bytes:
     try:
         return zlib.decompress(base64.b64decode(packed, validate=True))
     except (TypeError, ValueError, binascii.Error, zlib.error) as error:
-        raise StoreError(f"stored scores are damaged ({error}); remove the run and make it again") from error
+        raise StoreError(f"stored scores are damaged ({error})", given=packed, hint=_MAKE_AGAIN) from error

@@ -62,7 +62,8 @@ def _row(
         if outcome is None or outcome.status != "done":
             items.append(failed(concept, features, "not scored yet" if outcome is None else outcome.reason))
         else:
-            items.append(score_concept(concept, features, truths[name], {part: unpack(packed) for part, packed in outcome.value.items()}))
+            scores = {part: unpack(packed) for part, packed in outcome.value.items()}
+            items.append(score_concept(concept, features, truths[name], scores, manifest.protocol.pi0))
     for answer in answers_of(method, store):
         if isinstance(answer, Abstention) and answer.concept.id not in left_out:
             items.append(abstained((answer.concept.id, answer.concept.text), answer.reason))

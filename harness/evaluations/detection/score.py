@@ -159,7 +159,7 @@ def summarise(items: Sequence[ConceptScore], *, fixed: bool, selects_on: str = "
     """One method's results.
 
     Args:
-        items: one a labeling and one an abstention; of concepts that nothing can be told of (``DetectionTexts.left_out``) none.
+        items: one per labeling and one per abstention; none of concepts that cannot be scored (``DetectionTexts.left_out``).
         fixed: the task lists the concepts, so an abstention counts, and there is a ranked score.
         selects_on: the texts that its labeler chose by; with ``all`` the result is in-sample, shown and not ranked.
         seed: the run's, for intervals.

@@ -155,7 +155,7 @@ def _tokens(bench: TaskBench, texts: Sequence[str]) -> list[NDArray[np.int64]]:
 
 
 def _undetectable(bench: TaskBench, concept: Concept, hard: NDArray[np.int64], found: Mapping[str, TextSet]) -> str:
-    """Why no method can be told right or wrong on a concept, or learn it; empty where one can."""
+    """Returns why no method can be right or wrong on a concept, or learn it; empty where one can."""
     if concept.label is None:
         return "it names no label of the corpus"
     labelled = bench.labels.of(concept.label)

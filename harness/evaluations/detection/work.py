@@ -1,4 +1,4 @@
-"""Scoring the texts of a run with a detector: one call for all concepts on the corpus' texts, one a concept on those without its keywords."""
+"""Scoring the texts of a run with a detector: one call for all concepts on the corpus' texts, one per concept on those without its keywords."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def score_texts(
 def _scores(detector: Detector, labelings: Sequence[Labeling], texts: TextSet, name: str) -> NDArray[np.float64]:
     found = np.asarray(detector.scores(labelings, texts), dtype=np.float64)
     if found.shape != (len(labelings), len(texts)):
-        raise PluginError(f"detector {name!r} gave scores of shape {list(found.shape)} for {len(labelings)} labelings and {len(texts)} texts")
+        message = f"detector {name!r} gave scores of shape {list(found.shape)} for {len(labelings)} labelings and {len(texts)} texts"
+        raise PluginError(message, given=found.shape, allowed=f"the shape {[len(labelings), len(texts)]}")
     bad = ~np.isfinite(found)
     if bad.any():
         place = int(bad.any(axis=1).argmax())
-        raise PluginError(
-            f"detector {name!r} gave {int(bad[place].sum())} of {len(texts)} texts of set {texts.name!r} a score that is not finite, for concept "
-            f"{labelings[place].concept.id!r}"
-        )
+        count, concept = int(bad[place].sum()), labelings[place].concept.id
+        message = f"detector {name!r} gave {count} of {len(texts)} texts of set {texts.name!r} a score that is not finite, for concept {concept!r}"
+        raise PluginError(message, given=float(found[place][bad[place]][0]), allowed="finite numbers")
     return found

@@ -73,8 +73,8 @@ def _measured(run: Run, planned: PlannedMetric, subject: DictionarySubject, seed
         return Measurement(None, reason=why, parts=dict.fromkeys(instance.traits.parts), part_reasons=dict.fromkeys(instance.traits.parts, why))
     found = instance.measure(run.bench, subject, seed)
     if not isinstance(found, Measurement):
-        raise PluginError(f"metric {name!r} gave {type(found).__name__}; it must give a Measurement")
+        raise PluginError(f"metric {name!r} returned a value of class {type(found).__name__}", given=found, allowed="Measurement")
     if set(found.parts) != set(instance.traits.parts):
-        stated = ", ".join(instance.traits.parts) or "none"
-        raise PluginError(f"metric {name!r} gave the parts {', '.join(found.parts) or 'none'}, and its traits state {stated}; they must agree")
+        message = f"metric {name!r} gave the parts {', '.join(found.parts) or 'none'}"
+        raise PluginError(message, given=tuple(found.parts), allowed=tuple(instance.traits.parts) or "none", hint="correct parts or traits")
     return found

@@ -176,7 +176,7 @@ def _by_seed(group: Sequence[Measured], name: str) -> list[float]:
 
 def _interval(group: Sequence[Measured], name: str) -> tuple[float | None, float | None, str, str]:
     """Its ends, its method, and why there is none."""
-    values, over = _by_seed(group, name), "training seeds"
+    values, over = _by_seed(group, name), "training seeds" if group[0].arm == TRAINED else "draws"
     if len(values) == 1:
         values, over = [found for one in group if (found := _value(one, name)) is not None], "of the metric's seeds"
     if len(values) < FEWEST:

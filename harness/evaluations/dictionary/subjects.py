@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from harness.contracts import MetricTraits
 from harness.errors import UnknownNameError
-from harness.interventions import Site
 from harness.measuring.texts import sample_texts
+from harness.measuring.vectors import kept_vectors
 from harness.run.bench import TaskBench
 from harness.sae.subject import TRAINED, DictionarySubject
 from harness.types import Json, digest
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from harness.sae.dictionary import Dictionary
 
 CONTROL_SEEDS = 3
@@ -158,7 +156,7 @@ def _control(bench: TaskBench, ref: SubjectRef) -> Dictionary:
     texts = sample_texts(bench, CONTROL_TOKENS, 0, "train")
 
     def compute(folder: Path) -> None:
-        fitted = kind.fit(like, _vectors(bench, like.layer, texts), seed)
+        fitted = kind.fit(like, kept_vectors(bench, like.layer, texts).all(), seed)
         with (folder / "fitted.npz").open("wb") as file:
             np.savez(file, mean=fitted.mean.numpy(), numbers=np.array([fitted.threshold, fitted.scale, fitted.l0]))
 
@@ -167,13 +165,6 @@ def _control(bench: TaskBench, ref: SubjectRef) -> Dictionary:
         threshold, scale, l0 = (float(number) for number in saved["numbers"])
         fitted = Fitted(torch.from_numpy(saved["mean"]), threshold, scale, l0)
     return kind.make(like, seed, fitted)
-
-
-def _vectors(bench: TaskBench, layer: int, texts: Any) -> Tensor:
-    import torch
-
-    read = bench.track(bench.activations(Site(layer), texts), "reading texts for controls", len(texts))
-    return torch.cat([x for _, x in read])
 
 
 class _Opened(Sequence[V], Generic[K, V]):

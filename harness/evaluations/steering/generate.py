@@ -31,7 +31,7 @@ def trials_of(manifest: Manifest, store: RunStore) -> list[Trial]:
 def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     """The texts of the trials ``missing`` (ids). One batch mixes methods, concepts and strengths.
 
-    The engine is told of all trials, so that what it generates together is the same whatever is missing: a resumed run has the texts of an
+    The engine is given all trials, so that what it generates together is the same whatever is missing: a resumed run has the texts of an
     undisturbed one.
     """
     wanted = set(missing)

@@ -19,9 +19,6 @@ from harness.run.spending import NOTE_EVERY, Meter, line
 from harness.store import JudgeRecord, RunStore
 from harness.types import Generation, JudgeItem, Rating, Trial
 
-_LATER = (
-    "{} leaves ratings pending, and texts of a file belong to no run that could wait for them; rate them in a run, or take another judge"
-)
 _PARTS = re.compile(r"(?:^|; )(?:concept|instruction|fluency): ")
 _ABOUT = re.compile(r"'[^']*'|\"[^\"]*\"|“[^”]*”|\d+(?:\.\d+)?")
 _T = TypeVar("_T")
@@ -101,18 +98,24 @@ def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBenc
         if (taken := meter.taken) is not None:
             bench.progress.step(line(taken, []))
     if any(rating.status == "pending" for rating in found):
-        raise JudgeError(_LATER.format(judge.registered.name))
+        raise _rates_later(judge)
     return found
 
 
 def check_answers_at_once(judge: PlannedPlugin) -> None:
     """Raise JudgeError for a judge that says that its ratings come later; nothing is sent."""
     if judge.instance.traits.answers_later:
-        raise JudgeError(_LATER.format(judge.registered.name))
+        raise _rates_later(judge)
+
+
+def _rates_later(judge: PlannedPlugin) -> JudgeError:
+    name = judge.registered.name
+    message = f"{name} leaves ratings pending, and texts of a file belong to no run that could wait for them"
+    return JudgeError(message, given=name, hint="rate them in a run, or take another judge")
 
 
 def record_of(judge: PlannedPlugin) -> JudgeRecord:
-    """Under which judge its ratings are stored."""
+    """Returns the record of the judge under which its ratings are stored."""
     return JudgeRecord(judge.registered.name, judge.instance.traits.rubric, judge.identity, judge.instance.traits.offline)
 
 
@@ -138,7 +141,7 @@ def warn_untrusted(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None
 
 
 def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], progress: Progress, meter: Meter) -> Iterator[Rating]:
-    """A judge's answers to ``items``, one for each; one that it left out is unrated."""
+    """Yields a judge's ratings of ``items``, one for each; one that it left out is unrated."""
     title = f"rating with {judge.registered.name}"
     with chat_news(progress), progress.task(title, total=len(items)) as advance:
         for batch in in_batches(items, judge.instance.traits.at_once):
@@ -156,12 +159,13 @@ def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], progress: Progress
 
 def _checked(judge: PlannedPlugin, rating: Rating) -> Rating:
     if not isinstance(rating, Rating):
-        raise PluginError(f"judge {judge.registered.name!r} answered with {type(rating).__name__}; it must give Rating values")
+        message = f"judge {judge.registered.name!r} returned a value of class {type(rating).__name__}"
+        raise PluginError(message, given=rating, allowed="Rating values")
     return rating
 
 
 def why_unrated(ratings: Iterable[Rating], most: int = 3) -> str:
-    """Why texts are unrated, for people: the most frequent reasons with how many texts they are given for; empty where none is.
+    """Returns why texts are unrated, for people: the most frequent reasons with how many texts they are given for; empty where none is.
 
     A reason that names the rating, numbers or parts of a reply counts with those that differ in these alone.
     """
@@ -172,8 +176,8 @@ def why_unrated(ratings: Iterable[Rating], most: int = 3) -> str:
             for kind, part in parts.items():
                 found[kind] = found.get(kind, (part, 0))[0], found.get(kind, (part, 0))[1] + 1
     ranked = sorted(found.values(), key=lambda one: -one[1])
-    told = [f"{' '.join(part.split())[:160]} ({n} text{'s' if n > 1 else ''})" for part, n in ranked[:most]]
-    return "; ".join(told) + (f"; and {len(ranked) - most} other reasons" if len(ranked) > most else "")
+    reasons = [f"{' '.join(part.split())[:160]} ({n} text{'s' if n > 1 else ''})" for part, n in ranked[:most]]
+    return "; ".join(reasons) + (f"; and {len(ranked) - most} other reasons" if len(ranked) > most else "")
 
 
 def judge_items(store: RunStore) -> list[JudgeItem]:

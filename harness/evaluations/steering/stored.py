@@ -11,7 +11,9 @@ from harness.store.manifest import Manifest
 def check_generated(manifest: Manifest, store: RunStore) -> None:
     """Raise StoreError unless the run has labelled and generated all that it is to: an entry would describe something else."""
     if not manifest.methods_of("steering"):
-        raise StoreError(f"the run in {store.folder} has no texts: nothing was steered in it, so there is nothing to rate")
+        message = f"the run in {store.folder} has no texts: nothing was steered in it, so there is nothing to rate"
+        raise StoreError(message, given=store.folder, hint="name a run that steers (see `harness runs`)")
     wanted = {trial.id for trial in trials_of(manifest, store)}
     if store.counts()["generations"] < len(wanted):
-        raise StoreError(f"the run in {store.folder} stopped before all its texts were generated; run its `harness eval` again first")
+        message = f"the run in {store.folder} stopped before all its texts were generated"
+        raise StoreError(message, given=store.folder, hint="run its `harness eval` again first")

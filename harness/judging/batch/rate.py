@@ -95,7 +95,8 @@ class BatchDesk:
                 a batch that was collected.
         """
         if self._hopeless is not None:
-            raise JudgeError(f"{self.questions.options.model} cannot be asked: {self._hopeless.reason}; {advice(self._hopeless)}")
+            model = self.questions.options.model
+            raise JudgeError(f"{model} cannot be asked: {self._hopeless.reason}", given=model, hint=advice(self._hopeless))
         self.questions.settle(self.provider.takes_schema(self.questions.options.model))
         planned = list[Planned]()
         for plan in map(self._plan, items):
@@ -195,7 +196,7 @@ class BatchDesk:
         except RequestFailed as failure:
             if not self._taken and failure.status in _WRONG_KEY:
                 hint = "check key, account and the option model; what was rated is kept, and the same command goes on from there"
-                raise JudgeError(f"{self.name} takes no batch: {failure.reason}; {hint}") from None
+                raise JudgeError(f"{self.name} takes no batch: {failure.reason}", given=self.name, hint=hint) from None
             if _TOO_MUCH.search(failure.reason):
                 self._full = self._too_much(failure.reason)
             return failure.reason
@@ -238,9 +239,8 @@ class BatchDesk:
         model, rubric = self.questions.options.model, self.questions.identity
         if fates and all(fate.failed for fate in fates.values()) and not self.cache.answered(self.name, model, rubric):
             reason = next(iter(fates.values())).reason
-            raise JudgeError(
-                f"{model} cannot be asked: {reason}; check the option model and the account; the same command hands it in anew"
-            )
+            hint = "check the option model and the account; the same command hands it in anew"
+            raise JudgeError(f"{model} cannot be asked: {reason}", given=model, hint=hint)
 
     def _cleared(self, ticket: Ticket) -> Ticket:
         """The ticket with the batches that were in doubt, as far as they are found."""
@@ -275,7 +275,8 @@ class BatchDesk:
     def _unreachable(self, batch: str, failure: RequestFailed) -> Fate:
         """A batch that is paid for is not given up for a failure: the server may answer later, or another key may know it."""
         if failure.status in _WRONG_KEY - {404}:
-            raise JudgeError(f"{self.name} cannot be asked for batch {batch}: {failure.reason}; check key and account") from None
+            message = f"{self.name} cannot be asked for batch {batch}: {failure.reason}"
+            raise JudgeError(message, given=batch, hint="check key and account") from None
         reason = f"batch {batch} cannot be fetched: {failure.reason}"
         if failure.retryable:
             return Fate(open=True, reason=reason)
@@ -320,7 +321,8 @@ class BatchDesk:
         finally:
             self.cache.put_many(new, batch=batch)  # also of a download that breaks: it was counted
         if strangers and not n_ours:
-            raise JudgeError(f"batch {batch} holds answers that are not this judge's; give the run it was made for")
+            message = f"batch {batch} holds answers that are not this judge's"
+            raise JudgeError(message, given=batch, hint="give the run it was made for")
         if strangers:
             named = ", ".join(clean_line(key, _SHOWN_ID) for key in strangers[:_NAMED]) + (", …" if len(strangers) > _NAMED else "")
             many = "1 answer" if len(strangers) == 1 else f"{len(strangers)} answers"

@@ -42,7 +42,7 @@ class Ticket:
         if not isinstance(ticket.item, str) or not all(
             len(part) == len(ASPECTS) and all(isinstance(x, kind) for x in part) for part, kind in parts
         ):
-            raise JudgeError(f"ticket {text[:60]!r} is none of a batch; collect it with the judge that gave it")
+            raise JudgeError(f"ticket {text[:60]!r} is none of a batch", given=text, hint="collect it with the judge that gave it")
         return ticket
 
 

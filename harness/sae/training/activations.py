@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import DataError, DictionaryError, StoreError
+from harness.files.folders import put_in_place
 from harness.interventions import Site
 from harness.model.activations import Row, row_lengths
 from harness.sae.corpus.outliers import OUTLIER
@@ -100,8 +101,7 @@ def harvest(
         meta = {key: value for key, value in asdict(made).items() if key != "folder"}
         (partial / _META).write_text(json.dumps(meta), encoding="utf-8")
         if not (folder / _META).is_file():  # another process may have been quicker
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(partial, folder)
+            put_in_place(partial, folder)
         return Harvest(folder, **meta)
     except OSError as error:
         message = f"cannot write the activations to {parent} ({error.strerror or error})"

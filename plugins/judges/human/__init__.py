@@ -103,15 +103,13 @@ class HumanJudge:
             if place not in folders:
                 folders[place] = read_sheets(place)
             if row_id not in folders[place].placed:
-                raise DataError(
-                    f"{sheet} in {where}, which text {row_id} was asked in, is gone; put it (or the raters' files) back, "
-                    "or ask anew with another folder (-J folder=…)"
-                )
+                hint = "put it (or the raters' files) back, or ask anew with another folder (-J folder=…)"
+                raise DataError(f"{sheet} in {where}, which text {row_id} was asked in, is gone", given=where / sheet, hint=hint)
             yield self._rating(item_id, row_id, folders[place])
 
     def _settled(self) -> tuple[Path, int]:
         if self._place is None:
-            raise JudgeError("the human judge has not been prepared; call prepare(bench) first")
+            raise JudgeError("the human judge has not been prepared", hint="call prepare(bench) first")
         return self._place
 
     def _write(self, folder: Path, seed: int, rows: list[SheetRow]) -> str:
@@ -160,7 +158,9 @@ def _open_ticket(ticket: str) -> tuple[Path, str, str, str]:
         value = json.loads(ticket)
         return Path(value["folder"]), str(value["sheet"]), str(value["row"]), str(value["item"])
     except (KeyError, TypeError, ValueError):
-        raise JudgeError(f"the human judge knows no ticket {ticket[:80]!r}; rate with the judge that gave it") from None
+        raise JudgeError(
+            f"the human judge knows no ticket {ticket[:80]!r}", given=ticket, hint="rate with the judge that gave it"
+        ) from None
 
 
 def _locked(folder: Path) -> Any:

@@ -60,6 +60,7 @@ def read_sheets(folder: Path) -> Sheets:
         try:
             ids = page_ids(read_text(path))
         except ValueError as error:
-            raise DataError(f"{path} is not a page to rate in: {error}; put the original back, or move the file away") from None
+            hint = "put the original back, or move the file away"
+            raise DataError(f"{path} is not a page to rate in: {error}", given=path, hint=hint) from None
         sheets.placed.update(dict.fromkeys(ids, path.name))
     return sheets

@@ -107,7 +107,8 @@ class OfflineJudge:
     def collect(self, tickets: Sequence[str]) -> Iterable[Rating]:
         """Nothing, since no ticket is ever handed out. Raises JudgeError for tickets of another judge."""
         if tickets:
-            raise JudgeError(f"the offline judge answers at once and knows no ticket {tickets[0]!r}; rate with the judge that gave it")
+            message = f"the offline judge answers at once and knows no ticket {tickets[0]!r}"
+            raise JudgeError(message, given=tickets[0], hint="rate with the judge that gave it")
         return ()
 
     def measure(self, items: Sequence[JudgeItem]) -> list[dict[str, float]]:
@@ -132,7 +133,7 @@ class OfflineJudge:
     def instruments(self) -> tuple[Embedder, FluencyMeter]:
         """What :meth:`measure` measures with. Raises JudgeError before :meth:`prepare`."""
         if self._instruments is None:
-            raise JudgeError("the offline judge has not been prepared; call prepare(bench) first")
+            raise JudgeError("the offline judge has not been prepared", hint="call prepare(bench) first")
         return self._instruments
 
     def _rate_alone(self, item: JudgeItem) -> Rating:

@@ -89,8 +89,10 @@ class FluencyMeter:
         self._start = np.array([np.concatenate([row[:n] for row in references]).mean() for n in lengths])
         if not self.fluent - self.shuffled >= MIN_SPAN:  # also if one of them is NaN
             raise JudgeError(
-                f"{model.name} gives fluent text {self.fluent:.2f} and shuffled words {self.shuffled:.2f} nats a token, so it cannot judge "
-                f"fluency; the difference must be {MIN_SPAN} or more: use another judge for this model"
+                f"{model.name} gives fluent text {self.fluent:.2f} and shuffled words {self.shuffled:.2f} nats a token, so it cannot judge fluency",
+                given=self.fluent - self.shuffled,
+                allowed=f"a difference of {MIN_SPAN} or more",
+                hint="use another judge for this model",
             )
 
     def measure(self, texts: Sequence[str]) -> list[dict[str, float]]:

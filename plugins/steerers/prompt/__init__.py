@@ -84,9 +84,8 @@ class PromptOptions(Options):
         if writer not in MODELS:
             useless = [name for name in ("writer_model", "base_url", "key_name") if given.get(name) is not None]
             if useless:
-                raise OptionError(
-                    f"option {useless[0]} of steerer prompt is for writer=openai and writer=anthropic; give one of them, or leave it out"
-                )
+                message = f"option {useless[0]} of steerer prompt is for writers behind an API only"
+                raise OptionError(message, given=useless[0], allowed=[f"writer={name}" for name in MODELS], hint="give one of them, or leave it out")
             return given
         model = given.get("writer_model")
         return {**settle_server(writer, given), "writer_model": MODELS[writer] if model is None else model}
@@ -262,9 +261,9 @@ class Prompt:
             try:
                 provider = self._provider()
             except JudgeError as error:
-                raise OptionError(
-                    f"the prompt writer {options.writer} cannot be asked: {error}; or choose writer=subject or writer=template"
-                ) from None
+                message, other = f"the prompt writer {options.writer} cannot be asked: {error.message}", "or choose writer=subject or writer=template"
+                hint = f"{error.hint}; {other}" if error.hint else other
+                raise OptionError(message, given=error.given, allowed=error.allowed, hint=hint) from None
             self._writer = APIWriter(
                 provider,
                 self._commission,

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import dropwhile, takewhile
 
+from harness.chat.values import THOUGHTS_ALONE
+
 from .phrases import (
     ALOUD,
     ASKS_BACK,
@@ -78,6 +80,8 @@ def read_instruction(reply: str, finish: str = "stop") -> tuple[str, str]:
         return "", "the reply was cut off"
     if finish in _REFUSED:
         return "", f"the model refused (the API says {finish})"
+    if finish == THOUGHTS_ALONE:
+        return "", "the model thought and wrote nothing: its words are all in reasoning_content"
     said = _without_thinking(reply.translate(_LOST).strip())
     if said is None:
         return "", "the reply never gets past thinking"

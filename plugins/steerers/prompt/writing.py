@@ -118,17 +118,14 @@ class Commission:
         if passing:
             named = ", ".join(map(repr, passing[:_SHOWN])) + (", …" if len(passing) > _SHOWN else "")
             first = failed[passing[0]]
-            raise RequestFailed(
-                f"{len(passing)} of {len(subjects)} prompts could not be written by {self.model} ({named}); what was written is kept: give the same "
-                f"command again to ask for the rest; the failure: {first.reason}",
-                retryable=True,
-                status=first.status,
-            )
+            message = f"{len(passing)} of {len(subjects)} prompts could not be written by {self.model} ({named}): {first.reason}"
+            hint = "what was written is kept: give the same command again to ask for the rest"
+            raise RequestFailed(message, given=passing, retryable=True, status=first.status, hint=hint)
         if failed and (len(failed) == len(subjects) or (not heard and len(failed) >= IN_A_ROW)):
             raise self._hopeless(next(failed[subject] for subject in subjects if subject in failed))
 
     def _hopeless(self, failure: RequestFailed) -> OptionError:
-        return OptionError(f"the prompt writer {self.model} cannot be asked: {failure.reason}; {self.advice}")
+        return OptionError(f"the prompt writer {self.model} cannot be asked: {failure.reason}", given=self.model, hint=self.advice)
 
 
 def _tracked(answers: Answers, total: int, track: Track | None) -> Answers:

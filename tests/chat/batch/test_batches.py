@@ -102,9 +102,10 @@ def test_openai_batch_from_handing_in_to_results_in_a_later_process(server: Any,
     assert (lines[2]["method"], lines[2]["url"]) == ("POST", "/v1/chat/completions")
     assert lines[2]["body"]["messages"][1]["content"] == "Text 2, groß 🌧"
     assert openai.poll(batch_id) == BatchState("running", 0, 6)
-    with pytest.raises(RequestFailed, match="still running") as caught:
+    with pytest.raises(RequestFailed) as caught:
         list(openai.results(batch_id))
-    assert caught.value.retryable
+    assert (caught.value.given, caught.value.retryable) == ("running", True)
+    assert batch_id in caught.value.reason
     server.end_openai(batch_id, shuffled([chat_line(name) for name in REQUESTS]))
     later = OpenAIBatches(OpenAIProvider(base_url=f"{server.url}/v1"), MODEL)
     assert later.poll(batch_id) == BatchState("ended", 6, 6)
@@ -177,9 +178,11 @@ def test_a_file_that_is_cut_in_the_same_place_twice_is_still_not_whole(server: A
     server.end_openai(batch_id, [chat_line(name) for name in REQUESTS])
     content = server.files[f"{batch_id}_output_file_id"]
     server.files[f"{batch_id}_output_file_id"] = content[: len(content) // 2 + 10]
-    with pytest.raises(RequestFailed, match="are cut: 4 lines of 6") as caught:
+    with pytest.raises(RequestFailed) as caught:
         list(openai.results(batch_id))
-    assert caught.value.retryable
+    assert (caught.value.given, caught.value.retryable) == (4, True)
+    assert batch_id in caught.value.reason
+    assert "6" in caught.value.reason.replace(batch_id, "")
 
 
 def test_a_parameter_refused_in_a_batch_is_left_out_of_the_next(server: Any, tmp_path: Path) -> None:
@@ -207,9 +210,9 @@ def test_an_openai_batch_that_does_not_validate_says_why(server: Any, openai: Op
     state = openai.poll(batch_id)
     assert state.status == "failed"
     assert "Enqueued token limit reached" in state.reason
-    with pytest.raises(RequestFailed, match="Enqueued token limit") as caught:
+    with pytest.raises(RequestFailed) as caught:
         list(openai.results(batch_id))
-    assert not caught.value.retryable
+    assert (caught.value.given, caught.value.reason, caught.value.retryable) == ("failed", state.reason, False)
 
 
 @pytest.mark.parametrize("lost", [api.Reply(how="reset"), api.Reply(how="cut"), api.Reply(b"<html>", 502)])
@@ -224,7 +227,7 @@ def test_an_openai_batch_whose_acceptance_gets_lost_is_not_paid_twice(server: An
 
 def test_where_the_server_cannot_say_it_is_not_handed_in_again(server: Any, openai: OpenAIBatches) -> None:
     server.fail("/v1/batches", *[api.Reply(how="reset")] * 5)
-    with pytest.raises(InDoubt, match="whether the batch was taken is unknown") as caught:
+    with pytest.raises(InDoubt) as caught:
         openai.submit(REQUESTS)
     assert not caught.value.retryable
     assert (caught.value.doubt.file, caught.value.doubt.count) == ("file_0", 6)
@@ -236,9 +239,10 @@ def test_where_the_server_cannot_say_it_is_not_handed_in_again(server: Any, open
 def test_a_batch_that_was_never_sent_is_not_in_doubt(openai: OpenAIBatches, anthropic: AnthropicBatches, server: Any) -> None:
     server.__exit__()
     for batches in (openai, anthropic):
-        with pytest.raises(NotReached, match="the connection failed") as caught:
+        with pytest.raises(NotReached) as caught:
             batches.submit(REQUESTS)
-        assert caught.value.retryable
+        assert (caught.value.retryable, caught.value.status) == (True, None)
+        assert caught.value.reason.startswith(f"{batches.name}: ")
 
 
 def test_a_doubt_has_a_name_that_is_read_back() -> None:
@@ -263,8 +267,9 @@ def test_a_batch_in_doubt_is_looked_for_by_size_and_time_on_all_pages(server: An
     assert server.count("GET", "/v1/messages/batches") == 2
     endless = {"data": [one("small", 2, 5)], "has_more": True}
     server.fail("/v1/messages/batches", *[api.Reply(endless)] * PAGES)
-    with pytest.raises(RequestFailed, match="more than 5,000 batches"):
+    with pytest.raises(RequestFailed) as caught:
         anthropic.find(Doubt(now - 10, now, 6))
+    assert (caught.value.allowed, caught.value.retryable) == ("5,000 at most", False)
 
 
 def test_cheap_calls_are_tried_again_and_others_are_not(server: Any, openai: OpenAIBatches) -> None:
@@ -273,12 +278,14 @@ def test_cheap_calls_are_tried_again_and_others_are_not(server: Any, openai: Ope
     assert server.count("POST", "/v1/files") == 3
     server.fail(f"/v1/batches/{batch_id}", api.Reply({"error": {"message": "busy"}}, 429, {"retry-after": "0.01"}), api.Reply(how="cut"))
     assert openai.poll(batch_id).status == "running"
-    with pytest.raises(RequestFailed, match="No batch found") as caught:
+    with pytest.raises(RequestFailed) as caught:
         openai.poll("batch_of_another_key")
-    assert not caught.value.retryable
+    assert (caught.value.status, caught.value.retryable) == (404, False)
+    assert "batch_of_another_key" in caught.value.reason
     server.fail("/v1/batches", api.Reply({"error": {"message": "no"}}, 403))
-    with pytest.raises(RequestFailed, match="403"):
+    with pytest.raises(RequestFailed) as caught:
         openai.submit(REQUESTS)
+    assert (caught.value.status, caught.value.retryable) == (403, False)
     assert server.count("POST", "/v1/batches") == 2
 
 
@@ -347,8 +354,10 @@ def test_anthropic_batch_from_handing_in_to_results(server: Any, anthropic: Anth
     }
     assert server.seen[0].headers["anthropic-version"] == "2023-06-01"
     assert anthropic.poll(batch_id) == BatchState("running", 0, 6)
-    with pytest.raises(RequestFailed, match="still running"):
+    with pytest.raises(RequestFailed) as caught:
         list(anthropic.results(batch_id))
+    assert (caught.value.given, caught.value.retryable) == ("running", True)
+    assert batch_id in caught.value.reason
     server.end_anthropic(batch_id, shuffled([message_line(name) for name in REQUESTS]))
     later = AnthropicBatches(AnthropicProvider(base_url=server.url), MODEL)
     assert later.poll(batch_id) == BatchState("ended", 6, 6)
@@ -412,8 +421,10 @@ def test_an_anthropic_batch_is_handed_in_once(server: Any, anthropic: AnthropicB
 
 @pytest.mark.parametrize("name", ["", "a/b", "ä", "x" * 65, "a b", "a\n"])
 def test_ids_that_anthropic_does_not_take(server: Any, anthropic: AnthropicBatches, name: str) -> None:
-    with pytest.raises(RequestFailed, match="cannot name a request"):
+    with pytest.raises(RequestFailed) as caught:
         anthropic.submit({name: request()})
+    assert (caught.value.given, caught.value.retryable) == (name, False)
+    assert "64" in str(caught.value.allowed)
     assert server.seen == []
 
 
@@ -436,13 +447,19 @@ def test_the_second_way_of_structured_output_may_be_refused_as_well(server: Any,
 
 def test_batches_beyond_the_limits_are_not_sent(server: Any, openai: OpenAIBatches) -> None:
     openai.max_requests = 5
-    with pytest.raises(RequestFailed, match="6 requests in a batch, 5 at most"):
+    with pytest.raises(RequestFailed) as caught:
         openai.submit(REQUESTS)
+    assert (caught.value.given, caught.value.allowed, bool(caught.value.hint)) == (6, "5 at most", True)
+    assert caught.value.allowed in caught.value.reason, "the reason is what batches are reported with"
+    assert caught.value.hint in caught.value.reason
     openai.max_requests, openai.max_bytes = 6, 100
-    with pytest.raises(RequestFailed, match="100 at most"):
+    with pytest.raises(RequestFailed) as caught:
         openai.submit(REQUESTS)
-    with pytest.raises(RequestFailed, match="at least one"):
+    assert (caught.value.allowed, bool(caught.value.hint)) == ("100 at most", True)
+    assert caught.value.given > 100  # type: ignore[operator]
+    with pytest.raises(RequestFailed) as caught:
         openai.submit({})
+    assert (caught.value.given, caught.value.allowed) == (0, "1 to 6 requests")
     assert server.seen == []
 
 
@@ -455,7 +472,7 @@ def test_no_call_follows_a_redirect(server: Any, monkeypatch: pytest.MonkeyPatch
         away = api.Reply(b"elsewhere", 307, {"location": other.url.replace("127.0.0.1", "localhost")})
         for call in (lambda: batches.submit(REQUESTS), lambda: batches.poll(batch_id), lambda: list(batches.results(batch_id))):
             server.fail("/v1", away)
-            with pytest.raises(RequestFailed, match="redirects are not followed") as caught:
+            with pytest.raises(RequestFailed) as caught:
                 call()
             assert (caught.value.status, caught.value.retryable) == (307, False)
         assert other.seen == []
@@ -473,8 +490,10 @@ def test_an_id_that_holds_the_key_is_not_kept(server: Any, monkeypatch: pytest.M
     if kind == "openai":  # its list says what the batch is called
         assert KEY not in batches.submit(REQUESTS)
         return
-    with pytest.raises(RequestFailed, match="an id that cannot be kept"):
+    with pytest.raises(RequestFailed) as caught:
         batches.submit(REQUESTS)
+    assert str(caught.value.given).startswith("batch_")
+    assert KEY not in str(vars(caught.value))
 
 
 @pytest.mark.parametrize("how", ["whole", "reset", "cut"])

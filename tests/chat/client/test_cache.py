@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import signal
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.chat.client.cache import Entry, ReplyCache
+from harness.chat.client.cache_file import CACHE
 from harness.chat.values import ChatReply, ChatRequest, Message, Usage
 from harness.errors import StoreError
 
@@ -109,8 +111,11 @@ def test_pruning_by_age_and_model(path: Path) -> None:
         with sqlite3.connect(path) as connection:
             connection.execute("UPDATE replies SET created = '2020-01-01T00:00:00+00:00' WHERE rowid <= 400")
         before = cache.stats().size
-        with pytest.raises(StoreError, match="nothing to prune by"):
+        with pytest.raises(StoreError) as error:
             cache.prune()
+        assert "days" in str(error.value.allowed)
+        assert "model" in str(error.value.allowed)
+        assert str(path) in error.value.hint
         assert cache.prune(days=30, model="other") == 0
         assert cache.prune(days=30) == 400
         assert cache.stats().size < before / 2
@@ -162,8 +167,11 @@ def test_another_programs_file_is_left_as_it_is(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE theirs (x)")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="belongs to another program"):
+    with pytest.raises(StoreError) as error:
         ReplyCache(path)
+    assert (error.value.given, error.value.allowed) == (path, None)
+    assert "another program" in error.value.message
+    assert "HARNESS_CACHE" in error.value.hint
     assert path.read_bytes() == before
 
 
@@ -171,8 +179,12 @@ def test_a_newer_harness_file_is_left_as_it_is(path: Path) -> None:
     ReplyCache(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version=99")
-    with pytest.raises(StoreError, match="newer harness"):
+    with pytest.raises(StoreError) as error:
         ReplyCache(path)
+    assert (error.value.given, error.value.allowed) == (99, f"up to {CACHE.version}")
+    assert str(path) in error.value.message
+    assert "upgrade" in error.value.hint
+    assert "HARNESS_CACHE" in error.value.hint
 
 
 def test_an_older_file_keeps_its_replies_and_learns_of_batches(path: Path) -> None:
@@ -254,8 +266,12 @@ def test_what_no_file_can_hold_is_mended(path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match="cannot make the cache folder"):
+    with pytest.raises(StoreError) as error:
         ReplyCache(tmp_path / "file" / "replies.sqlite")
+    assert error.value.given in (errno.EEXIST, errno.ENOTDIR)
+    assert str(tmp_path / "file") in error.value.message
+    assert error.value.hint
+    assert "\n" not in str(error.value)
 
 
 def test_threads_share_one_cache(path: Path) -> None:

@@ -136,7 +136,7 @@ FAILURES: list[tuple[Any, bool, int | None, str]] = [
     (turned_down("Overloaded", "overloaded_error", 529), True, 529, "Overloaded"),
     (turned_down("oops", "api_error", 500), True, 500, "oops"),
     (turned_down("invalid x-api-key", "authentication_error", 401), False, 401, "invalid x-api-key"),
-    (turned_down("Your credit balance is too low"), False, 400, "credit balance"),
+    (turned_down("Your credit balance is too low"), False, 402, "400 Bad Request: Your credit balance"),
     (turned_down("model: claude-9", "not_found_error", 404), False, 404, "claude-9"),
     (api.Reply(b"<html><title>Bad gateway</title>", 502), True, 502, "HTML page (Bad gateway)"),
     (api.Reply(b"<html>welcome"), False, None, "HTML page"),
@@ -186,8 +186,9 @@ def test_a_stream_that_breaks_is_no_reply(server: Any, reply: Any, retryable: bo
 
 
 def test_names_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(JudgeError, match="ANTHROPIC_API_KEY"):
+    with pytest.raises(JudgeError) as caught:
         AnthropicProvider()
+    assert (caught.value.given, bool(caught.value.hint)) == ("ANTHROPIC_API_KEY", True)
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     assert AnthropicProvider().name == "anthropic"
     other = AnthropicProvider(base_url="http://localhost:4000/v1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.chat.providers.errors import MOST, complaint, count, retry_after, told
+from harness.chat.providers.errors import MOST, complaint, count, refused, retry_after, told
 from harness.chat.providers.refusals import Dialect, folded
 from harness.chat.providers.servers import Connection
 from harness.chat.values import Message
@@ -103,6 +104,58 @@ def test_an_error_without_a_status_gets_the_one_it_stands_for_and_none_is_made_u
     found = told(SERVER, error)
     assert (found.status, found.retryable) == (status, retryable)
     assert found.reason.endswith(words)
+
+
+def google(message: str, *details: Any) -> dict[str, Any]:
+    return {"error": {"code": 429, "message": message, "status": "RESOURCE_EXHAUSTED", "details": list(details)}}
+
+
+DELAY = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "37s"}
+QUOTA = "You exceeded your current quota, please check your plan and billing details."
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "found"),
+    [
+        (429, google("Resource has been exhausted (e.g. check quota)."), (429, False, None)),
+        (429, [google("Resource has been exhausted (e.g. check quota).")], (429, False, None)),
+        (429, {"error": {"message": json.dumps(google("Resource has been exhausted (e.g. check quota).")), "code": 429}}, (429, False, None)),
+        (429, google(QUOTA, {"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}, DELAY), (429, False, None)),
+        (429, google(QUOTA, {"violations": [{"quotaId": "GenerateRequestsPerMinutePerProjectPerModel"}]}, DELAY), (429, True, 37.0)),
+        (429, google(f"{QUOTA} Please retry in 12.5s."), (429, True, 12.5)),
+        (429, google("Resource exhausted. Please try again later."), (429, True, None)),
+        (429, google("Quota exceeded for requests per minute."), (429, True, None)),
+        (429, {"error": {"message": "Rate limit reached (TPM). Please try again in 2s.", "code": "rate_limit_exceeded"}}, (429, True, 2.0)),
+        (429, {"error": {"message": "slow down", "type": "rate_limit_error"}}, (429, True, None)),
+        (429, {"error": {"message": QUOTA, "code": "insufficient_quota"}}, (429, False, None)),
+        (429, {"error": {"message": "Your account is out of credits", "type": "exceeded_current_quota_error"}}, (429, False, None)),
+        (400, {"error": {"message": "Your credit balance is too low to access the API.", "type": "invalid_request_error"}}, (402, False, None)),
+        (400, {"error": {"message": "Access denied", "code": "Arrearage"}}, (402, False, None)),
+        (403, {"code": "permission-denied", "error": "Your team has used all available credits."}, (402, False, None)),
+        (402, {"error": {"message": "Insufficient Balance"}}, (402, False, None)),
+        (403, {"error": {"message": "flagged by moderation"}}, (403, False, None)),
+        (400, {"error": {"message": "context length exceeded"}}, (400, False, None)),
+        (500, {"error": {"message": "insufficient credits to answer this"}}, (500, True, None)),
+    ],
+)
+def test_an_empty_account_is_known_by_many_words_and_a_full_minute_is_none(status: int, body: Any, found: tuple[Any, ...]) -> None:
+    failure = refused(SERVER, status, complaint(json.dumps(body)))
+    assert (failure.status, failure.retryable, failure.retry_after) == found
+
+
+def test_the_header_goes_before_what_the_text_says() -> None:
+    assert refused(SERVER, 429, complaint(google(QUOTA, DELAY)), {"retry-after": "2"}).retry_after == 2.0
+
+
+@pytest.mark.parametrize("path", ["", "/openai", "/openai/deployments/gpt-4o"])
+@pytest.mark.parametrize("host", ["mine.openai.azure.com", "mine.cognitiveservices.azure.com", "mine.services.ai.azure.com"])
+def test_an_address_of_azures_gets_a_hint_at_the_one_that_works(host: str, path: str) -> None:
+    azure = replace(SERVER, url=f"https://{host}{path}")
+    hint = f"Azure speaks this API at https://{host}/openai/v1: give that as base_url"
+    assert hint in refused(azure, 404, complaint({"error": {"code": "404", "message": "Resource not found"}})).reason
+    assert hint not in refused(azure, 500, complaint("")).reason
+    for url in (f"https://{host}/openai/v1", "https://api.example.org/v1", "https://openai.azure.com.evil.org/v1"):
+        assert "Azure" not in refused(replace(SERVER, url=url), 404, complaint("")).reason
 
 
 def test_learning_ends() -> None:

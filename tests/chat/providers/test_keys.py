@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.chat.providers.keys import check_key_name, find_key, key, redact
+from harness.chat.providers.keys import Misplaced, check_key_name, find_key, key, redact
 from harness.chat.values import RequestFailed
 from harness.errors import JudgeError
 
@@ -34,8 +36,11 @@ def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_missing_key_is_named_in_one_line() -> None:
     assert find_key("OPENAI_API_KEY") is None
-    with pytest.raises(JudgeError, match=r"OPENAI_API_KEY is neither in the environment nor in .*\.env; set it") as caught:
+    with pytest.raises(JudgeError) as caught:
         key("OPENAI_API_KEY")
+    assert (caught.value.given, bool(caught.value.hint)) == ("OPENAI_API_KEY", True)
+    assert "environment" in caught.value.message
+    assert str(Path.cwd() / ".env") in caught.value.message
     assert "\n" not in str(caught.value)
 
 
@@ -75,8 +80,11 @@ def test_a_key_in_double_quotes_comes_back(value: str) -> None:
 @pytest.mark.parametrize("bad", ["two words", "line\nbreak", "schlüssel-123", "tab\tinside"])
 def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", bad)
-    with pytest.raises(JudgeError, match="copy the key again") as caught:
+    with pytest.raises(JudgeError) as caught:
         key("OPENAI_API_KEY")
+    assert caught.value.given == "OPENAI_API_KEY"
+    assert "copy" in caught.value.hint
+    assert "environment" in caught.value.message
     assert bad not in str(caught.value)
 
 
@@ -119,34 +127,45 @@ def test_names_of_variables(name: str | None) -> None:
     ],
 )
 def test_what_is_no_name_of_a_variable_may_be_a_key_and_is_not_shown(name: str) -> None:
-    with pytest.raises(ValueError, match="key_name takes the name of an environment variable") as caught:
+    with pytest.raises(Misplaced, match="key_name") as caught:
         check_key_name(name)
+    assert caught.value.name == "key_name"
+    assert "MY_SERVER_API_KEY" in caught.value.hint
     assert not name or name not in str(caught.value)
 
 
 def test_a_known_key_is_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_key_name("only_letters_in_this_key") == "only_letters_in_this_key"
     monkeypatch.setenv("OPENAI_API_KEY", "only_letters_in_this_key")
-    with pytest.raises(ValueError, match="not a key"):
+    with pytest.raises(Misplaced, match="key_name") as caught:
         check_key_name("only_letters_in_this_key")
+    assert "only_letters_in_this_key" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["sk-proj-AbCdEf01", "Kq" * 21, SECRET])
 def test_a_key_that_is_looked_up_as_a_name_is_not_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    with pytest.raises(JudgeError, match="no API key") as caught:
+    with pytest.raises(JudgeError) as caught:
         key(name)
+    assert "set it" in caught.value.hint
+    assert name not in str(vars(caught.value))
     assert name not in str(caught.value)
 
 
 def test_an_unreadable_file_says_so(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"OPENAI_API_KEY=\xff\xfe")
-    with pytest.raises(JudgeError, match="not UTF-8"):
+    path = Path.cwd() / ".env"
+    with pytest.raises(JudgeError) as caught:
         key("OPENAI_API_KEY")
+    assert caught.value.given == path
+    assert "UTF-8" in caught.value.message
+    assert "UTF-8" in caught.value.hint
     (tmp_path / ".env").unlink()
     (tmp_path / ".env").mkdir()
-    with pytest.raises(JudgeError, match="cannot be read"):
+    with pytest.raises(JudgeError) as caught:
         key("OPENAI_API_KEY")
+    assert (caught.value.given, bool(caught.value.hint)) == (path, True)
+    assert os.strerror(errno.EISDIR) in caught.value.message
 
 
 def test_known_keys_are_replaced_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:

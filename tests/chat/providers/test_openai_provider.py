@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from harness.chat.providers.openai import OpenAIProvider, chat_reply
 from harness.chat.providers.servers import Connection
-from harness.chat.values import ChatReply, ChatRequest, Provider, RequestFailed, SchemaRefused, Usage
+from harness.chat.values import THOUGHTS_ALONE, ChatReply, ChatRequest, Provider, RequestFailed, SchemaRefused, Usage
 
 api, server, ask, failure, turned_down = shared.api, shared.server, shared.ask, shared.failure, shared.turned_down
 pytestmark = pytest.mark.usefixtures("bare")
@@ -63,6 +63,11 @@ def test_options_of_a_request_are_sent(server: Any) -> None:
         (api.completion(None, finish="stop", refusal="I can't rate that."), "I can't rate that.", "refusal"),
         (api.completion("", finish="content_filter"), "", "content_filter"),
         (api.completion(None, finish="length"), "", "length"),
+        (api.completion(None, finish="length", reasoning_content="Let me see"), "", "length"),
+        (api.completion("", reasoning_content="It is a 2."), "", THOUGHTS_ALONE),
+        (api.completion(None, reasoning="It is a 2."), "", THOUGHTS_ALONE),
+        (api.completion("Rating: [[2]]", reasoning_content="It is a 2."), "Rating: [[2]]", "stop"),
+        (api.completion("", reasoning_content=""), "", "stop"),
         (api.completion([{"type": "text", "text": "two "}, {"type": "text", "text": "parts"}]), "two parts", "stop"),
     ],
 )
@@ -70,6 +75,16 @@ def test_ends_of_a_reply(server: Any, body: dict[str, Any], text: str, finish: s
     server.answer = lambda _: body
     reply = ask(local(server), REQUEST)
     assert (reply.text, reply.finish, reply.usage.output) == (text, finish, 5)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reply_that_is_nothing_but_thoughts_is_noted_with_what_to_do(server: Any, stream: bool) -> None:
+    events = [event.replace('"content"', '"reasoning_content"') for event in api.chat_events("It is a 2.")]
+    server.answer = lambda body: api.Reply(events, how="events") if body["stream"] else api.completion(None, reasoning="It is a 2.")
+    provider = local(server, stream=stream)
+    assert {(reply.text, reply.finish) for reply in ask(provider, REQUEST, REQUEST)} == {("", THOUGHTS_ALONE)}
+    (note,) = provider.notes
+    assert "gpt-4o answers in reasoning_content alone, which is not read; switch its thinking" in note
 
 
 def test_a_streamed_refusal_and_usage_that_is_not_reported(server: Any) -> None:
@@ -224,6 +239,9 @@ FAILURES: list[tuple[Any, bool, int | None, str]] = [
     (api.Reply(b"<!DOCTYPE html><p>login"), False, None, "an HTML page in place of JSON"),
     (api.Reply(b'{"choices": [{"mess'), True, None, "no JSON object"),
     (api.Reply(b"[]"), True, None, "no JSON object"),
+    (api.Reply(b'{"model": "m", "message": {"content": "It"}}\n{"done": true}\n'), False, None, "a stream of JSON lines"),
+    (api.Reply(b'{"a":' * 100_000), True, None, "no JSON object"),
+    (api.Reply(b"[" * 100_000, 500), True, 500, "500 Internal Server Error"),
     (api.Reply(b"\xff\xfe\xfa\xfb"), True, None, "no JSON object"),
     (api.Reply({"choices": []}), True, None, "no message"),
     (api.Reply({"choices": [{"message": {"content": 5}}]}), True, None, "int, not text"),

@@ -10,14 +10,17 @@ import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from helpers import providers as shared
 
 from harness.chat.values import ChatRequest, Message, Provider
+from harness.errors import JudgeError
 
 api, server, bare, local, ask, failure = shared.api, shared.server, shared.bare, shared.local, shared.ask, shared.failure
+tls_server = shared.tls_server
 REQUEST, SCHEMA = shared.REQUEST, shared.SCHEMA
 KEY = "sk-proj-0123456789abcdefghijKLMNOP"
 pytestmark = [pytest.mark.usefixtures("bare")]
@@ -153,6 +156,116 @@ def test_the_key_shows_nowhere(
 def test_the_packages_are_loaded_at_the_first_request_only() -> None:
     code = "import sys, harness.chat.batch.openai; print(sorted({'openai', 'anthropic', 'httpx', 'httpx2', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# ---------------------------------------------------------------------------------------------------- clients that cannot be made
+
+
+@each
+def test_an_environment_in_which_no_client_can_be_made_is_said_before_anything_is_asked(
+    server: Any, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks://me:secret@127.0.0.1:9")
+    with pytest.raises(JudgeError) as caught:
+        local(server, kind)
+    assert caught.value.given == "socks"
+    assert "ALL_PROXY" in caught.value.message
+    assert "ALL_PROXY" in caught.value.hint
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert ask(local(server, kind), REQUEST).text.endswith("[[2]]"), "a server that is asked directly needs no proxy"
+    monkeypatch.delenv("ALL_PROXY")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing.pem"))
+    assert ask(local(server, kind), REQUEST).text.endswith("[[2]]"), "nor does one without TLS need certificates"
+    with pytest.raises(JudgeError) as caught:
+        type(local(server, kind))(base_url="https://localhost:9/v1")
+    assert str(caught.value.given).endswith("nothing.pem")
+    assert "SSL_CERT_FILE" in caught.value.message
+    assert "SSL_CERT_FILE" in caught.value.hint
+
+
+@each
+def test_a_server_with_tls_that_is_not_trusted_says_so(kind: str, tls_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, certificate = tls_server
+    provider_type = type(local(SimpleNamespace(url="http://127.0.0.1:9"), kind))
+    error = failure(provider_type(base_url=url, timeout=5.0))
+    assert "the TLS connection failed: the server's certificate is not trusted" in error.reason
+    assert "put its authority's certificate into SSL_CERT_FILE" in error.reason
+    assert not error.retryable
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    error = failure(provider_type(base_url=url, timeout=5.0))
+    assert error.status == 404, "it is trusted now, and has nothing to say"
+
+
+@each
+def test_a_server_without_tls_that_is_asked_by_https_says_so(server: Any, kind: str) -> None:
+    error = failure(type(local(server, kind))(base_url=server.url.replace("http:", "https:"), timeout=5.0))
+    assert "the TLS connection failed: the server does not speak it" in error.reason
+    assert "http:// in place of https://" in error.reason
+    assert not error.retryable
+
+
+# ---------------------------------------------------------------------------------------------------- streams that nobody asked for
+
+EVENTS = {"openai": api.chat_events("Short. Rating: [[1]]"), "anthropic": api.message_events(api.message("Short. Rating: [[1]]"))}
+
+
+@each
+@pytest.mark.parametrize("content_type", ["text/event-stream", "text/event-stream; charset=utf-8", "application/json", "text/plain"])
+def test_a_server_that_streams_whatever_it_is_asked_is_read(server: Any, kind: str, content_type: str) -> None:
+    body = b": a comment\n\n" * content_type.startswith("text/event") + "".join(EVENTS[kind]).replace("\n", "\r\n").encode()
+    server.answer = lambda _: api.Reply(body, headers={"content-type": content_type})
+    reply = ask(local(server, kind), REQUEST)
+    assert (reply.text, reply.finish, reply.model, reply.usage.output) == ("Short. Rating: [[1]]", "stop", "served-model", 5)
+    assert server.seen[0].body["stream"] is False, "it was told not to"
+
+
+@each
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda events: events[:-2], "the stream ended before the reply did"),
+        (lambda events: [*events[:3], "data: {\n\n"], "an event of the reply's stream is garbled"),
+        (lambda events: ["data: " + "[" * 100_000 + "\n\n"], "an event of the reply's stream is garbled"),
+        (lambda events: [*events[:3], 'data: {"error": {"message": "lost it", "type": "server_error"}}\n\n'], "lost it"),
+    ],
+    ids=["cut", "garbled", "deep", "error"],
+)
+def test_a_stream_that_nobody_asked_for_and_that_breaks_is_no_reply(server: Any, kind: str, change: Any, words: str) -> None:
+    events = change(EVENTS[kind] if kind == "anthropic" or "ended" not in words else api.chat_events("Short.", usage=False))
+    server.answer = lambda _: api.Reply("".join(events).encode(), headers={"content-type": "text/event-stream"})
+    error = failure(local(server, kind))
+    assert error.retryable
+    assert words in error.reason
+
+
+@each
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Stream must be set to true",
+        "`stream` must be true",
+        "This model only supports streaming.",
+        "parameter.enable_thinking must be set to false for non-streaming calls",
+        "enable thinking can not be support when `stream=False`",
+        "max_tokens above 4096 requires stream=true",
+    ],
+)
+def test_a_server_that_only_streams_is_asked_for_streams_from_then_on(server: Any, kind: str, words: str) -> None:
+    events = EVENTS[kind]
+    server.answer = lambda body: api.Reply(events, how="events") if body["stream"] else shared.turned_down(words)
+    provider = local(server, kind)
+    assert [reply.text for reply in ask(provider, REQUEST, REQUEST)] == ["Short. Rating: [[1]]"] * 2
+    assert [seen.body["stream"] for seen in server.seen] == [False, True, True]
+    assert any("answers by streams alone" in note for note in provider.notes)
+
+
+@each
+@pytest.mark.parametrize("words", ["stream_options: unsupported", "messages: text is too long", "The upstream server only answers at night"])
+def test_other_complaints_make_no_stream(server: Any, kind: str, words: str) -> None:
+    server.answer = lambda _: shared.turned_down(words)
+    assert failure(local(server, kind)).status == 400
+    assert [seen.body["stream"] for seen in server.seen] == [False]
 
 
 # ---------------------------------------------------------------------------------------------------- models that take no system text

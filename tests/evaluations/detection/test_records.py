@@ -35,7 +35,7 @@ def test_the_order_of_float64_scores_is_kept(values: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("values", [[float("nan")], [float("inf")], [1e300], [[1.0]]])
-def test_what_is_no_list_of_finite_numbers_is_refused(values: list) -> None:
+def test_what_is_not_a_list_of_finite_numbers_is_refused(values: list) -> None:
     with pytest.raises(ValueError, match="finite"):
         pack(values)
 
@@ -47,21 +47,28 @@ def test_masks_come_back(mask: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("packed", ["", "?", "AAAA", 7, None, pack([1.0])[:-4]])
-def test_damaged_scores_are_told(packed: object) -> None:
-    with pytest.raises(StoreError):
+def test_damaged_scores_are_an_error(packed: object) -> None:
+    with pytest.raises(StoreError) as error:
         unpack(packed)  # type: ignore[arg-type]
-    with pytest.raises(StoreError):
+    assert error.value.given in (packed, 0)
+    assert error.value.hint
+    with pytest.raises(StoreError) as error:
         unpack_mask([3, packed])
+    assert error.value.given in (packed, [3, packed])
+    assert error.value.hint
 
 
-def test_scores_cut_off_within_a_number_are_told() -> None:
+def test_scores_cut_off_within_a_number_are_an_error() -> None:
     import base64
     import zlib
 
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError) as error:
         unpack(base64.b64encode(zlib.compress(b"123456")).decode())
-    with pytest.raises(StoreError):
+    assert error.value.given == 6
+    assert "4" in str(error.value.allowed)
+    with pytest.raises(StoreError) as error:
         unpack_mask(5)
+    assert error.value.given == 5
 
 
 @given(st.data(), st.integers(0, 30), st.integers(0, 30), st.booleans())
@@ -75,9 +82,11 @@ def test_a_truth_comes_back(data: st.DataObject, n: int, m: int, keywords: bool)
         assert getattr(again, name).tolist() == getattr(truth, name).tolist()
 
 
-def test_a_truth_that_is_damaged_is_told() -> None:
-    with pytest.raises(StoreError):
+def test_a_truth_that_is_damaged_is_an_error() -> None:
+    with pytest.raises(StoreError) as error:
         Truth.from_json({})
+    assert error.value.given is None  # the part that is missing
+    assert error.value.hint
 
 
 def test_the_runs_texts_come_back() -> None:

@@ -39,7 +39,7 @@ def texts(bench: TaskBench) -> DetectionTexts:
 
 
 class Length:
-    """Scores a text by its length, or as it is told."""
+    """Scores a text by its length, or as the test says."""
 
     traits = DetectorTraits()
 
@@ -175,8 +175,11 @@ def test_labelings_of_one_concept_share_its_texts(bench: TaskBench, texts: Detec
 
 @pytest.mark.parametrize("change", [lambda found: found[:, 1:], lambda found: found[0], lambda found: found + np.nan, lambda found: found / 0.0])
 def test_scores_that_break_the_contract_are_the_plugins_fault(bench: TaskBench, texts: DetectionTexts, change: Any) -> None:
-    with pytest.raises(PluginError), np.errstate(divide="ignore"):
+    with pytest.raises(PluginError) as error, np.errstate(divide="ignore"):
         list(score_texts(Length(change), [Labeling(bench.concepts[0])], texts))
+    broken = error.value.given
+    assert isinstance(broken, tuple) or not np.isfinite(broken)  # the shape, or the first number at fault
+    assert ("shape" if isinstance(broken, tuple) else "finite") in str(error.value.allowed)
 
 
 def test_words_are_found_with_and_not_without_keywords(bench: TaskBench, texts: DetectionTexts) -> None:

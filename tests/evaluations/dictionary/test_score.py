@@ -81,6 +81,8 @@ def test_the_random_value_stands_beside_the_trained_one_and_rows_come_in_order()
         ("b", "trained", "method"), ("b", "random", "control"), ("sae", "trained", "method"), ("sae", "random", "control"), ("sae", "pca", "control"),
     ]  # fmt: skip
     assert [row.numbers["value"].random for row in found] == pytest.approx([0.1, None, 0.3, None, 0.3])
+    (drawn,) = score(*(one(0.1 * seed, "random", seed) for seed in range(4)))
+    assert drawn.numbers["value"].interval_method == "t, 95 %, over 4 draws"
     assert found[2].numbers["l0"].random == 8.0
 
 

@@ -82,8 +82,10 @@ def test_a_feature_that_never_fires_on_training_texts_is_not_scaled(bench: TaskB
 
 
 def test_a_labeling_without_features_is_refused(bench: TaskBench) -> None:
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as error:
         SaeDetector(SaeOptions()).prepare(bench, [Labeling(bench.concepts[0])])
+    assert error.value.given == bench.concepts[0].id
+    assert error.value.hint
 
 
 # --------------------------------------------------------------------------------------------------------------------- diff-mean
@@ -107,8 +109,10 @@ def test_texts_with_one_mean_have_no_direction(
     same = type(residuals)(np.ones_like(residuals.means), residuals.n_tokens, residuals.mean_norm)
     monkeypatch.setattr(bench, "residual_means", lambda: same)
     monkeypatch.setattr(bench, "artifact", lambda key, compute: compute(tmp_path))
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as error:
         DiffMeanDetector(DiffMeanDetectorOptions()).prepare(bench, labelings)
+    assert error.value.given in {labeling.concept.label for labeling in labelings}
+    assert error.value.hint
 
 
 # --------------------------------------------------------------------------------------------------------------- words, majority

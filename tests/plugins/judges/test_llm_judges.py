@@ -90,8 +90,11 @@ def test_they_register_with_typed_options() -> None:
         assert judge.traits.rubric.startswith("default/1+"), "made without a key and without a model"
         assert (built.asks, built.examples) == (2, True)  # type: ignore[attr-defined]
     assert OpenAIOptions().model == GPT4oOptions().model == "gpt-4o"
-    with pytest.raises(OptionError, match="gpt-4o"):
+    with pytest.raises(OptionError) as error:
         build(GPT4oOptions, {"model": "gpt-3"}, "judge gpt-4o")
+    assert error.value.given == "gpt-3"
+    assert "option model" in error.value.message
+    assert "gpt-4o" in str(error.value.allowed)
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
@@ -102,8 +105,10 @@ def test_a_missing_key_is_found_before_anything_is_asked(kind: str, mode: Any, m
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     judge: LLMJudge = OpenAIJudge(OpenAIOptions(mode=mode)) if kind == "openai" else AnthropicJudge(AnthropicOptions(mode=mode))
-    with pytest.raises(JudgeError, match=f"{kind.upper()}_API_KEY"):
+    with pytest.raises(JudgeError) as error:
         judge.prepare(bench())
+    assert f"{kind.upper()}_API_KEY" in error.value.message
+    assert str(tmp_path / ".env") in error.value.message
 
 
 # ----------------------------------------------------------------------------------------------------------------------------- live
@@ -174,8 +179,10 @@ def test_a_server_without_structured_output_is_asked_in_words_and_a_later_proces
     assert later.estimate(Work(items=[BEES, CHESS])).calls == 0
     assert grades(later.submit([BEES, CHESS])) == {"bees": (2, 1, 0), "chess": (2, 1, 0)}
     assert (len(server.seen), later.hits) == (asked, 6), "nothing is refused again, and the cache knows the replies"
-    with pytest.raises(JudgeError, match="leave -J structured at auto"):
+    with pytest.raises(JudgeError) as error:
         list(judge_on(server, kind, structured=True).submit([BEES]))
+    assert error.value.given is True
+    assert "-J structured at auto" in error.value.hint
 
 
 @pytest.mark.parametrize("kind", APIS)
@@ -184,8 +191,10 @@ def test_a_wrong_key_ends_the_run_and_is_not_shown(server: Any, api_servers: Mod
     server.answer = lambda body: api_servers.Reply(
         {"error": {"message": f"Incorrect API key provided: {KEY}", "type": "authentication_error"}}, 401
     )
-    with pytest.raises(JudgeError, match="check key, account and the option model") as error:
+    with pytest.raises(JudgeError) as error:
         list(judge_on(server, kind).submit([BEES, CHESS]))
+    assert error.value.given == judge_on(server, kind).options.model
+    assert "key, account and the option model" in error.value.hint
     assert KEY not in str(error.value) + caplog.text
     assert "\n" not in str(error.value)
 
@@ -347,12 +356,20 @@ def test_a_temperature_draws_and_the_seed_says_what(instructed: Path, short: str
 
 
 def test_models_that_are_no_judges(tiny_model_path: Path, short: str, tmp_path: Path) -> None:
-    with pytest.raises(JudgeError, match="has no chat template"):
+    with pytest.raises(JudgeError) as error:
         LocalJudge(local_options(tiny_model_path, short, cache=False)).prepare(bench())
-    with pytest.raises(ModelError, match="does not exist"):
+    assert str(error.value.given) in error.value.message
+    assert "chat template" in error.value.message
+    assert "instruct model" in error.value.hint
+    with pytest.raises(ModelError) as absent:
         LocalJudge(local_options(tmp_path / "nowhere", short, cache=False)).prepare(bench())
-    with pytest.raises(JudgeError, match="structured"):
+    assert str(absent.value.given) == str(tmp_path / "nowhere")
+    assert str(tmp_path / "nowhere") in absent.value.message
+    with pytest.raises(JudgeError) as error:
         LocalJudge(local_options(tiny_model_path, short, structured=True))
+    assert error.value.given is True
+    assert "structured=true" in error.value.message
+    assert error.value.hint == "leave it out"
     found = LocalJudge(local_options(tmp_path / "nowhere", short)).estimate(Work(items=[BEES]))
     assert (found.calls, found.cost) == (3, 0.0)
 

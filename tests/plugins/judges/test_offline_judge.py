@@ -16,7 +16,7 @@ import torch
 from harness_plugins.judges.offline import OfflineJudge, OfflineOptions
 from harness_plugins.judges.offline.batches import WIDTH_STEP, in_batches
 from harness_plugins.judges.offline.embedding import EMBEDDING_MODEL, Embedder
-from harness_plugins.judges.offline.fluency import PRIOR_TOKENS, REFERENCES, FluencyMeter, repeated_share
+from harness_plugins.judges.offline.fluency import MIN_SPAN, PRIOR_TOKENS, REFERENCES, FluencyMeter, repeated_share
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -261,18 +261,27 @@ def test_a_log_probability_that_is_no_number_is_unrated(tiny: SubjectModel) -> N
 def test_a_model_that_cannot_tell_words_from_their_shuffling_is_refused(tiny: SubjectModel) -> None:
     for weight in tiny.hf.parameters():
         torch.nn.init.normal_(weight, std=0.02, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(JudgeError, match="cannot judge fluency") as error:
+    with pytest.raises(JudgeError) as error:
         prepared(tiny)
+    assert isinstance(error.value.given, float)
+    assert error.value.given < MIN_SPAN
+    assert str(MIN_SPAN) in str(error.value.allowed)
+    assert tiny.name in error.value.message
+    assert "another judge" in error.value.hint
     assert "\n" not in str(error.value)
 
 
 def test_before_it_is_prepared_and_tickets_of_others() -> None:
     judge = OfflineJudge(OfflineOptions())
-    with pytest.raises(JudgeError, match="prepare"):
+    with pytest.raises(JudgeError) as error:
         judge.submit([EGG])
+    assert "prepare(bench)" in error.value.hint
     assert list(judge.collect([])) == []
-    with pytest.raises(JudgeError, match="batch-7"):
+    with pytest.raises(JudgeError) as error:
         judge.collect(["batch-7"])
+    assert error.value.given == "batch-7"
+    assert "'batch-7'" in error.value.message
+    assert "the judge that gave it" in error.value.hint
 
 
 # ------------------------------------------------------------------------------------------------------------------- its arithmetic
@@ -391,6 +400,7 @@ def test_options_out_of_bounds(given: dict[str, str], error: type[HarnessError])
     with pytest.raises(error) as raised:
         build(OfflineOptions, given, "judge offline")
     assert "judge offline" in str(raised.value)
+    assert next(iter(given)) in raised.value.message
     assert "\n" not in str(raised.value)
 
 

@@ -91,12 +91,14 @@ def test_a_frequency_equal_to_the_threshold_is_not_above_it_in_float32() -> None
 
 def test_best_pairs_refuses_what_has_no_meaning() -> None:
     one = sparse.csr_matrix([[1.0], [0.0]])
-    with pytest.raises(ScoringError, match="thresholds must be 0 or more"):
-        best_pairs(one, one, [], 0.1)
-    with pytest.raises(ScoringError, match="thresholds must be 0 or more"):
-        best_pairs(one, one, [-0.1], 0.1)
-    with pytest.raises(ScoringError, match="must be the same texts"):
+    for thresholds in ([], [-0.1]):
+        with pytest.raises(ScoringError) as error:
+            best_pairs(one, one, thresholds, 0.1)
+        assert "thresholds" in str(error.value)
+        assert str(thresholds) in str(error.value)
+    with pytest.raises(ScoringError) as unequal:
         best_pairs(one, sparse.csr_matrix([[1.0]]), [0.1], 0.1)
+    assert "texts" in str(unequal.value)
 
 
 # ----------------------------------------------------------------------------------------------------------------------- the labeler
@@ -278,8 +280,9 @@ def test_the_filter_does_not_see_the_texts_held_out(make_bench: Callable[..., An
 
 @pytest.mark.parametrize("text", ["1.0", "-0.1", "", "0.5,2"])
 def test_thresholds_are_shares(text: str) -> None:
-    with pytest.raises(OptionError, match="thresholds must be one or more shares"):
+    with pytest.raises(OptionError) as error:
         build(CalibratedF1Options, {"thresholds": text}, "labeler calibf1")
+    assert "thresholds" in str(error.value)
 
 
 def test_thresholds_are_sorted_once() -> None:

@@ -94,11 +94,14 @@ def test_the_draw_is_the_seeds_and_uniform(bench: Callable[..., Any], export: st
 
 def test_no_explained_feature_fires(bench: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps({f"{SOURCE}/400": "tea"}), encoding="utf-8")
-    with pytest.raises(DataError, match="of the 8 features that fire on the corpus 0 are explained"):
+    with pytest.raises(DataError) as error:
         label(bench(concept_mode="chosen"), [], source=str(tmp_path / "x.json"))
+    assert error.value.given == str(tmp_path / "x.json")
+    assert "source" in error.value.hint
+    assert "8 features" in error.value.message
     answer = label(bench(), [concept("tea")], source=str(tmp_path / "x.json"), match="words")[0]
     assert isinstance(answer, Abstention)
-    assert answer.reason == "no feature that may be answered is explained"
+    assert answer.reason == "no feature that may be chosen is explained"
 
 
 # ------------------------------------------------------------------------------------------------------------------- fixed mode
@@ -179,10 +182,12 @@ def test_the_cosine_filter_is_each_concepts_own(make_bench: Callable[..., Any], 
     labelled, bare = Concept("a", "food and recipes", "a"), Concept("b", "food and recipes")
     found, none = label(at, [labelled, bare], **options)
     assert [f.index for f in found.features] == [4]
-    assert none.reason == "no explanation that is near is of a feature that may be answered"
+    assert none.reason == "no explanation that is near is of a feature that may be chosen"
     at.concept_mode = "chosen"
-    with pytest.raises(OptionError, match="min_cosine of labeler neuronpedia compares"):
+    with pytest.raises(OptionError) as error:
         label(at, [], **options)
+    assert error.value.given == 0.8
+    assert "min_cosine" in error.value.hint
 
 
 @pytest.fixture(scope="module")
@@ -276,27 +281,35 @@ def test_word_overlap_is_what_its_definition_says(texts: list[str], asked: str) 
 
 
 @pytest.mark.parametrize(
-    ("keys", "message"),
+    ("keys", "given", "own"),
     [
-        (["stories260k/3-res-tiny/1"], "layer 3, but dictionary .* reads layer 2"),
-        (["stories260k/2-res-16k/1"], "width 16k, but dictionary .* has 512 features"),
-        (["gemma-2-2b/2-res-tiny/1"], "was made for model stories260K"),
-        ([f"{SOURCE}/1", f"{SOURCE}/512"], "reach feature 512, but dictionary .* has 512 features"),
+        (["stories260k/3-res-tiny/1"], 3, "layer 2"),
+        (["stories260k/2-res-16k/1"], "16k", "512 features"),
+        (["gemma-2-2b/2-res-tiny/1"], "gemma-2-2b", "stories260K"),
+        ([f"{SOURCE}/1", f"{SOURCE}/512"], 512, "0 to 511"),
     ],
 )
-def test_explanations_of_another_sae_are_refused(bench: Callable[..., Any], tmp_path: Path, keys: list[str], message: str) -> None:
+def test_explanations_of_another_sae_are_refused(
+    bench: Callable[..., Any], tmp_path: Path, keys: list[str], given: object, own: str
+) -> None:
     (tmp_path / "x.json").write_text(json.dumps(dict.fromkeys(keys, "tea")), encoding="utf-8")
-    with pytest.raises(DictionaryError, match=message):
+    with pytest.raises(DictionaryError) as error:
         label(bench(concept_mode="chosen"), [], source=str(tmp_path / "x.json"))
+    assert error.value.given == given
+    assert own in str(error.value)
+    assert error.value.hint
 
 
 def test_options(bench: Callable[..., Any]) -> None:
-    with pytest.raises(OptionError, match="match is search, which only the api has, and source is bulk"):
+    with pytest.raises(OptionError) as wrong:
         build(NeuronpediaOptions, {"match": "search"}, "labeler neuronpedia")
+    for part in ("search", "bulk", "source=api"):
+        assert part in str(wrong.value)
     assert build(NeuronpediaOptions, {"match": "search", "source": "api"}, "x").source == "api"
     assert {*filter_names(FilterOptions), "features_per_label"} == set(filter_names(NeuronpediaOptions))
-    with pytest.raises(DataError, match="does not say how Neuronpedia names it"):
+    with pytest.raises(DataError) as error:
         label(bench(), [concept("tea")])
+    assert "model_id and source_id" in error.value.hint
     text = NeuronpediaOptions.model_fields["min_similarity"].description or ""
     assert all(f"{value:g}".lstrip("0") in text for value in LEAST.values())
 
@@ -367,7 +380,7 @@ def test_the_servers_own_search(bench: Callable[..., Any], api: Any) -> None:
         assert [f.index for f in found.features] == [4]  # 8 never fires, 3 is an error text, 0 is at .6
         assert found.score == pytest.approx(0.8)
         assert [other["feature"] for other in found.evidence["runners_up"]] == [0, 1]
-        assert short.reason == "Neuronpedia's search takes 3 characters or more, and the concept is 'AI'"
+        assert short.reason == "Neuronpedia's search takes at least 3 characters, and the concept is 'AI'"
     low = label(bench(), concepts[:1], **options, match="search", min_similarity=0.85)[0]
     assert low.reason == "the most similar explanation, 'cooking and recipes' of feature 4, has similarity 0.8; 0.85 is needed"
     assert asked == ["/api/explanation/search"]  # one page goes below what is needed, and is not asked for twice
@@ -376,16 +389,20 @@ def test_the_servers_own_search(bench: Callable[..., Any], api: Any) -> None:
 def test_a_search_that_finds_features_of_another_sae(bench: Callable[..., Any], api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TEXTS, 600, "tea")
     monkeypatch.setattr(Handler, "found", (600,))
-    with pytest.raises(DictionaryError, match=r"reach feature 600, but dictionary .* has 512 features"):
+    with pytest.raises(DictionaryError) as error:
         label(bench(), [concept("cooking")], **api[0], match="search")
+    assert (error.value.given, error.value.allowed) == (600, "0 to 511")
 
 
 def test_matching_by_words_over_the_api_is_limited(bench: Callable[..., Any], api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     options, _ = api
     assert label(bench(), [concept("wild animals")], **options, match="words")[0].features[0].index == 1
     monkeypatch.setattr("harness_plugins.labelers.neuronpedia.MOST_REQUESTS", 7)
-    with pytest.raises(DataError, match=r"needs the explanations of 8 features, too many .* set match=search, or source=bulk"):
+    with pytest.raises(DataError) as error:
         label(bench(), [concept("wild animals")], **options, match="words")
+    assert (error.value.given, error.value.allowed) == (8, "at most 7")
+    assert "match=search" in error.value.hint
+    assert "source=bulk" in error.value.hint
 
 
 # ------------------------------------------------------------------------------------------------------------------------- the contract

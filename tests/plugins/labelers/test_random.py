@@ -114,7 +114,10 @@ def test_features_under_the_label_that_others_gave_them(make_bench: Callable[...
     )
     assert set(first) == {0, 2, 5}
     assert chisquare(list(first.values())).pvalue > 1e-4
-    with pytest.raises(OptionError, match="so it needs a task in chosen mode"):
+    with pytest.raises(OptionError) as error:
         draw(make_bench(*corpus()), [], **options)
-    with pytest.raises(OptionError, match="no min_cosine"):
+    assert (error.value.given, error.value.allowed, bool(error.value.hint)) == ("fixed", "chosen", True)
+    with pytest.raises(OptionError) as error:
         draw(bench, [], min_cosine=0.1, **options)
+    assert error.value.given == 0.1
+    assert "min_cosine" in error.value.hint

@@ -60,8 +60,9 @@ def stored(tmp_path: Path) -> RunStore:
 
 
 def test_nothing_is_sent_before_writer_and_judge_are_approved_together(run: Callable[..., Any], api: Any, priced: dict[str, str]) -> None:
-    unknown = run()
-    assert "the steerer prompt may cost an unknown amount, more than --max-cost 1" in unknown.error
+    unknown = run("-S", "base_url=https://api.example.test/v1")
+    assert "the steerer prompt may cost an unknown amount, and nobody can be asked here; write the price into" in unknown.error
+    assert '["openai@api.example.test".models]\n"gpt-4o-mini" = {' in unknown.err
     judge = ("--judge", "openai", "-J", f"base_url={api.url}/v1", "-J", "key_name=MY_KEY")
     dear = run(*judge, env=priced)
     assert "the steerer prompt and judge may cost up to $" in dear.error

@@ -1,0 +1,88 @@
+"""The residual vectors of some texts at one site, read from the model once and kept: all dictionaries of a site are measured on the same ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.interventions import Site
+from harness.measuring import VERSION
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.contracts import Bench
+    from harness.data.texts import TextSet
+
+TOKENS_AT_ONCE = 4096
+"""Vectors are handed out so many at a time: texts alone are short."""
+
+_DATA, _META = "vectors.bin", "vectors.json"
+
+
+@dataclass(frozen=True, eq=False)
+class KeptVectors:
+    """Vectors ``[n, width]`` on disk, in the model's own dtype, so none of their digits is lost.
+
+    Attributes:
+        path: where they are.
+        n: counted tokens.
+        width: of a vector.
+        dtype: torch's name of the dtype on disk.
+        device: where they are handed out.
+    """
+
+    path: Path
+    n: int
+    width: int
+    dtype: str
+    device: Any
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """Float32 ``[tokens, width]``, some thousand tokens at a time."""
+        for start in range(0, self.n, TOKENS_AT_ONCE):
+            yield self._part(slice(start, start + TOKENS_AT_ONCE))
+
+    def all(self) -> torch.Tensor:
+        """All of them, float32 ``[n, width]``."""
+        return self._part(slice(0, self.n))
+
+    def _part(self, part: slice) -> torch.Tensor:
+        import torch
+
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        bits = np.memmap(self.path, dtype=_BITS[dtype.itemsize], mode="r", shape=(self.n, self.width))
+        return torch.from_numpy(np.array(bits[part])).view(dtype).to(self.device).float()
+
+
+_BITS = {2: np.int16, 4: np.int32, 8: np.int64}
+"""numpy has no bfloat16: what lies on disk is the bits."""
+
+
+def kept_vectors(bench: Bench, layer: int, texts: TextSet) -> KeptVectors:
+    """The counted tokens' vectors of ``texts`` after a layer; made when they are first asked for, n · width · the dtype's bytes on disk.
+
+    Raises:
+        ModelError: a counted token's vector is not finite.
+    """
+    import torch
+
+    dtype = bench.model.dtype
+
+    def compute(folder: Path) -> None:
+        n, width = 0, 0
+        with (folder / _DATA).open("wb") as file:
+            for _, x in bench.track(bench.activations(Site(layer), texts), "reading texts", len(texts)):
+                bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+                x.to(dtype).contiguous().view(bits).cpu().numpy().tofile(file)
+                n, width = n + len(x), x.shape[1]
+        (folder / _META).write_text(json.dumps([n, width]), encoding="utf-8")
+
+    folder = bench.artifact({"kind": "kept-vectors", "version": VERSION, "layer": layer, "texts": texts.digest}, compute)
+    n, width = json.loads((folder / _META).read_text(encoding="utf-8"))
+    return KeptVectors(folder / _DATA, n, width, str(dtype).removeprefix("torch."), bench.model.device)
