@@ -18,6 +18,7 @@ from harness.engine.reference import ReferenceEngine
 from harness.engine.torch_loop import DEFAULT_BATCH, TorchEngine
 from harness.errors import EngineError
 from harness.interventions import Edit, Site
+from harness.model.activations import Row
 from harness.model.loading import SubjectModel, load_model
 from harness.steering.add_vector import AddVector
 from harness.types import Decoding
@@ -45,6 +46,9 @@ class Recording:
 
     def chunks(self, requests: Sequence[GenerationRequest]) -> list[list[GenerationRequest]]:
         return [list(requests[start : start + self.batch]) for start in range(0, len(requests), self.batch)]
+
+    def logits(self, texts: Sequence[Row], edits: Sequence[Edit] = (), adapter: str | None = None) -> Iterator[torch.Tensor]:
+        return (torch.zeros(len(text), 8) for text in texts)
 
     def run(self, requests: Sequence[GenerationRequest], decoding: Decoding) -> Iterator[Generated]:
         def made() -> Iterator[Generated]:

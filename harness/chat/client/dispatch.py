@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SWEEP = 0.05
 """Seconds between looks at how long the open requests have taken; each is a beat of the clock that takes their time."""
 
+BEAT_TURNS = 3
+"""Turns of the event loop in each beat. A timer is late by half a turn on average and often by none; whole turns show how busy the loop is."""
+
 TURNS = 50
 """Turns of the event loop before an attempt is given up: what has come is read first, however late this process is. A request and its reply need
 seven, sixteen with a new connection."""
@@ -309,6 +312,8 @@ class Sending:
                     job.given_up += 1
                     attempt.task.cancel()
             await asyncio.sleep(SWEEP)
+            for _ in range(BEAT_TURNS):
+                await asyncio.sleep(0)
 
     def _overdue(self, now: float) -> list[tuple[Job, _Attempt, float]]:
         """The open attempts that have taken too long, and how long each might take; the time limit holds whoever was late."""

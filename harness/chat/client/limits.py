@@ -29,8 +29,8 @@ apart from a reply that is merely late, and below a second a busy server or netw
 more for a usual reply, so this bounds servers of one's own above all: there a request that hangs holds its place so long."""
 
 LATE = 0.02
-"""Seconds by which the event loop may be late and still count as on time: all turns of a request (see :class:`Clock`) that are as late stay well
-below :data:`FLOOR`."""
+"""Seconds by which a beat may be late and still count as on time. A beat has three turns of the event loop in it, a request sixteen at most (see
+:class:`Clock`), so what is counted of our own delays stays well below :data:`FLOOR`."""
 
 LAST = 0.5
 """Share of that time that is left when nothing else waits to be sent: then the run waits for what hangs, and for nothing else."""
@@ -129,10 +129,10 @@ class Window:
 class Clock:
     """A clock that stands still while this process is late: what it measures is the server's and the network's time, not ours.
 
-    A task of the event loop beats every ``interval`` seconds. The beat's delay shows how long everything in the loop waits for its turn: another
-    thread or process has the processor, the process was stopped, or many connections are opened at once. A request needs seven turns until it
-    is sent and its reply is read, sixteen with a new connection, so a small delay of each turn is a large one of the reply, and the server knows
-    of none of it. Therefore a beat that comes more than :data:`LATE` seconds late does not count at all.
+    A task of the event loop beats every ``interval`` seconds and a few turns of the loop. The beat's delay shows how long everything in the loop
+    waits for its turn: another thread or process has the processor, the process was stopped, or many connections are opened at once. A request
+    needs seven turns until it is sent and its reply is read, sixteen with a new connection, so a small delay of each turn is a large one of the
+    reply, and the server knows of none of it. Therefore a beat that comes more than :data:`LATE` seconds late does not count at all.
 
     Args:
         interval: seconds between two beats.
