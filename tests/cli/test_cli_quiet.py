@@ -31,9 +31,9 @@ def harness_register_judges(registry):
 '''
 
 
-def errors_of(command: list[str], site: Path, **more: str) -> str:
+def errors_of(command: list[str], *sites: Path, **more: str) -> str:
     """What a command writes to standard error in a process of its own."""
-    path = os.pathsep.join([str(site), str(ROOT)])
+    path = os.pathsep.join([*map(str, sites), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
     program = [sys.executable, "-c", "from harness.cli import main; main()", *command]
     process = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=300, check=True)
@@ -42,11 +42,11 @@ def errors_of(command: list[str], site: Path, **more: str) -> str:
 
 @pytest.mark.parametrize("command", [["plugins"], ["eval", "--dry-run", "--labeler", "calibf1", "--steerer", "sae-clamp"]])
 def test_of_libraries_only_errors_reach_the_screen(
-    command: list[str], install: Callable[..., Path], tiny_task: Path, cache_folder: Path
+    command: list[str], install: Callable[..., Path], tiny_task: Path, cache_folder: Path, sample_site: Path
 ) -> None:
     site = install(NOISY, "noisy", "noisy-dist")
     more = ["--task", str(tiny_task)] if "eval" in command else []
-    errors = errors_of([*command, *more], site, HARNESS_CACHE=str(cache_folder))
+    errors = errors_of([*command, *more], site, sample_site, HARNESS_CACHE=str(cache_folder))  # the sample has the task's judge
     first, second, *rest = errors.splitlines()
     assert first == "the library failed"
     assert second.startswith("the cache was damaged, key ")
