@@ -151,6 +151,8 @@ def _show(
         rest = f" ({len(labels) - len(shown):,} more: --json)" if len(labels) > len(shown) else ""
         click.echo(f"\nmost frequent labels{rest}")
         print_table("", ("label", "texts"), [(label, f"{support:,}") for label, support in shown])
+    for line in found.label_warnings:
+        click.echo(f"warning: {line}")
     click.echo(f"\n{found.skipped:,} records skipped")
     for reason, count in found.skipped_by_reason.items():
         click.echo(f"  {count:,} × {reason}")
@@ -199,6 +201,8 @@ def convert_command(
         count = convert((replace(document, labels=document.labels & kept) for document in corpus), output, advance)
     if not quiet:
         click.echo(f"{output}: {count:,} texts, {len(kept):,} labels; {corpus.n_skipped:,} records skipped")
+    for line in corpus.label_warnings:
+        click.echo(f"warning: {line}", err=True)
     for skipped in corpus.skipped[:_EXAMPLES]:
         click.echo(f"skipped: {skipped}", err=True)
 

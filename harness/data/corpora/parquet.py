@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import bisect
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+from harness.data.corpora.label_text import class_names
 from harness.data.corpora.reading import Fields, Place, Record, Report, SkipLog, Skipped, vanished
 from harness.errors import DataError
+from harness.files.json_text import JsonError, parse_json
 from harness.types import Document
 
 _BATCH_ROWS = 1024
@@ -32,11 +35,12 @@ class ParquetReader:
     content = ""
 
     def __init__(self, path: Path, fields: Fields) -> None:
-        self._path, self._fields = path, fields
+        self._path = path
         self.files: tuple[Path, ...] = (path,)
         file = self._open()
         names = file.schema_arrow.names
         fields.check(names, path)
+        self._fields = replace(fields, classes=_classes(file.schema_arrow.metadata))
         self._columns = fields.columns(names)
         self._metadata = file.metadata
         self._starts = [0]
@@ -140,6 +144,18 @@ class ParquetReader:
         except _faults() as error:
             message = f"{self._path} is not a complete Parquet file ({' '.join(str(error).split())})"
             raise DataError(message, given=self._path, hint="fetch it again") from error
+
+
+def _classes(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+    """Return the class names of the columns that hold class numbers, as the ``datasets`` library keeps them in a table's own metadata."""
+    try:
+        described = parse_json((metadata or {}).get(b"huggingface", b"{}"))
+    except JsonError:
+        return {}
+    for name in ("info", "features"):
+        described = described.get(name) if isinstance(described, dict) else None
+    found = {name: class_names(feature) for name, feature in described.items()} if isinstance(described, dict) else {}
+    return {name: classes for name, classes in found.items() if classes}
 
 
 def _size(group: Any, columns: list[str]) -> int:
