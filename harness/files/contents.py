@@ -57,6 +57,8 @@ _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _HTML = re.compile(rb"(?:<\?xml[^>]*>\s*)?(?:<!--.{0,500}?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 _ERROR_REPLY = re.compile(rb'\{\s*"(?:error|message|detail|statusCode)"\s*:', re.IGNORECASE)
 _TAR = 257
+_CONTROL = tuple(number for number in range(0x20) if chr(number) not in "\t\n\v\f\r\x1b")
+"""Bytes that no text has; where a few stand among many others, a text is damaged."""
 
 
 def recognise(head: bytes) -> Content | None:
@@ -75,7 +77,7 @@ def recognise(head: bytes) -> Content | None:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if _HTML.match(start):
         return Content("an HTML page", "if a server sent it in the place of a file, fetch the file again")
-    if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if 20 * sum(head.count(byte) for byte in _CONTROL) >= len(head) > 0 and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return Content("a binary file", "give a file of text")
     return None
 
