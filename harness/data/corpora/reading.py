@@ -197,6 +197,8 @@ class Fields:
         text = row[text_field]
         if not isinstance(text, str) or not text.strip():
             return f"field {text_field!r} holds no text"
+        if len(text) > RECORD_LIMIT:
+            return TOO_LONG
         id_field = self.id or _first(ID_FIELDS, row)
         identity = row.get(id_field) if id_field else None
         if self.id and identity is None:
