@@ -49,7 +49,7 @@ class CorpusTable(Table):
     """``[corpus]``: labelled texts."""
 
     source: PathText | None = None
-    """A file or folder that `harness data` reads, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
+    """A corpus as `harness data` reads it, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
     format: Format | None = None
     """Its format; left out, it is recognised by its content."""
     text_field: str | None = None
@@ -57,7 +57,7 @@ class CorpusTable(Table):
     label_field: str | None = None
     """Name of the label column (JSONL, CSV, Parquet)."""
     label_separator: str | None = None
-    """Splits a label column that is one text, e.g. ","; without it such a text is one label, or in CSV a JSON list."""
+    """Splits a label column that is one text, e.g. ";"; without it such a text is one label, or a list in quotes and brackets."""
     comments: bool = True
     """Append other users' comments to a question (Stack Exchange)."""
     code_blocks: bool = True
@@ -291,6 +291,9 @@ class Task:
         if content["evaluation"]["pi0"] == PI0:
             content["evaluation"].pop("pi0")
         content["schema"] = 1  # how the file is written changes no score, and digests of before there was a version 2 hold
+        for name in (self.file.concepts.file, self.file.instructions.source):
+            if name and self.path(name).is_dir():
+                raise TaskError(f"task {self.name!r}: {self.path(name)} is a folder", given=name, hint="name the file that is meant")
         names = [self.file.corpus.source, self.file.concepts.file, self.file.instructions.source]
         names += [dictionary.source for dictionary in self.file.dictionaries]
         files = {name: path_digest(self.path(name)) for name in names if name and os.path.exists(self.path(name))}

@@ -235,13 +235,17 @@ def open_corpus(
     format        what it is
     ============= ==========================================================================================================
     jsonl         JSON objects, one per line
-    csv           comma- or tab-separated rows under a header
+    csv           rows under a header, separated by commas, semicolons, tabs or bars
     parquet       a Parquet table
     fasttext      lines with ``__label__x`` words
     axbench       a folder with ``train_data.parquet``: replies, labelled with the concept that they express
     stackexchange a dump's folder, or its ``Posts.xml``: questions, labelled with their tags
     huggingface   ``hf:owner/name``, ``hf:owner/name:config@split`` or ``hf:/folder``, through the ``datasets`` library
     ============= ==========================================================================================================
+
+    A file may be packed (gzip, bzip2, xz, Zstandard, LZ4; ZIP and 7z with one corpus or a dump in them), in UTF-16 or UTF-32, or a JSON list: then it
+    is unpacked into the cache once (:mod:`harness.data.corpora.wrapped`). Labels are read alike in all formats with fields
+    (:mod:`harness.data.corpora.label_text`).
 
     Records that cannot be used are skipped, counted and named in ``corpus.skipped``; a file that was cut off is used up to the break.
 
@@ -251,13 +255,13 @@ def open_corpus(
         text_field: column or key of the text (jsonl, csv, parquet, huggingface); else the first of text, body, content, output that is there.
         label_field: column or key of the labels (a list, or one string); else the first of labels, label, tags, concept, if any.
         id_field: column or key of the id; else ``id`` or ``_id``, else the row's number.
-        label_separator: splits a label field that is one string, e.g. ``","``; without it that is one label, or in csv a JSON list of labels.
+        label_separator: splits a label field that is one text, e.g. ``"|"``; without it that is one label, or a list in quotes and brackets.
         comments: append other users' comments to a question (stackexchange).
         code_blocks: keep code that stands in blocks (stackexchange).
         progress: called with (done, in all) while an index is made: bytes, or rows of a table.
 
     Raises:
-        DataError: there is nothing at ``path``, its format is not known, it has no document, or a named field is missing.
+        DataError: there is no file or folder at ``path``, its format is not known, it has no document, or a named field is missing.
         UnknownNameError: ``format`` is not one of the above.
     """
     path = Path(path)
