@@ -172,6 +172,11 @@ class TaskBench:
             note = harness.sae.check_fits(dictionary, self.model, allow_other_model=table.trained_on is not None)
             if table.trained_on is not None:
                 self.warn(f"dictionary {table.name}: {note}")
+            if dictionary.signed:
+                self.warn(
+                    f"dictionary {table.name} is signed: a feature is active on either side of 0, and a strength of 1 moves to the side on which "
+                    "it is strongest on the corpus, whichever side a concept was found on"
+                )
             loaded[table.name] = dictionary
         return loaded
 
