@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from harness.errors import DictionaryError
@@ -79,7 +78,8 @@ def residual_layer(hook_name: str) -> int:
     tower = next((part for part in hook_name.lower().split(".") if any(word in part for word in _OTHER_TOWERS)), "")
     if match and not tower:
         return int(match[1])
-    reason = f"{tower} is not the language model" if match else next((why for point, why in _POINTS.items() if point in hook_name), "it names no layer's output")
+    points = (why for point, why in _POINTS.items() if point in hook_name)
+    reason = f"{tower} is not the language model" if match else next(points, "it names no layer's output")
     raise DictionaryError(f"hook {hook_name!r} is not a residual site ({reason})", given=hook_name, allowed=_HOOKS)
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from harness.errors import DictionaryError
 from harness.sae.checks import refuse_architecture
-from harness.sae.formats.published import Positive, Settings, Whole, parse_settings
+from harness.sae.formats.published import Positive, Settings, parse_settings
 from harness.sae.formats.sites import containers, stated_model, stated_site
 from harness.types import Json
 
@@ -92,7 +92,8 @@ def inference_settings(settings: SaelensSettings, raw: dict[str, Json], path: Pa
         found = "topk"
     elif settings.activation_fn not in ("relu", found):
         message = f"{path} gives activation_fn = {settings.activation_fn!r} for architecture {found!r}, which cannot be used"
-        raise DictionaryError(message, given=settings.activation_fn, allowed="relu, or topk with architecture standard", hint="give another dictionary")
+        allowed = "relu, or topk with architecture standard"
+        raise DictionaryError(message, given=settings.activation_fn, allowed=allowed, hint="give another dictionary")
     refuse_architecture(found, str(path.parent))
     metadata = _metadata(raw, path)
     normalize, site = settings.normalize_activations, str(metadata.get("hook_name") or "")
@@ -132,7 +133,8 @@ def _of_architecture(settings: SaelensSettings, architecture: str, path: Path) -
 def _whole(k: Json, path: Path) -> int:
     found = parse_settings(_Sparsity, {"k": k}, path).k
     if found is None:
-        raise DictionaryError(f"{path} does not give k, the number of features that TopK leaves active", given=None, allowed="a positive whole number", hint="add it")
+        message = f"{path} does not give k, the number of features that TopK leaves active"
+        raise DictionaryError(message, allowed="a positive whole number", hint="add it")
     return found
 
 

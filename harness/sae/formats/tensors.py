@@ -122,7 +122,8 @@ def _is_archive(path: Path) -> bool:
 def _in_archive(path: Path) -> dict[str, Stored]:
     from harness.sae.formats import npz
 
-    return {name: Stored(shape, str(dtype), npz.is_read(dtype)) for name, (shape, dtype) in npz.headers(path).items()}
+    found = npz.headers(path)
+    return {name: Stored(header.shape, str(header.dtype), npz.is_read(header.dtype)) for name, header in found.items()}
 
 
 def _in_safetensors(path: Path) -> dict[str, Stored]:
