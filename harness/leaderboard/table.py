@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from rich.console import Console, RenderableType
 from rich.console import Group as Stack
@@ -65,7 +65,7 @@ def render_group(group: Group) -> RenderableType:
         )
         for place in group.places
     ]
-    compared = [_line(_comparison(place, place.comparison), "dim") for place in group.places if place.comparison is not None]
+    compared = [_line(line, "dim") for line in _comparisons(group)]
     notes = [_line(line, "yellow" if notice else "dim") for notice, line in _footnotes(group)]
     return Stack(_title(_group_title(group)), grid(group.key.kind, shown, ranks=True), *compared, *notes)
 
@@ -190,6 +190,16 @@ def _spread(entry: Entry, count: int) -> list[tuple[Row, Sample]]:
     """The first sample of each method, then the second of each, …, ``count`` in all."""
     turns = itertools.zip_longest(*[[(row, sample) for sample in row.samples] for row in entry.rows])
     return [pair for turn in turns for pair in turn if pair is not None][: max(count, 0)]
+
+
+def _comparisons(group: Group) -> list[str]:
+    """Each row against the one above it, then once what limits several of these comparisons alike."""
+    pairs = [(place, place.comparison) for place in group.places if place.comparison is not None]
+    notes = [comparison.note for _, comparison in pairs]
+    common = {note: notes.count(note) for note in notes if note and notes.count(note) > 1}
+    lines = [_comparison(place, replace(found, note="") if found.note in common else found) for place, found in pairs]
+    every = {note: "" if count == len(notes) else f" ({count} of {len(notes)} comparisons)" for note, count in common.items()}
+    return lines + [f"{note}{share}" for note, share in every.items()]
 
 
 def _comparison(place: Place, comparison: Comparison) -> str:
