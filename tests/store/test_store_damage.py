@@ -160,7 +160,7 @@ def test_digests_are_current_at_every_moment(run: Path, tmp_path: Path) -> None:
             store.note("lost", 1)
             raise ValueError
         store.add_generations(store.generations().values())
-        store.add_outcome("generate", Outcome(trial.id, "engine", "done", {"prompt": "p", "text": "t", "n_tokens": 1, "finish": "stop"}), replace=True)
+        store.add_outcome("generate", Outcome(trial.id, "engine", "done", {"prompt": "p", "text": "t", "n_tokens": 1, "finish": "length"}), replace=True)
         store.add_concepts(store.concepts())
         assert verify(tmp_path / "run") == Verified("run", tmp_path / "run", "intact")
         store.note("last", 1)
@@ -178,3 +178,31 @@ def test_whoever_uses_values_looks_first(run: Path, tmp_path: Path) -> None:
         export(store, tmp_path / "table.jsonl")
     assert not (tmp_path / "table.jsonl").exists()
     assert [one.status for one in list_runs(tmp_path / "runs")] == ["finished"]
+
+
+def test_a_file_without_digests_is_read_and_said_to_have_none(run: Path, tmp_path: Path) -> None:
+    """As an older harness wrote it. Damage in it is one line, too, wherever it can be noticed."""
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    with sqlite3.connect(old / DATABASE) as connection:
+        connection.execute("DROP TABLE digests")
+        connection.execute("PRAGMA user_version=2")
+    connection.close()
+    assert verify(old).verdict == "no digests"
+    expected, content = values(run), (old / DATABASE).read_bytes()
+    assert values(old) == expected
+    refused = 0
+    for number in range(COPIES // 3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / DATABASE).write_bytes(damaged(content, random.Random(-number)))
+        try:
+            values(folder, write=number % 3 == 0)
+        except StoreError as error:
+            assert "\n" not in str(error)
+            assert str(folder) in str(error)
+            refused += 1
+        shutil.rmtree(folder)
+    assert refused > COPIES / 12
+    assert values(old, write=True) == expected
+    assert verify(old).verdict == "intact", "opened for writing, it has got digests"
