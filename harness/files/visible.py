@@ -26,3 +26,8 @@ def in_cell(text: str) -> str:
 def _written_out(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def is_hidden(character: str) -> bool:
+    """Whether :func:`visible` would write this character out."""
+    return _HIDDEN.fullmatch(character) is not None
