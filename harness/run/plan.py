@@ -11,9 +11,10 @@ from pydantic import BaseModel
 
 from harness.contracts import Steerer
 from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
-from harness.options import as_json, control_names, filter_names, parse_assignment, transport_names
+from harness.options import control_names, filter_names, parse_assignment, transport_names
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
+from harness.run.traits import check_traits
 from harness.store.manifest import Manifest
 from harness.tasks.dictionaries import MetricTable
 from harness.tasks.find import options_of
@@ -417,8 +418,10 @@ def _planned(host: PluginHost, task: Task, kind: Kind, name: str, values: Mappin
 
 def _with_options(registered: Registered, given: Mapping[str, Any]) -> PlannedPlugin:
     options = registered.build_options(given)
-    everything = as_json(options)
-    return PlannedPlugin(registered, {option: everything[option] for option in given}, everything, registered.create(given))
+    everything = registered.options_json(options)
+    instance = registered.create(given)
+    check_traits(registered, instance)
+    return PlannedPlugin(registered, {option: everything[option] for option in given}, everything, instance)
 
 
 def _distribute(
