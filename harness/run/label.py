@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from harness.errors import PluginError, StoreError
+from harness.plugin.calls import PluginName
 from harness.run.bench import TaskBench
 from harness.run.notes import note_versions
 from harness.run.plan import PlannedPlugin
 from harness.run.run import Run
 from harness.store import RunStore
 from harness.store.manifest import Manifest, MethodRecord
-from harness.types import Abstention, Concept, Labeling
+from harness.types import Abstention, Concept, FeatureRef, Labeling, canonical_json
 
 
 def label_all(run: Run) -> None:
@@ -26,41 +29,67 @@ def _label(run: Run, labeler: PlannedPlugin) -> None:
     name = labeler.registered.name
     run.progress.step(f"labelling with {name}")
     note_versions(run.store, run.warnings, "labels", [labeler.registered.made_by])
-    answers = list(labeler.instance.label(run.bench, run.bench.concepts))
-    check_answers(name, answers, run.bench)
+    answers = labeler.instance.label(run.bench, run.bench.concepts)
+    check_answers(labeler.registered.who, answers, run.bench)
     run.store.add_labelings(labeler.key, answers)
 
 
-def check_answers(name: str, answers: Sequence[Labeling | Abstention], bench: TaskBench) -> None:
+def check_answers(who: PluginName, answers: Sequence[Any], bench: TaskBench) -> None:
     """Raise PluginError for answers that break the contract."""
     asked = {concept.id: concept for concept in bench.concepts}
     seen: set[str] = set()
     for answer in answers:
         if not isinstance(answer, Labeling | Abstention):
-            message = f"labeler {name!r} returned a value of class {type(answer).__name__}"
+            message = f"{who}: label returned a value of class {type(answer).__name__}"
             raise PluginError(message, given=answer, allowed=("Labeling", "Abstention"))
+        if not isinstance(answer.concept, Concept):
+            message = f"{who} answered a concept of class {type(answer.concept).__name__}"
+            raise PluginError(message, given=answer.concept, allowed="one of the concepts that label is given")
         if bench.concept_mode == "fixed" and asked.get(answer.concept.id) != answer.concept:
-            message = f"labeler {name!r} answered concept {answer.concept.id!r}, which is not one of those that it was asked for"
+            message = f"{who} answered concept {answer.concept.id!r}, which is not one of those that it was asked for"
             raise PluginError(message, given=answer.concept.id)
         if isinstance(answer, Labeling):
-            _check_features(name, answer, bench)
+            _check_values(who, answer)
+            _check_features(who, answer, bench)
             if answer.id in seen:
-                message = f"labeler {name!r} gave concept {answer.concept.id!r} the same features twice"
+                message = f"{who} gave concept {answer.concept.id!r} the same features twice"
                 raise PluginError(message, given=answer.concept.id)
             seen.add(answer.id)
+        elif not isinstance(answer.reason, str):
+            message = f"{who} abstained from concept {answer.concept.id!r} with a reason of class {type(answer.reason).__name__}"
+            raise PluginError(message, given=answer.reason, allowed="text")
     if bench.concept_mode == "fixed" and sorted(a.concept.id for a in answers) != sorted(asked):
-        message = f"labeler {name!r} gave {len(answers)} answers for {len(asked)} concepts"
+        message = f"{who} gave {len(answers)} answers for {len(asked)} concepts"
         raise PluginError(message, given=len(answers), allowed=len(asked), hint="answer or abstain from each once")
 
 
-def _check_features(name: str, answer: Labeling, bench: TaskBench) -> None:
+def _check_values(who: PluginName, answer: Labeling) -> None:
+    """Features, score and evidence are what the store can keep."""
+    about = f"for concept {answer.concept.id!r}"
+    if not isinstance(answer.features, tuple | list) or not all(isinstance(feature, FeatureRef) for feature in answer.features):
+        raise PluginError(f"{who} gave the features {answer.features!r} {about}", given=answer.features, allowed="a tuple of FeatureRef")
+    for feature in answer.features:
+        if isinstance(feature.index, bool) or not isinstance(feature.index, int) or not isinstance(feature.dictionary, str):
+            message = f"{who} named feature {feature} {about}, whose index is of class {type(feature.index).__name__}"
+            raise PluginError(message, given=feature, allowed="the dictionary's name, and a whole number (int(…) makes one of numpy's)")
+    score = answer.score
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score)):
+        raise PluginError(f"{who} gave the score {score!r} {about}", given=score, allowed="a finite number (float(…) makes one of numpy's), or None")
+    try:
+        canonical_json(dict(answer.evidence))
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"{who} gave evidence {about} that cannot be stored ({error})"
+        raise PluginError(message, given=answer.evidence, allowed="JSON without NaN") from None
+
+
+def _check_features(who: PluginName, answer: Labeling, bench: TaskBench) -> None:
     for feature in answer.features:
         dictionary = bench.dictionaries.get(feature.dictionary)
         if dictionary is None or not 0 <= feature.index < dictionary.d_sae:
-            message = f"labeler {name!r} named feature {feature}, which does not exist in the task's dictionaries"
+            message = f"{who} named feature {feature}, which does not exist in the task's dictionaries"
             raise PluginError(message, given=feature)
     if len(set(answer.features)) != len(answer.features):
-        raise PluginError(f"labeler {name!r} named a feature of concept {answer.concept.id!r} twice", given=answer.concept.id)
+        raise PluginError(f"{who} named a feature of concept {answer.concept.id!r} twice", given=answer.concept.id)
 
 
 # ------------------------------------------------------------------------------------------------------------- what the store says

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from harness.contracts import Labeler
 from harness.errors import PluginError
+from harness.plugin.calls import PluginName
 from harness.run.bench import TaskBench
 from harness.run.label import check_answers
 from harness.run.traits import problem
@@ -39,7 +40,7 @@ def check_labeler(factory: Callable[[], Labeler], bench: TaskBench) -> list[Labe
     concepts = list(bench.concepts)
     answers = list(labeler.label(bench, concepts))
     try:
-        check_answers(type(labeler).__name__, answers, bench)
+        check_answers(PluginName("labeler", type(labeler).__name__, type(labeler).__module__), answers, bench)
     except PluginError as error:
         raise AssertionError(str(error)) from error
     for answer in answers:
