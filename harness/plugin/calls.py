@@ -75,7 +75,7 @@ def calling(who: PluginName, call: str, kept: Kept | None = None) -> Iterator[No
     try:
         if kept is not None and kept.state is not None:
             kept.state.restore()
-        with faults(who, call), contextlib.redirect_stdout(sys.stderr):
+        with faults(who, call):
             yield
     finally:
         if kept is not None:
@@ -86,9 +86,13 @@ def calling(who: PluginName, call: str, kept: Kept | None = None) -> Iterator[No
 
 @contextmanager
 def faults(who: PluginName, call: str) -> Iterator[None]:
-    """Within the context, what a plugin raises becomes one error that names it; its state is left alone (for calls that cost next to nothing)."""
+    """Within the context, what a plugin raises becomes one error that names it, and what it prints goes to standard error.
+
+    The process' state is left alone: for calls that cost next to nothing.
+    """
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     except (HarnessError, KeyboardInterrupt):
         raise
     except OSError as error:

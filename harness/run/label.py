@@ -47,13 +47,13 @@ def check_answers(who: PluginName, answers: Sequence[Any], bench: TaskBench) -> 
             raise PluginError(message, given=answer.concept, allowed="one of the concepts that label is given")
         if bench.concept_mode == "fixed" and asked.get(answer.concept.id) != answer.concept:
             message = f"{who} answered concept {answer.concept.id!r}, which is not one of those that it was asked for"
-            raise PluginError(message, given=answer.concept.id)
+            raise PluginError(message, given=answer.concept.id, allowed=tuple(asked), hint="answer with the very concepts that label is given")
         if isinstance(answer, Labeling):
             _check_values(who, answer)
             _check_features(who, answer, bench)
             if answer.id in seen:
                 message = f"{who} gave concept {answer.concept.id!r} the same features twice"
-                raise PluginError(message, given=answer.concept.id)
+                raise PluginError(message, given=answer.concept.id, hint="give each set of features once")
             seen.add(answer.id)
         elif not isinstance(answer.reason, str):
             message = f"{who} abstained from concept {answer.concept.id!r} with a reason of class {type(answer.reason).__name__}"
@@ -87,9 +87,11 @@ def _check_features(who: PluginName, answer: Labeling, bench: TaskBench) -> None
         dictionary = bench.dictionaries.get(feature.dictionary)
         if dictionary is None or not 0 <= feature.index < dictionary.d_sae:
             message = f"{who} named feature {feature}, which does not exist in the task's dictionaries"
-            raise PluginError(message, given=feature)
+            known = tuple(bench.dictionaries) if dictionary is None else f"indices 0 to {dictionary.d_sae - 1}"
+            raise PluginError(message, given=feature, allowed=known)
     if len(set(answer.features)) != len(answer.features):
-        raise PluginError(f"{who} named a feature of concept {answer.concept.id!r} twice", given=answer.concept.id)
+        message = f"{who} named a feature of concept {answer.concept.id!r} twice"
+        raise PluginError(message, given=answer.concept.id, hint="name each feature once")
 
 
 # ------------------------------------------------------------------------------------------------------------- what the store says

@@ -52,14 +52,14 @@ def score_texts(
 
 def _scores(detector: Detector, labelings: Sequence[Labeling], texts: TextSet, who: object) -> NDArray[np.float64]:
     given: Any = detector.scores(labelings, texts)
+    allowed = f"float64 of the shape {[len(labelings), len(texts)]}"
+    if given is None or (isinstance(given, np.ndarray) and np.iscomplexobj(given)):
+        raise PluginError(f"{who}: scores returned {'None' if given is None else 'complex numbers'}", given=given, allowed=allowed)
     try:
         found = np.asarray(given, dtype=np.float64)
     except Exception as error:  # ragged lists, text, tensors of a device or with gradients: numpy has no one error for them
         message = f"{who}: scores returned a value of class {type(given).__name__} that is no array of numbers ({error})"
-        raise PluginError(message, given=given, allowed=f"float64 of the shape {[len(labelings), len(texts)]}") from None
-    if given is None or np.iscomplexobj(given):
-        message = f"{who}: scores returned {'None' if given is None else 'complex numbers'}"
-        raise PluginError(message, given=given, allowed=f"float64 of the shape {[len(labelings), len(texts)]}")
+        raise PluginError(message, given=given, allowed=allowed) from None
     if found.shape != (len(labelings), len(texts)):
         message = f"{who} gave scores of shape {list(found.shape)} for {len(labelings)} labelings and {len(texts)} texts"
         raise PluginError(message, given=found.shape, allowed=f"the shape {[len(labelings), len(texts)]}")

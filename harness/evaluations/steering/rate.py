@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, TypeVar, get_args
+from typing import TypeVar
 
 from harness.contracts import Judge, Priced, Work
-from harness.errors import JudgeError, PluginError
+from harness.errors import JudgeError
 from harness.files.progress import Progress
+from harness.judging.ratings import check_rating
 from harness.run.bench import TaskBench
 from harness.run.notes import chat_news, note_versions
 from harness.run.plan import PlannedPlugin
@@ -17,7 +18,7 @@ from harness.run.prepare import note_lap, note_usage
 from harness.run.run import Run, StoredBench
 from harness.run.spending import NOTE_EVERY, Meter, line
 from harness.store import JudgeRecord, RunStore
-from harness.types import Generation, JudgeItem, Rating, RatingStatus, Trial, canonical_json
+from harness.types import Generation, JudgeItem, Rating, Trial
 
 _PARTS = re.compile(r"(?:^|; )(?:concept|instruction|fluency): ")
 _ABOUT = re.compile(r"'[^']*'|\"[^\"]*\"|“[^”]*”|\d+(?:\.\d+)?")
@@ -69,7 +70,7 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
                 run.tell("harness_trial_done", trial=trial, generation=generation, rating=rating)
 
     try:
-        yield from noted(_checked(judge, rating, trials) for rating in (instance.collect(owed) if owed else ()))
+        yield from noted(check_rating(judge.registered.who, rating, trials) for rating in (instance.collect(owed) if owed else ()))
         # again from the store: what a batch left out, or a person skipped, is asked for once more in the same call
         items = _items(missing(), trials, run.store)
         if items and run.approve is not None and isinstance(instance, Priced):
@@ -128,7 +129,7 @@ def _test_first(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None:
         return
     if not known(record.name, record.rubric, record.options):
         bench.progress.step(f"testing judge {record.name} on texts with obvious ratings, once")
-        keep_result(record.name, record.options, selftest(instance, bench))
+        keep_result(record.name, record.options, selftest(instance, bench, judge.registered.who))
 
 
 def warn_untrusted(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None:
@@ -147,40 +148,13 @@ def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], progress: Progress
         for batch in in_batches(items, judge.instance.traits.at_once):
             open_items = {item.id for item in batch}
             for rating in judge.instance.submit(batch):
-                open_items.remove(_checked(judge, rating, open_items).item_id)
+                open_items.remove(check_rating(judge.registered.who, rating, open_items).item_id)
                 yield rating
                 advance(1)
                 meter.show(title, advance.describe)
             for item_id in sorted(open_items):
                 yield Rating(item_id, "unrated", reason="the judge gave no answer for this item")
                 advance(1)
-
-
-def _checked(judge: PlannedPlugin, rating: Any, asked: Collection[str]) -> Rating:
-    """A judge's answer, which is a rating of one of the items that it was asked for. Raises PluginError for any other."""
-    who = judge.registered.who
-    if not isinstance(rating, Rating):
-        message = f"{who} returned a value of class {type(rating).__name__}"
-        raise PluginError(message, given=rating, allowed="Rating values")
-    if rating.item_id not in asked:
-        message = f"{who} rated item {rating.item_id!r}, for which it was not asked, or a second time"
-        raise PluginError(message, given=rating.item_id, allowed="each item that it is given, once")
-    if rating.status not in get_args(RatingStatus):
-        raise PluginError(f"{who} gave item {rating.item_id!r} the status {rating.status!r}", given=rating.status, allowed=get_args(RatingStatus))
-    for aspect in ("concept", "instruction", "fluency"):
-        value = getattr(rating, aspect)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            message = f"{who} gave item {rating.item_id!r} the {aspect} rating {value!r} of class {type(value).__name__}"
-            raise PluginError(message, given=value, allowed="a number from 0 to 2 (float(…) makes one of numpy's)")
-    if not isinstance(rating.reason, str) or not isinstance(rating.ticket, str):
-        message = f"{who} gave item {rating.item_id!r} a reason or a ticket that is no text"
-        raise PluginError(message, given=(rating.reason, rating.ticket), allowed="text")
-    try:
-        canonical_json(dict(rating.details))
-    except (TypeError, ValueError, RecursionError) as error:
-        message = f"{who} gave item {rating.item_id!r} details that cannot be stored ({error})"
-        raise PluginError(message, given=rating.details, allowed="JSON without NaN") from None
-    return rating
 
 
 def why_unrated(ratings: Iterable[Rating], most: int = 3) -> str:
