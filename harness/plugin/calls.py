@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from harness.errors import HarnessError, PluginError, PluginFault
-from harness.plugin.process_state import ProcessState
+from harness.plugin.process_state import ProcessState, restore_signals
 
 _T = TypeVar("_T")
 _LONGEST = 400
@@ -131,7 +131,7 @@ def steps(who: PluginName, call: str, make: Callable[[], Iterable[_T]], check: C
         PluginFault: from what it raises.
         PluginError: for a value that cannot be iterated.
     """
-    kept, before = Kept(), ProcessState.capture()
+    kept, handlers = Kept(), ProcessState.capture().signals
     with calling(who, call, kept):
         iterator = iter(iterable(who, call, make()))
     try:
@@ -144,11 +144,16 @@ def steps(who: PluginName, call: str, make: Callable[[], Iterable[_T]], check: C
             check()
             yield item
         check()
-    finally:
+    except GeneratorExit:
+        # given up; where nobody closes it, this comes whenever memory is tidied, perhaps in the middle of something else
         if isinstance(iterator, Generator):
             with calling(who, call, kept):
                 iterator.close()
-        before.restore_process()
+        raise
+    except BaseException:
+        restore_signals(handlers)
+        raise
+    restore_signals(handlers)
 
 
 def blamed(names: Sequence[PluginName], call: str, items: Iterator[_T]) -> Iterator[_T]:

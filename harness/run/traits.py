@@ -28,7 +28,9 @@ def check_traits(registered: Registered, instance: Any) -> None:
     if registered.kind == "judge" and not instance.has("traits"):
         instance.traits = JudgeTraits(rubric=instance.rubric, offline=instance.offline)
     if why := problem(registered.kind, instance.traits) or _unknown_filters(registered, instance.traits):
-        raise PluginError(f"{registered.who}: {why}", given=instance.traits, hint=f"see harness.contracts.{registered.kind.title()}Traits")
+        traits = instance.traits
+        given = traits.grid if isinstance(traits, SteererTraits) and why.startswith("grid") else traits
+        raise PluginError(f"{registered.who}: {why}", given=given, hint=f"see harness.contracts.{registered.kind.title()}Traits")
 
 
 def _unknown_filters(registered: Registered, traits: Any) -> str:

@@ -29,15 +29,13 @@ def require_json(value: Any, what: str) -> None:
 @contextmanager
 def watched(bench: TaskBench, kind: str, plugin: object, call: str) -> Iterator[None]:
     """Within the context a plugin is at work on ``bench``: AssertionError where model or dictionaries are not as before afterwards."""
-    bench.guard.enter(PluginName(kind, type(plugin).__name__, type(plugin).__module__), call)
-    failed = True
+    entered = bench.guard.enter(PluginName(kind, type(plugin).__name__, type(plugin).__module__), call)
     try:
-        yield
-        failed = False
+        try:
+            yield
+        except BaseException:
+            bench.guard.leave(entered, failed=True)
+            raise
+        bench.guard.leave(entered)
     except ChangedModelError as error:
         raise AssertionError(str(error)) from error
-    finally:
-        try:
-            bench.guard.leave(failed)
-        except ChangedModelError as error:
-            raise AssertionError(str(error)) from error

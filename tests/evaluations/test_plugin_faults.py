@@ -231,7 +231,9 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "intervene gives edits": ("steerer", {"intervene": returning([1])}, "intervene gave a value of class list"),
     "intervene gives no edit": ("steerer", {"intervene": edited(3)}, "an edit of class int without sites, positions, batch_key, stack"),
     "intervene gives one edit bare": ("steerer", {"intervene": returning(Intervention(edits=OwnEdit()))}, "edits of class OwnEdit"),  # type: ignore[arg-type]
-    "intervene gives words that are none": ("steerer", {"intervene": returning(Intervention(prompt_prefix=None))}, "a prompt_prefix of class NoneType"),  # type: ignore[arg-type]
+    "intervene gives no words": (
+        "steerer", {"intervene": returning(Intervention(prompt_prefix=None))}, "a prompt_prefix of class NoneType",  # type: ignore[arg-type]
+    ),
     "intervene gives an adapter": ("steerer", {"intervene": returning(Intervention(adapter="/no/such"))}, "the adapter '/no/such'"),
     "intervene names a layer": ("steerer", {"intervene": edited(AddVector(Site(99), torch.zeros(WIDTH)))}, "cannot place at layer 99"),
     "intervene names a stream": ("steerer", {"intervene": edited(OwnEdit(sites=(Site(1, "soul"),)))}, "cannot place at layer 1 soul"),  # type: ignore[arg-type]
@@ -241,7 +243,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "intervene gives a key": ("steerer", {"intervene": edited(OwnEdit(batch_key=7))}, "the batch key 7"),
     "a vector of another width": ("steerer", {"intervene": edited(AddVector(SITE, torch.zeros(WIDTH + 1)))}, "its edit AddVector cannot be applied"),
     "a vector with two dimensions": (
-        "steerer", {"intervene": lambda s, la, st: Intervention(edits=(AddVector(SITE, torch.zeros(2, WIDTH)),))}, "failed in intervene at strength 1",
+        "steerer", {"intervene": lambda *a: Intervention(edits=(AddVector(SITE, torch.zeros(2, WIDTH)),))}, "failed in intervene at strength 1",
     ),
     "a vector with a NaN": ("steerer", {"intervene": edited(AddVector(SITE, torch.full((WIDTH,), torch.nan)))}, "values which are not finite"),
     "an edit of another shape": ("steerer", {"intervene": edited(OwnEdit(lambda x: x[..., 0]))}, "an edit OwnEdit that makes [2, 2] of a stream"),
