@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from harness.errors import OptionError, UnknownNameError
 from harness.types import Json
@@ -163,7 +164,7 @@ def describe_field(name: str, info: FieldInfo) -> dict[str, Json]:
     return {
         "name": name,
         "type": _type_name(info.annotation),
-        "default": list(default) if isinstance(default, tuple) else default,
+        "default": to_jsonable_python(default, fallback=str),
         "required": info.is_required(),
         "bounds": ", ".join(bounds),
         "description": " ".join((info.description or "").split()),

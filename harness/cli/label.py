@@ -67,6 +67,7 @@ def command(
     from harness.options import as_json as options_json
     from harness.run.label import check_answers
     from harness.run.plan import draws_of
+    from harness.run.traits import check_traits
     from harness.sae.identity import identity
     from harness.tasks.find import find_task, options_of
     from harness.types import Labeling
@@ -81,9 +82,10 @@ def command(
     given = {**options_of(task, "labeler").get(labeler, {}), **assignments(labeler_options, "-L")}
     instance = registered.create(given)
     bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
-    answers = list(instance.label(bench, bench.concepts))
+    check_traits(registered, instance)
+    answers = instance.label(bench, bench.concepts)
     built = registered.build_options(given)
-    check_answers(labeler, answers, bench, draws_of(registered.options, options_json(built), bench.concept_mode))
+    check_answers(registered.who, answers, bench, draws_of(registered.options, options_json(built), bench.concept_mode))
     answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0))
     if output is not None:
         made = {

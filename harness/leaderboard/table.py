@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from rich.console import RenderableType
 from rich.console import Group as Stack
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel

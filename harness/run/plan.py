@@ -318,7 +318,7 @@ def plan_judge(host: PluginHost, task: Task, name: str, given: Mapping[str, Any]
 
 def plan_stored_judge(host: PluginHost, manifest: Manifest, name: str, given: Mapping[str, Any]) -> PlannedPlugin:
     """A judge for a stored run, with the options that the run's task had and the user gives. Raises UnknownNameError, OptionError."""
-    return _with_options(host.get("judge", name), {**manifest.judge_defaults.get(name, {}), **given})
+    return plan_plugin(host.get("judge", name), {**manifest.judge_defaults.get(name, {}), **given})
 
 
 def judges_asked(host: PluginHost, asked: Sequence[str], options: Mapping[str, str]) -> dict[str, tuple[str, dict[str, str]]]:
@@ -413,10 +413,11 @@ def _grid(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
 
 
 def _planned(host: PluginHost, task: Task, kind: Kind, name: str, values: Mapping[str, Any]) -> PlannedPlugin:
-    return _with_options(host.get(kind, name), {**options_of(task, kind).get(name, {}), **values})
+    return plan_plugin(host.get(kind, name), {**options_of(task, kind).get(name, {}), **values})
 
 
-def _with_options(registered: Registered, given: Mapping[str, Any]) -> PlannedPlugin:
+def plan_plugin(registered: Registered, given: Mapping[str, Any]) -> PlannedPlugin:
+    """A plugin with options ``given`` (text or typed values). Raises UnknownNameError, OptionError, and PluginError where it is broken."""
     options = registered.build_options(given)
     everything = registered.options_json(options)
     instance = registered.create(given)

@@ -9,8 +9,8 @@ from harness.store.listing import JudgeProgress, KindProgress, RunSummary, list_
 from harness.store.manifest import Manifest
 from harness.store.run import Record, RunStore
 from harness.store.schema import SCHEMA_VERSION
-from harness.store.verify import Verified, verify
 from harness.store.values import GENERATE, RATE, Item, JudgeRecord, Outcome, OutcomeStatus
+from harness.store.verify import Verified, verify
 
 __all__ = [
     "COLUMNS", "DATABASE", "ENTRY", "GENERATE", "OUTCOME_COLUMNS", "RATE", "SCHEMA_VERSION", "Item", "JudgeProgress", "JudgeRecord",
