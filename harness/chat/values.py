@@ -35,8 +35,9 @@ THOUGHTS_ALONE = "thoughts alone"
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """HTTP statuses that point elsewhere; no redirect is followed."""
-WRONG_FOR_ALL = frozenset({401, 402, 404}) | REDIRECTS
-"""HTTP statuses of a wrong key, an empty account, a model or address that is not there: as the first answer they end the run, for all would fail."""
+WRONG_FOR_ALL = frozenset({401, 402, 404, 407}) | REDIRECTS
+"""HTTP statuses of a wrong key, an empty account, a model or address that is not there, a proxy that refuses: as the first answer they end the run,
+for all would fail."""
 ABOUT_THE_REQUEST = frozenset({400, 403, 413, 422})
 """HTTP statuses of a request that the server will not take (403: also flagged content): the next one may be another matter."""
 IN_A_ROW = 10
@@ -52,7 +53,7 @@ class RequestFailed(HarnessError):
         retry_after: seconds that the server asked us to wait (Retry-After), where it did.
         status: HTTP status, where there was one. 429 and 529 (and a 503 that says for how long) can slow the whole run down; other failures
             touch their own request only.
-        given: as in HarnessError; a text is freed of keys, too.
+        given: as in HarnessError; a text is freed of keys, too, and a list or an object becomes a text.
         allowed: as in HarnessError; part of the reason's line.
         hint: as in HarnessError; part of the reason's line.
     """
@@ -73,7 +74,7 @@ class RequestFailed(HarnessError):
         room = REASON_LIMIT - len(more)
         self.reason = (line if len(line) <= room else line[: room - 1] + "…") + more
         self.retryable, self.retry_after, self.status = retryable, retry_after, status
-        super().__init__(self.reason, given=redact(given) if isinstance(given, str) else given, allowed=allowed, hint=hint)
+        super().__init__(self.reason, given=_clean_given(given), allowed=allowed, hint=hint)
 
     def __str__(self) -> str:
         return self.reason
@@ -82,6 +83,13 @@ class RequestFailed(HarnessError):
     def throttled(self) -> bool:
         """The server said that it gets too much: every request should wait, not this one alone."""
         return self.status in (429, 529) or (self.status == 503 and self.retry_after is not None)
+
+
+def _clean_given(given: object) -> object:
+    """Return what was given, without keys; what a server sent in an odd type becomes its text."""
+    if isinstance(given, (list, dict)):
+        given = clean_line(repr(given))
+    return redact(given) if isinstance(given, str) else given
 
 
 class SchemaRefused(RequestFailed):

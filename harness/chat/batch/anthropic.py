@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from harness.chat.batch.base import PAGE, UNKNOWN, Batches, encoded, named
+from harness.chat.batch.base import PAGE, UNKNOWN, Batches, encoded, mapping_of, named, word_of
 from harness.chat.providers.anthropic import message_reply
-from harness.chat.providers.errors import count, told
+from harness.chat.providers.errors import count, failure_without_status
 from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, InDoubt, NotReached, RequestFailed
 from harness.types import Json
 
@@ -72,7 +72,7 @@ class AnthropicBatches(Batches):
     def poll(self, batch_id: str) -> BatchState:
         """How far a batch is. An expired or cancelled one has ended: what it answered by then counts."""
         batch = self._batch(batch_id)
-        status, counts = batch.get("processing_status"), batch.get("request_counts") or {}
+        status, counts = word_of(batch.get("processing_status")), mapping_of(batch.get("request_counts"))
         done = sum(count(counts.get(name)) for name in ("succeeded", "errored", "canceled", "expired"))
         if status not in ("in_progress", "canceling", "ended"):
             raise RequestFailed(f"{self.name}: batch {batch_id} is {status!r}, a state that is not known", given=status)
@@ -93,5 +93,5 @@ class AnthropicBatches(Batches):
             except RequestFailed as failure:
                 return failure
         if kind == "errored":
-            return self._turned_down(told(self._connection, result.get("error")), result.get("error"))
+            return self._turned_down(failure_without_status(self._connection, result.get("error")), result.get("error"))
         return RequestFailed(f"{self.name}: the request was {kind or 'left'} without an answer", retryable=True)

@@ -142,7 +142,8 @@ class Batches(ABC):
         after = ""
         for _ in range(PAGES):
             page = self._ask(lambda after=after: self._list(after))  # type: ignore[misc]
-            batches = [batch for batch in page.get("data") or [] if isinstance(batch, Mapping)]
+            listed = page.get("data")
+            batches = [batch for batch in listed if isinstance(batch, Mapping)] if isinstance(listed, list) else []
             for batch in batches:
                 made = self._made(batch)
                 if made is not None and made < doubt.since - SLACK:
@@ -259,6 +260,16 @@ class Batches(ABC):
                 hint = "the next batch asks in words alone"
             return RequestFailed(f"{failure.reason}; {hint}", retryable=True, status=failure.status)
         return failure
+
+
+def word_of(value: Json) -> str:
+    """Return a word of a server's, such as a status, in one clean line; what is not a text is shown as JSON writes it."""
+    return clean_line(value if isinstance(value, str) else json.dumps(value), _SHOWN_ID)
+
+
+def mapping_of(value: Json) -> Mapping[str, Json]:
+    """Return a JSON object, empty where a server sent something else in its place."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def encoded(value: Json, server: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -30,7 +31,8 @@ class Assembler(Protocol):
 
 def is_stream(content_type: str, body: bytes) -> bool:
     """Whether a reply came as server-sent events, by its type, or by how it begins."""
-    return content_type.partition(";")[0].strip().lower() == "text/event-stream" or body.lstrip()[:6].startswith((b"data:", b"event:"))
+    begin = body.removeprefix(BOM_UTF8).lstrip()[:6]
+    return content_type.partition(";")[0].strip().lower() == "text/event-stream" or begin.startswith((b"data:", b"event:"))
 
 
 def read_events(server: str, body: bytes) -> Iterator[dict[str, Json]]:
@@ -39,7 +41,7 @@ def read_events(server: str, body: bytes) -> Iterator[dict[str, Json]]:
     Raises RequestFailed (retryable) for an event that is cut or garbled.
     """
     data: list[str] = []
-    for line in [*_LINE_END.split(body.decode("utf-8", "replace")), ""]:
+    for line in [*_LINE_END.split(body.removeprefix(BOM_UTF8).decode("utf-8", "replace")), ""]:
         if line.startswith("data:"):
             data.append(line[5:].removeprefix(" "))
         elif not line.strip() and data:
@@ -103,7 +105,7 @@ class MessageAssembler:
             self._message = dict(_mapping(piece.get("message")))
         elif kind == "content_block_start" and isinstance(index, int):
             self._blocks[index] = {**_mapping(piece.get("content_block")), "pieces": []}
-        elif kind == "content_block_delta" and index in self._blocks:
+        elif kind == "content_block_delta" and isinstance(index, int) and index in self._blocks:
             delta = _mapping(piece.get("delta"))
             text = delta.get("text") or delta.get("partial_json")
             self._blocks[index]["pieces"].append(text if isinstance(text, str) else "")

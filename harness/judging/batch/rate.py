@@ -229,7 +229,9 @@ class BatchDesk:
                     fates[batch] = self._fate(batch, asked[batch])
             self._failed.update((key, fates[b].reason) for key, b in zip(ticket.keys, ticket.batches, strict=True) if b and fates[b].failed)
             found = sorted((fates[b] for b in names if fates[b].reason), key=lambda fate: (not fate.full, not fate.doubt, not fate.open))
-            if found and (found[0].full or found[0].open):
+            if found and all(is_key(key) and key in self.cache for key in ticket.keys):  # kept before, though the rest cannot be had
+                yield self._rating(ticket, fates)
+            elif found and (found[0].full or found[0].open):
                 left = replace(ticket, batches=tuple("" if batch and fates[batch].full else batch for batch in ticket.batches))
                 yield Rating(ticket.item, "pending", ticket=str(left) if found[0].full else text, reason=found[0].reason)
             elif found:
@@ -337,7 +339,9 @@ class BatchDesk:
             fate = fates.get(batch, Fate())
             answer: Answer | None = (self.cache.get(key) if is_key(key) else None) or fate.failures.get(key)
             if answer is None:
-                missing = "the batch has no answer to it (expired or cancelled)" if batch else "it has not been handed in yet"
+                missing = "it has not been handed in yet"
+                if batch:
+                    missing = "the batch has no answer to it that can be read (it may have expired or been cancelled)"
                 answer = RequestFailed(missing, retryable=True)
             again |= isinstance(answer, RequestFailed) or (number < last and repeatable(answer))
             state.asked[aspect] = number
