@@ -177,7 +177,8 @@ def is_local(provider: str) -> bool:
     except ValueError:
         return False
     try:
-        return not ipaddress.ip_address(host).is_global
+        address = ipaddress.ip_address(host)
+        return not (getattr(address, "ipv4_mapped", None) or address).is_global
     except ValueError:
         return host.endswith(_LOCAL_NAMES) or (host != "" and "." not in host and not host.isdigit())
 

@@ -46,7 +46,6 @@ def http_client(kind: Callable[..., T], server: str, url: str, timeout: float, *
     Raises:
         JudgeError: the environment's proxy or certificates cannot be used; the message names the variable, and never shows a proxy's password.
     """
-    hide_keys_in_logs()
     proxy = proxy_of(url)
     address = None if proxy is None else _proxy_address(server, url, proxy)
     tls = url.startswith("https:") or (address or "").startswith("https:")
@@ -54,13 +53,15 @@ def http_client(kind: Callable[..., T], server: str, url: str, timeout: float, *
     options |= {"follow_redirects": False, "timeout": timeout, "trust_env": False, "proxy": address}
     options["verify"] = _certificates(server) if tls else False
     try:
-        return kind(**options)
+        made = kind(**options)
     except (ImportError, ValueError, OSError) as error:
         raise _unusable(server, url, proxy, error) from None
     except Exception as error:
         if type(error).__name__ != "InvalidURL":  # a plain Exception in httpx
             raise
         raise _unusable(server, url, proxy, error) from None
+    hide_keys_in_logs()  # by now the packages below are imported, too, and have made their loggers
+    return made
 
 
 def proxy_of(url: str) -> tuple[str, str] | None:

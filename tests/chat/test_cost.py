@@ -73,6 +73,8 @@ def test_another_server_has_no_price() -> None:
         ("100.64.0.1", True),
         ("[fd00::1]:8000", True),
         ("[fe80::1]", True),
+        ("[::ffff:127.0.0.1]", True),
+        ("[::ffff:8.8.8.8]", False),
         ("gpu-box:8000", True),
         ("vllm", True),
         ("judge.local:8000", True),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from harness.chat.batch.base import PAGE, UNKNOWN, Batches, encoded, mapping_of, named, word_of
-from harness.chat.providers.anthropic import message_reply
-from harness.chat.providers.errors import count, failure_without_status
+from harness.chat.http import http_client
+from harness.chat.providers.anthropic import VERSION, message_reply
+from harness.chat.providers.errors import count, failure_without_status, turned_down
 from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, InDoubt, NotReached, RequestFailed
 from harness.types import Json
 
@@ -81,7 +83,24 @@ class AnthropicBatches(Batches):
     def _downloads(self, batch_id: str) -> list[Callable[[], AbstractContextManager[Any]]]:
         if self.poll(batch_id).status == "running":
             raise RequestFailed(f"{self.name}: batch {batch_id} is still running", given="running", retryable=True)
-        return [lambda: self._api.messages.batches.with_streaming_response.results(batch_id)]
+        return [lambda: self._results_of(batch_id)]
+
+    @contextmanager
+    def _results_of(self, batch_id: str) -> Iterator[Any]:
+        """Open the results at their place on the server that is asked.
+
+        Not where the batch says that they are, as the package does: that may be another server, to which the key would go along.
+        """
+        headers = {name: value for name, value in self._api.default_headers.items() if isinstance(value, str)}
+        headers |= {"anthropic-version": VERSION, "Accept": "application/binary"}
+        headers |= {"X-Api-Key": self._connection.key} if self._connection.secret else {}
+        link = self._connection
+        url = f"{link.url}/v1/messages/batches/{quote(batch_id, safe='')}/results"
+        client = http_client(self._provider.sdk.DefaultHttpxClient, self.name, url, link.timeout)
+        with client, client.stream("GET", url, headers=headers) as response:
+            if response.status_code != 200:
+                raise turned_down(link, response.status_code, response.read().decode("utf-8", "replace"), response.headers).failure
+            yield response
 
     def _answer(self, entry: Mapping[str, Json]) -> ChatReply | RequestFailed:
         result = entry.get("result")

@@ -276,34 +276,35 @@ def trouble(connection: Connection, sdk: ModuleType, error: Exception) -> Troubl
     if isinstance(error, RequestFailed):
         return Trouble(error)
     if isinstance(error, sdk.APIStatusError):
-        if 300 <= error.status_code < 400:
-            return Trouble(_redirected(connection, error.status_code, error.response.headers.get("location", "")))
-        if error.status_code < 300:  # an error event within a stream that began well
-            return Trouble(failure_without_status(connection, error.body))
-        said = complaint(error.response.text)
-        failure = refused(connection, error.status_code, said, error.response.headers)
-        return Trouble(failure, said if error.status_code in (400, 422) else None)
+        return turned_down(connection, error.status_code, error.response.text, error.response.headers)
     slow = (sdk.APITimeoutError, asyncio.TimeoutError, TimeoutError)
     if isinstance(error, slow) or "Timeout" in type(error).__name__:
         return Trouble(RequestFailed(f"{connection.server}: no reply within {connection.timeout:g} s", retryable=True))
     if isinstance(error, sdk.APIConnectionError):
-        return Trouble(_unconnected(connection, error))
-    if isinstance(error, sdk.APIError):  # an error event within a stream
-        return Trouble(failure_without_status(connection, error.body if error.body is not None else error.message))
+        return Trouble(_unconnected(connection, error, error.__cause__))
+    if isinstance(error, getattr(sdk, "AnthropicError", ()) or sdk.OpenAIError):  # whatever else the package finds wrong with an answer
+        return Trouble(RequestFailed(f"{connection.server}: the answer cannot be used: {error}", retryable=True))
     if isinstance(error, UnicodeEncodeError) and error.encoding.startswith("utf"):
         return Trouble(RequestFailed(f"{connection.server}: a message holds half a character (a lone surrogate), which no server takes"))
-    if type(error).__name__ in _UNSENDABLE or isinstance(error, UnicodeEncodeError):
+    if isinstance(error, UnicodeEncodeError):
         return Trouble(_unsendable(connection, error))
     if isinstance(error, (OSError, EOFError)) or type(error).__module__.partition(".")[0] in _TRANSPORT:
-        return Trouble(RequestFailed(f"{connection.server}: the connection broke ({type(error).__name__})", retryable=True))
+        return Trouble(_unconnected(connection, error, error))
     if isinstance(error, (ValueError, RecursionError)):
         return Trouble(RequestFailed(f"{connection.server}: the reply is garbled ({type(error).__name__})", retryable=True))
     return None
 
 
-def _unconnected(connection: Connection, error: Exception) -> RequestFailed:
+def turned_down(connection: Connection, status: int, text: str, headers: Mapping[str, str]) -> Trouble:
+    """Return what an answer means that has another status than 200."""
+    if 300 <= status < 400:
+        return Trouble(_redirected(connection, status, headers.get("location", "")))
+    said = complaint(text)
+    return Trouble(refused(connection, status, said, headers), said if status in (400, 422) else None)
+
+
+def _unconnected(connection: Connection, error: Exception, cause: BaseException | None) -> RequestFailed:
     """Return the failure of a connection: what is a matter of the environment does not heal, and names what to do."""
-    cause = error.__cause__
     if (tls := tls_trouble(error)) is not None:
         return RequestFailed(f"{connection.server}: the TLS connection failed: {tls[0]}", retryable=tls[1])
     if type(cause).__name__ in _UNSENDABLE:

@@ -157,8 +157,13 @@ def _without(secrets: Iterable[str], text: str, cut: bool) -> str:
         text = text.replace(form, HIDDEN)
     for form in spelt if cut else ():
         if len(form) >= _LONG and form[:_BEGINNING] in text:
-            text = re.sub(re.escape(form[:_BEGINNING]) + r"[A-Za-z0-9*…._~+/=-]*", HIDDEN, text)
+            text = cut_key(form[:_BEGINNING]).sub(HIDDEN, text)
     return text
+
+
+def cut_key(beginning: str) -> re.Pattern[str]:
+    """Return what finds a key by how it begins, with all that may belong to it."""
+    return re.compile(re.escape(beginning) + r"[A-Za-z0-9*…._~+/=-]*")
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -229,7 +229,8 @@ class BatchDesk:
                     fates[batch] = self._fate(batch, asked[batch])
             self._failed.update((key, fates[b].reason) for key, b in zip(ticket.keys, ticket.batches, strict=True) if b and fates[b].failed)
             found = sorted((fates[b] for b in names if fates[b].reason), key=lambda fate: (not fate.full, not fate.doubt, not fate.open))
-            if found and all(is_key(key) and key in self.cache for key in ticket.keys):  # kept before, though the rest cannot be had
+            if any(fate.gone for fate in found) and all(is_key(key) and key in self.cache for key in ticket.keys):
+                # Its answers were kept before, though the rest cannot be had.
                 yield self._rating(ticket, fates)
             elif found and (found[0].full or found[0].open):
                 left = replace(ticket, batches=tuple("" if batch and fates[batch].full else batch for batch in ticket.batches))
@@ -286,7 +287,7 @@ class BatchDesk:
             hint = (
                 "use the key of the project that handed it in; if it is gone for good, -J resend=true has it handed in and paid for again"
             )
-            return Fate(open=True, reason=f"{reason}; {hint}")
+            return Fate(open=True, gone=True, reason=f"{reason}; {hint}")
         self.cache.settle(batch)
         return Fate(reason=reason)
 

@@ -154,7 +154,8 @@ def test_only_what_expired_failed_or_cannot_be_read_is_sent_again(desk: Callable
     api.end("batch_0", first)
     found = by_id(desk(api).collect(tickets))
     assert {rating.status for rating in found.values()} == {"unrated"}
-    assert "concept: the request failed: the batch has no answer to it (expired or cancelled); submitted again" in found["bees"].reason
+    assert "concept: the request failed: the batch has no answer to it that can be read" in found["bees"].reason
+    assert found["bees"].reason.endswith("; submitted again, it is sent again")
     assert "concept: the reply has no rating" in found["chess"].reason
     assert "instruction: the request failed: server error" in found["chess"].reason
     again = tickets_of(list(desk(api).submit([BEES, CHESS])))
@@ -177,6 +178,24 @@ def test_a_schema_that_is_refused_in_a_batch_is_left_out_of_the_next(desk: Calla
     assert all(request.schema is None for request in api.handed_in["batch_1"].values())
     api.end("batch_1", lambda request: "Rating: [[1]]")
     assert by_id(desk(api).collect(again))["bees"].status == "rated"
+
+
+def test_what_was_fetched_of_a_batch_is_rated_though_the_rest_of_it_is_gone(desk: Callable[..., LLMJudge]) -> None:
+    """The file of errors has been deleted, say: the results of the other file are paid for and here."""
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES, CHESS])))
+    api.end("batch_0", lambda request: None if "Hello" in request.messages[-1].content else "Rating: [[1]]")
+    complete = api.results
+
+    def results(batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
+        yield from complete(batch_id)
+        raise RequestFailed("no such file", status=404)
+
+    api.results = results  # type: ignore[method-assign]
+    for _ in range(2):
+        found = by_id(desk(api).collect(tickets))
+        assert {name: rating.status for name, rating in found.items()} == {"bees": "rated", "chess": "pending"}
+        assert "-J resend=true" in found["chess"].reason
 
 
 def test_strangers_in_a_batch_are_counted_named_and_passed_over(desk: Callable[..., LLMJudge], tmp_path: Path) -> None:
