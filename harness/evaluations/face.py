@@ -96,8 +96,9 @@ class OpenTask:
     def label(self, labeler: str, options: Options | None = None) -> list[Labeling | Abstention]:
         """A labeler's answers for the task's concepts. Raises UnknownNameError, OptionError, PluginError as the command line does."""
         given = {**options_of(self.task, "labeler").get(labeler, {}), **(options or {})}
-        answers = list(self.host.get("labeler", labeler).create(given).label(self.bench, self.bench.concepts))
-        check_answers(labeler, answers, self.bench)
+        registered = self.host.get("labeler", labeler)
+        answers = list(registered.create(given).label(self.bench, self.bench.concepts))
+        check_answers(labeler, answers, self.bench, draws_of(registered.options, as_json(registered.build_options(given)), self.bench.concept_mode))
         return answers
 
     def steer(
