@@ -217,7 +217,7 @@ class BatchState:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class UnconfirmedBatch:
     """A batch of which nobody knows whether the API took it. ``str`` makes the name under which its requests are noted in place of an id.
 
     Attributes:
@@ -235,28 +235,28 @@ class Doubt:
         return _MARK + canonical_json([self.since, self.until, self.count, self.file])
 
     @staticmethod
-    def read(name: str) -> Doubt | None:
-        """The doubt of that name; None for the id of a batch."""
+    def read(name: str) -> UnconfirmedBatch | None:
+        """The batch noted under that name; None for the id of a batch."""
         if not name.startswith(_MARK):
             return None
         try:
             since, until, requests, file = json.loads(name[len(_MARK) :])
-            return Doubt(float(since), float(until), int(requests), str(file))
+            return UnconfirmedBatch(float(since), float(until), int(requests), str(file))
         except (ValueError, TypeError):
             return None
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """For people: which batch it is."""
         return f"the batch of {self.count:,} requests of {datetime.fromtimestamp(self.since, timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
-class InDoubt(RequestFailed):
+class AcceptanceUnknown(RequestFailed):
     """Handing in failed so that the batch may have been taken all the same."""
 
-    def __init__(self, reason: str, doubt: Doubt, status: int | None = None) -> None:
+    def __init__(self, reason: str, unconfirmed: UnconfirmedBatch, status: int | None = None) -> None:
         super().__init__(reason, status=status)
-        self.doubt = doubt
+        self.unconfirmed = unconfirmed
 
 
 class NotReached(RequestFailed):
@@ -299,8 +299,8 @@ class BatchProvider(Protocol):
         """How far a batch is."""
         ...
 
-    def find(self, doubt: Doubt) -> Sequence[str]:
-        """Batches of the API's own list that may be the one in doubt, the newest first. Raises :class:`RequestFailed` where there is no such list."""
+    def find(self, unconfirmed: UnconfirmedBatch) -> Sequence[str]:
+        """Batches of the API's own list that may be the unconfirmed one, the newest first. Raises :class:`RequestFailed` where there is no such list."""
         ...
 
     def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:

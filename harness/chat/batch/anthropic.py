@@ -15,7 +15,7 @@ from harness.chat.batch.base import PAGE, UNKNOWN, Batches, encoded, mapping_of,
 from harness.chat.http import http_client
 from harness.chat.providers.anthropic import VERSION, message_reply
 from harness.chat.providers.errors import count, failure_without_status, turned_down
-from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, InDoubt, NotReached, RequestFailed
+from harness.chat.values import AcceptanceUnknown, BatchState, ChatReply, ChatRequest, NotReached, RequestFailed, UnconfirmedBatch
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class AnthropicBatches(Batches):
             if not error.retryable or error.throttled or isinstance(error, NotReached):
                 raise
             failure = error
-        raise InDoubt(f"{failure.reason}; {UNKNOWN}", Doubt(since, time.time(), len(lines)), failure.status)
+        raise AcceptanceUnknown(f"{failure.reason}; {UNKNOWN}", UnconfirmedBatch(since, time.time(), len(lines)), failure.status)
 
     def _list(self, after: str) -> Any:
         batches = self._api.messages.batches.with_raw_response
@@ -64,9 +64,9 @@ class AnthropicBatches(Batches):
         except ValueError:
             return None
 
-    def _fits(self, batch: Mapping[str, Json], doubt: Doubt) -> bool:
+    def _fits(self, batch: Mapping[str, Json], unconfirmed: UnconfirmedBatch) -> bool:
         counts = batch.get("request_counts")
-        return isinstance(counts, Mapping) and sum(map(count, counts.values())) == doubt.count
+        return isinstance(counts, Mapping) and sum(map(count, counts.values())) == unconfirmed.count
 
     def _batch(self, batch_id: str) -> dict[str, Json]:
         return self._ask(lambda: self._api.messages.batches.with_raw_response.retrieve(batch_id))

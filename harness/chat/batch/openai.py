@@ -17,7 +17,7 @@ from harness.chat.batch.base import ATTEMPTS, LONGEST_WAIT, PAGE, UNKNOWN, Batch
 from harness.chat.providers.errors import complaint, count, failure_without_status, refused
 from harness.chat.providers.openai import chat_reply
 from harness.chat.retry import tried
-from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, InDoubt, NotReached, RequestFailed
+from harness.chat.values import AcceptanceUnknown, BatchState, ChatReply, ChatRequest, NotReached, RequestFailed, UnconfirmedBatch
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ class OpenAIBatches(Batches):
                 if error.status is not None and not error.retryable:
                     raise
                 failure = error
-            doubt = Doubt(since, time.time(), len(lines), file_id)
+            unconfirmed = UnconfirmedBatch(since, time.time(), len(lines), file_id)
             try:
-                found = self.find(doubt)
+                found = self.find(unconfirmed)
             except RequestFailed as error:
                 if not isinstance(failure, NotReached):
-                    raise InDoubt(f"{failure.reason}; {UNKNOWN} ({error.reason})", doubt, failure.status) from None
+                    raise AcceptanceUnknown(f"{failure.reason}; {UNKNOWN} ({error.reason})", unconfirmed, failure.status) from None
                 found = []
             if found:
                 return found[0]
@@ -88,8 +88,8 @@ class OpenAIBatches(Batches):
     def _made(self, batch: Mapping[str, Json]) -> float | None:
         return float(count(batch.get("created_at"))) or None
 
-    def _fits(self, batch: Mapping[str, Json], doubt: Doubt) -> bool:
-        return batch.get("input_file_id") == doubt.file  # which is ours alone
+    def _fits(self, batch: Mapping[str, Json], unconfirmed: UnconfirmedBatch) -> bool:
+        return batch.get("input_file_id") == unconfirmed.file  # which is ours alone
 
     def _batch(self, batch_id: str) -> dict[str, Json]:
         return self._ask(lambda: self._api.batches.with_raw_response.retrieve(batch_id))

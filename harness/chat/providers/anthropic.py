@@ -95,7 +95,7 @@ class AnthropicProvider(APIProvider):
     def _opened_client(self, options: dict[str, Any]) -> Any:
         return self.sdk.AsyncAnthropic(**options)
 
-    async def _sent(self, client: Any, body: dict[str, Any]) -> Any:
+    async def _send(self, client: Any, body: dict[str, Any]) -> Any:
         # The whole body goes as `extra_body`, which counts before the arguments: newer packages know no temperature any more.
         call = client.messages.with_raw_response
         return await call.create(model=body["model"], max_tokens=body["max_tokens"], messages=[], extra_body=body)

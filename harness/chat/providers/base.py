@@ -95,7 +95,7 @@ class APIProvider(ABC):
         """A client of the package."""
 
     @abstractmethod
-    async def _sent(self, client: Any, body: dict[str, Any]) -> Any:
+    async def _send(self, client: Any, body: dict[str, Any]) -> Any:
         """Send; the package's raw response, read to its end."""
 
     @abstractmethod
@@ -122,13 +122,13 @@ class APIProvider(ABC):
                 if outcome.usage == _NOTHING:
                     self.dialect.note(f"{self.name}: {request.model} reports no usage, so the cost is counted too low")
                 self.dialect.note_thoughts(request.model, outcome)
-                self.dialect.accepted(request.model, sent(body))
+                self.dialect.accepted(request.model, parameter_names(body))
                 return outcome
             # This ends: each round leaves out at least one of the parameters that were sent, or is the first that streams.
             if outcome.said is not None and not body["stream"] and only_streams(outcome.said):
                 self._stream = True
                 self.dialect.note(f"{self.name}: the server answers by streams alone, so replies are asked for as streams")
-            elif outcome.said is None or not self.dialect.learn(request.model, sent(body), outcome.said):
+            elif outcome.said is None or not self.dialect.learn(request.model, parameter_names(body), outcome.said):
                 raise outcome.failure
 
     def takes_schema(self, model: str) -> bool:
@@ -203,7 +203,7 @@ class APIProvider(ABC):
 
         By us: the package takes whatever comes for a reply, a web page included, and its reader of streams fails in its own ways.
         """
-        response = await self._sent(client, body)
+        response = await self._send(client, body)
         content_type, content = response.http_response.headers.get("content-type", ""), await response.http_response.aread()
         pieces = list(read_events(self.name, content)) if is_stream(content_type, content) else []
         if not pieces:
@@ -217,7 +217,7 @@ class APIProvider(ABC):
         return reply
 
 
-def sent(body: Mapping[str, Any]) -> set[str]:
+def parameter_names(body: Mapping[str, Any]) -> set[str]:
     """The names of the parameters in a request's body; a system message is one, wherever it stands."""
     return {*body, SYSTEM} if any(one["role"] == SYSTEM for one in body["messages"]) else set(body)
 

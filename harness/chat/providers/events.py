@@ -24,7 +24,7 @@ class Assembler(Protocol):
         """Take in the next piece."""
         ...
 
-    def whole(self) -> Mapping[str, Json] | None:
+    def reply(self) -> Mapping[str, Json] | None:
         """The reply in the form that it has when it is not streamed; None where the stream ended before the reply did."""
         ...
 
@@ -82,7 +82,7 @@ class ChatAssembler:
                 if isinstance(text, str):
                     texts.append(text)
 
-    def whole(self) -> Mapping[str, Json] | None:
+    def reply(self) -> Mapping[str, Json] | None:
         """See :class:`Assembler`."""
         if self._finish is None:
             return None
@@ -117,14 +117,14 @@ class MessageAssembler:
         elif kind == "message_stop":
             self._ended = True
 
-    def whole(self) -> Mapping[str, Json] | None:
+    def reply(self) -> Mapping[str, Json] | None:
         """See :class:`Assembler`."""
         if not self._ended:
             return None
-        return {**self._message, "content": [_whole_block(block) for _, block in sorted(self._blocks.items())]}
+        return {**self._message, "content": [_assembled_block(block) for _, block in sorted(self._blocks.items())]}
 
 
-def _whole_block(block: Mapping[str, Any]) -> dict[str, Json]:
+def _assembled_block(block: Mapping[str, Any]) -> dict[str, Json]:
     text = "".join(block["pieces"])
     if block.get("type") == "text":
         begun = block.get("text")
@@ -138,10 +138,10 @@ def _whole_block(block: Mapping[str, Any]) -> dict[str, Json]:
 
 
 def assembled(assembler: Assembler, pieces: Iterable[Mapping[str, Json]]) -> Mapping[str, Json] | None:
-    """The whole of ``pieces``; see :meth:`Assembler.whole`."""
+    """The reply that ``pieces`` make; see :meth:`Assembler.reply`."""
     for piece in pieces:
         assembler.add(piece)
-    return assembler.whole()
+    return assembler.reply()
 
 
 def _mapping(value: Json) -> Mapping[str, Json]:

@@ -87,7 +87,7 @@ class OpenAIProvider(APIProvider):
     def _opened_client(self, options: dict[str, Any]) -> Any:
         return self.sdk.AsyncOpenAI(**options)
 
-    async def _sent(self, client: Any, body: dict[str, Any]) -> Any:
+    async def _send(self, client: Any, body: dict[str, Any]) -> Any:
         # The whole body goes as `extra_body`, which counts before the arguments: the package walks through every message given as one, a fifth of
         # the client's time for a request.
         return await client.chat.completions.with_raw_response.create(model=body["model"], messages=[], extra_body=body)

@@ -66,7 +66,7 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
             note_lap(run, meter, key, NOTE_EVERY)
             if rating.status != "pending":
                 trial, generation = trials[rating.item_id], generations[rating.item_id]
-                run.tell("harness_trial_done", trial=trial, generation=generation, rating=rating)
+                run.notify("harness_trial_done", trial=trial, generation=generation, rating=rating)
 
     try:
         yield from noted(_checked(judge, rating) for rating in (instance.collect(owed) if owed else ()))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness.chat.batch.anthropic import AnthropicBatches
 from harness.chat.batch.base import Batches
 from harness.chat.batch.openai import OpenAIBatches
-from harness.chat.values import ChatReply, ChatRequest, Doubt, Message, RequestFailed
+from harness.chat.values import ChatReply, ChatRequest, Message, RequestFailed, UnconfirmedBatch
 
 KEY = "sk-proj-0123456789abcdefghijKLMNOP"
 NAMES = ("r-0", "r-1", "r-2")
@@ -159,15 +159,15 @@ def test_a_batch_of_any_shape_is_read_or_is_a_failure(server: Any, kind: str, ch
     batches = batches_of(server, kind)
     name, server.batches["odd"] = "odd", {"id": "odd", "status": "failed", "processing_status": "ended", **changes}
     server.files.setdefault("odd", b"")
-    doubt = Doubt(0.0, 9e9, 3, "file_0")
-    for call in (lambda: batches.poll(name), lambda: list(batches.results(name)), lambda: batches.find(doubt)):
+    unconfirmed = UnconfirmedBatch(0.0, 9e9, 3, "file_0")
+    for call in (lambda: batches.poll(name), lambda: list(batches.results(name)), lambda: batches.find(unconfirmed)):
         try:
             call()
         except RequestFailed as failure:
             assert failure.reason  # noqa: PT017 (either is right)
     server.fail("/v1/batches" if kind == "openai" else "/v1/messages/batches", api.Reply(json.dumps({"data": listed}).encode()))
     try:
-        assert isinstance(batches.find(doubt), list)
+        assert isinstance(batches.find(unconfirmed), list)
     finally:
         server.batches.pop("odd")
         server._faults.clear()

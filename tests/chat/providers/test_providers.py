@@ -400,7 +400,7 @@ def test_a_stream_of_anything_is_a_reply_or_a_failure(kind: str, stream: bool, e
         Response.http_response.aread = read
         return Response
 
-    provider._sent = sent  # type: ignore[method-assign]
+    provider._send = sent  # type: ignore[method-assign]
     with contextlib.suppress(RequestFailed):  # and nothing else
         assert isinstance(ask(provider, REQUEST).text, str)
 
