@@ -67,7 +67,7 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
             note_lap(run, meter, key, NOTE_EVERY)
             if rating.status != "pending":
                 trial, generation = trials[rating.item_id], generations[rating.item_id]
-                run.tell("harness_trial_done", trial=trial, generation=generation, rating=rating)
+                run.notify("harness_trial_done", trial=trial, generation=generation, rating=rating)
 
     try:
         yield from noted(check_rating(judge.registered.who, rating, trials) for rating in (instance.collect(owed) if owed else ()))
