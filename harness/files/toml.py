@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.files.inputs import BY_HAND as LARGEST
 from harness.files.inputs import Input, read_bytes
 
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
