@@ -97,7 +97,7 @@ def build(model: type[O], given: Mapping[str, Any], owner: str) -> O:
         allowed = f"{row['type']}{', ' + row['bounds'] if row['bounds'] else ''}"
         if problem["type"] == "missing":
             raise OptionError(f"option {name} of {owner} is required and was not given", allowed=allowed) from None
-        message = f"option {name} of {owner} is {given.get(name)!r}: {_message(problem)}"
+        message = f"option {name} of {owner} is {given.get(name)!r:.200}: {_message(problem)}"
         raise OptionError(message, given=given.get(name), allowed=f"{allowed}{_default(row)}") from None
 
 

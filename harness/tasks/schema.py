@@ -291,8 +291,9 @@ class Task:
         if content["evaluation"]["pi0"] == PI0:
             content["evaluation"].pop("pi0")
         content["schema"] = 1  # how the file is written changes no score, and digests of before there was a version 2 hold
-        names = [self.file.corpus.source, self.file.concepts.file, self.file.instructions.source]
-        names += [dictionary.source for dictionary in self.file.dictionaries]
+        names = [self.file.corpus.source, *(dictionary.source for dictionary in self.file.dictionaries)]
+        # these two are files: a folder in their place, which is refused where they are read, may hold a whole disk
+        names += [name for name in (self.file.concepts.file, self.file.instructions.source) if name and self.path(name).is_file()]
         files = {name: path_digest(self.path(name)) for name in names if name and os.path.exists(self.path(name))}
         concepts = self.file.concepts.file
         if concepts in files and self.path(concepts).is_file():

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from helpers.dictionaries import D_IN, D_SAE, FORMATS, K, weights, write_saelens
 from safetensors.torch import load_file, save_file
+
+from helpers.dictionaries import D_IN, D_SAE, FORMATS, K, weights, write_saelens
 
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3, K, D_IN, D_SAE, D_SAE + 1, 10**9, 10**30, 1.5, 40.0, 1e300, float("nan"), float("inf"), "", "0", "40", "topk",
@@ -191,8 +192,10 @@ def _text(folder: Path, draw: random.Random) -> str:
     kinds: dict[str, bytes] = {
         "empty": b"", "bom": b"\xef\xbb\xbf" + text.encode(), "utf-16": text.encode("utf-16"), "null": b"null", "list": b"[]",
         "html": b"<!DOCTYPE html><html><body>Sign in</body></html>", "deep": b"[" * 100_000, "deep object": b'{"metadata":' * 5000,
-        "half": text.encode()[: len(text) // 2], "surrogate": text.replace("hook", "\\ud800", 1).encode(), "digits": b'{"d_in": ' + b"9" * 6000 + b"}",
-        "twice": text.replace("{", '{"d_in": 7, "architecture": "topk",', 1).encode(), "latin-1": text.replace("a", "\xe9").encode("latin-1", "replace"),
+        "half": text.encode()[: len(text) // 2], "surrogate": text.replace("hook", "\\ud800", 1).encode(),
+        "digits": b'{"d_in": ' + b"9" * 6000 + b"}",
+        "twice": text.replace("{", '{"d_in": 7, "architecture": "topk",', 1).encode(),
+        "latin-1": text.replace("a", "\xe9").encode("latin-1", "replace"),
     }  # fmt: skip
     name = draw.choice(list(kinds))
     path.write_bytes(kinds[name])
@@ -220,8 +223,8 @@ def _tensor(folder: Path, draw: random.Random) -> str:
         "tiny": lambda: own * 1e-30, "zero": lambda: own * 0, "zero row": lambda: _with(own, 0.0), "negative": lambda: -np.abs(own),
         "large": lambda: own * 300, "transposed": lambda: own.T, "flat": lambda: own.reshape(-1), "scalar": lambda: own.reshape(-1)[:1].reshape(()),
         "empty": lambda: own[:0], "cut": lambda: own[:-1], "more": lambda: np.concatenate([own, own]), "deeper": lambda: own[None],
-        "int8": lambda: own.astype(np.int8), "bool": lambda: own > 0, "float16": lambda: own.astype(np.float16), "float64": lambda: own.astype(np.float64),
-        "int64": lambda: own.astype(np.int64),
+        "int8": lambda: own.astype(np.int8), "bool": lambda: own > 0, "float16": lambda: own.astype(np.float16),
+        "float64": lambda: own.astype(np.float64), "int64": lambda: own.astype(np.int64),
     }  # fmt: skip
     action = draw.choice([*changes, *changes, "removed", "renamed", "added", "none left"])
     if action == "removed":
@@ -280,11 +283,12 @@ def _header(folder: Path, draw: random.Random) -> str:
 
 
 def _array_header(path: Path, draw: random.Random) -> str:
-    arrays = {name: array for name, array in weights().items()}
+    arrays: dict[str, Any] = dict(weights())
     name = draw.choice(list(arrays))
     own = arrays[name]
     odd: dict[str, Any] = {
-        "object": np.array([{}], dtype=object), "complex": own.astype(np.complex64), "big-endian": own.astype(">f4"), "fortran": np.asfortranarray(own),
+        "object": np.array([{}], dtype=object), "complex": own.astype(np.complex64), "big-endian": own.astype(">f4"),
+        "fortran": np.asfortranarray(own),
         "half": own.astype("f2"), "void": own.astype("f2").view("V2"), "text": own.astype("U4"), "date": np.zeros(3, "M8[s]"),
         "record": np.zeros(3, [("a", "f4"), ("b", "i4")]), "long double": own.astype(np.longdouble),
     }  # fmt: skip
@@ -338,7 +342,8 @@ def _file(folder: Path, draw: random.Random) -> str:
         return f"{path.name} renamed to {target.name}"
     path.unlink()
     texts = {
-        "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "html": b"<html>", "pickle": b"\x80\x04K\x01.", "gzip": b"\x1f\x8b\x08",
+        "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "html": b"<html>",
+        "pickle": b"\x80\x04K\x01.", "gzip": b"\x1f\x8b\x08",
     }  # fmt: skip
     if kind == "folder":
         path.mkdir()
