@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import types
 import typing
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from harness.errors import OptionError, UnknownNameError
+from harness.files.json_text import parse_json
 from harness.types import Json
 
 
@@ -116,7 +116,7 @@ def build(model: type[O], given: Mapping[str, Any], owner: str) -> O:
         allowed = f"{row['type']}{', ' + row['bounds'] if row['bounds'] else ''}"
         if problem["type"] == "missing":
             raise OptionError(f"option {name} of {owner} is required and was not given", allowed=allowed) from None
-        message = f"option {name} of {owner} is {given.get(name)!r}: {_message(problem)}"
+        message = f"option {name} of {owner} is {given.get(name)!r:.200}: {_message(problem)}"
         raise OptionError(message, given=given.get(name), allowed=f"{allowed}{_default(row)}") from None
 
 
@@ -140,7 +140,7 @@ def _from_text(text: str, info: FieldInfo) -> Any:
     if text in words or any(isinstance(kind, type) and issubclass(kind, str | Path) for kind in kinds):
         return text
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
 
@@ -173,6 +173,8 @@ def describe_field(name: str, info: FieldInfo) -> dict[str, Json]:
 
 def _type_name(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _type_name(typing.get_args(annotation)[0])
     if origin is typing.Literal:
         return " | ".join(str(value) for value in typing.get_args(annotation))
     if origin in (typing.Union, types.UnionType):

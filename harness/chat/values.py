@@ -7,7 +7,6 @@ runner's work (:mod:`harness.chat.client.runner`), so a provider tries once and 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,6 +15,7 @@ from typing import Literal, Protocol, runtime_checkable
 from harness.chat.cleaning import clean_line, clean_text
 from harness.chat.providers.keys import redact
 from harness.errors import HarnessError
+from harness.files.json_text import parse_json
 from harness.types import Json, canonical_json
 
 Role = Literal["system", "user", "assistant"]
@@ -240,7 +240,7 @@ class UnconfirmedBatch:
         if not name.startswith(_MARK):
             return None
         try:
-            since, until, requests, file = json.loads(name[len(_MARK) :])
+            since, until, requests, file = parse_json(name[len(_MARK) :])
             return UnconfirmedBatch(float(since), float(until), int(requests), str(file))
         except (ValueError, TypeError):
             return None

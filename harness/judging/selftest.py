@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import JudgeError
 from harness.files.atomic import write_atomically
+from harness.files.inputs import Input
+from harness.files.json_text import json_lines
 from harness.judging.ratings import check_rating
 from harness.judging.rubric import ASPECTS, Aspect
 from harness.types import Json, JudgeItem, Rating, canonical_json, digest, judge_title, rng
@@ -104,8 +106,7 @@ class SelfTest:
 @cache
 def cases() -> tuple[Case, ...]:
     """The self-test's texts."""
-    lines = Path(__file__).with_name("selftest.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = [row for _, row in json_lines(Path(__file__).with_name("selftest.jsonl"), Input("self-test", JudgeError))]
     return tuple(Case(JudgeItem(f"selftest-{row['id']}", row["concept"], row["instruction"], row["text"]), row["ratings"]) for row in rows)
 
 

@@ -20,6 +20,7 @@ from harness.chat.providers.errors import complaint, read_object, trouble
 from harness.chat.providers.openai import LIMITS
 from harness.chat.retry import tried
 from harness.chat.values import BatchState, ChatReply, ChatRequest, Message, NotReached, RequestFailed, UnconfirmedBatch
+from harness.files.json_text import parse_json
 from harness.types import Json
 
 T = TypeVar("T")
@@ -294,7 +295,7 @@ def named(server: str, answer: Mapping[str, Json]) -> str:
 def parsed(line: bytes) -> dict[str, Json] | None:
     """A line of results; None where it is garbled, or nested beyond measure."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = parse_json(line, surrogates="replace")
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None

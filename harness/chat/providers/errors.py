@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import re
 import time
@@ -24,6 +23,7 @@ from harness.chat.providers.keys import redact
 from harness.chat.providers.quota import is_spent, wait_in
 from harness.chat.providers.servers import Connection, azure_hint
 from harness.chat.values import RequestFailed
+from harness.files.json_text import parse_json
 from harness.types import Json
 
 _NESTED = 10_000  # characters of a message, or of its details, that are looked through
@@ -88,8 +88,8 @@ def complaint(body: object) -> Complaint:
     if isinstance(body, (str, bytes)):
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
         try:
-            body = json.loads(text)
-        except (ValueError, RecursionError):
+            body = parse_json(text, surrogates="replace")
+        except ValueError:
             return Complaint(_html(text) or text[:300])
     if isinstance(body, list) and body and isinstance(body[0], Mapping):  # Google
         body = body[0]
@@ -112,8 +112,8 @@ def complaint(body: object) -> Complaint:
         return Complaint("; ".join(messages), " ".join(places), " ".join(kinds))
     message = next((body[name] for name in ("message", "detail", "error") if isinstance(body.get(name), str)), "")
     if message.lstrip().startswith(("{", "[")) and len(message) <= _NESTED:  # a proxy that wraps the reply of the server behind it
-        with contextlib.suppress(ValueError, RecursionError):
-            return complaint(json.loads(message))
+        with contextlib.suppress(ValueError):
+            return complaint(parse_json(message, surrogates="replace"))
     param, code, kind = (str(body[name]) if body.get(name) is not None else "" for name in ("param", "code", "type"))
     # Google's word for the kind; a numeric `code` beside it is the HTTP status again.
     kind = kind or (body["status"] if isinstance(body.get("status"), str) else "")
@@ -140,8 +140,8 @@ def _html(text: str) -> str:
 def read_object(server: str, body: bytes) -> dict[str, Json]:
     """A JSON object from a reply's body. Raises RequestFailed: retryable where the body is cut or garbled, not where it is a web page."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = parse_json(body, surrogates="replace")
+    except ValueError:
         page = _html(body[:10_000].decode("utf-8", "replace"))
         value = None
     else:
@@ -159,8 +159,8 @@ def _first_is_object(body: bytes) -> bool:
     """Whether the first of several lines is a JSON object."""
     first, _, rest = body.strip().partition(b"\n")
     try:
-        return bool(rest) and isinstance(json.loads(first), dict)
-    except (ValueError, RecursionError):
+        return bool(rest) and isinstance(parse_json(first, surrogates="replace"), dict)
+    except ValueError:
         return False
 
 

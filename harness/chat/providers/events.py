@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from harness.chat.values import RequestFailed
+from harness.files.json_text import parse_json
 from harness.types import Json
 
 THOUGHTS = ("reasoning_content", "reasoning")
@@ -49,8 +49,8 @@ def read_events(server: str, body: bytes) -> Iterator[dict[str, Json]]:
             if text.strip() == "[DONE]":
                 continue
             try:
-                value = json.loads(text)
-            except (ValueError, RecursionError):
+                value = parse_json(text, surrogates="replace")
+            except ValueError:
                 raise RequestFailed(f"{server}: an event of the reply's stream is garbled", retryable=True) from None
             if isinstance(value, dict):
                 yield value
@@ -131,8 +131,8 @@ def _assembled_block(block: Mapping[str, Any]) -> dict[str, Json]:
         return {"type": "text", "text": (begun if isinstance(begun, str) else "") + text}
     if block.get("type") == "tool_use" and text:
         try:
-            return {"type": "tool_use", "name": block.get("name"), "input": json.loads(text)}
-        except (ValueError, RecursionError):  # cut by the bound on the reply: what there is, is shown as text
+            return {"type": "tool_use", "name": block.get("name"), "input": parse_json(text, surrogates="replace")}
+        except ValueError:  # cut by the bound on the reply: what there is, is shown as text
             return {"type": "text", "text": text}
     return dict(block)
 

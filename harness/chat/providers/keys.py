@@ -14,11 +14,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness.errors import JudgeError
+from harness.files.inputs import Input, read_text
 
 SHORTEST = 8
 """Values with fewer characters are no secrets worth hiding (``none``, ``EMPTY``); to replace them everywhere would spoil texts."""
 
 HIDDEN = "[key]"
+
+_FILE = Input("file of keys", JudgeError, "mend that, or set the key in the environment")
 
 _LONG, _BEGINNING = 20, 12
 """Keys of at least so many characters are also known by so many first ones, where a text cuts them off."""
@@ -171,15 +174,9 @@ def _read(path: Path) -> dict[str, str]:
 
     Nothing is interpolated: a ``$`` in a key stays. A line that is not an assignment is passed over: the file belongs to other programs as well.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.exists(path):
         return {}
-    except UnicodeDecodeError:
-        raise JudgeError(f"{path} is not UTF-8", given=path, hint="save it as UTF-8, or set the key in the environment") from None
-    except OSError as error:
-        hint = "mend that, or set the key in the environment"
-        raise JudgeError(f"{path} cannot be read ({error.strerror})", given=path, hint=hint) from None
+    text = read_text(path, _FILE)
     from dotenv import dotenv_values
 
     logging.getLogger("dotenv").setLevel(logging.ERROR)  # it would warn of each line of other programs that it cannot read

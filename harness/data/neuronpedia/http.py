@@ -23,6 +23,7 @@ from harness.chat.retry import tried
 from harness.chat.values import NotReached, RequestFailed
 from harness.errors import DataError, JudgeError
 from harness.files.atomic import write_atomically
+from harness.files.json_text import parse_json
 from harness.types import Json, digest
 
 if TYPE_CHECKING:
@@ -223,8 +224,8 @@ def read_json(body: IO[bytes]) -> Json:
     """Return a reply as JSON; raises BrokenReply where it is not JSON."""
     content = body.read()
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
+        return parse_json(content, surrogates="replace")
+    except ValueError as error:
         page = content[:40].lstrip().startswith(b"<")
         raise BrokenReply("an HTML page in place of JSON" if page else f"not JSON ({error})") from error
 
