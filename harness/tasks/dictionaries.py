@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.files.json_text import JsonError, check_depth
 from harness.files.names import Name, PathText
 from harness.types import canonical_json
 
 
-def _json_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what TOML can hold and JSON cannot, since options are part of a run's identity: dates, infinite numbers."""
+def json_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what TOML can hold and JSON cannot (dates, infinite numbers), since options of plugins are part of a run's identity."""
     try:
         check_depth(options)
         canonical_json(options)
@@ -21,10 +21,6 @@ def _json_options(options: dict[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise ValueError(f"options are texts, finite numbers, true, false, lists and tables of these ({error})") from None
     return options
-
-
-Options = Annotated[dict[str, Any], AfterValidator(_json_options)]
-"""Options of a plugin as a task file gives them."""
 
 
 class Table(BaseModel):
@@ -114,7 +110,7 @@ class MetricTable(Table):
 
     metric: str
     """A metric."""
-    options: Options = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
     """Its options; the command line overrides them."""
     dictionaries: tuple[str, ...] = ()
     """Names of the dictionaries that are measured, each with all its seeds; empty: all of the task."""
@@ -124,3 +120,5 @@ class MetricTable(Table):
     """Draws of each control, from seed 0 up."""
     seeds: int = Field(1, ge=1)
     """Measurements of each dictionary, by the metric's own seeds from the run's seed up."""
+
+    _options_are_json = field_validator("options")(json_options)

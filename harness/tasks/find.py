@@ -77,6 +77,8 @@ def resolve(task: Task, source: str | None, flag: str, what: str) -> Path:
     path = task.path(source)
     if not os.path.exists(path):
         raise TaskError(f"task {task.name!r}: {what} {path} does not exist", given=path, hint=f"give another with {flag} PATH")
+    if what != "corpus" and path.is_dir():
+        raise TaskError(f"task {task.name!r}: {what} {path} is a folder", given=path, allowed="a file", hint=f"give one with {flag} PATH")
     return path
 
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness.data.concepts import concepts_digest
 from harness.data.corpora.corpus import Format
 from harness.errors import TaskError
 from harness.files.hashing import path_digest
 from harness.files.names import Name, PathText
-from harness.tasks.dictionaries import DictionaryTable, MetricTable, Options, Table, TrainTable
+from harness.tasks.dictionaries import DictionaryTable, MetricTable, Table, TrainTable, json_options
 from harness.types import Decoding, Json, canonical_json, digest
 
 SCHEMA = 2
@@ -140,6 +140,8 @@ class ControlTable(Table):
     """A steerer."""
     labeler: str | None = None
     """A labeler; left out for a steerer that uses no feature."""
+    draws: int = Field(1, ge=1)
+    """Draws of the labeler for each concept, each with texts of its own; a concept's score is the mean over them. For a labeler that draws at random."""
 
 
 class MethodTable(Table):
@@ -158,8 +160,10 @@ class DetectorTable(Table):
     """A detector."""
     labeler: str | None = None
     """A labeler, whose options are in `[labelers]`; left out for a detector that uses no feature, or the labelers that the run has anyway."""
-    options: Options = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
     """Options of the detector; the command line overrides them."""
+
+    _options_are_json = field_validator("options")(json_options)
 
 
 class EvaluationTable(Table):
@@ -196,11 +200,11 @@ class TaskFile(Table):
     instructions: InstructionsTable = InstructionsTable()
     decoding: DecodingTable = DecodingTable()
     steering: SteeringTable = SteeringTable()
-    labelers: dict[str, Options] = Field(default_factory=dict)
+    labelers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of labelers, by name; the command line overrides them."""
-    steerers: dict[str, Options] = Field(default_factory=dict)
+    steerers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of steerers, by name."""
-    judges: dict[str, Options] = Field(default_factory=dict)
+    judges: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of judges, by name."""
     judge: str | None = None
     """The judge that is used unless another is named; left out, `--judge` must name one."""
@@ -209,6 +213,8 @@ class TaskFile(Table):
     detectors: tuple[DetectorTable, ...] = ()
     metrics: tuple[MetricTable, ...] = ()
     evaluation: EvaluationTable = EvaluationTable()
+
+    _options_are_json = field_validator("labelers", "steerers", "judges")(json_options)
 
     @property
     def dictionary_names(self) -> tuple[str, ...]:
@@ -235,6 +241,13 @@ class TaskFile(Table):
         for steerer, grid in self.steering.grids.items():
             if not grid or list(grid) != sorted(set(grid)):
                 raise ValueError(f"steering.grids.{steerer} must be ascending without repeats, got {list(grid)}")
+        return self
+
+    @model_validator(mode="after")
+    def _labelers_draw(self) -> TaskFile:
+        for table in self.controls:
+            if table.draws > 1 and table.labeler is None:
+                raise ValueError(f"control {table.steerer!r} has draws = {table.draws}, but no labeler that could draw")
         return self
 
     @model_validator(mode="after")
@@ -288,14 +301,15 @@ class Task:
             content.pop(name)
         if not content["train"]:
             content.pop("train")
+        for control in content["controls"]:
+            if control["draws"] == 1:
+                control.pop("draws")
         if content["evaluation"]["pi0"] == PI0:
             content["evaluation"].pop("pi0")
         content["schema"] = 1  # how the file is written changes no score, and digests of before there was a version 2 hold
-        for name in (self.file.concepts.file, self.file.instructions.source):
-            if name and self.path(name).is_dir():
-                raise TaskError(f"task {self.name!r}: {self.path(name)} is a folder", given=name, hint="name the file that is meant")
-        names = [self.file.corpus.source, self.file.concepts.file, self.file.instructions.source]
-        names += [dictionary.source for dictionary in self.file.dictionaries]
+        names = [self.file.corpus.source, *(dictionary.source for dictionary in self.file.dictionaries)]
+        # these two are files: a folder in their place, which is refused where they are read, may hold a whole disk
+        names += [name for name in (self.file.concepts.file, self.file.instructions.source) if name and self.path(name).is_file()]
         files = {name: path_digest(self.path(name)) for name in names if name and os.path.exists(self.path(name))}
         concepts = self.file.concepts.file
         if concepts in files and self.path(concepts).is_file():

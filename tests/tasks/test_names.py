@@ -64,8 +64,12 @@ def test_what_is_no_file_is_never_waited_for(tmp_path: Path, table: str, monkeyp
     with contextlib.suppress(TaskError):  # some versions of Python follow such a link, and find nothing
         load_task(write(tmp_path, more=TABLES[table].format("loop"))).digest()
     monkeypatch.setattr(hashing, "MOST_FILES", 0)  # a folder that was named by mistake may be a whole disk
+    task = load_task(write(tmp_path, more=TABLES[table].format("folder")))
+    if table != "corpus":
+        assert task.digest(), "a folder in the place of a file is refused where it is read, and not digested"
+        return
     with pytest.raises(HarnessError) as caught:
-        load_task(write(tmp_path, more=TABLES[table].format("folder"))).digest()
+        task.digest()
     assert caught.value.given
     assert caught.value.hint
 
