@@ -76,15 +76,21 @@ def plugin_option(short: str, kind: str, form: str = "name=value") -> Callable[[
 
 
 def assignments(values: Sequence[str], flag: str) -> dict[str, str]:
-    """``name=value`` pairs of the command line."""
+    """``name=value`` pairs of the command line. Raises OptionError for anything else, and for a name with two values."""
+    from harness.errors import OptionError
     from harness.options import parse_assignment
 
-    return dict(parse_assignment(value, flag) for value in values)
+    found: dict[str, str] = {}
+    for name, value in (parse_assignment(text, flag) for text in values):
+        if found.setdefault(name, value) != value:
+            message = f"{flag} was given {name} twice, with {found[name]!r} and {value!r}"
+            raise OptionError(message, given=name, hint="leave one out; for one plugin with both, write NAME:option=value for each")
+    return found
 
 
 def judge_assignments(values: Sequence[str], mode: str | None) -> dict[str, str]:
     """The judge's options; ``--judge-mode`` is short for ``-J mode=…``."""
-    return {**assignments(values, "-J"), **({} if mode is None else {"mode": mode})}
+    return assignments([*values, *([] if mode is None else [f"mode={mode}"])], "-J")
 
 
 def show_pending(store: RunStore, judges: Iterable[str]) -> None:

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.option("--labeler", "labelers", multiple=True, help="A labeler; repeatable.")
-@click.option("--steerer", "steerers", multiple=True, help="A steerer; repeatable: all share concepts and instructions.")
-@click.option("--detector", "detectors", multiple=True, help="A detector; repeatable.")
-@click.option("--metric", "metrics", multiple=True, help="A metric of the task's dictionaries; repeatable.")
-@click.option("--judge", help="A judge (default: the task's).")
+@click.option("--labeler", "labelers", multiple=True, help="A labeler, NAME[:option=value,…]; repeatable.")
+@click.option("--steerer", "steerers", multiple=True, help="A steerer, NAME[:option=value,…]; repeatable: all share concepts and instructions.")
+@click.option("--detector", "detectors", multiple=True, help="A detector, NAME[:option=value,…]; repeatable.")
+@click.option("--metric", "metrics", multiple=True, help="A metric of the task's dictionaries, NAME[:option=value,…]; repeatable.")
+@click.option("--judge", help="A judge, NAME[:option=value,…] (default: the task's).")
 @plugin_option("-L", "labeler")
 @plugin_option("-S", "steerer", "[steerer:]name=value")
 @plugin_option("-D", "detector", "[detector:]name=value")
@@ -129,7 +129,7 @@ def command(
     bench.progress.step(f"run {folder}")
     with Run.begin(folder, manifest, plan, bench, host, purse.approve) as run:
         entry = evaluate(run)
-        show_pending(run.store, [entry.judge.key] if entry.judge is not None else [])
+        show_pending(run.store, [record.key for record in run.judge_records.values()])
     show_entry(entry, out, folder, as_json)
 
 
@@ -153,9 +153,9 @@ def _show_plan(plan: Plan, bench: TaskBench, as_json: bool) -> None:
 
     table = bench.task.file
     title = f"task {table.name} (version {table.version}), model {table.model.name}"
-    methods = [(m.method.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
-    detections = [(d.method.name, d.role) for d in plan.detections]
-    metrics = [(m.metric.registered.name, m.dictionary) for m in plan.metrics]
+    methods = [(m.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
+    detections = [(d.name, d.role) for d in plan.detections]
+    metrics = [(m.metric.label, m.dictionary) for m in plan.metrics]
     n_concepts, exact, why = _concept_count(plan, bench)
     cost = _estimate(plan, bench, n_concepts, exact)
     if as_json:

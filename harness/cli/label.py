@@ -25,7 +25,7 @@ SHOWN = 20
 
 
 @click.group("label", invoke_without_command=True)
-@click.option("--labeler", help="A labeler (see `harness plugins`).")
+@click.option("--labeler", help="A labeler (see `harness plugins`), NAME[:option=value,…].")
 @plugin_option("-L", "labeler")
 @task_options
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all labels to a .jsonl, .csv or .parquet file.")
@@ -63,10 +63,10 @@ def command(
     from harness.files.rows import check_suffix, write_rows
     from harness.labelling.describe import Settings, describe
     from harness.labelling.files import label_rows
-    from harness.options import as_json as options_json
     from harness.run.label import check_answers
+    from harness.run.plan import plan_one
     from harness.sae.identity import identity
-    from harness.tasks.find import find_task, options_of
+    from harness.tasks.find import find_task
     from harness.types import Labeling
 
     if labeler is None:
@@ -75,18 +75,16 @@ def command(
         check_suffix(output)
     host = load_host()
     task = find_task(host, task_name)
-    registered = host.get("labeler", labeler)
-    given = {**options_of(task, "labeler").get(labeler, {}), **assignments(labeler_options, "-L")}
-    instance = registered.create(given)
+    planned = plan_one(host, task, "labeler", labeler, assignments(labeler_options, "-L"))
     bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
-    answers = list(instance.label(bench, bench.concepts))
-    check_answers(labeler, answers, bench)
-    built = registered.build_options(given)
+    answers = list(planned.instance.label(bench, bench.concepts))
+    check_answers(planned.registered.name, answers, bench)
+    built = planned.registered.build_options(planned.options)
     answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0))
     if output is not None:
         made = {
-            "labeler": labeler,
-            "options": options_json(built),
+            "labeler": planned.registered.name,
+            "options": dict(planned.options),
             "task": f"{task.name} {task.file.version}",
             "corpus": bench.corpus_digest,
             "model": bench.model.name,
@@ -97,12 +95,12 @@ def command(
         write_rows(label_rows(answers, {name: identity(bench.dictionaries[name]) for name in used}, made), output)
     rows = [_row(answer) for answer in answers]
     if as_json:
-        options = options_json(built)
-        print_json({"labeler": labeler, "options": options, "task": task.name, "labels": rows, "warnings": bench.warnings.messages})
+        named = {"labeler": planned.registered.name, "label": planned.label, "options": dict(planned.options)}
+        print_json({**named, "task": task.name, "labels": rows, "warnings": bench.warnings.messages})
         return
     shown = rows[:show]
     print_table(
-        f"{labeler} on task {task.name}: {len(rows)} answers, the first {len(shown)}",
+        f"{planned.label} on task {task.name}: {len(rows)} answers, the first {len(shown)}",
         ("concept", "feature", "score", "held out", "output score", "ΔC", "promotes", "fires most at"),
         [cells for row in shown for cells in _cells(row)],
     )

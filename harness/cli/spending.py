@@ -101,7 +101,7 @@ def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict
     for steerer in {id(method.steerer): method.steerer for method in plan.methods}.values():
         writer: Any = steerer.instance
         if isinstance(writer, Priced) and (estimate := writer.estimate(Work(concepts=_subjects(plan, bench, n_concepts)))).most.calls:
-            found[f"steerer {steerer.registered.name}"] = estimate
+            found[plan.called(steerer)] = estimate
     judge: Any = None if plan.judge is None else plan.judge.instance
     if isinstance(judge, Priced) and ratings:
         tokens = bench.task.file.decoding.max_new_tokens

@@ -123,7 +123,9 @@ def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
             better = {True: "higher", False: "lower", None: MISSING}[metric.higher_is_better]
             ends = MISSING if metric.low is None else f"[{_significant(metric.low)}, {_significant(metric.high)}]"
             values = (_significant(metric.value), ends, metric.unit or MISSING, better)
-            line = (metric.title or name, subject.dictionary, arm, *values, _significant(metric.trivial), _significant(metric.random), _answered(row))
+            options = subject.label.partition(":")[2]
+            called = (metric.title or name) + (f" ({options})" if options else "")
+            line = (called, subject.dictionary, arm, *values, _significant(metric.trivial), _significant(metric.random), _answered(row))
             cells.append((shown if name == row.primary else Shown(row, metric, style=shown.style), line))
     return columns, cells
 

@@ -151,9 +151,16 @@ def _judge(judge: JudgeRef, key: bool = False) -> str:
 def _group_title(group: Group) -> str:
     key, judge = group.key, group.places[0].entry.judge
     parts = [f"{key.task} {key.version}", key.split]
-    parts += [_judge(judge, key=True)] if key.judge_key and judge is not None else [f"{key.kind} by {heading(key.metric)[0]}"]
+    parts += [_judge(judge, key=True)] if key.judge_key and judge is not None else [f"{key.kind} by {_metric(group)}"]
     parts += [f"concepts {key.mode}, set {key.concept_set}"] if key.concept_set else []
     return " · ".join(parts)
+
+
+def _metric(group: Group) -> str:
+    """The metric of a group, with the options that tell it apart."""
+    subject = group.places[0].row.subject
+    options = subject.label.partition(":")[2] if subject.kind == "dictionary" else ""
+    return heading(group.key.metric)[0] + (f" ({options})" if options else "")
 
 
 def _mark(row: Row) -> str:

@@ -84,6 +84,7 @@ def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
         kind=plugin.registered.kind,
         name=plugin.registered.name,
         key=plugin.key,
+        label=plugin.label,
         options=OptionValues(given=given, default=default),
         distribution=plugin.registered.distribution,
         version=plugin.registered.version,
@@ -95,7 +96,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
         MethodRecord(
             kind="steering",
             id=m.method.id,
-            name=m.method.name,
+            name=m.name,
             role=m.role,
             labeler=None if m.labeler is None else plugin_ref(m.labeler),
             plugin=plugin_ref(m.steerer),
@@ -109,7 +110,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
         MethodRecord(
             kind="detection",
             id=d.method.id,
-            name=d.method.name,
+            name=d.name,
             role=d.role,
             labeler=None if d.labeler is None else plugin_ref(d.labeler),
             plugin=plugin_ref(d.detector),
@@ -167,18 +168,37 @@ def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:
 
 
 def _code(plan: Plan) -> dict[str, Json]:
-    """Version and source of each plugin: another code is another method, whatever it is called."""
-    return {
-        f"{plugin.registered.kind} {plugin.registered.name}": [plugin.registered.version, plugin.registered.code] for plugin in plan.plugins
-    }
+    """Version and source of each plugin: another code is another method, whatever it is called. A judge's is kept with its ratings instead."""
+    return {f"{plugin.registered.kind} {plugin.registered.name}": code_of(plugin) for plugin in plan.plugins if plugin is not plan.judge}
+
+
+def code_of(plugin: PlannedPlugin) -> list[str]:
+    """Version and source digest of a plugin."""
+    return [plugin.registered.version, plugin.registered.code]
 
 
 def _named_files(plan: Plan) -> dict[str, str]:
-    """Digests of the files and folders that options name as input (labels, exports), by plugin and option."""
+    """Digests of the files and folders that options name as input (labels, exports), by plugin and option; a judge's are kept with its ratings."""
+    found = {}
+    for plugin in plan.plugins:
+        if plugin is not plan.judge:
+            found.update({f"{plugin.registered.name}: {where}": value for where, value in files_of(plugin).items()})
+    return dict(sorted(found.items()))
+
+
+def files_of(plugin: PlannedPlugin) -> dict[str, str]:
+    """Digests of the files and folders that a plugin's options name as input, by ``option = path``; what does not exist is left out."""
     named = {
-        f"{plugin.registered.name}: {name} = {value}": Path(str(value)).expanduser()
-        for plugin in plan.plugins
+        f"{name} = {path}": Path(path).expanduser()
         for name in input_names(plugin.registered.options)
-        if (value := plugin.options[name]) is not None
+        for path in _texts(plugin.options[name])
     }
     return {where: path_digest(path) for where, path in sorted(named.items()) if path.exists()}
+
+
+def _texts(value: Json) -> list[str]:
+    """The texts in an option's value: itself, or those of a list or an object."""
+    if isinstance(value, str):
+        return [value]
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for part in inside for text in _texts(part)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +17,8 @@ from harness.run.bench import Choices, TaskBench, open_bench
 from harness.run.plan import Plan
 from harness.run.protocol import protocol_of
 from harness.run.warnings import Warnings
-from harness.store import RunStore
-from harness.store.manifest import Manifest
+from harness.store import JudgeRecord, RunStore
+from harness.store.manifest import Manifest, ModelRef
 from harness.tasks.find import find_task
 from harness.types import Instruction, rng
 
@@ -57,6 +57,8 @@ class Run:
     approve: Approve | None = None
     plan: Plan | None = None
     _open_bench: Callable[[], TaskBench] | None = None
+    judge_records: dict[str, JudgeRecord] = field(default_factory=dict)
+    """Under which record each judge's ratings are kept, see :func:`harness.evaluations.steering.judge_record.judge_record`."""
 
     @classmethod
     def begin(cls, folder: Path, manifest: Manifest, plan: Plan, bench: TaskBench, host: PluginHost, approve: Approve | None = None) -> Run:
@@ -164,6 +166,11 @@ class StoredBench:
     @property
     def model(self) -> SubjectModel:
         return self._run.bench.model
+
+    @property
+    def model_ref(self) -> ModelRef:
+        """The subject model as it would be loaded here."""
+        return self._run.bench.model_ref
 
     @property
     def progress(self) -> Progress:

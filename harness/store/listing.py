@@ -77,7 +77,7 @@ def summarize(folder: Path) -> RunSummary:
                 JudgeProgress(judge.name, judge.key, **store.rating_counts(judge.key), title=judge_title(judge.name, judge.options))
                 for judge in store.judges()
             ]
-            methods = [method.name for method in store.methods()] + [method.name for method in store.detection_methods()]
+            methods = store.method_names().values()
             return RunSummary(
                 store.id,
                 folder,

@@ -80,6 +80,7 @@ def _entry_row(method: MethodRecord, role: Role, found: DetectionResult) -> Row:
             detector=method.plugin.name,
             labeler_options=OptionValues() if method.labeler is None else method.labeler.options,
             detector_options=method.plugin.options,
+            label=method.name,
         ),
         primary=PRIMARY,
         metrics={name: _value(summary) for name, summary in found.metrics.items()},

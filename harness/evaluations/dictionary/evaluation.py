@@ -59,7 +59,7 @@ class DictionaryEvaluation:
             subject = open_subject(bench, ref, everybody) if wanted else None
             for name, planned, seed in wanted:
                 assert subject is not None
-                run.progress.step(f"measuring {planned.metric.registered.name} of {ref.title}")
+                run.progress.step(f"measuring {planned.metric.label} of {ref.title}")
                 yield Outcome(name, stage.source, "done", _measured(run, planned, subject, seed).as_json())
 
     def score(self, manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Sequence[Row]:
