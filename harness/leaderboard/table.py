@@ -79,7 +79,9 @@ def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
     for kind in kinds:
         parts += [Text(), _title(kind)] if len(kinds) > 1 else []
         parts += _kind(entry, kind)
-    parts += [_line(line) for line in entry.warnings]
+    general = [line for line in entry.warnings if not _about_judge(entry, line)]
+    parts += [Text(), _title("notes")] if general and len(kinds) > 1 else []
+    parts += [_line(line) for line in general]
     for row, sample in _spread(entry, samples):
         about = f"{sample.concept_text} · strength {sample.strength:g} · overall {number(sample.overall)}\n"
         body = Text.assemble((about, "dim"), (f"{sample.instruction}\n", "italic"), sample.text)
@@ -94,6 +96,8 @@ def _kind(entry: Entry, kind: EvaluationKind) -> list[RenderableType]:
     parts: list[RenderableType] = [grid(kind, shown)]
     if kind == "steering" and entry.judge is not None and entry.judge.offline:
         parts.append(_line(OFFLINE_NOTICE))
+    if kind == "steering":
+        parts += [_line(line) for line in entry.warnings if _about_judge(entry, line)]
     parts += [_line(notice, "dim") for notice in _abstention_notices(rows)]
     subjects: dict[str, list[str]] = {}  # by line: what holds for several rows is shown once
     for row in rows:
@@ -161,6 +165,11 @@ def _metric(group: Group) -> str:
     subject = group.places[0].row.subject
     options = subject.label.partition(":")[2] if subject.kind == "dictionary" else ""
     return heading(group.key.metric)[0] + (f" ({options})" if options else "")
+
+
+def _about_judge(entry: Entry, line: str) -> bool:
+    """Whether a warning is about the judge: it belongs to the table of what was judged."""
+    return entry.judge is not None and line.startswith((f"judge {entry.judge.name} ", f"judge {entry.judge.name!r}"))
 
 
 def _mark(row: Row) -> str:
