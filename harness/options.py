@@ -58,6 +58,24 @@ def input_names(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(name for name in model.model_fields if name in (*_marked(model, "input"), *paths) and name not in fetched)
 
 
+def control_field(default: Any, *, ge: float | None = None) -> Any:
+    """A field that the core sets where a labeler is run as a control: see :data:`CONTROL_OPTIONS`; a user may set it, too."""
+    return Field(default, ge=ge, json_schema_extra={"control": True})
+
+
+CONTROL_OPTIONS = ("draws", "follows")
+"""What a labeler may offer as a control, as fields made with :func:`control_field`.
+
+``draws``: how many answers it gives to each concept, one after the other, each of other features. ``follows``: chosen mode: the key of a labeler;
+``label`` then gets the concepts that this labeler chose, in its order and as often as it chose them, and answers each.
+"""
+
+
+def control_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """The options of ``model`` that the core sets where the labeler is a control."""
+    return tuple(name for name in _marked(model, "control") if name in CONTROL_OPTIONS)
+
+
 def filter_names(model: type[BaseModel]) -> tuple[str, ...]:
     """The options of ``model`` that say which features may be drawn."""
     return _marked(model, "filter")

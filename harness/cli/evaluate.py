@@ -141,7 +141,7 @@ def _generated(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     try:
-        with RunStore.open(folder, read_only=True) as store:
+        with RunStore.open(folder, read_only=True, check=False) as store:
             counts = store.counts()
             return counts["trials"] > 0 and counts["generations"] == counts["trials"]
     except StoreError:  # stopped before it began, or damaged: whoever opens it to write mends it, or says what is wrong

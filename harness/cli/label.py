@@ -11,6 +11,7 @@ import click
 from harness.cli.common import (
     assignments,
     choices_from,
+    echo,
     json_option,
     load_host,
     make_bench,
@@ -78,7 +79,7 @@ def command(
     planned = plan_one(host, task, "labeler", labeler, assignments(labeler_options, "-L"))
     bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
     answers = list(planned.instance.label(bench, bench.concepts))
-    check_answers(planned.registered.name, answers, bench)
+    check_answers(planned.registered.name, answers, bench, planned.draws(bench.concept_mode))
     built = planned.registered.build_options(planned.options)
     answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0))
     if output is not None:
@@ -106,11 +107,11 @@ def command(
     )
     measures = dict.fromkeys(row.get("measure") for answer in shown for row in _counted(answer))
     if named := [str(measure) for measure in measures if measure]:
-        click.echo(f"held out: {', '.join(named)} on the texts that chose nothing")
+        echo(f"held out: {', '.join(named)} on the texts that chose nothing")
     if output is not None and not quiet:
-        click.echo(f"labels: {output}")
+        echo(f"labels: {output}")
     for warning in bench.warnings.messages:
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
 
 
 def _row(answer: Any) -> dict[str, Any]:
@@ -187,22 +188,22 @@ def compare_command(a: Path, b: Path, show: int, as_json: bool) -> None:
         print_json(found.as_json())
         return
     counts = found.counts()
-    click.echo(f"concepts in both: {len(found.concepts)}; in {a} alone: {len(found.only_a)}, in {b} alone: {len(found.only_b)}")
+    echo(f"concepts in both: {len(found.concepts)}; in {a} alone: {len(found.only_a)}, in {b} alone: {len(found.only_b)}")
     for path, file in ((a, files[0]), (b, files[1])):
         if not file.identity:
-            click.echo(f"warning: {path} does not say which SAE its features belong to", err=True)
-    click.echo(
+            echo(f"warning: {path} does not say which SAE its features belong to", err=True)
+    echo(
         f"of those in both, same features: {counts['same']}, some in common: {counts['overlap']}, none: {counts['different']}, "
         f"abstained from in one: {counts['abstained']}, in both: {counts['neither']}"
     )
     jaccard = "—" if found.jaccard is None else f"{found.jaccard:.3f}"
-    click.echo(
+    echo(
         f"features labelled: {found.features_a} and {found.features_b}, in both {found.features_both}; (concept, feature) pairs: Jaccard {jaccard}"
     )
     if found.concepts and show:
         rows = [(p.concept, p.agreement, *(" ".join(map(str, part)) for part in (p.both, p.only_a, p.only_b))) for p in found.concepts[:show]]
         print_table("", ("concept", "agreement", "both", "first alone", "second alone"), rows)
     if found.relabelled and show:
-        click.echo("")
+        echo("")
         relabelled = [(str(feature), ", ".join(ours), ", ".join(theirs)) for feature, ours, theirs in found.relabelled[:show]]
         print_table("Features that carry other concepts in each file", ("feature", "first", "second"), relabelled)

@@ -64,7 +64,7 @@ def changed_code(folder: Path, manifest: Manifest) -> str:
     wanted = {name: value for name, value in manifest.identity.items() if name != "code"}
     for other in sorted(folder.parent.glob(f"{manifest.task.name}-*"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            with RunStore.open(other, read_only=True) as store:
+            with RunStore.open(other, read_only=True, check=False) as store:
                 stored: dict[str, Json] = store.plan
         except HarnessError:
             continue

@@ -100,7 +100,7 @@ class OpenTask:
         """
         planned = plan_one(self.host, self.task, "labeler", labeler, options or {})
         answers = list(planned.instance.label(self.bench, self.bench.concepts))
-        check_answers(planned.registered.name, answers, self.bench)
+        check_answers(planned.registered.name, answers, self.bench, planned.draws(self.bench.concept_mode))
         return answers
 
     def steer(

@@ -251,6 +251,10 @@ class Entry(Part):
         for part, name in late:
             if not part[name]:
                 del part[name]
+        for sample in (sample for row in found["rows"] for sample in row["samples"]):
+            for name in ("place", "ratings"):
+                if sample[name] is None:
+                    del sample[name]
         return found
 
     def rows_of(self, kind: EvaluationKind) -> tuple[Row, ...]:

@@ -9,21 +9,21 @@ from typing import Any
 
 from harness.contracts import Steerer
 from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
-from harness.options import filter_names
+from harness.options import control_names, filter_names
 from harness.plugin.grammar import PluginRequest, parse_request
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
-from harness.run.planned import Asked, Plan, PlannedDetection, PlannedMethod, PlannedMetric, PlannedPlugin, joined
+from harness.run.planned import Asked, ControlLabeler, Plan, PlannedDetection, PlannedMethod, PlannedMetric, PlannedPlugin, draws_of, joined
 from harness.run.requested import Requests, as_request, check_reached, distribute, plan_plugin, requests_of
 from harness.store.manifest import Manifest
 from harness.tasks.dictionaries import MetricTable
 from harness.tasks.find import options_of
 from harness.tasks.schema import ControlTable, Task
-from harness.types import DetectionMethod, Method, Role
+from harness.types import DetectionMethod, Json, Method, Role
 
 __all__ = [
     "Asked", "Plan", "PlannedDetection", "PlannedMethod", "PlannedMetric", "PlannedPlugin",
-    "judges_asked", "make_plan", "plan_judge", "plan_one", "plan_stored_judge",
+    "draws_of", "judges_asked", "make_plan", "plan_judge", "plan_one", "plan_stored_judge",
 ]  # fmt: skip
 
 
@@ -34,6 +34,14 @@ class _Row:
     plugin: PluginRequest
     labelers: tuple[PluginRequest, ...] = ()
     table: MetricTable | None = None
+
+
+@dataclass(frozen=True)
+class _PlannedRow:
+    """A steerer or detector, and the labelers that it is run with; None stands for none."""
+
+    plugin: PlannedPlugin
+    ways: Sequence[ControlLabeler | None]
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,12 @@ class _Planner:
     def plan(self) -> Plan:
         """See :func:`make_plan`."""
         self._labelers()
-        methods, detections = self._methods(), self._detections()
+        steered = self._rows(self.for_steerers, self.wanted.steerers)
+        detected = self._rows(self.for_detectors, self.wanted.detectors)
+        used = {way.labeler.same: way.labeler for row in (*steered, *detected) for way in row.ways if way is not None}
+        rivals = [(control, self._control_labelers(control, list(used.values()))) for control in self.controls]
+        methods = self._methods(steered, rivals)
+        detections = self._detections(detected, [labeler for _, theirs in rivals for labeler in theirs])
         judge = self._judge() if methods else None
         plan = Plan(methods, judge, detections, self._metrics())
         self._note_unused(plan)
@@ -121,33 +134,34 @@ class _Planner:
     def _note_twice(self, plugin: PlannedPlugin, name: str = "") -> None:
         self.notices.append(f"{plugin.registered.kind} {name or plugin.label} was asked for twice with the same options; it is run once")
 
-    def _through(self, row: _Row) -> list[PlannedPlugin]:
-        """The labelers of a row, as planned."""
-        return list({planned.same: self.labelers[planned.same] for planned in map(self.for_labelers.plan, row.labelers)}.values())
+    def _rows(self, requests: Requests, rows: Sequence[_Row]) -> list[_PlannedRow]:
+        """Rows as planned: what is asked for twice is one plugin, and a row has the labelers that it is run with, none where it needs none."""
+        made: dict[str, PlannedPlugin] = {}
+        found = []
+        for row in rows:
+            planned = requests.plan(row.plugin)
+            plugin = made.setdefault(planned.same, planned)
+            through = {labeler.same: self.labelers[labeler.same] for labeler in map(self.for_labelers.plan, row.labelers)}
+            ways = [ControlLabeler(labeler) for labeler in through.values()]
+            found.append(_PlannedRow(plugin, ways if self._needs_features(plugin, ways) else [None]))
+        return found
 
-    def _methods(self) -> tuple[PlannedMethod, ...]:
+    def _methods(self, rows: Sequence[_PlannedRow], rivals: Sequence[tuple[ControlTable, list[ControlLabeler]]]) -> tuple[PlannedMethod, ...]:
         found: dict[str, PlannedMethod] = {}
-        steerers: dict[str, PlannedPlugin] = {}
-        for row in self.wanted.steerers:
-            planned = self.for_steerers.plan(row.plugin)
-            steerer = steerers.setdefault(planned.same, planned)
-            labelers = self._through(row) if self._needs_features(steerer, row.labelers) else [None]
-            self._add(found, steerer, labelers, "method")
-        if self.wanted.steerers:
-            for control in self.controls:
-                self._add_control(found, control, list(steerers.values()))
+        for row in rows:
+            self._add(found, row.plugin, row.ways, "method")
+        for control, theirs in rivals if rows else ():
+            self._add_control(found, control, theirs, [row.plugin for row in rows])
         return tuple(found.values())
 
-    def _add_control(self, methods: dict[str, PlannedMethod], control: ControlTable, asked: Sequence[PlannedPlugin]) -> None:
+    def _add_control(
+        self, methods: dict[str, PlannedMethod], control: ControlTable, theirs: list[ControlLabeler], asked: Sequence[PlannedPlugin]
+    ) -> None:
         """A control of the task. One for a labeler steers as each asked for: with other options it would control for nothing."""
         request = _control(control.steerer)
-        alike = [steerer for steerer in asked if steerer.registered.name == request.name and control.labeler and not request.options]
-        for steerer in alike or self.for_steerers.plan_controls(request):
-            theirs: Sequence[PlannedPlugin | None] = [None]
-            if steerer.instance.traits.needs_features:
-                theirs = self._control_labelers(control.labeler) if control.labeler else []
-                self._needs_features(steerer, theirs)
-            self._add(methods, steerer, theirs, "control")
+        alike = {s.same: s for s in asked if s.registered.name == request.name and control.labeler and not request.options}
+        for steerer in list(alike.values()) or [self.for_steerers.plan_control(request, {}, {})]:
+            self._add(methods, steerer, theirs if self._needs_features(steerer, theirs) else [None], "control")
 
     def _needs_features(self, plugin: PlannedPlugin, labelers: Sequence[object]) -> bool:
         """Whether a steerer or detector is run through a labeling's features.
@@ -166,36 +180,61 @@ class _Planner:
             raise TaskError(message, given=name, hint=f"choose another task or {kind}")
         return True
 
-    def _add(
-        self, methods: dict[str, PlannedMethod], steerer: PlannedPlugin, labelers: Sequence[PlannedPlugin | None], role: Role
-    ) -> None:
+    def _add(self, methods: dict[str, PlannedMethod], steerer: PlannedPlugin, ways: Sequence[ControlLabeler | None], role: Role) -> None:
         """The steerer with each labeler, or once alone; what is there already stays as it is."""
         instance: Steerer = steerer.instance
         name, grid = steerer.registered.name, _grid(self.task, steerer)
         if not grid or list(grid) != sorted(set(grid)) or not all(map(math.isfinite, grid)):
             message = f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}"
             raise PluginError(message, given=grid, allowed="finite strengths that ascend")
-        for labeler in labelers:
+        for way in ways:
+            labeler = way.labeler if way is not None else None
             method = Method(labeler.registered.name if labeler else None, name, labeler.identity if labeler else {}, steerer.identity)
             if method.id in methods and role == "method":
                 self._note_twice(steerer, joined(labeler, steerer))
-            methods.setdefault(method.id, PlannedMethod(method, role, labeler, steerer, instance.traits.unit, grid))
+            planned = PlannedMethod(method, role, labeler, steerer, instance.traits.unit, grid, *_as_control(self.task, way))
+            methods.setdefault(method.id, planned)
 
-    def _control_labelers(self, control: str) -> list[PlannedPlugin]:
-        """A control's labeler, drawing from the same features as each labeler asked for: once for each way in which these filter."""
-        request = _control(control)
-        own = filter_names(self.host.get("labeler", request.name).options)
-        filters = [
-            {option: labeler.options[option] for option in labeler.instance.traits.filters if option in own} for labeler in self.labelers.values()
-        ]
-        return self.for_labelers.plan_controls(request, filters or [{}])
+    def _control_labelers(self, control: ControlTable, used: Sequence[PlannedPlugin]) -> list[ControlLabeler]:
+        """A control's labeler, drawing from the same features as each labeler asked for: once for each way in which these filter.
 
-    def _detections(self) -> tuple[PlannedDetection, ...]:
+        In chosen mode it answers the concepts that a labeler chose, so there is one for each. Without labelers that are ``used`` it is on its own.
+
+        Raises OptionError where the control asks for draws and its labeler has none.
+        """
+        if control.labeler is None:
+            return []
+        request = _control(control.labeler)
+        options = self.host.get("labeler", request.name).options
+        own, offered, draws = filter_names(options), control_names(options), {}
+        if control.draws > 1:
+            if "draws" not in offered:
+                which = f"{control.labeler} × {control.steerer} of task {self.task.name!r}"
+                message = f"control {which} has draws = {control.draws}, and labeler {request.name!r} draws nothing"
+                raise OptionError(message, given=control.draws, allowed=1, hint="leave out draws, or take a labeler that draws at random")
+            draws = {"draws": control.draws}
+        shared: list[tuple[PlannedPlugin | None, dict[str, Json]]] = []
+        for labeler in used or list(self.labelers.values()):
+            values = {option: labeler.options[option] for option in labeler.instance.traits.filters if option in own}
+            if used and self.task.file.concepts.mode == "chosen" and "follows" in offered:
+                values["follows"] = labeler.identity_key
+            shared.append((labeler, values))
+        shared = shared or [(None, {})]
+        alone = len({self.for_labelers.plan_control(request, draws, values).same for _, values in shared}) == 1
+        found: dict[str, ControlLabeler] = {}
+        for labeler, values in shared:
+            planned = self.for_labelers.plan_control(request, draws, values, alone)
+            before = found[planned.key].controls if planned.key in found else ()
+            found[planned.key] = ControlLabeler(planned, before if labeler is None else (*before, labeler))
+        return list(found.values())
+
+    def _detections(self, rows: Sequence[_PlannedRow], rivals: Sequence[ControlLabeler]) -> tuple[PlannedDetection, ...]:
         """The detectors asked for, and beside them: control labelers through the same detectors, and what one gets for free."""
         found: dict[str, PlannedDetection] = {}
 
-        def add(detector: PlannedPlugin, through: Sequence[PlannedPlugin | None], role: Role) -> None:
-            for labeler in through:
+        def add(detector: PlannedPlugin, ways: Sequence[ControlLabeler | None], role: Role) -> None:
+            for way in ways:
+                labeler = way.labeler if way is not None else None
                 method = DetectionMethod(
                     labeler.registered.name if labeler else None,
                     detector.registered.name,
@@ -204,15 +243,12 @@ class _Planner:
                 )
                 if method.id in found and role == "method":
                     self._note_twice(detector, joined(labeler, detector))
-                found.setdefault(method.id, PlannedDetection(method, role, labeler, detector))
+                found.setdefault(method.id, PlannedDetection(method, role, labeler, detector, *_as_control(self.task, way)))
 
-        detectors: dict[str, PlannedPlugin] = {}
-        for row in self.wanted.detectors:
-            planned = self.for_detectors.plan(row.plugin)
-            detector = detectors.setdefault(planned.same, planned)
-            add(detector, self._through(row) if self._needs_features(detector, row.labelers) else [None], "method")
-        if detectors and self.asked.controls:
-            rivals = [rival for name in dict.fromkeys(c.labeler for c in self.controls if c.labeler) for rival in self._control_labelers(name)]
+        for row in rows:
+            add(row.plugin, row.ways, "method")
+        if rows and self.asked.controls:
+            detectors = {row.plugin.same: row.plugin for row in rows}
             for detector in detectors.values():
                 if detector.instance.traits.needs_features:
                     add(detector, rivals, "control")
@@ -300,6 +336,13 @@ def _wanted(task: Task, asked: Asked) -> _Wanted:
 def _control(text: str) -> PluginRequest:
     """A steerer or labeler of ``[[controls]]``; the task file's schema has looked at its form."""
     return parse_request(text, "[[controls]]")
+
+
+def _as_control(task: Task, way: ControlLabeler | None) -> tuple[int, tuple[str, ...]]:
+    """How many draws of a concept a method has, and the keys of the labelers that it is a control of."""
+    if way is None:
+        return 1, ()
+    return way.labeler.draws(task.file.concepts.mode), tuple(labeler.key for labeler in way.controls)
 
 
 def _trivial(task: Task, registered: Registered) -> PlannedPlugin | None:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.options import transport_names
+from pydantic import BaseModel
+
+from harness.options import control_names, transport_names
 from harness.plugin.registry import Registered
 from harness.types import DetectionMethod, Json, Method, Role, StrengthUnit, digest
 
@@ -67,10 +69,39 @@ class PlannedPlugin:
         """Identifies plugin and options."""
         return f"{self.registered.name}-{digest([self.registered.name, dict(self.options)], 12)}"
 
+    @property
+    def identity_key(self) -> str:
+        """Identifies plugin and the options that a result depends on."""
+        return f"{self.registered.name}-{digest([self.registered.name, self.identity], 12)}"
+
+    @property
+    def follows(self) -> str | None:
+        """Of a control in chosen mode: the :attr:`identity_key` of the labeler whose concepts it answers."""
+        value = self.options.get("follows") if "follows" in control_names(self.registered.options) else None
+        return None if value is None else str(value)
+
+    def draws(self, mode: str) -> int:
+        """As :func:`draws_of` of its options."""
+        return draws_of(self.registered.options, self.options, mode)
+
+
+def draws_of(model: type[BaseModel], options: Mapping[str, Json], mode: str) -> int:
+    """How many answers in turn a labeler with these options gives to each concept that it is asked for; 1 where it chooses its own."""
+    asked = mode == "fixed" or options.get("follows") is not None
+    return int(options["draws"]) if asked and "draws" in control_names(model) else 1
+
+
+@dataclass(frozen=True)
+class ControlLabeler:
+    """A labeler that is run as a control, and the labelers asked for that it stands for."""
+
+    labeler: PlannedPlugin
+    controls: tuple[PlannedPlugin, ...] = ()
+
 
 @dataclass(frozen=True)
 class PlannedMethod:
-    """A method of the run, its role, and the strengths that it tries."""
+    """A method of the run, its role, the strengths that it tries, draws of a concept, and keys of the labelers that it is a control of."""
 
     method: Method
     role: Role
@@ -78,6 +109,8 @@ class PlannedMethod:
     steerer: PlannedPlugin
     strength_unit: StrengthUnit
     grid: tuple[float, ...]
+    draws: int = 1
+    controls: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -87,12 +120,14 @@ class PlannedMethod:
 
 @dataclass(frozen=True)
 class PlannedDetection:
-    """A detector of the run, with the labeler whose features it scores through (None: it needs none), and its role."""
+    """A detector of the run, with the labeler whose features it scores through (None: it needs none), its role, draws and controls as above."""
 
     method: DetectionMethod
     role: Role
     labeler: PlannedPlugin | None
     detector: PlannedPlugin
+    draws: int = 1
+    controls: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import HarnessError, OptionError, UnknownNameError
-from harness.options import as_json, transport_names
+from harness.options import transport_names
 from harness.plugin.grammar import PluginRequest, format_request, parse_request
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
 from harness.run.planned import PlannedPlugin
+from harness.run.traits import check_traits
 from harness.tasks.find import option_tables, options_of
 from harness.tasks.schema import Task
 
@@ -49,17 +50,18 @@ class Requests:
             values = {**options_of(self.task, self.kind).get(request.name, {}), **given, **request.options}
         return plan_plugin(self.host.get(self.kind, request.name), values, options_of(self.task, self.kind).get(request.name, {}))
 
-    def plan_controls(self, request: PluginRequest, shared: Sequence[Mapping[str, Any]] = ({},)) -> list[PlannedPlugin]:
-        """A control of the task: once for each set of option values that it shares with what it controls.
+    def plan_control(self, request: PluginRequest, own: Mapping[str, Any], shared: Mapping[str, Any], alone: bool = True) -> PlannedPlugin:
+        """A control of the task.
 
-        Where there is one such set, its values are not part of the label.
+        Args:
+            request: the plugin, with the options of the task's row.
+            own: further options of the row, which those of the user go before.
+            shared: values that it shares with what it controls; part of its label where it is not ``alone``, so that each has its own name.
+            alone: whether there is one such control.
         """
-        registered, base = self.host.get(self.kind, request.name), options_of(self.task, self.kind).get(request.name, {})
-        sets = [{**base, **self.given.get(request.name, {}), **values, **request.options} for values in shared]
-        planned = [plan_plugin(registered, values, base) for values in sets]
-        if len({plugin.same for plugin in planned}) == 1:
-            planned = [plan_plugin(registered, sets[0], {**base, **shared[0]})]
-        return list({plugin.same: plugin for plugin in planned}.values())
+        base = {**options_of(self.task, self.kind).get(request.name, {}), **own}
+        values = {**base, **self.given.get(request.name, {}), **shared, **request.options}
+        return plan_plugin(self.host.get(self.kind, request.name), values, {**base, **shared} if alone else base)
 
 
 def requests_of(
@@ -138,10 +140,11 @@ def plan_plugin(registered: Registered, given: Mapping[str, Any], base: Mapping[
         given: values by option, typed or text.
         base: what the task gives by default; options that say the same are not part of the plugin's label.
     """
-    options = registered.build_options(given)
-    everything = as_json(options)
+    everything = registered.options_json(registered.build_options(given))
+    instance = registered.create(given)
+    check_traits(registered, instance)
     label = format_request(registered.name, _differing(registered, everything, base))
-    return PlannedPlugin(registered, {option: everything[option] for option in given}, everything, registered.create(given), label)
+    return PlannedPlugin(registered, {option: everything[option] for option in given}, everything, instance, label)
 
 
 def _differing(registered: Registered, options: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,9 +152,9 @@ def _differing(registered: Registered, options: Mapping[str, Any], base: Mapping
     fetched = transport_names(registered.options)
     needed = {name: value for name, value in options.items() if registered.options.model_fields[name].is_required() and name not in base}
     try:
-        default = as_json(registered.build_options({**needed, **base}))
+        default = registered.options_json(registered.build_options({**needed, **base}))
     except HarnessError:  # the task gives a value that is not allowed, and the user another one
-        default = as_json(registered.build_options(needed))
+        default = registered.options_json(registered.build_options(needed))
     return {
         name: value for name, value in options.items() if name not in fetched and (name in needed or value != default[name])
     }

@@ -23,9 +23,9 @@ from harness.sae.checks import (
 )
 from harness.sae.dictionary import Dictionary
 from harness.sae.formats import FORMATS, open_published
+from harness.sae.formats.contents import line
 from harness.sae.formats.published import Published
 from harness.sae.formats.saelens import CFG_FILE, WEIGHTS_FILE
-from harness.sae.formats.tensors import line
 
 _LOADERS = {"transcoder": NOT_A_DICTIONARY["transcoder"], "temporal": NOT_A_DICTIONARY["temporal"], "hook_z": "it reads attention heads"}
 
@@ -65,7 +65,7 @@ def load(
     arithmetic, given = _arithmetic_dtype(dtype), Stated(layer, hook_name, model_name)
     where = str(torch.device(device)) if device is not None else "cpu"
     path = Path(name).expanduser()
-    if path.exists():
+    if _exists(path, name):
         published = open_published(path)
         check_input(published.cfg, name)
         own_layer = settle(published.cfg["metadata"], name, given)
@@ -97,9 +97,20 @@ def _build(published: Published, name: str, device: str, dtype: torch.dtype) -> 
             sae.process_state_dict_for_loading(state)
             sae.load_state_dict(state, assign=True)
             return sae.to(dtype=dtype, device=device)
-    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except DictionaryError:
+        raise
+    except Exception as error:  # whatever its classes of a dozen architectures raise
         hint = "check that its configuration and its weights belong together, or fetch it again"
         raise DictionaryError(f"SAELens cannot load {name}: {line(error)}", given=name, hint=hint) from error
+
+
+def _exists(path: Path, name: str) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # a name that is too long, a NUL in it, links in a circle
+        why = getattr(error, "strerror", None) or line(error)
+        message = f"no dictionary can be at {name[:200]!r}: {why}"
+        raise DictionaryError(message, given=name, allowed=f"{FORMATS}, or a registry name release/sae_id") from error
 
 
 def _from_registry(name: str, device: str, dtype: torch.dtype) -> Any:

@@ -138,6 +138,8 @@ class ControlTable(Table):
     """A steerer: NAME, or NAME:option=value,…"""
     labeler: str | None = None
     """A labeler, in the same way; left out for a steerer that uses no feature."""
+    draws: int = Field(1, ge=1)
+    """Draws of the labeler for each concept, each with texts of its own; a concept's score is the mean over them. For a labeler that draws at random."""
 
     @model_validator(mode="after")
     def _names_plugins(self) -> ControlTable:
@@ -275,6 +277,13 @@ class TaskFile(Table):
         return self
 
     @model_validator(mode="after")
+    def _labelers_draw(self) -> TaskFile:
+        for table in self.controls:
+            if table.draws > 1 and table.labeler is None:
+                raise ValueError(f"control {table.steerer!r} has draws = {table.draws}, but no labeler that could draw")
+        return self
+
+    @model_validator(mode="after")
     def _dictionaries_are_there(self) -> TaskFile:
         names = [table.name for table in self.dictionaries] + [table.name for table in self.train]
         if not names and self.metrics:
@@ -322,6 +331,9 @@ class Task:
             content.pop(name)
         if not content["train"]:
             content.pop("train")
+        for control in content["controls"]:
+            if control["draws"] == 1:
+                control.pop("draws")
         if content["evaluation"]["pi0"] == PI0:
             content["evaluation"].pop("pi0")
         content["schema"] = 1  # how the file is written changes no score, and digests of before there was a version 2 hold

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Detector, DetectorTraits
+from harness.contracts import Detector
 from harness.data.examples import Picked
 from harness.data.texts import TextSet
 from harness.evaluations.detection.texts import changed_texts, corpus_texts, text_set
 from harness.run.bench import TaskBench
+from harness.run.traits import problem
 from harness.testing.require import require
 from harness.testing.steerers import example_labelings
 from harness.types import Labeling
@@ -50,9 +51,7 @@ def check_detector(factory: Callable[[], Detector], bench: TaskBench, labelings:
     detector = factory()
     require(isinstance(detector, Detector), f"{type(detector).__name__} lacks members of harness.contracts.Detector")
     traits = detector.traits
-    require(isinstance(traits, DetectorTraits), f"traits is {type(traits).__name__}; give a harness.contracts.DetectorTraits")
-    for name in ("needs_features", "trivial"):
-        require(isinstance(getattr(traits, name), bool), f"{name} is {getattr(traits, name)!r}; give True or False")
+    require(not (why := problem("detector", traits)), why)
     chosen = list(labelings) if labelings is not None else example_labelings(bench, traits.needs_features)
     report = corpus_texts(bench, "report")
     detector.prepare(bench, chosen)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from harness.contracts import Judge, JudgeTraits
+from harness.contracts import Judge
 from harness.run.bench import TaskBench
+from harness.run.traits import problem
 from harness.testing.require import require, require_json
 from harness.types import JudgeItem, Rating
 
@@ -36,10 +37,7 @@ def check_judge(
     judge = factory()
     require(isinstance(judge, Judge), f"{type(judge).__name__} lacks members of harness.contracts.Judge")
     traits = judge.traits
-    require(isinstance(traits, JudgeTraits), f"traits is {type(traits).__name__}; give a harness.contracts.JudgeTraits")
-    require(isinstance(traits.rubric, str) and traits.rubric.strip(), f"rubric is {traits.rubric!r}; name the rubric and its version")
-    require(isinstance(traits.offline, bool), f"offline is {traits.offline!r}; give True or False")
-    require(isinstance(traits.at_once, int) and traits.at_once > 0, f"at_once is {traits.at_once!r}; give a number of items from 1 up")
+    require(not (why := problem("judge", traits)), why)
     shown = list(items) if items is not None else example_items(bench)
     judge.prepare(bench)
     require(list(judge.submit([])) == [], "the judge rated something where there was nothing to rate")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import get_args
 
-from harness.contracts import Labeler, LabelerTraits, SelectsOn
+from harness.contracts import Labeler
 from harness.errors import PluginError
 from harness.run.bench import TaskBench
 from harness.run.label import check_answers
+from harness.run.traits import problem
 from harness.testing.require import require, require_json
 from harness.types import Abstention, Labeling
 
@@ -35,8 +35,7 @@ def check_labeler(factory: Callable[[], Labeler], bench: TaskBench) -> list[Labe
     """
     labeler = factory()
     require(isinstance(labeler, Labeler), f"{type(labeler).__name__} lacks members of harness.contracts.Labeler")
-    require(isinstance(labeler.traits, LabelerTraits), f"traits is {type(labeler.traits).__name__}; give a harness.contracts.LabelerTraits")
-    require(labeler.traits.selects_on in get_args(SelectsOn), f"selects_on is {labeler.traits.selects_on!r}; known: {', '.join(get_args(SelectsOn))}")
+    require(not (why := problem("labeler", labeler.traits)), why)
     concepts = list(bench.concepts)
     answers = list(labeler.label(bench, concepts))
     try:

@@ -61,7 +61,7 @@ def test_what_cannot_be_read_says_why_and_what_to_do(tmp_path: Path) -> None:
         assert error.value.given == path
         assert f"the price file {path} " in error.value.message
         assert "bytes" not in error.value.message
-        assert "a TOML file" in error.value.hint, "what it is, not how to get it"
+        assert "regular file" in error.value.hint, "what it is, not how to get it"
     large = tmp_path / "large.toml"
     with large.open("wb") as file:
         file.truncate(LARGEST + 1)

@@ -7,7 +7,6 @@ the business of :mod:`harness.chat.client.cache_file`.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -19,6 +18,7 @@ from typing import Any
 from harness.chat.client.cache_file import CacheFile
 from harness.chat.values import ChatReply, Usage
 from harness.errors import StoreError
+from harness.files.json_output import json_text
 
 FILE_NAME = "replies.sqlite"
 """The cache's file in the cache folder."""
@@ -205,7 +205,7 @@ class ReplyCache:
         sql, last = f"SELECT rowid, {', '.join(names)} FROM replies WHERE rowid > ? ORDER BY rowid LIMIT 1000", -1
         while rows := self._file.rows(sql, last):  # a query held open would keep the log from being folded back
             for _, key, *rest in rows:
-                yield json.dumps(dict(zip(names, (key.hex(), *rest), strict=True)), ensure_ascii=False)
+                yield json_text(dict(zip(names, (key.hex(), *rest), strict=True)))
             last = rows[-1][0]
 
 
