@@ -157,15 +157,16 @@ def _show_plan(plan: Plan, bench: TaskBench, as_json: bool) -> None:
     detections = [(d.name, d.role) for d in plan.detections]
     metrics = [(m.metric.label, m.dictionary) for m in plan.metrics]
     n_concepts, exact, why = _concept_count(plan, bench)
-    cost = _estimate(plan, bench, n_concepts, exact)
+    cost, problems = _estimate(plan, bench, n_concepts, exact), _problems(plan, bench)
     if as_json:
         rows = [dict(zip(("method", "role", "strength_unit", "grid"), row, strict=True)) for row in methods]
         further = {
             "detections": [{"method": name, "role": role} for name, role in detections],
             "metrics": [{"metric": name, "dictionary": dictionary} for name, dictionary in metrics],
         }
-        judge = None if plan.judge is None else plan.judge.registered.name
-        print_json({"task": table.name, "judge": judge, "methods": rows, **further, "estimate": asdict(cost), "concepts": why})
+        judge = None if plan.judge is None else plan.judge.label
+        extra = {"notices": list(plan.notices), "problems": problems}
+        print_json({"task": table.name, "judge": judge, "methods": rows, **further, "estimate": asdict(cost), "concepts": why, **extra})
         return
     if methods:
         print_table(title, ("method", "role", "strength", "grid"), methods)
@@ -173,8 +174,21 @@ def _show_plan(plan: Plan, bench: TaskBench, as_json: bool) -> None:
         print_table(title if not methods else "", ("detector", "role"), detections)
     if metrics:
         print_table(title if not methods and not detections else "", ("metric", "dictionary"), metrics)
+    for line in (*plan.notices, *(f"this would end the run: {problem}" for problem in problems)):
+        console().print(line, highlight=False, markup=False)
     if methods:
         _show_cost(plan, bench, cost, why, n_concepts)
+
+
+def _problems(plan: Plan, bench: TaskBench) -> list[str]:
+    """What would end the run before it begins: instructions that are missing, or too few."""
+    from harness.errors import HarnessError
+
+    try:
+        _ = bench.instructions if plan.judge is not None else ()
+    except HarnessError as error:
+        return [str(error)]
+    return []
 
 
 def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concepts: int) -> None:
@@ -184,7 +198,7 @@ def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concept
 
     time = "unknown" if cost.seconds is None else f"about {cost.seconds / 60:.1f} min"
     most = "" if cost.exact else "at most "
-    judge = "nobody" if plan.judge is None else plan.judge.registered.name
+    judge = "nobody" if plan.judge is None else plan.judge.label
     screen = console()
     screen.print(
         f"\n{most}{cost.concepts} concepts ({why}) × {bench.task.file.instructions.per_concept} instructions: {most}{cost.generations} "
@@ -206,9 +220,13 @@ def _concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
     """How many labelings a method has: exact where the task lists its concepts, else at most what the labeler may choose."""
     if bench.concept_mode == "fixed":
         return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
-    tops = [int(labeler.options[name]) for labeler in plan.labelers for name in ("top_k", "count") if name in labeler.options]
-    most = max(tops, default=1)
-    return min(most, bench.choices.limit or most), False, "chosen by the labeler"
+    chosen = [[int(labeler.options[name]) for name in ("top_k", "count") if name in labeler.options] for labeler in plan.labelers]
+    most = max((number for numbers in chosen for number in numbers), default=1)
+    if all(chosen):
+        return min(most, bench.choices.limit or most), False, "chosen by the labeler"
+    if bench.choices.limit is not None:
+        return bench.choices.limit, False, "chosen by the labeler, as many as --limit allows"
+    return most, False, "chosen by a labeler that does not say how many; more of them cost more"
 
 
 def _estimate(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool) -> Estimate:

@@ -64,6 +64,7 @@ def command(
     from harness.files.rows import check_suffix, write_rows
     from harness.labelling.describe import Settings, describe
     from harness.labelling.files import label_rows
+    from harness.run.concept_check import explained
     from harness.run.label import check_answers
     from harness.run.plan import plan_one
     from harness.sae.identity import identity
@@ -80,8 +81,10 @@ def command(
     bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
     answers = list(planned.instance.label(bench, bench.concepts))
     check_answers(planned.registered.name, answers, bench, planned.draws(bench.concept_mode))
+    answers = explained(answers, bench)
     built = planned.registered.build_options(planned.options)
-    answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0))
+    selects_on = planned.instance.traits.selects_on
+    answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0, selects_on))
     if output is not None:
         made = {
             "labeler": planned.registered.name,
@@ -99,15 +102,17 @@ def command(
         named = {"labeler": planned.registered.name, "label": planned.label, "options": dict(planned.options)}
         print_json({**named, "task": task.name, "labels": rows, "warnings": bench.warnings.messages})
         return
-    shown = rows[:show]
+    shown, held_out = rows[:show], any(row.get("held_out") for answer in rows for row in _counted(answer))
     print_table(
         f"{planned.label} on task {task.name}: {len(rows)} answers, the first {len(shown)}",
-        ("concept", "feature", "score", "held out", "output score", "ΔC", "promotes", "fires most at"),
-        [cells for row in shown for cells in _cells(row)],
+        ("concept", "feature", "score", *(["held out"] if held_out else []), "output score", "ΔC", "promotes", "fires most at"),
+        [cells for row in shown for cells in _cells(row, held_out)],
     )
-    measures = dict.fromkeys(row.get("measure") for answer in shown for row in _counted(answer))
-    if named := [str(measure) for measure in measures if measure]:
-        echo(f"held out: {', '.join(named)} on the texts that chose nothing")
+    if held_out:
+        measures = dict.fromkeys(str(row["measure"]) for answer in rows for row in _counted(answer) if row.get("held_out") and row.get("measure"))
+        echo(f"held out: {', '.join(measures)} on the texts that chose nothing")
+    elif selects_on == "all":
+        echo(f"nothing is held out: {planned.label} chose by all texts, or does not say by which")
     if output is not None and not quiet:
         echo(f"labels: {output}")
     for warning in bench.warnings.messages:
@@ -129,21 +134,22 @@ def _row(answer: Any) -> dict[str, Any]:
     }
 
 
-def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The rows of the table for one answer: one a feature, the concept before the first."""
+def _cells(row: dict[str, Any], held_out: bool) -> Iterator[tuple[str, ...]]:
+    """The rows of the table for one answer: one a feature, the concept before the first; ``held_out``: with that column."""
     concept = row["concept"] if "/" not in row["concept"] else row["text"]  # Neuronpedia's explanations go by model/source/index
     if row["abstained"] is not None:
-        yield concept, f"— ({row['abstained']})", "", "", "", "", "", ""
+        yield concept, f"— ({row['abstained']})", *[""] * (6 if held_out else 5)
     counted = _counted(row)
     for place, feature in enumerate(row["features"]):
         about: dict[str, Any] = row["evidence"]["about"][place]
         own = counted[place] if place < len(counted) else {}
-        score = row["score"] if place == 0 else (own.get("chosen_on") or {}).get("score")
+        later = None if "counted_by" in own else (own.get("chosen_on") or {}).get("score")
+        score = row["score"] if place == 0 else later
         yield (
             concept if place == 0 else "",
             feature,
             _decimal(score if row["score"] is not None else None),
-            _decimal((own.get("held_out") or {}).get("score")),
+            *([_decimal((own.get("held_out") or {}).get("score"))] if held_out else []),
             _decimal(about.get("output_score")),
             _decimal(about.get("confidence_change"), "+.2f"),
             " ".join(word.strip() for word in (about.get("promotes") or [])[:4]),

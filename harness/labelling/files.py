@@ -91,7 +91,8 @@ def _own_score(answer: Labeling, counted: Any, place: int) -> float | None:
     if place == 0:
         return answer.score
     row = _at(counted, place)
-    own = row.get("similarity", (row.get("chosen_on") or {}).get("score") if answer.score is not None else None)
+    counted_itself = answer.score is not None and "counted_by" not in row
+    own = row.get("similarity", (row.get("chosen_on") or {}).get("score") if counted_itself else None)
     return answer.score if own is None else float(own)
 
 

@@ -102,6 +102,7 @@ def _kind(entry: Entry, kind: EvaluationKind) -> list[RenderableType]:
     if kind == "steering":
         parts += [_line(line) for line in entry.warnings if _about_judge(entry, line)]
     parts += [_line(notice, "dim") for notice in _abstention_notices(rows)]
+    parts += [_line(line) for line in _unanswered(rows)]
     subjects: dict[str, list[str]] = {}  # by line: what holds for several rows is shown once
     for row in rows:
         for line in [f"not eligible: {reason}" for reason in row.reasons] + list(row.warnings) + _bounds(row):
@@ -190,6 +191,25 @@ def _abstention_notices(rows: Iterable[Row]) -> list[str]:
             worth = "as the trivial value" if trivial is None else f"as {trivial:g}"
             found.append(f"{heading(row.primary)} counts a concept without an answer {worth}; the other numbers are of the answered ones")
     return list(dict.fromkeys(found))
+
+
+_MOST = 8
+"""So many concepts without an answer are named below a table; the entry has all."""
+
+
+def _unanswered(rows: Iterable[Row]) -> list[str]:
+    """Which concepts have no answer, and why: a line each, with the methods where not all that abstain say the same."""
+    abstaining = [row for row in rows if any(not item.answered for item in row.items)]
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in abstaining:
+        for item in row.items:
+            if not item.answered:
+                found.setdefault((item.id, item.reason), []).append(row.subject.name)
+    lines = [
+        f"{'' if len(names) == len(abstaining) else ', '.join(names) + ': '}concept {concept} has no answer: {reason or 'no reason is given'}"
+        for (concept, reason), names in found.items()
+    ]
+    return lines[:_MOST] + ([f"{len(lines) - _MOST} more concepts have no answer; --json and the entry say why"] if len(lines) > _MOST else [])
 
 
 def _decimals(value: float | None) -> int:

@@ -8,7 +8,8 @@ from harness.errors import HarnessError, UnknownNameError
 from harness.plugin.grammar import PluginRequest, parse_request
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
-from harness.run.bench import Choices, TaskBench
+from harness.run.bench import Choices, TaskBench, open_bench
+from harness.run.concept_check import concept_problems, wrong_column
 from harness.run.estimate import estimate
 from harness.run.plan import Asked, make_plan
 from harness.tasks.find import find_task, option_tables
@@ -34,6 +35,7 @@ def check_task(host: PluginHost, name: str) -> dict[str, Json]:
     for steerer in task.file.steering.grids:
         _collect(report, lambda s=steerer: host.get("steerer", s))
     _check_files(task, report)
+    _check_content(task, report)
     if not report["problems"]:
         _collect(report, lambda: _estimate(host, task, report))
     return report
@@ -94,6 +96,27 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
         report["notes"].append(f"dictionary {dictionary.name!r} comes from SAELens' registry ({dictionary.source}), on first use")
         if dictionary.trained_on:
             report["notes"].append(f"dictionary {dictionary.name!r} was made for {dictionary.trained_on}, not for {file.model.name}; recorded")
+
+
+def _check_content(task: Task, report: dict[str, Json]) -> None:
+    """Whether the task's own concepts and instructions, and the corpus where it is at hand, belong together."""
+    file, bench = task.file, open_bench(task, Choices(), quiet=True)
+    if file.instructions.source is not None and task.path(file.instructions.source).exists():
+        _collect(report, lambda: bench.instructions)
+    source = file.corpus.source
+    if source is None or not task.path(source).exists() or file.concepts.mode != "fixed" or not task.path(str(file.concepts.file)).exists():
+        return
+    _collect(report, lambda: _check_concepts(bench, report))
+
+
+def _check_concepts(bench: TaskBench, report: dict[str, Json]) -> None:
+    """A label that is nearly one of the corpus', and a wrong column, are mistakes; other labels that it lacks, or has too few texts of, are noted."""
+    concepts = bench.list_concepts()
+    if why := wrong_column(bench, concepts):
+        report["problems"].append(why)
+        return
+    for problem in concept_problems(bench, concepts).values():
+        report["problems" if problem.mistake else "notes"].append(f"concept {problem.concept!r}: {problem.text}")
 
 
 def _check_registry(source: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from harness.errors import OptionError, PluginError, StoreError
 from harness.run.bench import TaskBench
+from harness.run.concept_check import explained, note_problems
 from harness.run.notes import note_versions
 from harness.run.plan import PlannedPlugin
 from harness.run.run import Run
@@ -16,6 +17,8 @@ from harness.types import Abstention, Concept, Labeling
 
 def label_all(run: Run) -> None:
     """Have every labeler of the run answer that has not answered yet; its answers are in the store when it is done."""
+    if any(run.store.labelings(labeler.key) is None for labeler in run.planned.labelers):
+        note_problems(run.bench)
     for labeler in sorted(run.planned.labelers, key=lambda labeler: labeler.follows is not None):  # whom it follows comes first
         if run.store.labelings(labeler.key) is None:
             _label(run, labeler)
@@ -29,7 +32,7 @@ def _label(run: Run, labeler: PlannedPlugin) -> None:
     followed = None if labeler.follows is None else _chosen_by(run, labeler.follows)
     answers = list(labeler.instance.label(run.bench, run.bench.concepts if followed is None else followed))
     check_answers(name, answers, run.bench, labeler.draws(run.bench.concept_mode), followed)
-    run.store.add_labelings(labeler.key, answers)
+    run.store.add_labelings(labeler.key, explained(answers, run.bench))
 
 
 def _chosen_by(run: Run, key: str) -> list[Concept]:

@@ -29,8 +29,9 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         metrics: what is measured, one for each dictionary, seed and control.
     """
     file, choices = bench.task.file, bench.choices
-    concepts = bench.list_concepts() if plan.methods or plan.detections else []
     judged = plan.judge is not None
+    instructions = bench.instructions if judged else ()  # before anything large is read: too few of them would end the run later
+    concepts = bench.list_concepts() if plan.methods or plan.detections else []
     return Manifest(
         identity=identity_of(plan, bench),
         harness_version=own_version(),
@@ -47,8 +48,8 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         model=bench.model_ref,
         dictionaries=bench.dictionary_refs,
         corpus=bench.corpus_digest if bench.has_corpus else None,
-        instruction_set_digest=digest(sorted((i.id, i.text) for i in bench.instructions)) if judged else digest([]),
-        instructions=tuple(i.id for i in bench.instructions) if judged else (),
+        instruction_set_digest=digest(sorted((i.id, i.text) for i in instructions)),
+        instructions=tuple(i.id for i in instructions),
         per_concept=file.instructions.per_concept,
         decoding=file.decoding.decoding(),
         protocol=protocol_of(bench.task),
