@@ -6,7 +6,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -49,13 +49,22 @@ def transport_names(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def input_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The options of ``model`` that may name a file or folder that is read: those made with :func:`input_field`, and every path.
+    """The options of ``model`` that may name a file or folder that is read: those made with :func:`input_field`, and all that hold a path.
 
-    A path that says how something is fetched (:func:`transport_field`) is not among them.
+    A path may stand alone, in a union, in a list or another container, or in a model. One that says how something is fetched
+    (:func:`transport_field`) is not among them.
     """
-    paths = [name for name, info in model.model_fields.items() if Path in _parts(info.annotation)]
+    paths = [name for name, info in model.model_fields.items() if _holds_path(info.annotation)]
     fetched = transport_names(model)
     return tuple(name for name in model.model_fields if name in (*_marked(model, "input"), *paths) and name not in fetched)
+
+
+def _holds_path(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, PurePath):
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(_holds_path(info.annotation) for info in annotation.model_fields.values())
+    return any(map(_holds_path, typing.get_args(annotation)))
 
 
 def control_field(default: Any, *, ge: float | None = None) -> Any:
