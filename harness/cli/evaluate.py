@@ -220,7 +220,7 @@ def _concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
     """How many labelings a method has: exact where the task lists its concepts, else at most what the labeler may choose."""
     if bench.concept_mode == "fixed":
         return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
-    chosen = [[int(labeler.options[name]) for name in ("top_k", "count") if name in labeler.options] for labeler in plan.labelers]
+    chosen = [[most for name in ("top_k", "count") if isinstance(most := labeler.options.get(name), int)] for labeler in plan.labelers]
     most = max((number for numbers in chosen for number in numbers), default=1)
     if all(chosen):
         return min(most, bench.choices.limit or most), False, "chosen by the labeler"

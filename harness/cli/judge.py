@@ -126,7 +126,7 @@ def selftest_command(
         Purse(max_cost, yes, quiet or as_json).approve(instance.estimate(Work(items=[case.item for case in cases()])))
     bench, meter = make_bench(task, Choices(), quiet or as_json), Meter(instance)
     try:
-        result = selftest(instance, bench)
+        result = selftest(instance, bench, planned.registered.who)
     finally:
         if (taken := meter.taken) is not None:
             bench.progress.step(line(taken, []))

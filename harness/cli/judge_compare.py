@@ -279,8 +279,8 @@ def _with_files(texts: Texts, files: Sequence[Path], limit: int | None) -> Texts
 
     for path in files:
         texts.add_ratings(path)
-        if strangers := texts.strangers[str(path)]:
-            echo(f"{path}: {strangers} rows are about other texts and were left out", err=True)
+        if unmatched := texts.unmatched[str(path)]:
+            echo(f"{path}: {unmatched} rows are about other texts and were left out", err=True)
     if limit is None or limit >= len(texts.items):
         return texts
     ids = sorted(item.id for item in texts.items)

@@ -79,8 +79,8 @@ def command(
     task = find_task(host, task_name)
     planned = plan_one(host, task, "labeler", labeler, assignments(labeler_options, "-L"))
     bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
-    answers = list(planned.instance.label(bench, bench.concepts))
-    check_answers(planned.registered.name, answers, bench, planned.draws(bench.concept_mode))
+    answers = planned.instance.label(bench, bench.concepts)
+    check_answers(planned.registered.who, answers, bench, planned.draws(bench.concept_mode))
     answers = explained(answers, bench)
     built = planned.registered.build_options(planned.options)
     selects_on = planned.instance.traits.selects_on

@@ -86,7 +86,7 @@ def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifes
 
 def evaluate(run: Run) -> Entry:
     """Do all of a run that is not in its store yet, and make its entry."""
-    run.tell("harness_run_started", run=run.manifest.identity, folder=run.store.folder)
+    run.notify("harness_run_started", run=run.manifest.identity, folder=run.store.folder)
     for notice in run.planned.notices:
         run.warnings(notice)
     _settle(run)
@@ -124,5 +124,5 @@ def conclude(run: Run, judge: JudgeRecord | None) -> Entry:
     entry = make_entry(run.manifest, run.store, judge)
     own = judge is None or run.manifest.identity.get("judge") == {"name": judge.name, "options": dict(judge.options)}
     run.store.finish(entry.as_json(), "entry.json" if own or judge is None else f"entry-{judge.ranking_key}.json")
-    run.tell("harness_run_finished", entry=entry.as_json(), folder=run.store.folder)
+    run.notify("harness_run_finished", entry=entry.as_json(), folder=run.store.folder)
     return entry

@@ -116,7 +116,7 @@ def read_text(path: Path, kind: Input) -> str:
     except UnicodeDecodeError as error:
         if encoding.startswith("utf-8"):
             _not_utf8(path, kind, content, content.count(b"\n", 0, error.start) + 1)
-        kind.refuse(path, f"is not valid {encoding.upper()} ({error.reason})", _SAVE)
+        kind.refuse(path, f"is not valid {encoding.upper()} ({error.reason})", f"{_SAVE}; {kind.hint}")
 
 
 def read_lines(path: Path, kind: Input) -> Iterator[tuple[int, str]]:
@@ -228,4 +228,4 @@ def _decoded_lines(file: BinaryIO, encoding: str, path: Path, kind: Input) -> It
                 _too_long(path, kind, number)
             yield number, content.removeprefix("\ufeff") if number == 1 else content
     except UnicodeDecodeError as error:
-        kind.refuse(path, f"is not valid {encoding.upper()} ({error.reason})", _SAVE)
+        kind.refuse(path, f"is not valid {encoding.upper()} ({error.reason})", f"{_SAVE}; {kind.hint}")

@@ -24,7 +24,7 @@ COMMENTS = ("#", "//")
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONE = re.compile("[\ud800-\udfff]")
-_SHOWN = 80
+_SHOWN, _BRIEF = 80, 40
 _ONE_A_LINE = "give one JSON object a line"
 _NAMES = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
 
@@ -62,7 +62,7 @@ def parse_json(
     except ValueError as error:  # what json raises is one, and so is what int() says of 5,000 digits
         raise JsonError(" ".join(str(error).split())) from None
     if text.count("[") + text.count("{") > deepest:
-        _check_depth(value, deepest)
+        check_depth(value, deepest)
     if _SURROGATE_ESCAPE.search(text) or not is_unicode(text):
         return _clean(value, surrogates)
     return value
@@ -98,7 +98,7 @@ def json_lines(path: Path, kind: Input, *, constants: bool = False) -> Iterator[
         except JsonError as error:
             _refuse(path, kind, line, f"line {number}, is not valid JSON: {error}", f"{_ONE_A_LINE}; {kind.hint}", number)
         if not isinstance(row, dict):
-            message = f"the {kind.what} {path}, line {number}, is no JSON object, but {_name(row)}"
+            message = f"the {kind.what} {path}, line {number}, is no JSON object, but {_name(row)} ({line.strip()[:_BRIEF]!r})"
             raise kind.error(message, given=line[:_SHOWN], hint=f"{_ONE_A_LINE}; {kind.hint}")
         yield number, row
 
@@ -125,7 +125,7 @@ def without_surrogates(text: str) -> str:
     return text if is_unicode(text) else _LONE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def _check_depth(value: Json, deepest: int) -> None:
+def check_depth(value: Json, deepest: int = DEEPEST) -> None:
     """Raise JsonError where lists and objects lie more than ``deepest`` levels within each other; a level at a time, so without recursion."""
     level, depth = [value], 0
     while level := [item for item in level if type(item) is dict or type(item) is list]:

@@ -12,13 +12,13 @@ import lzma
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 
 from harness.files.contents import HEAD, Content, recognise
-from harness.files.inputs import Input, open_input
+from harness.files.inputs import LONGEST_LINE, Input, open_input
 
 SMALLEST_BOUND = 1 << 30
 """Bytes that every packed file may have when it is unpacked."""
@@ -51,22 +51,34 @@ def open_unpacked(path: Path, kind: Input) -> BinaryIO:
 
     The stream that is returned raises the error of ``kind`` where the file is damaged or cut off, and beyond :func:`largest_unpacked` bytes.
     """
-    found = packing(path, kind)
-    file = open_input(path, replace(kind, largest=None))
+    return unpacked(open_input(path, replace(kind, largest=None)), path, kind)
+
+
+def unpacked(file: BinaryIO, path: Path | str, kind: Input) -> BinaryIO:
+    """Return what an open file holds when it is unpacked, as :func:`open_unpacked`; ``path`` is its name, for messages."""
+    file.seek(0)
+    found = recognise(file.read(HEAD))
+    file.seek(0)
     method = "" if found is None else found.packed
     if method in ("", "zip", "7z"):
         return file
     return cast(BinaryIO, io.BufferedReader(_Bounded(file, method, path, kind), _BLOCK))
 
 
+def raw_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a stream with their ends, ``\\n``; one of more than :data:`harness.files.inputs.LONGEST_LINE` bytes in parts."""
+    while line := stream.readline(LONGEST_LINE):
+        yield line
+
+
 class _Bounded(io.RawIOBase):
     """The unpacked bytes of a packed stream, as many as are allowed."""
 
-    def __init__(self, file: BinaryIO, method: str, path: Path, kind: Input) -> None:
+    def __init__(self, file: BinaryIO, method: str, path: Path | str, kind: Input) -> None:
         self._file, self._path, self._kind = file, path, kind
         self._most = largest_unpacked(file.seek(0, io.SEEK_END))
         file.seek(0)
-        self._stream = _stream(file, method)
+        self._read = _reading(file, method)
         self._done = 0
 
     def readable(self) -> bool:
@@ -74,7 +86,7 @@ class _Bounded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            block = self._stream.read(min(len(buffer), _BLOCK))
+            block = self._read(min(len(buffer), _BLOCK))
         except _FAULTS as error:
             _damaged(self._path, self._kind, error)
         self._done += len(block)
@@ -89,20 +101,22 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
-def _stream(file: BinaryIO, method: str) -> Any:
+def _reading(file: BinaryIO, method: str) -> Callable[[int], bytes]:
+    """Return what reads some of the unpacked bytes, so that those before a damaged place are had."""
     if method == "gzip":
         import gzip
 
-        return gzip.GzipFile(fileobj=file, mode="rb")
+        return gzip.GzipFile(fileobj=file, mode="rb").read1
     if method == "bz2":
         import bz2
 
-        return bz2.BZ2File(file)
+        return bz2.BZ2File(file).read1
     if method == "xz":
-        return _Xz(file)
+        return _Xz(file).read
     import pyarrow
 
-    return pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), method)
+    read: Callable[[int], bytes] = pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), method).read
+    return read
 
 
 class _Xz:
@@ -193,11 +207,11 @@ def npz_headers(path: Path, kind: Input) -> Mapping[str, ArrayHeader]:
     return headers
 
 
-def _damaged(path: Path, kind: Input, error: BaseException) -> NoReturn:
+def _damaged(path: Path | str, kind: Input, error: BaseException) -> NoReturn:
     detail = " ".join(str(error).split())[:200] or type(error).__name__
     raise kind.error(f"the {kind.what} {path} is damaged or cut off ({detail})", given=path, hint=_AGAIN) from error
 
 
-def _bomb(path: Path, kind: Input, most: int) -> NoReturn:
+def _bomb(path: Path | str, kind: Input, most: int) -> NoReturn:
     why = f"holds more than {most:,} bytes when it is unpacked, {RATIO} times its own size"
     kind.refuse(path, why, "unpack it yourself if that is right, and give what is in it")

@@ -1,7 +1,7 @@
 """Calls into plugins: what one prints goes to standard error, what it raises is one error that names it, and what it sets is put back.
 
 Standard output belongs to the command's result. An error of :mod:`harness.errors` is the plugin's own word to the user and passes; so do Ctrl-C
-and a full disk. Anything else that comes out of a plugin, an attempt to end the program among it, is a :class:`PluginError`.
+and a full disk. Anything else that comes out of a plugin, an attempt to end the program among it, is a :class:`PluginFault`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import contextlib
 import errno
 import sys
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from harness.errors import HarnessError, PluginError
-from harness.plugin.process_state import ProcessState
+from harness.errors import HarnessError, PluginError, PluginFault
+from harness.plugin.process_state import ProcessState, restore_signals
 
 _T = TypeVar("_T")
 _LONGEST = 400
@@ -68,14 +68,14 @@ def calling(who: PluginName, call: str, kept: Kept | None = None) -> Iterator[No
         kept: where its own state is kept until the next step; None: the call is a whole.
 
     Raises:
-        PluginError: from whatever else it raises.
+        PluginFault: from whatever it raises.
     """
     ours = ProcessState.capture(signals=kept is None)  # a handler may stay while results come one by one: Ctrl-C waits for what is under way
     _OURS.append(ours)
     try:
         if kept is not None and kept.state is not None:
             kept.state.restore()
-        with faults(who, call), contextlib.redirect_stdout(sys.stderr):
+        with faults(who, call):
             yield
     finally:
         if kept is not None:
@@ -86,9 +86,13 @@ def calling(who: PluginName, call: str, kept: Kept | None = None) -> Iterator[No
 
 @contextmanager
 def faults(who: PluginName, call: str) -> Iterator[None]:
-    """Within the context, what a plugin raises becomes one error that names it; its state is left alone (for calls that cost next to nothing)."""
+    """Within the context, what a plugin raises becomes one error that names it, and what it prints goes to standard error.
+
+    The process' state is left alone: for calls that cost next to nothing.
+    """
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     except (HarnessError, KeyboardInterrupt):
         raise
     except OSError as error:
@@ -124,9 +128,10 @@ def steps(who: PluginName, call: str, make: Callable[[], Iterable[_T]], check: C
         check: called after each step, before its item is handed on.
 
     Raises:
-        PluginError: from what it raises, and for a value that cannot be iterated.
+        PluginFault: from what it raises.
+        PluginError: for a value that cannot be iterated.
     """
-    kept, before = Kept(), ProcessState.capture()
+    kept, handlers = Kept(), ProcessState.capture().signals
     with calling(who, call, kept):
         iterator = iter(iterable(who, call, make()))
     try:
@@ -139,11 +144,43 @@ def steps(who: PluginName, call: str, make: Callable[[], Iterable[_T]], check: C
             check()
             yield item
         check()
-    finally:
+    except GeneratorExit:
+        # given up; where nobody closes it, this comes whenever memory is tidied, perhaps in the middle of something else
         if isinstance(iterator, Generator):
             with calling(who, call, kept):
                 iterator.close()
-        before.restore_process()
+        raise
+    except BaseException:
+        restore_signals(handlers)
+        raise
+    restore_signals(handlers)
+
+
+def blamed(names: Sequence[PluginName], call: str, items: Iterator[_T]) -> Iterator[_T]:
+    """``items`` of the core's own work, in which values that plugins made are at work: what one of these raises is its plugin's.
+
+    Args:
+        names: the plugins whose values are at work.
+        call: which values, e.g. ``an edit``.
+        items: what is made with them.
+
+    Raises:
+        PluginFault: from an error that comes out of the code of one of the plugins; any other passes.
+    """
+    while True:
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                item = next(items)
+        except (StopIteration, HarnessError, KeyboardInterrupt) as error:
+            if isinstance(error, StopIteration):
+                return
+            raise
+        except BaseException as error:
+            who = next((who for who in names if _place(who, error.__traceback__)), None)
+            if who is None:
+                raise
+            raise fault(who, call, error) from error
+        yield item
 
 
 def iterable(who: PluginName, call: str, found: Any) -> Iterable[Any]:
@@ -154,12 +191,12 @@ def iterable(who: PluginName, call: str, found: Any) -> Iterable[Any]:
     return found
 
 
-def fault(who: PluginName, call: str, error: BaseException) -> PluginError:
+def fault(who: PluginName, call: str, error: BaseException) -> PluginFault:
     """The one error for what a plugin raised: names plugin, call, what was wrong and where in the plugin."""
     said = one_line(error)
     said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}…"
     what = f"tried to end the program in {call} ({said})" if isinstance(error, SystemExit) else f"failed in {call}: {said}"
-    return PluginError(f"{who} {what}{_place(who, error.__traceback__)}", given=error, hint=_HINT)
+    return PluginFault(f"{who} {what}{_place(who, error.__traceback__)}", given=error, hint=_HINT)
 
 
 def _place(who: PluginName, trace: TracebackType | None) -> str:

@@ -15,11 +15,11 @@ from harness.types import canonical_json
 class Guard(Protocol):
     """What sees to it that a plugin leaves what others share as it found it."""
 
-    def enter(self, who: PluginName, call: str) -> None:
-        """A plugin is about to be called."""
+    def enter(self, who: PluginName, call: str) -> object:
+        """A plugin is about to be called; what is returned names this call."""
         ...
 
-    def leave(self, failed: bool = False) -> None:
+    def leave(self, entered: object, failed: bool = False) -> None:
         """It has returned, or raised (``failed``). Raises PluginError for what it has changed."""
         ...
 
@@ -84,14 +84,14 @@ class Guarded:
             with calling(self._who, call):
                 yield
             return
-        guard.enter(self._who, call)
+        entered = guard.enter(self._who, call)
         try:
             with calling(self._who, call):
                 yield
         except BaseException:
-            guard.leave(failed=True)
+            guard.leave(entered, failed=True)
             raise
-        guard.leave()
+        guard.leave(entered)
 
     def _each(self, call: str, make: Callable[[], Iterable[Any]]) -> Iterator[Any]:
         """What comes one by one, e.g. ratings: each step is guarded."""
@@ -99,13 +99,13 @@ class Guarded:
         if guard is None:
             yield from steps(self._who, call, make)
             return
-        guard.enter(self._who, call)
-        failed = True
+        entered = guard.enter(self._who, call)
         try:
             yield from steps(self._who, call, make, guard.step)
-            failed = False
-        finally:
-            guard.leave(failed)
+        except BaseException:
+            guard.leave(entered, failed=True)
+            raise
+        guard.leave(entered)
 
 
 class GuardedLabeler(Guarded):

@@ -53,7 +53,12 @@ class ProcessState:
 
     def restore(self) -> None:
         """Put everything back that differs by now."""
-        self.restore_process()
+        if self.folder is not None and _folder() != self.folder:
+            with contextlib.suppress(OSError):  # a folder that is gone can't be gone back to
+                os.chdir(self.folder)
+        if (sys.stdout, sys.stderr) != self.streams:
+            sys.stdout, sys.stderr = self.streams
+        restore_signals(self.signals)
         if random.getstate() != self.python_draws:
             random.setstate(self.python_draws)
         now: Any = np.random.get_state(legacy=True)
@@ -63,18 +68,13 @@ class ProcessState:
             np.seterr(**self.numpy_errors)
         _restore_torch(self.torch)
 
-    def restore_process(self) -> None:
-        """Put back what is not a matter of numbers: working folder, streams, handlers of signals."""
-        if self.folder is not None:
-            with contextlib.suppress(OSError):  # a folder that is gone can't be gone back to
-                if _folder() != self.folder:
-                    os.chdir(self.folder)
-        if (sys.stdout, sys.stderr) != self.streams:
-            sys.stdout, sys.stderr = self.streams
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in self.signals.items():
-                if handler is not None and signal.getsignal(number) is not handler:
-                    signal.signal(number, handler)
+
+def restore_signals(handlers: Mapping[signal.Signals, Any]) -> None:
+    """Set these handlers where others are set by now; only the main thread may."""
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 def _folder() -> str | None:

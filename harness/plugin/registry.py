@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from harness.errors import PluginError
-from harness.options import Options, as_json, build
+from harness.options import Options, as_json, build, describe
 from harness.plugin.calls import PluginName, calling
 from harness.plugin.guarded import guarded
 from harness.plugin.source import source_digest
@@ -150,6 +150,7 @@ class PluginRegistry:
         if options is not None and not (isinstance(options, type) and issubclass(options, BaseModel)):
             message = f"{self.kind} {name!r} of {distribution}: the options are {options!r}"
             raise PluginError(message, given=options, allowed="a subclass of harness.options.Options")
+        describe(options or NoOptions)  # one that raises must not take a listing of all plugins down
         if not isinstance(summary, str):
             message = f"{self.kind} {name!r} of {distribution}: the summary is a value of class {type(summary).__name__}"
             raise PluginError(message, given=summary, allowed="a text of one line")

@@ -43,7 +43,7 @@ class _Watched:
     forget: Callable[[], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Call:
     who: PluginName
     name: str
@@ -78,18 +78,20 @@ class Guard:
 
     # ------------------------------------------------------------------------------------------------------- around calls
 
-    def enter(self, who: PluginName, call: str) -> None:
-        """A plugin is about to be called."""
+    def enter(self, who: PluginName, call: str) -> object:
+        """A plugin is about to be called; what is returned names this call."""
         if self._unsettled is not None and self._unsettled.who != who:
             self.settle()
         self._calls.append(_Call(who, call))
+        return self._calls[-1]
 
-    def leave(self, failed: bool = False) -> None:
+    def leave(self, entered: object, failed: bool = False) -> None:
         """It has returned, or (``failed``) raised; then its own error is the one to show.
 
         Raises ChangedModelError.
         """
-        call = self._calls.pop()
+        call = next(call for call in self._calls if call is entered)
+        self._calls.remove(call)
         light = call.name in LIGHT and not failed
         refused, self._refused = self._refused, None
         for watched in self._watched.values():

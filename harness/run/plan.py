@@ -23,7 +23,7 @@ from harness.types import DetectionMethod, Json, Method, Role
 
 __all__ = [
     "Asked", "Plan", "PlannedDetection", "PlannedMethod", "PlannedMetric", "PlannedPlugin",
-    "draws_of", "judges_asked", "make_plan", "plan_judge", "plan_one", "plan_stored_judge",
+    "draws_of", "judges_asked", "make_plan", "plan_judge", "plan_one", "plan_plugin", "plan_stored_judge",
 ]  # fmt: skip
 
 

@@ -132,7 +132,7 @@ def check_reached(kind: Kind, options: Mapping[str, Any], asked: Sequence[Plugin
             raise OptionError(message, given=given, hint="leave one of the two out")
 
 
-def plan_plugin(registered: Registered, given: Mapping[str, Any], base: Mapping[str, Any]) -> PlannedPlugin:
+def plan_plugin(registered: Registered, given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> PlannedPlugin:
     """A plugin with options.
 
     Args:
@@ -143,7 +143,7 @@ def plan_plugin(registered: Registered, given: Mapping[str, Any], base: Mapping[
     everything = registered.options_json(registered.build_options(given))
     instance = registered.create(given)
     check_traits(registered, instance)
-    label = format_request(registered.name, _differing(registered, everything, base))
+    label = format_request(registered.name, _differing(registered, everything, base or {}))
     return PlannedPlugin(registered, {option: everything[option] for option in given}, everything, instance, label)
 
 

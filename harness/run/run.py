@@ -130,7 +130,7 @@ class Run:
         """What a judge is handed."""
         return StoredBench(self)
 
-    def tell(self, observer: Observer, **values: Any) -> None:
+    def notify(self, observer: Observer, **values: Any) -> None:
         """Tell the observers; one that fails is reported, and noted in the run, but stops nothing."""
         for failure in self.host.notify(observer, **values):
             if failure not in (note.value for note in self.store.notes("observer-failed")):

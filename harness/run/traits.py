@@ -27,8 +27,16 @@ def check_traits(registered: Registered, instance: Any) -> None:
     """
     if registered.kind == "judge" and not instance.has("traits"):
         instance.traits = JudgeTraits(rubric=instance.rubric, offline=instance.offline)
-    if why := problem(registered.kind, instance.traits):
-        raise PluginError(f"{registered.who}: {why}", given=instance.traits, hint=f"see harness.contracts.{registered.kind.title()}Traits")
+    if why := problem(registered.kind, instance.traits) or _unknown_filters(registered, instance.traits):
+        traits = instance.traits
+        given = traits.grid if isinstance(traits, SteererTraits) and why.startswith("grid") else traits
+        raise PluginError(f"{registered.who}: {why}", given=given, hint=f"see harness.contracts.{registered.kind.title()}Traits")
+
+
+def _unknown_filters(registered: Registered, traits: Any) -> str:
+    """A labeler's filters are options of its own."""
+    unknown = [name for name in traits.filters if name not in registered.options.model_fields] if registered.kind == "labeler" else []
+    return f"filters names {', '.join(unknown)}, which it has no option for" if unknown else ""
 
 
 def problem(kind: str, traits: Any) -> str:

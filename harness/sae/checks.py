@@ -37,10 +37,10 @@ _POINTS = {
 _HOOKS = ("blocks.N.hook_resid_post", "blocks.N.hook_resid_pre", "model.layers.N")
 _OTHER_TOWERS = ("vision", "visual", "audio", "encoder")
 _CHECKED_ELEMENTS = 1 << 22
-_LARGEST_WEIGHT = 1e12
+_LARGEST_WEIGHT = 1e10
 """No trained weight comes near it, and with larger ones activations and reconstructions overflow float32."""
-_LARGEST_EXPONENT = 80.0
-"""Of a gated SAE's ``r_mag``, whose exponential multiplies: e⁸⁸ overflows float32."""
+_LARGEST_EXPONENT = 30.0
+"""Of a gated SAE's ``r_mag``, whose exponential multiplies, in trained ones by up to some ten."""
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,26 @@ def _registry() -> dict[str, Mapping[str, str]]:
     return {release: entry.saes_map for release, entry in get_pretrained_saes_directory().items()}
 
 
+def check_local(path: Path, *, layer: int | None = None, model_name: str | None = None, width: int | None = None) -> None:
+    """Check a dictionary on disk by its configuration and the headers of its files; no weights are read.
+
+    Args:
+        path: as :func:`load` takes it.
+        layer: zero-based layer whose output it is to be used at.
+        model_name: the model that it is said to be made for.
+        width: the number of features that it is said to have.
+
+    Raises:
+        DictionaryError: as :func:`load`, except for what only the weights' numbers show; another width.
+    """
+    published = open_published(path)
+    check_input(published.cfg, str(path))
+    settle(published.cfg["metadata"], str(path), Stated(layer, None, model_name))
+    if width not in (None, published.cfg["d_sae"]):
+        message = f"{path} has {published.cfg['d_sae']} features, but width {width} is stated"
+        raise DictionaryError(message, given=width, allowed=published.cfg["d_sae"], hint="correct the task file")
+
+
 def check_registered(name: str) -> None:
     """Check that SAELens' registry has a dictionary of this name (``release/sae_id`` or ``release:id``); nothing is downloaded.
 
@@ -179,4 +199,4 @@ def _arithmetic_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     raise DictionaryError(message, given=dtype, allowed=("float32", "float64"), hint=hint)
 
 
-__all__ = ["CFG_FILE", "WEIGHTS_FILE", "check_fits", "check_registered", "load", "refuse_architecture", "residual_layer"]
+__all__ = ["CFG_FILE", "WEIGHTS_FILE", "check_fits", "check_local", "check_registered", "load", "refuse_architecture", "residual_layer"]

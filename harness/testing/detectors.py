@@ -18,7 +18,7 @@ from harness.data.texts import TextSet
 from harness.evaluations.detection.texts import changed_texts, corpus_texts, text_set
 from harness.run.bench import TaskBench
 from harness.run.traits import problem
-from harness.testing.require import require
+from harness.testing.require import require, watched
 from harness.testing.steerers import example_labelings
 from harness.types import Labeling
 
@@ -54,8 +54,10 @@ def check_detector(factory: Callable[[], Detector], bench: TaskBench, labelings:
     require(not (why := problem("detector", traits)), why)
     chosen = list(labelings) if labelings is not None else example_labelings(bench, traits.needs_features)
     report = corpus_texts(bench, "report")
-    detector.prepare(bench, chosen)
-    found = _scores(detector, chosen, report)
+    with watched(bench, "detector", detector, "prepare"):
+        detector.prepare(bench, chosen)
+    with watched(bench, "detector", detector, "scores"):
+        found = _scores(detector, chosen, report)
     changed = changed_texts(bench, "changed", [f"{text} And then some." for text in report.texts[:_CHANGED]])
     others = _scores(detector, chosen, changed)
     _scores(detector, chosen, text_set("none", [], []))

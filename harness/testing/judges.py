@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from harness.contracts import Judge
 from harness.run.bench import TaskBench
 from harness.run.traits import problem
-from harness.testing.require import require, require_json
+from harness.testing.require import require, require_json, watched
 from harness.types import JudgeItem, Rating
 
 
@@ -39,9 +39,11 @@ def check_judge(
     traits = judge.traits
     require(not (why := problem("judge", traits)), why)
     shown = list(items) if items is not None else example_items(bench)
-    judge.prepare(bench)
+    with watched(bench, "judge", judge, "prepare"):
+        judge.prepare(bench)
     require(list(judge.submit([])) == [], "the judge rated something where there was nothing to rate")
-    found = _answered(judge, shown)
+    with watched(bench, "judge", judge, "submit"):
+        found = _answered(judge, shown)
     if deterministic:
         for order, what in ((shown[::-1], "in another order"), (shown[:1], "alone")):
             other = factory()

@@ -10,7 +10,7 @@ from harness.evaluations.dictionary.subjects import list_subjects, open_subject,
 from harness.run.bench import TaskBench
 from harness.run.traits import problem
 from harness.sae.subject import DictionarySubject
-from harness.testing.require import require, require_json
+from harness.testing.require import require, require_json, watched
 from harness.types import Measurement, canonical_json
 
 _ROUNDING = 1e-9
@@ -45,7 +45,8 @@ def check_metric(factory: Callable[[], Metric], bench: TaskBench, subject: Dicti
         subject = open_subject(bench, refs[0], refs)
     lacking = unmet(traits, subject, bench)
     require(not lacking, f"the subject lacks what the metric needs ({lacking}); give check_metric a subject that has it")
-    found = metric.measure(bench, subject, seed)
+    with watched(bench, "metric", metric, "measure"):
+        found = metric.measure(bench, subject, seed)
     require(isinstance(found, Measurement), f"measure gave {type(found).__name__}; it must give a harness.types.Measurement")
     _check_numbers(found, traits)
     require_json(found.as_json(), "the measurement")

@@ -11,7 +11,7 @@ from harness.contracts import Steerer, SteererTraits
 from harness.interventions import Edit, Intervention, Positions
 from harness.run.bench import TaskBench
 from harness.run.traits import problem
-from harness.testing.require import require
+from harness.testing.require import require, watched
 from harness.types import Decoding, FeatureRef, Labeling, rng
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ def check_steerer(factory: Callable[[], Steerer], bench: TaskBench, labelings: S
     traits = _check_declared(steerer.traits)
     grid = list(traits.grid)
     chosen = list(labelings) if labelings is not None else example_labelings(bench, traits.needs_features)
-    steerer.prepare(bench, chosen)
-    found = {(place, strength): steerer.intervene(labeling, strength) for place, labeling in enumerate(chosen) for strength in grid}
+    with watched(bench, "steerer", steerer, "prepare"):
+        steerer.prepare(bench, chosen)
+    with watched(bench, "steerer", steerer, "the calls of intervene"):
+        found = {(place, strength): steerer.intervene(labeling, strength) for place, labeling in enumerate(chosen) for strength in grid}
     for (place, strength), intervention in found.items():
         where = f"at strength {strength:g} for concept {chosen[place].concept.id!r}"
         kind = type(intervention).__name__

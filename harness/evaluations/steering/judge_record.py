@@ -68,7 +68,7 @@ def examine_first(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None:
     examined = examined_as(judge, bench.model_ref if judge.instance.traits.needs_model else None)
     if not known(examined):
         bench.progress.step(f"testing judge {judge.registered.name} on texts with obvious ratings, once")
-        keep_result(examined, selftest(judge.instance, bench))
+        keep_result(examined, selftest(judge.instance, bench, judge.registered.who))
 
 
 def warn_untrusted(judge: PlannedPlugin, bench: StoredBench | TaskBench, model: ModelRef | None = None) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from harness.errors import DictionaryError
 from harness.sae.checks import NOT_A_DICTIONARY, refuse_architecture, same_model
-from harness.sae.formats.published import Positive, Published, Settings, Weights, configuration, parse_settings, read_json
+from harness.sae.formats.published import Name, Positive, Published, Settings, Weights, configuration, parse_settings, read_json
 from harness.sae.formats.tensors import Files, Stored, check_tensors, read, stored
 from harness.sae.formats.weight_files import find_weights
 
@@ -60,13 +60,13 @@ class _Named:
 class GemmaScope2Settings(Settings):
     """What Gemma Scope 2's ``config.json`` says, as far as it matters here."""
 
-    hf_hook_point_in: str = ""
-    hf_hook_point_out: str = ""
+    hf_hook_point_in: Name = ""
+    hf_hook_point_out: Name = ""
     width: Positive | None = None
-    model_name: str = ""
-    architecture: str = ""
+    model_name: Name = ""
+    architecture: Name = ""
     affine_connection: bool = False
-    type: str = ""
+    type: Name = ""
 
 
 def open_npz(path: Path) -> Published:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.errors import DictionaryError
 from harness.files.packed import ArrayHeader, npz_headers
-from harness.sae.formats.contents import WEIGHTS, a_pickle
+from harness.sae.formats.contents import WEIGHTS, a_pickle, damaged
 
 _ENDING = ".npy"
 
@@ -24,9 +24,14 @@ def headers(path: Path) -> Mapping[str, ArrayHeader]:
         DictionaryError: the archive is damaged, holds Python objects or one name twice, states other sizes than there are, or unpacks to far more
             than its own size.
     """
-    found = npz_headers(path, WEIGHTS)
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        found = npz_headers(path, WEIGHTS)
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except DictionaryError:
+        raise
+    except Exception as error:  # what numpy raises for a header that is none is not documented
+        raise damaged(path, error) from error
     pickled = [name for name, header in found.items() if header.dtype.hasobject]
     if any(name.endswith(".pkl") for name in names):
         raise a_pickle(path, "holds a pickle")

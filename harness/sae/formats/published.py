@@ -30,6 +30,7 @@ def _integral(value: object) -> object:
 
 Whole = Annotated[int, BeforeValidator(_integral), Field(strict=True)]
 Positive = Annotated[Whole, Field(ge=1)]
+Name = Annotated[str, Field(max_length=200)]
 
 
 class Settings(BaseModel):
@@ -108,6 +109,7 @@ _ALLOWED = {
     "int_type": "a positive whole number",
     "bool_type": "true or false",
     "string_type": "a text",
+    "string_too_long": "a name of up to 200 letters",
     "dict_type": "an object",
     "float_type": "a number",
     "finite_number": "a finite number",

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from harness.errors import DictionaryError
 from harness.sae.checks import refuse_architecture
-from harness.sae.formats.published import Positive, Settings, parse_settings
+from harness.sae.formats.published import Name, Positive, Settings, parse_settings
 from harness.sae.formats.sites import containers, stated_model, stated_site
 from harness.types import Json
 
@@ -46,12 +46,12 @@ class SaelensSettings(Settings):
 
     d_in: Positive
     d_sae: Positive
-    architecture: str = "standard"
+    architecture: Name = "standard"
     apply_b_dec_to_input: bool = True
-    normalize_activations: bool | str = "none"
-    reshape_activations: str = "none"
+    normalize_activations: bool | Name = "none"
+    reshape_activations: Name = "none"
     rescale_acts_by_decoder_norm: bool = False
-    activation_fn: str = "relu"
+    activation_fn: Name = "relu"
     activation_fn_kwargs: dict[str, Any] = Field(default_factory=dict)
     k: Positive | None = None
     residual_threshold: float = Field(0.01, ge=0)
@@ -155,7 +155,7 @@ def _flat(raw: dict[str, Json], path: Path) -> dict[str, Json]:
                 continue
             if name in found and found[name] != value:
                 message = f"{path} contradicts itself: {places[name]} is {found[name]!r:.80}, and {prefix}{key} is {value!r:.80}"
-                raise DictionaryError(message, given=value, allowed=found[name], hint="remove the one that is wrong")
+                raise DictionaryError(message, given=value, allowed=f"{found[name]!s:.80}", hint="remove the one that is wrong")
             found.setdefault(name, value)
             places.setdefault(name, prefix + key)
     return found

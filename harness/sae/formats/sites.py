@@ -21,6 +21,7 @@ NESTED = ("cfg", "sae_cfg", "sae_config")
 _CORRECT = "correct the file, or remove the one that is wrong"
 _HOOKS = ("hook_name", "hook_point")
 _LAYERS = ("hook_layer", "hook_point_layer")
+_LONGEST = 300
 _HF_HOOK = "hf_hook_name"
 _MODELS = ("model_name",)
 
@@ -111,9 +112,10 @@ def _found(raw: Mapping[str, Json], path: Path, keys: tuple[str, ...]) -> Iterat
 def _texts(raw: Mapping[str, Json], path: Path, keys: tuple[str, ...]) -> list[Statement]:
     found = list(_found(raw, path, keys))
     for statement in found:
-        if not isinstance(statement.value, str):
-            message = f"{path} gives {statement.place} = {statement.value!r:.80}"
-            raise DictionaryError(message, given=statement.value, allowed="a text", hint="correct it")
+        value = statement.value
+        if not isinstance(value, str) or len(value) > _LONGEST or not value.isprintable():
+            message = f"{path} gives {statement.place} = {value!r:.80}"
+            raise DictionaryError(message, given=value, allowed=f"a name of up to {_LONGEST} letters, on one line", hint="correct it")
     return found
 
 

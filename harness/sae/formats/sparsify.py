@@ -16,7 +16,7 @@ from pydantic import Field
 
 from harness.errors import DictionaryError
 from harness.sae.checks import refuse_architecture, same_model
-from harness.sae.formats.published import Positive, Published, Settings, Weights, Whole, configuration, parse_settings, read_json
+from harness.sae.formats.published import Name, Positive, Published, Settings, Weights, Whole, configuration, parse_settings, read_json
 from harness.sae.formats.sites import same_site, stated_model, stated_site
 from harness.sae.formats.tensors import check_tensors, read, stored
 from harness.sae.formats.weight_files import find_weights
@@ -41,7 +41,7 @@ class SparsifySettings(Settings):
     expansion_factor: Whole | None = None
     num_latents: Whole = Field(0, ge=0)
     signed: bool = False
-    activation: str = "topk"
+    activation: Name = "topk"
     transcode: bool = False
     skip_connection: bool = False
     embed_skip: bool = False
