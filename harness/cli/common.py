@@ -73,15 +73,14 @@ def plugin_option(short: str, kind: str, form: str = "name=value") -> Callable[[
 
 
 def assignments(values: Sequence[str], flag: str) -> dict[str, str]:
-    """``name=value`` pairs of the command line. Raises OptionError for anything else, and for a name with two values."""
-    from harness.errors import OptionError
+    """``name=value`` pairs of the command line; of a name with two values the last counts, which is said. Raises OptionError for anything else."""
     from harness.options import parse_assignment
 
     found: dict[str, str] = {}
     for name, value in (parse_assignment(text, flag) for text in values):
-        if found.setdefault(name, value) != value:
-            message = f"{flag} was given {name} twice, with {found[name]!r} and {value!r}"
-            raise OptionError(message, given=name, hint="leave one out; for one plugin with both, write NAME:option=value for each")
+        if found.get(name, value) != value:
+            echo(f"{flag} {name} is given twice: the last one counts (for a plugin with both, write NAME:option=value for each)", err=True)
+        found[name] = value
     return found
 
 
