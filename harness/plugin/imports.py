@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType, TracebackType
 
 from harness.errors import OptionError
@@ -69,14 +70,17 @@ class ImportWatch:
         stderr = sys.stderr
         with self._changed:
             while not self._over:
-                number, waited, wait = self._number, 0.0, self._named_after
-                while self._plugin is not None and not self._changed.wait_for(lambda number=number: self._number != number or self._over, wait):
+                waited, wait, changed = 0.0, self._named_after, partial(self._has_changed, self._number)
+                while self._plugin is not None and not self._changed.wait_for(changed, wait):
                     waited += wait
                     wait = waited
                     advice = "Ctrl-C stops it" + ("" if self._limit is not None else f", {LIMIT}=SECONDS sets a limit")
                     with contextlib.suppress(OSError, ValueError):  # nobody reads it
                         print(f"harness: plugin {self._plugin} is still being imported after {waited:g} s; {advice}", file=stderr, flush=True)
                 self._changed.wait_for(lambda: self._plugin is not None or self._over)
+
+    def _has_changed(self, number: int) -> bool:
+        return self._number != number or self._over
 
 
 def import_limit() -> float | None:

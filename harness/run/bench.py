@@ -17,7 +17,7 @@ from harness.errors import DataError, DictionaryError, TaskError, UnknownNameErr
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress
 from harness.interventions import Intervention, Positions, Site
-from harness.run.guard import Guard
+from harness.run.guard import Guard, read_only
 from harness.run.model_services import ModelServices, read_means
 from harness.run.warnings import Warnings
 from harness.store.manifest import DictionaryRef, ModelRef
@@ -126,7 +126,7 @@ class TaskBench:
         local = self.task.path(table.name)
         name = str(local) if table.name.startswith((".", "/", "~")) else table.name
         model = load_model(name, device=self.choices.device, dtype=self.choices.dtype, revision=table.revision, progress=self.progress.step)
-        self.guard.watch("the subject model", model.hf, self._forget_model, [model.tokenizer])
+        self.guard.watch("the subject model", model.hf, self._forget_model, [model.tokenizer, model.format, model])
         return model
 
     def _forget_model(self) -> None:
@@ -268,7 +268,9 @@ class TaskBench:
 
     @property
     def labels(self) -> LabelTable:
-        return self.corpus.labels
+        labels = self.corpus.labels
+        labels.support.setflags(write=False)
+        return labels
 
     @cached_property
     def split(self) -> TextSplit:
@@ -280,6 +282,7 @@ class TaskBench:
             split_texts(self.corpus_tokens, (document.text for document in self.corpus), order).save(folder)
 
         found = TextSplit.load(self._own_artifact({"kind": "text-split", "version": FORMAT, "seed": self.seed}, compute))
+        read_only(found)
         if found.n_copies:
             self.warn(
                 f"corpus: {found.n_copies} of {len(self.corpus)} texts are copies or near-copies of others; such texts are in one part of the "
@@ -317,7 +320,7 @@ class TaskBench:
                 allowed=f"at least the {wanted} that the task draws for each concept",
                 hint="add instructions or lower instructions.per_concept",
             )
-        return found
+        return tuple(found)
 
     def instructions_for(self, concept: Concept) -> list[Instruction]:
         """The instructions of one concept: drawn without replacement, the same for every method of a run with this seed."""
@@ -433,6 +436,7 @@ class TaskBench:
             from harness.sae.corpus.collect import CorpusStatistics
 
             self._statistics[name] = CorpusStatistics.load(self._statistics_folder(name))
+            read_only(self._statistics[name])
         return self._statistics[name]
 
     def _statistics_folder(self, name: str) -> Path:

@@ -45,7 +45,7 @@ def problem(kind: str, traits: Any) -> str:
     if not isinstance(traits, wanted):
         return f"traits is {type(traits).__name__}; give a harness.contracts.{wanted.__name__}"
     try:
-        return _PROBLEMS[kind](traits)
+        return str(_PROBLEMS[kind](traits))
     except (TypeError, ValueError, AttributeError) as error:  # a value of another type than the field's
         return f"its traits cannot be read ({error})"
 
