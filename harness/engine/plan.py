@@ -6,17 +6,21 @@ under another name, cannot leave a batch (Mamba), or lie in the model's own modu
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from harness.engine.rows import WHOLE, DecodingPlan, Rows
+from harness.engine.rows import WHOLE, DecodingPlan, Mask, Padding, Rows
 from harness.errors import EngineError
 from harness.model.attention import fast_decoding
 from harness.model.loading import SubjectModel
 from harness.model.memory import is_out_of_memory
+
+logger = logging.getLogger(__name__)
 
 _TEXT = "When the rain stopped, we went down to the river: 3 boats lay there, and nobody knew whose they were. “Take one”, said my brother."
 _LENGTHS = (3, 10, 6)
@@ -25,6 +29,9 @@ _LEAVES = 1
 """The row that leaves the batch half-way; the longest, so that afterwards all rows begin with padding."""
 _STEPS = 3
 """Before that row leaves, and again afterwards. The median of three counts: rounding may choose another expert (MoE) at one of them."""
+
+_PADDINGS: tuple[Padding, ...] = ("left", "none")
+_MASKS: tuple[Mask, ...] = ("all", "new")
 
 _plans: WeakKeyDictionary[torch.nn.Module, DecodingPlan] = WeakKeyDictionary()
 
@@ -36,7 +43,10 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
         EngineError: the model cannot read a short text, or does not fit into memory.
     """
     if model.hf not in _plans:
-        _plans[model.hf] = _find(model)
+        plan = _plans[model.hf] = _find(model)
+        if not (plan.cache and plan.together):
+            how = "one text at a time" if plan.cache else "by reading whole texts at every token"
+            logger.warning("%s (%s) can only be decoded %s, which is slow", model.name, type(model.hf).__name__, how)
     return _plans[model.hf]
 
 
@@ -57,13 +67,11 @@ def _find(model: SubjectModel) -> DecodingPlan:
 def _candidates(model: SubjectModel, texts: Sequence[list[int]], expected: Sequence[Tensor]) -> Iterator[DecodingPlan]:
     """Ways to decode, the quickest first; a way to cut rows only where the rest of it is right."""
     yield DecodingPlan()
-    for padding in ("left", "none"):
-        for mask in ("all", "new"):
-            uncut = DecodingPlan(padding=padding, mask=mask, cut="keep")  # type: ignore[arg-type]
+    for padding in _PADDINGS:
+        for mask in _MASKS:
+            uncut = DecodingPlan(padding=padding, mask=mask, cut="keep")
             if _is_right(model, texts, expected, uncut):
-                yield DecodingPlan(padding=padding, mask=mask, cut="select")  # type: ignore[arg-type]
-                yield DecodingPlan(padding=padding, mask=mask, cut="reorder")  # type: ignore[arg-type]
-                yield uncut
+                yield from (replace(uncut, cut="select"), replace(uncut, cut="reorder"), uncut)
     yield DecodingPlan(padding="none", together=False)
     yield WHOLE
 

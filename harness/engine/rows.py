@@ -16,6 +16,7 @@ from harness.model.cache import CacheNames, Cut, cache_names, cut_rows
 from harness.model.loading import SubjectModel
 
 Padding = Literal["left", "none", "right"]
+Mask = Literal["all", "new"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class DecodingPlan:
 
     cache: bool = True
     padding: Padding = "left"
-    mask: Literal["all", "new"] = "all"
+    mask: Mask = "all"
     cut: Cut = "select"
     together: bool = True
 

@@ -74,9 +74,9 @@ class TorchEngine:
 
         Raises:
             EngineError: at once, for an option out of bounds, a repeated id, an empty prompt, a prompt that leaves no room for the new tokens,
-                an edit that cannot be placed, a folder that holds no adapter, or a model that cannot read a text; while iterating, for an adapter that does not fit the
-                model, an edit that changes the shape of the stream, for logits that are not finite, and where a single row does not fit into
-                memory.
+                an edit that cannot be placed, a folder that holds no adapter, or a model that cannot read a text; while iterating, for an
+                adapter that does not fit the model, an edit that changes the shape of the stream, for logits that are not finite, and where a
+                single row does not fit into memory.
         """
         check_decoding(decoding)
         check_requests(self, requests)
@@ -110,9 +110,7 @@ class TorchEngine:
         for folder, group in _by_adapter(requests).items():
             yield from self._decode(group, None if folder is None else self._adapters.get(folder), decoding, plan, rows)
 
-    def _decode(
-        self, group: Chunk, adapter: Adapter | None, decoding: Decoding, plan: DecodingPlan, rows: Budget
-    ) -> Iterator[Generated]:
+    def _decode(self, group: Chunk, adapter: Adapter | None, decoding: Decoding, plan: DecodingPlan, rows: Budget) -> Iterator[Generated]:
         # Longest prompts first: a batch size that suffices for them suffices for all that follow.
         waiting, device = sorted(group, key=lambda request: -len(request.prompt_ids)), self.model.device
         while waiting:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 NAMES = ("cache", "past_key_values", "cache_params", "state")
-"""What transformers calls it: ``cache`` from 5.24 on, everywhere; before, ``past_key_values`` (attention), ``cache_params`` (Mamba), ``state`` (RWKV)."""
+"""What transformers calls it: ``cache`` from 5.24 on; before, ``past_key_values`` (attention) and ``cache_params`` (Mamba); ``state`` in RWKV."""
 
 _RESULTS = frozenset(("loss", "logits", "hidden_states", "last_hidden_state", "attentions", "cross_attentions", "router_logits"))
 """What else a forward returns."""

@@ -13,9 +13,9 @@ from harness.model.loading import SubjectModel
 
 def test_a_model_that_cannot_read_a_text_is_refused_in_one_line() -> None:
     hf = random_hf("llama")
-    with mock.patch.object(hf.model.layers[1].mlp, "forward", side_effect=RuntimeError("Float did not\nmatch BFloat16")):
-        with pytest.raises(ModelError) as error:
-            SubjectModel(hf, byte_tokenizer(), name="broken")
+    broken = mock.patch.object(hf.model.layers[1].mlp, "forward", side_effect=RuntimeError("Float did not\nmatch BFloat16"))
+    with broken, pytest.raises(ModelError) as error:
+        SubjectModel(hf, byte_tokenizer(), name="broken")
     assert error.value.given == "LlamaForCausalLM"
     assert "Float did not match BFloat16" in error.value.message
     assert "float32" in error.value.message
