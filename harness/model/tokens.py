@@ -140,5 +140,4 @@ def write_tokens(
 def encoded(model: SubjectModel, texts: list[str], limit: int) -> list[list[int]]:
     """As :meth:`SubjectModel.encode` of each, in one call of the tokenizer."""
     prefix = list(model.format.prefix)
-    found = model.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return [(prefix + list(ids[:limit]))[:limit] for ids in found]
+    return [(prefix + ids[:limit])[:limit] for ids in model.format.bodies(texts)]
