@@ -77,6 +77,7 @@ class TorchEngine:
                 an edit that cannot be placed, a folder that holds no adapter, or a model that cannot read a text; while iterating, for an
                 adapter that does not fit the model, an edit that changes the shape of the stream, for logits that are not finite, and where a
                 single row does not fit into memory.
+            ModelError: at once, for a token that the model does not know.
         """
         check_decoding(decoding)
         check_requests(self, requests)
@@ -159,6 +160,7 @@ def _check_prompts(model: SubjectModel, requests: Chunk, decoding: Decoding) -> 
         length = len(request.prompt_ids)
         if not length:
             raise EngineError(f"request {request.id} has an empty prompt", given=request.id, allowed="at least one token")
+        model.check_tokens(request.prompt_ids, f"request {request.id}")
         if room is not None and length > room:
             raise EngineError(
                 f"request {request.id} has a prompt of {length} tokens",

@@ -19,6 +19,9 @@ Templates that know neither name ignore them (Llama 3.2 puts in the date, Qwen 3
 day that templates get which ask for today's date (:data:`harness.model.dates.TODAY`).
 """
 
+RENDERING: dict[str, Any] = {**TEMPLATE_OPTIONS, "strftime_now": TODAY.isoformat(), "control_tokens": "text"}
+"""What a prompt's token ids depend on beside model and messages, as JSON: a part of a run's identity."""
+
 _PROBES = ("apple trees", "Zebra", "42 is", "Ωmega", '"quoted"', "(brackets)")
 
 
@@ -32,6 +35,7 @@ class PromptFormat:
             SmolLM2, although they name a BOS token. We follow the tokenizer, since its model was trained so.
         has_template: whether there is a chat template (false for base models).
         prefix_length: number of leading tokens that all one-turn user prompts share.
+        own_ids: the tokens that stand in every prompt, whatever it says.
         end_of_turn: the special token that ends the assistant's turn in the chat template, None where there is none.
     """
 
@@ -43,7 +47,9 @@ class PromptFormat:
         self._template = with_fixed_date(template)
         self._control = ControlTokens(tokenizer, template)
         self.prefix = self._own_prefix()
-        self.prefix_length = _shared_prefix([self.user(probe) for probe in _PROBES])
+        prompts = [self.user(probe) for probe in _PROBES]
+        self.prefix_length = _shared_prefix(prompts)
+        self.own_ids = frozenset(self.prefix) | frozenset.intersection(*map(frozenset, prompts))
         self.end_of_turn = self._find_end_of_turn() if self.has_template else None
 
     def plain(self, text: str, add_bos: bool | None = None) -> list[int]:
