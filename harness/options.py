@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import types
 import typing
 from collections.abc import Mapping
@@ -11,8 +10,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from harness.errors import OptionError, UnknownNameError
+from harness.files.json_text import parse_json
 from harness.types import Json
 
 
@@ -58,6 +59,24 @@ def input_names(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(name for name in model.model_fields if name in (*_marked(model, "input"), *paths) and name not in fetched)
 
 
+def control_field(default: Any, *, ge: float | None = None) -> Any:
+    """A field that the core sets where a labeler is run as a control: see :data:`CONTROL_OPTIONS`; a user may set it, too."""
+    return Field(default, ge=ge, json_schema_extra={"control": True})
+
+
+CONTROL_OPTIONS = ("draws", "follows")
+"""What a labeler may offer as a control, as fields made with :func:`control_field`.
+
+``draws``: how many answers it gives to each concept, one after the other, each of other features. ``follows``: chosen mode: the key of a labeler;
+``label`` then gets the concepts that this labeler chose, in its order and as often as it chose them, and answers each.
+"""
+
+
+def control_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """The options of ``model`` that the core sets where the labeler is a control."""
+    return tuple(name for name in _marked(model, "control") if name in CONTROL_OPTIONS)
+
+
 def filter_names(model: type[BaseModel]) -> tuple[str, ...]:
     """The options of ``model`` that say which features may be drawn."""
     return _marked(model, "filter")
@@ -97,7 +116,7 @@ def build(model: type[O], given: Mapping[str, Any], owner: str) -> O:
         allowed = f"{row['type']}{', ' + row['bounds'] if row['bounds'] else ''}"
         if problem["type"] == "missing":
             raise OptionError(f"option {name} of {owner} is required and was not given", allowed=allowed) from None
-        message = f"option {name} of {owner} is {given.get(name)!r}: {_message(problem)}"
+        message = f"option {name} of {owner} is {given.get(name)!r:.200}: {_message(problem)}"
         raise OptionError(message, given=given.get(name), allowed=f"{allowed}{_default(row)}") from None
 
 
@@ -121,7 +140,7 @@ def _from_text(text: str, info: FieldInfo) -> Any:
     if text in words or any(isinstance(kind, type) and issubclass(kind, str | Path) for kind in kinds):
         return text
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
 
@@ -145,7 +164,7 @@ def describe_field(name: str, info: FieldInfo) -> dict[str, Json]:
     return {
         "name": name,
         "type": _type_name(info.annotation),
-        "default": list(default) if isinstance(default, tuple) else default,
+        "default": to_jsonable_python(default, fallback=str),
         "required": info.is_required(),
         "bounds": ", ".join(bounds),
         "description": " ".join((info.description or "").split()),
@@ -154,6 +173,8 @@ def describe_field(name: str, info: FieldInfo) -> dict[str, Json]:
 
 def _type_name(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _type_name(typing.get_args(annotation)[0])
     if origin is typing.Literal:
         return " | ".join(str(value) for value in typing.get_args(annotation))
     if origin in (typing.Union, types.UnionType):

@@ -141,7 +141,7 @@ def _generated(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     try:
-        with RunStore.open(folder, read_only=True) as store:
+        with RunStore.open(folder, read_only=True, check=False) as store:
             counts = store.counts()
             return counts["trials"] > 0 and counts["generations"] == counts["trials"]
     except StoreError:  # stopped before it began, or damaged: whoever opens it to write mends it, or says what is wrong
@@ -206,7 +206,8 @@ def _concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
     """How many labelings a method has: exact where the task lists its concepts, else at most what the labeler may choose."""
     if bench.concept_mode == "fixed":
         return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
-    tops = [int(labeler.options[name]) for labeler in plan.labelers for name in ("top_k", "count") if name in labeler.options]
+    given = [labeler.options.get(name) for labeler in plan.labelers for name in ("top_k", "count")]
+    tops = [most for most in given if isinstance(most, int)]
     most = max(tops, default=1)
     return min(most, bench.choices.limit or most), False, "chosen by the labeler"
 

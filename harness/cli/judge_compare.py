@@ -12,6 +12,7 @@ import click
 from harness.cli.common import (
     assignments,
     cost_options,
+    echo,
     json_option,
     load_host,
     make_bench,
@@ -268,8 +269,8 @@ def _with_files(texts: Texts, files: Sequence[Path], limit: int | None) -> Texts
 
     for path in files:
         texts.add_ratings(path)
-        if strangers := texts.strangers[str(path)]:
-            click.echo(f"{path}: {strangers} rows are about other texts and were left out", err=True)
+        if unmatched := texts.unmatched[str(path)]:
+            echo(f"{path}: {unmatched} rows are about other texts and were left out", err=True)
     if limit is None or limit >= len(texts.items):
         return texts
     ids = sorted(item.id for item in texts.items)
@@ -295,7 +296,7 @@ def _print(compared: _Compared, found: Iterable[Agreement], show: int) -> None:
         ]
         groups = max(part.n_groups for part in pair.aspects.values())
         rough = f", rough below {ROUGH_BELOW}" if groups < ROUGH_BELOW else ""
-        click.echo(f"{pair.first} and {pair.second}: bias is the second less the first; 95 % intervals over {groups} concepts{rough}")
+        echo(f"{pair.first} and {pair.second}: bias is the second less the first; 95 % intervals over {groups} concepts{rough}")
         print_table("", ("rating", "texts", "missing", "exact", "weighted κ", "Spearman", "bias"), rows)
         for other in pair.disagreements[:show]:
             item = items[other.item_id]
@@ -303,12 +304,12 @@ def _print(compared: _Compared, found: Iterable[Agreement], show: int) -> None:
                 "/".join("–" if value is None else f"{value:g}" for value in values) for values in (other.first, other.second)
             )
             text = " ".join(item.text.split())[:240]
-            click.echo(f"  {item.id} (concept/instruction/fluency: {grades}) {' '.join(item.concept.split())[:80]}: {text}")
-        click.echo("")
+            echo(f"  {item.id} (concept/instruction/fluency: {grades}) {' '.join(item.concept.split())[:80]}: {text}")
+        echo("")
     for name, ratings in compared.ratings.items():
         unrated = [rating for rating in ratings if isinstance(rating, Rating) and rating.status == "unrated"]
         if unrated:
-            click.echo(f"{name} left {len(unrated)} of {len(items)} texts unrated: {why_unrated(unrated)}")
+            echo(f"{name} left {len(unrated)} of {len(items)} texts unrated: {why_unrated(unrated)}")
 
 
 def _figure(figure: Figure) -> str:

@@ -11,6 +11,7 @@ import click
 from harness.cli.common import (
     assignments,
     choices_from,
+    echo,
     json_option,
     load_host,
     make_bench,
@@ -65,6 +66,8 @@ def command(
     from harness.labelling.files import label_rows
     from harness.options import as_json as options_json
     from harness.run.label import check_answers
+    from harness.run.plan import draws_of
+    from harness.run.traits import check_traits
     from harness.sae.identity import identity
     from harness.tasks.find import find_task, options_of
     from harness.types import Labeling
@@ -79,9 +82,10 @@ def command(
     given = {**options_of(task, "labeler").get(labeler, {}), **assignments(labeler_options, "-L")}
     instance = registered.create(given)
     bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
-    answers = list(instance.label(bench, bench.concepts))
-    check_answers(labeler, answers, bench)
+    check_traits(registered, instance)
+    answers = instance.label(bench, bench.concepts)
     built = registered.build_options(given)
+    check_answers(registered.who, answers, bench, draws_of(registered.options, options_json(built), bench.concept_mode))
     answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0))
     if output is not None:
         made = {
@@ -108,11 +112,11 @@ def command(
     )
     measures = dict.fromkeys(row.get("measure") for answer in shown for row in _counted(answer))
     if named := [str(measure) for measure in measures if measure]:
-        click.echo(f"held out: {', '.join(named)} on the texts that chose nothing")
+        echo(f"held out: {', '.join(named)} on the texts that chose nothing")
     if output is not None and not quiet:
-        click.echo(f"labels: {output}")
+        echo(f"labels: {output}")
     for warning in bench.warnings.messages:
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
 
 
 def _row(answer: Any) -> dict[str, Any]:
@@ -189,22 +193,22 @@ def compare_command(a: Path, b: Path, show: int, as_json: bool) -> None:
         print_json(found.as_json())
         return
     counts = found.counts()
-    click.echo(f"concepts in both: {len(found.concepts)}; in {a} alone: {len(found.only_a)}, in {b} alone: {len(found.only_b)}")
+    echo(f"concepts in both: {len(found.concepts)}; in {a} alone: {len(found.only_a)}, in {b} alone: {len(found.only_b)}")
     for path, file in ((a, files[0]), (b, files[1])):
         if not file.identity:
-            click.echo(f"warning: {path} does not say which SAE its features belong to", err=True)
-    click.echo(
+            echo(f"warning: {path} does not say which SAE its features belong to", err=True)
+    echo(
         f"of those in both, same features: {counts['same']}, some in common: {counts['overlap']}, none: {counts['different']}, "
         f"abstained from in one: {counts['abstained']}, in both: {counts['neither']}"
     )
     jaccard = "—" if found.jaccard is None else f"{found.jaccard:.3f}"
-    click.echo(
+    echo(
         f"features labelled: {found.features_a} and {found.features_b}, in both {found.features_both}; (concept, feature) pairs: Jaccard {jaccard}"
     )
     if found.concepts and show:
         rows = [(p.concept, p.agreement, *(" ".join(map(str, part)) for part in (p.both, p.only_a, p.only_b))) for p in found.concepts[:show]]
         print_table("", ("concept", "agreement", "both", "first alone", "second alone"), rows)
     if found.relabelled and show:
-        click.echo("")
+        echo("")
         relabelled = [(str(feature), ", ".join(ours), ", ".join(theirs)) for feature, ours, theirs in found.relabelled[:show]]
         print_table("Features that carry other concepts in each file", ("feature", "first", "second"), relabelled)

@@ -64,7 +64,7 @@ def changed_code(folder: Path, manifest: Manifest) -> str:
     wanted = {name: value for name, value in manifest.identity.items() if name != "code"}
     for other in sorted(folder.parent.glob(f"{manifest.task.name}-*"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            with RunStore.open(other, read_only=True) as store:
+            with RunStore.open(other, read_only=True, check=False) as store:
                 stored: dict[str, Json] = store.plan
         except HarnessError:
             continue
@@ -86,7 +86,7 @@ def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifes
 
 def evaluate(run: Run) -> Entry:
     """Do all of a run that is not in its store yet, and make its entry."""
-    run.tell("harness_run_started", run=run.manifest.identity, folder=run.store.folder)
+    run.notify("harness_run_started", run=run.manifest.identity, folder=run.store.folder)
     _settle(run)
     label_all(run)
     for evaluation in EVALUATIONS:
@@ -122,5 +122,5 @@ def conclude(run: Run, judge: JudgeRecord | None) -> Entry:
     entry = make_entry(run.manifest, run.store, judge)
     own = judge is None or run.manifest.identity.get("judge") == {"name": judge.name, "options": dict(judge.options)}
     run.store.finish(entry.as_json(), "entry.json" if own or judge is None else f"entry-{judge.key}.json")
-    run.tell("harness_run_finished", entry=entry.as_json(), folder=run.store.folder)
+    run.notify("harness_run_finished", entry=entry.as_json(), folder=run.store.folder)
     return entry

@@ -16,15 +16,17 @@ from harness.errors import OptionError, StoreError
 from harness.evaluations.entry import make_entry
 from harness.evaluations.evaluate import conclude, run_folder, settle
 from harness.evaluations.evaluate import evaluate as evaluate_run
+from harness.evaluations.steering.interventions import intervene, try_edits
 from harness.evaluations.steering.rate import rate as rate_run
 from harness.evaluations.steering.rate import rate_texts
 from harness.evaluations.steering.stored import check_generated
 from harness.leaderboard.entry import Entry
+from harness.plugin.calls import blamed
 from harness.plugin.host import PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
 from harness.run.label import check_answers
 from harness.run.manifest import command_of
-from harness.run.plan import Asked, make_plan, plan_judge, plan_stored_judge
+from harness.run.plan import Asked, make_plan, plan_judge, plan_plugin, plan_stored_judge
 from harness.run.run import Run
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
@@ -96,8 +98,9 @@ class OpenTask:
     def label(self, labeler: str, options: Options | None = None) -> list[Labeling | Abstention]:
         """A labeler's answers for the task's concepts. Raises UnknownNameError, OptionError, PluginError as the command line does."""
         given = {**options_of(self.task, "labeler").get(labeler, {}), **(options or {})}
-        answers = list(self.host.get("labeler", labeler).create(given).label(self.bench, self.bench.concepts))
-        check_answers(labeler, answers, self.bench)
+        planned = plan_plugin(self.host.get("labeler", labeler), given)
+        answers: list[Labeling | Abstention] = planned.instance.label(self.bench, self.bench.concepts)
+        check_answers(planned.registered.who, answers, self.bench, planned.draws(self.bench.concept_mode))
         return answers
 
     def steer(
@@ -120,18 +123,20 @@ class OpenTask:
         from harness.engine.base import GenerationRequest
 
         given = {**options_of(self.task, "steerer").get(steerer, {}), **(options or {})}
-        instance = self.host.get("steerer", steerer).create(given)
-        instance.prepare(self.bench, [labeling])
+        planned = plan_plugin(self.host.get("steerer", steerer), given)
+        planned.instance.prepare(self.bench, [labeling])
         asked = [one.text if isinstance(one, Instruction) else one for one in instructions or self.bench.instructions_for(labeling.concept)]
+        found = [intervene(planned, labeling, strength) for strength in strengths]
+        self.bench.guard.settle()
+        try_edits(self.bench, found)
         requests, asked_by_name = [], {}
-        for strength in strengths:
-            intervention = instance.intervene(labeling, strength)
+        for one in found:
             for place, text in enumerate(asked):
-                name = f"{steerer} {labeling.id} {strength!r} {place}"
-                prompt = self.bench.model.prompt(text, prefix=intervention.prompt_prefix)
-                requests.append(GenerationRequest(name, prompt, self.bench.seed, intervention.edits, intervention.adapter))
-                asked_by_name[name] = (strength, text)
-        made = {done.id: done.text for done in self.bench.generate(requests)}
+                name = f"{steerer} {labeling.id} {one.strength!r} {place}"
+                prompt = self.bench.model.prompt(text, prefix=one.intervention.prompt_prefix)
+                requests.append(GenerationRequest(name, prompt, self.bench.seed, tuple(one.intervention.edits), one.intervention.adapter))
+                asked_by_name[name] = (one.strength, text)
+        made = {done.id: done.text for done in blamed([planned.registered.who], "an edit", self.bench.generate(requests))}
         return [SteeredText(labeling.concept.text, *strength_and_text, made[name]) for name, strength_and_text in asked_by_name.items()]
 
 

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import JudgeError
 from harness.files.atomic import write_atomically
+from harness.files.inputs import Input
+from harness.files.json_text import json_lines
+from harness.judging.ratings import check_rating
 from harness.judging.rubric import ASPECTS, Aspect
 from harness.types import Json, JudgeItem, Rating, canonical_json, digest, judge_title, rng
 
@@ -103,8 +106,7 @@ class SelfTest:
 @cache
 def cases() -> tuple[Case, ...]:
     """The self-test's texts."""
-    lines = Path(__file__).with_name("selftest.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = [row for _, row in json_lines(Path(__file__).with_name("selftest.jsonl"), Input("self-test", JudgeError))]
     return tuple(Case(JudgeItem(f"selftest-{row['id']}", row["concept"], row["instruction"], row["text"]), row["ratings"]) for row in rows)
 
 
@@ -120,7 +122,7 @@ def check_at_once(judge: Judge) -> None:
         raise JudgeError(message, given=later, hint="test another judge, or another mode")
 
 
-def selftest(judge: Judge, bench: JudgeBench) -> SelfTest:
+def selftest(judge: Judge, bench: JudgeBench, who: object = "the judge") -> SelfTest:
     """Have a judge rate the texts with obvious ratings, in a shuffled order, and count.
 
     A reply that cannot be read is the judge's, and counts as wrong; a request that failed says nothing of the judge, so there is no result then.
@@ -128,18 +130,20 @@ def selftest(judge: Judge, bench: JudgeBench) -> SelfTest:
     Args:
         judge: the judge; prepared here.
         bench: handed to ``prepare``; judges that need the subject model take it from there.
+        who: the judge, for messages.
 
     Raises:
+        PluginError: the judge answers something else than ratings of these texts, each once.
         JudgeError: the judge answers later (people, batches), or requests to it failed.
     """
     check_at_once(judge)
     judge.prepare(bench)
     order = rng(0, "selftest order").permutation(len(cases()))
     items = [cases()[int(place)].item for place in order]
-    ratings = {rating.item_id: rating for rating in judge.submit(items)}
+    ratings = _by_item(who, judge.submit(items), {item.id for item in items})
     tickets = sorted({rating.ticket for rating in ratings.values() if rating.status == "pending"})
     if tickets:
-        ratings.update((rating.item_id, rating) for rating in judge.collect(tickets))
+        ratings |= _by_item(who, judge.collect(tickets), {name for name, rating in ratings.items() if rating.status == "pending"})
     still = sum(rating.status == "pending" for rating in ratings.values())
     if still:
         message = f"the judge left {still} of {len(items)} texts pending"
@@ -153,6 +157,13 @@ def selftest(judge: Judge, bench: JudgeBench) -> SelfTest:
             hint="mend that and run it again: what was answered is in the cache",
         )
     return tally(judge.traits.rubric, cases(), ratings.values())
+
+
+def _by_item(who: object, given: Iterable[Rating], asked: set[str]) -> dict[str, Rating]:
+    found: dict[str, Rating] = {}
+    for rating in given:
+        found[check_rating(who, rating, asked - found.keys()).item_id] = rating
+    return found
 
 
 def _unanswered(rating: Rating) -> bool:

@@ -241,7 +241,12 @@ class Entry(Part):
 
     def as_json(self) -> dict[str, Json]:
         """The entry as JSON, in the order of the file."""
-        return self.model_dump(mode="json")
+        value = self.model_dump(mode="json")
+        for sample in (sample for row in value["rows"] for sample in row["samples"]):
+            for name in ("place", "ratings"):  # older entries lack them, and their digests must stay what they are
+                if sample[name] is None:
+                    del sample[name]
+        return value
 
     def rows_of(self, kind: EvaluationKind) -> tuple[Row, ...]:
         """The rows of one kind of evaluation, in their order."""

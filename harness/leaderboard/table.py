@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from rich.console import Console, RenderableType
 from rich.console import Group as Stack
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
+from harness.files.screen import Screen
+from harness.files.visible import in_cell, visible
 from harness.leaderboard.columns import KINDS, Shown, grid, heading, number
 from harness.leaderboard.entry import Entry, JudgeRef, Row, Sample
 from harness.leaderboard.layout import Column, Grid, Line
@@ -49,7 +51,7 @@ def render_board(board: Board) -> RenderableType:
     if not board.groups:
         parts += [Text("no entries yet: `harness eval` makes one"), Text()]
     parts += [part for table in board.published for part in (render_published(table), Text())]
-    parts += [Text(f"not shown: {problem}", style="yellow") for problem in board.problems]
+    parts += [Text(in_cell(f"not shown: {problem}"), style="yellow") for problem in board.problems]
     return Stack(*parts)
 
 
@@ -65,7 +67,7 @@ def render_group(group: Group) -> RenderableType:
         )
         for place in group.places
     ]
-    compared = [_line(_comparison(place, place.comparison), "dim") for place in group.places if place.comparison is not None]
+    compared = [_line(line, "dim") for line in _comparisons(group)]
     notes = [_line(line, "yellow" if notice else "dim") for notice, line in _footnotes(group)]
     return Stack(_title(_group_title(group)), grid(group.key.kind, shown, ranks=True), *compared, *notes)
 
@@ -81,9 +83,10 @@ def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
         parts += _kind(entry, kind)
     parts += [_line(line) for line in entry.warnings]
     for row, sample in _spread(entry, samples):
-        about = f"{sample.concept_text} · strength {sample.strength:g} · overall {number(sample.overall)}\n"
-        body = Text.assemble((about, "dim"), (f"{sample.instruction}\n", "italic"), sample.text)
-        parts.append(Panel(body, title=escape(row.subject.name), title_align="left"))  # a title is cut where it is too long
+        about = f"{in_cell(sample.concept_text)} · strength {sample.strength:g} · {_rated(sample)}\n"
+        body = Text.assemble((about, "dim"), (f"{visible(sample.instruction)}\n", "italic"), visible(sample.text))
+        title = f"{row.subject.name}, {sample.place} text" if sample.place else row.subject.name
+        parts.append(Panel(body, title=escape(in_cell(title)), title_align="left"))  # a title is cut where it is too long
     return Stack(*parts)
 
 
@@ -123,7 +126,7 @@ def render_published(table: PublishedTable) -> RenderableType:
 
 def to_text(renderable: RenderableType, width: int = 160) -> str:
     """Plain text without colours or trailing spaces, for files and pipes."""
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    console = Screen(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
     console.print(renderable)
     output = console.file
     assert isinstance(output, io.StringIO)
@@ -136,12 +139,12 @@ _MARKS = {"ranked": "", "control": "control", "unpaired": "unpaired", "unordered
 
 
 def _title(text: str) -> Text:
-    return Text(text, style="bold")
+    return Text(in_cell(text), style="bold")
 
 
 def _line(text: str, style: str = "yellow") -> RenderableType:
     """A line below a table; yellow is what must not be overlooked."""
-    return Padding(Text(text, style=style), (0, 1))
+    return Padding(Text(in_cell(text), style=style), (0, 1))
 
 
 def _judge(judge: JudgeRef, key: bool = False) -> str:
@@ -151,7 +154,7 @@ def _judge(judge: JudgeRef, key: bool = False) -> str:
 def _group_title(group: Group) -> str:
     key, judge = group.key, group.places[0].entry.judge
     parts = [f"{key.task} {key.version}", key.split]
-    parts += [_judge(judge, key=True)] if key.judge_key and judge is not None else [f"{key.kind} by {heading(key.metric)[0]}"]
+    parts += [_judge(judge, key=True)] if key.judge_key and judge is not None else [f"{key.kind} by {heading(key.metric)}"]
     parts += [f"concepts {key.mode}, set {key.concept_set}"] if key.concept_set else []
     return " · ".join(parts)
 
@@ -169,7 +172,7 @@ def _abstention_notices(rows: Iterable[Row]) -> list[str]:
         if row.ranked is not None and row.n_answered < row.n_items:
             trivial = row.metrics[row.primary].trivial
             worth = "as the trivial value" if trivial is None else f"as {trivial:g}"
-            found.append(f"{heading(row.primary)[0]} counts a concept without an answer {worth}; the other numbers are of the answered ones")
+            found.append(f"{heading(row.primary)} counts a concept without an answer {worth}; the other numbers are of the answered ones")
     return list(dict.fromkeys(found))
 
 
@@ -190,6 +193,22 @@ def _spread(entry: Entry, count: int) -> list[tuple[Row, Sample]]:
     """The first sample of each method, then the second of each, …, ``count`` in all."""
     turns = itertools.zip_longest(*[[(row, sample) for sample in row.samples] for row in entry.rows])
     return [pair for turn in turns for pair in turn if pair is not None][: max(count, 0)]
+
+
+def _comparisons(group: Group) -> list[str]:
+    """Each row against the one above it, then once what limits several of these comparisons alike."""
+    pairs = [(place, place.comparison) for place in group.places if place.comparison is not None]
+    notes = [comparison.note for _, comparison in pairs]
+    common = {note: notes.count(note) for note in notes if note and notes.count(note) > 1}
+    lines = [_comparison(place, replace(found, note="") if found.note in common else found) for place, found in pairs]
+    every = {note: "" if count == len(notes) else f" ({count} of {len(notes)} comparisons)" for note, count in common.items()}
+    return lines + [f"{note}{share}" for note, share in every.items()]
+
+
+def _rated(sample: Sample) -> str:
+    """A text's ratings in words."""
+    parts = [f"{name} {value:g}" for name, value in (sample.ratings or {}).items()]
+    return ", ".join([f"overall {number(sample.overall)}", *parts])
 
 
 def _comparison(place: Place, comparison: Comparison) -> str:

@@ -10,6 +10,7 @@ from harness.plugin.registry import Kind
 from harness.run.bench import Choices, TaskBench
 from harness.run.estimate import estimate
 from harness.run.plan import Asked, make_plan
+from harness.tasks.dictionaries import DictionaryTable
 from harness.tasks.find import find_task, options_of
 from harness.tasks.schema import Task
 from harness.types import Json
@@ -60,6 +61,9 @@ def _collect(report: dict[str, Json], check: object) -> None:
 
 def _check_files(task: Task, report: dict[str, Json]) -> None:
     file = task.file
+    for what, source in (("instructions", file.instructions.source), ("concepts", file.concepts.file)):
+        if source is not None and not source.startswith("hub:") and task.path(source).is_dir():
+            report["problems"].append(f"{what} {task.path(source)} is a folder, not a file")
     for what, source, flag in (("corpus", file.corpus.source, "--corpus"), ("instructions", file.instructions.source, "--instructions")):
         if source is None:
             report["notes"].append(f"needs {flag} PATH: the task ships no {what}")
@@ -71,6 +75,7 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
         report["problems"].append(f"concepts {task.path(file.concepts.file)} does not exist")
     for dictionary in file.dictionaries:
         if task.path(dictionary.source).exists():
+            _collect(report, lambda table=dictionary: _check_dictionary(task, table))
             continue
         if dictionary.source.startswith((".", "/", "~")) or "/" not in dictionary.source:
             report["problems"].append(f"dictionary {dictionary.name!r}: nothing at {task.path(dictionary.source)}")
@@ -79,6 +84,12 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
         report["notes"].append(f"dictionary {dictionary.name!r} comes from SAELens' registry ({dictionary.source}), on first use")
         if dictionary.trained_on:
             report["notes"].append(f"dictionary {dictionary.name!r} was made for {dictionary.trained_on}, not for {file.model.name}; recorded")
+
+
+def _check_dictionary(task: Task, table: DictionaryTable) -> None:
+    from harness.sae.loading import check_local
+
+    check_local(task.path(table.source), layer=table.layer, model_name=table.trained_on, width=table.width)
 
 
 def _check_registry(source: str) -> None:

@@ -103,6 +103,8 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
             strength_unit=m.strength_unit,
             grid=m.grid,
             selects_on="nothing" if m.labeler is None else m.labeler.instance.traits.selects_on,
+            draws=m.draws,
+            controls=m.controls,
         )
         for m in plan.methods
     ]
@@ -115,6 +117,8 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
             labeler=None if d.labeler is None else plugin_ref(d.labeler),
             plugin=plugin_ref(d.detector),
             selects_on="nothing" if d.labeler is None else d.labeler.instance.traits.selects_on,
+            draws=d.draws,
+            controls=d.controls,
         )
         for d in plan.detections
     ]

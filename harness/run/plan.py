@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import BaseModel
+
 from harness.contracts import Steerer
 from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
-from harness.options import as_json, filter_names, parse_assignment, transport_names
+from harness.options import control_names, filter_names, parse_assignment, transport_names
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
+from harness.run.traits import check_traits
 from harness.store.manifest import Manifest
 from harness.tasks.dictionaries import MetricTable
 from harness.tasks.find import options_of
-from harness.tasks.schema import Task
+from harness.tasks.schema import ControlTable, Task
 from harness.types import DetectionMethod, Json, Method, Role, StrengthUnit, digest
 
 
@@ -61,10 +64,39 @@ class PlannedPlugin:
         """Identifies plugin and options."""
         return f"{self.registered.name}-{digest([self.registered.name, dict(self.options)], 12)}"
 
+    @property
+    def identity_key(self) -> str:
+        """Identifies plugin and the options that a result depends on."""
+        return f"{self.registered.name}-{digest([self.registered.name, self.identity], 12)}"
+
+    @property
+    def follows(self) -> str | None:
+        """Of a control in chosen mode: the :attr:`identity_key` of the labeler whose concepts it answers."""
+        value = self.options.get("follows") if "follows" in control_names(self.registered.options) else None
+        return None if value is None else str(value)
+
+    def draws(self, mode: str) -> int:
+        """As :func:`draws_of` of its options."""
+        return draws_of(self.registered.options, self.options, mode)
+
+
+def draws_of(model: type[BaseModel], options: Mapping[str, Json], mode: str) -> int:
+    """How many answers in turn a labeler with these options gives to each concept that it is asked for; 1 where it chooses its own."""
+    asked = mode == "fixed" or options.get("follows") is not None
+    return int(options["draws"]) if asked and "draws" in control_names(model) else 1
+
+
+@dataclass(frozen=True)
+class ControlLabeler:
+    """A labeler that is run as a control, and the labelers asked for that it stands for."""
+
+    labeler: PlannedPlugin
+    controls: tuple[PlannedPlugin, ...] = ()
+
 
 @dataclass(frozen=True)
 class PlannedMethod:
-    """A method of the run, its role, and the strengths that it tries."""
+    """A method of the run, its role, the strengths that it tries, draws of a concept, and keys of the labelers that it is a control of."""
 
     method: Method
     role: Role
@@ -72,16 +104,20 @@ class PlannedMethod:
     steerer: PlannedPlugin
     strength_unit: StrengthUnit
     grid: tuple[float, ...]
+    draws: int = 1
+    controls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class PlannedDetection:
-    """A detector of the run, with the labeler whose features it scores through (None: it needs none), and its role."""
+    """A detector of the run, with the labeler whose features it scores through (None: it needs none), its role, draws and controls as above."""
 
     method: DetectionMethod
     role: Role
     labeler: PlannedPlugin | None
     detector: PlannedPlugin
+    draws: int = 1
+    controls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,20 +184,21 @@ def make_plan(host: PluginHost, task: Task, asked: Asked) -> Plan:
     for_labelers = _distribute(host, "labeler", asked.labeler_options, asked.labelers, others)
     for_steerers = _distribute(host, "steerer", asked.steerer_options, asked.steerers, [c.steerer for c in ours])
     labelers = [_planned(host, task, "labeler", name, for_labelers[name]) for name in dict.fromkeys(asked.labelers)]
+    through = [ControlLabeler(labeler) for labeler in labelers]
+    steerers = [_planned(host, task, "steerer", name, for_steerers[name]) for name in asked.steerers]
+    for_detectors = _distribute(host, "detector", asked.detector_options, asked.detectors, [])
+    detectors = [_planned(host, task, "detector", name, for_detectors[name]) for name in dict.fromkeys(asked.detectors)]
+    used = any(plugin.instance.traits.needs_features for plugin in (*steerers, *detectors))
     methods: dict[str, PlannedMethod] = {}
-    for name in asked.steerers:
-        _add(methods, task, labelers, _planned(host, task, "steerer", name, for_steerers[name]), "method")
-    for control in ours:
-        steerer = _planned(host, task, "steerer", control.steerer, for_steerers[control.steerer])
-        theirs: list[PlannedPlugin] = []
-        if control.labeler is not None:
-            theirs = _control_labelers(host, task, control.labeler, for_labelers[control.labeler], labelers)
-        _add(methods, task, theirs, steerer, "control")
-    rivals = {name: _control_labelers(host, task, name, for_labelers[name], labelers) for name in dict.fromkeys(others)}
+    for steerer in steerers:
+        _add(methods, task, through, steerer, "method")
+    rivals = [(control, _control_labelers(host, task, control, for_labelers, labelers, used)) for control in controls]
+    for control, theirs in rivals if asked.steerers else ():
+        _add(methods, task, theirs, _planned(host, task, "steerer", control.steerer, for_steerers[control.steerer]), "control")
     plan = Plan(
         tuple(methods.values()),
         _judge(host, task, asked) if methods else None,
-        _detections(host, task, asked, labelers, [labeler for found in rivals.values() for labeler in found]),
+        _detections(host, task, asked, detectors, through, [labeler for _, theirs in rivals for labeler in theirs]),
         _metrics(host, task, asked),
     )
     _check_folds(task, plan)
@@ -202,25 +239,29 @@ def _judge(host: PluginHost, task: Task, asked: Asked) -> PlannedPlugin:
 
 
 def _detections(
-    host: PluginHost, task: Task, asked: Asked, labelers: Sequence[PlannedPlugin], rivals: Sequence[PlannedPlugin]
+    host: PluginHost,
+    task: Task,
+    asked: Asked,
+    detectors: Sequence[PlannedPlugin],
+    labelers: Sequence[ControlLabeler],
+    rivals: Sequence[ControlLabeler],
 ) -> tuple[PlannedDetection, ...]:
     """The detectors asked for, and beside them: control labelers through the same detectors, and what one gets for free."""
-    if not asked.detectors:
+    if not detectors:
         return ()
-    values = _distribute(host, "detector", asked.detector_options, asked.detectors, [])
     found: dict[str, PlannedDetection] = {}
 
-    def add(detector: PlannedPlugin, through: Sequence[PlannedPlugin | None], role: Role) -> None:
-        for labeler in through:
+    def add(detector: PlannedPlugin, through: Sequence[ControlLabeler | None], role: Role) -> None:
+        for way in through:
+            labeler = way.labeler if way is not None else None
             method = DetectionMethod(
                 labeler.registered.name if labeler else None,
                 detector.registered.name,
                 labeler.identity if labeler else {},
                 detector.identity,
             )
-            found.setdefault(method.id, PlannedDetection(method, role, labeler, detector))
+            found.setdefault(method.id, PlannedDetection(method, role, labeler, detector, *_as_control(task, way)))
 
-    detectors = [_planned(host, task, "detector", name, values[name]) for name in dict.fromkeys(asked.detectors)]
     for detector in detectors:
         needs = detector.instance.traits.needs_features
         if needs and not labelers:
@@ -277,7 +318,7 @@ def plan_judge(host: PluginHost, task: Task, name: str, given: Mapping[str, Any]
 
 def plan_stored_judge(host: PluginHost, manifest: Manifest, name: str, given: Mapping[str, Any]) -> PlannedPlugin:
     """A judge for a stored run, with the options that the run's task had and the user gives. Raises UnknownNameError, OptionError."""
-    return _with_options(host.get("judge", name), {**manifest.judge_defaults.get(name, {}), **given})
+    return plan_plugin(host.get("judge", name), {**manifest.judge_defaults.get(name, {}), **given})
 
 
 def judges_asked(host: PluginHost, asked: Sequence[str], options: Mapping[str, str]) -> dict[str, tuple[str, dict[str, str]]]:
@@ -298,19 +339,46 @@ def judges_asked(host: PluginHost, asked: Sequence[str], options: Mapping[str, s
 
 
 def _control_labelers(
-    host: PluginHost, task: Task, name: str, values: Mapping[str, Any], labelers: Sequence[PlannedPlugin]
-) -> list[PlannedPlugin]:
-    """A control's labeler, drawing from the same features as each labeler asked for: once for each way in which these filter."""
-    own = filter_names(host.get("labeler", name).options)
-    filters = [
-        {option: labeler.options[option] for option in labeler.instance.traits.filters if option in own} for labeler in labelers
-    ]
-    planned = [_planned(host, task, "labeler", name, {**values, **shared}) for shared in filters or [{}]]
-    return list({labeler.key: labeler for labeler in planned}.values())
+    host: PluginHost, task: Task, control: ControlTable, given: Mapping[str, Mapping[str, Any]], labelers: Sequence[PlannedPlugin], used: bool
+) -> list[ControlLabeler]:
+    """A control's labeler, drawing from the same features as each labeler asked for: once for each way in which these filter.
+
+    In chosen mode it answers the concepts that a labeler chose, so there is one for each. Without labelers that are ``used`` it is on its own.
+
+    Raises OptionError where the control asks for draws and its labeler has none.
+    """
+    name = control.labeler
+    if name is None:
+        return []
+    options = host.get("labeler", name).options
+    own, offered, values = filter_names(options), control_names(options), dict(given[name])
+    if control.draws > 1:
+        if "draws" not in offered:
+            message = f"control {name} × {control.steerer} of task {task.name!r} has draws = {control.draws}, and labeler {name!r} draws nothing"
+            raise OptionError(message, given=control.draws, allowed=1, hint="leave out draws, or take a labeler that draws at random")
+        values = {"draws": control.draws, **values}
+    found: dict[str, ControlLabeler] = {}
+    for labeler in labelers or [None]:
+        shared: dict[str, Json] = {}
+        if labeler is not None:
+            shared = {option: labeler.options[option] for option in labeler.instance.traits.filters if option in own}
+            if used and task.file.concepts.mode == "chosen" and "follows" in offered:
+                shared["follows"] = labeler.identity_key
+        planned = _planned(host, task, "labeler", name, {**values, **shared})
+        before = found[planned.key].controls if planned.key in found else ()
+        found[planned.key] = ControlLabeler(planned, before if labeler is None else (*before, labeler))
+    return list(found.values())
+
+
+def _as_control(task: Task, way: ControlLabeler | None) -> tuple[int, tuple[str, ...]]:
+    """How many draws of a concept a method has, and the keys of the labelers that it is a control of."""
+    if way is None:
+        return 1, ()
+    return way.labeler.draws(task.file.concepts.mode), tuple(labeler.key for labeler in way.controls)
 
 
 def _add(
-    methods: dict[str, PlannedMethod], task: Task, labelers: Sequence[PlannedPlugin], steerer: PlannedPlugin, role: Role
+    methods: dict[str, PlannedMethod], task: Task, labelers: Sequence[ControlLabeler], steerer: PlannedPlugin, role: Role
 ) -> None:
     """The steerer with each labeler, or once alone if it uses no features; what is there already stays as it is."""
     instance: Steerer = steerer.instance
@@ -325,11 +393,13 @@ def _add(
     if not grid or list(grid) != sorted(set(grid)) or not all(map(math.isfinite, grid)):
         message = f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}"
         raise PluginError(message, given=grid, allowed="finite strengths that ascend")
-    for labeler in labelers if instance.traits.needs_features else [None]:
+    for way in labelers if instance.traits.needs_features else [None]:
+        labeler = way.labeler if way is not None else None
         method = Method(
             labeler.registered.name if labeler else None, name, labeler.identity if labeler else {}, steerer.identity
         )
-        methods.setdefault(method.id, PlannedMethod(method, role, labeler, steerer, instance.traits.unit, grid))
+        planned = PlannedMethod(method, role, labeler, steerer, instance.traits.unit, grid, *_as_control(task, way))
+        methods.setdefault(method.id, planned)
 
 
 def _grid(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
@@ -343,13 +413,16 @@ def _grid(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
 
 
 def _planned(host: PluginHost, task: Task, kind: Kind, name: str, values: Mapping[str, Any]) -> PlannedPlugin:
-    return _with_options(host.get(kind, name), {**options_of(task, kind).get(name, {}), **values})
+    return plan_plugin(host.get(kind, name), {**options_of(task, kind).get(name, {}), **values})
 
 
-def _with_options(registered: Registered, given: Mapping[str, Any]) -> PlannedPlugin:
+def plan_plugin(registered: Registered, given: Mapping[str, Any]) -> PlannedPlugin:
+    """A plugin with options ``given`` (text or typed values). Raises UnknownNameError, OptionError, and PluginError where it is broken."""
     options = registered.build_options(given)
-    everything = as_json(options)
-    return PlannedPlugin(registered, {option: everything[option] for option in given}, everything, registered.create(given))
+    everything = registered.options_json(options)
+    instance = registered.create(given)
+    check_traits(registered, instance)
+    return PlannedPlugin(registered, {option: everything[option] for option in given}, everything, instance)
 
 
 def _distribute(

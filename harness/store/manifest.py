@@ -116,6 +116,10 @@ class MethodRecord(Part):
     """Steering: the strengths that are tried, ascending."""
     selects_on: Literal["nothing", "train", "all"] = "nothing"
     """Which texts of the corpus its labeler chose by."""
+    draws: Annotated[int, Field(ge=1)] = 1
+    """So many answers of its labeler in turn belong together: draws of one concept, whose score is the mean over them."""
+    controls: tuple[Text, ...] = ()
+    """Of a control with a labeler: keys of the labelers that it stands for."""
 
 
 class NumberRecord(Part):

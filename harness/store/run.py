@@ -55,6 +55,22 @@ class RunStore(ItemStore):
     A run is written by one process at a time; others may read it meanwhile.
     """
 
+    def read_everything(self) -> None:
+        with self._understood():
+            _ = self.started, self.status, self.plan_digest
+            if not self.incomplete:
+                _ = self.manifest
+            self.concepts(), self.instructions(), self.methods(), self.detection_methods(), self.judges(), self.notes()
+            for (key,) in self._database.rows("SELECT key FROM labelers"):
+                self.labelings(key)
+            for (name,) in self._database.rows("SELECT name FROM facts"):
+                self.record(name)
+            self.trials(), self.generations(), self.items()
+            for (stage,) in self._database.rows("SELECT DISTINCT stage FROM outcomes"):
+                for outcome in self.outcomes(stage):
+                    if stage == RATE:
+                        outcome_rating(outcome)
+
     # --------------------------------------------------------------------------------------------------- what is to be evaluated
 
     def add_concepts(self, concepts: Sequence[Concept]) -> None:

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from harness.files.json_text import JsonError, check_depth
+from harness.files.names import Name, PathText
+from harness.types import canonical_json
+
+
+def _json_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what TOML can hold and JSON cannot, since options are part of a run's identity: dates, infinite numbers."""
+    try:
+        check_depth(options)
+        canonical_json(options)
+    except JsonError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"options are texts, finite numbers, true, false, lists and tables of these ({error})") from None
+    return options
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_json_options)]
+"""Options of a plugin as a task file gives them."""
 
 
 class Table(BaseModel):
@@ -16,9 +36,9 @@ class Table(BaseModel):
 class DictionaryTable(Table):
     """``[[dictionaries]]``: a sparse autoencoder of the model."""
 
-    name: str = "sae"
+    name: Name = "sae"
     """Its name within the task; features are called name/index."""
-    source: str
+    source: PathText
     """A SAELens, Gemma Scope or sparsify folder (relative to the task's), or a SAELens registry name: release/id."""
     layer: int = Field(ge=0)
     """The decoder layer (zero-based) whose output it reads and writes; checked against the SAE's own configuration."""
@@ -31,7 +51,7 @@ class DictionaryTable(Table):
 class TrainTable(Table):
     """``[[train]]``: a dictionary that is trained on the task's own corpus when it is first used, and kept in the cache; one for each seed."""
 
-    name: str = Field(pattern=r"^[^/@]+$")
+    name: Name = Field(pattern=r"^[^/@]+$")
     """Its name within the task, without `/` and `@`: the first seed's dictionary has this name, another's name@seed."""
     layer: int = Field(ge=0)
     """The decoder layer (zero-based) whose output it reads and writes."""
@@ -94,7 +114,7 @@ class MetricTable(Table):
 
     metric: str
     """A metric."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Its options; the command line overrides them."""
     dictionaries: tuple[str, ...] = ()
     """Names of the dictionaries that are measured, each with all its seeds; empty: all of the task."""

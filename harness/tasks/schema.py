@@ -7,16 +7,19 @@ here. ``docs/tasks.md`` is made from these docstrings. Tables of dictionaries, t
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from harness.data.concepts import concepts_digest
 from harness.data.corpora.corpus import Format
+from harness.errors import TaskError
 from harness.files.hashing import path_digest
-from harness.tasks.dictionaries import DictionaryTable, MetricTable, Table, TrainTable
+from harness.files.names import Name, PathText
+from harness.tasks.dictionaries import DictionaryTable, MetricTable, Options, Table, TrainTable
 from harness.types import Decoding, Json, canonical_json, digest
 
 SCHEMA = 2
@@ -34,7 +37,7 @@ PI0 = 1e-3
 class ModelTable(Table):
     """``[model]``: the subject model."""
 
-    name: str
+    name: PathText
     """An embedded model (see `harness models`), a folder, or a hub name."""
     revision: str | None = None
     """Revision of a hub model; left out, the hub's default is taken, and the entry records what it was."""
@@ -45,7 +48,7 @@ class ModelTable(Table):
 class CorpusTable(Table):
     """``[corpus]``: labelled texts."""
 
-    source: str | None = None
+    source: PathText | None = None
     """A file or folder that `harness data` reads, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
     format: Format | None = None
     """Its format; left out, it is recognised by its content."""
@@ -70,7 +73,7 @@ class ConceptsTable(Table):
 
     mode: Literal["fixed", "chosen"] = "chosen"
     """fixed: the task lists the concepts, a labeler answers each or abstains. chosen: the labeler picks its own from the corpus' labels."""
-    file: str | None = None
+    file: PathText | None = None
     """Fixed mode: JSONL rows {id, text, label, split, keywords, hard_negatives}; `label` is the label of the corpus that marks the positives."""
     min_support: int = Field(50, ge=1)
     """Labels with fewer texts are left out (chosen mode), or abstained from for lack of support by labelers (fixed mode)."""
@@ -85,7 +88,7 @@ class ConceptsTable(Table):
 class InstructionsTable(Table):
     """``[instructions]``: what the model is asked while it is steered."""
 
-    source: str | None = None
+    source: PathText | None = None
     """JSONL rows {id, text, split} or an AlpacaEval JSON list; `hub:owner/name/file` for a file of a hub dataset; or give `--instructions`."""
     per_concept: int = Field(10, ge=1)
     """Instructions drawn for each concept, without replacement, the same for every method."""
@@ -137,6 +140,8 @@ class ControlTable(Table):
     """A steerer."""
     labeler: str | None = None
     """A labeler; left out for a steerer that uses no feature."""
+    draws: int = Field(1, ge=1)
+    """Draws of the labeler for each concept, each with texts of its own; a concept's score is the mean over them. For a labeler that draws at random."""
 
 
 class MethodTable(Table):
@@ -155,7 +160,7 @@ class DetectorTable(Table):
     """A detector."""
     labeler: str | None = None
     """A labeler, whose options are in `[labelers]`; left out for a detector that uses no feature, or the labelers that the run has anyway."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Options of the detector; the command line overrides them."""
 
 
@@ -179,8 +184,8 @@ class TaskFile(Table):
 
     schema_version: Literal[1, 2] = Field(1, alias="schema")
     """Version of this file's schema; `train`, `methods`, `detectors` and `metrics` need 2."""
-    name: str
-    """The task's name; rankings are by name, version and digest."""
+    name: Name
+    """The task's name; rankings are by name, version and digest. Runs and entries are called by it, so it holds no path."""
     version: int = Field(ge=1)
     """Raised whenever anything that scores depend on changes."""
     summary: str
@@ -193,11 +198,11 @@ class TaskFile(Table):
     instructions: InstructionsTable = InstructionsTable()
     decoding: DecodingTable = DecodingTable()
     steering: SteeringTable = SteeringTable()
-    labelers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    labelers: dict[str, Options] = Field(default_factory=dict)
     """Options of labelers, by name; the command line overrides them."""
-    steerers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    steerers: dict[str, Options] = Field(default_factory=dict)
     """Options of steerers, by name."""
-    judges: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    judges: dict[str, Options] = Field(default_factory=dict)
     """Options of judges, by name."""
     judge: str | None = None
     """The judge that is used unless another is named; left out, `--judge` must name one."""
@@ -235,6 +240,13 @@ class TaskFile(Table):
         return self
 
     @model_validator(mode="after")
+    def _labelers_draw(self) -> TaskFile:
+        for table in self.controls:
+            if table.draws > 1 and table.labeler is None:
+                raise ValueError(f"control {table.steerer!r} has draws = {table.draws}, but no labeler that could draw")
+        return self
+
+    @model_validator(mode="after")
     def _dictionaries_are_there(self) -> TaskFile:
         names = [table.name for table in self.dictionaries] + [table.name for table in self.train]
         if not names and self.metrics:
@@ -262,8 +274,11 @@ class Task:
         return self.file.name
 
     def path(self, name: str) -> Path:
-        """A file of the task: relative names are relative to its folder."""
-        return (self.folder / Path(name).expanduser()).resolve()
+        """A file of the task: relative names are relative to its folder. Raises TaskError for a path that no system can follow."""
+        try:
+            return (self.folder / os.path.expanduser(name)).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # the last: a link that leads to itself
+            raise TaskError(f"task {self.name!r}: the path {name!r} leads nowhere ({error})", given=name, hint="give another") from None
 
     def local_source(self, dictionary: DictionaryTable) -> str:
         """A dictionary's source: a folder beside the task where there is one, else the registry name as it stands."""
@@ -282,12 +297,16 @@ class Task:
             content.pop(name)
         if not content["train"]:
             content.pop("train")
+        for control in content["controls"]:
+            if control["draws"] == 1:
+                control.pop("draws")
         if content["evaluation"]["pi0"] == PI0:
             content["evaluation"].pop("pi0")
         content["schema"] = 1  # how the file is written changes no score, and digests of before there was a version 2 hold
-        names = [self.file.corpus.source, self.file.concepts.file, self.file.instructions.source]
-        names += [dictionary.source for dictionary in self.file.dictionaries]
-        files = {name: path_digest(self.path(name)) for name in names if name and self.path(name).exists()}
+        names = [self.file.corpus.source, *(dictionary.source for dictionary in self.file.dictionaries)]
+        # these two are files: a folder in their place, which is refused where they are read, may hold a whole disk
+        names += [name for name in (self.file.concepts.file, self.file.instructions.source) if name and self.path(name).is_file()]
+        files = {name: path_digest(self.path(name)) for name in names if name and os.path.exists(self.path(name))}
         concepts = self.file.concepts.file
         if concepts in files and self.path(concepts).is_file():
             files[concepts] = concepts_digest(self.path(concepts))

@@ -128,7 +128,7 @@ FEATURE = (FeatureRef("sae", 1),)
         (lambda bench, concepts: [Labeling(Concept(c.id, "mine"), FEATURE) for c in concepts], "not one of those that it was asked for"),
         (lambda bench, concepts: [Labeling(c, (FeatureRef("sae", 99),)) for c in concepts], "named feature sae/99"),
         (lambda bench, concepts: [Abstention(c, " ") for c in concepts], "gives no reason"),
-        (lambda bench, concepts: [Labeling(c, FEATURE, float("inf")) for c in concepts], "is inf; None means none"),
+        (lambda bench, concepts: [Labeling(c, FEATURE, float("inf")) for c in concepts], "gave the score inf"),
         (lambda bench, concepts: [Labeling(c, FEATURE, 1.0, {"x": {1, 2}}) for c in concepts], "not a JSON value"),
         (lambda bench, concepts: [Labeling(c, FEATURE, random.random()) for c in concepts], "a second labeler gave other answers"),
         (lambda bench, concepts: [Labeling(c, FEATURE, i) for i, c in enumerate(concepts)], "depend on the order of the concepts"),

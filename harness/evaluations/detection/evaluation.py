@@ -67,7 +67,7 @@ class Detection:
             for name, detection in planned.items():
                 wanted = [labeling for labeling in own[name] if item_id(name, labeling.id) in missing]
                 run.progress.step(f"detecting with {detection.method.name}")
-                found = score_texts(detection.detector.instance, wanted, texts, detection.detector.registered.name)
+                found = score_texts(detection.detector.instance, wanted, texts, detection.detector.registered.who)
                 for labeling, scores in found:
                     value = {part: pack(numbers) for part, numbers in scores.items()}
                     yield Outcome(item_id(name, labeling.id), stage.source, "done", value)

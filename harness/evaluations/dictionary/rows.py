@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from harness.contracts import NumberTraits
 from harness.evaluations.dictionary.score import VALUE, DictionaryRow, Item, Measured, Number, rows
 from harness.leaderboard.entry import DictionarySubjectRef, ItemResult, MetricValue, Row
-from harness.leaderboard.values import clip
 from harness.store import RunStore
 from harness.store.manifest import Manifest, MetricRecord
 from harness.types import Measurement
@@ -66,11 +65,10 @@ def _row(row: DictionaryRow, records: Sequence[MetricRecord]) -> Row:
 
 
 def _value(number: Number) -> MetricValue:
-    low, high = (None if end is None else clip(end, number.bounds) for end in (number.low, number.high))
     return MetricValue(
         value=number.value,
-        low=low,
-        high=high,
+        low=number.low,
+        high=number.high,
         interval_method=number.interval_method,
         reason=number.reason,
         unit=number.unit,

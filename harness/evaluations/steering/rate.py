@@ -8,8 +8,9 @@ from itertools import islice
 from typing import TypeVar
 
 from harness.contracts import Judge, Priced, Work
-from harness.errors import JudgeError, PluginError
+from harness.errors import JudgeError
 from harness.files.progress import Progress
+from harness.judging.ratings import check_rating
 from harness.run.bench import TaskBench
 from harness.run.notes import chat_news, note_versions
 from harness.run.plan import PlannedPlugin
@@ -66,10 +67,10 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
             note_lap(run, meter, key, NOTE_EVERY)
             if rating.status != "pending":
                 trial, generation = trials[rating.item_id], generations[rating.item_id]
-                run.tell("harness_trial_done", trial=trial, generation=generation, rating=rating)
+                run.notify("harness_trial_done", trial=trial, generation=generation, rating=rating)
 
     try:
-        yield from noted(_checked(judge, rating) for rating in (instance.collect(owed) if owed else ()))
+        yield from noted(check_rating(judge.registered.who, rating, trials) for rating in (instance.collect(owed) if owed else ()))
         # again from the store: what a batch left out, or a person skipped, is asked for once more in the same call
         items = _items(missing(), trials, run.store)
         if items and run.approve is not None and isinstance(instance, Priced):
@@ -128,7 +129,7 @@ def _test_first(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None:
         return
     if not known(record.name, record.rubric, record.options):
         bench.progress.step(f"testing judge {record.name} on texts with obvious ratings, once")
-        keep_result(record.name, record.options, selftest(instance, bench))
+        keep_result(record.name, record.options, selftest(instance, bench, judge.registered.who))
 
 
 def warn_untrusted(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None:
@@ -147,21 +148,13 @@ def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], progress: Progress
         for batch in in_batches(items, judge.instance.traits.at_once):
             open_items = {item.id for item in batch}
             for rating in judge.instance.submit(batch):
-                if _checked(judge, rating).item_id in open_items:
-                    open_items.remove(rating.item_id)
-                    yield rating
-                    advance(1)
+                open_items.remove(check_rating(judge.registered.who, rating, open_items).item_id)
+                yield rating
+                advance(1)
                 meter.show(title, advance.describe)
             for item_id in sorted(open_items):
                 yield Rating(item_id, "unrated", reason="the judge gave no answer for this item")
                 advance(1)
-
-
-def _checked(judge: PlannedPlugin, rating: Rating) -> Rating:
-    if not isinstance(rating, Rating):
-        message = f"judge {judge.registered.name!r} returned a value of class {type(rating).__name__}"
-        raise PluginError(message, given=rating, allowed="Rating values")
-    return rating
 
 
 def why_unrated(ratings: Iterable[Rating], most: int = 3) -> str:
