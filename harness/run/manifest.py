@@ -10,6 +10,7 @@ from harness.engine.base import VERSIONS
 from harness.engine.choice import DEFAULT
 from harness.files.hashing import path_digest
 from harness.files.version import PACKAGE, own_version
+from harness.model.prompts import RENDERING
 from harness.options import input_names
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
@@ -148,6 +149,7 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "files": _named_files(plan),
         "code": _code(plan),
         "engine": [DEFAULT, VERSIONS[DEFAULT]],
+        "prompts": RENDERING,
         **_further_kinds(plan, bench),
     }
 
