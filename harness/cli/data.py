@@ -150,6 +150,8 @@ def _show(
         rest = f" ({len(labels) - len(shown):,} more: --json)" if len(labels) > len(shown) else ""
         echo(f"\nmost frequent labels{rest}")
         print_table("", ("label", "texts"), [(label, f"{support:,}") for label, support in shown])
+    for line in found.label_warnings:
+        echo(f"warning: {line}")
     echo(f"\n{found.skipped:,} records skipped")
     for reason, count in found.skipped_by_reason.items():
         echo(f"  {count:,} × {reason}")
@@ -198,6 +200,8 @@ def convert_command(
         count = convert((replace(document, labels=document.labels & kept) for document in corpus), output, advance)
     if not quiet:
         echo(f"{output}: {count:,} texts, {len(kept):,} labels; {corpus.n_skipped:,} records skipped")
+    for line in corpus.label_warnings:
+        echo(f"warning: {line}", err=True)
     for skipped in corpus.skipped[:_EXAMPLES]:
         echo(f"skipped: {skipped}", err=True)
 

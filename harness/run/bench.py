@@ -264,6 +264,8 @@ class TaskBench:
             skipped = corpus.n_skipped
         if skipped:
             self.warn(f"corpus: {skipped} rows skipped (first: {corpus.skipped[0]}); see `harness data stats {self.corpus_path}`")
+        for line in corpus.label_warnings:
+            self.warn(f"corpus: {line}")
         return corpus
 
     @property

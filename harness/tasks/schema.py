@@ -50,7 +50,7 @@ class CorpusTable(Table):
     """``[corpus]``: labelled texts."""
 
     source: PathText | None = None
-    """A file or folder that `harness data` reads, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
+    """A corpus as `harness data` reads it, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
     format: Format | None = None
     """Its format; left out, it is recognised by its content."""
     text_field: str | None = None
@@ -58,7 +58,7 @@ class CorpusTable(Table):
     label_field: str | None = None
     """Name of the label column (JSONL, CSV, Parquet)."""
     label_separator: str | None = None
-    """Splits a label column that is one text, e.g. ","; without it such a text is one label, or in CSV a JSON list."""
+    """Splits a label column that is one text, e.g. ";"; without it such a text is one label, or a list in quotes and brackets."""
     comments: bool = True
     """Append other users' comments to a question (Stack Exchange)."""
     code_blocks: bool = True
