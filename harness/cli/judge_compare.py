@@ -216,7 +216,7 @@ def _of_run(
 def _asked(
     host: PluginHost, judges: Sequence[str], stored: Mapping[str, JudgeRecord], given: Mapping[str, str]
 ) -> tuple[dict[str, _Asked], dict[str, str]]:
-    """Who is to be asked, with which options, and the keys of judges of the run whose plugin is not here, which can be asked nothing.
+    """Return who is to be asked, with which options, and the keys of judges of the run whose plugin is not here, which can be asked nothing.
 
     A bare name is the judge that has rated the run under it, with its options; what it lacks (a part of the texts, a batch that is due) is asked for.
     """
@@ -257,14 +257,14 @@ def _rate(run: Run, asked: Mapping[str, _Asked], purse: Purse, ids: set[str]) ->
 
 
 def _stored(store: RunStore) -> dict[str, JudgeRecord]:
-    """The judges of a run by name; where two have one name, by name and the end of the key."""
+    """Return the judges of a run by name; where two have one name, by name and the end of the key."""
     records = store.judges()
     names = [record.name for record in records]
     return {f"{r.name} ({r.key[-6:]})" if names.count(r.name) > 1 else r.name: r for r in records}
 
 
 def _with_files(texts: Texts, files: Sequence[Path], limit: int | None) -> Texts:
-    """The texts (a random part of ``limit``, the same at every call) with the ratings of files."""
+    """Return the texts (a random part of ``limit``, the same at every call) with the ratings of files."""
     from harness.types import rng
 
     for path in files:

@@ -135,7 +135,7 @@ def _row(answer: Any) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The rows of the table for one answer: one a feature, the concept before the first."""
+    """Yield the rows of the table for one answer: one a feature, the concept before the first."""
     concept = row["concept"] if "/" not in row["concept"] else row["text"]  # Neuronpedia's explanations go by model/source/index
     if row["abstained"] is not None:
         yield concept, f"— ({row['abstained']})", "", "", "", "", "", ""
@@ -157,7 +157,7 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _counted(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was counted of each feature, where it was."""
+    """Return what was counted of each feature, where it was."""
     counted = row["evidence"].get("features")
     return counted if isinstance(counted, list) and all(isinstance(item, dict) for item in counted) else []
 
@@ -167,7 +167,7 @@ def _decimal(value: float | None, form: str = ".3f") -> str:
 
 
 def _fires_at(snippets: Sequence[dict[str, Any]]) -> str:
-    """The strongest token of the best text in its surroundings, on one line."""
+    """Return the strongest token of the best text in its surroundings, on one line."""
     if not snippets:
         return ""
     best = snippets[0]
