@@ -57,11 +57,11 @@ class TorchEngine:
         self._batch_size, self._use_cache, self._adapters = batch_size, use_cache, Adapters(model)
 
     def refuses(self, edit: Edit) -> str | None:
-        """Why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""
+        """Return why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""
         return why_not(self.model, edit)
 
     def chunks(self, requests: Chunk) -> list[list[GenerationRequest]]:
-        """The batches: requests of one adapter and of similar prompt length, the shortest first."""
+        """Return the batches: requests of one adapter and of similar prompt length, the shortest first."""
         return [
             group[start : start + self._batch_size]
             for group in _by_adapter(sorted(requests, key=lambda request: len(request.prompt_ids))).values()
@@ -69,7 +69,7 @@ class TorchEngine:
         ]
 
     def run(self, requests: Chunk, decoding: Decoding) -> Iterator[Generated]:
-        """A text for each request, in any order, each as soon as it has ended.
+        """Return a text for each request, in any order, each as soon as it has ended.
 
         Raises:
             EngineError: at once, for an option out of bounds, a repeated id, an empty prompt, a prompt that leaves no room for the new tokens,
@@ -85,7 +85,7 @@ class TorchEngine:
         return self._run(requests, decoding)
 
     def logits(self, texts: Sequence[Row], edits: Sequence[Edit] = (), adapter: str | None = None) -> Iterator[Tensor]:
-        """For each text, in order, the logits at each of its tokens, by :func:`harness.engine.forward.logits`.
+        """Return for each text, in order, the logits at each of its tokens, by :func:`harness.engine.forward.logits`.
 
         Args:
             texts: token ids of each; to an edit they are prompts.
@@ -131,7 +131,7 @@ class TorchEngine:
 
 
 def _by_adapter(requests: Chunk) -> dict[str | None, list[GenerationRequest]]:
-    """The requests of each adapter, in their order; those without one among them under None."""
+    """Return the requests of each adapter, in their order; those without one among them under None."""
     groups: dict[str | None, list[GenerationRequest]] = {}
     for request in requests:
         groups.setdefault(request.adapter, []).append(request)
@@ -179,7 +179,7 @@ class _Batch:
 
     @property
     def n_new(self) -> int:
-        """Tokens generated so far, the same in all open rows."""
+        """Return tokens generated so far, the same in all open rows."""
         return self.tokens.shape[1] - self.prompt_width
 
     def advance(self) -> list[Generated]:
@@ -227,7 +227,7 @@ class _Batch:
         self.requests = [self.requests[row] for row in rows]
 
     def _forward(self) -> Tensor:
-        """Logits of the next token, ``[rows, vocabulary]`` float32."""
+        """Return logits of the next token, ``[rows, vocabulary]`` float32."""
         width = 1 if self.use_cache and self.n_new else self.tokens.shape[1]
         arguments: dict[str, Any] = {
             "input_ids": self.tokens[:, -width:],
@@ -246,7 +246,7 @@ class _Batch:
         return output.logits[:, -1].float()  # type: ignore[no-any-return]
 
     def _choose(self, logits: Tensor) -> Tensor:
-        """The next token of each row, ``[rows]``. May write into ``logits``."""
+        """Return the next token of each row, ``[rows]``. May write into ``logits``."""
         decoding, step = self.decoding, self.n_new
         if not bool(logits.amax(dim=-1).isfinite().all()):  # the maximum of a row with a NaN is NaN
             broken = self.requests[int(logits.amax(dim=-1).isfinite().int().argmin())].id
@@ -294,7 +294,7 @@ def _contiguous_head(model: SubjectModel) -> Iterator[None]:
 
 
 def _pad_left(prompts: Sequence[Sequence[int]], model: SubjectModel) -> tuple[Tensor, Tensor]:
-    """Tokens ``[rows, width]`` of the prompts, padding on the left, and which of them are real; on the model's device."""
+    """Return tokens ``[rows, width]`` of the prompts, padding on the left, and which of them are real; on the model's device."""
     width = max(len(prompt) for prompt in prompts)
     tokens = torch.full((len(prompts), width), model.pad_id, dtype=torch.long)
     real = torch.zeros(tokens.shape, dtype=torch.bool)
