@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file. Raises OSError."""
+    """Return the hex SHA-256 of a file. Raises OSError."""
     state = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -22,7 +22,10 @@ _SAMPLE = 2**20
 
 
 def path_digest(path: Path) -> str:
-    """SHA-256 (first 16 hex digits) of a file, or of a folder's files by name. Files of 256 MB and more by size and three samples of 1 MB."""
+    """Return the SHA-256 (first 16 hex digits) of a file, or of a folder's files by name.
+
+    Files of 256 MB and more by size and three samples of 1 MB.
+    """
     sha = hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:

@@ -119,7 +119,7 @@ class Progress:
             yield report
 
     def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
-        """``items``, counted as they are consumed."""
+        """Yield ``items``, counted as they are consumed."""
         size = len(items) if total is None and isinstance(items, Sized) else total
         with self.task(description, size) as advance:
             for item in items:
