@@ -32,12 +32,12 @@ class SteeringSubject(Part):
 
     @property
     def name(self) -> str:
-        """``labeler × steerer``, or the steerer alone."""
+        """Return ``labeler × steerer``, or the steerer alone."""
         return self.method.name
 
     @property
     def id(self) -> str:
-        """Digest of names and options."""
+        """Return the digest of names and options."""
         return self.method.id
 
 
@@ -57,12 +57,12 @@ class DetectionSubject(Part):
 
     @property
     def name(self) -> str:
-        """``labeler × detector``, or the detector alone."""
+        """Return ``labeler × detector``, or the detector alone."""
         return self.method.name
 
     @property
     def id(self) -> str:
-        """Digest of names and options."""
+        """Return the digest of names and options."""
         return self.method.id
 
 
@@ -80,14 +80,14 @@ class DictionarySubjectRef(Part):
 
     @property
     def name(self) -> str:
-        """``metric × dictionary``, with the control's name and the training seed where there is one."""
+        """Return ``metric × dictionary``, with the control's name and the training seed where there is one."""
         extra = [self.arm] if self.arm != TRAINED else []
         extra += [] if self.training_seed is None else [f"training seed {self.training_seed}"]
         return f"{self.metric} × {self.dictionary}" + (f" ({', '.join(extra)})" if extra else "")
 
     @property
     def id(self) -> str:
-        """Digest of the dictionary, its arm and training seed, and the metric with its options."""
+        """Return the digest of the dictionary, its arm and training seed, and the metric with its options."""
         return digest([self.kind, self.dictionary, self.digest, self.arm, self.training_seed, self.metric, self.metric_options.all])
 
 
