@@ -39,7 +39,7 @@ def check_task(host: PluginHost, name: str) -> dict[str, Json]:
 
 
 def _listed(task: Task) -> Iterator[tuple[Kind, str, Mapping[str, Json]]]:
-    """Kind, name and options of the plugins that the task runs when none is named."""
+    """Yield the kind, name and options of the plugins that the task runs when none is named."""
     for method in task.file.methods:
         yield "steerer", method.steerer, {}
         if method.labeler is not None:

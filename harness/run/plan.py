@@ -40,7 +40,7 @@ class Asked:
 
     @property
     def nothing(self) -> bool:
-        """Whether no steerer, detector or metric is named: then the task's own are run."""
+        """Return whether no steerer, detector or metric is named: then the task's own are run."""
         return not (self.steerers or self.detectors or self.metrics)
 
 
@@ -55,7 +55,7 @@ class PlannedPlugin:
 
     @property
     def identity(self) -> dict[str, Json]:
-        """The options that a result depends on: all but those that say how something is fetched."""
+        """Return the options that a result depends on: all but those that say how something is fetched."""
         left_out = transport_names(self.registered.options)
         return {name: value for name, value in self.options.items() if name not in left_out}
 
@@ -81,7 +81,7 @@ class PlannedPlugin:
 
 
 def draws_of(model: type[BaseModel], options: Mapping[str, Json], mode: str) -> int:
-    """How many answers in turn a labeler with these options gives to each concept that it is asked for; 1 where it chooses its own."""
+    """Return how many answers in turn a labeler with these options gives to each concept that it is asked for; 1 where it chooses its own."""
     asked = mode == "fixed" or options.get("follows") is not None
     return int(options["draws"]) if asked and "draws" in control_names(model) else 1
 
@@ -157,13 +157,13 @@ class Plan:
 
     @property
     def labelers(self) -> tuple[PlannedPlugin, ...]:
-        """The labelers in use, once each, in the order of the methods."""
+        """Return the labelers in use, once each, in the order of the methods."""
         used = [m.labeler for m in self.methods] + [d.labeler for d in self.detections]
         return tuple({labeler.key: labeler for labeler in used if labeler is not None}.values())
 
     @property
     def plugins(self) -> tuple[PlannedPlugin, ...]:
-        """Every plugin in use, once each."""
+        """Return every plugin in use, once each."""
         used = [*self.labelers, *(m.steerer for m in self.methods), *(d.detector for d in self.detections), *(m.metric for m in self.metrics)]
         used += [self.judge] if self.judge is not None else []
         return tuple({(plugin.registered.kind, plugin.key): plugin for plugin in used}.values())
@@ -206,7 +206,7 @@ def make_plan(host: PluginHost, task: Task, asked: Asked) -> Plan:
 
 
 def _with_the_tasks_own(task: Task, asked: Asked) -> Asked:
-    """What was asked for; where nothing was, what the task lists.
+    """Return what was asked for; where nothing was, what the task lists.
 
     Raises OptionError where neither names a steerer, a detector or a metric.
     """
@@ -246,7 +246,7 @@ def _detections(
     labelers: Sequence[ControlLabeler],
     rivals: Sequence[ControlLabeler],
 ) -> tuple[PlannedDetection, ...]:
-    """The detectors asked for, and beside them: control labelers through the same detectors, and what one gets for free."""
+    """Return the detectors asked for, and beside them: control labelers through the same detectors, and what one gets for free."""
     if not detectors:
         return ()
     found: dict[str, PlannedDetection] = {}
@@ -284,7 +284,7 @@ def _detections(
 
 
 def _trivial(host: PluginHost, task: Task, registered: Registered) -> PlannedPlugin | None:
-    """A detector that stands for what one gets for free; None for any other, and for one that cannot be made with its defaults."""
+    """Return a detector that stands for what one gets for free; None for any other, and for one that cannot be made with its defaults."""
     try:
         planned = _planned(host, task, "detector", registered.name, {})
     except Exception:  # nobody asked for it
@@ -312,12 +312,12 @@ def _metrics(host: PluginHost, task: Task, asked: Asked) -> tuple[PlannedMetric,
 
 
 def plan_judge(host: PluginHost, task: Task, name: str, given: Mapping[str, Any]) -> PlannedPlugin:
-    """A judge with the options that the task and the user give. Raises UnknownNameError, OptionError."""
+    """Return a judge with the options that the task and the user give. Raises UnknownNameError, OptionError."""
     return _planned(host, task, "judge", name, given)
 
 
 def plan_stored_judge(host: PluginHost, manifest: Manifest, name: str, given: Mapping[str, Any]) -> PlannedPlugin:
-    """A judge for a stored run, with the options that the run's task had and the user gives. Raises UnknownNameError, OptionError."""
+    """Return a judge for a stored run, with the options that the run's task had and the user gives. Raises UnknownNameError, OptionError."""
     return plan_plugin(host.get("judge", name), {**manifest.judge_defaults.get(name, {}), **given})
 
 
@@ -341,7 +341,7 @@ def judges_asked(host: PluginHost, asked: Sequence[str], options: Mapping[str, s
 def _control_labelers(
     host: PluginHost, task: Task, control: ControlTable, given: Mapping[str, Mapping[str, Any]], labelers: Sequence[PlannedPlugin], used: bool
 ) -> list[ControlLabeler]:
-    """A control's labeler, drawing from the same features as each labeler asked for: once for each way in which these filter.
+    """Return a control's labeler, drawing from the same features as each labeler asked for: once for each way in which these filter.
 
     In chosen mode it answers the concepts that a labeler chose, so there is one for each. Without labelers that are ``used`` it is on its own.
 
@@ -371,7 +371,7 @@ def _control_labelers(
 
 
 def _as_control(task: Task, way: ControlLabeler | None) -> tuple[int, tuple[str, ...]]:
-    """How many draws of a concept a method has, and the keys of the labelers that it is a control of."""
+    """Return how many draws of a concept a method has, and the keys of the labelers that it is a control of."""
     if way is None:
         return 1, ()
     return way.labeler.draws(task.file.concepts.mode), tuple(labeler.key for labeler in way.controls)
@@ -403,7 +403,7 @@ def _add(
 
 
 def _grid(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
-    """The task's strengths, or the steerer's own where the task states none, or in another unit than the user asked for."""
+    """Return the task's strengths, or the steerer's own where the task states none, or in another unit than the user asked for."""
     name = steerer.registered.name
     grid, unit = steerer.instance.traits.grid, steerer.instance.traits.unit
     stated = task.file.steering.grids.get(name)
@@ -417,7 +417,7 @@ def _planned(host: PluginHost, task: Task, kind: Kind, name: str, values: Mappin
 
 
 def plan_plugin(registered: Registered, given: Mapping[str, Any]) -> PlannedPlugin:
-    """A plugin with options ``given`` (text or typed values). Raises UnknownNameError, OptionError, and PluginError where it is broken."""
+    """Return a plugin with options ``given`` (text or typed values). Raises UnknownNameError, OptionError, and PluginError where it is broken."""
     options = registered.build_options(given)
     everything = registered.options_json(options)
     instance = registered.create(given)
@@ -428,7 +428,7 @@ def plan_plugin(registered: Registered, given: Mapping[str, Any]) -> PlannedPlug
 def _distribute(
     host: PluginHost, kind: Kind, options: Mapping[str, Any], asked: Sequence[str], controls: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Option values by plugin.
+    """Return option values by plugin.
 
     ``option`` goes to all plugins that have it, controls included (a control that steered in another unit would be none), and one that was
     asked for must have it; ``plugin:option`` goes to that one, before the other.
