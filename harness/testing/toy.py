@@ -76,7 +76,7 @@ def toy_task(folder: Path, mode: ConceptMode = "fixed") -> Path:
 
 
 def toy_bench(folder: Path, mode: ConceptMode = "fixed", seed: int = 0) -> TaskBench:
-    """The bench of :func:`toy_task` in ``folder`` (written there unless it is), quiet, on the CPU, with an artifact cache of its own there.
+    """Return the bench of :func:`toy_task` in ``folder`` (written there unless it is), quiet, on the CPU, with an artifact cache of its own there.
 
     Args:
         folder: where; a test's temporary folder, or one of the session to make it once.
