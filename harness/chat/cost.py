@@ -150,7 +150,7 @@ class Estimate:
 
     @property
     def most(self) -> Estimate:
-        """With all repeats: the upper bound that nothing exceeds."""
+        """Return the estimate with all repeats: the upper bound that nothing exceeds."""
         once = replace(self, repeats=None)
         return once if self.repeats is None else once + self.repeats
 

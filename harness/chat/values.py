@@ -194,7 +194,7 @@ class Provider(Protocol):
         ...
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """One attempt, no retry within; passes ``asyncio.CancelledError`` on.
+        """Make one attempt, without a retry; it passes ``asyncio.CancelledError`` on.
 
         Raises:
             RequestFailed: no usable reply; :class:`SchemaRefused` where it is the reply's schema that the model does not take.
@@ -247,7 +247,7 @@ class UnconfirmedBatch:
 
     @property
     def description(self) -> str:
-        """For people: which batch it is."""
+        """Return which batch it is, for people."""
         return f"the batch of {self.count:,} requests of {datetime.fromtimestamp(self.since, timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
@@ -269,12 +269,12 @@ class BatchProvider(Protocol):
 
     @property
     def name(self) -> str:
-        """As :attr:`Provider.name`: a reply has one key, whichever way it was paid for."""
+        """Return what :attr:`Provider.name` does: a reply has one key, whichever way it was paid for."""
         ...
 
     @property
     def notes(self) -> Sequence[str]:
-        """As :attr:`Provider.notes`."""
+        """Return what :attr:`Provider.notes` does."""
         ...
 
     @property
@@ -288,7 +288,7 @@ class BatchProvider(Protocol):
         ...
 
     def takes_schema(self, model: str) -> bool:
-        """As :meth:`Provider.takes_schema`."""
+        """Return what :meth:`Provider.takes_schema` does."""
         ...
 
     def submit(self, requests: Mapping[str, ChatRequest]) -> str:

@@ -99,7 +99,7 @@ class Agreement:
     level: float
 
     def as_json(self) -> dict[str, Json]:
-        """For the command line."""
+        """Return the result as the command line shows it."""
         return dataclasses.asdict(self)
 
 

@@ -93,7 +93,7 @@ class OpenItem:
 
     @property
     def settled(self) -> bool:
-        """Every rating was read or given up."""
+        """Return whether every rating was read or given up."""
         return len(self.ratings) + len(self.problems) == len(ASPECTS)
 
     def take(self, aspect: Aspect, answer: Answer, last: bool) -> bool:
@@ -119,7 +119,7 @@ class OpenItem:
         self.failed.append(aspect)
 
     def rating(self) -> Rating:
-        """Rated with all three ratings, else unrated with every reason."""
+        """Return the rating: rated with all three ratings, else unrated with every reason."""
         details: dict[str, Json] = {"replies": {aspect: self.replies[aspect].text for aspect in ASPECTS if aspect in self.replies}}
         if self.replies:
             details["model"] = next(iter(self.replies.values())).model

@@ -90,7 +90,7 @@ class SelfTest:
         return f"judge {judge} fails the self-test: {right}; {PASS_OVERALL:.0%} are needed"
 
     def as_json(self) -> dict[str, Json]:
-        """For the command line and for entries: everything save the misses."""
+        """Return the result for the command line and for entries: everything save the misses."""
         return {
             "rubric": self.rubric,
             "version": self.version,

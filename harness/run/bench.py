@@ -329,7 +329,7 @@ class TaskBench:
 
     @cached_property
     def concepts(self) -> tuple[Concept, ...]:
-        """Fixed mode: the task's concepts of the split. Chosen mode: a candidate for each label with enough support."""
+        """Return, in fixed mode, the task's concepts of the split. Chosen mode: a candidate for each label with enough support."""
         return tuple(self._with_examples(concept) for concept in self.list_concepts())
 
     def list_concepts(self) -> list[Concept]:

@@ -71,12 +71,12 @@ class PlannedPlugin:
 
     @property
     def follows(self) -> str | None:
-        """Of a control in chosen mode: the :attr:`identity_key` of the labeler whose concepts it answers."""
+        """Return, of a control in chosen mode, the :attr:`identity_key` of the labeler whose concepts it answers."""
         value = self.options.get("follows") if "follows" in control_names(self.registered.options) else None
         return None if value is None else str(value)
 
     def draws(self, mode: str) -> int:
-        """As :func:`draws_of` of its options."""
+        """Return what :func:`draws_of` does of its options."""
         return draws_of(self.registered.options, self.options, mode)
 
 

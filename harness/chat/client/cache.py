@@ -159,7 +159,7 @@ class ReplyCache:
         )
 
     def handing_in(self) -> AbstractContextManager[Any]:
-        """Held by who looks what is open and hands in the rest: two processes that do so at once would both pay."""
+        """Return a lock for who looks what is open and hands in the rest: two processes that do so at once would both pay."""
         return self._file.lock("batches")
 
     # ------------------------------------------------------------------------------------------------------------------ maintenance

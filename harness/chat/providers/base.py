@@ -113,7 +113,7 @@ class APIProvider(ABC):
         return {}
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """One attempt. A request that is turned down for an optional parameter is asked again without it; one for its schema fails by that."""
+        """Make one attempt. A request that is turned down for an optional parameter is asked again without it; one for its schema fails by that."""
         while True:
             body = self.body(request)
             body |= {"stream": self._stream, **(self.stream_parameters(request.model) if self._stream else {})}

@@ -84,7 +84,7 @@ def find_key(name: str, folder: Path | None = None) -> str | None:
 
 
 def key(name: str, folder: Path | None = None) -> str:
-    """As :func:`find_key`, for what cannot do without. Raises JudgeError naming the variable where there is no key."""
+    """Return the key as :func:`find_key` does, for what cannot do without. Raises JudgeError naming the variable where there is no key."""
     value = find_key(name, folder)
     if value is None:
         message = f"no API key: {_shown(name)} is neither in the environment nor in {(folder or Path.cwd()) / '.env'}"
