@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def say(message: str) -> None:
-    """A line on standard error. A terminal that has gone stops no work."""
+    """Write a line on standard error. A terminal that has gone stops no work."""
     with contextlib.suppress(OSError):
         print(visible(message), file=sys.stderr, flush=True)
 

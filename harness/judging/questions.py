@@ -216,6 +216,8 @@ def advice(failure: RequestFailed) -> str:
         what = "check the rubric and the judge's options"
     elif failure.status in REDIRECTS:
         what = "check the option base_url"
+    elif failure.status == 407:
+        what = "check the environment's proxy"
     elif failure.status == 404:
         what = "check the option model, and base_url where one was given (most servers want …/v1)"
     elif failure.status == 429 or failure.status >= 500:

@@ -25,7 +25,7 @@ def label_all(run: Run) -> None:
 
 
 def _label(run: Run, labeler: PlannedPlugin) -> None:
-    """A labeler's answers. In fixed mode there is one for each concept, in the task's order; one that follows answers what another chose."""
+    """Ask for a labeler's answers. In fixed mode there is one for each concept, in the task's order; one that follows answers what another chose."""
     name = labeler.registered.name
     run.progress.step(f"labelling with {name}")
     note_versions(run.store, run.warnings, "labels", [labeler.registered.made_by])

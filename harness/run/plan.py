@@ -380,7 +380,7 @@ def _as_control(task: Task, way: ControlLabeler | None) -> tuple[int, tuple[str,
 def _add(
     methods: dict[str, PlannedMethod], task: Task, labelers: Sequence[ControlLabeler], steerer: PlannedPlugin, role: Role
 ) -> None:
-    """The steerer with each labeler, or once alone if it uses no features; what is there already stays as it is."""
+    """Add the steerer with each labeler, or once alone if it uses no features; what is there already stays as it is."""
     instance: Steerer = steerer.instance
     name = steerer.registered.name
     if instance.traits.needs_features and not labelers:

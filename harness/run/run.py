@@ -176,7 +176,7 @@ class StoredBench:
 
     @property
     def guard(self) -> Guard:
-        """The run's."""
+        """Return the guard of the run."""
         return self._run.guard
 
     def warn(self, message: str) -> None:

@@ -144,11 +144,11 @@ class Database:
                     self._in_transaction = False
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
-        """One statement within a transaction."""
+        """Execute one statement within a transaction."""
         self._connection.execute(sql, values)
 
     def execute_many(self, sql: str, rows: Iterator[Sequence[Any]] | Sequence[Sequence[Any]]) -> None:
-        """One statement for each row, within a transaction."""
+        """Execute one statement for each row, within a transaction."""
         self._connection.executemany(sql, rows)
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -71,7 +71,7 @@ class ItemStore(RunFolder):
                     raise StoreError(message, given=item.id, hint="choose another folder (--out)")
 
     def _insert_items(self, items: Iterable[Item]) -> None:
-        """Items whose id covers all of their content; within a transaction."""
+        """Store items whose id covers all of their content; within a transaction."""
         self._database.execute_many(_INSERT_ITEM, map(item_row, items))
 
     def items(self, kind: EvaluationKind | None = None, method_id: str | None = None) -> list[Item]:

@@ -93,7 +93,7 @@ class LocalAsker:
         self._model, self._options, self._cache, self._seed = model, options, cache, seed
 
     def takes_schema(self, model: str) -> bool:
-        """No: nothing here holds a reply to a schema."""
+        """Return False: nothing here holds a reply to a schema."""
         return False
 
     def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, Answer]]:

@@ -90,7 +90,7 @@ class Account:
 
     @property
     def usage_by_model(self) -> dict[str, Usage]:
-        """:attr:`usage` by the model that was asked."""
+        """Return :attr:`usage` by the model that was asked."""
         with self._mutex:
             return dict(self._used)
 

@@ -76,7 +76,7 @@ class LabelWriter:
         self._total = 0
 
     def add(self, labels: frozenset[str]) -> None:
-        """The labels of the next document."""
+        """Add the labels of the next document."""
         numbers = self._numbers
         self._found.extend([numbers.setdefault(label, len(numbers)) for label in labels])
         self._total += len(labels)

@@ -161,7 +161,7 @@ class BatchDesk:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """The right to hand in; people learn of it where another process has it for long: an upload may take minutes."""
+        """Hold the right to hand in; people learn of it where another process has it for long: an upload may take minutes."""
         announcement = threading.Timer(PATIENCE, logger.warning, ("waiting for another process that is handing in batches",))
         announcement.daemon = True
         announcement.start()
