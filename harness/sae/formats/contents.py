@@ -14,7 +14,7 @@ from harness.files.inputs import Input, check_file
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 """Endings of files that Python's pickle, or PyTorch's ``save``, writes."""
 
-WEIGHTS = Input("file of weights", DictionaryError, "fetch it again", largest=None)
+WEIGHTS = Input("file of weights", DictionaryError, "check its permissions, or fetch it again", largest=None)
 
 _FETCH = "fetch it again"
 _TENSORS = "write its tensors into a safetensors file"
@@ -57,6 +57,8 @@ def check_weights_file(path: Path) -> None:
 
 def damaged(path: Path, error: BaseException) -> DictionaryError:
     """The error for a file that cannot be read, for a reason that :func:`check_weights_file` does not know."""
+    if isinstance(error, PermissionError):
+        return DictionaryError(f"{path} cannot be read: permission denied", given=path, hint="change its permissions (chmod)")
     return DictionaryError(f"{path} cannot be read: {line(error)}", given=path, hint=_FETCH)
 
 
