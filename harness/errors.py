@@ -1,7 +1,7 @@
 """One tree of errors. Each message is one line: what was given, what is allowed, what to do next.
 
 The command line prints the message of a :class:`HarnessError` after ``harness: error:`` and exits with code 2; any other exception is a
-defect of ours (or of a plugin) and keeps its traceback.
+defect of ours and keeps its traceback. What a plugin raises comes out as a :class:`PluginFault`.
 """
 
 from __future__ import annotations
@@ -67,6 +67,10 @@ class OptionError(HarnessError):
 
 class PluginError(HarnessError):
     """A plugin that cannot be registered: a duplicate name, a misspelt hook, an object that breaks the contract."""
+
+
+class PluginFault(PluginError):
+    """What a plugin raised while it was called, or its attempt to end the program; its own error is the ``__cause__``."""
 
 
 class TaskError(HarnessError):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from harness.errors import OptionError, UnknownNameError
 from harness.files.json_text import parse_json
@@ -49,13 +50,40 @@ def transport_names(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def input_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The options of ``model`` that may name a file or folder that is read: those made with :func:`input_field`, and every path.
+    """The options of ``model`` that may name a file or folder that is read: those made with :func:`input_field`, and all that hold a path.
 
-    A path that says how something is fetched (:func:`transport_field`) is not among them.
+    A path may stand alone, in a union, in a list or another container, or in a model. One that says how something is fetched
+    (:func:`transport_field`) is not among them.
     """
-    paths = [name for name, info in model.model_fields.items() if Path in _parts(info.annotation)]
+    paths = [name for name, info in model.model_fields.items() if _holds_path(info.annotation)]
     fetched = transport_names(model)
     return tuple(name for name in model.model_fields if name in (*_marked(model, "input"), *paths) and name not in fetched)
+
+
+def _holds_path(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, PurePath):
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(_holds_path(info.annotation) for info in annotation.model_fields.values())
+    return any(map(_holds_path, typing.get_args(annotation)))
+
+
+def control_field(default: Any, *, ge: float | None = None) -> Any:
+    """A field that the core sets where a labeler is run as a control: see :data:`CONTROL_OPTIONS`; a user may set it, too."""
+    return Field(default, ge=ge, json_schema_extra={"control": True})
+
+
+CONTROL_OPTIONS = ("draws", "follows")
+"""What a labeler may offer as a control, as fields made with :func:`control_field`.
+
+``draws``: how many answers it gives to each concept, one after the other, each of other features. ``follows``: chosen mode: the key of a labeler;
+``label`` then gets the concepts that this labeler chose, in its order and as often as it chose them, and answers each.
+"""
+
+
+def control_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """The options of ``model`` that the core sets where the labeler is a control."""
+    return tuple(name for name in _marked(model, "control") if name in CONTROL_OPTIONS)
 
 
 def filter_names(model: type[BaseModel]) -> tuple[str, ...]:
@@ -145,7 +173,7 @@ def describe_field(name: str, info: FieldInfo) -> dict[str, Json]:
     return {
         "name": name,
         "type": _type_name(info.annotation),
-        "default": list(default) if isinstance(default, tuple) else default,
+        "default": to_jsonable_python(default, fallback=str),
         "required": info.is_required(),
         "bounds": ", ".join(bounds),
         "description": " ".join((info.description or "").split()),

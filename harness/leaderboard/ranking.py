@@ -22,7 +22,6 @@ from typing import Any, Literal
 
 from harness.leaderboard.entry import Entry, ItemResult, MetricValue, Row
 from harness.leaderboard.subject import DictionarySubjectRef
-from harness.leaderboard.values import Limits, ends_on_scale
 from harness.types import ConceptMode, EvaluationKind, digest
 
 Standing = Literal["ranked", "control", "unpaired", "unordered", "ineligible"]
@@ -192,6 +191,7 @@ def _varies(entries: list[Entry], kind: EvaluationKind) -> tuple[str, ...]:
     if kind == "steering":
         aspects["decoding"] = [entry.decoding for entry in entries]
         aspects["instructions"] = [entry.instruction_set_digest for entry in entries]
+        aspects["the judge's code"] = [entry.judge.code for entry in entries if entry.judge is not None]
     aspects["seed"] = [entry.seed for entry in entries]
     aspects["harness version"] = [entry.harness_version for entry in entries]
     return tuple(name for name, values in aspects.items() if any(value != values[0] for value in values[1:]))
@@ -207,29 +207,32 @@ def _compare(above: Place, place: Place, sign: int) -> Comparison:
     trivial = place.entry.task.mode == "fixed"
     first, second = above.row.values(trivial), place.row.values(trivial)
     shared = [item for item in first if item in second]
-    same = place.row.kind != "steering" or above.entry.instruction_set_digest == place.entry.instruction_set_digest
-    note = "" if same else "other instructions: paired by concept only"
+    note = _other_instructions(above.entry, place.entry) if place.row.kind == "steering" else ""
     overlap = _overlap(above.score, place.score)
     noun = item_noun(place.row.kind)
     if not shared:
         return Comparison(above.name, overlap, 0, None, None, None, None, note or f"no {noun} is shared")
     features = [_features(item, (*above.row.items, *place.row.items)) for item in shared]
     clusters = clusters_of(zip(shared, features, strict=True))
-    found = paired_difference([sign * first[item] for item in shared], [sign * second[item] for item in shared], clusters)
-    low, high, reason = ends_on_scale(found.interval, _span(place.row), noun)
-    limits = note or reason or (found.interval.warning or "").replace("concepts", f"{noun}s")
-    return Comparison(above.name, overlap, len(shared), found.interval.estimate, low, high, found.p_value, limits)
+    bounds = place.row.metrics[place.row.primary].bounds
+    ours, theirs = [sign * first[item] for item in shared], [sign * second[item] for item in shared]
+    found = paired_difference(ours, theirs, clusters, bounds=bounds, item=noun)
+    ends = found.interval
+    return Comparison(above.name, overlap, len(shared), ends.estimate, ends.low, ends.high, found.p_value, note or ends.warning or "")
+
+
+def _other_instructions(first: Entry, second: Entry) -> str:
+    """Why a concept's texts answer other instructions in one entry than in the other; empty where they answer the same."""
+    if first.instruction_set_digest != second.instruction_set_digest:
+        return "other instructions: paired by concept only"
+    if first.seed != second.seed:  # the seed draws each concept's instructions from the set
+        return f"seeds {first.seed} and {second.seed} draw other instructions for a concept: paired by concept only"
+    return ""
 
 
 def item_noun(kind: EvaluationKind) -> str:
     """What the rows of a kind are made of, in the singular."""
     return "item" if kind == "dictionary" else "concept"
-
-
-def _span(row: Row) -> Limits:
-    """The least and the greatest difference that the metric's scale allows."""
-    low, high = row.metrics[row.primary].bounds
-    return (None, None) if low is None or high is None else (low - high, high - low)
 
 
 def _features(item: tuple[str, str], rows: Iterable[ItemResult]) -> set[str]:

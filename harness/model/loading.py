@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ from harness.model.identity import folder_digest
 from harness.model.prompts import Message, PromptFormat
 from harness.model.streams import Parts, find_parts
 from harness.model.structure import find_anatomy, hidden_of, text_config, with_hidden
+
+Ids = TypeVar("Ids", bound=Sequence[int])
 
 __all__ = ["SubjectModel", "hidden_of", "load_model", "with_hidden"]
 
@@ -52,6 +54,8 @@ class SubjectModel:
         self.hf = hf.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.format = PromptFormat(tokenizer)
+        self._readable = _embedded_tokens(self.hf)
+        self.check_tokens(sorted(self.format.own_ids), "every prompt")
         parts = find_anatomy(self.hf)
         self.layers: nn.ModuleList = parts.layers
         self.unembedding: nn.Module = parts.unembedding
@@ -130,19 +134,40 @@ class SubjectModel:
     # ------------------------------------------------------------------------------------------------------------------ tokens
 
     def encode(self, text: str, add_bos: bool | None = None) -> list[int]:
-        """Token ids of plain text, with exactly one BOS where the tokenizer puts one (see :meth:`PromptFormat.plain`)."""
-        return self.format.plain(text, add_bos)
+        """Token ids of plain text, with exactly one BOS where the tokenizer puts one (see :meth:`PromptFormat.plain`).
+
+        Raises:
+            ModelError: it holds a token that the tokenizer knows and the model does not.
+        """
+        return self.check_tokens(self.format.plain(text, add_bos))
 
     def prompt(self, instruction: str, prefix: str = "") -> list[int]:
         """Token ids of an instruction in one user turn, up to where the reply begins; ``prefix`` and a blank line stand before it.
 
         A model without a chat template (a base model) gets the plain text.
+
+        Raises:
+            ModelError: as :meth:`encode` does.
         """
-        return self.format.user(f"{prefix}\n\n{instruction}" if prefix else instruction)
+        return self.check_tokens(self.format.user(f"{prefix}\n\n{instruction}" if prefix else instruction))
 
     def chat(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation, up to where the assistant's reply begins (see :meth:`PromptFormat.chat`)."""
-        return self.format.chat(messages)
+        return self.check_tokens(self.format.chat(messages))
+
+    def check_tokens(self, ids: Ids, where: str = "a text") -> Ids:
+        """The token ids, all of which the model has an embedding for.
+
+        Args:
+            ids: of the model's tokenizer.
+            where: what holds them, for the message.
+
+        Raises:
+            ModelError: one is outside of the embedding: it was added to the tokenizer, and the model not resized.
+        """
+        if len(ids) and max(ids) >= self._readable:
+            raise self._unknown(next(number for number in ids if number >= self._readable), where)
+        return ids
 
     @property
     def chat_prefix_length(self) -> int:
@@ -155,6 +180,16 @@ class SubjectModel:
 
     # ------------------------------------------------------------------------------------------------------------------ inside
 
+    def _unknown(self, number: int, where: str) -> ModelError:
+        name = self.tokenizer.convert_ids_to_tokens(number)
+        return ModelError(
+            f"the tokenizer of {self.name} knows {len(self.tokenizer)} tokens and the model {self._readable}: it has none for {name!r} "
+            f"(token {number}) in {where}",
+            given=name,
+            allowed=f"tokens 0 to {self._readable - 1}",
+            hint="use the tokenizer that the model was trained with, or resize the model's embeddings and train it",
+        )
+
     def _first_parameter(self) -> torch.Tensor:
         parameter: torch.Tensor = next(iter(self.hf.parameters()))
         return parameter
@@ -162,7 +197,11 @@ class SubjectModel:
     def _find_eos(self) -> frozenset[int]:
         generation = getattr(self.hf, "generation_config", None)
         configured = [getattr(config, "eos_token_id", None) for config in (generation, self.hf.config, text_config(self.hf))]
-        return frozenset(self._valid([*configured, self.tokenizer.eos_token_id, self.format.end_of_turn]))
+        own = self.tokenizer.eos_token_id
+        found = frozenset(self._valid([*configured, own, self.format.end_of_turn]))
+        if own is not None and own >= self.vocab_size and not found:
+            raise self._unknown(own, "the end of every text")
+        return found
 
     def _find_pad(self) -> int:
         generation = getattr(self.hf, "generation_config", None)
@@ -173,6 +212,12 @@ class SubjectModel:
         """The token ids among configured values (None, a number or a list each) that the model can produce."""
         flat = [item for value in values for item in (value if isinstance(value, list | tuple) else [value])]
         return [item for item in flat if isinstance(item, int) and 0 <= item < self.vocab_size]
+
+
+def _embedded_tokens(hf: Any) -> int:
+    """Number of token ids that a transformers model can read."""
+    embedding = hf.get_input_embeddings()
+    return int(embedding.num_embeddings if isinstance(embedding, nn.Embedding) else embedding.weight.shape[0])
 
 
 def load_model(

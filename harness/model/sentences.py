@@ -54,7 +54,8 @@ class SentenceEmbedder:
         out = np.zeros((len(texts), self.width), dtype=np.float32)
         if not texts:
             return out
-        encoded = self._tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        # split: "[SEP]" in a text is text
+        encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, truncation=False, verbose=False)["input_ids"]
         first, last = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
         rows = [[first, *ids[:LONGEST], last] for ids in encoded]
         with torch.inference_mode():

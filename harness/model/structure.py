@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,23 +43,6 @@ def with_hidden(output: Any, x: torch.Tensor) -> Any:
         return [x, *output[1:]]
     given = type(output).__name__
     raise ModelError(f"a decoder layer returned {given}, which cannot be edited", given=given, allowed=_RETURNED)
-
-
-def cache_argument(hf: Any) -> str:
-    """The name under which the model's forward takes the keys and values of the tokens before.
-
-    transformers calls it ``cache`` from 5.24 on and forgets ``past_key_values`` with 5.40; before 5.24, and in models that bring code of their
-    own, it is ``past_key_values``. The signature says which, so no version is asked for.
-    """
-    return "cache" if "cache" in inspect.signature(hf.forward).parameters else "past_key_values"
-
-
-def cache_of(output: Any) -> Any:
-    """The keys and values in what a model's forward returned, under either name; it need not be the name that the forward takes.
-
-    Asking transformers' outputs for the old name where they have the new one writes a warning, so the new one is looked for first.
-    """
-    return output.cache if hasattr(output, "cache") else output.past_key_values
 
 
 @dataclass(frozen=True)
@@ -114,7 +96,7 @@ def find_anatomy(hf: Any) -> Anatomy:
         raise _unsupported(hf, "has no output embeddings")
     n_layers = text_config(hf).num_hidden_layers
     with _recorded(hf) as calls:
-        hf(input_ids=torch.tensor(_PROBE, device=_device(hf)), use_cache=False)
+        _read_probe(hf)
     found: list[tuple[int, str, nn.ModuleList]] = []
     for path, module in hf.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == n_layers and _are_blocks(module, calls):
@@ -136,10 +118,20 @@ def _unsupported(hf: Any, why: str) -> ModelError:
     return ModelError(f"{given} {why}", given=given, allowed=_SUPPORTED, hint="use another model")
 
 
+def _read_probe(hf: Any) -> None:
+    try:
+        hf(input_ids=torch.tensor(_PROBE, device=_device(hf)), use_cache=False)
+    except Exception as error:  # whatever an architecture raises
+        given, detail = type(hf).__name__, " ".join(str(error).split())[:200]
+        message = f"{given} in {str(next(hf.parameters()).dtype).removeprefix('torch.')} cannot read a short text"
+        hint = "use another --dtype or another model; some architectures need another version of transformers"
+        raise ModelError(f"{message} ({type(error).__name__}: {detail})", given=given, hint=hint) from error
+
+
 def _last_hidden(hf: Any, layer: nn.Module) -> torch.Tensor:
     """The probe texts' hidden states after ``layer``, from a pass of their own."""
     with _recorded(hf) as calls:
-        hf(input_ids=torch.tensor(_PROBE, device=_device(hf)), use_cache=False)
+        _read_probe(hf)
     return hidden_of(next(call for call in calls if call.module is layer).output)
 
 

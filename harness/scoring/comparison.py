@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.scoring.checks import FloatArray, IntArray, ScoringError, at_least, float_array
-from harness.scoring.intervals import Interval, IntervalMethod, batches, cluster_codes, cluster_sums, interval
+from harness.scoring.clusters import cluster_codes, cluster_sums
+from harness.scoring.ends import batches
+from harness.scoring.intervals import Interval, IntervalMethod, Limits, interval
 from harness.types import rng
 
 EXACT_FLIPS = 2**12
@@ -41,6 +43,8 @@ def paired_difference(
     level: float = 0.95,
     seed: int = 0,
     resamples: int = 9999,
+    bounds: Limits = (None, None),
+    item: str = "concept",
 ) -> PairedDifference:
     """Compare two methods on the same concepts: interval of the mean difference and a sign-flip permutation test.
 
@@ -51,7 +55,8 @@ def paired_difference(
     Args:
         a, b: ``[n]`` scores of the two methods, row by row on the same concept; rows in which either is NaN are left out.
         clusters: ``[n]`` cluster of each row (``clusters_of`` over the features of *both* methods); None: each row stands alone.
-        method, level, seed, resamples: as in :func:`harness.scoring.interval`; ``resamples`` is also the number of random sign patterns.
+        method, level, seed, resamples, item: as in :func:`harness.scoring.interval`; ``resamples`` is also the number of random sign patterns.
+        bounds: the scale of a and b; a difference lies within the length of the scale.
 
     Raises:
         ScoringError: lengths that differ, and as :func:`harness.scoring.interval`.
@@ -62,7 +67,9 @@ def paired_difference(
         raise ScoringError(message, given=(len(first), len(second)), allowed="the same concepts in the same order")
     differences = first - second
     codes = cluster_codes(clusters, len(differences))
-    result = interval(differences, codes, method, level, seed, resamples)
+    low, high = bounds
+    span: Limits = (None, None) if low is None or high is None else (low - high, high - low)
+    result = interval(differences, codes, method, level, seed, resamples, span, item)
     defined = ~np.isnan(differences)
     if not defined.any():
         return PairedDifference(result, None, exact=True, n_flips=0)

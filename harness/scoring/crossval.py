@@ -32,6 +32,7 @@ class CrossValidation:
             strength could be chosen, or where the chosen one has no rating in the evaluation part.
         chosen_per_fold: ``[repeats, splits]``, index of the strength chosen on the training part, or ``NO_CHOICE``.
         chosen: index of the strength chosen on all instructions (the one to use from now on), or None if nothing is rated.
+        tied: there are several strengths, and all have one mean over all instructions: ``chosen`` is the smallest by rule, and no choice.
         n_strengths, n_instructions: shape of the scores.
         n_unrated: entries of the scores that are NaN, over all strengths.
         seed: the seed that drew the folds.
@@ -45,6 +46,7 @@ class CrossValidation:
     n_instructions: int
     n_unrated: int
     seed: int
+    tied: bool = False
 
     @property
     def n_undefined(self) -> int:
@@ -65,8 +67,7 @@ class CrossValidation:
                 allowed=f"{(self.n_strengths, self.n_instructions)}, the shape of the scores",
                 hint="give the ratings of the same texts",
             )
-        evaluation = _evaluation_parts(self.n_instructions, *self.chosen_per_fold.shape, self.seed)
-        return _score(values, _at_choice(_part_means(values, evaluation), self.chosen_per_fold.ravel()))
+        return score_at(values, self.chosen_per_fold, self.seed)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def cross_validate(scores: ArrayLike, repeats: int = 10, splits: int = 4, seed: 
     evaluation = _evaluation_parts(values.shape[1], repeats, splits, seed)
     chosen = _choose(_part_means(values, 1 - evaluation))
     fold_scores = _at_choice(_part_means(values, evaluation), chosen)
-    overall = int(_choose(_part_means(values, np.ones((1, values.shape[1]))))[0])
+    everywhere = _part_means(values, np.ones((1, values.shape[1])))
+    overall = int(_choose(everywhere)[0])
     return CrossValidation(
         score=_score(values, fold_scores),
         fold_scores=_read_only(fold_scores.reshape(repeats, splits)),
@@ -122,7 +124,31 @@ def cross_validate(scores: ArrayLike, repeats: int = 10, splits: int = 4, seed: 
         n_instructions=values.shape[1],
         n_unrated=int(np.isnan(values).sum()),
         seed=seed,
+        tied=len(values) > 1 and bool(np.ptp(everywhere) <= _tolerance(everywhere).max()),  # of a NaN it is not known
     )
+
+
+def score_at(ratings: ArrayLike, chosen_per_fold: ArrayLike, seed: int = 0) -> float:
+    """Ratings averaged over the evaluation parts of :func:`cross_validate` at strengths that were chosen for each fold, by whatever ratings.
+
+    Args:
+        ratings: ``[strength, instruction]``, NaN = unrated.
+        chosen_per_fold: ``[repeats, splits]`` places in the first axis of ``ratings``, or ``NO_CHOICE``.
+        seed: that drew the folds.
+
+    Returns:
+        The mean over the parts that have a rating at their choice; with one strength, where nothing is chosen, the plain mean; NaN if there is none.
+
+    Raises:
+        ScoringError: ratings of another shape; a place that does not exist.
+    """
+    values = float_array(ratings, "ratings", ndim=2)
+    chosen = np.asarray(chosen_per_fold, dtype=np.int64)
+    if chosen.ndim != 2 or chosen.max(initial=NO_CHOICE) >= len(values) or chosen.min(initial=0) < NO_CHOICE:
+        allowed = f"[repeats, splits] places of the {len(values)} strengths"
+        raise ScoringError("the choices do not fit the ratings", given=chosen.tolist(), allowed=allowed)
+    evaluation = _evaluation_parts(values.shape[1], *chosen.shape, seed)
+    return _score(values, _at_choice(_part_means(values, evaluation), chosen.ravel()))
 
 
 def rating_bounds(

@@ -82,13 +82,18 @@ def resolve(task: Task, source: str | None, flag: str, what: str) -> Path:
     return path
 
 
-def options_of(task: Task, kind: str) -> Mapping[str, Mapping[str, Any]]:
-    """The task's options of one kind of plugin (``labeler``, ``steerer``, ``detector``, ``metric``, ``judge``), by plugin name."""
+def option_tables(task: Task, kind: str) -> Mapping[str, Mapping[str, Any]]:
+    """The task's tables of options of one kind of plugin (``[labelers.NAME]``, …), by plugin name; detectors and metrics have none."""
     tables: dict[str, Mapping[str, Mapping[str, Any]]] = {
         "labeler": task.file.labelers,
         "steerer": task.file.steerers,
-        "detector": {table.detector: table.options for table in task.file.detectors},
-        "metric": {table.metric: table.options for table in task.file.metrics},
         "judge": task.file.judges,
     }
-    return tables[kind]
+    return tables.get(kind, {})
+
+
+def options_of(task: Task, kind: str) -> Mapping[str, Mapping[str, Any]]:
+    """The task's default options of one kind of plugin, by plugin name: its table's, and for detectors and metrics those of its first row."""
+    rows = {"detector": task.file.detectors, "metric": task.file.metrics}.get(kind, ())
+    first = {table.request.name: table.request.options for table in reversed(rows)}
+    return {**option_tables(task, kind), **first}

@@ -85,7 +85,7 @@ def test_ratings_of_other_texts_are_counted_and_left_out(texts_file: Path, tmp_p
     write_rows([*rated((2, 2, 2)), {**rated((1, 1, 1))[0], "id": "z", "text": "another"}], tmp_path / "more.csv")
     texts = read_texts(texts_file)
     texts.add_ratings(tmp_path / "more.csv")
-    assert (len(texts.given["more"]), texts.strangers) == (1, {str(tmp_path / "more.csv"): 1})
+    assert (len(texts.given["more"]), texts.unmatched) == (1, {str(tmp_path / "more.csv"): 1})
 
 
 @pytest.mark.parametrize(

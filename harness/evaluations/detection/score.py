@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.evaluations.detection.records import NO_KEYWORDS, REPORT, THRESHOLD, Mask, Truth
-from harness.scoring import auroc, clusters_of, interval, warn_small_negatives
+from harness.leaderboard.values import MetricValue, metric_value
+from harness.scoring import auroc, clusters_of, warn_small_negatives
 from harness.scoring.detection import MEASURES, PI0, Scored, detection, trivial_values
 from harness.types import Json
 
@@ -49,27 +50,6 @@ class ConceptScore:
 
 
 @dataclass(frozen=True)
-class MetricSummary:
-    """A mean over concepts with its interval; None where there is none, and then the reason.
-
-    Attributes:
-        value, low, high: the mean and the interval's ends.
-        interval_method: how the interval was made, with its level.
-        reason: why a number is missing.
-        trivial: the mean of what a constant score gets.
-        n: concepts (labelings, in chosen mode) in the mean.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    interval_method: str = ""
-    reason: str = ""
-    trivial: float | None = None
-    n: int = 0
-
-
-@dataclass(frozen=True)
 class DetectionResult:
     """One method on the run's concepts.
 
@@ -84,8 +64,8 @@ class DetectionResult:
         warnings: what a reader must know.
     """
 
-    metrics: Mapping[str, MetricSummary]
-    ranked: MetricSummary | None
+    metrics: Mapping[str, MetricValue]
+    ranked: MetricValue | None
     items: tuple[ConceptScore, ...]
     n_items: int
     n_answered: int
@@ -187,11 +167,12 @@ def summarise(items: Sequence[ConceptScore], *, fixed: bool, selects_on: str = "
     )
 
 
-def _ranked(items: Sequence[ConceptScore], seed: int) -> MetricSummary:
+def _ranked(items: Sequence[ConceptScore], seed: int) -> MetricValue:
     """AUROC over all concepts, .5 for an abstention. A concept that could not be scored leaves it without a number."""
     missing = [item.id for item in items if item.answered and item.values[PRIMARY] is None]
     if missing:
-        return MetricSummary(None, reason=f"{len(missing)} concepts have no AUROC, the first {missing[0]!r}")
+        reason = f"{len(missing)} concepts have no AUROC, the first {missing[0]!r}"
+        return MetricValue(value=None, reason=reason, bounds=BOUNDS, higher_is_better=True)
     return _summary(items, [item.values[PRIMARY] if item.answered else 0.5 for item in items], PRIMARY, seed)
 
 
@@ -204,24 +185,20 @@ def _without_keywords(truth: Truth, changed: Mask, scores: Mapping[str, NDArray[
     return None if np.isnan(found) else found
 
 
-def _summary(items: Sequence[ConceptScore], values: Sequence[float | None], name: str, seed: int) -> MetricSummary:
+def _summary(items: Sequence[ConceptScore], values: Sequence[float | None], name: str, seed: int) -> MetricValue:
     """The mean over items; those that share a concept or a feature are resampled together."""
-    if not items:
-        return MetricSummary(None, reason="no concept was answered")
-    found = interval([np.nan if value is None else value for value in values], clusters_of((item.id, item.features) for item in items), seed=seed)
     trivial = [item.trivial[name] for item, value in zip(items, values, strict=True) if value is not None and name in item.trivial]
-    return MetricSummary(
-        found.estimate,
-        found.low,
-        found.high,
-        "" if found.low is None else f"{found.method}, {100 * found.level:g} %",
-        (found.warning or "no interval can be had") if found.estimate is None or found.low is None else "",
-        float(np.mean(trivial)) if trivial else None,
-        sum(value is not None for value in values),
+    return metric_value(
+        values,
+        clusters_of((item.id, item.features) for item in items) if items else None,
+        bounds=BOUNDS,
+        higher_is_better=True,
+        trivial=float(np.mean(trivial)) if trivial else None,
+        seed=seed,
     )
 
 
-def _reasons(primary: MetricSummary, ranked: MetricSummary | None, selects_on: str) -> tuple[str, ...]:
+def _reasons(primary: MetricValue, ranked: MetricValue | None, selects_on: str) -> tuple[str, ...]:
     reasons = [IN_SAMPLE] if selects_on == "all" else []
     if primary.value is None:
         reasons.append(f"no AUROC: {primary.reason}")

@@ -69,13 +69,15 @@ class Planned:
 class Fate:
     """What became of a batch: ``open`` (asked for later), or over with the failures among its answers by key. ``reason``: why it brought nothing.
 
-    ``full``: it was not taken since too much is under way. ``doubt``: open, since nobody knows whether it was taken. ``failed``: as a whole.
+    ``full``: it was not taken since too much is under way. ``unconfirmed``: open, since nobody knows whether it was taken. ``failed``: as a whole.
+    ``gone``: open, since the server does not have it, or does not have all of its results.
     """
 
     open: bool = False
     full: bool = False
-    doubt: bool = False
+    unconfirmed: bool = False
     failed: bool = False
+    gone: bool = False
     reason: str = ""
     failures: Mapping[str, RequestFailed] = field(default_factory=dict)
 

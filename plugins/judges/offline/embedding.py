@@ -76,7 +76,8 @@ class Embedder:
 
         if not texts:
             return []
-        encoded = self._tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        # split: "[SEP]" in a text is text
+        encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, truncation=False, verbose=False)["input_ids"]
         starts = [(number, start) for number, ids in enumerate(encoded) for start in range(0, max(len(ids), 1), self.CHUNK)]
         cls, sep = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
         rows = [[cls, *encoded[number][start : start + self.CHUNK], sep] for number, start in starts]
