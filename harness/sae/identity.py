@@ -92,7 +92,7 @@ def _number(known: Mapping[str, Json], key: str, what: str) -> int | None:
         if isinstance(known[key], bool) or not number.is_integer():
             raise ValueError(known[key])
         return int(number)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DictionaryError(f"{what} gives {key} = {known[key]!r} for its dictionary", given=known[key], allowed="a whole number") from None
 
 

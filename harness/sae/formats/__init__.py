@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import DictionaryError
 from harness.sae.formats import gemma_scope, saelens, sparsify
-from harness.sae.formats.contents import PICKLES, a_pickle
+from harness.sae.formats.contents import PICKLES, a_pickle, damaged
 from harness.sae.formats.published import Published, read_json
 from harness.sae.formats.weight_files import missing_weights, names_in
 
@@ -30,8 +30,18 @@ def open_published(path: Path) -> Published:
         path: a folder of one of the formats, one of its files, or a Gemma Scope ``.npz`` of any name.
 
     Raises:
-        DictionaryError: it is a pickle, holds several dictionaries, is incomplete, or is not a dictionary.
+        DictionaryError: it is a pickle, holds several dictionaries, is incomplete, cannot be read, or is not a dictionary.
     """
+    try:
+        return _opened(path)
+    except (OSError, RuntimeError) as error:  # folders that may not be entered, links in a circle
+        raise damaged(path, error) from error
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- inside
+
+
+def _opened(path: Path) -> Published:
     if path.is_file():
         if path.suffix.lower() in PICKLES:
             raise a_pickle(path)

@@ -19,7 +19,7 @@ from harness.types import Json
 
 Weights = dict[str, Tensor]
 
-_CONFIGURATION = Input("configuration", DictionaryError, "fetch it again")
+_CONFIGURATION = Input("configuration", DictionaryError, "check its permissions, or fetch it again")
 _SHOWN = 80
 
 
