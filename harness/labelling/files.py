@@ -93,7 +93,8 @@ def _own_score(answer: Labeling, counted: Any, place: int) -> float | None:
     if place == 0:
         return answer.score
     row = _at(counted, place)
-    own = row.get("similarity", (row.get("chosen_on") or {}).get("score") if answer.score is not None else None)
+    counted_itself = answer.score is not None and "counted_by" not in row
+    own = row.get("similarity", (row.get("chosen_on") or {}).get("score") if counted_itself else None)
     return answer.score if own is None else float(own)
 
 
@@ -190,7 +191,7 @@ def _label(path: Path, number: int, row: Mapping[str, Any]) -> Label:
 
 
 def _name(path: Path, number: int, row: Mapping[str, Any], name: str) -> str | None:
-    """A field that holds a text, as it is, or a number as one; None where it holds nothing."""
+    """Return a field that holds a text, as it is, or a number as one; None where it holds nothing."""
     try:
         return text_of(row.get(name))
     except ValueError as error:
