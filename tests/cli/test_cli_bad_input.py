@@ -205,7 +205,7 @@ def test_instructions_and_splits(refused: Callable[..., str], variant: Callable[
     [
         ("concepts.jsonl", "", "holds no concepts"),
         ("concepts.jsonl", '{"id": "a"}\n', "line 1 of"),
-        ("concepts.jsonl", None, "cannot be read"),
+        ("concepts.jsonl", None, "there is no list of concepts"),
         ("instructions.jsonl", "[", "neither a JSON list nor JSON lines"),
         ("instructions.jsonl", None, "--instructions PATH"),
         ("corpus.jsonl", None, "--corpus PATH"),
