@@ -50,7 +50,7 @@ class UnknownNameError(HarnessError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
         self.near = next(iter(difflib.get_close_matches(name, self.known, n=1, cutoff=0.5)), None)
-        message = f"unknown {kind} {name!r}"
+        message = f"unknown {kind} {name!r:.200}"
         if self.near:
             message += f"; did you mean {self.near!r}?"
         message += f" Known: {', '.join(sorted(self.known)) or 'none'}." if self.near else f"; known: {', '.join(sorted(self.known)) or 'none'}."

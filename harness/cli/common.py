@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from harness.cli.standard_streams import holds_unicode
+from harness.files.json_output import json_text
+from harness.files.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,12 +25,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_CONTROL = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "�")
-"""Characters that a corpus' labels and texts may hold, and that must not reach a terminal."""
-
-PLAIN_WIDTH = 160
-"""Width of tables where there is no terminal."""
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and nothing else there.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 out_option = click.option(
@@ -36,7 +33,7 @@ out_option = click.option(
 
 
 def cost_options(function: F) -> F:
-    """The options of commands that may spend money: --judge-mode, --max-cost, --yes. :class:`harness.cli.spending.Purse` takes them."""
+    """Return the options of commands that may spend money: --judge-mode, --max-cost, --yes. :class:`harness.cli.spending.Purse` takes them."""
     options = [
         click.option("--judge-mode", type=click.Choice(["live", "batch"]), help="batch: half the price, ratings come later (-J mode=batch)."),
         click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Ask before more dollars may be spent."),
@@ -48,7 +45,7 @@ def cost_options(function: F) -> F:
 
 
 def task_options(function: F) -> F:
-    """The options that say what is evaluated: --task, --corpus and its columns, --instructions, --split, --limit, --seed, --device, --dtype.
+    """Return the options that say what is evaluated: --task, --corpus and its columns, --instructions, --split, --limit, --seed, --device, --dtype.
 
     :func:`choices_from` makes of them what a bench is opened with.
     """
@@ -71,29 +68,34 @@ def task_options(function: F) -> F:
 
 
 def plugin_option(short: str, kind: str, form: str = "name=value") -> Callable[[F], F]:
-    """``-L name=value`` and its like, repeatable."""
+    """Return ``-L name=value`` and its like, repeatable."""
     return click.option(short, f"{kind}_options", multiple=True, metavar=form, help=f"Option of the {kind}; repeatable (see `harness plugins show`).")
 
 
 def assignments(values: Sequence[str], flag: str) -> dict[str, str]:
-    """``name=value`` pairs of the command line."""
+    """``name=value`` pairs of the command line; of a name with two values the last counts, which is said. Raises OptionError for anything else."""
     from harness.options import parse_assignment
 
-    return dict(parse_assignment(value, flag) for value in values)
+    found: dict[str, str] = {}
+    for name, value in (parse_assignment(text, flag) for text in values):
+        if found.get(name, value) != value:
+            echo(f"{flag} {name} is given twice: the last one counts (for a plugin with both, write NAME:option=value for each)", err=True)
+        found[name] = value
+    return found
 
 
 def judge_assignments(values: Sequence[str], mode: str | None) -> dict[str, str]:
     """The judge's options; ``--judge-mode`` is short for ``-J mode=…``."""
-    return {**assignments(values, "-J"), **({} if mode is None else {"mode": mode})}
+    return assignments([*values, *([] if mode is None else [f"mode={mode}"])], "-J")
 
 
 def show_pending(store: RunStore, judges: Iterable[str]) -> None:
     """Say where ratings of these judges (by key) are still waited for (people's sheets, batches), and how they are collected."""
     reasons = sorted({rating.reason for key in judges for rating in store.pending(key) if rating.reason})
     for reason in reasons[:5]:
-        click.echo(f"pending: {reason}", err=True)
+        echo(f"pending: {reason}", err=True)
     if reasons:
-        click.echo("pending: the same command collects what is there by then", err=True)
+        echo("pending: the same command collects what is there by then", err=True)
 
 
 def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool) -> None:
@@ -105,13 +107,12 @@ def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(entry.as_json())
         return
-    screen = console()
-    screen.print(render_entry(entry))
-    screen.print(f"entry: {path}\nrun:   {folder}", highlight=False, markup=False, soft_wrap=True)
+    console().print(render_entry(entry))
+    echo(f"entry: {path}\nrun:   {folder}")
 
 
 def choices_from(given: Mapping[str, Any]) -> Choices:
-    """What the command line replaces in a task, from the values of a command's options (``click``'s ``context.params``)."""
+    """Return what the command line replaces in a task, from the values of a command's options (``click``'s ``context.params``)."""
     from dataclasses import fields
 
     from harness.run.bench import Choices
@@ -120,7 +121,7 @@ def choices_from(given: Mapping[str, Any]) -> Choices:
 
 
 def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:
-    """The bench of a task, with the artifact cache of this user."""
+    """Return the bench of a task, with the artifact cache of this user."""
     from harness.run.bench import open_bench
 
     keep_freed_memory()
@@ -128,7 +129,7 @@ def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:
 
 
 def load_host() -> PluginHost:
-    """All plugins of this installation."""
+    """Return all plugins of this installation."""
     from harness.plugin.host import PluginHost
 
     return PluginHost.load()
@@ -151,26 +152,25 @@ def keep_freed_memory() -> None:
     libc.mallopt(trim_threshold, most)
 
 
+def echo(message: object = "", *, err: bool = False) -> None:
+    """A line on standard output (``err``: on standard error). What it holds is shown, and never acts on the terminal."""
+    click.echo(visible(str(message)), err=err)
+
+
 def print_json(value: Json) -> None:
-    """JSON on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """JSON on standard output: what it holds is kept as it is, and what a terminal would act on stands there escaped."""
+    echo(json_text(value, indent=2, plain=not holds_unicode(sys.stdout)))
 
 
 def console() -> Console:
-    """Standard output for tables and text; wide enough for a table where there is no terminal."""
-    from rich.console import Console
+    """Return standard output for tables and text."""
+    from harness.files.screen import screen
 
-    return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, force_terminal=False)
+    return screen()
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
-    """A plain table."""
-    from rich.table import Table
-    from rich.text import Text
+    """A plain table, laid out by the width there is: the first column names the row, and no figure is cut."""
+    from harness.leaderboard.layout import text_table
 
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell.translate(_CONTROL)) for cell in row))
-    console().print(table)
+    console().print(text_table(title, list(columns), [tuple(row) for row in rows]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import assignments, json_option, print_json, quiet_option
+from harness.cli.common import assignments, echo, json_option, print_json, quiet_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,11 +83,11 @@ def train_command(
                 training(now.done, now.total)
 
         folder = train(model, rows, Site(layer), config, output, report, cache=cache, dataset=dataset)
-    click.echo(f"{folder}: {config.width} features of layer {layer} of {model.name}; see `harness sae info {folder}`")
+    echo(f"{folder}: {config.width} features of layer {layer} of {model.name}; see `harness sae info {folder}`")
 
 
 def train_config(given: dict[str, str]) -> TrainConfig:
-    """Training settings from text. Raises UnknownNameError or OptionError for what is not a setting or not allowed."""
+    """Return training settings from text. Raises UnknownNameError or OptionError for what is not a setting or not allowed."""
     from harness.errors import OptionError, UnknownNameError
     from harness.sae.training.config import TrainConfig
 
@@ -109,7 +109,7 @@ def train_config(given: dict[str, str]) -> TrainConfig:
 def token_rows(
     model: SubjectModel, texts: Sequence[Path], chat: bool, max_tokens: int, limit: int | None
 ) -> tuple[list[list[int]], int]:
-    """Texts as token ids, and how many leading tokens are the same in all of them (the chat template's constant prefix, or the first token).
+    """Return texts as token ids, and how many leading tokens are the same in all of them (the chat template's constant prefix, or the first token).
 
     A row with a prompt becomes the conversation as the model saw it while it wrote the text.
     """
@@ -175,4 +175,4 @@ def info_command(
         return
     for name, value in asdict(found).items():
         if value is not None:
-            click.echo(f"{name.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}")
+            echo(f"{name.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}")

@@ -22,6 +22,7 @@ DEFECTS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityEr
 """Errors that say that we misuse SQLite. They are nothing that a user can mend, so they pass through as they are."""
 
 _DAMAGED = ("not a database", "malformed", "disk image")
+_UNREADABLE = ("Could not decode", "unsupported file format")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class SqliteKind:
 
 
 def connect(path: Path, mode: str = "rwc", *, timeout: float = 20.0, immutable: bool = False) -> sqlite3.Connection:
-    """A connection for use by several threads, without transactions of its own accord.
+    """Return a connection for use by several threads, without transactions of its own accord.
 
     Args:
         path: the file.
@@ -64,17 +65,17 @@ def connect(path: Path, mode: str = "rwc", *, timeout: float = 20.0, immutable: 
 
 
 def temporary() -> sqlite3.Connection:
-    """A database of this connection alone: in memory while it is small, else in a temporary file that nobody sees; gone when it is closed."""
+    """Return a database of this connection alone: in memory while it is small, else in a temporary file that nobody sees; gone when it is closed."""
     return sqlite3.connect("", isolation_level=None, check_same_thread=False)
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> Any:
-    """The value of a pragma."""
+    """Return the value of a pragma."""
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
 def version_of(connection: sqlite3.Connection, path: Path, kind: SqliteKind, tables: Collection[str] = ()) -> int | None:
-    """The version of a file's schema, or None for a file that has yet to be stamped.
+    """Return the version of a file's schema, or None for a file that has yet to be stamped.
 
     Args:
         connection: to the file.
@@ -116,7 +117,7 @@ def set_journal(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def log_in_use(path: Path) -> bool:
-    """Whether the file's write-ahead log holds something that is not yet in the file itself."""
+    """Return whether the file's write-ahead log holds something that is not yet in the file itself."""
     log = path.with_name(path.name + "-wal")
     return log.exists() and log.stat().st_size > 0
 
@@ -137,7 +138,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether an error says that the file's content is broken."""
+    """Return whether an error says that the file's content is broken."""
     return any(word in str(error) for word in _DAMAGED)
 
 
@@ -150,7 +151,7 @@ def explained(error: sqlite3.Error, doing: str, path: Path | None, kind: SqliteK
         path: the file; None for a temporary one.
         kind: what the file is.
     """
-    reason, kept = str(error), kind.kept.format(path=path)
+    reason, kept = " ".join(str(error).split())[:300], kind.kept.format(path=path)
     if "full" in reason:
         message, hint = f"cannot {doing}: the disk is full; {kept}", "free some space, then run the same command again to go on"
     elif "readonly" in reason:
@@ -162,7 +163,7 @@ def explained(error: sqlite3.Error, doing: str, path: Path | None, kind: SqliteK
         hint = f"check that folder and file can be read and written, or {kind.elsewhere}"
     elif "not a database" in reason:
         message, hint = f"{path} is not a {kind.name} ({reason}); it was left as it is", kind.elsewhere
-    elif is_damage(error):
+    elif is_damage(error) or any(word in reason for word in _UNREADABLE):
         message, hint = f"{path} is damaged ({reason}); it was left as it is", kind.repair
     else:
         message, hint = f"cannot {doing} in {path}: {reason}; {kept}", f"check the disk, then run the same command again, or {kind.elsewhere}"

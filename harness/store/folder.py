@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +21,16 @@ from harness.store.concepts import Concepts
 from harness.store.database import Database, make_folder
 from harness.store.lock import RunLock
 from harness.store.manifest import Manifest, incomplete
+from harness.store.schema import RUN_STORE
 from harness.store.values import encode
 from harness.types import Json, digest
 
 DATABASE, ENTRY = "run.sqlite", "entry.json"
 RunStatus = Literal["running", "finished", "interrupted"]
 _R = TypeVar("_R", bound="RunFolder")
+
+UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, OverflowError, RecursionError, MemoryError, zlib.error)
+"""What decoding raises for rows that no harness wrote; pydantic's and JSON's errors are ValueErrors."""
 
 
 class RunFolder:
@@ -35,13 +41,39 @@ class RunFolder:
         self._database = database
         self._lock = lock
         self._concepts = Concepts(database)
-        stored = database.value("SELECT value FROM meta WHERE key = 'manifest'")
-        self._stored: Json = None if stored is None else json.loads(stored)
+        self._stored: Json = self._stored_manifest()
         self._manifest: Manifest | None = None
+
+    def _stored_manifest(self) -> Json:
+        """Return the manifest's JSON; None where it was not stored yet."""
+        stored = self._database.value("SELECT value FROM meta WHERE key = 'manifest'")
+        with self._understood():
+            value: Json = None if stored is None else json.loads(stored)
+            if value is not None and not isinstance(value["identity"], dict):
+                raise TypeError("its identity is no object")
+        return value
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Raises whatever rows that no harness wrote bring about as one StoreError that names the file."""
+        path = self.folder / DATABASE
+        try:
+            yield
+        except StoreError as error:
+            if str(path) in error.message:
+                raise
+            raise StoreError(f"{path} cannot be understood: {error.message}", given=path, hint=RUN_STORE.repair) from error
+        except UNREADABLE as error:
+            message = f"{path} cannot be understood: {' '.join(str(error).split())[:300] or type(error).__name__}"
+            raise StoreError(message, given=path, hint=RUN_STORE.repair) from error
+
+    def read_everything(self) -> None:
+        """Read every value once. Raises StoreError for rows that no harness wrote."""
+        raise NotImplementedError
 
     @classmethod
     def create_or_open(cls: type[_R], folder: Path, manifest: Manifest | Mapping[str, Json]) -> _R:
-        """The run in ``folder``, made with ``manifest`` if there is none.
+        """Return the run in ``folder``, made with ``manifest`` if there is none.
 
         A run that is there has to be the same one: its manifest's ``identity`` has to be equal. Its own manifest then stands, since it says
         what was so when the run began; what an older harness did not keep is completed.
@@ -73,15 +105,23 @@ class RunFolder:
         return store
 
     @classmethod
-    def open(cls: type[_R], folder: Path, *, read_only: bool = False) -> _R:
-        """A run that exists, to read it (``read_only``: also while another process writes it) or to add to it, e.g. ratings.
+    def open(cls: type[_R], folder: Path, *, read_only: bool = False, check: bool = True) -> _R:
+        """Return a run that exists, to read it (``read_only``: also while another process writes it) or to add to it, e.g. ratings.
+
+        Args:
+            folder: the run's folder.
+            read_only: change nothing.
+            check: refuse a damaged file before any value is used; False is for a summary alone, of a file that is only read.
 
         Raises StoreError as :meth:`create_or_open` does, and where there is no run.
         """
         folder = Path(folder)
         if not (folder / DATABASE).is_file():
             raise StoreError(f"there is no run at {folder} (no {DATABASE} in it)", given=folder, hint="`harness runs` lists the runs")
-        store = cls(folder, Database(folder / DATABASE, write=False), None) if read_only else cls._locked(folder)
+        if read_only:
+            store = cls._opened(folder, Database(folder / DATABASE, write=False, check=check), None, check)
+        else:
+            store = cls._locked(folder)
         if store._stored is None:
             store.close()
             message = f"the run in {folder} was stopped before its manifest was stored"
@@ -97,7 +137,7 @@ class RunFolder:
         try:
             database = Database(folder / DATABASE, write=True)
             try:
-                store = cls(folder, database, lock)
+                store = cls._opened(folder, database, lock)
                 with database.transaction("open the run"):
                     store._set_meta("holder", json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now()}))
             except BaseException:
@@ -105,6 +145,18 @@ class RunFolder:
                 raise
         except BaseException:
             lock.release()
+            raise
+        return store
+
+    @classmethod
+    def _opened(cls: type[_R], folder: Path, database: Database, lock: RunLock | None, check: bool = True) -> _R:
+        """Return the store of an open file; one without digests is read as a whole, so that what is broken in it is found now."""
+        try:
+            store = cls(folder, database, lock)
+            if check and not database.digested and store._stored is not None:
+                store.read_everything()
+        except BaseException:
+            database.close()
             raise
         return store
 
@@ -122,12 +174,17 @@ class RunFolder:
 
     @property
     def id(self) -> str:
-        """The folder's name."""
+        """Return the folder's name."""
         return self.folder.resolve().name
 
     @property
+    def digested(self) -> bool:
+        """Return whether the file came with digests, by which damage is noticed; False for one that an older harness wrote last."""
+        return self._database.digested
+
+    @property
     def manifest(self) -> Manifest:
-        """What the run is. Its ``unknown`` names what an older harness did not keep.
+        """Return what the run is. Its ``unknown`` names what an older harness did not keep.
 
         Raises:
             StoreError: an older harness began the run and never finished it, so that not even the task's mode is known.
@@ -150,12 +207,12 @@ class RunFolder:
 
     @property
     def incomplete(self) -> bool:
-        """Whether no more than the manifest's identity is known, so that there is no :attr:`manifest` to be had."""
+        """Return whether no more than the manifest's identity is known, so that there is no :attr:`manifest` to be had."""
         return bool(self._stored.get("incomplete"))
 
     @property
     def partial(self) -> bool:
-        """Whether the manifest leaves anything open, as that of an older harness' run does; see :meth:`set_manifest`."""
+        """Return whether the manifest leaves anything open, as that of an older harness' run does; see :meth:`set_manifest`."""
         return self.incomplete or bool(self._stored.get("unknown"))
 
     def set_manifest(self, manifest: Manifest) -> None:
@@ -191,12 +248,12 @@ class RunFolder:
 
     @property
     def plan(self) -> Json:
-        """The manifest's identity: all that the run's values depend on."""
+        """Return the manifest's identity: all that the run's values depend on."""
         return self._stored["identity"]
 
     @property
     def plan_digest(self) -> str:
-        """Digest of the identity: what the entry calls the run's digest."""
+        """Return the digest of the identity: what the entry calls the run's digest."""
         return digest(self.plan)
 
     @property
@@ -206,7 +263,7 @@ class RunFolder:
 
     @property
     def status(self) -> RunStatus:
-        """``finished`` once :meth:`finish` was called; else ``running`` while a process has it open for writing, else ``interrupted``."""
+        """Return ``finished`` once :meth:`finish` was called; else ``running`` while a process has it open for writing, else ``interrupted``."""
         if self._database.value("SELECT 1 FROM meta WHERE key = 'finished'"):
             return "finished"
         return "running" if self._lock is not None or RunLock(self.folder).held() else "interrupted"
@@ -224,19 +281,19 @@ class RunFolder:
 
 
 def now() -> str:
-    """The time as stored: ISO 8601, UTC, to the second."""
+    """Return the time as stored: ISO 8601, UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _as_stored(manifest: Manifest | Mapping[str, Json]) -> dict[str, Json]:
-    """A manifest as the JSON that is stored; an identity alone is marked as incomplete."""
+    """Return a manifest as the JSON that is stored; an identity alone is marked as incomplete."""
     value = manifest.model_dump(mode="json") if isinstance(manifest, Manifest) else incomplete(manifest)
     stored: dict[str, Json] = json.loads(encode(value, "the run's manifest"))
     return stored
 
 
 def _difference(stored: Json, given: Json) -> str:
-    """The names in which two plans differ."""
+    """Return the names in which two plans differ."""
     if not isinstance(stored, dict) or not isinstance(given, dict):
         return "its content differs"
     names = [name for name in sorted({*stored, *given}) if stored.get(name) != given.get(name) or (name in stored) != (name in given)]
@@ -244,15 +301,15 @@ def _difference(stored: Json, given: Json) -> str:
 
 
 def _holder(folder: Path) -> str:
-    """Who writes the run, as far as it can be read."""
+    """Return who writes the run, as far as it can be read."""
     try:
-        database = Database(folder / DATABASE, write=False)
+        database = Database(folder / DATABASE, write=False, check=False)
     except StoreError:
         return ""
     try:
         holder = json.loads(database.value("SELECT value FROM meta WHERE key = 'holder'") or "{}")
         return f" (process {holder['pid']} on {holder['host']}, since {holder['since']})" if holder else ""
-    except StoreError:
+    except (StoreError, *UNREADABLE):
         return ""
     finally:
         database.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.files.sqlite import SqliteKind
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 RUN_STORE = SqliteKind(
     application_id=0x48524E53,  # "HRNS"
@@ -42,9 +42,10 @@ CREATE TABLE outcomes (
 CREATE INDEX outcomes_of_item ON outcomes (item_id, stage);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value NOT NULL);
 CREATE TABLE notes (id INTEGER PRIMARY KEY, created TEXT NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL);
+CREATE TABLE digests (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
 def statements(schema: str) -> list[str]:
-    """The statements of a schema, one by one."""
+    """Return the statements of a schema, one by one."""
     return [statement.strip() for statement in schema.split(";") if statement.strip()]
