@@ -14,7 +14,7 @@ from harness.types import digest
 
 
 def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Entry:
-    """The entry of a run, with one judge's ratings where it steers.
+    """Return the entry of a run, with one judge's ratings where it steers.
 
     Args:
         manifest: what the run is.
@@ -66,7 +66,7 @@ def _warnings(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) ->
 
 
 def _plugin_versions(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> dict[str, str]:
-    """The versions that did the work, by distribution; those of the manifest where a part has noted none."""
+    """Return the versions that did the work, by distribution; those of the manifest where a part has noted none."""
     used = [m.plugin for m in manifest.methods] + [m.plugin for m in manifest.metrics] + list(manifest.labelers)
     used += [manifest.judge] if manifest.judge is not None else []
     found = {plugin.distribution: plugin.version for plugin in used if plugin.version}

@@ -10,7 +10,7 @@ from harness.errors import DataError
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file. Raises OSError."""
+    """Return the hex SHA-256 of a file. Raises OSError."""
     state = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):

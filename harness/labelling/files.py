@@ -191,7 +191,7 @@ def _label(path: Path, number: int, row: Mapping[str, Any]) -> Label:
 
 
 def _name(path: Path, number: int, row: Mapping[str, Any], name: str) -> str | None:
-    """A field that holds a text, as it is, or a number as one; None where it holds nothing."""
+    """Return a field that holds a text, as it is, or a number as one; None where it holds nothing."""
     try:
         return text_of(row.get(name))
     except ValueError as error:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def identity(dictionary: Dictionary) -> dict[str, str | int]:
-    """What tells a dictionary from others: model_name, hook_name, layer, d_in, d_sae, architecture, digest, source."""
+    """Return what tells a dictionary from others: model_name, hook_name, layer, d_in, d_sae, architecture, digest, source."""
     return {
         "model_name": dictionary.model_name,
         "hook_name": dictionary.hook_name,

@@ -67,7 +67,7 @@ class Corpus(Sequence[Document]):
         self._check_unchanged()
 
     def __len__(self) -> int:
-        """Number of documents."""
+        """Return the number of documents."""
         return len(self._index.arrays["starts"])
 
     @overload
@@ -104,7 +104,7 @@ class Corpus(Sequence[Document]):
 
     @cached_property
     def labels(self) -> LabelTable:
-        """Which documents have which label."""
+        """Return which documents have which label."""
         from harness.data.corpora.labels import label_table
 
         return label_table(self._index)
@@ -118,22 +118,22 @@ class Corpus(Sequence[Document]):
 
     @property
     def digest(self) -> str:
-        """Identity of the documents (16 hex digits): the same on every machine, wherever the file lies."""
+        """Return the identity of the documents (16 hex digits): the same on every machine, wherever the file lies."""
         return str(self._index.about["digest"])
 
     @property
     def skipped(self) -> list[Skipped]:
-        """The records that could not be used, the first 1,000 of them."""
+        """Return the records that could not be used, the first 1,000 of them."""
         return list(self._skips.first)
 
     @property
     def n_skipped(self) -> int:
-        """Number of records that could not be used."""
+        """Return the number of records that could not be used."""
         return self._skips.count
 
     @property
     def skipped_by_reason(self) -> Mapping[str, int]:
-        """Number of records that could not be used, by reason, the most frequent first."""
+        """Return the number of records that could not be used, by reason, the most frequent first."""
         return dict(self._skips.kinds.most_common())
 
     # ------------------------------------------------------------------------------------------------------------------ inside

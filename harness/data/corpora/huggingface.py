@@ -39,7 +39,7 @@ class Spec:
 
     @property
     def folder(self) -> Path | None:
-        """The local folder that is meant, if one is: a path that is absolute or begins with a dot or ``~``."""
+        """Return the local folder that is meant, if one is: a path that is absolute or begins with a dot or ``~``."""
         return Path(self.name).expanduser() if self.name.startswith(("/", ".", "~")) or Path(self.name).is_absolute() else None
 
 

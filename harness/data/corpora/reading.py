@@ -54,7 +54,7 @@ class Skipped:
 
     @property
     def kind(self) -> str:
-        """The reason without its particulars: what skipped records are counted by."""
+        """Return the reason without its particulars: what skipped records are counted by."""
         return self.reason.split(" (", 1)[0]
 
     def __str__(self) -> str:
@@ -129,12 +129,12 @@ class Reader(Protocol):
 
     @property
     def extent(self) -> int:
-        """Total size, in the unit of the places."""
+        """Return the total size, in the unit of the places."""
         ...
 
     @property
     def content(self) -> str:
-        """Identity of the content that is not in ``files[0]``; the same on every machine."""
+        """Return the identity of the content that is not in ``files[0]``; the same on every machine."""
         ...
 
     def check(self) -> None:
@@ -299,7 +299,7 @@ class Line(NamedTuple):
 
     @property
     def fault(self) -> str:
-        """The reason why the line cannot be used in any format, or ""."""
+        """Return the reason why the line cannot be used in any format, or ""."""
         return TOO_LONG if len(self.content) > RECORD_LIMIT else ""
 
 

@@ -190,7 +190,7 @@ def token_counter(model: str) -> CountTokens:
 
 
 def _lengths(texts: Sequence[str], count_tokens: CountTokens | None) -> np.ndarray[Any, Any]:
-    """``[3, texts]`` characters, words and tokens (zeros without a counter)."""
+    """Return ``[3, texts]`` characters, words and tokens (zeros without a counter)."""
     tokens = [0] * len(texts) if count_tokens is None else count_tokens(texts)
     return np.array([[len(text) for text in texts], [len(text.split()) for text in texts], tokens], np.int64)
 

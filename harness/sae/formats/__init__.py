@@ -24,7 +24,7 @@ _SEARCH_DEPTH, _SEARCH_FOLDERS, _SHOWN = 7, 5_000, 4
 
 
 def open_published(path: Path) -> Published:
-    """The dictionary at a path, its weights not read yet.
+    """Return the dictionary at a path, its weights not read yet.
 
     Args:
         path: a folder of one of the formats, one of its files, or a Gemma Scope ``.npz`` of any name.
@@ -105,7 +105,7 @@ def _without_configuration(path: Path, weights: str, names: set[str]) -> Diction
 
 
 def _search(folder: Path) -> tuple[list[Path], bool]:
-    """Folders of dictionaries below a folder, relative to it, in order; and whether the search ended early."""
+    """Return folders of dictionaries below a folder, relative to it, in order; and whether the search ended early."""
     found: list[Path] = []
     for count, (root, folders, names) in enumerate(os.walk(folder)):
         here = Path(root).relative_to(folder)
@@ -119,5 +119,5 @@ def _search(folder: Path) -> tuple[list[Path], bool]:
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
-    """An order in which layers.9 comes before layers.10."""
+    """Return an order in which layers.9 comes before layers.10."""
     return [(int(number or 0), text) for text, number in re.findall(r"(\D+)(\d*)", path.as_posix())]
