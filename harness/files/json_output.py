@@ -20,7 +20,7 @@ def json_text(value: Json, *, indent: int | None = None, plain: bool = False) ->
         plain: ASCII alone, other characters escaped.
     """
     text = json.dumps(finite(value), indent=indent, ensure_ascii=plain, allow_nan=False)
-    if plain or text.isascii() and "\x7f" not in text:
+    if plain or (text.isascii() and "\x7f" not in text):
         return text
     return "".join(f"\\u{ord(one):04x}" if one != "\n" and is_hidden(one) else one for one in text)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from harness.errors import DataError
 from harness.files.atomic import write_atomically
+from harness.files.csv_cells import GuardedWriter, unguarded
+from harness.files.json_output import json_text
 from harness.types import Json
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -34,14 +36,15 @@ def write_rows(rows: Sequence[dict[str, Json]], path: Path) -> None:
     check_suffix(path)
     what = "table"
     if path.suffix == ".jsonl":
-        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), what)
+        write_atomically(path, "".join(json_text(row) + "\n" for row in rows), what)
         return
-    flat = [{name: json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else v for name, v in row.items()} for row in rows]
+    flat = [{name: json_text(v) if isinstance(v, dict | list) else v for name, v in row.items()} for row in rows]
     if path.suffix == ".csv":
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(flat[0]) if flat else [])
-        writer.writeheader()
-        writer.writerows(flat)
+        names = list(flat[0]) if flat else []
+        writer = GuardedWriter(text)
+        writer.row(names)
+        writer.rows([[row.get(name) for name in names] for row in flat])
         write_atomically(path, text.getvalue(), what)
         return
     import pyarrow as pa
@@ -102,4 +105,4 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
             head = lines.readline()
         delimiter = max(",;\t", key=head.count)
         for row in csv.DictReader(itertools.chain([head], lines), delimiter=delimiter):
-            yield {name.strip(): value if value != "" else None for name, value in row.items() if name is not None}
+            yield {unguarded(name).strip(): unguarded(value) if value else None for name, value in row.items() if name is not None}

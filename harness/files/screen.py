@@ -24,7 +24,7 @@ class Screen(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             text, style, control = segment
-            yield segment if control or text.isascii() and text.isprintable() else Segment(visible(text), style)
+            yield segment if control or (text.isascii() and text.isprintable()) else Segment(visible(text), style)
 
 
 def screen(stream: TextIO | None = None) -> Screen:

@@ -69,7 +69,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
 
 
 def summarize(folder: Path) -> RunSummary:
-    """One run's summary; a run that cannot be read is ``broken``, with the reason. Damage is looked for by :func:`harness.store.verify.verify` alone."""
+    """One run's summary; a run that cannot be read is ``broken``, with the reason. Changed values are noticed by :func:`harness.store.verify`."""
     try:
         with RunStore.open(folder, read_only=True, check=False) as store:
             counts = store.counts()

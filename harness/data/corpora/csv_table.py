@@ -9,8 +9,11 @@ from pathlib import Path
 
 from harness.data.corpora.reading import CUT_LINE, RECORD_LIMIT, TOO_LONG, Fields, Place, Record, Report, SkipLog, Skipped, lines, vanished
 from harness.errors import DataError
+from harness.files.csv_cells import unguarded
 from harness.types import Document
 
+OWN_COLUMNS = ("id", "text", "labels")
+"""The header of the CSV files that ``harness data convert`` writes; cells in them are guarded against spreadsheets."""
 _OPEN_QUOTE = "a quoted field is never closed: the file was cut off here, and is used up to this place"
 
 
@@ -34,6 +37,7 @@ class CsvReader:
         self.files: tuple[Path, ...] = (path,)
         first = next(lines(path), None)
         header = first.content.decode("utf-8", errors="replace") if first is not None else ""
+        self._ours = header == ",".join(f'"{name}"' for name in OWN_COLUMNS)
         self._windows = first is not None and first.end.startswith(b"\r")
         self._delimiter = "\t" if header.count("\t") > header.count(",") else ","
         csv.field_size_limit(RECORD_LIMIT)
@@ -118,7 +122,8 @@ class CsvReader:
             return "not valid UTF-8"
         if len(row) != len(self._columns):
             return f"another number of fields than the header has ({len(row)} instead of {len(self._columns)})"
-        return self._fields.record(dict(zip(self._columns, row, strict=True)), Place(source.row_start, number))
+        cells = [unguarded(cell) for cell in row] if self._ours else row
+        return self._fields.record(dict(zip(self._columns, cells, strict=True)), Place(source.row_start, number))
 
 
 class _Lines:
