@@ -8,7 +8,6 @@ a rollback journal takes its place.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.errors import StoreError
-from harness.files.atomic import on_network
+from harness.files.atomic import can_write, on_network
 
 DEFECTS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityError, sqlite3.NotSupportedError)
 """Errors that say that we misuse SQLite. They are nothing that a user can mend, so they pass through as they are."""
@@ -82,7 +81,7 @@ def connect_for_reading(path: Path, *, timeout: float = 20.0) -> sqlite3.Connect
         return connection
     except sqlite3.OperationalError as error:
         connection.close()
-        if "locked" in str(error) or os.access(path.parent, os.W_OK):
+        if "locked" in str(error) or can_write(path.parent):
             raise
     except BaseException:
         connection.close()

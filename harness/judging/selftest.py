@@ -7,6 +7,7 @@ says that a judge reads; it does not say how it does on hard cases (see :mod:`ha
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -163,7 +164,11 @@ def _unanswered(rating: Rating) -> bool:
 def keep_result(judge: str, options: Mapping[str, Json], result: SelfTest) -> None:
     """Keep a result in the cache, so that entries of a judge that failed say so. ``options`` are those that identify the judge."""
     text = canonical_json({**result.as_json(), "warning": result.warning(judge_title(judge, options))})
-    write_atomically(_place(judge, result.rubric, options), text, "result of the self-test")
+    place = _place(judge, result.rubric, options)
+    with contextlib.suppress(OSError, ValueError):
+        if place.read_text(encoding="utf-8") == text:  # also in a cache that cannot be written to
+            return
+    write_atomically(place, text, "result of the self-test")
 
 
 def known(judge: str, rubric: str, options: Mapping[str, Json]) -> bool:

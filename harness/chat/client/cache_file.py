@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import StoreError
-from harness.files.atomic import disk_error
+from harness.files.atomic import can_write, disk_error
 from harness.files.sqlite import (
     SqliteKind,
     connect,
@@ -61,8 +60,8 @@ T = TypeVar("T")
 def _can_be_written(path: Path) -> bool:
     """Whether the file can be changed, or made: also its log and its lock lie in the folder."""
     if path.exists():
-        return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-    return os.access(next(folder for folder in path.parents if folder.exists()), os.W_OK)
+        return can_write(path) and can_write(path.parent)
+    return can_write(next(folder for folder in path.absolute().parents if folder.exists()))
 
 
 class CacheFile:
