@@ -104,7 +104,7 @@ def command(
     shown = rows[:show]
     print_table(
         f"{labeler} on task {task.name}: {len(rows)} answers, the first {len(shown)}",
-        ("concept", "feature", "score", "held out", "output score", "ΔC", "promotes", "fires most at"),
+        ("concept", "feature", "score", "held out", "output score", "confidence change", "promotes", "fires most at"),
         [cells for row in shown for cells in _cells(row)],
     )
     measures = dict.fromkeys(row.get("measure") for answer in shown for row in _counted(answer))

@@ -99,6 +99,7 @@ def test_a_run_that_needs_nothing_new_runs_on_a_read_only_cache(
     out.mkdir()
     out.chmod(0o777)
     command = ("eval", *EVAL, "--task", tiny_task, "--out", out, "--quiet")
+    harness(*command, "--dry-run")  # reads the sample plugin, which lies where nobody else may read
     with as_nobody(tiny_model_path, warm):
         refused = harness(*command, env={"HARNESS_CACHE": str(cold)})
         assert refused.code == 2
