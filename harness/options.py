@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import types
 import typing
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from harness.errors import OptionError, UnknownNameError
+from harness.files.json_text import parse_json
 from harness.types import Json
 
 
@@ -29,37 +30,64 @@ O = TypeVar("O", bound=BaseModel)  # noqa: E741
 
 
 def filter_field(default: Any, *, ge: float | None = None, le: float | None = None, lt: float | None = None) -> Any:
-    """A field that says which features may be drawn (a filter, their dictionary, how many), which controls therefore share."""
+    """Return a field that says which features may be drawn (a filter, their dictionary, how many), which controls therefore share."""
     return Field(default, ge=ge, le=le, lt=lt, json_schema_extra={"filter": True})
 
 
 def input_field(default: Any = ...) -> Any:
-    """A field that may name a file or folder that is read: its content is part of a run's identity, so a changed file makes another run."""
+    """Return a field that may name a file or folder that is read: its content is part of a run's identity, so a changed file makes another run."""
     return Field(default, json_schema_extra={"input": True})
 
 
 def transport_field(default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None) -> Any:
-    """A field that says how something is fetched (limits, timeouts, batches), not what: it is not part of what identifies a judge."""
+    """Return a field that says how something is fetched (limits, timeouts, batches), not what: it is not part of what identifies a judge."""
     return Field(default, ge=ge, gt=gt, le=le, json_schema_extra={"transport": True})
 
 
 def transport_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The options of ``model`` that say how something is fetched."""
+    """Return the options of ``model`` that say how something is fetched."""
     return _marked(model, "transport")
 
 
 def input_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The options of ``model`` that may name a file or folder that is read: those made with :func:`input_field`, and every path.
+    """The options of ``model`` that may name a file or folder that is read: those made with :func:`input_field`, and all that hold a path.
 
-    A path that says how something is fetched (:func:`transport_field`) is not among them.
+    A path may stand alone, in a union, in a list or another container, or in a model. One that says how something is fetched
+    (:func:`transport_field`) is not among them.
     """
-    paths = [name for name, info in model.model_fields.items() if Path in _parts(info.annotation)]
+    paths = [name for name, info in model.model_fields.items() if _holds_path(info.annotation)]
     fetched = transport_names(model)
     return tuple(name for name in model.model_fields if name in (*_marked(model, "input"), *paths) and name not in fetched)
 
 
+def _holds_path(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, PurePath):
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(_holds_path(info.annotation) for info in annotation.model_fields.values())
+    return any(map(_holds_path, typing.get_args(annotation)))
+
+
+def control_field(default: Any, *, ge: float | None = None) -> Any:
+    """Return a field that the core sets where a labeler is run as a control: see :data:`CONTROL_OPTIONS`; a user may set it, too."""
+    return Field(default, ge=ge, json_schema_extra={"control": True})
+
+
+CONTROL_OPTIONS = ("draws", "follows")
+"""What a labeler may offer as a control, as fields made with :func:`control_field`.
+
+``draws``: how many answers it gives to each concept, one after the other, each of other features. ``follows``: chosen mode: the key of a labeler;
+``label`` then gets the concepts that this labeler chose, in its order and as often as it chose them, and answers each.
+"""
+
+
+def control_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """Return the options of ``model`` that the core sets where the labeler is a control."""
+    return tuple(name for name in _marked(model, "control") if name in CONTROL_OPTIONS)
+
+
 def filter_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The options of ``model`` that say which features may be drawn."""
+    """Return the options of ``model`` that say which features may be drawn."""
     return _marked(model, "filter")
 
 
@@ -97,7 +125,7 @@ def build(model: type[O], given: Mapping[str, Any], owner: str) -> O:
         allowed = f"{row['type']}{', ' + row['bounds'] if row['bounds'] else ''}"
         if problem["type"] == "missing":
             raise OptionError(f"option {name} of {owner} is required and was not given", allowed=allowed) from None
-        message = f"option {name} of {owner} is {given.get(name)!r}: {_message(problem)}"
+        message = f"option {name} of {owner} is {given.get(name)!r:.200}: {_message(problem)}"
         raise OptionError(message, given=given.get(name), allowed=f"{allowed}{_default(row)}") from None
 
 
@@ -121,13 +149,13 @@ def _from_text(text: str, info: FieldInfo) -> Any:
     if text in words or any(isinstance(kind, type) and issubclass(kind, str | Path) for kind in kinds):
         return text
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
 
 
 def _parts(annotation: Any) -> list[Any]:
-    """The members of a union, or the annotation itself."""
+    """Return the members of a union, or the annotation itself."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return [member for part in typing.get_args(annotation) for member in _parts(part)]
     return [annotation]
@@ -145,7 +173,7 @@ def describe_field(name: str, info: FieldInfo) -> dict[str, Json]:
     return {
         "name": name,
         "type": _type_name(info.annotation),
-        "default": list(default) if isinstance(default, tuple) else default,
+        "default": to_jsonable_python(default, fallback=str),
         "required": info.is_required(),
         "bounds": ", ".join(bounds),
         "description": " ".join((info.description or "").split()),
@@ -154,6 +182,8 @@ def describe_field(name: str, info: FieldInfo) -> dict[str, Json]:
 
 def _type_name(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _type_name(typing.get_args(annotation)[0])
     if origin is typing.Literal:
         return " | ".join(str(value) for value in typing.get_args(annotation))
     if origin in (typing.Union, types.UnionType):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import click
 
 from harness.cli import signals, standard_streams
 from harness.cli.quiet import hide_warnings, quiet_libraries
-from harness.errors import HarnessError, PluginError
+from harness.cli.streams import result_stream
+from harness.errors import HarnessError, PluginError, PluginFault
 from harness.files.progress import say
+
+TRACEBACK = "HARNESS_TRACEBACK"
+"""Environment variable: if set, the traceback of what a plugin raised is shown."""
 
 COMMANDS = {
     "eval": "harness.cli.evaluate",
@@ -65,7 +71,8 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs a command, and turns a user's mistake into one line and exit code 2.
 
-    Defects keep their traceback, and so does a broken plugin that was asked for, above its line.
+    Defects keep their traceback, and so does a plugin that was asked for and cannot be loaded, above its line. What a plugin raises while it works
+    is one line; ``HARNESS_TRACEBACK=1`` shows its traceback, too.
     """
     quiet_libraries()
     if arguments is None:  # the process is ours
@@ -74,12 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hide_warnings()
         sys.excepthook = lambda _, error, __: _print_trace(error)
     try:
-        code = cli.main(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
-        sys.stdout.flush()
+        with result_stream() if arguments is None else nullcontext():
+            code = cli.main(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
+            sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except HarnessError as error:
-        if isinstance(error, PluginError) and error.__cause__ is not None:
+        if isinstance(error, PluginError) and error.__cause__ is not None and (not isinstance(error, PluginFault) or os.environ.get(TRACEBACK)):
             _print_trace(error.__cause__)  # the plugin's own error: its author needs to know where
         code = _fail(str(error))
     except click.exceptions.NoSuchOption as error:

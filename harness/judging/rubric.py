@@ -23,6 +23,8 @@ from typing import Literal
 
 from harness.chat.values import Message
 from harness.errors import JudgeError, UnknownNameError
+from harness.files.inputs import Input, read_text
+from harness.files.json_text import json_lines
 from harness.files.toml import read_toml
 from harness.types import Json, JudgeItem, digest
 
@@ -47,6 +49,8 @@ REMINDER = "Remember to end with a line of exactly this form, in which n is 0, 1
 REMINDER_STRUCTURED = "Remember to fill in both fields; `rating` is 0, 1 or 2."
 
 _FILES = "a rubric has rubric.toml, concept.md, instruction.md and fluency.md"
+_FILE = Input("rubric file", JudgeError, _FILES)
+_EXAMPLES = Input("rubric file", JudgeError, "give aspect, concept, instruction, text, reasoning and rating as JSON")
 _AXBENCH_TEMPLATES = "evaluators/prompt_templates.py"
 _AXBENCH_NAMES: Mapping[Aspect, str] = {
     "concept": "UNIDIRECTIONAL_PAIRWISE_EVALUATION_CONCEPT_RELEVANCE_TEMPLATE",
@@ -87,7 +91,7 @@ class Rubric:
     in_words: bool = False
 
     def identity(self, examples: bool = False, structured: Structured = False) -> str:
-        """``name/version+digest`` of all texts that go to the judge: part of the cache's key, the entry, and the ranking.
+        """Return ``name/version+digest`` of all texts that go to the judge: part of the cache's key, the entry, and the ranking.
 
         Structured replies, replies in words, and structured ones where the server offers them are three identities.
         """
@@ -98,7 +102,7 @@ class Rubric:
     def messages(
         self, aspect: Aspect, item: JudgeItem, *, examples: bool = False, structured: bool = False, again: bool = False
     ) -> tuple[Message, ...]:
-        """What a judge is sent for one rating of one item.
+        """Return what a judge is sent for one rating of one item.
 
         Args:
             aspect: which rating.
@@ -121,24 +125,24 @@ class Rubric:
 
 @functools.lru_cache(maxsize=32)
 def _parts(prompt: str) -> tuple[str, str]:
-    """A prompt's system part (empty without a line ``---``) and its user part; kept, so that thousands of requests share one text."""
+    """Return a prompt's system part (empty without a line ``---``) and its user part; kept, so that thousands of requests share one text."""
     head, *rest = _RULE.split(prompt, maxsplit=1)
     return (head.strip(), rest[0].strip()) if rest else ("", head.strip())
 
 
 def fill(prompt: str, item: JudgeItem) -> str:
-    """``prompt`` with the item's texts in their places, in one pass: a place that stands in the item's own text stays as it is."""
+    """Return ``prompt`` with the item's texts in their places, in one pass: a place that stands in the item's own text stays as it is."""
     values = {"concept": item.concept, "instruction": item.instruction, "text": item.text}
     return _PLACE.sub(lambda match: values.get(match[1], match[0]), prompt)
 
 
 def shipped_rubrics() -> tuple[str, ...]:
-    """Names of the rubrics that come with harness; ``axbench`` besides, where that package is installed."""
+    """Return names of the rubrics that come with harness; ``axbench`` besides, where that package is installed."""
     return tuple(sorted(path.parent.name for path in _shipped().glob("*/rubric.toml")))
 
 
 def load_rubric(name_or_folder: str | Path) -> Rubric:
-    """A rubric: ``default``, ``axbench`` (the prompts of the installed axbench package, read from its files), or a folder of one's own.
+    """Return a rubric: ``default``, ``axbench`` (the prompts of the installed axbench package, read from its files), or a folder of one's own.
 
     Raises:
         UnknownNameError: neither a shipped rubric nor a folder that exists.
@@ -180,12 +184,7 @@ def _from_folder(folder: Path) -> Rubric:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise JudgeError(f"the rubric file {path} does not exist", given=path, hint=_FILES) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise JudgeError(f"the rubric file {path} cannot be read: {error}", given=path, hint="it must be UTF-8 text") from None
+    return read_text(path, _FILE)
 
 
 def _prompt(path: Path, aspect: Aspect) -> str:
@@ -216,16 +215,12 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
     if not path.exists():
         return ()
     examples = []
-    for number, line in enumerate(_read(path).splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, row in json_lines(path, _EXAMPLES):
         try:
-            row = json.loads(line)
             aspect, rating = row["aspect"], row["rating"]
             texts = {name: row.get(name, "") for name in ("concept", "instruction", "text", "reasoning")}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            hint = "give aspect, concept, instruction, text, reasoning and rating as JSON"
-            raise JudgeError(f"{path}, line {number}: {error}", given=line, hint=hint) from None
+        except KeyError as error:
+            raise JudgeError(f"{path}, line {number}: no {error}", given=row, hint=_EXAMPLES.hint) from None
         if (
             aspect not in ASPECTS
             or rating not in (0, 1, 2)
@@ -243,7 +238,7 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
 
 
 def _from_axbench() -> Rubric:
-    """The three prompts of an installed axbench package, read from its source without running it (importing it loads torch and more)."""
+    """Return the three prompts of an installed axbench package, read from its source without running it (importing it loads torch and more)."""
     found = importlib.util.find_spec("axbench")
     folders = list(found.submodule_search_locations or ()) if found else []
     if not folders:

@@ -13,14 +13,10 @@ from pydantic import Field, JsonValue, model_validator
 from harness.store.manifest import Count, Part, Text
 
 if TYPE_CHECKING:
-    from harness.scoring import Interval
     from harness.scoring.checks import IntArray
 
 Limits = tuple[float | None, float | None]
 """The least and the greatest value that a metric can take; null where it has no such limit."""
-
-MIN_CLUSTERS = 3
-"""Fewer independent items than this give no interval: two concepts would get one that is wider than any scale."""
 
 TOLERANCE = 1e-6
 """How far two numbers that should be equal may differ: they went through other orders of summation."""
@@ -40,7 +36,7 @@ class MetricValue(Part):
     high: float | None = None
     """The ends of the interval, clipped to the bounds."""
     interval_method: str = ""
-    """How the interval was made, with its level, e.g. ``t, 95 %``."""
+    """How the interval was made, with its level, e.g. ``t and bca, 95 %``."""
     reason: str = ""
     """Why the value or its interval is missing."""
     title: str = ""
@@ -144,13 +140,13 @@ class Sample(Part):
 
 
 def inside(number: float | None, bounds: Limits) -> bool:
-    """Whether a number is within its bounds; a number that does not exist is."""
+    """Return whether a number is within its bounds; a number that does not exist is."""
     low, high = bounds
     return number is None or ((low is None or number >= low) and (high is None or number <= high))
 
 
 def clip(number: float, bounds: Limits) -> float:
-    """The number, or the nearer bound where it lies outside."""
+    """Return the number, or the nearer bound where it lies outside."""
     low, high = bounds
     number = number if low is None else max(low, number)
     return number if high is None else min(high, number)
@@ -169,7 +165,7 @@ def metric_value(
     item: str = "concept",
     empty: str = "no concept was answered",
 ) -> MetricValue:
-    """The mean of ``values`` with its interval, as every kind of evaluation reports a metric.
+    """Return the mean of ``values`` with its interval, as every kind of evaluation reports a metric.
 
     Args:
         values: one an item; None (or NaN) where an item has none: it is left out, and the reason counts it.
@@ -180,7 +176,7 @@ def metric_value(
         empty: the reason where ``values`` holds nothing.
 
     Returns:
-        The ends are clipped to ``bounds``; below :data:`MIN_CLUSTERS` independent items there are none.
+        The ends lie within ``bounds``; where there is no interval, the reason says why (:func:`harness.scoring.interval`).
 
     Raises:
         ValueError: a mean outside of ``bounds``.
@@ -191,28 +187,18 @@ def metric_value(
     scale = {"unit": unit, "bounds": bounds, "higher_is_better": higher_is_better, "trivial": trivial, "random": random}
     if not len(values):
         return MetricValue.model_validate({"value": None, "reason": empty, **scale})
-    found = interval([float("nan") if value is None else value for value in values], clusters, seed=seed)
-    low, high, reason = ends_on_scale(found, bounds, item)
+    numbers = [float("nan") if value is None else value for value in values]
+    found = interval(numbers, clusters, seed=seed, bounds=bounds, item=item)
     mean = found.estimate
     if mean is not None and abs(clip(mean, bounds) - mean) <= _ROUNDING:  # a mean of ones may round to more than 1
         mean = clip(mean, bounds)
-    method = "" if low is None else f"{found.method}, {100 * found.level:g} %"
-    return MetricValue.model_validate({"value": mean, "low": low, "high": high, "interval_method": method, "reason": reason, **scale})
-
-
-def ends_on_scale(found: Interval, bounds: Limits, item: str = "concept") -> tuple[float | None, float | None, str]:
-    """The ends of an interval clipped to ``bounds`` and an empty reason; or twice None, and why there is none.
-
-    Args:
-        found: the interval as it was computed.
-        bounds: the scale.
-        item: the singular of what the interval's values are.
-    """
-    missing = f"{found.n_missing} undefined value{'s' * (found.n_missing != 1)} left out"
-    if found.n and found.n_clusters < MIN_CLUSTERS:
-        count = f"{found.n} {item}{'s' * (found.n != 1)}"
-        groups = f" in {found.n_clusters} independent group{'s' * (found.n_clusters != 1)}" if found.n_clusters < found.n else ""
-        return None, None, f"{count}{groups}: no interval" + (f"; {missing}" if found.n_missing else "")
-    if found.low is None or found.high is None:
-        return None, None, found.warning or "no interval can be had"
-    return clip(found.low, bounds), clip(found.high, bounds), ""
+    return MetricValue.model_validate(
+        {
+            "value": mean,
+            "low": found.low,
+            "high": found.high,
+            "interval_method": "" if found.low is None else f"{found.method}, {100 * found.level:g} %",
+            "reason": (found.warning or "") if found.low is None else "",
+            **scale,
+        }
+    )

@@ -29,7 +29,7 @@ class ReadingPass:
 
     Attributes:
         n_tokens: tokens.
-        l0: mean number of active features (f_j > 0) per token.
+        l0: mean number of active features (f_j ≠ 0) per token.
         explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖² over tokens, with x̄ their mean; NaN where all tokens are one vector.
         fired: ``[d_sae]`` int64, on how many of the tokens each feature is active.
         mean: ``[d_in]`` float64, x̄.
@@ -74,7 +74,7 @@ class CrossEntropy:
 
 
 def cross_entropy(bench: Bench, texts: TextSet, intervention: Intervention | None = None, *, key: Json = None, what: str = "") -> CrossEntropy:
-    """Cross-entropy of the tokens of ``texts``, each predicted from those before it.
+    """Return the cross-entropy of the tokens of ``texts``, each predicted from those before it.
 
     The predictions made at a text's first token are left out, as that token is everywhere: edits spare it.
 
@@ -98,7 +98,7 @@ def cross_entropy(bench: Bench, texts: TextSet, intervention: Intervention | Non
 
 
 def _surprise(ids: np.ndarray[Any, Any], logits: Tensor) -> float:
-    """−Σ log p of the tokens from the third on."""
+    """Return −Σ log p of the tokens from the third on."""
     import torch
 
     if len(ids) < 3:

@@ -49,7 +49,7 @@ def estimate(
         prompt: tokens of a prompt.
     """
     per_concept = task.file.instructions.per_concept
-    generations = sum(n_concepts * len(m.grid) * per_concept for m in plan.methods)
+    generations = sum(n_concepts * m.draws * len(m.grid) * per_concept for m in plan.methods)
     new_tokens = generations * task.file.decoding.max_new_tokens
     prompt_tokens = generations * prompt
     parameters = task.file.model.parameters
@@ -64,7 +64,7 @@ def estimate(
 
 
 def device_flops(device: str | None) -> float:
-    """A rough arithmetic rate (FLOP/s) of the device that a run would use, for estimates only."""
+    """Return a rough arithmetic rate (FLOP/s) of the device that a run would use, for estimates only."""
     import os
 
     import torch

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from harness.scoring.checks import ScoringError
 from harness.scoring.classification import auroc, calibrated_f1, f1, precision_recall, warn_small_negatives
+from harness.scoring.clusters import clusters_of
 from harness.scoring.comparison import PairedDifference, holm, paired_difference
-from harness.scoring.crossval import NO_CHOICE, CrossValidation, RatingBounds, cross_validate, rating_bounds
-from harness.scoring.intervals import Interval, IntervalMethod, clusters_of, interval
+from harness.scoring.crossval import NO_CHOICE, CrossValidation, RatingBounds, cross_validate, rating_bounds, score_at
+from harness.scoring.intervals import Interval, IntervalMethod, interval
 from harness.scoring.ratings import harmonic_mean
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "paired_difference",
     "precision_recall",
     "rating_bounds",
+    "score_at",
     "warn_small_negatives",
 ]

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.scoring.checks import FloatArray, IntArray, ScoringError, at_least, float_array
-from harness.scoring.intervals import Interval, IntervalMethod, batches, cluster_codes, cluster_sums, interval
+from harness.scoring.clusters import cluster_codes, cluster_sums
+from harness.scoring.ends import batches
+from harness.scoring.intervals import Interval, IntervalMethod, Limits, interval
 from harness.types import rng
 
 EXACT_FLIPS = 2**12
@@ -41,6 +43,8 @@ def paired_difference(
     level: float = 0.95,
     seed: int = 0,
     resamples: int = 9999,
+    bounds: Limits = (None, None),
+    item: str = "concept",
 ) -> PairedDifference:
     """Compare two methods on the same concepts: interval of the mean difference and a sign-flip permutation test.
 
@@ -51,7 +55,8 @@ def paired_difference(
     Args:
         a, b: ``[n]`` scores of the two methods, row by row on the same concept; rows in which either is NaN are left out.
         clusters: ``[n]`` cluster of each row (``clusters_of`` over the features of *both* methods); None: each row stands alone.
-        method, level, seed, resamples: as in :func:`harness.scoring.interval`; ``resamples`` is also the number of random sign patterns.
+        method, level, seed, resamples, item: as in :func:`harness.scoring.interval`; ``resamples`` is also the number of random sign patterns.
+        bounds: the scale of a and b; a difference lies within the length of the scale.
 
     Raises:
         ScoringError: lengths that differ, and as :func:`harness.scoring.interval`.
@@ -62,7 +67,9 @@ def paired_difference(
         raise ScoringError(message, given=(len(first), len(second)), allowed="the same concepts in the same order")
     differences = first - second
     codes = cluster_codes(clusters, len(differences))
-    result = interval(differences, codes, method, level, seed, resamples)
+    low, high = bounds
+    span: Limits = (None, None) if low is None or high is None else (low - high, high - low)
+    result = interval(differences, codes, method, level, seed, resamples, span, item)
     defined = ~np.isnan(differences)
     if not defined.any():
         return PairedDifference(result, None, exact=True, n_flips=0)
@@ -73,7 +80,7 @@ def paired_difference(
 
 
 def holm(p_values: ArrayLike) -> FloatArray:
-    """Holm's (1979) step-down adjustment of several p-values: rejecting where it is at most α keeps the family-wise error below α.
+    """Return Holm's (1979) step-down adjustment of several p-values: rejecting where it is at most α keeps the family-wise error below α.
 
     Args:
         p_values: ``[n]`` in [0, 1]; NaN (or None) is a test that was not made: it stays NaN and does not count.
@@ -99,7 +106,7 @@ def holm(p_values: ArrayLike) -> FloatArray:
 
 
 def _exact_flips(sums: FloatArray) -> tuple[int, int]:
-    """How many of all sign patterns give a total at least as far from 0 as the observed one, and how many patterns there are."""
+    """Return how many of all sign patterns give a total at least as far from 0 as the observed one, and how many patterns there are."""
     patterns = np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1
     return _n_extreme(patterns, sums), len(patterns)
 

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Detector, DetectorTraits
+from harness.contracts import Detector
 from harness.data.examples import Picked
 from harness.data.texts import TextSet
 from harness.evaluations.detection.texts import changed_texts, corpus_texts, text_set
 from harness.run.bench import TaskBench
-from harness.testing.require import require
+from harness.run.traits import problem
+from harness.testing.require import require, watched
 from harness.testing.steerers import example_labelings
 from harness.types import Labeling
 
@@ -50,13 +51,13 @@ def check_detector(factory: Callable[[], Detector], bench: TaskBench, labelings:
     detector = factory()
     require(isinstance(detector, Detector), f"{type(detector).__name__} lacks members of harness.contracts.Detector")
     traits = detector.traits
-    require(isinstance(traits, DetectorTraits), f"traits is {type(traits).__name__}; give a harness.contracts.DetectorTraits")
-    for name in ("needs_features", "trivial"):
-        require(isinstance(getattr(traits, name), bool), f"{name} is {getattr(traits, name)!r}; give True or False")
+    require(not (why := problem("detector", traits)), why)
     chosen = list(labelings) if labelings is not None else example_labelings(bench, traits.needs_features)
     report = corpus_texts(bench, "report")
-    detector.prepare(bench, chosen)
-    found = _scores(detector, chosen, report)
+    with watched(bench, "detector", detector, "prepare"):
+        detector.prepare(bench, chosen)
+    with watched(bench, "detector", detector, "scores"):
+        found = _scores(detector, chosen, report)
     changed = changed_texts(bench, "changed", [f"{text} And then some." for text in report.texts[:_CHANGED]])
     others = _scores(detector, chosen, changed)
     _scores(detector, chosen, text_set("none", [], []))
@@ -92,7 +93,9 @@ def _check_training(factory: Callable[[], Detector], bench: TaskBench, labelings
 
 
 def turned_round(bench: TaskBench, folder: Path, labels: set[str]) -> TaskBench:
-    """A bench like ``bench``, written to ``folder``, in which texts outside the train part have the ``labels`` that they lack, and no other."""
+    """Return a bench like ``bench``, written to ``folder``, in which texts outside the train part have the ``labels`` that they lack, and no
+    other.
+    """
     train = set(bench.split.train.tolist())
     with (folder / "corpus.jsonl").open("w", encoding="utf-8") as file:
         for place, document in enumerate(bench.corpus):
@@ -122,7 +125,7 @@ def _same(found: NDArray[np.float64], expected: NDArray[np.float64], message: st
 
 
 def _picked(texts: TextSet, rows: NDArray[np.int64]) -> TextSet:
-    """Some of the texts, in another order."""
+    """Return some of the texts, in another order."""
     if texts.places is None:
         return text_set(texts.name, [texts.texts[int(row)] for row in rows], [texts.tokens[int(row)] for row in rows])
     picked = Picked(rows, lambda row: texts.texts[row]), Picked(rows, lambda row: texts.tokens[row])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from harness.contracts import Judge, JudgeTraits
+from harness.contracts import Judge
 from harness.run.bench import TaskBench
-from harness.testing.require import require, require_json
+from harness.run.traits import problem
+from harness.testing.require import require, require_json, watched
 from harness.types import JudgeItem, Rating
 
 
@@ -36,14 +37,13 @@ def check_judge(
     judge = factory()
     require(isinstance(judge, Judge), f"{type(judge).__name__} lacks members of harness.contracts.Judge")
     traits = judge.traits
-    require(isinstance(traits, JudgeTraits), f"traits is {type(traits).__name__}; give a harness.contracts.JudgeTraits")
-    require(isinstance(traits.rubric, str) and traits.rubric.strip(), f"rubric is {traits.rubric!r}; name the rubric and its version")
-    require(isinstance(traits.offline, bool), f"offline is {traits.offline!r}; give True or False")
-    require(isinstance(traits.at_once, int) and traits.at_once > 0, f"at_once is {traits.at_once!r}; give a number of items from 1 up")
+    require(not (why := problem("judge", traits)), why)
     shown = list(items) if items is not None else example_items(bench)
-    judge.prepare(bench)
+    with watched(bench, "judge", judge, "prepare"):
+        judge.prepare(bench)
     require(list(judge.submit([])) == [], "the judge rated something where there was nothing to rate")
-    found = _answered(judge, shown)
+    with watched(bench, "judge", judge, "submit"):
+        found = _answered(judge, shown)
     if deterministic:
         for order, what in ((shown[::-1], "in another order"), (shown[:1], "alone")):
             other = factory()
@@ -55,7 +55,7 @@ def check_judge(
 
 
 def example_items(bench: TaskBench) -> list[JudgeItem]:
-    """Texts of the corpus as replies, each beside its own and beside another concept; an empty and a long reply."""
+    """Return texts of the corpus as replies, each beside its own and beside another concept; an empty and a long reply."""
     concepts, instructions = bench.concepts, bench.instructions
     texts = ["", *(document.text for document in bench.corpus[:6]), " ".join(document.text for document in bench.corpus[:60])]
     return [
@@ -65,7 +65,7 @@ def example_items(bench: TaskBench) -> list[JudgeItem]:
 
 
 def _answered(judge: Judge, items: Sequence[JudgeItem]) -> dict[str, Rating]:
-    """The judge's answers to ``items``, checked; pending ones collected once."""
+    """Return the judge's answers to ``items``, checked; pending ones collected once."""
     names = {item.id for item in items}
     found = _by_item(judge.submit(items), names, "submit")
     require(set(found) == names, f"submit left items without an answer: {', '.join(sorted(names - set(found)))}")
@@ -89,5 +89,5 @@ def _by_item(ratings: Iterable[Rating], names: set[str], method: str) -> dict[st
 
 
 def _content(rating: Rating) -> tuple[object, ...]:
-    """What a rating says, without its ticket."""
+    """Return what a rating says, without its ticket."""
     return rating.status, rating.concept, rating.instruction, rating.fluency, rating.reason

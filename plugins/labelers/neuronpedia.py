@@ -20,6 +20,7 @@ from harness import hookimpl
 from harness.data.neuronpedia.explanations import Explanation, Labels, explained_features
 from harness.data.neuronpedia.open import check_belongs, open_explanations
 from harness.errors import DataError, OptionError
+from harness.labelling.drawing import in_drawn_order
 from harness.labelling.options import FilterOptions, traits_of
 from harness.options import filter_field, input_field
 from harness.types import Abstention, Concept, FeatureRef, Json, Labeling, digest
@@ -148,7 +149,7 @@ class NeuronpediaLabeler:
             raise OptionError(message, given=self.options.min_cosine, hint="leave out min_cosine, or use a task in fixed mode")
         bench, labels, options = work.bench, work.labels, self.options
         live = np.asarray(bench.statistics(options.dictionary).live)
-        order = live if options.order == "index" else bench.rng("neuronpedia-features").permutation(live)
+        order = live if options.order == "index" else in_drawn_order(bench.rng("neuronpedia-features"), live)
         if options.source == "api":  # the filters are cheaper than requests
             drawn: Iterable[Any] = islice(explained_features(labels, work.causal.passing(order)), options.count)
             drawn = bench.track(drawn, "asking Neuronpedia for explanations", total=options.count)

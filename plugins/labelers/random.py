@@ -1,11 +1,13 @@
 """Random features, the control that any labeler must beat: drawn uniformly from the features that fire on the corpus.
 
 With the corpus' labels it controls for a labeler. With Neuronpedia's explanations it is the "NP random" baseline of Jørgensen & Hansen (2026):
-features that nobody chose, under the label that others gave them.
+features that nobody chose, under the label that others gave them. Beside a labeler that chooses its own concepts it answers those.
 """
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,8 +17,9 @@ from pydantic import Field
 
 from harness import hookimpl
 from harness.errors import OptionError
+from harness.labelling.drawing import arrivals, in_drawn_order
 from harness.labelling.options import FilterOptions, traits_of
-from harness.options import filter_field, input_field
+from harness.options import control_field, filter_field, input_field
 from harness.types import Abstention, Concept, FeatureRef, Labeling
 
 if TYPE_CHECKING:
@@ -41,6 +44,10 @@ class RandomOptions(FilterOptions):
     """Neuronpedia's name of the SAE; none as for model_id."""
     base_url: str | None = None
     """Another server in place of Neuronpedia's API or bucket."""
+    draws: int = control_field(1, ge=1)
+    """Draws for each concept, each of other features; a concept's score is the mean over them. A task's control sets it (`draws`)."""
+    follows: str | None = control_field(None)
+    """Chosen mode, set where this is a control: the labeler whose concepts are answered; none draws pairs of its own."""
 
 
 class RandomFeatures:
@@ -55,44 +62,54 @@ class RandomFeatures:
 
         name = bench.dictionary_name(self.options.dictionary)
         causal = CausalFilter(bench, name, self.options, "random")
-        if self.options.labels == "neuronpedia":
+        follows = self.options.follows is not None
+        if self.options.labels == "neuronpedia" and not follows:
             return self._warn_if_few(bench, causal, list(self._explained(bench, name, causal)))
         pools = self._pools(bench, concepts)
-        if bench.concept_mode == "chosen":
+        if bench.concept_mode == "chosen" and not follows:
             return self._warn_if_few(bench, causal, list(self._choose(bench, name, concepts, pools, causal)))
-        answers: list[Labeling | Abstention] = []
-        for concept, pool in zip(concepts, pools, strict=True):
-            drawn = causal.first(bench.rng("random-features", concept.id).permutation(pool), self.options.features_per_label)
-            if len(drawn) < self.options.features_per_label:
-                reason = f"{len(drawn)} features pass the filters; {self.options.features_per_label} are to be drawn"
-                answers.append(Abstention(concept, reason))
-                continue
-            answers.append(Labeling(concept, tuple(FeatureRef(name, j) for j in drawn), None, {"drawn_from": len(pool)}))
-        return answers
+        return list(self._answer(bench, name, concepts, pools, causal))
 
     def _warn_if_few(self, bench: Bench, causal: CausalFilter, drawn: list[Labeling | Abstention]) -> list[Labeling | Abstention]:
         if len(drawn) < self.options.count:
             bench.warn(f"random: {len(drawn)} pairs could be drawn where count asks for {self.options.count}{causal.summary}")
         return drawn
 
+    def _answer(
+        self, bench: Bench, name: str, concepts: Sequence[Concept], pools: Sequence[np.ndarray[Any, Any]], causal: CausalFilter
+    ) -> Iterator[Labeling | Abstention]:
+        """Draw for each concept as often as the options say, and for one that comes again other features than before."""
+        size = 1 if self.options.follows is not None else self.options.features_per_label
+        times, orders, asked = Counter(concept.id for concept in concepts), dict[str, list[int]](), Counter[str]()
+        for concept, pool in zip(concepts, pools, strict=True):
+            if concept.id not in orders:
+                orders[concept.id] = causal.first(_order(bench, concept, pool), size * self.options.draws * times[concept.id])
+            for _ in range(self.options.draws):
+                drawn = orders[concept.id][asked[concept.id] : asked[concept.id] + size]
+                asked[concept.id] += size
+                if len(drawn) < size:
+                    wanted = size * self.options.draws * times[concept.id]
+                    yield Abstention(concept, f"{len(orders[concept.id])} features pass the filters; {wanted} are to be drawn")
+                else:
+                    yield Labeling(concept, tuple(FeatureRef(name, j) for j in drawn), None, {"drawn_from": len(pool)})
+
     def _choose(
         self, bench: Bench, name: str, concepts: Sequence[Concept], pools: Sequence[np.ndarray[Any, Any]], causal: CausalFilter
     ) -> Iterator[Labeling]:
         """Draw labels uniformly among those that still have a feature to draw, and for each a feature uniformly among those left for it."""
-        orders = [causal.passing(bench.rng("random-features", c.id).permutation(pool)) for c, pool in zip(concepts, pools, strict=True)]
-        following = [next(order, None) for order in orders]
-        open_places = [place for place, feature in enumerate(following) if feature is not None]
-        draw = bench.rng("random-labels")
-        for _ in range(self.options.count):
-            if not open_places:
-                return
-            place = open_places[int(draw.integers(len(open_places)))]
-            feature = following[place]
-            assert feature is not None
+        orders = [causal.passing(_order(bench, concept, pool)) for concept, pool in zip(concepts, pools, strict=True)]
+        times = [arrivals(bench.rng("random-labels", concept.id)) for concept in concepts]
+        waiting = [(next(times[place]), place) for place in range(len(concepts))]
+        heapq.heapify(waiting)
+        n = 0
+        while waiting and n < self.options.count:
+            _, place = heapq.heappop(waiting)
+            feature = next(orders[place], None)
+            if feature is None:
+                continue
             yield Labeling(concepts[place], (FeatureRef(name, feature),), None, {"drawn_from": len(pools[place])})
-            following[place] = next(orders[place], None)
-            if following[place] is None:
-                open_places.remove(place)
+            n += 1
+            heapq.heappush(waiting, (next(times[place]), place))
 
     def _explained(self, bench: Bench, name: str, causal: CausalFilter) -> Iterator[Labeling]:
         """Draw live features uniformly among those that Neuronpedia explains, each as a concept of its own."""
@@ -112,7 +129,7 @@ class RandomFeatures:
         )
         if note:
             bench.warn(f"random: {note}")
-        order = bench.rng("random-features").permutation(np.asarray(bench.statistics(name).live))
+        order = in_drawn_order(bench.rng("random-features"), np.asarray(bench.statistics(name).live))
         for feature, explanations in islice(explained_features(labels, causal.passing(order)), options.count):
             best = explanations[0]
             concept = Concept(f"{labels.source}/{feature}", best.text)
@@ -130,6 +147,11 @@ class RandomFeatures:
         name = bench.dictionary_name(self.options.dictionary)
         cosines = label_cosines(bench, name, concepts, split_texts(bench, self.options.held_out)[0])
         return [live[row[live] >= self.options.min_cosine] for row in cosines]
+
+
+def _order(bench: Bench, concept: Concept, pool: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the features of ``pool`` in the order in which they are drawn for a concept."""
+    return in_drawn_order(bench.rng("random-features", concept.id), pool)
 
 
 @hookimpl

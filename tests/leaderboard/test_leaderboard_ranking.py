@@ -269,9 +269,10 @@ def test_two_concepts_give_no_interval_of_the_difference(make_entry: Make, make_
 
 
 def test_the_difference_stays_on_the_scale(make_entry: Make, make_result: Make) -> None:
-    found = compared(make_entry, make_result("a", [2.0, 2.0, 2.0, 0.1]), make_result("b", [0.0, 0.0, 0.0, 0.0])).comparison
+    ours, theirs = [2.0, 0.8, 2.0, 0.9, 2.0, 2.0, 1.9, 1.7], [0.0] * 7 + [0.2]
+    found = compared(make_entry, make_result("a", ours), make_result("b", theirs)).comparison
     assert found is not None
-    plain = paired_difference([2.0, 2.0, 2.0, 0.1], [0.0] * 4).interval
+    plain = paired_difference(ours, theirs).interval
     assert plain.high is not None
     assert plain.high > 2
     assert (found.low, found.high) == (plain.low, 2.0)

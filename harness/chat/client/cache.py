@@ -81,7 +81,10 @@ class ReplyCache:
     # ------------------------------------------------------------------------------------------------------------------------- use
 
     def get(self, key: str) -> ChatReply | None:
-        """The reply kept under ``key`` (64 hex digits), marked ``from_cache``; None where there is none. ``usage`` is what it cost at its time."""
+        """Return the reply kept under ``key`` (64 hex digits), marked ``from_cache``; None where there is none.
+
+        ``usage`` is what it cost at its time.
+        """
         rows = self._file.rows(_GET, bytes.fromhex(key))
         if not rows:
             return None
@@ -117,9 +120,9 @@ class ReplyCache:
         self._file.check_writable("keep new replies")
 
     def answered(self, provider: str, model: str, rubric: str) -> bool:
-        """Whether any reply of this model to a question of this rubric is kept; looks through all."""
+        """Return whether any reply of this model to a question of this rubric is kept; looks through all."""
         sql = "SELECT 1 FROM replies WHERE provider = ? AND model = ? AND rubric = ? LIMIT 1"
-        return bool(self._file.rows(sql, *(whole(text) for text in (provider, model, rubric))))
+        return bool(self._file.rows(sql, *(storable(text) for text in (provider, model, rubric))))
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -135,38 +138,38 @@ class ReplyCache:
 
     def hand_in(self, batch: str, keys: Iterable[str]) -> None:
         """Note that the requests of these keys are open in a batch, all or none; to be called at once when the batch was taken."""
-        rows = [(bytes.fromhex(key), whole(batch), _now()) for key in keys]
+        rows = [(bytes.fromhex(key), storable(batch), _now()) for key in keys]
         sql = "INSERT OR REPLACE INTO handed_in VALUES (?, ?, ?)"
         self._file.write("note what was handed in", lambda connection: connection.executemany(sql, rows))
 
     def batch_of(self, key: str) -> str | None:
-        """The batch in which a request is open; None where it is in none."""
+        """Return the batch in which a request is open; None where it is in none."""
         rows = self._file.rows("SELECT batch FROM handed_in WHERE key = ?", bytes.fromhex(key))
         return str(rows[0][0]) if rows else None
 
     def open_in(self, batch: str) -> set[str]:
-        """The keys of the requests that are open in a batch."""
-        return {key.hex() for (key,) in self._file.rows("SELECT key FROM handed_in WHERE batch = ?", whole(batch))}
+        """Return the keys of the requests that are open in a batch."""
+        return {key.hex() for (key,) in self._file.rows("SELECT key FROM handed_in WHERE batch = ?", storable(batch))}
 
     def rename(self, name: str, batch: str) -> None:
-        """What was noted under a name is open in this batch: of one that was in doubt, the id is known now."""
-        sql, values = "UPDATE handed_in SET batch = ? WHERE batch = ?", (whole(batch), whole(name))
+        """What was noted under a name is open in this batch: of one that was unconfirmed, the id is known now."""
+        sql, values = "UPDATE handed_in SET batch = ? WHERE batch = ?", (storable(batch), storable(name))
         self._file.write("note the id of a batch", lambda connection: connection.execute(sql, values))
 
     def settle(self, batch: str) -> None:
         """A batch is over: what is still open in it will not be answered, and may be handed in again."""
         self._file.write(
-            "note the end of a batch", lambda connection: connection.execute("DELETE FROM handed_in WHERE batch = ?", (whole(batch),))
+            "note the end of a batch", lambda connection: connection.execute("DELETE FROM handed_in WHERE batch = ?", (storable(batch),))
         )
 
     def handing_in(self) -> AbstractContextManager[Any]:
-        """Held by who looks what is open and hands in the rest: two processes that do so at once would both pay."""
+        """Return a lock for who looks what is open and hands in the rest: two processes that do so at once would both pay."""
         return self._file.lock("batches")
 
     # ------------------------------------------------------------------------------------------------------------------ maintenance
 
     def stats(self) -> CacheStats:
-        """Entries, bytes, and the entries of each model, the most frequent first."""
+        """Return entries, bytes, and the entries of each model, the most frequent first."""
         sql = (
             "SELECT provider, model, count(*), sum(input), sum(cached_input), sum(output), min(created), max(created) FROM replies "
             "GROUP BY provider, model ORDER BY count(*) DESC, provider, model"
@@ -201,7 +204,8 @@ class ReplyCache:
         return n
 
     def export(self) -> Iterator[str]:
-        """Every entry as a line of JSON (without the line break), oldest first: key, created, provider, model, rubric, answered_by, text, finish,
+        """Yield every entry as a line of JSON (without the line break), oldest first: key, created, provider, model, rubric, answered_by, text,
+        finish,
 
         input, cached_input, output.
         """
@@ -213,8 +217,8 @@ class ReplyCache:
             last = rows[-1][0]
 
 
-def whole(text: str) -> str:
-    """A name without halves of characters, which no file can hold; replies are whole when they come."""
+def storable(text: str) -> str:
+    """Return a name without halves of characters, which no file can hold; replies are cleaned when they come."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -222,7 +226,7 @@ def _row(entry: Entry, now: str) -> tuple[Any, ...]:
     reply, usage = entry.reply, entry.reply.usage
     names = (entry.provider, entry.model or reply.model, entry.rubric)
     counts = (usage.input, usage.cached_input, usage.output)
-    return (bytes.fromhex(entry.key), now, *map(whole, names), reply.model, reply.text, reply.finish, *(min(max(n, 0), MOST) for n in counts))
+    return (bytes.fromhex(entry.key), now, *map(storable, names), reply.model, reply.text, reply.finish, *(min(max(n, 0), MOST) for n in counts))
 
 
 def _now() -> str:

@@ -86,7 +86,7 @@ class CacheFile:
         self._open()
 
     def rows(self, sql: str, *values: object) -> list[Any]:
-        """What a query finds."""
+        """Return what a query finds."""
 
         def read() -> list[Any]:
             with self._reader:
@@ -95,7 +95,7 @@ class CacheFile:
         return self._guarded("read the cache of replies", read)
 
     def write(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """All that ``work`` does, or nothing of it. ``doing`` says for people what it is."""
+        """Return all that ``work`` does, or nothing of it. ``doing`` says for people what it is."""
         self.check_writable(doing)
 
         def write() -> T:
@@ -117,7 +117,7 @@ class CacheFile:
             self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def lock(self, purpose: str = "") -> contextlib.AbstractContextManager[Any]:
-        """A lock among all processes that use the file; one a purpose."""
+        """Return a lock among all processes that use the file; one a purpose."""
         if self.path is None or self.read_only:
             return contextlib.nullcontext()
         from filelock import FileLock
@@ -126,7 +126,7 @@ class CacheFile:
 
     @property
     def size(self) -> int:
-        """Bytes, with the log."""
+        """Return bytes, with the log."""
         if self.path is None:
             return 0
         files = [self.path.with_name(self.path.name + end) for end in ("", "-wal")]
@@ -208,7 +208,7 @@ class CacheFile:
     # ----------------------------------------------------------------------------------------------------------------------- damage
 
     def _guarded(self, doing: str, work: Callable[[], T]) -> T:
-        """``work``, once more on a new file where this one turns out damaged; other errors of SQLite as StoreErrors."""
+        """Return ``work``, once more on a new file where this one turns out damaged; other errors of SQLite as StoreErrors."""
         opened = self._opened
         try:
             return work()

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import html
 import io
+import json
 import logging
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote
 
 from harness.errors import JudgeError
+from harness.files.inputs import Input, read_text
 
 SHORTEST = 8
 """Values with fewer characters are no secrets worth hiding (``none``, ``EMPTY``); to replace them everywhere would spoil texts."""
 
 HIDDEN = "[key]"
+
+_FILE = Input("file of keys", JudgeError, "mend that, or set the key in the environment")
 
 _LONG, _BEGINNING = 20, 12
 """Keys of at least so many characters are also known by so many first ones, where a text cuts them off."""
@@ -54,7 +61,7 @@ class Misplaced(ValueError):
 
 
 def find_key(name: str, folder: Path | None = None) -> str | None:
-    """The key of the environment variable ``name``, else of the line ``name=…`` in ``.env``; None where neither has one.
+    """Return the key of the environment variable ``name``, else of the line ``name=…`` in ``.env``; None where neither has one.
 
     Args:
         name: the variable, e.g. ``OPENAI_API_KEY``. An empty value counts as none.
@@ -77,7 +84,7 @@ def find_key(name: str, folder: Path | None = None) -> str | None:
 
 
 def key(name: str, folder: Path | None = None) -> str:
-    """As :func:`find_key`, for what cannot do without. Raises JudgeError naming the variable where there is no key."""
+    """Return the key as :func:`find_key` does, for what cannot do without. Raises JudgeError naming the variable where there is no key."""
     value = find_key(name, folder)
     if value is None:
         message = f"no API key: {_shown(name)} is neither in the environment nor in {(folder or Path.cwd()) / '.env'}"
@@ -86,7 +93,7 @@ def key(name: str, folder: Path | None = None) -> str:
 
 
 def check_key_name(name: str | None) -> str | None:
-    """The name of the variable that holds a key, as it was given; None stays None.
+    """Return the name of the variable that holds a key, as it was given; None stays None.
 
     Raises:
         Misplaced: it cannot be the name of a variable, or it looks like a key: people paste the key itself. The message shows nothing of it.
@@ -106,7 +113,7 @@ def _looks_like_a_key(name: str) -> bool:
 
 
 def _shown(name: str) -> str:
-    """A variable's name for messages, unless it may be a key that was given in its place."""
+    """Return a variable's name for messages, unless it may be a key that was given in its place."""
     return redact(name) if len(name) <= LONGEST_NAME else "the variable named in key_name (not shown: it may be a key)"
 
 
@@ -117,7 +124,7 @@ def remember(secret: str) -> None:
 
 
 def redact(text: str) -> str:
-    """``text`` with every known key, and everything that looks like one, replaced by ``[key]``.
+    """Return ``text`` with every known key, and everything that looks like one, replaced by ``[key]``.
 
     Known are the keys that this process has read, and the values of environment variables named like secrets (``…_API_KEY``, ``…_TOKEN``, …).
     A long key is also found where a text cuts it off behind its first twelve characters.
@@ -126,13 +133,13 @@ def redact(text: str) -> str:
 
 
 def _known() -> set[str]:
-    """The keys that this process knows of and that are long enough to be hidden."""
+    """Return the keys that this process knows of and that are long enough to be hidden."""
     values = _seen | {value.strip() for name, value in os.environ.items() if _SECRET_NAME.search(name)}
     return {value for value in values if len(value) >= SHORTEST}
 
 
 def without_keys(text: str, cut: bool = False) -> str:
-    """``text`` without the keys that this process has read: for replies, in which nothing else may be touched.
+    """Return ``text`` without the keys that this process has read: for replies, in which nothing else may be touched.
 
     Args:
         text: the text.
@@ -141,28 +148,35 @@ def without_keys(text: str, cut: bool = False) -> str:
     return _without(_seen, text, cut)
 
 
+@functools.lru_cache(maxsize=256)
+def _spellings(secret: str) -> frozenset[str]:
+    """Return a key as it is, and as it stands within JSON, an address, a web page or a Python text, where a server repeats it there."""
+    return frozenset({secret, json.dumps(secret)[1:-1], quote(secret, safe=""), quote(secret), html.escape(secret), repr(secret)[1:-1]})
+
+
 def _without(secrets: Iterable[str], text: str, cut: bool) -> str:
-    for secret in sorted(secrets, key=len, reverse=True):
-        if cut and len(secret) >= _LONG and secret[:_BEGINNING] in text:
-            text = re.sub(re.escape(secret[:_BEGINNING]) + r"[A-Za-z0-9*…._~+/=-]*", HIDDEN, text)
-        text = text.replace(secret, HIDDEN)
+    spelt = sorted({form for secret in secrets for form in _spellings(secret)}, key=len, reverse=True)
+    for form in spelt:
+        text = text.replace(form, HIDDEN)
+    for form in spelt if cut else ():
+        if len(form) >= _LONG and form[:_BEGINNING] in text:
+            text = cut_key(form[:_BEGINNING]).sub(HIDDEN, text)
     return text
 
 
+def cut_key(beginning: str) -> re.Pattern[str]:
+    """Return what finds a key by how it begins, with all that may belong to it."""
+    return re.compile(re.escape(beginning) + r"[A-Za-z0-9*…._~+/=-]*")
+
+
 def _read(path: Path) -> dict[str, str]:
-    """The variables of a ``.env`` file, read by python-dotenv; empty where there is no file.
+    """Return the variables of a ``.env`` file, read by python-dotenv; empty where there is no file.
 
     Nothing is interpolated: a ``$`` in a key stays. A line that is not an assignment is passed over: the file belongs to other programs as well.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.exists(path):
         return {}
-    except UnicodeDecodeError:
-        raise JudgeError(f"{path} is not UTF-8", given=path, hint="save it as UTF-8, or set the key in the environment") from None
-    except OSError as error:
-        hint = "mend that, or set the key in the environment"
-        raise JudgeError(f"{path} cannot be read ({error.strerror})", given=path, hint=hint) from None
+    text = read_text(path, _FILE)
     from dotenv import dotenv_values
 
     logging.getLogger("dotenv").setLevel(logging.ERROR)  # it would warn of each line of other programs that it cannot read

@@ -49,7 +49,7 @@ _ONLY_STREAMS = re.compile(
 
 
 def only_streams(said: Complaint) -> bool:
-    """Whether a server complains that it was not asked for a stream, the only form in which it answers."""
+    """Return whether a server complains that it was not asked for a stream, the only form in which it answers."""
     return _ONLY_STREAMS.search(said.text) is not None
 
 
@@ -73,11 +73,11 @@ class Dialect:
         self.notes: list[str] = []
 
     def takes(self, model: str, parameter: str) -> bool:
-        """False once ``model`` has refused the parameter."""
+        """Return False once ``model`` has refused the parameter."""
         return (model, parameter) not in self._refused
 
-    def learn(self, model: str, sent: Collection[str], said: Complaint) -> bool:
-        """Read a complaint about a request that held the parameters ``sent``. True: leave out what it names, and ask again.
+    def learn(self, model: str, parameters: Collection[str], said: Complaint) -> bool:
+        """Read a complaint about a request that held the ``parameters``. True: leave out what it names, and ask again.
 
         A value that is out of range is no refusal of the parameter, nor is a schema that breaks the API's rules: those are for people to mend.
         """
@@ -86,16 +86,16 @@ class Dialect:
         learned = False
         for parameter in self._optional:
             names = "|".join(_ALIASES.get(parameter, (re.escape(parameter),)))
-            if parameter not in sent or not re.search(rf"(?<![A-Za-z_])(?:{names})(?![A-Za-z_])", said.text, re.IGNORECASE):
+            if parameter not in parameters or not re.search(rf"(?<![A-Za-z_])(?:{names})(?![A-Za-z_])", said.text, re.IGNORECASE):
                 continue
             learned = True
             self._refused.add((model, parameter))
-            self._tell(model, parameter)
+            self._note_refusal(model, parameter)
             self._keep(model, parameter)
         return learned
 
     def remembers(self, model: str, parameter: str) -> bool:
-        """Whether ``model`` refused the parameter in an earlier process."""
+        """Return whether ``model`` refused the parameter in an earlier process."""
         if self._remembered is None:
             self._remembered = _read(self._memory).get(self._server, {}) if self._memory is not None else {}
         return parameter in self._remembered.get(model, ())
@@ -104,11 +104,11 @@ class Dialect:
         """Note what ``model`` refused in earlier processes, of the parameters ``wanted``."""
         for parameter in self._optional:
             if parameter in wanted and self.remembers(model, parameter):
-                self._tell(model, parameter)
+                self._note_refusal(model, parameter)
 
-    def accepted(self, model: str, sent: Collection[str]) -> None:
+    def accepted(self, model: str, parameters: Collection[str]) -> None:
         """Forget refusals of earlier processes: a request with these parameters was answered."""
-        for parameter in sent:
+        for parameter in parameters:
             if self.remembers(model, parameter):
                 assert self._remembered is not None
                 self._remembered[model].remove(parameter)
@@ -127,7 +127,7 @@ class Dialect:
                 "switch its thinking, or the server's parser of it, off"
             )
 
-    def _tell(self, model: str, parameter: str) -> None:
+    def _note_refusal(self, model: str, parameter: str) -> None:
         self.note(f"{self._server}: {model} refuses {parameter}: {self._optional[parameter]}")
 
     def _keep(self, model: str, parameter: str, refused: bool = True) -> None:
@@ -147,7 +147,7 @@ class Dialect:
 
 
 def _read(path: Path) -> dict[str, dict[str, list[str]]]:
-    """The file's refusals by server and model; empty for one that is not there or is none of ours."""
+    """Return the file's refusals by server and model; empty for one that is not there or is none of ours."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {server: {model: list(map(str, names)) for model, names in models.items()} for server, models in found.items()}
@@ -156,7 +156,7 @@ def _read(path: Path) -> dict[str, dict[str, list[str]]]:
 
 
 def folded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """A chat with its system text before the first user's message, for models that take no system text."""
+    """Return a chat with its system text before the first user's message, for models that take no system text."""
     system = [one.content for one in messages if one.role == "system"]
     rest = [one for one in messages if one.role != "system"]
     place = next((at for at, one in enumerate(rest) if one.role == "user"), None)

@@ -6,18 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from harness.evaluations.detection.records import Truth, unpack
 from harness.evaluations.detection.score import (
-    BOUNDS,
     PRIMARY,
     ConceptScore,
     DetectionResult,
-    MetricSummary,
     abstained,
     failed,
     score_concept,
     summarise,
 )
-from harness.leaderboard.entry import DetectionSubject, ItemResult, MetricValue, Row
-from harness.leaderboard.values import MIN_CLUSTERS, clip
+from harness.leaderboard.entry import DetectionSubject, ItemResult, Row
 from harness.run.label import answers_of, labelings_of
 from harness.store import RunStore
 from harness.store.manifest import Manifest, MethodRecord, OptionValues
@@ -36,7 +33,7 @@ def item_id(method_id: str, labeling_id: str) -> str:
 
 
 def detection_rows(manifest: Manifest, store: RunStore) -> list[Row]:
-    """The rows of a run's detection methods, in the order of the plan."""
+    """Return the rows of a run's detection methods, in the order of the plan."""
     truths = {item.id: Truth.from_json(item.value) for item in store.items("detection")}
     outcomes = {outcome.item_id: outcome for outcome in store.outcomes(DETECT, kind="detection")}
     texts: Mapping[str, Json] = store.record(TEXTS) or {}
@@ -80,10 +77,11 @@ def _entry_row(method: MethodRecord, role: Role, found: DetectionResult) -> Row:
             detector=method.plugin.name,
             labeler_options=OptionValues() if method.labeler is None else method.labeler.options,
             detector_options=method.plugin.options,
+            label=method.name,
         ),
         primary=PRIMARY,
-        metrics={name: _value(summary) for name, summary in found.metrics.items()},
-        ranked=None if found.ranked is None else _value(found.ranked),
+        metrics=dict(found.metrics),
+        ranked=found.ranked,
         n_items=found.n_items,
         n_answered=found.n_answered,
         coverage=found.coverage,
@@ -92,22 +90,6 @@ def _entry_row(method: MethodRecord, role: Role, found: DetectionResult) -> Row:
         reasons=found.reasons,
         items=tuple(_item(item, found.metrics) for item in found.items),
         warnings=found.warnings,
-    )
-
-
-def _value(summary: MetricSummary) -> MetricValue:
-    few = summary.n < MIN_CLUSTERS
-    low, high = (None if end is None or few else clip(end, BOUNDS) for end in (summary.low, summary.high))
-    reason = f"{summary.n} concept{'s' * (summary.n != 1)}: no interval" if few and summary.value is not None else summary.reason
-    return MetricValue(
-        value=summary.value,
-        low=low,
-        high=high,
-        interval_method="" if low is None else summary.interval_method,
-        reason=reason,
-        bounds=BOUNDS,
-        higher_is_better=True,
-        trivial=summary.trivial,
     )
 
 

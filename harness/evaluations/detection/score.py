@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.evaluations.detection.records import NO_KEYWORDS, REPORT, THRESHOLD, Mask, Truth
-from harness.scoring import auroc, clusters_of, interval, warn_small_negatives
+from harness.leaderboard.values import MetricValue, metric_value
+from harness.scoring import auroc, clusters_of, warn_small_negatives
 from harness.scoring.detection import MEASURES, PI0, Scored, detection, trivial_values
 from harness.types import Json
 
@@ -49,27 +50,6 @@ class ConceptScore:
 
 
 @dataclass(frozen=True)
-class MetricSummary:
-    """A mean over concepts with its interval; None where there is none, and then the reason.
-
-    Attributes:
-        value, low, high: the mean and the interval's ends.
-        interval_method: how the interval was made, with its level.
-        reason: why a number is missing.
-        trivial: the mean of what a constant score gets.
-        n: concepts (labelings, in chosen mode) in the mean.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    interval_method: str = ""
-    reason: str = ""
-    trivial: float | None = None
-    n: int = 0
-
-
-@dataclass(frozen=True)
 class DetectionResult:
     """One method on the run's concepts.
 
@@ -84,8 +64,8 @@ class DetectionResult:
         warnings: what a reader must know.
     """
 
-    metrics: Mapping[str, MetricSummary]
-    ranked: MetricSummary | None
+    metrics: Mapping[str, MetricValue]
+    ranked: MetricValue | None
     items: tuple[ConceptScore, ...]
     n_items: int
     n_answered: int
@@ -99,7 +79,7 @@ class DetectionResult:
 def score_concept(
     concept: tuple[str, str], features: Sequence[str], truth: Truth, scores: Mapping[str, NDArray[np.floating[Any]]], pi0: float = PI0
 ) -> ConceptScore:
-    """The measures of one labeling (formulas: docs/detection.md).
+    """Return the measures of one labeling (formulas: docs/detection.md).
 
     Args:
         concept: its id and text.
@@ -146,17 +126,17 @@ def score_concept(
 
 
 def abstained(concept: tuple[str, str], reason: str) -> ConceptScore:
-    """What a concept got from which the labeler abstained."""
+    """Return what a concept got from which the labeler abstained."""
     return ConceptScore(*concept, answered=False, reason=reason)
 
 
 def failed(concept: tuple[str, str], features: Sequence[str], reason: str) -> ConceptScore:
-    """What a concept got that the detector could not score: no number."""
+    """Return what a concept got that the detector could not score: no number."""
     return ConceptScore(*concept, tuple(features), reason=reason)
 
 
 def summarise(items: Sequence[ConceptScore], *, fixed: bool, selects_on: str = "nothing", seed: int = 0) -> DetectionResult:
-    """One method's results.
+    """Return one method's results.
 
     Args:
         items: one per labeling and one per abstention; none of concepts that cannot be scored (``DetectionTexts.left_out``).
@@ -187,16 +167,17 @@ def summarise(items: Sequence[ConceptScore], *, fixed: bool, selects_on: str = "
     )
 
 
-def _ranked(items: Sequence[ConceptScore], seed: int) -> MetricSummary:
-    """AUROC over all concepts, .5 for an abstention. A concept that could not be scored leaves it without a number."""
+def _ranked(items: Sequence[ConceptScore], seed: int) -> MetricValue:
+    """Return AUROC over all concepts, .5 for an abstention. A concept that could not be scored leaves it without a number."""
     missing = [item.id for item in items if item.answered and item.values[PRIMARY] is None]
     if missing:
-        return MetricSummary(None, reason=f"{len(missing)} concepts have no AUROC, the first {missing[0]!r}")
+        reason = f"{len(missing)} concepts have no AUROC, the first {missing[0]!r}"
+        return MetricValue(value=None, reason=reason, bounds=BOUNDS, higher_is_better=True)
     return _summary(items, [item.values[PRIMARY] if item.answered else 0.5 for item in items], PRIMARY, seed)
 
 
 def _without_keywords(truth: Truth, changed: Mask, scores: Mapping[str, NDArray[np.floating[Any]]]) -> float | None:
-    """AUROC where the texts that had keywords have the score that they get without, and the others their own."""
+    """Return AUROC where the texts that had keywords have the score that they get without, and the others their own."""
     values = _float(scores[REPORT]).copy()
     values[changed] = _float(scores[NO_KEYWORDS])
     kept = ~truth.report_hard & ~truth.emptied
@@ -204,24 +185,20 @@ def _without_keywords(truth: Truth, changed: Mask, scores: Mapping[str, NDArray[
     return None if np.isnan(found) else found
 
 
-def _summary(items: Sequence[ConceptScore], values: Sequence[float | None], name: str, seed: int) -> MetricSummary:
-    """The mean over items; those that share a concept or a feature are resampled together."""
-    if not items:
-        return MetricSummary(None, reason="no concept was answered")
-    found = interval([np.nan if value is None else value for value in values], clusters_of((item.id, item.features) for item in items), seed=seed)
+def _summary(items: Sequence[ConceptScore], values: Sequence[float | None], name: str, seed: int) -> MetricValue:
+    """Return the mean over items; those that share a concept or a feature are resampled together."""
     trivial = [item.trivial[name] for item, value in zip(items, values, strict=True) if value is not None and name in item.trivial]
-    return MetricSummary(
-        found.estimate,
-        found.low,
-        found.high,
-        "" if found.low is None else f"{found.method}, {100 * found.level:g} %",
-        (found.warning or "no interval can be had") if found.estimate is None or found.low is None else "",
-        float(np.mean(trivial)) if trivial else None,
-        sum(value is not None for value in values),
+    return metric_value(
+        values,
+        clusters_of((item.id, item.features) for item in items) if items else None,
+        bounds=BOUNDS,
+        higher_is_better=True,
+        trivial=float(np.mean(trivial)) if trivial else None,
+        seed=seed,
     )
 
 
-def _reasons(primary: MetricSummary, ranked: MetricSummary | None, selects_on: str) -> tuple[str, ...]:
+def _reasons(primary: MetricValue, ranked: MetricValue | None, selects_on: str) -> tuple[str, ...]:
     reasons = [IN_SAMPLE] if selects_on == "all" else []
     if primary.value is None:
         reasons.append(f"no AUROC: {primary.reason}")

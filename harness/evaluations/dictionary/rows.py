@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from harness.contracts import NumberTraits
 from harness.evaluations.dictionary.score import VALUE, DictionaryRow, Item, Measured, Number, rows
 from harness.leaderboard.entry import DictionarySubjectRef, ItemResult, MetricValue, Row
-from harness.leaderboard.values import clip
 from harness.store import RunStore
 from harness.store.manifest import Manifest, MetricRecord
 from harness.types import Measurement
@@ -17,7 +16,7 @@ MEASURE = "measure"
 
 
 def dictionary_rows(manifest: Manifest, store: RunStore) -> list[Row]:
-    """The rows of a run's metrics, metric by metric in the order of the plan."""
+    """Return the rows of a run's metrics, metric by metric in the order of the plan."""
     found = {outcome.item_id: outcome for outcome in store.outcomes(MEASURE, kind="dictionary")}
     groups: dict[str, list[MetricRecord]] = {}
     for record in manifest.metrics:
@@ -53,6 +52,7 @@ def _row(row: DictionaryRow, records: Sequence[MetricRecord]) -> Row:
             training_seed=seeds[0] if len(seeds) == 1 else None,
             metric=metric.name,
             metric_options=metric.options,
+            label=metric.title,
         ),
         primary=metric.name,
         metrics={names.get(name, name): _value(number) for name, number in row.numbers.items()},
@@ -66,11 +66,10 @@ def _row(row: DictionaryRow, records: Sequence[MetricRecord]) -> Row:
 
 
 def _value(number: Number) -> MetricValue:
-    low, high = (None if end is None else clip(end, number.bounds) for end in (number.low, number.high))
     return MetricValue(
         value=number.value,
-        low=low,
-        high=high,
+        low=number.low,
+        high=number.high,
         interval_method=number.interval_method,
         reason=number.reason,
         unit=number.unit,

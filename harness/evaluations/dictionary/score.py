@@ -8,14 +8,11 @@ from statistics import fmean
 
 from harness.contracts import NumberTraits
 from harness.sae.subject import TRAINED
-from harness.scoring import interval
+from harness.scoring.intervals import MIN_CLUSTERS, Limits, interval
 from harness.types import Measurement, Role
 
 VALUE = "value"
 """Name of a measurement's value among its numbers; parts may not be called so."""
-
-FEWEST = 3
-"""Seeds below which there is no interval."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Number:
 
     Attributes:
         value: mean over seeds; None with the reason.
-        low, high: ends of the interval, not clipped to the bounds; None with the reason.
+        low, high: ends of the interval, within the bounds; None with the reason.
         interval_method: e.g. ``t, 95 %, over 3 training seeds``; empty without an interval.
         reason: why value or interval is missing.
         title, unit, bounds, higher_is_better: as :class:`harness.contracts.NumberTraits` has them.
@@ -105,7 +102,7 @@ class DictionaryRow:
 
 
 def rows(measured: Iterable[Measured], traits: NumberTraits, parts: Mapping[str, NumberTraits]) -> list[DictionaryRow]:
-    """The rows of one metric, in the order in which dictionaries and arms come, trained ones before their controls.
+    """Return the rows of one metric, in the order in which dictionaries and arms come, trained ones before their controls.
 
     A number's value is the mean over training seeds of the mean over the metric's own seeds. Its interval is Student's t over training seeds;
     over the metric's seeds where there is one dictionary alone, and then it says nothing of other trainings. A seed without the number leaves
@@ -147,7 +144,7 @@ def _row(
 
 def _number(group: Sequence[Measured], name: str, meaning: NumberTraits, random: float | None) -> Number:
     value, reason = _mean(group, name)
-    low, high, method, why = _interval(group, name) if value is not None else (None, None, "", "")
+    low, high, method, why = _interval(group, name, meaning.bounds) if value is not None else (None, None, "", "")
     trivial = [one.measurement.trivial[name] for one in group if one.measurement is not None and name in one.measurement.trivial]
     return Number(
         value=value, low=low, high=high, interval_method=method, reason=reason or why, title=meaning.title, unit=meaning.unit,
@@ -156,7 +153,7 @@ def _number(group: Sequence[Measured], name: str, meaning: NumberTraits, random:
 
 
 def _mean(group: Sequence[Measured], name: str) -> tuple[float | None, str]:
-    """The mean over training seeds, and why there is none."""
+    """Return the mean over training seeds, and why there is none."""
     missing = [(one, why) for one in group if (why := _why_missing(one, name))]
     if missing:
         first, why = missing[0]
@@ -165,7 +162,7 @@ def _mean(group: Sequence[Measured], name: str) -> tuple[float | None, str]:
 
 
 def _by_seed(group: Sequence[Measured], name: str) -> list[float]:
-    """The mean of each training seed."""
+    """Return the mean of each training seed."""
     values: dict[int | None, list[float]] = {}
     for one in group:
         found = _value(one, name)
@@ -174,14 +171,14 @@ def _by_seed(group: Sequence[Measured], name: str) -> list[float]:
     return [fmean(some) for some in values.values()]
 
 
-def _interval(group: Sequence[Measured], name: str) -> tuple[float | None, float | None, str, str]:
-    """Its ends, its method, and why there is none."""
+def _interval(group: Sequence[Measured], name: str, bounds: Limits) -> tuple[float | None, float | None, str, str]:
+    """Return its ends, its method, and why there is none. Student's t alone: seeds differ by noise, not as concepts do, and there are few of them."""
     values, over = _by_seed(group, name), "training seeds" if group[0].arm == TRAINED else "draws"
     if len(values) == 1:
         values, over = [found for one in group if (found := _value(one, name)) is not None], "of the metric's seeds"
-    if len(values) < FEWEST:
-        return None, None, "", f"no interval: {len(values)} measurement{'s' * (len(values) > 1)}, and it takes {FEWEST} seeds"
-    ends = interval(values, method="t")
+    if len(values) < MIN_CLUSTERS:
+        return None, None, "", f"no interval: {len(values)} measurement{'s' * (len(values) > 1)}, and it takes {MIN_CLUSTERS} seeds"
+    ends = interval(values, method="t", bounds=bounds, item="seed")
     if ends.low is None or ends.high is None:
         return None, None, "", "all seeds give one value"
     return ends.low, ends.high, f"t, 95 %, over {len(values)} {over}", ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.chat.values import ChatRequest, RequestFailed
 from harness.errors import JudgeError
+from harness.files.json_text import parse_json
 from harness.judging.questions import OpenItem
 from harness.judging.rubric import ASPECTS, Aspect
 from harness.types import Rating, canonical_json
@@ -31,9 +31,9 @@ class Ticket:
 
     @staticmethod
     def read(text: str) -> Ticket:
-        """The ticket that ``text`` says. Raises JudgeError for one of another judge."""
+        """Return the ticket that ``text`` says. Raises JudgeError for one of another judge."""
         try:
-            batches, item, keys, *rest = json.loads(text)
+            batches, item, keys, *rest = parse_json(text)
             asks = rest[0] if rest else [0] * len(ASPECTS)
             ticket = Ticket(item, tuple(keys), (batches,) * len(ASPECTS) if isinstance(batches, str) else tuple(batches), tuple(asks))
         except (ValueError, TypeError):
@@ -58,7 +58,7 @@ class Planned:
     hits: int = 0
 
     def pending(self, reason: str) -> Rating:
-        """The item's rating while it waits."""
+        """Return the item's rating while it waits."""
         keys = tuple(self.keys[aspect] for aspect in ASPECTS)
         batches = tuple(self.batches.get(key, "") for key in keys)
         ticket = Ticket(self.state.item.id, keys, batches, tuple(self.asks[aspect] for aspect in ASPECTS))
@@ -69,17 +69,19 @@ class Planned:
 class Fate:
     """What became of a batch: ``open`` (asked for later), or over with the failures among its answers by key. ``reason``: why it brought nothing.
 
-    ``full``: it was not taken since too much is under way. ``doubt``: open, since nobody knows whether it was taken. ``failed``: as a whole.
+    ``full``: it was not taken since too much is under way. ``unconfirmed``: open, since nobody knows whether it was taken. ``failed``: as a whole.
+    ``gone``: open, since the server does not have it, or does not have all of its results.
     """
 
     open: bool = False
     full: bool = False
-    doubt: bool = False
+    unconfirmed: bool = False
     failed: bool = False
+    gone: bool = False
     reason: str = ""
     failures: Mapping[str, RequestFailed] = field(default_factory=dict)
 
 
 def is_key(text: str) -> bool:
-    """Whether a text is a key of the cache."""
+    """Return whether a text is a key of the cache."""
     return len(text) == 64 and all(character in "0123456789abcdef" for character in text)

@@ -130,7 +130,7 @@ class _Reading:
         self.n_outliers = 0
 
     def shard(self, rows: list[Row], first: int, advance: Callable[[int], None] | None) -> TextMeter:
-        """What the texts ``rows`` hold, of which the first is the corpus' text ``first``; ``advance`` is called with how many are done."""
+        """Return what the texts ``rows`` hold, of which the first is the corpus' text ``first``; ``advance`` is called with how many are done."""
         self.meter.clear()
         found = TextMeter(self.meter, len(rows), self.model.d_model)
         done = sum(len(row) <= self.skip for row in rows)
@@ -159,9 +159,10 @@ class _Pass:
         self.files, self.dictionary = files, dictionary
         self.fired = np.zeros(dictionary.d_sae, dtype=np.int64)
         self.maximum = np.zeros(dictionary.d_sae, dtype=np.float32)
+        self.minimum = np.zeros(dictionary.d_sae, dtype=np.float32)
 
     def known(self, checksums: Sequence[int]) -> int:
-        """How many of the committed shards are of the texts with these checksums; the others are cut off."""
+        """Return how many of the committed shards are of the texts with these checksums; the others are cut off."""
         # there may be more shards than checksums: the same number of texts, of other lengths, has other borders
         same = [note == checksum for note, checksum in zip(self.files.notes, checksums, strict=False)]
         n = same.index(False) if False in same else len(same)
@@ -187,13 +188,16 @@ class _Pass:
         total = Meter(self.dictionary)
         rows = [self._read(_SUMS, place) for place in range(len(self.files.notes))]
         total.include(np.sum([row[1:] for row in rows], axis=0), self.fired)
-        for name, array in (("fired", self.fired), ("maximum", self.maximum)):
+        largest = np.where(-self.minimum > self.maximum, self.minimum, self.maximum)
+        for name, array in (("fired", self.fired), ("maximum", largest)):
             replace_file(self.files.path(f"{name}.bin"), array.astype(BY_FEATURE[name]).tobytes())
         scalars: dict[str, Json] = {
             "d_sae": self.dictionary.d_sae, "mean_norm": total.mean_norm, "l0": total.l0, "explained_variance": total.explained_variance,
             "n_outliers": int(sum(row[0] for row in rows)), "skip": skip, "dictionary_digest": self.dictionary.digest,
             "model_digest": model.digest,
         }  # fmt: skip
+        if self.dictionary.signed:
+            scalars["signed"] = True
         write_meta(self.files.folder, scalars, n_docs, model.d_model, self.files.size("indices.bin") // 4)
 
     def _account(self, place: int) -> None:
@@ -204,7 +208,10 @@ class _Pass:
         # a share is a count over the text's tokens, rounded to 24 binary digits: for fewer than 2²³ tokens this gives back the count
         counts = np.rint(self._read("shares", place) * np.repeat(n_tokens, active).astype(np.float64))
         self.fired += np.bincount(features, weights=counts, minlength=len(self.fired)).astype(np.int64)
-        np.maximum.at(self.maximum, features, self._read("maxima", place))
+        maxima = self._read("maxima", place)
+        np.maximum.at(self.maximum, features, maxima)
+        if self.dictionary.signed:
+            np.minimum.at(self.minimum, features, maxima)
 
     def _read(self, name: str, place: int) -> npt.NDArray[Any]:
         return self.files.read(f"{name}.bin", place, {**BY_TEXT, _SUMS: "<f8"}[name])
@@ -227,7 +234,7 @@ def _check(model: SubjectModel, dictionary: Dictionary, lengths: npt.NDArray[np.
 
 
 def _borders(lengths: npt.NDArray[np.int64], shard_texts: int) -> list[tuple[int, int]]:
-    """The shards, as (first text, the one after the last)."""
+    """Return the shards, as (first text, the one after the last)."""
     ends = np.cumsum(lengths)
     borders, start = [], 0
     while start < len(lengths):
@@ -240,7 +247,7 @@ def _borders(lengths: npt.NDArray[np.int64], shard_texts: int) -> list[tuple[int
 
 
 def _checksum(rows: Sequence[Row], start: int, stop: int) -> int:
-    """CRC-32 of the token ids of a shard's texts."""
+    """Return the CRC-32 of the token ids of a shard's texts."""
     checksum = 0
     for i in range(start, stop):
         row = np.asarray(rows[i], dtype="<i8")

@@ -24,19 +24,19 @@ _N, _NORMS, _ERROR, _SQUARES, _TOTAL = 0, 1, 2, 3, 4
 
 
 def slice_tokens(dictionary: Dictionary) -> int:
-    """Tokens whose activations are made at a time."""
+    """Return tokens whose activations are made at a time."""
     elements = CUDA_CHUNK_ELEMENTS if dictionary.device.type == "cuda" else CHUNK_ELEMENTS
     return max(1, elements // dictionary.d_sae)
 
 
 @dataclass(frozen=True, eq=False)
 class Active:
-    """The active features (f_j > 0) of some tokens, token by token.
+    """The active features (f_j ≠ 0) of some tokens, token by token.
 
     Attributes:
         tokens: ``[active]`` int64, ascending.
         features: ``[active]`` int64.
-        values: ``[active]``, positive.
+        values: ``[active]``; negative ones occur in a signed dictionary alone.
     """
 
     tokens: Tensor
@@ -107,33 +107,33 @@ class Meter:
 
     @property
     def sums(self) -> npt.NDArray[np.float64]:
-        """``[4 + d_in]``: number of tokens, Σ‖x‖, Σ‖x − x̂‖², Σ‖x‖², and Σx."""
+        """Return ``[4 + d_in]``: number of tokens, Σ‖x‖, Σ‖x − x̂‖², Σ‖x‖², and Σx."""
         return np.array(self._sums.cpu().numpy())
 
     @property
     def fired(self) -> Tensor:
-        """``[d_sae]`` int64, on the CPU: on how many tokens each feature is active."""
+        """Return ``[d_sae]`` int64, on the CPU: on how many tokens each feature is active."""
         return self._fired.cpu().clone()
 
     @property
     def n(self) -> int:
-        """Tokens so far."""
+        """Return tokens so far."""
         return int(self._sums[_N])
 
     @property
     def density(self) -> npt.NDArray[np.float64]:
-        """Share of the tokens on which each feature is active, ``[d_sae]``."""
+        """Return the share of the tokens on which each feature is active, ``[d_sae]``."""
         return self.fired.numpy() / max(1, self.n)
 
     @property
     def l0(self) -> float:
-        """Mean number of active features per token. NaN without tokens."""
+        """Return the mean number of active features per token. NaN without tokens."""
         n = self.n
         return int(self._fired.sum()) / n if n else float("nan")
 
     @property
     def mean_norm(self) -> float:
-        """Mean Euclidean norm of the tokens. NaN without tokens."""
+        """Return the mean Euclidean norm of the tokens. NaN without tokens."""
         n = self.n
         return float(self._sums[_NORMS]) / n if n else float("nan")
 
@@ -148,18 +148,17 @@ class Meter:
 
     @torch.no_grad()
     def _count(self, x: Tensor) -> Active:
-        """The active features of ``x``. Where that fails, nothing was counted, and the room for encodings is free."""
+        """Return the active features of ``x``. Where that fails, nothing was counted, and the room for encodings is free."""
         x = x.to(self.dictionary.device, self.dictionary.dtype)
         try:
-            active, f = self._active(x)
-            return self._counted(x, active, f)
+            return self._counted(x, self._active(x))
         except BaseException:
             self._hidden = None
             raise
 
-    def _counted(self, x: Tensor, active: Active, f: Tensor | None) -> Active:
+    def _counted(self, x: Tensor, active: Active) -> Active:
         starts = torch.searchsorted(active.tokens, torch.arange(len(x) + 1, device=x.device))
-        error = x - self._reconstruct(f, active, starts, x)
+        error = x - self.dictionary.decode_active(active.values, active.features, starts, like=x)
         parts = [x.norm(dim=-1), error.square().sum(dim=-1), x.square().sum(dim=-1)]
         sums = [part.to(self._home).sum(dtype=torch.float64) for part in parts]
         total = x.to(self._home).sum(dim=0, dtype=torch.float64)
@@ -170,8 +169,8 @@ class Meter:
         self._sums += found
         return active
 
-    def _active(self, x: Tensor) -> tuple[Active, Tensor | None]:
-        """The active features, and the whole encoding where one was made.
+    def _active(self, x: Tensor) -> Active:
+        """Return the active features.
 
         Where a feature is active exactly when what the encoder gives exceeds a bound, the encoding itself (0 but for one in some hundred) is
         never made: in a wide dictionary the passes over it took a quarter of the encoder's matrix product. Same numbers, to the bit.
@@ -179,27 +178,21 @@ class Meter:
         dictionary, sae = self.dictionary, self.dictionary.sae
         if dictionary.architecture not in ("standard", "jumprelu"):
             f = dictionary.encode(x)
-            return _taken(f, f > 0), f
+            return _taken(f, f != 0 if dictionary.signed else f > 0)
         hidden, mask = self._space(x)
         torch.mm(dictionary._encoder_input(x), sae.W_enc, out=hidden)
         hidden += sae.b_enc
         bound = sae.threshold.clamp_min(0) if dictionary.architecture == "jumprelu" else torch.zeros((), dtype=x.dtype, device=x.device)
-        return _taken(hidden, torch.gt(hidden, bound, out=mask)), None
+        return _taken(hidden, torch.gt(hidden, bound, out=mask))
 
     def _space(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Room for what the encoder gives and for a mask of it, kept from slice to slice: fresh pages cost as much as writing them."""
+        """Return room for what the encoder gives and for a mask of it, kept from slice to slice: fresh pages cost as much as writing them."""
         if self._hidden is None or len(self._hidden[0]) < len(x):
             self._hidden = None
             shape = (len(x), self.dictionary.d_sae)
             self._hidden = x.new_empty(shape), x.new_empty(shape, dtype=torch.bool)
         hidden, mask = self._hidden
         return hidden[: len(x)], mask[: len(x)]
-
-    def _reconstruct(self, f: Tensor | None, active: Active, starts: Tensor, x: Tensor) -> Tensor:
-        if self.dictionary.architecture == "abstopk":  # negative activations reconstruct, too, though only positive ones count as active
-            assert f is not None
-            return self.dictionary.decode(f, like=x)
-        return self.dictionary.decode_active(active.values, active.features, starts, like=x)
 
 
 class TextMeter:
@@ -227,7 +220,7 @@ class TextMeter:
             self._add(list(docs), x, counted)
 
     def rows(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """The rows of the sparse matrices, text by text: where each text's end, features (ascending within a text), shares, maxima."""
+        """Return the rows of the sparse matrices, text by text: where each text's end, features (ascending within a text), shares, maxima."""
         ends = np.cumsum(self._active)
         size = int(ends[-1]) if len(ends) else 0
         features, counts, maxima = np.empty(size, "<i4"), np.empty(size, "<i4"), np.empty(size, "<f4")
@@ -259,22 +252,27 @@ class TextMeter:
         self.means[where], self.n_tokens[where] = means, n_tokens
 
     def _grouped(self, x: Tensor, lengths: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The (text, feature) pairs that are active among ``n`` tokens ``x``: text · d_sae + feature, ascending; on how many tokens; the largest.
+        """Return the (text, feature) pairs that are active among ``n`` tokens ``x``: text · d_sae + feature, ascending; on how many tokens; the
+        largest.
 
-        None without tokens. ``lengths`` ``[texts]``: how many of the tokens are each text's.
+        The largest is that of the largest magnitude, with its sign. None without tokens. ``lengths`` ``[texts]``: how many of the tokens are
+        each text's.
         """
         dictionary = self.meter.dictionary
         owner = torch.arange(len(lengths), device=x.device).repeat_interleave(lengths, output_size=n).to(dictionary.device)
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         for start, active in self.meter.add(x):
             keys = owner[active.tokens + start] * dictionary.d_sae + active.features
-            found.append(_grouped(keys, torch.ones_like(keys), active.values))
+            found.append(_grouped(keys, torch.ones_like(keys), active.values, dictionary.signed))
         # a text that was cut between two slices is in both
-        return _grouped(*map(torch.cat, zip(*found, strict=True))) if len(found) > 1 else found[0] if found else None
+        if len(found) > 1:
+            keys, counts, values = map(torch.cat, zip(*found, strict=True))
+            return _grouped(keys, counts, values, dictionary.signed)
+        return found[0] if found else None
 
 
 def _taken(values: Tensor, mask: Tensor) -> Active:
-    """The places of ``mask`` ``[tokens, d_sae]`` and the values there."""
+    """Return the places of ``mask`` ``[tokens, d_sae]`` and the values there."""
     if mask.device.type == "cpu":
         # numpy finds them some five times as fast as torch
         flat = torch.from_numpy(np.flatnonzero(mask.numpy()))
@@ -284,9 +282,12 @@ def _taken(values: Tensor, mask: Tensor) -> Active:
     return Active(tokens, features, values[tokens, features])
 
 
-def _grouped(keys: Tensor, counts: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each key once, ascending, with the sum of its counts and the largest of its values."""
+def _grouped(keys: Tensor, counts: Tensor, values: Tensor, signed: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each key once, ascending, with the sum of its counts and the value of the largest magnitude, of two such the positive one."""
     unique, place = torch.unique(keys, return_inverse=True)
     summed = torch.zeros_like(unique).scatter_add_(0, place, counts)
-    largest = values.new_zeros(len(unique)).scatter_reduce_(0, place, values, "amax")
-    return unique, summed, largest
+    highest = values.new_zeros(len(unique)).scatter_reduce_(0, place, values, "amax")
+    if not signed:
+        return unique, summed, highest
+    lowest = values.new_zeros(len(unique)).scatter_reduce_(0, place, values, "amin")
+    return unique, summed, torch.where(-lowest > highest, lowest, highest)

@@ -15,12 +15,12 @@ from harness.types import JudgeItem
 
 
 def missing(item: JudgeItem) -> str:
-    """What an item lacks to be rated: ``concept``, ``instruction`` or nothing. An empty text is shown: it is an answer like any other."""
+    """Return what an item lacks to be rated: ``concept``, ``instruction`` or nothing. An empty text is shown: it is an answer like any other."""
     return next((name for name, value in (("concept", item.concept), ("instruction", item.instruction)) if not value.strip()), "")
 
 
 def sheet_csv(rows: Sequence[SheetRow], delimiter: str) -> bytes:
-    """A sheet with empty ratings, as spreadsheets read it: UTF-8 with a byte order mark."""
+    """Return a sheet with empty ratings, as spreadsheets read it: UTF-8 with a byte order mark."""
     file = io.StringIO(newline="")
     writer = GuardedWriter(file, delimiter=delimiter)
     writer.row(COLUMNS)
@@ -30,12 +30,12 @@ def sheet_csv(rows: Sequence[SheetRow], delimiter: str) -> bytes:
 
 
 def readable(text: str) -> str:
-    """``text`` for people to rate: without control characters."""
+    """Return ``text`` for people to rate: without control characters."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def page_ids(page: str) -> tuple[str, ...]:
-    """The ids of the texts of a page that the human judge made. Raises ValueError for another page, or one that is cut short."""
+    """Return the ids of the texts of a page that the human judge made. Raises ValueError for another page, or one that is cut short."""
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     if found is None:
         raise ValueError("the page holds no texts to rate")
@@ -46,7 +46,7 @@ def page_ids(page: str) -> tuple[str, ...]:
 
 
 def read_sheets(folder: Path) -> Sheets:
-    """All sheets of a folder, pages included, and what the raters' files say.
+    """Return all sheets of a folder, pages included, and what the raters' files say.
 
     Raises:
         DataError: as :func:`harness.judging.sheets.read_folder`, and for a page that is damaged.

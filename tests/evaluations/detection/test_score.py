@@ -108,7 +108,7 @@ def test_means_and_their_trivial_values() -> None:
     found = summarise([item("a", 0.8), item("b", 0.6), abstained(("c", "about c"), "no feature fires")], fixed=True)
     assert found.metrics["auroc"].value == pytest.approx(0.7)
     assert found.metrics["auroc"].trivial == 0.5
-    assert (found.metrics["auroc"].n, found.metrics["average_precision"].trivial) == (2, pytest.approx(0.1))
+    assert (found.metrics["auroc"].reason, found.metrics["average_precision"].trivial) == ("2 concepts: no interval", pytest.approx(0.1))
     assert found.ranked is not None
     assert found.ranked.value == pytest.approx((0.8 + 0.6 + 0.5) / 3)
     assert (found.n_items, found.n_answered, found.coverage, found.n_texts) == (3, 2, pytest.approx(2 / 3), 20)

@@ -24,8 +24,8 @@ def one(value: float | None, arm: str = "trained", seed: int | None = None, metr
     return Measured(name, arm, seed, metric_seed, found)
 
 
-def score(*measured: Measured) -> list[DictionaryRow]:
-    return rows(measured, VALUE, PARTS)
+def score(*measured: Measured, traits: NumberTraits = VALUE) -> list[DictionaryRow]:
+    return rows(measured, traits, PARTS)
 
 
 def test_one_dictionary_measured_once() -> None:
@@ -42,7 +42,7 @@ def test_one_dictionary_measured_once() -> None:
 
 @given(st.lists(st.floats(-10, 10), min_size=3, max_size=8, unique=True))
 def test_the_interval_is_students_over_training_seeds(values: list[float]) -> None:
-    (row,) = score(*(one(value, seed=seed) for seed, value in enumerate(values)))
+    (row,) = score(*(one(value, seed=seed) for seed, value in enumerate(values)), traits=NumberTraits())
     number = row.numbers["value"]
     n, mean = len(values), sum(values) / len(values)
     half = stats.t.ppf(0.975, n - 1) * stats.sem(values)
@@ -58,11 +58,19 @@ def test_the_interval_is_students_over_training_seeds(values: list[float]) -> No
 
 
 def test_the_metrics_seeds_are_averaged_within_each_training() -> None:
-    (row,) = score(*(one(float(10 * seed + draw), seed=seed, metric_seed=draw) for seed in range(3) for draw in (0, 2)))
+    measured = (one(float(10 * seed + draw), seed=seed, metric_seed=draw) for seed in range(3) for draw in (0, 2))
+    (row,) = score(*measured, traits=NumberTraits())
     number = row.numbers["value"]
     assert number.value == 11
     assert number.high == pytest.approx(11 + stats.t.ppf(0.975, 2) * stats.sem([1, 11, 21]))
     assert [item.id for item in row.items] == [f"seed {seed}, metric seed {draw}" for seed in range(3) for draw in (0, 2)]
+
+
+def test_no_end_leaves_the_metrics_scale() -> None:
+    (row,) = score(*(one(value, seed=seed) for seed, value in enumerate((0.5, 0.9, 1.0))))
+    number = row.numbers["value"]
+    assert number.low is not None
+    assert number.high == 1.0
 
 
 def test_one_dictionary_has_an_interval_over_the_metrics_seeds() -> None:
