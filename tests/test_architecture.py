@@ -191,5 +191,6 @@ def test_the_command_line_writes_through_its_doors_alone() -> None:
     assert raw == [
         ("cli/common.py", "click.echo"),  # echo itself
         ("cli/judge.py", "click.echo"),  # lines of JSON
+        ("cli/streams.py", "sys.stderr.write"),  # what others write to standard output
         ("files/progress.py", "print"),  # say itself
     ]

@@ -80,7 +80,7 @@ def test_a_user_without_a_home_is_told_to_name_a_cache(
     assert len(done.err.splitlines()) == 1
     assert not (tmp_path / "~").exists()
     assert harness("models", env={"HARNESS_CACHE": str(tmp_path / "cache")}).code == 0
-    assert "HARNESS_CACHE" in harness("eval", "--task", "~/mine", env={"HARNESS_CACHE": str(tmp_path / "cache")}).error
+    assert "~/mine" in harness("eval", "--task", "~/mine", env={"HARNESS_CACHE": str(tmp_path / "cache")}).error
 
 
 # --------------------------------------------------------------------------------------------------------------------- read-only cache
