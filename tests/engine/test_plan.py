@@ -133,6 +133,16 @@ def test_streams_edited_over_one_prompt_are_read_to_the_end(name: str) -> None:
             torch.testing.assert_close(continuation.logits(x[row : row + 1]), logits[row : row + 1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["mamba", "mamba2", "falcon_mamba", "qwen3_next", "jamba"])
+def test_in_a_small_number_format_rounding_is_no_reason_to_do_without_a_cache(name: str) -> None:
+    """Mamba keeps its stream in float32, which the unembedding does not read: its logit lens is refused, nothing else."""
+    model = SubjectModel(copy.deepcopy(family(name).hf).bfloat16(), byte_tokenizer(), name=name)
+    assert plan_for(model) == plan_for(family(name))
+    requests = [GenerationRequest(str(i), model.encode(text), 0, (AddVector(Site(1), vector(model, "x")),)) for i, text in enumerate(TEXTS)]
+    assert len(list(generate(model, requests, GREEDY))) == len(TEXTS)
+    assert len(list(residuals(model, [model.encode(text) for text in TEXTS], Site(2)))) == 1
+
+
 def test_another_batch_in_between_changes_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two generations take turns; the state of the one family lies in the model's own modules."""
     for name in ("recurrent_gemma", "mamba2"):
