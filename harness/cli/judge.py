@@ -48,7 +48,7 @@ def command() -> None:
 
 @command.command("rate")
 @click.argument("run")
-@click.option("--judge", required=True, help="A judge (see `harness plugins`).")
+@click.option("--judge", required=True, help="A judge (see `harness plugins`), NAME[:option=value,…].")
 @plugin_option("-J", "judge")
 @cost_options
 @out_option
@@ -103,12 +103,13 @@ def rate_command(
 def selftest_command(
     judge: str, judge_options: tuple[str, ...], task_name: str, max_cost: float, yes: bool, as_json: bool, quiet: bool
 ) -> None:
-    """Have JUDGE rate texts with obvious ratings. A judge that fails is warned of in every entry that it makes from then on.
+    """Have JUDGE, NAME[:option=value,…], rate texts with obvious ratings. A judge that fails is warned of in every entry that it makes.
 
     Exit code 1 if it fails.
     """
     from harness.cli.spending import Purse
     from harness.contracts import Priced, Work
+    from harness.evaluations.steering.judge_record import examined_as
     from harness.judging.selftest import cases, check_at_once, keep_result, selftest
     from harness.run.bench import Choices
     from harness.run.plan import plan_judge
@@ -129,13 +130,13 @@ def selftest_command(
     finally:
         if (taken := meter.taken) is not None:
             bench.progress.step(line(taken, []))
-    keep_result(judge, planned.identity, result)
+    keep_result(examined_as(planned, bench.model_ref if instance.traits.needs_model else None), result)
     if as_json:
-        print_json({"judge": judge, **result.as_json()})
+        print_json({"judge": planned.registered.name, "label": planned.label, **result.as_json()})
         click.get_current_context().exit(0 if result.passed else 1)
     rows = [(aspect, f"{right:.0%}", *("/".join(map(str, row)) for row in result.confusion[aspect])) for aspect, right in result.accuracy.items()]
     outcome = f"{result.overall:.0%} of the obvious ratings right, {'passed' if result.passed else 'FAILED'}"
-    title = f"{judge_title(judge, planned.options)} ({result.rubric}): {outcome}"
+    title = f"{judge_title(planned.registered.name, planned.options)} ({result.rubric}): {outcome}"
     print_table(title, ("rating", "right", "0 given 0/1/2/none", "1 given …", "2 given …"), rows)
     if result.n_unrated:
         reason = next((miss.reason for miss in result.misses if miss.given is None), "none given")

@@ -80,7 +80,7 @@ class Purse:
 
 
 def _price(estimate: Estimate) -> str:
-    """The most that it can be, and what is likely."""
+    """Return the most that it can be, and what is likely."""
     if estimate.most.cost is None or estimate.cost is None:
         return "an unknown amount"
     once = f" (${estimate.cost:,.2f} if every reply can be read)" if estimate.repeats is not None else ""
@@ -88,7 +88,7 @@ def _price(estimate: Estimate) -> str:
 
 
 def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict[str, Estimate]:
-    """What steerers and judge will cost, with repeats, by who spends it; empty where nothing costs anything.
+    """Return what steerers and judge will cost, with repeats, by who spends it; empty where nothing costs anything.
 
     Args:
         plan: the plan.
@@ -103,7 +103,7 @@ def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict
     for steerer in {id(method.steerer): method.steerer for method in plan.methods}.values():
         writer: Any = steerer.instance
         if isinstance(writer, Priced) and (estimate := writer.estimate(Work(concepts=_subjects(plan, bench, n_concepts)))).most.calls:
-            found[f"steerer {steerer.registered.name}"] = estimate
+            found[plan.called(steerer)] = estimate
     judge: Any = None if plan.judge is None else plan.judge.instance
     if isinstance(judge, Priced) and ratings:
         tokens = bench.task.file.decoding.max_new_tokens
@@ -114,7 +114,7 @@ def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict
 
 
 def _subjects(plan: Plan, bench: TaskBench, n_concepts: int) -> list[Concept]:
-    """The concepts of a steerer without features. In chosen mode nobody knows them yet: as many as may be, each as long as the longest."""
+    """Return the concepts of a steerer without features. In chosen mode nobody knows them yet: as many as may be, each as long as the longest."""
     from harness.types import Concept
 
     concepts = bench.list_concepts()

@@ -58,11 +58,11 @@ class TorchEngine:
         self._batch_size, self._use_cache, self._adapters = batch_size, use_cache, Adapters(model)
 
     def refuses(self, edit: Edit) -> str | None:
-        """Why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""
+        """Return why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""
         return why_not(self.model, edit)
 
     def chunks(self, requests: Chunk) -> list[list[GenerationRequest]]:
-        """The batches: requests of one adapter and of similar prompt length, the shortest first."""
+        """Return the batches: requests of one adapter and of similar prompt length, the shortest first."""
         return [
             group[start : start + self._batch_size]
             for group in _by_adapter(sorted(requests, key=lambda request: len(request.prompt_ids))).values()
@@ -70,7 +70,7 @@ class TorchEngine:
         ]
 
     def run(self, requests: Chunk, decoding: Decoding) -> Iterator[Generated]:
-        """A text for each request, in any order, each as soon as it has ended.
+        """Return a text for each request, in any order, each as soon as it has ended.
 
         Raises:
             EngineError: at once, for an option out of bounds, a repeated id, an empty prompt, a prompt that leaves no room for the new tokens,
@@ -87,7 +87,7 @@ class TorchEngine:
         return self._run(requests, decoding, self._plan() if requests else WHOLE)
 
     def logits(self, texts: Sequence[Row], edits: Sequence[Edit] = (), adapter: str | None = None) -> Iterator[Tensor]:
-        """For each text, in order, the logits at each of its tokens, by :func:`harness.engine.forward.logits`.
+        """Return for each text, in order, the logits at each of its tokens, by :func:`harness.engine.forward.logits`.
 
         Args:
             texts: token ids of each; to an edit they are prompts.
@@ -137,7 +137,7 @@ class TorchEngine:
 
 
 def _by_adapter(requests: Chunk) -> dict[str | None, list[GenerationRequest]]:
-    """The requests of each adapter, in their order; those without one among them under None."""
+    """Return the requests of each adapter, in their order; those without one among them under None."""
     groups: dict[str | None, list[GenerationRequest]] = {}
     for request in requests:
         groups.setdefault(request.adapter, []).append(request)

@@ -13,7 +13,7 @@ from harness.evaluations.base import Evaluation, Stage
 from harness.evaluations.dictionary.records import metric_records
 from harness.evaluations.entry import make_entry
 from harness.evaluations.registry import EVALUATIONS
-from harness.evaluations.steering.rate import record_of
+from harness.evaluations.steering.judge_record import judge_record
 from harness.files.atomic import disk_error
 from harness.leaderboard.entry import Entry
 from harness.run.bench import TaskBench
@@ -27,12 +27,12 @@ from harness.types import Json, digest
 
 
 def run_id(manifest: Manifest) -> str:
-    """The run's name: the task's, and a digest of everything that its values depend on."""
+    """Return the run's name: the task's, and a digest of everything that its values depend on."""
     return f"{manifest.task.name}-{digest(manifest.identity, 12)}"
 
 
 def run_folder(out: Path, manifest: Manifest) -> Path:
-    """Where a run is kept below ``out``."""
+    """Return where a run is kept below ``out``."""
     return out / "runs" / run_id(manifest)
 
 
@@ -53,7 +53,7 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def changed_code(folder: Path, manifest: Manifest) -> str:
-    """Why a run begins anew that looks like a stored one: the plugins whose code or version has changed since; empty for any other run.
+    """Return why a run begins anew that looks like a stored one: the plugins whose code or version has changed since; empty for any other run.
 
     Args:
         folder: where the run is to be kept.
@@ -80,13 +80,15 @@ def changed_code(folder: Path, manifest: Manifest) -> str:
 
 
 def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifest:
-    """The manifest of a run that is about to begin; ``command`` is what was asked for (:func:`harness.run.manifest.command_of`)."""
+    """Return the manifest of a run that is about to begin; ``command`` is what was asked for (:func:`harness.run.manifest.command_of`)."""
     return make_manifest(plan, bench, command, metric_records(plan, bench))
 
 
 def evaluate(run: Run) -> Entry:
     """Do all of a run that is not in its store yet, and make its entry."""
     run.notify("harness_run_started", run=run.manifest.identity, folder=run.store.folder)
+    for notice in run.planned.notices:
+        run.warnings(notice)
     _settle(run)
     label_all(run)
     for evaluation in EVALUATIONS:
@@ -94,7 +96,7 @@ def evaluate(run: Run) -> Entry:
             for stage in evaluation.stages(run):
                 perform(run, evaluation, stage)
     judge = run.planned.judge
-    return conclude(run, None if judge is None else record_of(judge))
+    return conclude(run, None if judge is None else judge_record(run, judge))
 
 
 def _settle(run: Run) -> None:
@@ -121,6 +123,6 @@ def conclude(run: Run, judge: JudgeRecord | None) -> Entry:
     """Score what the store holds, write the entry beside it, and tell the observers."""
     entry = make_entry(run.manifest, run.store, judge)
     own = judge is None or run.manifest.identity.get("judge") == {"name": judge.name, "options": dict(judge.options)}
-    run.store.finish(entry.as_json(), "entry.json" if own or judge is None else f"entry-{judge.key}.json")
+    run.store.finish(entry.as_json(), "entry.json" if own or judge is None else f"entry-{judge.ranking_key}.json")
     run.notify("harness_run_finished", entry=entry.as_json(), folder=run.store.folder)
     return entry

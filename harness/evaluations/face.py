@@ -26,11 +26,11 @@ from harness.plugin.host import PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
 from harness.run.label import check_answers
 from harness.run.manifest import command_of
-from harness.run.plan import Asked, make_plan, plan_judge, plan_plugin, plan_stored_judge
+from harness.run.plan import Asked, make_plan, plan_judge, plan_one, plan_stored_judge
 from harness.run.run import Run
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
-from harness.tasks.find import find_task, options_of
+from harness.tasks.find import find_task
 from harness.tasks.schema import Task
 from harness.types import Abstention, Instruction, JudgeItem, Labeling, Rating
 
@@ -44,7 +44,7 @@ Options = Mapping[str, Any]
 
 
 def load_task(name: str | Path = "demo", **choices: Any) -> OpenTask:
-    """A task with its model, dictionaries and corpus, each made when first asked for.
+    """Return a task with its model, dictionaries and corpus, each made when first asked for.
 
     Args:
         name: a registered name, a folder with a ``task.toml``, or such a file.
@@ -92,13 +92,15 @@ class OpenTask:
 
     @cached_property
     def bench(self) -> TaskBench:
-        """Model, dictionaries, corpus, concepts and instructions: what plugins are handed."""
+        """Return model, dictionaries, corpus, concepts and instructions: what plugins are handed."""
         return open_bench(self.task, self._choices, quiet=True)
 
     def label(self, labeler: str, options: Options | None = None) -> list[Labeling | Abstention]:
-        """A labeler's answers for the task's concepts. Raises UnknownNameError, OptionError, PluginError as the command line does."""
-        given = {**options_of(self.task, "labeler").get(labeler, {}), **(options or {})}
-        planned = plan_plugin(self.host.get("labeler", labeler), given)
+        """A labeler's answers for the task's concepts; ``labeler`` is ``NAME[:option=value,…]``.
+
+        Raises UnknownNameError, OptionError, PluginError as the command line does.
+        """
+        planned = plan_one(self.host, self.task, "labeler", labeler, options or {})
         answers: list[Labeling | Abstention] = planned.instance.label(self.bench, self.bench.concepts)
         check_answers(planned.registered.who, answers, self.bench, planned.draws(self.bench.concept_mode))
         return answers
@@ -111,10 +113,10 @@ class OpenTask:
         instructions: Sequence[str | Instruction] | None = None,
         options: Options | None = None,
     ) -> list[SteeredText]:
-        """Texts of the subject model under a steerer, one for each strength and instruction, in that order.
+        """Return texts of the subject model under a steerer, one for each strength and instruction, in that order.
 
         Args:
-            steerer: its name.
+            steerer: ``NAME[:option=value,…]``.
             labeling: what to steer to; ``Labeling(concept)`` for a steerer without features.
             strengths: in the steerer's unit.
             instructions: what the model is asked; None takes those that the task draws for the concept.
@@ -122,8 +124,7 @@ class OpenTask:
         """
         from harness.engine.base import GenerationRequest
 
-        given = {**options_of(self.task, "steerer").get(steerer, {}), **(options or {})}
-        planned = plan_plugin(self.host.get("steerer", steerer), given)
+        planned = plan_one(self.host, self.task, "steerer", steerer, options or {})
         planned.instance.prepare(self.bench, [labeling])
         asked = [one.text if isinstance(one, Instruction) else one for one in instructions or self.bench.instructions_for(labeling.concept)]
         found = [intervene(planned, labeling, strength) for strength in strengths]
@@ -154,15 +155,15 @@ def evaluate(
     max_cost: float = 0.0,
     **choices: Any,
 ) -> StoredRun:
-    """What ``harness eval`` does; with no plugin named, what the task lists. Given again, it goes on where it stopped.
+    """Return what ``harness eval`` does; with no plugin named, what the task lists. Given again, it goes on where it stopped.
 
     Args:
         task: a name, a folder, or what :func:`load_task` gave.
-        labelers: names of labelers.
-        steerers: names of steerers.
-        detectors: names of detectors.
-        metrics: names of metrics.
-        judge: the judge's name; None takes the task's.
+        labelers: labelers, each ``NAME[:option=value,…]`` as on the command line; the same one with other options is another one.
+        steerers: steerers, in the same way.
+        detectors: detectors, in the same way.
+        metrics: metrics, in the same way.
+        judge: the judge, in the same way; None takes the task's.
         options: option values by kind: ``{"labeler": {"pi0": 0.01}, "steerer": {"sae-clamp:unit": "residual-norm"}}``.
         controls: run the task's controls beside what is asked for.
         out: where ``runs/`` and ``leaderboard/entries/`` lie.
@@ -203,7 +204,7 @@ def evaluate(
 
 
 def load_run(run: str | Path, out: str | Path = ".") -> StoredRun:
-    """A stored run, by its folder or by its id (or the beginning of one) below ``out``/runs.
+    """Return a stored run, by its folder or by its id (or the beginning of one) below ``out``/runs.
 
     Raises UnknownNameError or StoreError where there is none.
     """
@@ -222,12 +223,12 @@ def rate(
     task: str | Path | OpenTask = "demo",
     max_cost: float = 0.0,
 ) -> list[Rating]:
-    """A judge's ratings of a run's texts, or of any others.
+    """Return a judge's ratings of a run's texts, or of any others.
 
     Args:
         texts: a run (its ratings are stored there, and only what is missing is asked for), or texts: each with concept, instruction and text.
-        judge: the judge's name.
-        options: its options.
+        judge: ``NAME[:option=value,…]``.
+        options: its options, too.
         task: for texts of no run, the task whose subject model a judge may need.
         max_cost: dollars that may be spent.
 
@@ -270,26 +271,30 @@ class StoredRun:
             yield store
 
     def open(self, approve: Any = None) -> Run:
-        """The run, open for writing, e.g. to be rated; a context manager. ``approve`` is called with what may cost money, and raises to refuse."""
+        """Return the run, open for writing, e.g. to be rated; a context manager.
+
+        ``approve`` is called with what may cost money, and raises to refuse.
+        """
         return Run.reopen(self.folder, PluginHost.load(), quiet=True, approve=approve)
 
     @property
     def manifest(self) -> Manifest:
-        """What the run is."""
+        """Return what the run is."""
         with self._reading() as store:
             return store.manifest
 
     @property
     def judges(self) -> list[JudgeRecord]:
-        """Who has rated its texts; the first is the one that it was started with."""
+        """Return who has rated its texts; the first is the one that it was started with."""
         with self._reading() as store:
             return store.judges()
 
     def entry(self, judge: str | None = None) -> Entry:
-        """The run's entry, made from its file.
+        """Return the run's entry, made from its file.
 
         Args:
-            judge: key or name of the judge whose ratings count; None takes the first.
+            judge: key or name of the judge whose ratings count; None takes the one that the run was started with. Of one whose code has changed
+                since, the last ratings count.
 
         Raises:
             StoreError: nobody of this name has rated the run.
@@ -298,7 +303,7 @@ class StoredRun:
             return make_entry(store.manifest, store, _judge(store, judge))
 
     def texts(self, judge: str | None = None) -> DataFrame:
-        """Trials, texts and one judge's ratings: a row for each trial, with the columns of ``harness runs export``."""
+        """Return trials, texts and one judge's ratings: a row for each trial, with the columns of ``harness runs export``."""
         from pandas import DataFrame
 
         from harness.store.export import COLUMNS, steering_rows
@@ -310,14 +315,14 @@ class StoredRun:
         return frame
 
     def labels(self) -> DataFrame:
-        """What the labelers answered: a row for each concept and labeler."""
+        """Return what the labelers answered: a row for each concept and labeler."""
         from pandas import DataFrame
 
         found: list[dict[str, Any]] = []
         with self._reading() as store:
             for labeler in store.manifest.labelers:
                 for answer in store.labelings(labeler.key) or []:
-                    row = {"labeler": labeler.name, "concept": answer.concept.id, "text": answer.concept.text}
+                    row = {"labeler": labeler.title, "concept": answer.concept.id, "text": answer.concept.text}
                     if isinstance(answer, Labeling):
                         found.append({**row, "features": [str(f) for f in answer.features], "score": answer.score, "abstained": None})
                     else:
@@ -326,7 +331,7 @@ class StoredRun:
         return frame
 
     def scores(self, judge: str | None = None) -> DataFrame:
-        """The entry's items: a row for each concept (or part of a dictionary) and method, a column for each metric."""
+        """Return the entry's items: a row for each concept (or part of a dictionary) and method, a column for each metric."""
         from pandas import DataFrame
 
         rows = [
@@ -343,12 +348,12 @@ class StoredRun:
 def _judge(store: RunStore, wanted: str | None) -> JudgeRecord | None:
     judges = store.judges()
     if wanted is None:
-        return judges[0] if judges else None
+        return store.own_judge()
     found = [judge for judge in judges if wanted in (judge.key, judge.name)]
     if not found:
         known = tuple(judge.key for judge in judges) or "none"
         raise StoreError(f"{wanted!r} has not rated the run in {store.folder}", given=wanted, allowed=known, hint="name one of its judges")
-    return found[0]
+    return found[-1]
 
 
 def _limit(max_cost: float) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ class SelfTest:
         return self.overall >= PASS_OVERALL and min(self.accuracy.values()) >= PASS_EACH
 
     def warning(self, judge: str) -> str | None:
-        """What an entry must say of a judge that failed; None for one that passed."""
+        """Return what an entry must say of a judge that failed; None for one that passed."""
         if self.passed:
             return None
         each = ", ".join(f"{aspect} {self.accuracy[aspect]:.0%}" for aspect in ASPECTS)
@@ -90,7 +90,7 @@ class SelfTest:
         return f"judge {judge} fails the self-test: {right}; {PASS_OVERALL:.0%} are needed"
 
     def as_json(self) -> dict[str, Json]:
-        """For the command line and for entries: everything save the misses."""
+        """Return the result for the command line and for entries: everything save the misses."""
         return {
             "rubric": self.rubric,
             "version": self.version,
@@ -103,15 +103,36 @@ class SelfTest:
         }
 
 
+@dataclass(frozen=True)
+class Examined:
+    """All that a judge's result depends on besides the texts: with any other value the judge is tested anew.
+
+    Attributes:
+        name: the judge's.
+        rubric: name and version of its rubric.
+        options: those that its ratings depend on.
+        code: digest of the version and source of its plugin.
+        files: digests of the files that its options name.
+        model: digest, number format and kind of device of the subject model, for a judge that needs it; else None.
+    """
+
+    name: str
+    rubric: str
+    options: Mapping[str, Json]
+    code: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    model: tuple[str, str, str] | None = None
+
+
 @cache
 def cases() -> tuple[Case, ...]:
-    """The self-test's texts."""
+    """Return the self-test's texts."""
     rows = [row for _, row in json_lines(Path(__file__).with_name("selftest.jsonl"), Input("self-test", JudgeError))]
     return tuple(Case(JudgeItem(f"selftest-{row['id']}", row["concept"], row["instruction"], row["text"]), row["ratings"]) for row in rows)
 
 
 def version() -> str:
-    """Digest of the texts and their ratings: results of different versions are not compared."""
+    """Return the digest of the texts and their ratings: results of different versions are not compared."""
     return digest([[case.item, case.ratings] for case in cases()], 8)
 
 
@@ -167,43 +188,43 @@ def _by_item(who: object, given: Iterable[Rating], asked: set[str]) -> dict[str,
 
 
 def _unanswered(rating: Rating) -> bool:
-    """Whether a text is unrated because a request failed, as :class:`harness.judging.questions.OpenItem` says of it."""
+    """Return whether a text is unrated because a request failed, as :class:`harness.judging.questions.OpenItem` says of it."""
     return rating.status == "unrated" and bool(rating.details.get("failed"))
 
 
-def keep_result(judge: str, options: Mapping[str, Json], result: SelfTest) -> None:
-    """Keep a result in the cache, so that entries of a judge that failed say so. ``options`` are those that identify the judge."""
-    text = canonical_json({**result.as_json(), "warning": result.warning(judge_title(judge, options))})
-    write_atomically(_place(judge, result.rubric, options), text, "result of the self-test")
+def keep_result(judge: Examined, result: SelfTest) -> None:
+    """Keep a result in the cache, so that entries of a judge that failed say so."""
+    text = canonical_json({**result.as_json(), "warning": result.warning(judge_title(judge.name, judge.options)), "of": judge})
+    write_atomically(_place(judge), text, "result of the self-test")
 
 
-def known(judge: str, rubric: str, options: Mapping[str, Json]) -> bool:
+def known(judge: Examined) -> bool:
     """Whether a result of the judge is kept, for these texts."""
-    return _kept(judge, rubric, options) is not None
+    return _kept(judge) is not None
 
 
-def stored_warning(judge: str, rubric: str, options: Mapping[str, Json]) -> str | None:
+def stored_warning(judge: Examined) -> str | None:
     """What an entry must say of a judge, from its last self-test; None where it passed, or was never tested."""
-    found = _kept(judge, rubric, options)
+    found = _kept(judge)
     return found["warning"] if found is not None else None
 
 
-def _kept(judge: str, rubric: str, options: Mapping[str, Json]) -> Any:
+def _kept(judge: Examined) -> Any:
     try:
-        found = json.loads(_place(judge, rubric, options).read_text(encoding="utf-8"))
+        found = json.loads(_place(judge).read_text(encoding="utf-8"))
         return found if found["version"] == version() and "warning" in found else None
     except (OSError, ValueError, KeyError, TypeError):  # never tested, or a torn file: nothing is known
         return None
 
 
-def _place(judge: str, rubric: str, options: Mapping[str, Json]) -> Path:
+def _place(judge: Examined) -> Path:
     from harness.files.cache_dir import cache_root
 
-    return cache_root() / "selftests" / f"{judge}-{digest([judge, rubric, dict(options)], 12)}.json"
+    return cache_root() / "selftests" / f"{judge.name}-{digest([judge, version()], 12)}.json"
 
 
 def tally(rubric: str, tested: Sequence[Case], ratings: Iterable[Rating]) -> SelfTest:
-    """The result of ``ratings`` of the texts of ``tested``; a text without a rating counts as unrated."""
+    """Return the result of ``ratings`` of the texts of ``tested``; a text without a rating counts as unrated."""
     found = {rating.item_id: rating for rating in ratings}
     confusion = {aspect: [[0] * (len(GRADES) + 1) for _ in GRADES] for aspect in ASPECTS}
     misses: list[Miss] = []

@@ -1,7 +1,7 @@
 """What torch modules are made of, so that it shows when something has changed them in memory: weights, buffers, submodules, hooks.
 
-A change of a weight moves its version counter, unless it is made through ``.data``; so values are compared, too: a checksum of all of them (one
-pass over the memory), or a sample of each tensor where there is no time for that. Weights that were changed and put back are as they were.
+A change through ``.data`` moves no version counter, and a sample of the values misses a row; so all of them are added up, which takes one pass over
+the memory. Weights that were changed and put back are as they were.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ GLOBAL_HOOKS = (
 )  # fmt: skip
 COLUMNS = 4093
 """Words of 8 bytes that are added up apart from each other in a checksum; a prime, so that rows of a matrix that change places are seen."""
-SAMPLES = 64
-"""Values of each tensor in a sample, at least."""
 
 
 class Fingerprint:
@@ -43,13 +41,11 @@ class Fingerprint:
         self._hooks = [_hooks_of(module) for _, module in self._modules]
         self._global_hooks = global_hooks()
         self._tensors = _tensors(root)
-        self._sums = _checksums(list(self._tensors.values()))
+        self._sums = dict(zip(self._tensors, _checksums(list(self._tensors.values())), strict=True))
         self._facts = {name: _facts(tensor) for name, tensor in self._tensors.items()}
-        self._marks = {name: _mark(tensor) for name, tensor in self._tensors.items()}
-        self._sample = _samples(list(self._tensors.values()))
 
     def structure(self) -> list[str]:
-        """What has changed of modules and hooks, a phrase each; no value is read. Empty where nothing has."""
+        """Return what has changed of modules and hooks, a phrase each; no value is read. Empty where nothing has."""
         now = list(self._root.modules())
         found = []
         if len(now) != len(self._modules) or any(one is not other for one, (_, other) in zip(now, self._modules, strict=True)):
@@ -69,12 +65,8 @@ class Fingerprint:
             found.append("a hook is left on all modules of torch")
         return found
 
-    def weights(self, every: bool = True) -> list[str]:
-        """What has changed of parameters and buffers, a phrase each.
-
-        Args:
-            every: compare all values; False: those of tensors that were written to or replaced, and a sample of the others.
-        """
+    def weights(self) -> list[str]:
+        """What has changed of parameters and buffers, a phrase each; all values are compared."""
         now = _tensors(self._root)
         found = [f"{name} is gone" for name in self._tensors if name not in now] + [f"{name} is new" for name in now if name not in self._tensors]
         same = [name for name in now if name in self._tensors]
@@ -82,19 +74,8 @@ class Fingerprint:
         found += [f"a gradient hook is left on {name}" for name in same if now[name]._backward_hooks]
         if found:
             return found
-        if every:
-            suspects = same
-        else:
-            suspects = [name for name in same if now[name] is not self._tensors[name] or _mark(now[name]) != self._marks[name]]
-            if not suspects and not _equal(_samples(list(now.values())), self._sample):
-                suspects = same
-        before = dict(zip(self._tensors, self._sums, strict=True))
-        sums = _checksums([now[name] for name in suspects])
-        found = [f"values of {name} have changed" for name, value in zip(suspects, sums, strict=True) if value != before[name]]
-        if not found:  # put back, if it was changed at all
-            self._tensors = now
-            self._marks.update((name, _mark(now[name])) for name in suspects)
-        return found
+        sums = _checksums(list(now.values()))
+        return [f"values of {name} have changed" for name, value in zip(now, sums, strict=True) if value != self._sums[name]]
 
     def remove_hooks(self) -> None:
         """Take away hooks and replaced ``forward`` methods that came since; what is then left of a change is in the weights or the modules."""
@@ -109,7 +90,7 @@ class Fingerprint:
                     vars(module)["forward"] = forward
         for cls, forward_of_class in self._classes.items():
             if cls.forward is not forward_of_class:
-                cls.forward = forward_of_class  # type: ignore[method-assign, assignment]
+                cls.forward = forward_of_class
         for name, kept in self._global_hooks.items():
             everywhere: Any = getattr(torch_module, name)
             for key in [key for key in everywhere if key not in kept]:
@@ -123,7 +104,7 @@ class Fingerprint:
 
 
 def global_hooks() -> dict[str, dict[int, Any]]:
-    """The hooks that act on all modules of torch, by the name of their register."""
+    """Return the hooks that act on all modules of torch, by the name of their register."""
     return {name: dict(getattr(torch_module, name)) for name in GLOBAL_HOOKS if hasattr(torch_module, name)}
 
 
@@ -133,13 +114,13 @@ def _hooks_of(module: nn.Module) -> dict[str, dict[int, Any]]:
 
 
 def changes_by_itself(module: nn.Module) -> bool:
-    """Whether a forward pass over a long text may replace a module's buffers: rotary embeddings that stretch with the text."""
+    """Return whether a forward pass over a long text may replace a module's buffers: rotary embeddings that stretch with the text."""
     kind = str(getattr(module, "rope_type", ""))
     return "dynamic" in kind or "longrope" in kind
 
 
 def _tensors(root: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by name, each once."""
+    """Return all parameters and buffers by name, each once."""
     return dict(_walk(root))
 
 
@@ -164,12 +145,8 @@ def _other(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
     return f"has {names[place]} {now[place]} in place of {before[place]}"
 
 
-def _mark(tensor: Tensor) -> tuple[int, int]:
-    return tensor.data_ptr(), tensor._version
-
-
 def _replaced(before: Mapping[str, nn.Module], now: Mapping[str, nn.Module]) -> list[str]:
-    """The outermost modules that came, went or were replaced."""
+    """Return the outermost modules that came, went or were replaced."""
     names = [name for name in {**before, **now} if before.get(name) is not now.get(name)]
     outer = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
     verbs = {(True, False): "is gone", (False, True): "is new", (True, True): "is replaced"}
@@ -182,7 +159,7 @@ def _shown(name: str) -> str:
 
 @torch.no_grad()
 def _checksums(tensors: Sequence[Tensor]) -> list[int]:
-    """A checksum of each tensor's bytes, equal for equal bytes."""
+    """Return a checksum of each tensor's bytes, equal for equal bytes."""
     sums = [_checksum(tensor) for tensor in tensors]
     by_device: dict[torch.device, list[int]] = {}
     for place, value in enumerate(sums):
@@ -206,7 +183,7 @@ def _checksum(tensor: Tensor) -> Tensor:
 
 
 def _words(tensor: Tensor) -> Tensor:
-    """The bytes of a tensor as a vector of the widest whole numbers that they can be read as."""
+    """Return the bytes of a tensor as a vector of the widest whole numbers that they can be read as."""
     flat = tensor.detach().contiguous().view(-1)
     if flat.is_complex():
         flat = torch.view_as_real(flat).view(-1)
@@ -221,26 +198,7 @@ _FACTORS: dict[torch.device, Tensor] = {}
 
 
 def _factors(device: torch.device) -> Tensor:
-    """An odd number for each column, the same each time."""
+    """Return an odd number for each column, the same each time."""
     if device not in _FACTORS:
         _FACTORS[device] = (torch.arange(COLUMNS, dtype=torch.int64) * 0x9E3779B97F4A7C1 | 1).to(device)
     return _FACTORS[device]
-
-
-@torch.no_grad()
-def _samples(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Values of all tensors at even distances, those of one device and type together."""
-    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for tensor in tensors:
-        if tensor.is_contiguous() and tensor.device.type != "meta" and not tensor.is_complex():
-            flat = tensor.detach().view(-1)
-            groups.setdefault((tensor.device, tensor.dtype), []).append(flat[:: max(1, len(flat) // SAMPLES)])
-    return [torch.cat(parts) for parts in groups.values()]
-
-
-def _equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """Whether all are equal to the bit: a NaN equals itself."""
-    return len(some) == len(others) and all(
-        one.dtype == other.dtype and one.device == other.device and torch.equal(_words(one), _words(other))
-        for one, other in zip(some, others, strict=True)
-    )

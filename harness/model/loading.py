@@ -74,17 +74,17 @@ class SubjectModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Return where the model is."""
         return self._first_parameter().device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of the weights and of the residual stream."""
+        """Return the number format of the weights and of the residual stream."""
         return self._first_parameter().dtype
 
     @property
     def final_norm(self) -> nn.Module:
-        """What runs between the last layer and the unembedding: ``unembedding(final_norm(x))`` are the logits before capping or scaling.
+        """Return what runs between the last layer and the unembedding: ``unembedding(final_norm(x))`` are the logits before capping or scaling.
 
         Raises:
             ModelError: an architecture that does more there than run modules in turn.
@@ -95,7 +95,7 @@ class SubjectModel:
         return self._final_norm
 
     def layer_path(self, layer: int) -> str:
-        """Dotted module name of a layer, e.g. ``model.layers.15``. Raises ModelError for a layer that the model does not have."""
+        """Return the dotted module name of a layer, e.g. ``model.layers.15``. Raises ModelError for a layer that the model does not have."""
         self.check_layer(layer)
         return f"{self._layers_path}.{layer}"
 
@@ -105,7 +105,7 @@ class SubjectModel:
             raise ModelError(f"layer {layer} does not exist in {self.name}", given=layer, allowed=f"0 to {self.n_layers - 1}")
 
     def stream_module(self, site: Site) -> nn.Module:
-        """The module whose output is the stream at a site (read it with :func:`harness.model.streams.stream_of`).
+        """Return the module whose output is the stream at a site (read it with :func:`harness.model.streams.stream_of`).
 
         Raises:
             ModelError: the layer or the stream does not exist, or the layer's build does not let its attention and its MLP be told apart.
@@ -142,7 +142,7 @@ class SubjectModel:
         return self.check_tokens(self.format.plain(text, add_bos))
 
     def prompt(self, instruction: str, prefix: str = "") -> list[int]:
-        """Token ids of an instruction in one user turn, up to where the reply begins; ``prefix`` and a blank line stand before it.
+        """Return token ids of an instruction in one user turn, up to where the reply begins; ``prefix`` and a blank line stand before it.
 
         A model without a chat template (a base model) gets the plain text.
 
@@ -171,11 +171,11 @@ class SubjectModel:
 
     @property
     def chat_prefix_length(self) -> int:
-        """Number of leading tokens that are the same in every :meth:`prompt`: to be left out of statistics over prompts."""
+        """Return the number of leading tokens that are the same in every :meth:`prompt`: to be left out of statistics over prompts."""
         return self.format.prefix_length
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids: special tokens dropped, spaces left as they are."""
+        """Return the text of token ids: special tokens dropped, spaces left as they are."""
         return self.format.decode(ids)
 
     # ------------------------------------------------------------------------------------------------------------------ inside
@@ -209,7 +209,7 @@ class SubjectModel:
         return next(iter([*self._valid(configured), *sorted(self.eos_ids)]), 0)
 
     def _valid(self, values: Iterable[Any]) -> list[int]:
-        """The token ids among configured values (None, a number or a list each) that the model can produce."""
+        """Return the token ids among configured values (None, a number or a list each) that the model can produce."""
         flat = [item for value in values for item in (value if isinstance(value, list | tuple) else [value])]
         return [item for item in flat if isinstance(item, int) and 0 <= item < self.vocab_size]
 
@@ -330,7 +330,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _hub_snapshot(name: str, revision: str | None, cache_dir: str | Path | None) -> tuple[str, Path]:
-    """Commit and folder of a hub model that was just loaded; it lies in the cache as ``snapshots/<commit>``."""
+    """Return the commit and folder of a hub model that was just loaded; it lies in the cache as ``snapshots/<commit>``."""
     from transformers.utils import cached_file
 
     found = cached_file(name, "config.json", revision=revision, cache_dir=cache_dir, local_files_only=True)

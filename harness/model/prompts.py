@@ -53,7 +53,7 @@ class PromptFormat:
         self.end_of_turn = self._find_end_of_turn() if self.has_template else None
 
     def plain(self, text: str, add_bos: bool | None = None) -> list[int]:
-        """Token ids of ``text``, after exactly one BOS where the tokenizer puts one (``add_bos`` overrides that).
+        """Return token ids of ``text``, after exactly one BOS where the tokenizer puts one (``add_bos`` overrides that).
 
         The names of control tokens inside of ``text`` (``<s>`` is also an HTML tag) are read as text.
 
@@ -74,11 +74,11 @@ class PromptFormat:
         return self._control.texts(texts)
 
     def user(self, content: str) -> list[int]:
-        """Token ids of a conversation of one user turn, up to where the assistant's reply begins."""
+        """Return token ids of a conversation of one user turn, up to where the assistant's reply begins."""
         return self.chat([{"role": "user", "content": content}])
 
     def chat(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation, up to where the assistant's reply begins.
+        """Return token ids of a conversation, up to where the assistant's reply begins.
 
         Without a template the contents are joined by blank lines. A template that refuses or ignores the system role gets the system text
         at the head of the first user turn. The names of control tokens in a message are read as text.
@@ -94,7 +94,7 @@ class PromptFormat:
         return self._one_bos(self._render(turns, reply=True))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids: special tokens dropped, spaces left as they are."""
+        """Return the text of token ids: special tokens dropped, spaces left as they are."""
         text = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
@@ -146,7 +146,7 @@ class PromptFormat:
             raise ModelError(message, given=type(self.tokenizer.chat_template).__name__, hint="leave one template, or name one 'default'") from error
 
     def _one_bos(self, ids: list[int]) -> list[int]:
-        """``ids`` with the tokenizer's own prefix once: added where the template left it out, a second one dropped."""
+        """Return ``ids`` with the tokenizer's own prefix once: added where the template left it out, a second one dropped."""
         size = len(self.prefix)
         if not size:
             return ids
@@ -156,7 +156,7 @@ class PromptFormat:
         return own + ids
 
     def _takes_system(self, turns: list[dict[str, str]]) -> bool:
-        """Whether the template shows the system text. Some raise on the role, others drop it silently."""
+        """Return whether the template shows the system text. Some raise on the role, others drop it silently."""
         try:
             text = self._written(turns, reply=True)
         except ModelError:
@@ -164,7 +164,7 @@ class PromptFormat:
         return all(turn["content"].strip() in text for turn in turns if turn["role"] == "system")
 
     def _find_end_of_turn(self) -> int | None:
-        """The first special token after the reply in a rendered conversation: what replies of all wordings are followed by."""
+        """Return the first special token after the reply in a rendered conversation: what replies of all wordings are followed by."""
         user = {"role": "user", "content": _PROBES[0]}
         try:
             rendered = [self._render([user, {"role": "assistant", "content": probe}], reply=False) for probe in _PROBES]
@@ -182,7 +182,7 @@ def _saying(turns: Sequence[Message], contents: Sequence[str]) -> list[dict[str,
 
 
 def _without_system(turns: list[dict[str, str]]) -> list[dict[str, str]]:
-    """``turns`` with the system texts moved to the head of the first user turn, followed by a blank line."""
+    """Return ``turns`` with the system texts moved to the head of the first user turn, followed by a blank line."""
     system = [turn["content"] for turn in turns if turn["role"] == "system"]
     rest = [turn for turn in turns if turn["role"] != "system"]
     first = next((turn for turn in rest if turn["role"] == "user"), None)
@@ -193,7 +193,7 @@ def _without_system(turns: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def _shared_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """Length of the longest common prefix."""
+    """Return the length of the longest common prefix."""
     shared = 0
     for column in zip(*rows, strict=False):
         if len(set(column)) > 1:

@@ -12,7 +12,7 @@ from torch import nn
 
 from harness.model.fingerprint import changes_by_itself
 
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = (bool, int, float, str, frozenset, type(None))
 
 
 class Settings:

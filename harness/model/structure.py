@@ -19,7 +19,7 @@ _PROBE = ((1, 2, 3), (1, 2, 4))
 
 
 def hidden_of(output: Any) -> torch.Tensor:
-    """The residual stream ``[rows, tokens, d_model]`` in what a decoder layer returned.
+    """Return the residual stream ``[rows, tokens, d_model]`` in what a decoder layer returned.
 
     Layers return the tensor itself or a tuple that begins with it, depending on architecture and transformers version.
     """
@@ -33,7 +33,7 @@ def hidden_of(output: Any) -> torch.Tensor:
 
 
 def with_hidden(output: Any, x: torch.Tensor) -> Any:
-    """What a decoder layer returned, with its residual stream replaced by ``x``; the other members stay. The input is not changed."""
+    """Return what a decoder layer returned, with its residual stream replaced by ``x``; the other members stay. The input is not changed."""
     if isinstance(output, torch.Tensor):
         return x
     if isinstance(output, tuple):
@@ -76,7 +76,7 @@ class _Call:
     output: Any
 
     def holds(self, other: _Call) -> bool:
-        """Whether ``other`` ran inside of this call."""
+        """Return whether ``other`` ran inside of this call."""
         return self.begin < other.begin and other.end < self.end
 
 
@@ -129,14 +129,14 @@ def _read_probe(hf: Any) -> None:
 
 
 def _last_hidden(hf: Any, layer: nn.Module) -> torch.Tensor:
-    """The probe texts' hidden states after ``layer``, from a pass of their own."""
+    """Return the probe texts' hidden states after ``layer``, from a pass of their own."""
     with _recorded(hf) as calls:
         _read_probe(hf)
     return hidden_of(next(call for call in calls if call.module is layer).output)
 
 
 def _is_causal(x: torch.Tensor) -> bool:
-    """Whether only the last token differs between the two probe texts, which differ in their last token only (rounding aside)."""
+    """Return whether only the last token differs between the two probe texts, which differ in their last token only (rounding aside)."""
     change = (x[0].float() - x[1].float()).norm(dim=-1)
     eps = torch.finfo(x.dtype).eps
     rounding = max(1e-5, 8 * eps) * x[0].float().norm(dim=-1)  # a first token's norm can be a hundred times the change
@@ -144,7 +144,7 @@ def _is_causal(x: torch.Tensor) -> bool:
 
 
 def text_config(hf: Any) -> Any:
-    """The configuration of the language model: the model's own, or the text part of a multimodal one."""
+    """Return the configuration of the language model: the model's own, or the text part of a multimodal one."""
     return hf.config.get_text_config(decoder=True)
 
 
@@ -196,7 +196,7 @@ def _are_blocks(candidate: nn.ModuleList, calls: list[_Call]) -> bool:
 
 
 def _between(last: _Call, head: nn.Module, calls: list[_Call]) -> nn.Module | None:
-    """What runs between the last layer and the head, as one module; None unless it reproduces the head's input exactly."""
+    """Return what runs between the last layer and the head, as one module; None unless it reproduces the head's input exactly."""
     at_head = next((call for call in calls if call.module is head), None)
     if at_head is None or not isinstance(at_head.x, torch.Tensor):
         return None

@@ -55,12 +55,12 @@ class TokenTable(Sequence[npt.NDArray[np.int64]]):
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """``[texts]``: tokens of each text."""
+        """Return ``[texts]``: tokens of each text."""
         return np.diff(self._offsets)
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of all texts."""
+        """Return tokens of all texts."""
         return int(self._offsets[-1] - self._offsets[0])
 
     def __len__(self) -> int:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType, TracebackType
 
 from harness.errors import OptionError
@@ -69,8 +70,8 @@ class ImportWatch:
         stderr = sys.stderr
         with self._changed:
             while not self._over:
-                number, waited, wait = self._number, 0.0, self._named_after
-                while self._plugin is not None and not self._changed.wait_for(lambda number=number: self._number != number or self._over, wait):
+                waited, wait, changed = 0.0, self._named_after, partial(self._has_changed, self._number)
+                while self._plugin is not None and not self._changed.wait_for(changed, wait):
                     waited += wait
                     wait = waited
                     advice = "Ctrl-C stops it" + ("" if self._limit is not None else f", {LIMIT}=SECONDS sets a limit")
@@ -78,9 +79,12 @@ class ImportWatch:
                         print(f"harness: plugin {self._plugin} is still being imported after {waited:g} s; {advice}", file=stderr, flush=True)
                 self._changed.wait_for(lambda: self._plugin is not None or self._over)
 
+    def _has_changed(self, number: int) -> bool:
+        return self._number != number or self._over
+
 
 def import_limit() -> float | None:
-    """The seconds that :data:`LIMIT` allows; None for no limit. Raises OptionError for anything but a number above 0."""
+    """Return the seconds that :data:`LIMIT` allows; None for no limit. Raises OptionError for anything but a number above 0."""
     given = os.environ.get(LIMIT, "")
     if not given:
         return None

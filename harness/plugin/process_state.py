@@ -45,7 +45,7 @@ class ProcessState:
 
     @classmethod
     def capture(cls, signals: bool = True) -> ProcessState:
-        """The state now; without ``signals``, their handlers are left to whoever sets them."""
+        """Return the state now; without ``signals``, their handlers are left to whoever sets them."""
         folder = _folder()
         handlers = {number: signal.getsignal(number) for number in _SIGNALS} if signals else {}
         draws = np.random.get_state(legacy=True)
@@ -117,7 +117,7 @@ def _restore_torch(before: Mapping[str, Any] | None) -> None:
         "threads": torch.set_num_threads,
         "deterministic": lambda mode: torch.use_deterministic_algorithms(mode[0], warn_only=mode[1]),
         "precision": torch.set_float32_matmul_precision,
-        "cudnn": lambda flags: [setattr(torch.backends.cudnn, name, value) for name, value in flags.items()],
+        "cudnn": _set_cudnn,
     }
     for name in changed:
         setters[name](before[name])
@@ -125,3 +125,9 @@ def _restore_torch(before: Mapping[str, Any] | None) -> None:
         torch.set_rng_state(before["draws"])
     if before.get("cuda") is not None:
         torch.cuda.set_rng_state_all(before["cuda"])
+
+
+def _set_cudnn(flags: Mapping[str, Any]) -> None:
+    torch: Any = sys.modules["torch"]
+    for name, value in flags.items():
+        setattr(torch.backends.cudnn, name, value)

@@ -7,11 +7,14 @@ kept under the untouched model's digest. So it is looked for after each call, an
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from harness.errors import PluginError
 from harness.plugin.calls import PluginName, own_state
@@ -22,8 +25,10 @@ if TYPE_CHECKING:
     from harness.model.fingerprint import Fingerprint
     from harness.model.settings import Settings
 
-LIGHT = ("intervene",)
-"""Calls that are made thousands of times: after them hooks and modules are compared, and values when something else is done."""
+LIGHT = ("intervene", "estimate")
+"""Calls that are made often, and compute nothing that is kept: what they leave is looked for when something else is done."""
+STEPS = 20.0
+"""While answers come one by one, hooks are looked for no more often than makes this many times as long as it takes."""
 _SHOWN = 3
 _HINT = "a plugin removes its hooks and puts back the weights that it changes (with try/finally); nothing of this call was kept"
 
@@ -60,6 +65,7 @@ class Guard:
         self._calls: list[_Call] = []
         self._unsettled: _Call | None = None
         self._refused: ChangedModelError | None = None
+        self._next_step = 0.0
 
     def watch(self, name: str, module: nn.Module, forget: Callable[[], None], others: Iterable[object] = ()) -> None:
         """Watch a module from now on; it is as it should be.
@@ -79,7 +85,7 @@ class Guard:
     # ------------------------------------------------------------------------------------------------------- around calls
 
     def enter(self, who: PluginName, call: str) -> object:
-        """A plugin is about to be called; what is returned names this call."""
+        """Return a plugin is about to be called; what is returned names this call."""
         if self._unsettled is not None and self._unsettled.who != who:
             self.settle()
         self._calls.append(_Call(who, call))
@@ -92,37 +98,38 @@ class Guard:
         """
         call = next(call for call in self._calls if call is entered)
         self._calls.remove(call)
-        light = call.name in LIGHT and not failed
         refused, self._refused = self._refused, None
-        for watched in self._watched.values():
-            watched.settings.put_back()
-            watched.fingerprint.drop_gradients()
-        self._compare(call, values="none" if light else "all", silent=failed)
-        self._unsettled = call if light else None
+        if call.name in LIGHT and not failed and refused is None:
+            self._unsettled = call
+            return
+        self._compare(call, silent=failed)
         if refused is not None and not failed:  # the plugin has caught it and gone on
             raise refused
 
     def step(self) -> None:
         """A plugin that returns its answers one by one has given one. Raises ChangedModelError for a hook that is there."""
-        self._compare(self._calls[-1] if self._calls else self._unsettled, values="none")
+        began = time.monotonic()
+        if began >= self._next_step and self._calls:
+            self._compare(self._calls[-1], values=False, put_back=False)
+            self._next_step = began + STEPS * (time.monotonic() - began)
 
     def settle(self) -> None:
-        """Make sure that light calls have changed no value, before something is computed with the model. Raises ChangedModelError."""
+        """Look for what light calls have left, before something is computed with the model. Raises ChangedModelError."""
         if self._unsettled is not None and not self._calls:
             call, self._unsettled = self._unsettled, None
-            self._compare(call, values="all")
+            self._compare(call)
 
     # ------------------------------------------------------------------------------------------------------- while one is at work
 
     def check(self, doing: str) -> None:
         """Refuse to keep what is made of a model that the plugin at work has changed and not put back. Raises ChangedModelError."""
         if self._calls:
-            self._compare(self._calls[-1], values="all", doing=doing)
+            self._compare(self._calls[-1], put_back=False, doing=doing)
         else:
             self.settle()
 
     def filled(self, compute: Callable[[Path], None], doing: str) -> Callable[[Path], None]:
-        """``compute``, which fills a folder that is kept, with a check before and after; what a changed model has written is removed."""
+        """Return ``compute``, which fills a folder that is kept, with a check before and after; what a changed model has written is removed."""
 
         def guarded(folder: Path) -> None:
             self.check(doing)
@@ -156,12 +163,15 @@ class Guard:
 
     # ------------------------------------------------------------------------------------------------------- inside
 
-    def _compare(self, call: _Call | None, values: str, doing: str = "", silent: bool = False) -> None:
+    def _compare(self, call: _Call, *, values: bool = True, put_back: bool = True, doing: str = "", silent: bool = False) -> None:
         """Raise ChangedModelError where something has been changed since it was watched; ``silent``: only see to it that nobody uses it."""
         spoilt: list[tuple[str, list[str]]] = []
         for name, watched in list(self._watched.items()):
+            if put_back:
+                watched.settings.put_back()
+                watched.fingerprint.drop_gradients()
             found = watched.fingerprint.structure()
-            found += watched.fingerprint.weights() if values == "all" else []
+            found += watched.fingerprint.weights() if values else []
             if found:
                 spoilt.append((name, found))
                 self._drop(name)
@@ -177,11 +187,16 @@ class Guard:
         watched.forget()
 
 
-def _error(call: _Call | None, spoilt: list[tuple[str, list[str]]], doing: str) -> ChangedModelError:
+def _error(call: _Call, spoilt: list[tuple[str, list[str]]], doing: str) -> ChangedModelError:
     name, found = spoilt[0]
     more = sum(len(others) for _, others in spoilt) - min(len(found), _SHOWN)
     what = "; ".join(found[:_SHOWN]) + (f"; and {more} more changes" if more > 0 else "")
-    if call is None:
-        return ChangedModelError(f"{name} was changed in memory: {what}", given=found, hint=_HINT)
     when = f"{call.name}, and asks for what would be kept ({doing})" if doing else call.name
     return ChangedModelError(f"{call} {name} in {when}: {what}", given=found, hint=_HINT)
+
+
+def read_only(value: object) -> None:
+    """Have numpy refuse to write into the arrays that are attributes of a value: all plugins are handed the same."""
+    for array in vars(value).values():
+        if isinstance(array, np.ndarray):
+            array.setflags(write=False)

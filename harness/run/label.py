@@ -9,6 +9,7 @@ from typing import Any
 from harness.errors import OptionError, PluginError, StoreError
 from harness.plugin.calls import PluginName
 from harness.run.bench import TaskBench
+from harness.run.concept_check import explained, note_problems
 from harness.run.notes import note_versions
 from harness.run.plan import PlannedPlugin
 from harness.run.run import Run
@@ -19,24 +20,26 @@ from harness.types import Abstention, Concept, FeatureRef, Labeling, canonical_j
 
 def label_all(run: Run) -> None:
     """Have every labeler of the run answer that has not answered yet; its answers are in the store when it is done."""
+    if any(run.store.labelings(labeler.key) is None for labeler in run.planned.labelers):
+        note_problems(run.bench)
     for labeler in sorted(run.planned.labelers, key=lambda labeler: labeler.follows is not None):  # whom it follows comes first
         if run.store.labelings(labeler.key) is None:
             _label(run, labeler)
 
 
 def _label(run: Run, labeler: PlannedPlugin) -> None:
-    """A labeler's answers. In fixed mode there is one for each concept, in the task's order; one that follows answers what another chose."""
+    """Ask for a labeler's answers. In fixed mode there is one for each concept, in the task's order; one that follows answers what another chose."""
     name = labeler.registered.name
     run.progress.step(f"labelling with {name}")
     note_versions(run.store, run.warnings, "labels", [labeler.registered.made_by])
     followed = None if labeler.follows is None else _chosen_by(run, labeler.follows)
     answers = labeler.instance.label(run.bench, run.bench.concepts if followed is None else followed)
     check_answers(labeler.registered.who, answers, run.bench, labeler.draws(run.bench.concept_mode), followed)
-    run.store.add_labelings(labeler.key, answers)
+    run.store.add_labelings(labeler.key, explained(answers, run.bench))
 
 
 def _chosen_by(run: Run, key: str) -> list[Concept]:
-    """The concepts that the labeler with this ``identity_key`` chose, in its order and as often as it chose them."""
+    """Return the concepts that the labeler with this ``identity_key`` chose, in its order and as often as it chose them."""
     leader = next((labeler for labeler in run.planned.labelers if labeler.identity_key == key), None)
     if leader is None:
         allowed = tuple(labeler.identity_key for labeler in run.planned.labelers if labeler.follows is None)
@@ -124,13 +127,13 @@ def _check_features(who: PluginName, answer: Labeling, bench: TaskBench) -> None
 
 
 def concepts_of(manifest: Manifest, store: RunStore) -> list[Concept]:
-    """The task's concepts (fixed mode) or candidates (chosen mode), in their order."""
+    """Return the task's concepts (fixed mode) or candidates (chosen mode), in their order."""
     known = {concept.id: concept for concept in store.concepts()}
     return [known[name] for name in manifest.concepts if name in known]
 
 
 def answers_of(method: MethodRecord, store: RunStore) -> Sequence[Labeling | Abstention]:
-    """The answers of a method's labeler; none for a method without one. Raises StoreError where it has not answered yet."""
+    """Return the answers of a method's labeler; none for a method without one. Raises StoreError where it has not answered yet."""
     if method.labeler is None:
         return ()
     found = store.labelings(method.labeler.key)
@@ -141,7 +144,7 @@ def answers_of(method: MethodRecord, store: RunStore) -> Sequence[Labeling | Abs
 
 
 def groups_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> list[Sequence[Labeling | Abstention]]:
-    """The answers of a method's labeler that a run goes by, those together that are draws of one concept; in chosen mode no abstentions."""
+    """Return the answers of a method's labeler that a run goes by, those together that are draws of one concept; in chosen mode no abstentions."""
     answers, size = answers_of(method, store), method.draws
     groups = [answers[start : start + size] for start in range(0, len(answers), size)]
     if manifest.task.mode == "fixed":
@@ -150,7 +153,7 @@ def groups_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> list
 
 
 def labelings_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> list[Labeling]:
-    """The labelings that a method is run on: its labeler's, or (without a labeler) every concept that is in play.
+    """Return the labelings that a method is run on: its labeler's, or (without a labeler) every concept that is in play.
 
     In chosen mode these are the concepts that the labelers asked for chose; without such a labeler, the task's candidates.
     """

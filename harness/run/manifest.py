@@ -21,7 +21,7 @@ from harness.types import Json, digest
 
 
 def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], metrics: Sequence[MetricRecord] = ()) -> Manifest:
-    """The manifest of a run that is about to begin; loads no weights where model and dictionaries are known on this machine.
+    """Return the manifest of a run that is about to begin; loads no weights where model and dictionaries are known on this machine.
 
     Args:
         plan: what it does.
@@ -30,8 +30,9 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         metrics: what is measured, one for each dictionary, seed and control.
     """
     file, choices = bench.task.file, bench.choices
-    concepts = bench.list_concepts() if plan.methods or plan.detections else []
     judged = plan.judge is not None
+    instructions = bench.instructions if judged else ()  # before anything large is read: too few of them would end the run later
+    concepts = bench.list_concepts() if plan.methods or plan.detections else []
     return Manifest(
         identity=identity_of(plan, bench),
         harness_version=own_version(),
@@ -48,8 +49,8 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         model=bench.model_ref,
         dictionaries=bench.dictionary_refs,
         corpus=bench.corpus_digest if bench.has_corpus else None,
-        instruction_set_digest=digest(sorted((i.id, i.text) for i in bench.instructions)) if judged else digest([]),
-        instructions=tuple(i.id for i in bench.instructions) if judged else (),
+        instruction_set_digest=digest(sorted((i.id, i.text) for i in instructions)),
+        instructions=tuple(i.id for i in instructions),
         per_concept=file.instructions.per_concept,
         decoding=file.decoding.decoding(),
         protocol=protocol_of(bench.task),
@@ -65,7 +66,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
 
 
 def command_of(task: str, bench: TaskBench, asked: Asked) -> dict[str, Json]:
-    """What was asked for, so that a later look can tell, and the subject model be found again; paths hold from any folder."""
+    """Return what was asked for, so that a later look can tell, and the subject model be found again; paths hold from any folder."""
     choices = dataclasses.asdict(bench.choices)
     choices |= {name: _absolute(choices[name]) for name in ("corpus", "instructions")}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(asked).items()}
@@ -73,18 +74,19 @@ def command_of(task: str, bench: TaskBench, asked: Asked) -> dict[str, Json]:
 
 
 def _absolute(path: str | None) -> str | None:
-    """A path that holds from any folder; the name of a dataset (hf:…) as it is."""
+    """Return a path that holds from any folder; the name of a dataset (hf:…) as it is."""
     return path if path is None or path.startswith("hf:") else str(Path(path).expanduser().resolve())
 
 
 def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
-    """A plugin as the manifest keeps it: the options that a result depends on, not how something is fetched or which variable holds a key."""
+    """Return a plugin as the manifest keeps it: the options that a result depends on, not how something is fetched or which variable holds a key."""
     given = {name: value for name, value in plugin.identity.items() if name in plugin.given}
     default = {name: value for name, value in plugin.identity.items() if name not in given}
     return PluginRef(
         kind=plugin.registered.kind,
         name=plugin.registered.name,
         key=plugin.key,
+        label=plugin.label,
         options=OptionValues(given=given, default=default),
         distribution=plugin.registered.distribution,
         version=plugin.registered.version,
@@ -96,7 +98,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
         MethodRecord(
             kind="steering",
             id=m.method.id,
-            name=m.method.name,
+            name=m.name,
             role=m.role,
             labeler=None if m.labeler is None else plugin_ref(m.labeler),
             plugin=plugin_ref(m.steerer),
@@ -112,7 +114,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
         MethodRecord(
             kind="detection",
             id=d.method.id,
-            name=d.method.name,
+            name=d.name,
             role=d.role,
             labeler=None if d.labeler is None else plugin_ref(d.labeler),
             plugin=plugin_ref(d.detector),
@@ -126,7 +128,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
 
 
 def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
-    """Everything that the run's values depend on, as JSON. Its digest is the run's identity."""
+    """Return everything that the run's values depend on, as JSON. Its digest is the run's identity."""
     choices, task, model = bench.choices, bench.task, bench.model_ref
     methods = [
         {"method": m.method.name, "id": m.method.id, "role": m.role, "unit": m.strength_unit, "grid": list(m.grid),
@@ -153,7 +155,7 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
 
 
 def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:
-    """What is detected and measured; nothing for a run that steers alone, whose identity is what it was before there were other kinds."""
+    """Return what is detected and measured; nothing for a run that steers alone, whose identity is what it was before there were other kinds."""
     found: dict[str, Json] = {}
     if plan.detections:
         found["detections"] = [
@@ -173,18 +175,37 @@ def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:
 
 
 def _code(plan: Plan) -> dict[str, Json]:
-    """Version and source of each plugin: another code is another method, whatever it is called."""
-    return {
-        f"{plugin.registered.kind} {plugin.registered.name}": [plugin.registered.version, plugin.registered.code] for plugin in plan.plugins
-    }
+    """Version and source of each plugin: another code is another method, whatever it is called. A judge's is kept with its ratings instead."""
+    return {f"{plugin.registered.kind} {plugin.registered.name}": code_of(plugin) for plugin in plan.plugins if plugin is not plan.judge}
+
+
+def code_of(plugin: PlannedPlugin) -> list[str]:
+    """Version and source digest of a plugin."""
+    return [plugin.registered.version, plugin.registered.code]
 
 
 def _named_files(plan: Plan) -> dict[str, str]:
-    """Digests of the files and folders that options name as input (labels, exports), by plugin and option."""
+    """Digests of the files and folders that options name as input (labels, exports), by plugin and option; a judge's are kept with its ratings."""
+    found = {}
+    for plugin in plan.plugins:
+        if plugin is not plan.judge:
+            found.update({f"{plugin.registered.name}: {where}": value for where, value in files_of(plugin).items()})
+    return dict(sorted(found.items()))
+
+
+def files_of(plugin: PlannedPlugin) -> dict[str, str]:
+    """Digests of the files and folders that a plugin's options name as input, by ``option = path``; what does not exist is left out."""
     named = {
-        f"{plugin.registered.name}: {name} = {value}": Path(str(value)).expanduser()
-        for plugin in plan.plugins
+        f"{name} = {path}": Path(path).expanduser()
         for name in input_names(plugin.registered.options)
-        if (value := plugin.options[name]) is not None
+        for path in _texts(plugin.options[name])
     }
     return {where: path_digest(path) for where, path in sorted(named.items()) if path.exists()}
+
+
+def _texts(value: Json) -> list[str]:
+    """The texts in an option's value: itself, or those of a list or an object."""
+    if isinstance(value, str):
+        return [value]
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for part in inside for text in _texts(part)]

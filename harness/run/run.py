@@ -18,8 +18,8 @@ from harness.run.guard import Guard
 from harness.run.plan import Plan
 from harness.run.protocol import protocol_of
 from harness.run.warnings import Warnings
-from harness.store import RunStore
-from harness.store.manifest import Manifest
+from harness.store import JudgeRecord, RunStore
+from harness.store.manifest import Manifest, ModelRef
 from harness.tasks.find import find_task
 from harness.types import Instruction, rng
 
@@ -60,10 +60,12 @@ class Run:
     plan: Plan | None = None
     _open_bench: Callable[[], TaskBench] | None = None
     guard: Guard = field(default_factory=Guard, repr=False)
+    judge_records: dict[str, JudgeRecord] = field(default_factory=dict)
+    """Under which record each judge's ratings are kept, see :func:`harness.evaluations.steering.judge_record.judge_record`."""
 
     @classmethod
     def begin(cls, folder: Path, manifest: Manifest, plan: Plan, bench: TaskBench, host: PluginHost, approve: Approve | None = None) -> Run:
-        """The run in ``folder``, made with ``manifest`` if there is none yet.
+        """Return the run in ``folder``, made with ``manifest`` if there is none yet.
 
         Raises StoreError as :meth:`harness.store.RunStore.create_or_open` does.
         """
@@ -74,7 +76,7 @@ class Run:
 
     @classmethod
     def reopen(cls, folder: Path, host: PluginHost, quiet: bool = False, approve: Approve | None = None) -> Run:
-        """A stored run, to be rated or scored. Neither its model nor its dictionaries, corpus or plugins are needed.
+        """Return a stored run, to be rated or scored. Neither its model nor its dictionaries, corpus or plugins are needed.
 
         Raises StoreError: there is no run, or another process writes it.
         """
@@ -109,7 +111,7 @@ class Run:
 
     @cached_property
     def bench(self) -> TaskBench:
-        """Model, dictionaries, corpus; opened only when something must be computed."""
+        """Return model, dictionaries, corpus; opened only when something must be computed."""
         if self._open_bench is None:
             message = f"the run in {self.store.folder} has no bench"
             raise StoreError(message, given=self.store.folder, hint="run its `harness eval` again")
@@ -117,7 +119,7 @@ class Run:
 
     @property
     def planned(self) -> Plan:
-        """The plan. Raises StoreError for a stored run that has none."""
+        """Return the plan. Raises StoreError for a stored run that has none."""
         if self.plan is None:
             message = f"the run in {self.store.folder} lacks something that only its plugins can make"
             raise StoreError(message, given=self.store.folder, hint="run its `harness eval` again first")
@@ -125,7 +127,7 @@ class Run:
 
     @cached_property
     def judge_bench(self) -> StoredBench:
-        """What a judge is handed."""
+        """Return what a judge is handed."""
         return StoredBench(self)
 
     def notify(self, observer: Observer, **values: Any) -> None:
@@ -170,13 +172,18 @@ class StoredBench:
         return self._run.bench.model
 
     @property
+    def model_ref(self) -> ModelRef:
+        """The subject model as it would be loaded here."""
+        return self._run.bench.model_ref
+
+    @property
     def progress(self) -> Progress:
-        """Where progress is shown."""
+        """Return where progress is shown."""
         return self._run.progress
 
     @property
     def guard(self) -> Guard:
-        """The run's."""
+        """Return the guard of the run."""
         return self._run.guard
 
     def warn(self, message: str) -> None:
@@ -190,7 +197,8 @@ class StoredBench:
 
 
 def _with_protocol(manifest: Manifest, host: PluginHost, folder: Path) -> Manifest:
-    """The manifest; of a run that an older harness stored, with the protocol that it did not keep, from the task, which must be the same still.
+    """Return the manifest; of a run that an older harness stored, with the protocol that it did not keep, from the task, which must be the same
+    still.
 
     Raises StoreError where that task is not here, or is another one by now: a score by another cross-validation would be another score.
     """

@@ -83,7 +83,7 @@ class OptionValues(Part):
 
     @property
     def all(self) -> dict[str, JsonValue]:
-        """Every option with the value it had."""
+        """Return every option with the value it had."""
         return {**self.default, **self.given}
 
 
@@ -94,11 +94,18 @@ class PluginRef(Part):
     name: Text
     key: Text
     """Identifies plugin and options; what it made is stored under it."""
+    label: str = ""
+    """What people call it: its name, with the options that differ from its own and the task's defaults; empty in a run of an older harness."""
     options: OptionValues = OptionValues()
     """Those that a result depends on."""
     distribution: str
     """Empty where it is not known."""
     version: str = ""
+
+    @property
+    def title(self) -> str:
+        """The label, or the name where there is none."""
+        return self.label or self.name
 
 
 class MethodRecord(Part):
@@ -107,6 +114,7 @@ class MethodRecord(Part):
     kind: EvaluationKind
     id: Text
     name: Text
+    """What people call it: the labels of labeler and plugin."""
     role: Role
     labeler: PluginRef | None = None
     plugin: PluginRef
@@ -210,7 +218,7 @@ class Manifest(Part):
 
     @property
     def run_digest(self) -> str:
-        """Digest of the identity."""
+        """Return the digest of the identity."""
         return digest(self.identity)
 
     def completed(self, by: Manifest) -> Manifest:
@@ -218,22 +226,22 @@ class Manifest(Part):
         return self.model_copy(update={**{name: getattr(by, name) for name in self.unknown}, "unknown": by.unknown})
 
     def instructions_for(self, concept_id: str) -> list[str]:
-        """Ids of the instructions of one concept: drawn without replacement, the same for every method of a run with this seed."""
+        """Return ids of the instructions of one concept: drawn without replacement, the same for every method of a run with this seed."""
         if concept_id in self.concept_instructions:
             return list(self.concept_instructions[concept_id])
         order = rng(self.seed, "instructions", concept_id).permutation(len(self.instructions))
         return [self.instructions[int(place)] for place in order[: self.per_concept]]
 
     def methods_of(self, kind: EvaluationKind) -> tuple[MethodRecord, ...]:
-        """The methods of one kind of evaluation."""
+        """Return the methods of one kind of evaluation."""
         return tuple(method for method in self.methods if method.kind == kind)
 
     @property
     def labelers(self) -> tuple[PluginRef, ...]:
-        """The labelers in use, once each, in the order of the methods."""
+        """Return the labelers in use, once each, in the order of the methods."""
         return tuple({m.labeler.key: m.labeler for m in self.methods if m.labeler is not None}.values())
 
 
 def incomplete(identity: Mapping[str, Json]) -> dict[str, Json]:
-    """What stands in a manifest's place where no more than the identity is known; :class:`Manifest` refuses it."""
+    """Return what stands in a manifest's place where no more than the identity is known; :class:`Manifest` refuses it."""
     return {"manifest_version": MANIFEST_VERSION, "incomplete": True, "identity": identity}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from harness.errors import OptionError
 from harness.files.json_text import JsonError, check_depth
 from harness.files.names import Name, PathText
+from harness.plugin.grammar import PluginRequest, parse_request
 from harness.types import canonical_json
 
 
@@ -31,6 +34,20 @@ class Table(BaseModel):
     """Base of the task file's tables: frozen, no unknown keys, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def request_in(text: str, options: Mapping[str, Any], key: str) -> PluginRequest:
+    """A plugin that a table names, with the options behind its name and those of a key of the table.
+
+    Raises ValueError for text that does not follow the grammar, and for an option that stands in both places.
+    """
+    try:
+        found = parse_request(text, key)
+    except OptionError as error:
+        raise ValueError(str(error)) from None
+    if twice := sorted(found.options.keys() & options.keys()):
+        raise ValueError(f"option {twice[0]} of {found.name} stands behind its name and in the table's options; leave one out")
+    return PluginRequest(found.name, {**found.options, **options})
 
 
 class DictionaryTable(Table):
@@ -95,7 +112,7 @@ class TrainTable(Table):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The keys that :class:`harness.sae.training.config.TrainConfig` has, with their values; the seed is not among them."""
+        """Return the keys that :class:`harness.sae.training.config.TrainConfig` has, with their values; the seed is not among them."""
         return self.model_dump(exclude={"name", "layer", "texts", "max_tokens", "seeds"})
 
     @model_validator(mode="after")
@@ -113,9 +130,9 @@ class MetricTable(Table):
     """``[[metrics]]``: a metric of dictionaries that `harness eval --task` runs when no plugin is named."""
 
     metric: str
-    """A metric."""
+    """A metric: NAME, or NAME:option=value,…"""
     options: Options = Field(default_factory=dict)
-    """Its options; the command line overrides them."""
+    """Its options; the command line overrides them. A metric that is named on the command line has those of its first row."""
     dictionaries: tuple[str, ...] = ()
     """Names of the dictionaries that are measured, each with all its seeds; empty: all of the task."""
     controls: tuple[str, ...] = ("random",)
@@ -124,3 +141,13 @@ class MetricTable(Table):
     """Draws of each control, from seed 0 up."""
     seeds: int = Field(1, ge=1)
     """Measurements of each dictionary, by the metric's own seeds from the run's seed up."""
+
+    @property
+    def request(self) -> PluginRequest:
+        """The metric with its options."""
+        return request_in(self.metric, self.options, "metric")
+
+    @model_validator(mode="after")
+    def _names_a_metric(self) -> MetricTable:
+        _ = self.request  # raises for text that names none
+        return self

@@ -19,7 +19,8 @@ from harness.data.corpora.corpus import Format
 from harness.errors import TaskError
 from harness.files.hashing import path_digest
 from harness.files.names import Name, PathText
-from harness.tasks.dictionaries import DictionaryTable, MetricTable, Options, Table, TrainTable
+from harness.plugin.grammar import PluginRequest
+from harness.tasks.dictionaries import DictionaryTable, MetricTable, Options, Table, TrainTable, request_in
 from harness.types import Decoding, Json, canonical_json, digest
 
 SCHEMA = 2
@@ -49,7 +50,7 @@ class CorpusTable(Table):
     """``[corpus]``: labelled texts."""
 
     source: PathText | None = None
-    """A file or folder that `harness data` reads, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
+    """A corpus as `harness data` reads it, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
     format: Format | None = None
     """Its format; left out, it is recognised by its content."""
     text_field: str | None = None
@@ -57,7 +58,7 @@ class CorpusTable(Table):
     label_field: str | None = None
     """Name of the label column (JSONL, CSV, Parquet)."""
     label_separator: str | None = None
-    """Splits a label column that is one text, e.g. ","; without it such a text is one label, or in CSV a JSON list."""
+    """Splits a label column that is one text, e.g. ";"; without it such a text is one label, or a list in quotes and brackets."""
     comments: bool = True
     """Append other users' comments to a question (Stack Exchange)."""
     code_blocks: bool = True
@@ -137,31 +138,68 @@ class ControlTable(Table):
     """``[[controls]]``: a method that is run beside what was asked for."""
 
     steerer: str
-    """A steerer."""
+    """A steerer: NAME, or NAME:option=value,…"""
     labeler: str | None = None
-    """A labeler; left out for a steerer that uses no feature."""
+    """A labeler, in the same way; left out for a steerer that uses no feature."""
     draws: int = Field(1, ge=1)
     """Draws of the labeler for each concept, each with texts of its own; a concept's score is the mean over them. For a labeler that draws at random."""
 
+    @model_validator(mode="after")
+    def _names_plugins(self) -> ControlTable:
+        for key, text in (("steerer", self.steerer), ("labeler", self.labeler)):
+            if text is not None:
+                request_in(text, {}, key)
+        return self
 
-class MethodTable(Table):
-    """``[[methods]]``: a method of steering that `harness eval --task` runs when no plugin is named; options are in `[labelers]` and `[steerers]`."""
+
+class RunTable(Table):
+    """Base of the tables that say what is run: a plugin, and the labeler through whose features it works."""
+
+    labeler: str | None = None
+    """A labeler: NAME, or NAME:option=value,… Left out for a plugin that uses no feature, or to take every labeler that the run has anyway."""
+    labeler_options: Options = Field(default_factory=dict)
+    """Options of this row's labeler, before those of `[labelers]`; the command line overrides them."""
+    options: Options = Field(default_factory=dict)
+    """Options of this row's steerer or detector; the command line overrides them."""
+
+    @property
+    def request(self) -> PluginRequest:
+        """The steerer or detector with its options."""
+        raise NotImplementedError
+
+    @property
+    def labeler_request(self) -> PluginRequest | None:
+        """The labeler with its options."""
+        return None if self.labeler is None else request_in(self.labeler, self.labeler_options, "labeler")
+
+    @model_validator(mode="after")
+    def _names_plugins(self) -> RunTable:
+        if self.labeler is None and self.labeler_options:
+            raise ValueError("labeler_options are options of the row's labeler, and it names none")
+        _ = self.request, self.labeler_request  # both raise for text that names no plugin
+        return self
+
+
+class MethodTable(RunTable):
+    """``[[methods]]``: a method of steering that `harness eval --task` runs when no plugin is named: a row's steerer with the row's labeler."""
 
     steerer: str
-    """A steerer."""
-    labeler: str | None = None
-    """A labeler; left out for a steerer that uses no feature."""
+    """A steerer: NAME, or NAME:option=value,…"""
+
+    @property
+    def request(self) -> PluginRequest:
+        return request_in(self.steerer, self.options, "steerer")
 
 
-class DetectorTable(Table):
-    """``[[detectors]]``: a method of detection that `harness eval --task` runs when no plugin is named."""
+class DetectorTable(RunTable):
+    """``[[detectors]]``: a method of detection that `harness eval --task` runs when no plugin is named: a row's detector with the row's labeler."""
 
     detector: str
-    """A detector."""
-    labeler: str | None = None
-    """A labeler, whose options are in `[labelers]`; left out for a detector that uses no feature, or the labelers that the run has anyway."""
-    options: Options = Field(default_factory=dict)
-    """Options of the detector; the command line overrides them."""
+    """A detector: NAME, or NAME:option=value,… One that is named on the command line has the options of its first row."""
+
+    @property
+    def request(self) -> PluginRequest:
+        return request_in(self.detector, self.options, "detector")
 
 
 class EvaluationTable(Table):
@@ -205,7 +243,7 @@ class TaskFile(Table):
     judges: dict[str, Options] = Field(default_factory=dict)
     """Options of judges, by name."""
     judge: str | None = None
-    """The judge that is used unless another is named; left out, `--judge` must name one."""
+    """The judge that is used unless another is named: NAME, or NAME:option=value,…; left out, `--judge` must name one."""
     methods: tuple[MethodTable, ...] = ()
     controls: tuple[ControlTable, ...] = ()
     detectors: tuple[DetectorTable, ...] = ()
@@ -214,7 +252,7 @@ class TaskFile(Table):
 
     @property
     def dictionary_names(self) -> tuple[str, ...]:
-        """Names of all dictionaries, those of files first; of a trained one, all its seeds' (see :attr:`TrainTable.seed_names`)."""
+        """Return names of all dictionaries, those of files first; of a trained one, all its seeds' (see :attr:`TrainTable.seed_names`)."""
         return (*(table.name for table in self.dictionaries), *(name for table in self.train for name in table.seed_names))
 
     @model_validator(mode="after")
@@ -234,6 +272,8 @@ class TaskFile(Table):
             twice = next((row for place, row in enumerate(rows) if row in rows[:place]), None)
             if twice is not None:
                 raise ValueError(f"[[{what}]] lists one thing twice: {twice}")
+        if self.judge is not None:
+            request_in(self.judge, {}, "judge")
         for steerer, grid in self.steering.grids.items():
             if not grid or list(grid) != sorted(set(grid)):
                 raise ValueError(f"steering.grids.{steerer} must be ascending without repeats, got {list(grid)}")
@@ -274,19 +314,19 @@ class Task:
         return self.file.name
 
     def path(self, name: str) -> Path:
-        """A file of the task: relative names are relative to its folder. Raises TaskError for a path that no system can follow."""
+        """Return a file of the task: relative names are relative to its folder. Raises TaskError for a path that no system can follow."""
         try:
             return (self.folder / os.path.expanduser(name)).resolve()
         except (OSError, ValueError, RuntimeError) as error:  # the last: a link that leads to itself
             raise TaskError(f"task {self.name!r}: the path {name!r} leads nowhere ({error})", given=name, hint="give another") from None
 
     def local_source(self, dictionary: DictionaryTable) -> str:
-        """A dictionary's source: a folder beside the task where there is one, else the registry name as it stands."""
+        """Return a dictionary's source: a folder beside the task where there is one, else the registry name as it stands."""
         path = self.path(dictionary.source)
         return str(path) if path.exists() or dictionary.source.startswith((".", "/", "~")) else dictionary.source
 
     def digest(self, extra: Json = None) -> str:
-        """Identity of all that the scores depend on: the file's content and that of the files that it names, not where they lie.
+        """Return the identity of all that the scores depend on: the file's content and that of the files that it names, not where they lie.
 
         Keywords and hard negatives of concepts are not part of it (see :func:`~harness.data.concepts.concepts_digest`).
         ``extra`` is what the command line replaced (another corpus, …).

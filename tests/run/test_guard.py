@@ -222,11 +222,30 @@ def test_interventions_are_settled_before_the_next_thing(bench: TaskBench) -> No
     assert "steerer 'mine' of their-dist has changed the subject model in intervene" in error.value.message
 
 
-def test_a_hook_of_intervene_is_found_at_once(bench: TaskBench) -> None:
+def test_a_hook_of_intervene_is_found_before_another_plugin_is_called(bench: TaskBench) -> None:
     mine = plugin("steerer", prepare=lambda b, labelings: None, intervene=lambda x, s: bench.model.hf.register_forward_hook(lambda *a: None))
     mine.prepare(bench, [])
-    with pytest.raises(ChangedModelError):
-        mine.intervene(None, 1.0)
+    mine.intervene(None, 1.0)
+    called = []
+    with pytest.raises(ChangedModelError, match="steerer 'mine' of their-dist has changed the subject model in intervene: a forward hook"):
+        plugin("labeler", label=lambda b, concepts: called.append(1) or []).label(bench, [])
+    assert called == []
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda b: b.split.train.sort(),
+        lambda b: b.statistics().fired.fill(0),
+        lambda b: b.statistics().document_means.fill(0),
+        lambda b: b.labels.support.fill(0),
+        lambda b: b.instructions.pop(),
+        lambda b: b.concepts.pop(),
+    ],
+)
+def test_what_all_are_handed_cannot_be_written_to(spoil: Callable[[Any], Any], bench: TaskBench) -> None:
+    with pytest.raises(PluginError, match="failed in label"):
+        plugin("labeler", label=lambda b, concepts: spoil(b)).label(bench, [])
 
 
 def test_a_plugin_that_raises_is_blamed_for_that_and_its_hooks_are_gone(bench: TaskBench) -> None:

@@ -15,7 +15,7 @@ from pydantic import Field
 from harness import hookimpl
 from harness.contracts import DetectorTraits, JudgeTraits, LabelerTraits, SteererTraits
 from harness.interventions import Intervention, Positions, Site
-from harness.options import Options
+from harness.options import Options, input_field, transport_field
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import KINDS
 from harness.run.bench import TaskBench
@@ -382,10 +382,33 @@ class Outside(Options):
     """A number whose default is out of its bounds."""
 
 
+
+class Unmarked(Options):
+    """For the test below."""
+
+    words_file: str | None = None
+    """A file that is read, and nothing says so."""
+
+
+class Marked(Options):
+    """For the test below."""
+
+    words_file: str | None = input_field(None)
+    """A file that is read."""
+    log_path: str | None = transport_field(None)
+    """A file that changes no result."""
+    profile: str = "none"
+    """No file."""
+    paths: tuple[Path, ...] = ()
+    """Files that are read."""
+
+
 def test_options_that_are_not_documented() -> None:
     fails(lambda: check_options(Undocumented), "option x of Undocumented has no docstring below it")
     fails(lambda: check_options(type("Loose", (Undocumented,), {"model_config": {"extra": "allow"}})), "Loose takes unknown options")
     fails(lambda: check_options(type("Soft", (Undocumented,), {"model_config": {"frozen": False}})), "Soft is not frozen")
+    fails(lambda: check_options(Unmarked), "option words_file of Unmarked is text that is called as a file is")
+    check_options(Marked)
     fails(lambda: check_options(Outside), "the default of option x of Outside is not allowed: Input should be less than or equal to 3")
 
 

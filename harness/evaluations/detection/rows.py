@@ -33,7 +33,7 @@ def item_id(method_id: str, labeling_id: str) -> str:
 
 
 def detection_rows(manifest: Manifest, store: RunStore) -> list[Row]:
-    """The rows of a run's detection methods, in the order of the plan."""
+    """Return the rows of a run's detection methods, in the order of the plan."""
     truths = {item.id: Truth.from_json(item.value) for item in store.items("detection")}
     outcomes = {outcome.item_id: outcome for outcome in store.outcomes(DETECT, kind="detection")}
     texts: Mapping[str, Json] = store.record(TEXTS) or {}
@@ -77,6 +77,7 @@ def _entry_row(method: MethodRecord, role: Role, found: DetectionResult) -> Row:
             detector=method.plugin.name,
             labeler_options=OptionValues() if method.labeler is None else method.labeler.options,
             detector_options=method.plugin.options,
+            label=method.name,
         ),
         primary=PRIMARY,
         metrics=dict(found.metrics),

@@ -16,7 +16,7 @@ MEASURE = "measure"
 
 
 def dictionary_rows(manifest: Manifest, store: RunStore) -> list[Row]:
-    """The rows of a run's metrics, metric by metric in the order of the plan."""
+    """Return the rows of a run's metrics, metric by metric in the order of the plan."""
     found = {outcome.item_id: outcome for outcome in store.outcomes(MEASURE, kind="dictionary")}
     groups: dict[str, list[MetricRecord]] = {}
     for record in manifest.metrics:
@@ -52,6 +52,7 @@ def _row(row: DictionaryRow, records: Sequence[MetricRecord]) -> Row:
             training_seed=seeds[0] if len(seeds) == 1 else None,
             metric=metric.name,
             metric_options=metric.options,
+            label=metric.title,
         ),
         primary=metric.name,
         metrics={names.get(name, name): _value(number) for name, number in row.numbers.items()},

@@ -9,13 +9,14 @@ from typing import TypeVar
 
 from harness.contracts import Judge, Priced, Work
 from harness.errors import JudgeError
+from harness.evaluations.steering.judge_record import examine_first, judge_record, warn_untrusted
 from harness.files.progress import Progress
 from harness.judging.ratings import check_rating
 from harness.run.bench import TaskBench
 from harness.run.notes import chat_news, note_versions
 from harness.run.plan import PlannedPlugin
 from harness.run.prepare import note_lap, note_usage
-from harness.run.run import Run, StoredBench
+from harness.run.run import Run
 from harness.run.spending import NOTE_EVERY, Meter, line
 from harness.store import JudgeRecord, RunStore
 from harness.types import Generation, JudgeItem, Rating, Trial
@@ -31,15 +32,16 @@ def rate(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None) ->
     Returns:
         Under which judge the ratings are stored.
     """
+    record = judge_record(run, judge)
     for rating in ratings(run, judge, only):
-        run.store.add_ratings(record_of(judge).key, [rating])
-    return record_of(judge)
+        run.store.add_ratings(record.key, [rating])
+    return record
 
 
 def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None) -> Iterator[Rating]:
-    """A judge's ratings of what it has not rated yet, and of what it still owed, as they come; the caller stores each before it asks on."""
+    """Return a judge's ratings of what it has not rated yet, and of what it still owed, as they come; the caller stores each before it asks on."""
     instance: Judge = judge.instance
-    record = record_of(judge)
+    record = judge_record(run, judge)
     key = record.key
     run.warnings.keep_in(run.store, key)
 
@@ -48,14 +50,14 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
 
     owed = sorted({rating.ticket for rating in run.store.pending(key)})
     if not missing() and not owed:
-        warn_untrusted(judge, run.judge_bench)
+        warn_untrusted(judge, run.judge_bench, run.manifest.model)
         run.store.add_judge(record)
         return
     run.progress.step(f"preparing judge {judge.registered.name}")
-    _test_first(judge, run.judge_bench)
+    examine_first(judge, run.judge_bench)
     instance.prepare(run.judge_bench)
     run.store.add_judge(record)  # one that cannot begin, for want of a key, leaves nothing
-    note_versions(run.store, run.warnings, f"ratings by {judge.registered.name}", [judge.registered.made_by])
+    note_versions(run.store, run.warnings, ratings_by(record), [judge.registered.made_by])
     warn_untrusted(judge, run.judge_bench)
     trials = {trial.id: trial for trial in run.store.trials()}
     generations = run.store.generations()
@@ -81,7 +83,7 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
 
 
 def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBench) -> list[Rating]:
-    """A judge's ratings of texts that belong to no run; the caller has approved what it may cost.
+    """Return a judge's ratings of texts that belong to no run; the caller has approved what it may cost.
 
     Raises:
         JudgeError: the judge leaves ratings pending, and nothing waits for them.
@@ -89,7 +91,7 @@ def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBenc
     instance: Judge = judge.instance
     check_answers_at_once(judge)
     bench.progress.step(f"preparing judge {judge.registered.name}")
-    _test_first(judge, bench)
+    examine_first(judge, bench)
     instance.prepare(bench)
     warn_untrusted(judge, bench)
     meter = Meter(instance)
@@ -103,6 +105,11 @@ def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBenc
     return found
 
 
+def ratings_by(record: JudgeRecord) -> str:
+    """The part of a run that a judge's ratings are, of which the versions that made it are noted."""
+    return f"ratings by {record.name}" if record.key == record.ranking_key else f"ratings by {record.name} ({record.key[-6:]})"
+
+
 def check_answers_at_once(judge: PlannedPlugin) -> None:
     """Raise JudgeError for a judge that says that its ratings come later; nothing is sent."""
     if judge.instance.traits.answers_later:
@@ -113,32 +120,6 @@ def _rates_later(judge: PlannedPlugin) -> JudgeError:
     name = judge.registered.name
     message = f"{name} leaves ratings pending, and texts of a file belong to no run that could wait for them"
     return JudgeError(message, given=name, hint="rate them in a run, or take another judge")
-
-
-def record_of(judge: PlannedPlugin) -> JudgeRecord:
-    """Returns the record of the judge under which its ratings are stored."""
-    return JudgeRecord(judge.registered.name, judge.instance.traits.rubric, judge.identity, judge.instance.traits.offline)
-
-
-def _test_first(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None:
-    """Run the self-test of a judge that asks for it (``selftest_first``), once. Not of one that costs money: nobody has approved that."""
-    from harness.judging.selftest import keep_result, known, selftest
-
-    instance, record = judge.instance, record_of(judge)
-    if not instance.traits.selftest_first or isinstance(instance, Priced):
-        return
-    if not known(record.name, record.rubric, record.options):
-        bench.progress.step(f"testing judge {record.name} on texts with obvious ratings, once")
-        keep_result(record.name, record.options, selftest(instance, bench, judge.registered.who))
-
-
-def warn_untrusted(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None:
-    """Warn of a judge that has failed the self-test."""
-    from harness.judging.selftest import stored_warning
-
-    record = record_of(judge)
-    if warning := stored_warning(record.name, record.rubric, record.options):
-        bench.warn(warning)
 
 
 def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], progress: Progress, meter: Meter) -> Iterator[Rating]:
@@ -174,12 +155,12 @@ def why_unrated(ratings: Iterable[Rating], most: int = 3) -> str:
 
 
 def judge_items(store: RunStore) -> list[JudgeItem]:
-    """All texts of a run as a judge is shown them."""
+    """Return all texts of a run as a judge is shown them."""
     return _items(store.generations().values(), {trial.id: trial for trial in store.trials()}, store)
 
 
 def _items(missing: Iterable[Generation], trials: dict[str, Trial], store: RunStore) -> list[JudgeItem]:
-    """What the judge is shown, in the order of the digests: it sees nothing of method or strength, not even through the order."""
+    """Return what the judge is shown, in the order of the digests: it sees nothing of method or strength, not even through the order."""
     concepts = dict(_concept_texts(store, trials.values()))
     instructions = {instruction.id: instruction.text for instruction in store.instructions()}
     return [
@@ -189,7 +170,7 @@ def _items(missing: Iterable[Generation], trials: dict[str, Trial], store: RunSt
 
 
 def _concept_texts(store: RunStore, trials: Iterable[Trial]) -> Iterator[tuple[str, str]]:
-    """The concept's text of every labeling among the trials; labelings without features are not stored, since they are just concepts."""
+    """Yield the concept's text of every labeling among the trials; labelings without features are not stored, since they are just concepts."""
     concepts = {concept.id: concept for concept in store.concepts()}
     for labeling_id, concept_id in {trial.labeling_id: trial.concept_id for trial in trials}.items():
         stored = store.labeling(labeling_id)

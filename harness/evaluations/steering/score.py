@@ -13,7 +13,7 @@ from harness.types import Abstention
 
 
 def steering_rows(manifest: Manifest, store: RunStore, judge: JudgeRecord) -> list[Row]:
-    """A row for each method that was steered with, by one judge's ratings."""
+    """Return a row for each method that was steered with, by one judge's ratings."""
     texts = {instruction.id: instruction.text for instruction in store.instructions()}
     return [
         _row(manifest, store, method, list(store.records(judge.key, method.id)), texts) for method in manifest.methods_of("steering")
@@ -42,7 +42,7 @@ def _row(manifest: Manifest, store: RunStore, method: MethodRecord, records: Seq
 
 
 def subject_of(method: MethodRecord) -> SteeringSubject:
-    """What the row is about."""
+    """Return what the row is about."""
     return SteeringSubject(
         labeler=None if method.labeler is None else method.labeler.name,
         steerer=method.plugin.name,
@@ -50,4 +50,5 @@ def subject_of(method: MethodRecord) -> SteeringSubject:
         steerer_options=method.plugin.options,
         strength_unit=method.strength_unit,
         grid=method.grid,
+        label=method.name,
     )

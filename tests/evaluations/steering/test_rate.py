@@ -98,8 +98,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]
 
 def rate(store: RunStore, judge: Any, approve: Any = None) -> Progress:
     progress = Progress()
-    registered = SimpleNamespace(name="openai", options=APIJudgeOptions, made_by=("d", "1"), who="judge 'openai' of d")
-    planned = SimpleNamespace(instance=judge, registered=registered, identity={})
+    registered = SimpleNamespace(name="openai", options=APIJudgeOptions, made_by=("d", "1"), who="judge 'openai' of d", version="1", code="")
+    options = dict.fromkeys(APIJudgeOptions.model_fields)
+    planned = SimpleNamespace(instance=judge, registered=registered, identity={}, options=options, same="openai", label="openai")
     run = Run(store, store.manifest, PluginHost(), progress, Warnings(), approve)  # type: ignore[arg-type]
     rating.rate(run, planned)  # type: ignore[arg-type]
     return progress
