@@ -20,11 +20,12 @@ from harness.evaluations.steering.rate import rate as rate_run
 from harness.evaluations.steering.rate import rate_texts
 from harness.evaluations.steering.stored import check_generated
 from harness.leaderboard.entry import Entry
+from harness.options import as_json
 from harness.plugin.host import PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
 from harness.run.label import check_answers
 from harness.run.manifest import command_of
-from harness.run.plan import Asked, make_plan, plan_judge, plan_stored_judge
+from harness.run.plan import Asked, draws_of, make_plan, plan_judge, plan_stored_judge
 from harness.run.run import Run
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.leaderboard.entry import STEERING_METRICS, MetricValue, Row
+from harness.leaderboard.entry import STEERING_METRICS, ItemResult, MetricValue, Reading, Row, full_name
 from harness.leaderboard.layout import Column, Grid, Line
 from harness.leaderboard.subject import DictionarySubjectRef
 from harness.types import EvaluationKind
@@ -77,8 +77,16 @@ def _steering(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
         row = shown.row
         scores = (number(shown.score.value), _interval(shown.score, 2), *(number(row.metrics[name].value) for name in STEERING_METRICS[1:]))
         unrated = str(row.n_unrated) + (f" +{row.n_pending} pending" if row.n_pending else "")
-        cells.append((shown, (_name(shown), *scores, _answered(row), str(row.n_texts), unrated, _strengths(row))))
+        cells.append((shown, (_name(shown, rows), *scores, _answered(row), str(row.n_texts), unrated, _strengths(row))))
+        cells += [(Shown(row, shown.score, style="dim"), _reading(reading)) for reading in row.readings]
     return columns, cells
+
+
+def _reading(reading: Reading) -> tuple[str, ...]:
+    """The line below a control: its texts at the strengths of a method. No score, since it is not to be compared."""
+    ratings = [number(reading.metrics[name].value) if name in reading.metrics else MISSING for name in STEERING_METRICS[1:]]
+    name = f"… at the strengths of {reading.at_strengths_of} (to read, not to compare)"
+    return (name, MISSING, MISSING, *ratings, f"{reading.n_read}/{reading.n_items}", MISSING, MISSING, MISSING)
 
 
 _ENTRY_ALONE = ("precision", "recall")
@@ -95,7 +103,7 @@ def _detection(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
         columns += [Column(*heading(name)), *([Column("interval")] if name in primary else [])]
     cells: Cells = []
     for shown in rows:
-        parts = [_name(shown)]
+        parts = [_name(shown, rows)]
         for name in names:
             value = shown.score if name == shown.row.primary else shown.row.metrics.get(name)
             parts.append(number(value.value if value else None))
@@ -131,8 +139,8 @@ def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
 # -------------------------------------------------------------------------------------------------------------------------- cells
 
 
-def _name(shown: Shown) -> str:
-    return shown.row.subject.name + (f" ({shown.mark})" if shown.mark else "")
+def _name(shown: Shown, rows: Sequence[Shown]) -> str:
+    return full_name(shown.row, [other.row for other in rows]) + (f" ({shown.mark})" if shown.mark else "")
 
 
 def _interval(metric: MetricValue, digits: int) -> str:
@@ -144,12 +152,20 @@ def _answered(row: Row) -> str:
 
 
 def _strengths(row: Row) -> str:
-    """Median and range of the strengths chosen for the concepts; the entry has each."""
-    chosen = [item.strength for item in row.items if item.strength is not None]
+    """Median and range of the strengths chosen for the concepts, or for the draws of each; the entry has each."""
+    chosen = [strength for item in row.items for strength in _chosen(item)]
     if not chosen:
         return MISSING
     middle, low, high = statistics.median(chosen), min(chosen), max(chosen)
     return f"{middle:g}" if low == high else f"{middle:g} ({low:g}–{high:g})"
+
+
+def _chosen(item: ItemResult) -> list[float]:
+    draws = item.details.get("draws")
+    if not isinstance(draws, list):
+        return [] if item.strength is None else [item.strength]
+    found = [draw.get("strength") for draw in draws if isinstance(draw, dict)]
+    return [float(strength) for strength in found if isinstance(strength, int | float)]
 
 
 def _significant(value: float | None) -> str:

@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from harness.leaderboard.columns import KINDS, Shown, grid, heading, number
-from harness.leaderboard.entry import Entry, JudgeRef, Row, Sample
+from harness.leaderboard.entry import Entry, JudgeRef, Row, Sample, full_name
 from harness.leaderboard.layout import Column, Grid, Line
 from harness.leaderboard.published import PublishedTable
 from harness.leaderboard.ranking import Comparison, Group, Place, item_noun, rank
@@ -83,7 +83,7 @@ def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
     for row, sample in _spread(entry, samples):
         about = f"{sample.concept_text} · strength {sample.strength:g} · overall {number(sample.overall)}\n"
         body = Text.assemble((about, "dim"), (f"{sample.instruction}\n", "italic"), sample.text)
-        parts.append(Panel(body, title=escape(row.subject.name), title_align="left"))  # a title is cut where it is too long
+        parts.append(Panel(body, title=escape(full_name(row, entry.rows_of(row.kind))), title_align="left"))  # a title is cut where it is too long
     return Stack(*parts)
 
 
@@ -98,7 +98,7 @@ def _kind(entry: Entry, kind: EvaluationKind) -> list[RenderableType]:
     subjects: dict[str, list[str]] = {}  # by line: what holds for several rows is shown once
     for row in rows:
         for line in [f"not eligible: {reason}" for reason in row.reasons] + list(row.warnings) + _bounds(row):
-            subjects.setdefault(line, []).append(row.subject.name)
+            subjects.setdefault(line, []).append(full_name(row, rows))
     parts += [_line(line if len(names) == len(rows) > 1 else f"{', '.join(names)}: {line}") for line, names in subjects.items()]
     return parts
 

@@ -74,7 +74,7 @@ def check_answers(
         hint = "answer or abstain from each once" if draws == 1 else f"answer or abstain from each {draws} times"
         raise PluginError(message, given=len(answers), allowed=draws * len(asked), hint=hint)
     wanted = [concept.id for concept in (bench.concepts if followed is None else followed) for _ in range(draws)]
-    if (followed is not None or draws > 1 and bench.concept_mode == "fixed") and [answer.concept.id for answer in answers] != wanted:
+    if (followed is not None or (draws > 1 and bench.concept_mode == "fixed")) and [answer.concept.id for answer in answers] != wanted:
         message = f"labeler {name!r} gave {len(answers)} answers, which are not those of the concepts that it was asked for, {draws} each, in turn"
         raise PluginError(message, given=len(answers), allowed=len(wanted), hint="answer the concepts in their order, each as often as draws says")
 
@@ -132,3 +132,20 @@ def labelings_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> l
     chosen = [labeling for other in asked.values() for labeling in labelings_of(other, manifest, store)]
     concepts = {labeling.concept.id: labeling.concept for labeling in chosen}
     return [Labeling(concept) for concept in (concepts.values() if asked else concepts_of(manifest, store)[: manifest.limit])]
+
+
+def abstentions_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> list[Abstention]:
+    """The concepts that a method's labeler has no answer for; of draws, those without any."""
+    if method.labeler is None:
+        return []
+    if method.draws == 1:
+        return [answer for answer in answers_of(method, store) if isinstance(answer, Abstention)]
+    groups = groups_of(method, manifest, store)
+    return [group[0] for group in groups if isinstance(group[0], Abstention) and not any(isinstance(answer, Labeling) for answer in group)]
+
+
+def controlled_by(method: MethodRecord, manifest: Manifest) -> list[str]:
+    """Names of the labelers that a method stands for as their control; where two have one name, their keys."""
+    labelers = [labeler for labeler in manifest.labelers if labeler.key in method.controls]
+    names = [labeler.name for labeler in manifest.labelers]
+    return [labeler.name if names.count(labeler.name) == 1 else labeler.key for labeler in labelers]

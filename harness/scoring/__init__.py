@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from harness.scoring.checks import ScoringError
 from harness.scoring.classification import auroc, calibrated_f1, f1, precision_recall, warn_small_negatives
+from harness.scoring.clusters import clusters_of
 from harness.scoring.comparison import PairedDifference, holm, paired_difference
 from harness.scoring.crossval import NO_CHOICE, CrossValidation, RatingBounds, cross_validate, rating_bounds, score_at
-from harness.scoring.clusters import clusters_of
 from harness.scoring.intervals import Interval, IntervalMethod, interval
 from harness.scoring.ratings import harmonic_mean
 

@@ -124,7 +124,7 @@ def cross_validate(scores: ArrayLike, repeats: int = 10, splits: int = 4, seed: 
         n_instructions=values.shape[1],
         n_unrated=int(np.isnan(values).sum()),
         seed=seed,
-        tied=len(values) > 1 and bool((np.ptp(everywhere) <= _tolerance(everywhere).max())),  # of a NaN it is not known
+        tied=len(values) > 1 and bool(np.ptp(everywhere) <= _tolerance(everywhere).max()),  # of a NaN it is not known
     )
 
 

@@ -138,7 +138,7 @@ class ControlTable(Table):
     labeler: str | None = None
     """A labeler; left out for a steerer that uses no feature."""
     draws: int = Field(1, ge=1)
-    """Draws of the labeler for each concept, each with texts of its own; a concept's score is the mean over them. For a labeler that draws at random."""
+    """Draws of a random labeler for each concept, each with texts of its own; a concept's score is the mean over them."""
 
 
 class MethodTable(Table):

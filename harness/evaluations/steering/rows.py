@@ -12,12 +12,14 @@ from harness.leaderboard.entry import (
     Bounds,
     ItemResult,
     MetricValue,
+    Reading,
     Row,
     Sample,
     SteeringSubject,
     metric_value,
 )
-from harness.scoring import clusters_of, cross_validate, harmonic_mean, rating_bounds
+from harness.scoring import CrossValidation, clusters_of, cross_validate, harmonic_mean, rating_bounds
+from harness.scoring.checks import FloatArray
 from harness.store import Record
 from harness.store.manifest import Protocol
 from harness.types import Abstention, Labeling, Role, rng
@@ -26,16 +28,35 @@ SAMPLES = 3
 POINTS = (0.0, 2.0)
 """The scale of AxBench's ratings and of all means of them."""
 PRIMARY, *PARTS = STEERING_METRICS
+TIED = "all strengths score alike"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scored:
-    """A labeling's scores, and its bounds with unrated texts at 0 and at 2."""
+    """A labeling's scores, or the mean over the draws of a concept.
+
+    Attributes:
+        labeling: what was steered to; of draws all their features.
+        result: the scores.
+        bounds: the least and the greatest overall score that ratings of the unrated texts could give.
+        n_pending: ratings that are still to come.
+        ratings: ``[strengths, instructions, 3]``, NaN = unrated; None for the mean of draws.
+        found: the cross-validation; None for the mean of draws.
+        draws: what a mean of draws is made of.
+    """
 
     labeling: Labeling
     result: ItemResult
     bounds: tuple[float, float]
     n_pending: int
+    ratings: FloatArray | None = None
+    found: CrossValidation | None = None
+    draws: tuple[Scored, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Scored, ...]:
+        """The draws, or this one alone."""
+        return self.draws or (self,)
 
 
 @dataclass(frozen=True)
@@ -82,8 +103,10 @@ def score_labeling(
     bounds = rating_bounds(overall, protocol.repeats, protocol.splits, seed)
     values = [found.score, *(found.held_out(ratings[..., part]) for part in range(len(PARTS)))]
     points = [None if np.isnan(value) else min(2.0, max(0.0, float(value))) for value in values]
-    chosen = None if found.chosen is None else strengths[found.chosen]
-    missing = f"{n_unrated} unrated and {n_pending} pending of {len(records)} texts leave no score" if None in (*points, chosen) else ""
+    chosen = None if found.chosen is None or found.tied else strengths[found.chosen]
+    missing = f"{n_unrated} unrated and {n_pending} pending of {len(records)} texts leave no score" if None in points or found.chosen is None else ""
+    if found.tied and not missing:
+        missing = f"{TIED} ({found.score:.3g}): none is chosen, and the ratings are those of the smallest"
     result = ItemResult(
         id=labeling.concept.id,
         text=labeling.concept.text,
@@ -94,11 +117,57 @@ def score_labeling(
         n_unrated=n_unrated,
         reason=missing,
     )
-    return Scored(labeling, result, (bounds.low, bounds.high), n_pending)
+    return Scored(labeling, result, _around(bounds.low, points[0], bounds.high), n_pending, ratings, found)
+
+
+def _around(low: float, value: float | None, high: float) -> tuple[float, float]:
+    """Bounds on the scale, which hold the value even where it was summed in another order."""
+    low, high = (min(2.0, max(0.0, end)) for end in (low, high))
+    return (low, high) if value is None else (min(low, value), max(high, value))
+
+
+def mean_of_draws(draws: Sequence[Scored]) -> Scored:
+    """The draws of one concept as one: every number is the mean over them, and each stays to be seen."""
+    first = draws[0].labeling
+    features = tuple(dict.fromkeys(feature for draw in draws for feature in draw.labeling.features))
+    values: dict[str, float | None] = {}
+    for name in STEERING_METRICS:
+        known = [value for draw in draws if (value := draw.result.values[name]) is not None]
+        values[name] = float(np.mean(known)) if known else None
+    strengths = {draw.result.strength for draw in draws}
+    agreed = strengths.pop() if len(strengths) == 1 else None
+    shown = ", ".join("a tie" if draw.result.strength is None else f"{draw.result.strength:g}" for draw in draws)
+    missing = [draw.result.reason for draw in draws if None in draw.result.values.values()]
+    reasons = [*missing[:1], *([f"strengths by draw: {shown}"] if agreed is None else [])]
+    result = ItemResult(
+        id=first.concept.id,
+        text=first.concept.text,
+        features=tuple(map(str, features)),
+        values=values,
+        strength=agreed,
+        n=sum(draw.result.n for draw in draws),
+        n_unrated=sum(draw.result.n_unrated for draw in draws),
+        details={
+            "draws": [
+                {"features": list(draw.result.features), "values": dict(draw.result.values), "strength": draw.result.strength} for draw in draws
+            ]
+        },
+        reason="; ".join(reasons),
+    )
+    low, high = (float(np.mean([draw.bounds[end] for draw in draws])) for end in (0, 1))
+    bounds = _around(low, values[PRIMARY], high)
+    return Scored(Labeling(first.concept, features), result, bounds, sum(draw.n_pending for draw in draws), draws=tuple(draws))
 
 
 def steering_row(
-    subject: SteeringSubject, role: Role, answered: Answered, protocol: Protocol, seed: int, samples: Sequence[Sample] = ()
+    subject: SteeringSubject,
+    role: Role,
+    answered: Answered,
+    protocol: Protocol,
+    seed: int,
+    samples: Sequence[Sample] = (),
+    controls: Sequence[str] = (),
+    readings: Sequence[Reading] = (),
 ) -> Row:
     """The row of one method.
 
@@ -109,6 +178,8 @@ def steering_row(
         protocol: the share of unrated texts above which the row is not ranked.
         seed: of the bootstrap.
         samples: texts to look at.
+        controls: of a control, the labelers that it stands for.
+        readings: of a control, its texts at the strengths of methods.
     """
     scored, fixed = answered.scored, answered.concepts is not None
     n_answered = len({s.labeling.concept.id for s in scored})
@@ -126,7 +197,7 @@ def steering_row(
         primary=PRIMARY,
         metrics=metrics,
         ranked=ranked,
-        bounds=_bounds(scored),
+        bounds=_bounds(scored, len(abstained), (metrics[PRIMARY] if ranked is None else ranked).value),
         n_items=n_items,
         n_answered=n_answered,
         coverage=n_answered / n_items if n_items else None,
@@ -136,7 +207,10 @@ def steering_row(
         eligible=not reasons,
         reasons=reasons,
         items=(*(s.result for s in scored), *abstained),
+        warnings=strength_warnings(scored, subject.grid),
         samples=tuple(samples),
+        controls=tuple(controls),
+        readings=tuple(readings),
     )
 
 
@@ -172,11 +246,30 @@ def _ranked(scored: Sequence[Scored], abstained: Sequence[ItemResult], seed: int
     return metric_value(values, clusters_of(pairs) if pairs else None, bounds=POINTS, higher_is_better=True, trivial=0.0, seed=seed)
 
 
-def _bounds(scored: Sequence[Scored]) -> Bounds:
+def _bounds(scored: Sequence[Scored], n_abstained: int, value: float | None) -> Bounds:
+    """Of the score that the row is judged by: in fixed mode an abstention counts 0, whatever the unrated texts are worth."""
     if not scored:
         return Bounds(low=None, high=None, reason="no concept was answered")
-    low, high = (float(np.mean([s.bounds[end] for s in scored])) for end in (0, 1))
-    return Bounds(low=min(2.0, max(0.0, low)), high=min(2.0, max(0.0, high)))
+    low, high = (float(np.sum([s.bounds[end] for s in scored])) / (len(scored) + n_abstained) for end in (0, 1))
+    low, high = _around(low, value, high)
+    return Bounds(low=low, high=high)
+
+
+def strength_warnings(scored: Sequence[Scored], grid: Sequence[float]) -> tuple[str, ...]:
+    """Where the strengths that cross-validation chose say less than they seem to: all tie, or the choice lies at an end of the grid."""
+    found = [part.found for one in scored for part in one.parts if part.found is not None and part.found.chosen is not None]
+    if len(grid) < 2 or not found:
+        return ()
+    what = "draws of concepts" if any(one.draws for one in scored) else "concepts"
+    n_tied = sum(one.tied for one in found)
+    ties = f"{TIED} for {n_tied} of {len(found)} {what}: none is chosen there, and the ratings shown are those of the smallest"
+    ends = [
+        f"the {name} strength ({grid[place]:g}) for {n}"
+        for name, place in (("smallest", 0), ("largest", len(grid) - 1))
+        if (n := sum(one.chosen == place and not one.tied for one in found))
+    ]
+    edge = f"the strength chosen is at the end of the grid, {' and '.join(ends)} of {len(found)} {what}: a wider grid could change the score"
+    return (*([ties] if n_tied else ()), *([edge] if ends else ()))
 
 
 def _ineligible(
@@ -197,7 +290,7 @@ def _ineligible(
 def samples_of(
     scored: Sequence[Scored], records: Mapping[str, Sequence[Record]], instructions: Mapping[str, str], method_id: str, seed: int
 ) -> tuple[Sample, ...]:
-    """A few texts, drawn at random (not picked) among those at the concept's chosen strength.
+    """A few texts, drawn at random (not picked) among those at the concept's chosen strength; at any where all strengths score alike.
 
     Args:
         scored: a method's labelings with the strengths that were chosen.
@@ -207,10 +300,12 @@ def samples_of(
         seed: the run's.
     """
     draw = rng(seed, "samples", method_id)
+    parts = [part for one in scored for part in one.parts]
     found: list[Sample] = []
-    for place in draw.permutation(len(scored)):
-        row = scored[int(place)]
-        pool = [r for r in records.get(row.labeling.id, ()) if r.generation and r.trial.strength == row.result.strength]
+    for place in draw.permutation(len(parts)):
+        row = parts[int(place)]
+        tied = row.found is not None and row.found.tied
+        pool = [r for r in records.get(row.labeling.id, ()) if r.generation and (tied or r.trial.strength == row.result.strength)]
         if not pool or len(found) == SAMPLES:
             continue
         record = pool[int(draw.integers(len(pool)))]
