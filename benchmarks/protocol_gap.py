@@ -7,8 +7,8 @@ The tasks of the papers here: 20 instructions, ten repeats of four folds, so tha
 gap is that a mean of 15 texts finds the better strength more often than one of 5.
 
 Concepts are made up: as a strength grows, the concept's rating rises and those of instruction and fluency fall, at strengths and to heights that
-differ from concept to concept; each rating is a binomial draw of 0, 1 or 2. Both protocols see the same concepts, AxBench's the first 10 instructions.
-Seeded: the same arguments print the same table.
+differ from concept to concept; each rating is a binomial draw of 0, 1 or 2. Both protocols see the same concepts, AxBench's the first ten
+instructions. Seeded: the same arguments print the same table.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What the protocol alone is worth.")
     parser.add_argument("--concepts", type=int, default=2000, help="concepts a method")
     arguments = parser.parse_args()
-    print("| method | AxBench's hold-out, 5 and 5 | cross-validation, 10 instructions | cross-validation, 20 | gap to the hold-out |\n|---|---|---|---|---|")
+    print("| method | AxBench's hold-out, 5 and 5 | cross-validation, 10 instructions | cross-validation, 20 | gap to the hold-out |")
+    print("|---|---|---|---|---|")
     for name, shape in METHODS.items():
         generator = rng(0, "protocol gap", name)
         rows = []

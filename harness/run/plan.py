@@ -357,7 +357,8 @@ def _control_labelers(
             raise OptionError(message, given=control.draws, allowed=1, hint="leave out draws, or take a labeler that draws at random")
         values = {"draws": control.draws, **values}
     found: dict[str, ControlLabeler] = {}
-    for labeler in labelers or [None]:
+    leaders: Sequence[PlannedPlugin | None] = labelers or [None]
+    for labeler in leaders:
         shared: dict[str, Json] = {}
         if labeler is not None:
             shared = {option: labeler.options[option] for option in labeler.instance.traits.filters if option in own}
