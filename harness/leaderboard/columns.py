@@ -85,7 +85,9 @@ def _steering(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
 def _reading(reading: Reading) -> tuple[str, ...]:
     """The line below a control: its texts at the strengths of a method. No score, since it is not to be compared."""
     ratings = [number(reading.metrics[name].value) if name in reading.metrics else MISSING for name in STEERING_METRICS[1:]]
-    name = f"… at the strengths of {reading.at_strengths_of} (to read, not to compare)"
+    outside = reading.n_items - reading.n_read
+    left = f"; {outside} concept{'s' * (outside != 1)} left out, whose strengths are not in the control's grid" if outside else ""
+    name = f"… at the strengths of {reading.at_strengths_of} (to read, not to compare{left})"
     return (name, MISSING, MISSING, *ratings, f"{reading.n_read}/{reading.n_items}", MISSING, MISSING, MISSING)
 
 

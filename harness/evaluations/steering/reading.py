@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.evaluations.steering.rows import PARTS, POINTS, Scored
+from harness.evaluations.steering.concepts import PARTS, Scored
+from harness.evaluations.steering.rows import POINTS
 from harness.leaderboard.entry import Reading, SteeringSubject, metric_value
 from harness.scoring import NO_CHOICE, clusters_of, score_at
 from harness.scoring.checks import IntArray

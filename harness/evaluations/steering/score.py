@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from harness.evaluations.steering.concepts import Scored, mean_of_draws, score_labeling
 from harness.evaluations.steering.reading import reading
-from harness.evaluations.steering.rows import Answered, Scored, mean_of_draws, samples_of, score_labeling, steering_row
+from harness.evaluations.steering.rows import Answered, samples_of, steering_row
 from harness.leaderboard.entry import Row, SteeringSubject
 from harness.run.label import abstentions_of, controlled_by, groups_of, labelings_of
 from harness.store import JudgeRecord, Record, RunStore

@@ -11,16 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from harness.evaluations.steering.concepts import Scored, mean_of_draws, score_labeling
 from harness.evaluations.steering.reading import reading
-from harness.evaluations.steering.rows import (
-    Answered,
-    Scored,
-    mean_of_draws,
-    samples_of,
-    score_labeling,
-    steering_row,
-    strength_warnings,
-)
+from harness.evaluations.steering.rows import Answered, samples_of, steering_row, strength_warnings
 from harness.leaderboard.entry import Row, SteeringSubject
 from harness.scoring import clusters_of, cross_validate, harmonic_mean, interval
 from harness.store import Record
