@@ -115,6 +115,7 @@ TYPES = {
 
 
 def _type(name: str) -> str:
+    name = re.sub(r"typing\.Annotated\[(dict\[str, typing\.Any\]), AfterValidator\(func=<[^>]*>\)\]", r"\1", name)
     return TYPES.get(name, name)
 
 

@@ -1,7 +1,7 @@
 """One tree of errors. Each message is one line: what was given, what is allowed, what to do next.
 
 The command line prints the message of a :class:`HarnessError` after ``harness: error:`` and exits with code 2; any other exception is a
-defect of ours (or of a plugin) and keeps its traceback.
+defect of ours and keeps its traceback. What a plugin raises comes out as a :class:`PluginFault`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class UnknownNameError(HarnessError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
         self.near = next(iter(difflib.get_close_matches(name, self.known, n=1, cutoff=0.5)), None)
-        message = f"unknown {kind} {name!r}"
+        message = f"unknown {kind} {name!r:.200}"
         if self.near:
             message += f"; did you mean {self.near!r}?"
         message += f" Known: {', '.join(sorted(self.known)) or 'none'}." if self.near else f"; known: {', '.join(sorted(self.known)) or 'none'}."
@@ -67,6 +67,10 @@ class OptionError(HarnessError):
 
 class PluginError(HarnessError):
     """A plugin that cannot be registered: a duplicate name, a misspelt hook, an object that breaks the contract."""
+
+
+class PluginFault(PluginError):
+    """What a plugin raised while it was called, or its attempt to end the program; its own error is the ``__cause__``."""
 
 
 class TaskError(HarnessError):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import types
 import typing
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from harness.errors import OptionError, UnknownNameError
+from harness.files.json_text import parse_json
 from harness.types import Json
 
 
@@ -49,13 +50,22 @@ def transport_names(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def input_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The options of ``model`` that may name a file or folder that is read: those made with :func:`input_field`, and every path.
+    """The options of ``model`` that may name a file or folder that is read: those made with :func:`input_field`, and all that hold a path.
 
-    A path that says how something is fetched (:func:`transport_field`) is not among them.
+    A path may stand alone, in a union, in a list or another container, or in a model. One that says how something is fetched
+    (:func:`transport_field`) is not among them.
     """
-    paths = [name for name, info in model.model_fields.items() if Path in _parts(info.annotation)]
+    paths = [name for name, info in model.model_fields.items() if _holds_path(info.annotation)]
     fetched = transport_names(model)
     return tuple(name for name in model.model_fields if name in (*_marked(model, "input"), *paths) and name not in fetched)
+
+
+def _holds_path(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, PurePath):
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return any(_holds_path(info.annotation) for info in annotation.model_fields.values())
+    return any(map(_holds_path, typing.get_args(annotation)))
 
 
 def control_field(default: Any, *, ge: float | None = None) -> Any:
@@ -115,7 +125,7 @@ def build(model: type[O], given: Mapping[str, Any], owner: str) -> O:
         allowed = f"{row['type']}{', ' + row['bounds'] if row['bounds'] else ''}"
         if problem["type"] == "missing":
             raise OptionError(f"option {name} of {owner} is required and was not given", allowed=allowed) from None
-        message = f"option {name} of {owner} is {given.get(name)!r}: {_message(problem)}"
+        message = f"option {name} of {owner} is {given.get(name)!r:.200}: {_message(problem)}"
         raise OptionError(message, given=given.get(name), allowed=f"{allowed}{_default(row)}") from None
 
 
@@ -139,7 +149,7 @@ def _from_text(text: str, info: FieldInfo) -> Any:
     if text in words or any(isinstance(kind, type) and issubclass(kind, str | Path) for kind in kinds):
         return text
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
 
@@ -163,7 +173,7 @@ def describe_field(name: str, info: FieldInfo) -> dict[str, Json]:
     return {
         "name": name,
         "type": _type_name(info.annotation),
-        "default": list(default) if isinstance(default, tuple) else default,
+        "default": to_jsonable_python(default, fallback=str),
         "required": info.is_required(),
         "bounds": ", ".join(bounds),
         "description": " ".join((info.description or "").split()),
@@ -172,6 +182,8 @@ def describe_field(name: str, info: FieldInfo) -> dict[str, Json]:
 
 def _type_name(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _type_name(typing.get_args(annotation)[0])
     if origin is typing.Literal:
         return " | ".join(str(value) for value in typing.get_args(annotation))
     if origin in (typing.Union, types.UnionType):

@@ -195,8 +195,9 @@ def test_the_task_file_of_the_docs_names_what_there_is(tmp_path: Path) -> None:
 
     (tmp_path / "task.toml").write_text("\n".join(blocks(ROOT / "docs" / "tasks.md", "toml")), encoding="utf-8")
     plan = make_plan(PluginHost.load(), load_task(tmp_path), Asked())
-    methods, detections = ([planned.method.name for planned in found] for found in (plan.methods, plan.detections))
-    assert methods == ["calibf1 × sae-clamp", "random × sae-clamp", "prompt"]
+    methods, detections = ([planned.name for planned in found] for found in (plan.methods, plan.detections))
+    own = ["calibf1 × sae-clamp", "calibf1:pi0=0.1 × sae-clamp:quantile=0.9"]
+    assert methods == [*own, "random × sae-clamp", "random × sae-clamp:quantile=0.9", "prompt"]
     assert detections[:2] == ["calibf1 × sae", "diff-mean"]
     assert [(metric.metric.registered.name, metric.dictionary) for metric in plan.metrics] == [("reconstruction", "sae"), ("reconstruction", "small")]
 

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, field_validator
+from pydantic import BaseModel, Field, FilePath, field_validator
 
 from harness.errors import OptionError, UnknownNameError
-from harness.options import Options, as_json, build, describe, filter_field, filter_names, parse_assignment
+from harness.options import (
+    Options,
+    as_json,
+    build,
+    describe,
+    filter_field,
+    filter_names,
+    input_field,
+    input_names,
+    parse_assignment,
+    transport_field,
+)
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import KINDS
 from harness.testing import check_options
@@ -189,3 +200,59 @@ def test_every_option_of_every_plugin_installed_here_is_documented() -> None:
         for row in describe(plugin.options):
             numeric = row["type"].removesuffix(" | none") in ("number", "whole number")
             assert row["bounds"] or not numeric, f"{plugin.name}: {row['name']} is a number without bounds"
+
+
+def test_every_option_that_holds_a_path_names_an_input() -> None:
+    class Inner(BaseModel):
+        at: Path
+
+    class Paths(Options):
+        one: Path
+        """A path."""
+        maybe: Optional[Path] = None  # noqa: UP045 (the older way to write it)
+        """A path or none."""
+        several: list[Path] = Field(default_factory=list)
+        """Paths."""
+        fixed: tuple[str, Path] | None = None
+        """A text and a path."""
+        named: dict[str, FilePath] = Field(default_factory=dict)
+        """Paths by name."""
+        inside: Inner | None = None
+        """A model with a path."""
+        text: str = input_field("x")
+        """Text that may name a file."""
+        cache: Path | None = transport_field(None)
+        """A path that changes no result."""
+        number: int = 1
+        """No path."""
+
+    assert input_names(Paths) == ("one", "maybe", "several", "fixed", "named", "inside", "text")
+
+
+def test_files_and_folders_behind_options_are_digested(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from harness.run.manifest import files_of
+
+    class Reads(Options):
+        one: Path | None = None
+        """A path."""
+        several: list[Path] = Field(default_factory=list)
+        """Paths."""
+        named: dict[str, Path] = Field(default_factory=dict)
+        """Paths by name."""
+
+    folder, a, b = tmp_path / "folder", tmp_path / "a", tmp_path / "b"
+    folder.mkdir()
+    for path in (folder / "x", a, b):
+        path.write_text("1")
+
+    def found() -> dict[str, str]:
+        options = as_json(Reads(one=folder, several=[a, tmp_path / "absent"], named={"n": b}))
+        return files_of(SimpleNamespace(registered=SimpleNamespace(options=Reads), options=options))  # type: ignore[arg-type]
+
+    before = found()
+    assert set(before) == {f"one = {folder}", f"several = {a}", f"named = {b}"}
+    for path in (folder / "x", a, b):
+        path.write_text("2")
+    assert {where for where, digest in found().items() if digest != before[where]} == set(before)

@@ -177,7 +177,8 @@ def is_local(provider: str) -> bool:
     except ValueError:
         return False
     try:
-        return not ipaddress.ip_address(host).is_global
+        address = ipaddress.ip_address(host)
+        return not (getattr(address, "ipv4_mapped", None) or address).is_global
     except ValueError:
         return host.endswith(_LOCAL_NAMES) or (host != "" and "." not in host and not host.isdigit())
 
@@ -211,7 +212,7 @@ class Tally:
         self._calls += times
 
     def estimate(self, cached: int = 0, repeats: Estimate | None = None) -> Estimate:
-        """What was added; ``cached`` and ``repeats`` as they are to be told."""
+        """What was added; ``cached`` and ``repeats`` as they are to be shown."""
         total = sum(self._by_model.values(), Usage())
         costs = {model: self._prices.cost(self._provider, model, usage, self._batch) for model, usage in self._by_model.items()}
         unpriced = tuple(f"{self._provider}/{model}" for model, cost in costs.items() if cost is None)

@@ -36,7 +36,7 @@ def tried(
         attempts: how often it is tried at most, by the failure.
         pause: seconds before the second attempt, about; doubled for each further one. Not used where the failure names a wait.
         longest: seconds before any attempt at most.
-        waiting: told the failure, how often the call was tried, and the seconds until it is tried again.
+        waiting: called with the failure, how often the call was tried, and the seconds until it is tried again.
 
     Raises:
         RequestFailed: one that will not heal, or the last one.
@@ -49,7 +49,7 @@ def tried(
         seconds = asked + pause * chance if asked is not None else pause * 2.0 ** (n - 1) * (0.5 + chance)
         return min(seconds, longest)
 
-    def tell(state: RetryCallState) -> None:
+    def announce(state: RetryCallState) -> None:
         if waiting is not None:
             waiting(_failure(state), state.attempt_number, state.upcoming_sleep)
 
@@ -57,7 +57,7 @@ def tried(
         stop=lambda state: state.attempt_number >= attempts(_failure(state)),
         wait=wait,
         retry=retry_if_exception(lambda error: isinstance(error, RequestFailed) and error.retryable),
-        before_sleep=tell,
+        before_sleep=announce,
         reraise=True,
     )
     return retrying(call)

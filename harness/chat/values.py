@@ -7,7 +7,6 @@ runner's work (:mod:`harness.chat.client.runner`), so a provider tries once and 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,6 +15,7 @@ from typing import Literal, Protocol, runtime_checkable
 from harness.chat.cleaning import clean_line, clean_text
 from harness.chat.providers.keys import redact
 from harness.errors import HarnessError
+from harness.files.json_text import parse_json
 from harness.types import Json, canonical_json
 
 Role = Literal["system", "user", "assistant"]
@@ -35,8 +35,9 @@ THOUGHTS_ALONE = "thoughts alone"
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """HTTP statuses that point elsewhere; no redirect is followed."""
-WRONG_FOR_ALL = frozenset({401, 402, 404}) | REDIRECTS
-"""HTTP statuses of a wrong key, an empty account, a model or address that is not there: as the first answer they end the run, for all would fail."""
+WRONG_FOR_ALL = frozenset({401, 402, 404, 407}) | REDIRECTS
+"""HTTP statuses of a wrong key, an empty account, a model or address that is not there, a proxy that refuses: as the first answer they end the run,
+for all would fail."""
 ABOUT_THE_REQUEST = frozenset({400, 403, 413, 422})
 """HTTP statuses of a request that the server will not take (403: also flagged content): the next one may be another matter."""
 IN_A_ROW = 10
@@ -52,7 +53,7 @@ class RequestFailed(HarnessError):
         retry_after: seconds that the server asked us to wait (Retry-After), where it did.
         status: HTTP status, where there was one. 429 and 529 (and a 503 that says for how long) can slow the whole run down; other failures
             touch their own request only.
-        given: as in HarnessError; a text is freed of keys, too.
+        given: as in HarnessError; a text is freed of keys, too, and a list or an object becomes a text.
         allowed: as in HarnessError; part of the reason's line.
         hint: as in HarnessError; part of the reason's line.
     """
@@ -73,7 +74,7 @@ class RequestFailed(HarnessError):
         room = REASON_LIMIT - len(more)
         self.reason = (line if len(line) <= room else line[: room - 1] + "…") + more
         self.retryable, self.retry_after, self.status = retryable, retry_after, status
-        super().__init__(self.reason, given=redact(given) if isinstance(given, str) else given, allowed=allowed, hint=hint)
+        super().__init__(self.reason, given=_clean_given(given), allowed=allowed, hint=hint)
 
     def __str__(self) -> str:
         return self.reason
@@ -82,6 +83,13 @@ class RequestFailed(HarnessError):
     def throttled(self) -> bool:
         """The server said that it gets too much: every request should wait, not this one alone."""
         return self.status in (429, 529) or (self.status == 503 and self.retry_after is not None)
+
+
+def _clean_given(given: object) -> object:
+    """Return what was given, without keys; what a server sent in an odd type becomes its text."""
+    if isinstance(given, (list, dict)):
+        given = clean_line(repr(given))
+    return redact(given) if isinstance(given, str) else given
 
 
 class SchemaRefused(RequestFailed):
@@ -209,7 +217,7 @@ class BatchState:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class UnconfirmedBatch:
     """A batch of which nobody knows whether the API took it. ``str`` makes the name under which its requests are noted in place of an id.
 
     Attributes:
@@ -227,28 +235,28 @@ class Doubt:
         return _MARK + canonical_json([self.since, self.until, self.count, self.file])
 
     @staticmethod
-    def read(name: str) -> Doubt | None:
-        """The doubt of that name; None for the id of a batch."""
+    def read(name: str) -> UnconfirmedBatch | None:
+        """The batch noted under that name; None for the id of a batch."""
         if not name.startswith(_MARK):
             return None
         try:
-            since, until, requests, file = json.loads(name[len(_MARK) :])
-            return Doubt(float(since), float(until), int(requests), str(file))
+            since, until, requests, file = parse_json(name[len(_MARK) :])
+            return UnconfirmedBatch(float(since), float(until), int(requests), str(file))
         except (ValueError, TypeError):
             return None
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """For people: which batch it is."""
         return f"the batch of {self.count:,} requests of {datetime.fromtimestamp(self.since, timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
-class InDoubt(RequestFailed):
+class AcceptanceUnknown(RequestFailed):
     """Handing in failed so that the batch may have been taken all the same."""
 
-    def __init__(self, reason: str, doubt: Doubt, status: int | None = None) -> None:
+    def __init__(self, reason: str, unconfirmed: UnconfirmedBatch, status: int | None = None) -> None:
         super().__init__(reason, status=status)
-        self.doubt = doubt
+        self.unconfirmed = unconfirmed
 
 
 class NotReached(RequestFailed):
@@ -291,8 +299,8 @@ class BatchProvider(Protocol):
         """How far a batch is."""
         ...
 
-    def find(self, doubt: Doubt) -> Sequence[str]:
-        """Batches of the API's own list that may be the one in doubt, the newest first. Raises :class:`RequestFailed` where there is no such list."""
+    def find(self, unconfirmed: UnconfirmedBatch) -> Sequence[str]:
+        """Batches of the API's own list that may be the unconfirmed one, the newest first. Raises :class:`RequestFailed` where there is no such list."""
         ...
 
     def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:

@@ -7,11 +7,18 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import click
 
+from harness.cli import signals, standard_streams
 from harness.cli.quiet import hide_warnings, quiet_libraries
-from harness.errors import HarnessError, PluginError
+from harness.cli.streams import result_stream
+from harness.errors import HarnessError, PluginError, PluginFault
+from harness.files.progress import say
+
+TRACEBACK = "HARNESS_TRACEBACK"
+"""Environment variable: if set, the traceback of what a plugin raised is shown."""
 
 COMMANDS = {
     "eval": "harness.cli.evaluate",
@@ -64,19 +71,23 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: runs a command, and turns a user's mistake into one line and exit code 2.
 
-    Defects keep their traceback, and so does a broken plugin that was asked for, above its line.
+    Defects keep their traceback, and so does a plugin that was asked for and cannot be loaded, above its line. What a plugin raises while it works
+    is one line; ``HARNESS_TRACEBACK=1`` shows its traceback, too.
     """
     quiet_libraries()
     if arguments is None:  # the process is ours
+        standard_streams.prepare()
+        signals.end_gently()
         hide_warnings()
         sys.excepthook = lambda _, error, __: _print_trace(error)
     try:
-        code = cli.main(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
-        sys.stdout.flush()
+        with result_stream() if arguments is None else nullcontext():
+            code = cli.main(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
+            sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except HarnessError as error:
-        if isinstance(error, PluginError) and error.__cause__ is not None:
+        if isinstance(error, PluginError) and error.__cause__ is not None and (not isinstance(error, PluginFault) or os.environ.get(TRACEBACK)):
             _print_trace(error.__cause__)  # the plugin's own error: its author needs to know where
         code = _fail(str(error))
     except click.exceptions.NoSuchOption as error:
@@ -87,17 +98,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         code = _fail(error.format_message())
     except (KeyboardInterrupt, click.Abort):
-        print("harness: interrupted; what was computed is kept, and the same command goes on from there", file=sys.stderr)
-        code = 130
-    except BrokenPipeError:
-        # The reader (head, less) has gone; nothing is left to say, also not by the interpreter's own flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _interrupted()
+    except BrokenPipeError:  # the reader (head, less) has gone; nothing is left to say
+        standard_streams.discard("stdout")
         code = 0
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # pathlib's, for a ~ of a user who has none
+            raise
+        code = _fail("this user has no home folder; give paths without ~, and name a folder for the cache in HARNESS_CACHE")
     except OSError as error:
+        if signals.received() is not None:  # the terminal has gone, and took the standard streams along
+            sys.exit(_interrupted())
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EPERM, errno.EFBIG, errno.ENOTDIR):
             raise
         code = _fail(f"{error.filename or 'the disk'}: {error.strerror}; what was computed before is kept; make room or choose another --out")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted() -> int:
+    """Say so, and return the exit code: 130 after Ctrl-C, 128 and the signal's number after another."""
+    signal = signals.received()
+    why = "" if signal is None else f" by {signal.name}"
+    say(f"harness: interrupted{why}; what was computed is kept, and the same command goes on from there")
+    return 130 if signal is None else 128 + signal
 
 
 def _path(error: click.UsageError) -> str:
@@ -108,11 +131,11 @@ def _print_trace(error: BaseException) -> None:
     """A traceback without keys."""
     from harness.chat.providers.keys import redact
 
-    print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    say(redact("".join(traceback.format_exception(error))).rstrip("\n"))
 
 
 def _fail(message: str) -> int:
     from harness.chat.providers.keys import redact
 
-    print(f"harness: error: {redact(' '.join(message.split()))}", file=sys.stderr)
+    say(f"harness: error: {redact(' '.join(message.split()))}")
     return 2

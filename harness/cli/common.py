@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from harness.cli.standard_streams import holds_unicode
+from harness.files.json_output import json_text
+from harness.files.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,12 +24,6 @@ if TYPE_CHECKING:
     from harness.types import Json
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_CONTROL = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "�")
-"""Characters that a corpus' labels and texts may hold, and that must not reach a terminal."""
-
-PLAIN_WIDTH = 160
-"""Width of tables where there is no terminal."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and nothing else there.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
@@ -76,24 +73,29 @@ def plugin_option(short: str, kind: str, form: str = "name=value") -> Callable[[
 
 
 def assignments(values: Sequence[str], flag: str) -> dict[str, str]:
-    """``name=value`` pairs of the command line."""
+    """``name=value`` pairs of the command line; of a name with two values the last counts, which is said. Raises OptionError for anything else."""
     from harness.options import parse_assignment
 
-    return dict(parse_assignment(value, flag) for value in values)
+    found: dict[str, str] = {}
+    for name, value in (parse_assignment(text, flag) for text in values):
+        if found.get(name, value) != value:
+            echo(f"{flag} {name} is given twice: the last one counts (for a plugin with both, write NAME:option=value for each)", err=True)
+        found[name] = value
+    return found
 
 
 def judge_assignments(values: Sequence[str], mode: str | None) -> dict[str, str]:
     """The judge's options; ``--judge-mode`` is short for ``-J mode=…``."""
-    return {**assignments(values, "-J"), **({} if mode is None else {"mode": mode})}
+    return assignments([*values, *([] if mode is None else [f"mode={mode}"])], "-J")
 
 
 def show_pending(store: RunStore, judges: Iterable[str]) -> None:
     """Say where ratings of these judges (by key) are still waited for (people's sheets, batches), and how they are collected."""
     reasons = sorted({rating.reason for key in judges for rating in store.pending(key) if rating.reason})
     for reason in reasons[:5]:
-        click.echo(f"pending: {reason}", err=True)
+        echo(f"pending: {reason}", err=True)
     if reasons:
-        click.echo("pending: the same command collects what is there by then", err=True)
+        echo("pending: the same command collects what is there by then", err=True)
 
 
 def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool) -> None:
@@ -105,9 +107,8 @@ def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(entry.as_json())
         return
-    screen = console()
-    screen.print(render_entry(entry))
-    screen.print(f"entry: {path}\nrun:   {folder}", highlight=False, markup=False, soft_wrap=True)
+    console().print(render_entry(entry))
+    echo(f"entry: {path}\nrun:   {folder}")
 
 
 def choices_from(given: Mapping[str, Any]) -> Choices:
@@ -151,26 +152,25 @@ def keep_freed_memory() -> None:
     libc.mallopt(trim_threshold, most)
 
 
+def echo(message: object = "", *, err: bool = False) -> None:
+    """A line on standard output (``err``: on standard error). What it holds is shown, and never acts on the terminal."""
+    click.echo(visible(str(message)), err=err)
+
+
 def print_json(value: Json) -> None:
-    """JSON on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """JSON on standard output: what it holds is kept as it is, and what a terminal would act on stands there escaped."""
+    echo(json_text(value, indent=2, plain=not holds_unicode(sys.stdout)))
 
 
 def console() -> Console:
-    """Standard output for tables and text; wide enough for a table where there is no terminal."""
-    from rich.console import Console
+    """Standard output for tables and text."""
+    from harness.files.screen import screen
 
-    return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, force_terminal=False)
+    return screen()
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
-    """A plain table."""
-    from rich.table import Table
-    from rich.text import Text
+    """A plain table, laid out by the width there is: the first column names the row, and no figure is cut."""
+    from harness.leaderboard.layout import text_table
 
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell.translate(_CONTROL)) for cell in row))
-    console().print(table)
+    console().print(text_table(title, list(columns), [tuple(row) for row in rows]))

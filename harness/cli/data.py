@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from harness.cli.common import json_option, print_json, print_table, quiet_option
+from harness.cli.common import echo, json_option, print_json, print_table, quiet_option
 from harness.data.corpora.corpus import Format
 from harness.errors import DataError
 
@@ -128,34 +127,34 @@ def _show(
     corpus: Corpus, found: CorpusStats, classes: list[SupportClass], labels: dict[str, int], min_support: int, model: str | None
 ) -> None:
     """Statistics for people."""
-    click.echo(f"{corpus.path} ({corpus.format}): {found.documents:,} texts, {found.words:,} words, digest {corpus.digest}")
+    echo(f"{corpus.path} ({corpus.format}): {found.documents:,} texts, {found.words:,} words, digest {corpus.digest}")
     if model is None:
-        click.echo("tokens: not counted; name a model with --model, or get the embedded one with `harness models fetch`")
+        echo("tokens: not counted; name a model with --model, or get the embedded one with `harness models fetch`")
     else:
-        click.echo(f"tokens: {found.tokens:,} ({model})")
+        echo(f"tokens: {found.tokens:,} ({model})")
     spreads = [("words a text", found.words_each), ("characters a text", found.characters), ("labels a text", found.labels_each)]
     if found.tokens_each is not None:
         spreads.insert(1, ("tokens a text", found.tokens_each))
     rows = [(name, f"{one.mean:.1f}", f"{one.median:.0f}", f"{one.p95:.0f}", f"{one.largest:,}") for name, one in spreads]
     print_table("", ("", "mean", "median", "95 %", "largest"), rows)
-    click.echo(
+    echo(
         f"\n{len(found.labels):,} labels, {len(labels):,} of them with at least {min_support} texts; {found.unlabelled:,} texts without a label"
     )
     most = max((one.labels for one in classes), default=1) or 1
     bars = [(one.name, f"{one.labels:,}", "█" * math.ceil(_BAR * one.labels / most)) for one in classes]
     if bars:
-        click.echo("labels by support")
+        echo("labels by support")
         print_table("", ("texts", "labels", ""), bars)
     if labels:
         shown = list(labels.items())[:_SHOWN]
         rest = f" ({len(labels) - len(shown):,} more: --json)" if len(labels) > len(shown) else ""
-        click.echo(f"\nmost frequent labels{rest}")
+        echo(f"\nmost frequent labels{rest}")
         print_table("", ("label", "texts"), [(label, f"{support:,}") for label, support in shown])
-    click.echo(f"\n{found.skipped:,} records skipped")
+    echo(f"\n{found.skipped:,} records skipped")
     for reason, count in found.skipped_by_reason.items():
-        click.echo(f"  {count:,} × {reason}")
+        echo(f"  {count:,} × {reason}")
     for skipped in corpus.skipped[:_EXAMPLES]:
-        click.echo(f"skipped: {skipped}")
+        echo(f"skipped: {skipped}")
 
 
 @command.command("convert")
@@ -198,9 +197,9 @@ def convert_command(
     with progress.task(f"writing {output.name}", len(corpus)) as advance:
         count = convert((replace(document, labels=document.labels & kept) for document in corpus), output, advance)
     if not quiet:
-        click.echo(f"{output}: {count:,} texts, {len(kept):,} labels; {corpus.n_skipped:,} records skipped")
+        echo(f"{output}: {count:,} texts, {len(kept):,} labels; {corpus.n_skipped:,} records skipped")
     for skipped in corpus.skipped[:_EXAMPLES]:
-        click.echo(f"skipped: {skipped}", err=True)
+        echo(f"skipped: {skipped}", err=True)
 
 
 @command.command("generate")
@@ -237,7 +236,7 @@ def generate_command(
     model = load_model(model_name, device=device, dtype=dtype, progress=progress.step)
     with progress.gauge(f"writing {output.name}") as gauge:
         count = generate(model, prompts, table.decoding, output, seed=table.seed, batch=batch, progress=gauge)
-    click.echo(f"{output}: {len(prompts)} texts, {count} of them written now")
+    echo(f"{output}: {len(prompts)} texts, {count} of them written now")
 
 
 @command.command("filter")
@@ -257,4 +256,4 @@ def filter_command(recipe: Path, raw: Path, output: Path, as_json: bool) -> None
     if as_json:
         print_json(summary)
     else:
-        click.echo(summary if isinstance(summary, str) else json.dumps(summary, indent=2, ensure_ascii=False))
+        echo(summary) if isinstance(summary, str) else print_json(summary)

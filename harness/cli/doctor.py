@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from harness.cli.common import json_option, load_host, print_json
+from harness.cli.common import echo, json_option, load_host, print_json
 
 PACKAGES = ("torch", "transformers", "sae-lens", "nnsight", "numpy", "scipy", "openai", "anthropic", "rich", "pluggy", "pydantic")
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "NEURONPEDIA_API_KEY", "HF_TOKEN")
@@ -48,13 +48,13 @@ def command(as_json: bool) -> None:
         return
     for name, value in report.items():
         if isinstance(value, dict):
-            click.echo(f"{name}:")
+            echo(f"{name}:")
             for key, item in value.items():
-                click.echo(f"  {key}: {item}")
+                echo(f"  {key}: {item}")
         elif isinstance(value, list):
-            click.echo(f"{name}: {'; '.join(value) or 'none'}")
+            echo(f"{name}: {'; '.join(value) or 'none'}")
         else:
-            click.echo(f"{name}: {value}")
+            echo(f"{name}: {value}")
 
 
 def _version(name: str) -> str:

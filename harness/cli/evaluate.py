@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.option("--labeler", "labelers", multiple=True, help="A labeler; repeatable.")
-@click.option("--steerer", "steerers", multiple=True, help="A steerer; repeatable: all share concepts and instructions.")
-@click.option("--detector", "detectors", multiple=True, help="A detector; repeatable.")
-@click.option("--metric", "metrics", multiple=True, help="A metric of the task's dictionaries; repeatable.")
-@click.option("--judge", help="A judge (default: the task's).")
+@click.option("--labeler", "labelers", multiple=True, help="A labeler, NAME[:option=value,…]; repeatable.")
+@click.option("--steerer", "steerers", multiple=True, help="A steerer, NAME[:option=value,…]; repeatable: all share concepts and instructions.")
+@click.option("--detector", "detectors", multiple=True, help="A detector, NAME[:option=value,…]; repeatable.")
+@click.option("--metric", "metrics", multiple=True, help="A metric of the task's dictionaries, NAME[:option=value,…]; repeatable.")
+@click.option("--judge", help="A judge, NAME[:option=value,…] (default: the task's).")
 @plugin_option("-L", "labeler")
 @plugin_option("-S", "steerer", "[steerer:]name=value")
 @plugin_option("-D", "detector", "[detector:]name=value")
@@ -129,7 +129,7 @@ def command(
     bench.progress.step(f"run {folder}")
     with Run.begin(folder, manifest, plan, bench, host, purse.approve) as run:
         entry = evaluate(run)
-        show_pending(run.store, [entry.judge.key] if entry.judge is not None else [])
+        show_pending(run.store, [record.key for record in run.judge_records.values()])
     show_entry(entry, out, folder, as_json)
 
 
@@ -141,7 +141,7 @@ def _generated(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     try:
-        with RunStore.open(folder, read_only=True) as store:
+        with RunStore.open(folder, read_only=True, check=False) as store:
             counts = store.counts()
             return counts["trials"] > 0 and counts["generations"] == counts["trials"]
     except StoreError:  # stopped before it began, or damaged: whoever opens it to write mends it, or says what is wrong
@@ -153,19 +153,20 @@ def _show_plan(plan: Plan, bench: TaskBench, as_json: bool) -> None:
 
     table = bench.task.file
     title = f"task {table.name} (version {table.version}), model {table.model.name}"
-    methods = [(m.method.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
-    detections = [(d.method.name, d.role) for d in plan.detections]
-    metrics = [(m.metric.registered.name, m.dictionary) for m in plan.metrics]
+    methods = [(m.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
+    detections = [(d.name, d.role) for d in plan.detections]
+    metrics = [(m.metric.label, m.dictionary) for m in plan.metrics]
     n_concepts, exact, why = _concept_count(plan, bench)
-    cost = _estimate(plan, bench, n_concepts, exact)
+    cost, problems = _estimate(plan, bench, n_concepts, exact), _problems(plan, bench)
     if as_json:
         rows = [dict(zip(("method", "role", "strength_unit", "grid"), row, strict=True)) for row in methods]
         further = {
             "detections": [{"method": name, "role": role} for name, role in detections],
             "metrics": [{"metric": name, "dictionary": dictionary} for name, dictionary in metrics],
         }
-        judge = None if plan.judge is None else plan.judge.registered.name
-        print_json({"task": table.name, "judge": judge, "methods": rows, **further, "estimate": asdict(cost), "concepts": why})
+        judge = None if plan.judge is None else plan.judge.label
+        extra = {"notices": list(plan.notices), "problems": problems}
+        print_json({"task": table.name, "judge": judge, "methods": rows, **further, "estimate": asdict(cost), "concepts": why, **extra})
         return
     if methods:
         print_table(title, ("method", "role", "strength", "grid"), methods)
@@ -173,8 +174,21 @@ def _show_plan(plan: Plan, bench: TaskBench, as_json: bool) -> None:
         print_table(title if not methods else "", ("detector", "role"), detections)
     if metrics:
         print_table(title if not methods and not detections else "", ("metric", "dictionary"), metrics)
+    for line in (*plan.notices, *(f"this would end the run: {problem}" for problem in problems)):
+        console().print(line, highlight=False, markup=False)
     if methods:
         _show_cost(plan, bench, cost, why, n_concepts)
+
+
+def _problems(plan: Plan, bench: TaskBench) -> list[str]:
+    """What would end the run before it begins: instructions that are missing, or too few."""
+    from harness.errors import HarnessError
+
+    try:
+        _ = bench.instructions if plan.judge is not None else ()
+    except HarnessError as error:
+        return [str(error)]
+    return []
 
 
 def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concepts: int) -> None:
@@ -184,7 +198,7 @@ def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concept
 
     time = "unknown" if cost.seconds is None else f"about {cost.seconds / 60:.1f} min"
     most = "" if cost.exact else "at most "
-    judge = "nobody" if plan.judge is None else plan.judge.registered.name
+    judge = "nobody" if plan.judge is None else plan.judge.label
     screen = console()
     screen.print(
         f"\n{most}{cost.concepts} concepts ({why}) × {bench.task.file.instructions.per_concept} instructions: {most}{cost.generations} "
@@ -206,9 +220,13 @@ def _concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
     """How many labelings a method has: exact where the task lists its concepts, else at most what the labeler may choose."""
     if bench.concept_mode == "fixed":
         return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
-    tops = [int(labeler.options[name]) for labeler in plan.labelers for name in ("top_k", "count") if name in labeler.options]
-    most = max(tops, default=1)
-    return min(most, bench.choices.limit or most), False, "chosen by the labeler"
+    chosen = [[most for name in ("top_k", "count") if isinstance(most := labeler.options.get(name), int)] for labeler in plan.labelers]
+    most = max((number for numbers in chosen for number in numbers), default=1)
+    if all(chosen):
+        return min(most, bench.choices.limit or most), False, "chosen by the labeler"
+    if bench.choices.limit is not None:
+        return bench.choices.limit, False, "chosen by the labeler, as many as --limit allows"
+    return most, False, "chosen by a labeler that does not say how many; more of them cost more"
 
 
 def _estimate(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool) -> Estimate:

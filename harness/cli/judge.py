@@ -11,6 +11,7 @@ import click
 from harness.cli.common import (
     assignments,
     cost_options,
+    echo,
     json_option,
     judge_assignments,
     load_host,
@@ -47,7 +48,7 @@ def command() -> None:
 
 @command.command("rate")
 @click.argument("run")
-@click.option("--judge", required=True, help="A judge (see `harness plugins`).")
+@click.option("--judge", required=True, help="A judge (see `harness plugins`), NAME[:option=value,…].")
 @plugin_option("-J", "judge")
 @cost_options
 @out_option
@@ -102,9 +103,13 @@ def rate_command(
 def selftest_command(
     judge: str, judge_options: tuple[str, ...], task_name: str, max_cost: float, yes: bool, as_json: bool, quiet: bool
 ) -> None:
-    """Have JUDGE rate texts with obvious ratings. A judge that fails is warned of in every entry that it makes from then on."""
+    """Have JUDGE, NAME[:option=value,…], rate texts with obvious ratings. A judge that fails is warned of in every entry that it makes.
+
+    Exit code 1 if it fails.
+    """
     from harness.cli.spending import Purse
     from harness.contracts import Priced, Work
+    from harness.evaluations.steering.judge_record import examined_as
     from harness.judging.selftest import cases, check_at_once, keep_result, selftest
     from harness.run.bench import Choices
     from harness.run.plan import plan_judge
@@ -121,21 +126,22 @@ def selftest_command(
         Purse(max_cost, yes, quiet or as_json).approve(instance.estimate(Work(items=[case.item for case in cases()])))
     bench, meter = make_bench(task, Choices(), quiet or as_json), Meter(instance)
     try:
-        result = selftest(instance, bench)
+        result = selftest(instance, bench, planned.registered.who)
     finally:
         if (taken := meter.taken) is not None:
             bench.progress.step(line(taken, []))
-    keep_result(judge, planned.identity, result)
+    keep_result(examined_as(planned, bench.model_ref if instance.traits.needs_model else None), result)
     if as_json:
-        print_json({"judge": judge, **result.as_json()})
-        return
+        print_json({"judge": planned.registered.name, "label": planned.label, **result.as_json()})
+        click.get_current_context().exit(0 if result.passed else 1)
     rows = [(aspect, f"{right:.0%}", *("/".join(map(str, row)) for row in result.confusion[aspect])) for aspect, right in result.accuracy.items()]
     outcome = f"{result.overall:.0%} of the obvious ratings right, {'passed' if result.passed else 'FAILED'}"
-    title = f"{judge_title(judge, planned.options)} ({result.rubric}): {outcome}"
+    title = f"{judge_title(planned.registered.name, planned.options)} ({result.rubric}): {outcome}"
     print_table(title, ("rating", "right", "0 given 0/1/2/none", "1 given …", "2 given …"), rows)
     if result.n_unrated:
         reason = next((miss.reason for miss in result.misses if miss.given is None), "none given")
-        click.echo(f"{result.n_unrated} of {result.n_texts} texts were not rated, which counts as wrong; the first reason: {reason}")
+        echo(f"{result.n_unrated} of {result.n_texts} texts were not rated, which counts as wrong; the first reason: {reason}")
+    click.get_current_context().exit(0 if result.passed else 1)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ cache
@@ -155,7 +161,7 @@ def cache_stats(as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
         return
-    click.echo(f"{found.path}: {found.entries:,} replies, {found.size / 1e6:.1f} MB")
+    echo(f"{found.path}: {found.entries:,} replies, {found.size / 1e6:.1f} MB")
     rows = [
         (f"{m.provider}/{m.model}", f"{m.entries:,}", f"{m.usage.input:,}", f"{m.usage.output:,}", m.first[:10], m.last[:10]) for m in found.models
     ]
@@ -174,7 +180,7 @@ def cache_prune(days: float | None, model: str | None) -> None:
     if days is not None and not 0 <= days <= MOST_DAYS:  # the option's own bound lets nan through
         raise OptionError(f"--days is {days:g}", given=days, allowed=f"0 to {MOST_DAYS:,}")
     with _cache() as cache:
-        click.echo(f"{cache.prune(days=days, model=model):,} replies removed")
+        echo(f"{cache.prune(days=days, model=model):,} replies removed")
 
 
 @cache_group.command("export")
@@ -186,14 +192,14 @@ def cache_export(output: Path | None) -> None:
     with _cache() as cache:
         if output is None:
             for line in cache.export():
-                click.echo(line.rstrip("\n"))
+                click.echo(line.rstrip("\n"))  # JSON, in which nothing acts on a terminal
             return
         try:
             with output.open("w", encoding="utf-8") as file:
                 count = sum(bool(file.write(line.rstrip("\n") + "\n")) for line in cache.export())
         except OSError as error:
             raise disk_error(error, f"write the replies to {output}", "the cache is as it was") from error
-    click.echo(f"{output}: {count:,} replies")
+    echo(f"{output}: {count:,} replies")
 
 
 def _cache() -> ReplyCache:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.common import (
-    assignments,
     cost_options,
+    echo,
     json_option,
+    judge_assignments,
     load_host,
     make_bench,
     out_option,
@@ -27,13 +28,12 @@ if TYPE_CHECKING:
     from harness.cli.spending import Purse
     from harness.judging.agreement import Agreement, Figure, Rated
     from harness.judging.texts import Texts
+    from harness.plugin.grammar import PluginRequest
     from harness.plugin.host import PluginHost
     from harness.run.run import Run
     from harness.store import JudgeRecord, RunStore
     from harness.types import Json
 
-_Asked = tuple[str, dict[str, Any]]
-"""A judge's name, and its options."""
 SHOWN = 5
 ROUGH_BELOW = 20
 """Concepts below which an interval is a rough one, as on the leaderboard."""
@@ -104,9 +104,7 @@ def compare_command(
     if output is not None:
         check_suffix(output)
     host = load_host()
-    given = assignments(judge_options, "-J")
-    if judge_mode is not None:
-        given.setdefault("mode", judge_mode)
+    given = judge_assignments(judge_options, judge_mode)
     if given and not judges:
         option = next(iter(given))
         raise OptionError(f"-J {option}=… is for a judge, and none was named", given=option, hint=f"name one after {source}")
@@ -143,7 +141,7 @@ def _is_file(source: str) -> bool:
 
 def _of_file(
     path: Path,
-    asked: Mapping[str, _Asked],
+    asked: Mapping[str, PluginRequest],
     files: Sequence[Path],
     limit: int | None,
     host: PluginHost,
@@ -163,9 +161,10 @@ def _of_file(
     found.check_names(asked)
     if asked:
         task = find_task(host, task_name)
-        planned = {spec: plan_judge(host, task, name, options) for spec, (name, options) in asked.items()}
-        for judge in planned.values():
+        every = {spec: plan_judge(host, task, request, {}) for spec, request in asked.items()}
+        for judge in every.values():
             check_answers_at_once(judge)
+        planned = {spec: every[spec] for spec in _each_once({spec: judge.same for spec, judge in every.items()})}
         priced = {spec: judge.instance for spec, judge in planned.items() if isinstance(judge.instance, Priced)}
         purse.approve_all(
             {f"judge {spec}": judge.estimate(Work(items=texts.items)) for spec, judge in priced.items()}
@@ -197,8 +196,9 @@ def _of_run(
     with RunStore.open(folder, read_only=True) as store:
         texts = _with_files(Texts(tuple(judge_items(store))), files, limit)
         stored = _stored(store)
-    asked, taken = _asked(host, judges, stored, given) if judges else ({}, {name: record.key for name, record in stored.items()})
-    ids = {item.id for item in texts.items}
+        ids = {item.id for item in texts.items}
+        done = {} if given else {name: record.key for name, record in stored.items() if _has_rated(store, record, ids)}
+    asked, taken = _asked(host, judges, stored, done, given) if judges else ({}, {name: record.key for name, record in stored.items()})
     found = _Compared(texts, _given(texts))
     found.check_names((*asked, *taken))
     keys = dict(taken)
@@ -207,49 +207,60 @@ def _of_run(
             keys.update(_rate(stored_run, asked, purse, ids))
             show_pending(stored_run.store, keys.values())
     with RunStore.open(folder, read_only=True) as store:
-        for name in dict.fromkeys((*judges, *keys)):
-            found.ratings[name] = [rating for i, rating in store.ratings(keys[name]).items() if i in ids]
+        for name, key in _each_once({name: keys[name] for name in dict.fromkeys((*judges, *keys))}).items():
+            found.ratings[name] = [rating for i, rating in store.ratings(key).items() if i in ids]
     return found
 
 
 def _asked(
-    host: PluginHost, judges: Sequence[str], stored: Mapping[str, JudgeRecord], given: Mapping[str, str]
-) -> tuple[dict[str, _Asked], dict[str, str]]:
-    """Who is to be asked, with which options, and the keys of judges of the run whose plugin is not here, which can be asked nothing.
+    host: PluginHost, judges: Sequence[str], stored: Mapping[str, JudgeRecord], done: Mapping[str, str], given: Mapping[str, str]
+) -> tuple[dict[str, PluginRequest], dict[str, str]]:
+    """Who is to be asked, with which options, and the keys of judges of the run who need not be asked, or cannot: those who have rated
+
+    every text (``done``), and those whose plugin is not here.
 
     A bare name is the judge that has rated the run under it, with its options; what it lacks (a part of the texts, a batch that is due) is asked for.
     """
+    from harness.plugin.grammar import PluginRequest
     from harness.run.plan import judges_asked
 
     installed = host.all("judge")
-    taken = {name: stored[name].key for name in judges if name in stored and stored[name].name not in installed}
+    taken = {name: stored[name].key for name in judges if name in stored and (name in done or stored[name].name not in installed)}
     names = {spec: stored[spec].name if spec in stored else spec for spec in judges if spec not in taken}
     known = judges_asked(host, list(names.values()), given)
-    asked: dict[str, _Asked] = {}
+    asked: dict[str, PluginRequest] = {}
     for spec, name in names.items():
-        plugin, options = known[name]
-        asked[spec] = plugin, {**(stored[spec].options if spec in stored else {}), **options}
+        options = {**(stored[spec].options if spec in stored else {}), **known[name].options}
+        asked[spec] = PluginRequest(known[name].name, options)
     return asked, taken
 
 
-def _rate(run: Run, asked: Mapping[str, _Asked], purse: Purse, ids: set[str]) -> dict[str, str]:
+def _has_rated(store: RunStore, record: JudgeRecord, ids: set[str]) -> bool:
+    """Whether a judge of the run has rated every one of these texts."""
+    rated = store.ratings(record.key)
+    return all(i in rated and rated[i].status == "rated" for i in ids)
+
+
+def _each_once(digests: Mapping[str, str]) -> dict[str, str]:
+    """Judges by how they were asked for, with a digest each, without those that are another one in other words, which is said."""
+    first: dict[str, str] = {}
+    for spec, digest in digests.items():
+        if first.setdefault(digest, spec) != spec:
+            click.echo(f"{spec} is judge {first[digest]} with the same options: it is compared once", err=True)
+    return {spec: digest for digest, spec in first.items()}
+
+
+def _rate(run: Run, asked: Mapping[str, PluginRequest], purse: Purse, ids: set[str]) -> dict[str, str]:
     """Have judges rate these texts of a run; the key of each judge's ratings."""
-    from harness.errors import OptionError
-    from harness.evaluations.steering.rate import rate, record_of
+    from harness.evaluations.steering.judge_record import judge_record
+    from harness.evaluations.steering.rate import rate
     from harness.evaluations.steering.stored import check_generated
     from harness.run.plan import plan_stored_judge
 
     check_generated(run.manifest, run.store)
-    planned = {spec: plan_stored_judge(run.host, run.manifest, name, options) for spec, (name, options) in asked.items()}
-    keys: dict[str, str] = {}
-    for spec, judge in planned.items():
-        key = record_of(judge).key
-        if key in keys.values():
-            same = next(other for other, of in keys.items() if of == key)
-            message = f"{same} and {spec} are one judge with the same options"
-            raise OptionError(message, given=spec, hint=f"give one of them others, e.g. {judge.registered.name}:model=…")
-        keys[spec] = key
-    for spec, judge in planned.items():
+    planned = {spec: plan_stored_judge(run.host, run.manifest, request, {}) for spec, request in asked.items()}
+    keys = {spec: judge_record(run, judge).key for spec, judge in planned.items()}
+    for spec, judge in {judge.same: (spec, judge) for spec, judge in planned.items()}.values():
         run.approve = lambda estimate, who="judge", spec=spec: purse.approve(estimate, f"judge {spec}")
         rate(run, judge, ids)
     return keys
@@ -268,8 +279,8 @@ def _with_files(texts: Texts, files: Sequence[Path], limit: int | None) -> Texts
 
     for path in files:
         texts.add_ratings(path)
-        if strangers := texts.strangers[str(path)]:
-            click.echo(f"{path}: {strangers} rows are about other texts and were left out", err=True)
+        if unmatched := texts.unmatched[str(path)]:
+            echo(f"{path}: {unmatched} rows are about other texts and were left out", err=True)
     if limit is None or limit >= len(texts.items):
         return texts
     ids = sorted(item.id for item in texts.items)
@@ -295,7 +306,7 @@ def _print(compared: _Compared, found: Iterable[Agreement], show: int) -> None:
         ]
         groups = max(part.n_groups for part in pair.aspects.values())
         rough = f", rough below {ROUGH_BELOW}" if groups < ROUGH_BELOW else ""
-        click.echo(f"{pair.first} and {pair.second}: bias is the second less the first; 95 % intervals over {groups} concepts{rough}")
+        echo(f"{pair.first} and {pair.second}: bias is the second less the first; 95 % intervals over {groups} concepts{rough}")
         print_table("", ("rating", "texts", "missing", "exact", "weighted κ", "Spearman", "bias"), rows)
         for other in pair.disagreements[:show]:
             item = items[other.item_id]
@@ -303,12 +314,12 @@ def _print(compared: _Compared, found: Iterable[Agreement], show: int) -> None:
                 "/".join("–" if value is None else f"{value:g}" for value in values) for values in (other.first, other.second)
             )
             text = " ".join(item.text.split())[:240]
-            click.echo(f"  {item.id} (concept/instruction/fluency: {grades}) {' '.join(item.concept.split())[:80]}: {text}")
-        click.echo("")
+            echo(f"  {item.id} (concept/instruction/fluency: {grades}) {' '.join(item.concept.split())[:80]}: {text}")
+        echo("")
     for name, ratings in compared.ratings.items():
         unrated = [rating for rating in ratings if isinstance(rating, Rating) and rating.status == "unrated"]
         if unrated:
-            click.echo(f"{name} left {len(unrated)} of {len(items)} texts unrated: {why_unrated(unrated)}")
+            echo(f"{name} left {len(unrated)} of {len(items)} texts unrated: {why_unrated(unrated)}")
 
 
 def _figure(figure: Figure) -> str:

@@ -11,6 +11,7 @@ import click
 from harness.cli.common import (
     assignments,
     choices_from,
+    echo,
     json_option,
     load_host,
     make_bench,
@@ -25,7 +26,7 @@ SHOWN = 20
 
 
 @click.group("label", invoke_without_command=True)
-@click.option("--labeler", help="A labeler (see `harness plugins`).")
+@click.option("--labeler", help="A labeler (see `harness plugins`), NAME[:option=value,…].")
 @plugin_option("-L", "labeler")
 @task_options
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all labels to a .jsonl, .csv or .parquet file.")
@@ -63,11 +64,11 @@ def command(
     from harness.files.rows import check_suffix, write_rows
     from harness.labelling.describe import Settings, describe
     from harness.labelling.files import label_rows
-    from harness.options import as_json as options_json
+    from harness.run.concept_check import explained
     from harness.run.label import check_answers
-    from harness.run.plan import draws_of
+    from harness.run.plan import plan_one
     from harness.sae.identity import identity
-    from harness.tasks.find import find_task, options_of
+    from harness.tasks.find import find_task
     from harness.types import Labeling
 
     if labeler is None:
@@ -76,18 +77,18 @@ def command(
         check_suffix(output)
     host = load_host()
     task = find_task(host, task_name)
-    registered = host.get("labeler", labeler)
-    given = {**options_of(task, "labeler").get(labeler, {}), **assignments(labeler_options, "-L")}
-    instance = registered.create(given)
+    planned = plan_one(host, task, "labeler", labeler, assignments(labeler_options, "-L"))
     bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
-    answers = list(instance.label(bench, bench.concepts))
-    built = registered.build_options(given)
-    check_answers(labeler, answers, bench, draws_of(registered.options, options_json(built), bench.concept_mode))
-    answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0))
+    answers = planned.instance.label(bench, bench.concepts)
+    check_answers(planned.registered.who, answers, bench, planned.draws(bench.concept_mode))
+    answers = explained(answers, bench)
+    built = planned.registered.build_options(planned.options)
+    selects_on = planned.instance.traits.selects_on
+    answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0, selects_on))
     if output is not None:
         made = {
-            "labeler": labeler,
-            "options": options_json(built),
+            "labeler": planned.registered.name,
+            "options": dict(planned.options),
             "task": f"{task.name} {task.file.version}",
             "corpus": bench.corpus_digest,
             "model": bench.model.name,
@@ -98,22 +99,24 @@ def command(
         write_rows(label_rows(answers, {name: identity(bench.dictionaries[name]) for name in used}, made), output)
     rows = [_row(answer) for answer in answers]
     if as_json:
-        options = options_json(built)
-        print_json({"labeler": labeler, "options": options, "task": task.name, "labels": rows, "warnings": bench.warnings.messages})
+        named = {"labeler": planned.registered.name, "label": planned.label, "options": dict(planned.options)}
+        print_json({**named, "task": task.name, "labels": rows, "warnings": bench.warnings.messages})
         return
-    shown = rows[:show]
+    shown, held_out = rows[:show], any(row.get("held_out") for answer in rows for row in _counted(answer))
     print_table(
-        f"{labeler} on task {task.name}: {len(rows)} answers, the first {len(shown)}",
-        ("concept", "feature", "score", "held out", "output score", "ΔC", "promotes", "fires most at"),
-        [cells for row in shown for cells in _cells(row)],
+        f"{planned.label} on task {task.name}: {len(rows)} answers, the first {len(shown)}",
+        ("concept", "feature", "score", *(["held out"] if held_out else []), "output score", "ΔC", "promotes", "fires most at"),
+        [cells for row in shown for cells in _cells(row, held_out)],
     )
-    measures = dict.fromkeys(row.get("measure") for answer in shown for row in _counted(answer))
-    if named := [str(measure) for measure in measures if measure]:
-        click.echo(f"held out: {', '.join(named)} on the texts that chose nothing")
+    if held_out:
+        measures = dict.fromkeys(str(row["measure"]) for answer in rows for row in _counted(answer) if row.get("held_out") and row.get("measure"))
+        echo(f"held out: {', '.join(measures)} on the texts that chose nothing")
+    elif selects_on == "all":
+        echo(f"nothing is held out: {planned.label} chose by all texts, or does not say by which")
     if output is not None and not quiet:
-        click.echo(f"labels: {output}")
+        echo(f"labels: {output}")
     for warning in bench.warnings.messages:
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
 
 
 def _row(answer: Any) -> dict[str, Any]:
@@ -131,21 +134,22 @@ def _row(answer: Any) -> dict[str, Any]:
     }
 
 
-def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The rows of the table for one answer: one a feature, the concept before the first."""
+def _cells(row: dict[str, Any], held_out: bool) -> Iterator[tuple[str, ...]]:
+    """The rows of the table for one answer: one a feature, the concept before the first; ``held_out``: with that column."""
     concept = row["concept"] if "/" not in row["concept"] else row["text"]  # Neuronpedia's explanations go by model/source/index
     if row["abstained"] is not None:
-        yield concept, f"— ({row['abstained']})", "", "", "", "", "", ""
+        yield concept, f"— ({row['abstained']})", *[""] * (6 if held_out else 5)
     counted = _counted(row)
     for place, feature in enumerate(row["features"]):
         about: dict[str, Any] = row["evidence"]["about"][place]
         own = counted[place] if place < len(counted) else {}
-        score = row["score"] if place == 0 else (own.get("chosen_on") or {}).get("score")
+        later = None if "counted_by" in own else (own.get("chosen_on") or {}).get("score")
+        score = row["score"] if place == 0 else later
         yield (
             concept if place == 0 else "",
             feature,
             _decimal(score if row["score"] is not None else None),
-            _decimal((own.get("held_out") or {}).get("score")),
+            *([_decimal((own.get("held_out") or {}).get("score"))] if held_out else []),
             _decimal(about.get("output_score")),
             _decimal(about.get("confidence_change"), "+.2f"),
             " ".join(word.strip() for word in (about.get("promotes") or [])[:4]),
@@ -190,22 +194,22 @@ def compare_command(a: Path, b: Path, show: int, as_json: bool) -> None:
         print_json(found.as_json())
         return
     counts = found.counts()
-    click.echo(f"concepts in both: {len(found.concepts)}; in {a} alone: {len(found.only_a)}, in {b} alone: {len(found.only_b)}")
+    echo(f"concepts in both: {len(found.concepts)}; in {a} alone: {len(found.only_a)}, in {b} alone: {len(found.only_b)}")
     for path, file in ((a, files[0]), (b, files[1])):
         if not file.identity:
-            click.echo(f"warning: {path} does not say which SAE its features belong to", err=True)
-    click.echo(
+            echo(f"warning: {path} does not say which SAE its features belong to", err=True)
+    echo(
         f"of those in both, same features: {counts['same']}, some in common: {counts['overlap']}, none: {counts['different']}, "
         f"abstained from in one: {counts['abstained']}, in both: {counts['neither']}"
     )
     jaccard = "—" if found.jaccard is None else f"{found.jaccard:.3f}"
-    click.echo(
+    echo(
         f"features labelled: {found.features_a} and {found.features_b}, in both {found.features_both}; (concept, feature) pairs: Jaccard {jaccard}"
     )
     if found.concepts and show:
         rows = [(p.concept, p.agreement, *(" ".join(map(str, part)) for part in (p.both, p.only_a, p.only_b))) for p in found.concepts[:show]]
         print_table("", ("concept", "agreement", "both", "first alone", "second alone"), rows)
     if found.relabelled and show:
-        click.echo("")
+        echo("")
         relabelled = [(str(feature), ", ".join(ours), ", ".join(theirs)) for feature, ours, theirs in found.relabelled[:show]]
         print_table("Features that carry other concepts in each file", ("feature", "first", "second"), relabelled)

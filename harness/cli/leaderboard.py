@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import console, json_option, out_option, print_json
+from harness.cli.common import console, echo, json_option, out_option, print_json
 
 
 @click.command("leaderboard")
 @out_option
-@click.option("--published/--no-published", default=True, help="Show published results, too (never ranked against runs).")
+@click.option("--published/--no-published", default=False, help="Show published results below, too (never ranked against runs).")
 @json_option
 def command(out: Path, published: bool, as_json: bool) -> None:
     """Show the entries below --out, ranked within one task version, kind of evaluation, metric, judge and set of concepts."""
@@ -25,5 +25,5 @@ def command(out: Path, published: bool, as_json: bool) -> None:
         print_json(board_json(board))
         return
     if not entries:
-        click.echo(f"no entries below {out / 'leaderboard' / 'entries'}; make one with `harness eval`")
+        echo(f"no entries below {out / 'leaderboard' / 'entries'}; make one with `harness eval`")
     console().print(render_board(board))

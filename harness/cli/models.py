@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from harness.cli.common import json_option, print_json, print_table, quiet_option
+from harness.cli.common import echo, json_option, print_json, print_table, quiet_option
 
 
 @click.group("models", invoke_without_command=True)
@@ -38,4 +38,4 @@ def fetch(names: tuple[str, ...], quiet: bool) -> None:
 
     progress = Progress(quiet)
     for name in names or tuple(ASSETS):
-        click.echo(f"{name}: {ensure(name, progress.step)}")
+        echo(f"{name}: {ensure(name, progress.step)}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.common import json_option, load_host, print_json, print_table
+from harness.cli.common import echo, json_option, load_host, print_json, print_table
 
 if TYPE_CHECKING:
     from harness.plugin.host import PluginHost
@@ -36,7 +36,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     rows = [(p.kind, p.name, p.summary, f"{p.distribution} {p.version}".strip()) for p in _everything(host)]
     print_table("", ("kind", "name", "what it does", "from"), rows)
     for broken in host.broken:
-        click.echo(f"broken: {broken.entry_point} ({broken.target}) of {broken.distribution}: {broken.reason}", err=True)
+        echo(f"broken: {broken.entry_point} ({broken.target}) of {broken.distribution}: {broken.reason}", err=True)
 
 
 @command.command("show")
@@ -52,8 +52,8 @@ def show(name: str, as_json: bool) -> None:
     from harness.options import describe
 
     for plugin in plugins:
-        click.echo(f"{plugin.kind} {plugin.name}: {plugin.summary}")
-        click.echo(f"from {plugin.distribution} {plugin.version}".rstrip() + f", {plugin.source}")
+        echo(f"{plugin.kind} {plugin.name}: {plugin.summary}")
+        echo(f"from {plugin.distribution} {plugin.version}".rstrip() + f", {plugin.source}")
         rows = [
             (f"{flags[plugin.kind]} {row['name']}=", str(row["type"]), _default(row), str(row["bounds"]), str(row["description"]))
             for row in describe(plugin.options)
@@ -61,7 +61,7 @@ def show(name: str, as_json: bool) -> None:
         if rows:
             print_table("", ("option", "type", "default", "bounds", "what it does"), rows)
         else:
-            click.echo("no options")
+            echo("no options")
 
 
 def _default(row: dict[str, Json]) -> str:

@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 
+from harness.files.progress import say
+
 
 def quiet_libraries() -> None:
     """Keep libraries from writing where results go, or phoning home; set before they are imported. What the user has set stays."""
@@ -28,7 +30,7 @@ class _Shown(logging.Handler):
         from harness.chat.providers.keys import redact
 
         if record.levelno >= logging.ERROR or record.name.partition(".")[0] in ("harness", "harness_plugins"):
-            print(redact(self.format(record)), file=sys.stderr)
+            say(redact(self.format(record)))
 
 
 def hide_warnings() -> None:

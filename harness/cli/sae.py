@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import assignments, json_option, print_json, quiet_option
+from harness.cli.common import assignments, echo, json_option, print_json, quiet_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ def train_command(
                 training(now.done, now.total)
 
         folder = train(model, rows, Site(layer), config, output, report, cache=cache, dataset=dataset)
-    click.echo(f"{folder}: {config.width} features of layer {layer} of {model.name}; see `harness sae info {folder}`")
+    echo(f"{folder}: {config.width} features of layer {layer} of {model.name}; see `harness sae info {folder}`")
 
 
 def train_config(given: dict[str, str]) -> TrainConfig:
@@ -175,4 +175,4 @@ def info_command(
         return
     for name, value in asdict(found).items():
         if value is not None:
-            click.echo(f"{name.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}")
+            echo(f"{name.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.common import echo
 from harness.errors import OptionError
+from harness.files.visible import visible
 
 if TYPE_CHECKING:
     from harness.chat.cost import Estimate
@@ -56,13 +58,13 @@ class Purse:
         within = most.cost is not None and given + most.cost <= self._limit
         if not (self._quiet and (within or self._yes)):
             for who, estimate in parts.items():
-                click.echo(f"{who}: {estimate}", err=True)
+                echo(f"{who}: {estimate}", err=True)
         if within or self._yes:
             return
         price, spenders = _price(together), " and ".join(parts)
         if most.sections:
-            click.echo(f"to say what it costs, write into {most.place}, with the dollars per million tokens:", err=True)
-            click.echo("\n".join(most.sections), err=True)
+            echo(f"to say what it costs, write into {most.place}, with the dollars per million tokens:", err=True)
+            echo("\n".join(most.sections), err=True)
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             limit = f"--max-cost {self._limit:g}"
             if most.cost is not None:
@@ -71,7 +73,7 @@ class Purse:
             shown = ", ".join(section.splitlines()[0] for section in most.sections)
             hint = f"write the price into {most.place} ({shown}, as shown above), or give --yes"
             raise OptionError(f"the {spenders} may cost {price}, and nobody can be asked here", hint=hint)
-        if not click.confirm(f"The {spenders} may cost {price}. Go on?", err=True):
+        if not click.confirm(visible(f"The {spenders} may cost {price}. Go on?"), err=True):
             hint = "what was computed is kept, and the same command goes on from there"
             raise OptionError(f"nothing was sent to the {spenders}", given=most.cost, hint=hint)
         self._limit = float("inf") if most.cost is None else max(self._limit, given + most.cost)
@@ -101,7 +103,7 @@ def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict
     for steerer in {id(method.steerer): method.steerer for method in plan.methods}.values():
         writer: Any = steerer.instance
         if isinstance(writer, Priced) and (estimate := writer.estimate(Work(concepts=_subjects(plan, bench, n_concepts)))).most.calls:
-            found[f"steerer {steerer.registered.name}"] = estimate
+            found[plan.called(steerer)] = estimate
     judge: Any = None if plan.judge is None else plan.judge.instance
     if isinstance(judge, Priced) and ratings:
         tokens = bench.task.file.decoding.max_new_tokens

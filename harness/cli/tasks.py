@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from harness.cli.common import json_option, load_host, print_json, print_table
+from harness.cli.common import echo, json_option, load_host, print_json, print_table
 
 
 @click.group("tasks", invoke_without_command=True)
@@ -49,10 +49,10 @@ def validate(names: tuple[str, ...], as_json: bool) -> None:
         print_json(reports)
     else:
         for report in reports:
-            click.echo(f"{report['task']}: {'ok' if not report['problems'] else 'broken'}")
+            echo(f"{report['task']}: {'ok' if not report['problems'] else 'broken'}")
             for kind in ("problems", "notes", "estimates"):
                 for line in report[kind]:
-                    click.echo(f"  {kind.rstrip('s')}: {line}")
+                    echo(f"  {kind.rstrip('s')}: {line}")
     broken = [report["task"] for report in reports if report["problems"]]
     if broken:
         message = f"{len(broken)} of {len(reports)} tasks do not validate: {', '.join(broken)}"

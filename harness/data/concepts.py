@@ -8,11 +8,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+from harness.data.scalars import text_of
 from harness.errors import DataError, UnknownNameError
+from harness.files.inputs import IN_MEMORY, Input, read_bytes
+from harness.files.json_text import json_lines, parse_json
 from harness.types import Concept
 
 _KEYWORD = re.compile(r"^\w+\*?$")
 _FORM = "give JSON lines with id and text"
+_FILE = Input("list of concepts", DataError, _FORM, IN_MEMORY)
 _ROW = 'write {"id": …, "text": …, "label": …}'
 
 
@@ -29,23 +33,16 @@ def open_concepts(path: str | Path, split: str | None = None) -> list[Concept]:
         UnknownNameError: no row has this split.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise DataError(f"the concepts {path} cannot be read ({reason})", given=path, hint=_FORM) from error
     found: dict[str, tuple[Concept, str | None]] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, row in json_lines(path, _FILE, constants=True):
         try:
-            row = json.loads(line)
-            concept = _concept(row)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"line {number} of {path} is not a concept ({error})", given=line, hint=_ROW) from error
+            concept, row_split = _concept(row), text_of(row.get("split"))
+        except (ValueError, KeyError, TypeError) as error:
+            given = json.dumps(row, ensure_ascii=False)
+            raise DataError(f"line {number} of {path} is not a concept ({error})", given=given, hint=_ROW) from error
         if concept.id in found:
             raise DataError(f"{path} has two concepts with the id {concept.id!r}", given=concept.id, hint="remove one")
-        found[concept.id] = (concept, row.get("split"))
+        found[concept.id] = (concept, row_split)
     if not found:
         raise DataError(f"{path} holds no concepts", given=path, hint=_FORM)
     unsplit = split is None or all(row_split is None for _, row_split in found.values())
@@ -61,31 +58,29 @@ def concepts_digest(path: Path) -> str:
     A file without such fields has its :func:`~harness.files.hashing.path_digest`, so results of steering stay with their task when the task
     gains them.
     """
-    lines = path.read_bytes().splitlines(keepends=True)
-    content = b"".join(_without(line, ("keywords", "hard_negatives")) for line in lines)
+    lines = read_bytes(path, _FILE).split(b"\n")
+    content = b"\n".join(_without(line, ("keywords", "hard_negatives")) for line in lines)
     return hashlib.sha256(f"{path.name}\x1f{len(content)}\x1f".encode() + content).hexdigest()[:16]
 
 
 def _concept(row: dict[str, Any]) -> Concept:
-    label, hard, keywords = row.get("label"), row.get("hard_negatives"), row.get("keywords", [])
+    keywords = row.get("keywords", [])
     if not isinstance(keywords, list) or not all(isinstance(word, str) and _KEYWORD.match(word) and word == word.lower() for word in keywords):
         raise ValueError("keywords must be a list of lower-case words, each with one * at its end at most")
-    return Concept(
-        str(row["id"]),
-        str(row["text"]),
-        None if label is None else str(label),
-        keywords=tuple(keywords),
-        hard_negatives=None if hard is None else str(hard),
-    )
+    identity, text, label, hard = (text_of(row.get(name)) for name in ("id", "text", "label", "hard_negatives"))
+    if identity is None or text is None:
+        raise ValueError("id and text are needed")
+    return Concept(identity, text, label and label.strip(), keywords=tuple(keywords), hard_negatives=hard and hard.strip())
 
 
 def _without(line: bytes, names: tuple[str, ...]) -> bytes:
     """Return a line of JSON without the fields ``names``, and a line that has none of them unchanged."""
+    content = line.removesuffix(b"\r")
     try:
-        row = json.loads(line)
+        row = parse_json(content)
         if not set(names) & set(row):
             return line
     except (ValueError, TypeError):  # reading the concepts says what is wrong with it
         return line
     kept = {name: value for name, value in row.items() if name not in names}
-    return json.dumps(kept, ensure_ascii=False).encode() + line[len(line.rstrip(b"\r\n")) :]
+    return json.dumps(kept, ensure_ascii=False).encode() + line[len(content) :]

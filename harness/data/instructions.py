@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.data.scalars import text_of
 from harness.errors import DataError, UnknownNameError
+from harness.files.contents import HEAD, recognise
+from harness.files.inputs import IN_MEMORY, Input, read_text, split_lines
+from harness.files.json_text import JsonError, is_blank, parse_json
 from harness.types import Instruction, Json, digest
+
+_FILE = Input("file of instructions", DataError, "give a JSON or JSON-lines file", IN_MEMORY)
 
 
 def open_instructions(path: str | Path, split: str | None = None) -> list[Instruction]:
@@ -45,25 +50,41 @@ def open_instructions(path: str | Path, split: str | None = None) -> list[Instru
 
 def _rows(path: Path) -> Iterator[tuple[str, Json]]:
     """Yield each row with the place where it stands, for messages."""
+    text = read_text(path, _FILE)
+    if not text.lstrip().startswith("["):
+        yield from ((f"line {number} of {path}", row) for number, row in _lines(path, text))
+        return
     try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise DataError(f"the instructions {path} cannot be read ({reason})", given=path, hint="give a JSON or JSON-lines file") from error
-    try:
-        if content.lstrip().startswith("["):
-            yield from ((f"row {number} of {path}", row) for number, row in enumerate(json.loads(content), 1))
-            return
-        for number, line in enumerate(content.splitlines(), 1):
-            if line.strip():
-                yield f"line {number} of {path}", json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{path} is neither a JSON list nor JSON lines ({error})", given=path, hint="mend or fetch it again") from error
+        rows = parse_json(text)
+    except JsonError as error:
+        raise _neither(path, error) from error
+    yield from ((f"row {number} of {path}", row) for number, row in enumerate(rows, 1))
+
+
+def _lines(path: Path, text: str) -> Iterator[tuple[int, Json]]:
+    """Yield the number of each line and what it holds; blank lines and comments are passed over."""
+    for number, line in enumerate(split_lines(text), 1):
+        if is_blank(line):
+            continue
+        try:
+            yield number, parse_json(line)
+        except JsonError as error:
+            raise _neither(path, f"line {number}: {error}", text) from error
+
+
+def _neither(path: Path, why: object, text: str = "") -> DataError:
+    found = recognise(text[:HEAD].encode())
+    if found is not None:
+        return DataError(f"the instructions {path} are {found.name}", given=path, hint=found.hint)
+    return DataError(f"{path} is neither a JSON list nor JSON lines ({why})", given=path, hint="mend or fetch it again")
 
 
 def _instruction(row: Json, where: str) -> tuple[Instruction, str | None]:
     text = (row.get("text") or row.get("instruction")) if isinstance(row, dict) else None
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{where} has no 'text' or 'instruction'", given=row, hint="give each row one of them")
-    identity, split = row.get("id"), row.get("split")
-    return Instruction(digest(text, 12) if identity is None else str(identity), text), None if split is None else str(split)
+    try:
+        identity, split = text_of(row.get("id")), text_of(row.get("split"))
+    except ValueError as error:
+        raise DataError(f"{where}: id or split is {error}", given=row, hint="give a text or a number") from error
+    return Instruction(digest(text, 12) if identity is None else identity, text), split

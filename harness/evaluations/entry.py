@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timezone
 
 from harness.evaluations.registry import EVALUATIONS
-from harness.evaluations.steering.rate import why_unrated
+from harness.evaluations.steering.rate import ratings_by, why_unrated
 from harness.leaderboard.entry import Entry, JudgeRef
 from harness.run.warnings import kept_warnings
 from harness.store import JudgeRecord, RunStore
@@ -41,7 +41,14 @@ def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -
         dictionaries=manifest.dictionaries,
         judge=None
         if judge is None
-        else JudgeRef(name=judge.name, rubric=judge.rubric, options=dict(judge.options), offline=judge.offline, key=judge.key),
+        else JudgeRef(
+            name=judge.name,
+            rubric=judge.rubric,
+            options=dict(judge.options),
+            offline=judge.offline,
+            key=judge.ranking_key,
+            code=judge.code,
+        ),
         concept_set_digest=digest(concepts),
         instruction_set_digest=manifest.instruction_set_digest,
         decoding=manifest.decoding,
@@ -79,7 +86,7 @@ def _plugin_versions(manifest: Manifest, store: RunStore, judge: JudgeRecord | N
     used = [m.plugin for m in manifest.methods] + [m.plugin for m in manifest.metrics] + list(manifest.labelers)
     used += [manifest.judge] if manifest.judge is not None else []
     found = {plugin.distribution: plugin.version for plugin in used if plugin.version}
-    parts = ["labels", "texts", "detection", "metrics"] + ([f"ratings by {judge.name}"] if judge is not None else [])
+    parts = ["labels", "texts", "detection", "metrics"] + ([ratings_by(judge)] if judge is not None else [])
     for part in parts:
         for note in store.notes(f"versions: {part}"):
             found.update({name: version for name, version in note.value.items() if version})

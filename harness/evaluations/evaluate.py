@@ -13,7 +13,7 @@ from harness.evaluations.base import Evaluation, Stage
 from harness.evaluations.dictionary.records import metric_records
 from harness.evaluations.entry import make_entry
 from harness.evaluations.registry import EVALUATIONS
-from harness.evaluations.steering.rate import record_of
+from harness.evaluations.steering.judge_record import judge_record
 from harness.files.atomic import disk_error
 from harness.leaderboard.entry import Entry
 from harness.run.bench import TaskBench
@@ -64,7 +64,7 @@ def changed_code(folder: Path, manifest: Manifest) -> str:
     wanted = {name: value for name, value in manifest.identity.items() if name != "code"}
     for other in sorted(folder.parent.glob(f"{manifest.task.name}-*"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            with RunStore.open(other, read_only=True) as store:
+            with RunStore.open(other, read_only=True, check=False) as store:
                 stored: dict[str, Json] = store.plan
         except HarnessError:
             continue
@@ -86,7 +86,9 @@ def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifes
 
 def evaluate(run: Run) -> Entry:
     """Do all of a run that is not in its store yet, and make its entry."""
-    run.tell("harness_run_started", run=run.manifest.identity, folder=run.store.folder)
+    run.notify("harness_run_started", run=run.manifest.identity, folder=run.store.folder)
+    for notice in run.planned.notices:
+        run.warnings(notice)
     _settle(run)
     label_all(run)
     for evaluation in EVALUATIONS:
@@ -94,7 +96,7 @@ def evaluate(run: Run) -> Entry:
             for stage in evaluation.stages(run):
                 perform(run, evaluation, stage)
     judge = run.planned.judge
-    return conclude(run, None if judge is None else record_of(judge))
+    return conclude(run, None if judge is None else judge_record(run, judge))
 
 
 def _settle(run: Run) -> None:
@@ -121,6 +123,6 @@ def conclude(run: Run, judge: JudgeRecord | None) -> Entry:
     """Score what the store holds, write the entry beside it, and tell the observers."""
     entry = make_entry(run.manifest, run.store, judge)
     own = judge is None or run.manifest.identity.get("judge") == {"name": judge.name, "options": dict(judge.options)}
-    run.store.finish(entry.as_json(), "entry.json" if own or judge is None else f"entry-{judge.key}.json")
-    run.tell("harness_run_finished", entry=entry.as_json(), folder=run.store.folder)
+    run.store.finish(entry.as_json(), "entry.json" if own or judge is None else f"entry-{judge.ranking_key}.json")
+    run.notify("harness_run_finished", entry=entry.as_json(), folder=run.store.folder)
     return entry

@@ -16,20 +16,21 @@ from harness.errors import OptionError, StoreError
 from harness.evaluations.entry import make_entry
 from harness.evaluations.evaluate import conclude, run_folder, settle
 from harness.evaluations.evaluate import evaluate as evaluate_run
+from harness.evaluations.steering.interventions import intervene, try_edits
 from harness.evaluations.steering.rate import rate as rate_run
 from harness.evaluations.steering.rate import rate_texts
 from harness.evaluations.steering.stored import check_generated
 from harness.leaderboard.entry import Entry
-from harness.options import as_json
+from harness.plugin.calls import blamed
 from harness.plugin.host import PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
 from harness.run.label import check_answers
 from harness.run.manifest import command_of
-from harness.run.plan import Asked, draws_of, make_plan, plan_judge, plan_stored_judge
+from harness.run.plan import Asked, make_plan, plan_judge, plan_one, plan_stored_judge
 from harness.run.run import Run
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
-from harness.tasks.find import find_task, options_of
+from harness.tasks.find import find_task
 from harness.tasks.schema import Task
 from harness.types import Abstention, Instruction, JudgeItem, Labeling, Rating
 
@@ -95,11 +96,13 @@ class OpenTask:
         return open_bench(self.task, self._choices, quiet=True)
 
     def label(self, labeler: str, options: Options | None = None) -> list[Labeling | Abstention]:
-        """A labeler's answers for the task's concepts. Raises UnknownNameError, OptionError, PluginError as the command line does."""
-        given = {**options_of(self.task, "labeler").get(labeler, {}), **(options or {})}
-        registered = self.host.get("labeler", labeler)
-        answers = list(registered.create(given).label(self.bench, self.bench.concepts))
-        check_answers(labeler, answers, self.bench, draws_of(registered.options, as_json(registered.build_options(given)), self.bench.concept_mode))
+        """A labeler's answers for the task's concepts; ``labeler`` is ``NAME[:option=value,…]``.
+
+        Raises UnknownNameError, OptionError, PluginError as the command line does.
+        """
+        planned = plan_one(self.host, self.task, "labeler", labeler, options or {})
+        answers: list[Labeling | Abstention] = planned.instance.label(self.bench, self.bench.concepts)
+        check_answers(planned.registered.who, answers, self.bench, planned.draws(self.bench.concept_mode))
         return answers
 
     def steer(
@@ -113,7 +116,7 @@ class OpenTask:
         """Texts of the subject model under a steerer, one for each strength and instruction, in that order.
 
         Args:
-            steerer: its name.
+            steerer: ``NAME[:option=value,…]``.
             labeling: what to steer to; ``Labeling(concept)`` for a steerer without features.
             strengths: in the steerer's unit.
             instructions: what the model is asked; None takes those that the task draws for the concept.
@@ -121,19 +124,20 @@ class OpenTask:
         """
         from harness.engine.base import GenerationRequest
 
-        given = {**options_of(self.task, "steerer").get(steerer, {}), **(options or {})}
-        instance = self.host.get("steerer", steerer).create(given)
-        instance.prepare(self.bench, [labeling])
+        planned = plan_one(self.host, self.task, "steerer", steerer, options or {})
+        planned.instance.prepare(self.bench, [labeling])
         asked = [one.text if isinstance(one, Instruction) else one for one in instructions or self.bench.instructions_for(labeling.concept)]
+        found = [intervene(planned, labeling, strength) for strength in strengths]
+        self.bench.guard.settle()
+        try_edits(self.bench, found)
         requests, asked_by_name = [], {}
-        for strength in strengths:
-            intervention = instance.intervene(labeling, strength)
+        for one in found:
             for place, text in enumerate(asked):
-                name = f"{steerer} {labeling.id} {strength!r} {place}"
-                prompt = self.bench.model.prompt(text, prefix=intervention.prompt_prefix)
-                requests.append(GenerationRequest(name, prompt, self.bench.seed, intervention.edits, intervention.adapter))
-                asked_by_name[name] = (strength, text)
-        made = {done.id: done.text for done in self.bench.generate(requests)}
+                name = f"{steerer} {labeling.id} {one.strength!r} {place}"
+                prompt = self.bench.model.prompt(text, prefix=one.intervention.prompt_prefix)
+                requests.append(GenerationRequest(name, prompt, self.bench.seed, tuple(one.intervention.edits), one.intervention.adapter))
+                asked_by_name[name] = (one.strength, text)
+        made = {done.id: done.text for done in blamed([planned.registered.who], "an edit", self.bench.generate(requests))}
         return [SteeredText(labeling.concept.text, *strength_and_text, made[name]) for name, strength_and_text in asked_by_name.items()]
 
 
@@ -155,11 +159,11 @@ def evaluate(
 
     Args:
         task: a name, a folder, or what :func:`load_task` gave.
-        labelers: names of labelers.
-        steerers: names of steerers.
-        detectors: names of detectors.
-        metrics: names of metrics.
-        judge: the judge's name; None takes the task's.
+        labelers: labelers, each ``NAME[:option=value,…]`` as on the command line; the same one with other options is another one.
+        steerers: steerers, in the same way.
+        detectors: detectors, in the same way.
+        metrics: metrics, in the same way.
+        judge: the judge, in the same way; None takes the task's.
         options: option values by kind: ``{"labeler": {"pi0": 0.01}, "steerer": {"sae-clamp:unit": "residual-norm"}}``.
         controls: run the task's controls beside what is asked for.
         out: where ``runs/`` and ``leaderboard/entries/`` lie.
@@ -223,8 +227,8 @@ def rate(
 
     Args:
         texts: a run (its ratings are stored there, and only what is missing is asked for), or texts: each with concept, instruction and text.
-        judge: the judge's name.
-        options: its options.
+        judge: ``NAME[:option=value,…]``.
+        options: its options, too.
         task: for texts of no run, the task whose subject model a judge may need.
         max_cost: dollars that may be spent.
 
@@ -286,7 +290,8 @@ class StoredRun:
         """The run's entry, made from its file.
 
         Args:
-            judge: key or name of the judge whose ratings count; None takes the first.
+            judge: key or name of the judge whose ratings count; None takes the one that the run was started with. Of one whose code has changed
+                since, the last ratings count.
 
         Raises:
             StoreError: nobody of this name has rated the run.
@@ -314,7 +319,7 @@ class StoredRun:
         with self._reading() as store:
             for labeler in store.manifest.labelers:
                 for answer in store.labelings(labeler.key) or []:
-                    row = {"labeler": labeler.name, "concept": answer.concept.id, "text": answer.concept.text}
+                    row = {"labeler": labeler.title, "concept": answer.concept.id, "text": answer.concept.text}
                     if isinstance(answer, Labeling):
                         found.append({**row, "features": [str(f) for f in answer.features], "score": answer.score, "abstained": None})
                     else:
@@ -340,12 +345,12 @@ class StoredRun:
 def _judge(store: RunStore, wanted: str | None) -> JudgeRecord | None:
     judges = store.judges()
     if wanted is None:
-        return judges[0] if judges else None
+        return store.own_judge()
     found = [judge for judge in judges if wanted in (judge.key, judge.name)]
     if not found:
         known = tuple(judge.key for judge in judges) or "none"
         raise StoreError(f"{wanted!r} has not rated the run in {store.folder}", given=wanted, allowed=known, hint="name one of its judges")
-    return found[0]
+    return found[-1]
 
 
 def _limit(max_cost: float) -> Any:

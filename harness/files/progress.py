@@ -8,9 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from harness.files.visible import visible
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+
+def say(message: str) -> None:
+    """A line on standard error. A terminal that has gone stops no work."""
+    with contextlib.suppress(OSError):
+        print(visible(message), file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -56,7 +64,7 @@ class Line:
 
     def _say(self, how_far: str) -> None:
         if not self._quiet:
-            print(f"{self._description}{how_far}", file=sys.stderr, flush=True)
+            say(f"{self._description}{how_far}")
 
 
 class Progress:
@@ -77,9 +85,10 @@ class Progress:
         if self.quiet:
             return
         if self._rich is not None:
-            self._rich.console.print(message, style="dim", highlight=False, markup=False, soft_wrap=True)
+            with contextlib.suppress(OSError):
+                self._rich.console.print(visible(message), style="dim", highlight=False, markup=False, soft_wrap=True)
         else:
-            print(message, file=sys.stderr, flush=True)
+            say(message)
 
     @contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Bar | Line]:
@@ -123,11 +132,12 @@ class Progress:
         if self._rich is not None:
             yield self._rich
             return
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bars:
+        from harness.files.screen import screen
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=screen(sys.stderr)) as bars:
             self._rich = bars
             try:
                 yield bars

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
-import re
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError
 from harness.files.atomic import write_atomically
+from harness.files.contents import HEAD, recognise
+from harness.files.csv_text import LONGEST_FIELD, delimiter_of, stated_delimiter
+from harness.files.inputs import IN_MEMORY, Input, check_file, open_input, read_text
+from harness.files.json_text import json_lines
 from harness.types import Json
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
+_BATCH = 1024
 
 
 def check_suffix(path: Path) -> None:
@@ -55,7 +60,8 @@ def write_rows(rows: Sequence[dict[str, Json]], path: Path) -> None:
 def read_rows(path: Path, what: str) -> Iterator[dict[str, Any]]:
     """Yields the rows of a JSONL, CSV or Parquet file by column.
 
-    CSV holds text, and an empty cell is None; its delimiter is a comma, semicolon or tab.
+    CSV holds text; its delimiter is a comma, semicolon or tab. An empty cell is None, and so is NaN, which tables of numbers have in the place
+    of nothing.
 
     Args:
         path: the file; its ending says the format.
@@ -64,42 +70,48 @@ def read_rows(path: Path, what: str) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: no such file, another ending, or a file that is not what its ending says.
     """
-    if not path.is_file():
-        raise DataError(f"there is no {what} at {path}", given=path, hint="check the path")
-    if path.suffix.lower() not in SUFFIXES:
+    kind = Input(what, DataError, "make it again, or give another", largest=IN_MEMORY)
+    check_file(path, replace(kind, hint="check the path"))
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise DataError(f"{path} is not a {what}", given=path, allowed=SUFFIXES, hint="give a file name with one of these endings")
+    rows = {".jsonl": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}[suffix]
+    for row in rows(path, kind):
+        yield {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+
+
+def _json_rows(path: Path, kind: Input) -> Iterator[dict[str, Any]]:
+    return (row for _, row in json_lines(path, kind, constants=True))
+
+
+def _csv_rows(path: Path, kind: Input) -> Iterator[dict[str, Any]]:
+    text = read_text(path, kind)
+    first, end, rest = text.partition("\n")
+    stated = stated_delimiter(first + end)
+    text = text if stated is None else rest
+    delimiter = stated or delimiter_of(io.StringIO(text, newline=""))
+    csv.field_size_limit(LONGEST_FIELD)
     try:
-        if path.suffix.lower() == ".jsonl":
-            yield from _json_lines(path)
-        elif path.suffix.lower() == ".csv":
-            yield from _csv_rows(path)
-        else:
-            import pyarrow.parquet
-
-            yield from pyarrow.parquet.read_table(path).to_pylist()
-    except (OSError, ValueError, csv.Error) as error:  # pyarrow's errors are ValueErrors
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"the {what} {path} cannot be read ({first})", given=path, hint="make it again") from error
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                message = f"{path}, line {number}: {line.strip()[:40]!r} is not a JSON object"
-                raise DataError(message, given=row, hint="give one object per line")
-            yield row
-
-
-def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(1 << 30)  # the module's own limit is below the longest texts
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        head = lines.readline()
-        if re.fullmatch(r"sep=.\s*", head, re.IGNORECASE):  # how some spreadsheets state the delimiter
-            head = lines.readline()
-        delimiter = max(",;\t", key=head.count)
-        for row in csv.DictReader(itertools.chain([head], lines), delimiter=delimiter):
+        for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter):
             yield {name.strip(): value if value != "" else None for name, value in row.items() if name is not None}
+    except csv.Error as error:
+        kind.refuse(path, f"is not valid CSV ({error})")
+
+
+def _parquet_rows(path: Path, kind: Input) -> Iterator[dict[str, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+            if sum(group.total_byte_size for group in groups) > IN_MEMORY:
+                kind.refuse(path, f"has more than {IN_MEMORY:,} bytes when it is unpacked", "give a smaller file")
+            for batch in file.iter_batches(batch_size=_BATCH):
+                yield from batch.to_pylist()
+    except (OSError, ValueError, pyarrow.lib.ArrowException) as error:
+        with open_input(path, kind) as head:
+            found = recognise(head.read(HEAD))
+        if found is not None and "Parquet" not in found.name:
+            kind.refuse(path, f"is {found.name}", found.hint)
+        kind.refuse(path, f"cannot be read ({' '.join(str(error).split())[:200]})")

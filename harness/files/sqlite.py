@@ -22,6 +22,7 @@ DEFECTS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityEr
 """Errors that say that we misuse SQLite. They are nothing that a user can mend, so they pass through as they are."""
 
 _DAMAGED = ("not a database", "malformed", "disk image")
+_UNREADABLE = ("Could not decode", "unsupported file format")
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def explained(error: sqlite3.Error, doing: str, path: Path | None, kind: SqliteK
         path: the file; None for a temporary one.
         kind: what the file is.
     """
-    reason, kept = str(error), kind.kept.format(path=path)
+    reason, kept = " ".join(str(error).split())[:300], kind.kept.format(path=path)
     if "full" in reason:
         message, hint = f"cannot {doing}: the disk is full; {kept}", "free some space, then run the same command again to go on"
     elif "readonly" in reason:
@@ -162,7 +163,7 @@ def explained(error: sqlite3.Error, doing: str, path: Path | None, kind: SqliteK
         hint = f"check that folder and file can be read and written, or {kind.elsewhere}"
     elif "not a database" in reason:
         message, hint = f"{path} is not a {kind.name} ({reason}); it was left as it is", kind.elsewhere
-    elif is_damage(error):
+    elif is_damage(error) or any(word in reason for word in _UNREADABLE):
         message, hint = f"{path} is damaged ({reason}); it was left as it is", kind.repair
     else:
         message, hint = f"cannot {doing} in {path}: {reason}; {kept}", f"check the disk, then run the same command again, or {kind.elsewhere}"

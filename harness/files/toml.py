@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-
-LARGEST = 1 << 24
-"""Bytes of the largest file that is read: tasks, rubrics, recipes and prices are written by hand."""
+from harness.files.inputs import Input, read_bytes
 
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
 
@@ -31,16 +29,7 @@ def read_toml(path: Path, what: str, error: type[HarnessError], hint: str) -> di
         import tomllib
     else:
         import tomli as tomllib
-    try:
-        state = path.stat()
-        if not path.is_file() or state.st_size > LARGEST:
-            why = f"has {state.st_size:,} bytes, {LARGEST:,} at most" if path.is_file() else "is not a file"
-            raise error(f"the {what} {path} {why}", given=path, hint="give a TOML file that was written by hand")
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise error(f"the {what} {path} does not exist", given=path, hint=hint) from None
-    except OSError as problem:
-        raise error(f"the {what} {path} cannot be read ({problem.strerror})", given=path, hint=hint) from None
+    content = read_bytes(path, Input(what, error, hint))
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as problem:

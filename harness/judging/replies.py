@@ -91,7 +91,7 @@ _SENTENCE = re.compile(
         (?P<what> [^\d.!?\n\[]{{0,60}} ) (?P<opened> [\["'(]{{0,4}} ) (?<!\w) {_NUMBER} [ \t"')\]]* (?P<tail> [^\n]{{0,160}} )""",
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
-_WHOLE = re.compile(
+_BARE_REPLY = re.compile(
     r"[\s\"'(\[{#>]{0,20}(?:(?:concept|instruction|fluency)\s?[:=]\s?)?(?P<rest>[\"'(\[]{0,4}(?:[-+]?\d{1,20}(?:[.,]\d{1,9})?|zero|one|two)[\s\"')\]}]{0,20}"
     r"(?:(?:/|out of)\s{0,3}\d{1,9})?)[\s\"')\]}.]{0,20}",
     re.IGNORECASE,
@@ -194,8 +194,8 @@ def explain_rating(reply: str) -> tuple[float | None, str]:
     if not answer.strip():
         return None, "the reply ends while the judge thinks, without an answer"
     text = _tidy(_without_json(answer))
-    if len(text) <= _REACH and (whole := _WHOLE.fullmatch(text)):
-        text = f"Rating: {whole['rest']}"
+    if len(text) <= _REACH and (bare := _BARE_REPLY.fullmatch(text)):
+        text = f"Rating: {bare['rest']}"
     ratings: list[_Found] = []
     for found in sorted([*_labelled(text), *_alone(text), *_in_prose(text), *_at_the_end(text)], key=lambda found: found.start):
         if not ratings or found.start >= ratings[-1].end:  # a line [[n]] below a label belongs to the label
@@ -277,8 +277,8 @@ def _labelled(text: str) -> Iterator[_Found]:
     broken = _BROKEN_JSON.match(text)
     for label in _LABEL.finditer(text):
         line = text.rfind("\n", max(0, label.start() - _REACH), label.start()) + 1 or max(0, label.start() - _REACH)
-        whole = line == 0 or text[line - 1] == "\n"
-        before = ("" if whole else "…x") + text[line : label.start()]  # a line cut short does not begin where it is cut
+        from_line_start = line == 0 or text[line - 1] == "\n"
+        before = ("" if from_line_start else "…x") + text[line : label.start()]  # a line cut short does not begin where it is cut
         key = _KEY_BEFORE.search(before) is not None and text[label.end() : label.end() + 1] in ('"', "'")
         lead = _LEAD.search(before)
         match = _AFTER.match(text, label.end(), label.end() + _REACH) if key or (lead and not broken) else None

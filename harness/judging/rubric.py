@@ -23,6 +23,8 @@ from typing import Literal
 
 from harness.chat.values import Message
 from harness.errors import JudgeError, UnknownNameError
+from harness.files.inputs import Input, read_text
+from harness.files.json_text import json_lines
 from harness.files.toml import read_toml
 from harness.types import Json, JudgeItem, digest
 
@@ -47,6 +49,8 @@ REMINDER = "Remember to end with a line of exactly this form, in which n is 0, 1
 REMINDER_STRUCTURED = "Remember to fill in both fields; `rating` is 0, 1 or 2."
 
 _FILES = "a rubric has rubric.toml, concept.md, instruction.md and fluency.md"
+_FILE = Input("rubric file", JudgeError, _FILES)
+_EXAMPLES = Input("rubric file", JudgeError, "give aspect, concept, instruction, text, reasoning and rating as JSON")
 _AXBENCH_TEMPLATES = "evaluators/prompt_templates.py"
 _AXBENCH_NAMES: Mapping[Aspect, str] = {
     "concept": "UNIDIRECTIONAL_PAIRWISE_EVALUATION_CONCEPT_RELEVANCE_TEMPLATE",
@@ -180,12 +184,7 @@ def _from_folder(folder: Path) -> Rubric:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise JudgeError(f"the rubric file {path} does not exist", given=path, hint=_FILES) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise JudgeError(f"the rubric file {path} cannot be read: {error}", given=path, hint="it must be UTF-8 text") from None
+    return read_text(path, _FILE)
 
 
 def _prompt(path: Path, aspect: Aspect) -> str:
@@ -216,16 +215,12 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
     if not path.exists():
         return ()
     examples = []
-    for number, line in enumerate(_read(path).splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, row in json_lines(path, _EXAMPLES):
         try:
-            row = json.loads(line)
             aspect, rating = row["aspect"], row["rating"]
             texts = {name: row.get(name, "") for name in ("concept", "instruction", "text", "reasoning")}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            hint = "give aspect, concept, instruction, text, reasoning and rating as JSON"
-            raise JudgeError(f"{path}, line {number}: {error}", given=line, hint=hint) from None
+        except KeyError as error:
+            raise JudgeError(f"{path}, line {number}: no {error}", given=row, hint=_EXAMPLES.hint) from None
         if (
             aspect not in ASPECTS
             or rating not in (0, 1, 2)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import JudgeError
 from harness.files.atomic import write_atomically
+from harness.files.inputs import Input
+from harness.files.json_text import json_lines
+from harness.judging.ratings import check_rating
 from harness.judging.rubric import ASPECTS, Aspect
 from harness.types import Json, JudgeItem, Rating, canonical_json, digest, judge_title, rng
 
@@ -100,11 +103,31 @@ class SelfTest:
         }
 
 
+@dataclass(frozen=True)
+class Examined:
+    """All that a judge's result depends on besides the texts: with any other value the judge is tested anew.
+
+    Attributes:
+        name: the judge's.
+        rubric: name and version of its rubric.
+        options: those that its ratings depend on.
+        code: digest of the version and source of its plugin.
+        files: digests of the files that its options name.
+        model: digest, number format and kind of device of the subject model, for a judge that needs it; else None.
+    """
+
+    name: str
+    rubric: str
+    options: Mapping[str, Json]
+    code: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    model: tuple[str, str, str] | None = None
+
+
 @cache
 def cases() -> tuple[Case, ...]:
     """The self-test's texts."""
-    lines = Path(__file__).with_name("selftest.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = [row for _, row in json_lines(Path(__file__).with_name("selftest.jsonl"), Input("self-test", JudgeError))]
     return tuple(Case(JudgeItem(f"selftest-{row['id']}", row["concept"], row["instruction"], row["text"]), row["ratings"]) for row in rows)
 
 
@@ -120,7 +143,7 @@ def check_at_once(judge: Judge) -> None:
         raise JudgeError(message, given=later, hint="test another judge, or another mode")
 
 
-def selftest(judge: Judge, bench: JudgeBench) -> SelfTest:
+def selftest(judge: Judge, bench: JudgeBench, who: object = "the judge") -> SelfTest:
     """Have a judge rate the texts with obvious ratings, in a shuffled order, and count.
 
     A reply that cannot be read is the judge's, and counts as wrong; a request that failed says nothing of the judge, so there is no result then.
@@ -128,18 +151,20 @@ def selftest(judge: Judge, bench: JudgeBench) -> SelfTest:
     Args:
         judge: the judge; prepared here.
         bench: handed to ``prepare``; judges that need the subject model take it from there.
+        who: the judge, for messages.
 
     Raises:
+        PluginError: the judge answers something else than ratings of these texts, each once.
         JudgeError: the judge answers later (people, batches), or requests to it failed.
     """
     check_at_once(judge)
     judge.prepare(bench)
     order = rng(0, "selftest order").permutation(len(cases()))
     items = [cases()[int(place)].item for place in order]
-    ratings = {rating.item_id: rating for rating in judge.submit(items)}
+    ratings = _by_item(who, judge.submit(items), {item.id for item in items})
     tickets = sorted({rating.ticket for rating in ratings.values() if rating.status == "pending"})
     if tickets:
-        ratings.update((rating.item_id, rating) for rating in judge.collect(tickets))
+        ratings |= _by_item(who, judge.collect(tickets), {name for name, rating in ratings.items() if rating.status == "pending"})
     still = sum(rating.status == "pending" for rating in ratings.values())
     if still:
         message = f"the judge left {still} of {len(items)} texts pending"
@@ -155,40 +180,47 @@ def selftest(judge: Judge, bench: JudgeBench) -> SelfTest:
     return tally(judge.traits.rubric, cases(), ratings.values())
 
 
+def _by_item(who: object, given: Iterable[Rating], asked: set[str]) -> dict[str, Rating]:
+    found: dict[str, Rating] = {}
+    for rating in given:
+        found[check_rating(who, rating, asked - found.keys()).item_id] = rating
+    return found
+
+
 def _unanswered(rating: Rating) -> bool:
     """Whether a text is unrated because a request failed, as :class:`harness.judging.questions.OpenItem` says of it."""
     return rating.status == "unrated" and bool(rating.details.get("failed"))
 
 
-def keep_result(judge: str, options: Mapping[str, Json], result: SelfTest) -> None:
-    """Keep a result in the cache, so that entries of a judge that failed say so. ``options`` are those that identify the judge."""
-    text = canonical_json({**result.as_json(), "warning": result.warning(judge_title(judge, options))})
-    write_atomically(_place(judge, result.rubric, options), text, "result of the self-test")
+def keep_result(judge: Examined, result: SelfTest) -> None:
+    """Keep a result in the cache, so that entries of a judge that failed say so."""
+    text = canonical_json({**result.as_json(), "warning": result.warning(judge_title(judge.name, judge.options)), "of": judge})
+    write_atomically(_place(judge), text, "result of the self-test")
 
 
-def known(judge: str, rubric: str, options: Mapping[str, Json]) -> bool:
+def known(judge: Examined) -> bool:
     """Whether a result of the judge is kept, for these texts."""
-    return _kept(judge, rubric, options) is not None
+    return _kept(judge) is not None
 
 
-def stored_warning(judge: str, rubric: str, options: Mapping[str, Json]) -> str | None:
+def stored_warning(judge: Examined) -> str | None:
     """What an entry must say of a judge, from its last self-test; None where it passed, or was never tested."""
-    found = _kept(judge, rubric, options)
+    found = _kept(judge)
     return found["warning"] if found is not None else None
 
 
-def _kept(judge: str, rubric: str, options: Mapping[str, Json]) -> Any:
+def _kept(judge: Examined) -> Any:
     try:
-        found = json.loads(_place(judge, rubric, options).read_text(encoding="utf-8"))
+        found = json.loads(_place(judge).read_text(encoding="utf-8"))
         return found if found["version"] == version() and "warning" in found else None
     except (OSError, ValueError, KeyError, TypeError):  # never tested, or a torn file: nothing is known
         return None
 
 
-def _place(judge: str, rubric: str, options: Mapping[str, Json]) -> Path:
+def _place(judge: Examined) -> Path:
     from harness.files.cache_dir import cache_root
 
-    return cache_root() / "selftests" / f"{judge}-{digest([judge, rubric, dict(options)], 12)}.json"
+    return cache_root() / "selftests" / f"{judge.name}-{digest([judge, version()], 12)}.json"
 
 
 def tally(rubric: str, tested: Sequence[Case], ratings: Iterable[Rating]) -> SelfTest:

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import DataError
-from harness.files.atomic import disk_error
+from harness.errors import DataError, StoreError
+from harness.files.csv_text import LONGEST_FIELD, delimiter_of, stated_delimiter
+from harness.files.inputs import IN_MEMORY, Input, encoding_of, read_bytes
 from harness.judging.rubric import ASPECTS
 from harness.types import JudgeItem, digest
 
@@ -28,6 +29,7 @@ SKIP = "skip"
 UNNAMED = "unnamed"
 """The rater of a file that is called as its sheet."""
 _ID = re.compile(r"t[0-9a-f]{12}")
+_SHEET = Input("sheet", StoreError, "check the path and the disk", IN_MEMORY)
 _WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
@@ -114,11 +116,11 @@ def read_sheet(path: Path) -> Iterator[tuple[str, Answer]]:
         DataError: no CSV, a missing column, a row that is rated but has no id of ours, a cell that is no rating.
     """
     text = read_text(path)
-    first, _, rest = text.partition("\n")
-    if re.fullmatch(r"sep=.\s*", first, re.IGNORECASE):  # how some spreadsheets are told the delimiter
-        text, first = rest, rest.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    csv.field_size_limit(1 << 30)  # the module's own limit is below the longest texts
+    first, end, rest = text.partition("\n")
+    stated = stated_delimiter(first + end)
+    text = text if stated is None else rest
+    delimiter = stated or delimiter_of(io.StringIO(text, newline=""))
+    csv.field_size_limit(LONGEST_FIELD)
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
@@ -166,12 +168,9 @@ def _joined(first: Answer, second: Answer, rater: str) -> Answer:
 
 def read_text(path: Path) -> str:
     """The text of a sheet: UTF-8, UTF-16 with its mark, else as Windows writes Western European text (only comments could be read wrongly)."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise disk_error(error, f"read the sheet {path}") from error
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", "replace")
+    content = read_bytes(path, _SHEET)
+    if (encoding := encoding_of(content[:4])).startswith("utf-16"):
+        return content.decode(encoding, "replace").removeprefix("\ufeff")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -40,12 +40,12 @@ class Texts:
     Attributes:
         items: the texts.
         given: ratings by rater, then by the text's id.
-        strangers: rows of files of ratings that belong to other texts, by file.
+        unmatched: rows of files of ratings that belong to other texts, by file.
     """
 
     items: tuple[JudgeItem, ...]
     given: dict[str, dict[str, GivenRating]] = field(default_factory=dict)
-    strangers: dict[str, int] = field(default_factory=dict)
+    unmatched: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._by_id: dict[str, list[str]] = {}
@@ -79,7 +79,7 @@ class Texts:
             what = "no ratings" if not rows else f"ratings of {len(rows)} texts, none of which is among these"
             hint = "its rows need the id that the texts have here, or their concept, instruction and text"
             raise DataError(f"{path} holds {what}", given=path, hint=hint)
-        self.strangers[str(path)] = sum(not known[self._key(row)] for row in rows)
+        self.unmatched[str(path)] = sum(not known[self._key(row)] for row in rows)
         for row in rows:
             theirs = self.given.setdefault(row.rater, {})
             for item_id in known[self._key(row)]:

@@ -13,11 +13,13 @@ from harness.labelling.evidence import GRID, pair_evidence
 from harness.labelling.labelled_corpus import Study
 from harness.labelling.options import PROMPT
 from harness.labelling.snippets import snippets
-from harness.types import Abstention, Json, Labeling
+from harness.types import Abstention, Concept, Json, Labeling
 
 if TYPE_CHECKING:
-    from harness.contracts import Bench
+    from harness.contracts import Bench, SelectsOn
 
+COUNTED_BY = "harness"
+"""Marks counts that are not the labeler's own: its score says nothing of them."""
 PROMOTED = 8
 """Tokens shown that a feature's decoder row promotes most."""
 
@@ -31,6 +33,8 @@ class Settings:
         prompt: the neutral prompt of both causal scores.
         held_out: share of the corpus that is only reported on.
         pi0, thresholds: of calibrated F1.
+        selects_on: which texts the labeler says that it chose by (:class:`harness.contracts.LabelerTraits`). Where it is ``all``, which is what
+            a labeler says that says nothing, no text is known to have chosen nothing, and so nothing is held out.
     """
 
     snippets: int = 3
@@ -38,21 +42,23 @@ class Settings:
     held_out: float = 0.5
     pi0: float = 1e-3
     thresholds: tuple[float, ...] = GRID
+    selects_on: SelectsOn = "all"
 
     @classmethod
-    def of(cls, options: object, n_snippets: int, pi0: float = 1e-3) -> Settings:
+    def of(cls, options: object, n_snippets: int, pi0: float = 1e-3, selects_on: SelectsOn = "all") -> Settings:
         """Take the settings from a labeler's options, as far as it has ``filter_prompt``, ``held_out``, ``pi0`` and ``thresholds``."""
         known = {"filter_prompt": "prompt", "held_out": "held_out", "pi0": "pi0", "thresholds": "thresholds"}
         own = {ours: getattr(options, theirs) for theirs, ours in known.items() if hasattr(options, theirs)}
-        return cls(**{"snippets": n_snippets, "pi0": pi0, **own})
+        return cls(**{"snippets": n_snippets, "pi0": pi0, "selects_on": selects_on, **own})
 
 
 def describe(bench: Bench, answers: Sequence[Labeling | Abstention], settings: Settings | None = None) -> list[Labeling | Abstention]:
     """Return ``answers`` with evidence for people, in lists in the order of the labeling's features.
 
     ``evidence["features"]``, where the labeler has not counted itself and the concept has a label of the corpus: what
-    :func:`harness.labelling.evidence.pair_evidence` counts. ``evidence["about"]``: ``feature`` (name/index), ``density`` (share of the corpus'
-    tokens on which it fires), ``maximum`` (largest activation there), ``output_score`` and ``output_rank`` (Arad et al. 2025),
+    :func:`harness.labelling.evidence.pair_evidence` counts, with ``counted_by`` ``harness``. ``evidence["about"]``: ``feature`` (name/index),
+    ``density`` (share of the corpus' tokens on which it fires), ``maximum`` (largest activation there), ``output_score`` and ``output_rank``
+    (Arad et al. 2025),
     ``confidence_change`` (ΔC of Wang et al. 2025, in nats), ``prompt`` (on which these were computed), ``promotes`` (the tokens that its decoder
     row promotes most) and ``snippets`` (see :func:`harness.labelling.snippets.snippets`). A causal score that cannot be computed is null, and the
     bench gets a warning with the reason.
@@ -92,7 +98,7 @@ def _counts(
     ]
     if not places:
         return {}
-    study = Study(bench, [answers[number].concept for number in places], name, settings.held_out)
+    study = _study(bench, [answers[number].concept for number in places], name, settings)
     pairs = [(place, f.index) for place, n in enumerate(places) for f in _features(answers[n]) if f.dictionary == name]
     rows = iter(pair_evidence(study, pairs, "calibrated_f1", settings.thresholds, settings.pi0))
     found: dict[tuple[str, int], list[dict[str, Json]]] = {}
@@ -100,8 +106,17 @@ def _counts(
         found.setdefault((name, places[place]), []).append(next(rows))
     for (_, number), counts in found.items():
         own = _own_rows(answers[number], len(counts))
-        counts[:] = [{**row, **own_row} for row, own_row in zip(counts, own, strict=True)]
+        counts[:] = [{**row, "counted_by": COUNTED_BY, **own_row} for row, own_row in zip(counts, own, strict=True)]
     return found
+
+
+def _study(bench: Bench, concepts: Sequence[Concept], name: str, settings: Settings) -> Study:
+    """Concepts and texts, of which those are held out that a labeler did not choose by, as far as it says so."""
+    study = Study(bench, concepts, name, 0.0 if settings.selects_on == "all" else settings.held_out)
+    if settings.selects_on == "train":
+        train = bench.split.train
+        study.choose, study.report = train, np.setdiff1d(np.arange(len(bench.corpus)), train, assume_unique=True)
+    return study
 
 
 def _features(answer: Labeling | Abstention) -> tuple[Any, ...]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.data.scalars import text_of
 from harness.errors import DataError
 from harness.files.rows import read_rows
 from harness.types import Abstention, Json, Labeling
@@ -91,7 +93,8 @@ def _own_score(answer: Labeling, counted: Any, place: int) -> float | None:
     if place == 0:
         return answer.score
     row = _at(counted, place)
-    own = row.get("similarity", (row.get("chosen_on") or {}).get("score") if answer.score is not None else None)
+    counted_itself = answer.score is not None and "counted_by" not in row
+    own = row.get("similarity", (row.get("chosen_on") or {}).get("score") if counted_itself else None)
     return answer.score if own is None else float(own)
 
 
@@ -124,7 +127,7 @@ def read_labels(path: str | Path) -> LabelFile:
         DataError: the file does not exist or has another ending, a column is missing, a row has no concept or a feature that is not an index
             (the message names the row), or the rows are of several SAEs.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     labels: list[Label] = []
     identities: dict[str, dict[str, Json]] = {}
     for number, row in enumerate(_rows(path), 1):
@@ -145,7 +148,7 @@ def read_labels(path: str | Path) -> LabelFile:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
+    if not os.path.exists(path):
         hint = f"make one with `harness label --labeler … -o {path.name or 'labels.parquet'}`"
         raise DataError(f"there is no label file at {path}", given=path, hint=hint)
     for row in read_rows(path, "label file"):
@@ -167,7 +170,8 @@ def _typed(name: str, value: Any) -> Any:
 
 def _label(path: Path, number: int, row: Mapping[str, Any]) -> Label:
     concept, feature = row.get("concept"), row.get("feature")
-    if concept is None or not str(concept).strip():
+    names = {name: _name(path, number, row, name) for name in ("concept", "text", "label", "dictionary", "abstained")}
+    if names["concept"] is None:
         raise DataError(f"{path}, row {number}: concept is {concept!r}", given=concept, allowed="a name", hint="give every row its concept")
     if isinstance(feature, float) and feature.is_integer():
         feature = int(feature)
@@ -175,15 +179,23 @@ def _label(path: Path, number: int, row: Mapping[str, Any]) -> Label:
         allowed = "an index from 0 on, or nothing for an abstention"
         raise DataError(f"{path}, row {number}: feature is {feature!r}", given=feature, allowed=allowed, hint="mend the row")
     return Label(
-        concept=str(concept),
-        text=str(row.get("text") or concept),
-        label=None if row.get("label") is None else str(row["label"]),
+        concept=names["concept"],
+        text=names["text"] or names["concept"],
+        label=names["label"],
         feature=feature,
         score=_number(path, number, row, "score"),
         held_out=_number(path, number, row, "held_out_score"),
-        dictionary=str(row.get("dictionary") or ""),
-        reason=str(row.get("abstained") or "") if feature is None else "",
+        dictionary=names["dictionary"] or "",
+        reason=names["abstained"] or "" if feature is None else "",
     )
+
+
+def _name(path: Path, number: int, row: Mapping[str, Any], name: str) -> str | None:
+    """A field that holds a text, as it is, or a number as one; None where it holds nothing."""
+    try:
+        return text_of(row.get(name))
+    except ValueError as error:
+        raise DataError(f"{path}, row {number}: {name} is {error}", given=row.get(name), allowed="a text", hint="mend the row") from None
 
 
 def _number(path: Path, number: int, row: Mapping[str, Any], name: str) -> float | None:

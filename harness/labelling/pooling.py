@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.types import Labeling
 
 Pool = Literal["frequency", "max", "mean"]
-"""One number per feature and text: the share of its tokens on which the feature fires, its largest or its mean activation there."""
+"""One number per feature and text: the share of its tokens on which the feature fires, its largest or its mean activation there (in magnitude)."""
 
 
 def pooled_features(
@@ -104,7 +104,8 @@ def _means(bench: Bench, dictionary: str, features: Sequence[int] | NDArray[np.i
     found = np.zeros((len(features), len(texts)))
     for place, x in bench.activations(Site(target.layer), texts):
         if len(x):
-            found[:, place] = columns.activations(x).clamp_min(0).cpu().double().mean(dim=0).numpy()
+            f = columns.activations(x)
+            found[:, place] = (f.abs() if target.signed else f.clamp_min(0)).cpu().double().mean(dim=0).numpy()
     return found
 
 

@@ -63,8 +63,10 @@ def _read(bench: Bench, dictionary: str, of_text: dict[int, list[int]], context:
         for place, text in enumerate(batch.rows):
             features, ids = of_text[text], list(bench.corpus_tokens[text])
             activations = target.feature(batch.x[place, : len(ids)], features)
-            activations[~batch.counted[place, : len(ids)].to(activations.device)] = float("-inf")
-            values, tokens = (tensor.tolist() for tensor in activations.max(dim=0))
+            strength = activations.abs() if target.signed else activations.clone()
+            strength[~batch.counted[place, : len(ids)].to(strength.device)] = float("-inf")
+            strongest = strength.max(dim=0).indices
+            values, tokens = activations.gather(0, strongest[None])[0].tolist(), strongest.tolist()
             found.append((text, [_shown(model, ids, *item, context) for item in zip(features, tokens, values, strict=True)]))
     return found
 

@@ -15,14 +15,11 @@ MISSING = "–"
 KINDS: tuple[EvaluationKind, ...] = ("steering", "detection", "dictionary")
 """The kinds of evaluation in the order in which their tables are shown."""
 
-HEADINGS = {
-    "average_precision": ("average precision", "AP"), "ap": ("average precision", "AP"), "calibrated_f1": ("calibrated F1", "F1c"),
-    "concept": ("concept", "conc."), "instruction": ("instruction", "instr."), "fluency": ("fluency", "flu."),
-}  # fmt: skip
-"""Heading and short heading of metrics whose names do not say it all; other names become words, see :func:`heading`."""
+HEADINGS = {"ap": "average precision", "calibrated_f1": "calibrated F1"}
+"""Headings of metrics whose names do not say it all; other names become words, see :func:`heading`."""
 
 _WORDS = {"auroc": "AUROC", "f1": "F1", "ap": "AP", "l0": "L0"}
-_ANSWERED = Column("answered", "n")
+_ANSWERED = Column("answered")
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,10 @@ def number(value: float | None, digits: int = 3) -> str:
     return MISSING if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no negative zero
 
 
-def heading(metric: str) -> tuple[str, str]:
-    """A metric's heading, and a short one (empty: the same): the name's words, those that are abbreviations as they are written."""
+def heading(metric: str) -> str:
+    """A metric's heading: the name's words, those that are abbreviations as they are written."""
     words = metric.replace("_", " ").replace("-", " ").split()
-    return HEADINGS.get(metric, (" ".join(_WORDS.get(word, word) for word in words), ""))
+    return HEADINGS.get(metric, " ".join(_WORDS.get(word, word) for word in words))
 
 
 # ------------------------------------------------------------------------------------------------------------------------ by kind
@@ -69,8 +66,8 @@ Cells = list[tuple[Shown, tuple[str, ...]]]
 
 def _steering(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
     """The scores that every method has; ``answered`` is concepts answered of all."""
-    overall, *parts = [Column(*heading(name)) for name in STEERING_METRICS]
-    columns = [Column("method", name=True), overall, Column("interval"), *parts, _ANSWERED, Column("texts"), Column("unrated", "unr."),
+    overall, *parts = [Column(heading(name)) for name in STEERING_METRICS]
+    columns = [Column("method", name=True), overall, Column("interval"), *parts, _ANSWERED, Column("texts", optional=True), Column("unrated", optional=True),
                Column("strength")]  # fmt: skip
     cells: Cells = []
     for shown in rows:
@@ -102,7 +99,7 @@ def _detection(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
     primary = {shown.row.primary for shown in rows}
     columns = [Column("method", name=True)]
     for name in names:
-        columns += [Column(*heading(name)), *([Column("interval")] if name in primary else [])]
+        columns += [Column(heading(name)), *([Column("interval")] if name in primary else [])]
     cells: Cells = []
     for shown in rows:
         parts = [_name(shown, rows)]
@@ -121,7 +118,7 @@ def _has(shown: Shown, name: str) -> bool:
 def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
     """A line a metric: a row's primary one first, then what else it measured."""
     columns = [Column("metric", name=True), Column("dictionary", name=True), Column("arm", name=True), Column("value"), Column("interval"),
-               Column("unit", left=True), Column("better", left=True), Column("trivial"), Column("random"), Column("n")]  # fmt: skip
+               Column("unit", left=True), Column("better", left=True), Column("trivial"), Column("random"), _ANSWERED]  # fmt: skip
     cells: Cells = []
     for shown in rows:
         row, subject = shown.row, shown.row.subject
@@ -133,7 +130,9 @@ def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
             better = {True: "higher", False: "lower", None: MISSING}[metric.higher_is_better]
             ends = MISSING if metric.low is None else f"[{_significant(metric.low)}, {_significant(metric.high)}]"
             values = (_significant(metric.value), ends, metric.unit or MISSING, better)
-            line = (metric.title or name, subject.dictionary, arm, *values, _significant(metric.trivial), _significant(metric.random), _answered(row))
+            options = subject.label.partition(":")[2]
+            called = (metric.title or name) + (f" ({options})" if options else "")
+            line = (called, subject.dictionary, arm, *values, _significant(metric.trivial), _significant(metric.random), _answered(row))
             cells.append((shown if name == row.primary else Shown(row, metric, style=shown.style), line))
     return columns, cells
 

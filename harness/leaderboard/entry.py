@@ -53,6 +53,8 @@ class JudgeRef(Part):
     """No person or strong model stands behind the ratings."""
     key: Text
     """Digest of name, rubric and options: ratings of different keys never share a ranking."""
+    code: str = ""
+    """Digest of the version and source of its plugin; left out where an older harness did not keep it."""
 
 
 def _is_empty(value: tuple[object, ...]) -> bool:
@@ -259,8 +261,20 @@ class Entry(Part):
         return digest({name: value for name, value in self.as_json().items() if name not in ("id", "created")})
 
     def as_json(self) -> dict[str, Json]:
-        """The entry as JSON, in the order of the file."""
-        return self.model_dump(mode="json")
+        """The entry as JSON, in the order of the file.
+
+        What came after the first entries of this schema is left out where it says nothing, so that theirs keep their content, and so their ids.
+        """
+        found: dict[str, Json] = self.model_dump(mode="json")
+        late = [(row["subject"], "label") for row in found["rows"]] + ([(found["judge"], "code")] if self.judge is not None else [])
+        for part, name in late:
+            if not part[name]:
+                del part[name]
+        for sample in (sample for row in found["rows"] for sample in row["samples"]):
+            for name in ("place", "ratings"):
+                if sample[name] is None:
+                    del sample[name]
+        return found
 
     def rows_of(self, kind: EvaluationKind) -> tuple[Row, ...]:
         """The rows of one kind of evaluation, in their order."""

@@ -9,7 +9,9 @@ from typing import NoReturn
 from pydantic import ValidationError
 
 from harness.errors import StoreError
-from harness.files.atomic import disk_error, write_atomically
+from harness.files import json_text as guarded
+from harness.files.atomic import write_atomically
+from harness.files.inputs import IN_MEMORY, Input
 from harness.leaderboard.entry import ENTRY_SCHEMA_VERSION, Entry
 from harness.leaderboard.migrations import migrate
 from harness.types import Json
@@ -52,6 +54,9 @@ def load_entry(path: Path) -> Entry:
         return Entry.model_validate(migrate(value))
     except ValueError as error:  # pydantic's ValidationError is one, too
         _refuse(error, path)
+    except (TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:  # a field of a type that no harness writes
+        message = f"the entry {path} does not validate ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        raise StoreError(message, given=path, hint=_REPLACE) from error
 
 
 def load_entries(folder: Path) -> tuple[list[Entry], list[str]]:
@@ -68,17 +73,7 @@ def load_entries(folder: Path) -> tuple[list[Entry], list[str]]:
 def read_json(path: Path, what: str, version: int) -> dict[str, Json]:
     """A JSON object with a ``schema_version`` of at most ``version``. Raises StoreError naming the file."""
 
-    def refuse_constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is not a JSON number")
-
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
-    except FileNotFoundError:
-        raise StoreError(f"there is no {what} at {path}", given=path, hint="check the path") from None
-    except OSError as error:
-        raise disk_error(error, f"read the {what} {path}") from error
-    except ValueError as error:
-        raise StoreError(f"{path} is not a valid {what}: {error}", given=path, hint=_REPLACE) from error
+    value = guarded.read_json(path, Input(what, StoreError, _REPLACE, IN_MEMORY))
     found = value.get("schema_version") if isinstance(value, dict) else None
     if not isinstance(value, dict) or type(found) is not int:
         raise StoreError(f"{path} is not a valid {what}", given=path, allowed="a JSON object with a schema_version", hint=_REPLACE)

@@ -1,14 +1,18 @@
-"""Tables that fit the screen without cutting a figure: names fold first, then headings get short, then columns stack."""
+"""Tables that fit the screen without cutting a figure: words fold first, then names stand above their figures, then figures stack."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
 from rich.cells import cell_len, chop_cells
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Group as Stack
 from rich.text import Text
+
+from harness.files.visible import in_cell
 
 MIN_NAME = 16
 """Columns of text that a folded name keeps at least, where its own table is to be read at a glance."""
@@ -21,19 +25,22 @@ class Column:
 
     Attributes:
         heading: whole words; they may stand below each other.
-        short: what stands there where the whole words are too wide; empty: the heading.
         name: a column of names, which may be folded. Those and all before them stand before the figures.
         left: flush left, for words among figures.
+        words: a column of words among the figures, flush left, which may be folded, too.
+        optional: may be left out where there is no room; a line below the table says so.
     """
 
     heading: str
-    short: str = ""
     name: bool = False
     left: bool = False
+    words: bool = False
+    optional: bool = False
 
-    def title(self, short: bool) -> str:
-        """The heading, or the short one."""
-        return self.short or self.heading if short else self.heading
+    @property
+    def folds(self) -> bool:
+        """Whether its cells may take several lines."""
+        return self.name or self.words
 
 
 @dataclass(frozen=True)
@@ -47,16 +54,18 @@ class Line:
 class Grid:
     """A table for :mod:`rich` that is laid out by the width there is: the first of these that fits.
 
-    1. Names beside their figures, in one line or folded, under whole words.
-    2. The same under short headings.
-    3. Each name on a line of its own above its figures, under whole words, then under short headings.
-    4. A figure a line.
+    1. Names beside their figures, in one line or folded.
+    2. Each name on a line of its own above its figures.
+    3. The same without the optional columns, which a line below names.
+    4. A figure a line, all of them.
+
+    No cell of figures is ever folded, and no word with a digit in it is broken.
     """
 
     def __init__(self, columns: Sequence[Column], lines: Iterable[Line]) -> None:
         self.columns = tuple(columns)
-        self.lines = tuple(lines)
-        self.n_lead = 1 + max(place for place, column in enumerate(self.columns) if column.name)
+        self.lines = tuple(Line(tuple(map(in_cell, line.cells)), line.style) for line in lines)
+        self.n_lead = 1 + max((place for place, column in enumerate(self.columns) if column.name), default=-1)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for text in self._layout(options.max_width):
@@ -64,31 +73,46 @@ class Grid:
             yield text
 
     def _layout(self, width: int) -> list[Text]:
-        for above in (False, True):
-            for short in (False, True):
-                for gap in (2, 1):
-                    widths = self._widths(width, above, short, gap)
-                    if widths is not None:
-                        return self._table(widths, above, short, gap, width)
-        return self._list(width)
+        left_out = [column.heading for column in self.columns if column.optional]
+        return self._as_table(width) or (left_out and self._without_optional(width, left_out)) or self._list(width)
 
-    def _widths(self, width: int, above: bool, short: bool, gap: int) -> list[int] | None:
+    def _as_table(self, width: int) -> list[Text]:
+        """The table with all its columns; empty where they do not fit."""
+        for above in (False, True):
+            for gap in (2, 1):
+                widths = self._widths(width, above, gap)
+                if widths is not None:
+                    return self._table(widths, above, gap, width)
+        return []
+
+    def _without_optional(self, width: int, left_out: Sequence[str]) -> list[Text]:
+        kept = [place for place, column in enumerate(self.columns) if not column.optional]
+        lines = [Line(tuple(line.cells[place] for place in kept), line.style) for line in self.lines]
+        rows = Grid([self.columns[place] for place in kept], lines)._as_table(width)
+        note = f"not shown for want of room: {', '.join(left_out)}"
+        return [*rows, *(Text(part, "dim") for part in _fold(note, width))] if rows else []
+
+    def _widths(self, width: int, above: bool, gap: int) -> list[int] | None:
         """The width of each column, or None where they do not fit; with names ``above``, the columns of the lead have none."""
         natural = [
-            max([_longest_word(column.title(short)), *(cell_len(line.cells[place]) for line in self.lines)])
+            max([_longest_word(column.heading), *(cell_len(line.cells[place]) for line in self.lines)])
             for place, column in enumerate(self.columns)
         ]
-        shown = natural[self.n_lead :] if above else natural
-        spare = width - sum(shown) - gap * (len(shown) - 1) - (_INDENT if above else 0)
+        first = self.n_lead if above else 0
+        least = [
+            max([MIN_NAME, _longest_word(column.heading), *(_longest_figure(line.cells[place]) for line in self.lines)])
+            for place, column in enumerate(self.columns)
+        ]
+        spare = width - sum(natural[first:]) - gap * (len(natural[first:]) - 1) - (_INDENT if above else 0)
         while spare < 0:
-            names = [place for place, column in enumerate(self.columns) if column.name and natural[place] > MIN_NAME]
-            if above or not names:
+            wide = [place for place, column in enumerate(self.columns) if place >= first and column.folds and natural[place] > least[place]]
+            if not wide:
                 return None
-            natural[max(names, key=lambda place: natural[place])] -= 1
+            natural[max(wide, key=lambda place: natural[place])] -= 1
             spare += 1
         return natural
 
-    def _table(self, widths: list[int], above: bool, short: bool, gap: int, width: int) -> list[Text]:
+    def _table(self, widths: list[int], above: bool, gap: int, width: int) -> list[Text]:
         places = range(self.n_lead if above else 0, len(self.columns))
         indent = " " * _INDENT if above else ""
 
@@ -100,7 +124,7 @@ class Grid:
                 for parts in zip_longest(*folded, fillvalue="")
             ]
 
-        heads = [_fold(column.title(short), widths[place]) for place, column in enumerate(self.columns)]
+        heads = [_fold(column.heading, widths[place]) for place, column in enumerate(self.columns)]
         height = max(len(heads[place]) for place in places)
         level = [[""] * (height - len(parts)) + parts for parts in heads]  # headings of one line stand at the bottom
         titles = [row for number in range(height) for row in rows([parts[number] for parts in level], "bold")]
@@ -114,7 +138,7 @@ class Grid:
 
     def _list(self, width: int) -> list[Text]:
         """A figure a line, for a screen on which no table fits."""
-        titles = [column.title(short=False) for column in self.columns[self.n_lead :]]
+        titles = [column.heading for column in self.columns[self.n_lead :]]
         margin = max(map(cell_len, titles), default=0) + 1
         texts = []
         for line in self.lines:
@@ -122,7 +146,8 @@ class Grid:
             for title, cell in zip(titles, line.cells[self.n_lead :], strict=True):
                 beside = _INDENT + margin + cell_len(cell) <= width
                 texts += [Text(f"  {title}{' ' * (margin - cell_len(title))}{cell}", line.style)] if beside else []
-                texts += [] if beside else [Text(part, line.style) for part in (*_fold(title, width), *_fold(cell, width))]
+                if not beside:
+                    texts += [Text(f"  {part}", line.style) for part in (*_fold(title, width - 2), *_fold(cell, width - 2))]
         return texts
 
     def _lead(self, line: Line) -> str:
@@ -133,22 +158,46 @@ class Grid:
 
     def _pad(self, part: str, place: int, width: int) -> str:
         space = " " * (width - cell_len(part))
-        return part + space if self.columns[place].name or self.columns[place].left else space + part
+        column = self.columns[place]
+        return part + space if column.name or column.left or column.words else space + part
+
+
+def text_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+    """A table of any cells: the first column names the row, and columns of words may fold as it does.
+
+    Args:
+        title: stands above it; empty for none.
+        headings: of the columns.
+        rows: their cells.
+    """
+    words = [any(re.search(r"[^\W\d_]{3}", row[place]) for row in rows) for place in range(len(headings))]
+    columns = [Column(heading, name=place == 0, words=place > 0 and words[place], left=True) for place, heading in enumerate(headings)]
+    grid = Grid(columns, [Line(tuple(row)) for row in rows])
+    return Stack(Text(in_cell(title), style="bold"), grid) if title else grid
 
 
 def _longest_word(text: str) -> int:
     return max(map(cell_len, text.split()), default=0)
 
 
+def _longest_figure(text: str) -> int:
+    """The width of the longest word that has a digit in it, which must not be broken."""
+    return max((cell_len(word) for word in text.split() if _has_digit(word)), default=0)
+
+
+def _has_digit(word: str) -> bool:
+    return any(letter.isdigit() for letter in word)
+
+
 def _fold(text: str, width: int) -> list[str]:
-    """``text`` in lines of ``width`` cells, broken between words, and within a word only where one is too long."""
+    """``text`` in lines of ``width`` cells, broken between words, and within a word only where one without a digit is too long."""
     if cell_len(text) <= width:
         return [text]
     lines = [""]
     for word in text.split():
-        for part in [word] if cell_len(word) <= width else chop_cells(word, width):
+        for part in [word] if cell_len(word) <= width or _has_digit(word) else chop_cells(word, width):
             joined = f"{lines[-1]} {part}".strip()
-            if cell_len(joined) <= width:
+            if cell_len(joined) <= width or not lines[-1]:
                 lines[-1] = joined
             else:
                 lines.append(part)

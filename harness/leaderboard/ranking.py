@@ -192,6 +192,7 @@ def _varies(entries: list[Entry], kind: EvaluationKind) -> tuple[str, ...]:
     if kind == "steering":
         aspects["decoding"] = [entry.decoding for entry in entries]
         aspects["instructions"] = [entry.instruction_set_digest for entry in entries]
+        aspects["the judge's code"] = [entry.judge.code for entry in entries if entry.judge is not None]
     aspects["seed"] = [entry.seed for entry in entries]
     aspects["harness version"] = [entry.harness_version for entry in entries]
     return tuple(name for name, values in aspects.items() if any(value != values[0] for value in values[1:]))

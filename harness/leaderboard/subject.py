@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.store.manifest import OptionValues, Part, Text
 from harness.types import DetectionMethod, Method, StrengthUnit, digest
@@ -13,7 +13,25 @@ TRAINED = "trained"
 """The arm of a dictionary that is not a control."""
 
 
-class SteeringSubject(Part):
+class _Labelled(Part):
+    """Base of subjects: with what people call them, where that is more than the names of the plugins."""
+
+    label: str = ""
+    """Names of the plugins, with those of their options that differ from the plugins' and the task's defaults; left out where none does."""
+
+    @property
+    def plain(self) -> str:
+        """Names of the plugins alone."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _says_more_than_the_names(self) -> _Labelled:
+        if self.label == self.plain:
+            self.__dict__["label"] = ""
+        return self
+
+
+class SteeringSubject(_Labelled):
     """A labeler and a steerer; ``labeler`` is null for a steerer that uses no features."""
 
     kind: Literal["steering"] = "steering"
@@ -31,9 +49,13 @@ class SteeringSubject(Part):
         return Method(self.labeler, self.steerer, self.labeler_options.all, self.steerer_options.all)
 
     @property
-    def name(self) -> str:
-        """``labeler × steerer``, or the steerer alone."""
+    def plain(self) -> str:
         return self.method.name
+
+    @property
+    def name(self) -> str:
+        """``labeler × steerer``, or the steerer alone, each with the options that tell it apart."""
+        return self.label or self.plain
 
     @property
     def id(self) -> str:
@@ -41,7 +63,7 @@ class SteeringSubject(Part):
         return self.method.id
 
 
-class DetectionSubject(Part):
+class DetectionSubject(_Labelled):
     """A labeler and a detector; ``labeler`` is null for a detector that uses no features."""
 
     kind: Literal["detection"] = "detection"
@@ -56,9 +78,13 @@ class DetectionSubject(Part):
         return DetectionMethod(self.labeler, self.detector, self.labeler_options.all, self.detector_options.all)
 
     @property
-    def name(self) -> str:
-        """``labeler × detector``, or the detector alone."""
+    def plain(self) -> str:
         return self.method.name
+
+    @property
+    def name(self) -> str:
+        """``labeler × detector``, or the detector alone, each with the options that tell it apart."""
+        return self.label or self.plain
 
     @property
     def id(self) -> str:
@@ -66,7 +92,7 @@ class DetectionSubject(Part):
         return self.method.id
 
 
-class DictionarySubjectRef(Part):
+class DictionarySubjectRef(_Labelled):
     """A dictionary of the run, or one of its controls, under a metric."""
 
     kind: Literal["dictionary"] = "dictionary"
@@ -79,11 +105,15 @@ class DictionarySubjectRef(Part):
     metric_options: OptionValues = OptionValues()
 
     @property
+    def plain(self) -> str:
+        return self.metric
+
+    @property
     def name(self) -> str:
-        """``metric × dictionary``, with the control's name and the training seed where there is one."""
+        """``metric × dictionary``, with the options that tell the metric apart, the control's name and the training seed where there is one."""
         extra = [self.arm] if self.arm != TRAINED else []
         extra += [] if self.training_seed is None else [f"training seed {self.training_seed}"]
-        return f"{self.metric} × {self.dictionary}" + (f" ({', '.join(extra)})" if extra else "")
+        return f"{self.label or self.metric} × {self.dictionary}" + (f" ({', '.join(extra)})" if extra else "")
 
     @property
     def id(self) -> str:

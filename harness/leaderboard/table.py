@@ -7,13 +7,15 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from rich.console import Console, RenderableType
 from rich.console import Group as Stack
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
+from harness.files.screen import Screen
+from harness.files.visible import in_cell, visible
 from harness.leaderboard.columns import KINDS, Shown, grid, heading, number
 from harness.leaderboard.entry import Entry, JudgeRef, Row, Sample, full_name
 from harness.leaderboard.layout import Column, Grid, Line
@@ -49,7 +51,7 @@ def render_board(board: Board) -> RenderableType:
     if not board.groups:
         parts += [Text("no entries yet: `harness eval` makes one"), Text()]
     parts += [part for table in board.published for part in (render_published(table), Text())]
-    parts += [Text(f"not shown: {problem}", style="yellow") for problem in board.problems]
+    parts += [Text(in_cell(f"not shown: {problem}"), style="yellow") for problem in board.problems]
     return Stack(*parts)
 
 
@@ -79,11 +81,15 @@ def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
     for kind in kinds:
         parts += [Text(), _title(kind)] if len(kinds) > 1 else []
         parts += _kind(entry, kind)
-    parts += [_line(line) for line in entry.warnings]
+    general = [line for line in entry.warnings if not _about_judge(entry, line)]
+    parts += [Text(), _title("notes")] if general and len(kinds) > 1 else []
+    parts += [_line(line) for line in general]
     for row, sample in _spread(entry, samples):
-        about = f"{sample.concept_text} · strength {sample.strength:g} · overall {number(sample.overall)}\n"
-        body = Text.assemble((about, "dim"), (f"{sample.instruction}\n", "italic"), sample.text)
-        parts.append(Panel(body, title=escape(full_name(row, entry.rows_of(row.kind))), title_align="left"))  # a title is cut where it is too long
+        about = f"{in_cell(sample.concept_text)} · strength {sample.strength:g} · {_rated(sample)}\n"
+        body = Text.assemble((about, "dim"), (f"{visible(sample.instruction)}\n", "italic"), visible(sample.text))
+        name = full_name(row, entry.rows_of(row.kind))
+        title = f"{name}, {sample.place} text" if sample.place else name
+        parts.append(Panel(body, title=escape(in_cell(title)), title_align="left"))  # a title is cut where it is too long
     return Stack(*parts)
 
 
@@ -94,7 +100,10 @@ def _kind(entry: Entry, kind: EvaluationKind) -> list[RenderableType]:
     parts: list[RenderableType] = [grid(kind, shown)]
     if kind == "steering" and entry.judge is not None and entry.judge.offline:
         parts.append(_line(OFFLINE_NOTICE))
+    if kind == "steering":
+        parts += [_line(line) for line in entry.warnings if _about_judge(entry, line)]
     parts += [_line(notice, "dim") for notice in _abstention_notices(rows)]
+    parts += [_line(line) for line in _unanswered(rows)]
     subjects: dict[str, list[str]] = {}  # by line: what holds for several rows is shown once
     for row in rows:
         for line in [f"not eligible: {reason}" for reason in row.reasons] + list(row.warnings) + _bounds(row):
@@ -123,7 +132,7 @@ def render_published(table: PublishedTable) -> RenderableType:
 
 def to_text(renderable: RenderableType, width: int = 160) -> str:
     """Plain text without colours or trailing spaces, for files and pipes."""
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    console = Screen(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
     console.print(renderable)
     output = console.file
     assert isinstance(output, io.StringIO)
@@ -136,12 +145,12 @@ _MARKS = {"ranked": "", "control": "control", "unpaired": "unpaired", "unordered
 
 
 def _title(text: str) -> Text:
-    return Text(text, style="bold")
+    return Text(in_cell(text), style="bold")
 
 
 def _line(text: str, style: str = "yellow") -> RenderableType:
     """A line below a table; yellow is what must not be overlooked."""
-    return Padding(Text(text, style=style), (0, 1))
+    return Padding(Text(in_cell(text), style=style), (0, 1))
 
 
 def _judge(judge: JudgeRef, key: bool = False) -> str:
@@ -151,9 +160,21 @@ def _judge(judge: JudgeRef, key: bool = False) -> str:
 def _group_title(group: Group) -> str:
     key, judge = group.key, group.places[0].entry.judge
     parts = [f"{key.task} {key.version}", key.split]
-    parts += [_judge(judge, key=True)] if key.judge_key and judge is not None else [f"{key.kind} by {heading(key.metric)[0]}"]
+    parts += [_judge(judge, key=True)] if key.judge_key and judge is not None else [f"{key.kind} by {_metric(group)}"]
     parts += [f"concepts {key.mode}, set {key.concept_set}"] if key.concept_set else []
     return " · ".join(parts)
+
+
+def _metric(group: Group) -> str:
+    """The metric of a group, with the options that tell it apart."""
+    subject = group.places[0].row.subject
+    options = subject.label.partition(":")[2] if subject.kind == "dictionary" else ""
+    return heading(group.key.metric) + (f" ({options})" if options else "")
+
+
+def _about_judge(entry: Entry, line: str) -> bool:
+    """Whether a warning is about the judge: it belongs to the table of what was judged."""
+    return entry.judge is not None and line.startswith((f"judge {entry.judge.name} ", f"judge {entry.judge.name!r}"))
 
 
 def _mark(row: Row) -> str:
@@ -169,8 +190,27 @@ def _abstention_notices(rows: Iterable[Row]) -> list[str]:
         if row.ranked is not None and row.n_answered < row.n_items:
             trivial = row.metrics[row.primary].trivial
             worth = "as the trivial value" if trivial is None else f"as {trivial:g}"
-            found.append(f"{heading(row.primary)[0]} counts a concept without an answer {worth}; the other numbers are of the answered ones")
+            found.append(f"{heading(row.primary)} counts a concept without an answer {worth}; the other numbers are of the answered ones")
     return list(dict.fromkeys(found))
+
+
+_MOST = 8
+"""So many concepts without an answer are named below a table; the entry has all."""
+
+
+def _unanswered(rows: Iterable[Row]) -> list[str]:
+    """Which concepts have no answer, and why: a line each, with the methods where not all that abstain say the same."""
+    abstaining = [row for row in rows if any(not item.answered for item in row.items)]
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in abstaining:
+        for item in row.items:
+            if not item.answered:
+                found.setdefault((item.id, item.reason), []).append(row.subject.name)
+    lines = [
+        f"{'' if len(names) == len(abstaining) else ', '.join(names) + ': '}concept {concept} has no answer: {reason or 'no reason is given'}"
+        for (concept, reason), names in found.items()
+    ]
+    return lines[:_MOST] + ([f"{len(lines) - _MOST} more concepts have no answer; --json and the entry say why"] if len(lines) > _MOST else [])
 
 
 def _decimals(value: float | None) -> int:
@@ -200,6 +240,12 @@ def _comparisons(group: Group) -> list[str]:
     lines = [_comparison(place, replace(found, note="") if found.note in common else found) for place, found in pairs]
     every = {note: "" if count == len(notes) else f" ({count} of {len(notes)} comparisons)" for note, count in common.items()}
     return lines + [f"{note}{share}" for note, share in every.items()]
+
+
+def _rated(sample: Sample) -> str:
+    """A text's ratings in words."""
+    parts = [f"{name} {value:g}" for name, value in (sample.ratings or {}).items()]
+    return ", ".join([f"overall {number(sample.overall)}", *parts])
 
 
 def _comparison(place: Place, comparison: Comparison) -> str:

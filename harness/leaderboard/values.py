@@ -6,7 +6,7 @@ A number that does not exist is null with the reason beside it. No number and no
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -151,6 +151,10 @@ class Sample(Part):
     strength: float
     text: str
     overall: Points | None = None
+    place: Literal["best", "median", "worst"] | None = None
+    """Among the method's rated texts at the chosen strengths; null in older entries, and where nothing is rated."""
+    ratings: dict[str, Points] | None = None
+    """Of concept, instruction and fluency; null as ``place`` is."""
 
 
 def inside(number: float | None, bounds: Limits) -> bool:

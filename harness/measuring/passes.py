@@ -29,7 +29,7 @@ class ReadingPass:
 
     Attributes:
         n_tokens: tokens.
-        l0: mean number of active features (f_j > 0) per token.
+        l0: mean number of active features (f_j ≠ 0) per token.
         explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖² over tokens, with x̄ their mean; NaN where all tokens are one vector.
         fired: ``[d_sae]`` int64, on how many of the tokens each feature is active.
         mean: ``[d_in]`` float64, x̄.

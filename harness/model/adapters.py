@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from typing import Any
 from torch import nn
 
 from harness.errors import EngineError
+from harness.files.inputs import Input
+from harness.files.json_text import read_json
 from harness.model.loading import SubjectModel
 
 CONFIG = "adapter_config.json"
@@ -63,12 +64,9 @@ class Adapters:
     def check(self, folder: str) -> None:
         """Raise EngineError for a folder that holds no adapter, or one that cannot be used. Only its configuration is read."""
         path = Path(folder) / CONFIG
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise EngineError(f"the adapter folder {folder} has no {CONFIG}", given=folder, hint=_WRITTEN) from None
-        except (OSError, ValueError) as error:
-            raise EngineError(f"{path} cannot be read ({error})", given=path, hint="write the adapter again") from None
+        if not path.exists():
+            raise EngineError(f"the adapter folder {folder} has no {CONFIG}", given=folder, hint=_WRITTEN)
+        settings = read_json(path, Input("adapter's configuration", EngineError, "write the adapter again"))
         if not isinstance(settings, dict) or "peft_type" not in settings:
             raise EngineError(f"{path} names no peft_type", given=path, hint=_WRITTEN)
         initialisation = settings.get("init_lora_weights")

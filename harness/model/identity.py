@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.errors import ModelError
 from harness.files.hashing import sha256_file
+from harness.files.json_text import parse_json
 
 _FULL = 64 * 2**20
 """Weight files up to this size (bytes) are hashed whole."""
@@ -51,7 +52,7 @@ def _add(state: hashlib._Hash, name: str, content: bytes) -> None:
 
 def _config(file: Path) -> bytes:
     try:
-        config = json.loads(file.read_bytes())
+        config = parse_json(file.read_bytes())
     except ValueError:
         return file.read_bytes()
     if isinstance(config, dict):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import re
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pluggy
 
-from harness.errors import PluginError, UnknownNameError
+from harness.errors import HarnessError, PluginError, UnknownNameError
 from harness.plugin import spec as hookspecs
+from harness.plugin.calls import PluginName, calling, one_line
+from harness.plugin.imports import ImportWatch
 from harness.plugin.registry import KINDS, Kind, NameTaken, PluginRegistry, Registered, TaskRegistry
 
 ENTRY_POINT_GROUP = "harness"
@@ -32,7 +33,7 @@ class Broken:
     @property
     def reason(self) -> str:
         """The error as one line: its class and message."""
-        return _one_line(self.error)
+        return one_line(self.error)
 
 
 class PluginHost:
@@ -53,16 +54,23 @@ class PluginHost:
             PluginError: two plugins with one name. A plugin that breaks in any other way is kept in ``broken``.
         """
         host = cls()
-        for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (e.name, e.value)):
-            distribution = entry_point.dist.name if entry_point.dist else "unknown"
-            version = entry_point.dist.version if entry_point.dist else ""
-            try:
-                plugin = entry_point.load()
-            except (Exception, SystemExit) as error:  # a module that ends the program when imported is broken, too
-                host.broken.append(Broken(entry_point.name, entry_point.value, distribution, error))
-                continue
-            host.add(plugin, name=entry_point.name, target=entry_point.value, distribution=distribution, version=version)
+        with ImportWatch() as watch:
+            for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (e.name, e.value)):
+                host._load(entry_point, watch)
         return host
+
+    def _load(self, entry_point: importlib.metadata.EntryPoint, watch: ImportWatch) -> None:
+        """Import what an entry point names, and register it; where that fails, or ends the program, it is broken."""
+        distribution = entry_point.dist.name if entry_point.dist else "unknown"
+        version = entry_point.dist.version if entry_point.dist else ""
+        who = PluginName("plugin", entry_point.name, distribution, entry_point.value)
+        try:
+            with watch.importing(f"{entry_point.name} ({entry_point.value}) of {distribution}"), calling(who, "its import"):
+                plugin = entry_point.load()
+        except (HarnessError, OSError) as error:
+            self.broken.append(Broken(entry_point.name, entry_point.value, distribution, error.__cause__ or error))
+            return
+        self.add(plugin, name=entry_point.name, target=entry_point.value, distribution=distribution, version=version)
 
     def add(self, plugin: object, *, name: str, target: str = "", distribution: str = "local", version: str = "") -> None:
         """Register one plugin (a module or object with hook implementations); what breaks is recorded, except two plugins of one name."""
@@ -70,11 +78,13 @@ class PluginHost:
             return  # two entry points name one module: all that it has is there already
         before = {kind: dict(registry.entries) for kind, registry in self._registries.items()}
         tasks_before = dict(self.tasks.entries)
+        who = PluginName("plugin", name, distribution, target)
         try:
-            self._manager.register(plugin, name=f"{distribution}:{name}")
-            self._check_hooks(plugin)
-            self._collect(plugin, distribution, version)
-        except (Exception, SystemExit) as error:
+            with calling(who, "its hooks"):
+                self._manager.register(plugin, name=f"{distribution}:{name}")
+                self._check_hooks(plugin)
+                self._collect(plugin, distribution, version)
+        except (HarnessError, OSError) as error:
             for kind, registry in self._registries.items():
                 registry.entries = before[kind]
             self.tasks.entries = tasks_before
@@ -82,7 +92,7 @@ class PluginHost:
                 self._manager.unregister(plugin)
             if isinstance(error, NameTaken):
                 raise
-            self.broken.append(Broken(name, target, distribution, error))
+            self.broken.append(Broken(name, target, distribution, error.__cause__ or error))
 
     def _check_hooks(self, plugin: object) -> None:
         """A misspelt, unmarked or missing hook is an error, not silence."""
@@ -122,10 +132,12 @@ class PluginHost:
         everybody = self._manager.get_plugins()
         for implementation in reversed(getattr(self._manager.hook, observer).get_hookimpls()):
             others = [plugin for plugin in everybody if plugin is not implementation.plugin]
+            distribution, _, name = implementation.plugin_name.partition(":")
             try:
-                self._manager.subset_hook_caller(observer, others)(**values)
-            except Exception as error:
-                failures.append(f"observer {observer} of {implementation.plugin_name.partition(':')[0]} failed: {_one_line(error)}")
+                with calling(PluginName("plugin", name, distribution), observer):
+                    self._manager.subset_hook_caller(observer, others)(**values)
+            except (HarnessError, OSError) as error:
+                failures.append(f"observer {observer} of {distribution} failed: {one_line(error.__cause__ or error)}")
         return failures
 
     def all(self, kind: Kind) -> Mapping[str, Registered]:
@@ -167,7 +179,3 @@ class PluginHost:
 def _hook_names() -> list[str]:
     return [name for name in vars(hookspecs) if name.startswith("harness_")]
 
-
-def _one_line(error: BaseException) -> str:
-    """An exception as one line: its class and message."""
-    return " ".join("".join(traceback.format_exception_only(error)).split())

@@ -13,13 +13,17 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from harness.errors import PluginError
-from harness.options import Options, build
+from harness.options import Options, as_json, build, describe
+from harness.plugin.calls import PluginName, calling
+from harness.plugin.guarded import guarded
 from harness.plugin.source import source_digest
+from harness.types import canonical_json
 
 Kind = Literal["labeler", "steerer", "detector", "metric", "judge"]
 KINDS: tuple[Kind, ...] = ("labeler", "steerer", "detector", "metric", "judge")
 
-_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+"""What a plugin may be called. The command line needs : , + = and / for itself: ``NAME:option=value,…``, ``a+b``, places of runs."""
 _METHODS: Mapping[Kind, tuple[str, ...]] = {
     "labeler": ("traits", "label"),
     "steerer": ("traits", "prepare", "intervene"),
@@ -27,6 +31,8 @@ _METHODS: Mapping[Kind, tuple[str, ...]] = {
     "metric": ("traits", "measure"),
     "judge": ("traits", "prepare", "submit", "collect"),
 }
+_BEFORE_TRAITS: Mapping[Kind, tuple[str, ...]] = {"judge": ("rubric", "offline")}
+"""What stands for traits in a plugin of the first contracts, by kind."""
 
 
 class NoOptions(Options):
@@ -47,17 +53,40 @@ class Registered:
     module: str
 
     def create(self, given: Mapping[str, Any] | None = None) -> Any:
-        """The plugin with options ``given`` (text or typed values). Raises OptionError/UnknownNameError; a plugin's own errors pass through."""
-        instance = self.factory(self.build_options(given or {}))
-        missing = [name for name in _METHODS[self.kind] if not hasattr(instance, name)]
+        """The plugin with options ``given`` (text or typed values), each of its calls guarded (:mod:`harness.plugin.guarded`).
+
+        Raises:
+            OptionError, UnknownNameError: an option that is wrong or does not exist.
+            PluginError: its factory or its options raise anything else, or it lacks members of its contract.
+        """
+        options = self.build_options(given or {})
+        with calling(self.who, "its factory"):
+            instance = self.factory(options)
+            missing = [name for name in _METHODS[self.kind] if not hasattr(instance, name)]
+            older = _BEFORE_TRAITS.get(self.kind, ())
+            if "traits" in missing and older and all(hasattr(instance, name) for name in older):
+                missing.remove("traits")
         if missing:
-            message = f"{self.kind} {self.name!r} of {self.distribution} lacks {', '.join(missing)}"
+            message = f"{self.who} lacks {', '.join(missing)}"
             raise PluginError(message, given=missing, hint=f"see harness.contracts.{self.kind.title()}")
-        return instance
+        return guarded(self.who, instance)
+
+    @property
+    def who(self) -> PluginName:
+        """What it is called in messages."""
+        return PluginName(self.kind, self.name, self.distribution, self.module)
 
     def build_options(self, given: Mapping[str, Any]) -> BaseModel:
         """Its options model filled with ``given``, everything else at its default."""
-        return build(self.options, given, f"{self.kind} {self.name}")
+        with calling(self.who, "its options"):
+            return build(self.options, given, f"{self.kind} {self.name}")
+
+    def options_json(self, options: BaseModel) -> dict[str, Any]:
+        """All options with their values as JSON. Raises PluginError for an options model that cannot be written so."""
+        with calling(self.who, "its options"):
+            found = as_json(options)
+            canonical_json(found)
+        return found
 
     @property
     def made_by(self) -> tuple[str, str]:
@@ -106,7 +135,7 @@ class PluginRegistry:
                 not a pydantic model.
         """
         distribution, version = self._owner
-        if not _NAME.match(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             allowed = "lower-case letters, digits, '.', '_' and '-'"
             raise PluginError(f"{self.kind} name {name!r} of {distribution} is not valid", given=name, allowed=allowed)
         if name in self.entries:
@@ -121,7 +150,11 @@ class PluginRegistry:
         if options is not None and not (isinstance(options, type) and issubclass(options, BaseModel)):
             message = f"{self.kind} {name!r} of {distribution}: the options are {options!r}"
             raise PluginError(message, given=options, allowed="a subclass of harness.options.Options")
-        module = getattr(factory, "__module__", "")
+        describe(options or NoOptions)  # one that raises must not take a listing of all plugins down
+        if not isinstance(summary, str):
+            message = f"{self.kind} {name!r} of {distribution}: the summary is a value of class {type(summary).__name__}"
+            raise PluginError(message, given=summary, allowed="a text of one line")
+        module = getattr(factory, "__module__", None) or ""
         self.entries[name] = Registered(self.kind, name, factory, options or NoOptions, summary, distribution, version, module)
 
 

@@ -17,6 +17,7 @@ from harness.errors import DataError, DictionaryError, TaskError, UnknownNameErr
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress
 from harness.interventions import Intervention, Positions, Site
+from harness.run.guard import Guard, read_only
 from harness.run.model_services import ModelServices, read_means
 from harness.run.warnings import Warnings
 from harness.store.manifest import DictionaryRef, ModelRef
@@ -68,6 +69,7 @@ class TaskBench:
         artifacts: the cache of what ``prepare`` makes.
         progress: where progress is shown.
         warnings: collects what plugins and core find worth saying; a run keeps them, and its entry shows them.
+        guard: sees to it that plugins leave model and dictionaries as they found them.
     """
 
     task: Task
@@ -75,6 +77,7 @@ class TaskBench:
     artifacts: ArtifactCache
     progress: Progress
     warnings: Warnings = field(default_factory=Warnings)
+    guard: Guard = field(default_factory=Guard, repr=False)
     _statistics: dict[str, CorpusStatistics] = field(default_factory=dict, init=False, repr=False)
 
     # ------------------------------------------------------------------------------------------------ what the task fixes
@@ -122,7 +125,14 @@ class TaskBench:
         table = self.task.file.model
         local = self.task.path(table.name)
         name = str(local) if table.name.startswith((".", "/", "~")) else table.name
-        return load_model(name, device=self.choices.device, dtype=self.choices.dtype, revision=table.revision, progress=self.progress.step)
+        model = load_model(name, device=self.choices.device, dtype=self.choices.dtype, revision=table.revision, progress=self.progress.step)
+        self.guard.watch("the subject model", model.hf, self._forget_model, [model.tokenizer, model.format, model])
+        return model
+
+    def _forget_model(self) -> None:
+        """Have the model loaded anew when it is next asked for: a plugin has changed this one."""
+        for name in ("model", "services", "engine"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def model_ref(self) -> ModelRef:
@@ -152,7 +162,19 @@ class TaskBench:
 
         loaded = self._loaded_dictionaries()
         files = {name: (lambda dictionary=dictionary: dictionary) for name, dictionary in loaded.items()}
-        return TaskDictionaries({**files, **trainers(self, self.task.file.train, self.progress)})
+        trained = trainers(self, self.task.file.train, self.progress)
+        return TaskDictionaries({**files, **{name: self._trained(name, train) for name, train in trained.items()}})
+
+    def _trained(self, name: str, train: Callable[[], Dictionary]) -> Callable[[], Dictionary]:
+        """``train``, with its dictionary watched."""
+
+        def make() -> Dictionary:
+            with self.guard.own():
+                dictionary = train()
+            self._watch_dictionary(name, dictionary)
+            return dictionary
+
+        return make
 
     def _loaded_dictionaries(self) -> dict[str, Dictionary]:
         import harness.sae
@@ -172,8 +194,17 @@ class TaskBench:
             note = harness.sae.check_fits(dictionary, self.model, allow_other_model=table.trained_on is not None)
             if table.trained_on is not None:
                 self.warn(f"dictionary {table.name}: {note}")
+            if dictionary.signed:
+                self.warn(
+                    f"dictionary {table.name} is signed: a feature is active on either side of 0, and a strength of 1 moves to the side on which "
+                    "it is strongest on the corpus, whichever side a concept was found on"
+                )
             loaded[table.name] = dictionary
+            self._watch_dictionary(table.name, dictionary)
         return loaded
+
+    def _watch_dictionary(self, name: str, dictionary: Dictionary) -> None:
+        self.guard.watch(f"dictionary {name}", dictionary.sae, lambda: self.__dict__.pop("dictionaries", None))
 
     def dictionary_name(self, name: str | None = None) -> str:
         """A dictionary's name, None meaning the task's first. Raises where the task has none or not this one."""
@@ -237,7 +268,9 @@ class TaskBench:
 
     @property
     def labels(self) -> LabelTable:
-        return self.corpus.labels
+        labels = self.corpus.labels
+        labels.support.setflags(write=False)
+        return labels
 
     @cached_property
     def split(self) -> TextSplit:
@@ -248,7 +281,8 @@ class TaskBench:
             order = self.rng("held-out-texts").permutation(len(self.corpus))
             split_texts(self.corpus_tokens, (document.text for document in self.corpus), order).save(folder)
 
-        found = TextSplit.load(self.artifact({"kind": "text-split", "version": FORMAT, "seed": self.seed}, compute))
+        found = TextSplit.load(self._own_artifact({"kind": "text-split", "version": FORMAT, "seed": self.seed}, compute))
+        read_only(found)
         if found.n_copies:
             self.warn(
                 f"corpus: {found.n_copies} of {len(self.corpus)} texts are copies or near-copies of others; such texts are in one part of the "
@@ -286,7 +320,7 @@ class TaskBench:
                 allowed=f"at least the {wanted} that the task draws for each concept",
                 hint="add instructions or lower instructions.per_concept",
             )
-        return found
+        return tuple(found)
 
     def instructions_for(self, concept: Concept) -> list[Instruction]:
         """The instructions of one concept: drawn without replacement, the same for every method of a run with this seed."""
@@ -368,12 +402,15 @@ class TaskBench:
         self, requests: Sequence[GenerationRequest], decoding: Decoding | None = None, *, only: Container[str] | None = None
     ) -> Iterator[Generated]:
         """Texts of the subject model, in any order. With ``only``, the texts with these ids, from the batches that ``requests`` always make."""
+        self.guard.settle()
         return self.services.generate(requests, decoding, only)
 
     def logits(self, texts: Sequence[Row], intervention: Intervention | None = None) -> Iterator[torch.Tensor]:
+        self.guard.settle()
         return self.services.logits(texts, intervention)
 
     def activations(self, site: Site | None = None, texts: TextSet | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+        self.guard.settle()
         return self.services.activations(site or self.site, self.corpus_tokens if texts is None else texts.tokens)
 
     @cached_property
@@ -391,7 +428,7 @@ class TaskBench:
                     shutil.rmtree(folder, ignore_errors=True)
                     raise
 
-        return TokenTable.load(self.artifact({"kind": "corpus-tokens", "version": FORMAT}, compute))
+        return TokenTable.load(self._own_artifact({"kind": "corpus-tokens", "version": FORMAT}, compute))
 
     def statistics(self, dictionary: str | None = None) -> CorpusStatistics:
         name = self.dictionary_name(dictionary)
@@ -399,6 +436,7 @@ class TaskBench:
             from harness.sae.corpus.collect import CorpusStatistics
 
             self._statistics[name] = CorpusStatistics.load(self._statistics_folder(name))
+            read_only(self._statistics[name])
         return self._statistics[name]
 
     def _statistics_folder(self, name: str) -> Path:
@@ -410,7 +448,7 @@ class TaskBench:
             with self.progress.gauge("reading the corpus") as gauge:
                 measure(self.model, target, self.corpus_tokens, folder, progress=gauge)
 
-        return self.artifact({"kind": "corpus-statistics", "version": FORMAT, "dictionary": target.digest}, compute)
+        return self._own_artifact({"kind": "corpus-statistics", "version": FORMAT, "dictionary": target.digest}, compute)
 
     def residual_means(self) -> ResidualMeans:
         for table in self.task.file.dictionaries:
@@ -424,11 +462,16 @@ class TaskBench:
                 raise DataError(message, given=self.corpus_path, hint="give longer texts")
             self.services.write_means(self.site, self.corpus_tokens, folder, self.progress)
 
-        return read_means(self.artifact({"kind": "residual-means", "version": 2, "layer": self.site.layer}, compute))
+        return read_means(self._own_artifact({"kind": "residual-means", "version": 2, "layer": self.site.layer}, compute))
 
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         full = {"key": key, "model": self.model.digest, "dtype": str(self.model.dtype), "corpus": self.corpus_digest if self.has_corpus else None}
-        return self.artifacts.get(full, compute)
+        return self.artifacts.get(full, self.guard.filled(compute, "an artifact"))
+
+    def _own_artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
+        """An artifact that the core makes, whatever settings the plugin at work has left by then."""
+        with self.guard.own():
+            return self.artifact(key, compute)
 
     def rng(self, purpose: str, item: str = "") -> np.random.Generator:
         return rng(self.seed, purpose, item)

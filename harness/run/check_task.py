@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UnknownNameError
+from harness.plugin.grammar import PluginRequest, parse_request
 from harness.plugin.host import PluginHost
-from harness.plugin.registry import Kind
-from harness.run.bench import Choices, TaskBench
+from harness.plugin.registry import Kind, Registered
+from harness.run.bench import Choices, TaskBench, open_bench
+from harness.run.concept_check import concept_problems, wrong_column
 from harness.run.estimate import estimate
 from harness.run.plan import Asked, make_plan
-from harness.tasks.find import find_task, options_of
+from harness.tasks.dictionaries import DictionaryTable
+from harness.tasks.find import find_task, option_tables
 from harness.tasks.schema import Task
 from harness.types import Json
 
@@ -27,39 +30,57 @@ def check_task(host: PluginHost, name: str) -> dict[str, Json]:
     except HarnessError as error:
         report["problems"].append(str(error))
         return report
-    listed = [(kind, plugin, options) for kind in KINDS for plugin, options in options_of(task, kind).items()]
+    listed = [(kind, plugin, options) for kind in KINDS for plugin, options in option_tables(task, kind).items()]
     for kind, plugin, options in (*listed, *_listed(task)):
-        _collect(report, lambda k=kind, p=plugin, o=options: host.get(k, p).build_options(o))
+        _collect(report, lambda k=kind, p=plugin, o=options: _check_options(host.get(k, p), o))
     for steerer in task.file.steering.grids:
         _collect(report, lambda s=steerer: host.get("steerer", s))
     _check_files(task, report)
-    _collect(report, lambda: _estimate(host, task, report))
+    _check_content(task, report)
+    if not report["problems"]:
+        _collect(report, lambda: _estimate(host, task, report))
     return report
 
 
 def _listed(task: Task) -> Iterator[tuple[Kind, str, Mapping[str, Json]]]:
-    """Kind, name and options of the plugins that the task runs when none is named."""
-    for method in task.file.methods:
-        yield "steerer", method.steerer, {}
-        if method.labeler is not None:
-            yield "labeler", method.labeler, {}
-    for table in task.file.detectors:
-        yield "detector", table.detector, table.options
-        if table.labeler is not None:
-            yield "labeler", table.labeler, {}
-    for measured in task.file.metrics:
-        yield "metric", measured.metric, measured.options
+    """Kind, name and options of the plugins that the task names: what it runs when none is asked for, its controls, its judge."""
+    rows: list[tuple[Kind, PluginRequest | None]] = [("steerer", table.request) for table in task.file.methods]
+    rows += [("detector", table.request) for table in task.file.detectors]
+    rows += [("labeler", table.labeler_request) for table in (*task.file.methods, *task.file.detectors)]
+    rows += [("metric", table.request) for table in task.file.metrics]
+    for control in task.file.controls:
+        rows.append(("steerer", parse_request(control.steerer)))
+        rows += [("labeler", parse_request(control.labeler))] if control.labeler is not None else []
+    rows += [("judge", parse_request(task.file.judge))] if task.file.judge is not None else []
+    for kind, request in rows:
+        if request is not None:
+            yield kind, request.name, {**option_tables(task, kind).get(request.name, {}), **request.options}
 
 
 def _collect(report: dict[str, Json], check: object) -> None:
     try:
         check()  # type: ignore[operator]
     except HarnessError as error:
-        report["problems"].append(str(error))
+        if str(error) not in report["problems"]:
+            report["problems"].append(str(error))
+
+
+def _check_options(registered: Registered, given: Mapping[str, Json]) -> None:
+    """Raise for options that do not exist or are not allowed; one that is needed and not given is the user's to give."""
+    required = [name for name, info in registered.options.model_fields.items() if info.is_required()]
+    if all(name in given for name in required):
+        registered.build_options(given)
+        return
+    for name in given:
+        if name not in registered.options.model_fields:
+            raise UnknownNameError(f"option of {registered.kind} {registered.name}", name, registered.options.model_fields)
 
 
 def _check_files(task: Task, report: dict[str, Json]) -> None:
     file = task.file
+    for what, source in (("instructions", file.instructions.source), ("concepts", file.concepts.file)):
+        if source is not None and not source.startswith("hub:") and task.path(source).is_dir():
+            report["problems"].append(f"{what} {task.path(source)} is a folder, not a file")
     for what, source, flag in (("corpus", file.corpus.source, "--corpus"), ("instructions", file.instructions.source, "--instructions")):
         if source is None:
             report["notes"].append(f"needs {flag} PATH: the task ships no {what}")
@@ -71,6 +92,7 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
         report["problems"].append(f"concepts {task.path(file.concepts.file)} does not exist")
     for dictionary in file.dictionaries:
         if task.path(dictionary.source).exists():
+            _collect(report, lambda table=dictionary: _check_dictionary(task, table))
             continue
         if dictionary.source.startswith((".", "/", "~")) or "/" not in dictionary.source:
             report["problems"].append(f"dictionary {dictionary.name!r}: nothing at {task.path(dictionary.source)}")
@@ -79,6 +101,33 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
         report["notes"].append(f"dictionary {dictionary.name!r} comes from SAELens' registry ({dictionary.source}), on first use")
         if dictionary.trained_on:
             report["notes"].append(f"dictionary {dictionary.name!r} was made for {dictionary.trained_on}, not for {file.model.name}; recorded")
+
+
+def _check_content(task: Task, report: dict[str, Json]) -> None:
+    """Whether the task's own concepts and instructions, and the corpus where it is at hand, belong together."""
+    file, bench = task.file, open_bench(task, Choices(), quiet=True)
+    if file.instructions.source is not None and task.path(file.instructions.source).exists():
+        _collect(report, lambda: bench.instructions)
+    source = file.corpus.source
+    if source is None or not task.path(source).exists() or file.concepts.mode != "fixed" or not task.path(str(file.concepts.file)).exists():
+        return
+    _collect(report, lambda: _check_concepts(bench, report))
+
+
+def _check_concepts(bench: TaskBench, report: dict[str, Json]) -> None:
+    """A label that is nearly one of the corpus', and a wrong column, are mistakes; other labels that it lacks, or has too few texts of, are noted."""
+    concepts = bench.list_concepts()
+    if why := wrong_column(bench, concepts):
+        report["problems"].append(why)
+        return
+    for problem in concept_problems(bench, concepts).values():
+        report["problems" if problem.mistake else "notes"].append(f"concept {problem.concept!r}: {problem.text}")
+
+
+def _check_dictionary(task: Task, table: DictionaryTable) -> None:
+    from harness.sae.loading import check_local
+
+    check_local(task.path(table.source), layer=table.layer, model_name=table.trained_on, width=table.width)
 
 
 def _check_registry(source: str) -> None:

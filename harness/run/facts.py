@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from harness.sae.dictionary import Dictionary
 
-_VERSION = 1
+_VERSION = 2
 
 
 def model_ref(task: Task, device: str | None, dtype: str | None) -> ModelRef | None:

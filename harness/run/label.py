@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from harness.errors import OptionError, PluginError, StoreError
+from harness.plugin.calls import PluginName
 from harness.run.bench import TaskBench
+from harness.run.concept_check import explained, note_problems
 from harness.run.notes import note_versions
 from harness.run.plan import PlannedPlugin
 from harness.run.run import Run
 from harness.store import RunStore
 from harness.store.manifest import Manifest, MethodRecord
-from harness.types import Abstention, Concept, Labeling
+from harness.types import Abstention, Concept, FeatureRef, Labeling, canonical_json
 
 
 def label_all(run: Run) -> None:
     """Have every labeler of the run answer that has not answered yet; its answers are in the store when it is done."""
+    if any(run.store.labelings(labeler.key) is None for labeler in run.planned.labelers):
+        note_problems(run.bench)
     for labeler in sorted(run.planned.labelers, key=lambda labeler: labeler.follows is not None):  # whom it follows comes first
         if run.store.labelings(labeler.key) is None:
             _label(run, labeler)
@@ -27,9 +33,9 @@ def _label(run: Run, labeler: PlannedPlugin) -> None:
     run.progress.step(f"labelling with {name}")
     note_versions(run.store, run.warnings, "labels", [labeler.registered.made_by])
     followed = None if labeler.follows is None else _chosen_by(run, labeler.follows)
-    answers = list(labeler.instance.label(run.bench, run.bench.concepts if followed is None else followed))
-    check_answers(name, answers, run.bench, labeler.draws(run.bench.concept_mode), followed)
-    run.store.add_labelings(labeler.key, answers)
+    answers = labeler.instance.label(run.bench, run.bench.concepts if followed is None else followed)
+    check_answers(labeler.registered.who, answers, run.bench, labeler.draws(run.bench.concept_mode), followed)
+    run.store.add_labelings(labeler.key, explained(answers, run.bench))
 
 
 def _chosen_by(run: Run, key: str) -> list[Concept]:
@@ -43,12 +49,12 @@ def _chosen_by(run: Run, key: str) -> list[Concept]:
 
 
 def check_answers(
-    name: str, answers: Sequence[Labeling | Abstention], bench: TaskBench, draws: int = 1, followed: Sequence[Concept] | None = None
+    who: PluginName, answers: Sequence[Any], bench: TaskBench, draws: int = 1, followed: Sequence[Concept] | None = None
 ) -> None:
     """Raise PluginError for answers that break the contract.
 
     Args:
-        name: the labeler's.
+        who: the labeler.
         answers: what it returned.
         bench: that it worked at.
         draws: how often each concept is answered, in turn.
@@ -58,35 +64,63 @@ def check_answers(
     seen: set[str] = set()
     for answer in answers:
         if not isinstance(answer, Labeling | Abstention):
-            message = f"labeler {name!r} returned a value of class {type(answer).__name__}"
+            message = f"{who}: label returned a value of class {type(answer).__name__}"
             raise PluginError(message, given=answer, allowed=("Labeling", "Abstention"))
+        if not isinstance(answer.concept, Concept):
+            message = f"{who} answered a concept of class {type(answer.concept).__name__}"
+            raise PluginError(message, given=answer.concept, allowed="one of the concepts that label is given")
         if bench.concept_mode == "fixed" and asked.get(answer.concept.id) != answer.concept:
-            message = f"labeler {name!r} answered concept {answer.concept.id!r}, which is not one of those that it was asked for"
-            raise PluginError(message, given=answer.concept.id)
+            message = f"{who} answered concept {answer.concept.id!r}, which is not one of those that it was asked for"
+            raise PluginError(message, given=answer.concept.id, allowed=tuple(asked), hint="answer with the very concepts that label is given")
         if isinstance(answer, Labeling):
-            _check_features(name, answer, bench)
+            _check_values(who, answer)
+            _check_features(who, answer, bench)
             if answer.id in seen:
-                message = f"labeler {name!r} gave concept {answer.concept.id!r} the same features twice"
-                raise PluginError(message, given=answer.concept.id)
+                message = f"{who} gave concept {answer.concept.id!r} the same features twice"
+                raise PluginError(message, given=answer.concept.id, hint="give each set of features once")
             seen.add(answer.id)
+        elif not isinstance(answer.reason, str):
+            message = f"{who} abstained from concept {answer.concept.id!r} with a reason of class {type(answer.reason).__name__}"
+            raise PluginError(message, given=answer.reason, allowed="text")
     if bench.concept_mode == "fixed" and sorted(a.concept.id for a in answers) != sorted([*asked] * draws):
-        message = f"labeler {name!r} gave {len(answers)} answers for {len(asked)} concepts"
+        message = f"{who} gave {len(answers)} answers for {len(asked)} concepts"
         hint = "answer or abstain from each once" if draws == 1 else f"answer or abstain from each {draws} times"
         raise PluginError(message, given=len(answers), allowed=draws * len(asked), hint=hint)
     wanted = [concept.id for concept in (bench.concepts if followed is None else followed) for _ in range(draws)]
     if (followed is not None or (draws > 1 and bench.concept_mode == "fixed")) and [answer.concept.id for answer in answers] != wanted:
-        message = f"labeler {name!r} gave {len(answers)} answers, which are not those of the concepts that it was asked for, {draws} each, in turn"
+        message = f"{who} gave {len(answers)} answers, which are not those of the concepts that it was asked for, {draws} each, in turn"
         raise PluginError(message, given=len(answers), allowed=len(wanted), hint="answer the concepts in their order, each as often as draws says")
 
 
-def _check_features(name: str, answer: Labeling, bench: TaskBench) -> None:
+def _check_values(who: PluginName, answer: Labeling) -> None:
+    """Features, score and evidence are what the store can keep."""
+    about = f"for concept {answer.concept.id!r}"
+    if not isinstance(answer.features, tuple | list) or not all(isinstance(feature, FeatureRef) for feature in answer.features):
+        raise PluginError(f"{who} gave the features {answer.features!r} {about}", given=answer.features, allowed="a tuple of FeatureRef")
+    for feature in answer.features:
+        if isinstance(feature.index, bool) or not isinstance(feature.index, int) or not isinstance(feature.dictionary, str):
+            message = f"{who} named feature {feature} {about}, whose index is of class {type(feature.index).__name__}"
+            raise PluginError(message, given=feature, allowed="the dictionary's name, and a whole number (int(…) makes one of numpy's)")
+    score = answer.score
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score)):
+        raise PluginError(f"{who} gave the score {score!r} {about}", given=score, allowed="a finite number (float(…) makes one of numpy's), or None")
+    try:
+        canonical_json(dict(answer.evidence))
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"{who} gave evidence {about} that cannot be stored ({error})"
+        raise PluginError(message, given=answer.evidence, allowed="JSON without NaN") from None
+
+
+def _check_features(who: PluginName, answer: Labeling, bench: TaskBench) -> None:
     for feature in answer.features:
         dictionary = bench.dictionaries.get(feature.dictionary)
         if dictionary is None or not 0 <= feature.index < dictionary.d_sae:
-            message = f"labeler {name!r} named feature {feature}, which does not exist in the task's dictionaries"
-            raise PluginError(message, given=feature)
+            message = f"{who} named feature {feature}, which does not exist in the task's dictionaries"
+            known = tuple(bench.dictionaries) if dictionary is None else f"indices 0 to {dictionary.d_sae - 1}"
+            raise PluginError(message, given=feature, allowed=known)
     if len(set(answer.features)) != len(answer.features):
-        raise PluginError(f"labeler {name!r} named a feature of concept {answer.concept.id!r} twice", given=answer.concept.id)
+        message = f"{who} named a feature of concept {answer.concept.id!r} twice"
+        raise PluginError(message, given=answer.concept.id, hint="name each feature once")
 
 
 # ------------------------------------------------------------------------------------------------------------- what the store says

@@ -29,8 +29,9 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         metrics: what is measured, one for each dictionary, seed and control.
     """
     file, choices = bench.task.file, bench.choices
-    concepts = bench.list_concepts() if plan.methods or plan.detections else []
     judged = plan.judge is not None
+    instructions = bench.instructions if judged else ()  # before anything large is read: too few of them would end the run later
+    concepts = bench.list_concepts() if plan.methods or plan.detections else []
     return Manifest(
         identity=identity_of(plan, bench),
         harness_version=own_version(),
@@ -47,8 +48,8 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         model=bench.model_ref,
         dictionaries=bench.dictionary_refs,
         corpus=bench.corpus_digest if bench.has_corpus else None,
-        instruction_set_digest=digest(sorted((i.id, i.text) for i in bench.instructions)) if judged else digest([]),
-        instructions=tuple(i.id for i in bench.instructions) if judged else (),
+        instruction_set_digest=digest(sorted((i.id, i.text) for i in instructions)),
+        instructions=tuple(i.id for i in instructions),
         per_concept=file.instructions.per_concept,
         decoding=file.decoding.decoding(),
         protocol=protocol_of(bench.task),
@@ -84,6 +85,7 @@ def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
         kind=plugin.registered.kind,
         name=plugin.registered.name,
         key=plugin.key,
+        label=plugin.label,
         options=OptionValues(given=given, default=default),
         distribution=plugin.registered.distribution,
         version=plugin.registered.version,
@@ -95,7 +97,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
         MethodRecord(
             kind="steering",
             id=m.method.id,
-            name=m.method.name,
+            name=m.name,
             role=m.role,
             labeler=None if m.labeler is None else plugin_ref(m.labeler),
             plugin=plugin_ref(m.steerer),
@@ -111,7 +113,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
         MethodRecord(
             kind="detection",
             id=d.method.id,
-            name=d.method.name,
+            name=d.name,
             role=d.role,
             labeler=None if d.labeler is None else plugin_ref(d.labeler),
             plugin=plugin_ref(d.detector),
@@ -171,18 +173,37 @@ def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:
 
 
 def _code(plan: Plan) -> dict[str, Json]:
-    """Version and source of each plugin: another code is another method, whatever it is called."""
-    return {
-        f"{plugin.registered.kind} {plugin.registered.name}": [plugin.registered.version, plugin.registered.code] for plugin in plan.plugins
-    }
+    """Version and source of each plugin: another code is another method, whatever it is called. A judge's is kept with its ratings instead."""
+    return {f"{plugin.registered.kind} {plugin.registered.name}": code_of(plugin) for plugin in plan.plugins if plugin is not plan.judge}
+
+
+def code_of(plugin: PlannedPlugin) -> list[str]:
+    """Version and source digest of a plugin."""
+    return [plugin.registered.version, plugin.registered.code]
 
 
 def _named_files(plan: Plan) -> dict[str, str]:
-    """Digests of the files and folders that options name as input (labels, exports), by plugin and option."""
+    """Digests of the files and folders that options name as input (labels, exports), by plugin and option; a judge's are kept with its ratings."""
+    found = {}
+    for plugin in plan.plugins:
+        if plugin is not plan.judge:
+            found.update({f"{plugin.registered.name}: {where}": value for where, value in files_of(plugin).items()})
+    return dict(sorted(found.items()))
+
+
+def files_of(plugin: PlannedPlugin) -> dict[str, str]:
+    """Digests of the files and folders that a plugin's options name as input, by ``option = path``; what does not exist is left out."""
     named = {
-        f"{plugin.registered.name}: {name} = {value}": Path(str(value)).expanduser()
-        for plugin in plan.plugins
+        f"{name} = {path}": Path(path).expanduser()
         for name in input_names(plugin.registered.options)
-        if (value := plugin.options[name]) is not None
+        for path in _texts(plugin.options[name])
     }
     return {where: path_digest(path) for where, path in sorted(named.items()) if path.exists()}
+
+
+def _texts(value: Json) -> list[str]:
+    """The texts in an option's value: itself, or those of a list or an object."""
+    if isinstance(value, str):
+        return [value]
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for part in inside for text in _texts(part)]

@@ -32,7 +32,7 @@ def prepare_shared(run: Run, methods: Iterable[tuple[str, PlannedPlugin, Sequenc
 
 def _prepare(run: Run, plugin: PlannedPlugin, labelings: Sequence[Labeling]) -> None:
     instance: Any = plugin.instance
-    name = f"{plugin.registered.kind} {plugin.registered.name}"
+    name = run.planned.called(plugin)
     kept = [note.value for note in run.store.notes(name)]
     if isinstance(instance, Recorded) and kept:
         instance.restore(kept[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -14,11 +14,12 @@ from harness.errors import HarnessError, StoreError
 from harness.files.progress import Progress
 from harness.plugin.host import Observer, PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
+from harness.run.guard import Guard
 from harness.run.plan import Plan
 from harness.run.protocol import protocol_of
 from harness.run.warnings import Warnings
-from harness.store import RunStore
-from harness.store.manifest import Manifest
+from harness.store import JudgeRecord, RunStore
+from harness.store.manifest import Manifest, ModelRef
 from harness.tasks.find import find_task
 from harness.types import Instruction, rng
 
@@ -47,6 +48,7 @@ class Run:
         warnings: collects what a reader of the result must know.
         approve: called with what plugins will cost at most, before anything is sent to them; None approves all.
         plan: the plugins at work; None for a stored run that is only rated, scored or shown.
+        guard: sees to it that plugins leave what others use as they found it; the bench's, too.
     """
 
     store: RunStore
@@ -57,6 +59,9 @@ class Run:
     approve: Approve | None = None
     plan: Plan | None = None
     _open_bench: Callable[[], TaskBench] | None = None
+    guard: Guard = field(default_factory=Guard, repr=False)
+    judge_records: dict[str, JudgeRecord] = field(default_factory=dict)
+    """Under which record each judge's ratings are kept, see :func:`harness.evaluations.steering.judge_record.judge_record`."""
 
     @classmethod
     def begin(cls, folder: Path, manifest: Manifest, plan: Plan, bench: TaskBench, host: PluginHost, approve: Approve | None = None) -> Run:
@@ -65,7 +70,7 @@ class Run:
         Raises StoreError as :meth:`harness.store.RunStore.create_or_open` does.
         """
         store = RunStore.create_or_open(folder, manifest)
-        run = cls(store, store.manifest, host, bench.progress, bench.warnings, approve, plan, lambda: bench)
+        run = cls(store, store.manifest, host, bench.progress, bench.warnings, approve, plan, lambda: bench, bench.guard)
         bench.warnings.keep_in(store)
         return run
 
@@ -78,7 +83,7 @@ class Run:
         store = RunStore.open(folder)
         try:
             manifest = _with_protocol(store.manifest, host, folder)
-            progress, warnings = Progress(quiet), Warnings()
+            progress, warnings, guard = Progress(quiet), Warnings(), Guard()
             warnings.keep_in(store)
         except BaseException:
             store.close()
@@ -91,6 +96,7 @@ class Run:
             task = find_task(host, str(manifest.command["task"]))
             given: Any = manifest.command["choices"]
             bench = open_bench(task, Choices(**given), quiet, warnings)
+            bench.guard = guard
             found = bench.model_ref
             if found.digest != manifest.model.digest:
                 raise StoreError(
@@ -101,7 +107,7 @@ class Run:
                 )
             return bench
 
-        return cls(store, manifest, host, progress, warnings, approve, None, open_again)
+        return cls(store, manifest, host, progress, warnings, approve, None, open_again, guard)
 
     @cached_property
     def bench(self) -> TaskBench:
@@ -124,7 +130,7 @@ class Run:
         """What a judge is handed."""
         return StoredBench(self)
 
-    def tell(self, observer: Observer, **values: Any) -> None:
+    def notify(self, observer: Observer, **values: Any) -> None:
         """Tell the observers; one that fails is reported, and noted in the run, but stops nothing."""
         for failure in self.host.notify(observer, **values):
             if failure not in (note.value for note in self.store.notes("observer-failed")):
@@ -166,9 +172,19 @@ class StoredBench:
         return self._run.bench.model
 
     @property
+    def model_ref(self) -> ModelRef:
+        """The subject model as it would be loaded here."""
+        return self._run.bench.model_ref
+
+    @property
     def progress(self) -> Progress:
         """Where progress is shown."""
         return self._run.progress
+
+    @property
+    def guard(self) -> Guard:
+        """The run's."""
+        return self._run.guard
 
     def warn(self, message: str) -> None:
         self._run.warnings(message)

@@ -240,8 +240,8 @@ def _unembed(model: SubjectModel, x: Tensor) -> Tensor:
 
 
 def _largest(dictionary: Dictionary, x: Tensor, prompt: str) -> Tensor:
-    """The largest activation of any feature at each token: ``[tokens, d_in]`` → ``[tokens]``."""
-    largest = dictionary.encode(x).amax(dim=-1)
+    """The largest activation of any feature at each token, in magnitude: ``[tokens, d_in]`` → ``[tokens]``."""
+    largest = dictionary.encode(x).abs().amax(dim=-1)
     if not bool((largest > 0).any()):  # a NaN is not greater either
         raise DictionaryError(
             f"no feature of {dictionary.source} is active where it is to be amplified in the prompt {prompt!r}, so there is no amount to add",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from harness.errors import DictionaryError
@@ -35,7 +35,12 @@ _POINTS = {
     "hook_embed": "it reads the embeddings, before the first layer",
 }
 _HOOKS = ("blocks.N.hook_resid_post", "blocks.N.hook_resid_pre", "model.layers.N")
+_OTHER_TOWERS = ("vision", "visual", "audio", "encoder")
 _CHECKED_ELEMENTS = 1 << 22
+_LARGEST_WEIGHT = 1e10
+"""No trained weight comes near it, and with larger ones activations and reconstructions overflow float32."""
+_LARGEST_EXPONENT = 30.0
+"""Of a gated SAE's ``r_mag``, whose exponential multiplies, in trained ones by up to some ten."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +67,19 @@ def residual_layer(hook_name: str) -> int:
     Raises:
         DictionaryError: the hook is not a layer's output, with the reason.
     """
-    match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", hook_name)
+    match = re.fullmatch(r"blocks\.([0-9]{1,6})\.hook_resid_(pre|post)", hook_name)
     if match:
         layer = int(match[1]) - (match[2] == "pre")
         if layer < 0:
             message = f"hook {hook_name!r} is the input of the first layer, and only outputs of layers can be edited"
             raise DictionaryError(message, given=hook_name, allowed=_HOOKS)
         return layer
-    match = re.fullmatch(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*\.(\d+)", hook_name)
-    if match:
+    match = re.fullmatch(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*\.([0-9]{1,6})", hook_name)
+    tower = next((part for part in hook_name.lower().split(".") if any(word in part for word in _OTHER_TOWERS)), "")
+    if match and not tower:
         return int(match[1])
-    reason = next((why for point, why in _POINTS.items() if point in hook_name), "it names no layer's output")
+    points = (why for point, why in _POINTS.items() if point in hook_name)
+    reason = f"{tower} is not the language model" if match else next(points, "it names no layer's output")
     raise DictionaryError(f"hook {hook_name!r} is not a residual site ({reason})", given=hook_name, allowed=_HOOKS)
 
 
@@ -100,6 +107,8 @@ def check_input(cfg: Mapping[str, Json], name: str) -> None:
             allowed=tuple(sorted(NORMALIZATIONS)),
             hint="fold the statistics into the weights first",
         )
+    if normalize == "layer_norm" and cfg.get("d_in") == 1:
+        raise DictionaryError(f"{name} normalises tokens of one number by their deviation", given=1, allowed="d_in of 2 and more", hint=_ANOTHER)
     if reshape != "none":
         message = f"{name} reshapes its input ({reshape}): it reads attention heads, not the residual stream"
         raise DictionaryError(message, given=reshape, allowed="none", hint=_ANOTHER)
@@ -133,22 +142,27 @@ def settle(metadata: Any, name: str, given: Stated) -> int:
                 f"layer {wanted} was given for {name}, which reads another layer's output ({own})",
                 given=wanted,
                 allowed=layer,
-                hint="give its own layer, or another dictionary",
+                hint="give its own layer (a task's `layer`), or another dictionary; if its files name the wrong one, correct them",
             )
     elif wanted is None:
+        number = metadata.get("hook_layer")
         raise DictionaryError(
-            f"{name} does not say which site it reads",
+            f"{name} does not say which site it reads" + ("" if number is None else f": it gives hook_layer {number}, and no hook_name"),
             given=name,
             hint="give its layer (layer=15; a task's `layer`), keep the folder name under which it was published (layer_15, layers.15), or set "
             "metadata.hook_name in a SAELens folder's cfg.json, e.g. model.layers.15",
         )
     else:
-        layer = wanted
+        layer, number = wanted, metadata.get("hook_layer")
+        if number is not None and layer not in (number, number - 1):  # the input of a block is the output of the one before
+            message = f"layer {layer} was given for {name}, whose configuration gives hook_layer {number}"
+            raise DictionaryError(message, given=layer, allowed=number, hint="give its own layer (a task's `layer`), or correct its configuration")
         metadata["hook_name"] = given.hook_name or f"blocks.{layer}.hook_resid_post"
     if given.model_name and not own_model:
         metadata["model_name"] = given.model_name
     elif given.model_name and not same_model(given.model_name, own_model):
-        message, hint = f"{name} was not made for the model {given.model_name}", "correct the model's name, or leave it out"
+        message = f"{name} was not made for the model {given.model_name}, but for {own_model}"
+        hint = "correct the model's name (a task's `trained_on`), or leave it out; if its files name the wrong one, correct them"
         raise DictionaryError(message, given=given.model_name, allowed=own_model, hint=hint)
     return layer
 
@@ -157,12 +171,20 @@ def check_numbers(sae: Any, name: str) -> None:
     """Check a loaded SAE's weights, a slice at a time, so that nothing of their size is allocated.
 
     Raises:
-        DictionaryError: NaN or infinity, or a decoder row of length 0 that activations would be divided by.
+        DictionaryError: NaN or infinity, numbers so large that activations overflow, or decoder rows with which this architecture gives none.
     """
+    hint = "the file is damaged or the training diverged: fetch it again, or use another dictionary"
     for key, tensor in sae.state_dict().items():
-        if not all(bool(torch.isfinite(part).all()) for part in _slices(tensor)):
-            hint = "the file is damaged or the training diverged: fetch it again, or use another dictionary"
+        largest = max((float(part.abs().amax()) for part in _slices(tensor)), default=0.0, key=lambda value: (value != value, value))
+        if not math.isfinite(largest):
             raise DictionaryError(f"{name}: weights {key} hold NaN or infinity", given=key, hint=hint)
+        bound = _LARGEST_EXPONENT if key == "r_mag" else _LARGEST_WEIGHT
+        if largest > bound:
+            message = f"{name}: weights {key} reach {largest:.3g}, with which activations overflow"
+            raise DictionaryError(message, given=key, allowed=f"up to {bound:g}", hint=hint)
+    if str(sae.cfg.architecture()) == "matching_pursuit" and bool((sae.W_dec.norm(dim=-1) > math.sqrt(2)).any()):
+        message = f"{name} has decoder rows longer than √2, with which matching pursuit does not end but diverges"
+        raise DictionaryError(message, given="W_dec", allowed="rows of length 1", hint=hint)
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) and bool((sae.W_dec.norm(dim=-1) == 0).any()):
         message = f"{name} divides activations by its decoder's norms, and some are 0"
         raise DictionaryError(message, given=name, hint="the file is damaged: fetch it again")
@@ -204,7 +226,7 @@ def check_fits(dictionary: Dictionary, model: SubjectModel, *, allow_other_model
             f"{dictionary.source} was made for {dictionary.model_name}",
             given=dictionary.model_name,
             allowed=model.name,
-            hint="use a dictionary of this model, or let the task allow another model's",
+            hint=f"use a dictionary of this model, or, where that is meant, state trained_on = {dictionary.model_name!r} in the task's dictionary",
         )
     return f"made for {dictionary.model_name}, another model of the same width; used on {model.name}, which the task allows{note}"
 

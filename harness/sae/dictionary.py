@@ -30,6 +30,9 @@ from harness.types import Json, canonical_json
 FULL_ENCODING = frozenset({"topk", "abstopk", "matching_pursuit"})
 """Architectures in which one feature's activation depends on all the others'."""
 
+SIGNED = frozenset({"abstopk"})
+"""Architectures whose activations may be negative; one that is not 0 is active, whatever its sign."""
+
 ARCHITECTURES = frozenset({"standard", "jumprelu", "gated"}) | FULL_ENCODING
 """SAELens' inference architectures that we load (BatchTopK and Matryoshka dictionaries are saved as ``jumprelu``)."""
 
@@ -108,10 +111,18 @@ class Dictionary:
         """Whether one feature's activation needs the whole encoding (TopK): exact all the same, but slow, so a run warns."""
         return self.architecture in FULL_ENCODING
 
+    @property
+    def signed(self) -> bool:
+        """Whether activations may be negative; see :data:`SIGNED`."""
+        return self.architecture in SIGNED
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 (first 16 digits) of the weights as float32 and of what the arithmetic, the site and the model depend on."""
         cfg, sha = self.cfg, hashlib.sha256()
+        if self.signed:
+            # statistics, labels and runs of the time when negative activations were not counted must not be taken for today's
+            sha.update(b"active: not 0")
         kept = {key: value for key, value in cfg.items() if key not in ("dtype", "device", "metadata")}
         sha.update(canonical_json([kept, self.hook_name, self.model_name]).encode())
         for name, tensor in sorted(self.sae.state_dict().items()):

@@ -88,7 +88,10 @@ def _number(known: Mapping[str, Json], key: str, what: str) -> int | None:
     if key not in known:
         return None
     try:
-        return int(known[key])
+        number = float(known[key])
+        if isinstance(known[key], bool) or not number.is_integer():
+            raise ValueError(known[key])
+        return int(number)
     except (TypeError, ValueError):
         raise DictionaryError(f"{what} gives {key} = {known[key]!r} for its dictionary", given=known[key], allowed="a whole number") from None
 

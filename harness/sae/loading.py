@@ -23,9 +23,9 @@ from harness.sae.checks import (
 )
 from harness.sae.dictionary import Dictionary
 from harness.sae.formats import FORMATS, open_published
+from harness.sae.formats.contents import line
 from harness.sae.formats.published import Published
 from harness.sae.formats.saelens import CFG_FILE, WEIGHTS_FILE
-from harness.sae.formats.tensors import line
 
 _LOADERS = {"transcoder": NOT_A_DICTIONARY["transcoder"], "temporal": NOT_A_DICTIONARY["temporal"], "hook_z": "it reads attention heads"}
 
@@ -65,7 +65,7 @@ def load(
     arithmetic, given = _arithmetic_dtype(dtype), Stated(layer, hook_name, model_name)
     where = str(torch.device(device)) if device is not None else "cpu"
     path = Path(name).expanduser()
-    if path.exists():
+    if _exists(path, name):
         published = open_published(path)
         check_input(published.cfg, name)
         own_layer = settle(published.cfg["metadata"], name, given)
@@ -97,9 +97,20 @@ def _build(published: Published, name: str, device: str, dtype: torch.dtype) -> 
             sae.process_state_dict_for_loading(state)
             sae.load_state_dict(state, assign=True)
             return sae.to(dtype=dtype, device=device)
-    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except DictionaryError:
+        raise
+    except Exception as error:  # whatever its classes of a dozen architectures raise
         hint = "check that its configuration and its weights belong together, or fetch it again"
         raise DictionaryError(f"SAELens cannot load {name}: {line(error)}", given=name, hint=hint) from error
+
+
+def _exists(path: Path, name: str) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # a name that is too long, a NUL in it, links in a circle
+        why = getattr(error, "strerror", None) or line(error)
+        message = f"no dictionary can be at {name[:200]!r}: {why}"
+        raise DictionaryError(message, given=name, allowed=f"{FORMATS}, or a registry name release/sae_id") from error
 
 
 def _from_registry(name: str, device: str, dtype: torch.dtype) -> Any:
@@ -120,6 +131,26 @@ def _registry() -> dict[str, Mapping[str, str]]:
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     return {release: entry.saes_map for release, entry in get_pretrained_saes_directory().items()}
+
+
+def check_local(path: Path, *, layer: int | None = None, model_name: str | None = None, width: int | None = None) -> None:
+    """Check a dictionary on disk by its configuration and the headers of its files; no weights are read.
+
+    Args:
+        path: as :func:`load` takes it.
+        layer: zero-based layer whose output it is to be used at.
+        model_name: the model that it is said to be made for.
+        width: the number of features that it is said to have.
+
+    Raises:
+        DictionaryError: as :func:`load`, except for what only the weights' numbers show; another width.
+    """
+    published = open_published(path)
+    check_input(published.cfg, str(path))
+    settle(published.cfg["metadata"], str(path), Stated(layer, None, model_name))
+    if width not in (None, published.cfg["d_sae"]):
+        message = f"{path} has {published.cfg['d_sae']} features, but width {width} is stated"
+        raise DictionaryError(message, given=width, allowed=published.cfg["d_sae"], hint="correct the task file")
 
 
 def check_registered(name: str) -> None:
@@ -168,4 +199,4 @@ def _arithmetic_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     raise DictionaryError(message, given=dtype, allowed=("float32", "float64"), hint=hint)
 
 
-__all__ = ["CFG_FILE", "WEIGHTS_FILE", "check_fits", "check_registered", "load", "refuse_architecture", "residual_layer"]
+__all__ = ["CFG_FILE", "WEIGHTS_FILE", "check_fits", "check_local", "check_registered", "load", "refuse_architecture", "residual_layer"]

@@ -21,7 +21,8 @@ class FeatureScales:
     """For each feature of some labelings, the activation that a strength of 1 stands for.
 
     ``max-activation`` (the papers' way): strength × the feature's largest activation on the corpus, or ``quantile`` of its largest
-    activations in the texts in which it fires, since one odd text can own the maximum.
+    activations in the texts in which it fires, since one odd text can own the maximum. In a signed dictionary the largest is that of the
+    largest magnitude and keeps its sign: a strength of 1 moves to the side on which the feature is strongest.
     ``residual-norm``: the activation whose decoder row has the length of the corpus' mean residual norm, c = s · mean‖x‖ / ‖d̃_j‖, first token
     excluded; shared evenly among the features of one labeling.
     """
@@ -48,7 +49,7 @@ class FeatureScales:
         feature = labeling.features[place]
         scale = self._scale[feature.dictionary, feature.index]
         if self._unit == "max-activation":
-            if scale <= 0:
+            if scale == 0:
                 raise OptionError(
                     f"feature {feature} never fires on the corpus, so strengths in units of its maximum are undefined",
                     given=feature,

@@ -10,9 +10,10 @@ from harness.store.manifest import Manifest
 from harness.store.run import Record, RunStore
 from harness.store.schema import SCHEMA_VERSION
 from harness.store.values import GENERATE, RATE, Item, JudgeRecord, Outcome, OutcomeStatus
+from harness.store.verify import Verified, verify
 
 __all__ = [
     "COLUMNS", "DATABASE", "ENTRY", "GENERATE", "OUTCOME_COLUMNS", "RATE", "SCHEMA_VERSION", "Item", "JudgeProgress", "JudgeRecord",
-    "KindProgress", "Manifest", "Note", "Outcome", "OutcomeStatus", "Record", "RunStatus", "RunStore", "RunSummary", "export", "list_runs",
-    "summarize",
+    "KindProgress", "Manifest", "Note", "Outcome", "OutcomeStatus", "Record", "RunStatus", "RunStore", "RunSummary", "Verified", "export", "list_runs",
+    "summarize", "verify",
 ]  # fmt: skip

@@ -5,6 +5,8 @@ While a run is written others can read it; closing folds the write-ahead log bac
 A file of an older harness is brought up to date when it is opened for writing, in one transaction: a kill leaves it as it was. Opened for
 reading, it stays as it is: a copy is brought up to date, in memory or (a large one) in a temporary file. That works in a folder that cannot be
 written, and while an older harness writes the run; the copy shows the run as it was when it was opened.
+
+A file is checked when it is opened: its structure, and its digests (:mod:`harness.store.digests`). What is damaged is refused before a value is used.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 from harness.errors import StoreError
 from harness.files.atomic import disk_error
 from harness.files.sqlite import DEFECTS, connect, explained, log_in_use, set_journal, stamp, temporary, transaction, version_of
+from harness.store import digests
 from harness.store.migrations import migrate
 from harness.store.schema import RUN_STORE, SCHEMA, SCHEMA_VERSION, statements
 
@@ -29,23 +32,30 @@ class Database:
     Args:
         path: the file; made with its tables if ``write`` and absent (or left empty by a process that was killed while making it).
         write: open for writing. The caller must hold the run's lock.
+        check: look for damage before anything is read, which takes as long as reading all. Without it only a summary may be made of the file.
+
+    Attributes:
+        digested: the file came with digests; one of an older harness has none, so a changed value in it cannot be noticed.
 
     Raises:
         StoreError: no such file, another program's file, a damaged one, one of a newer harness, or a disk that refuses.
     """
 
-    def __init__(self, path: Path, *, write: bool) -> None:
+    digested = True
+
+    def __init__(self, path: Path, *, write: bool, check: bool = True) -> None:
         self.path = path
         self._write = write
+        self._checks = check or write
         self._mutex = threading.RLock()
         self._in_transaction = False
         if not write and not path.is_file():
             message = f"there is no run at {path.parent} (no {path.name} in it)"
             raise StoreError(message, given=path.parent, hint="`harness runs` lists the runs")
-        with self._explained("open the run"):
+        with self._explained("open the run", opening=True):
             self._connection = connect(path, "rwc" if write else "ro")
         try:
-            with self._explained("open the run"):
+            with self._explained("open the run", opening=True):
                 version = self._check()
                 if write:
                     self._prepare(version)
@@ -71,11 +81,20 @@ class Database:
         if version is None and not self._write:
             message = f"{self.path} is empty: the run was stopped before it began"
             raise StoreError(message, given=self.path, hint="start it again, or delete its folder")
-        if version is not None and self._write:
-            problem = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if problem != "ok":
-                raise sqlite3.DatabaseError(f"malformed: {' '.join(str(problem).split())}")
+        if version is not None and self._checks:
+            self._refuse_damage(version)
+        self.digested = version is None or version == SCHEMA_VERSION
         return version
+
+    def _refuse_damage(self, version: int) -> None:
+        """Raise for a file that is not as it was written, as far as can be told."""
+        problem = self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0]  # indexes, too: a broken one hides rows
+        if problem != "ok":
+            raise sqlite3.DatabaseError(f"malformed: {problem}")
+        if version == SCHEMA_VERSION and (groups := digests.damaged(self._connection)):
+            shown = ", ".join(groups[:5]) + (f" and {len(groups) - 5} more" if len(groups) > 5 else "")
+            message = f"{self.path} is damaged, or another program has changed it: its digests do not fit its {shown}; it was left as it is"
+            raise StoreError(message, given=tuple(groups), hint=RUN_STORE.repair)
 
     def _prepare(self, version: int | None) -> None:
         """Make the tables, or bring them up to date: all of it or nothing."""
@@ -85,12 +104,14 @@ class Database:
             with self.transaction("make the tables"):
                 for statement in statements(SCHEMA):
                     self._connection.execute(statement)
+                digests.write_all(self._connection)
                 stamp(self._connection, RUN_STORE)
         elif version < SCHEMA_VERSION:
             with self.transaction("bring the run's file up to date"):
                 migrate(self._connection, self.path, version, SCHEMA_VERSION)
             with contextlib.suppress(sqlite3.Error):  # gives the room of the old tables back; without room for a copy the file stays as large
                 self._connection.execute("VACUUM")
+        digests.keep_current(self._connection)
 
     def _copy(self, version: int) -> None:
         """Read from a copy that is up to date; the file stays as it is."""
@@ -154,12 +175,16 @@ class Database:
     # -------------------------------------------------------------------------------------------------------------------- errors
 
     @contextlib.contextmanager
-    def _explained(self, doing: str) -> Iterator[None]:
-        """Raises errors of SQLite as StoreErrors; misuse of SQLite by us stays what it is."""
+    def _explained(self, doing: str, *, opening: bool = False) -> Iterator[None]:
+        """Raises errors of SQLite as StoreErrors; misuse of SQLite by us stays what it is, but while a file is opened it is the file's fault."""
         try:
             yield
-        except DEFECTS:
-            raise
+        except DEFECTS as error:
+            if not opening:
+                raise
+            raise explained(sqlite3.DatabaseError(f"malformed: {error}"), doing, self.path, RUN_STORE) from error
+        except (UnicodeDecodeError, OverflowError, MemoryError) as error:  # a text, a number, a length that nobody wrote
+            raise explained(sqlite3.DatabaseError(f"malformed: {error or type(error).__name__}"), doing, self.path, RUN_STORE) from error
         except sqlite3.Error as error:
             raise explained(error, doing, self.path, RUN_STORE) from error
         except UnicodeEncodeError as error:

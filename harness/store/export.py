@@ -70,11 +70,11 @@ def export(run: RunStore, path: Path, judge_key: str | None = None, kind: Evalua
 
 def _judge(run: RunStore, judge_key: str | None) -> str | None:
     """Returns the key of the judge whose ratings are exported; None where there is none."""
-    keys = [judge.key for judge in run.judges()]
+    keys, own = [judge.key for judge in run.judges()], run.own_judge()
     if judge_key is not None and judge_key not in keys:
         message = f"the run {run.id} has no ratings by {judge_key!r}"
         raise StoreError(message, given=judge_key, allowed=tuple(keys) or "none", hint="name one of the run's judges")
-    return judge_key or (keys[0] if keys else None)
+    return judge_key or (own.key if own is not None else None)
 
 
 class _Names:
@@ -83,10 +83,9 @@ class _Names:
     def __init__(self, run: RunStore) -> None:
         self._run = run
         self.steering = {method.id: method for method in run.methods()}
-        self.methods = {method.id: method.name for method in self.steering.values()}
-        self.methods |= {method.id: method.name for method in run.detection_methods()}
+        self.methods = run.method_names()
         if not run.incomplete:
-            self.methods |= {metric.id: metric.plugin.name for metric in run.manifest.metrics}
+            self.methods |= {metric.id: metric.plugin.title for metric in run.manifest.metrics}
         self.instructions = {instruction.id: instruction.text for instruction in run.instructions()}
         self._concepts = {concept.id: concept for concept in run.concepts()}
         self._labelings: dict[str, tuple[Concept | None, list[str] | None]] = {}
@@ -111,7 +110,7 @@ def steering_rows(run: RunStore, judge_key: str | None) -> Iterator[dict[str, Js
         yield {
             "run": run.id,
             "trial_id": trial.id,
-            "method": method.name if method else None,
+            "method": names.methods.get(trial.method_id),
             "method_id": trial.method_id,
             "labeler": method.labeler if method else None,
             "steerer": method.steerer if method else None,

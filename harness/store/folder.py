@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +21,16 @@ from harness.store.concepts import Concepts
 from harness.store.database import Database, make_folder
 from harness.store.lock import RunLock
 from harness.store.manifest import Manifest, incomplete
+from harness.store.schema import RUN_STORE
 from harness.store.values import encode
 from harness.types import Json, digest
 
 DATABASE, ENTRY = "run.sqlite", "entry.json"
 RunStatus = Literal["running", "finished", "interrupted"]
 _R = TypeVar("_R", bound="RunFolder")
+
+UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, OverflowError, RecursionError, MemoryError, zlib.error)
+"""What decoding raises for rows that no harness wrote; pydantic's and JSON's errors are ValueErrors."""
 
 
 class RunFolder:
@@ -35,9 +41,35 @@ class RunFolder:
         self._database = database
         self._lock = lock
         self._concepts = Concepts(database)
-        stored = database.value("SELECT value FROM meta WHERE key = 'manifest'")
-        self._stored: Json = None if stored is None else json.loads(stored)
+        self._stored: Json = self._stored_manifest()
         self._manifest: Manifest | None = None
+
+    def _stored_manifest(self) -> Json:
+        """The manifest's JSON; None where it was not stored yet."""
+        stored = self._database.value("SELECT value FROM meta WHERE key = 'manifest'")
+        with self._understood():
+            value: Json = None if stored is None else json.loads(stored)
+            if value is not None and not isinstance(value["identity"], dict):
+                raise TypeError("its identity is no object")
+        return value
+
+    @contextlib.contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Raises whatever rows that no harness wrote bring about as one StoreError that names the file."""
+        path = self.folder / DATABASE
+        try:
+            yield
+        except StoreError as error:
+            if str(path) in error.message:
+                raise
+            raise StoreError(f"{path} cannot be understood: {error.message}", given=path, hint=RUN_STORE.repair) from error
+        except UNREADABLE as error:
+            message = f"{path} cannot be understood: {' '.join(str(error).split())[:300] or type(error).__name__}"
+            raise StoreError(message, given=path, hint=RUN_STORE.repair) from error
+
+    def read_everything(self) -> None:
+        """Read every value once. Raises StoreError for rows that no harness wrote."""
+        raise NotImplementedError
 
     @classmethod
     def create_or_open(cls: type[_R], folder: Path, manifest: Manifest | Mapping[str, Json]) -> _R:
@@ -73,15 +105,23 @@ class RunFolder:
         return store
 
     @classmethod
-    def open(cls: type[_R], folder: Path, *, read_only: bool = False) -> _R:
+    def open(cls: type[_R], folder: Path, *, read_only: bool = False, check: bool = True) -> _R:
         """A run that exists, to read it (``read_only``: also while another process writes it) or to add to it, e.g. ratings.
+
+        Args:
+            folder: the run's folder.
+            read_only: change nothing.
+            check: refuse a damaged file before any value is used; False is for a summary alone, of a file that is only read.
 
         Raises StoreError as :meth:`create_or_open` does, and where there is no run.
         """
         folder = Path(folder)
         if not (folder / DATABASE).is_file():
             raise StoreError(f"there is no run at {folder} (no {DATABASE} in it)", given=folder, hint="`harness runs` lists the runs")
-        store = cls(folder, Database(folder / DATABASE, write=False), None) if read_only else cls._locked(folder)
+        if read_only:
+            store = cls._opened(folder, Database(folder / DATABASE, write=False, check=check), None, check)
+        else:
+            store = cls._locked(folder)
         if store._stored is None:
             store.close()
             message = f"the run in {folder} was stopped before its manifest was stored"
@@ -97,7 +137,7 @@ class RunFolder:
         try:
             database = Database(folder / DATABASE, write=True)
             try:
-                store = cls(folder, database, lock)
+                store = cls._opened(folder, database, lock)
                 with database.transaction("open the run"):
                     store._set_meta("holder", json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now()}))
             except BaseException:
@@ -105,6 +145,18 @@ class RunFolder:
                 raise
         except BaseException:
             lock.release()
+            raise
+        return store
+
+    @classmethod
+    def _opened(cls: type[_R], folder: Path, database: Database, lock: RunLock | None, check: bool = True) -> _R:
+        """The store of an open file; one without digests is read as a whole, so that what is broken in it is found now."""
+        try:
+            store = cls(folder, database, lock)
+            if check and not database.digested and store._stored is not None:
+                store.read_everything()
+        except BaseException:
+            database.close()
             raise
         return store
 
@@ -124,6 +176,11 @@ class RunFolder:
     def id(self) -> str:
         """The folder's name."""
         return self.folder.resolve().name
+
+    @property
+    def digested(self) -> bool:
+        """Whether the file came with digests, by which damage is noticed; False for one that an older harness wrote last."""
+        return self._database.digested
 
     @property
     def manifest(self) -> Manifest:
@@ -246,13 +303,13 @@ def _difference(stored: Json, given: Json) -> str:
 def _holder(folder: Path) -> str:
     """Who writes the run, as far as it can be read."""
     try:
-        database = Database(folder / DATABASE, write=False)
+        database = Database(folder / DATABASE, write=False, check=False)
     except StoreError:
         return ""
     try:
         holder = json.loads(database.value("SELECT value FROM meta WHERE key = 'holder'") or "{}")
         return f" (process {holder['pid']} on {holder['host']}, since {holder['since']})" if holder else ""
-    except StoreError:
+    except (StoreError, *UNREADABLE):
         return ""
     finally:
         database.close()

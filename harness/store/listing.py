@@ -8,7 +8,7 @@ from typing import Literal
 
 from harness.errors import HarnessError, UnknownNameError
 from harness.files.atomic import disk_error
-from harness.store.folder import DATABASE, ENTRY
+from harness.store.folder import DATABASE, ENTRY, UNREADABLE
 from harness.store.run import RunStore
 from harness.types import Json, judge_title
 
@@ -69,15 +69,15 @@ def list_runs(folder: Path) -> list[RunSummary]:
 
 
 def summarize(folder: Path) -> RunSummary:
-    """One run's summary; a run that cannot be read is ``broken``, with the reason."""
+    """One run's summary; a run that cannot be read is ``broken``, with the reason. Damage is looked for by :func:`harness.store.verify.verify` alone."""
     try:
-        with RunStore.open(folder, read_only=True) as store:
+        with RunStore.open(folder, read_only=True, check=False) as store:
             counts = store.counts()
             judges = [
                 JudgeProgress(judge.name, judge.key, **store.rating_counts(judge.key), title=judge_title(judge.name, judge.options))
                 for judge in store.judges()
             ]
-            methods = [method.name for method in store.methods()] + [method.name for method in store.detection_methods()]
+            methods = store.method_names().values()
             return RunSummary(
                 store.id,
                 folder,
@@ -92,7 +92,7 @@ def summarize(folder: Path) -> RunSummary:
             )
     except HarnessError as error:
         return RunSummary(folder.name, folder, "broken", problem=str(error))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # rows that no harness wrote
+    except (OSError, *UNREADABLE) as error:  # rows that no harness wrote
         return RunSummary(folder.name, folder, "broken", problem=f"{folder / DATABASE} cannot be understood: {error}")
 
 

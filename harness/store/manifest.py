@@ -94,11 +94,18 @@ class PluginRef(Part):
     name: Text
     key: Text
     """Identifies plugin and options; what it made is stored under it."""
+    label: str = ""
+    """What people call it: its name, with the options that differ from its own and the task's defaults; empty in a run of an older harness."""
     options: OptionValues = OptionValues()
     """Those that a result depends on."""
     distribution: str
     """Empty where it is not known."""
     version: str = ""
+
+    @property
+    def title(self) -> str:
+        """The label, or the name where there is none."""
+        return self.label or self.name
 
 
 class MethodRecord(Part):
@@ -107,6 +114,7 @@ class MethodRecord(Part):
     kind: EvaluationKind
     id: Text
     name: Text
+    """What people call it: the labels of labeler and plugin."""
     role: Role
     labeler: PluginRef | None = None
     plugin: PluginRef

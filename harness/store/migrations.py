@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
+from harness.store.digests import write_all
 from harness.store.recovered import recovered_manifest
 from harness.types import Json, canonical_json
 
@@ -35,7 +36,7 @@ def migrate(connection: sqlite3.Connection, path: Path, version: int, to: int) -
     for number in range(version, to):
         try:
             STEPS[number](connection, path)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, OverflowError) as error:
             raise StoreError(
                 f"{path} cannot be brought from store version {number} to {number + 1}: its rows cannot be understood ({error!r}); "
                 "it was left as it is",
@@ -43,6 +44,7 @@ def migrate(connection: sqlite3.Connection, path: Path, version: int, to: int) -
                 hint="use the harness that wrote it, or choose another folder (--out)",
             ) from error
         connection.execute(f"PRAGMA user_version={number + 1}")
+    write_all(connection)
 
 
 # -------------------------------------------------------------------------------------------------------------------------- 1 to 2
@@ -122,5 +124,13 @@ def _ratings_of_1(connection: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
         yield ("rate", judge, identity, status, rating["ticket"], created, *numbers, rating["reason"], value)
 
 
-STEPS: dict[int, Step] = {1: _to_2}
+# -------------------------------------------------------------------------------------------------------------------------- 2 to 3
+
+
+def _to_3(connection: sqlite3.Connection, path: Path) -> None:
+    """Digests of groups of records; :func:`migrate` fills them."""
+    connection.execute("CREATE TABLE digests (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, value TEXT NOT NULL) WITHOUT ROWID")
+
+
+STEPS: dict[int, Step] = {1: _to_2, 2: _to_3}
 """What brings a file of this version to the next."""

@@ -55,6 +55,22 @@ class RunStore(ItemStore):
     A run is written by one process at a time; others may read it meanwhile.
     """
 
+    def read_everything(self) -> None:
+        with self._understood():
+            _ = self.started, self.status, self.plan_digest
+            if not self.incomplete:
+                _ = self.manifest
+            self.concepts(), self.instructions(), self.methods(), self.detection_methods(), self.judges(), self.notes()
+            for (key,) in self._database.rows("SELECT key FROM labelers"):
+                self.labelings(key)
+            for (name,) in self._database.rows("SELECT name FROM facts"):
+                self.record(name)
+            self.trials(), self.generations(), self.items()
+            for (stage,) in self._database.rows("SELECT DISTINCT stage FROM outcomes"):
+                for outcome in self.outcomes(stage):
+                    if stage == RATE:
+                        outcome_rating(outcome)
+
     # --------------------------------------------------------------------------------------------------- what is to be evaluated
 
     def add_concepts(self, concepts: Sequence[Concept]) -> None:
@@ -139,6 +155,12 @@ class RunStore(ItemStore):
         """The detection methods stored."""
         return [decode(DetectionMethod, value) for value in self._methods("detection")]
 
+    def method_names(self) -> dict[str, str]:
+        """What people call each method stored, by its id, in order."""
+        names = {method.id: method.name for method in [*self.methods(), *self.detection_methods()]}
+        labels = {} if self.incomplete else {method.id: method.name for method in self.manifest.methods}
+        return {method_id: labels.get(method_id, name) for method_id, name in names.items()}
+
     def _methods(self, kind: str) -> list[str]:
         return [row[0] for row in self._database.rows("SELECT value FROM methods WHERE kind = ? ORDER BY position", (kind,))]
 
@@ -207,12 +229,20 @@ class RunStore(ItemStore):
         """Store which judge is at work; the key under which its ratings are kept."""
         row = (judge.key, encode(judge, f"judge {judge.name}"))
         with self._database.transaction("store the judge"):
+            alike = [other.key for other in self.judges() if other.ranking_key == judge.ranking_key]
+            if judge.key in alike[:-1]:  # its code is again what it was: it comes last once more
+                self._database.execute("DELETE FROM judges WHERE key = ?", (judge.key,))
             self._database.execute("INSERT OR IGNORE INTO judges (key, value) VALUES (?, ?)", row)
         return judge.key
 
     def judges(self) -> list[JudgeRecord]:
         """The judges stored; the first is the one that the run was started with."""
         return [decode(JudgeRecord, row[0]) for row in self._database.rows("SELECT value FROM judges ORDER BY position")]
+
+    def own_judge(self) -> JudgeRecord | None:
+        """The judge that the run was started with, as it rated last; None where nobody has rated."""
+        judges = self.judges()
+        return [judge for judge in judges if judge.ranking_key == judges[0].ranking_key][-1] if judges else None
 
     def add_ratings(self, judge_key: str, ratings: Iterable[Rating], *, replace: bool = False) -> int:
         """Store a judge's ratings, each committed as the iterable yields it. ``Rating.item_id`` is the trial's id.

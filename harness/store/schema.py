@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.files.sqlite import SqliteKind
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 RUN_STORE = SqliteKind(
     application_id=0x48524E53,  # "HRNS"
@@ -42,6 +42,7 @@ CREATE TABLE outcomes (
 CREATE INDEX outcomes_of_item ON outcomes (item_id, stage);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value NOT NULL);
 CREATE TABLE notes (id INTEGER PRIMARY KEY, created TEXT NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL);
+CREATE TABLE digests (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 

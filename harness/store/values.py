@@ -44,17 +44,35 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class JudgeRecord:
-    """Which judge a set of ratings is from. ``offline`` marks a judge that no person or strong model stands behind."""
+    """Which judge a set of ratings is from.
+
+    Attributes:
+        name: of the judge.
+        rubric: name and version of its rubric.
+        options: those that its ratings depend on.
+        offline: no person or strong model stands behind it.
+        code: digest of the version and source of its plugin; empty in a run of an older harness.
+        files: digests of the files that its options name.
+    """
 
     name: str
     rubric: str
     options: Mapping[str, Json] = field(default_factory=dict)
     offline: bool = False
+    code: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ranking_key(self) -> str:
+        """Tells judges apart on a leaderboard: the name, and a digest of name, rubric and options."""
+        return f"{self.name}-{digest([self.name, self.rubric, dict(self.options)], 12)}"
 
     @property
     def key(self) -> str:
-        """Tells sets of ratings apart: the judge's name, and a digest of name, rubric and full options."""
-        return f"{self.name}-{digest([self.name, self.rubric, dict(self.options)], 12)}"
+        """Tells sets of ratings apart: the name, and a digest of all that the ratings depend on, its code and files among them."""
+        if not self.code and not self.files:
+            return self.ranking_key
+        return f"{self.name}-{digest([self.name, self.rubric, dict(self.options), self.code, dict(self.files)], 12)}"
 
 
 @dataclass(frozen=True)

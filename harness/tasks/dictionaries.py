@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from harness.errors import OptionError
+from harness.files.json_text import JsonError, check_depth
+from harness.files.names import Name, PathText
+from harness.plugin.grammar import PluginRequest, parse_request
+from harness.types import canonical_json
+
+
+def _json_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what TOML can hold and JSON cannot, since options are part of a run's identity: dates, infinite numbers."""
+    try:
+        check_depth(options)
+        canonical_json(options)
+    except JsonError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"options are texts, finite numbers, true, false, lists and tables of these ({error})") from None
+    return options
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_json_options)]
+"""Options of a plugin as a task file gives them."""
 
 
 class Table(BaseModel):
@@ -13,12 +36,26 @@ class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
+def request_in(text: str, options: Mapping[str, Any], key: str) -> PluginRequest:
+    """A plugin that a table names, with the options behind its name and those of a key of the table.
+
+    Raises ValueError for text that does not follow the grammar, and for an option that stands in both places.
+    """
+    try:
+        found = parse_request(text, key)
+    except OptionError as error:
+        raise ValueError(str(error)) from None
+    if twice := sorted(found.options.keys() & options.keys()):
+        raise ValueError(f"option {twice[0]} of {found.name} stands behind its name and in the table's options; leave one out")
+    return PluginRequest(found.name, {**found.options, **options})
+
+
 class DictionaryTable(Table):
     """``[[dictionaries]]``: a sparse autoencoder of the model."""
 
-    name: str = "sae"
+    name: Name = "sae"
     """Its name within the task; features are called name/index."""
-    source: str
+    source: PathText
     """A SAELens, Gemma Scope or sparsify folder (relative to the task's), or a SAELens registry name: release/id."""
     layer: int = Field(ge=0)
     """The decoder layer (zero-based) whose output it reads and writes; checked against the SAE's own configuration."""
@@ -31,7 +68,7 @@ class DictionaryTable(Table):
 class TrainTable(Table):
     """``[[train]]``: a dictionary that is trained on the task's own corpus when it is first used, and kept in the cache; one for each seed."""
 
-    name: str = Field(pattern=r"^[^/@]+$")
+    name: Name = Field(pattern=r"^[^/@]+$")
     """Its name within the task, without `/` and `@`: the first seed's dictionary has this name, another's name@seed."""
     layer: int = Field(ge=0)
     """The decoder layer (zero-based) whose output it reads and writes."""
@@ -93,9 +130,9 @@ class MetricTable(Table):
     """``[[metrics]]``: a metric of dictionaries that `harness eval --task` runs when no plugin is named."""
 
     metric: str
-    """A metric."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Its options; the command line overrides them."""
+    """A metric: NAME, or NAME:option=value,…"""
+    options: Options = Field(default_factory=dict)
+    """Its options; the command line overrides them. A metric that is named on the command line has those of its first row."""
     dictionaries: tuple[str, ...] = ()
     """Names of the dictionaries that are measured, each with all its seeds; empty: all of the task."""
     controls: tuple[str, ...] = ("random",)
@@ -104,3 +141,13 @@ class MetricTable(Table):
     """Draws of each control, from seed 0 up."""
     seeds: int = Field(1, ge=1)
     """Measurements of each dictionary, by the metric's own seeds from the run's seed up."""
+
+    @property
+    def request(self) -> PluginRequest:
+        """The metric with its options."""
+        return request_in(self.metric, self.options, "metric")
+
+    @model_validator(mode="after")
+    def _names_a_metric(self) -> MetricTable:
+        _ = self.request  # raises for text that names none
+        return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def load_task(folder: Path) -> Task:
         return Task(path.parent.resolve(), TaskFile.model_validate(content))
     except ValidationError as error:
         problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "the file"
+        where = shown(".".join(str(part) for part in problem["loc"])) or "the file"
         message = str(problem["msg"]).removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             raise TaskError(f"{path}: unknown key {where}", given=where, hint="see docs/tasks.md for the keys that exist") from None
@@ -34,20 +35,26 @@ def load_task(folder: Path) -> Task:
         raise TaskError(f"{path}: {where}: {message} (given: {value!r:.80})", given=value, hint="see docs/tasks.md") from None
 
 
+def shown(text: str) -> str:
+    """Return a text as it is shown in one line: in quotes and escaped where it holds what cannot be printed."""
+    return text if text.isprintable() else repr(text)
+
+
 def find_task(host: PluginHost, name: str) -> Task:
     """A task by its registered name, or by a path (anything with a slash, or that exists as a folder or file)."""
     if name in host.tasks.entries:
         return load_task(host.tasks.entries[name][0])
-    path = Path(name).expanduser()
-    if "/" in name or path.exists():
+    path = Path(os.path.expanduser(name))
+    if "/" in name or os.path.exists(path):
         return load_task(path)
     raise UnknownNameError("task", name, host.tasks.entries, "A folder with a task.toml works, too.")
 
 
 def hub_file(source: str) -> Path:
     """``hub:owner/name/path/in/dataset`` as a local file, downloaded by huggingface_hub. Raises DataError where it cannot be had."""
-    owner, name, *rest = source.removeprefix("hub:").split("/")
-    if not rest:
+    parts = source.removeprefix("hub:").split("/")
+    owner, name, rest = "/".join(parts[:1]), "/".join(parts[1:2]), parts[2:]
+    if not rest or any(part in ("", ".", "..") for part in parts):
         raise DataError(f"{source!r} does not name a file", given=source, hint="write hub:owner/dataset/path")
     import huggingface_hub
 
@@ -68,18 +75,25 @@ def resolve(task: Task, source: str | None, flag: str, what: str) -> Path:
     if source.startswith("hf:"):
         return Path(source)
     path = task.path(source)
-    if not path.exists():
+    if not os.path.exists(path):
         raise TaskError(f"task {task.name!r}: {what} {path} does not exist", given=path, hint=f"give another with {flag} PATH")
+    if what != "corpus" and path.is_dir():
+        raise TaskError(f"task {task.name!r}: {what} {path} is a folder", given=path, allowed="a file", hint=f"give one with {flag} PATH")
     return path
 
 
-def options_of(task: Task, kind: str) -> Mapping[str, Mapping[str, Any]]:
-    """The task's options of one kind of plugin (``labeler``, ``steerer``, ``detector``, ``metric``, ``judge``), by plugin name."""
+def option_tables(task: Task, kind: str) -> Mapping[str, Mapping[str, Any]]:
+    """The task's tables of options of one kind of plugin (``[labelers.NAME]``, …), by plugin name; detectors and metrics have none."""
     tables: dict[str, Mapping[str, Mapping[str, Any]]] = {
         "labeler": task.file.labelers,
         "steerer": task.file.steerers,
-        "detector": {table.detector: table.options for table in task.file.detectors},
-        "metric": {table.metric: table.options for table in task.file.metrics},
         "judge": task.file.judges,
     }
-    return tables[kind]
+    return tables.get(kind, {})
+
+
+def options_of(task: Task, kind: str) -> Mapping[str, Mapping[str, Any]]:
+    """The task's default options of one kind of plugin, by plugin name: its table's, and for detectors and metrics those of its first row."""
+    rows = {"detector": task.file.detectors, "metric": task.file.metrics}.get(kind, ())
+    first = {table.request.name: table.request.options for table in reversed(rows)}
+    return {**option_tables(task, kind), **first}

@@ -7,16 +7,20 @@ here. ``docs/tasks.md`` is made from these docstrings. Tables of dictionaries, t
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from harness.data.concepts import concepts_digest
 from harness.data.corpora.corpus import Format
+from harness.errors import TaskError
 from harness.files.hashing import path_digest
-from harness.tasks.dictionaries import DictionaryTable, MetricTable, Table, TrainTable
+from harness.files.names import Name, PathText
+from harness.plugin.grammar import PluginRequest
+from harness.tasks.dictionaries import DictionaryTable, MetricTable, Options, Table, TrainTable, request_in
 from harness.types import Decoding, Json, canonical_json, digest
 
 SCHEMA = 2
@@ -34,7 +38,7 @@ PI0 = 1e-3
 class ModelTable(Table):
     """``[model]``: the subject model."""
 
-    name: str
+    name: PathText
     """An embedded model (see `harness models`), a folder, or a hub name."""
     revision: str | None = None
     """Revision of a hub model; left out, the hub's default is taken, and the entry records what it was."""
@@ -45,7 +49,7 @@ class ModelTable(Table):
 class CorpusTable(Table):
     """``[corpus]``: labelled texts."""
 
-    source: str | None = None
+    source: PathText | None = None
     """A file or folder that `harness data` reads, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
     format: Format | None = None
     """Its format; left out, it is recognised by its content."""
@@ -70,7 +74,7 @@ class ConceptsTable(Table):
 
     mode: Literal["fixed", "chosen"] = "chosen"
     """fixed: the task lists the concepts, a labeler answers each or abstains. chosen: the labeler picks its own from the corpus' labels."""
-    file: str | None = None
+    file: PathText | None = None
     """Fixed mode: JSONL rows {id, text, label, split, keywords, hard_negatives}; `label` is the label of the corpus that marks the positives."""
     min_support: int = Field(50, ge=1)
     """Labels with fewer texts are left out (chosen mode), or abstained from for lack of support by labelers (fixed mode)."""
@@ -85,7 +89,7 @@ class ConceptsTable(Table):
 class InstructionsTable(Table):
     """``[instructions]``: what the model is asked while it is steered."""
 
-    source: str | None = None
+    source: PathText | None = None
     """JSONL rows {id, text, split} or an AlpacaEval JSON list; `hub:owner/name/file` for a file of a hub dataset; or give `--instructions`."""
     per_concept: int = Field(10, ge=1)
     """Instructions drawn for each concept, without replacement, the same for every method."""
@@ -134,31 +138,68 @@ class ControlTable(Table):
     """``[[controls]]``: a method that is run beside what was asked for."""
 
     steerer: str
-    """A steerer."""
+    """A steerer: NAME, or NAME:option=value,…"""
     labeler: str | None = None
-    """A labeler; left out for a steerer that uses no feature."""
+    """A labeler, in the same way; left out for a steerer that uses no feature."""
     draws: int = Field(1, ge=1)
     """Draws of a random labeler for each concept, each with texts of its own; a concept's score is the mean over them."""
 
+    @model_validator(mode="after")
+    def _names_plugins(self) -> ControlTable:
+        for key, text in (("steerer", self.steerer), ("labeler", self.labeler)):
+            if text is not None:
+                request_in(text, {}, key)
+        return self
 
-class MethodTable(Table):
-    """``[[methods]]``: a method of steering that `harness eval --task` runs when no plugin is named; options are in `[labelers]` and `[steerers]`."""
+
+class RunTable(Table):
+    """Base of the tables that say what is run: a plugin, and the labeler through whose features it works."""
+
+    labeler: str | None = None
+    """A labeler: NAME, or NAME:option=value,… Left out for a plugin that uses no feature, or to take every labeler that the run has anyway."""
+    labeler_options: Options = Field(default_factory=dict)
+    """Options of this row's labeler, before those of `[labelers]`; the command line overrides them."""
+    options: Options = Field(default_factory=dict)
+    """Options of this row's steerer or detector; the command line overrides them."""
+
+    @property
+    def request(self) -> PluginRequest:
+        """The steerer or detector with its options."""
+        raise NotImplementedError
+
+    @property
+    def labeler_request(self) -> PluginRequest | None:
+        """The labeler with its options."""
+        return None if self.labeler is None else request_in(self.labeler, self.labeler_options, "labeler")
+
+    @model_validator(mode="after")
+    def _names_plugins(self) -> RunTable:
+        if self.labeler is None and self.labeler_options:
+            raise ValueError("labeler_options are options of the row's labeler, and it names none")
+        _ = self.request, self.labeler_request  # both raise for text that names no plugin
+        return self
+
+
+class MethodTable(RunTable):
+    """``[[methods]]``: a method of steering that `harness eval --task` runs when no plugin is named: a row's steerer with the row's labeler."""
 
     steerer: str
-    """A steerer."""
-    labeler: str | None = None
-    """A labeler; left out for a steerer that uses no feature."""
+    """A steerer: NAME, or NAME:option=value,…"""
+
+    @property
+    def request(self) -> PluginRequest:
+        return request_in(self.steerer, self.options, "steerer")
 
 
-class DetectorTable(Table):
-    """``[[detectors]]``: a method of detection that `harness eval --task` runs when no plugin is named."""
+class DetectorTable(RunTable):
+    """``[[detectors]]``: a method of detection that `harness eval --task` runs when no plugin is named: a row's detector with the row's labeler."""
 
     detector: str
-    """A detector."""
-    labeler: str | None = None
-    """A labeler, whose options are in `[labelers]`; left out for a detector that uses no feature, or the labelers that the run has anyway."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the detector; the command line overrides them."""
+    """A detector: NAME, or NAME:option=value,… One that is named on the command line has the options of its first row."""
+
+    @property
+    def request(self) -> PluginRequest:
+        return request_in(self.detector, self.options, "detector")
 
 
 class EvaluationTable(Table):
@@ -181,8 +222,8 @@ class TaskFile(Table):
 
     schema_version: Literal[1, 2] = Field(1, alias="schema")
     """Version of this file's schema; `train`, `methods`, `detectors` and `metrics` need 2."""
-    name: str
-    """The task's name; rankings are by name, version and digest."""
+    name: Name
+    """The task's name; rankings are by name, version and digest. Runs and entries are called by it, so it holds no path."""
     version: int = Field(ge=1)
     """Raised whenever anything that scores depend on changes."""
     summary: str
@@ -195,14 +236,14 @@ class TaskFile(Table):
     instructions: InstructionsTable = InstructionsTable()
     decoding: DecodingTable = DecodingTable()
     steering: SteeringTable = SteeringTable()
-    labelers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    labelers: dict[str, Options] = Field(default_factory=dict)
     """Options of labelers, by name; the command line overrides them."""
-    steerers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    steerers: dict[str, Options] = Field(default_factory=dict)
     """Options of steerers, by name."""
-    judges: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    judges: dict[str, Options] = Field(default_factory=dict)
     """Options of judges, by name."""
     judge: str | None = None
-    """The judge that is used unless another is named; left out, `--judge` must name one."""
+    """The judge that is used unless another is named: NAME, or NAME:option=value,…; left out, `--judge` must name one."""
     methods: tuple[MethodTable, ...] = ()
     controls: tuple[ControlTable, ...] = ()
     detectors: tuple[DetectorTable, ...] = ()
@@ -231,6 +272,8 @@ class TaskFile(Table):
             twice = next((row for place, row in enumerate(rows) if row in rows[:place]), None)
             if twice is not None:
                 raise ValueError(f"[[{what}]] lists one thing twice: {twice}")
+        if self.judge is not None:
+            request_in(self.judge, {}, "judge")
         for steerer, grid in self.steering.grids.items():
             if not grid or list(grid) != sorted(set(grid)):
                 raise ValueError(f"steering.grids.{steerer} must be ascending without repeats, got {list(grid)}")
@@ -271,8 +314,11 @@ class Task:
         return self.file.name
 
     def path(self, name: str) -> Path:
-        """A file of the task: relative names are relative to its folder."""
-        return (self.folder / Path(name).expanduser()).resolve()
+        """A file of the task: relative names are relative to its folder. Raises TaskError for a path that no system can follow."""
+        try:
+            return (self.folder / os.path.expanduser(name)).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # the last: a link that leads to itself
+            raise TaskError(f"task {self.name!r}: the path {name!r} leads nowhere ({error})", given=name, hint="give another") from None
 
     def local_source(self, dictionary: DictionaryTable) -> str:
         """A dictionary's source: a folder beside the task where there is one, else the registry name as it stands."""
@@ -297,9 +343,10 @@ class Task:
         if content["evaluation"]["pi0"] == PI0:
             content["evaluation"].pop("pi0")
         content["schema"] = 1  # how the file is written changes no score, and digests of before there was a version 2 hold
-        names = [self.file.corpus.source, self.file.concepts.file, self.file.instructions.source]
-        names += [dictionary.source for dictionary in self.file.dictionaries]
-        files = {name: path_digest(self.path(name)) for name in names if name and self.path(name).exists()}
+        names = [self.file.corpus.source, *(dictionary.source for dictionary in self.file.dictionaries)]
+        # these two are files: a folder in their place, which is refused where they are read, may hold a whole disk
+        names += [name for name in (self.file.concepts.file, self.file.instructions.source) if name and self.path(name).is_file()]
+        files = {name: path_digest(self.path(name)) for name in names if name and os.path.exists(self.path(name))}
         concepts = self.file.concepts.file
         if concepts in files and self.path(concepts).is_file():
             files[concepts] = concepts_digest(self.path(concepts))

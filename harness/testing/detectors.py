@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Detector, DetectorTraits
+from harness.contracts import Detector
 from harness.data.examples import Picked
 from harness.data.texts import TextSet
 from harness.evaluations.detection.texts import changed_texts, corpus_texts, text_set
 from harness.run.bench import TaskBench
-from harness.testing.require import require
+from harness.run.traits import problem
+from harness.testing.require import require, watched
 from harness.testing.steerers import example_labelings
 from harness.types import Labeling
 
@@ -50,13 +51,13 @@ def check_detector(factory: Callable[[], Detector], bench: TaskBench, labelings:
     detector = factory()
     require(isinstance(detector, Detector), f"{type(detector).__name__} lacks members of harness.contracts.Detector")
     traits = detector.traits
-    require(isinstance(traits, DetectorTraits), f"traits is {type(traits).__name__}; give a harness.contracts.DetectorTraits")
-    for name in ("needs_features", "trivial"):
-        require(isinstance(getattr(traits, name), bool), f"{name} is {getattr(traits, name)!r}; give True or False")
+    require(not (why := problem("detector", traits)), why)
     chosen = list(labelings) if labelings is not None else example_labelings(bench, traits.needs_features)
     report = corpus_texts(bench, "report")
-    detector.prepare(bench, chosen)
-    found = _scores(detector, chosen, report)
+    with watched(bench, "detector", detector, "prepare"):
+        detector.prepare(bench, chosen)
+    with watched(bench, "detector", detector, "scores"):
+        found = _scores(detector, chosen, report)
     changed = changed_texts(bench, "changed", [f"{text} And then some." for text in report.texts[:_CHANGED]])
     others = _scores(detector, chosen, changed)
     _scores(detector, chosen, text_set("none", [], []))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from harness.contracts import Judge, JudgeTraits
+from harness.contracts import Judge
 from harness.run.bench import TaskBench
-from harness.testing.require import require, require_json
+from harness.run.traits import problem
+from harness.testing.require import require, require_json, watched
 from harness.types import JudgeItem, Rating
 
 
@@ -36,14 +37,13 @@ def check_judge(
     judge = factory()
     require(isinstance(judge, Judge), f"{type(judge).__name__} lacks members of harness.contracts.Judge")
     traits = judge.traits
-    require(isinstance(traits, JudgeTraits), f"traits is {type(traits).__name__}; give a harness.contracts.JudgeTraits")
-    require(isinstance(traits.rubric, str) and traits.rubric.strip(), f"rubric is {traits.rubric!r}; name the rubric and its version")
-    require(isinstance(traits.offline, bool), f"offline is {traits.offline!r}; give True or False")
-    require(isinstance(traits.at_once, int) and traits.at_once > 0, f"at_once is {traits.at_once!r}; give a number of items from 1 up")
+    require(not (why := problem("judge", traits)), why)
     shown = list(items) if items is not None else example_items(bench)
-    judge.prepare(bench)
+    with watched(bench, "judge", judge, "prepare"):
+        judge.prepare(bench)
     require(list(judge.submit([])) == [], "the judge rated something where there was nothing to rate")
-    found = _answered(judge, shown)
+    with watched(bench, "judge", judge, "submit"):
+        found = _answered(judge, shown)
     if deterministic:
         for order, what in ((shown[::-1], "in another order"), (shown[:1], "alone")):
             other = factory()

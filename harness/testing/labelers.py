@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import get_args
 
-from harness.contracts import Labeler, LabelerTraits, SelectsOn
+from harness.contracts import Labeler
 from harness.errors import PluginError
+from harness.plugin.calls import PluginName
 from harness.run.bench import TaskBench
 from harness.run.label import check_answers
-from harness.testing.require import require, require_json
+from harness.run.traits import problem
+from harness.testing.require import require, require_json, watched
 from harness.types import Abstention, Labeling
 
 
@@ -35,12 +36,12 @@ def check_labeler(factory: Callable[[], Labeler], bench: TaskBench) -> list[Labe
     """
     labeler = factory()
     require(isinstance(labeler, Labeler), f"{type(labeler).__name__} lacks members of harness.contracts.Labeler")
-    require(isinstance(labeler.traits, LabelerTraits), f"traits is {type(labeler.traits).__name__}; give a harness.contracts.LabelerTraits")
-    require(labeler.traits.selects_on in get_args(SelectsOn), f"selects_on is {labeler.traits.selects_on!r}; known: {', '.join(get_args(SelectsOn))}")
+    require(not (why := problem("labeler", labeler.traits)), why)
     concepts = list(bench.concepts)
-    answers = list(labeler.label(bench, concepts))
+    with watched(bench, "labeler", labeler, "label"):
+        answers = list(labeler.label(bench, concepts))
     try:
-        check_answers(type(labeler).__name__, answers, bench)
+        check_answers(PluginName("labeler", type(labeler).__name__, type(labeler).__module__), answers, bench)
     except PluginError as error:
         raise AssertionError(str(error)) from error
     for answer in answers:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
-from typing import get_args
 
-from harness.contracts import Metric, MetricTraits, Need, NumberTraits
+from harness.contracts import Metric, MetricTraits, NumberTraits
 from harness.evaluations.dictionary.subjects import list_subjects, open_subject, unmet
 from harness.run.bench import TaskBench
+from harness.run.traits import problem
 from harness.sae.subject import DictionarySubject
-from harness.testing.require import require, require_json
+from harness.testing.require import require, require_json, watched
 from harness.types import Measurement, canonical_json
 
 _ROUNDING = 1e-9
@@ -46,7 +45,8 @@ def check_metric(factory: Callable[[], Metric], bench: TaskBench, subject: Dicti
         subject = open_subject(bench, refs[0], refs)
     lacking = unmet(traits, subject, bench)
     require(not lacking, f"the subject lacks what the metric needs ({lacking}); give check_metric a subject that has it")
-    found = metric.measure(bench, subject, seed)
+    with watched(bench, "metric", metric, "measure"):
+        found = metric.measure(bench, subject, seed)
     require(isinstance(found, Measurement), f"measure gave {type(found).__name__}; it must give a harness.types.Measurement")
     _check_numbers(found, traits)
     require_json(found.as_json(), "the measurement")
@@ -58,28 +58,9 @@ def check_metric(factory: Callable[[], Metric], bench: TaskBench, subject: Dicti
 
 
 def _check_traits(traits: object) -> MetricTraits:
-    require(isinstance(traits, MetricTraits), f"traits is {type(traits).__name__}; give a harness.contracts.MetricTraits")
+    require(not (why := problem("metric", traits)), why)
     assert isinstance(traits, MetricTraits)
-    _check_meaning(traits, "the value")
-    unknown = [need for need in traits.needs if need not in get_args(Need)]
-    require(not unknown, f"needs names {', '.join(map(str, unknown))}; known: {', '.join(get_args(Need))}")
-    for name, part in traits.parts.items():
-        require(isinstance(name, str) and name.strip() and name != "value", f"a part is called {name!r}; give it a name, and not 'value'")
-        kind = type(part)
-        require(kind is NumberTraits, f"part {name!r} is {kind.__name__}; give a harness.contracts.NumberTraits")
-        _check_meaning(part, f"part {name!r}")
     return traits
-
-
-def _check_meaning(traits: NumberTraits, what: str) -> None:
-    require(isinstance(traits.title, str) and isinstance(traits.unit, str), f"title and unit of {what} must be text")
-    low, high = traits.bounds
-    for number in (low, high, traits.trivial):
-        known = number is None or (isinstance(number, int | float) and math.isfinite(number))
-        require(known, f"bounds and trivial value of {what} hold {number!r}; give numbers, or None where there is none")
-    require(low is None or high is None or low < high, f"the bounds of {what} are {low} and {high}; the lower one comes first")
-    require(_within(traits.trivial, traits), f"the trivial value of {what} is {traits.trivial}, outside of its bounds {low} to {high}")
-    require(traits.higher_is_better in (True, False, None), f"higher_is_better of {what} is {traits.higher_is_better!r}")
 
 
 def _check_numbers(found: Measurement, traits: MetricTraits) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
-from harness.options import as_json, describe
+from harness.options import as_json, describe, input_names, transport_names
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import KINDS, Registered
 from harness.testing.require import require, require_json
@@ -37,8 +37,24 @@ def check_plugin(plugin: object, name: str = "plugin") -> list[Registered]:
     return found
 
 
+_FILE_HINT = "is text that is called as a file is; make it a Path or input_field() if the file is read, or transport_field() if it changes no result"
+
+
+def _unmarked_file(model: type[BaseModel], name: str) -> bool:
+    """Whether an option is text, by its name a file's, and nothing says that the file is read."""
+    text = str in _types(model.model_fields[name].annotation)
+    return text and bool({"file", "path"} & set(name.split("_"))) and name not in (*input_names(model), *transport_names(model))
+
+
+def _types(annotation: Any) -> set[Any]:
+    """The types that stand in an annotation."""
+    return {annotation}.union(*map(_types, get_args(annotation)))
+
+
 def check_options(model: type[BaseModel]) -> None:
     """Check that an options model is frozen, refuses unknown names, and documents each option, and that defaults are within their bounds.
+
+    An option that is text and called as a file is must be a ``Path`` or be marked: else nothing would tell a run that the file has changed.
 
     Raises:
         AssertionError: it does not; the message names the option.
@@ -47,6 +63,7 @@ def check_options(model: type[BaseModel]) -> None:
     require(model.model_config.get("extra") == "forbid", f"{model.__name__} takes unknown options; derive it from harness.options.Options")
     given: dict[str, Any] = {}
     for row in describe(model):
+        require(not _unmarked_file(model, row["name"]), f"option {row['name']} of {model.__name__} {_FILE_HINT}")
         require(row["description"], f"option {row['name']} of {model.__name__} has no docstring below it")
         if not row["required"]:
             default = model.model_fields[row["name"]].get_default(call_default_factory=True)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.contracts import Steerer, SteererTraits
 from harness.interventions import Edit, Intervention, Positions
 from harness.run.bench import TaskBench
-from harness.testing.require import require
-from harness.types import Decoding, FeatureRef, Labeling, StrengthUnit, rng
+from harness.run.traits import problem
+from harness.testing.require import require, watched
+from harness.types import Decoding, FeatureRef, Labeling, rng
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,8 +46,10 @@ def check_steerer(factory: Callable[[], Steerer], bench: TaskBench, labelings: S
     traits = _check_declared(steerer.traits)
     grid = list(traits.grid)
     chosen = list(labelings) if labelings is not None else example_labelings(bench, traits.needs_features)
-    steerer.prepare(bench, chosen)
-    found = {(place, strength): steerer.intervene(labeling, strength) for place, labeling in enumerate(chosen) for strength in grid}
+    with watched(bench, "steerer", steerer, "prepare"):
+        steerer.prepare(bench, chosen)
+    with watched(bench, "steerer", steerer, "the calls of intervene"):
+        found = {(place, strength): steerer.intervene(labeling, strength) for place, labeling in enumerate(chosen) for strength in grid}
     for (place, strength), intervention in found.items():
         where = f"at strength {strength:g} for concept {chosen[place].concept.id!r}"
         kind = type(intervention).__name__
@@ -74,17 +76,8 @@ def example_labelings(bench: TaskBench, needs_features: bool) -> list[Labeling]:
 
 
 def _check_declared(traits: object) -> SteererTraits:
-    require(isinstance(traits, SteererTraits), f"traits is {type(traits).__name__}; give a harness.contracts.SteererTraits")
+    require(not (why := problem("steerer", traits)), why)
     assert isinstance(traits, SteererTraits)
-    units = get_args(StrengthUnit)
-    require(traits.unit in units, f"unit is {traits.unit!r}; known: {', '.join(units)}")
-    grid = list(traits.grid)
-    require(grid and all(isinstance(s, int | float) and math.isfinite(s) for s in grid), f"grid is {grid}; give finite strengths")
-    require(grid == sorted(set(grid)), f"grid is {grid}; strengths must ascend, none twice, since ties go to the smaller")
-    neutral = traits.neutral
-    known = neutral is None or (isinstance(neutral, int | float) and math.isfinite(neutral))
-    require(known, f"neutral is {neutral!r}; give a number, or None where no strength changes nothing")
-    require(isinstance(traits.needs_features, bool), f"needs_features is {traits.needs_features!r}; give True or False")
     return traits
 
 

@@ -73,6 +73,8 @@ def test_another_server_has_no_price() -> None:
         ("100.64.0.1", True),
         ("[fd00::1]:8000", True),
         ("[fe80::1]", True),
+        ("[::ffff:127.0.0.1]", True),
+        ("[::ffff:8.8.8.8]", False),
         ("gpu-box:8000", True),
         ("vllm", True),
         ("judge.local:8000", True),
@@ -146,7 +148,7 @@ ROW = "{ input = …, output = … } and, where there is one, cached_input"
 @pytest.mark.parametrize(
     ("text", "given", "allowed", "place"),
     [
-        (None, "PATH", None, "does not exist"),
+        (None, "PATH", None, "there is no price file"),
         ("[openai", "PATH", None, "line 1"),
         ('[openai.models]\n"m" = { input = -1, output = 2 }', -1, "a number of at least 0", "[openai.models] m input"),
         ('[openai.models]\n"m" = { input = "1", output = 2 }', "1", "a number of at least 0", "[openai.models] m input"),
@@ -199,7 +201,7 @@ def test_what_an_api_adds_to_a_schema_is_in_the_bound() -> None:
         assert estimate([replace(asked, schema=None)], provider, prices).input_tokens == input_bound(replace(asked, schema=None), ratio)
 
 
-def test_repeats_are_told_beside_what_is_likely() -> None:
+def test_repeats_are_shown_beside_what_is_likely() -> None:
     prices = Prices("2026-10-16", {("openai", "gpt-4o"): Price(2.5, 10.0)})
     once, again = estimate([request("a")], "openai", prices), estimate([request("a again"), request("a again")], "openai", prices)
     both = replace(once, repeats=again)
@@ -238,10 +240,10 @@ def test_estimates_add_up(sizes: list[int], n: int) -> None:
     prices = load_prices()
     requests = [request("y" * size + str(i)) for i, size in enumerate(sizes)]
     parts = sum((estimate([one], "openai", prices) for one in requests), Estimate())
-    whole = estimate(requests, "openai", prices)
-    assert (parts.calls, parts.input_tokens, parts.output_tokens) == (whole.calls, whole.input_tokens, whole.output_tokens)
-    assert parts.cost == pytest.approx(whole.cost)
-    assert whole.times(n).input_tokens == whole.input_tokens * n
+    together = estimate(requests, "openai", prices)
+    assert (parts.calls, parts.input_tokens, parts.output_tokens) == (together.calls, together.input_tokens, together.output_tokens)
+    assert parts.cost == pytest.approx(together.cost)
+    assert together.times(n).input_tokens == together.input_tokens * n
 
 
 @given(st.text(max_size=200), st.text(max_size=200))

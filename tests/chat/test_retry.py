@@ -36,12 +36,12 @@ def passing(wait: float | None = None) -> RequestFailed:
     return RequestFailed("busy", retryable=True, retry_after=wait)
 
 
-def test_pauses_grow_and_are_told_of(slept: list[float]) -> None:
-    told: list[tuple[int, float]] = []
+def test_pauses_grow_and_are_reported(slept: list[float]) -> None:
+    reported: list[tuple[int, float]] = []
     call = failing([passing()] * 3)
-    assert tried(call, "x", attempts=lambda _: 4, pause=1.0, longest=60.0, waiting=lambda _, n, seconds: told.append((n, seconds))) == "done"
-    assert [n for n, _ in told] == [1, 2, 3]
-    assert [seconds for _, seconds in told] == slept
+    assert tried(call, "x", attempts=lambda _: 4, pause=1.0, longest=60.0, waiting=lambda _, n, seconds: reported.append((n, seconds))) == "done"
+    assert [n for n, _ in reported] == [1, 2, 3]
+    assert [seconds for _, seconds in reported] == slept
     assert all(0.5 * 2**n <= seconds <= 1.5 * 2**n for n, seconds in enumerate(slept))
 
 

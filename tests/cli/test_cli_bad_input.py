@@ -224,9 +224,9 @@ def test_files_of_the_task(refused: Callable[..., str], variant: Callable[..., P
 @pytest.mark.parametrize(
     ("answers", "named"),
     [
-        ("[1]", "labeler 'mine' returned a value of class int; allowed: Labeling, Abstention"),
-        ("[]", "labeler 'mine' gave 0 answers for 4 concepts"),
-        ("[Labeling(Concept('x', 'x'))]", "labeler 'mine' answered concept 'x'"),
+        ("[1]", "labeler 'mine' of other-dist: label returned a value of class int; allowed: Labeling, Abstention"),
+        ("[]", "labeler 'mine' of other-dist gave 0 answers for 4 concepts"),
+        ("[Labeling(Concept('x', 'x'))]", "labeler 'mine' of other-dist answered concept 'x'"),
         ("[Labeling(c, (FeatureRef('sae', 512),)) for c in concepts]", "feature sae/512"),
         ("[Labeling(c, (FeatureRef('x', 0),)) for c in concepts]", "feature x/0"),
         ("[Labeling(c, (FeatureRef('sae', 1),) * 2) for c in concepts]", "named a feature of concept 'girl' twice"),

@@ -152,8 +152,9 @@ def test_a_bare_name_is_the_judge_that_rated_the_run_with_its_options(harness: C
     name = f"words ({late[-6:]})"
     found = harness("judge", "compare", run, "words", name, "--out", out, "--json").json  # what was due is collected
     assert found["rated"] == {"words": texts_of(out), name: texts_of(out)}
-    told = harness("judge", "compare", run, "words", f"words:mailbox={tmp_path}/box", name, "--out", out).error
-    assert f"words:mailbox={tmp_path}/box and {name} are one judge with the same options" in told
+    told = harness("judge", "compare", run, "words", f"words:mailbox={tmp_path}/box", name, "--out", out, "--json")
+    assert f"{name} is judge words:mailbox={tmp_path}/box with the same options: it is compared once" in told.err
+    assert list(told.json["rated"]) == ["words", f"words:mailbox={tmp_path}/box"]
 
 
 def test_people_and_judges_of_one_name_are_kept_apart(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:

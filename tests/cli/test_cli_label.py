@@ -90,7 +90,9 @@ def test_what_a_file_holds_beside_what_was_asked_for_is_told(
     assert any("1 of the 3 labels in mine.csv are used" in warning for warning in found["warnings"])
     girl = next(row for row in found["labels"] if row["concept"] == "girl")
     assert girl["evidence"]["features"][0]["pi0"] == 0.05
-    assert girl["evidence"]["features"][0]["held_out"]["support"] > 0
+    counted = girl["evidence"]["features"][0]
+    assert counted["chosen_on"]["support"] > 0
+    assert "held_out" not in counted, "nobody knows by which texts the makers of a file chose"
 
 
 def test_two_files_are_compared(harness: Callable[..., Any], files: dict[str, Path]) -> None:
@@ -164,3 +166,31 @@ def test_texts_are_cut_to_what_the_model_reads(harness: Callable[..., Any], vari
 )
 def test_the_strongest_token_is_shown_also_where_it_is_white_space(snippet: dict[str, str], shown: str) -> None:
     assert _fires_at([snippet]) == shown
+
+
+@pytest.mark.parametrize(
+    ("labeler", "held_out"),
+    [
+        (("calibf1",), True),  # counts itself, on texts that it left out
+        (("calibf1", "-L", "held_out=0"), False),
+        (("random",), True),  # no text chooses
+        (("most-frequent",), False),  # says that it chose by all texts, as one does that says nothing
+    ],
+)
+def test_only_texts_that_a_labeler_left_out_are_held_out(
+    harness: Callable[..., Any], tiny_task: Path, tmp_path: Path, labeler: tuple[str, ...], held_out: bool
+) -> None:
+    path = tmp_path / "labels.jsonl"
+    out = harness("label", "--labeler", *labeler, "--task", tiny_task, "--pi0", "0.05", "-o", path).out
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert ("on the texts that chose nothing" in out) is held_out
+    assert any(row["held_out_support"] for row in rows) is held_out
+    assert all(row["chosen_on_support"] for row in rows if row["feature"] is not None and row["concept"] != "zebra")
+
+
+def test_counts_of_ours_are_no_score_of_the_labelers(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    assert harness("label", "--labeler", "random:features_per_label=2", "--task", tiny_task, "-o", path).code == 0
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert {row["score"] for row in rows} == {None}
+    assert any(row["place"] == 1 and row["chosen_on_score"] is not None for row in rows)

@@ -96,13 +96,15 @@ def test_the_server_of_the_environment_is_another_judge(judged: Callable[..., An
     from harness_plugins.judges.openai import OpenAIOptions
 
     from harness.judging.rubric import load_rubric
-    from harness.judging.selftest import _place
+    from harness.judging.selftest import Examined, _place
     from harness.options import as_json, transport_names
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
         options = {name: value for name, value in as_json(OpenAIOptions()).items() if name not in transport_names(OpenAIOptions)}
-        assert _place("openai", load_rubric("default").identity(), options) != from_environment, "nor is it OpenAI's own"
+        known = json.loads(from_environment.read_text(encoding="utf-8"))["of"]
+        own = Examined("openai", load_rubric("default").identity(), options, known["code"], known["files"])
+        assert _place(own) != from_environment, "nor is it OpenAI's own"
 
 
 @pytest.mark.parametrize("option", [f"key_name={PASTED}", f"base_url=https://me:{PASTED}@host/v1", f"base_url=http://h/v1?key={PASTED}"])

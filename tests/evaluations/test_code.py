@@ -79,3 +79,79 @@ def test_a_plugin_is_told_by_its_package_or_its_file(tmp_path: Path, monkeypatch
     _digest.cache_clear()
     assert source_digest(mine, "harness") == own
     assert source_digest(len, "somebody") == ""
+
+
+JUDGE = """
+from harness import hookimpl
+from harness.contracts import JudgeTraits
+from harness.types import Rating
+class Mine:
+    traits = JudgeTraits(rubric="mine/1", offline=False)
+    def __init__(self, options): pass
+    def prepare(self, bench): pass
+    def submit(self, items): return [Rating(item.id, "rated", {grade}, {grade}, {grade}) for item in items]
+    def collect(self, tickets): return []
+@hookimpl
+def harness_register_judges(registry): registry.add("mine", Mine, summary="has one opinion")
+"""
+
+
+def test_an_edited_judge_rates_the_stored_texts_again(
+    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
+) -> None:
+    from harness import load_run
+    from harness.plugin import source
+    from harness.store import RunStore
+
+    command = ("eval", "--steerer", "none", "--judge", "mine", "--no-controls", "--limit", "1", "--task", tiny_task, "--out", tmp_path)
+    site = install(JUDGE.format(grade=1.0))
+    (module,) = site.glob("*.py")
+
+    def rated(grade: float) -> Any:
+        module.write_text(JUDGE.format(grade=grade))
+        source._digest.cache_clear()  # another process would read it anew
+        done = harness(*command, sites=(site,))
+        assert done.code == 0, done.err
+        (run,) = runs(tmp_path)
+        stored = load_run(tmp_path / "runs" / run)
+        entry = stored.entry()
+        assert entry.rows[0].metrics["overall"].value == grade
+        assert set(stored.texts().concept_rating) == {grade}
+        with RunStore.open(stored.folder, read_only=True) as store:
+            assert len(store.notes("generated")) == 1, "the texts are kept"
+        return done, entry, len(stored.judges)
+
+    first, entry, n = rated(1.0)
+    assert n == 1
+    edited, other, n = rated(2.0)
+    assert "the code of judge mine has changed since; its texts are rated again" in edited.err
+    assert n == 2
+    assert entry.judge.key == other.judge.key, "rankings go by name, rubric and options"
+    assert entry.judge.code != other.judge.code
+    again, _, _ = rated(2.0)
+    back, _, n = rated(1.0)
+    assert not any("has changed since" in done.err for done in (first, again, back)), "these ratings are there"
+    assert n == 2
+    assert len(list((tmp_path / "leaderboard" / "entries").iterdir())) == 1
+    module.write_text(JUDGE.format(grade=1.0).replace("JudgeTraits(", "JudgeTraits(answers_later='people', "))
+    source._digest.cache_clear()
+    later = harness(*command, sites=(site,))
+    assert (later.code, "has changed since" in later.err) == (0, False), "what people have said does not depend on the judge's code"
+
+
+def test_a_judges_result_of_the_self_test_is_kept_by_all_that_it_depends_on() -> None:
+    from dataclasses import replace
+
+    from harness.judging.selftest import Examined, _place
+
+    base = Examined("j", "r/1", {"x": 1}, "code", {"path = f": "1"}, ("digest", "float32", "cpu"))
+    others = [
+        replace(base, rubric="r/2"),
+        replace(base, options={"x": 2}),
+        replace(base, code="edited"),
+        replace(base, files={"path = f": "2"}),
+        replace(base, model=("other", "float32", "cpu")),
+        replace(base, model=("digest", "bfloat16", "cpu")),
+        replace(base, model=None),
+    ]
+    assert len({_place(one) for one in (base, replace(base), *others)}) == 1 + len(others)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import DataError, OptionError
-from harness.files.toml import LARGEST, read_toml
+from harness.files.inputs import BY_HAND
+from harness.files.toml import read_toml
 
 
 def read(path: Path) -> dict[str, object]:
@@ -61,10 +62,10 @@ def test_what_cannot_be_read_says_why_and_what_to_do(tmp_path: Path) -> None:
         assert error.value.given == path
         assert f"the price file {path} " in error.value.message
         assert "bytes" not in error.value.message
-        assert "a TOML file" in error.value.hint, "what it is, not how to get it"
+        assert "regular file" in error.value.hint, "what it is, not how to get it"
     large = tmp_path / "large.toml"
     with large.open("wb") as file:
-        file.truncate(LARGEST + 1)
+        file.truncate(BY_HAND + 1)
     with pytest.raises(DataError) as large_error:
         read_toml(large, "recipe", DataError, "give another")
     assert large_error.value.given == large

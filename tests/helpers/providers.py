@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import ssl
 import subprocess
@@ -26,7 +27,7 @@ REQUEST = ChatRequest("a-model", (Message("system", "Rate."), Message("user", "E
 SCHEMA = {"type": "object", "properties": {"rating": {"type": "integer"}}, "required": ["rating"], "additionalProperties": False}
 VARIABLES = [
     f"{kind.upper()}_{name}" for kind in KINDS for name in ("API_KEY", "AUTH_TOKEN", "BASE_URL", "ORG_ID", "PROJECT_ID", "CUSTOM_HEADERS")
-] + ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE"]
+] + ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"]
 
 
 @pytest.fixture
@@ -47,14 +48,50 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A server with TLS on localhost that answers 404: its address, and the certificate that vouches for it."""
+    with _serve_tls(*_certificate(tmp_path_factory.mktemp("tls"))) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def expired_tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The same with a certificate that has expired."""
+    with _serve_tls(*_certificate(tmp_path_factory.mktemp("expired"), "20200101000000Z", "20200102000000Z")) as served:
+        yield served
+
+
+AUTHORITY = """[ca]
+default_ca = own
+[own]
+new_certs_dir = .
+database = index
+serial = serial
+default_md = sha256
+policy = names
+x509_extensions = extra
+[names]
+commonName = supplied
+[extra]
+subjectAltName = DNS:localhost
+"""
+
+
+def _certificate(folder: Path, start: str = "20200101000000Z", end: str = "20990101000000Z") -> tuple[Path, Path]:
+    """A self-signed certificate of localhost and its key; skips where openssl is not installed."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed, so no certificate can be made")
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    extra = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*command, *extra], check=True, capture_output=True)
+    for name, content in (("config", AUTHORITY), ("index", ""), ("serial", "01")):
+        (folder / name).write_text(content)
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    request = [openssl, "req", "-new", *curve, "-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "request"]
+    sign = [openssl, "ca", "-batch", "-selfsign", "-config", "config", "-keyfile", "key.pem", "-in", "request", "-out", "certificate.pem"]
+    for command in (request, [*sign, "-startdate", start, "-enddate", end]):
+        subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    return folder / "certificate.pem", folder / "key.pem"
+
+
+@contextlib.contextmanager
+def _serve_tls(certificate: Path, key: Path) -> Iterator[tuple[str, Path]]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
 
@@ -62,6 +99,8 @@ def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             self.send_error(404)
+
+        do_GET = do_POST
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -131,7 +131,7 @@ def test_a_missing_file_is_named(own: Path, file: str) -> None:
 
 
 def test_a_file_that_is_no_text(own: Path) -> None:
-    (own / "concept.md").write_bytes(b"\xff\xfe\x00 {concept} {text}")
+    (own / "concept.md").write_bytes(b"Caf\xe9 {concept} {text}")
     with pytest.raises(JudgeError) as error:
         load_rubric(own)
     assert error.value.given == own / "concept.md"

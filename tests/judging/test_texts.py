@@ -85,7 +85,7 @@ def test_ratings_of_other_texts_are_counted_and_left_out(texts_file: Path, tmp_p
     write_rows([*rated((2, 2, 2)), {**rated((1, 1, 1))[0], "id": "z", "text": "another"}], tmp_path / "more.csv")
     texts = read_texts(texts_file)
     texts.add_ratings(tmp_path / "more.csv")
-    assert (len(texts.given["more"]), texts.strangers) == (1, {str(tmp_path / "more.csv"): 1})
+    assert (len(texts.given["more"]), texts.unmatched) == (1, {str(tmp_path / "more.csv"): 1})
 
 
 @pytest.mark.parametrize(
@@ -125,14 +125,14 @@ def test_what_is_no_file_of_ratings_is_refused(texts_file: Path, tmp_path: Path)
         ("none.csv", "file of ratings", "check the path"),
         ("ratings.xlsx", "file of ratings", "check the path"),
         ("broken.jsonl", "Expecting property name", "make it again"),
-        ("list.jsonl", "line 1: '[1]'", "one object per line"),
+        ("list.jsonl", "line 1,", "one JSON object a line"),
         ("foreign.csv", "ratings of 1 texts", "need the id"),
         ("empty.csv", "no ratings", "need the id"),
         ("folder", "sheet", "CSV files"),
     ):
         with pytest.raises(DataError) as raised:
             texts.add_ratings(tmp_path / name)
-        assert raised.value.given == ([1] if name == "list.jsonl" else tmp_path / name), name
+        assert raised.value.given == {"list.jsonl": "[1]", "broken.jsonl": "{"}.get(name, tmp_path / name), name
         assert str(tmp_path / name) in raised.value.message, name
         assert named in raised.value.message, name
         assert hint in raised.value.hint, name

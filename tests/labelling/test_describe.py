@@ -108,7 +108,7 @@ def test_labels_are_counted_also_where_their_labeler_does_not(bench: TaskBench) 
     live = bench.statistics().live
     answers = [Labeling(Concept("girl", "a girl", "girl"), (FeatureRef("sae", int(live[3])), FeatureRef("sae", int(live[9]))))]
     bare = Labeling(Concept("bare", "a bare name"), (FeatureRef("sae", int(live[3])),))
-    counted, uncounted = describe(bench, [*answers, bare], Settings(snippets=0, held_out=0.25, pi0=0.05))
+    counted, uncounted = describe(bench, [*answers, bare], Settings(snippets=0, held_out=0.25, pi0=0.05, selects_on="nothing"))
     assert isinstance(counted, Labeling)
     assert isinstance(uncounted, Labeling)
     assert "features" not in uncounted.evidence

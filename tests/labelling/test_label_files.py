@@ -89,7 +89,7 @@ def test_a_table_of_ones_own_needs_two_columns(tmp_path: Path) -> None:
         ("concept,feature\nx,one\n", "one", "feature"),
         ("concept,feature\nx,-1\n", -1, "feature"),
         ("concept,feature,score\nx,1,high\n", "high", "score"),
-        ('{"concept": "x", "feature": 1, "score": NaN}\n', math.nan, "score"),
+        ('{"concept": "x", "feature": 1, "score": Infinity}\n', math.inf, "score"),
         ('{"concept": "x", "feature": true}\n', True, "feature"),
     ],
 )

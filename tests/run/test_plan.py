@@ -38,7 +38,7 @@ CLAMP = Asked(("calibf1",), ("sae-clamp",))
 
 
 def names(plan: Plan) -> list[tuple[str, str]]:
-    return [(method.method.name, method.role) for method in plan.methods]
+    return [(method.name, method.role) for method in plan.methods]
 
 
 # ------------------------------------------------------------------------------------------------------------------------- methods
@@ -52,7 +52,7 @@ def test_labelers_times_steerers_then_controls_each_once(host: PluginHost, task:
         ("prompt", "method"),  # uses no feature: once for all labelers, and no control any more
         ("calibf1 × project-out", "method"),
         ("most-frequent × project-out", "method"),
-        ("random × sae-clamp", "control"),  # with the output score that calibf1 asks for
+        ("random:min_output_score=0.001 × sae-clamp", "control"),  # with the output score that calibf1 asks for
         ("random × sae-clamp", "control"),  # without, as most-frequent
     ]
     assert [labeler.registered.name for labeler in plan.labelers] == ["calibf1", "most-frequent", "random", "random"]
@@ -254,7 +254,7 @@ def test_a_steerers_own_grid_must_ascend(sample_site: Path, installed: Callable[
         with pytest.raises(PluginError) as error:
             make_plan(host, task, Asked((), ("odd",)))
         assert repr(error.value.given) == repr(grid)
-        assert "ascend" in str(error.value.allowed)
+        assert "strengths" in error.value.message
         assert "steerer 'odd' of d" in error.value.message
 
 
@@ -346,3 +346,112 @@ def test_the_content_of_a_file_that_an_option_names_is_part_of_the_identity(
         done = harness(*command, "--no-controls", "--quiet", "--out", tmp_path)
         assert done.code == 0, done.err
     assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+# ------------------------------------------------------------------------------------------------------------------ one grammar, variants
+
+
+def test_one_plugin_with_other_options_is_another_method(host: PluginHost, task: Task) -> None:
+    asked = Asked(("calibf1", "calibf1:pi0=0.2"), ("sae-clamp", "sae-clamp:quantile=0.5", "none"), metrics=("overlap", "overlap:features=8"))
+    plan = make_plan(host, task, replace(asked, detectors=("own-words", "own-words:count=3")))
+    assert names(plan)[:5] == [
+        ("calibf1 × sae-clamp", "method"),
+        ("calibf1:pi0=0.2 × sae-clamp", "method"),
+        ("calibf1 × sae-clamp:quantile=0.5", "method"),
+        ("calibf1:pi0=0.2 × sae-clamp:quantile=0.5", "method"),
+        ("none", "method"),
+    ]
+    assert names(plan)[5:7] == [("random × sae-clamp", "control"), ("random × sae-clamp:quantile=0.5", "control")]  # one for each way to steer
+    assert [labeler.label for labeler in plan.labelers] == ["calibf1", "calibf1:pi0=0.2", "random"]
+    assert [m.metric.label for m in plan.metrics] == ["overlap", "overlap:features=8"]
+    assert [d.name for d in plan.detections if d.role == "method"] == ["own-words", "own-words:count=3"]
+    assert plan.notices == ()
+    assert plan.called(plan.methods[0].steerer) == "steerer sae-clamp"
+    assert plan.called(plan.methods[2].steerer) == "steerer sae-clamp:quantile=0.5"
+
+
+def test_the_same_thing_twice_is_one_and_said(host: PluginHost, task: Task) -> None:
+    asked = Asked(("calibf1", "calibf1:pi0=0.05"), ("none", "none", "sae-clamp:quantile=0.99"), steerer_options={"sae-clamp:quantile": "0.9"})
+    with pytest.raises(OptionError) as error:
+        make_plan(host, task, asked)
+    assert error.value.given == "sae-clamp:quantile"
+    plan = make_plan(host, task, replace(asked, steerer_options={}, controls=False))
+    assert len(plan.labelers) == 1  # 0.05 is what the task gives
+    assert {notice.split(" was asked for twice")[0] for notice in plan.notices} == {"labeler calibf1", "steerer none"}
+
+
+def test_what_is_not_used_is_said(host: PluginHost, task: Task) -> None:
+    plan = make_plan(host, task, Asked(("calibf1",), ("none",), labeler_options={"pi0": "0.5"}))
+    assert plan.notices == ("labeler calibf1:pi0=0.5 was asked for and is not used: none needs no features",)
+    plan = make_plan(host, task, Asked((), (), "words", detectors=("majority",)))
+    assert len(plan.notices) == 1
+    assert plan.notices[0].startswith("judge words was asked for and is not used")
+    for options in ({"metric_options": {"features": "8"}}, {"detector_options": {"count": "8"}}, {"steerer_options": {"unit": "none"}}):
+        asked = replace(Asked(("calibf1",), ("sae-clamp",)), **options) if "steerer_options" not in options else Asked(detectors=("bow",), **options)
+        with pytest.raises(OptionError) as error:
+            make_plan(host, task, asked)
+        assert error.value.given == next(iter(next(iter(options.values()))))
+
+
+def test_the_rows_of_a_task_are_taken_one_by_one(host: PluginHost, variant: Callable[..., Path]) -> None:
+    rows = """
+[[methods]]
+labeler = "calibf1"
+steerer = "sae-clamp"
+
+[[methods]]
+labeler = "most-frequent"
+steerer = "sae-add:quantile=0.5"
+
+[[methods]]
+labeler = "calibf1"
+labeler_options = {pi0 = 0.2}
+steerer = "sae-clamp"
+options = {quantile = 0.9}
+
+[[detectors]]
+labeler = "most-frequent"
+detector = "sae"
+options = {pool = "mean"}
+
+[[detectors]]
+detector = "own-words:count=3"
+
+[[detectors]]
+detector = "own-words"
+
+[[metrics]]
+metric = "overlap"
+
+[[metrics]]
+metric = "overlap"
+options = {features = 8}
+"""
+    own = load_task(variant(("schema = 1\n", "schema = 2\n"), ("[evaluation]", rows + "\n[evaluation]")))
+    plan = make_plan(host, own, Asked(controls=False))
+    assert names(plan) == [
+        ("calibf1 × sae-clamp", "method"),
+        ("most-frequent × sae-add:quantile=0.5", "method"),
+        ("calibf1:pi0=0.2 × sae-clamp:quantile=0.9", "method"),
+    ]
+    assert [d.name for d in plan.detections] == ["most-frequent × sae", "own-words", "own-words:count=5"]
+    assert [(m.metric.label, m.metric.options["features"]) for m in plan.metrics] == [("overlap", 256), ("overlap:features=8", 8)]
+    named = make_plan(host, own, Asked(detectors=("own-words",), controls=False))
+    assert named.detections[0].detector.options["count"] == 3  # as in the first row that names it
+    other = make_plan(host, own, Asked(("max-auc",), controls=False, steerer_options={"sae-clamp:quantile": "0.4"}))
+    assert [m.name for m in other.methods][0::2] == ["max-auc × sae-clamp:quantile=0.4"]  # rows one and three are one by now
+    assert any("max-auc × sae-clamp:quantile=0.4 was asked for twice" in notice for notice in other.notices)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "table"),
+    [
+        ("sae-clamp = [0.5, 1.0]", "sae-clmp = [0.5, 1.0]", "steering.grids"),
+        ("[labelers.calibf1]", "[labelers.calbf1]", "labelers"),
+    ],
+)
+def test_options_and_strengths_for_nobody_are_refused(host: PluginHost, variant: Callable[..., Path], old: str, new: str, table: str) -> None:
+    with pytest.raises(UnknownNameError) as error:
+        make_plan(host, load_task(variant((old, new))), Asked((), ("none",)))
+    assert table in error.value.kind
+    assert error.value.near in ("sae-clamp", "calibf1")

@@ -22,7 +22,7 @@ from helpers.runs import manifest
 
 from harness.errors import StoreError
 from harness.scoring import cross_validate, harmonic_mean
-from harness.store import Manifest, RunStore, export, list_runs, summarize
+from harness.store import SCHEMA_VERSION, Manifest, RunStore, export, list_runs, summarize
 from harness.store.database import Database
 from harness.types import Abstention, Generation, Instruction, Labeling, Method, Rating, Trial
 
@@ -289,7 +289,7 @@ def test_a_kill_half_way_leaves_the_old_file(old: Path) -> None:
     assert dump(folder) == before
     with RunStore.open(folder) as store:
         assert len(store.ratings(store.judges()[1].key)) == 57
-    assert raw(folder, "PRAGMA user_version") == [(2,)]
+    assert raw(folder, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
 
 
 @pytest.mark.parametrize("row", ['"no trial"', "{}", '{"status": "odd"}', "not JSON"])

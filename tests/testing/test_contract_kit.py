@@ -15,7 +15,7 @@ from pydantic import Field
 from harness import hookimpl
 from harness.contracts import DetectorTraits, JudgeTraits, LabelerTraits, SteererTraits
 from harness.interventions import Intervention, Positions, Site
-from harness.options import Options
+from harness.options import Options, input_field, transport_field
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import KINDS
 from harness.run.bench import TaskBench
@@ -128,7 +128,7 @@ FEATURE = (FeatureRef("sae", 1),)
         (lambda bench, concepts: [Labeling(Concept(c.id, "mine"), FEATURE) for c in concepts], "not one of those that it was asked for"),
         (lambda bench, concepts: [Labeling(c, (FeatureRef("sae", 99),)) for c in concepts], "named feature sae/99"),
         (lambda bench, concepts: [Abstention(c, " ") for c in concepts], "gives no reason"),
-        (lambda bench, concepts: [Labeling(c, FEATURE, float("inf")) for c in concepts], "is inf; None means none"),
+        (lambda bench, concepts: [Labeling(c, FEATURE, float("inf")) for c in concepts], "gave the score inf"),
         (lambda bench, concepts: [Labeling(c, FEATURE, 1.0, {"x": {1, 2}}) for c in concepts], "not a JSON value"),
         (lambda bench, concepts: [Labeling(c, FEATURE, random.random()) for c in concepts], "a second labeler gave other answers"),
         (lambda bench, concepts: [Labeling(c, FEATURE, i) for i, c in enumerate(concepts)], "depend on the order of the concepts"),
@@ -382,10 +382,33 @@ class Outside(Options):
     """A number whose default is out of its bounds."""
 
 
+
+class Unmarked(Options):
+    """For the test below."""
+
+    words_file: str | None = None
+    """A file that is read, and nothing says so."""
+
+
+class Marked(Options):
+    """For the test below."""
+
+    words_file: str | None = input_field(None)
+    """A file that is read."""
+    log_path: str | None = transport_field(None)
+    """A file that changes no result."""
+    profile: str = "none"
+    """No file."""
+    paths: tuple[Path, ...] = ()
+    """Files that are read."""
+
+
 def test_options_that_are_not_documented() -> None:
     fails(lambda: check_options(Undocumented), "option x of Undocumented has no docstring below it")
     fails(lambda: check_options(type("Loose", (Undocumented,), {"model_config": {"extra": "allow"}})), "Loose takes unknown options")
     fails(lambda: check_options(type("Soft", (Undocumented,), {"model_config": {"frozen": False}})), "Soft is not frozen")
+    fails(lambda: check_options(Unmarked), "option words_file of Unmarked is text that is called as a file is")
+    check_options(Marked)
     fails(lambda: check_options(Outside), "the default of option x of Outside is not allowed: Input should be less than or equal to 3")
 
 

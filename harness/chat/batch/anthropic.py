@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from harness.chat.batch.base import PAGE, UNKNOWN, Batches, encoded, named
-from harness.chat.providers.anthropic import message_reply
-from harness.chat.providers.errors import count, told
-from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, InDoubt, NotReached, RequestFailed
+from harness.chat.batch.base import PAGE, UNKNOWN, Batches, encoded, mapping_of, named, word_of
+from harness.chat.http import http_client
+from harness.chat.providers.anthropic import VERSION, message_reply
+from harness.chat.providers.errors import count, failure_without_status, turned_down
+from harness.chat.values import AcceptanceUnknown, BatchState, ChatReply, ChatRequest, NotReached, RequestFailed, UnconfirmedBatch
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class AnthropicBatches(Batches):
             if not error.retryable or error.throttled or isinstance(error, NotReached):
                 raise
             failure = error
-        raise InDoubt(f"{failure.reason}; {UNKNOWN}", Doubt(since, time.time(), len(lines)), failure.status)
+        raise AcceptanceUnknown(f"{failure.reason}; {UNKNOWN}", UnconfirmedBatch(since, time.time(), len(lines)), failure.status)
 
     def _list(self, after: str) -> Any:
         batches = self._api.messages.batches.with_raw_response
@@ -62,9 +64,9 @@ class AnthropicBatches(Batches):
         except ValueError:
             return None
 
-    def _fits(self, batch: Mapping[str, Json], doubt: Doubt) -> bool:
+    def _fits(self, batch: Mapping[str, Json], unconfirmed: UnconfirmedBatch) -> bool:
         counts = batch.get("request_counts")
-        return isinstance(counts, Mapping) and sum(map(count, counts.values())) == doubt.count
+        return isinstance(counts, Mapping) and sum(map(count, counts.values())) == unconfirmed.count
 
     def _batch(self, batch_id: str) -> dict[str, Json]:
         return self._ask(lambda: self._api.messages.batches.with_raw_response.retrieve(batch_id))
@@ -72,7 +74,7 @@ class AnthropicBatches(Batches):
     def poll(self, batch_id: str) -> BatchState:
         """How far a batch is. An expired or cancelled one has ended: what it answered by then counts."""
         batch = self._batch(batch_id)
-        status, counts = batch.get("processing_status"), batch.get("request_counts") or {}
+        status, counts = word_of(batch.get("processing_status")), mapping_of(batch.get("request_counts"))
         done = sum(count(counts.get(name)) for name in ("succeeded", "errored", "canceled", "expired"))
         if status not in ("in_progress", "canceling", "ended"):
             raise RequestFailed(f"{self.name}: batch {batch_id} is {status!r}, a state that is not known", given=status)
@@ -81,7 +83,24 @@ class AnthropicBatches(Batches):
     def _downloads(self, batch_id: str) -> list[Callable[[], AbstractContextManager[Any]]]:
         if self.poll(batch_id).status == "running":
             raise RequestFailed(f"{self.name}: batch {batch_id} is still running", given="running", retryable=True)
-        return [lambda: self._api.messages.batches.with_streaming_response.results(batch_id)]
+        return [lambda: self._results_of(batch_id)]
+
+    @contextmanager
+    def _results_of(self, batch_id: str) -> Iterator[Any]:
+        """Open the results at their place on the server that is asked.
+
+        Not where the batch says that they are, as the package does: that may be another server, to which the key would go along.
+        """
+        headers = {name: value for name, value in self._api.default_headers.items() if isinstance(value, str)}
+        headers |= {"anthropic-version": VERSION, "Accept": "application/binary"}
+        headers |= {"X-Api-Key": self._connection.key} if self._connection.secret else {}
+        link = self._connection
+        url = f"{link.url}/v1/messages/batches/{quote(batch_id, safe='')}/results"
+        client = http_client(self._provider.sdk.DefaultHttpxClient, self.name, url, link.timeout)
+        with client, client.stream("GET", url, headers=headers) as response:
+            if response.status_code != 200:
+                raise turned_down(link, response.status_code, response.read().decode("utf-8", "replace"), response.headers).failure
+            yield response
 
     def _answer(self, entry: Mapping[str, Json]) -> ChatReply | RequestFailed:
         result = entry.get("result")
@@ -93,5 +112,5 @@ class AnthropicBatches(Batches):
             except RequestFailed as failure:
                 return failure
         if kind == "errored":
-            return self._turned_down(told(self._connection, result.get("error")), result.get("error"))
+            return self._turned_down(failure_without_status(self._connection, result.get("error")), result.get("error"))
         return RequestFailed(f"{self.name}: the request was {kind or 'left'} without an answer", retryable=True)

@@ -1,7 +1,7 @@
 """What the two batch APIs have in common: attempts, downloads, and that each request is answered once.
 
-Calls block. What is free and safe to ask twice (an upload, a poll, a download) is tried again a few times. A batch whose acceptance got lost is in
-doubt (:class:`harness.chat.values.Doubt`): it is not handed in again, but looked for in the API's own list.
+Calls block. What is free and safe to ask twice (an upload, a poll, a download) is tried again a few times. A batch whose acceptance got lost is
+unconfirmed (:class:`harness.chat.values.UnconfirmedBatch`): it is not handed in again, but looked for in the API's own list.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from contextlib import AbstractContextManager
 from typing import IO, Any, TypeVar
 
 from harness.chat.cleaning import clean_line
-from harness.chat.providers.base import APIProvider, sent
+from harness.chat.providers.base import APIProvider, parameter_names
 from harness.chat.providers.errors import complaint, read_object, trouble
 from harness.chat.providers.openai import LIMITS
 from harness.chat.retry import tried
-from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, Message, NotReached, RequestFailed
+from harness.chat.values import BatchState, ChatReply, ChatRequest, Message, NotReached, RequestFailed, UnconfirmedBatch
+from harness.files.json_text import parse_json
 from harness.types import Json
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ class Batches(ABC):
         self._provider, self._model, self._wait = provider, model, wait
         self._connection, self._dialect = provider.connection, provider.dialect
         # Parameters that requests of a batch may hold; of two names for the bound, the one that is sent: a complaint about it names both.
-        self._sent = {*provider.optional} - {"stream_options", *LIMITS} | sent(provider.body(_PROBE))
+        self._parameters = {*provider.optional} - {"stream_options", *LIMITS} | parameter_names(provider.body(_PROBE))
         self._client: Any = None
 
     def __repr__(self) -> str:
@@ -109,8 +110,8 @@ class Batches(ABC):
         """When a batch of the list was made, in seconds since 1970; None where it does not say."""
 
     @abstractmethod
-    def _fits(self, batch: Mapping[str, Json], doubt: Doubt) -> bool:
-        """Whether a batch of the list may be the one in doubt, leaving its age aside."""
+    def _fits(self, batch: Mapping[str, Json], unconfirmed: UnconfirmedBatch) -> bool:
+        """Whether a batch of the list may be the unconfirmed one, leaving its age aside."""
 
     @abstractmethod
     def poll(self, batch_id: str) -> BatchState:
@@ -122,7 +123,7 @@ class Batches(ABC):
         """Hand in requests by the caller's ids; the id of the batch.
 
         Raises RequestFailed: no requests, more than ``max_requests`` or ``max_bytes``, or the API turned the batch down.
-        Where the answer got lost and the server cannot say whether it has the batch, the failure is an ``InDoubt``, and not retryable.
+        Where the answer got lost and the server cannot say whether it has the batch, the failure is an ``AcceptanceUnknown``, and not retryable.
         """
         if not requests:
             raise RequestFailed(f"{self.name}: a batch without requests", given=0, allowed=f"1 to {self.max_requests} requests")
@@ -136,18 +137,19 @@ class Batches(ABC):
             raise RequestFailed(message, given=total, allowed=allowed, hint="hand it in in parts")
         return self._hand_in(lines)
 
-    def find(self, doubt: Doubt) -> list[str]:
-        """Batches of the API's own list that may be the one in doubt, the newest first. Raises RequestFailed where the list cannot be had."""
+    def find(self, unconfirmed: UnconfirmedBatch) -> list[str]:
+        """Batches of the API's own list that may be the unconfirmed one, the newest first. Raises RequestFailed where the list cannot be had."""
         found: list[str] = []
         after = ""
         for _ in range(PAGES):
             page = self._ask(lambda after=after: self._list(after))  # type: ignore[misc]
-            batches = [batch for batch in page.get("data") or [] if isinstance(batch, Mapping)]
+            listed = page.get("data")
+            batches = [batch for batch in listed if isinstance(batch, Mapping)] if isinstance(listed, list) else []
             for batch in batches:
                 made = self._made(batch)
-                if made is not None and made < doubt.since - SLACK:
+                if made is not None and made < unconfirmed.since - SLACK:
                     return found
-                if (made is None or made <= doubt.until + SLACK) and self._fits(batch, doubt):
+                if (made is None or made <= unconfirmed.until + SLACK) and self._fits(batch, unconfirmed):
                     found.append(named(self.name, batch))
             if not batches or page.get("has_more") is not True:
                 return found
@@ -162,20 +164,20 @@ class Batches(ABC):
         Raises RequestFailed where the batch has not ended, or its results cannot be fetched; what was yielded before holds.
         """
         seen: set[str] = set()
-        strange: list[str] = []
+        passed_over: list[str] = []
         number, cut = 0, False
         for opened in self._downloads(batch_id):
-            file, whole = self._fetched(opened)
-            cut = cut or not whole
+            file, complete = self._fetched(opened)
+            cut = cut or not complete
             with file:
                 for line in filter(bytes.strip, file):
                     number += 1
                     entry = parsed(line)
                     name = entry.get("custom_id") if entry is not None else None
                     if entry is None or not isinstance(name, str):
-                        strange.append(f"line {number} ({'cannot be read' if entry is None else 'has no custom_id'})")
+                        passed_over.append(f"line {number} ({'cannot be read' if entry is None else 'has no custom_id'})")
                     elif name in seen:
-                        strange.append(f"line {number} (repeats {clean_line(name, _SHOWN_ID)})")
+                        passed_over.append(f"line {number} (repeats {clean_line(name, _SHOWN_ID)})")
                     else:
                         seen.add(name)
                         answer = self._answer(entry)
@@ -185,9 +187,9 @@ class Batches(ABC):
         if cut and number < self.poll(batch_id).done:
             message = f"{self.name}: the results of {batch_id} are cut: {number} lines of {self.poll(batch_id).done}"
             raise RequestFailed(message, given=number, retryable=True)
-        if strange:
-            named = ", ".join(strange[:_NAMED]) + (", …" if len(strange) > _NAMED else "")
-            lines = "1 line" if len(strange) == 1 else f"{len(strange)} lines"
+        if passed_over:
+            named = ", ".join(passed_over[:_NAMED]) + (", …" if len(passed_over) > _NAMED else "")
+            lines = "1 line" if len(passed_over) == 1 else f"{len(passed_over)} lines"
             self._dialect.note(f"{self.name}: {lines} of {number} in the results of {batch_id} passed over: {named}")
 
     def close(self) -> None:
@@ -232,33 +234,43 @@ class Batches(ABC):
                         file.write(piece)
                         found.update(piece)
                         last = (last + piece)[-1:]
-                whole = True
+                complete = True
                 if last not in (b"", b"\n"):  # either no line end at the end, which is allowed, or a download that was cut
                     file.seek(0)
                     for line in file:
                         last = line
-                    whole = parsed(last) is not None
-                if not whole and found.digest() not in cut:
+                    complete = parsed(last) is not None
+                if not complete and found.digest() not in cut:
                     cut.add(found.digest())
                     raise RequestFailed(f"{self.name}: the file of results is cut", retryable=True)
                 file.seek(0)
             except BaseException:
                 file.close()
                 raise
-            return file, whole
+            return file, complete
 
         return self._tried(fetch)
 
     def _turned_down(self, failure: RequestFailed, body: object) -> RequestFailed:
         """A failed line; retryable where it complains of a parameter that is now left out."""
         schemas = self.takes_schema(self._model)
-        if failure.status in (400, 422) and self._dialect.learn(self._model, self._sent, complaint(body)):
+        if failure.status in (400, 422) and self._dialect.learn(self._model, self._parameters, complaint(body)):
             # Learned for as long as this object lives: a later process notes it, but sends the parameter again, since models change.
             hint = "it is left out of the next batch; in another process, set the option that sends it to none"
             if schemas and not self.takes_schema(self._model):  # which is remembered
                 hint = "the next batch asks in words alone"
             return RequestFailed(f"{failure.reason}; {hint}", retryable=True, status=failure.status)
         return failure
+
+
+def word_of(value: Json) -> str:
+    """Return a word of a server's, such as a status, in one clean line; what is not a text is shown as JSON writes it."""
+    return clean_line(value if isinstance(value, str) else json.dumps(value), _SHOWN_ID)
+
+
+def mapping_of(value: Json) -> Mapping[str, Json]:
+    """Return a JSON object, empty where a server sent something else in its place."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def encoded(value: Json, server: str) -> bytes:
@@ -283,7 +295,7 @@ def named(server: str, answer: Mapping[str, Json]) -> str:
 def parsed(line: bytes) -> dict[str, Json] | None:
     """A line of results; None where it is garbled, or nested beyond measure."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = parse_json(line, surrogates="replace")
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from harness.chat.batch.base import ATTEMPTS, LONGEST_WAIT, PAGE, UNKNOWN, Batches, encoded, named
-from harness.chat.providers.errors import complaint, count, refused, told
+from harness.chat.batch.base import ATTEMPTS, LONGEST_WAIT, PAGE, UNKNOWN, Batches, encoded, mapping_of, named, word_of
+from harness.chat.providers.errors import complaint, count, failure_without_status, refused
 from harness.chat.providers.openai import chat_reply
 from harness.chat.retry import tried
-from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, InDoubt, NotReached, RequestFailed
+from harness.chat.values import AcceptanceUnknown, BatchState, ChatReply, ChatRequest, NotReached, RequestFailed, UnconfirmedBatch
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ class OpenAIBatches(Batches):
                 if error.status is not None and not error.retryable:
                     raise
                 failure = error
-            doubt = Doubt(since, time.time(), len(lines), file_id)
+            unconfirmed = UnconfirmedBatch(since, time.time(), len(lines), file_id)
             try:
-                found = self.find(doubt)
+                found = self.find(unconfirmed)
             except RequestFailed as error:
                 if not isinstance(failure, NotReached):
-                    raise InDoubt(f"{failure.reason}; {UNKNOWN} ({error.reason})", doubt, failure.status) from None
+                    raise AcceptanceUnknown(f"{failure.reason}; {UNKNOWN} ({error.reason})", unconfirmed, failure.status) from None
                 found = []
             if found:
                 return found[0]
@@ -88,8 +88,8 @@ class OpenAIBatches(Batches):
     def _made(self, batch: Mapping[str, Json]) -> float | None:
         return float(count(batch.get("created_at"))) or None
 
-    def _fits(self, batch: Mapping[str, Json], doubt: Doubt) -> bool:
-        return batch.get("input_file_id") == doubt.file  # which is ours alone
+    def _fits(self, batch: Mapping[str, Json], unconfirmed: UnconfirmedBatch) -> bool:
+        return batch.get("input_file_id") == unconfirmed.file  # which is ours alone
 
     def _batch(self, batch_id: str) -> dict[str, Json]:
         return self._ask(lambda: self._api.batches.with_raw_response.retrieve(batch_id))
@@ -99,15 +99,16 @@ class OpenAIBatches(Batches):
         return self._state(batch_id, self._batch(batch_id))
 
     def _state(self, batch_id: str, batch: Mapping[str, Json]) -> BatchState:
-        status, counts = batch.get("status"), batch.get("request_counts") or {}
+        status, counts = word_of(batch.get("status")), mapping_of(batch.get("request_counts"))
         done, total = count(counts.get("completed")) + count(counts.get("failed")), count(counts.get("total"))
         if status in OPENAI_RUNNING:
             return BatchState("running", done, total)
         if status == "failed":
-            errors = (batch.get("errors") or {}).get("data") or []
-            return BatchState(
-                "failed", done, total, told(self._connection, errors[0]).reason if errors else f"{self.name}: no reason given"
-            )
+            errors = mapping_of(batch.get("errors")).get("data")
+            reason = f"{self.name}: no reason given"
+            if isinstance(errors, list) and errors:
+                reason = failure_without_status(self._connection, errors[0]).reason
+            return BatchState("failed", done, total, reason)
         if status not in OPENAI_ENDED:
             raise RequestFailed(f"{self.name}: batch {batch_id} is {status!r}, a state that is not known", given=status)
         return BatchState("ended", done, total, "" if status == "completed" else f"{self.name}: batch {batch_id} {status}")

@@ -7,7 +7,6 @@ the business of :mod:`harness.chat.client.cache_file`.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -19,6 +18,7 @@ from typing import Any
 from harness.chat.client.cache_file import CacheFile
 from harness.chat.values import ChatReply, Usage
 from harness.errors import StoreError
+from harness.files.json_output import json_text
 
 FILE_NAME = "replies.sqlite"
 """The cache's file in the cache folder."""
@@ -115,7 +115,7 @@ class ReplyCache:
     def answered(self, provider: str, model: str, rubric: str) -> bool:
         """Whether any reply of this model to a question of this rubric is kept; looks through all."""
         sql = "SELECT 1 FROM replies WHERE provider = ? AND model = ? AND rubric = ? LIMIT 1"
-        return bool(self._file.rows(sql, *(whole(text) for text in (provider, model, rubric))))
+        return bool(self._file.rows(sql, *(storable(text) for text in (provider, model, rubric))))
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -131,7 +131,7 @@ class ReplyCache:
 
     def hand_in(self, batch: str, keys: Iterable[str]) -> None:
         """Note that the requests of these keys are open in a batch, all or none; to be called at once when the batch was taken."""
-        rows = [(bytes.fromhex(key), whole(batch), _now()) for key in keys]
+        rows = [(bytes.fromhex(key), storable(batch), _now()) for key in keys]
         sql = "INSERT OR REPLACE INTO handed_in VALUES (?, ?, ?)"
         self._file.write("note what was handed in", lambda connection: connection.executemany(sql, rows))
 
@@ -142,17 +142,17 @@ class ReplyCache:
 
     def open_in(self, batch: str) -> set[str]:
         """The keys of the requests that are open in a batch."""
-        return {key.hex() for (key,) in self._file.rows("SELECT key FROM handed_in WHERE batch = ?", whole(batch))}
+        return {key.hex() for (key,) in self._file.rows("SELECT key FROM handed_in WHERE batch = ?", storable(batch))}
 
     def rename(self, name: str, batch: str) -> None:
-        """What was noted under a name is open in this batch: of one that was in doubt, the id is known now."""
-        sql, values = "UPDATE handed_in SET batch = ? WHERE batch = ?", (whole(batch), whole(name))
+        """What was noted under a name is open in this batch: of one that was unconfirmed, the id is known now."""
+        sql, values = "UPDATE handed_in SET batch = ? WHERE batch = ?", (storable(batch), storable(name))
         self._file.write("note the id of a batch", lambda connection: connection.execute(sql, values))
 
     def settle(self, batch: str) -> None:
         """A batch is over: what is still open in it will not be answered, and may be handed in again."""
         self._file.write(
-            "note the end of a batch", lambda connection: connection.execute("DELETE FROM handed_in WHERE batch = ?", (whole(batch),))
+            "note the end of a batch", lambda connection: connection.execute("DELETE FROM handed_in WHERE batch = ?", (storable(batch),))
         )
 
     def handing_in(self) -> AbstractContextManager[Any]:
@@ -205,12 +205,12 @@ class ReplyCache:
         sql, last = f"SELECT rowid, {', '.join(names)} FROM replies WHERE rowid > ? ORDER BY rowid LIMIT 1000", -1
         while rows := self._file.rows(sql, last):  # a query held open would keep the log from being folded back
             for _, key, *rest in rows:
-                yield json.dumps(dict(zip(names, (key.hex(), *rest), strict=True)), ensure_ascii=False)
+                yield json_text(dict(zip(names, (key.hex(), *rest), strict=True)))
             last = rows[-1][0]
 
 
-def whole(text: str) -> str:
-    """A name without halves of characters, which no file can hold; replies are whole when they come."""
+def storable(text: str) -> str:
+    """A name without halves of characters, which no file can hold; replies are cleaned when they come."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -218,7 +218,7 @@ def _row(entry: Entry, now: str) -> tuple[Any, ...]:
     reply, usage = entry.reply, entry.reply.usage
     names = (entry.provider, entry.model or reply.model, entry.rubric)
     counts = (usage.input, usage.cached_input, usage.output)
-    return (bytes.fromhex(entry.key), now, *map(whole, names), reply.model, reply.text, reply.finish, *(min(max(n, 0), MOST) for n in counts))
+    return (bytes.fromhex(entry.key), now, *map(storable, names), reply.model, reply.text, reply.finish, *(min(max(n, 0), MOST) for n in counts))
 
 
 def _now() -> str:

@@ -28,23 +28,23 @@ class Job:
     patience: float = 0.0
 
 
-Kept = Callable[[list[tuple[Job, ChatReply]], BaseException | None], None]
+OnStored = Callable[[list[tuple[Job, ChatReply]], BaseException | None], None]
 
 
-class Keeper:
+class CacheWriter:
     """Keeps replies in the order in which they come.
 
     Args:
         cache: where.
         provider: the provider's name, for the cache's statistics.
         rubric: the same.
-        kept: told, in the keeper's thread, what is now in the cache, or what is not and why.
+        on_stored: called, in the writer's thread, with what is now in the cache, or with what is not and why.
     """
 
-    def __init__(self, cache: ReplyCache, provider: str, rubric: str, kept: Kept) -> None:
-        self._cache, self._provider, self._rubric, self._kept = cache, provider, rubric, kept
+    def __init__(self, cache: ReplyCache, provider: str, rubric: str, on_stored: OnStored) -> None:
+        self._cache, self._provider, self._rubric, self._on_stored = cache, provider, rubric, on_stored
         self._waiting: queue.SimpleQueue[tuple[Job, ChatReply] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._live, name="harness-llm-cache", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="harness-chat-cache", daemon=True)
         self._thread.start()
 
     def put(self, job: Job, reply: ChatReply) -> None:
@@ -69,4 +69,4 @@ class Keeper:
                 self._cache.put_many([Entry(job.key, reply, self._provider, job.request.model, self._rubric) for job, reply in batch])
             except BaseException as problem:
                 error = problem
-            self._kept(batch, error)
+            self._on_stored(batch, error)

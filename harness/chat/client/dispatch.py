@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.chat.client.cache import ReplyCache
-from harness.chat.client.cache_writer import Job, Keeper
+from harness.chat.client.cache_writer import CacheWriter, Job
 from harness.chat.client.limits import Clock, pause_before
 from harness.chat.cost import input_bound
 from harness.chat.values import ABOUT_THE_REQUEST, IN_A_ROW, ChatReply, ChatRequest, RequestFailed
@@ -38,7 +38,7 @@ TURNS = 50
 seven, sixteen with a new connection."""
 
 SILENCE = 8.0
-"""Seconds without a reply after which a failure is told of."""
+"""Seconds without a reply after which a failure is reported."""
 
 LONGEST_WAIT = 600.0
 """A server that asks for a longer wait (a daily limit) is not waited for."""
@@ -75,7 +75,7 @@ class Sending:
         self._provider = account.provider
         self.out: queue.SimpleQueue[tuple[str, ChatReply | RequestFailed] | None] = queue.SimpleQueue()
         self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._live, name="harness-llm", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="harness-chat", daemon=True)
         self._begun = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
@@ -85,14 +85,14 @@ class Sending:
         self._retries: list[tuple[float, int, Job]] = []
         self._order = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._keeper: Keeper | None = None
-        self._keeping = 0
+        self._writer: CacheWriter | None = None
+        self._being_stored = 0
         self._failed: dict[str, RequestFailed] = {}
         self._in_a_row = 0
         self._hopeless: RequestFailed | None = None
         self._stopping = False
         self._next_at = 0.0
-        self._replied_at = self._told_at = time.monotonic()
+        self._replied_at = self._reported_at = time.monotonic()
         self._clock = Clock(SWEEP)
         self._open: dict[Job, _Attempt] = {}
 
@@ -111,15 +111,15 @@ class Sending:
         if self._thread.ident is None:  # interrupted before it began
             return
         self._begun.wait()  # before it there is no loop to tell
-        self._tell(self._begin_stop)
+        self._call_in_loop(self._begin_stop)
         try:
             self._thread.join()
         except BaseException:
-            self._tell(self._cancel)
+            self._call_in_loop(self._cancel)
             self._thread.join(5.0)
             raise
 
-    def _tell(self, what: Callable[[], None]) -> None:
+    def _call_in_loop(self, what: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(what)
@@ -138,7 +138,7 @@ class Sending:
     async def _main(self) -> None:
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
         self._begun.set()
-        self._keeper = keeper = Keeper(self._cache, self._provider.name, self._rubric, self._tell_kept)
+        self._writer = writer = CacheWriter(self._cache, self._provider.name, self._rubric, self._report_stored)
         sweeping = self._loop.create_task(self._sweep(self._loop))
         try:
             try:
@@ -147,12 +147,12 @@ class Sending:
                 self._break(error)
             if self._tasks:
                 logger.info("waiting up to %g s for %d replies that are under way", self._account.grace, len(self._tasks))
-            while self._tasks or self._keeping:
+            while self._tasks or self._being_stored:
                 await self._wake.wait()
                 self._wake.clear()
         finally:
             sweeping.cancel()
-            keeper.end()
+            writer.end()
             await self._close()
 
     async def _close(self) -> None:
@@ -165,7 +165,7 @@ class Sending:
         """Start requests whenever there is room, until all are answered or the run is stopped."""
         while not self._stopping:
             again_at = self._fill(loop)
-            if not (self._fresh or self._held or self._retries or self._tasks or self._keeping):
+            if not (self._fresh or self._held or self._retries or self._tasks or self._being_stored):
                 return
             if again_at is not None and again_at <= loop.time():
                 await asyncio.sleep(0)
@@ -221,7 +221,7 @@ class Sending:
     @property
     def _waiting(self) -> int:
         """Answers that have come and the caller has not taken: on their way into the cache, or in the queue."""
-        return self._keeping + self.out.qsize()
+        return self._being_stored + self.out.qsize()
 
     def _take(self) -> Job | None:
         """The next of the caller's requests, unless it can be answered without sending."""
@@ -344,9 +344,9 @@ class Sending:
         self._account.window.succeeded()
         self._account.count_paid(job.request.model, reply.usage)
         self._in_a_row, self._replied_at = 0, time.monotonic()
-        self._keeping += 1
-        assert self._keeper is not None
-        self._keeper.put(job, reply)
+        self._being_stored += 1
+        assert self._writer is not None
+        self._writer.put(job, reply)
 
     def _unanswered(self, job: Job, failure: RequestFailed, started: float, now: float) -> None:
         """An attempt failed: again later, or given up."""
@@ -367,13 +367,13 @@ class Sending:
             if throttled and account.window.refused(started, now, pause):
                 logger.info("%s: %s; %d requests at once from now on", self._provider.name, failure.reason, int(account.window.size))
             logger.debug("%s: %s; again in %.1f s", self._provider.name, failure.reason, pause)
-            self._tell_of_trouble(failure, pause, time.monotonic())
+            self._report_trouble(failure, pause, time.monotonic())
             heapq.heappush(self._retries, (now + pause, next(self._order), job))
 
-    def _tell_of_trouble(self, failure: RequestFailed, pause: float, now: float) -> None:
+    def _report_trouble(self, failure: RequestFailed, pause: float, now: float) -> None:
         """Say, now and then, why nothing comes: silence looks like a program that hangs."""
-        if now - max(self._replied_at, self._told_at) >= SILENCE:
-            self._told_at = now
+        if now - max(self._replied_at, self._reported_at) >= SILENCE:
+            self._reported_at = now
             waiting = len(self._retries)
             logger.info("%s; %d request%s to be sent again, the last in %.0f s", failure.reason, waiting, "" if waiting == 1 else "s", pause)
 
@@ -395,13 +395,13 @@ class Sending:
 
     # ------------------------------------------------------------------------------------------------------------------ what came
 
-    def _tell_kept(self, batch: list[tuple[Job, ChatReply]], error: BaseException | None) -> None:
-        self._tell(lambda: self._kept(batch, error))
+    def _report_stored(self, batch: list[tuple[Job, ChatReply]], error: BaseException | None) -> None:
+        self._call_in_loop(lambda: self._on_stored(batch, error))
 
-    def _kept(self, batch: list[tuple[Job, ChatReply]], error: BaseException | None) -> None:
+    def _on_stored(self, batch: list[tuple[Job, ChatReply]], error: BaseException | None) -> None:
         """Hand out what is kept; what could not be kept is handed out, too, and ends the run."""
         for job, reply in batch:
-            self._keeping -= 1
+            self._being_stored -= 1
             self._jobs.pop(job.key, None)
             self.out.put((job.ids[0], reply))
             for item in job.ids[1:]:

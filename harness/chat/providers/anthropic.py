@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from harness.chat.providers.base import APIProvider, custom_headers, left_out
-from harness.chat.providers.errors import count
+from harness.chat.providers.errors import count, no_message
 from harness.chat.providers.events import MessageAssembler
 from harness.chat.providers.refusals import SYSTEM, folded
 from harness.chat.providers.servers import Connection
@@ -95,15 +95,10 @@ class AnthropicProvider(APIProvider):
     def _opened_client(self, options: dict[str, Any]) -> Any:
         return self.sdk.AsyncAnthropic(**options)
 
-    async def _sent(self, client: Any, body: dict[str, Any]) -> Any:
+    async def _send(self, client: Any, body: dict[str, Any]) -> Any:
         # The whole body goes as `extra_body`, which counts before the arguments: newer packages know no temperature any more.
         call = client.messages.with_raw_response
         return await call.create(model=body["model"], max_tokens=body["max_tokens"], messages=[], extra_body=body)
-
-    async def _stream_of(self, client: Any, body: dict[str, Any]) -> Any:
-        return await client.messages.create(
-            model=body["model"], max_tokens=body["max_tokens"], messages=[], extra_body=body, stream=True
-        )
 
     def _assembler(self, model: str) -> MessageAssembler:
         return MessageAssembler()
@@ -119,7 +114,7 @@ def message_reply(connection: Connection, body: Mapping[str, Json]) -> ChatReply
     """
     content, model, stop = body.get("content"), body.get("model"), body.get("stop_reason")
     if not isinstance(content, list):
-        raise RequestFailed(f"{connection.server}: the reply holds no message", retryable=True)
+        raise no_message(connection, body)
     blocks = [block for block in content if isinstance(block, Mapping)]
     calls = [block["input"] for block in blocks if block.get("type") == "tool_use" and block.get("name") == TOOL and "input" in block]
     texts = [block["text"] for block in blocks if block.get("type") == "text" and isinstance(block.get("text"), str)]

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from harness.chat.http import http_client
-from harness.chat.providers.errors import Trouble, read_object, told, trouble
+from harness.chat.providers.errors import Trouble, failure_without_status, is_error, read_object, trouble
 from harness.chat.providers.events import Assembler, assembled, is_stream, read_events
 from harness.chat.providers.refusals import SYSTEM, Dialect, only_streams
 from harness.chat.providers.servers import connect
@@ -95,12 +95,8 @@ class APIProvider(ABC):
         """A client of the package."""
 
     @abstractmethod
-    async def _sent(self, client: Any, body: dict[str, Any]) -> Any:
-        """Send; the package's raw response."""
-
-    @abstractmethod
-    async def _stream_of(self, client: Any, body: dict[str, Any]) -> Any:
-        """Send; the package's stream of the reply's pieces."""
+    async def _send(self, client: Any, body: dict[str, Any]) -> Any:
+        """Send; the package's raw response, read to its end."""
 
     @abstractmethod
     def _assembler(self, model: str) -> Assembler:
@@ -112,22 +108,27 @@ class APIProvider(ABC):
 
     # ------------------------------------------------------------------------------------------------ the same for all
 
+    def stream_parameters(self, model: str) -> dict[str, Any]:
+        """Return what goes into a request beside ``stream`` where the reply is asked for as a stream."""
+        return {}
+
     async def complete(self, request: ChatRequest) -> ChatReply:
         """One attempt. A request that is turned down for an optional parameter is asked again without it; one for its schema fails by that."""
         while True:
             body = self.body(request)
+            body |= {"stream": self._stream, **(self.stream_parameters(request.model) if self._stream else {})}
             outcome = await self._attempt(body)
             if isinstance(outcome, ChatReply):
                 if outcome.usage == _NOTHING:
                     self.dialect.note(f"{self.name}: {request.model} reports no usage, so the cost is counted too low")
                 self.dialect.note_thoughts(request.model, outcome)
-                self.dialect.accepted(request.model, sent(body))
+                self.dialect.accepted(request.model, parameter_names(body))
                 return outcome
             # This ends: each round leaves out at least one of the parameters that were sent, or is the first that streams.
-            if outcome.said is not None and not self._stream and only_streams(outcome.said):
+            if outcome.said is not None and not body["stream"] and only_streams(outcome.said):
                 self._stream = True
                 self.dialect.note(f"{self.name}: the server answers by streams alone, so replies are asked for as streams")
-            elif outcome.said is None or not self.dialect.learn(request.model, sent(body), outcome.said):
+            elif outcome.said is None or not self.dialect.learn(request.model, parameter_names(body), outcome.said):
                 raise outcome.failure
 
     def takes_schema(self, model: str) -> bool:
@@ -190,41 +191,33 @@ class APIProvider(ABC):
         # Returned, not raised within `except`: a raised failure would carry the package's exception, whose request holds the key.
         client = self._opened()
         try:
-            ask = self._streamed if self._stream else self._whole
-            return self._reply(await asyncio.wait_for(ask(client, body), self.connection.timeout))
+            return self._reply(await asyncio.wait_for(self._received(client, body), self.connection.timeout))
         except Exception as error:
             found = trouble(self.connection, self.sdk, error)
             if found is None:
                 raise
             return found
 
-    async def _whole(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
-        """Send, and read the whole reply; by us: the package takes whatever comes for a reply, a web page included."""
-        response = await self._sent(client, {**body, "stream": False})
+    async def _received(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
+        """Send, and read the reply in the form in which it comes, whatever was asked for: some servers always stream, others never do.
+
+        By us: the package takes whatever comes for a reply, a web page included, and its reader of streams fails in its own ways.
+        """
+        response = await self._send(client, body)
         content_type, content = response.http_response.headers.get("content-type", ""), await response.http_response.aread()
-        if not is_stream(content_type, content):
+        pieces = list(read_events(self.name, content)) if is_stream(content_type, content) else []
+        if not pieces:
             return read_object(self.name, content)
-        pieces = list(read_events(self.name, content))  # of a server that streams whatever it is asked
         for piece in pieces:
-            if piece.get("error"):
-                raise told(self.connection, piece)
-        return self._put_together(assembled(self._assembler(body["model"]), pieces))
-
-    async def _streamed(self, client: Any, body: dict[str, Any]) -> Mapping[str, Json]:
-        """Send, and put the pieces of a streamed reply together in the form of a whole one."""
-        assembler, stream = self._assembler(body["model"]), await self._stream_of(client, body)
-        async with stream:
-            async for piece in stream:
-                assembler.add(piece.to_dict() if hasattr(piece, "to_dict") else {})
-        return self._put_together(assembler.whole())
-
-    def _put_together(self, reply: Mapping[str, Json] | None) -> Mapping[str, Json]:
+            if is_error(piece):
+                raise failure_without_status(self.connection, piece)
+        reply = assembled(self._assembler(body["model"]), pieces)
         if reply is None:
             raise RequestFailed(f"{self.name}: the stream ended before the reply did", retryable=True)
         return reply
 
 
-def sent(body: Mapping[str, Any]) -> set[str]:
+def parameter_names(body: Mapping[str, Any]) -> set[str]:
     """The names of the parameters in a request's body; a system message is one, wherever it stands."""
     return {*body, SYSTEM} if any(one["role"] == SYSTEM for one in body["messages"]) else set(body)
 

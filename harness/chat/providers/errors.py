@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import re
 import time
@@ -18,25 +17,15 @@ from http import HTTPStatus
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from harness.chat.http import tls_trouble
+from harness.chat.cleaning import clean_line, clean_text
+from harness.chat.http import proxy_hint, tls_trouble
+from harness.chat.providers.keys import redact
+from harness.chat.providers.quota import is_spent, wait_in
 from harness.chat.providers.servers import Connection, azure_hint
 from harness.chat.values import RequestFailed
+from harness.files.json_text import parse_json
 from harness.types import Json
 
-HOPELESS = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"})
-"""Codes that OpenAI sends with status 429 and that no waiting heals."""
-
-_OF_ACCOUNTS = frozenset({None, 400, 402, 403, 429})
-"""HTTP statuses under which vendors say that an account is empty: Anthropic 400, xAI and one-api 403, OpenAI and Google 429."""
-_SPENT = re.compile(
-    r"credit balance|insufficient[ _](?:\w+[ _])?(?:quota|credits?|balance|funds?)|(?:exceeded|over)[ _](?:your[ _])?(?:current|monthly)[ _]quota"
-    r"|(?:out of|no|not enough|more|purchase|add|buy|all available) credits|billing[ _](?:hard[ _]limit|not[ _]active)"
-    r"|account[ _](?:is[ _])?deactivated|arrearage|spending[ _](?:limit|cap)|payment[ _]required|resource[ _](?:has been[ _])?exhausted",
-    re.IGNORECASE,
-)
-_PASSING = re.compile(r"try again (?:later|in)|retry in|per[ _-]minute|perminute|too many requests|rate[ _]limit", re.IGNORECASE)
-"""What is said where waiting helps after all: Google's word for an empty account is also the one for a full minute."""
-_RETRY_IN = re.compile(r"(?:retry|try again) in (\d{1,6}(?:\.\d{1,9})?) ?s", re.IGNORECASE)
 _NESTED = 10_000  # characters of a message, or of its details, that are looked through
 
 KIND_STATUS = {
@@ -61,6 +50,11 @@ KIND_STATUS = {
 MOST = 2**53
 """Counts above this are no counts; the whole numbers up to it are the same in JSON, in a float and in SQLite."""
 
+PROXY_REFUSES = 407
+"""The HTTP status with which a proxy asks for a password."""
+
+_CUT_OFF = frozenset({"ReadError", "RemoteProtocolError"})
+_UNSENDABLE = frozenset({"InvalidURL", "UnsupportedProtocol", "LocalProtocolError"})
 _TRANSPORT = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio", "ssl"})
 
 
@@ -69,13 +63,20 @@ _TRANSPORT = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2",
 
 @dataclass(frozen=True)
 class Complaint:
-    """What a server says about a request that it turned down, without what it repeats of the request; ``wait``: seconds after which to come back."""
+    """What a server says about a request that it turned down, without what it repeats of the request, and without keys.
+
+    ``wait``: seconds after which to come back.
+    """
 
     message: str = ""
     param: str = ""
     code: str = ""
     kind: str = ""
     wait: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("message", "param", "code", "kind"):
+            object.__setattr__(self, name, redact(clean_text(getattr(self, name))))
 
     @property
     def text(self) -> str:
@@ -87,8 +88,8 @@ def complaint(body: object) -> Complaint:
     if isinstance(body, (str, bytes)):
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
         try:
-            body = json.loads(text)
-        except (ValueError, RecursionError):
+            body = parse_json(text, surrogates="replace")
+        except ValueError:
             return Complaint(_html(text) or text[:300])
     if isinstance(body, list) and body and isinstance(body[0], Mapping):  # Google
         body = body[0]
@@ -102,6 +103,8 @@ def complaint(body: object) -> Complaint:
         return Complaint(body[:300])
     if not isinstance(body, Mapping):
         return Complaint(str(body)[:300])
+    if isinstance(body.get("base_resp"), Mapping):  # MiniMax
+        return Complaint(str(body["base_resp"].get("status_msg", "")), code=str(body["base_resp"].get("status_code", "")))
     if isinstance(body.get("detail"), list):  # FastAPI; its "input" repeats the request, so it is left out
         faults = [fault for fault in body["detail"] if isinstance(fault, Mapping)]
         places = [".".join(map(str, fault["loc"])) for fault in faults if isinstance(fault.get("loc"), list)]
@@ -109,8 +112,8 @@ def complaint(body: object) -> Complaint:
         return Complaint("; ".join(messages), " ".join(places), " ".join(kinds))
     message = next((body[name] for name in ("message", "detail", "error") if isinstance(body.get(name), str)), "")
     if message.lstrip().startswith(("{", "[")) and len(message) <= _NESTED:  # a proxy that wraps the reply of the server behind it
-        with contextlib.suppress(ValueError, RecursionError):
-            return complaint(json.loads(message))
+        with contextlib.suppress(ValueError):
+            return complaint(parse_json(message, surrogates="replace"))
     param, code, kind = (str(body[name]) if body.get(name) is not None else "" for name in ("param", "code", "type"))
     # Google's word for the kind; a numeric `code` beside it is the HTTP status again.
     kind = kind or (body["status"] if isinstance(body.get("status"), str) else "")
@@ -123,8 +126,7 @@ def _wait_of(message: str, details: Json) -> float | None:
     if "PerDay" in str(details)[:_NESTED]:
         return None
     stated = [part["retryDelay"] for part in details if isinstance(part.get("retryDelay"), str)]
-    found = re.search(r"(\d{1,6}(?:\.\d{1,9})?)s\b", stated[0]) if stated else _RETRY_IN.search(message)
-    return float(found[1]) if found else None
+    return wait_in(f"retry in {stated[0]}" if stated else message[:_NESTED])
 
 
 def _html(text: str) -> str:
@@ -138,8 +140,8 @@ def _html(text: str) -> str:
 def read_object(server: str, body: bytes) -> dict[str, Json]:
     """A JSON object from a reply's body. Raises RequestFailed: retryable where the body is cut or garbled, not where it is a web page."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = parse_json(body, surrogates="replace")
+    except ValueError:
         page = _html(body[:10_000].decode("utf-8", "replace"))
         value = None
     else:
@@ -157,8 +159,8 @@ def _first_is_object(body: bytes) -> bool:
     """Whether the first of several lines is a JSON object."""
     first, _, rest = body.strip().partition(b"\n")
     try:
-        return bool(rest) and isinstance(json.loads(first), dict)
-    except (ValueError, RecursionError):
+        return bool(rest) and isinstance(parse_json(first, surrogates="replace"), dict)
+    except ValueError:
         return False
 
 
@@ -198,7 +200,7 @@ def refused(connection: Connection, status: int | None, said: Complaint, headers
     wait = retry_after(headers or {})
     wait = said.wait if wait is None else wait
     heals = status is None or status in (408, 409, 425, 429) or (status >= 500 and status not in (501, 505))
-    spent = bool({said.code, said.kind} & HOPELESS) or (wait is None and status in _OF_ACCOUNTS and _spent(said))
+    spent = is_spent(status, said.text[:_NESTED], (said.code, said.kind), wait)
     heals = heals and not spent
     reason = f"{connection.server}: {_phrase(status)}{said.message or 'no reason given'}"
     if said.code and said.code not in reason:
@@ -207,14 +209,11 @@ def refused(connection: Connection, status: int | None, said: Complaint, headers
         reason += f"; check the key in {connection.key_name}" if connection.key_name else "; name the variable that holds this server's key"
     if status in (400, 401, 404) and (hint := azure_hint(connection.url)):
         reason += f"; {hint}"
-    if spent and status in (400, 403):  # as who says so by 402: it is not about this request
+    if status == PROXY_REFUSES and (hint := proxy_hint(connection.url)):
+        reason += f"; {hint}"
+    if spent and status in (400, 403, 412):  # as who says so by 402: it is not about this request
         status = 402
     return RequestFailed(reason, retryable=heals, retry_after=wait, status=status)
-
-
-def _spent(said: Complaint) -> bool:
-    """Whether a server says in words that the account is empty: no waiting heals that."""
-    return _SPENT.search(said.text[:_NESTED]) is not None and _PASSING.search(said.text[:_NESTED]) is None
 
 
 def _redirected(connection: Connection, status: int, location: str) -> RequestFailed:
@@ -237,7 +236,7 @@ def _phrase(status: int | None) -> str:
         return f"{status}: "
 
 
-def told(connection: Connection, error: object) -> RequestFailed:
+def failure_without_status(connection: Connection, error: object) -> RequestFailed:
     """The failure that an error object stands for which came without an HTTP status: within a stream, a batch, or a reply with status 200.
 
     One with a code that is not known keeps its words and gets no status.
@@ -247,6 +246,18 @@ def told(connection: Connection, error: object) -> RequestFailed:
     if status is None and re.fullmatch(r"[45]\d\d", said.code):
         status = int(said.code)
     return refused(connection, status, said)
+
+
+def is_error(body: Mapping[str, Json]) -> bool:
+    """Return whether an object that came with status 200, or in a stream, is an error in one of the forms that servers use."""
+    return bool(body.get("error")) or "error" in (body.get("object"), body.get("type"))
+
+
+def no_message(connection: Connection, body: Mapping[str, Json]) -> RequestFailed:
+    """Return the failure that a reply without a message is: by what the server says in its place, where it says anything."""
+    if complaint(body).message:
+        return failure_without_status(connection, body)
+    return RequestFailed(f"{connection.server}: the reply holds no message", retryable=True)
 
 
 @dataclass(frozen=True)
@@ -265,27 +276,53 @@ def trouble(connection: Connection, sdk: ModuleType, error: Exception) -> Troubl
     if isinstance(error, RequestFailed):
         return Trouble(error)
     if isinstance(error, sdk.APIStatusError):
-        if 300 <= error.status_code < 400:
-            return Trouble(_redirected(connection, error.status_code, error.response.headers.get("location", "")))
-        if error.status_code < 300:  # an error event within a stream that began well
-            return Trouble(told(connection, error.body))
-        said = complaint(error.response.text)
-        failure = refused(connection, error.status_code, said, error.response.headers)
-        return Trouble(failure, said if error.status_code in (400, 422) else None)
+        return turned_down(connection, error.status_code, error.response.text, error.response.headers)
     slow = (sdk.APITimeoutError, asyncio.TimeoutError, TimeoutError)
     if isinstance(error, slow) or "Timeout" in type(error).__name__:
         return Trouble(RequestFailed(f"{connection.server}: no reply within {connection.timeout:g} s", retryable=True))
     if isinstance(error, sdk.APIConnectionError):
-        if (tls := tls_trouble(error)) is not None:
-            return Trouble(RequestFailed(f"{connection.server}: the TLS connection failed: {tls[0]}", retryable=tls[1]))
-        cause = type(error.__cause__).__name__ if error.__cause__ else "no cause given"
-        return Trouble(RequestFailed(f"{connection.server}: the connection failed ({cause})", retryable=True))
-    if isinstance(error, sdk.APIError):  # an error event within a stream
-        return Trouble(told(connection, error.body if error.body is not None else error.message))
-    if isinstance(error, UnicodeEncodeError):
+        return Trouble(_unconnected(connection, error, error.__cause__))
+    if isinstance(error, getattr(sdk, "AnthropicError", ()) or sdk.OpenAIError):  # whatever else the package finds wrong with an answer
+        return Trouble(RequestFailed(f"{connection.server}: the answer cannot be used: {error}", retryable=True))
+    if isinstance(error, UnicodeEncodeError) and error.encoding.startswith("utf"):
         return Trouble(RequestFailed(f"{connection.server}: a message holds half a character (a lone surrogate), which no server takes"))
+    if isinstance(error, UnicodeEncodeError):
+        return Trouble(_unsendable(connection, error))
     if isinstance(error, (OSError, EOFError)) or type(error).__module__.partition(".")[0] in _TRANSPORT:
-        return Trouble(RequestFailed(f"{connection.server}: the connection broke ({type(error).__name__})", retryable=True))
-    if isinstance(error, ValueError):
+        return Trouble(_unconnected(connection, error, error))
+    if isinstance(error, (ValueError, RecursionError)):
         return Trouble(RequestFailed(f"{connection.server}: the reply is garbled ({type(error).__name__})", retryable=True))
     return None
+
+
+def turned_down(connection: Connection, status: int, text: str, headers: Mapping[str, str]) -> Trouble:
+    """Return what an answer means that has another status than 200."""
+    if 300 <= status < 400:
+        return Trouble(_redirected(connection, status, headers.get("location", "")))
+    said = complaint(text)
+    return Trouble(refused(connection, status, said, headers), said if status in (400, 422) else None)
+
+
+def _unconnected(connection: Connection, error: Exception, cause: BaseException | None) -> RequestFailed:
+    """Return the failure of a connection: what is a matter of the environment does not heal, and names what to do."""
+    if (tls := tls_trouble(error)) is not None:
+        return RequestFailed(f"{connection.server}: the TLS connection failed: {tls[0]}", retryable=tls[1])
+    if type(cause).__name__ in _UNSENDABLE:
+        return _unsendable(connection, cause)
+    name, hint = type(cause).__name__ if cause else "no cause given", proxy_hint(connection.url)
+    if not hint and name in _CUT_OFF and connection.url.startswith("http:"):
+        hint = "where the server speaks TLS, base_url begins with https://"
+    if type(cause).__name__ == "ProxyError":  # what the proxy said in place of connecting: a status that may heal, or not
+        said = clean_line(str(cause))
+        heals = said[:3] in ("502", "503", "504")
+        return RequestFailed(f"{connection.server}: the proxy refuses ({said}); {hint}", retryable=heals, status=PROXY_REFUSES)
+    if name == "DecodingError":
+        return RequestFailed(f"{connection.server}: the reply is garbled ({name})", retryable=True)
+    return RequestFailed(f"{connection.server}: the connection failed ({name}){f'; {hint}' if hint else ''}", retryable=True)
+
+
+def _unsendable(connection: Connection, error: BaseException | None) -> RequestFailed:
+    """Return the failure of a request that no client can send: an address or a header of the environment that HTTP does not allow."""
+    reason = f"{connection.server}: the request cannot be sent ({type(error).__name__}): its address or a header is not one that HTTP allows"
+    hint = "check base_url, and variables such as OPENAI_ORG_ID or OPENAI_CUSTOM_HEADERS"
+    return RequestFailed(reason, hint=hint)

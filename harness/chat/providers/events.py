@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from harness.chat.values import RequestFailed
+from harness.files.json_text import parse_json
 from harness.types import Json
 
 THOUGHTS = ("reasoning_content", "reasoning")
@@ -23,14 +24,15 @@ class Assembler(Protocol):
         """Take in the next piece."""
         ...
 
-    def whole(self) -> Mapping[str, Json] | None:
+    def reply(self) -> Mapping[str, Json] | None:
         """The reply in the form that it has when it is not streamed; None where the stream ended before the reply did."""
         ...
 
 
 def is_stream(content_type: str, body: bytes) -> bool:
     """Whether a reply came as server-sent events, by its type, or by how it begins."""
-    return content_type.partition(";")[0].strip().lower() == "text/event-stream" or body.lstrip()[:6].startswith((b"data:", b"event:"))
+    begin = body.removeprefix(BOM_UTF8).lstrip()[:6]
+    return content_type.partition(";")[0].strip().lower() == "text/event-stream" or begin.startswith((b"data:", b"event:"))
 
 
 def read_events(server: str, body: bytes) -> Iterator[dict[str, Json]]:
@@ -39,7 +41,7 @@ def read_events(server: str, body: bytes) -> Iterator[dict[str, Json]]:
     Raises RequestFailed (retryable) for an event that is cut or garbled.
     """
     data: list[str] = []
-    for line in [*_LINE_END.split(body.decode("utf-8", "replace")), ""]:
+    for line in [*_LINE_END.split(body.removeprefix(BOM_UTF8).decode("utf-8", "replace")), ""]:
         if line.startswith("data:"):
             data.append(line[5:].removeprefix(" "))
         elif not line.strip() and data:
@@ -47,8 +49,8 @@ def read_events(server: str, body: bytes) -> Iterator[dict[str, Json]]:
             if text.strip() == "[DONE]":
                 continue
             try:
-                value = json.loads(text)
-            except (ValueError, RecursionError):
+                value = parse_json(text, surrogates="replace")
+            except ValueError:
                 raise RequestFailed(f"{server}: an event of the reply's stream is garbled", retryable=True) from None
             if isinstance(value, dict):
                 yield value
@@ -80,7 +82,7 @@ class ChatAssembler:
                 if isinstance(text, str):
                     texts.append(text)
 
-    def whole(self) -> Mapping[str, Json] | None:
+    def reply(self) -> Mapping[str, Json] | None:
         """See :class:`Assembler`."""
         if self._finish is None:
             return None
@@ -103,7 +105,7 @@ class MessageAssembler:
             self._message = dict(_mapping(piece.get("message")))
         elif kind == "content_block_start" and isinstance(index, int):
             self._blocks[index] = {**_mapping(piece.get("content_block")), "pieces": []}
-        elif kind == "content_block_delta" and index in self._blocks:
+        elif kind == "content_block_delta" and isinstance(index, int) and index in self._blocks:
             delta = _mapping(piece.get("delta"))
             text = delta.get("text") or delta.get("partial_json")
             self._blocks[index]["pieces"].append(text if isinstance(text, str) else "")
@@ -115,31 +117,31 @@ class MessageAssembler:
         elif kind == "message_stop":
             self._ended = True
 
-    def whole(self) -> Mapping[str, Json] | None:
+    def reply(self) -> Mapping[str, Json] | None:
         """See :class:`Assembler`."""
         if not self._ended:
             return None
-        return {**self._message, "content": [_whole_block(block) for _, block in sorted(self._blocks.items())]}
+        return {**self._message, "content": [_assembled_block(block) for _, block in sorted(self._blocks.items())]}
 
 
-def _whole_block(block: Mapping[str, Any]) -> dict[str, Json]:
+def _assembled_block(block: Mapping[str, Any]) -> dict[str, Json]:
     text = "".join(block["pieces"])
     if block.get("type") == "text":
         begun = block.get("text")
         return {"type": "text", "text": (begun if isinstance(begun, str) else "") + text}
     if block.get("type") == "tool_use" and text:
         try:
-            return {"type": "tool_use", "name": block.get("name"), "input": json.loads(text)}
-        except (ValueError, RecursionError):  # cut by the bound on the reply: what there is, is shown as text
+            return {"type": "tool_use", "name": block.get("name"), "input": parse_json(text, surrogates="replace")}
+        except ValueError:  # cut by the bound on the reply: what there is, is shown as text
             return {"type": "text", "text": text}
     return dict(block)
 
 
 def assembled(assembler: Assembler, pieces: Iterable[Mapping[str, Json]]) -> Mapping[str, Json] | None:
-    """The whole of ``pieces``; see :meth:`Assembler.whole`."""
+    """The reply that ``pieces`` make; see :meth:`Assembler.reply`."""
     for piece in pieces:
         assembler.add(piece)
-    return assembler.whole()
+    return assembler.reply()
 
 
 def _mapping(value: Json) -> Mapping[str, Json]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import html
 import io
+import json
 import logging
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote
 
 from harness.errors import JudgeError
+from harness.files.inputs import Input, read_text
 
 SHORTEST = 8
 """Values with fewer characters are no secrets worth hiding (``none``, ``EMPTY``); to replace them everywhere would spoil texts."""
 
 HIDDEN = "[key]"
+
+_FILE = Input("file of keys", JudgeError, "mend that, or set the key in the environment")
 
 _LONG, _BEGINNING = 20, 12
 """Keys of at least so many characters are also known by so many first ones, where a text cuts them off."""
@@ -141,12 +148,25 @@ def without_keys(text: str, cut: bool = False) -> str:
     return _without(_seen, text, cut)
 
 
+@functools.lru_cache(maxsize=256)
+def _spellings(secret: str) -> frozenset[str]:
+    """Return a key as it is, and as it stands within JSON, an address, a web page or a Python text, where a server repeats it there."""
+    return frozenset({secret, json.dumps(secret)[1:-1], quote(secret, safe=""), quote(secret), html.escape(secret), repr(secret)[1:-1]})
+
+
 def _without(secrets: Iterable[str], text: str, cut: bool) -> str:
-    for secret in sorted(secrets, key=len, reverse=True):
-        if cut and len(secret) >= _LONG and secret[:_BEGINNING] in text:
-            text = re.sub(re.escape(secret[:_BEGINNING]) + r"[A-Za-z0-9*…._~+/=-]*", HIDDEN, text)
-        text = text.replace(secret, HIDDEN)
+    spelt = sorted({form for secret in secrets for form in _spellings(secret)}, key=len, reverse=True)
+    for form in spelt:
+        text = text.replace(form, HIDDEN)
+    for form in spelt if cut else ():
+        if len(form) >= _LONG and form[:_BEGINNING] in text:
+            text = cut_key(form[:_BEGINNING]).sub(HIDDEN, text)
     return text
+
+
+def cut_key(beginning: str) -> re.Pattern[str]:
+    """Return what finds a key by how it begins, with all that may belong to it."""
+    return re.compile(re.escape(beginning) + r"[A-Za-z0-9*…._~+/=-]*")
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -154,15 +174,9 @@ def _read(path: Path) -> dict[str, str]:
 
     Nothing is interpolated: a ``$`` in a key stays. A line that is not an assignment is passed over: the file belongs to other programs as well.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.exists(path):
         return {}
-    except UnicodeDecodeError:
-        raise JudgeError(f"{path} is not UTF-8", given=path, hint="save it as UTF-8, or set the key in the environment") from None
-    except OSError as error:
-        hint = "mend that, or set the key in the environment"
-        raise JudgeError(f"{path} cannot be read ({error.strerror})", given=path, hint=hint) from None
+    text = read_text(path, _FILE)
     from dotenv import dotenv_values
 
     logging.getLogger("dotenv").setLevel(logging.ERROR)  # it would warn of each line of other programs that it cannot read

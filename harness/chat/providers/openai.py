@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from harness.chat.providers.base import APIProvider, custom_headers, left_out
-from harness.chat.providers.errors import count, told
+from harness.chat.providers.errors import count, failure_without_status, no_message
 from harness.chat.providers.events import THOUGHTS, ChatAssembler
 from harness.chat.providers.refusals import SYSTEM, folded
 from harness.chat.providers.servers import Connection
@@ -87,15 +87,14 @@ class OpenAIProvider(APIProvider):
     def _opened_client(self, options: dict[str, Any]) -> Any:
         return self.sdk.AsyncOpenAI(**options)
 
-    async def _sent(self, client: Any, body: dict[str, Any]) -> Any:
+    async def _send(self, client: Any, body: dict[str, Any]) -> Any:
         # The whole body goes as `extra_body`, which counts before the arguments: the package walks through every message given as one, a fifth of
         # the client's time for a request.
         return await client.chat.completions.with_raw_response.create(model=body["model"], messages=[], extra_body=body)
 
-    async def _stream_of(self, client: Any, body: dict[str, Any]) -> Any:
-        if self.dialect.takes(body["model"], "stream_options"):
-            body["stream_options"] = {"include_usage": True}  # into the body itself: where it is refused, it counts as sent
-        return await client.chat.completions.create(model=body["model"], messages=[], extra_body=body, stream=True)
+    def stream_parameters(self, model: str) -> dict[str, Any]:
+        """See :class:`APIProvider`: usage is reported in a stream only where it is asked for."""
+        return {"stream_options": {"include_usage": True}} if self.dialect.takes(model, "stream_options") else {}
 
     def _assembler(self, model: str) -> ChatAssembler:
         return ChatAssembler(model)
@@ -112,10 +111,10 @@ def chat_reply(connection: Connection, body: Mapping[str, Json]) -> ChatReply:
     Raises RequestFailed (retryable) for an error in place of a reply, no choices, or a message that is none.
     """
     choices = _list(body.get("choices"))
-    if not choices and body.get("error"):  # OpenRouter reports failures of the server behind it with status 200
-        raise told(connection, body)
+    if choices and choices[0].get("error"):  # OpenRouter reports failures of the server behind it with status 200, here or in place of choices
+        raise failure_without_status(connection, choices[0])
     if not choices or not isinstance(choices[0].get("message"), Mapping):
-        raise RequestFailed(f"{connection.server}: the reply holds no message", retryable=True)
+        raise no_message(connection, {name: value for name, value in body.items() if name != "choices"})
     message, finish = choices[0]["message"], choices[0].get("finish_reason")
     content, refusal = message.get("content"), message.get("refusal")
     if isinstance(content, list):

@@ -76,8 +76,8 @@ class Dialect:
         """False once ``model`` has refused the parameter."""
         return (model, parameter) not in self._refused
 
-    def learn(self, model: str, sent: Collection[str], said: Complaint) -> bool:
-        """Read a complaint about a request that held the parameters ``sent``. True: leave out what it names, and ask again.
+    def learn(self, model: str, parameters: Collection[str], said: Complaint) -> bool:
+        """Read a complaint about a request that held the ``parameters``. True: leave out what it names, and ask again.
 
         A value that is out of range is no refusal of the parameter, nor is a schema that breaks the API's rules: those are for people to mend.
         """
@@ -86,11 +86,11 @@ class Dialect:
         learned = False
         for parameter in self._optional:
             names = "|".join(_ALIASES.get(parameter, (re.escape(parameter),)))
-            if parameter not in sent or not re.search(rf"(?<![A-Za-z_])(?:{names})(?![A-Za-z_])", said.text, re.IGNORECASE):
+            if parameter not in parameters or not re.search(rf"(?<![A-Za-z_])(?:{names})(?![A-Za-z_])", said.text, re.IGNORECASE):
                 continue
             learned = True
             self._refused.add((model, parameter))
-            self._tell(model, parameter)
+            self._note_refusal(model, parameter)
             self._keep(model, parameter)
         return learned
 
@@ -104,11 +104,11 @@ class Dialect:
         """Note what ``model`` refused in earlier processes, of the parameters ``wanted``."""
         for parameter in self._optional:
             if parameter in wanted and self.remembers(model, parameter):
-                self._tell(model, parameter)
+                self._note_refusal(model, parameter)
 
-    def accepted(self, model: str, sent: Collection[str]) -> None:
+    def accepted(self, model: str, parameters: Collection[str]) -> None:
         """Forget refusals of earlier processes: a request with these parameters was answered."""
-        for parameter in sent:
+        for parameter in parameters:
             if self.remembers(model, parameter):
                 assert self._remembered is not None
                 self._remembered[model].remove(parameter)
@@ -127,7 +127,7 @@ class Dialect:
                 "switch its thinking, or the server's parser of it, off"
             )
 
-    def _tell(self, model: str, parameter: str) -> None:
+    def _note_refusal(self, model: str, parameter: str) -> None:
         self.note(f"{self._server}: {model} refuses {parameter}: {self._optional[parameter]}")
 
     def _keep(self, model: str, parameter: str, refused: bool = True) -> None:

@@ -7,6 +7,7 @@ another judge, so it has to be in what identifies one (run, ranking, self-test).
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ HOMES: Mapping[str, str] = {"openai": "https://api.openai.com/v1", "anthropic": 
 """The APIs' own addresses. Anthropic's package adds ``/v1`` itself."""
 AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 """Ends of the names of Azure's servers."""
+_HEADER_NAME, _HEADER_VALUE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[\t -~]*")
 _WORD = 16
 """A longer part of a path that begins as keys do is no word (``hf-inference`` is one)."""
 
@@ -87,7 +89,7 @@ def _address(url: str, name: str) -> str:
     """``url``, checked. ``name`` says whose value it is. Never shown: what is no address may be a key."""
     try:
         parts = urlsplit(url)
-        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and not any(map(str.isspace, url))
+        fine = parts.scheme in ("http", "https") and _is_host(parts.hostname or "") and url.isprintable() and not any(map(str.isspace, url))
         _ = parts.port  # raises for one that is no number, or too large
     except ValueError:
         fine = False
@@ -102,6 +104,37 @@ def _address(url: str, name: str) -> str:
         message = f"the path of {name} holds what looks like a key (not shown), which logs and entries would show"
         raise Misplaced(name, message, "leave it out, and name the variable that holds the key in key_name")
     return url
+
+
+def _is_host(host: str) -> bool:
+    """Return whether a client can take a host: one in other than ASCII letters must have a form for the domain name system."""
+    if host.isascii():
+        return host != ""
+    import idna
+
+    try:
+        return bool(idna.encode(host))
+    except idna.IDNAError:
+        return False
+
+
+def check_headers(api: str) -> None:
+    """Refuse what the environment has for the headers of an API where HTTP does not allow it, before anything is sent.
+
+    Args:
+        api: ``openai`` or ``anthropic``.
+
+    Raises:
+        JudgeError: it names the variable, and shows nothing of its value, which may be a secret.
+    """
+    own = f"{api.upper()}_"
+    for name in (f"{own}ORG_ID", f"{own}PROJECT_ID", f"{own}CUSTOM_HEADERS"):
+        value = os.environ.get(name, "")
+        lines = [line.partition(":")[::2] for line in value.split("\n") if ":" in line] if name.endswith("HEADERS") else [("X", value)]
+        if all(_HEADER_NAME.fullmatch(field.strip(" \t")) and _HEADER_VALUE.fullmatch(content.strip(" \t")) for field, content in lines):
+            continue
+        allowed = "a header a line, as in X-Name: value, of printable ASCII" if name.endswith("HEADERS") else "printable ASCII in one line"
+        raise JudgeError(f"{name} holds what cannot be sent as a header (not shown)", given=name, allowed=allowed, hint=f"correct {name} or unset it")
 
 
 def _may_be_a_key(part: str) -> bool:
@@ -121,8 +154,11 @@ def connect(api: str, key_name: str | None, base_url: str | None, timeout: float
     """Settle where requests go.
 
     The API's standard key goes to the API's own servers alone, and to the one that ``OPENAI_BASE_URL`` and the like name; another server gets a key
-    only where ``key_name`` says which. Raises JudgeError for an address that is none or that holds a password, and for a missing or malformed key
-    (:func:`harness.chat.providers.keys.key`, which also hides the key from every text).
+    only where ``key_name`` says which.
+
+    Raises:
+        JudgeError: an address that is none or that holds a password; a missing or malformed key (:func:`harness.chat.providers.keys.key`, which also
+            hides the key from every text); headers of the environment that cannot be sent.
     """
     home = HOMES[api]
     try:
@@ -133,6 +169,8 @@ def connect(api: str, key_name: str | None, base_url: str | None, timeout: float
     domain = ".".join((urlsplit(home).hostname or "").split(".")[-2:])
     own = parts.scheme == "https" and (parts.hostname or "").endswith("." + domain)
     trusted = own or _named_by_environment(api, url)
+    if trusted:
+        check_headers(api)
     if key_name is None and trusted:
         key_name = f"{api.upper()}_API_KEY"
     secret = key(key_name) if key_name else None

@@ -13,17 +13,14 @@ has, and a damaged file is fetched again. Only what is used is kept: of a featur
 from __future__ import annotations
 
 import contextlib
-import gzip
 import itertools
-import json
 import math
 import re
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 from urllib.parse import quote
 
 from harness.data.corpora.reading import Skipped
@@ -33,6 +30,9 @@ from harness.data.neuronpedia.http import BrokenReply, Server, load, read_json, 
 from harness.errors import DataError
 from harness.files.atomic import disk_error
 from harness.files.folders import locked
+from harness.files.inputs import Input
+from harness.files.json_text import parse_json
+from harness.files.packed import raw_lines, unpacked
 from harness.types import Json, digest
 
 SEARCH_PAGE = 20
@@ -42,6 +42,7 @@ SHORTEST_QUERY = 3
 
 _KEPT = ("explanationModelName", "typeName", "scores", "author", "triggeredByUser")
 _NOBODY = "unknown"
+_BATCH = Input("batch of explanations of", DataError, "fetch it again")
 
 
 @dataclass(frozen=True)
@@ -217,17 +218,15 @@ def _folder(server: Server, source: SourceId) -> Path:
 
 def _read_batch(body: IO[bytes], source: SourceId) -> Json:
     """Return the explanations of a batch that arrived in full; a row without one is skipped, with the reason."""
-    packed = body.read(2) == b"\x1f\x8b"
-    body.seek(0)
     rows: list[Json] = []
     skipped: list[str] = []
     try:
-        for line in cast("IO[bytes]", gzip.GzipFile(fileobj=body, mode="rb")) if packed else body:
+        for line in raw_lines(unpacked(cast(BinaryIO, body), str(source), _BATCH)):
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
+                record = parse_json(line, surrogates="replace")
+            except ValueError as error:
                 skipped.append(f"not valid JSON ({error})")
                 continue
             row = parse_record(record, _NOBODY)
@@ -237,8 +236,8 @@ def _read_batch(body: IO[bytes], source: SourceId) -> Json:
                 skipped.append(f"of another source, or without a place for an explanation (feature {row.feature} of {row.source})")
             else:
                 rows.append(_stored(source, row.feature, [record]))
-    except (EOFError, OSError, zlib.error) as error:
-        raise BrokenReply(f"the gzip file is damaged or cut short ({error})") from error
+    except DataError as error:
+        raise BrokenReply(error.message) from error
     if not rows:
         raise BrokenReply(f"it holds no explanation ({skipped[0] if skipped else 'it is empty'})")
     return {"rows": rows, "skipped": skipped}

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from harness.data.corpora.reading import Skipped
 from harness.errors import DataError
+from harness.files.names import name_fault
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -40,7 +41,7 @@ class SourceId:
 
     def __post_init__(self) -> None:
         for kind, name in (("model", self.model), ("source", self.source)):
-            if not isinstance(name, str) or not _ID.fullmatch(name):
+            if not isinstance(name, str) or not _ID.fullmatch(name) or name_fault(name):
                 hint = "give one like gemma-2-2b/20-gemmascope-res-16k (model/source)"
                 raise DataError(f"{name!r} is not a {kind} id of Neuronpedia", given=name, hint=hint)
 

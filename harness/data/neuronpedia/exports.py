@@ -5,23 +5,25 @@ Caches of other people hold error messages, pages and placeholders where a label
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import cast
 
 from harness.data.corpora.reading import BOM, Skipped
 from harness.data.neuronpedia.explanations import Explanation, Explanations, SourceId, best_first
 from harness.errors import DataError
+from harness.files.inputs import IN_MEMORY, LONGEST_LINE, Input
+from harness.files.json_text import parse_json
+from harness.files.packed import open_unpacked
 from harness.types import Json
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz")
-_GZIP = b"\x1f\x8b"
+_KIND = Input("Neuronpedia export", DataError, "fetch it again", None)
+_LONGEST_INDEX = 18
+"""Digits of an index."""
 _KEY = re.compile(r"(?:([^/]+)/([^/]+)/)?(\d+)")
 
 _PLACEHOLDERS = re.compile(
@@ -133,9 +135,9 @@ def _said(record: Mapping[str, Json]) -> list[Json] | None:
 
 
 def _index(value: Json) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < _LONGEST_INDEX:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**_LONGEST_INDEX else None
 
 
 def _author(item: Mapping[str, Json]) -> str:
@@ -260,14 +262,17 @@ def _rows(file: Path) -> Iterator[tuple[int | None, Row | str]]:
         if not file.name.lower().removesuffix(".gz").endswith(".json"):
             yield from _from_lines(file)
             return
-        with _open(file) as stream:
-            content = stream.read()
-    except (OSError, EOFError, zlib.error) as error:
+        with open_unpacked(file, _KIND) as stream:
+            content = stream.read(IN_MEMORY + 1)
+    except (OSError, DataError) as error:
         yield None, f"cannot be read ({_line(error)})"
         return
+    if len(content) > IN_MEMORY:
+        yield None, f"has more than {IN_MEMORY:,} bytes"
+        return
     try:
-        value = json.loads(content.removeprefix(BOM))
-    except (ValueError, RecursionError) as error:
+        value = parse_json(content, surrogates="replace")
+    except ValueError as error:
         if "Extra data" in str(error):  # JSON lines in a file that is named .json
             yield from _from_lines(file)
         else:
@@ -279,11 +284,11 @@ def _rows(file: Path) -> Iterator[tuple[int | None, Row | str]]:
 
 def _from_lines(file: Path) -> Iterator[tuple[int | None, Row | str]]:
     offset = 0
-    with _open(file) as stream:
+    with open_unpacked(file, _KIND) as stream:
         while True:
             try:
-                line = stream.readline()
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                line = stream.readline(LONGEST_LINE)
+            except DataError as error:
                 yield offset, f"the file breaks off ({_line(error)}); what stands before that is used"
                 return
             if not line:
@@ -293,19 +298,12 @@ def _from_lines(file: Path) -> Iterator[tuple[int | None, Row | str]]:
             if not line:
                 continue
             try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
+                value = parse_json(line, surrogates="replace")
+            except ValueError as error:
                 yield here, f"not valid JSON ({_line(error)})"
                 continue
             for item in _expand(value, file.name):
                 yield here, item
-
-
-def _open(file: Path) -> IO[bytes]:
-    """Open a file, unpacked if it is gzipped, whatever its name."""
-    with file.open("rb") as raw:
-        packed = raw.read(2) == _GZIP
-    return cast(IO[bytes], gzip.open(file, "rb")) if packed else file.open("rb")
 
 
 def _expand(value: Json, by: str) -> Iterator[Row | str]:

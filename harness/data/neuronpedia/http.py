@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
-from harness.chat.http import http_client
+from harness.chat.http import http_client, tls_trouble
 from harness.chat.providers.errors import retry_after
+from harness.chat.providers.keys import remember, without_keys
 from harness.chat.retry import tried
 from harness.chat.values import NotReached, RequestFailed
 from harness.errors import DataError, JudgeError
 from harness.files.atomic import write_atomically
+from harness.files.json_text import parse_json
 from harness.types import Json, digest
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ class Server:
         """Return what ``path`` holds for ``key``, else what ``ask`` returns, which is then stored (None only with ``keep_missing``)."""
         found, value = load(path, key)
         if not found:
-            value = ask()
+            value = _without_keys(ask())
             if value is not None or keep_missing:
                 store(path, key, value)
         return value
@@ -154,6 +156,8 @@ class Server:
         except httpx.TimeoutException:
             raise self._passing(f"no answer within {self._timeout:g} s") from None
         except httpx.HTTPError as error:
+            if (tls := tls_trouble(error)) is not None and not tls[1]:
+                raise self._untrusted(url, tls[0]) from None
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise self._passing(reason, NotReached if isinstance(error, httpx.ConnectError) else RequestFailed) from None
         if wait is not None and wait > _LONGEST_WAIT:
@@ -176,6 +180,9 @@ class Server:
             return http_client(httpx.Client, self.base_url, self.base_url, self._timeout, headers={"User-Agent": "harness"})
         except JudgeError as error:
             raise DataError(error.message, given=error.given, allowed=error.allowed, hint=error.hint) from None
+
+    def _untrusted(self, url: str, why: str) -> DataError:
+        return DataError(f"{url} cannot be asked: the TLS connection failed: {why}", given=url, hint=_GIVE_LOCAL)
 
     @contextlib.contextmanager
     def _reply(self, url: str, body: Json) -> Iterator[httpx.Response]:
@@ -217,8 +224,8 @@ def read_json(body: IO[bytes]) -> Json:
     """Return a reply as JSON; raises BrokenReply where it is not JSON."""
     content = body.read()
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
+        return parse_json(content, surrogates="replace")
+    except ValueError as error:
         page = content[:40].lstrip().startswith(b"<")
         raise BrokenReply("an HTML page in place of JSON" if page else f"not JSON ({error})") from error
 
@@ -260,4 +267,12 @@ def _key(base_url: str, host: str) -> str:
     if key and not base_url.startswith("https:") and host not in _LOCAL:
         message = f"base_url is plain http, over which {KEY_ENV} is not sent"
         raise DataError(message, given=base_url, allowed="https", hint=f"give an https address, or unset {KEY_ENV}")
+    remember(key)
     return key
+
+
+def _without_keys(value: Json) -> Json:
+    """Return a value as it may be kept: without the keys that a server may repeat in it."""
+    text = json.dumps(value)
+    cleaned = without_keys(text)
+    return value if cleaned == text else json.loads(cleaned)

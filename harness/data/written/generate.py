@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 from harness.data.written.recipe import Prompt
 from harness.errors import DataError
 from harness.files.atomic import write_atomically
+from harness.files.inputs import IN_MEMORY, Input, read_bytes
+from harness.files.json_text import json_lines, parse_json, read_json
 from harness.types import Decoding, Json, canonical_json
 
 if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
+
+_FILE = Input("file of generated texts", DataError, "give what `harness data generate` wrote", IN_MEMORY)
 
 Row = dict[str, Json]
 """A generated text: ``id``, ``prompt``, ``text``, ``labels`` (a sorted list)."""
@@ -92,22 +96,32 @@ def generate(
 
 def read_rows(path: Path) -> list[Row]:
     """Return the rows of a generated file in the order of their ids (the order of generation depends on batches and restarts)."""
-    rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = []
+    for number, row in json_lines(Path(path), _FILE):
+        if not isinstance(row.get("text"), str) or not isinstance(row.get("labels"), list) or row.get("id") is None:
+            message = f"line {number} of {path} is not a generated row"
+            raise DataError(message, given=row, allowed="an object with id, prompt, text and labels", hint=_FILE.hint)
+        rows.append(row)
     return sorted(rows, key=lambda row: str(row["id"]))
 
 
 def read_conversations(path: Path) -> Iterator[tuple[str | None, str]]:
     """Yield (prompt, text) of each row of a generated file, in the order of the ids, or (None, text) of any other corpus."""
     path = Path(path)
-    if path.suffix == ".jsonl" and path.is_file():
-        with path.open(encoding="utf-8") as lines:
-            first = next((line for line in lines if line.strip()), "")
-        if {"id", "prompt", "text", "labels"} <= set(json.loads(first) if first else ()):
-            yield from ((str(row["prompt"]), str(row["text"])) for row in read_rows(path))
-            return
+    if path.suffix == ".jsonl" and path.is_file() and {"id", "prompt", "text", "labels"} <= set(_first_row(path)):
+        yield from ((str(row.get("prompt", "")), str(row["text"])) for row in read_rows(path))
+        return
     from harness.data.corpora.corpus import open_corpus
 
     yield from ((None, document.text) for document in open_corpus(path))
+
+
+def _first_row(path: Path) -> Row:
+    """Return the first row of a JSON-lines file; empty where that is no object (whatever reads the corpus says so)."""
+    try:
+        return next((row for _, row in json_lines(path, _FILE)), {})
+    except DataError:
+        return {}
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -119,15 +133,15 @@ def _resume(out: Path, by_id: dict[str, Prompt]) -> set[str]:
     """Cut off an unfinished last line of ``out``, and return the ids that it holds."""
     if not out.exists():
         return set()
-    data = out.read_bytes()
+    data = read_bytes(out, _FILE)
     finished = data.rfind(b"\n") + 1
     if finished < len(data):
         with out.open("r+b") as file:
             file.truncate(finished)
     done: set[str] = set()
-    for number, line in enumerate(data[:finished].splitlines(), 1):
+    for number, line in enumerate(data[:finished].split(b"\n")[:-1], 1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             known = by_id.get(row["id"])
             same = known is not None and known.text == row["prompt"] and sorted(known.labels) == row["labels"]
         except (ValueError, KeyError, TypeError):
@@ -143,7 +157,9 @@ def _resume(out: Path, by_id: dict[str, Prompt]) -> set[str]:
 def _check_settings(out: Path, settings: Json) -> None:
     path = out.with_name(out.name + ".made.json")
     if out.exists() and out.stat().st_size and path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path, Input("settings of a generated file", DataError, "remove them, and the file that they belong to"))
+        if not isinstance(before, dict):
+            raise DataError(f"{path} holds no settings", given=path, hint="remove it, and the file that it belongs to")
         for key, value in settings.items():
             if canonical_json(before.get(key)) != canonical_json(value):
                 message = f"{out} was begun with {key} {before.get(key)}, not {value}"

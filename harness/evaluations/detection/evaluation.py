@@ -62,12 +62,12 @@ class Detection:
         note_versions(run.store, run.warnings, "detection", [d.detector.registered.made_by for d in planned.values()])
         texts = _texts(run)
         own = {name: [x for x in found if x.concept.id in texts.concepts] for name, found in labelings.items()}
-        prepare_shared(run, [(d.method.name, d.detector, own[name]) for name, d in planned.items()])
+        prepare_shared(run, [(d.name, d.detector, own[name]) for name, d in planned.items()])
         with run.progress.task("detecting", total=len(missing)) as advance:
             for name, detection in planned.items():
                 wanted = [labeling for labeling in own[name] if item_id(name, labeling.id) in missing]
-                run.progress.step(f"detecting with {detection.method.name}")
-                found = score_texts(detection.detector.instance, wanted, texts, detection.detector.registered.name)
+                run.progress.step(f"detecting with {detection.name}")
+                found = score_texts(detection.detector.instance, wanted, texts, detection.detector.registered.who)
                 for labeling, scores in found:
                     value = {part: pack(numbers) for part, numbers in scores.items()}
                     yield Outcome(item_id(name, labeling.id), stage.source, "done", value)

@@ -94,6 +94,7 @@ def _entry_row(method: MethodRecord, role: Role, found: DetectionResult, control
             detector=method.plugin.name,
             labeler_options=OptionValues() if method.labeler is None else method.labeler.options,
             detector_options=method.plugin.options,
+            label=method.name,
         ),
         primary=PRIMARY,
         metrics=dict(found.metrics),

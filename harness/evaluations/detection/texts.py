@@ -16,6 +16,7 @@ from harness.data.split import Part
 from harness.data.texts import TextSet
 from harness.evaluations.detection.records import Truth
 from harness.run.bench import TaskBench
+from harness.run.concept_check import concept_problems
 from harness.types import Concept, digest
 
 CHANGED = "report without keywords"
@@ -110,10 +111,12 @@ def detection_texts(bench: TaskBench, concepts: Sequence[Concept]) -> DetectionT
     labels = bench.labels
     found = {part: corpus_texts(bench, part) for part in ("threshold", "report")}
     left_out, kept = {}, {}
+    problems = concept_problems(bench, concepts)
     for concept in concepts:
         hard = labels.of(concept.hard_negatives)
         if reason := _undetectable(bench, concept, hard, found):
-            left_out[concept.id] = reason
+            problem = problems.get(concept.id)
+            left_out[concept.id] = reason if problem is None or concept.label in labels.names else problem.text
         else:
             kept[concept.id] = concept
     for name, reason in left_out.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def score_texts(
-    detector: Detector, labelings: Sequence[Labeling], texts: DetectionTexts, name: str = "detector"
+    detector: Detector, labelings: Sequence[Labeling], texts: DetectionTexts, who: object = "detector"
 ) -> Iterator[tuple[Labeling, Mapping[str, NDArray[np.float64]]]]:
     """Each labeling with its scores by set of texts (``threshold``, ``report``, ``no_keywords``), as they come; those left out do not come.
 
@@ -27,7 +27,7 @@ def score_texts(
         detector: prepared for these labelings.
         labelings: what is detected.
         texts: in which.
-        name: the detector's, for messages.
+        who: the detector, for messages.
 
     Raises:
         PluginError: the detector's scores have a wrong shape, or are not finite.
@@ -35,7 +35,7 @@ def score_texts(
     kept = [labeling for labeling in labelings if labeling.concept.id in texts.concepts]
     if not kept:
         return
-    found = {part: _scores(detector, kept, those, name) for part, those in ((THRESHOLD, texts.threshold), (REPORT, texts.report))}
+    found = {part: _scores(detector, kept, those, who) for part, those in ((THRESHOLD, texts.threshold), (REPORT, texts.report))}
     places: dict[str, list[int]] = {}
     for place, labeling in enumerate(kept):
         places.setdefault(labeling.concept.id, []).append(place)
@@ -44,21 +44,29 @@ def score_texts(
         again = None
         if changed is not None:
             empty = np.zeros((len(own), 0))
-            again = _scores(detector, [kept[place] for place in own], changed.texts, name) if len(changed.texts) else empty
+            again = _scores(detector, [kept[place] for place in own], changed.texts, who) if len(changed.texts) else empty
         for number, place in enumerate(own):
             scores = {part: values[place] for part, values in found.items()}
             yield kept[place], scores if again is None else {**scores, NO_KEYWORDS: again[number]}
 
 
-def _scores(detector: Detector, labelings: Sequence[Labeling], texts: TextSet, name: str) -> NDArray[np.float64]:
-    found = np.asarray(detector.scores(labelings, texts), dtype=np.float64)
+def _scores(detector: Detector, labelings: Sequence[Labeling], texts: TextSet, who: object) -> NDArray[np.float64]:
+    given: Any = detector.scores(labelings, texts)
+    allowed = f"float64 of the shape {[len(labelings), len(texts)]}"
+    if given is None or (isinstance(given, np.ndarray) and np.iscomplexobj(given)):
+        raise PluginError(f"{who}: scores returned {'None' if given is None else 'complex numbers'}", given=given, allowed=allowed)
+    try:
+        found = np.asarray(given, dtype=np.float64)
+    except Exception as error:  # ragged lists, text, tensors of a device or with gradients: numpy has no one error for them
+        message = f"{who}: scores returned a value of class {type(given).__name__} that is no array of numbers ({error})"
+        raise PluginError(message, given=given, allowed=allowed) from None
     if found.shape != (len(labelings), len(texts)):
-        message = f"detector {name!r} gave scores of shape {list(found.shape)} for {len(labelings)} labelings and {len(texts)} texts"
+        message = f"{who} gave scores of shape {list(found.shape)} for {len(labelings)} labelings and {len(texts)} texts"
         raise PluginError(message, given=found.shape, allowed=f"the shape {[len(labelings), len(texts)]}")
     bad = ~np.isfinite(found)
     if bad.any():
         place = int(bad.any(axis=1).argmax())
         count, concept = int(bad[place].sum()), labelings[place].concept.id
-        message = f"detector {name!r} gave {count} of {len(texts)} texts of set {texts.name!r} a score that is not finite, for concept {concept!r}"
+        message = f"{who} gave {count} of {len(texts)} texts of set {texts.name!r} a score that is not finite, for concept {concept!r}"
         raise PluginError(message, given=float(found[place][bad[place]][0]), allowed="finite numbers")
     return found

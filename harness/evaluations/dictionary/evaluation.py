@@ -17,7 +17,7 @@ from harness.sae.subject import DictionarySubject
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
 from harness.store.values import Item, Outcome
-from harness.types import EvaluationKind, Measurement
+from harness.types import EvaluationKind, Measurement, canonical_json
 
 
 class DictionaryEvaluation:
@@ -59,7 +59,7 @@ class DictionaryEvaluation:
             subject = open_subject(bench, ref, everybody) if wanted else None
             for name, planned, seed in wanted:
                 assert subject is not None
-                run.progress.step(f"measuring {planned.metric.registered.name} of {ref.title}")
+                run.progress.step(f"measuring {planned.metric.label} of {ref.title}")
                 yield Outcome(name, stage.source, "done", _measured(run, planned, subject, seed).as_json())
 
     def score(self, manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Sequence[Row]:
@@ -68,13 +68,18 @@ class DictionaryEvaluation:
 
 def _measured(run: Run, planned: PlannedMetric, subject: DictionarySubject, seed: int) -> Measurement:
     """One measurement, checked against the contract; a metric whose needs are not met gives none, with the reason."""
-    instance, name = planned.metric.instance, planned.metric.registered.name
+    instance, who = planned.metric.instance, planned.metric.registered.who
     if why := unmet(instance.traits, subject, run.bench):
         return Measurement(None, reason=why, parts=dict.fromkeys(instance.traits.parts), part_reasons=dict.fromkeys(instance.traits.parts, why))
     found = instance.measure(run.bench, subject, seed)
     if not isinstance(found, Measurement):
-        raise PluginError(f"metric {name!r} returned a value of class {type(found).__name__}", given=found, allowed="Measurement")
+        raise PluginError(f"{who}: measure returned a value of class {type(found).__name__}", given=found, allowed="Measurement")
     if set(found.parts) != set(instance.traits.parts):
-        message = f"metric {name!r} gave the parts {', '.join(found.parts) or 'none'}"
+        message = f"{who} gave the parts {', '.join(map(str, found.parts)) or 'none'}"
         raise PluginError(message, given=tuple(found.parts), allowed=tuple(instance.traits.parts) or "none", hint="correct parts or traits")
+    try:
+        canonical_json(found.as_json())
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"{who} gave a measurement that cannot be stored ({error})"
+        raise PluginError(message, given=found, allowed="numbers of Python's own (float(…) makes one), and JSON without NaN") from None
     return found

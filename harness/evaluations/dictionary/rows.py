@@ -52,6 +52,7 @@ def _row(row: DictionaryRow, records: Sequence[MetricRecord]) -> Row:
             training_seed=seeds[0] if len(seeds) == 1 else None,
             metric=metric.name,
             metric_options=metric.options,
+            label=metric.title,
         ),
         primary=metric.name,
         metrics={names.get(name, name): _value(number) for name, number in row.numbers.items()},

@@ -41,6 +41,11 @@ class Scored:
     draws: tuple[Scored, ...] = ()
 
     @property
+    def tied(self) -> bool:
+        """Whether all strengths score alike, so that none is chosen."""
+        return self.found is not None and self.found.tied
+
+    @property
     def parts(self) -> tuple[Scored, ...]:
         """The draws, or this one alone."""
         return self.draws or (self,)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from harness.evaluations.base import Stage
 from harness.evaluations.steering.generate import texts, trials_of
-from harness.evaluations.steering.rate import ratings, record_of
+from harness.evaluations.steering.judge_record import judge_record
+from harness.evaluations.steering.rate import ratings
 from harness.evaluations.steering.score import steering_rows
 from harness.leaderboard.entry import Row
 from harness.run.run import Run
@@ -28,7 +29,7 @@ class Steering:
         """Texts, then ratings by the run's judge."""
         judge = run.planned.judge
         assert judge is not None, "a plan that steers has a judge"
-        return Stage(GENERATE, ""), Stage(RATE, record_of(judge).key, again=True)
+        return Stage(GENERATE, ""), Stage(RATE, judge_record(run, judge).key, again=True)
 
     def items(self, run: Run, stage: Stage) -> Sequence[Item]:
         """The trials: each is generated, and rated."""

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from harness.engine.base import GenerationRequest
-from harness.interventions import Intervention
+from harness.evaluations.steering.interventions import intervene, try_edits
+from harness.plugin.calls import blamed
 from harness.run.label import labelings_of
 from harness.run.notes import note_versions
 from harness.run.prepare import prepare_shared
@@ -43,7 +44,8 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     prompts = {request.id: request.prompt_ids for request in requests}
     model = run.bench.model
     started, tokens = time.monotonic(), 0
-    for done in run.progress.track(run.bench.generate(requests, only=wanted), "generating", len(wanted)):
+    names = [steerer.registered.who for steerer in steerers]
+    for done in run.progress.track(blamed(names, "an edit", run.bench.generate(requests, only=wanted)), "generating", len(wanted)):
         tokens += done.n_tokens
         yield Generation(done.id, model.tokenizer.decode(list(prompts[done.id])), done.text, done.n_tokens, done.finish)
     seconds = time.monotonic() - started
@@ -58,17 +60,16 @@ def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
     prepare_shared(run, [(m.name, steerers[m.id], labelings[m.id]) for m in run.manifest.methods_of("steering")])
     by_id: dict[tuple[str, str], Labeling] = {(method, labeling.id): labeling for method, found in labelings.items() for labeling in found}
     instructions = {instruction.id: instruction.text for instruction in run.store.instructions()}
-    interventions: dict[tuple[str, str, float], Intervention] = {}
+    wanted = dict.fromkeys((trial.method_id, trial.labeling_id, trial.strength) for trial in trials)
+    asked = {place: intervene(steerers[place[0]], by_id[place[:2]], place[2]) for place in wanted}
+    run.guard.settle()
+    try_edits(run.bench, asked.values())
     prompts: dict[tuple[str, str], list[int]] = {}
     requests = []
     for trial in trials:
-        place = trial.method_id, trial.labeling_id, trial.strength
-        if place not in interventions:
-            labeling = by_id[trial.method_id, trial.labeling_id]
-            interventions[place] = steerers[trial.method_id].instance.intervene(labeling, trial.strength)
-        intervention = interventions[place]
-        asked = intervention.prompt_prefix, trial.instruction_id
-        if asked not in prompts:
-            prompts[asked] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=intervention.prompt_prefix)
-        requests.append(GenerationRequest(trial.id, prompts[asked], trial.seed, intervention.edits, intervention.adapter))
+        intervention = asked[trial.method_id, trial.labeling_id, trial.strength].intervention
+        words = intervention.prompt_prefix, trial.instruction_id
+        if words not in prompts:
+            prompts[words] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=intervention.prompt_prefix)
+        requests.append(GenerationRequest(trial.id, prompts[words], trial.seed, tuple(intervention.edits), intervention.adapter))
     return requests

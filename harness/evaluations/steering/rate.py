@@ -8,13 +8,15 @@ from itertools import islice
 from typing import TypeVar
 
 from harness.contracts import Judge, Priced, Work
-from harness.errors import JudgeError, PluginError
+from harness.errors import JudgeError
+from harness.evaluations.steering.judge_record import examine_first, judge_record, warn_untrusted
 from harness.files.progress import Progress
+from harness.judging.ratings import check_rating
 from harness.run.bench import TaskBench
 from harness.run.notes import chat_news, note_versions
 from harness.run.plan import PlannedPlugin
 from harness.run.prepare import note_lap, note_usage
-from harness.run.run import Run, StoredBench
+from harness.run.run import Run
 from harness.run.spending import NOTE_EVERY, Meter, line
 from harness.store import JudgeRecord, RunStore
 from harness.types import Generation, JudgeItem, Rating, Trial
@@ -30,15 +32,16 @@ def rate(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None) ->
     Returns:
         Under which judge the ratings are stored.
     """
+    record = judge_record(run, judge)
     for rating in ratings(run, judge, only):
-        run.store.add_ratings(record_of(judge).key, [rating])
-    return record_of(judge)
+        run.store.add_ratings(record.key, [rating])
+    return record
 
 
 def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None) -> Iterator[Rating]:
     """A judge's ratings of what it has not rated yet, and of what it still owed, as they come; the caller stores each before it asks on."""
     instance: Judge = judge.instance
-    record = record_of(judge)
+    record = judge_record(run, judge)
     key = record.key
     run.warnings.keep_in(run.store, key)
 
@@ -47,14 +50,14 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
 
     owed = sorted({rating.ticket for rating in run.store.pending(key)})
     if not missing() and not owed:
-        warn_untrusted(judge, run.judge_bench)
+        warn_untrusted(judge, run.judge_bench, run.manifest.model)
         run.store.add_judge(record)
         return
     run.progress.step(f"preparing judge {judge.registered.name}")
-    _test_first(judge, run.judge_bench)
+    examine_first(judge, run.judge_bench)
     instance.prepare(run.judge_bench)
     run.store.add_judge(record)  # one that cannot begin, for want of a key, leaves nothing
-    note_versions(run.store, run.warnings, f"ratings by {judge.registered.name}", [judge.registered.made_by])
+    note_versions(run.store, run.warnings, ratings_by(record), [judge.registered.made_by])
     warn_untrusted(judge, run.judge_bench)
     trials = {trial.id: trial for trial in run.store.trials()}
     generations = run.store.generations()
@@ -66,10 +69,10 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
             note_lap(run, meter, key, NOTE_EVERY)
             if rating.status != "pending":
                 trial, generation = trials[rating.item_id], generations[rating.item_id]
-                run.tell("harness_trial_done", trial=trial, generation=generation, rating=rating)
+                run.notify("harness_trial_done", trial=trial, generation=generation, rating=rating)
 
     try:
-        yield from noted(_checked(judge, rating) for rating in (instance.collect(owed) if owed else ()))
+        yield from noted(check_rating(judge.registered.who, rating, trials) for rating in (instance.collect(owed) if owed else ()))
         # again from the store: what a batch left out, or a person skipped, is asked for once more in the same call
         items = _items(missing(), trials, run.store)
         if items and run.approve is not None and isinstance(instance, Priced):
@@ -88,7 +91,7 @@ def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBenc
     instance: Judge = judge.instance
     check_answers_at_once(judge)
     bench.progress.step(f"preparing judge {judge.registered.name}")
-    _test_first(judge, bench)
+    examine_first(judge, bench)
     instance.prepare(bench)
     warn_untrusted(judge, bench)
     meter = Meter(instance)
@@ -100,6 +103,11 @@ def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBenc
     if any(rating.status == "pending" for rating in found):
         raise _rates_later(judge)
     return found
+
+
+def ratings_by(record: JudgeRecord) -> str:
+    """The part of a run that a judge's ratings are, of which the versions that made it are noted."""
+    return f"ratings by {record.name}" if record.key == record.ranking_key else f"ratings by {record.name} ({record.key[-6:]})"
 
 
 def check_answers_at_once(judge: PlannedPlugin) -> None:
@@ -114,32 +122,6 @@ def _rates_later(judge: PlannedPlugin) -> JudgeError:
     return JudgeError(message, given=name, hint="rate them in a run, or take another judge")
 
 
-def record_of(judge: PlannedPlugin) -> JudgeRecord:
-    """Returns the record of the judge under which its ratings are stored."""
-    return JudgeRecord(judge.registered.name, judge.instance.traits.rubric, judge.identity, judge.instance.traits.offline)
-
-
-def _test_first(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None:
-    """Run the self-test of a judge that asks for it (``selftest_first``), once. Not of one that costs money: nobody has approved that."""
-    from harness.judging.selftest import keep_result, known, selftest
-
-    instance, record = judge.instance, record_of(judge)
-    if not instance.traits.selftest_first or isinstance(instance, Priced):
-        return
-    if not known(record.name, record.rubric, record.options):
-        bench.progress.step(f"testing judge {record.name} on texts with obvious ratings, once")
-        keep_result(record.name, record.options, selftest(instance, bench))
-
-
-def warn_untrusted(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None:
-    """Warn of a judge that has failed the self-test."""
-    from harness.judging.selftest import stored_warning
-
-    record = record_of(judge)
-    if warning := stored_warning(record.name, record.rubric, record.options):
-        bench.warn(warning)
-
-
 def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], progress: Progress, meter: Meter) -> Iterator[Rating]:
     """Yields a judge's ratings of ``items``, one for each; one that it left out is unrated."""
     title = f"rating with {judge.registered.name}"
@@ -147,21 +129,13 @@ def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], progress: Progress
         for batch in in_batches(items, judge.instance.traits.at_once):
             open_items = {item.id for item in batch}
             for rating in judge.instance.submit(batch):
-                if _checked(judge, rating).item_id in open_items:
-                    open_items.remove(rating.item_id)
-                    yield rating
-                    advance(1)
+                open_items.remove(check_rating(judge.registered.who, rating, open_items).item_id)
+                yield rating
+                advance(1)
                 meter.show(title, advance.describe)
             for item_id in sorted(open_items):
                 yield Rating(item_id, "unrated", reason="the judge gave no answer for this item")
                 advance(1)
-
-
-def _checked(judge: PlannedPlugin, rating: Rating) -> Rating:
-    if not isinstance(rating, Rating):
-        message = f"judge {judge.registered.name!r} returned a value of class {type(rating).__name__}"
-        raise PluginError(message, given=rating, allowed="Rating values")
-    return rating
 
 
 def why_unrated(ratings: Iterable[Rating], most: int = 3) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -175,36 +176,48 @@ def _ineligible(
 def samples_of(
     scored: Sequence[Scored], records: Mapping[str, Sequence[Record]], instructions: Mapping[str, str], method_id: str, seed: int
 ) -> tuple[Sample, ...]:
-    """A few texts, drawn at random (not picked) among those at the concept's chosen strength; at any where all strengths score alike.
+    """The best, the median and the worst text among those at their concepts' chosen strengths; three at random where none has a rating.
+
+    Where all strengths score alike, the texts of all of them count.
 
     Args:
         scored: a method's labelings with the strengths that were chosen.
         records: the method's trials by the labeling's id.
         instructions: texts of the instructions by id.
-        method_id: which method draws.
+        method_id: which method draws; among equal texts chance decides.
         seed: the run's.
     """
-    draw = rng(seed, "samples", method_id)
-    parts = [part for one in scored for part in one.parts]
-    found: list[Sample] = []
-    for place in draw.permutation(len(parts)):
-        row = parts[int(place)]
-        tied = row.found is not None and row.found.tied
-        pool = [r for r in records.get(row.labeling.id, ()) if r.generation and (tied or r.trial.strength == row.result.strength)]
-        if not pool or len(found) == SAMPLES:
-            continue
-        record = pool[int(draw.integers(len(pool)))]
-        overall = None
-        if record.rating is not None and record.rating.status == "rated":
-            overall = float(harmonic_mean([[getattr(record.rating, part) for part in PARTS]])[0])
-        assert record.generation is not None
-        found.append(
-            Sample(
-                concept_text=row.labeling.concept.text,
-                instruction=instructions[record.trial.instruction_id],
-                strength=record.trial.strength,
-                text=record.generation.text,
-                overall=overall,
-            )
-        )
-    return tuple(found)
+    pool = [
+        (row.labeling.concept.text, record, _ratings(record))
+        for row in (part for one in scored for part in one.parts)
+        for record in records.get(row.labeling.id, ())
+        if record.generation and (row.tied or record.trial.strength == row.result.strength)
+    ]
+    pool = [pool[int(place)] for place in rng(seed, "samples", method_id).permutation(len(pool))]
+    rated = sorted((text for text in pool if text[2]), key=lambda text: (text[2]["overall"], sum(text[2].values())), reverse=True)
+    places: dict[int, Literal["best", "median", "worst"]] = {len(rated) // 2: "median", len(rated) - 1: "worst", 0: "best"}
+    chosen = [(rated[place], name) for place, name in sorted(places.items())] if rated else [(text, None) for text in pool[:SAMPLES]]
+    return tuple(_sample(concept, record, ratings, instructions, place) for (concept, record, ratings), place in chosen)
+
+
+def _ratings(record: Record) -> dict[str, float]:
+    """A text's ratings by name, their harmonic mean as ``overall``; empty where it is unrated."""
+    if record.rating is None or record.rating.status != "rated":
+        return {}
+    parts = {part: float(getattr(record.rating, part)) for part in PARTS}
+    return {"overall": float(harmonic_mean([list(parts.values())])[0]), **parts}
+
+
+def _sample(
+    concept: str, record: Record, ratings: dict[str, float], instructions: Mapping[str, str], place: Literal["best", "median", "worst"] | None
+) -> Sample:
+    assert record.generation is not None
+    return Sample(
+        concept_text=concept,
+        instruction=instructions[record.trial.instruction_id],
+        strength=record.trial.strength,
+        text=record.generation.text,
+        overall=ratings.get("overall"),
+        place=place,
+        ratings={part: ratings[part] for part in PARTS} if ratings else None,
+    )

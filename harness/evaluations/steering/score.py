@@ -76,4 +76,5 @@ def subject_of(method: MethodRecord) -> SteeringSubject:
         steerer_options=method.plugin.options,
         strength_unit=method.strength_unit,
         grid=method.grid,
+        label=method.name,
     )

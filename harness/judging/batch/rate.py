@@ -3,7 +3,7 @@
 A request's name in the batch is its key in the cache (64 hex digits, which both APIs take), and an item's ticket holds, for each of its three
 ratings, the key and the batch. What is open in a batch stands in the cache from the moment at which the batch was taken, so it is not handed in
 again: not after a kill before the tickets were stored, not for another item or another run that asks the same. (A kill between the API's answer and
-that note is the exception.) One whose acceptance got lost is noted as in doubt (:mod:`harness.judging.batch.uncertain`).
+that note is the exception.) One whose acceptance got lost is noted as unconfirmed (:mod:`harness.judging.batch.unconfirmed`).
 What a batch answers goes into the cache,
 so when an item of which one reply expired, failed or could not be read is submitted again, only that one question is sent again.
 """
@@ -21,10 +21,10 @@ from dataclasses import replace
 
 from harness.chat.cleaning import clean_line
 from harness.chat.client.cache import Entry, ReplyCache
-from harness.chat.values import WRONG_FOR_ALL, BatchProvider, ChatRequest, Doubt, InDoubt, RequestFailed, Usage
+from harness.chat.values import WRONG_FOR_ALL, AcceptanceUnknown, BatchProvider, ChatRequest, RequestFailed, UnconfirmedBatch, Usage
 from harness.errors import JudgeError
 from harness.judging.batch.tickets import Fate, Planned, Ticket, is_key
-from harness.judging.batch.uncertain import Doubts
+from harness.judging.batch.unconfirmed import UnconfirmedBatches
 from harness.judging.questions import Answer, APIJudgeOptions, OpenItem, Questions, Refusals, advice, repeatable
 from harness.judging.rubric import ASPECTS
 from harness.types import JudgeItem, Rating
@@ -32,7 +32,7 @@ from harness.types import JudgeItem, Rating
 RATE_AGAIN = "submitted again, it is sent again"
 _HELD = "not handed in, since it is unknown whether the batch before it was taken; the same command hands it in"
 PATIENCE = 1.0
-"""Seconds of waiting for another process after which people are told of it."""
+"""Seconds of waiting for another process after which a line says so."""
 _WRONG_KEY = WRONG_FOR_ALL | {403}  # a batch as a whole is no flagged text
 _KEPT_TOGETHER = 500
 _NAMED, _SHOWN_ID = 5, 40  # answers that are named, and characters of an id
@@ -60,12 +60,12 @@ class BatchDesk:
         self._most, self._resend = provider.max_requests, False
         if isinstance(options, APIJudgeOptions):
             self._most, self._resend = min(self._most, options.batch_size or self._most), options.resend
-        self._doubts = Doubts(provider, cache)
+        self._unconfirmed = UnconfirmedBatches(provider, cache)
         self._failed: dict[str, str] = {}  # why the batch of a request failed just now: handed in at once, it would fail again
         self._taken = False  # whether a batch was taken
         self._full = ""  # why nothing more is handed in for now
         self._hopeless: RequestFailed | None = None  # the refusal of a whole batch
-        self._strange: list[str] = []  # what else was in the results
+        self._passed_over: list[str] = []  # what else was in the results
 
     @property
     def name(self) -> str:
@@ -75,7 +75,7 @@ class BatchDesk:
     @property
     def notes(self) -> Sequence[str]:
         """What a reader of the ratings must know, where the provider notes it."""
-        return (*self.provider.notes, *self._strange)
+        return (*self.provider.notes, *self._passed_over)
 
     @property
     def cost(self) -> float | None:
@@ -117,7 +117,7 @@ class BatchDesk:
                 if ask.reply is not None:
                     plan.hits += 1
                     plan.state.take(aspect, ask.reply, last=ask.number == self.questions.options.asks - 1)
-                elif (batch := self._doubts.batch_of(ask.key)) is not None:
+                elif (batch := self._unconfirmed.batch_of(ask.key)) is not None:
                     plan.batches[ask.key] = batch
                 elif ask.key in self.cache:  # fetched by another process after the first look: all from the beginning
                     return self._plan(item)
@@ -156,41 +156,41 @@ class BatchDesk:
                 yield Rating(plan.state.item.id, "unrated", reason=f"the batch was not taken: {refused}; {RATE_AGAIN}")
             else:
                 names = sorted(set(plan.batches.values()) - {""})
-                doubt = next((why for why in map(self._doubts.why, names) if why), "")
-                yield plan.pending(doubt or (self._full if refused and plan.requests else f"batch {', '.join(names)} has not ended"))
+                unconfirmed = next((why for why in map(self._unconfirmed.why, names) if why), "")
+                yield plan.pending(unconfirmed or (self._full if refused and plan.requests else f"batch {', '.join(names)} has not ended"))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """The right to hand in; people are told where another process has it for long: an upload may take minutes."""
-        telling = threading.Timer(PATIENCE, logger.warning, ("waiting for another process that is handing in batches",))
-        telling.daemon = True
-        telling.start()
+        """The right to hand in; people learn of it where another process has it for long: an upload may take minutes."""
+        announcement = threading.Timer(PATIENCE, logger.warning, ("waiting for another process that is handing in batches",))
+        announcement.daemon = True
+        announcement.start()
         try:
             with self.cache.handing_in():
-                telling.cancel()
+                announcement.cancel()
                 yield
         finally:
-            telling.cancel()
+            announcement.cancel()
 
     def _known(self, key: str) -> bool:
         return self.cache.batch_of(key) is not None or key in self.cache
 
     def _hand_in(self, requests: Mapping[str, ChatRequest]) -> str:
-        """Hand in, and note at once what is open now, or in doubt; the reason where the API did not take it."""
+        """Hand in, and note at once what is open now, or unconfirmed; the reason where the API did not take it."""
         if self._full:
             return self._full
 
         def work() -> None:
             try:
                 batch = self.provider.submit(requests)
-            except InDoubt as failure:
-                self._doubts.note(failure, requests)
+            except AcceptanceUnknown as failure:
+                self._unconfirmed.note(failure, requests)
                 raise
             self.cache.hand_in(batch, requests)
 
         try:
-            _whole(work)
-        except InDoubt:
+            _uninterrupted(work)
+        except AcceptanceUnknown:
             self._full = _HELD
             return ""
         except RequestFailed as failure:
@@ -228,8 +228,11 @@ class BatchDesk:
                 if batch not in fates:
                     fates[batch] = self._fate(batch, asked[batch])
             self._failed.update((key, fates[b].reason) for key, b in zip(ticket.keys, ticket.batches, strict=True) if b and fates[b].failed)
-            found = sorted((fates[b] for b in names if fates[b].reason), key=lambda fate: (not fate.full, not fate.doubt, not fate.open))
-            if found and (found[0].full or found[0].open):
+            found = sorted((fates[b] for b in names if fates[b].reason), key=lambda fate: (not fate.full, not fate.unconfirmed, not fate.open))
+            if any(fate.gone for fate in found) and all(is_key(key) and key in self.cache for key in ticket.keys):
+                # Its answers were kept before, though the rest cannot be had.
+                yield self._rating(ticket, fates)
+            elif found and (found[0].full or found[0].open):
                 left = replace(ticket, batches=tuple("" if batch and fates[batch].full else batch for batch in ticket.batches))
                 yield Rating(ticket.item, "pending", ticket=str(left) if found[0].full else text, reason=found[0].reason)
             elif found:
@@ -243,19 +246,19 @@ class BatchDesk:
             raise JudgeError(f"{model} cannot be asked: {reason}", given=model, hint=hint)
 
     def _cleared(self, ticket: Ticket) -> Ticket:
-        """The ticket with the batches that were in doubt, as far as they are found."""
+        """The ticket with the batches that were unconfirmed, as far as they are found."""
         batches = list[str]()
         for key, batch in zip(ticket.keys, ticket.batches, strict=True):
-            if Doubt.read(batch) is not None and is_key(key):
-                self._doubts.look(batch, give_up=self._resend)
+            if UnconfirmedBatch.read(batch) is not None and is_key(key):
+                self._unconfirmed.look(batch, give_up=self._resend)
                 batch = self.cache.batch_of(key) or ""
             batches.append(batch)
         return replace(ticket, batches=tuple(batches))
 
     def _fate(self, batch: str, asked: Set[str]) -> Fate:
         """What became of a batch; what it answered is in the cache thereafter."""
-        if why := self._doubts.why(batch):
-            return Fate(open=True, doubt=True, reason=why)
+        if why := self._unconfirmed.why(batch):
+            return Fate(open=True, unconfirmed=True, reason=why)
         try:
             state = self.provider.poll(batch)
             if state.status == "running":
@@ -284,7 +287,7 @@ class BatchDesk:
             hint = (
                 "use the key of the project that handed it in; if it is gone for good, -J resend=true has it handed in and paid for again"
             )
-            return Fate(open=True, reason=f"{reason}; {hint}")
+            return Fate(open=True, gone=True, reason=f"{reason}; {hint}")
         self.cache.settle(batch)
         return Fate(reason=reason)
 
@@ -297,12 +300,12 @@ class BatchDesk:
         """
         failures: dict[str, RequestFailed] = {}
         new: list[Entry] = []
-        ours, n_ours, strangers = asked | self.cache.open_in(batch), 0, list[str]()
+        ours, n_ours, unasked = asked | self.cache.open_in(batch), 0, list[str]()
         refusals = Refusals(lambda: self.cache.answered(self.name, self.questions.options.model, self.questions.identity))
         try:
             for key, answer in self.provider.results(batch):
                 if key not in ours and not (is_key(key) and key in self.cache):  # in the cache: fetched before, for others as well
-                    strangers.append(key)
+                    unasked.append(key)
                     continue
                 n_ours += 1
                 if isinstance(answer, RequestFailed):
@@ -320,13 +323,13 @@ class BatchDesk:
                     new = []
         finally:
             self.cache.put_many(new, batch=batch)  # also of a download that breaks: it was counted
-        if strangers and not n_ours:
+        if unasked and not n_ours:
             message = f"batch {batch} holds answers that are not this judge's"
             raise JudgeError(message, given=batch, hint="give the run it was made for")
-        if strangers:
-            named = ", ".join(clean_line(key, _SHOWN_ID) for key in strangers[:_NAMED]) + (", …" if len(strangers) > _NAMED else "")
-            many = "1 answer" if len(strangers) == 1 else f"{len(strangers)} answers"
-            self._strange.append(f"{self.name}: {many} in the results of {batch} to what was not asked, passed over: {named}")
+        if unasked:
+            named = ", ".join(clean_line(key, _SHOWN_ID) for key in unasked[:_NAMED]) + (", …" if len(unasked) > _NAMED else "")
+            many = "1 answer" if len(unasked) == 1 else f"{len(unasked)} answers"
+            self._passed_over.append(f"{self.name}: {many} in the results of {batch} to what was not asked, passed over: {named}")
         return failures
 
     def _rating(self, ticket: Ticket, fates: Mapping[str, Fate]) -> Rating:
@@ -337,7 +340,9 @@ class BatchDesk:
             fate = fates.get(batch, Fate())
             answer: Answer | None = (self.cache.get(key) if is_key(key) else None) or fate.failures.get(key)
             if answer is None:
-                missing = "the batch has no answer to it (expired or cancelled)" if batch else "it has not been handed in yet"
+                missing = "it has not been handed in yet"
+                if batch:
+                    missing = "the batch has no answer to it that can be read (it may have expired or been cancelled)"
                 answer = RequestFailed(missing, retryable=True)
             again |= isinstance(answer, RequestFailed) or (number < last and repeatable(answer))
             state.asked[aspect] = number
@@ -346,7 +351,7 @@ class BatchDesk:
         return replace(rating, reason=f"{rating.reason}; {RATE_AGAIN}") if again else rating
 
 
-def _whole(work: Callable[[], None]) -> None:
+def _uninterrupted(work: Callable[[], None]) -> None:
     """Do a piece of work to its end: Ctrl-C, however often, is heeded when it is done, so that what the caller holds is held until then."""
     interrupted = False
     with ThreadPoolExecutor(1) as worker:

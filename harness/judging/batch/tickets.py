@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.chat.values import ChatRequest, RequestFailed
 from harness.errors import JudgeError
+from harness.files.json_text import parse_json
 from harness.judging.questions import OpenItem
 from harness.judging.rubric import ASPECTS, Aspect
 from harness.types import Rating, canonical_json
@@ -33,7 +33,7 @@ class Ticket:
     def read(text: str) -> Ticket:
         """The ticket that ``text`` says. Raises JudgeError for one of another judge."""
         try:
-            batches, item, keys, *rest = json.loads(text)
+            batches, item, keys, *rest = parse_json(text)
             asks = rest[0] if rest else [0] * len(ASPECTS)
             ticket = Ticket(item, tuple(keys), (batches,) * len(ASPECTS) if isinstance(batches, str) else tuple(batches), tuple(asks))
         except (ValueError, TypeError):
@@ -69,13 +69,15 @@ class Planned:
 class Fate:
     """What became of a batch: ``open`` (asked for later), or over with the failures among its answers by key. ``reason``: why it brought nothing.
 
-    ``full``: it was not taken since too much is under way. ``doubt``: open, since nobody knows whether it was taken. ``failed``: as a whole.
+    ``full``: it was not taken since too much is under way. ``unconfirmed``: open, since nobody knows whether it was taken. ``failed``: as a whole.
+    ``gone``: open, since the server does not have it, or does not have all of its results.
     """
 
     open: bool = False
     full: bool = False
-    doubt: bool = False
+    unconfirmed: bool = False
     failed: bool = False
+    gone: bool = False
     reason: str = ""
     failures: Mapping[str, RequestFailed] = field(default_factory=dict)
 

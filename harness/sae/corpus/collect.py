@@ -159,6 +159,7 @@ class _Pass:
         self.files, self.dictionary = files, dictionary
         self.fired = np.zeros(dictionary.d_sae, dtype=np.int64)
         self.maximum = np.zeros(dictionary.d_sae, dtype=np.float32)
+        self.minimum = np.zeros(dictionary.d_sae, dtype=np.float32)
 
     def known(self, checksums: Sequence[int]) -> int:
         """How many of the committed shards are of the texts with these checksums; the others are cut off."""
@@ -187,13 +188,16 @@ class _Pass:
         total = Meter(self.dictionary)
         rows = [self._read(_SUMS, place) for place in range(len(self.files.notes))]
         total.include(np.sum([row[1:] for row in rows], axis=0), self.fired)
-        for name, array in (("fired", self.fired), ("maximum", self.maximum)):
+        largest = np.where(-self.minimum > self.maximum, self.minimum, self.maximum)
+        for name, array in (("fired", self.fired), ("maximum", largest)):
             replace_file(self.files.path(f"{name}.bin"), array.astype(BY_FEATURE[name]).tobytes())
         scalars: dict[str, Json] = {
             "d_sae": self.dictionary.d_sae, "mean_norm": total.mean_norm, "l0": total.l0, "explained_variance": total.explained_variance,
             "n_outliers": int(sum(row[0] for row in rows)), "skip": skip, "dictionary_digest": self.dictionary.digest,
             "model_digest": model.digest,
         }  # fmt: skip
+        if self.dictionary.signed:
+            scalars["signed"] = True
         write_meta(self.files.folder, scalars, n_docs, model.d_model, self.files.size("indices.bin") // 4)
 
     def _account(self, place: int) -> None:
@@ -204,7 +208,10 @@ class _Pass:
         # a share is a count over the text's tokens, rounded to 24 binary digits: for fewer than 2²³ tokens this gives back the count
         counts = np.rint(self._read("shares", place) * np.repeat(n_tokens, active).astype(np.float64))
         self.fired += np.bincount(features, weights=counts, minlength=len(self.fired)).astype(np.int64)
-        np.maximum.at(self.maximum, features, self._read("maxima", place))
+        maxima = self._read("maxima", place)
+        np.maximum.at(self.maximum, features, maxima)
+        if self.dictionary.signed:
+            np.minimum.at(self.minimum, features, maxima)
 
     def _read(self, name: str, place: int) -> npt.NDArray[Any]:
         return self.files.read(f"{name}.bin", place, {**BY_TEXT, _SUMS: "<f8"}[name])

@@ -31,12 +31,12 @@ def slice_tokens(dictionary: Dictionary) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Active:
-    """The active features (f_j > 0) of some tokens, token by token.
+    """The active features (f_j ≠ 0) of some tokens, token by token.
 
     Attributes:
         tokens: ``[active]`` int64, ascending.
         features: ``[active]`` int64.
-        values: ``[active]``, positive.
+        values: ``[active]``; negative ones occur in a signed dictionary alone.
     """
 
     tokens: Tensor
@@ -151,15 +151,14 @@ class Meter:
         """The active features of ``x``. Where that fails, nothing was counted, and the room for encodings is free."""
         x = x.to(self.dictionary.device, self.dictionary.dtype)
         try:
-            active, f = self._active(x)
-            return self._counted(x, active, f)
+            return self._counted(x, self._active(x))
         except BaseException:
             self._hidden = None
             raise
 
-    def _counted(self, x: Tensor, active: Active, f: Tensor | None) -> Active:
+    def _counted(self, x: Tensor, active: Active) -> Active:
         starts = torch.searchsorted(active.tokens, torch.arange(len(x) + 1, device=x.device))
-        error = x - self._reconstruct(f, active, starts, x)
+        error = x - self.dictionary.decode_active(active.values, active.features, starts, like=x)
         parts = [x.norm(dim=-1), error.square().sum(dim=-1), x.square().sum(dim=-1)]
         sums = [part.to(self._home).sum(dtype=torch.float64) for part in parts]
         total = x.to(self._home).sum(dim=0, dtype=torch.float64)
@@ -170,8 +169,8 @@ class Meter:
         self._sums += found
         return active
 
-    def _active(self, x: Tensor) -> tuple[Active, Tensor | None]:
-        """The active features, and the whole encoding where one was made.
+    def _active(self, x: Tensor) -> Active:
+        """The active features.
 
         Where a feature is active exactly when what the encoder gives exceeds a bound, the encoding itself (0 but for one in some hundred) is
         never made: in a wide dictionary the passes over it took a quarter of the encoder's matrix product. Same numbers, to the bit.
@@ -179,12 +178,12 @@ class Meter:
         dictionary, sae = self.dictionary, self.dictionary.sae
         if dictionary.architecture not in ("standard", "jumprelu"):
             f = dictionary.encode(x)
-            return _taken(f, f > 0), f
+            return _taken(f, f != 0 if dictionary.signed else f > 0)
         hidden, mask = self._space(x)
         torch.mm(dictionary._encoder_input(x), sae.W_enc, out=hidden)
         hidden += sae.b_enc
         bound = sae.threshold.clamp_min(0) if dictionary.architecture == "jumprelu" else torch.zeros((), dtype=x.dtype, device=x.device)
-        return _taken(hidden, torch.gt(hidden, bound, out=mask)), None
+        return _taken(hidden, torch.gt(hidden, bound, out=mask))
 
     def _space(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Room for what the encoder gives and for a mask of it, kept from slice to slice: fresh pages cost as much as writing them."""
@@ -194,12 +193,6 @@ class Meter:
             self._hidden = x.new_empty(shape), x.new_empty(shape, dtype=torch.bool)
         hidden, mask = self._hidden
         return hidden[: len(x)], mask[: len(x)]
-
-    def _reconstruct(self, f: Tensor | None, active: Active, starts: Tensor, x: Tensor) -> Tensor:
-        if self.dictionary.architecture == "abstopk":  # negative activations reconstruct, too, though only positive ones count as active
-            assert f is not None
-            return self.dictionary.decode(f, like=x)
-        return self.dictionary.decode_active(active.values, active.features, starts, like=x)
 
 
 class TextMeter:
@@ -261,16 +254,20 @@ class TextMeter:
     def _grouped(self, x: Tensor, lengths: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor] | None:
         """The (text, feature) pairs that are active among ``n`` tokens ``x``: text · d_sae + feature, ascending; on how many tokens; the largest.
 
-        None without tokens. ``lengths`` ``[texts]``: how many of the tokens are each text's.
+        The largest is that of the largest magnitude, with its sign. None without tokens. ``lengths`` ``[texts]``: how many of the tokens are
+        each text's.
         """
         dictionary = self.meter.dictionary
         owner = torch.arange(len(lengths), device=x.device).repeat_interleave(lengths, output_size=n).to(dictionary.device)
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         for start, active in self.meter.add(x):
             keys = owner[active.tokens + start] * dictionary.d_sae + active.features
-            found.append(_grouped(keys, torch.ones_like(keys), active.values))
+            found.append(_grouped(keys, torch.ones_like(keys), active.values, dictionary.signed))
         # a text that was cut between two slices is in both
-        return _grouped(*map(torch.cat, zip(*found, strict=True))) if len(found) > 1 else found[0] if found else None
+        if len(found) > 1:
+            keys, counts, values = map(torch.cat, zip(*found, strict=True))
+            return _grouped(keys, counts, values, dictionary.signed)
+        return found[0] if found else None
 
 
 def _taken(values: Tensor, mask: Tensor) -> Active:
@@ -284,9 +281,12 @@ def _taken(values: Tensor, mask: Tensor) -> Active:
     return Active(tokens, features, values[tokens, features])
 
 
-def _grouped(keys: Tensor, counts: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each key once, ascending, with the sum of its counts and the largest of its values."""
+def _grouped(keys: Tensor, counts: Tensor, values: Tensor, signed: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Each key once, ascending, with the sum of its counts and the value of the largest magnitude, of two such the positive one."""
     unique, place = torch.unique(keys, return_inverse=True)
     summed = torch.zeros_like(unique).scatter_add_(0, place, counts)
-    largest = values.new_zeros(len(unique)).scatter_reduce_(0, place, values, "amax")
-    return unique, summed, largest
+    highest = values.new_zeros(len(unique)).scatter_reduce_(0, place, values, "amax")
+    if not signed:
+        return unique, summed, highest
+    lowest = values.new_zeros(len(unique)).scatter_reduce_(0, place, values, "amin")
+    return unique, summed, torch.where(-lowest > highest, lowest, highest)

@@ -44,15 +44,18 @@ class CorpusStatistics:
         d_sae: number of features.
         n_tokens: ``[n_docs]`` int64, counted tokens of each text.
         document_means: ``[n_docs, d_model]`` float32, mean residual vector of each text.
-        fired: ``[d_sae]`` int64, on how many counted tokens of the corpus each feature is active (f_j > 0).
-        maximum: ``[d_sae]`` float32, the largest activation of each feature in the corpus, 0 for one that never fires.
+        fired: ``[d_sae]`` int64, on how many counted tokens of the corpus each feature is active (f_j ≠ 0).
+        maximum: ``[d_sae]`` float32, the largest activation of each feature in the corpus, 0 for one that never fires. In a signed
+            dictionary it is that of the largest magnitude, with its sign.
         mean_norm: mean Euclidean norm of the residual vectors.
         l0: mean number of active features per token.
         explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖² over all counted tokens.
         n_outliers: tokens that were left out as outliers.
         skip: leading tokens of each text that were not counted.
         dictionary_digest, model_digest: what it was measured with.
-        shares, maxima, indices, indptr: the sparse matrices' parts (see :attr:`frequencies` and :attr:`document_maximum`).
+        shares, maxima, indices, indptr: the sparse matrices' parts (see :attr:`frequencies` and :attr:`document_maximum`); ``maxima`` keep
+            the sign, as ``maximum`` does.
+        signed: whether the dictionary's activations may be negative.
     """
 
     d_sae: int
@@ -71,6 +74,7 @@ class CorpusStatistics:
     maxima: npt.NDArray[np.float32] = field(repr=False)
     indices: npt.NDArray[np.signedinteger[Any]] = field(repr=False)
     indptr: npt.NDArray[np.signedinteger[Any]] = field(repr=False)
+    signed: bool = False
 
     @property
     def n_docs(self) -> int:
@@ -87,11 +91,11 @@ class CorpusStatistics:
 
     @cached_property
     def document_maximum(self) -> csr_matrix:
-        """``[n_docs, d_sae]`` float32, of the same sparsity: the largest activation of a feature in a text."""
-        return self._matrix(self.maxima)
+        """``[n_docs, d_sae]`` float32, of the same sparsity: the largest activation of a feature in a text, in magnitude."""
+        return self._matrix(np.abs(self.maxima) if self.signed else self.maxima)
 
     def texts_of(self, features: Sequence[int] | npt.NDArray[np.integer], what: Literal["shares", "maxima"] = "shares") -> csc_matrix:
-        """Columns ``features`` of :attr:`frequencies` (or of :attr:`document_maximum`), ``[n_docs, len(features)]`` float32.
+        """Columns ``features`` of :attr:`frequencies` (or of :attr:`document_maximum`, in magnitude), ``[n_docs, len(features)]`` float32.
 
         One walk over the features of all texts, whatever the number of columns (half a second for 10⁸ entries), and no copy of the matrix:
         ask for all the features that you need at once.
@@ -114,10 +118,14 @@ class CorpusStatistics:
         texts = np.searchsorted(self.indptr, place, side="right") - 1
         starts = np.concatenate([[0], np.cumsum(np.bincount(np.concatenate(columns), minlength=len(wanted)))])
         data = (self.shares if what == "shares" else self.maxima)[place[order]]
+        if self.signed and what == "maxima":
+            data = np.abs(data)
         return csc_matrix((data, texts[order].astype(np.int32), starts), shape=(self.n_docs, len(wanted)))
 
     def quantile_maximum(self, q: float, features: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """``[len(features)]``: the ``q`` quantile, over the texts in which a feature fires, of its largest activation there; 0 if it never fires.
+
+        In a signed dictionary of the largest magnitudes, with the sign of the feature's :attr:`maximum`.
 
         1 is the maximum. A high quantile below 1 (.99) is robust to one odd text (a list, a repeated phrase) that owns the maximum, and
         unlike a quantile over tokens it does not sink with the many weak activations of a text. Interpolated linearly between texts.
@@ -138,7 +146,7 @@ class CorpusStatistics:
         out = np.zeros(len(n), dtype=np.float32)
         # weights rather than a difference, so that q = 1 gives the maximum itself
         out[fires] = values[first + low] * (1 - share) + values[first + high] * share
-        return out
+        return np.where(self.maximum[self._checked(features)] < 0, -out, out) if self.signed else out
 
     @property
     def density(self) -> npt.NDArray[np.float64]:
@@ -192,6 +200,8 @@ class CorpusStatistics:
             message = f"cannot write the corpus statistics to {folder}: {error.strerror or error}"
             raise StoreError(message, given=folder, hint="free some space, or choose another folder") from error
         scalars = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _ARRAYS}
+        if not self.signed:
+            del scalars["signed"]  # files of unsigned dictionaries are those of before there was the word
         write_meta(folder, scalars, self.n_docs, self.document_means.shape[1], len(self.indices))
 
     @classmethod

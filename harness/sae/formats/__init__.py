@@ -8,8 +8,9 @@ from pathlib import Path
 
 from harness.errors import DictionaryError
 from harness.sae.formats import gemma_scope, saelens, sparsify
+from harness.sae.formats.contents import PICKLES, a_pickle
 from harness.sae.formats.published import Published, read_json
-from harness.sae.formats.tensors import PICKLES, a_pickle, incomplete
+from harness.sae.formats.weight_files import missing_weights, names_in
 
 FORMATS = (
     f"a SAELens folder ({saelens.CFG_FILE} and {saelens.WEIGHTS_FILE}), Gemma Scope's {gemma_scope.NPZ_FILE} or "
@@ -36,52 +37,59 @@ def open_published(path: Path) -> Published:
             raise a_pickle(path)
         if path.suffix.lower() == ".npz":
             return gemma_scope.open_npz(path)
-        if path.name not in _OF_A_FOLDER:
+        # a file of weights under another name: what its folder lacks is said of that
+        in_a_folder = path.suffix.lower() == ".safetensors" and (path.parent / saelens.CFG_FILE).exists()
+        if path.name not in _OF_A_FOLDER and not in_a_folder:
             raise DictionaryError(f"{path} is a file of another format", given=path, allowed=f"{FORMATS}, or a registry name release/sae_id")
         path = path.parent
-    names = _names(path)
+    names = names_in(path)
     # A hub cache keeps links in its folders, so a name may be there whose file is not; its reader reports that.
-    if saelens.CFG_FILE in names and saelens.WEIGHTS_FILE in names:
-        return saelens.open_folder(path)
-    if sparsify.WEIGHTS_FILE in names:
-        return sparsify.open_folder(path)
-    if gemma_scope.SAFETENSORS_FILE in names:
-        return gemma_scope.open_safetensors(path / gemma_scope.SAFETENSORS_FILE)
-    if gemma_scope.NPZ_FILE in names:
-        return gemma_scope.open_npz(path / gemma_scope.NPZ_FILE)
     if saelens.CFG_FILE in names:
-        # Without weights: the reader of the format that the configuration is of names the missing ones.
-        own = sparsify.is_sparsify(read_json(path / saelens.CFG_FILE))
-        return sparsify.open_folder(path) if own else saelens.open_folder(path)
+        cfg = read_json(path / saelens.CFG_FILE)
+        if sparsify.is_sparsify(cfg):
+            return sparsify.open_folder(path)
+        if saelens.is_saelens(cfg) or not names & {gemma_scope.SAFETENSORS_FILE, gemma_scope.NPZ_FILE}:
+            return saelens.open_folder(path)
+    if gemma_scope.NPZ_FILE in names and gemma_scope.SAFETENSORS_FILE not in names:
+        return gemma_scope.open_npz(path / gemma_scope.NPZ_FILE)
+    if gemma_scope.SAFETENSORS_FILE in names or f"{gemma_scope.SAFETENSORS_FILE}.index.json" in names:
+        return gemma_scope.open_safetensors(path)
     raise _not_a_dictionary(path, names)
 
 
 def _not_a_dictionary(path: Path, names: set[str]) -> DictionaryError:
     """Returns the error for a folder without a known configuration or weights."""
-    if saelens.WEIGHTS_FILE in names:
-        return incomplete(path, saelens.WEIGHTS_FILE, saelens.CFG_FILE)
+    alone = next((name for name in (saelens.WEIGHTS_FILE, sparsify.WEIGHTS_FILE) if name in names), None)
+    if alone is not None:
+        return _without_configuration(path, alone, names)
     if any(Path(name).match(gemma_scope.SPLIT_FILES) for name in names):
         gemma_scope.refuse_split(path)
+    if gemma_scope.CONFIG_FILE in names and "hf_hook_point_in" in read_json(path / gemma_scope.CONFIG_FILE):
+        return missing_weights(path, gemma_scope.SAFETENSORS_FILE, gemma_scope.CONFIG_FILE)
     pickles = sorted(name for name in names if Path(name).suffix.lower() in PICKLES)
     if pickles:
         return a_pickle(path, f"holds {pickles[0]}, a pickle")
-    if gemma_scope.CONFIG_FILE in names and "hf_hook_point_in" in read_json(path / gemma_scope.CONFIG_FILE):
-        return incomplete(path, gemma_scope.CONFIG_FILE, gemma_scope.SAFETENSORS_FILE)
     inside, more = _search(path)
     if inside:
         shown = ", ".join(map(str, inside[:_SHOWN]))
         count = f"{'at least ' if more else ''}{len(inside)} dictionaries" if len(inside) > 1 else "a dictionary in a folder of its own"
         hint = f"give the path of one, e.g. {shown}{', …' if len(inside) > _SHOWN else ''}"
         return DictionaryError(f"{path} holds {count}", given=path, hint=hint)
-    message = f"{path} is not a dictionary: it has no {saelens.CFG_FILE} and no weights of a known name"
+    weights = sorted(name for name in names if Path(name).suffix.lower() in (".safetensors", ".npz"))
+    has = f"it holds {', '.join(weights[:_SHOWN])}, but" if weights else "it has"
+    message = f"{path} is not a dictionary: {has} no {saelens.CFG_FILE} and no weights of a known name"
     return DictionaryError(message, given=path, allowed=FORMATS)
 
 
-def _names(folder: Path) -> set[str]:
-    try:
-        return {entry.name for entry in folder.iterdir()}
-    except OSError as error:
-        raise DictionaryError(f"{folder} cannot be read: {error.strerror}", given=folder, allowed=FORMATS) from error
+def _without_configuration(path: Path, weights: str, names: set[str]) -> DictionaryError:
+    """Returns the error for a folder of weights whose configuration is not there, or has another name."""
+    others = sorted(name for name in names if name.endswith(".json"))
+    message = f"{path} holds {weights} but no {saelens.CFG_FILE}"
+    if others:
+        message = f"{message}, only {', '.join(others[:_SHOWN])}"
+        hint = f"rename {others[0]} to {saelens.CFG_FILE} if it is this dictionary's configuration"
+        return DictionaryError(message, given=path, hint=hint)
+    return DictionaryError(message, given=path, hint=f"fetch {saelens.CFG_FILE} from where {weights} came from")
 
 
 def _search(folder: Path) -> tuple[list[Path], bool]:

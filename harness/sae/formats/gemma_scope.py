@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from harness.errors import DictionaryError
-from harness.sae.checks import NOT_A_DICTIONARY, refuse_architecture
-from harness.sae.formats.published import Published, Weights, configuration, read_json
-from harness.sae.formats.tensors import Stored, check_tensors, read, stored
-from harness.types import Json
+from harness.sae.checks import NOT_A_DICTIONARY, refuse_architecture, same_model
+from harness.sae.formats.published import Name, Positive, Published, Settings, Weights, configuration, parse_settings, read_json
+from harness.sae.formats.tensors import Files, Stored, check_tensors, read, stored
+from harness.sae.formats.weight_files import find_weights
 
 NPZ_FILE = "params.npz"
 SAFETENSORS_FILE = "params.safetensors"
@@ -30,7 +30,7 @@ SPLIT_FILES = "params_layer_*.safetensors"
 _NAMES = {name.lower(): name for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")}
 _FIRST = re.compile(r"gemma-scope-(\d+b)-(pt|it)(?:-(res|mlp|att|transcoders))?(?![a-z0-9])")
 _SECOND = re.compile(r"gemma-scope-2-(\d+[mb])-(pt|it)(?![a-z0-9])")
-_LAYERS = re.compile(r"(?<![a-z0-9])layer_(\d+)((?:_\d+)*)(?![0-9a-z])")
+_LAYERS = re.compile(r"(?<![a-z0-9])layer_([0-9]{1,6})((?:_[0-9]+)*)(?![0-9a-z])")
 _SITES = {
     "resid_post": "blocks.{}.hook_resid_post",
     "attn_out": "blocks.{}.attn.hook_z",
@@ -54,6 +54,19 @@ class _Named:
     layer: int | None
     hook_name: str
     model_name: str
+    width: int | None = None
+
+
+class GemmaScope2Settings(Settings):
+    """What Gemma Scope 2's ``config.json`` says, as far as it matters here."""
+
+    hf_hook_point_in: Name = ""
+    hf_hook_point_out: Name = ""
+    width: Positive | None = None
+    model_name: Name = ""
+    architecture: Name = ""
+    affine_connection: bool = False
+    type: Name = ""
 
 
 def open_npz(path: Path) -> Published:
@@ -73,30 +86,36 @@ def open_npz(path: Path) -> Published:
     layer = _layer(path)
     hook_name = "hook_embed" if "embedding" in path.absolute().parts else "" if layer is None else _SITES[site].format(layer)
     model_name = f"gemma-2-{size}{'-it' if kind == 'it' else ''}" if release else ""
-    return _published(path, stored(path), _Named(layer, hook_name, model_name))
+    return _published((path,), stored(path), _Named(layer, hook_name, model_name))
 
 
-def open_safetensors(path: Path) -> Published:
+def open_safetensors(folder: Path) -> Published:
     """A dictionary of Gemma Scope 2.
 
     Args:
-        path: its ``params.safetensors``; ``config.json`` is read where it lies beside.
+        folder: of its ``params.safetensors``; ``config.json`` is read where it lies beside.
 
     Raises:
-        DictionaryError: as :func:`open_npz`; also where the configuration and the folder's name contradict each other.
+        DictionaryError: as :func:`open_npz`; also where the configuration contradicts the names of the folders or the weights.
     """
-    config = path.with_name(CONFIG_FILE)
-    found = stored(path)
+    path, config = folder / SAFETENSORS_FILE, folder / CONFIG_FILE
+    files = find_weights(folder, SAFETENSORS_FILE, CONFIG_FILE)
+    found = stored(files)
     if "affine_skip_connection" in found:
         refuse_architecture("transcoder", str(path))
     if "w_dec" in found and len(found["w_dec"].shape) == 3:
         refuse_architecture("crosscoder", str(path))
-    named = _from_config(read_json(config), config) if config.is_file() else _from_folders(path)
-    layer = _layer(path)
+    if not config.is_file():
+        return _published(files, found, _from_folders(path))
+    named = _from_config(parse_settings(GemmaScope2Settings, read_json(config), config), config)
+    layer, release = _layer(path), _release_2(path)
     if None not in (layer, named.layer) and layer != named.layer:
         message = f"{config} gives layer {named.layer}, but the folder's name gives layer {layer}"
         raise DictionaryError(message, given=layer, allowed=named.layer, hint="fetch the folder again under the name it was published with")
-    return _published(path, found, named)
+    if named.model_name and release and not same_model(named.model_name, release):
+        message = f"{config} names the model {named.model_name}, but the release's folder is of {release}"
+        raise DictionaryError(message, given=release, allowed=named.model_name, hint="fetch the folder again under the name it was published with")
+    return _published(files, found, named)
 
 
 def refuse_split(folder: Path) -> None:
@@ -111,54 +130,73 @@ def refuse_split(folder: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------------------------- inside
 
 
-def _published(path: Path, found: Mapping[str, Stored], named: _Named) -> Published:
-    names = {name: _NAMES[name.lower()] for name in found if name.lower() in _NAMES}
+def _published(files: Files, found: Mapping[str, Stored], named: _Named) -> Published:
+    path, names = files[0], {name: _NAMES[name.lower()] for name in found if name.lower() in _NAMES}
     other = sorted(set(found) - set(names))
     if other:
         message = f"{path} holds {', '.join(other[:5])}, which no Gemma Scope SAE has"
         raise DictionaryError(message, given=tuple(other), allowed=tuple(_NAMES.values()), hint="give an SAE of Gemma Scope")
+    twice = sorted(name for name in names if list(names.values()).count(names[name]) > 1)
+    if twice:
+        raise DictionaryError(f"{path} holds {' and '.join(twice)}", given=tuple(twice), allowed="one of them", hint="fetch it again")
     by_name = {new: found[old] for old, new in names.items()}
     # The biases give the widths, since a matrix alone may be transposed.
-    widths = {name: by_name[name].shape[0] for name in ("b_dec", "b_enc") if name in by_name and len(by_name[name].shape) == 1}
-    d_in, d_sae = widths.get("b_dec", 0), widths.get("b_enc", 0)
+    d_in, d_sae = _width(path, by_name, "b_dec"), _width(path, by_name, "b_enc")
     expected = {"b_dec": (d_in,), "b_enc": (d_sae,), "W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in), "threshold": (d_sae,)}
-    check_tensors(path, by_name, expected, "jumprelu", "its biases ask for")
+    check_tensors(files, by_name, expected, "jumprelu", "its biases ask for")
+    if named.width not in (None, d_sae):
+        message = f"{path} has {d_sae} features, but {CONFIG_FILE} gives width {named.width}"
+        raise DictionaryError(message, given=named.width, allowed=d_sae, hint="fetch both files again")
     cfg = configuration("jumprelu", d_in, d_sae, bias=False, hook_name=named.hook_name, model_name=named.model_name)
 
     def weights(device: str, dtype: torch.dtype) -> Weights:
-        return read(path, names, device, dtype)
+        return read(files, names, device, dtype)
 
     return Published(cfg, weights)
 
 
-def _from_config(config: Mapping[str, Json], path: Path) -> _Named:
+def _width(path: Path, found: Mapping[str, Stored], bias: str) -> int:
+    """The length of a bias; 0 where there is none, which the check of all tensors reports."""
+    shape = found[bias].shape if bias in found else (0,)
+    if bias in found and (len(shape) != 1 or shape[0] < 1):
+        raise DictionaryError(f"{path}: {bias} is {list(shape)}", given=shape, allowed="a vector", hint="fetch it again")
+    return shape[0]
+
+
+def _from_config(config: GemmaScope2Settings, path: Path) -> _Named:
     """Site and model of Gemma Scope 2's ``config.json``."""
-    kind, architecture = str(config.get("type") or "sae"), str(config.get("architecture") or "jump_relu")
-    site, out = str(config.get("hf_hook_point_in") or ""), str(config.get("hf_hook_point_out") or "")
+    kind, architecture = config.type or "sae", config.architecture or "jump_relu"
+    site, out = config.hf_hook_point_in, config.hf_hook_point_out
     several = "crosscoder" if "{" in site else ""
     if kind != "sae" or several:
         refuse_architecture(several or {"clt": "cross-layer transcoder"}.get(kind, kind), str(path.parent))
-    if config.get("affine_connection") or (out and out != site):
+    if config.affine_connection or (out and out != site):
         refuse_architecture("transcoder", str(path.parent))
     if architecture != "jump_relu":
         message = f"{path} is of architecture {architecture!r}"
         raise DictionaryError(message, given=architecture, allowed="'jump_relu', as Gemma Scope 2's are", hint="give an SAE of Gemma Scope 2")
-    match = re.fullmatch(r"(?:\w+\.)*layers\.(\d+)(.*?)(?:\.output)?", site)
+    match = re.fullmatch(r"(?:\w+\.)*layers\.([0-9]{1,6})(.*?)(?:\.output)?", site)
     if match is None or match[2] not in _MODULES:
         message = f"{path} gives hf_hook_point_in = {site!r}, which is not a known site"
         raise DictionaryError(message, given=site, allowed="model.layers.N.output")
-    return _Named(int(match[1]), _MODULES[match[2]].format(match[1]), _model(str(config.get("model_name") or "")))
+    return _Named(int(match[1]), _MODULES[match[2]].format(int(match[1])), _model(config.model_name), config.width)
 
 
 def _from_folders(path: Path) -> _Named:
-    parts, release = path.absolute().parts, _last(_SECOND, path.absolute().as_posix())
+    parts = path.absolute().parts
     for part in parts[-4:]:
         if re.match(r"(transcoder|crosscoder|clt)(_|$)", part):
             refuse_architecture("crosscoder" if part.startswith("crosscoder") else "transcoder", str(path))
     layer = _layer(path)
     site = next((site for part in reversed(parts) for site in ("resid_post", "attn_out", "mlp_out") if part.startswith(site)), "resid_post")
     hook_name = "" if layer is None else _SITES[site].format(layer)
-    return _Named(layer, hook_name, _model(f"gemma-3-{release[1]}-{release[2]}") if release else "")
+    return _Named(layer, hook_name, _release_2(path))
+
+
+def _release_2(path: Path) -> str:
+    """The model of the release in whose folder a file of Gemma Scope 2 lies; empty where no name tells."""
+    release = _last(_SECOND, path.absolute().as_posix())
+    return _model(f"gemma-3-{release[1]}-{release[2]}") if release else ""
 
 
 def _model(name: str) -> str:

@@ -14,50 +14,58 @@ import torch
 from harness.errors import DictionaryError
 from harness.sae.checks import refuse_architecture
 from harness.sae.formats.published import Published, Weights, read_json
-from harness.sae.formats.tensors import check_tensors, incomplete, line, stored
+from harness.sae.formats.saelens_settings import inference_settings, read_settings
+from harness.sae.formats.tensors import Files, check_tensors, read, stored
+from harness.sae.formats.weight_files import find_weights
 from harness.types import Json
 
 CFG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
 
-_SAVE = "give a folder that SAELens' save_model wrote"
 _CHECKPOINTS = ("batchtopk", "matryoshka_batchtopk")
 _OF_FEATURES: dict[str, tuple[str, ...]] = {
     "jumprelu": ("b_enc", "threshold"),
     "gated": ("b_gate", "b_mag", "r_mag"),
     "matching_pursuit": (),
 }
+_SCALING = "scaling_factor"
+"""A vector that SAELens' first versions wrote; all ones, unless it was fitted afterwards."""
+
+
+def is_saelens(cfg: dict[str, Json]) -> bool:
+    """Whether a configuration is one of SAELens', however it was written."""
+    return any(key in cfg for key in ("d_in", "d_sae", "architecture", "hook_name", "hook_point", "metadata", "cfg", "sae_cfg", "sae_config"))
 
 
 def open_folder(folder: Path) -> Published:
     """A dictionary of SAELens.
 
     Raises:
-        DictionaryError: the folder is incomplete or damaged, the weights do not fit the configuration, or it is of an architecture whose
-            single features cannot be set.
+        DictionaryError: the folder is incomplete or damaged, its configuration contradicts itself, the weights do not fit it, or it is of an
+            architecture whose single features cannot be set.
     """
-    path, weights_path = folder / CFG_FILE, folder / WEIGHTS_FILE
+    path = folder / CFG_FILE
     raw = read_json(path)
-    if not weights_path.is_file():
-        raise incomplete(folder, CFG_FILE, WEIGHTS_FILE)
-    architecture = str(raw.get("architecture", "standard"))
-    checkpoint = architecture in _CHECKPOINTS and "topk_threshold" in stored(weights_path)
-    if checkpoint:
-        raw["architecture"] = "jumprelu"
-        raw["metadata"] = {"training_architecture": architecture} | (raw.get("metadata") or {})
-    else:
-        refuse_architecture(architecture, str(folder))
-    cfg = _defaulted(raw, path)
-    refuse_architecture(str(cfg.get("architecture")), str(folder))
-    _check(weights_path, cfg, checkpoint)
-    rescaled = bool(raw.get("rescale_acts_by_decoder_norm"))  # checkpoints from before the option were not
+    settings = read_settings(raw, path)
+    # a checkpoint is told from a configuration without its weights by its threshold
+    training = settings.architecture if settings.architecture in _CHECKPOINTS else ""
+    cfg = inference_settings(settings, raw, path, "jumprelu" if training else settings.architecture)
+    files = find_weights(folder, WEIGHTS_FILE, CFG_FILE)
+    found = stored(files)
+    if training and "topk_threshold" not in found:
+        refuse_architecture(training, str(folder))
+    if training:
+        cfg["metadata"] = {"training_architecture": training} | cfg["metadata"]
+    _check(files, found, cfg, bool(training))
 
     def weights(device: str, dtype: torch.dtype) -> Weights:
-        from sae_lens.loading.pretrained_sae_loaders import sae_lens_disk_loader
-
-        state: Weights = sae_lens_disk_loader(folder, device, {"dtype": str(dtype).removeprefix("torch.")})[1]
-        if checkpoint:
-            _to_inference(state, rescaled, weights_path)
+        state = read(files, {name: name for name in found}, device, dtype)
+        if _SCALING in state and not bool((state.pop(_SCALING) == 1).all()):
+            message, hint = f"{files[0]} holds a {_SCALING} that was fitted, and not folded in", "fold it into W_dec first"
+            raise DictionaryError(message, given=_SCALING, allowed="all ones", hint=hint)
+        if training:
+            # checkpoints from before the option were not rescaled
+            _to_inference(state, settings.rescale_acts_by_decoder_norm, files[0])
         if "log_threshold" in state:  # training checkpoints of SAELens' first JumpReLU
             state["threshold"] = state.pop("log_threshold").exp()
         return state
@@ -65,25 +73,13 @@ def open_folder(folder: Path) -> Published:
     return Published(cfg, weights)
 
 
-def _defaulted(raw: dict[str, Json], path: Path) -> dict[str, Any]:
-    """The configuration as SAELens 6 would have written it."""
-    from sae_lens.loading.pretrained_sae_loaders import handle_config_defaulting
-
-    try:
-        cfg: dict[str, Any] = handle_config_defaulting(dict(raw))
-        cfg["metadata"] = dict(cfg.get("metadata") or {})
-        cfg["d_in"], cfg["d_sae"] = int(cfg["d_in"]), int(cfg["d_sae"])
-    except KeyError as error:
-        raise DictionaryError(f"{path} is not a SAELens configuration: it does not give {line(error)}", given=path, hint=_SAVE) from error
-    except (TypeError, ValueError) as error:
-        raise DictionaryError(f"{path} is not a SAELens configuration: {line(error)}", given=path, hint=_SAVE) from error
-    return cfg
-
-
-def _check(weights: Path, cfg: dict[str, Any], checkpoint: bool) -> None:
+def _check(files: Files, found: dict[str, Any], cfg: dict[str, Any], checkpoint: bool) -> None:
     d_in, d_sae, architecture = cfg["d_in"], cfg["d_sae"], str(cfg["architecture"])
-    found = stored(weights)
-    if "log_threshold" in found and "threshold" not in found:
+    found = dict(found)
+    if "log_threshold" in found:
+        if "threshold" in found:
+            message = f"{files[0]} holds threshold and log_threshold"
+            raise DictionaryError(message, given="log_threshold", allowed="one of them", hint="remove the one that is wrong")
         found["threshold"] = found["log_threshold"]
     expected: dict[str, tuple[int, ...]] = {"W_dec": (d_sae, d_in), "b_dec": (d_in,)}
     if architecture != "matching_pursuit":
@@ -91,7 +87,7 @@ def _check(weights: Path, cfg: dict[str, Any], checkpoint: bool) -> None:
     expected |= dict.fromkeys(("b_enc",) if checkpoint else _OF_FEATURES.get(architecture, ("b_enc",)), (d_sae,))
     if checkpoint:
         expected["topk_threshold"] = ()
-    check_tensors(weights, found, expected, architecture, f"{CFG_FILE} asks for")
+    check_tensors(files, found, expected, architecture, f"{CFG_FILE} asks for")
 
 
 def _to_inference(state: Weights, rescaled: bool, path: Path) -> None:

@@ -1,37 +1,29 @@
 """Files of weights: what they hold, and their tensors one at a time. Nothing is ever unpickled.
 
-Read are safetensors and NumPy archives (``.npz``). The header comes first, so that a file of gigabytes that does not fit is refused before
-its weights are read; then each tensor is read, widened and moved by itself, so that there is one copy of the weights in memory at the end.
+Read are safetensors, in one file or in several, and NumPy archives (``.npz``). The header comes first, so that a file of gigabytes that does not
+fit is refused before its weights are read; then each tensor is read, widened and moved by itself, so that there is one copy of the weights in
+memory at the end.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from harness.errors import DictionaryError
+from harness.sae.formats.contents import check_weights_file, damaged
 
-if TYPE_CHECKING:
-    from typing import IO
+Files = tuple[Path, ...]
+"""The files of one dictionary: most often one."""
 
-PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
-"""Endings of files that Python's pickle, or PyTorch's ``save``, writes."""
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""The dtypes that are read, by safetensors' names."""
 
 _MATCH = "give the weights that belong to this configuration"
-_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_UNREADABLE: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, KeyError)
-_PICKLE = b"\x80"
-"""How every pickle since protocol 2 begins."""
-
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
@@ -43,20 +35,30 @@ class Stored:
     is_float: bool
 
 
-def stored(path: Path) -> dict[str, Stored]:
-    """What a file holds, by name; read from its header alone.
+def stored(files: Path | Files) -> dict[str, Stored]:
+    """What files hold, by name; read from their headers alone.
 
     Raises:
-        DictionaryError: the file is damaged, or holds Python objects.
+        DictionaryError: a file is damaged, is something else, or holds Python objects; two files hold one tensor.
     """
-    return _in_archive(path) if path.suffix.lower() == ".npz" else _in_safetensors(path)
+    found: dict[str, Stored] = {}
+    for path in _files(files):
+        check_weights_file(path)
+        own = _in_archive(path) if _is_archive(path) else _in_safetensors(path)
+        twice = sorted(found.keys() & own.keys())
+        if twice:
+            raise DictionaryError(f"{path} holds {twice[0]}, and so does another part", given=path, hint="fetch the parts again")
+        found |= own
+    return found
 
 
-def check_tensors(path: Path, found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]], architecture: str, asked: str) -> None:
-    """Compare what a file holds with what it should hold.
+def check_tensors(
+    files: Path | Files, found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]], architecture: str, asked: str
+) -> None:
+    """Compare what files hold with what they should hold.
 
     Args:
-        path: the file, for messages.
+        files: for messages.
         found: as :func:`stored` returns it.
         expected: shapes of the tensors that must be there; others may be there, too.
         architecture: what needs them, for messages.
@@ -65,10 +67,11 @@ def check_tensors(path: Path, found: Mapping[str, Stored], expected: Mapping[str
     Raises:
         DictionaryError: a tensor that is missing, has another shape (transposed, where that can be seen) or does not hold floating-point numbers.
     """
+    path = _files(files)[0]
     for name, shape in expected.items():
         if name not in found:
             has = ", ".join(sorted(found)) or "nothing"
-            message = f"{path} has no tensor {name}, which architecture {architecture!r} needs; it has {has}"
+            message = f"{path} has no tensor {name}, which architecture {architecture!r} needs; it has {has:.300}"
             raise DictionaryError(message, given=tuple(sorted(found)), allowed=tuple(expected), hint=_MATCH)
         own = found[name].shape
         if own != shape:
@@ -79,60 +82,48 @@ def check_tensors(path: Path, found: Mapping[str, Stored], expected: Mapping[str
             raise DictionaryError(
                 f"{path}: {name} is stored as {found[name].dtype}",
                 given=found[name].dtype,
-                allowed=tuple(_FLOATS.values()),
+                allowed=tuple(FLOATS.values()),
                 hint="have quantised weights turned back into floating-point numbers",
             )
 
 
-def read(path: Path, names: Mapping[str, str], device: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Tensors of a file as ``dtype`` on ``device``, one after the other.
+def read(files: Path | Files, names: Mapping[str, str], device: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Tensors of files as ``dtype`` on ``device``, one after the other.
 
     Args:
-        path: a file that :func:`check_tensors` has passed.
-        names: of each tensor in the file, the name that it gets.
+        files: that :func:`check_tensors` has passed.
+        names: of each tensor in the files, the name that it gets.
 
     Raises:
-        DictionaryError: the file is damaged.
+        DictionaryError: a file is damaged.
     """
-    try:
-        if path.suffix.lower() == ".npz":
-            with zipfile.ZipFile(path) as archive:
-                return {new: _array(archive, old).to(device=device, dtype=dtype) for old, new in names.items()}
-        from safetensors import safe_open
-
-        with safe_open(str(path), framework="pt", device=device) as tensors:
-            return {new: tensors.get_tensor(old).to(dtype=dtype) for old, new in names.items()}
-    except _unreadable() as error:
-        raise damaged(path, error) from error
-
-
-def damaged(path: Path, error: BaseException) -> DictionaryError:
-    """The error for a file that cannot be read."""
-    return DictionaryError(f"{path} cannot be read: {line(error)}", given=path, hint="fetch it again")
+    tensors: dict[str, Tensor] = {}
+    for path in _files(files):
+        try:
+            tensors |= _read(path, names, device, dtype)
+        except DictionaryError:
+            raise
+        except Exception as error:  # what the libraries raise for damaged bytes is not documented
+            raise damaged(path, error) from error
+    return tensors
 
 
-def incomplete(folder: Path, present: str, missing: str) -> DictionaryError:
-    """The error for a folder that holds one file of a dictionary without the other."""
-    message = f"{folder} holds {present} but no {missing}"
-    return DictionaryError(message, given=folder, hint="the download is incomplete: fetch it again")
+# ------------------------------------------------------------------------------------------------------------------------------- inside
 
 
-def a_pickle(path: Path, found: str = "") -> DictionaryError:
-    """The error for a pickle; ``found`` names it where it is not the file itself."""
-    return DictionaryError(
-        f"{path} {found or 'is a pickle'}, which can run any code when read and is never opened",
-        given=path,
-        hint="have it converted to safetensors (a SAELens folder: cfg.json and sae_weights.safetensors), or use the release's name in "
-        "SAELens' registry",
-    )
+def _files(files: Path | Files) -> Files:
+    return (files,) if isinstance(files, Path) else files
 
 
-def line(error: BaseException) -> str:
-    """An error's text on one line of bounded length."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _is_archive(path: Path) -> bool:
+    return path.suffix.lower() == ".npz"
 
 
-# ------------------------------------------------------------------------------------------------------------------------------ formats
+def _in_archive(path: Path) -> dict[str, Stored]:
+    from harness.sae.formats import npz
+
+    found = npz.headers(path)
+    return {name: Stored(header.shape, str(header.dtype), npz.is_read(header.dtype)) for name, header in found.items()}
 
 
 def _in_safetensors(path: Path) -> dict[str, Stored]:
@@ -142,51 +133,17 @@ def _in_safetensors(path: Path) -> dict[str, Stored]:
         with safe_open(str(path), framework="pt") as tensors:
             slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
             found = {name: (tuple(part.get_shape()), str(part.get_dtype())) for name, part in slices.items()}
-    except _unreadable() as error:
+    except Exception as error:  # what the library raises for damaged bytes is not documented
         raise damaged(path, error) from error
-    return {name: Stored(shape, _FLOATS.get(dtype, dtype), dtype in _FLOATS) for name, (shape, dtype) in found.items()}
+    return {name: Stored(shape, FLOATS.get(dtype, dtype), dtype in FLOATS) for name, (shape, dtype) in found.items()}
 
 
-def _in_archive(path: Path) -> dict[str, Stored]:
-    try:
-        with path.open("rb") as stream:
-            begins = stream.read(1)
-        if begins == _PICKLE:
-            raise a_pickle(path)
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if any(name.endswith(".pkl") for name in names):
-                raise a_pickle(path, "holds a pickle")
-            headers = {name.removesuffix(".npy"): _header(archive, name) for name in names if name.endswith(".npy")}
-    except _unreadable(RuntimeError) as error:  # that one: encrypted, or compressed by a method that Python lacks
-        raise damaged(path, error) from error
-    pickled = [name for name, (_, dtype) in headers.items() if dtype.hasobject]
-    if pickled:
-        raise a_pickle(path, f"holds {pickled[0]} as Python objects, a pickle")
-    return {name: Stored(shape, str(dtype), dtype.kind == "f" and dtype.itemsize in (2, 4, 8)) for name, (shape, dtype) in headers.items()}
+def _read(path: Path, names: Mapping[str, str], device: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    if _is_archive(path):
+        from harness.sae.formats import npz
 
+        return {names[old]: tensor.to(device=device, dtype=dtype) for old, tensor in npz.arrays(path, names)}
+    from safetensors import safe_open
 
-def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    with archive.open(name) as stream:
-        shape, _, dtype = _HEADERS[_version(stream, name)](stream)
-    return tuple(shape), dtype
-
-
-def _version(stream: IO[bytes], name: str) -> tuple[int, int]:
-    major, minor = np.lib.format.read_magic(stream)
-    if (major, minor) not in _HEADERS:
-        raise ValueError(f"{name} is of format {major}.{minor}")
-    return major, minor
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> Tensor:
-    with archive.open(f"{name}.npy") as stream:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
-
-
-def _unreadable(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """What reading a damaged file raises."""
-    from safetensors import SafetensorError
-
-    return (*_UNREADABLE, SafetensorError, *more)
+    with safe_open(str(path), framework="pt", device=device) as tensors:
+        return {names[old]: tensors.get_tensor(old).to(dtype=dtype) for old in tensors.keys() if old in names}  # noqa: SIM118

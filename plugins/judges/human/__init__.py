@@ -157,7 +157,7 @@ def _open_ticket(ticket: str) -> tuple[Path, str, str, str]:
     try:
         value = json.loads(ticket)
         return Path(value["folder"]), str(value["sheet"]), str(value["row"]), str(value["item"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise JudgeError(
             f"the human judge knows no ticket {ticket[:80]!r}", given=ticket, hint="rate with the judge that gave it"
         ) from None

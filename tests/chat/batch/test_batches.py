@@ -22,16 +22,16 @@ from harness.chat.batch.openai import OpenAIBatches
 from harness.chat.providers.anthropic import AnthropicProvider
 from harness.chat.providers.openai import OpenAIProvider
 from harness.chat.values import (
+    AcceptanceUnknown,
     BatchProvider,
     BatchState,
     ChatReply,
     ChatRequest,
-    Doubt,
-    InDoubt,
     Message,
     NotReached,
     RequestFailed,
     SchemaRefused,
+    UnconfirmedBatch,
     Usage,
 )
 
@@ -143,8 +143,8 @@ def test_openai_items_that_failed_expired_or_got_lost(server: Any, openai: OpenA
 
 def test_lines_that_are_garbled_or_repeated(server: Any, openai: OpenAIBatches) -> None:
     batch_id = openai.submit({"r-0": request(), "r-1": request(1)})
-    strange = [b'{"custom_id": "r-1", "resp', b"[]", {"custom_id": 7}, chat_line("r-9"), chat_line("r-0", "again"), b""]
-    server.end_openai(batch_id, [chat_line("r-0"), *strange])
+    odd_lines = [b'{"custom_id": "r-1", "resp', b"[]", {"custom_id": 7}, chat_line("r-9"), chat_line("r-0", "again"), b""]
+    server.end_openai(batch_id, [chat_line("r-0"), *odd_lines])
     results = dict(openai.results(batch_id))
     assert results["r-0"].text == "Rating: [[2]] r-0"  # type: ignore[union-attr]
     assert set(results) == {"r-0", "r-9"}, "whose a line is, its reader has to know"
@@ -172,7 +172,7 @@ def test_a_batch_with_an_unreadable_line_is_collected_wherever_it_stands(
         assert f"1 line of 6 in the results of {batch_id} passed over: line {place + 1} (cannot be read)" in batches.notes[-1]
 
 
-def test_a_file_that_is_cut_in_the_same_place_twice_is_still_not_whole(server: Any, openai: OpenAIBatches) -> None:
+def test_a_file_that_is_cut_in_the_same_place_twice_is_still_incomplete(server: Any, openai: OpenAIBatches) -> None:
     """A proxy that cuts at a size: what is missing was answered and paid for, so it must not look as if it had expired."""
     batch_id = openai.submit(REQUESTS)
     server.end_openai(batch_id, [chat_line(name) for name in REQUESTS])
@@ -227,16 +227,16 @@ def test_an_openai_batch_whose_acceptance_gets_lost_is_not_paid_twice(server: An
 
 def test_where_the_server_cannot_say_it_is_not_handed_in_again(server: Any, openai: OpenAIBatches) -> None:
     server.fail("/v1/batches", *[api.Reply(how="reset")] * 5)
-    with pytest.raises(InDoubt) as caught:
+    with pytest.raises(AcceptanceUnknown) as caught:
         openai.submit(REQUESTS)
     assert not caught.value.retryable
-    assert (caught.value.doubt.file, caught.value.doubt.count) == ("file_0", 6)
+    assert (caught.value.unconfirmed.file, caught.value.unconfirmed.count) == ("file_0", 6)
     assert server.count("POST", "/v1/batches") == 1
     openai.submit({"other": request()})
-    assert openai.find(caught.value.doubt) == ["batch_0"]
+    assert openai.find(caught.value.unconfirmed) == ["batch_0"]
 
 
-def test_a_batch_that_was_never_sent_is_not_in_doubt(openai: OpenAIBatches, anthropic: AnthropicBatches, server: Any) -> None:
+def test_a_batch_that_was_never_sent_is_not_unconfirmed(openai: OpenAIBatches, anthropic: AnthropicBatches, server: Any) -> None:
     server.__exit__()
     for batches in (openai, anthropic):
         with pytest.raises(NotReached) as caught:
@@ -245,13 +245,13 @@ def test_a_batch_that_was_never_sent_is_not_in_doubt(openai: OpenAIBatches, anth
         assert caught.value.reason.startswith(f"{batches.name}: ")
 
 
-def test_a_doubt_has_a_name_that_is_read_back() -> None:
-    doubt = Doubt(1.5, 2.25, 7, "file-ä")
-    assert Doubt.read(str(doubt)) == doubt
-    assert [Doubt.read(name) for name in ("msgbatch_1", "", "?", "?[1]", "?[1,2,[],4]")] == [None] * 5
+def test_an_unconfirmed_batch_has_a_name_that_is_read_back() -> None:
+    unconfirmed = UnconfirmedBatch(1.5, 2.25, 7, "file-ä")
+    assert UnconfirmedBatch.read(str(unconfirmed)) == unconfirmed
+    assert [UnconfirmedBatch.read(name) for name in ("msgbatch_1", "", "?", "?[1]", "?[1,2,[],4]")] == [None] * 5
 
 
-def test_a_batch_in_doubt_is_looked_for_by_size_and_time_on_all_pages(server: Any, anthropic: AnthropicBatches) -> None:
+def test_an_unconfirmed_batch_is_looked_for_by_size_and_time_on_all_pages(server: Any, anthropic: AnthropicBatches) -> None:
     now = time.time()
 
     def one(name: str, age: float, size: int = 6) -> dict[str, Any]:
@@ -263,12 +263,12 @@ def test_a_batch_in_doubt_is_looked_for_by_size_and_time_on_all_pages(server: An
         {"data": [one("b", 100), one("old", 5000), one("older", 1)], "has_more": True},
     ]
     server.fail("/v1/messages/batches", *map(api.Reply, pages))
-    assert anthropic.find(Doubt(now - 10, now, 6)) == ["a", "b"]
+    assert anthropic.find(UnconfirmedBatch(now - 10, now, 6)) == ["a", "b"]
     assert server.count("GET", "/v1/messages/batches") == 2
     endless = {"data": [one("small", 2, 5)], "has_more": True}
     server.fail("/v1/messages/batches", *[api.Reply(endless)] * PAGES)
     with pytest.raises(RequestFailed) as caught:
-        anthropic.find(Doubt(now - 10, now, 6))
+        anthropic.find(UnconfirmedBatch(now - 10, now, 6))
     assert (caught.value.allowed, caught.value.retryable) == ("5,000 at most", False)
 
 
@@ -289,7 +289,7 @@ def test_cheap_calls_are_tried_again_and_others_are_not(server: Any, openai: Ope
     assert server.count("POST", "/v1/batches") == 2
 
 
-def test_a_download_that_breaks_is_fetched_again_whole(server: Any, openai: OpenAIBatches) -> None:
+def test_a_download_that_breaks_is_fetched_again_completely(server: Any, openai: OpenAIBatches) -> None:
     batch_id = openai.submit(REQUESTS)
     server.end_openai(batch_id, shuffled([chat_line(name) for name in REQUESTS]))
     content = server.files[f"{batch_id}_output_file_id"]
@@ -303,7 +303,7 @@ def test_a_download_that_breaks_is_fetched_again_whole(server: Any, openai: Open
     assert caught.value.retryable, "lost on the way is not missing: nothing may be paid for again"
 
 
-def test_a_file_without_a_line_end_at_its_end_is_whole(server: Any, openai: OpenAIBatches) -> None:
+def test_a_file_without_a_line_end_at_its_end_is_complete(server: Any, openai: OpenAIBatches) -> None:
     batch_id = openai.submit({"a": request()})
     server.end_openai(batch_id, [chat_line("a")])
     server.files[f"{batch_id}_output_file_id"] = server.files[f"{batch_id}_output_file_id"].rstrip(b"\n")
@@ -415,7 +415,7 @@ def test_an_anthropic_batch_is_handed_in_once(server: Any, anthropic: AnthropicB
     server.fail("/v1/messages/batches", lost)
     with pytest.raises(RequestFailed) as caught:
         anthropic.submit(REQUESTS)
-    assert (caught.value.retryable, "is unknown" in caught.value.reason, isinstance(caught.value, InDoubt)) == (retryable, unknown, unknown)
+    assert (caught.value.retryable, "is unknown" in caught.value.reason, isinstance(caught.value, AcceptanceUnknown)) == (retryable, unknown, unknown)
     assert server.count("POST", "/v1/messages/batches") == 1
 
 

@@ -252,10 +252,10 @@ def test_one_process_at_a_time_hands_in(path: Path) -> None:
 
 def test_what_no_file_can_hold_is_mended(path: Path) -> None:
     """Half a character, which JSON can carry as an escape, and a number beyond 64 bits would end the run, or block a batch for good."""
-    strange = ChatReply("half \ud83d Rating: [[1]]", Usage(10**25, -3, 2), "m\ud83d", "st\udfffop")
+    odd = ChatReply("half \ud83d Rating: [[1]]", Usage(10**25, -3, 2), "m\ud83d", "st\udfffop")
     with ReplyCache(path) as cache:
-        cache.put(key(1), strange, provider="p\ud800", model="m\ud83d", rubric="r\udc00")
-        cache.put(key(2), replace(strange, text="ünd 🌧"))
+        cache.put(key(1), odd, provider="p\ud800", model="m\ud83d", rubric="r\udc00")
+        cache.put(key(2), replace(odd, text="ünd 🌧"))
         assert cache.get(key(1)) == ChatReply("half ? Rating: [[1]]", Usage(2**53, 0, 2), "m?", "st?op", from_cache=True)
         assert cache.get(key(2)).text == "ünd 🌧"  # type: ignore[union-attr]
         assert cache.answered("p\ud800", "m\ud83d", "r\udc00")
@@ -319,15 +319,15 @@ def test_processes_share_one_file_that_none_has_made_yet(path: Path) -> None:
 
 
 def test_nothing_that_was_put_is_lost_by_a_kill(path: Path) -> None:
-    told = -1
+    announced = -1
     for _ in range(4):
-        process = writer(path, told + 1, 1_000_000)
+        process = writer(path, announced + 1, 1_000_000)
         assert process.stdout is not None
         first = process.stdout.readline()
         time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         rest = process.communicate(timeout=20)[0]
-        told = int((first + rest).splitlines()[-1]) if (first + rest).endswith("\n") else int((first + rest).splitlines()[-2])
+        announced = int((first + rest).splitlines()[-1]) if (first + rest).endswith("\n") else int((first + rest).splitlines()[-2])
     with ReplyCache(path) as cache:
-        assert told > 4
-        assert all(key(n) in cache for n in range(told + 1))
+        assert announced > 4
+        assert all(key(n) in cache for n in range(announced + 1))

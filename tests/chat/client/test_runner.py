@@ -474,7 +474,7 @@ def test_ten_kills_lose_nothing_and_pay_nothing_twice_beyond_what_was_under_way(
     server = serve(echo(loopback, 0.01))
     path = tmp_path / "replies.sqlite"
     pauses = [0.05 + 0.03 * n for n in (3, 0, 7, 1, 5, 2, 8, 4, 6, 9)]
-    told: set[str] = set()
+    announced: set[str] = set()
     for pause in pauses:
         before = len(server.requests)
         process = client(loopback, server.url, path, total, concurrency)
@@ -484,10 +484,10 @@ def test_ten_kills_lose_nothing_and_pay_nothing_twice_beyond_what_was_under_way(
         time.sleep(pause)
         process.kill()
         out, _ = process.communicate(timeout=20)
-        told |= set(out.split("\n")[:-1])
-        with ReplyCache(path) as cache:  # whatever the caller was told is kept
+        announced |= set(out.split("\n")[:-1])
+        with ReplyCache(path) as cache:  # whatever the caller was announced is kept
             kept = {str(n) for n in range(total) if ChatRequest("tiny", (Message("user", str(n)),)).key("loopback", "") in cache}
-        assert told <= kept
+        assert announced <= kept
         asked_before = collections.Counter(text_of(body) for _, body in server.requests)
     assert 0 < len(kept) < total, "the kills should hit the middle of the run"
     process = client(loopback, server.url, path, total, concurrency)

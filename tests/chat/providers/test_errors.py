@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.chat.providers.errors import MOST, complaint, count, refused, retry_after, told
+from harness.chat.providers.errors import MOST, complaint, count, failure_without_status, refused, retry_after
+from harness.chat.providers.quota import wait_in
 from harness.chat.providers.refusals import Dialect, folded
 from harness.chat.providers.servers import Connection
 from harness.chat.values import Message
@@ -33,7 +34,7 @@ JSON = st.recursive(
 def test_any_error_page_is_read(body: Any) -> None:
     for form in (body, json.dumps(body), json.dumps(body).encode()):
         assert isinstance(complaint(form).text, str)
-        assert told(SERVER, form).reason.startswith("openai: ")
+        assert failure_without_status(SERVER, form).reason.startswith("openai: ")
 
 
 @given(seconds=st.floats(0, 1e5))
@@ -101,7 +102,7 @@ def test_a_count_is_within_bounds(value: float) -> None:
 def test_an_error_without_a_status_gets_the_one_it_stands_for_and_none_is_made_up(
     error: Any, status: int | None, retryable: bool, words: str
 ) -> None:
-    found = told(SERVER, error)
+    found = failure_without_status(SERVER, error)
     assert (found.status, found.retryable) == (status, retryable)
     assert found.reason.endswith(words)
 
@@ -136,11 +137,53 @@ QUOTA = "You exceeded your current quota, please check your plan and billing det
         (403, {"error": {"message": "flagged by moderation"}}, (403, False, None)),
         (400, {"error": {"message": "context length exceeded"}}, (400, False, None)),
         (500, {"error": {"message": "insufficient credits to answer this"}}, (500, True, None)),
+        (429, {"error": {"message": "Please try again later", "code": "insufficient_balance"}}, (429, False, None)),
+        (429, {"error": {"message": "余额不足或无可用资源包,请充值。", "code": "1113"}}, (429, False, None)),
+        (403, {"code": 30001, "message": "Sorry, your account balance is insufficient", "data": None}, (402, False, None)),
+        (400, {"error": {"message": "You have reached your specified API usage limits. You will regain access on 2026-12-01."}}, (402, False, None)),
+        (400, {"error": {"message": "Budget has been exceeded! Current cost: 1.2, Max budget: 1.0", "type": "budget_exceeded"}}, (402, False, None)),
+        (412, {"error": {"message": "Account mine is suspended, possibly due to reaching the monthly spending limit"}}, (402, False, None)),
+        (403, {"error": {"code": "AccountOverdueError", "message": "Your account has an overdue balance"}}, (402, False, None)),
+        (403, {"code": "AllocationQuota.FreeTierOnly", "message": "The free tier of the model has been exhausted."}, (402, False, None)),
+        (429, {"error": {"message": "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock more", "code": 429}}, (429, False, None)),
+        (429, {"error": {"message": "Rate limit reached on requests per day (RPD): Limit 200. Please try again in 7m12s."}}, (429, False, 432.0)),
+        (429, {"error": {"message": "Rate limit reached on requests per day (RPD): Limit 10000. Please try again in 8.64s."}}, (429, True, 8.64)),
+        (429, {"error": {"message": "Too many tokens per day, please wait before trying again."}}, (429, False, None)),
+        (429, {"message": "You are using a Trial key, which is limited to 1000 API calls / month."}, (429, False, None)),
+        (429, {"error": {"message": "Rate limit reached on tokens per min (TPM): Limit 30000. Please try again in 350ms."}}, (429, True, 0.35)),
+        (429, {"error": {"message": "You have exceeded the token rate limit of your tier. Please retry after 20 seconds."}}, (429, True, 20.0)),
+        (429, {"error": {"message": "exceeds your rate limit of 50 requests per minute", "type": "rate_limit_error"}}, (429, True, None)),
+        (400, {"error": {"message": "the text speaks of a balance sheet and of credits"}}, (400, False, None)),
     ],
 )
 def test_an_empty_account_is_known_by_many_words_and_a_full_minute_is_none(status: int, body: Any, found: tuple[Any, ...]) -> None:
     failure = refused(SERVER, status, complaint(json.dumps(body)))
     assert (failure.status, failure.retryable, failure.retry_after) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Please try again in 1h2m3.5s.", 3723.5),
+        ("retry in 37s", 37.0),
+        ("Please wait 2 minutes and 3 seconds", 123.0),
+        ("try again in 2 days", 172800.0),
+        ("try again in 5", None),
+        ("try again later", None),
+        ("you may wait before trying again", None),
+        ("try again in " + "1" * 5000, None),
+        ("try again in 1s" * 5000, 1.0),
+    ],
+)
+def test_waits_that_a_text_names(text: str, seconds: float | None) -> None:
+    assert wait_in(text) == (None if seconds is None else pytest.approx(seconds))
+
+
+@given(st.integers(0, 9), st.integers(0, 59), st.integers(1, 59), st.sampled_from(["try again in ", "Retry after ", "please wait "]))
+def test_a_wait_is_read_back_in_either_spelling(hours: int, minutes: int, seconds: int, words: str) -> None:
+    total = 3600 * hours + 60 * minutes + seconds
+    assert wait_in(f"{words}{hours}h{minutes}m{seconds}s.") == total
+    assert wait_in(f"{words}{hours} hours, {minutes} minutes and {seconds} seconds.") == total
 
 
 def test_the_header_goes_before_what_the_text_says() -> None:

@@ -330,23 +330,34 @@ def test_the_key_is_sent_and_nowhere_else(
     monkeypatch.setenv(KEY_ENV, f" {KEY}\n")
     caplog.set_level(logging.DEBUG)
     said: list[str] = []
-    site.features[7] = reply(7, "tea")
-    site.moods = [moody(f"the key {KEY} is tired", 500), moody(PAGE), moody("", 429)]
+    site.features[7] = reply(7, f"tea, and {KEY}")
+    site.moods = [moody(f"the key {KEY} is tired", 500, X_Echo=KEY), moody(PAGE), moody("", 429)]
     server = connect(say=said.append, pause=1e-3)
     feature(server, SOURCE, 7)
     search(server, SOURCE, "tea")
     assert set(site.keys) == {KEY}
-    site.moods = [moody({"error": f"bad key {KEY}"}, 403), moody("", 302, Location="http://elsewhere.example/")]
+    refused = moody({"error": f"bad key {KEY}"}, 403)
+    places = ("http://elsewhere.example/", site.address.replace("http:", "https:"), "http://127.0.0.1:1/", f"/api?k={KEY}")
+    site.moods = [refused, *(moody("", status, Location=places[status % 4]) for status in (301, 302, 303, 307, 308))]
     errors = []
-    for index in (8, 9):
+    for index in range(8, 14):
+        asked = sum(site.asked.values())
         with pytest.raises(DataError) as error:
             feature(server, SOURCE, index)
         errors.append(str(error.value))
+        assert sum(site.asked.values()) == asked + 1
     assert "bad key …" in errors[0]
-    assert "is elsewhere" in errors[1]
+    assert all("is elsewhere" in error for error in errors[1:])
     stored = [path.read_text(encoding="utf-8") for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert stored
     assert KEY not in "".join([*said, *errors, *stored, caplog.text, repr(server), str(server)])
+
+
+def test_tls_that_fails_says_so_and_is_not_tried_again(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        feature(Server(site.address.replace("http:", "https:"), cache=tmp_path, timeout=5.0), SOURCE, 7)
+    assert "the TLS connection failed" in error.value.message
+    assert "http:// in place of https://" in error.value.message
 
 
 def test_the_key_goes_to_the_api_alone(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from helpers.runs import manifest
 
-from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, RequestFailed, Usage
+from harness.chat.values import BatchState, ChatReply, ChatRequest, RequestFailed, UnconfirmedBatch, Usage
 from harness.contracts import JudgeTraits
 from harness.errors import OptionError
 from harness.evaluations.steering import rate as rating
@@ -41,8 +41,8 @@ class Batches:
     def takes_schema(self, model: str) -> bool:
         return True
 
-    def find(self, doubt: Doubt) -> list[str]:
-        raise AssertionError("no batch is in doubt")
+    def find(self, unconfirmed: UnconfirmedBatch) -> list[str]:
+        raise AssertionError("no batch is unconfirmed")
 
     def submit(self, requests: Mapping[str, ChatRequest]) -> str:
         self.handed_in.append(dict(requests))
@@ -98,8 +98,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]
 
 def rate(store: RunStore, judge: Any, approve: Any = None) -> Progress:
     progress = Progress()
-    registered = SimpleNamespace(name="openai", options=APIJudgeOptions, made_by=("d", "1"))
-    planned = SimpleNamespace(instance=judge, registered=registered, identity={})
+    registered = SimpleNamespace(name="openai", options=APIJudgeOptions, made_by=("d", "1"), who="judge 'openai' of d", version="1", code="")
+    options = dict.fromkeys(APIJudgeOptions.model_fields)
+    planned = SimpleNamespace(instance=judge, registered=registered, identity={}, options=options, same="openai", label="openai")
     run = Run(store, store.manifest, PluginHost(), progress, Warnings(), approve)  # type: ignore[arg-type]
     rating.rate(run, planned)  # type: ignore[arg-type]
     return progress

@@ -255,11 +255,16 @@ def test_strengths_that_the_control_did_not_try_are_said() -> None:
     assert reading(control, GRID, method, same, 0).metrics == reading(control, GRID, method, SUBJECT, 0).metrics
 
 
-def test_samples_are_texts_at_the_chosen_strengths() -> None:
+def test_samples_are_the_best_the_median_and_the_worst_text_at_the_chosen_strengths() -> None:
     parts = [scored(number) for number in range(5)]
     pools = {part.labeling.id: records(part.labeling, ratings_of(number)) for number, part in enumerate(parts)}
+    at_chosen = sorted(
+        float(harmonic_mean(ratings_of(number)[GRID.index(part.result.strength), place]))
+        for number, part in enumerate(parts) for place in range(len(INSTRUCTIONS))
+    )  # fmt: skip
     found = samples_of(parts, pools, {name: f"Do {name}." for name in INSTRUCTIONS}, "m", 0)
-    assert len(found) == 3
+    assert [sample.place for sample in found] == ["best", "median", "worst"]
+    assert [sample.overall for sample in found] == [at_chosen[-1], at_chosen[-1 - len(at_chosen) // 2], at_chosen[0]]
     by_text = {part.labeling.concept.text: part for part in parts}
     for sample in found:
         part = by_text[sample.concept_text]
@@ -267,6 +272,16 @@ def test_samples_are_texts_at_the_chosen_strengths() -> None:
         strength, instruction = sample.text.split()
         assert (float(strength), f"Do {instruction}.") == (sample.strength, sample.instruction)
         ratings = ratings_of(parts.index(part))[GRID.index(sample.strength), INSTRUCTIONS.index(instruction)]
-        assert sample.overall == harmonic_mean(ratings)
+        assert sample.ratings == dict(zip(("concept", "instruction", "fluency"), ratings, strict=True))
     assert found == samples_of(parts, pools, {name: f"Do {name}." for name in INSTRUCTIONS}, "m", 0)
-    assert found != samples_of(parts, pools, {name: f"Do {name}." for name in INSTRUCTIONS}, "m", 1)
+
+
+def test_samples_of_few_texts_and_of_texts_without_ratings() -> None:
+    part = scored(0)
+    texts = {name: f"Do {name}." for name in INSTRUCTIONS}
+    at_chosen = [record for record in records(part.labeling, ratings_of(0)) if record.trial.strength == part.result.strength]
+    assert [one.place for one in samples_of([part], {part.labeling.id: at_chosen[:1]}, texts, "m", 0)] == ["best"]
+    assert [one.place for one in samples_of([part], {part.labeling.id: at_chosen[:2]}, texts, "m", 0)] == ["best", "worst"]
+    blank = [Record(record.trial, record.generation, None) for record in at_chosen]
+    assert [(one.place, one.overall, one.ratings) for one in samples_of([part], {part.labeling.id: blank}, texts, "m", 0)] == [(None, None, None)] * 3
+    assert samples_of([part], {}, texts, "m", 0) == ()

@@ -22,7 +22,7 @@ from harness.chat.batch.openai import OpenAIBatches
 from harness.chat.client.cache import Entry, ReplyCache
 from harness.chat.providers.anthropic import AnthropicProvider
 from harness.chat.providers.openai import OpenAIProvider
-from harness.chat.values import BatchState, ChatReply, ChatRequest, Doubt, InDoubt, RequestFailed, Usage
+from harness.chat.values import AcceptanceUnknown, BatchState, ChatReply, ChatRequest, RequestFailed, UnconfirmedBatch, Usage
 from harness.contracts import Work
 from harness.errors import JudgeError
 from harness.judging.batch.tickets import Ticket
@@ -67,7 +67,7 @@ class Batches:
     def takes_schema(self, model: str) -> bool:
         return self.schema
 
-    def find(self, doubt: Doubt) -> list[str]:
+    def find(self, unconfirmed: UnconfirmedBatch) -> list[str]:
         raise RequestFailed("no list")
 
     def submit(self, requests: Mapping[str, ChatRequest]) -> str:
@@ -154,7 +154,8 @@ def test_only_what_expired_failed_or_cannot_be_read_is_sent_again(desk: Callable
     api.end("batch_0", first)
     found = by_id(desk(api).collect(tickets))
     assert {rating.status for rating in found.values()} == {"unrated"}
-    assert "concept: the request failed: the batch has no answer to it (expired or cancelled); submitted again" in found["bees"].reason
+    assert "concept: the request failed: the batch has no answer to it that can be read" in found["bees"].reason
+    assert found["bees"].reason.endswith("; submitted again, it is sent again")
     assert "concept: the reply has no rating" in found["chess"].reason
     assert "instruction: the request failed: server error" in found["chess"].reason
     again = tickets_of(list(desk(api).submit([BEES, CHESS])))
@@ -179,7 +180,25 @@ def test_a_schema_that_is_refused_in_a_batch_is_left_out_of_the_next(desk: Calla
     assert by_id(desk(api).collect(again))["bees"].status == "rated"
 
 
-def test_strangers_in_a_batch_are_counted_named_and_passed_over(desk: Callable[..., LLMJudge], tmp_path: Path) -> None:
+def test_what_was_fetched_of_a_batch_is_rated_though_the_rest_of_it_is_gone(desk: Callable[..., LLMJudge]) -> None:
+    """The file of errors has been deleted, say: the results of the other file are paid for and here."""
+    api = Batches()
+    tickets = tickets_of(list(desk(api).submit([BEES, CHESS])))
+    api.end("batch_0", lambda request: None if "Hello" in request.messages[-1].content else "Rating: [[1]]")
+    complete = api.results
+
+    def results(batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
+        yield from complete(batch_id)
+        raise RequestFailed("no such file", status=404)
+
+    api.results = results  # type: ignore[method-assign]
+    for _ in range(2):
+        found = by_id(desk(api).collect(tickets))
+        assert {name: rating.status for name, rating in found.items()} == {"bees": "rated", "chess": "pending"}
+        assert "-J resend=true" in found["chess"].reason
+
+
+def test_answers_to_what_was_not_asked_are_counted_named_and_passed_over(desk: Callable[..., LLMJudge], tmp_path: Path) -> None:
     """Neither an id of another kind nor the key of some other question: a server does not choose under which key a reply is kept."""
     api = Batches()
     tickets = tickets_of(list(desk(api).submit([BEES, CHESS])))
@@ -217,7 +236,7 @@ def test_asking_in_batches_ends(desk: Callable[..., LLMJudge]) -> None:
     assert len(api.handed_in) == 2
 
 
-def test_batches_are_as_large_as_the_api_takes_and_hold_an_item_whole(desk: Callable[..., LLMJudge]) -> None:
+def test_batches_are_as_large_as_the_api_takes_and_never_part_an_item(desk: Callable[..., LLMJudge]) -> None:
     items = [JudgeItem(f"item {i}/…", "chess", "Say hello.", f"Hello number {i}.") for i in range(10)]
     api = Batches(max_requests=7)
     ratings = list(desk(api).submit(items))
@@ -427,7 +446,7 @@ def test_no_other_process_hands_in_while_an_interrupted_one_still_does(
     ]
 
 
-def test_who_waits_for_another_process_is_told(
+def test_who_waits_for_another_process_is_warned(
     desk: Callable[..., LLMJudge], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("harness.judging.batch.rate.PATIENCE", 0.1)
@@ -524,7 +543,7 @@ def test_tickets_of_an_earlier_version_are_collected(desk: Callable[..., LLMJudg
     assert (found.item_id, found.status) == ("bees", "rated")
 
 
-# ------------------------------------------------------------------------------------------------------------ in doubt
+# ------------------------------------------------------------------------------------------------------------ unconfirmed batches
 
 
 @pytest.fixture
@@ -622,7 +641,7 @@ def test_of_several_that_fit_the_answers_decide(desk: Callable[..., LLMJudge], s
     assert len(server.batches) == 2
 
 
-def test_an_openai_batch_in_doubt_is_known_by_its_file(desk: Callable[..., LLMJudge], server: Any, api_servers: Any) -> None:
+def test_an_unconfirmed_openai_batch_is_known_by_its_file(desk: Callable[..., LLMJudge], server: Any, api_servers: Any) -> None:
     def openai() -> OpenAIBatches:
         return OpenAIBatches(OpenAIProvider(base_url=f"{server.url}/v1", timeout=5.0), "gpt-4o", wait=0.01)
 
@@ -635,9 +654,9 @@ def test_an_openai_batch_in_doubt_is_known_by_its_file(desk: Callable[..., LLMJu
     assert server.count("POST", "/v1/batches") == 1
 
 
-def test_after_one_in_doubt_nothing_more_is_handed_in_by_this_process(desk: Callable[..., LLMJudge], tmp_path: Path) -> None:
+def test_after_an_unconfirmed_batch_nothing_more_is_handed_in_by_this_process(desk: Callable[..., LLMJudge], tmp_path: Path) -> None:
     """And an API of one's own without a list leaves the rest to people."""
-    api = Batches(max_requests=6, refuse=InDoubt("the line broke; it is unknown", Doubt(1e9, 1e9 + 9, 6)))
+    api = Batches(max_requests=6, refuse=AcceptanceUnknown("the line broke; it is unknown", UnconfirmedBatch(1e9, 1e9 + 9, 6)))
     ratings = list(desk(api).submit(MANY))
     tickets = tickets_of(ratings)
     assert [rating.reason.partition(";")[0] for rating in ratings] == ["the line broke"] * 2 + [
@@ -778,10 +797,10 @@ def test_what_a_batch_cost_is_counted_once(desk: Callable[..., LLMJudge], monkey
     with ReplyCache(tmp_path / "replies.sqlite") as cache:
         cache.put_many([Entry(keys[0], ChatReply("Rating: 2", Usage(7, 0, 7), "gpt-4o"))])
     api.end("batch_0", lambda request: "Rating: 1")
-    whole = api.results
+    complete = api.results
 
     def torn(batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
-        yield from itertools.islice(whole(batch_id), 2)
+        yield from itertools.islice(complete(batch_id), 2)
         raise RequestFailed("the connection broke", retryable=True)
 
     judge = desk(api)

@@ -81,7 +81,7 @@ def test_the_apis_own_server_is_asked_where_it_is_named_whatever_the_environment
     assert (as_json(options)["base_url"], link.url, link.server, link.own) == (None, HOMES[kind], kind, True)
 
 
-def test_a_parameter_refused_in_a_batch_is_told_by_later_processes(server: Any, tmp_path: Path) -> None:
+def test_a_parameter_refused_in_a_batch_is_noted_by_later_processes(server: Any, tmp_path: Path) -> None:
     warnings: list[str] = []
     first = judge("openai", warnings, base_url=f"{server.url}/v1", mode="batch")
     (pending,) = first.submit([BEES])

@@ -1,0 +1,89 @@
+"""Under which record a judge's ratings of a run are kept, and whether the judge passes the self-test.
+
+A run's texts do not depend on its judge. So what the judge is made of (its code, the files that it reads) belongs to the judge's record: a judge that
+has changed rates the stored texts again, and nothing else is done anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.contracts import Priced
+from harness.run.bench import TaskBench
+from harness.run.manifest import code_of, files_of
+from harness.run.planned import PlannedPlugin
+from harness.run.run import Run, StoredBench
+from harness.store import JudgeRecord
+from harness.types import digest
+
+if TYPE_CHECKING:
+    from harness.judging.selftest import Examined
+    from harness.store.manifest import ModelRef
+
+
+def record_of(judge: PlannedPlugin) -> JudgeRecord:
+    """Returns the record of a judge as it is installed now."""
+    traits = judge.instance.traits
+    code = digest(code_of(judge)) if any(code_of(judge)) else ""
+    return JudgeRecord(judge.registered.name, traits.rubric, judge.identity, traits.offline, code, files_of(judge))
+
+
+def judge_record(run: Run, judge: PlannedPlugin) -> JudgeRecord:
+    """The record under which a judge's ratings of a run are kept: the same one for as long as the run is open.
+
+    That of the judge as it is now. An earlier one of the same judge goes on where its ratings come from elsewhere, later (people, batches): they do
+    not depend on its code, and some may be due. So does one of an older harness, which does not say by which code it was made.
+    """
+    if judge.same not in run.judge_records:
+        run.judge_records[judge.same] = _choose(run, judge)
+    return run.judge_records[judge.same]
+
+
+def _choose(run: Run, judge: PlannedPlugin) -> JudgeRecord:
+    now = record_of(judge)
+    alike = [record for record in run.store.judges() if record.ranking_key == now.ranking_key]
+    if not alike or now.key in [record.key for record in alike]:
+        return now
+    last = alike[-1]
+    if not (last.code or last.files):
+        run.progress.step(f"an older harness did not keep by which code judge {judge.label} rated; its ratings are kept")
+        return last
+    if judge.instance.traits.answers_later or run.store.pending(last.key):
+        return last
+    changed = sorted(name for name in {**last.files, **now.files} if last.files.get(name) != now.files.get(name))
+    what = f"the code of judge {judge.label}" if last.code != now.code or not changed else f"{changed[0]} of judge {judge.label}"
+    run.progress.step(f"{what} has changed since; its texts are rated again")
+    return now
+
+
+# ----------------------------------------------------------------------------------------------------------------------- self-test
+
+
+def examine_first(judge: PlannedPlugin, bench: StoredBench | TaskBench) -> None:
+    """Run the self-test of a judge that asks for it (``selftest_first``), once. Not of one that costs money: nobody has approved that."""
+    from harness.judging.selftest import keep_result, known, selftest
+
+    if not judge.instance.traits.selftest_first or isinstance(judge.instance, Priced):
+        return
+    examined = examined_as(judge, bench.model_ref if judge.instance.traits.needs_model else None)
+    if not known(examined):
+        bench.progress.step(f"testing judge {judge.registered.name} on texts with obvious ratings, once")
+        keep_result(examined, selftest(judge.instance, bench, judge.registered.who))
+
+
+def warn_untrusted(judge: PlannedPlugin, bench: StoredBench | TaskBench, model: ModelRef | None = None) -> None:
+    """Warn of a judge that has failed the self-test; ``model`` is the subject model where it is not to be opened for this."""
+    from harness.judging.selftest import stored_warning
+
+    needed = (model or bench.model_ref) if judge.instance.traits.needs_model else None
+    if warning := stored_warning(examined_as(judge, needed)):
+        bench.warn(warning)
+
+
+def examined_as(judge: PlannedPlugin, model: ModelRef | None) -> Examined:
+    """All that a judge's result of the self-test depends on; ``model`` for one that needs the subject model."""
+    from harness.judging.selftest import Examined
+
+    record = record_of(judge)
+    facts = None if model is None else (model.digest or model.name, model.dtype, model.device.partition(":")[0])
+    return Examined(record.name, record.rubric, record.options, record.code, record.files, facts)

@@ -1,0 +1,241 @@
+"""Plugins as the core calls them: each call is guarded, and what comes out of it is a value or one error that names plugin and call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+from harness.errors import PluginError
+from harness.plugin.calls import PluginName, calling, faults, iterable, steps
+from harness.types import canonical_json
+
+
+@runtime_checkable
+class Guard(Protocol):
+    """What sees to it that a plugin leaves what others share as it found it."""
+
+    def enter(self, who: PluginName, call: str) -> object:
+        """A plugin is about to be called; what is returned names this call."""
+        ...
+
+    def leave(self, entered: object, failed: bool = False) -> None:
+        """It has returned, or raised (``failed``). Raises PluginError for what it has changed."""
+        ...
+
+    def step(self) -> None:
+        """It has given one of several answers. Raises PluginError for what it has changed."""
+        ...
+
+
+@runtime_checkable
+class GuardedBench(Protocol):
+    """A bench whose model and dictionaries are guarded."""
+
+    @property
+    def guard(self) -> Guard:
+        """Its guard."""
+        ...
+
+
+class Guarded:
+    """A plugin whose calls are guarded. What is no part of its contract is the plugin's own.
+
+    Args:
+        who: for messages.
+        plugin: what its factory made.
+    """
+
+    def __init__(self, who: PluginName, plugin: Any) -> None:
+        self._who, self._plugin = who, plugin
+        self._guard: Guard | None = None
+        self._traits: Any = None
+
+    def __repr__(self) -> str:
+        return f"Guarded({self._who})"
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_plugin":  # while it is being made or copied
+            raise AttributeError(name)
+        return getattr(self._plugin, name)
+
+    def has(self, name: str) -> bool:
+        """Whether the plugin itself has a member; a property is not read, since it may raise."""
+        return hasattr(type(self._plugin), name) or name in getattr(self._plugin, "__dict__", ())
+
+    @property
+    def traits(self) -> Any:
+        """What it says of itself, asked once; the core may set it for a plugin of the first contracts, which had none."""
+        if self._traits is None:
+            with faults(self._who, "traits"):
+                self._traits = self._plugin.traits
+        return self._traits
+
+    @traits.setter
+    def traits(self, traits: Any) -> None:
+        self._traits = traits
+
+    @contextmanager
+    def _at_work(self, call: str, bench: object = None) -> Iterator[None]:
+        if isinstance(bench, GuardedBench):
+            self._guard = bench.guard
+        guard = self._guard
+        if guard is None:
+            with calling(self._who, call):
+                yield
+            return
+        entered = guard.enter(self._who, call)
+        try:
+            with calling(self._who, call):
+                yield
+        except BaseException:
+            guard.leave(entered, failed=True)
+            raise
+        guard.leave(entered)
+
+    def _each(self, call: str, make: Callable[[], Iterable[Any]]) -> Iterator[Any]:
+        """What comes one by one, e.g. ratings: each step is guarded."""
+        guard = self._guard
+        if guard is None:
+            yield from steps(self._who, call, make)
+            return
+        entered = guard.enter(self._who, call)
+        try:
+            yield from steps(self._who, call, make, guard.step)
+        except BaseException:
+            guard.leave(entered, failed=True)
+            raise
+        guard.leave(entered)
+
+
+class GuardedLabeler(Guarded):
+    """Implements :class:`harness.contracts.Labeler`."""
+
+    def label(self, bench: Any, concepts: Sequence[Any]) -> list[Any]:
+        """The plugin's answers, all of them."""
+        with self._at_work("label", bench):
+            return list(iterable(self._who, "label", self._plugin.label(bench, concepts)))
+
+
+class GuardedSteerer(Guarded):
+    """Implements :class:`harness.contracts.Steerer`."""
+
+    def prepare(self, bench: Any, labelings: Sequence[Any]) -> None:
+        """Have the plugin prepare itself."""
+        with self._at_work("prepare", bench):
+            self._plugin.prepare(bench, labelings)
+
+    def intervene(self, labeling: Any, strength: float) -> Any:
+        """The plugin's intervention."""
+        with self._at_work("intervene"):
+            return self._plugin.intervene(labeling, strength)
+
+
+class GuardedDetector(Guarded):
+    """Implements :class:`harness.contracts.Detector`."""
+
+    def prepare(self, bench: Any, labelings: Sequence[Any]) -> None:
+        """Have the plugin prepare itself."""
+        with self._at_work("prepare", bench):
+            self._plugin.prepare(bench, labelings)
+
+    def scores(self, labelings: Sequence[Any], texts: Any) -> Any:
+        """The plugin's scores."""
+        with self._at_work("scores"):
+            return self._plugin.scores(labelings, texts)
+
+
+class GuardedMetric(Guarded):
+    """Implements :class:`harness.contracts.Metric`."""
+
+    def measure(self, bench: Any, subject: Any, seed: int) -> Any:
+        """The plugin's measurement."""
+        with self._at_work("measure", bench):
+            return self._plugin.measure(bench, subject, seed)
+
+
+class GuardedJudge(Guarded):
+    """Implements :class:`harness.contracts.Judge`."""
+
+    def prepare(self, bench: Any) -> None:
+        """Have the plugin prepare itself."""
+        with self._at_work("prepare", bench):
+            self._plugin.prepare(bench)
+
+    def submit(self, items: Sequence[Any]) -> Iterator[Any]:
+        """The plugin's ratings as they come."""
+        return self._each("submit", lambda: self._plugin.submit(items))
+
+    def collect(self, tickets: Sequence[str]) -> Iterator[Any]:
+        """The plugin's ratings of earlier tickets as they come."""
+        return self._each("collect", lambda: self._plugin.collect(tickets))
+
+
+_CLASSES: dict[str, type[Guarded]] = {
+    "labeler": GuardedLabeler,
+    "steerer": GuardedSteerer,
+    "detector": GuardedDetector,
+    "metric": GuardedMetric,
+    "judge": GuardedJudge,
+}
+
+
+# ------------------------------------------------------------------------- what a plugin may have beside its contract's members
+
+
+def _usage(found: Any) -> bool:
+    return all(isinstance(getattr(found, name, None), int) for name in ("input", "cached_input", "output"))
+
+
+def _stored(found: Any) -> bool:
+    try:
+        canonical_json(found)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "usage": (_usage, "harness.chat.values.Usage"),
+    "cost": (lambda found: found is None or isinstance(found, int | float), "dollars, or None where they are not known"),
+    "hits": (lambda found: isinstance(found, int), "a number of replies"),
+    "unanswered": (lambda found: isinstance(found, int), "a number of requests"),
+    "record": (_stored, "a JSON value without NaN"),
+}
+"""Members of Metered and Recorded: whether a value is right, and what is allowed."""
+
+
+def _value(name: str) -> property:
+    right, allowed = _VALUES[name]
+
+    def read(self: Guarded) -> Any:
+        with faults(self._who, name):
+            found = getattr(self._plugin, name)
+        if not right(found):
+            raise PluginError(f"{self._who}: {name} is a value of class {type(found).__name__}", given=found, allowed=allowed)
+        return found
+
+    return property(read)
+
+
+def _estimate(self: Guarded, work: Any) -> Any:
+    with self._at_work("estimate"):
+        found = self._plugin.estimate(work)
+    if not hasattr(found, "most"):
+        message = f"{self._who}: estimate returned a value of class {type(found).__name__}"
+        raise PluginError(message, given=found, allowed="harness.chat.cost.Estimate")
+    return found
+
+
+def _restore(self: Guarded, record: Any) -> None:
+    with self._at_work("restore"):
+        self._plugin.restore(record)
+
+
+def guarded(who: PluginName, plugin: Any) -> Guarded:
+    """A plugin as the core calls it: of its kind's contract, and with those of Metered, Priced and Recorded that it has itself."""
+    base = _CLASSES[who.kind]
+    made = base(who, plugin)
+    members: dict[str, Any] = {name: _value(name) for name in _VALUES if made.has(name)}
+    members |= {name: method for name, method in (("estimate", _estimate), ("restore", _restore)) if made.has(name)}
+    return type(base.__name__, (base,), members)(who, plugin) if members else made

@@ -1,0 +1,202 @@
+"""The guard of what plugins share: the model and the dictionaries in memory are, after each call into a plugin, what they were before it.
+
+A hook left behind or a weight changed by one plugin would change the numbers of all others, silently, and what is measured meanwhile would be
+kept under the untouched model's digest. So it is looked for after each call, and before anything is kept. Settings are put back without a word.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import PluginError
+from harness.plugin.calls import PluginName, own_state
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from harness.model.fingerprint import Fingerprint
+    from harness.model.settings import Settings
+
+LIGHT = ("intervene", "estimate")
+"""Calls that are made often, and compute nothing that is kept: what they leave is looked for when something else is done."""
+STEPS = 20.0
+"""While answers come one by one, hooks are looked for no more often than makes this many times as long as it takes."""
+_SHOWN = 3
+_HINT = "a plugin removes its hooks and puts back the weights that it changes (with try/finally); nothing of this call was kept"
+
+
+class ChangedModelError(PluginError):
+    """A plugin has changed in memory what others use."""
+
+
+@dataclass(eq=False)
+class _Watched:
+    """A module that is watched, what it was, and how it is forgotten by those who would use it."""
+
+    module: nn.Module
+    others: tuple[object, ...]
+    fingerprint: Fingerprint
+    settings: Settings
+    forget: Callable[[], None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    who: PluginName
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.who} has changed"
+
+
+class Guard:
+    """Watches a bench's modules. Implements :class:`harness.plugin.guarded.Guard`."""
+
+    def __init__(self) -> None:
+        self._watched: dict[str, _Watched] = {}
+        self._calls: list[_Call] = []
+        self._unsettled: _Call | None = None
+        self._refused: ChangedModelError | None = None
+        self._next_step = 0.0
+
+    def watch(self, name: str, module: nn.Module, forget: Callable[[], None], others: Iterable[object] = ()) -> None:
+        """Watch a module from now on; it is as it should be.
+
+        Args:
+            name: for messages, e.g. ``the subject model``.
+            module: the module.
+            forget: called where it has been changed: nothing is computed with it any more, and whoever asks for it gets another.
+            others: whose settings are put back with the module's: its tokenizer.
+        """
+        from harness.model.fingerprint import Fingerprint
+        from harness.model.settings import Settings
+
+        kept = tuple(others)
+        self._watched[name] = _Watched(module, kept, Fingerprint(module), Settings(module, kept), forget)
+
+    # ------------------------------------------------------------------------------------------------------- around calls
+
+    def enter(self, who: PluginName, call: str) -> object:
+        """A plugin is about to be called; what is returned names this call."""
+        if self._unsettled is not None and self._unsettled.who != who:
+            self.settle()
+        self._calls.append(_Call(who, call))
+        return self._calls[-1]
+
+    def leave(self, entered: object, failed: bool = False) -> None:
+        """It has returned, or (``failed``) raised; then its own error is the one to show.
+
+        Raises ChangedModelError.
+        """
+        call = next(call for call in self._calls if call is entered)
+        self._calls.remove(call)
+        refused, self._refused = self._refused, None
+        if call.name in LIGHT and not failed and refused is None:
+            self._unsettled = call
+            return
+        self._compare(call, silent=failed)
+        if refused is not None and not failed:  # the plugin has caught it and gone on
+            raise refused
+
+    def step(self) -> None:
+        """A plugin that returns its answers one by one has given one. Raises ChangedModelError for a hook that is there."""
+        began = time.monotonic()
+        if began >= self._next_step and self._calls:
+            self._compare(self._calls[-1], values=False, put_back=False)
+            self._next_step = began + STEPS * (time.monotonic() - began)
+
+    def settle(self) -> None:
+        """Look for what light calls have left, before something is computed with the model. Raises ChangedModelError."""
+        if self._unsettled is not None and not self._calls:
+            call, self._unsettled = self._unsettled, None
+            self._compare(call)
+
+    # ------------------------------------------------------------------------------------------------------- while one is at work
+
+    def check(self, doing: str) -> None:
+        """Refuse to keep what is made of a model that the plugin at work has changed and not put back. Raises ChangedModelError."""
+        if self._calls:
+            self._compare(self._calls[-1], put_back=False, doing=doing)
+        else:
+            self.settle()
+
+    def filled(self, compute: Callable[[Path], None], doing: str) -> Callable[[Path], None]:
+        """``compute``, which fills a folder that is kept, with a check before and after; what a changed model has written is removed."""
+
+        def guarded(folder: Path) -> None:
+            self.check(doing)
+            try:
+                compute(folder)
+                self.check(doing)
+            except ChangedModelError:
+                for path in folder.iterdir():
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                raise
+
+        return guarded
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        """Within the context, settings of process and models are those from before the call: for what the core computes and keeps."""
+        from harness.model.settings import Settings
+
+        if not self._calls:
+            yield
+            return
+        theirs = [Settings(watched.module, watched.others) for watched in self._watched.values()]
+        for watched in self._watched.values():
+            watched.settings.put_back()
+        try:
+            with own_state():
+                yield
+        finally:
+            for settings in theirs:
+                settings.put_back()
+
+    # ------------------------------------------------------------------------------------------------------- inside
+
+    def _compare(self, call: _Call, *, values: bool = True, put_back: bool = True, doing: str = "", silent: bool = False) -> None:
+        """Raise ChangedModelError where something has been changed since it was watched; ``silent``: only see to it that nobody uses it."""
+        spoilt: list[tuple[str, list[str]]] = []
+        for name, watched in list(self._watched.items()):
+            if put_back:
+                watched.settings.put_back()
+                watched.fingerprint.drop_gradients()
+            found = watched.fingerprint.structure()
+            found += watched.fingerprint.weights() if values else []
+            if found:
+                spoilt.append((name, found))
+                self._drop(name)
+        if spoilt and not silent:
+            error = _error(call, spoilt, doing)
+            self._refused = error if self._calls else None
+            raise error
+
+    def _drop(self, name: str) -> None:
+        """Take hooks away (they may act on other models, too), and have the module forgotten."""
+        watched = self._watched.pop(name)
+        watched.fingerprint.remove_hooks()
+        watched.forget()
+
+
+def _error(call: _Call, spoilt: list[tuple[str, list[str]]], doing: str) -> ChangedModelError:
+    name, found = spoilt[0]
+    more = sum(len(others) for _, others in spoilt) - min(len(found), _SHOWN)
+    what = "; ".join(found[:_SHOWN]) + (f"; and {more} more changes" if more > 0 else "")
+    when = f"{call.name}, and asks for what would be kept ({doing})" if doing else call.name
+    return ChangedModelError(f"{call} {name} in {when}: {what}", given=found, hint=_HINT)
+
+
+def read_only(value: object) -> None:
+    """Have numpy refuse to write into the arrays that are attributes of a value: all plugins are handed the same."""
+    for array in vars(value).values():
+        if isinstance(array, np.ndarray):
+            array.setflags(write=False)

@@ -1,0 +1,197 @@
+"""The values of a plan: plugins with their options, methods, detections, metrics; and what the user asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from harness.options import control_names, transport_names
+from harness.plugin.registry import Registered
+from harness.types import DetectionMethod, Json, Method, Role, StrengthUnit, digest
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for: plugins as ``NAME[:option=value,…]``, and option values (text or typed) by kind, for one plugin or for all."""
+
+    labelers: tuple[str, ...] = ()
+    steerers: tuple[str, ...] = ()
+    judge: str | None = None
+    labeler_options: Mapping[str, Any] = field(default_factory=dict)
+    steerer_options: Mapping[str, Any] = field(default_factory=dict)
+    judge_options: Mapping[str, Any] = field(default_factory=dict)
+    controls: bool = True
+    detectors: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    detector_options: Mapping[str, Any] = field(default_factory=dict)
+    metric_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no steerer, detector or metric is named: then the task's own are run."""
+        return not (self.steerers or self.detectors or self.metrics)
+
+
+@dataclass(frozen=True)
+class PlannedPlugin:
+    """A plugin with its options.
+
+    Attributes:
+        registered: the plugin.
+        given: the options that task or user give, as JSON.
+        options: all of them, as JSON.
+        instance: the plugin, made with them.
+        label: what people call it: its name, with the options that differ from those that it has by default, or by default in the task.
+    """
+
+    registered: Registered
+    given: Mapping[str, Json]
+    options: Mapping[str, Json]
+    instance: Any
+    label: str
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """The options that a result depends on: all but those that say how something is fetched."""
+        left_out = transport_names(self.registered.options)
+        return {name: value for name, value in self.options.items() if name not in left_out}
+
+    @property
+    def same(self) -> str:
+        """Digest of the plugin and the options that a result depends on: two with one digest do the same."""
+        return digest([self.registered.kind, self.registered.name, self.identity])
+
+    @property
+    def key(self) -> str:
+        """Identifies plugin and options."""
+        return f"{self.registered.name}-{digest([self.registered.name, dict(self.options)], 12)}"
+
+    @property
+    def identity_key(self) -> str:
+        """Identifies plugin and the options that a result depends on."""
+        return f"{self.registered.name}-{digest([self.registered.name, self.identity], 12)}"
+
+    @property
+    def follows(self) -> str | None:
+        """Of a control in chosen mode: the :attr:`identity_key` of the labeler whose concepts it answers."""
+        value = self.options.get("follows") if "follows" in control_names(self.registered.options) else None
+        return None if value is None else str(value)
+
+    def draws(self, mode: str) -> int:
+        """As :func:`draws_of` of its options."""
+        return draws_of(self.registered.options, self.options, mode)
+
+
+def draws_of(model: type[BaseModel], options: Mapping[str, Json], mode: str) -> int:
+    """How many answers in turn a labeler with these options gives to each concept that it is asked for; 1 where it chooses its own."""
+    asked = mode == "fixed" or options.get("follows") is not None
+    return int(options["draws"]) if asked and "draws" in control_names(model) else 1
+
+
+@dataclass(frozen=True)
+class ControlLabeler:
+    """A labeler that is run as a control, and the labelers asked for that it stands for."""
+
+    labeler: PlannedPlugin
+    controls: tuple[PlannedPlugin, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedMethod:
+    """A method of the run, its role, the strengths that it tries, draws of a concept, and keys of the labelers that it is a control of."""
+
+    method: Method
+    role: Role
+    labeler: PlannedPlugin | None
+    steerer: PlannedPlugin
+    strength_unit: StrengthUnit
+    grid: tuple[float, ...]
+    draws: int = 1
+    controls: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return joined(self.labeler, self.steerer)
+
+
+@dataclass(frozen=True)
+class PlannedDetection:
+    """A detector of the run, with the labeler whose features it scores through (None: it needs none), its role, draws and controls as above."""
+
+    method: DetectionMethod
+    role: Role
+    labeler: PlannedPlugin | None
+    detector: PlannedPlugin
+    draws: int = 1
+    controls: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return joined(self.labeler, self.detector)
+
+
+def joined(labeler: PlannedPlugin | None, plugin: PlannedPlugin) -> str:
+    """What people call a labeler with a steerer or detector."""
+    return plugin.label if labeler is None else f"{labeler.label} × {plugin.label}"
+
+
+@dataclass(frozen=True)
+class PlannedMetric:
+    """A metric on one of the task's dictionaries.
+
+    Attributes:
+        metric: the plugin.
+        dictionary: the dictionary's name, or that of a ``[[train]]`` table.
+        controls: names of the controls that are measured beside it.
+        control_seeds: draws of each control.
+        seeds: measurements of each dictionary, by the metric's own seeds from the run's seed up.
+    """
+
+    metric: PlannedPlugin
+    dictionary: str
+    controls: tuple[str, ...] = ()
+    control_seeds: int = 1
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, settled: its methods in order, those asked for first, and its judge.
+
+    Attributes:
+        methods: what is steered with.
+        judge: who rates; None where nothing is steered.
+        detections: what is detected with.
+        metrics: what is measured.
+        notices: what was asked for and is not done (a labeler that nothing uses, one thing twice); kept with the run.
+    """
+
+    methods: tuple[PlannedMethod, ...]
+    judge: PlannedPlugin | None = None
+    detections: tuple[PlannedDetection, ...] = ()
+    metrics: tuple[PlannedMetric, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    @property
+    def labelers(self) -> tuple[PlannedPlugin, ...]:
+        """The labelers in use, once each, in the order of the methods."""
+        used = [m.labeler for m in self.methods] + [d.labeler for d in self.detections]
+        return tuple({labeler.key: labeler for labeler in used if labeler is not None}.values())
+
+    @property
+    def plugins(self) -> tuple[PlannedPlugin, ...]:
+        """Every plugin in use, once each."""
+        used = [*self.labelers, *(m.steerer for m in self.methods), *(d.detector for d in self.detections), *(m.metric for m in self.metrics)]
+        used += [self.judge] if self.judge is not None else []
+        return tuple({(plugin.registered.kind, plugin.key): plugin for plugin in used}.values())
+
+    def called(self, plugin: PlannedPlugin) -> str:
+        """Kind and name of a plugin of the plan, under which a run keeps what it took and found; with options where the plan has it with others."""
+        kind, name = plugin.registered.kind, plugin.registered.name
+        alike = {other.same for other in self.plugins if (other.registered.kind, other.registered.name) == (kind, name)}
+        return f"{kind} {plugin.label if len(alike) > 1 else name}"

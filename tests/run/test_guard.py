@@ -1,0 +1,293 @@
+"""What a plugin leaves changed in memory: put back silently, or one error that names it, with nothing kept and nothing computed with it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_hook
+
+from harness.errors import PluginError
+from harness.interventions import Intervention
+from harness.plugin.calls import PluginName
+from harness.plugin.guarded import guarded
+from harness.run.bench import TaskBench
+from harness.run.guard import ChangedModelError
+from harness.testing import check_steerer, toy_bench
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("toy")
+    toy_bench(made).statistics()
+    return made
+
+
+@pytest.fixture
+def bench(folder: Path, tmp_path: Path) -> TaskBench:
+    """A bench whose model a test may spoil, with a cache of the test's own."""
+    from harness.files.artifacts import ArtifactCache
+
+    made = toy_bench(folder)
+    made.artifacts = ArtifactCache(tmp_path / "cache")
+    return made
+
+
+def plugin(kind: str, **methods: Callable[..., Any]) -> Any:
+    """A plugin with these methods, as the core calls it."""
+    return guarded(PluginName(kind, "mine", "their-dist"), types.SimpleNamespace(**methods))
+
+
+def first(bench: Any) -> torch.nn.Parameter:
+    """A weight of the subject model."""
+    weight: torch.nn.Parameter = bench.model.hf.model.layers[0].mlp.up_proj.weight
+    return weight
+
+
+CHANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "a forward hook": (lambda b: b.model.layers[1].register_forward_hook(lambda *a: None), "a forward hook is left on model.layers.1"),
+    "a pre hook": (lambda b: b.model.layers[0].mlp.register_forward_pre_hook(lambda *a: None), "a forward pre hook is left on model.layers.0.mlp"),
+    "a backward hook": (lambda b: b.model.hf.register_full_backward_hook(lambda *a: None), "a backward hook is left on the whole model"),
+    "a state-dict hook": (lambda b: b.model.hf.register_state_dict_pre_hook(lambda *a: None), "a state dict pre hook is left on"),
+    "a hook on all modules": (lambda b: register_module_forward_hook(lambda *a: None), "a hook is left on all modules of torch"),
+    "a weight in place": (lambda b: first(b).mul_(0.5), "values of model.layers.0.mlp.up_proj.weight have changed"),
+    "a weight by data": (lambda b: first(b).data.mul_(0.5), "values of model.layers.0.mlp.up_proj.weight have changed"),
+    "one value by data": (lambda b: first(b).data[3].__setitem__(5, 9.0), "values of model.layers.0.mlp.up_proj.weight have changed"),
+    "two rows exchanged": (lambda b: first(b).data.copy_(first(b).data.roll(1, 0)), "values of model.layers.0.mlp.up_proj.weight have changed"),
+    "other data": (lambda b: setattr(first(b), "data", torch.zeros(3, 3)), "up_proj.weight has shape (3, 3) in place of"),
+    "another type": (lambda b: b.model.hf.half(), "has type torch.float16 in place of torch.float32"),
+    "gradients": (lambda b: first(b).requires_grad_(True), "up_proj.weight has requires_grad True in place of False"),
+    "a buffer": (lambda b: b.model.hf.model.rotary_emb.inv_freq.mul_(2), "values of model.rotary_emb.inv_freq have changed"),
+    "a new parameter": (
+        lambda b: b.model.layers[0].register_parameter("extra", torch.nn.Parameter(torch.zeros(1))), "model.layers.0.extra is new",
+    ),
+    "a parameter gone": (lambda b: b.model.layers[0].mlp.up_proj.register_parameter("weight", None), "up_proj.weight is gone"),
+    "a module replaced": (lambda b: setattr(b.model.layers[1], "mlp", torch.nn.Identity()), "module model.layers.1.mlp is replaced"),
+    "a layer gone": (lambda b: b.model.layers.__delitem__(2), "module model.layers.2 is gone"),
+    "forward replaced": (lambda b: setattr(b.model.layers[1], "forward", lambda x, **k: x), "forward of model.layers.1 is replaced"),
+    "a dictionary": (lambda b: b.dictionaries["sae"].sae.W_dec.data.mul_(2), "has changed dictionary sae in"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_left_changed_is_one_error(name: str, bench: TaskBench) -> None:
+    change, expected = CHANGES[name]
+    before, dictionary = bench.model, bench.dictionaries["sae"]
+    reference = next(iter(bench.logits([[1, 5, 9]]))).clone()
+    with pytest.raises(ChangedModelError) as error:
+        plugin("labeler", label=lambda b, concepts: (change(b), [])[1]).label(bench, [])
+    assert error.value.message.startswith("labeler 'mine' of their-dist has changed ")
+    assert " in label: " in error.value.message
+    assert expected in error.value.message
+    assert error.value.hint
+    assert (bench.model is not before) or (bench.dictionaries["sae"] is not dictionary)  # whoever asks next gets an untouched one
+    assert torch.equal(next(iter(bench.logits([[1, 5, 9]]))), reference)
+
+
+PREPARES: dict[str, Callable[[Any], Any]] = {
+    "removed": lambda b: b.model.layers[1].register_forward_hook(lambda *a: None).remove(),
+    "put back": lambda b: (old := first(b).data.clone(), first(b).data.mul_(0), first(b).data.copy_(old)),
+    "put back as another tensor": lambda b: setattr(first(b), "data", first(b).data.clone()),
+    "loaded again": lambda b: b.model.hf.load_state_dict({k: v.clone() for k, v in b.model.hf.state_dict().items()}),
+}
+
+
+@pytest.mark.parametrize("name", PREPARES)
+def test_what_is_put_back_is_fine(name: str, bench: TaskBench) -> None:
+    model = bench.model
+    plugin("steerer", prepare=lambda b, labelings: PREPARES[name](b)).prepare(bench, [])
+    assert bench.model is model
+
+
+def settings(b: Any) -> None:
+    """Changes everything that is put back without a word."""
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    torch.manual_seed(123)
+    np.random.seed(123)
+    np.seterr(all="raise")
+    random.seed(123)
+    b.model.hf.train()
+    b.model.hf.config.use_cache = False
+    b.model.layers[0].self_attn.scaling = 0.0
+    b.model.tokenizer.padding_side = "nowhere"
+    first(b).grad = torch.ones_like(first(b))
+
+
+def test_settings_are_put_back_silently(bench: TaskBench) -> None:
+    model = bench.model
+
+    def state() -> list[Any]:
+        attention = model.layers[0].self_attn
+        return [
+            torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads(), torch.get_rng_state().tolist(), random.getstate(),
+            np.random.get_state()[1].tolist(), np.geterr(), model.hf.training, model.hf.config.use_cache, attention.scaling,  # type: ignore[index]
+            model.tokenizer.padding_side, first(bench).grad,
+        ]  # fmt: skip
+
+    before = state()
+    plugin("steerer", prepare=lambda b, labelings: settings(b)).prepare(bench, [])
+    assert state() == before
+    with pytest.raises(PluginError):
+        plugin("steerer", prepare=lambda b, labelings: (settings(b), 1 / 0)).prepare(bench, [])
+    assert state() == before
+
+
+@pytest.mark.parametrize("asked", ["statistics", "residual_means", "artifact"])
+def test_nothing_is_kept_that_was_measured_of_a_changed_model(asked: str, bench: TaskBench, folder: Path) -> None:
+    def label(b: Any, concepts: Any) -> Any:
+        handle = b.model.layers[0].register_forward_hook(lambda module, arguments, output: output * 2)
+        with contextlib.suppress(Exception):  # a plugin may swallow it, and clean up: the call is refused all the same
+            b.artifact({"mine": 1}, lambda place: (place / "file").write_text("x")) if asked == "artifact" else getattr(b, asked)()
+        handle.remove()
+        return []
+
+    assert len(bench.split.train)  # with it, the corpus' tokens are kept already
+    before = {path.name for path in bench.artifacts.root.iterdir()}
+    with pytest.raises(ChangedModelError) as error:
+        plugin("labeler", label=label).label(bench, [])
+    assert "asks for what would be kept" in error.value.message
+    made = {path for path in bench.artifacts.root.iterdir() if path.name not in before and path.is_dir()}
+    assert not any(path.iterdir() for path in made if any(path.iterdir()))
+
+
+def test_what_a_compute_leaves_behind_is_removed(bench: TaskBench) -> None:
+    def compute(place: Path) -> None:
+        (place / "weights").write_text("of a changed model")
+        first(bench).data.mul_(2)
+
+    with pytest.raises(ChangedModelError):
+        plugin("steerer", prepare=lambda b, labelings: b.artifact({"mine": 2}, compute)).prepare(bench, [])
+    assert not list(bench.artifacts.root.rglob("weights"))
+
+
+def test_a_compute_may_change_the_model_for_itself(bench: TaskBench) -> None:
+    def compute(place: Path) -> None:
+        old = first(bench).data.clone()
+        first(bench).data.mul_(2)
+        (place / "own").write_text("fine-tuned")
+        first(bench).data.copy_(old)
+
+    plugin("steerer", prepare=lambda b, labelings: b.artifact({"mine": 3}, compute)).prepare(bench, [])
+    assert len(list(bench.artifacts.root.rglob("own"))) == 1
+
+
+def test_own_activations_of_a_changed_model_are_the_plugins_business(bench: TaskBench) -> None:
+    seen = []
+
+    def label(b: Any, concepts: Any) -> Any:
+        tokens = b.corpus_tokens
+        handle = b.model.layers[0].register_forward_hook(lambda module, arguments, output: output * 0)
+        seen.append(next(iter(b.logits([tokens[0]]))))
+        handle.remove()
+        seen.append(next(iter(b.logits([tokens[0]]))))
+        return []
+
+    assert plugin("labeler", label=label).label(bench, []) == []
+    assert not torch.equal(*seen)
+
+
+def test_the_core_measures_under_its_own_settings(bench: TaskBench, folder: Path) -> None:
+    def label(b: Any, concepts: Any) -> Any:
+        torch.set_default_dtype(torch.float64)
+        b.model.hf.config.use_cache = False
+        b.model.layers[0].self_attn.scaling = 0.0
+        found = b.statistics()
+        assert torch.get_default_dtype() == torch.float64
+        assert b.model.layers[0].self_attn.scaling == 0.0
+        return [np.asarray(found.document_means)]
+
+    found = plugin("labeler", label=label).label(bench, [])
+    assert np.array_equal(found[0], np.asarray(toy_bench(folder).statistics().document_means))
+
+
+def test_interventions_are_settled_before_the_next_thing(bench: TaskBench) -> None:
+    def intervene(labeling: Any, strength: float) -> Intervention:
+        first(bench).data.mul_(2)
+        return Intervention()
+
+    mine = plugin("steerer", prepare=lambda b, labelings: None, intervene=intervene)
+    mine.prepare(bench, [])
+    mine.intervene(None, 1.0)
+    with pytest.raises(ChangedModelError) as error:
+        bench.generate([])
+    assert "steerer 'mine' of their-dist has changed the subject model in intervene" in error.value.message
+
+
+def test_a_hook_of_intervene_is_found_before_another_plugin_is_called(bench: TaskBench) -> None:
+    mine = plugin("steerer", prepare=lambda b, labelings: None, intervene=lambda x, s: bench.model.hf.register_forward_hook(lambda *a: None))
+    mine.prepare(bench, [])
+    mine.intervene(None, 1.0)
+    called = []
+    with pytest.raises(ChangedModelError, match="steerer 'mine' of their-dist has changed the subject model in intervene: a forward hook"):
+        plugin("labeler", label=lambda b, concepts: called.append(1) or []).label(bench, [])
+    assert called == []
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda b: b.split.train.sort(),
+        lambda b: b.statistics().fired.fill(0),
+        lambda b: b.statistics().document_means.fill(0),
+        lambda b: b.labels.support.fill(0),
+        lambda b: b.instructions.pop(),
+        lambda b: b.concepts.pop(),
+    ],
+)
+def test_what_all_are_handed_cannot_be_written_to(spoil: Callable[[Any], Any], bench: TaskBench) -> None:
+    with pytest.raises(PluginError, match="failed in label"):
+        plugin("labeler", label=lambda b, concepts: spoil(b)).label(bench, [])
+
+
+def test_a_plugin_that_raises_is_blamed_for_that_and_its_hooks_are_gone(bench: TaskBench) -> None:
+    hooked = bench.model
+
+    def label(b: Any, concepts: Any) -> None:
+        b.model.layers[0].register_forward_hook(lambda *a: None)
+        raise ValueError("no")
+
+    with pytest.raises(PluginError, match="failed in label: ValueError: no"):
+        plugin("labeler", label=label).label(bench, [])
+    assert not hooked.layers[0]._forward_hooks
+    assert bench.model is not hooked
+
+
+def test_a_judge_that_rates_one_by_one_keeps_its_own_draws(bench: TaskBench) -> None:
+    def submit(items: Any) -> Any:
+        random.seed(7)
+        for _ in items:
+            yield random.random()
+
+    judge = plugin("judge", prepare=lambda b: None, submit=submit)
+    judge.prepare(bench)
+    found = []
+    for number in judge.submit(range(4)):
+        found.append(number)
+        random.random()
+    other = random.Random(7)
+    assert found == [other.random() for _ in range(4)]
+
+
+def test_the_contract_kit_says_it_too(bench: TaskBench) -> None:
+    from harness.contracts import SteererTraits
+
+    class Leaves:
+        traits = SteererTraits(unit="none", grid=(1.0,), neutral=None)
+
+        def prepare(self, b: Any, labelings: Any) -> None:
+            b.model.layers[1].register_forward_hook(lambda *a: None)
+
+        def intervene(self, labeling: Any, strength: float) -> Intervention:
+            return Intervention()
+
+    with pytest.raises(AssertionError, match=r"steerer 'Leaves' of .* has changed the subject model in prepare: a forward hook is left"):
+        check_steerer(Leaves, bench)

@@ -1,0 +1,208 @@
+"""Damaged bytes in a run's file: either every value is as it was stored, or one StoreError names the file; never other values, never a traceback.
+
+HARNESS_DAMAGED_COPIES=2000 tries so many copies in place of the 150 of a usual run.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.runs import manifest
+
+from harness.errors import StoreError
+from harness.store import DATABASE, JudgeRecord, Outcome, RunStore, Verified, export, list_runs, verify
+from harness.types import Abstention, Concept, FeatureRef, Generation, Instruction, Labeling, Method, Rating, Trial
+
+COPIES = int(os.environ.get("HARNESS_DAMAGED_COPIES", "150"))
+JUDGES = (JudgeRecord("words", "plain", {"depth": 2}), JudgeRecord("other", "plain"))
+DAMAGES = ("byte", "bit", "run of bytes", "zeros", "swap", "cut", "header")
+
+
+def make_run(folder: Path) -> None:
+    """A finished run with something in every table."""
+    concepts = [Concept(f"c{n}", f"a text about {n} é", None, (f"yes {n}", "both"), ("no", "both")) for n in range(4)]
+    labelings = [Labeling(concept, (FeatureRef("sae", n),), 0.5 + n / 16, {"why": ["because", n]}) for n, concept in enumerate(concepts[:3])]
+    trials = [Trial("m", one.id, one.concept.id, strength, f"i{n}", 0) for one in labelings for strength in (0.5, 1, 2.0) for n in range(4)]
+    with RunStore.create_or_open(folder, manifest(concepts=tuple(concept.id for concept in concepts))) as store:
+        store.add_concepts(concepts)
+        store.add_instructions([Instruction(f"i{n}", f"Tell me {n}.") for n in range(4)])
+        store.add_labelings("calibf1-1", [*labelings, Abstention(concepts[3], "too few texts")])
+        store.add_methods([Method("calibf1", "sae-clamp", {"pi0": 0.001})])
+        store.add_trials(trials)
+        for number, trial in enumerate(trials):
+            store.add_generation(Generation(trial.id, f"prompt {number}", f"Once upon a time {number}. " * 9, 30 + number, "length"))
+        for judge in JUDGES:
+            key = store.add_judge(judge)
+            store.add_ratings(key, [Rating(trial.id, "rated", n % 3, (n + 1) % 3, 2, details={"n": n}) for n, trial in enumerate(trials)])
+        store.add_ratings(store.judges()[0].key, [Rating(trials[0].id, "unrated", reason="no number in the reply")], replace=True)
+        store.add_outcome("detect", Outcome(trials[0].id, "probe", "done", {"scores": [0.25, 1.0]}))
+        store.set_record("texts", {"report": list(range(2000))})
+        store.note("warning", "the corpus is small")
+        store.finish({"id": "none"})
+
+
+def values(folder: Path, write: bool = False) -> list[Any]:
+    """Everything that can be read of a run."""
+    with RunStore.open(folder, read_only=not write) as store:
+        found: list[Any] = [store.manifest, store.started, store.status, store.concepts(), store.instructions(), store.methods(), store.judges()]
+        found += [store.labelings("calibf1-1"), store.items(), store.record("texts"), store.notes(), store.counts(), store.sources("rate")]
+        found += [list(store.item_outcomes("steering")), [store.ratings(judge.key) for judge in JUDGES], store.generations()]
+        found += [list(store.records(judge.key)) for judge in JUDGES] + [list(store.outcomes("detect"))]
+        return found + [store.missing_trials(), store.missing_ratings(JUDGES[0].key, retry_unrated=True)]
+
+
+def damaged(content: bytes, draw: random.Random) -> bytes:
+    """``content`` with one to three damages."""
+    file = bytearray(content)
+    for _ in range(draw.choice((1, 1, 1, 2, 3))):
+        kind, place = draw.choice(DAMAGES), draw.randrange(len(file))
+        length = draw.choice((2, 8, 64, 512))
+        if kind == "byte":
+            file[place] = draw.randrange(256)
+        elif kind == "bit":
+            file[place] ^= 1 << draw.randrange(8)
+        elif kind == "header":
+            file[draw.randrange(min(100, len(file)))] = draw.randrange(256)
+        elif kind == "cut":
+            del file[max(1, place) :]
+        elif kind == "swap":
+            other = draw.randrange(len(file))
+            for offset in range(min(length, len(file) - max(place, other))):
+                file[place + offset], file[other + offset] = file[other + offset], file[place + offset]
+        else:
+            part = file[place : place + length]
+            file[place : place + length] = bytes(len(part)) if kind == "zeros" else draw.randbytes(len(part))
+    return bytes(file)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("damage") / "run"
+    make_run(folder)
+    return folder
+
+
+def test_a_damaged_file_is_one_line_and_never_other_values(run: Path, tmp_path: Path) -> None:
+    expected, content = values(run), (run / DATABASE).read_bytes()
+    seen: Counter[str] = Counter()
+    for number in range(COPIES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / DATABASE).write_bytes(damaged(content, random.Random(number)))
+        try:
+            found = values(folder, write=number % 3 == 0)
+        except StoreError as error:
+            assert "\n" not in str(error)
+            assert str(folder) in str(error)
+            seen["refused"] += 1
+        else:
+            same = found[2:] == expected[2:] and found[:2] == expected[:2]
+            assert same, f"copy {number} gave other values"
+            seen["as stored"] += 1
+        (summary,) = list_runs(tmp_path)
+        assert "\n" not in summary.problem
+        shutil.rmtree(folder)
+    print(f"{COPIES} damaged copies: {dict(seen)}")
+    assert seen["refused"] > COPIES / 2, "so the damage does hit what is stored"
+
+
+def test_every_group_is_watched(run: Path, tmp_path: Path) -> None:
+    """A value that another program changes, whichever table it stands in, is noticed and its group named."""
+    changes = {
+        "meta started": "UPDATE meta SET value = '\"2001-01-01T00:00:00+00:00\"' WHERE key = 'started'",
+        "meta manifest": "UPDATE meta SET value = replace(value, '\"seed\":0', '\"seed\":1') WHERE key = 'manifest'",
+        "texts": "UPDATE texts SET text = text || '!' WHERE id = 1",
+        "concept_values": "DELETE FROM concept_values WHERE rowid IN () OR digest = (SELECT max(digest) FROM concept_values)",
+        "concepts": "UPDATE concepts SET position = position + 10",
+        "instructions": "DELETE FROM instructions WHERE position = 2",
+        "labelers": "UPDATE labelers SET finished = ''",
+        "answers calibf1-1": "UPDATE answers SET kind = 'abstention', value = '{\"reason\":\"\"}' WHERE position = 0",
+        "judges": "INSERT INTO judges (key, value) VALUES ('x', '{}')",
+        "methods": "UPDATE methods SET role = 'control'",
+        "items steering": "UPDATE items SET strength = 1.0 WHERE strength = 1 AND typeof(strength) = 'integer'",
+        f"outcomes rate {JUDGES[0].key}": f"UPDATE outcomes SET concept = 2 - concept WHERE stage = 'rate' AND source = '{JUDGES[0].key}'",
+        f"outcomes rate {JUDGES[1].key}": f"DELETE FROM outcomes WHERE source = '{JUDGES[1].key}'",
+        "outcomes detect probe": "UPDATE outcomes SET status = 'pending', ticket = 't' WHERE stage = 'detect'",
+        "facts": "UPDATE facts SET value = '[]'",
+        "notes": "INSERT INTO notes (created, kind, value) VALUES ('', 'warning', '\"\"')",
+        "schema": "CREATE TABLE more (x)",
+    }  # fmt: skip
+    for number, (group, sql) in enumerate(changes.items()):
+        folder = tmp_path / str(number)
+        shutil.copytree(run, folder)
+        with sqlite3.connect(folder / DATABASE) as connection:
+            connection.execute(sql.replace("rowid IN () OR ", ""))
+        connection.close()
+        with pytest.raises(StoreError) as error:
+            RunStore.open(folder, read_only=True)
+        assert error.value.given == (group,)
+        with pytest.raises(StoreError) as error:
+            RunStore.open(folder)
+        assert error.value.given == (group,)
+        assert verify(folder).groups == (group,)
+
+
+def test_digests_are_current_at_every_moment(run: Path, tmp_path: Path) -> None:
+    """Also beside a writer, after an exception within a transaction, and whatever way a row takes: new, replaced, ignored, deleted."""
+    shutil.copytree(run, tmp_path / "run")
+    with RunStore.open(tmp_path / "run") as store:
+        trial = store.trials()[0]
+        store.add_ratings(JUDGES[1].key, [Rating(trial.id, "rated", 0, 0, 0)], replace=True)
+        store.set_record("texts", [1], replace=True)
+        with pytest.raises(ValueError), store._database.transaction("fail"):
+            store.note("lost", 1)
+            raise ValueError
+        store.add_generations(store.generations().values())
+        store.add_outcome("generate", Outcome(trial.id, "engine", "done", {"prompt": "p", "text": "t", "n_tokens": 1, "finish": "length"}), replace=True)
+        store.add_concepts(store.concepts())
+        assert verify(tmp_path / "run") == Verified("run", tmp_path / "run", "intact")
+        store.note("last", 1)
+    assert verify(tmp_path / "run") == Verified("run", tmp_path / "run", "intact")
+    assert [note.kind for note in RunStore.open(tmp_path / "run", read_only=True).notes()][-2:] == ["warning", "last"]
+
+
+def test_whoever_uses_values_looks_first(run: Path, tmp_path: Path) -> None:
+    """An export is refused before its file is made; a list of runs is a summary, and does not look."""
+    shutil.copytree(run, tmp_path / "runs" / "run")
+    with sqlite3.connect(tmp_path / "runs" / "run" / DATABASE) as connection:
+        connection.execute("UPDATE outcomes SET fluency = 0 WHERE stage = 'rate'")
+    connection.close()
+    with pytest.raises(StoreError), RunStore.open(tmp_path / "runs" / "run", read_only=True) as store:
+        export(store, tmp_path / "table.jsonl")
+    assert not (tmp_path / "table.jsonl").exists()
+    assert [one.status for one in list_runs(tmp_path / "runs")] == ["finished"]
+
+
+def test_a_file_without_digests_is_read_and_said_to_have_none(run: Path, tmp_path: Path) -> None:
+    """As an older harness wrote it. Damage in it is one line, too, wherever it can be noticed."""
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    with sqlite3.connect(old / DATABASE) as connection:
+        connection.execute("DROP TABLE digests")
+        connection.execute("PRAGMA user_version=2")
+    connection.close()
+    assert verify(old).verdict == "no digests"
+    expected, content = values(run), (old / DATABASE).read_bytes()
+    assert values(old) == expected
+    refused = 0
+    for number in range(COPIES // 3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / DATABASE).write_bytes(damaged(content, random.Random(-number)))
+        try:
+            values(folder, write=number % 3 == 0)
+        except StoreError as error:
+            assert "\n" not in str(error)
+            assert str(folder) in str(error)
+            refused += 1
+        shutil.rmtree(folder)
+    assert refused > COPIES / 12
+    assert values(old, write=True) == expected
+    assert verify(old).verdict == "intact", "opened for writing, it has got digests"
