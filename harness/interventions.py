@@ -54,7 +54,7 @@ class Positions:
 
     @property
     def in_prompt(self) -> bool:
-        """Whether any token of a prompt is touched."""
+        """Return whether any token of a prompt is touched."""
         return self.prompt or self.first > 0 or self.last > 0
 
 
@@ -77,7 +77,7 @@ class EditContext:
     to_end: torch.Tensor
 
     def touched(self, positions: Positions) -> torch.Tensor:
-        """``[rows, tokens]`` bool: the tokens that an edit with these positions touches."""
+        """Return ``[rows, tokens]`` bool: the tokens that an edit with these positions touches."""
         touched = self.generated if positions.generated else self.generated & False
         if positions.prompt:
             touched = touched | ~self.generated
@@ -90,17 +90,17 @@ class EditContext:
 
     @classmethod
     def of(cls, real: torch.Tensor, generated: torch.Tensor) -> EditContext:
-        """The context of whole rows, prompt first, wherever their padding is; both are bool ``[rows, tokens]``."""
+        """Return the context of whole rows, prompt first, wherever their padding is; both are bool ``[rows, tokens]``."""
         count = real.cumsum(dim=1)
         in_prompt = (real & ~generated).sum(dim=1, keepdim=True)
         return cls(real, generated, real & (count == 1), count - 1, in_prompt - count)
 
     def rows(self, index: torch.Tensor) -> EditContext:
-        """The context of some rows; ``index`` is ``[n]`` int64."""
+        """Return the context of some rows; ``index`` is ``[n]`` int64."""
         return EditContext(self.real[index], self.generated[index], self.first[index], self.place[index], self.to_end[index])
 
     def last(self, width: int) -> EditContext:
-        """The context of the last so many columns."""
+        """Return the context of the last so many columns."""
         parts = (self.real, self.generated, self.first, self.place, self.to_end)
         return EditContext(*(part[:, part.shape[1] - width :] for part in parts))
 
@@ -109,7 +109,7 @@ class StackedEdit(Protocol):
     """Edits of several rows as one: row b of ``x`` gets the b-th edit."""
 
     def apply(self, x: torch.Tensor, ctx: EditContext) -> torch.Tensor:
-        """The edited stream, for every token; pure. The engine keeps the edited value only where the positions say so.
+        """Return the edited stream, for every token; pure. The engine keeps the edited value only where the positions say so.
 
         Args:
             x: float32 ``[rows, tokens, d_model]``.
@@ -123,12 +123,12 @@ class Edit(Protocol):
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """The sites that are edited; ``apply`` is called once at each."""
+        """Return the sites that are edited; ``apply`` is called once at each."""
         ...
 
     @property
     def positions(self) -> Positions:
-        """The tokens that are edited."""
+        """Return the tokens that are edited."""
         ...
 
     @property
@@ -137,7 +137,7 @@ class Edit(Protocol):
         ...
 
     def stack(self, rows: Sequence[Any], device: torch.device) -> StackedEdit:
-        """``rows`` (edits with this edit's batch key, this one among them) as one edit on ``device``, row by row."""
+        """Return ``rows`` (edits with this edit's batch key, this one among them) as one edit on ``device``, row by row."""
         ...
 
 
@@ -146,7 +146,7 @@ class ExactEdit(Protocol):
     """An edit that gives its definition beside its way to do it fast: what engines are tested against."""
 
     def exact(self, x: torch.Tensor) -> torch.Tensor:
-        """A stream of one text with every token edited, by the plainest formula, in float64: ``[tokens, d_model]`` → ``[tokens, d_model]``."""
+        """Return a stream of one text with every token edited, by the plainest formula, in float64: ``[tokens, d_model]`` → ``[tokens, d_model]``."""
         ...
 
 

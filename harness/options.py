@@ -30,22 +30,22 @@ O = TypeVar("O", bound=BaseModel)  # noqa: E741
 
 
 def filter_field(default: Any, *, ge: float | None = None, le: float | None = None, lt: float | None = None) -> Any:
-    """A field that says which features may be drawn (a filter, their dictionary, how many), which controls therefore share."""
+    """Return a field that says which features may be drawn (a filter, their dictionary, how many), which controls therefore share."""
     return Field(default, ge=ge, le=le, lt=lt, json_schema_extra={"filter": True})
 
 
 def input_field(default: Any = ...) -> Any:
-    """A field that may name a file or folder that is read: its content is part of a run's identity, so a changed file makes another run."""
+    """Return a field that may name a file or folder that is read: its content is part of a run's identity, so a changed file makes another run."""
     return Field(default, json_schema_extra={"input": True})
 
 
 def transport_field(default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None) -> Any:
-    """A field that says how something is fetched (limits, timeouts, batches), not what: it is not part of what identifies a judge."""
+    """Return a field that says how something is fetched (limits, timeouts, batches), not what: it is not part of what identifies a judge."""
     return Field(default, ge=ge, gt=gt, le=le, json_schema_extra={"transport": True})
 
 
 def transport_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The options of ``model`` that say how something is fetched."""
+    """Return the options of ``model`` that say how something is fetched."""
     return _marked(model, "transport")
 
 
@@ -69,7 +69,7 @@ def _holds_path(annotation: Any) -> bool:
 
 
 def control_field(default: Any, *, ge: float | None = None) -> Any:
-    """A field that the core sets where a labeler is run as a control: see :data:`CONTROL_OPTIONS`; a user may set it, too."""
+    """Return a field that the core sets where a labeler is run as a control: see :data:`CONTROL_OPTIONS`; a user may set it, too."""
     return Field(default, ge=ge, json_schema_extra={"control": True})
 
 
@@ -82,12 +82,12 @@ CONTROL_OPTIONS = ("draws", "follows")
 
 
 def control_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The options of ``model`` that the core sets where the labeler is a control."""
+    """Return the options of ``model`` that the core sets where the labeler is a control."""
     return tuple(name for name in _marked(model, "control") if name in CONTROL_OPTIONS)
 
 
 def filter_names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The options of ``model`` that say which features may be drawn."""
+    """Return the options of ``model`` that say which features may be drawn."""
     return _marked(model, "filter")
 
 
@@ -155,7 +155,7 @@ def _from_text(text: str, info: FieldInfo) -> Any:
 
 
 def _parts(annotation: Any) -> list[Any]:
-    """The members of a union, or the annotation itself."""
+    """Return the members of a union, or the annotation itself."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return [member for part in typing.get_args(annotation) for member in _parts(part)]
     return [annotation]

@@ -30,7 +30,7 @@ ConceptMode = Literal["fixed", "chosen"]
 
 
 def digest(value: Json, length: int = 16) -> str:
-    """Hex digest (SHA-256, first ``length`` digits) of a JSON value in canonical form: sorted keys, no spaces.
+    """Return the hex digest (SHA-256, first ``length`` digits) of a JSON value in canonical form: sorted keys, no spaces.
 
     Dataclasses are digested as their fields. Raises TypeError for a value that JSON cannot hold, so that nothing is digested by its ``repr``.
     """
@@ -38,7 +38,7 @@ def digest(value: Json, length: int = 16) -> str:
 
 
 def canonical_json(value: Json) -> str:
-    """``value`` as JSON with sorted keys and no spaces; dataclasses as objects, tuples as lists. NaN is refused (ValueError)."""
+    """Return ``value`` as JSON with sorted keys and no spaces; dataclasses as objects, tuples as lists. NaN is refused (ValueError)."""
 
     def default(item: object) -> object:
         if dataclasses.is_dataclass(item) and not isinstance(item, type):
@@ -49,7 +49,7 @@ def canonical_json(value: Json) -> str:
 
 
 def rng(seed: int, purpose: str, item: str = "") -> np.random.Generator:
-    """A random generator that depends on (seed, purpose, item) and nothing else.
+    """Return a random generator that depends on (seed, purpose, item) and nothing else.
 
     Batch size, order and restarts therefore never change who draws what.
     """
@@ -178,12 +178,12 @@ class Measurement:
                 raise ValueError(f"part {name!r} of a measurement is missing without a reason; give it in part_reasons")
 
     def as_json(self) -> dict[str, Json]:
-        """All of it as JSON; :meth:`of_json` is the way back."""
+        """Return all of it as JSON; :meth:`of_json` is the way back."""
         return {item.name: dict(found) if isinstance(found := getattr(self, item.name), Mapping) else found for item in dataclasses.fields(self)}
 
     @classmethod
     def of_json(cls, stored: Mapping[str, Json]) -> Measurement:
-        """What :meth:`as_json` gave; fields that came later have their defaults."""
+        """Return what :meth:`as_json` gave; fields that came later have their defaults."""
         return cls(**stored)
 
 
@@ -202,7 +202,7 @@ class Method:
 
     @property
     def name(self) -> str:
-        """``labeler × steerer``, or the steerer alone."""
+        """Return ``labeler × steerer``, or the steerer alone."""
         return f"{self.labeler} × {self.steerer}" if self.labeler else self.steerer
 
 
@@ -221,7 +221,7 @@ class DetectionMethod:
 
     @property
     def name(self) -> str:
-        """``labeler × detector``, or the detector alone."""
+        """Return ``labeler × detector``, or the detector alone."""
         return f"{self.labeler} × {self.detector}" if self.labeler else self.detector
 
 
@@ -280,7 +280,7 @@ class JudgeItem:
 
 
 def judge_title(name: str, options: Mapping[str, Json]) -> str:
-    """A judge for people: its name, and the model and server that its options name."""
+    """Return a judge for people: its name, and the model and server that its options name."""
     model, server = options.get("model"), options.get("base_url")
     return name + (f" {model}" if model and model != name else "") + (f" at {server}" if server else "")
 

@@ -17,13 +17,15 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def clean_text(text: str) -> str:
-    """A text as it is kept. Line breaks and tabs stay; other control characters, which would act on a terminal, become U+FFFD."""
+    """Return a text as it is kept. Line breaks and tabs stay; other control characters, which would act on a terminal, become U+FFFD."""
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode("utf-8")
     return without_keys(_CONTROL.sub(_REPLACEMENT, text))
 
 
 def clean_line(text: str, longest: int | None = LONGEST_LINE) -> str:
-    """A name, a word or a message as it is kept: :func:`clean_text` in one line, shortened to ``longest`` characters, without cut keys either."""
+    """Return a name, a word or a message as it is kept: :func:`clean_text` in one line, shortened to ``longest`` characters, without cut keys
+    either.
+    """
     line = without_keys(" ".join(clean_text(text).split()), cut=True)
     return line if longest is None or len(line) <= longest else line[: longest - 1] + "…"

@@ -47,7 +47,7 @@ class Price:
     cached_input: float | None = None
 
     def of(self, usage: Usage) -> float:
-        """Dollars for ``usage``."""
+        """Return dollars for ``usage``."""
         cached = self.input if self.cached_input is None else self.cached_input
         return ((usage.input - usage.cached_input) * self.input + usage.cached_input * cached + usage.output * self.output) / 1e6
 
@@ -75,7 +75,7 @@ class Prices:
     place: str = FILE_NAME
 
     def price(self, provider: str, model: str) -> Price | None:
-        """The price of a model, None where it is not known. A dated snapshot (``gpt-4o-2024-08-06``) without a row costs what its model costs.
+        """Return the price of a model, None where it is not known. A dated snapshot (``gpt-4o-2024-08-06``) without a row costs what its model costs.
 
         ``provider`` is :attr:`harness.chat.values.Provider.name`: a server of one's own (``openai@host:8000``) has no price but the user's, and
         without one it is free where it is local (:func:`is_local`), and unknown elsewhere.
@@ -84,18 +84,18 @@ class Prices:
         return Price(0.0, 0.0) if stated is None and is_local(provider) else stated
 
     def stated(self, provider: str, model: str) -> Price | None:
-        """The price of a model that stands in a table; None where none does."""
+        """Return the price of a model that stands in a table; None where none does."""
         exact = self.models.get((provider, model))
         return exact if exact is not None else self.models.get((provider, _SNAPSHOT.sub("", model)))
 
     def cost(self, provider: str, model: str, usage: Usage, batch: bool = False) -> float | None:
-        """Dollars for ``usage``; None where the model's price is not known."""
+        """Return dollars for ``usage``; None where the model's price is not known."""
         price = self.price(provider, model)
         return None if price is None else price.of(usage) * (self.batch if batch else 1.0)
 
     @property
     def source(self) -> str:
-        """Where the prices are from, for people."""
+        """Return where the prices are from, for people."""
         return f"prices of {self.date}" + "".join(f" and {path}" for path in self.own)
 
 
@@ -143,19 +143,19 @@ class Estimate:
         )
 
     def times(self, n: int) -> Estimate:
-        """The same ``n`` times over: for requests that do not exist yet, of which one of the largest stands for all."""
+        """Return the same ``n`` times over: for requests that do not exist yet, of which one of the largest stands for all."""
         cost = None if self.cost is None else self.cost * n
         counts = {name: getattr(self, name) * n for name in ("calls", "input_tokens", "output_tokens", "cached")}
         return replace(self, cost=cost, repeats=None if self.repeats is None else self.repeats.times(n), **counts)
 
     @property
     def most(self) -> Estimate:
-        """With all repeats: the upper bound that nothing exceeds."""
+        """Return the estimate with all repeats: the upper bound that nothing exceeds."""
         once = replace(self, repeats=None)
         return once if self.repeats is None else once + self.repeats
 
     def __str__(self) -> str:
-        """One line for people: first what is likely (every reply can be read), then the most that it can be."""
+        """Return one line for people: first what is likely (every reply can be read), then the most that it can be."""
         calls = f"{self.calls:,} call{'' if self.calls == 1 else 's'}" + (
             f" ({self.cached:,} more are in the cache)" if self.cached else ""
         )
@@ -171,7 +171,7 @@ class Estimate:
 
 
 def is_local(provider: str) -> bool:
-    """Whether a provider's server is this machine, or in its private network: by its address, or by a name that no public server has."""
+    """Return whether a provider's server is this machine, or in its private network: by its address, or by a name that no public server has."""
     try:
         host = (urlsplit(f"//{provider.partition('@')[2]}").hostname or "").rstrip(".")
     except ValueError:
@@ -212,7 +212,7 @@ class Tally:
         self._calls += times
 
     def estimate(self, cached: int = 0, repeats: Estimate | None = None) -> Estimate:
-        """What was added; ``cached`` and ``repeats`` as they are to be shown."""
+        """Return what was added; ``cached`` and ``repeats`` as they are to be shown."""
         total = sum(self._by_model.values(), Usage())
         costs = {model: self._prices.cost(self._provider, model, usage, self._batch) for model, usage in self._by_model.items()}
         unpriced = tuple(f"{self._provider}/{model}" for model, cost in costs.items() if cost is None)
@@ -226,12 +226,12 @@ class Tally:
 
 
 def _section(provider: str, model: str) -> str:
-    """The section of a price file for a model; its prices are for people to fill in."""
+    """Return the section of a price file for a model; its prices are for people to fill in."""
     return f"[{json.dumps(provider, ensure_ascii=False)}.models]\n{json.dumps(model, ensure_ascii=False)} = {{ input = 0.00, output = 0.00 }}"
 
 
 def input_bound(request: ChatRequest, characters_per_token: float = CHARACTERS_PER_TOKEN) -> int:
-    """Input tokens of a request at most, estimated from its characters; see :class:`Tally`."""
+    """Return input tokens of a request at most, estimated from its characters; see :class:`Tally`."""
     texts = [message.content for message in request.messages]
     if request.schema is not None:
         texts.append(canonical_json(dict(request.schema)))
@@ -241,7 +241,8 @@ def input_bound(request: ChatRequest, characters_per_token: float = CHARACTERS_P
 
 
 def load_prices(folder: Path | None = None) -> Prices:
-    """The shipped prices, with the user's over them: ``prices.toml`` in ``folder`` (the cache folder), and the file named in ``HARNESS_PRICES``.
+    """Return the shipped prices, with the user's over them: ``prices.toml`` in ``folder`` (the cache folder), and the file named in
+    ``HARNESS_PRICES``.
 
     Raises:
         OptionError: a file of the user's is missing where it was named, or malformed.

@@ -28,7 +28,7 @@ def tried(
     longest: float,
     waiting: Callable[[RequestFailed, int, float], None] | None = None,
 ) -> T:
-    """The result of ``call``, which is tried again while it raises a :class:`RequestFailed` that may heal.
+    """Return the result of ``call``, which is tried again while it raises a :class:`RequestFailed` that may heal.
 
     Args:
         call: one attempt.

@@ -128,7 +128,7 @@ class ChatRequest:
     seed: int | None = None
 
     def key(self, provider: str, rubric: str) -> str:
-        """The key of the cache: SHA-256 (64 hex digits) over the provider, every field, and the rubric's name and version.
+        """Return the key of the cache: SHA-256 (64 hex digits) over the provider, every field, and the rubric's name and version.
 
         ``provider`` should name the server, too, where several speak one API, so that two servers' models of one name stay apart.
         """
@@ -181,20 +181,20 @@ class Provider(Protocol):
 
     @property
     def name(self) -> str:
-        """Provider and server, e.g. ``openai`` or ``openai@localhost:8000``; part of the key of the cache."""
+        """Return provider and server, e.g. ``openai`` or ``openai@localhost:8000``; part of the key of the cache."""
         ...
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a reader of the results must know, a line each: a parameter that a model refused, usage that is not reported."""
+        """Return what a reader of the results must know, a line each: a parameter that a model refused, usage that is not reported."""
         ...
 
     def takes_schema(self, model: str) -> bool:
-        """False where ``model`` is known to refuse the schema of a reply, from an earlier request of this process or another."""
+        """Return False where ``model`` is known to refuse the schema of a reply, from an earlier request of this process or another."""
         ...
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """One attempt, no retry within; passes ``asyncio.CancelledError`` on.
+        """Make one attempt, without a retry; it passes ``asyncio.CancelledError`` on.
 
         Raises:
             RequestFailed: no usable reply; :class:`SchemaRefused` where it is the reply's schema that the model does not take.
@@ -236,7 +236,7 @@ class UnconfirmedBatch:
 
     @staticmethod
     def read(name: str) -> UnconfirmedBatch | None:
-        """The batch noted under that name; None for the id of a batch."""
+        """Return the batch noted under that name; None for the id of a batch."""
         if not name.startswith(_MARK):
             return None
         try:
@@ -247,7 +247,7 @@ class UnconfirmedBatch:
 
     @property
     def description(self) -> str:
-        """For people: which batch it is."""
+        """Return which batch it is, for people."""
         return f"the batch of {self.count:,} requests of {datetime.fromtimestamp(self.since, timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
@@ -269,26 +269,26 @@ class BatchProvider(Protocol):
 
     @property
     def name(self) -> str:
-        """As :attr:`Provider.name`: a reply has one key, whichever way it was paid for."""
+        """Return what :attr:`Provider.name` does: a reply has one key, whichever way it was paid for."""
         ...
 
     @property
     def notes(self) -> Sequence[str]:
-        """As :attr:`Provider.notes`."""
+        """Return what :attr:`Provider.notes` does."""
         ...
 
     @property
     def max_requests(self) -> int:
-        """Requests in a batch at most."""
+        """Return requests in a batch at most."""
         ...
 
     @property
     def max_bytes(self) -> int:
-        """Bytes of a batch at most."""
+        """Return bytes of a batch at most."""
         ...
 
     def takes_schema(self, model: str) -> bool:
-        """As :meth:`Provider.takes_schema`."""
+        """Return what :meth:`Provider.takes_schema` does."""
         ...
 
     def submit(self, requests: Mapping[str, ChatRequest]) -> str:
@@ -296,13 +296,16 @@ class BatchProvider(Protocol):
         ...
 
     def poll(self, batch_id: str) -> BatchState:
-        """How far a batch is."""
+        """Return how far a batch is."""
         ...
 
     def find(self, unconfirmed: UnconfirmedBatch) -> Sequence[str]:
-        """Batches of the API's own list that may be the unconfirmed one, the newest first. Raises :class:`RequestFailed` where there is no such list."""
+        """Return batches of the API's own list that may be the unconfirmed one, the newest first.
+
+        Raises :class:`RequestFailed` where there is no such list.
+        """
         ...
 
     def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
-        """Answers by the caller's ids, in any order; ids without an answer are missing (expired, cancelled: hand them in again)."""
+        """Return answers by the caller's ids, in any order; ids without an answer are missing (expired, cancelled: hand them in again)."""
         ...

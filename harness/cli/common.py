@@ -33,7 +33,7 @@ out_option = click.option(
 
 
 def cost_options(function: F) -> F:
-    """The options of commands that may spend money: --judge-mode, --max-cost, --yes. :class:`harness.cli.spending.Purse` takes them."""
+    """Return the options of commands that may spend money: --judge-mode, --max-cost, --yes. :class:`harness.cli.spending.Purse` takes them."""
     options = [
         click.option("--judge-mode", type=click.Choice(["live", "batch"]), help="batch: half the price, ratings come later (-J mode=batch)."),
         click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Ask before more dollars may be spent."),
@@ -45,7 +45,7 @@ def cost_options(function: F) -> F:
 
 
 def task_options(function: F) -> F:
-    """The options that say what is evaluated: --task, --corpus and its columns, --instructions, --split, --limit, --seed, --device, --dtype.
+    """Return the options that say what is evaluated: --task, --corpus and its columns, --instructions, --split, --limit, --seed, --device, --dtype.
 
     :func:`choices_from` makes of them what a bench is opened with.
     """
@@ -68,7 +68,7 @@ def task_options(function: F) -> F:
 
 
 def plugin_option(short: str, kind: str, form: str = "name=value") -> Callable[[F], F]:
-    """``-L name=value`` and its like, repeatable."""
+    """Return ``-L name=value`` and its like, repeatable."""
     return click.option(short, f"{kind}_options", multiple=True, metavar=form, help=f"Option of the {kind}; repeatable (see `harness plugins show`).")
 
 
@@ -112,7 +112,7 @@ def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool) -> None:
 
 
 def choices_from(given: Mapping[str, Any]) -> Choices:
-    """What the command line replaces in a task, from the values of a command's options (``click``'s ``context.params``)."""
+    """Return what the command line replaces in a task, from the values of a command's options (``click``'s ``context.params``)."""
     from dataclasses import fields
 
     from harness.run.bench import Choices
@@ -121,7 +121,7 @@ def choices_from(given: Mapping[str, Any]) -> Choices:
 
 
 def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:
-    """The bench of a task, with the artifact cache of this user."""
+    """Return the bench of a task, with the artifact cache of this user."""
     from harness.run.bench import open_bench
 
     keep_freed_memory()
@@ -129,7 +129,7 @@ def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:
 
 
 def load_host() -> PluginHost:
-    """All plugins of this installation."""
+    """Return all plugins of this installation."""
     from harness.plugin.host import PluginHost
 
     return PluginHost.load()
@@ -163,7 +163,7 @@ def print_json(value: Json) -> None:
 
 
 def console() -> Console:
-    """Standard output for tables and text."""
+    """Return standard output for tables and text."""
     from harness.files.screen import screen
 
     return screen()

@@ -28,7 +28,7 @@ _BAR = 50
 
 
 def corpus_options(function: F) -> F:
-    """The options that say how a corpus is read."""
+    """Return the options that say how a corpus is read."""
     options = [
         click.option("--format", "form", type=click.Choice(get_args(Format)), help="Format (default: recognised by the content)."),
         click.option("--text-field", help="Name of the text column."),
@@ -46,7 +46,7 @@ def corpus_options(function: F) -> F:
 def _open(
     path: Path, form: Format | None, fields: tuple[str | None, ...], no_comments: bool, no_code: bool, progress: Callable[[int, int], None]
 ) -> Corpus:
-    """The corpus that PATH and :func:`corpus_options` mean; ``fields`` are those of text, label and id, and the separator of labels."""
+    """Return the corpus that PATH and :func:`corpus_options` mean; ``fields`` are those of text, label and id, and the separator of labels."""
     from harness.data import open_corpus
 
     text_field, label_field, id_field, label_separator = fields
@@ -150,6 +150,8 @@ def _show(
         rest = f" ({len(labels) - len(shown):,} more: --json)" if len(labels) > len(shown) else ""
         echo(f"\nmost frequent labels{rest}")
         print_table("", ("label", "texts"), [(label, f"{support:,}") for label, support in shown])
+    for line in found.label_warnings:
+        echo(f"warning: {line}")
     echo(f"\n{found.skipped:,} records skipped")
     for reason, count in found.skipped_by_reason.items():
         echo(f"  {count:,} × {reason}")
@@ -198,6 +200,8 @@ def convert_command(
         count = convert((replace(document, labels=document.labels & kept) for document in corpus), output, advance)
     if not quiet:
         echo(f"{output}: {count:,} texts, {len(kept):,} labels; {corpus.n_skipped:,} records skipped")
+    for line in corpus.label_warnings:
+        echo(f"warning: {line}", err=True)
     for skipped in corpus.skipped[:_EXAMPLES]:
         echo(f"skipped: {skipped}", err=True)
 

@@ -65,7 +65,7 @@ def _version(name: str) -> str:
 
 
 def _writable(folder: os.PathLike[str]) -> bool:
-    """Whether the folder, or the nearest parent that exists, can be written to."""
+    """Return whether the folder, or the nearest parent that exists, can be written to."""
     path = os.path.abspath(folder)
     while not os.path.exists(path):
         path = os.path.dirname(path)

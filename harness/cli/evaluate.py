@@ -134,7 +134,7 @@ def command(
 
 
 def _generated(folder: Path) -> bool:
-    """Whether a run has all its texts already."""
+    """Return whether a run has all its texts already."""
     from harness.errors import StoreError
     from harness.store import RunStore
 
@@ -217,7 +217,7 @@ def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concept
 
 
 def _concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
-    """How many labelings a method has: exact where the task lists its concepts, else at most what the labeler may choose."""
+    """Return how many labelings a method has: exact where the task lists its concepts, else at most what the labeler may choose."""
     if bench.concept_mode == "fixed":
         return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
     chosen = [[most for name in ("top_k", "count") if isinstance(most := labeler.options.get(name), int)] for labeler in plan.labelers]

@@ -267,14 +267,14 @@ def _rate(run: Run, asked: Mapping[str, PluginRequest], purse: Purse, ids: set[s
 
 
 def _stored(store: RunStore) -> dict[str, JudgeRecord]:
-    """The judges of a run by name; where two have one name, by name and the end of the key."""
+    """Return the judges of a run by name; where two have one name, by name and the end of the key."""
     records = store.judges()
     names = [record.name for record in records]
     return {f"{r.name} ({r.key[-6:]})" if names.count(r.name) > 1 else r.name: r for r in records}
 
 
 def _with_files(texts: Texts, files: Sequence[Path], limit: int | None) -> Texts:
-    """The texts (a random part of ``limit``, the same at every call) with the ratings of files."""
+    """Return the texts (a random part of ``limit``, the same at every call) with the ratings of files."""
     from harness.types import rng
 
     for path in files:

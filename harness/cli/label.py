@@ -158,7 +158,7 @@ def _cells(row: dict[str, Any], held_out: bool) -> Iterator[tuple[str, ...]]:
 
 
 def _counted(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was counted of each feature, where it was."""
+    """Return what was counted of each feature, where it was."""
     counted = row["evidence"].get("features")
     return counted if isinstance(counted, list) and all(isinstance(item, dict) for item in counted) else []
 
@@ -168,7 +168,7 @@ def _decimal(value: float | None, form: str = ".3f") -> str:
 
 
 def _fires_at(snippets: Sequence[dict[str, Any]]) -> str:
-    """The strongest token of the best text in its surroundings, on one line."""
+    """Return the strongest token of the best text in its surroundings, on one line."""
     if not snippets:
         return ""
     best = snippets[0]

@@ -87,7 +87,7 @@ def train_command(
 
 
 def train_config(given: dict[str, str]) -> TrainConfig:
-    """Training settings from text. Raises UnknownNameError or OptionError for what is not a setting or not allowed."""
+    """Return training settings from text. Raises UnknownNameError or OptionError for what is not a setting or not allowed."""
     from harness.errors import OptionError, UnknownNameError
     from harness.sae.training.config import TrainConfig
 
@@ -109,7 +109,7 @@ def train_config(given: dict[str, str]) -> TrainConfig:
 def token_rows(
     model: SubjectModel, texts: Sequence[Path], chat: bool, max_tokens: int, limit: int | None
 ) -> tuple[list[list[int]], int]:
-    """Texts as token ids, and how many leading tokens are the same in all of them (the chat template's constant prefix, or the first token).
+    """Return texts as token ids, and how many leading tokens are the same in all of them (the chat template's constant prefix, or the first token).
 
     A row with a prompt becomes the conversation as the model saw it while it wrote the text.
     """

@@ -36,5 +36,5 @@ def end_gently() -> None:
 
 
 def received() -> signal.Signals | None:
-    """The signal that ended this process' command, if one did."""
+    """Return the signal that ended this process' command, if one did."""
     return _received[-1] if _received else None

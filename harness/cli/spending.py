@@ -80,7 +80,7 @@ class Purse:
 
 
 def _price(estimate: Estimate) -> str:
-    """The most that it can be, and what is likely."""
+    """Return the most that it can be, and what is likely."""
     if estimate.most.cost is None or estimate.cost is None:
         return "an unknown amount"
     once = f" (${estimate.cost:,.2f} if every reply can be read)" if estimate.repeats is not None else ""
@@ -88,7 +88,7 @@ def _price(estimate: Estimate) -> str:
 
 
 def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict[str, Estimate]:
-    """What steerers and judge will cost, with repeats, by who spends it; empty where nothing costs anything.
+    """Return what steerers and judge will cost, with repeats, by who spends it; empty where nothing costs anything.
 
     Args:
         plan: the plan.
@@ -114,7 +114,7 @@ def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict
 
 
 def _subjects(plan: Plan, bench: TaskBench, n_concepts: int) -> list[Concept]:
-    """The concepts of a steerer without features. In chosen mode nobody knows them yet: as many as may be, each as long as the longest."""
+    """Return the concepts of a steerer without features. In chosen mode nobody knows them yet: as many as may be, each as long as the longest."""
     from harness.types import Concept
 
     concepts = bench.list_concepts()

@@ -18,7 +18,7 @@ _HANDLER = "harness-plain"
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """A codec's error handler: our signs in ASCII, any other character written out."""
+    """Return a codec's error handler: our signs in ASCII, any other character written out."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
@@ -37,7 +37,7 @@ def prepare() -> None:
 
 
 def holds_unicode(stream: object) -> bool:
-    """Whether a stream takes every character as it is."""
+    """Return whether a stream takes every character as it is."""
     return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").replace("_", "").startswith(("utf8", "utf16", "utf32"))
 
 

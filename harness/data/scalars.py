@@ -7,8 +7,8 @@ import decimal
 import math
 from typing import Any
 
-MISSING = frozenset({"", "nan", "NaN", "NaT", "<NA>"})
-"""Texts that stand for no value: what pandas, NumPy and polars write where there is none. ``None``, ``null`` and ``NA`` may be names."""
+MISSING = frozenset({"", "nan", "NaN", "NaT", "<NA>", "\\N"})
+"""Texts that stand for no value: what pandas, NumPy, polars and MySQL write where there is none. ``None``, ``null`` and ``NA`` may be names."""
 
 
 def scalar_text(value: Any) -> str | None:

@@ -45,7 +45,7 @@ class TextSplit:
 
     @cached_property
     def digest(self) -> str:
-        """Identity of the split, a hash of its three parts."""
+        """Return the identity of the split, a hash of its three parts."""
         return digest([part.tolist() for part in (self.train, self.threshold, self.report)])
 
     def part(self, name: Part) -> Places:

@@ -50,7 +50,7 @@ class Generated:
 
     @property
     def n_tokens(self) -> int:
-        """The number of new tokens."""
+        """Return the number of new tokens."""
         return len(self.token_ids)
 
 
@@ -64,7 +64,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """What users call it, e.g. ``torch``."""
+        """Return what users call it, e.g. ``torch``."""
         ...
 
     @property
@@ -73,11 +73,11 @@ class Engine(Protocol):
         ...
 
     def refuses(self, edit: Edit) -> str | None:
-        """Why this engine cannot place ``edit``, in one line; None where it can."""
+        """Return why this engine cannot place ``edit``, in one line; None where it can."""
         ...
 
     def logits(self, texts: Sequence[Row], edits: Sequence[Edit] = (), adapter: str | None = None) -> Iterator[Tensor]:
-        """For each text, in order, the logits at each of its tokens: ``[tokens, vocabulary]``.
+        """Return for each text, in order, the logits at each of its tokens: ``[tokens, vocabulary]``.
 
         Args:
             texts: token ids of each; to an edit they are prompts.
@@ -91,7 +91,7 @@ class Engine(Protocol):
         ...
 
     def chunks(self, requests: Chunk) -> list[list[GenerationRequest]]:
-        """The requests in parts that are generated, begun again and sent elsewhere as a whole.
+        """Return the requests in parts that are generated, begun again and sent elsewhere as a whole.
 
         Where a text depends on its neighbours (in bfloat16 by their rounding), these are the neighbours that it always has, so a run that goes
         on has the texts of an undisturbed one. Parts and order depend on the requests alone.
@@ -99,7 +99,7 @@ class Engine(Protocol):
         ...
 
     def run(self, requests: Chunk, decoding: Decoding) -> Iterator[Generated]:
-        """A text for each request, in any order, each as soon as it has ended. Requests are checked at once, and generated while iterating.
+        """Return a text for each request, in any order, each as soon as it has ended. Requests are checked at once, and generated while iterating.
 
         Raises:
             EngineError: at once, for what cannot be run, an edit that is refused among it; while iterating, for what shows only then.
@@ -111,7 +111,7 @@ class Executor(Protocol):
     """Spreads chunks over one engine or copies of it. The caller alone writes the store."""
 
     def map(self, engine: Engine, chunks: Sequence[Chunk], decoding: Decoding) -> Iterator[Generated]:
-        """The texts of all chunks, in any order.
+        """Return the texts of all chunks, in any order.
 
         Raises:
             EngineError: before anything is generated, for a request that the engine does not take.

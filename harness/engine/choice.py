@@ -15,7 +15,7 @@ DEFAULT = "torch"
 
 
 def open_engine(model: SubjectModel, name: str = DEFAULT) -> Engine:
-    """The engine ``name`` on a loaded model.
+    """Return the engine ``name`` on a loaded model.
 
     Raises:
         UnknownNameError: there is no such engine.

@@ -12,7 +12,7 @@ class LocalExecutor:
     """Generates the chunks in this process, in their order. Implements :class:`harness.engine.base.Executor`."""
 
     def map(self, engine: Engine, chunks: Sequence[Chunk], decoding: Decoding) -> Iterator[Generated]:
-        """The texts of all chunks. Every chunk is checked before the first is begun.
+        """Return the texts of all chunks. Every chunk is checked before the first is begun.
 
         Raises:
             EngineError: see :meth:`harness.engine.base.Engine.run`.
@@ -28,7 +28,7 @@ class LocalExecutor:
 def generate(
     engine: Engine, executor: Executor, requests: Chunk, decoding: Decoding, only: Container[str] | None = None
 ) -> Iterator[Generated]:
-    """A text for each request, in any order.
+    """Return a text for each request, in any order.
 
     Args:
         engine: whose texts.

@@ -21,7 +21,7 @@ _LOGITS = 1 << 27
 
 
 def logits(model: SubjectModel, texts: Sequence[Row], edits: Sequence[Edit] = (), adapter: Adapter | None = None) -> Iterator[Tensor]:
-    """For each text, in order, the logits at each of its tokens: float32 ``[tokens, vocabulary]``, on the model's device.
+    """Return for each text, in order, the logits at each of its tokens: float32 ``[tokens, vocabulary]``, on the model's device.
 
     Consecutive texts share a forward pass, as many as fit; a pass that does not fit into memory is halved.
 
@@ -66,7 +66,7 @@ def _logits(
 
 
 def _forward(model: SubjectModel, texts: Sequence[Row], edits: tuple[Edit, ...], adapter: Adapter | None) -> Tensor:
-    """Logits ``[rows, tokens, vocabulary]`` in the model's dtype."""
+    """Return logits ``[rows, tokens, vocabulary]`` in the model's dtype."""
     tokens, real = pad_right(model, texts)
     context = EditContext.of(real, torch.zeros_like(real))
     placed = place([edits] * len(texts), model.device)

@@ -26,11 +26,11 @@ class Placed:
     rows: Tensor | None
 
     def acts_on(self, prompt: bool, generated: bool) -> bool:
-        """Whether these edits touch any token of a forward pass over tokens of the prompt, generated ones, or both."""
+        """Return whether these edits touch any token of a forward pass over tokens of the prompt, generated ones, or both."""
         return (prompt and self.positions.in_prompt) or (generated and self.positions.generated)
 
     def apply(self, x: Tensor, context: EditContext) -> Tensor:
-        """The stream ``[batch, tokens, d_model]`` with the edits; tokens and rows that they do not touch keep their very values."""
+        """Return the stream ``[batch, tokens, d_model]`` with the edits; tokens and rows that they do not touch keep their very values."""
         if self.rows is None:
             return self._edit(x, context)
         own = context.rows(self.rows)
@@ -46,7 +46,7 @@ class Placed:
 
 
 def why_not(model: SubjectModel, edit: Edit) -> str | None:
-    """Why hooks cannot place ``edit`` in a model; None where they can."""
+    """Return why hooks cannot place ``edit`` in a model; None where they can."""
     if not edit.sites:
         return "it names no site"
     for site in edit.sites:
@@ -58,7 +58,7 @@ def why_not(model: SubjectModel, edit: Edit) -> str | None:
 
 
 def place(rows: Sequence[Sequence[Edit]], device: torch.device) -> dict[Site, list[Placed]]:
-    """The edits at each site, in the order in which they are applied.
+    """Return the edits at each site, in the order in which they are applied.
 
     Stacked together are those of one key that stand at one place of their rows' edits; edits at one place belong to different rows, so going
     place by place keeps each row's own order, whatever the order in other rows.

@@ -26,7 +26,7 @@ from harness.types import Decoding, FinishReason, rng
 
 
 def touches(positions: Positions, place: int, n_prompt: int) -> bool:
-    """Whether an edit with these positions touches one token, by the definition of each field in turn.
+    """Return whether an edit with these positions touches one token, by the definition of each field in turn.
 
     Args:
         positions: of the edit.
@@ -60,7 +60,7 @@ class ReferenceEngine:
         self._adapters = Adapters(self.model)
 
     def refuses(self, edit: Edit) -> str | None:
-        """Why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""
+        """Return why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""
         return why_not(self.model, edit)
 
     def chunks(self, requests: Chunk) -> list[list[GenerationRequest]]:
@@ -68,7 +68,7 @@ class ReferenceEngine:
         return [[request] for request in requests]
 
     def run(self, requests: Chunk, decoding: Decoding) -> Iterator[Generated]:
-        """A text for each request, in order.
+        """Return a text for each request, in order.
 
         Raises:
             EngineError: at once, for a decoding option out of bounds, a repeated id or an edit that cannot be placed.
@@ -78,7 +78,7 @@ class ReferenceEngine:
         return (self._text(request, decoding) for request in requests)
 
     def text_logits(self, ids: Sequence[int], n_prompt: int, edits: Sequence[Edit] = (), adapter: str | None = None) -> Tensor:
-        """The logits at each token of one text: float64 ``[tokens, vocabulary]``.
+        """Return the logits at each token of one text: float64 ``[tokens, vocabulary]``.
 
         Args:
             ids: the text, prompt first.
@@ -120,7 +120,7 @@ class ReferenceEngine:
 
 
 def _chooses_experts(hf: Any) -> bool:
-    """Whether a transformers model mixes experts by a function that can be chosen (transformers 5; before, it was always the plain loop)."""
+    """Return whether a transformers model mixes experts by a function that can be chosen (transformers 5; before, it was always the plain loop)."""
     return getattr(hf.config, "_experts_implementation", None) is not None and hasattr(hf, "set_experts_implementation")
 
 
@@ -138,7 +138,9 @@ def _hook(site: Site, edits: Sequence[Edit], n_prompt: int) -> Callable[[Any, An
 
 
 def _everywhere(edit: Edit, x: Tensor, n_prompt: int) -> Tensor:
-    """A stream ``[tokens, d_model]`` with every token edited; by the edit's own definition where it gives one, else by its fast way, in float32."""
+    """Return a stream ``[tokens, d_model]`` with every token edited; by the edit's own definition where it gives one, else by its fast way, in
+    float32.
+    """
     if isinstance(edit, ExactEdit):
         return edit.exact(x)
     real = torch.ones(1, len(x), dtype=torch.bool, device=x.device)

@@ -55,7 +55,7 @@ def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def choose(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -> Tensor:
-    """The next token of each row.
+    """Return the next token of each row.
 
     Args:
         logits: ``[rows, vocabulary]`` float32; -inf rules a token out.
@@ -88,7 +88,7 @@ def choose(logits: Tensor, uniforms: Tensor, temperature: float, top_p: float) -
 
 
 def _invert(cumulative: Tensor, uniforms: Tensor, top_p: float, complete: bool) -> tuple[Tensor, Tensor]:
-    """Which rows can be drawn from the candidates seen so far, and the index drawn among them.
+    """Return which rows can be drawn from the candidates seen so far, and the index drawn among them.
 
     The nucleus' mass is the first cumulative value that reaches ``top_p``; without a nucleus it is 1. A draw below the mass seen so far is
     settled whatever comes later, so long as the nucleus' own mass is known.

@@ -1,15 +1,15 @@
 """Steered generation: one batch mixes prompts, edits and strengths row by row; a row's text does not depend on its neighbours.
 
-Left padding, explicit positions, KV cache, hooks on the decoder layers. Requests of similar prompt length share a batch; rows that have ended
+Hooks on the decoder layers, explicit positions; how rows are padded, and what is handed on from token to token, is found for each model by
+:mod:`harness.engine.plan` (left padding and a cache, where that is right). Requests of similar prompt length share a batch; rows that have ended
 leave it. Each request draws from (seed, "sampling", id), so batch size, order and restarts change nothing.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from torch import Tensor
 from harness.engine.base import VERSIONS, Chunk, Generated, GenerationRequest, check_edit, check_requests
 from harness.engine.forward import logits
 from harness.engine.placing import Placed, edited, place, why_not
+from harness.engine.plan import plan_for
+from harness.engine.rows import WHOLE, DecodingPlan, Rows, View
 from harness.engine.sampling import check_decoding, choose, penalise
 from harness.errors import EngineError
 from harness.interventions import Edit, EditContext, Site
@@ -26,7 +28,6 @@ from harness.model.adapters import Adapter, Adapters
 from harness.model.attention import fast_decoding
 from harness.model.loading import SubjectModel
 from harness.model.memory import Budget, attempt, release
-from harness.model.structure import cache_argument, cache_of
 from harness.types import Decoding, FinishReason, rng
 
 DEFAULT_BATCH = 128
@@ -57,11 +58,11 @@ class TorchEngine:
         self._batch_size, self._use_cache, self._adapters = batch_size, use_cache, Adapters(model)
 
     def refuses(self, edit: Edit) -> str | None:
-        """Why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""
+        """Return why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""
         return why_not(self.model, edit)
 
     def chunks(self, requests: Chunk) -> list[list[GenerationRequest]]:
-        """The batches: requests of one adapter and of similar prompt length, the shortest first."""
+        """Return the batches: requests of one adapter and of similar prompt length, the shortest first."""
         return [
             group[start : start + self._batch_size]
             for group in _by_adapter(sorted(requests, key=lambda request: len(request.prompt_ids))).values()
@@ -69,23 +70,24 @@ class TorchEngine:
         ]
 
     def run(self, requests: Chunk, decoding: Decoding) -> Iterator[Generated]:
-        """A text for each request, in any order, each as soon as it has ended.
+        """Return a text for each request, in any order, each as soon as it has ended.
 
         Raises:
             EngineError: at once, for an option out of bounds, a repeated id, an empty prompt, a prompt that leaves no room for the new tokens,
-                an edit that cannot be placed, or a folder that holds no adapter; while iterating, for an adapter that does not fit the
-                model, an edit that changes the shape of the stream, for logits that are not finite, and where a single row does not fit into
-                memory.
+                an edit that cannot be placed, a folder that holds no adapter, or a model that cannot read a text; while iterating, for an
+                adapter that does not fit the model, an edit that changes the shape of the stream, for logits that are not finite, and where a
+                single row does not fit into memory.
+            ModelError: at once, for a token that the model does not know.
         """
         check_decoding(decoding)
         check_requests(self, requests)
         _check_prompts(self.model, requests, decoding)
         for folder in {request.adapter for request in requests if request.adapter is not None}:
             self._adapters.check(folder)
-        return self._run(requests, decoding)
+        return self._run(requests, decoding, self._plan() if requests else WHOLE)
 
     def logits(self, texts: Sequence[Row], edits: Sequence[Edit] = (), adapter: str | None = None) -> Iterator[Tensor]:
-        """For each text, in order, the logits at each of its tokens, by :func:`harness.engine.forward.logits`.
+        """Return for each text, in order, the logits at each of its tokens, by :func:`harness.engine.forward.logits`.
 
         Args:
             texts: token ids of each; to an edit they are prompts.
@@ -100,17 +102,21 @@ class TorchEngine:
             check_edit(self, edit)
         return logits(self.model, texts, edits, None if adapter is None else self._adapters.get(adapter))
 
-    def _run(self, requests: Chunk, decoding: Decoding) -> Iterator[Generated]:
+    def _plan(self) -> DecodingPlan:
+        plan = plan_for(self.model)
+        return plan if self._use_cache else replace(plan, cache=False)
+
+    def _run(self, requests: Chunk, decoding: Decoding, plan: DecodingPlan) -> Iterator[Generated]:
         rows = Budget(self._batch_size)
         for folder, group in _by_adapter(requests).items():
-            yield from self._decode(group, None if folder is None else self._adapters.get(folder), decoding, rows)
+            yield from self._decode(group, None if folder is None else self._adapters.get(folder), decoding, plan, rows)
 
-    def _decode(self, group: Chunk, adapter: Adapter | None, decoding: Decoding, rows: Budget) -> Iterator[Generated]:
+    def _decode(self, group: Chunk, adapter: Adapter | None, decoding: Decoding, plan: DecodingPlan, rows: Budget) -> Iterator[Generated]:
         # Longest prompts first: a batch size that suffices for them suffices for all that follow.
         waiting, device = sorted(group, key=lambda request: -len(request.prompt_ids)), self.model.device
         while waiting:
-            size = rows.take(len(waiting))
-            batch = _Batch(self.model, waiting[:size], decoding, self._use_cache, adapter)
+            size = rows.take(_alike(waiting, plan))
+            batch = _Batch(self.model, waiting[:size], decoding, plan, adapter)
             del waiting[:size]
             while batch.requests and (ended := attempt(batch.advance, device)) is not None:
                 yield from ended[0]
@@ -131,11 +137,21 @@ class TorchEngine:
 
 
 def _by_adapter(requests: Chunk) -> dict[str | None, list[GenerationRequest]]:
-    """The requests of each adapter, in their order; those without one among them under None."""
+    """Return the requests of each adapter, in their order; those without one among them under None."""
     groups: dict[str | None, list[GenerationRequest]] = {}
     for request in requests:
         groups.setdefault(request.adapter, []).append(request)
     return groups
+
+
+def _alike(waiting: Chunk, plan: DecodingPlan) -> int:
+    """How many of the requests, from the first on, may share a batch."""
+    if not plan.together:
+        return 1
+    if plan.padding != "none":
+        return len(waiting)
+    length = len(waiting[0].prompt_ids)
+    return next((place for place, request in enumerate(waiting) if len(request.prompt_ids) != length), len(waiting))
 
 
 def _check_prompts(model: SubjectModel, requests: Chunk, decoding: Decoding) -> None:
@@ -144,6 +160,7 @@ def _check_prompts(model: SubjectModel, requests: Chunk, decoding: Decoding) -> 
         length = len(request.prompt_ids)
         if not length:
             raise EngineError(f"request {request.id} has an empty prompt", given=request.id, allowed="at least one token")
+        model.check_tokens(request.prompt_ids, f"request {request.id}")
         if room is not None and length > room:
             raise EngineError(
                 f"request {request.id} has a prompt of {length} tokens",
@@ -154,33 +171,22 @@ def _check_prompts(model: SubjectModel, requests: Chunk, decoding: Decoding) -> 
 
 
 class _Batch:
-    """Requests that are decoded together. All members hold the rows that are still open, in one order.
+    """Requests that are decoded together.
 
     Attributes:
-        requests: the open rows' requests.
-        tokens: ``[rows, width]`` int64, prompts padded on the left and the tokens generated so far.
-        real: ``[rows, width]`` bool, the token is not padding.
-        prompt_width: how many of the columns are prompt.
-        uniforms: ``[rows, max_new_tokens]`` float64, what each row draws at each step.
+        requests: those whose texts have not ended, the open rows of the batch, in its order.
+        uniforms: ``[open rows, max_new_tokens]`` float64, what each row draws at each step.
     """
 
     def __init__(
-        self, model: SubjectModel, requests: list[GenerationRequest], decoding: Decoding, use_cache: bool, adapter: Adapter | None
+        self, model: SubjectModel, requests: list[GenerationRequest], decoding: Decoding, plan: DecodingPlan, adapter: Adapter | None
     ) -> None:
-        self.model, self.requests, self.decoding, self.use_cache, self._adapter = model, requests, decoding, use_cache, adapter
-        self.tokens, self.real = _pad_left([request.prompt_ids for request in requests], model)
-        self.prompt_width = self.tokens.shape[1]
+        self.model, self.requests, self.decoding, self._adapter = model, requests, decoding, adapter
+        self._rows = Rows(model, [request.prompt_ids for request in requests], plan)
+        self._members = list(requests)  # every row of the batch, ended ones that could not be taken out of it included
         draws = np.stack([rng(request.seed, "sampling", request.id).random(decoding.max_new_tokens) for request in requests])
         self.uniforms = torch.from_numpy(draws).to("cpu" if model.device.type == "mps" else model.device)  # MPS knows no float64
-        self._cache: Any = None
         self._placed: dict[Site, list[Placed]] | None = None
-        self._accepted = frozenset(inspect.signature(model.hf.forward).parameters)
-        self._cache_argument = cache_argument(model.hf)
-
-    @property
-    def n_new(self) -> int:
-        """Tokens generated so far, the same in all open rows."""
-        return self.tokens.shape[1] - self.prompt_width
 
     def advance(self) -> list[Generated]:
         """Decode until a row ends, and take those that have ended out of the batch."""
@@ -193,16 +199,18 @@ class _Batch:
             return ended
 
     def _step(self) -> list[Generated]:
-        """Adds one token to every row and returns the texts that ended by it."""
-        chosen = self._choose(self._forward())
-        self.tokens = torch.cat([self.tokens, chosen[:, None]], dim=1)
-        self.real = torch.cat([self.real, torch.ones_like(chosen[:, None], dtype=torch.bool)], dim=1)
+        """Adds one token to every open row and returns the texts that ended by it."""
+        view = self._rows.view()
+        with self._edited(view):
+            logits = self._rows.logits(view)
+        chosen = self._choose(logits)
+        self._rows.append(chosen)
         stopped = [token in self.model.eos_ids for token in chosen.tolist()]
-        full = self.n_new == self.decoding.max_new_tokens
+        full = self._rows.n_new == self.decoding.max_new_tokens
         if not full and not any(stopped):
             return []
         ended, keep = [], []
-        for row, ids in enumerate(self.tokens[:, self.prompt_width :].tolist()):
+        for row, ids in enumerate(self._rows.opened(self._rows.tokens)[:, self._rows.prompt_width :].tolist()):
             if stopped[row]:
                 ended.append(self._text(row, ids[:-1], "eos"))
             elif full:
@@ -217,37 +225,17 @@ class _Batch:
 
     def _keep(self, rows: list[int]) -> None:
         """Go on with these rows only. The requests come last: whatever fails before, no row is lost."""
+        members = self._members
         if rows:
-            index = torch.tensor(rows, device=self.tokens.device)
-            self.tokens, self.real = self.tokens[index], self.real[index]
-            self.uniforms = self.uniforms[index.to(self.uniforms.device)]
-            if self._cache is not None:
-                self._cache.batch_select_indices(index)
-        self._placed = None
-        self.requests = [self.requests[row] for row in rows]
-
-    def _forward(self) -> Tensor:
-        """Logits of the next token, ``[rows, vocabulary]`` float32."""
-        width = 1 if self.use_cache and self.n_new else self.tokens.shape[1]
-        arguments: dict[str, Any] = {
-            "input_ids": self.tokens[:, -width:],
-            "attention_mask": self.real.long(),
-            "use_cache": self.use_cache,
-        }
-        if "position_ids" in self._accepted:
-            arguments["position_ids"] = (self.real.cumsum(dim=1) - 1).clamp(min=0)[:, -width:]
-        if "logits_to_keep" in self._accepted:
-            arguments["logits_to_keep"] = 1
-        if self.use_cache:
-            arguments[self._cache_argument] = self._cache
-        with self._edited(width), _contiguous_head(self.model):
-            output = self.model.hf(**arguments)
-        self._cache = cache_of(output) if self.use_cache else None
-        return output.logits[:, -1].float()  # type: ignore[no-any-return]
+            left = self._rows.keep(rows)
+            self.uniforms = self.uniforms[torch.tensor(rows, device=self.uniforms.device)]
+            if left is not None:
+                members, self._placed = [members[row] for row in left.tolist()], None
+        self._members, self.requests = members, [self.requests[row] for row in rows]
 
     def _choose(self, logits: Tensor) -> Tensor:
-        """The next token of each row, ``[rows]``. May write into ``logits``."""
-        decoding, step = self.decoding, self.n_new
+        """The next token of each open row, ``[rows]``. May write into ``logits``."""
+        decoding, step = self.decoding, self._rows.n_new
         if not bool(logits.amax(dim=-1).isfinite().all()):  # the maximum of a row with a NaN is NaN
             broken = self.requests[int(logits.amax(dim=-1).isfinite().int().argmin())].id
             raise EngineError(
@@ -256,49 +244,20 @@ class _Batch:
                 hint="use weaker edits, or --dtype float32",
             )
         if decoding.repetition_penalty != 1.0:
-            start = 0 if decoding.penalty_scope == "all" else self.prompt_width
-            seen = torch.where(self.real[:, start:], self.tokens[:, start:], -1)
-            logits = penalise(logits, seen, decoding.repetition_penalty)
+            start = 0 if decoding.penalty_scope == "all" else self._rows.prompt_width
+            seen = torch.where(self._rows.real[:, start:], self._rows.tokens[:, start:], -1)
+            logits = penalise(logits, self._rows.opened(seen), decoding.repetition_penalty)
         if step < decoding.min_new_tokens and self.model.eos_ids:
             logits[:, sorted(self.model.eos_ids)] = float("-inf")
         uniforms = self.uniforms[:, step]
         return choose(logits.to(uniforms.device), uniforms, decoding.temperature, decoding.top_p).to(logits.device)
 
-    def _edited(self, width: int) -> AbstractContextManager[None]:
-        """Within the context the streams at the last ``width`` columns are edited."""
+    def _edited(self, view: View) -> AbstractContextManager[None]:
+        """Within the context the streams at the columns that are read are edited."""
         if self._placed is None:
-            self._placed = place([request.edits for request in self.requests], self.model.device)
+            self._placed = place([request.edits for request in self._members], self.model.device)
         if not self._placed:
             return nullcontext()
-        columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
-        context = EditContext.of(self.real, (columns >= self.prompt_width).expand_as(self.real)).last(width)
-        return edited(self.model, self._placed, context, prompt=width > self.n_new, generated=self.n_new > 0)
-
-
-@contextmanager
-def _contiguous_head(model: SubjectModel) -> Iterator[None]:
-    """Within the context the unembedding gets contiguous vectors.
-
-    The last token of each row, cut out of a whole prompt, is a view with gaps; torch multiplies such a view row by row, with a copy of the
-    whole unembedding for each row: two thirds of the time of 40 new tokens (SmolLM2, 64 rows).
-    """
-    head = model.hf.get_output_embeddings()
-    if head is None:
-        yield
-        return
-    handle = head.register_forward_pre_hook(lambda module, arguments: (arguments[0].contiguous(), *arguments[1:]))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _pad_left(prompts: Sequence[Sequence[int]], model: SubjectModel) -> tuple[Tensor, Tensor]:
-    """Tokens ``[rows, width]`` of the prompts, padding on the left, and which of them are real; on the model's device."""
-    width = max(len(prompt) for prompt in prompts)
-    tokens = torch.full((len(prompts), width), model.pad_id, dtype=torch.long)
-    real = torch.zeros(tokens.shape, dtype=torch.bool)
-    for row, prompt in enumerate(prompts):
-        tokens[row, width - len(prompt) :] = torch.tensor(list(prompt))
-        real[row, width - len(prompt) :] = True
-    return tokens.to(model.device), real.to(model.device)
+        n_new = self._rows.n_new
+        context = EditContext.of(view.real, view.generated).last(view.width)
+        return edited(self.model, self._placed, context, prompt=view.width > n_new, generated=n_new > 0)

@@ -35,25 +35,28 @@ class Evaluation(Protocol):
 
     @property
     def kind(self) -> EvaluationKind:
-        """Its name."""
+        """Return its name."""
         ...
 
     def wanted(self, manifest: Manifest) -> bool:
-        """Whether the run asks for it."""
+        """Return whether the run asks for it."""
         ...
 
     def stages(self, run: Run) -> Sequence[Stage]:
-        """Its steps, in order."""
+        """Return its steps, in order."""
         ...
 
     def items(self, run: Run, stage: Stage) -> Sequence[Item]:
-        """What a stage works on, in an order that depends on the run alone. It may read what earlier stages have stored."""
+        """Return what a stage works on, in an order that depends on the run alone. It may read what earlier stages have stored."""
         ...
 
     def work(self, run: Run, stage: Stage, items: Sequence[Item]) -> Iterator[Outcome]:
-        """Outcomes of ``items``, those that are missing, each as soon as it exists and in any order. The driver stores each before it asks on."""
+        """Return outcomes of ``items``, those that are missing, each as soon as it exists and in any order.
+
+        The driver stores each before it asks on.
+        """
         ...
 
     def score(self, manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Sequence[Row]:
-        """The rows of the entry, from the store alone."""
+        """Return the rows of the entry, from the store alone."""
         ...

@@ -19,7 +19,7 @@ RATINGS = ("concept", "instruction", "fluency")
 
 
 def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Entry:
-    """The entry of a run, with one judge's ratings where it steers.
+    """Return the entry of a run, with one judge's ratings where it steers.
 
     Args:
         manifest: what the run is.
@@ -82,7 +82,7 @@ def constant_ratings(judge: str, ratings: Iterable[Rating]) -> list[str]:
 
 
 def _plugin_versions(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> dict[str, str]:
-    """The versions that did the work, by distribution; those of the manifest where a part has noted none."""
+    """Return the versions that did the work, by distribution; those of the manifest where a part has noted none."""
     used = [m.plugin for m in manifest.methods] + [m.plugin for m in manifest.metrics] + list(manifest.labelers)
     used += [manifest.judge] if manifest.judge is not None else []
     found = {plugin.distribution: plugin.version for plugin in used if plugin.version}

@@ -27,12 +27,12 @@ from harness.types import Json, digest
 
 
 def run_id(manifest: Manifest) -> str:
-    """The run's name: the task's, and a digest of everything that its values depend on."""
+    """Return the run's name: the task's, and a digest of everything that its values depend on."""
     return f"{manifest.task.name}-{digest(manifest.identity, 12)}"
 
 
 def run_folder(out: Path, manifest: Manifest) -> Path:
-    """Where a run is kept below ``out``."""
+    """Return where a run is kept below ``out``."""
     return out / "runs" / run_id(manifest)
 
 
@@ -53,7 +53,7 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def changed_code(folder: Path, manifest: Manifest) -> str:
-    """Why a run begins anew that looks like a stored one: the plugins whose code or version has changed since; empty for any other run.
+    """Return why a run begins anew that looks like a stored one: the plugins whose code or version has changed since; empty for any other run.
 
     Args:
         folder: where the run is to be kept.
@@ -80,7 +80,7 @@ def changed_code(folder: Path, manifest: Manifest) -> str:
 
 
 def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifest:
-    """The manifest of a run that is about to begin; ``command`` is what was asked for (:func:`harness.run.manifest.command_of`)."""
+    """Return the manifest of a run that is about to begin; ``command`` is what was asked for (:func:`harness.run.manifest.command_of`)."""
     return make_manifest(plan, bench, command, metric_records(plan, bench))
 
 

@@ -44,7 +44,7 @@ Options = Mapping[str, Any]
 
 
 def load_task(name: str | Path = "demo", **choices: Any) -> OpenTask:
-    """A task with its model, dictionaries and corpus, each made when first asked for.
+    """Return a task with its model, dictionaries and corpus, each made when first asked for.
 
     Args:
         name: a registered name, a folder with a ``task.toml``, or such a file.
@@ -92,7 +92,7 @@ class OpenTask:
 
     @cached_property
     def bench(self) -> TaskBench:
-        """Model, dictionaries, corpus, concepts and instructions: what plugins are handed."""
+        """Return model, dictionaries, corpus, concepts and instructions: what plugins are handed."""
         return open_bench(self.task, self._choices, quiet=True)
 
     def label(self, labeler: str, options: Options | None = None) -> list[Labeling | Abstention]:
@@ -113,7 +113,7 @@ class OpenTask:
         instructions: Sequence[str | Instruction] | None = None,
         options: Options | None = None,
     ) -> list[SteeredText]:
-        """Texts of the subject model under a steerer, one for each strength and instruction, in that order.
+        """Return texts of the subject model under a steerer, one for each strength and instruction, in that order.
 
         Args:
             steerer: ``NAME[:option=value,…]``.
@@ -155,7 +155,7 @@ def evaluate(
     max_cost: float = 0.0,
     **choices: Any,
 ) -> StoredRun:
-    """What ``harness eval`` does; with no plugin named, what the task lists. Given again, it goes on where it stopped.
+    """Return what ``harness eval`` does; with no plugin named, what the task lists. Given again, it goes on where it stopped.
 
     Args:
         task: a name, a folder, or what :func:`load_task` gave.
@@ -204,7 +204,7 @@ def evaluate(
 
 
 def load_run(run: str | Path, out: str | Path = ".") -> StoredRun:
-    """A stored run, by its folder or by its id (or the beginning of one) below ``out``/runs.
+    """Return a stored run, by its folder or by its id (or the beginning of one) below ``out``/runs.
 
     Raises UnknownNameError or StoreError where there is none.
     """
@@ -223,7 +223,7 @@ def rate(
     task: str | Path | OpenTask = "demo",
     max_cost: float = 0.0,
 ) -> list[Rating]:
-    """A judge's ratings of a run's texts, or of any others.
+    """Return a judge's ratings of a run's texts, or of any others.
 
     Args:
         texts: a run (its ratings are stored there, and only what is missing is asked for), or texts: each with concept, instruction and text.
@@ -271,23 +271,26 @@ class StoredRun:
             yield store
 
     def open(self, approve: Any = None) -> Run:
-        """The run, open for writing, e.g. to be rated; a context manager. ``approve`` is called with what may cost money, and raises to refuse."""
+        """Return the run, open for writing, e.g. to be rated; a context manager.
+
+        ``approve`` is called with what may cost money, and raises to refuse.
+        """
         return Run.reopen(self.folder, PluginHost.load(), quiet=True, approve=approve)
 
     @property
     def manifest(self) -> Manifest:
-        """What the run is."""
+        """Return what the run is."""
         with self._reading() as store:
             return store.manifest
 
     @property
     def judges(self) -> list[JudgeRecord]:
-        """Who has rated its texts; the first is the one that it was started with."""
+        """Return who has rated its texts; the first is the one that it was started with."""
         with self._reading() as store:
             return store.judges()
 
     def entry(self, judge: str | None = None) -> Entry:
-        """The run's entry, made from its file.
+        """Return the run's entry, made from its file.
 
         Args:
             judge: key or name of the judge whose ratings count; None takes the one that the run was started with. Of one whose code has changed
@@ -300,7 +303,7 @@ class StoredRun:
             return make_entry(store.manifest, store, _judge(store, judge))
 
     def texts(self, judge: str | None = None) -> DataFrame:
-        """Trials, texts and one judge's ratings: a row for each trial, with the columns of ``harness runs export``."""
+        """Return trials, texts and one judge's ratings: a row for each trial, with the columns of ``harness runs export``."""
         from pandas import DataFrame
 
         from harness.store.export import COLUMNS, steering_rows
@@ -312,7 +315,7 @@ class StoredRun:
         return frame
 
     def labels(self) -> DataFrame:
-        """What the labelers answered: a row for each concept and labeler."""
+        """Return what the labelers answered: a row for each concept and labeler."""
         from pandas import DataFrame
 
         found: list[dict[str, Any]] = []
@@ -328,7 +331,7 @@ class StoredRun:
         return frame
 
     def scores(self, judge: str | None = None) -> DataFrame:
-        """The entry's items: a row for each concept (or part of a dictionary) and method, a column for each metric."""
+        """Return the entry's items: a row for each concept (or part of a dictionary) and method, a column for each metric."""
         from pandas import DataFrame
 
         rows = [

@@ -46,11 +46,11 @@ class ArtifactCache:
         self._warn = warn or logger.warning
 
     def path(self, key: Json) -> Path:
-        """Where the artifact of ``key`` is, or would be."""
+        """Return where the artifact of ``key`` is, or would be."""
         return self.root / digest(key, _DIGEST_DIGITS)
 
     def get(self, key: Json, compute: Callable[[Path], None], describe: str = "") -> Path:
-        """The finished folder of ``key``; ``compute`` fills it if it is not there yet.
+        """Return the finished folder of ``key``; ``compute`` fills it if it is not there yet.
 
         Args:
             key: JSON that holds everything the content depends on; kept in the folder as ``key.json``.
@@ -92,7 +92,7 @@ class ArtifactCache:
         return folder
 
     def _damage(self, folder: Path, key: Json) -> str:
-        """What is wrong with a finished artifact, or ""."""
+        """Return what is wrong with a finished artifact, or ""."""
         try:
             stored_key = (folder / KEY).read_text(encoding="utf-8")
             files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
@@ -114,14 +114,14 @@ class ArtifactCache:
 
 
 def _mark(folder: Path) -> tuple[str, int, int]:
-    """What identifies this one making of an artifact, for as long as it lies there."""
+    """Return what identifies this one making of an artifact, for as long as it lies there."""
     path = folder / MANIFEST
     found = path.stat()
     return str(path.resolve()), found.st_ino, found.st_mtime_ns
 
 
 def _manifest(folder: Path) -> dict[str, list[Json]]:
-    """Size and SHA-256 of each file below ``folder`` (but for key and manifest), each flushed to the disk, by its relative path."""
+    """Return the size and SHA-256 of each file below ``folder`` (but for key and manifest), each flushed to the disk, by its relative path."""
     files: dict[str, list[Json]] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -99,7 +99,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def on_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
-    """Whether ``path`` lies on a network file system, as far as the system tells (Linux)."""
+    """Return whether ``path`` lies on a network file system, as far as the system tells (Linux)."""
     best, kind = "", ""
     with contextlib.suppress(OSError):
         where = str(path.absolute().resolve())

@@ -15,7 +15,7 @@ _HINT = f"set {CACHE_ENV} to a folder that can be written to"
 
 
 def cache_root() -> Path:
-    """The folder of everything that can be made again: ``HARNESS_CACHE``, else the user's cache folder of this program.
+    """Return the folder of everything that can be made again: ``HARNESS_CACHE``, else the user's cache folder of this program.
 
     Raises:
         StoreError: neither is to be had, since the user has no home folder (a container's or a batch system's user without a name).

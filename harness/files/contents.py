@@ -24,7 +24,6 @@ class Content(NamedTuple):
 _BEGINNINGS = (
     (b"\x1f\x8b", Content("packed with gzip", "unpack it: gunzip FILE", "gzip")),
     (b"\x28\xb5\x2f\xfd", Content("packed with Zstandard", "unpack it: unzstd FILE", "zstd")),
-    (b"BZh", Content("packed with bzip2", "unpack it: bunzip2 FILE", "bz2")),
     (b"\xfd7zXZ\0", Content("packed with xz", "unpack it: unxz FILE", "xz")),
     (b"7z\xbc\xaf\x27\x1c", Content("a 7z archive", "unpack it: 7z x FILE", "7z")),
     (b"\x04\x22\x4d\x18", Content("packed with LZ4", "unpack it: unlz4 FILE", "lz4")),
@@ -38,7 +37,6 @@ _BEGINNINGS = (
     (b"ARROW1", Content("an Arrow (Feather) file", "write it as Parquet: pyarrow.feather.read_table, pyarrow.parquet.write_table")),
     (b"FEA1", Content("a Feather file", "write it as Parquet: pandas.read_feather, to_parquet")),
     (b"Obj\x01", Content("an Avro file", _AS_TEXT)),
-    (b"ORC", Content("an ORC file", "write it as Parquet: pyarrow.orc.read_table, pyarrow.parquet.write_table")),
     (b"\x93NUMPY", Content("a NumPy array", _AS_TEXT)),
     (b"PAR1", Content("a Parquet file", "give it where a table is expected, with the ending .parquet")),
     (b"GGUF", Content("a GGUF model file", "give a file of texts")),
@@ -54,10 +52,13 @@ _ZIPPED = (
     (b".npy", Content("a NumPy archive (.npz)", _AS_TEXT)),
 )
 """What a ZIP archive is by the names at its beginning."""
+_BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _HTML = re.compile(rb"(?:<\?xml[^>]*>\s*)?(?:<!--.{0,500}?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 _ERROR_REPLY = re.compile(rb'\{\s*"(?:error|message|detail|statusCode)"\s*:', re.IGNORECASE)
 _TAR = 257
+_CONTROL = tuple(number for number in range(0x20) if chr(number) not in "\t\n\v\f\r\x1b")
+"""Bytes that no text has; where a few stand among many others, a text is damaged."""
 
 
 def recognise(head: bytes) -> Content | None:
@@ -67,6 +68,8 @@ def recognise(head: bytes) -> Content | None:
             return content
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
         return next((content for name, content in _ZIPPED if name in head), Content("a ZIP archive", "unpack it: unzip FILE", "zip"))
+    if _BZIP2.match(head):
+        return Content("packed with bzip2", "unpack it: bunzip2 FILE", "bz2")
     if _PICKLE.match(head):
         return Content("a Python pickle", _PICKLED)
     if head[_TAR : _TAR + 5] == b"ustar":
@@ -74,7 +77,7 @@ def recognise(head: bytes) -> Content | None:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if _HTML.match(start):
         return Content("an HTML page", "if a server sent it in the place of a file, fetch the file again")
-    if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if 20 * sum(head.count(byte) for byte in _CONTROL) >= len(head) > 0 and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return Content("a binary file", "give a file of text")
     return None
 

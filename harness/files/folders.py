@@ -181,7 +181,7 @@ def _remove(path: Path) -> None:
 
 
 def _refusal(error: Exception, place: Path) -> OSError | None:
-    """The disk's refusal behind an error of ``fill``, or None.
+    """Return the disk's refusal behind an error of ``fill``, or None.
 
     Libraries report a full disk as their own errors (safetensors, torch), so the free space is asked, too.
     """

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
+
+from harness.errors import DataError
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file. Raises OSError."""
+    """Return the hex SHA-256 of a file. Raises OSError."""
     state = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -21,10 +24,34 @@ _HASH_WHOLE_BELOW = 256 * 2**20
 _SAMPLE = 2**20
 
 
+MOST_FILES = 100_000
+"""Files and folders within a folder that is digested; one with more was named by mistake."""
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    for count, path in enumerate(folder.rglob("*")):
+        if count >= MOST_FILES:
+            message = f"the folder {folder} holds more than {MOST_FILES:,} files and folders"
+            raise DataError(message, given=folder, hint="name the file or folder that is meant")
+        yield path
+
+
 def path_digest(path: Path) -> str:
-    """SHA-256 (first 16 hex digits) of a file, or of a folder's files by name. Files of 256 MB and more by size and three samples of 1 MB."""
+    """SHA-256 (first 16 hex digits) of a file, or of a folder's files by name. Files of 256 MB and more by size and three samples of 1 MB.
+
+    Raises:
+        DataError: a file cannot be read, or the folder holds more than :data:`MOST_FILES` files and folders.
+    """
+    try:
+        return _path_digest(path)
+    except OSError as error:
+        message = f"{error.filename or path} cannot be read ({error.strerror or error})"
+        raise DataError(message, given=path, hint="name the file or folder that is meant") from error
+
+
+def _path_digest(path: Path) -> str:
     sha = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else sorted(p for p in _inside(path) if p.is_file())
     for file in files:
         size = file.stat().st_size
         sha.update(f"{file.name if file == path else file.relative_to(path)}\x1f{size}\x1f".encode())

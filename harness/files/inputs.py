@@ -27,6 +27,7 @@ IN_MEMORY = 1 << 30
 LONGEST_LINE = 1 << 24
 """Bytes of the longest line that is read from a file of lines."""
 
+_PRINTABLE = (*b"\t\r\n", *range(0x20, 0x7F))
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -170,10 +171,13 @@ def encoding_of(head: bytes) -> str:
         if head.startswith(mark):
             return encoding
     first = head[:4]
-    if len(first) == 4 and first.count(0) == 3:
-        return {0: "utf-32-le", 3: "utf-32-be"}.get(next(place for place, byte in enumerate(first) if byte), "utf-8")
-    if len(first) >= 2 and first[:2].count(0) == 1 and first[2:].count(0) <= 1:
-        return "utf-16-be" if first[0] == 0 else "utf-16-le"
+    if len(first) == 4 and first.count(0) == 3 and (first[0] in _PRINTABLE or first[3] in _PRINTABLE):
+        return "utf-32-le" if first[0] else "utf-32-be"
+    even, odd = head[::2], head[1::2]
+    for zeros, letters, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+        # of European text and of JSON and CSV in any alphabet, many characters have a zero byte, always on the same side
+        if letters and zeros[:1] == b"\0" and letters[0] in _PRINTABLE and 4 * zeros.count(0) >= len(zeros):
+            return encoding if 20 * letters.count(0) <= len(letters) else "utf-8"
     return "utf-8"
 
 

@@ -12,7 +12,7 @@ from harness.types import Json
 
 
 def json_text(value: Json, *, indent: int | None = None, plain: bool = False) -> str:
-    """``value`` as JSON.
+    """Return ``value`` as JSON.
 
     Args:
         value: JSON; NaN and infinities in it, which are not, become null.
@@ -26,7 +26,7 @@ def json_text(value: Json, *, indent: int | None = None, plain: bool = False) ->
 
 
 def finite(value: Any) -> Any:
-    """``value`` with None in the place of every number that is NaN or infinite."""
+    """Return ``value`` with None in the place of every number that is NaN or infinite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

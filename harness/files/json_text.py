@@ -36,7 +36,7 @@ class JsonError(ValueError):
 def parse_json(
     text: str | bytes | bytearray,
     *,
-    surrogates: Literal["refuse", "replace"] = "refuse",
+    surrogates: Literal["refuse", "replace", "keep"] = "refuse",
     constants: bool = True,
     deepest: int = DEEPEST,
 ) -> Json:
@@ -44,7 +44,7 @@ def parse_json(
 
     Args:
         text: as text, or as UTF-8 with or without a byte order mark.
-        surrogates: lone surrogates (``"\\ud800"``) are refused, or replaced by U+FFFD.
+        surrogates: lone surrogates (``"\\ud800"``) are refused, replaced by U+FFFD, or kept for the caller to look at.
         constants: NaN, Infinity and -Infinity, which are not JSON, are read as Python writes them; else they are refused.
         deepest: levels of lists and objects within each other.
 
@@ -63,7 +63,7 @@ def parse_json(
         raise JsonError(" ".join(str(error).split())) from None
     if text.count("[") + text.count("{") > deepest:
         check_depth(value, deepest)
-    if _SURROGATE_ESCAPE.search(text) or not is_unicode(text):
+    if surrogates != "keep" and (_SURROGATE_ESCAPE.search(text) or not is_unicode(text)):
         return _clean(value, surrogates)
     return value
 

@@ -152,7 +152,7 @@ class ArrayHeader(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Its bytes in memory."""
+        """Return its bytes in memory."""
         return math.prod(self.shape) * int(self.dtype.itemsize)
 
 

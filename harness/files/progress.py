@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def say(message: str) -> None:
-    """A line on standard error. A terminal that has gone stops no work."""
+    """Write a line on standard error. A terminal that has gone stops no work."""
     with contextlib.suppress(OSError):
         print(visible(message), file=sys.stderr, flush=True)
 
@@ -119,7 +119,7 @@ class Progress:
             yield report
 
     def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
-        """``items``, counted as they are consumed."""
+        """Yield ``items``, counted as they are consumed."""
         size = len(items) if total is None and isinstance(items, Sized) else total
         with self.task(description, size) as advance:
             for item in items:

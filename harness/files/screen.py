@@ -28,7 +28,7 @@ class Screen(Console):
 
 
 def screen(stream: TextIO | None = None) -> Screen:
-    """The console of a stream (None: standard output); wide enough for a table where there is no terminal."""
+    """Return the console of a stream (None: standard output); wide enough for a table where there is no terminal."""
     stream = sys.stdout if stream is None else stream
     columns = os.environ.get("COLUMNS", "")
     wanted = int(columns) if columns.isascii() and columns.isdigit() else 0

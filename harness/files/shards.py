@@ -59,15 +59,15 @@ class ShardedFiles:
             sync_folder(self.folder)
 
     def path(self, name: str) -> Path:
-        """Where a file is."""
+        """Return where a file is."""
         return self.folder / name
 
     def size(self, name: str, shards: int | None = None) -> int:
-        """Committed bytes of a file, or its bytes after the first ``shards``."""
+        """Return committed bytes of a file, or its bytes after the first ``shards``."""
         return self._ends[-1 if shards is None else shards][name]
 
     def read(self, name: str, shard: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """What a committed shard added to a file, one-dimensional."""
+        """Return what a committed shard added to a file, one-dimensional."""
         start, stop = self._ends[shard][name], self._ends[shard + 1][name]
         return np.fromfile(self.path(name), dtype=dtype, count=(stop - start) // np.dtype(dtype).itemsize, offset=start)
 
@@ -166,7 +166,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def map_file(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...], *, memory_map: bool = True) -> npt.NDArray[Any]:
-    """A flat file as an array of ``shape``, read-only; memory-mapped, or read.
+    """Return a flat file as an array of ``shape``, read-only; memory-mapped, or read.
 
     Raises:
         StoreError: it is missing, or not of that size.
@@ -185,7 +185,7 @@ def map_file(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...], *, memory
 
 
 def _crc32(path: Path, start: int, stop: int) -> int:
-    """The checksum of the bytes from ``start`` to ``stop``; −1, which no checksum equals, where the file is shorter."""
+    """Return the checksum of the bytes from ``start`` to ``stop``; −1, which no checksum equals, where the file is shorter."""
     checksum = 0
     with path.open("rb") as file:
         file.seek(start)
@@ -204,7 +204,7 @@ def _line(record: Json) -> bytes:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """A line of the journal, or None where it is torn or damaged."""
+    """Return a line of the journal, or None where it is torn or damaged."""
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
         return None

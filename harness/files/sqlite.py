@@ -49,7 +49,7 @@ class SqliteKind:
 
 
 def connect(path: Path, mode: str = "rwc", *, timeout: float = 20.0, immutable: bool = False) -> sqlite3.Connection:
-    """A connection for use by several threads, without transactions of its own accord.
+    """Return a connection for use by several threads, without transactions of its own accord.
 
     Args:
         path: the file.
@@ -65,17 +65,17 @@ def connect(path: Path, mode: str = "rwc", *, timeout: float = 20.0, immutable: 
 
 
 def temporary() -> sqlite3.Connection:
-    """A database of this connection alone: in memory while it is small, else in a temporary file that nobody sees; gone when it is closed."""
+    """Return a database of this connection alone: in memory while it is small, else in a temporary file that nobody sees; gone when it is closed."""
     return sqlite3.connect("", isolation_level=None, check_same_thread=False)
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> Any:
-    """The value of a pragma."""
+    """Return the value of a pragma."""
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
 def version_of(connection: sqlite3.Connection, path: Path, kind: SqliteKind, tables: Collection[str] = ()) -> int | None:
-    """The version of a file's schema, or None for a file that has yet to be stamped.
+    """Return the version of a file's schema, or None for a file that has yet to be stamped.
 
     Args:
         connection: to the file.
@@ -117,7 +117,7 @@ def set_journal(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def log_in_use(path: Path) -> bool:
-    """Whether the file's write-ahead log holds something that is not yet in the file itself."""
+    """Return whether the file's write-ahead log holds something that is not yet in the file itself."""
     log = path.with_name(path.name + "-wal")
     return log.exists() and log.stat().st_size > 0
 
@@ -138,7 +138,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether an error says that the file's content is broken."""
+    """Return whether an error says that the file's content is broken."""
     return any(word in str(error) for word in _DAMAGED)
 
 

@@ -14,7 +14,7 @@ _PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
 
 
 def read_toml(path: Path, what: str, error: type[HarnessError], hint: str) -> dict[str, Any]:
-    """The content of a TOML file: UTF-8, with or without a byte order mark.
+    """Return the content of a TOML file: UTF-8, with or without a byte order mark.
 
     Args:
         path: the file.

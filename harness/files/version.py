@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def own_version() -> str:
-    """The installed version of harness; ``unknown`` for a copy of its files that nobody installed."""
+    """Return the installed version of harness; ``unknown`` for a copy of its files that nobody installed."""
     try:
         return importlib.metadata.version("harness")
     except importlib.metadata.PackageNotFoundError:

@@ -14,12 +14,12 @@ _HIDDEN = re.compile(f"[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f{_BIDI}\u2028\u2029\uff
 
 
 def visible(text: str) -> str:
-    """``text`` with characters that a terminal would act on written out, such as ``\\x1b``; line feeds and tabs stay."""
+    """Return ``text`` with characters that a terminal would act on written out, such as ``\\x1b``; line feeds and tabs stay."""
     return _HIDDEN.sub(_written_out, text)
 
 
 def in_cell(text: str) -> str:
-    """``text`` for a cell of a table or a heading: as :func:`visible`, and line feeds and tabs become spaces, so that no cell begins a row."""
+    """Return ``text`` for a cell of a table or a heading: as :func:`visible`, and line feeds and tabs become spaces, so that no cell begins a row."""
     return visible(re.sub(r"[\t\n]+| *\r\n", " ", text))
 
 
@@ -29,5 +29,5 @@ def _written_out(found: re.Match[str]) -> str:
 
 
 def is_hidden(character: str) -> bool:
-    """Whether :func:`visible` would write this character out."""
+    """Return whether :func:`visible` would write this character out."""
     return _HIDDEN.fullmatch(character) is not None

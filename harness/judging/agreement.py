@@ -99,7 +99,7 @@ class Agreement:
     level: float
 
     def as_json(self) -> dict[str, Json]:
-        """For the command line."""
+        """Return the result as the command line shows it."""
         return dataclasses.asdict(self)
 
 
@@ -112,7 +112,7 @@ def compare(
     seed: int = 0,
     top: int = 20,
 ) -> list[Agreement]:
-    """Agreement of each pair of judges, over the texts that either was given.
+    """Return the agreement of each pair of judges, over the texts that either was given.
 
     Args:
         judges: each judge's ratings by its name, two judges at least; unrated and pending ones count as missing.
@@ -142,7 +142,7 @@ def agree(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> AspectAgreement:
-    """Agreement of two lists of ratings ``[n]``, text by text; NaN is a missing rating. ``groups`` ``[n]`` is what is resampled together.
+    """Return the agreement of two lists of ratings ``[n]``, text by text; NaN is a missing rating. ``groups`` ``[n]`` is what is resampled together.
 
     Raises:
         ScoringError: lists of different lengths or dimensions, an infinite rating, ``level`` or ``resamples`` out of bounds.
@@ -199,7 +199,7 @@ def _shown(ratings: FloatArray) -> tuple[float | None, ...]:
 
 
 def _table(name: str, ratings: Iterable[Rated]) -> dict[str, FloatArray]:
-    """A judge's ratings ``[3]`` by item; NaN for what is unrated or pending."""
+    """Return a judge's ratings ``[3]`` by item; NaN for what is unrated or pending."""
     table: dict[str, FloatArray] = {}
     for rating in ratings:
         if rating.item_id in table:
@@ -219,7 +219,7 @@ def _ratings(values: ArrayLike, name: str) -> FloatArray:
 
 
 def _resamples(n_groups: int, n: int, resamples: int, seed: int) -> Iterator[FloatArray]:
-    """How often each group is drawn, ``[rows, n_groups]``, in portions that fit into memory with ``n`` texts."""
+    """Yield how often each group is drawn, ``[rows, n_groups]``, in portions that fit into memory with ``n`` texts."""
     generator = rng(seed, "agreement bootstrap")
     step = max(1, _CELLS // max(n, n_groups))
     for start in range(0, resamples, step):
@@ -234,7 +234,7 @@ class _Pair:
         self._levels = [np.unique(values, return_inverse=True)[1] for values in (a, b)]
 
     def figures(self, weights: FloatArray) -> FloatArray:
-        """``[4, rows]``: exact agreement, kappa, Spearman, bias with each row of ``weights`` ``[rows, n]``; NaN where not defined."""
+        """Return ``[4, rows]``: exact agreement, kappa, Spearman, bias with each row of ``weights`` ``[rows, n]``; NaN where not defined."""
         total = weights.sum(axis=1)
         a, b = self._a, self._b
         mean_a, mean_b = weights @ a / total, weights @ b / total
@@ -248,7 +248,7 @@ class _Pair:
         return np.stack([weights @ (a == b).astype(np.float64) / total, kappa, self._spearman(weights, total), bias])
 
     def _spearman(self, weights: FloatArray, total: FloatArray) -> FloatArray:
-        """Correlation of the ranks, ties at their mean rank: a text of weight 2 stands for two equal ones."""
+        """Return the correlation of the ranks, ties at their mean rank: a text of weight 2 stands for two equal ones."""
         first, second = (_ranks(levels, weights) - (total[:, None] + 1) / 2 for levels in self._levels)
         products, squares, others = ((weights * x * y).sum(axis=1) for x, y in ((first, second), (first, first), (second, second)))
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -256,7 +256,7 @@ class _Pair:
 
 
 def _ranks(levels: NDArray[np.int64], weights: FloatArray) -> FloatArray:
-    """Mean rank of each text ``[rows, n]``; ``levels`` ``[n]`` are the places of the texts' values in their order."""
+    """Return the mean rank of each text ``[rows, n]``; ``levels`` ``[n]`` are the places of the texts' values in their order."""
     n_levels = int(levels.max()) + 1
     tied = np.stack([weights[:, levels == level].sum(axis=1) for level in range(n_levels)], axis=1)
     return (np.cumsum(tied, axis=1) - (tied - 1) / 2)[:, levels]

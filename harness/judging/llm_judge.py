@@ -42,25 +42,25 @@ class Asker(Metered, Protocol):
 
     @property
     def name(self) -> str:
-        """The provider's name; part of the cache's key."""
+        """Return the provider's name; part of the cache's key."""
         ...
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a reader of the ratings must know, e.g. an option that the server refused."""
+        """Return what a reader of the ratings must know, e.g. an option that the server refused."""
         ...
 
     def takes_schema(self, model: str) -> bool:
-        """False where ``model`` is known to refuse the schema of a reply."""
+        """Return False where ``model`` is known to refuse the schema of a reply."""
         ...
 
     def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, Answer]]:
-        """An answer to each request, in any order, each as soon as it is there."""
+        """Return an answer to each request, in any order, each as soon as it is there."""
         ...
 
 
 def ask_api(provider: Provider, options: LLMJudgeOptions, cache: ReplyCache | None, seed: int = 0) -> Runner:
-    """An :class:`Asker` that asks a provider, with the limits that the options state.
+    """Return an :class:`Asker` that asks a provider, with the limits that the options state.
 
     Args:
         provider: the API.
@@ -112,38 +112,40 @@ class LLMJudge:
 
     @property
     def traits(self) -> JudgeTraits:
-        """The rubric with the digest of what is asked; with ``mode=batch`` its ratings come later."""
+        """Return the rubric with the digest of what is asked; with ``mode=batch`` its ratings come later."""
         later = "batches, which come hours later (mode=live answers at once)" if self.batch else ""
         return JudgeTraits(rubric=self.questions.identity, offline=False, at_once=AT_ONCE, answers_later=later)
 
     @property
     def batch(self) -> bool:
-        """Whether ratings come back pending, through the batch API."""
+        """Return whether ratings come back pending, through the batch API."""
         return isinstance(self.options, APIJudgeOptions) and self.options.mode == "batch"
 
     @property
     def usage(self) -> Usage:
-        """Tokens paid for so far, cache hits left out."""
+        """Return tokens paid for so far, cache hits left out."""
         return sum((part.usage for part in (self._asker, self._desk) if part is not None), Usage())
 
     @property
     def cost(self) -> float | None:
-        """Dollars so far; None where the model's price is not known."""
+        """Return dollars so far; None where the model's price is not known."""
         costs = [part.cost for part in (self._asker, self._desk) if part is not None]
         return None if None in costs else sum(cost for cost in costs if cost is not None)
 
     @property
     def hits(self) -> int:
-        """Replies that came from the cache."""
+        """Return replies that came from the cache."""
         return sum(part.hits for part in (self._asker, self._desk) if part is not None)
 
     @property
     def unanswered(self) -> int:
-        """Requests that were given up unanswered, which the server may bill, too."""
+        """Return requests that were given up unanswered, which the server may bill, too."""
         return 0 if self._asker is None else self._asker.unanswered
 
     def estimate(self, work: Work) -> Estimate:
-        """An upper bound of calls, tokens and cost of rating ``work.items``, each question asked once, and of what repeats may add; sends nothing."""
+        """Return an upper bound of calls, tokens and cost of rating ``work.items``, each question asked once, and of what repeats may add; sends
+        nothing.
+        """
         from harness.chat.cost import load_prices
         from harness.files.cache_dir import cache_root
 
@@ -164,7 +166,7 @@ class LLMJudge:
             self._open_asker()
 
     def submit(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
-        """A rating an item, as they come; with ``mode=batch`` pending ones with a ticket.
+        """Return a rating an item, as they come; with ``mode=batch`` pending ones with a ticket.
 
         Raises:
             JudgeError: :meth:`prepare` has not been called; while iterating, where the answers say that all will fail: a wrong key at once, any
@@ -178,7 +180,7 @@ class LLMJudge:
         return itertools.chain([rating for rating in ruled if rating is not None], asked if rest else ())
 
     def collect(self, tickets: Sequence[str]) -> Iterable[Rating]:
-        """Ratings of tickets of batches. What expired or failed comes back unrated: submitted again, it is sent again, and nothing else is.
+        """Return ratings of tickets of batches. What expired or failed comes back unrated: submitted again, it is sent again, and nothing else is.
 
         Raises:
             JudgeError: a ticket of another judge, or a judge that has no batches.
@@ -190,7 +192,7 @@ class LLMJudge:
     # ------------------------------------------------------------------------------------------------------------------ inside
 
     def _ask(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
-        """Ratings in the order in which they are complete; a round of questions for each ask."""
+        """Yield ratings in the order in which they are complete; a round of questions for each ask."""
         states = [OpenItem(item) for item in items]
         waiting: list[Question] = [(place, aspect) for place in range(len(items)) for aspect in ASPECTS]
         for ask in range(self.options.asks):
@@ -282,7 +284,7 @@ class LLMJudge:
         raise JudgeError(f"the first {UNREADABLE} replies of {self.options.model} hold no rating ({found})", given=reply.text, hint=what)
 
     def _has_replied(self) -> bool:
-        """Whether the cache knows a reply of this model to this rubric."""
+        """Return whether the cache knows a reply of this model to this rubric."""
         cache = self._cache()
         return cache is not None and cache.answered(self._open_asker().name, self.options.model, self.questions.identity)
 

@@ -93,7 +93,7 @@ class OpenItem:
 
     @property
     def settled(self) -> bool:
-        """Every rating was read or given up."""
+        """Return whether every rating was read or given up."""
         return len(self.ratings) + len(self.problems) == len(ASPECTS)
 
     def take(self, aspect: Aspect, answer: Answer, last: bool) -> bool:
@@ -119,7 +119,7 @@ class OpenItem:
         self.failed.append(aspect)
 
     def rating(self) -> Rating:
-        """Rated with all three ratings, else unrated with every reason."""
+        """Return the rating: rated with all three ratings, else unrated with every reason."""
         details: dict[str, Json] = {"replies": {aspect: self.replies[aspect].text for aspect in ASPECTS if aspect in self.replies}}
         if self.replies:
             details["model"] = next(iter(self.replies.values())).model
@@ -136,7 +136,7 @@ class OpenItem:
 
 
 def read(reply: ChatReply) -> tuple[float | None, str]:
-    """The rating of a reply, or None and the reason; what the API says of the reply's end is part of the reason.
+    """Return the rating of a reply, or None and the reason; what the API says of the reply's end is part of the reason.
 
     In a reply that was cut off a rating counts only at its very end: one that the reply had gone beyond may have been taken back.
     """
@@ -152,12 +152,12 @@ def read(reply: ChatReply) -> tuple[float | None, str]:
 
 
 def repeatable(reply: ChatReply) -> bool:
-    """Whether its question is worth asking again: it cannot be read, and not for want of tokens, of which the next would get no more."""
+    """Return whether its question is worth asking again: it cannot be read, and not for want of tokens, of which the next would get no more."""
     return reply.finish != CUT and read(reply)[0] is None
 
 
 def _ends_with(text: str, value: float) -> bool:
-    """Whether a reply ends in its rating, closed: ``[[1]]``, or a number in a line that has ended. JSON that can be read is whole."""
+    """Return whether a reply ends in its rating, closed: ``[[1]]``, or a number in a line that has ended. JSON that can be read is whole."""
     if not _CLOSED.search(text[-200:]):
         return False
     return text.rstrip().endswith(("}", "```")) or explain_rating(text.rstrip().splitlines()[-1])[0] == value
@@ -198,7 +198,7 @@ class Refusals:
 
     @property
     def everything(self) -> RequestFailed | None:
-        """The refusal that came for everything up to now, and at least :data:`IN_A_ROW` times; None where there is no such."""
+        """Return the refusal that came for everything up to now, and at least :data:`IN_A_ROW` times; None where there is no such."""
         if self._last is None or self._equal < IN_A_ROW or self._last.retryable or self._replied or self._known():
             return None
         return self._last
@@ -209,13 +209,15 @@ def _kind(failure: RequestFailed) -> tuple[int | None, str]:
 
 
 def advice(failure: RequestFailed) -> str:
-    """What to do about a refusal of everything."""
+    """Return what to do about a refusal of everything."""
     if failure.status is None:
         what = "check that the server runs and that base_url is its address (most want …/v1)"
     elif failure.status in ABOUT_THE_REQUEST:
         what = "check the rubric and the judge's options"
     elif failure.status in REDIRECTS:
         what = "check the option base_url"
+    elif failure.status == 407:
+        what = "check the environment's proxy"
     elif failure.status == 404:
         what = "check the option model, and base_url where one was given (most servers want …/v1)"
     elif failure.status == 429 or failure.status >= 500:
@@ -226,7 +228,7 @@ def advice(failure: RequestFailed) -> str:
 
 
 def by_rule(item: JudgeItem) -> Rating | None:
-    """The rating of an item about which there is nothing to ask: 0, 0, 0 for a text that is empty, unrated without concept or instruction."""
+    """Return the rating of an item about which there is nothing to ask: 0, 0, 0 for a text that is empty, unrated without concept or instruction."""
     for name, value in (("concept", item.concept), ("instruction", item.instruction)):
         if not value.strip():
             return Rating(item.id, "unrated", reason=f"the {name} is empty")
@@ -264,7 +266,7 @@ class Questions:
 
     @functools.cached_property
     def identity(self) -> str:
-        """The rubric's identity with these options; see :meth:`Rubric.identity`. Requests by a schema and in words differ besides."""
+        """Return the rubric's identity with these options; see :meth:`Rubric.identity`. Requests by a schema and in words differ besides."""
         return self.rubric.identity(self.options.examples, self.structured)
 
     def settle(self, takes_schema: bool) -> None:
@@ -272,11 +274,15 @@ class Questions:
         self.in_words = self.in_words or (self.structured == "auto" and not takes_schema)
 
     def by_schema(self, ask: int = 0) -> bool:
-        """Whether the ``ask``-th request for a rating asks by a schema; with ``auto``, a reply that could not be read is asked for again in words."""
+        """Return whether the ``ask``-th request for a rating asks by a schema; with ``auto``, a reply that could not be read is asked for again in
+        words.
+        """
         return self.structured is True or (self.structured == "auto" and not self.in_words and ask == 0)
 
     def request(self, item: JudgeItem, aspect: Aspect, ask: int = 0) -> ChatRequest:
-        """The ``ask``-th request for one rating of an item; a later one differs in seed, temperature and a reminder, so no cache mixes them."""
+        """Return the ``ask``-th request for one rating of an item; a later one differs in seed, temperature and a reminder, so no cache mixes
+        them.
+        """
         options, structured = self.options, self.by_schema(ask)
         temperature = options.temperature
         if ask and temperature is not None:
@@ -286,7 +292,9 @@ class Questions:
         return ChatRequest(options.model, messages, options.max_tokens, temperature, schema, seed=ask or None)
 
     def asks(self, item: JudgeItem, aspect: Aspect, server: str, cache: ReplyCache | None) -> Iterator[Ask]:
-        """The asks of one rating in their order, each with its reply where the cache has it; the last is one without, or one that settles it."""
+        """Yield the asks of one rating in their order, each with its reply where the cache has it; the last is one without, or one that settles
+        it.
+        """
         for number in range(self.options.asks):
             request = self.request(item, aspect, number)
             key = request.key(server, self.identity)
@@ -298,7 +306,7 @@ class Questions:
     def estimate(
         self, items: Iterable[JudgeItem], server: str, prices: Prices, cache: ReplyCache | None = None, batch: bool = False
     ) -> Estimate:
-        """What rating ``items`` will cost at most: each open question asked once, and what repeats of unreadable replies may add.
+        """Return what rating ``items`` will cost at most: each open question asked once, and what repeats of unreadable replies may add.
 
         Args:
             items: what is to be rated.

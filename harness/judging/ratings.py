@@ -11,7 +11,7 @@ from harness.types import Rating, RatingStatus, canonical_json
 
 
 def check_rating(who: object, rating: Any, asked: Collection[str]) -> Rating:
-    """A judge's answer, which is a rating of one of the items that it was asked for, and can be stored.
+    """Return a judge's answer, which is a rating of one of the items that it was asked for, and can be stored.
 
     Args:
         who: the judge, for messages.

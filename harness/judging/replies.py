@@ -178,12 +178,12 @@ class _Found:
 
 
 def parse_rating(reply: str) -> float | None:
-    """The rating of a judge's reply: 0, 1 or 2, or None where it gives none (see :func:`explain_rating`)."""
+    """Return the rating of a judge's reply: 0, 1 or 2, or None where it gives none (see :func:`explain_rating`)."""
     return explain_rating(reply)[0]
 
 
 def explain_rating(reply: str) -> tuple[float | None, str]:
-    """The rating of a judge's reply and an empty reason, or None and the reason.
+    """Return the rating of a judge's reply and an empty reason, or None and the reason.
 
     The reason is one line: the reply is empty, ends while the judge thinks, refuses or has no rating; or the rating is off the scale, on another
     one, left open, taken back, or one of several that differ.
@@ -212,7 +212,7 @@ def explain_rating(reply: str) -> tuple[float | None, str]:
 
 # ---------------------------------------------------------------------------------------------------------------------------- the text
 def _answer(reply: str) -> str:
-    """The reply without its thinking; what stands before a closing tag that nothing opened is thinking, too."""
+    """Return the reply without its thinking; what stands before a closing tag that nothing opened is thinking, too."""
     parts: list[str] = []
     start, thinking = 0, False
     for tag in _THINKING.finditer(reply):
@@ -227,7 +227,7 @@ def _answer(reply: str) -> str:
 
 
 def _without_json(text: str) -> str:
-    """The text with each JSON object in it written as lines ``rating: n``. The first and the last few are looked at."""
+    """Return the text with each JSON object in it written as lines ``rating: n``. The first and the last few are looked at."""
     decoder = json.JSONDecoder()
     starts = [match.end() for match in _JSON_START.finditer(text)]
     parts, at = [], 0
@@ -249,7 +249,7 @@ def _only(value: object) -> object:
 
 
 def _fields(value: object, name: str = "", depth: int = 3) -> Iterator[str]:
-    """The fields of a JSON object that are ratings, as lines; ``rating`` alone where there is one."""
+    """Yield the fields of a JSON object that are ratings, as lines; ``rating`` alone where there is one."""
     value = _only(value)
     if not isinstance(value, dict) or not depth:
         return
@@ -264,7 +264,7 @@ def _fields(value: object, name: str = "", depth: int = 3) -> Iterator[str]:
 
 
 def _tidy(text: str) -> str:
-    """The text without emphasis and markup, with one spelling for brackets, quotation marks, arrows and digits."""
+    """Return the text without emphasis and markup, with one spelling for brackets, quotation marks, arrows and digits."""
     text = text.replace("\r\n", "\n").translate(_ALIKE)
     for pattern, instead in _SPELLINGS:
         text = pattern.sub(instead, text)
@@ -273,7 +273,7 @@ def _tidy(text: str) -> str:
 
 # -------------------------------------------------------------------------------------------------------------------------- the ratings
 def _labelled(text: str) -> Iterator[_Found]:
-    """The ratings that follow a label. In JSON that is cut or broken only a key is a label."""
+    """Yield the ratings that follow a label. In JSON that is cut or broken only a key is a label."""
     broken = _BROKEN_JSON.match(text)
     for label in _LABEL.finditer(text):
         line = text.rfind("\n", max(0, label.start() - _REACH), label.start()) + 1 or max(0, label.start() - _REACH)
@@ -295,13 +295,13 @@ def _labelled(text: str) -> Iterator[_Found]:
 
 
 def _alone(text: str) -> Iterator[_Found]:
-    """Every ``[[n]]`` that is a line of its own."""
+    """Yield every ``[[n]]`` that is a line of its own."""
     for match in _ALONE.finditer(text):
         yield _Found(match.start(), match.end(), _number(match["number"]))
 
 
 def _in_prose(text: str) -> Iterator[_Found]:
-    """What a sentence says without a label (``I would rate it 2.``), and where a rating is taken back."""
+    """Yield what a sentence says without a label (``I would rate it 2.``), and where a rating is taken back."""
     for match in _SENTENCE.finditer(text):
         found = None if _DOUBT.search(match["what"]) else _weighed(match, match.start(), match["what"])
         if found is not None and not found.problem and not _DOUBT.search(re.split(r"[.!?]", match["tail"])[0]):
@@ -311,7 +311,7 @@ def _in_prose(text: str) -> Iterator[_Found]:
 
 
 def _at_the_end(text: str) -> Iterator[_Found]:
-    """A last line that is a number, unless it belongs to a list, or that ends in the line's only ``[[n]]`` under no condition."""
+    """Yield a last line that is a number, unless it belongs to a list, or that ends in the line's only ``[[n]]`` under no condition."""
     end = text.rstrip()
     rows = [row for row in ("…" * (len(end) > _REACH) + end[-_REACH:]).split("\n") if row.strip()] or [""]
     last = _LAST.search(rows[-1])
@@ -322,7 +322,7 @@ def _at_the_end(text: str) -> Iterator[_Found]:
 
 
 def _weighed(match: re.Match[str], start: int, words: str) -> _Found | None:
-    """What a label and its number amount to, by what the line goes on with: a rating, one with a problem, or None where it is no rating."""
+    """Return what a label and its number amount to, by what the line goes on with: a rating, one with a problem, or None where it is no rating."""
     value, tail = _number(match["number"]), match["tail"]
     bracketed, below = "[" in match["opened"], "\n" in match["opened"]
     named = _top(_OTHER_SCALE.match(tail))
@@ -345,12 +345,12 @@ def _weighed(match: re.Match[str], start: int, words: str) -> _Found | None:
 
 
 def _runs_on(number: str, tail: str) -> bool:
-    """Whether the number counts what follows (``two sentences``, ``2 errors``)."""
+    """Return whether the number counts what follows (``two sentences``, ``2 errors``)."""
     return tail[:1].isalpha() and not (number[-1].isdigit() and _REASON.match(tail))
 
 
 def _settle(text: str, ratings: list[_Found]) -> tuple[_Found, str]:
-    """The rating that counts and why it does not, if so. A sentence behind a firm rating cannot replace it, but leaves the matter open."""
+    """Return the rating that counts and why it does not, if so. A sentence behind a firm rating cannot replace it, but leaves the matter open."""
     firm = [found for found in ratings if found.firm]
     last = (firm or ratings)[-1]
     if last.problem:
@@ -373,7 +373,7 @@ def _settle(text: str, ratings: list[_Found]) -> tuple[_Found, str]:
 
 
 def _top(scale: re.Match[str] | None) -> float | None:
-    """The best grade of the scale that a reply names."""
+    """Return the best grade of the scale that a reply names."""
     if scale is None:
         return None
     text = next(group for group in scale.groups() if group is not None).lower()

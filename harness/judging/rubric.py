@@ -91,7 +91,7 @@ class Rubric:
     in_words: bool = False
 
     def identity(self, examples: bool = False, structured: Structured = False) -> str:
-        """``name/version+digest`` of all texts that go to the judge: part of the cache's key, the entry, and the ranking.
+        """Return ``name/version+digest`` of all texts that go to the judge: part of the cache's key, the entry, and the ranking.
 
         Structured replies, replies in words, and structured ones where the server offers them are three identities.
         """
@@ -102,7 +102,7 @@ class Rubric:
     def messages(
         self, aspect: Aspect, item: JudgeItem, *, examples: bool = False, structured: bool = False, again: bool = False
     ) -> tuple[Message, ...]:
-        """What a judge is sent for one rating of one item.
+        """Return what a judge is sent for one rating of one item.
 
         Args:
             aspect: which rating.
@@ -125,24 +125,24 @@ class Rubric:
 
 @functools.lru_cache(maxsize=32)
 def _parts(prompt: str) -> tuple[str, str]:
-    """A prompt's system part (empty without a line ``---``) and its user part; kept, so that thousands of requests share one text."""
+    """Return a prompt's system part (empty without a line ``---``) and its user part; kept, so that thousands of requests share one text."""
     head, *rest = _RULE.split(prompt, maxsplit=1)
     return (head.strip(), rest[0].strip()) if rest else ("", head.strip())
 
 
 def fill(prompt: str, item: JudgeItem) -> str:
-    """``prompt`` with the item's texts in their places, in one pass: a place that stands in the item's own text stays as it is."""
+    """Return ``prompt`` with the item's texts in their places, in one pass: a place that stands in the item's own text stays as it is."""
     values = {"concept": item.concept, "instruction": item.instruction, "text": item.text}
     return _PLACE.sub(lambda match: values.get(match[1], match[0]), prompt)
 
 
 def shipped_rubrics() -> tuple[str, ...]:
-    """Names of the rubrics that come with harness; ``axbench`` besides, where that package is installed."""
+    """Return names of the rubrics that come with harness; ``axbench`` besides, where that package is installed."""
     return tuple(sorted(path.parent.name for path in _shipped().glob("*/rubric.toml")))
 
 
 def load_rubric(name_or_folder: str | Path) -> Rubric:
-    """A rubric: ``default``, ``axbench`` (the prompts of the installed axbench package, read from its files), or a folder of one's own.
+    """Return a rubric: ``default``, ``axbench`` (the prompts of the installed axbench package, read from its files), or a folder of one's own.
 
     Raises:
         UnknownNameError: neither a shipped rubric nor a folder that exists.
@@ -238,7 +238,7 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
 
 
 def _from_axbench() -> Rubric:
-    """The three prompts of an installed axbench package, read from its source without running it (importing it loads torch and more)."""
+    """Return the three prompts of an installed axbench package, read from its source without running it (importing it loads torch and more)."""
     found = importlib.util.find_spec("axbench")
     folders = list(found.submodule_search_locations or ()) if found else []
     if not folders:

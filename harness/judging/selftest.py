@@ -81,7 +81,7 @@ class SelfTest:
         return self.overall >= PASS_OVERALL and min(self.accuracy.values()) >= PASS_EACH
 
     def warning(self, judge: str) -> str | None:
-        """What an entry must say of a judge that failed; None for one that passed."""
+        """Return what an entry must say of a judge that failed; None for one that passed."""
         if self.passed:
             return None
         each = ", ".join(f"{aspect} {self.accuracy[aspect]:.0%}" for aspect in ASPECTS)
@@ -90,7 +90,7 @@ class SelfTest:
         return f"judge {judge} fails the self-test: {right}; {PASS_OVERALL:.0%} are needed"
 
     def as_json(self) -> dict[str, Json]:
-        """For the command line and for entries: everything save the misses."""
+        """Return the result for the command line and for entries: everything save the misses."""
         return {
             "rubric": self.rubric,
             "version": self.version,
@@ -126,13 +126,13 @@ class Examined:
 
 @cache
 def cases() -> tuple[Case, ...]:
-    """The self-test's texts."""
+    """Return the self-test's texts."""
     rows = [row for _, row in json_lines(Path(__file__).with_name("selftest.jsonl"), Input("self-test", JudgeError))]
     return tuple(Case(JudgeItem(f"selftest-{row['id']}", row["concept"], row["instruction"], row["text"]), row["ratings"]) for row in rows)
 
 
 def version() -> str:
-    """Digest of the texts and their ratings: results of different versions are not compared."""
+    """Return the digest of the texts and their ratings: results of different versions are not compared."""
     return digest([[case.item, case.ratings] for case in cases()], 8)
 
 
@@ -188,7 +188,7 @@ def _by_item(who: object, given: Iterable[Rating], asked: set[str]) -> dict[str,
 
 
 def _unanswered(rating: Rating) -> bool:
-    """Whether a text is unrated because a request failed, as :class:`harness.judging.questions.OpenItem` says of it."""
+    """Return whether a text is unrated because a request failed, as :class:`harness.judging.questions.OpenItem` says of it."""
     return rating.status == "unrated" and bool(rating.details.get("failed"))
 
 
@@ -224,7 +224,7 @@ def _place(judge: Examined) -> Path:
 
 
 def tally(rubric: str, tested: Sequence[Case], ratings: Iterable[Rating]) -> SelfTest:
-    """The result of ``ratings`` of the texts of ``tested``; a text without a rating counts as unrated."""
+    """Return the result of ``ratings`` of the texts of ``tested``; a text without a rating counts as unrated."""
     found = {rating.item_id: rating for rating in ratings}
     confusion = {aspect: [[0] * (len(GRADES) + 1) for _ in GRADES] for aspect in ASPECTS}
     misses: list[Miss] = []

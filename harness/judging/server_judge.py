@@ -30,11 +30,11 @@ class ServerJudge(LLMJudge):
 
     @abstractmethod
     def _provider_type(self) -> type[APIProvider]:
-        """The provider, imported when it is needed."""
+        """Return the provider, imported when it is needed."""
 
     @abstractmethod
     def _batches_of(self, provider: Any) -> BatchProvider:
-        """The batch API of a provider."""
+        """Return the batch API of a provider."""
 
     def _provider(self) -> APIProvider:
         from harness.files.cache_dir import cache_root

@@ -71,7 +71,7 @@ class Sheets:
 
 
 def sheet_row(item: JudgeItem) -> SheetRow:
-    """An item as a row. Its id is made of what the rater sees alone: the same text is asked once, and nothing else can be read from it."""
+    """Return an item as a row. Its id is made of what the rater sees alone: the same text is asked once, and nothing else can be read from it."""
     return SheetRow(f"t{digest([item.concept, item.instruction, item.text], 12)}", item.concept, item.instruction, item.text)
 
 
@@ -79,7 +79,7 @@ def sheet_row(item: JudgeItem) -> SheetRow:
 
 
 def read_folder(folder: Path) -> Sheets:
-    """All CSV sheets of a folder and what the raters' files say. A folder that is not there holds nothing.
+    """Return all CSV sheets of a folder and what the raters' files say. A folder that is not there holds nothing.
 
     Raises:
         DataError: a CSV file that is no sheet, a cell that is no rating, two files of one rater that contradict each other, a workbook.
@@ -103,14 +103,14 @@ def read_folder(folder: Path) -> Sheets:
 
 
 def rater_of(path: Path) -> str:
-    """Whose file it is: what follows the sheet's name, in small letters; a browser's ``(1)`` after a second download counts for nothing."""
+    """Return whose file it is: what follows the sheet's name, in small letters; a browser's ``(1)`` after a second download counts for nothing."""
     stem = re.sub(r"\s*\(\d+\)$", "", path.stem)
     name = re.sub(r"^sheet-\d+", "", stem, flags=re.IGNORECASE).strip(" -_.")
     return name.casefold() or UNNAMED
 
 
 def read_sheet(path: Path) -> Iterator[tuple[str, Answer]]:
-    """The rows of a CSV file: id and answer. Comma, semicolon or tab; with or without a byte order mark; columns in any order.
+    """Yield the rows of a CSV file: id and answer. Comma, semicolon or tab; with or without a byte order mark; columns in any order.
 
     Raises:
         DataError: no CSV, a missing column, a row that is rated but has no id of ours, a cell that is no rating.
@@ -155,7 +155,7 @@ def _answer(row: Mapping[str, str], path: Path, number: int) -> Answer:
 
 
 def _joined(first: Answer, second: Answer, rater: str) -> Answer:
-    """Two answers of one rater to one text as one: what is empty in the one is taken from the other. Raises DataError if they contradict."""
+    """Return two answers of one rater to one text as one: what is empty in the one is taken from the other. Raises DataError if they contradict."""
     clash = first.skipped != second.skipped or any(
         None not in pair and pair[0] != pair[1] for pair in zip(first.ratings, second.ratings, strict=True)
     )
@@ -167,7 +167,7 @@ def _joined(first: Answer, second: Answer, rater: str) -> Answer:
 
 
 def read_text(path: Path) -> str:
-    """The text of a sheet: UTF-8, UTF-16 with its mark, else as Windows writes Western European text (only comments could be read wrongly)."""
+    """Return the text of a sheet: UTF-8, UTF-16 with its mark, else as Windows writes Western European text (only comments could be read wrongly)."""
     content = read_bytes(path, _SHEET)
     if (encoding := encoding_of(content[:4])).startswith("utf-16"):
         return content.decode(encoding, "replace").removeprefix("\ufeff")

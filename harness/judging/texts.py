@@ -55,11 +55,11 @@ class Texts:
 
     @property
     def concepts(self) -> dict[str, str]:
-        """Each text's concept by its id: texts of one concept are alike."""
+        """Return each text's concept by its id: texts of one concept are alike."""
         return {item.id: item.concept for item in self.items}
 
     def part(self, ids: Iterable[str]) -> Texts:
-        """The texts of these ids alone, with what is given of them."""
+        """Return the texts of these ids alone, with what is given of them."""
         wanted = set(ids)
         given = {rater: {i: one for i, one in theirs.items() if i in wanted} for rater, theirs in self.given.items()}
         return Texts(tuple(item for item in self.items if item.id in wanted), {rater: theirs for rater, theirs in given.items() if theirs})
@@ -106,7 +106,7 @@ class _Row:
 
 
 def read_texts(path: Path) -> Texts:
-    """The texts of a file, with the ratings that it holds of them.
+    """Return the texts of a file, with the ratings that it holds of them.
 
     Raises:
         DataError: no such file, a row without one of the columns, one id with two texts, or ratings that are none.
@@ -159,7 +159,7 @@ def _file_ratings(path: Path) -> Iterator[_Row]:
 
 
 def _rating(value: Any, name: str, place: str) -> float | None:
-    """A rating of a cell: a number from 0 to 2 (half grades are what several raters' medians give), or None where there is none."""
+    """Return a rating of a cell: a number from 0 to 2 (half grades are what several raters' medians give), or None where there is none."""
     if value is None or (isinstance(value, str) and value.strip().casefold() in ("", SKIP)):
         return None
     try:

@@ -38,7 +38,7 @@ class Chooser:
 
     @property
     def eligible(self) -> NDArray[np.bool_]:
-        """``[concepts]``: enough texts have the label, and among those that choose there are some with it and some without."""
+        """Return ``[concepts]``: enough texts have the label, and among those that choose there are some with it and some without."""
         study = self.study
         both = (study.chosen_support > 0) & (study.chosen_support < len(study.choose))
         return both & (study.support >= self.least)

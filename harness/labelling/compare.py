@@ -20,7 +20,7 @@ class ConceptPair:
 
     @property
     def agreement(self) -> str:
-        """``same``, ``overlap``, ``different``; ``abstained`` where one of the files has no feature, ``neither`` where both have none."""
+        """Return ``same``, ``overlap``, ``different``; ``abstained`` where one of the files has no feature, ``neither`` where both have none."""
         if not (self.both or self.only_a or self.only_b):
             return "neither"
         if not (self.both or self.only_a) or not (self.both or self.only_b):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def in_drawn_order(generator: np.random.Generator, features: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``features`` in a random order in which each has a place of its own: the first so many are a uniform draw without replacement.
+    """Return ``features`` in a random order in which each has a place of its own: the first so many are a uniform draw without replacement.
 
     Every feature of the dictionary has a random key, which is the generator's number at the feature's index; the order is that of the keys. So
     a feature more or less (one that stopped firing on the corpus, one that a filter lets through) moves no other: draws that did not concern it
@@ -25,7 +25,7 @@ def in_drawn_order(generator: np.random.Generator, features: NDArray[np.int64]) 
 
 
 def arrivals(generator: np.random.Generator) -> Iterator[float]:
-    """Times of a Poisson process of rate 1.
+    """Yield times of a Poisson process of rate 1.
 
     Of several such processes, one for each of some names, the next to arrive is each with the same chance, again and again: a uniform draw with
     replacement, in which a name more or less moves no other.

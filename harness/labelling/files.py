@@ -132,7 +132,7 @@ def read_labels(path: str | Path) -> LabelFile:
     identities: dict[str, dict[str, Json]] = {}
     for number, row in enumerate(_rows(path), 1):
         if number == 1 and not {"concept", "feature"} <= set(row):
-            message = f"{path} is not a label file: it has the columns {', '.join(map(str, row)) or 'none'}"
+            message = f"{path} is not a label file: it has the columns {', '.join(str(name)[:40] for name in list(row)[:20]) or 'none'}"
             raise DataError(message, given=path, allowed="tables with the columns concept and feature", hint=_MAKE)
         labels.append(_label(path, number, row))
         identity = {name: row[f"sae_{name}"] for name in IDENTITY if row.get(f"sae_{name}") not in (None, "")}
@@ -191,7 +191,7 @@ def _label(path: Path, number: int, row: Mapping[str, Any]) -> Label:
 
 
 def _name(path: Path, number: int, row: Mapping[str, Any], name: str) -> str | None:
-    """A field that holds a text, as it is, or a number as one; None where it holds nothing."""
+    """Return a field that holds a text, as it is, or a number as one; None where it holds nothing."""
     try:
         return text_of(row.get(name))
     except ValueError as error:

@@ -34,7 +34,7 @@ class CausalFilter:
 
     @property
     def summary(self) -> str:
-        """How many of the checked features fail, for messages; empty where nothing is filtered."""
+        """Return how many of the checked features fail, for messages; empty where nothing is filtered."""
         failed = sum(not passed for passed in self._known.values())
         return f"; {failed} of {len(self._known)} features that came up fail the causal filters" if self.active else ""
 

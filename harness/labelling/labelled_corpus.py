@@ -52,10 +52,10 @@ class Study:
 
     @cached_property
     def support(self) -> NDArray[np.int64]:
-        """``[concepts]``: positives in the whole corpus."""
+        """Return ``[concepts]``: positives in the whole corpus."""
         return np.asarray(np.diff(self.columns.indptr), dtype=np.int64)
 
     @cached_property
     def chosen_support(self) -> NDArray[np.int64]:
-        """``[concepts]``: positives among the texts that choose."""
+        """Return ``[concepts]``: positives among the texts that choose."""
         return np.asarray(self.positive[self.choose].sum(axis=0)).ravel().astype(np.int64)

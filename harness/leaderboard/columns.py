@@ -42,19 +42,19 @@ class Shown:
 
 
 def grid(kind: EvaluationKind, rows: Sequence[Shown], ranks: bool = False) -> Grid:
-    """The table of ``rows``, which are of one ``kind``; ``ranks``: with their ranks before their names."""
+    """Return the table of ``rows``, which are of one ``kind``; ``ranks``: with their ranks before their names."""
     columns, cells = {"steering": _steering, "detection": _detection, "dictionary": _dictionary}[kind](rows)
     lines = [Line((*([str(shown.rank or "")] if ranks else []), *parts), shown.style) for shown, parts in cells]
     return Grid([*([Column("#")] if ranks else []), *columns], lines)
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with ``digits`` decimals, or a dash."""
+    """Return a number with ``digits`` decimals, or a dash."""
     return MISSING if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no negative zero
 
 
 def heading(metric: str) -> str:
-    """A metric's heading: the name's words, those that are abbreviations as they are written."""
+    """Return a metric's heading: the name's words, those that are abbreviations as they are written."""
     words = metric.replace("_", " ").replace("-", " ").split()
     return HEADINGS.get(metric, " ".join(_WORDS.get(word, word) for word in words))
 
@@ -65,7 +65,7 @@ Cells = list[tuple[Shown, tuple[str, ...]]]
 
 
 def _steering(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
-    """The scores that every method has; ``answered`` is concepts answered of all."""
+    """Return the scores that every method has; ``answered`` is concepts answered of all."""
     overall, *parts = [Column(heading(name)) for name in STEERING_METRICS]
     columns = [Column("method", name=True), overall, Column("interval"), *parts, _ANSWERED, Column("texts", optional=True), Column("unrated", optional=True),
                Column("strength")]  # fmt: skip
@@ -93,7 +93,7 @@ _ENTRY_ALONE = ("precision", "recall")
 
 
 def _detection(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
-    """Every metric that a row has, in the rows' order, the primary one with its interval."""
+    """Return every metric that a row has, in the rows' order, the primary one with its interval."""
     found = dict.fromkeys(name for shown in rows for name in shown.row.metrics if not name.startswith(_ENTRY_ALONE))
     names = [name for name in found if any(_has(shown, name) for shown in rows)]
     primary = {shown.row.primary for shown in rows}
@@ -116,7 +116,7 @@ def _has(shown: Shown, name: str) -> bool:
 
 
 def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
-    """A line a metric: a row's primary one first, then what else it measured."""
+    """Return a line a metric: a row's primary one first, then what else it measured."""
     columns = [Column("metric", name=True), Column("dictionary", name=True), Column("arm", name=True), Column("value"), Column("interval"),
                Column("unit", left=True), Column("better", left=True), Column("trivial"), Column("random"), _ANSWERED]  # fmt: skip
     cells: Cells = []
@@ -153,7 +153,7 @@ def _answered(row: Row) -> str:
 
 
 def _strengths(row: Row) -> str:
-    """Median and range of the strengths chosen for the concepts, or for the draws of each; the entry has each."""
+    """Return the median and range of the strengths chosen for the concepts, or for the draws of each; the entry has each."""
     chosen = [strength for item in row.items for strength in _chosen(item)]
     if not chosen:
         return MISSING
@@ -170,7 +170,7 @@ def _chosen(item: ItemResult) -> list[float]:
 
 
 def _significant(value: float | None) -> str:
-    """Four significant digits, for metrics of any scale; whole numbers from a thousand on."""
+    """Return four significant digits, for metrics of any scale; whole numbers from a thousand on."""
     if value is None:
         return MISSING
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"

@@ -156,7 +156,7 @@ class Row(Part):
                 raise ValueError(f"item {item.id!r} was answered: it needs a value of {self.primary!r} and a strength, or the reason why not")
 
     def _ranked_value(self) -> float | None:
-        """The ranked score by the items, or None if they do not tell."""
+        """Return the ranked score by the items, or None if they do not tell."""
         values = [self._value(item, trivial=True) for item in self.items]
         if None in values or not values or len({item.id for item in self.items}) != self.n_items:
             return None
@@ -169,16 +169,16 @@ class Row(Part):
 
     @property
     def score(self) -> MetricValue:
-        """What the row is judged by: ``ranked`` where there is one, else the primary metric."""
+        """Return what the row is judged by: ``ranked`` where there is one, else the primary metric."""
         return self.metrics[self.primary] if self.ranked is None else self.ranked
 
     @property
     def in_sample(self) -> bool:
-        """Whether the method was made on the texts that it is reported on."""
+        """Return whether the method was made on the texts that it is reported on."""
         return any(reason.startswith(IN_SAMPLE) for reason in self.reasons)
 
     def values(self, trivial: bool) -> dict[tuple[str, str], float]:
-        """The primary metric by item (id, text), the mean where it has several results.
+        """Return the primary metric by item (id, text), the mean where it has several results.
 
         Args:
             trivial: an abstention counts as the trivial value; else it is left out.
@@ -257,7 +257,7 @@ class Entry(Part):
             raise ValueError(f"{row.subject.name} is a steering row; the entry needs the judge that rated its texts")
 
     def content_digest(self) -> str:
-        """Digest of everything but ``id`` and ``created``."""
+        """Return the digest of everything but ``id`` and ``created``."""
         return digest({name: value for name, value in self.as_json().items() if name not in ("id", "created")})
 
     def as_json(self) -> dict[str, Json]:
@@ -277,11 +277,11 @@ class Entry(Part):
         return found
 
     def rows_of(self, kind: EvaluationKind) -> tuple[Row, ...]:
-        """The rows of one kind of evaluation, in their order."""
+        """Return the rows of one kind of evaluation, in their order."""
         return tuple(row for row in self.rows if row.kind == kind)
 
     @property
     def file_name(self) -> str:
-        """The file's name in a folder of entries: the same run rated by the same judge takes the same place."""
+        """Return the file's name in a folder of entries: the same run rated by the same judge takes the same place."""
         task = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in self.task.name)
         return f"{task}-{digest([self.run_digest, self.judge.key if self.judge else None])}.json"

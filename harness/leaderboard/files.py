@@ -60,7 +60,9 @@ def load_entry(path: Path) -> Entry:
 
 
 def load_entries(folder: Path) -> tuple[list[Entry], list[str]]:
-    """All entries (``*.json``) directly in ``folder``, oldest first, and a message for each file that is not one; nothing without the folder."""
+    """Return all entries (``*.json``) directly in ``folder``, oldest first, and a message for each file that is not one; nothing without the
+    folder.
+    """
     entries, problems = [], []
     for path in sorted(Path(folder).glob("*.json")):
         try:
@@ -71,7 +73,7 @@ def load_entries(folder: Path) -> tuple[list[Entry], list[str]]:
 
 
 def read_json(path: Path, what: str, version: int) -> dict[str, Json]:
-    """A JSON object with a ``schema_version`` of at most ``version``. Raises StoreError naming the file."""
+    """Return a JSON object with a ``schema_version`` of at most ``version``. Raises StoreError naming the file."""
 
     value = guarded.read_json(path, Input(what, StoreError, _REPLACE, IN_MEMORY))
     found = value.get("schema_version") if isinstance(value, dict) else None

@@ -39,7 +39,7 @@ class Column:
 
     @property
     def folds(self) -> bool:
-        """Whether its cells may take several lines."""
+        """Return whether its cells may take several lines."""
         return self.name or self.words
 
 
@@ -77,7 +77,7 @@ class Grid:
         return self._as_table(width) or (left_out and self._without_optional(width, left_out)) or self._list(width)
 
     def _as_table(self, width: int) -> list[Text]:
-        """The table with all its columns; empty where they do not fit."""
+        """Return the table with all its columns; empty where they do not fit."""
         for above in (False, True):
             for gap in (2, 1):
                 widths = self._widths(width, above, gap)
@@ -93,7 +93,7 @@ class Grid:
         return [*rows, *(Text(part, "dim") for part in _fold(note, width))] if rows else []
 
     def _widths(self, width: int, above: bool, gap: int) -> list[int] | None:
-        """The width of each column, or None where they do not fit; with names ``above``, the columns of the lead have none."""
+        """Return the width of each column, or None where they do not fit; with names ``above``, the columns of the lead have none."""
         natural = [
             max([_longest_word(column.heading), *(cell_len(line.cells[place]) for line in self.lines)])
             for place, column in enumerate(self.columns)
@@ -117,7 +117,7 @@ class Grid:
         indent = " " * _INDENT if above else ""
 
         def rows(cells: Sequence[str], style: str) -> list[Text]:
-            """A row of the table; a cell that is wider than its column takes several lines of text."""
+            """Return a row of the table; a cell that is wider than its column takes several lines of text."""
             folded = [_fold(cells[place], widths[place]) for place in places]
             return [
                 Text(indent + (" " * gap).join(self._pad(part, place, widths[place]) for part, place in zip(parts, places, strict=True)), style)
@@ -137,7 +137,7 @@ class Grid:
         return [*titles, rule, *body]
 
     def _list(self, width: int) -> list[Text]:
-        """A figure a line, for a screen on which no table fits."""
+        """Return a figure a line, for a screen on which no table fits."""
         titles = [column.heading for column in self.columns[self.n_lead :]]
         margin = max(map(cell_len, titles), default=0) + 1
         texts = []
@@ -151,7 +151,7 @@ class Grid:
         return texts
 
     def _lead(self, line: Line) -> str:
-        """The names of a row in one line, after what stands before them (a rank)."""
+        """Return the names of a row in one line, after what stands before them (a rank)."""
         lead = list(zip(self.columns, line.cells, strict=True))[: self.n_lead]
         before = [cell for column, cell in lead if cell and not column.name]
         return " ".join([*before, " · ".join(cell for column, cell in lead if cell and column.name)])
@@ -163,7 +163,7 @@ class Grid:
 
 
 def text_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
-    """A table of any cells: the first column names the row, and columns of words may fold as it does.
+    """Return a table of any cells: the first column names the row, and columns of words may fold as it does.
 
     Args:
         title: stands above it; empty for none.
@@ -181,7 +181,7 @@ def _longest_word(text: str) -> int:
 
 
 def _longest_figure(text: str) -> int:
-    """The width of the longest word that has a digit in it, which must not be broken."""
+    """Return the width of the longest word that has a digit in it, which must not be broken."""
     return max((cell_len(word) for word in text.split() if _has_digit(word)), default=0)
 
 
@@ -190,7 +190,7 @@ def _has_digit(word: str) -> bool:
 
 
 def _fold(text: str, width: int) -> list[str]:
-    """``text`` in lines of ``width`` cells, broken between words, and within a word only where one without a digit is too long."""
+    """Return ``text`` in lines of ``width`` cells, broken between words, and within a word only where one without a digit is too long."""
     if cell_len(text) <= width:
         return [text]
     lines = [""]

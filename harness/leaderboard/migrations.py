@@ -17,7 +17,7 @@ _PARTS = ("overall", "concept", "instruction", "fluency")
 
 
 def migrate(value: dict[str, Json]) -> dict[str, Json]:
-    """An entry's JSON in the newest schema; one that is there already, or of an unknown schema, comes back as it is.
+    """Return an entry's JSON in the newest schema; one that is there already, or of an unknown schema, comes back as it is.
 
     Raises:
         ValueError: a field that is missing, unknown or of the wrong type in the schema that the file names (with its place), or a file
@@ -38,20 +38,20 @@ class _Fields:
         self._place = place
 
     def take(self, name: str, **default: Json) -> Any:
-        """A field's value; ``default=…`` where it may be left out."""
+        """Return a field's value; ``default=…`` where it may be left out."""
         if name not in self._left and "default" not in default:
             raise ValueError(f"{self.place(name)}: field required")
         return self._left.pop(name, default.get("default"))
 
     def parts(self, name: str) -> list[tuple[str, Any]]:
-        """The parts of a list with the place of each; no such field is an empty one."""
+        """Return the parts of a list with the place of each; no such field is an empty one."""
         value = self.take(name, default=[])
         if not isinstance(value, list):
             raise ValueError(f"{self.place(name)}: must be a list, got {type(value).__name__}")
         return [(f"{self.place(name)}.{number}", part) for number, part in enumerate(value)]
 
     def rest(self) -> dict[str, Json]:
-        """Whatever was not taken, for an object that did not change."""
+        """Return whatever was not taken, for an object that did not change."""
         rest, self._left = self._left, {}
         return rest
 
@@ -111,7 +111,7 @@ def _row_from_1(value: Json, place: str) -> dict[str, Json]:
 
 
 def _metric_from_1(value: Json, place: str, name: str) -> dict[str, Json]:
-    """A score; schema 1 did not clip the ends of its interval to the scale."""
+    """Return a score; schema 1 did not clip the ends of its interval to the scale."""
     fields = _Fields(value, place)
     metric: dict[str, Json] = {
         "value": fields.take("mean"),

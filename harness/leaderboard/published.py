@@ -87,7 +87,7 @@ class PublishedFile(Part):
 
 
 def load_published(folder: Path | None = None) -> list[PublishedTable]:
-    """The published tables, each reproduction after the table that it repeats.
+    """Return the published tables, each reproduction after the table that it repeats.
 
     Args:
         folder: a folder of such files; by default those that come with harness.

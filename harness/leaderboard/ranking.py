@@ -52,7 +52,7 @@ class GroupKey:
 
     @property
     def family(self) -> GroupKey:
-        """The key without the concepts: groups of one family stand side by side."""
+        """Return the key without the concepts: groups of one family stand side by side."""
         return replace(self, concept_set="")
 
 
@@ -115,7 +115,7 @@ class Group:
 
 
 def rank(entries: Iterable[Entry]) -> list[Group]:
-    """The groups of ``entries``, ranked by the rules of this module; a family's groups follow each other. A repeated entry counts once."""
+    """Return the groups of ``entries``, ranked by the rules of this module; a family's groups follow each other. A repeated entry counts once."""
     unique = {entry.id: entry for entry in entries}
     members: dict[GroupKey, list[tuple[Entry, Row]]] = {}
     for entry in sorted(unique.values(), key=lambda entry: (entry.created, entry.id)):
@@ -181,7 +181,7 @@ def _rounded(score: MetricValue) -> float:
 
 
 def _varies(entries: list[Entry], kind: EvaluationKind) -> tuple[str, ...]:
-    """What differs between entries, matters for the kind, and is not part of the group's key."""
+    """Return what differs between entries, matters for the kind, and is not part of the group's key."""
     aspects: dict[str, list[Any]] = {
         "model": [entry.model.model_copy(update={"dtype": "-", "device": "-"}) for entry in entries],
         "dtype": [entry.model.dtype for entry in entries],
@@ -202,7 +202,7 @@ def _varies(entries: list[Entry], kind: EvaluationKind) -> tuple[str, ...]:
 
 
 def _compare(above: Place, place: Place, sign: int) -> Comparison:
-    """``place`` against the one above it; ``sign`` is -1 where lower is better."""
+    """Return ``place`` against the one above it; ``sign`` is -1 where lower is better."""
     from harness.scoring import clusters_of, paired_difference  # numpy-heavy: only when a ranking is made
 
     trivial = place.entry.task.mode == "fixed"
@@ -223,7 +223,7 @@ def _compare(above: Place, place: Place, sign: int) -> Comparison:
 
 
 def _other_instructions(first: Entry, second: Entry) -> str:
-    """Why a concept's texts answer other instructions in one entry than in the other; empty where they answer the same."""
+    """Return why a concept's texts answer other instructions in one entry than in the other; empty where they answer the same."""
     if first.instruction_set_digest != second.instruction_set_digest:
         return "other instructions: paired by concept only"
     if first.seed != second.seed:  # the seed draws each concept's instructions from the set
@@ -232,12 +232,12 @@ def _other_instructions(first: Entry, second: Entry) -> str:
 
 
 def item_noun(kind: EvaluationKind) -> str:
-    """What the rows of a kind are made of, in the singular."""
+    """Return what the rows of a kind are made of, in the singular."""
     return "item" if kind == "dictionary" else "concept"
 
 
 def _features(item: tuple[str, str], rows: Iterable[ItemResult]) -> set[str]:
-    """The features by which either of two methods answers a concept: concepts that share one are not independent."""
+    """Return the features by which either of two methods answers a concept: concepts that share one are not independent."""
     return set(itertools.chain.from_iterable(row.features for row in rows if (row.id, row.text) == item))
 
 

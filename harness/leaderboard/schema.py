@@ -20,11 +20,11 @@ class _Untitled(GenerateJsonSchema):
 
 
 def entry_schema() -> dict[str, Json]:
-    """The JSON Schema of an entry's file. Files of this program hold every field; one with a default may be left out."""
+    """Return the JSON Schema of an entry's file. Files of this program hold every field; one with a default may be left out."""
     schema = Entry.model_json_schema(schema_generator=_Untitled, mode="serialization")
     return {"$schema": DIALECT, **schema, "title": f"leaderboard entry, schema version {ENTRY_SCHEMA_VERSION}"}
 
 
 def schema_text() -> str:
-    """The published file's text."""
+    """Return the published file's text."""
     return json.dumps(entry_schema(), indent=1, ensure_ascii=False) + "\n"

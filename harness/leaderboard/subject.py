@@ -59,7 +59,7 @@ class SteeringSubject(_Labelled):
 
     @property
     def id(self) -> str:
-        """Digest of names and options."""
+        """Return the digest of names and options."""
         return self.method.id
 
 
@@ -88,7 +88,7 @@ class DetectionSubject(_Labelled):
 
     @property
     def id(self) -> str:
-        """Digest of names and options."""
+        """Return the digest of names and options."""
         return self.method.id
 
 
@@ -117,7 +117,7 @@ class DictionarySubjectRef(_Labelled):
 
     @property
     def id(self) -> str:
-        """Digest of the dictionary, its arm and training seed, and the metric with its options."""
+        """Return the digest of the dictionary, its arm and training seed, and the metric with its options."""
         return digest([self.kind, self.dictionary, self.digest, self.arm, self.training_seed, self.metric, self.metric_options.all])
 
 

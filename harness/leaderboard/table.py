@@ -37,7 +37,7 @@ class Board:
 
 
 def build_board(entries: Iterable[Entry], published: Sequence[PublishedTable] = (), problems: Sequence[str] = ()) -> Board:
-    """The board of ``entries``; of one task, the groups stand in the order of a run's own tables."""
+    """Return the board of ``entries``; of one task, the groups stand in the order of a run's own tables."""
     groups = sorted(rank(entries), key=lambda group: (group.key.task, group.key.version, KINDS.index(group.key.kind)))
     return Board(tuple(groups), tuple(published), tuple(problems))
 
@@ -46,7 +46,7 @@ def build_board(entries: Iterable[Entry], published: Sequence[PublishedTable] = 
 
 
 def render_board(board: Board) -> RenderableType:
-    """Every group as a table with what a reader must know below it, then the published numbers, then files that could not be read."""
+    """Return every group as a table with what a reader must know below it, then the published numbers, then files that could not be read."""
     parts: list[RenderableType] = [part for group in board.groups for part in (render_group(group), Text())]
     if not board.groups:
         parts += [Text("no entries yet: `harness eval` makes one"), Text()]
@@ -56,7 +56,7 @@ def render_board(board: Board) -> RenderableType:
 
 
 def render_group(group: Group) -> RenderableType:
-    """One group: the table, how each row compares with the one above it, and what a reader must know."""
+    """Return one group: the table, how each row compares with the one above it, and what a reader must know."""
     shown = [
         Shown(
             place.row,
@@ -73,7 +73,7 @@ def render_group(group: Group) -> RenderableType:
 
 
 def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
-    """One run's result: a table for each kind of evaluation, methods beside their controls; what a reader must know; ``samples`` texts."""
+    """Return one run's result: a table for each kind of evaluation, methods beside their controls; what a reader must know; ``samples`` texts."""
     task = entry.task
     judge = f" · {_judge(entry.judge)}" if entry.judge is not None else ""
     parts: list[RenderableType] = [_title(f"{task.name} {task.version} · {task.split} · {entry.model.name}{judge}")]
@@ -94,7 +94,7 @@ def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
 
 
 def _kind(entry: Entry, kind: EvaluationKind) -> list[RenderableType]:
-    """The table of a run's rows of one kind, and what must be known to read it."""
+    """Return the table of a run's rows of one kind, and what must be known to read it."""
     rows = entry.rows_of(kind)
     shown = [Shown(row, row.score, _mark(row), style="dim" if row.role == "control" else "") for row in rows]
     parts: list[RenderableType] = [grid(kind, shown)]
@@ -113,7 +113,7 @@ def _kind(entry: Entry, kind: EvaluationKind) -> list[RenderableType]:
 
 
 def render_published(table: PublishedTable) -> RenderableType:
-    """One table of published numbers, marked as such."""
+    """Return one table of published numbers, marked as such."""
     kind = "a reproduction" if table.kind == "reproduction" else "a paper's numbers"
     title = f"{table.title} ({kind}; {PUBLISHED_NOTICE})"
     digits = {column.key: max(_decimals(row.values[column.key]) for row in table.rows) for column in table.columns}
@@ -131,7 +131,7 @@ def render_published(table: PublishedTable) -> RenderableType:
 
 
 def to_text(renderable: RenderableType, width: int = 160) -> str:
-    """Plain text without colours or trailing spaces, for files and pipes."""
+    """Return plain text without colours or trailing spaces, for files and pipes."""
     console = Screen(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
     console.print(renderable)
     output = console.file
@@ -149,7 +149,7 @@ def _title(text: str) -> Text:
 
 
 def _line(text: str, style: str = "yellow") -> RenderableType:
-    """A line below a table; yellow is what must not be overlooked."""
+    """Return a line below a table; yellow is what must not be overlooked."""
     return Padding(Text(in_cell(text), style=style), (0, 1))
 
 
@@ -184,7 +184,7 @@ def _mark(row: Row) -> str:
 
 
 def _abstention_notices(rows: Iterable[Row]) -> list[str]:
-    """What the scores of rows with abstentions count, once per metric."""
+    """Return what the scores of rows with abstentions count, once per metric."""
     found = []
     for row in rows:
         if row.ranked is not None and row.n_answered < row.n_items:
@@ -214,12 +214,12 @@ def _unanswered(rows: Iterable[Row]) -> list[str]:
 
 
 def _decimals(value: float | None) -> int:
-    """How many decimals a published number has."""
+    """Return how many decimals a published number has."""
     return 0 if value is None else len(f"{value:.6f}".rstrip("0").partition(".")[2])
 
 
 def _bounds(row: Row) -> list[str]:
-    """What the texts without a rating could have changed."""
+    """Return what the texts without a rating could have changed."""
     if row.bounds is None or not row.n_unrated or row.bounds.low is None or row.bounds.high is None:
         return []
     ends = f"{number(row.bounds.low)} and {number(row.bounds.high)}"
@@ -227,13 +227,13 @@ def _bounds(row: Row) -> list[str]:
 
 
 def _spread(entry: Entry, count: int) -> list[tuple[Row, Sample]]:
-    """The first sample of each method, then the second of each, …, ``count`` in all."""
+    """Return the first sample of each method, then the second of each, …, ``count`` in all."""
     turns = itertools.zip_longest(*[[(row, sample) for sample in row.samples] for row in entry.rows])
     return [pair for turn in turns for pair in turn if pair is not None][: max(count, 0)]
 
 
 def _comparisons(group: Group) -> list[str]:
-    """Each row against the one above it, then once what limits several of these comparisons alike."""
+    """Return each row against the one above it, then once what limits several of these comparisons alike."""
     pairs = [(place, place.comparison) for place in group.places if place.comparison is not None]
     notes = [comparison.note for _, comparison in pairs]
     common = {note: notes.count(note) for note in notes if note and notes.count(note) > 1}
@@ -243,13 +243,13 @@ def _comparisons(group: Group) -> list[str]:
 
 
 def _rated(sample: Sample) -> str:
-    """A text's ratings in words."""
+    """Return a text's ratings in words."""
     parts = [f"{name} {value:g}" for name, value in (sample.ratings or {}).items()]
     return ", ".join([f"overall {number(sample.overall)}", *parts])
 
 
 def _comparison(place: Place, comparison: Comparison) -> str:
-    """A row against the one above it: whether the intervals overlap, and the paired difference."""
+    """Return a row against the one above it: whether the intervals overlap, and the paired difference."""
     parts = [f"{place.name} after {comparison.above}"]
     if comparison.overlap is not None:
         parts.append("intervals overlap" if comparison.overlap else "intervals apart")
@@ -264,7 +264,7 @@ def _comparison(place: Place, comparison: Comparison) -> str:
 
 
 def _footnotes(group: Group) -> list[tuple[bool, str]]:
-    """What must be known to read a group; True marks what must not be overlooked."""
+    """Return what must be known to read a group; True marks what must not be overlooked."""
     lines = [(True, OFFLINE_NOTICE)] if group.offline else []
     if group.unpaired:
         lines.append((True, "unpaired: other methods of this task chose other concepts; these groups are not ranked against each other"))
@@ -284,7 +284,7 @@ def _footnotes(group: Group) -> list[tuple[bool, str]]:
 
 
 def board_json(board: Board) -> Json:
-    """The board as JSON: groups with their rows (whole entries are left to their files), published tables, problems."""
+    """Return the board as JSON: groups with their rows (whole entries are left to their files), published tables, problems."""
     return {
         "groups": [_group_json(group) for group in board.groups],
         "published": [{**table.model_dump(mode="json"), "ranked": False} for table in board.published],

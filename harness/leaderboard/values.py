@@ -158,13 +158,13 @@ class Sample(Part):
 
 
 def inside(number: float | None, bounds: Limits) -> bool:
-    """Whether a number is within its bounds; a number that does not exist is."""
+    """Return whether a number is within its bounds; a number that does not exist is."""
     low, high = bounds
     return number is None or ((low is None or number >= low) and (high is None or number <= high))
 
 
 def clip(number: float, bounds: Limits) -> float:
-    """The number, or the nearer bound where it lies outside."""
+    """Return the number, or the nearer bound where it lies outside."""
     low, high = bounds
     number = number if low is None else max(low, number)
     return number if high is None else min(high, number)
@@ -183,7 +183,7 @@ def metric_value(
     item: str = "concept",
     empty: str = "no concept was answered",
 ) -> MetricValue:
-    """The mean of ``values`` with its interval, as every kind of evaluation reports a metric.
+    """Return the mean of ``values`` with its interval, as every kind of evaluation reports a metric.
 
     Args:
         values: one an item; None (or NaN) where an item has none: it is left out, and the reason counts it.

@@ -74,7 +74,7 @@ class CrossEntropy:
 
 
 def cross_entropy(bench: Bench, texts: TextSet, intervention: Intervention | None = None, *, key: Json = None, what: str = "") -> CrossEntropy:
-    """Cross-entropy of the tokens of ``texts``, each predicted from those before it.
+    """Return the cross-entropy of the tokens of ``texts``, each predicted from those before it.
 
     The predictions made at a text's first token are left out, as that token is everywhere: edits spare it.
 
@@ -98,7 +98,7 @@ def cross_entropy(bench: Bench, texts: TextSet, intervention: Intervention | Non
 
 
 def _surprise(ids: np.ndarray[Any, Any], logits: Tensor) -> float:
-    """−Σ log p of the tokens from the third on."""
+    """Return −Σ log p of the tokens from the third on."""
     import torch
 
     if len(ids) < 3:

@@ -44,12 +44,12 @@ class KeptVectors:
     device: Any
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        """Float32 ``[tokens, width]``, some thousand tokens at a time."""
+        """Yield float32 ``[tokens, width]``, some thousand tokens at a time."""
         for start in range(0, self.n, TOKENS_AT_ONCE):
             yield self._part(slice(start, start + TOKENS_AT_ONCE))
 
     def all(self) -> torch.Tensor:
-        """All of them, float32 ``[n, width]``."""
+        """Return all of them, float32 ``[n, width]``."""
         return self._part(slice(0, self.n))
 
     def _part(self, part: slice) -> torch.Tensor:
@@ -65,7 +65,7 @@ _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
 def kept_vectors(bench: Bench, layer: int, texts: TextSet) -> KeptVectors:
-    """The counted tokens' vectors of ``texts`` after a layer; made when they are first asked for, n · width · the dtype's bytes on disk.
+    """Return the counted tokens' vectors of ``texts`` after a layer; made when they are first asked for, n · width · the dtype's bytes on disk.
 
     Raises:
         ModelError: a counted token's vector is not finite.

@@ -40,7 +40,7 @@ class ResidualBatch:
     counted: torch.Tensor
 
     def part(self, rows: slice) -> ResidualBatch:
-        """Some of the rows, as views."""
+        """Return some of the rows, as views."""
         return ResidualBatch(self.rows[rows], self.tokens[rows], self.x[rows], self.real[rows], self.counted[rows])
 
 
@@ -55,7 +55,7 @@ class _Reached(Exception):
 def residuals(
     model: SubjectModel, rows: Sequence[Row], site: Site, *, token_budget: int | TokenBudget = 4096, skip: int = 1
 ) -> Iterator[ResidualBatch]:
-    """The stream of every row at ``site`` (by default the residual stream), batch by batch, the longest rows first.
+    """Return the stream of every row at ``site`` (by default the residual stream), batch by batch, the longest rows first.
 
     Rows of similar length share a batch of at most ``token_budget`` tokens, padding included (a longer row is a batch of its own). A batch
     that does not fit into memory is halved, and so is the budget from then on. Values are those of ``output_hidden_states`` before the
@@ -90,12 +90,12 @@ def residuals(
 
 
 def row_lengths(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
-    """``[rows]``: tokens of each row."""
+    """Return ``[rows]``: tokens of each row."""
     return rows.lengths if isinstance(rows, TokenTable) else np.fromiter(map(len, rows), np.int64, len(rows))
 
 
 def pad_right(model: SubjectModel, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids ``[rows, tokens]`` int64 with padding on the right, and which of them are real; on the model's device.
+    """Return token ids ``[rows, tokens]`` int64 with padding on the right, and which of them are real; on the model's device.
 
     Attention is causal, so what a model counts from 0 is right in every row.
     """
@@ -198,7 +198,7 @@ def _forward(model: SubjectModel, rows: Sequence[Row], chosen: list[int], site: 
 
 
 def _up_to(model: SubjectModel, site: Site, tokens: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """The stream at a site; what comes after it does not run. The hook is gone afterwards, whatever happens."""
+    """Return the stream at a site; what comes after it does not run. The hook is gone afterwards, whatever happens."""
 
     def stop(module: torch.nn.Module, args: object, output: object) -> None:
         raise _Reached(stream_of(output, len(tokens)))

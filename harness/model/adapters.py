@@ -77,7 +77,7 @@ class Adapters:
             raise EngineError(message, given=option, hint="train one that does not")
 
     def get(self, folder: str) -> Adapter:
-        """The adapter in a folder.
+        """Return the adapter in a folder.
 
         Raises:
             EngineError: the folder holds no adapter, one that does not fit the model, or one that does more than replace modules within the layers.

@@ -23,7 +23,7 @@ _registered = False
 def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """transformers' attention interface: query ``[B, heads, T, d]``, key and value ``[B, groups, S, d]`` → ``[B, T, heads, d]``."""
+    """Return transformers' attention interface: query ``[B, heads, T, d]``, key and value ``[B, groups, S, d]`` → ``[B, T, heads, d]``."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if kwargs.get("softcap") is not None:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.model.cache import CacheNames, cache_names
 from harness.model.loading import SubjectModel
-from harness.model.structure import cache_argument, cache_of, hidden_of, with_hidden
+from harness.model.structure import hidden_of, with_hidden
 
 
 class Continuation:
@@ -38,6 +39,7 @@ class Continuation:
         self._ids = torch.tensor([list(ids)], device=model.device)
         self._accepted = frozenset(inspect.signature(model.hf.forward).parameters)
         self._cache: Any = None
+        self._names: CacheNames | None = None
         seen: list[Tensor] = []
         self.unedited = self._run(self._ids, lambda x: seen.append(x.clone()) or x)  # type: ignore[func-returns-value]
         self.x = seen[0][0, start:]
@@ -54,7 +56,11 @@ class Continuation:
         try:
             if self._start:
                 before = self._ids[:, : self._start]
-                self._cache = cache_of(self.model.hf(**self._arguments(before, None), use_cache=True))
+                output = self.model.hf(**self._arguments(before, None), use_cache=True)
+                self._names = cache_names(self.model.hf, output)
+                self._cache = None if self._names is None else self._names.value(output)
+                if self._cache is None:
+                    return False
             shared = self._shared(probe)
         except Exception:  # whatever an architecture cannot do: the other way does without
             return False
@@ -97,4 +103,4 @@ class Continuation:
         arguments: dict[str, Any] = {"input_ids": tokens, "attention_mask": mask}
         if "position_ids" in self._accepted:
             arguments["position_ids"] = torch.arange(first, stop, device=tokens.device).expand(len(tokens), -1)
-        return arguments if cache is None else {**arguments, cache_argument(self.model.hf): cache}
+        return arguments if cache is None or self._names is None else {**arguments, self._names.argument: cache}

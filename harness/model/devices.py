@@ -16,7 +16,7 @@ _SHORT = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "flo
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
-    """The device to compute on.
+    """Return the device to compute on.
 
     Args:
         name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None or ``auto`` takes CUDA, else Apple's MPS, else the CPU.
@@ -45,7 +45,7 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def choose_dtype(name: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The number format to compute in.
+    """Return the number format to compute in.
 
     None or ``auto`` takes bfloat16 where the hardware multiplies it (CUDA from Ampere on; CPUs with AVX512-BF16, AMX or Arm's BF16
     instructions; MPS from macOS 14 on), else float32. On a CPU without such instructions bfloat16 is emulated and several times slower.
@@ -81,7 +81,7 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
 
 @lru_cache(maxsize=1)
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has bfloat16 matrix instructions. Asks torch first (its private probes come and go), then the kernel."""
+    """Return whether this CPU has bfloat16 matrix instructions. Asks torch first (its private probes come and go), then the kernel."""
     for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         supported = getattr(torch.cpu, probe, None)
         if supported is not None and supported():
@@ -90,7 +90,7 @@ def cpu_multiplies_bfloat16() -> bool:
 
 
 def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """Instruction-set flags of the first CPU as Linux lists them (``flags`` on x86, ``Features`` on Arm); empty elsewhere."""
+    """Return instruction-set flags of the first CPU as Linux lists them (``flags`` on x86, ``Features`` on Arm); empty elsewhere."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -48,7 +48,7 @@ class Asset:
 
     @property
     def identity(self) -> str:
-        """Content identity: the same on every machine, whatever version of transformers wrote the files."""
+        """Return the content identity: the same on every machine, whatever version of transformers wrote the files."""
         return digest({"wheel": self.wheel.sha256, "member": self.member, "format": _FORMAT})
 
 
@@ -108,7 +108,7 @@ SUBJECT_MODELS = ("smollm2-135m-instruct",)
 
 
 def embedded_names() -> tuple[str, ...]:
-    """Names of the embedded subject models."""
+    """Return names of the embedded subject models."""
     return SUBJECT_MODELS
 
 
@@ -130,7 +130,7 @@ def describe(*, cache_dir: Path | None = None, assets: Mapping[str, Asset] = ASS
 
 
 def ensure(name: str, progress: Say | None = None, *, cache_dir: Path | None = None, assets: Mapping[str, Asset] = ASSETS) -> Path:
-    """The folder of an embedded model in transformers' format, fetched and converted if the cache has no intact copy.
+    """Return the folder of an embedded model in transformers' format, fetched and converted if the cache has no intact copy.
 
     Safe when several processes start at once (one makes it, the others wait), and when it is interrupted: the folder appears complete or not
     at all. An entry whose files do not have the checksums that were noted when it was made is made again.
@@ -169,7 +169,7 @@ def ensure(name: str, progress: Say | None = None, *, cache_dir: Path | None = N
 
 
 def identity(folder: Path, *, assets: Mapping[str, Asset] = ASSETS) -> str | None:
-    """The identity of the embedded model that a folder is an intact copy of; None for any other folder."""
+    """Return the identity of the embedded model that a folder is an intact copy of; None for any other folder."""
     name = _marker(folder).get("name")
     asset = assets.get(name) if isinstance(name, str) else None
     return asset.identity if asset and _is_intact(folder, asset) else None
@@ -187,7 +187,7 @@ def _silent(line: str) -> None:
 
 
 def _marker(folder: Path) -> dict[str, Any]:
-    """What was noted when the folder was made; empty where nothing readable is there."""
+    """Return what was noted when the folder was made; empty where nothing readable is there."""
     try:
         content = json.loads((folder / _MARKER).read_bytes())
     except (OSError, ValueError):
@@ -196,7 +196,7 @@ def _marker(folder: Path) -> dict[str, Any]:
 
 
 def _is_intact(folder: Path, asset: Asset, *, content: bool = True) -> bool:
-    """Whether the folder is this asset's, complete; with ``content`` every file's SHA-256 is compared, too."""
+    """Return whether the folder is this asset's, complete; with ``content`` every file's SHA-256 is compared, too."""
     marker = _marker(folder)
     if marker.get("identity") != asset.identity or not isinstance(marker.get("files"), dict) or not marker["files"]:
         return False

@@ -45,7 +45,7 @@ class Fingerprint:
         self._facts = {name: _facts(tensor) for name, tensor in self._tensors.items()}
 
     def structure(self) -> list[str]:
-        """What has changed of modules and hooks, a phrase each; no value is read. Empty where nothing has."""
+        """Return what has changed of modules and hooks, a phrase each; no value is read. Empty where nothing has."""
         now = list(self._root.modules())
         found = []
         if len(now) != len(self._modules) or any(one is not other for one, (_, other) in zip(now, self._modules, strict=True)):
@@ -104,7 +104,7 @@ class Fingerprint:
 
 
 def global_hooks() -> dict[str, dict[int, Any]]:
-    """The hooks that act on all modules of torch, by the name of their register."""
+    """Return the hooks that act on all modules of torch, by the name of their register."""
     return {name: dict(getattr(torch_module, name)) for name in GLOBAL_HOOKS if hasattr(torch_module, name)}
 
 
@@ -114,13 +114,13 @@ def _hooks_of(module: nn.Module) -> dict[str, dict[int, Any]]:
 
 
 def changes_by_itself(module: nn.Module) -> bool:
-    """Whether a forward pass over a long text may replace a module's buffers: rotary embeddings that stretch with the text."""
+    """Return whether a forward pass over a long text may replace a module's buffers: rotary embeddings that stretch with the text."""
     kind = str(getattr(module, "rope_type", ""))
     return "dynamic" in kind or "longrope" in kind
 
 
 def _tensors(root: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by name, each once."""
+    """Return all parameters and buffers by name, each once."""
     return dict(_walk(root))
 
 
@@ -146,7 +146,7 @@ def _other(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
 
 
 def _replaced(before: Mapping[str, nn.Module], now: Mapping[str, nn.Module]) -> list[str]:
-    """The outermost modules that came, went or were replaced."""
+    """Return the outermost modules that came, went or were replaced."""
     names = [name for name in {**before, **now} if before.get(name) is not now.get(name)]
     outer = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
     verbs = {(True, False): "is gone", (False, True): "is new", (True, True): "is replaced"}
@@ -159,7 +159,7 @@ def _shown(name: str) -> str:
 
 @torch.no_grad()
 def _checksums(tensors: Sequence[Tensor]) -> list[int]:
-    """A checksum of each tensor's bytes, equal for equal bytes."""
+    """Return a checksum of each tensor's bytes, equal for equal bytes."""
     sums = [_checksum(tensor) for tensor in tensors]
     by_device: dict[torch.device, list[int]] = {}
     for place, value in enumerate(sums):
@@ -183,7 +183,7 @@ def _checksum(tensor: Tensor) -> Tensor:
 
 
 def _words(tensor: Tensor) -> Tensor:
-    """The bytes of a tensor as a vector of the widest whole numbers that they can be read as."""
+    """Return the bytes of a tensor as a vector of the widest whole numbers that they can be read as."""
     flat = tensor.detach().contiguous().view(-1)
     if flat.is_complex():
         flat = torch.view_as_real(flat).view(-1)
@@ -198,7 +198,7 @@ _FACTORS: dict[torch.device, Tensor] = {}
 
 
 def _factors(device: torch.device) -> Tensor:
-    """An odd number for each column, the same each time."""
+    """Return an odd number for each column, the same each time."""
     if device not in _FACTORS:
         _FACTORS[device] = (torch.arange(COLUMNS, dtype=torch.int64) * 0x9E3779B97F4A7C1 | 1).to(device)
     return _FACTORS[device]

@@ -91,7 +91,7 @@ def _restore_splitting(tokenizer: Any, file: Path) -> None:
 
 
 def _read_string(file: Path, key: str) -> str | None:
-    """A metadata string of a GGUF file. Only this entry is read: gguf's reader takes seconds for a vocabulary."""
+    """Return a metadata string of a GGUF file. Only this entry is read: gguf's reader takes seconds for a vocabulary."""
     # An entry is: length of the key (uint64), key, type (uint32; 8 is a string), length of the value (uint64), value.
     name = struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", 8)
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:

@@ -22,7 +22,7 @@ _VOLATILE = ("_name_or_path", "_model_name_or_path", "transformers_version", "to
 
 
 def folder_digest(folder: Path) -> str:
-    """Digest (16 hex digits of SHA-256) of what a model folder computes: configuration, tokenizer, chat template and weights.
+    """Return the digest (16 hex digits of SHA-256) of what a model folder computes: configuration, tokenizer, chat template and weights.
 
     Weight files are hashed whole up to 64 MiB. Of larger ones the size, the header and 256 evenly spaced pieces of 64 KiB enter: enough
     to tell apart any two trained models, in well under a second.
@@ -61,7 +61,7 @@ def _config(file: Path) -> bytes:
 
 
 def _content(file: Path) -> bytes:
-    """Digest of a weight file: of all of it, or of its size and samples."""
+    """Return the digest of a weight file: of all of it, or of its size and samples."""
     size = file.stat().st_size
     if size <= _FULL:
         return bytes.fromhex(sha256_file(file))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ from harness.model.identity import folder_digest
 from harness.model.prompts import Message, PromptFormat
 from harness.model.streams import Parts, find_parts
 from harness.model.structure import find_anatomy, hidden_of, text_config, with_hidden
+
+Ids = TypeVar("Ids", bound=Sequence[int])
 
 __all__ = ["SubjectModel", "hidden_of", "load_model", "with_hidden"]
 
@@ -52,6 +54,8 @@ class SubjectModel:
         self.hf = hf.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.format = PromptFormat(tokenizer)
+        self._readable = _embedded_tokens(self.hf)
+        self.check_tokens(sorted(self.format.own_ids), "every prompt")
         parts = find_anatomy(self.hf)
         self.layers: nn.ModuleList = parts.layers
         self.unembedding: nn.Module = parts.unembedding
@@ -70,17 +74,17 @@ class SubjectModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Return where the model is."""
         return self._first_parameter().device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of the weights and of the residual stream."""
+        """Return the number format of the weights and of the residual stream."""
         return self._first_parameter().dtype
 
     @property
     def final_norm(self) -> nn.Module:
-        """What runs between the last layer and the unembedding: ``unembedding(final_norm(x))`` are the logits before capping or scaling.
+        """Return what runs between the last layer and the unembedding: ``unembedding(final_norm(x))`` are the logits before capping or scaling.
 
         Raises:
             ModelError: an architecture that does more there than run modules in turn.
@@ -91,7 +95,7 @@ class SubjectModel:
         return self._final_norm
 
     def layer_path(self, layer: int) -> str:
-        """Dotted module name of a layer, e.g. ``model.layers.15``. Raises ModelError for a layer that the model does not have."""
+        """Return the dotted module name of a layer, e.g. ``model.layers.15``. Raises ModelError for a layer that the model does not have."""
         self.check_layer(layer)
         return f"{self._layers_path}.{layer}"
 
@@ -101,7 +105,7 @@ class SubjectModel:
             raise ModelError(f"layer {layer} does not exist in {self.name}", given=layer, allowed=f"0 to {self.n_layers - 1}")
 
     def stream_module(self, site: Site) -> nn.Module:
-        """The module whose output is the stream at a site (read it with :func:`harness.model.streams.stream_of`).
+        """Return the module whose output is the stream at a site (read it with :func:`harness.model.streams.stream_of`).
 
         Raises:
             ModelError: the layer or the stream does not exist, or the layer's build does not let its attention and its MLP be told apart.
@@ -130,30 +134,61 @@ class SubjectModel:
     # ------------------------------------------------------------------------------------------------------------------ tokens
 
     def encode(self, text: str, add_bos: bool | None = None) -> list[int]:
-        """Token ids of plain text, with exactly one BOS where the tokenizer puts one (see :meth:`PromptFormat.plain`)."""
-        return self.format.plain(text, add_bos)
+        """Token ids of plain text, with exactly one BOS where the tokenizer puts one (see :meth:`PromptFormat.plain`).
+
+        Raises:
+            ModelError: it holds a token that the tokenizer knows and the model does not.
+        """
+        return self.check_tokens(self.format.plain(text, add_bos))
 
     def prompt(self, instruction: str, prefix: str = "") -> list[int]:
-        """Token ids of an instruction in one user turn, up to where the reply begins; ``prefix`` and a blank line stand before it.
+        """Return token ids of an instruction in one user turn, up to where the reply begins; ``prefix`` and a blank line stand before it.
 
         A model without a chat template (a base model) gets the plain text.
+
+        Raises:
+            ModelError: as :meth:`encode` does.
         """
-        return self.format.user(f"{prefix}\n\n{instruction}" if prefix else instruction)
+        return self.check_tokens(self.format.user(f"{prefix}\n\n{instruction}" if prefix else instruction))
 
     def chat(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation, up to where the assistant's reply begins (see :meth:`PromptFormat.chat`)."""
-        return self.format.chat(messages)
+        return self.check_tokens(self.format.chat(messages))
+
+    def check_tokens(self, ids: Ids, where: str = "a text") -> Ids:
+        """The token ids, all of which the model has an embedding for.
+
+        Args:
+            ids: of the model's tokenizer.
+            where: what holds them, for the message.
+
+        Raises:
+            ModelError: one is outside of the embedding: it was added to the tokenizer, and the model not resized.
+        """
+        if len(ids) and max(ids) >= self._readable:
+            raise self._unknown(next(number for number in ids if number >= self._readable), where)
+        return ids
 
     @property
     def chat_prefix_length(self) -> int:
-        """Number of leading tokens that are the same in every :meth:`prompt`: to be left out of statistics over prompts."""
+        """Return the number of leading tokens that are the same in every :meth:`prompt`: to be left out of statistics over prompts."""
         return self.format.prefix_length
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids: special tokens dropped, spaces left as they are."""
+        """Return the text of token ids: special tokens dropped, spaces left as they are."""
         return self.format.decode(ids)
 
     # ------------------------------------------------------------------------------------------------------------------ inside
+
+    def _unknown(self, number: int, where: str) -> ModelError:
+        name = self.tokenizer.convert_ids_to_tokens(number)
+        return ModelError(
+            f"the tokenizer of {self.name} knows {len(self.tokenizer)} tokens and the model {self._readable}: it has none for {name!r} "
+            f"(token {number}) in {where}",
+            given=name,
+            allowed=f"tokens 0 to {self._readable - 1}",
+            hint="use the tokenizer that the model was trained with, or resize the model's embeddings and train it",
+        )
 
     def _first_parameter(self) -> torch.Tensor:
         parameter: torch.Tensor = next(iter(self.hf.parameters()))
@@ -162,7 +197,11 @@ class SubjectModel:
     def _find_eos(self) -> frozenset[int]:
         generation = getattr(self.hf, "generation_config", None)
         configured = [getattr(config, "eos_token_id", None) for config in (generation, self.hf.config, text_config(self.hf))]
-        return frozenset(self._valid([*configured, self.tokenizer.eos_token_id, self.format.end_of_turn]))
+        own = self.tokenizer.eos_token_id
+        found = frozenset(self._valid([*configured, own, self.format.end_of_turn]))
+        if own is not None and own >= self.vocab_size and not found:
+            raise self._unknown(own, "the end of every text")
+        return found
 
     def _find_pad(self) -> int:
         generation = getattr(self.hf, "generation_config", None)
@@ -170,9 +209,15 @@ class SubjectModel:
         return next(iter([*self._valid(configured), *sorted(self.eos_ids)]), 0)
 
     def _valid(self, values: Iterable[Any]) -> list[int]:
-        """The token ids among configured values (None, a number or a list each) that the model can produce."""
+        """Return the token ids among configured values (None, a number or a list each) that the model can produce."""
         flat = [item for value in values for item in (value if isinstance(value, list | tuple) else [value])]
         return [item for item in flat if isinstance(item, int) and 0 <= item < self.vocab_size]
+
+
+def _embedded_tokens(hf: Any) -> int:
+    """Number of token ids that a transformers model can read."""
+    embedding = hf.get_input_embeddings()
+    return int(embedding.num_embeddings if isinstance(embedding, nn.Embedding) else embedding.weight.shape[0])
 
 
 def load_model(
@@ -285,7 +330,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _hub_snapshot(name: str, revision: str | None, cache_dir: str | Path | None) -> tuple[str, Path]:
-    """Commit and folder of a hub model that was just loaded; it lies in the cache as ``snapshots/<commit>``."""
+    """Return the commit and folder of a hub model that was just loaded; it lies in the cache as ``snapshots/<commit>``."""
     from transformers.utils import cached_file
 
     found = cached_file(name, "config.json", revision=revision, cache_dir=cache_dir, local_files_only=True)

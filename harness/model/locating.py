@@ -13,7 +13,7 @@ _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
 def local_identity(spec: str, revision: str | None = None) -> tuple[str, str] | None:
-    """(name, digest) of a model as :func:`harness.model.loading.load_model` would give them; None where it must be loaded to know.
+    """Return (name, digest) of a model as :func:`harness.model.loading.load_model` would give them; None where it must be loaded to know.
 
     Args:
         spec: an embedded name, a local folder, or a hub name.
@@ -35,7 +35,7 @@ def local_identity(spec: str, revision: str | None = None) -> tuple[str, str] | 
 
 
 def _cached_snapshot(name: str, revision: str | None) -> Path | None:
-    """The folder of a hub model in transformers' cache, if all of its weights are there."""
+    """Return the folder of a hub model in transformers' cache, if all of its weights are there."""
     if name.count("/") != 1:
         return None
     from transformers.utils import cached_file

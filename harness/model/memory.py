@@ -23,7 +23,7 @@ class Budget:
     size: int
 
     def take(self, left: int, width: int = 1) -> int:
-        """How many of ``left`` items of ``width`` units each the next step takes; at least one."""
+        """Return how many of ``left`` items of ``width`` units each the next step takes; at least one."""
         return min(max(1, self.size // width), left)
 
     def halve(self, count: int, width: int = 1) -> None:
@@ -37,12 +37,14 @@ class TokenBudget(Budget):
 
     @classmethod
     def usual(cls, device: torch.device) -> TokenBudget:
-        """1,024 on a CPU: as fast as more (SmolLM2), with less padding and less memory. 8,192 elsewhere, where small batches leave units idle."""
+        """Return 1,024 on a CPU: as fast as more (SmolLM2), with less padding and less memory. 8,192 elsewhere, where small batches leave units
+        idle.
+        """
         return cls(1024 if device.type == "cpu" else 8192)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch has run out of memory: CUDA has its own class for it, CPU and MPS raise a bare RuntimeError."""
+    """Return whether torch has run out of memory: CUDA has its own class for it, CPU and MPS raise a bare RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
@@ -53,7 +55,7 @@ def release(device: torch.device) -> None:
 
 
 def attempt(work: Callable[[], R], device: torch.device) -> tuple[R] | None:
-    """What ``work`` returns, in a tuple, or None if it did not fit into the memory of ``device``.
+    """Return what ``work`` returns, in a tuple, or None if it did not fit into the memory of ``device``.
 
     A function of its own, so that nothing of a failed attempt is alive (no frame, no traceback) when the next one begins.
     """

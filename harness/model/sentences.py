@@ -48,13 +48,14 @@ class SentenceEmbedder:
         self.width = int(model.config.hidden_size)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """``[n, width]``: a vector of length 1 for each text, so that a dot product is a cosine. Longer texts are cut at :data:`LONGEST`."""
+        """Return ``[n, width]``: a vector of length 1 for each text, so that a dot product is a cosine. Longer texts are cut at :data:`LONGEST`."""
         import torch
 
         out = np.zeros((len(texts), self.width), dtype=np.float32)
         if not texts:
             return out
-        encoded = self._tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        # split: "[SEP]" in a text is text
+        encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, truncation=False, verbose=False)["input_ids"]
         first, last = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
         rows = [[first, *ids[:LONGEST], last] for ids in encoded]
         with torch.inference_mode():
@@ -67,7 +68,7 @@ class SentenceEmbedder:
         return out
 
     def _batches(self, rows: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-        """(places in ``rows``, ids ``[B, T]``, mask ``[B, T]``): rows of like length together; B depends on T alone, empty rows fill up."""
+        """Yield (places in ``rows``, ids ``[B, T]``, mask ``[B, T]``): rows of like length together; B depends on T alone, empty rows fill up."""
         import torch
 
         widths: dict[int, list[int]] = {}

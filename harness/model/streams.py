@@ -43,11 +43,11 @@ class _Seen:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The modules whose output may be added to the residual stream."""
+        """Return the modules whose output may be added to the residual stream."""
         return tuple(name for name, x in self.modules.items() if x is not None and self.x is not None and x.numel() == self.x.numel())
 
     def of(self, name: str) -> torch.Tensor:
-        """A module's output in the shape of the layer's input."""
+        """Return a module's output in the shape of the layer's input."""
         x = self.modules[name]
         assert x is not None
         assert self.x is not None
@@ -66,23 +66,23 @@ class _Seen:
 
 
 def _wide(x: torch.Tensor) -> torch.Tensor:
-    """``x`` in float32 or more."""
+    """Return ``x`` in float32 or more."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def stream_of(output: Any, rows: int) -> torch.Tensor:
-    """The stream ``[rows, tokens, d_model]`` in what a module returned; OPT's MLP returns ``[rows · tokens, d_model]``."""
+    """Return the stream ``[rows, tokens, d_model]`` in what a module returned; OPT's MLP returns ``[rows · tokens, d_model]``."""
     x = hidden_of(output)
     return x if x.dim() == 3 else x.reshape(rows, -1, x.shape[-1])
 
 
 def with_stream(output: Any, x: torch.Tensor) -> Any:
-    """What a module returned, with its stream replaced by ``x``, in the shape that the module gave it."""
+    """Return what a module returned, with its stream replaced by ``x``, in the shape that the module gave it."""
     return with_hidden(output, x.reshape(*hidden_of(output).shape[:-1], x.shape[-1]))
 
 
 def find_parts(hf: Any, layers: Sequence[nn.Module], probe: Sequence[Sequence[int]] = ((1, 2, 3), (1, 2, 4))) -> list[Parts | None]:
-    """The modules that give what attention and MLP add, of each layer; None for a layer whose build does not let them be told apart.
+    """Return the modules that give what attention and MLP add, of each layer; None for a layer whose build does not let them be told apart.
 
     Layers that hold the same modules are judged together: two modules count where they fit all of these layers, and fit them best. Which of the
     two is attention is in its name.
@@ -120,7 +120,7 @@ def _best(names: Sequence[str], layers: Sequence[_Seen]) -> Parts | None:
 
 
 def _distinct(names: Sequence[str], layers: Sequence[_Seen]) -> list[str]:
-    """One module of each set whose outputs are the same (a block, its last projection, its dropout): the outermost, then the first to end."""
+    """Return one module of each set whose outputs are the same (a block, its last projection, its dropout): the outermost, then the first to end."""
     distinct: list[str] = []
     for name in sorted(names, key=lambda name: name.count(".")):
         if not any(all(torch.equal(layer.of(name), layer.of(other)) for layer in layers) for other in distinct):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ _PROBE = ((1, 2, 3), (1, 2, 4))
 
 
 def hidden_of(output: Any) -> torch.Tensor:
-    """The residual stream ``[rows, tokens, d_model]`` in what a decoder layer returned.
+    """Return the residual stream ``[rows, tokens, d_model]`` in what a decoder layer returned.
 
     Layers return the tensor itself or a tuple that begins with it, depending on architecture and transformers version.
     """
@@ -34,7 +33,7 @@ def hidden_of(output: Any) -> torch.Tensor:
 
 
 def with_hidden(output: Any, x: torch.Tensor) -> Any:
-    """What a decoder layer returned, with its residual stream replaced by ``x``; the other members stay. The input is not changed."""
+    """Return what a decoder layer returned, with its residual stream replaced by ``x``; the other members stay. The input is not changed."""
     if isinstance(output, torch.Tensor):
         return x
     if isinstance(output, tuple):
@@ -44,23 +43,6 @@ def with_hidden(output: Any, x: torch.Tensor) -> Any:
         return [x, *output[1:]]
     given = type(output).__name__
     raise ModelError(f"a decoder layer returned {given}, which cannot be edited", given=given, allowed=_RETURNED)
-
-
-def cache_argument(hf: Any) -> str:
-    """The name under which the model's forward takes the keys and values of the tokens before.
-
-    transformers calls it ``cache`` from 5.24 on and forgets ``past_key_values`` with 5.40; before 5.24, and in models that bring code of their
-    own, it is ``past_key_values``. The signature says which, so no version is asked for.
-    """
-    return "cache" if "cache" in inspect.signature(hf.forward).parameters else "past_key_values"
-
-
-def cache_of(output: Any) -> Any:
-    """The keys and values in what a model's forward returned, under either name; it need not be the name that the forward takes.
-
-    Asking transformers' outputs for the old name where they have the new one writes a warning, so the new one is looked for first.
-    """
-    return output.cache if hasattr(output, "cache") else output.past_key_values
 
 
 @dataclass(frozen=True)
@@ -94,7 +76,7 @@ class _Call:
     output: Any
 
     def holds(self, other: _Call) -> bool:
-        """Whether ``other`` ran inside of this call."""
+        """Return whether ``other`` ran inside of this call."""
         return self.begin < other.begin and other.end < self.end
 
 
@@ -114,7 +96,7 @@ def find_anatomy(hf: Any) -> Anatomy:
         raise _unsupported(hf, "has no output embeddings")
     n_layers = text_config(hf).num_hidden_layers
     with _recorded(hf) as calls:
-        hf(input_ids=torch.tensor(_PROBE, device=_device(hf)), use_cache=False)
+        _read_probe(hf)
     found: list[tuple[int, str, nn.ModuleList]] = []
     for path, module in hf.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == n_layers and _are_blocks(module, calls):
@@ -136,15 +118,25 @@ def _unsupported(hf: Any, why: str) -> ModelError:
     return ModelError(f"{given} {why}", given=given, allowed=_SUPPORTED, hint="use another model")
 
 
-def _last_hidden(hf: Any, layer: nn.Module) -> torch.Tensor:
-    """The probe texts' hidden states after ``layer``, from a pass of their own."""
-    with _recorded(hf) as calls:
+def _read_probe(hf: Any) -> None:
+    try:
         hf(input_ids=torch.tensor(_PROBE, device=_device(hf)), use_cache=False)
+    except Exception as error:  # whatever an architecture raises
+        given, detail = type(hf).__name__, " ".join(str(error).split())[:200]
+        message = f"{given} in {str(next(hf.parameters()).dtype).removeprefix('torch.')} cannot read a short text"
+        hint = "use another --dtype or another model; some architectures need another version of transformers"
+        raise ModelError(f"{message} ({type(error).__name__}: {detail})", given=given, hint=hint) from error
+
+
+def _last_hidden(hf: Any, layer: nn.Module) -> torch.Tensor:
+    """Return the probe texts' hidden states after ``layer``, from a pass of their own."""
+    with _recorded(hf) as calls:
+        _read_probe(hf)
     return hidden_of(next(call for call in calls if call.module is layer).output)
 
 
 def _is_causal(x: torch.Tensor) -> bool:
-    """Whether only the last token differs between the two probe texts, which differ in their last token only (rounding aside)."""
+    """Return whether only the last token differs between the two probe texts, which differ in their last token only (rounding aside)."""
     change = (x[0].float() - x[1].float()).norm(dim=-1)
     eps = torch.finfo(x.dtype).eps
     rounding = max(1e-5, 8 * eps) * x[0].float().norm(dim=-1)  # a first token's norm can be a hundred times the change
@@ -152,7 +144,7 @@ def _is_causal(x: torch.Tensor) -> bool:
 
 
 def text_config(hf: Any) -> Any:
-    """The configuration of the language model: the model's own, or the text part of a multimodal one."""
+    """Return the configuration of the language model: the model's own, or the text part of a multimodal one."""
     return hf.config.get_text_config(decoder=True)
 
 
@@ -204,7 +196,7 @@ def _are_blocks(candidate: nn.ModuleList, calls: list[_Call]) -> bool:
 
 
 def _between(last: _Call, head: nn.Module, calls: list[_Call]) -> nn.Module | None:
-    """What runs between the last layer and the head, as one module; None unless it reproduces the head's input exactly."""
+    """Return what runs between the last layer and the head, as one module; None unless it reproduces the head's input exactly."""
     at_head = next((call for call in calls if call.module is head), None)
     if at_head is None or not isinstance(at_head.x, torch.Tensor):
         return None

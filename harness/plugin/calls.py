@@ -119,7 +119,7 @@ def own_state() -> Iterator[None]:
 
 
 def steps(who: PluginName, call: str, make: Callable[[], Iterable[_T]], check: Callable[[], None] = lambda: None) -> Iterator[_T]:
-    """What a plugin returns one by one; each step is a call of its own, since a generator does its work when it is asked on.
+    """Yield what a plugin returns one by one; each step is a call of its own, since a generator does its work when it is asked on.
 
     Args:
         who: the plugin.
@@ -157,7 +157,7 @@ def steps(who: PluginName, call: str, make: Callable[[], Iterable[_T]], check: C
 
 
 def blamed(names: Sequence[PluginName], call: str, items: Iterator[_T]) -> Iterator[_T]:
-    """``items`` of the core's own work, in which values that plugins made are at work: what one of these raises is its plugin's.
+    """Yield ``items`` of the core's own work, in which values that plugins made are at work: what one of these raises is its plugin's.
 
     Args:
         names: the plugins whose values are at work.
@@ -184,7 +184,7 @@ def blamed(names: Sequence[PluginName], call: str, items: Iterator[_T]) -> Itera
 
 
 def iterable(who: PluginName, call: str, found: Any) -> Iterable[Any]:
-    """What a plugin returned, where it can be iterated. Raises PluginError for None and its like."""
+    """Return what a plugin returned, where it can be iterated. Raises PluginError for None and its like."""
     if not isinstance(found, Iterable) or isinstance(found, str | bytes):
         message = f"{who}: {call} returned {'None' if found is None else f'a value of class {type(found).__name__}'}"
         raise PluginError(message, given=found, allowed="a sequence of answers", hint="see docs/plugins.md")
@@ -192,7 +192,7 @@ def iterable(who: PluginName, call: str, found: Any) -> Iterable[Any]:
 
 
 def fault(who: PluginName, call: str, error: BaseException) -> PluginFault:
-    """The one error for what a plugin raised: names plugin, call, what was wrong and where in the plugin."""
+    """Return the one error for what a plugin raised: names plugin, call, what was wrong and where in the plugin."""
     said = one_line(error)
     said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}…"
     what = f"tried to end the program in {call} ({said})" if isinstance(error, SystemExit) else f"failed in {call}: {said}"
@@ -200,7 +200,7 @@ def fault(who: PluginName, call: str, error: BaseException) -> PluginFault:
 
 
 def _place(who: PluginName, trace: TracebackType | None) -> str:
-    """The innermost of the plugin's own lines, as ``(file.py, line 7)``; empty where there is none."""
+    """Return the innermost of the plugin's own lines, as ``(file.py, line 7)``; empty where there is none."""
     found, top = "", who.module.partition(".")[0]
     while trace is not None:
         name = str(trace.tb_frame.f_globals.get("__name__") or "")
@@ -211,5 +211,5 @@ def _place(who: PluginName, trace: TracebackType | None) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as one line: its class and message."""
+    """Return an exception as one line: its class and message."""
     return " ".join("".join(traceback.format_exception_only(error)).split())

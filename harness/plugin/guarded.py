@@ -16,7 +16,7 @@ class Guard(Protocol):
     """What sees to it that a plugin leaves what others share as it found it."""
 
     def enter(self, who: PluginName, call: str) -> object:
-        """A plugin is about to be called; what is returned names this call."""
+        """Return a plugin is about to be called; what is returned names this call."""
         ...
 
     def leave(self, entered: object, failed: bool = False) -> None:
@@ -34,7 +34,7 @@ class GuardedBench(Protocol):
 
     @property
     def guard(self) -> Guard:
-        """Its guard."""
+        """Return its guard."""
         ...
 
 
@@ -60,12 +60,12 @@ class Guarded:
         return getattr(self._plugin, name)
 
     def has(self, name: str) -> bool:
-        """Whether the plugin itself has a member; a property is not read, since it may raise."""
+        """Return whether the plugin itself has a member; a property is not read, since it may raise."""
         return hasattr(type(self._plugin), name) or name in getattr(self._plugin, "__dict__", ())
 
     @property
     def traits(self) -> Any:
-        """What it says of itself, asked once; the core may set it for a plugin of the first contracts, which had none."""
+        """Return what it says of itself, asked once; the core may set it for a plugin of the first contracts, which had none."""
         if self._traits is None:
             with faults(self._who, "traits"):
                 self._traits = self._plugin.traits
@@ -94,7 +94,7 @@ class Guarded:
         guard.leave(entered)
 
     def _each(self, call: str, make: Callable[[], Iterable[Any]]) -> Iterator[Any]:
-        """What comes one by one, e.g. ratings: each step is guarded."""
+        """Yield what comes one by one, e.g. ratings: each step is guarded."""
         guard = self._guard
         if guard is None:
             yield from steps(self._who, call, make)
@@ -112,7 +112,7 @@ class GuardedLabeler(Guarded):
     """Implements :class:`harness.contracts.Labeler`."""
 
     def label(self, bench: Any, concepts: Sequence[Any]) -> list[Any]:
-        """The plugin's answers, all of them."""
+        """Return the plugin's answers, all of them."""
         with self._at_work("label", bench):
             return list(iterable(self._who, "label", self._plugin.label(bench, concepts)))
 
@@ -126,7 +126,7 @@ class GuardedSteerer(Guarded):
             self._plugin.prepare(bench, labelings)
 
     def intervene(self, labeling: Any, strength: float) -> Any:
-        """The plugin's intervention."""
+        """Return the plugin's intervention."""
         with self._at_work("intervene"):
             return self._plugin.intervene(labeling, strength)
 
@@ -140,7 +140,7 @@ class GuardedDetector(Guarded):
             self._plugin.prepare(bench, labelings)
 
     def scores(self, labelings: Sequence[Any], texts: Any) -> Any:
-        """The plugin's scores."""
+        """Return the plugin's scores."""
         with self._at_work("scores"):
             return self._plugin.scores(labelings, texts)
 
@@ -149,7 +149,7 @@ class GuardedMetric(Guarded):
     """Implements :class:`harness.contracts.Metric`."""
 
     def measure(self, bench: Any, subject: Any, seed: int) -> Any:
-        """The plugin's measurement."""
+        """Return the plugin's measurement."""
         with self._at_work("measure", bench):
             return self._plugin.measure(bench, subject, seed)
 
@@ -163,11 +163,11 @@ class GuardedJudge(Guarded):
             self._plugin.prepare(bench)
 
     def submit(self, items: Sequence[Any]) -> Iterator[Any]:
-        """The plugin's ratings as they come."""
+        """Return the plugin's ratings as they come."""
         return self._each("submit", lambda: self._plugin.submit(items))
 
     def collect(self, tickets: Sequence[str]) -> Iterator[Any]:
-        """The plugin's ratings of earlier tickets as they come."""
+        """Return the plugin's ratings of earlier tickets as they come."""
         return self._each("collect", lambda: self._plugin.collect(tickets))
 
 
@@ -233,7 +233,7 @@ def _restore(self: Guarded, record: Any) -> None:
 
 
 def guarded(who: PluginName, plugin: Any) -> Guarded:
-    """A plugin as the core calls it: of its kind's contract, and with those of Metered, Priced and Recorded that it has itself."""
+    """Return a plugin as the core calls it: of its kind's contract, and with those of Metered, Priced and Recorded that it has itself."""
     base = _CLASSES[who.kind]
     made = base(who, plugin)
     members: dict[str, Any] = {name: _value(name) for name in _VALUES if made.has(name)}

@@ -32,7 +32,7 @@ class Broken:
 
     @property
     def reason(self) -> str:
-        """The error as one line: its class and message."""
+        """Return the error as one line: its class and message."""
         return one_line(self.error)
 
 
@@ -48,7 +48,7 @@ class PluginHost:
 
     @classmethod
     def load(cls) -> PluginHost:
-        """The host with every plugin that an installed distribution names in the entry-point group ``harness``.
+        """Return the host with every plugin that an installed distribution names in the entry-point group ``harness``.
 
         Raises:
             PluginError: two plugins with one name. A plugin that breaks in any other way is kept in ``broken``.
@@ -141,11 +141,11 @@ class PluginHost:
         return failures
 
     def all(self, kind: Kind) -> Mapping[str, Registered]:
-        """Everything registered of one kind, by name, in alphabetical order."""
+        """Return everything registered of one kind, by name, in alphabetical order."""
         return dict(sorted(self._registries[kind].entries.items()))
 
     def get(self, kind: Kind, name: str) -> Registered:
-        """The plugin that was asked for.
+        """Return the plugin that was asked for.
 
         Raises:
             UnknownNameError: no such plugin.
@@ -161,7 +161,7 @@ class PluginHost:
         raise UnknownNameError(kind, name, entries, hint or "See `harness plugins`.")
 
     def find(self, name: str) -> list[Registered]:
-        """Every plugin of any kind with this name. Raises as :meth:`get` where there is none."""
+        """Return every plugin of any kind with this name. Raises as :meth:`get` where there is none."""
         found = [registry.entries[name] for registry in self._registries.values() if name in registry.entries]
         if not found:
             self._raise_if_broken(name)

@@ -84,7 +84,7 @@ class ImportWatch:
 
 
 def import_limit() -> float | None:
-    """The seconds that :data:`LIMIT` allows; None for no limit. Raises OptionError for anything but a number above 0."""
+    """Return the seconds that :data:`LIMIT` allows; None for no limit. Raises OptionError for anything but a number above 0."""
     given = os.environ.get(LIMIT, "")
     if not given:
         return None

@@ -45,7 +45,7 @@ class ProcessState:
 
     @classmethod
     def capture(cls, signals: bool = True) -> ProcessState:
-        """The state now; without ``signals``, their handlers are left to whoever sets them."""
+        """Return the state now; without ``signals``, their handlers are left to whoever sets them."""
         folder = _folder()
         handlers = {number: signal.getsignal(number) for number in _SIGNALS} if signals else {}
         draws = np.random.get_state(legacy=True)

@@ -53,7 +53,7 @@ class Registered:
     module: str
 
     def create(self, given: Mapping[str, Any] | None = None) -> Any:
-        """The plugin with options ``given`` (text or typed values), each of its calls guarded (:mod:`harness.plugin.guarded`).
+        """Return the plugin with options ``given`` (text or typed values), each of its calls guarded (:mod:`harness.plugin.guarded`).
 
         Raises:
             OptionError, UnknownNameError: an option that is wrong or does not exist.
@@ -73,16 +73,16 @@ class Registered:
 
     @property
     def who(self) -> PluginName:
-        """What it is called in messages."""
+        """Return what it is called in messages."""
         return PluginName(self.kind, self.name, self.distribution, self.module)
 
     def build_options(self, given: Mapping[str, Any]) -> BaseModel:
-        """Its options model filled with ``given``, everything else at its default."""
+        """Return its options model filled with ``given``, everything else at its default."""
         with calling(self.who, "its options"):
             return build(self.options, given, f"{self.kind} {self.name}")
 
     def options_json(self, options: BaseModel) -> dict[str, Any]:
-        """All options with their values as JSON. Raises PluginError for an options model that cannot be written so."""
+        """Return all options with their values as JSON. Raises PluginError for an options model that cannot be written so."""
         with calling(self.who, "its options"):
             found = as_json(options)
             canonical_json(found)
@@ -95,12 +95,12 @@ class Registered:
 
     @property
     def code(self) -> str:
-        """Digest of its source, see :func:`harness.plugin.source.source_digest`."""
+        """Return the digest of its source, see :func:`harness.plugin.source.source_digest`."""
         return source_digest(self.factory, self.distribution)
 
     @property
     def source(self) -> str:
-        """The file that it is defined in."""
+        """Return the file that it is defined in."""
         try:
             return inspect.getsourcefile(self.factory) or self.module
         except TypeError:

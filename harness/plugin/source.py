@@ -17,7 +17,7 @@ _LEFT_OUT = {"__pycache__", ".git", ".mypy_cache", ".ruff_cache", ".pytest_cache
 
 
 def source_digest(factory: Callable[[Any], Any], distribution: str) -> str:
-    """Digest (16 hex digits) of a plugin's code: all files of its top-level package, or the single file; empty where there is none.
+    """Return the digest (16 hex digits) of a plugin's code: all files of its top-level package, or the single file; empty where there is none.
 
     Args:
         factory: what was registered.
@@ -33,7 +33,7 @@ def source_digest(factory: Callable[[Any], Any], distribution: str) -> str:
 
 
 def _place(file: Path, module: str, distribution: str) -> Path:
-    """The file or folder that is the plugin's code."""
+    """Return the file or folder that is the plugin's code."""
     if distribution == OWN_DISTRIBUTION:
         return file.parent if file.name == "__init__.py" else file
     top = sys.modules.get(module.partition(".")[0])
@@ -45,7 +45,7 @@ def _place(file: Path, module: str, distribution: str) -> Path:
 
 @lru_cache(maxsize=256)
 def _digest(place: Path) -> str:
-    """Names and contents. Read once per process: what was imported is what runs."""
+    """Return names and contents. Read once per process: what was imported is what runs."""
     sha = hashlib.sha256()
     files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file() and not _LEFT_OUT & set(path.parts))
     for path in files:

@@ -96,7 +96,7 @@ class TaskBench:
 
     @property
     def split_name(self) -> str | None:
-        """The split of concepts and instructions in use; ``all`` on the command line means no split."""
+        """Return the split of concepts and instructions in use; ``all`` on the command line means no split."""
         asked = self.choices.split or self.task.file.evaluation.split
         return None if asked == "all" else asked
 
@@ -136,7 +136,7 @@ class TaskBench:
 
     @cached_property
     def model_ref(self) -> ModelRef:
-        """The subject model as the run's identity and the entry say it; its weights are loaded only where nothing else tells."""
+        """Return the subject model as the run's identity and the entry say it; its weights are loaded only where nothing else tells."""
         from harness.run.facts import model_ref
 
         if "model" not in self.__dict__ and (found := model_ref(self.task, self.choices.device, self.choices.dtype)) is not None:
@@ -146,7 +146,7 @@ class TaskBench:
 
     @cached_property
     def dictionary_refs(self) -> tuple[DictionaryRef, ...]:
-        """The task's dictionaries, as the run's identity and the entry say them."""
+        """Return the task's dictionaries, as the run's identity and the entry say them."""
         from harness.run.facts import dictionary_ref
 
         name = self.model_ref.name
@@ -157,7 +157,7 @@ class TaskBench:
 
     @cached_property
     def dictionaries(self) -> Mapping[str, Dictionary]:
-        """Those of files, loaded together; those of ``[[train]]``, each trained when it is first asked for."""
+        """Return those of files, loaded together; those of ``[[train]]``, each trained when it is first asked for."""
         from harness.run.trained import TaskDictionaries, trainers
 
         loaded = self._loaded_dictionaries()
@@ -166,7 +166,7 @@ class TaskBench:
         return TaskDictionaries({**files, **{name: self._trained(name, train) for name, train in trained.items()}})
 
     def _trained(self, name: str, train: Callable[[], Dictionary]) -> Callable[[], Dictionary]:
-        """``train``, with its dictionary watched."""
+        """Return ``train``, with its dictionary watched."""
 
         def make() -> Dictionary:
             with self.guard.own():
@@ -207,7 +207,7 @@ class TaskBench:
         self.guard.watch(f"dictionary {name}", dictionary.sae, lambda: self.__dict__.pop("dictionaries", None))
 
     def dictionary_name(self, name: str | None = None) -> str:
-        """A dictionary's name, None meaning the task's first. Raises where the task has none or not this one."""
+        """Return a dictionary's name, None meaning the task's first. Raises where the task has none or not this one."""
         names = self.task.file.dictionary_names
         if not names:
             message = f"task {self.task.name!r} has no dictionary, which this method needs"
@@ -220,12 +220,12 @@ class TaskBench:
 
     @property
     def has_corpus(self) -> bool:
-        """Whether task or command line name a corpus."""
+        """Return whether task or command line name a corpus."""
         return self.choices.corpus is not None or self.task.file.corpus.source is not None
 
     @cached_property
     def corpus_path(self) -> Path:
-        """Where the corpus is: a file, a folder, or the name of a dataset (``hf:…``)."""
+        """Return where the corpus is: a file, a folder, or the name of a dataset (``hf:…``)."""
         given = self.choices.corpus
         if given is None:
             return resolve(self.task, self.task.file.corpus.source, "--corpus", "corpus")
@@ -264,6 +264,8 @@ class TaskBench:
             skipped = corpus.n_skipped
         if skipped:
             self.warn(f"corpus: {skipped} rows skipped (first: {corpus.skipped[0]}); see `harness data stats {self.corpus_path}`")
+        for line in corpus.label_warnings:
+            self.warn(f"corpus: {line}")
         return corpus
 
     @property
@@ -323,7 +325,7 @@ class TaskBench:
         return tuple(found)
 
     def instructions_for(self, concept: Concept) -> list[Instruction]:
-        """The instructions of one concept: drawn without replacement, the same for every method of a run with this seed."""
+        """Return the instructions of one concept: drawn without replacement, the same for every method of a run with this seed."""
         pool = self.instructions
         order = self.rng("instructions", concept.id).permutation(len(pool))
         return [pool[int(i)] for i in order[: self.task.file.instructions.per_concept]]
@@ -332,11 +334,11 @@ class TaskBench:
 
     @cached_property
     def concepts(self) -> tuple[Concept, ...]:
-        """Fixed mode: the task's concepts of the split. Chosen mode: a candidate for each label with enough support."""
+        """Return, in fixed mode, the task's concepts of the split. Chosen mode: a candidate for each label with enough support."""
         return tuple(self._with_examples(concept) for concept in self.list_concepts())
 
     def list_concepts(self) -> list[Concept]:
-        """The concepts without their example texts: in fixed mode this reads no corpus."""
+        """Return the concepts without their example texts: in fixed mode this reads no corpus."""
         if self.concept_mode == "chosen":
             return self._candidates()
         return self._fixed()[: self.choices.limit]
@@ -382,7 +384,7 @@ class TaskBench:
 
     @property
     def token_limit(self) -> int:
-        """Tokens at which texts are cut: the task's ``corpus.max_tokens``, or fewer where the model reads no more."""
+        """Return tokens at which texts are cut: the task's ``corpus.max_tokens``, or fewer where the model reads no more."""
         limit, most = self.task.file.corpus.max_tokens, self.model.max_tokens
         if most is None or limit <= most:
             return limit
@@ -391,7 +393,7 @@ class TaskBench:
 
     @cached_property
     def services(self) -> ModelServices:
-        """What is computed with the subject model."""
+        """Return what is computed with the subject model."""
         return ModelServices(self.model, self.task.file.decoding.decoding())
 
     @cached_property
@@ -401,7 +403,10 @@ class TaskBench:
     def generate(
         self, requests: Sequence[GenerationRequest], decoding: Decoding | None = None, *, only: Container[str] | None = None
     ) -> Iterator[Generated]:
-        """Texts of the subject model, in any order. With ``only``, the texts with these ids, from the batches that ``requests`` always make."""
+        """Return texts of the subject model, in any order.
+
+        With ``only``, the texts with these ids, from the batches that ``requests`` always make.
+        """
         self.guard.settle()
         return self.services.generate(requests, decoding, only)
 
@@ -469,7 +474,7 @@ class TaskBench:
         return self.artifacts.get(full, self.guard.filled(compute, "an artifact"))
 
     def _own_artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
-        """An artifact that the core makes, whatever settings the plugin at work has left by then."""
+        """Return an artifact that the core makes, whatever settings the plugin at work has left by then."""
         with self.guard.own():
             return self.artifact(key, compute)
 
@@ -485,7 +490,7 @@ class TaskBench:
 
 
 def open_bench(task: Task, choices: Choices, quiet: bool = False, warnings: Warnings | None = None) -> TaskBench:
-    """The bench of a task, with the artifact cache of this user; nothing is loaded yet."""
+    """Return the bench of a task, with the artifact cache of this user; nothing is loaded yet."""
     from harness.files.cache_dir import cache_root
 
     return TaskBench(task, choices, ArtifactCache(cache_root() / "artifacts"), Progress(quiet), warnings or Warnings())

@@ -137,7 +137,7 @@ def _check_registry(source: str) -> None:
 
 
 def _estimate(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
-    """What the first labeler that the task sets up, with its controls' steerers, would cost on two kinds of machine."""
+    """Report what the first labeler that the task sets up, with its controls' steerers, would cost on two kinds of machine."""
     through_features = tuple(control.steerer for control in task.file.controls if control.labeler)[:1]
     labelers = tuple(task.file.labelers)[:1]
     steerers = through_features if labelers and task.file.dictionary_names else tuple(c.steerer for c in task.file.controls if not c.labeler)[:1]

@@ -64,7 +64,7 @@ def estimate(
 
 
 def device_flops(device: str | None) -> float:
-    """A rough arithmetic rate (FLOP/s) of the device that a run would use, for estimates only."""
+    """Return a rough arithmetic rate (FLOP/s) of the device that a run would use, for estimates only."""
     import os
 
     import torch

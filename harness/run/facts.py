@@ -22,7 +22,7 @@ _VERSION = 2
 
 
 def model_ref(task: Task, device: str | None, dtype: str | None) -> ModelRef | None:
-    """Name, digest, number format and device of the task's subject model as they would be loaded here; None where only loading tells.
+    """Return the name, digest, number format and device of the task's subject model as they would be loaded here; None where only loading tells.
 
     Raises OptionError for an unknown device or dtype.
     """
@@ -40,7 +40,7 @@ def model_ref(task: Task, device: str | None, dtype: str | None) -> ModelRef | N
 
 
 def dictionary_ref(task: Task, table: DictionaryTable, cache: ArtifactCache, model_name: str, load: Callable[[], Dictionary]) -> DictionaryRef:
-    """A dictionary of the task. The weights are read once: what they say is kept in the cache, by the digest of their files.
+    """Return a dictionary of the task. The weights are read once: what they say is kept in the cache, by the digest of their files.
 
     Args:
         task: the task.

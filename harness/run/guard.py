@@ -85,7 +85,7 @@ class Guard:
     # ------------------------------------------------------------------------------------------------------- around calls
 
     def enter(self, who: PluginName, call: str) -> object:
-        """A plugin is about to be called; what is returned names this call."""
+        """Return a plugin is about to be called; what is returned names this call."""
         if self._unsettled is not None and self._unsettled.who != who:
             self.settle()
         self._calls.append(_Call(who, call))
@@ -129,7 +129,7 @@ class Guard:
             self.settle()
 
     def filled(self, compute: Callable[[Path], None], doing: str) -> Callable[[Path], None]:
-        """``compute``, which fills a folder that is kept, with a check before and after; what a changed model has written is removed."""
+        """Return ``compute``, which fills a folder that is kept, with a check before and after; what a changed model has written is removed."""
 
         def guarded(folder: Path) -> None:
             self.check(doing)

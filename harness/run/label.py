@@ -28,7 +28,7 @@ def label_all(run: Run) -> None:
 
 
 def _label(run: Run, labeler: PlannedPlugin) -> None:
-    """A labeler's answers. In fixed mode there is one for each concept, in the task's order; one that follows answers what another chose."""
+    """Ask for a labeler's answers. In fixed mode there is one for each concept, in the task's order; one that follows answers what another chose."""
     name = labeler.registered.name
     run.progress.step(f"labelling with {name}")
     note_versions(run.store, run.warnings, "labels", [labeler.registered.made_by])
@@ -39,7 +39,7 @@ def _label(run: Run, labeler: PlannedPlugin) -> None:
 
 
 def _chosen_by(run: Run, key: str) -> list[Concept]:
-    """The concepts that the labeler with this ``identity_key`` chose, in its order and as often as it chose them."""
+    """Return the concepts that the labeler with this ``identity_key`` chose, in its order and as often as it chose them."""
     leader = next((labeler for labeler in run.planned.labelers if labeler.identity_key == key), None)
     if leader is None:
         allowed = tuple(labeler.identity_key for labeler in run.planned.labelers if labeler.follows is None)
@@ -127,13 +127,13 @@ def _check_features(who: PluginName, answer: Labeling, bench: TaskBench) -> None
 
 
 def concepts_of(manifest: Manifest, store: RunStore) -> list[Concept]:
-    """The task's concepts (fixed mode) or candidates (chosen mode), in their order."""
+    """Return the task's concepts (fixed mode) or candidates (chosen mode), in their order."""
     known = {concept.id: concept for concept in store.concepts()}
     return [known[name] for name in manifest.concepts if name in known]
 
 
 def answers_of(method: MethodRecord, store: RunStore) -> Sequence[Labeling | Abstention]:
-    """The answers of a method's labeler; none for a method without one. Raises StoreError where it has not answered yet."""
+    """Return the answers of a method's labeler; none for a method without one. Raises StoreError where it has not answered yet."""
     if method.labeler is None:
         return ()
     found = store.labelings(method.labeler.key)
@@ -144,7 +144,7 @@ def answers_of(method: MethodRecord, store: RunStore) -> Sequence[Labeling | Abs
 
 
 def groups_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> list[Sequence[Labeling | Abstention]]:
-    """The answers of a method's labeler that a run goes by, those together that are draws of one concept; in chosen mode no abstentions."""
+    """Return the answers of a method's labeler that a run goes by, those together that are draws of one concept; in chosen mode no abstentions."""
     answers, size = answers_of(method, store), method.draws
     groups = [answers[start : start + size] for start in range(0, len(answers), size)]
     if manifest.task.mode == "fixed":
@@ -153,7 +153,7 @@ def groups_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> list
 
 
 def labelings_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> list[Labeling]:
-    """The labelings that a method is run on: its labeler's, or (without a labeler) every concept that is in play.
+    """Return the labelings that a method is run on: its labeler's, or (without a labeler) every concept that is in play.
 
     In chosen mode these are the concepts that the labelers asked for chose; without such a labeler, the task's candidates.
     """
@@ -179,7 +179,7 @@ def abstentions_of(method: MethodRecord, manifest: Manifest, store: RunStore) ->
 
 
 def controlled_by(method: MethodRecord, manifest: Manifest) -> list[str]:
-    """Names of the labelers that a method stands for as their control; where two have one name, their keys."""
+    """Return what people call the labelers that a method stands for as their control; where two are called the same, their keys."""
     labelers = [labeler for labeler in manifest.labelers if labeler.key in method.controls]
-    names = [labeler.name for labeler in manifest.labelers]
-    return [labeler.name if names.count(labeler.name) == 1 else labeler.key for labeler in labelers]
+    titles = [labeler.title for labeler in manifest.labelers]
+    return [labeler.title if titles.count(labeler.title) == 1 else labeler.key for labeler in labelers]

@@ -10,6 +10,7 @@ from harness.engine.base import VERSIONS
 from harness.engine.choice import DEFAULT
 from harness.files.hashing import path_digest
 from harness.files.version import PACKAGE, own_version
+from harness.model.prompts import RENDERING
 from harness.options import input_names
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
@@ -20,7 +21,7 @@ from harness.types import Json, digest
 
 
 def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], metrics: Sequence[MetricRecord] = ()) -> Manifest:
-    """The manifest of a run that is about to begin; loads no weights where model and dictionaries are known on this machine.
+    """Return the manifest of a run that is about to begin; loads no weights where model and dictionaries are known on this machine.
 
     Args:
         plan: what it does.
@@ -65,7 +66,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
 
 
 def command_of(task: str, bench: TaskBench, asked: Asked) -> dict[str, Json]:
-    """What was asked for, so that a later look can tell, and the subject model be found again; paths hold from any folder."""
+    """Return what was asked for, so that a later look can tell, and the subject model be found again; paths hold from any folder."""
     choices = dataclasses.asdict(bench.choices)
     choices |= {name: _absolute(choices[name]) for name in ("corpus", "instructions")}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(asked).items()}
@@ -73,12 +74,12 @@ def command_of(task: str, bench: TaskBench, asked: Asked) -> dict[str, Json]:
 
 
 def _absolute(path: str | None) -> str | None:
-    """A path that holds from any folder; the name of a dataset (hf:…) as it is."""
+    """Return a path that holds from any folder; the name of a dataset (hf:…) as it is."""
     return path if path is None or path.startswith("hf:") else str(Path(path).expanduser().resolve())
 
 
 def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
-    """A plugin as the manifest keeps it: the options that a result depends on, not how something is fetched or which variable holds a key."""
+    """Return a plugin as the manifest keeps it: the options that a result depends on, not how something is fetched or which variable holds a key."""
     given = {name: value for name, value in plugin.identity.items() if name in plugin.given}
     default = {name: value for name, value in plugin.identity.items() if name not in given}
     return PluginRef(
@@ -127,7 +128,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
 
 
 def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
-    """Everything that the run's values depend on, as JSON. Its digest is the run's identity."""
+    """Return everything that the run's values depend on, as JSON. Its digest is the run's identity."""
     choices, task, model = bench.choices, bench.task, bench.model_ref
     methods = [
         {"method": m.method.name, "id": m.method.id, "role": m.role, "unit": m.strength_unit, "grid": list(m.grid),
@@ -148,12 +149,13 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "files": _named_files(plan),
         "code": _code(plan),
         "engine": [DEFAULT, VERSIONS[DEFAULT]],
+        "prompts": RENDERING,
         **_further_kinds(plan, bench),
     }
 
 
 def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:
-    """What is detected and measured; nothing for a run that steers alone, whose identity is what it was before there were other kinds."""
+    """Return what is detected and measured; nothing for a run that steers alone, whose identity is what it was before there were other kinds."""
     found: dict[str, Json] = {}
     if plan.detections:
         found["detections"] = [

@@ -32,7 +32,7 @@ MEANS = "means.npz"
 
 
 def read_means(folder: Path) -> ResidualMeans:
-    """What :meth:`ModelServices.write_means` wrote."""
+    """Return what :meth:`ModelServices.write_means` wrote."""
     with np.load(folder / MEANS, allow_pickle=False) as saved:
         return ResidualMeans(saved["means"], saved["tokens"], float(saved["norm"]))
 
@@ -51,14 +51,14 @@ class ModelServices:
 
     @cached_property
     def engine(self) -> Engine:
-        """The run's engine."""
+        """Return the run's engine."""
         from harness.engine.choice import open_engine
 
         return open_engine(self.model)
 
     @cached_property
     def executor(self) -> Executor:
-        """Who spreads the engine's work."""
+        """Return who spreads the engine's work."""
         from harness.engine.executors import LocalExecutor
 
         return LocalExecutor()
@@ -86,7 +86,7 @@ class ModelServices:
         return self.engine.logits(texts, intervention.edits, intervention.adapter)
 
     def activations(self, site: Site, tokens: Tokens) -> Iterator[tuple[int, torch.Tensor]]:
-        """Each text's place and its activations: float32 ``[tokens, d_model]`` without the first token, in any order of the texts.
+        """Return each text's place and its activations: float32 ``[tokens, d_model]`` without the first token, in any order of the texts.
 
         Raises:
             ModelError: at once, for a site that the model does not have; while iterating, for a vector that is not finite.

@@ -339,7 +339,7 @@ def _control(text: str) -> PluginRequest:
 
 
 def _as_control(task: Task, way: ControlLabeler | None) -> tuple[int, tuple[str, ...]]:
-    """How many draws of a concept a method has, and the keys of the labelers that it is a control of."""
+    """Return how many draws of a concept a method has, and the keys of the labelers that it is a control of."""
     if way is None:
         return 1, ()
     return way.labeler.draws(task.file.concepts.mode), tuple(labeler.key for labeler in way.controls)
@@ -357,7 +357,7 @@ def _trivial(task: Task, registered: Registered) -> PlannedPlugin | None:
 
 
 def _grid(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
-    """The task's strengths, or the steerer's own where the task states none, or in another unit than the user asked for."""
+    """Return the task's strengths, or the steerer's own where the task states none, or in another unit than the user asked for."""
     name = steerer.registered.name
     grid, unit = steerer.instance.traits.grid, steerer.instance.traits.unit
     stated = task.file.steering.grids.get(name)

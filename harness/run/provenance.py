@@ -17,7 +17,7 @@ LIBRARIES = ("torch", "transformers", "sae-lens", "numpy", "scipy", "pluggy", "t
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-    """The installed versions of distributions; one that is not installed is left out."""
+    """Return the installed versions of distributions; one that is not installed is left out."""
     found = {}
     for name in names:
         try:
@@ -28,7 +28,7 @@ def versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def hardware() -> dict[str, str]:
-    """What this machine is, for people: system, processor, cores, accelerators where torch is loaded already."""
+    """Return what this machine is, for people: system, processor, cores, accelerators where torch is loaded already."""
     found = {"system": platform.system(), "machine": platform.machine(), "cores": str(os.cpu_count() or "unknown")}
     torch = sys.modules.get("torch")  # asking for accelerators is not worth loading it
     if torch is not None and torch.cuda.is_available():
@@ -37,7 +37,7 @@ def hardware() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> GitState | None:
-    """Commit of the checkout that runs, or None for an installed package."""
+    """Return the commit of the checkout that runs, or None for an installed package."""
     if not (folder / ".git").exists():
         return None
     try:

@@ -65,7 +65,7 @@ class Run:
 
     @classmethod
     def begin(cls, folder: Path, manifest: Manifest, plan: Plan, bench: TaskBench, host: PluginHost, approve: Approve | None = None) -> Run:
-        """The run in ``folder``, made with ``manifest`` if there is none yet.
+        """Return the run in ``folder``, made with ``manifest`` if there is none yet.
 
         Raises StoreError as :meth:`harness.store.RunStore.create_or_open` does.
         """
@@ -76,7 +76,7 @@ class Run:
 
     @classmethod
     def reopen(cls, folder: Path, host: PluginHost, quiet: bool = False, approve: Approve | None = None) -> Run:
-        """A stored run, to be rated or scored. Neither its model nor its dictionaries, corpus or plugins are needed.
+        """Return a stored run, to be rated or scored. Neither its model nor its dictionaries, corpus or plugins are needed.
 
         Raises StoreError: there is no run, or another process writes it.
         """
@@ -111,7 +111,7 @@ class Run:
 
     @cached_property
     def bench(self) -> TaskBench:
-        """Model, dictionaries, corpus; opened only when something must be computed."""
+        """Return model, dictionaries, corpus; opened only when something must be computed."""
         if self._open_bench is None:
             message = f"the run in {self.store.folder} has no bench"
             raise StoreError(message, given=self.store.folder, hint="run its `harness eval` again")
@@ -119,7 +119,7 @@ class Run:
 
     @property
     def planned(self) -> Plan:
-        """The plan. Raises StoreError for a stored run that has none."""
+        """Return the plan. Raises StoreError for a stored run that has none."""
         if self.plan is None:
             message = f"the run in {self.store.folder} lacks something that only its plugins can make"
             raise StoreError(message, given=self.store.folder, hint="run its `harness eval` again first")
@@ -127,7 +127,7 @@ class Run:
 
     @cached_property
     def judge_bench(self) -> StoredBench:
-        """What a judge is handed."""
+        """Return what a judge is handed."""
         return StoredBench(self)
 
     def notify(self, observer: Observer, **values: Any) -> None:
@@ -178,12 +178,12 @@ class StoredBench:
 
     @property
     def progress(self) -> Progress:
-        """Where progress is shown."""
+        """Return where progress is shown."""
         return self._run.progress
 
     @property
     def guard(self) -> Guard:
-        """The run's."""
+        """Return the guard of the run."""
         return self._run.guard
 
     def warn(self, message: str) -> None:
@@ -197,7 +197,8 @@ class StoredBench:
 
 
 def _with_protocol(manifest: Manifest, host: PluginHost, folder: Path) -> Manifest:
-    """The manifest; of a run that an older harness stored, with the protocol that it did not keep, from the task, which must be the same still.
+    """Return the manifest; of a run that an older harness stored, with the protocol that it did not keep, from the task, which must be the same
+    still.
 
     Raises StoreError where that task is not here, or is another one by now: a score by another cross-validation would be another score.
     """

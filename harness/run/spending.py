@@ -33,11 +33,11 @@ class Meter:
 
     @property
     def taken(self) -> Taken | None:
-        """What was taken since the meter was made; None for nothing."""
+        """Return what was taken since the meter was made; None for nothing."""
         return _difference(self._read(), self._before)
 
     def lap(self, every: float = 0.0) -> Taken | None:
-        """What was taken since the last lap, once ``every`` seconds have gone by since then; None for nothing."""
+        """Return what was taken since the last lap, once ``every`` seconds have gone by since then; None for nothing."""
         if self._plugin is None or time.monotonic() - self._noted < every:
             return None
         now = self._read()
@@ -60,7 +60,7 @@ class Meter:
 
 
 def beside(taken: Taken | None) -> str:
-    """What stands beside a bar: `` · $0.12 · 34k in (12k cached) / 2k out``; empty where nothing was paid for."""
+    """Return what stands beside a bar: `` · $0.12 · 34k in (12k cached) / 2k out``; empty where nothing was paid for."""
     if taken is None or not (taken["input"] or taken["output"]):
         return ""
     price = "" if taken["dollars"] is None else f" · ${taken['dollars']:,.2f}"
@@ -69,7 +69,7 @@ def beside(taken: Taken | None) -> str:
 
 
 def line(taken: Taken, noted: Iterable[Taken]) -> str:
-    """What a command took, for people, and what all commands took for the run, where there were several."""
+    """Return what a command took, for people, and what all commands took for the run, where there were several."""
     every = list(noted)
     text = (
         f"paid {_dollars([taken])}: {taken['input']:,} input tokens ({taken['cached_input']:,} cached by the server), "

@@ -21,7 +21,7 @@ def remember(cache: Path, model: str, device: str, tokens_per_second: float) -> 
 
 
 def recall(cache: Path, model: str, device: str) -> float | None:
-    """New tokens per second of the last run of this model on this device, or None."""
+    """Return the new tokens per second of the last run of this model on this device, or None."""
     return _read(cache).get(f"{model} {device}")
 
 

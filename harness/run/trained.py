@@ -52,7 +52,7 @@ class TaskDictionaries(Mapping[str, "Dictionary"]):
 
 
 def trainers(bench: Bench, tables: Sequence[TrainTable], progress: Progress) -> dict[str, Callable[[], Dictionary]]:
-    """What trains each dictionary of the ``[[train]]`` tables, by name; nothing is trained yet."""
+    """Return what trains each dictionary of the ``[[train]]`` tables, by name; nothing is trained yet."""
 
     def trainer(table: TrainTable, name: str, seed: int) -> Callable[[], Dictionary]:
         return lambda: trained(bench, table, name, seed, progress)
@@ -61,7 +61,7 @@ def trainers(bench: Bench, tables: Sequence[TrainTable], progress: Progress) -> 
 
 
 def trained(bench: Bench, table: TrainTable, name: str, seed: int, progress: Progress) -> Dictionary:
-    """One dictionary of a ``[[train]]`` table, from the cache or trained now.
+    """Return one dictionary of a ``[[train]]`` table, from the cache or trained now.
 
     The seeds of a table share one pass of the model, whose activations are an artifact, too (2 bytes × d_model × tokens).
 
@@ -91,7 +91,7 @@ def trained(bench: Bench, table: TrainTable, name: str, seed: int, progress: Pro
 
 
 def training_texts(bench: Bench, table: TrainTable) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Places in the corpus of the texts that a table trains on, ascending. Raises DataError where there is none."""
+    """Return places in the corpus of the texts that a table trains on, ascending. Raises DataError where there is none."""
     from harness.model.activations import row_lengths
 
     lengths = row_lengths(bench.corpus_tokens)
@@ -123,7 +123,7 @@ class _Rows(Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]]):
 def _activations(
     bench: Bench, table: TrainTable, config: TrainConfig, places: np.ndarray[tuple[int], np.dtype[np.int64]], texts: Json, progress: Progress
 ) -> Harvest:
-    """The residual stream of the training texts, collected once for all seeds and architectures."""
+    """Return the residual stream of the training texts, collected once for all seeds and architectures."""
     from harness.sae.training.activations import harvest
 
     rows, site = _Rows(bench.corpus_tokens, places), Site(table.layer)

@@ -34,13 +34,13 @@ def check_traits(registered: Registered, instance: Any) -> None:
 
 
 def _unknown_filters(registered: Registered, traits: Any) -> str:
-    """A labeler's filters are options of its own."""
+    """Return a labeler's filters are options of its own."""
     unknown = [name for name in traits.filters if name not in registered.options.model_fields] if registered.kind == "labeler" else []
     return f"filters names {', '.join(unknown)}, which it has no option for" if unknown else ""
 
 
 def problem(kind: str, traits: Any) -> str:
-    """What is wrong with a plugin's traits, in a sentence; empty where nothing is."""
+    """Return what is wrong with a plugin's traits, in a sentence; empty where nothing is."""
     wanted = _CLASSES[kind]
     if not isinstance(traits, wanted):
         return f"traits is {type(traits).__name__}; give a harness.contracts.{wanted.__name__}"

@@ -43,11 +43,11 @@ class Warnings:
 
 
 def kind_of(judge_key: str | None) -> str:
-    """The kind of note in which warnings are kept."""
+    """Return the kind of note in which warnings are kept."""
     return WARNING if judge_key is None else f"{WARNING}: {judge_key}"
 
 
 def kept_warnings(store: RunStore, judge_key: str | None = None) -> list[str]:
-    """What a run has kept: what holds for all of it, and what holds for one judge's ratings."""
+    """Return what a run has kept: what holds for all of it, and what holds for one judge's ratings."""
     kinds = [WARNING] if judge_key is None else [WARNING, kind_of(judge_key)]
     return list(dict.fromkeys(str(note.value) for kind in kinds for note in store.notes(kind)))

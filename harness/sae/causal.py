@@ -68,7 +68,7 @@ def output_scores(
     batch_rows: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> OutputScores:
-    """Output score of each feature (Arad et al. 2025, arXiv 2505.20063): S_out = (1 − r / |V|) · p.
+    """Return the output score of each feature (Arad et al. 2025, arXiv 2505.20063): S_out = (1 − r / |V|) · p.
 
     The feature is amplified at the last token of the prompt: x' = x + amount · s(x) · d̃_j, which keeps all other features and the reconstruction
     error; amount = ``factor`` × the largest activation of any feature at that token. r and p are the best rank (counted from 0) and the best
@@ -138,7 +138,7 @@ def confidence_changes(
     batch_rows: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> NDArray[np.float64]:
-    """Δ token confidence of each feature, ``[n]`` (Wang et al. 2025, arXiv 2510.03659, appendix D): ΔC_k = C_k(edited) − C_k(model alone).
+    """Return δ token confidence of each feature, ``[n]`` (Wang et al. 2025, arXiv 2510.03659, appendix D): ΔC_k = C_k(edited) − C_k(model alone).
 
     C_k = −(1/k) · Σ log p over the k most probable next tokens: small where the model is sure. The reference is the plain forward pass, without the
     dictionary. Features are ranked by |ΔC_k|; its sign says whether the feature makes the model less sure (positive) or more.
@@ -195,7 +195,7 @@ def logit_lens(
     *,
     batch_rows: int = 64,
 ) -> NDArray[np.int64]:
-    """The tokens that each feature promotes, best first: token ids ``[n, top]`` int64.
+    """Return the tokens that each feature promotes, best first: token ids ``[n, top]`` int64.
 
     Logit lens: the effective decoder row, through the final norm, times the unembedding (its bias included), in float32 whatever the model's
     dtype: among the first 20, half precision exchanges one token in a few features, and the output score with it. Caps and scalings of the
@@ -222,14 +222,14 @@ def logit_lens(
 
 
 def _rows(dictionary: Dictionary, index: NDArray[np.int64]) -> Tensor:
-    """Effective decoder rows ``[n, d_in]``; zero, not NaN, for a zero row of a dictionary that divides by its norm."""
+    """Return the effective decoder rows ``[n, d_in]``; zero, not NaN, for a zero row of a dictionary that divides by its norm."""
     chosen = torch.from_numpy(index).to(dictionary.device)
     empty = (dictionary.sae.W_dec[chosen] == 0).all(dim=-1, keepdim=True)
     return dictionary.columns(chosen).rows.masked_fill(empty, 0.0)
 
 
 def _unembed(model: SubjectModel, x: Tensor) -> Tensor:
-    """Logits ``[n, vocabulary]`` of normalised vectors, in float32; the weights are converted piece by piece, since a copy might not fit."""
+    """Return logits ``[n, vocabulary]`` of normalised vectors, in float32; the weights are converted piece by piece, since a copy might not fit."""
     head = model.unembedding
     if type(head) is not torch.nn.Linear:  # its subclasses may hold packed weights
         logits: Tensor = head(x.to(model.dtype))
@@ -240,7 +240,7 @@ def _unembed(model: SubjectModel, x: Tensor) -> Tensor:
 
 
 def _largest(dictionary: Dictionary, x: Tensor, prompt: str) -> Tensor:
-    """The largest activation of any feature at each token, in magnitude: ``[tokens, d_in]`` → ``[tokens]``."""
+    """Return the largest activation of any feature at each token, in magnitude: ``[tokens, d_in]`` → ``[tokens]``."""
     largest = dictionary.encode(x).abs().amax(dim=-1)
     if not bool((largest > 0).any()):  # a NaN is not greater either
         raise DictionaryError(
@@ -254,7 +254,7 @@ def _largest(dictionary: Dictionary, x: Tensor, prompt: str) -> Tensor:
 def _with_codes(
     dictionary: Dictionary, x: Tensor, index: NDArray[np.int64], alpha: float, largest: Tensor | None, unit: Unit, others: Others
 ) -> Tensor:
-    """The residual stream ``[tokens, d_in]`` with each feature's code set in a row of its own: → ``[n, tokens, d_in]``."""
+    """Return the residual stream ``[tokens, d_in]`` with each feature's code set in a row of its own: → ``[n, tokens, d_in]``."""
     rows = _rows(dictionary, index)
     own = torch.zeros(len(rows), len(x), device=x.device, dtype=x.dtype)
     if unit == "own" or others == "keep":
@@ -281,7 +281,7 @@ def _sweep(
     progress: Callable[[int], None] | None,
     columns: int,
 ) -> NDArray[Any]:
-    """``compute`` over all of ``n`` features, a batch at a time: → ``[n, columns]``. A batch that does not fit into memory is halved."""
+    """Return ``compute`` over all of ``n`` features, a batch at a time: → ``[n, columns]``. A batch that does not fit into memory is halved."""
 
     def alone(feature: int) -> EngineError:
         message = f"out of memory on {model.device} with a single feature"
@@ -299,7 +299,7 @@ def _sweep(
 
 
 def _checked(model: SubjectModel, dictionary: Dictionary, features: Sequence[int] | NDArray[Any], batch_rows: int) -> NDArray[np.int64]:
-    """The features ``[n]`` int64, once dictionary, model and batch size are found to be in order."""
+    """Return the features ``[n]`` int64, once dictionary, model and batch size are found to be in order."""
     check_fits(dictionary, model, allow_other_model=True)
     _require(batch_rows >= 1, "batch_rows", batch_rows, "at least 1")
     index = np.array([operator.index(feature) for feature in features], dtype=np.int64)
@@ -325,7 +325,7 @@ def _numbers(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _finite(logits: Tensor, index: NDArray[np.int64] | None, model: SubjectModel) -> Tensor:
-    """The logits, if the largest of each row is a number (that of a row with a NaN is NaN)."""
+    """Return the logits, if the largest of each row is a number (that of a row with a NaN is NaN)."""
     fine = logits.amax(dim=-1).isfinite()
     if not bool(fine.all()):
         feature = None if index is None else int(index[int(fine.int().argmin())])

@@ -59,7 +59,7 @@ class Stated:
 
 
 def residual_layer(hook_name: str) -> int:
-    """Zero-based layer whose output a hook name means.
+    """Return the zero-based layer whose output a hook name means.
 
     ``model.layers.15`` (any module path that ends in a numbered layer) and ``blocks.15.hook_resid_post`` are the output of layer 15,
     ``blocks.15.hook_resid_pre`` that of layer 14.
@@ -118,7 +118,7 @@ def check_input(cfg: Mapping[str, Json], name: str) -> None:
 
 
 def settle(metadata: Any, name: str, given: Stated) -> int:
-    """The layer that a dictionary reads; what its metadata lack is filled in.
+    """Return the layer that a dictionary reads; what its metadata lack is filled in.
 
     Args:
         metadata: SAELens' metadata, or a dict; changed in place.
@@ -247,7 +247,7 @@ def _layer(hook_name: str, name: str) -> int:
 
 
 def _slices(tensor: Tensor) -> Iterator[Tensor]:
-    """A tensor's parts along its first axis."""
+    """Yield a tensor's parts along its first axis."""
     if tensor.dim() < 2:
         yield tensor
         return
@@ -261,7 +261,7 @@ def _last_part(name: str) -> str:
 
 
 def _official(name: str) -> str:
-    """A model name for comparison, TransformerLens' aliases resolved."""
+    """Return a model name for comparison, TransformerLens' aliases resolved."""
     from transformer_lens.loading_from_pretrained import get_official_model_name
 
     for candidate in (name, _last_part(name)):

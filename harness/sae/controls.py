@@ -43,7 +43,7 @@ class Fitted:
 
 
 def random_rows(dictionary: Dictionary, seed: int) -> Tensor:
-    """Isotropic random unit vectors, ``[d_sae, d_in]`` float32, for a dictionary's shape and layer; drawn a block of rows at a time."""
+    """Return isotropic random unit vectors, ``[d_sae, d_in]`` float32, for a dictionary's shape and layer; drawn a block of rows at a time."""
     parts = []
     for start in range(0, dictionary.d_sae, _ROWS_AT_ONCE):
         n = min(_ROWS_AT_ONCE, dictionary.d_sae - start)
@@ -84,7 +84,7 @@ def fit_random(like: Dictionary, x: Tensor, seed: int) -> Fitted:
 
 
 def random_dictionary(like: Dictionary, seed: int, fitted: Fitted) -> Dictionary:
-    """A dictionary of ``like``'s width and layer: random unit decoder rows, the encoder tied to them, one threshold for all features.
+    """Return a dictionary of ``like``'s width and layer: random unit decoder rows, the encoder tied to them, one threshold for all features.
 
     f_j(x) = scale · d_j·(x − mean) where d_j·(x − mean) exceeds the threshold, else 0; x̂ = Σ_j f_j · d_j + mean.
     """
@@ -120,14 +120,14 @@ CONTROLS: Mapping[str, Control] = {"random": Control(fit_random, random_dictiona
 
 
 def control(name: str) -> Control:
-    """A control by its name. Raises UnknownNameError."""
+    """Return a control by its name. Raises UnknownNameError."""
     if name not in CONTROLS:
         raise UnknownNameError("control of dictionaries", name, CONTROLS)
     return CONTROLS[name]
 
 
 def _least_squares(dictionary: Dictionary, x: Tensor) -> float:
-    """The factor on Σ_j f_j · d_j that brings the reconstruction nearest to ``x``; 1 where nothing is active."""
+    """Return the factor on Σ_j f_j · d_j that brings the reconstruction nearest to ``x``; 1 where nothing is active."""
     along = length = 0.0
     for part in x.split(slice_tokens(dictionary)):  # type: ignore[no-untyped-call]
         part = part.to(dictionary.device, dictionary.dtype)

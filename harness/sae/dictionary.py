@@ -79,22 +79,22 @@ class Dictionary:
 
     @property
     def d_in(self) -> int:
-        """Width of the residual stream."""
+        """Return the width of the residual stream."""
         return int(self.sae.cfg.d_in)
 
     @property
     def d_sae(self) -> int:
-        """Number of features."""
+        """Return the number of features."""
         return int(self.sae.cfg.d_sae)
 
     @property
     def hook_name(self) -> str:
-        """The site as its maker named it, e.g. ``blocks.12.hook_resid_post``; :attr:`layer` is what it means."""
+        """Return the site as its maker named it, e.g. ``blocks.12.hook_resid_post``; :attr:`layer` is what it means."""
         return str(self.sae.cfg.metadata.hook_name)
 
     @property
     def model_name(self) -> str:
-        """The model it was trained on, as its maker named it; empty where the configuration does not say."""
+        """Return the model it was trained on, as its maker named it; empty where the configuration does not say."""
         return str(self.sae.cfg.metadata.model_name or "")
 
     @property
@@ -103,22 +103,22 @@ class Dictionary:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the arithmetic."""
+        """Return the dtype of the arithmetic."""
         return self.sae.W_dec.dtype  # type: ignore[no-any-return]
 
     @property
     def needs_full_encoding(self) -> bool:
-        """Whether one feature's activation needs the whole encoding (TopK): exact all the same, but slow, so a run warns."""
+        """Return whether one feature's activation needs the whole encoding (TopK): exact all the same, but slow, so a run warns."""
         return self.architecture in FULL_ENCODING
 
     @property
     def signed(self) -> bool:
-        """Whether activations may be negative; see :data:`SIGNED`."""
+        """Return whether activations may be negative; see :data:`SIGNED`."""
         return self.architecture in SIGNED
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (first 16 digits) of the weights as float32 and of what the arithmetic, the site and the model depend on."""
+        """Return the SHA-256 (first 16 digits) of the weights as float32 and of what the arithmetic, the site and the model depend on."""
         cfg, sha = self.cfg, hashlib.sha256()
         if self.signed:
             # statistics, labels and runs of the time when negative activations were not counted must not be taken for today's
@@ -154,14 +154,14 @@ class Dictionary:
     # -- encoding and decoding
 
     def encode(self, x: Tensor) -> Tensor:
-        """Activations of all features: ``[..., d_in]`` → ``[..., d_sae]``, SAELens' own encoding."""
+        """Return activations of all features: ``[..., d_in]`` → ``[..., d_sae]``, SAELens' own encoding."""
         x = self._checked(x)
         self._seen = None if self._normalization == "none" else x
         f: Tensor = self.sae.encode(self._finite(x).reshape(-1, self.d_in))
         return f.reshape(*x.shape[:-1], self.d_sae)
 
     def decode(self, f: Tensor, like: Tensor | None = None) -> Tensor:
-        """Reconstruction from activations: ``[..., d_sae]`` → ``[..., d_in]``.
+        """Return the reconstruction from activations: ``[..., d_sae]`` → ``[..., d_in]``.
 
         Args:
             f: activations.
@@ -216,7 +216,7 @@ class Dictionary:
         return out + like.mean(dim=-1, keepdim=True) if self._normalization == "layer_norm" else out
 
     def scale(self, x: Tensor) -> Tensor:
-        """Output scale s(x), ``[..., 1]``: what a decoder row is multiplied by at each token.
+        """Return the output scale s(x), ``[..., 1]``: what a decoder row is multiplied by at each token.
 
         1 without normalisation; the token's standard deviation (unbiased) for ``layer_norm``; ‖x‖/√d_in for ``constant_norm_rescale``.
         """
@@ -231,7 +231,7 @@ class Dictionary:
     # -- single features
 
     def feature(self, x: Tensor, j: int | Sequence[int]) -> Tensor:
-        """Activation of feature ``j``: ``[..., d_in]`` → ``[...]``; of several features: → ``[..., len(j)]``.
+        """Return the activation of feature ``j``: ``[..., d_in]`` → ``[...]``; of several features: → ``[..., len(j)]``.
 
         One dot product per feature where the architecture allows; else by the full encoding (see :attr:`needs_full_encoding`).
         """
@@ -256,16 +256,16 @@ class Dictionary:
         return self.columns(indices).clamp(x, torch.tensor(targets, device=self.device, dtype=self.dtype))
 
     def decoder_row(self, j: int) -> Tensor:
-        """Effective decoder row d̃_j ``[d_in]``: W_dec[j], divided by its norm where the SAE rescales activations by the decoder norm."""
+        """Return the effective decoder row d̃_j ``[d_in]``: W_dec[j], divided by its norm where the SAE rescales activations by the decoder norm."""
         return self.columns([j]).rows[0]
 
     def decoder_norms(self) -> Tensor:
-        """‖d̃_j‖ of all features, ``[d_sae]``."""
+        """Return ‖d̃_j‖ of all features, ``[d_sae]``."""
         norms: Tensor = self.sae.W_dec.norm(dim=-1)
         return torch.ones_like(norms) if self._rescales else norms
 
     def columns(self, indices: Iterable[int] | Tensor) -> FeatureColumns:
-        """The parts of the dictionary that features ``indices`` (any shape ``[..., n]``) need.
+        """Return the parts of the dictionary that features ``indices`` (any shape ``[..., n]``) need.
 
         Raises:
             DictionaryError: an index that does not exist.
@@ -311,7 +311,7 @@ class Dictionary:
         return torch.where((x == 0).all(dim=-1, keepdim=True), torch.full_like(x, 1e-12), x)
 
     def _encoder_input(self, x: Tensor) -> Tensor:
-        """What SAELens' encoder multiplies: x normalised, minus the decoder's bias where the SAE subtracts it."""
+        """Return what SAELens' encoder multiplies: x normalised, minus the decoder's bias where the SAE subtracts it."""
         if self._normalization == "layer_norm":
             x = x - x.mean(dim=-1, keepdim=True)
             x = x / (x.std(dim=-1, keepdim=True) + _LAYER_NORM_EPS)
@@ -362,7 +362,7 @@ class FeatureColumns:
 
     @cached_property
     def _encoder(self) -> Tensor:
-        """Encoder columns, ``[..., d_in, n]``."""
+        """Return encoder columns, ``[..., d_in, n]``."""
         columns: Tensor = self.dictionary.sae.W_enc.T[self.index]
         return columns.transpose(-1, -2).contiguous()
 

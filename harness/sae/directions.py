@@ -21,7 +21,7 @@ _TEXTS_AT_ONCE = 4096
 def mean_difference(
     document_means: NDArray[np.float32], n_tokens: NDArray[np.integer], positive: NDArray[np.bool_], what: str = "the label"
 ) -> NDArray[np.float64]:
-    """Difference of means (DiffMean, Wu et al. 2025): mean residual of the positives' tokens minus that of the other texts' tokens.
+    """Return the difference of means (DiffMean, Wu et al. 2025): mean residual of the positives' tokens minus that of the other texts' tokens.
 
     Args:
         document_means: ``[texts, d_model]``, mean over each text's counted tokens.
@@ -46,7 +46,7 @@ def mean_difference(
 
 
 def decoder_cosines(dictionary: Dictionary, directions: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Cosines of every feature's decoder row with directions ``[k, d_in]``: ``[k, d_sae]``.
+    """Return cosines of every feature's decoder row with directions ``[k, d_in]``: ``[k, d_sae]``.
 
     0 for a row or direction without length; NaN for a direction that is NaN.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def identity(dictionary: Dictionary) -> dict[str, str | int]:
-    """What tells a dictionary from others: model_name, hook_name, layer, d_in, d_sae, architecture, digest, source."""
+    """Return what tells a dictionary from others: model_name, hook_name, layer, d_in, d_sae, architecture, digest, source."""
     return {
         "model_name": dictionary.model_name,
         "hook_name": dictionary.hook_name,
@@ -92,7 +92,7 @@ def _number(known: Mapping[str, Json], key: str, what: str) -> int | None:
         if isinstance(known[key], bool) or not number.is_integer():
             raise ValueError(known[key])
         return int(number)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DictionaryError(f"{what} gives {key} = {known[key]!r} for its dictionary", given=known[key], allowed="a whole number") from None
 
 

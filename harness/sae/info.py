@@ -32,7 +32,7 @@ class SaeInfo:
         needs_full_encoding: whether reading one feature needs the whole encoding.
         decoder_norm_min, decoder_norm_median, decoder_norm_max: of the effective decoder rows.
         n_tokens: tokens measured on (the first of each text left out).
-        l0: mean number of active features per token.
+        l0: mean number of active features (f_j ≠ 0) per token.
         explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖².
         dead: features that are active on none of the tokens; with few tokens, rare features are among them.
         mean_norm: mean Euclidean norm of the residual vectors.

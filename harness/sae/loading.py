@@ -82,7 +82,7 @@ def load(
 
 
 def _build(published: Published, name: str, device: str, dtype: torch.dtype) -> Any:
-    """SAELens' SAE of a published dictionary. Its parameters are made without memory, and then are the tensors that were read."""
+    """Return SAELens' SAE of a published dictionary. Its parameters are made without memory, and then are the tensors that were read."""
     import sae_lens  # noqa: F401  # fills the registry of architectures
     from sae_lens.registry import get_sae_class
 
@@ -127,7 +127,7 @@ def _from_registry(name: str, device: str, dtype: torch.dtype) -> Any:
 
 
 def _registry() -> dict[str, Mapping[str, str]]:
-    """SAELens' registry: of each release, its SAEs and where they lie."""
+    """Return SAELens' registry: of each release, its SAEs and where they lie."""
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     return {release: entry.saes_map for release, entry in get_pretrained_saes_directory().items()}

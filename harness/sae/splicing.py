@@ -26,7 +26,7 @@ COUNTED = Positions(prompt=True, generated=True, first_token=False)
 
 
 def reconstruct(dictionary: Dictionary, x: Tensor) -> Tensor:
-    """A dictionary's reconstruction of ``x``, ``[tokens, d_in]`` → ``[tokens, d_in]`` in the dictionary's dtype; some tokens at a time."""
+    """Return a dictionary's reconstruction of ``x``, ``[tokens, d_in]`` → ``[tokens, d_in]`` in the dictionary's dtype; some tokens at a time."""
     parts = [dictionary.decode(dictionary.encode(part), like=part) for part in x.split(slice_tokens(dictionary))]  # type: ignore[no-untyped-call]
     return torch.cat(parts) if parts else x.to(dictionary.device, dictionary.dtype)
 

@@ -18,7 +18,7 @@ def calibrated_f1(tp: float, fp: float, fn: float, tn: float, pi0: float = 1e-3)
 @overload
 def calibrated_f1(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike, pi0: float = 1e-3) -> FloatArray: ...
 def calibrated_f1(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike, pi0: float = 1e-3) -> FloatArray | float:
-    """F1 as it would be if a share ``pi0`` of the texts were positive, at the recall and the false-positive rate that were observed.
+    """Return F1 as it would be if a share ``pi0`` of the texts were positive, at the recall and the false-positive rate that were observed.
 
     ``2·TP / (2·TP + c·FP + FN)`` with ``c = π(1−π0) / (π0(1−π))`` and π the observed share of positives (Siblini et al. 2020, "Master your
     metrics with calibration"). Equal recall and false-positive rate give an equal value whatever the label's support.
@@ -49,7 +49,7 @@ def f1(tp: float, fp: float, fn: float) -> float: ...
 @overload
 def f1(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> FloatArray: ...
 def f1(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> FloatArray | float:
-    """Ordinary F1, ``2·TP / (2·TP + FP + FN)``; NaN without positives (``calibrated_f1`` at ``pi0`` = the observed share).
+    """Return ordinary F1, ``2·TP / (2·TP + FP + FN)``; NaN without positives (``calibrated_f1`` at ``pi0`` = the observed share).
 
     Args and errors as in :func:`calibrated_f1`.
     """
@@ -64,7 +64,7 @@ def precision_recall(tp: float, fp: float, fn: float) -> tuple[float, float]: ..
 @overload
 def precision_recall(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> tuple[FloatArray, FloatArray]: ...
 def precision_recall(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> tuple[FloatArray | float, FloatArray | float]:
-    """Precision ``TP / (TP + FP)`` and recall ``TP / (TP + FN)``; each NaN where its denominator is 0.
+    """Return precision ``TP / (TP + FP)`` and recall ``TP / (TP + FN)``; each NaN where its denominator is 0.
 
     Args and errors as in :func:`calibrated_f1`.
     """
@@ -92,7 +92,7 @@ def warn_small_negatives(n_negatives: int, pi0: float = 1e-3) -> str | None:
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Area under the ROC curve: the share of (positive, negative) pairs in which the positive scores higher; a tie counts half.
+    """Return the area under the ROC curve: the share of (positive, negative) pairs in which the positive scores higher; a tie counts half.
 
     AxBench's concept detection (Wu et al. 2025) is this over texts of the concept and other texts. Rank-based (Mann-Whitney) and exact:
     ranks are whole numbers of halves, so there is one rounding, in the last division.
@@ -128,7 +128,7 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _counts(**counts: ArrayLike) -> tuple[FloatArray, ...]:
-    """The named counts as float64 arrays of one shape."""
+    """Return the named counts as float64 arrays of one shape."""
     arrays = [float_array(values, name, nan=False) for name, values in counts.items()]
     for name, array in zip(counts, arrays, strict=True):
         if (array < 0).any():
@@ -142,5 +142,5 @@ def _counts(**counts: ArrayLike) -> tuple[FloatArray, ...]:
 
 
 def _scalar(array: FloatArray) -> FloatArray | float:
-    """A 0-dimensional array as a plain float, so that it prints and serialises as one."""
+    """Return a 0-dimensional array as a plain float, so that it prints and serialises as one."""
     return array if np.ndim(array) else float(array)

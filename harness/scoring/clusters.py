@@ -10,7 +10,7 @@ from harness.scoring.checks import FloatArray, IntArray, ScoringError
 
 
 def clusters_of(pairs: Iterable[tuple[Hashable, Iterable[Hashable]]]) -> IntArray:
-    """Which (concept, features) pairs belong together: those linked, directly or through others, by a shared concept or feature.
+    """Return which (concept, features) pairs belong together: those linked, directly or through others, by a shared concept or feature.
 
     Args:
         pairs: (concept id, its features), e.g. ``[(x.concept.id, x.features) for x in labelings]``. No feature is fine.
@@ -39,7 +39,7 @@ def clusters_of(pairs: Iterable[tuple[Hashable, Iterable[Hashable]]]) -> IntArra
 
 
 def cluster_codes(clusters: Sequence[Hashable] | IntArray | None, n: int) -> IntArray:
-    """``clusters`` as whole numbers 0, 1, … in order of first appearance; None: ``n`` clusters of one value."""
+    """Return ``clusters`` as whole numbers 0, 1, … in order of first appearance; None: ``n`` clusters of one value."""
     if clusters is None:
         return np.arange(n, dtype=np.int64)
     if len(clusters) != n:
@@ -49,7 +49,7 @@ def cluster_codes(clusters: Sequence[Hashable] | IntArray | None, n: int) -> Int
 
 
 def cluster_sums(values: FloatArray, codes: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Sum and size of each cluster that occurs in ``codes``, in an order that depends on the clusters' contents alone.
+    """Return the sum and size of each cluster that occurs in ``codes``, in an order that depends on the clusters' contents alone.
 
     A bootstrap draws places in these arrays: ordered so, it gives the same ends however the values are ordered.
     """
@@ -62,7 +62,9 @@ def cluster_sums(values: FloatArray, codes: IntArray) -> tuple[FloatArray, Float
 
 
 def effective_clusters(sizes: FloatArray) -> float:
-    """The degrees of freedom + 1 (:func:`degrees_of_freedom`): the number of clusters if they have one size, and few if one holds most values."""
+    """Return the degrees of freedom + 1 (:func:`degrees_of_freedom`): the number of clusters if they have one size, and few if one holds most
+    values.
+    """
     return round(degrees_of_freedom(sizes) + 1, 6) if len(sizes) > 1 else float(len(sizes))
 
 
@@ -77,7 +79,7 @@ def degrees_of_freedom(sizes: FloatArray) -> float:
 
 
 def ratio_mean(sums: FloatArray, sizes: FloatArray) -> float:
-    """The mean over values: the sum of the clusters' sums by the sum of their sizes."""
+    """Return the mean over values: the sum of the clusters' sums by the sum of their sizes."""
     return float(sums.sum() / sizes.sum())
 
 

@@ -82,7 +82,7 @@ class Block:
 
 
 def read_matrix(frequencies: Any, labels: Any, rows: ArrayLike | None = None) -> tuple[Matrix, LabelTable]:
-    """The matrix and the labels, checked, for the texts that count.
+    """Return the matrix and the labels, checked, for the texts that count.
 
     Args:
         frequencies: scipy sparse ``[texts, features]``, float32 or float64, without duplicates; csr is not copied.
@@ -124,7 +124,7 @@ def read_matrix(frequencies: Any, labels: Any, rows: ArrayLike | None = None) ->
 
 
 def grid(thresholds: Sequence[float], dtype: np.dtype[Any]) -> tuple[Array, IntArray]:
-    """The thresholds ascending, as numbers of ``dtype`` (so numpy compares ``array > float``), and each one's place in what was given.
+    """Return the thresholds ascending, as numbers of ``dtype`` (so numpy compares ``array > float``), and each one's place in what was given.
 
     Raises:
         ScoringError: none, more than 254, one below 0 or NaN.
@@ -139,7 +139,9 @@ def grid(thresholds: Sequence[float], dtype: np.dtype[Any]) -> tuple[Array, IntA
 
 
 def binned_blocks(matrix: Matrix, limits: Array) -> Iterator[Block]:
-    """All features, ascending, in blocks of at most :data:`ENTRIES` entries; each entry's value has become the number of ``limits`` below it."""
+    """Yield all features, ascending, in blocks of at most :data:`ENTRIES` entries; each entry's value has become the number of ``limits`` below
+    it.
+    """
     scale, table = _cells(limits)
     dtype = np.uint32 if matrix.n <= PACKED_TEXTS else np.uint64
     for cut in _cuts(matrix, ENTRIES):
@@ -149,7 +151,7 @@ def binned_blocks(matrix: Matrix, limits: Array) -> Iterator[Block]:
 
 
 def valued_blocks(matrix: Matrix) -> Iterator[Block]:
-    """All features, ascending, in blocks of at most :data:`ENTRIES` / 4 entries, with their values."""
+    """Yield all features, ascending, in blocks of at most :data:`ENTRIES` / 4 entries, with their values."""
     for cut in _cuts(matrix, max(1, ENTRIES // 4)):
         codes = np.empty(int(cut.starts[-1]), dtype=np.int64)
         values = np.empty(len(codes), dtype=matrix.data.dtype)
@@ -177,7 +179,7 @@ def in_threads(work: Callable[[int], None], n: int, done: Callable[[int], None] 
 
 
 def n_threads() -> int:
-    """``OMP_NUM_THREADS`` where it is set, as for the libraries below us; else the processors that this process may use."""
+    """Return ``OMP_NUM_THREADS`` where it is set, as for the libraries below us; else the processors that this process may use."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)
@@ -185,7 +187,7 @@ def n_threads() -> int:
 
 
 def shares(cost: Array, pieces: int) -> list[int]:
-    """Borders of at most ``pieces`` consecutive parts of ``cost`` ``[items]`` of about equal sums, from 0 to the number of items."""
+    """Return borders of at most ``pieces`` consecutive parts of ``cost`` ``[items]`` of about equal sums, from 0 to the number of items."""
     total = np.concatenate([[0], np.cumsum(cost, dtype=np.int64)])
     borders = np.searchsorted(total, np.linspace(0, total[-1], pieces + 1)[1:-1])
     return sorted({0, *(int(border) for border in borders), len(cost)})
@@ -202,7 +204,7 @@ class _Cut:
 
 
 def _cuts(matrix: Matrix, entries: int) -> Iterator[_Cut]:
-    """The blocks of at most ``entries`` entries; a feature that has more is a block of its own."""
+    """Return the blocks of at most ``entries`` entries; a feature that has more is a block of its own."""
     pieces = shares(np.diff(matrix.indptr)[matrix.rows] + 1, n_threads())
     counts = np.zeros((len(pieces) - 1, matrix.n_features), dtype=np.int64)
     within = np.ones(len(counts), dtype=bool)
@@ -240,7 +242,7 @@ def _scatter(loop: Compiled[None], matrix: Matrix, cut: _Cut, *rest: Any) -> Non
 
 
 def _cells(limits: Array) -> tuple[Any, NDArray[np.uint8]]:
-    """What a value is multiplied with to get its cell, and how many limits have a lower cell than each cell."""
+    """Return what a value is multiplied with to get its cell, and how many limits have a lower cell than each cell."""
     finite = limits[np.isfinite(limits)]
     largest = float(finite.max(initial=0))
     with np.errstate(over="ignore", invalid="ignore"):
@@ -250,7 +252,7 @@ def _cells(limits: Array) -> tuple[Any, NDArray[np.uint8]]:
 
 
 def _rows(rows: ArrayLike | None, n_texts: int) -> IntArray:
-    """Row numbers, ascending, from a mask, from row numbers, or all."""
+    """Return row numbers, ascending, from a mask, from row numbers, or all."""
     if rows is None:
         return np.arange(n_texts, dtype=np.int64)
     given = np.asarray(rows)
@@ -269,7 +271,7 @@ def _rows(rows: ArrayLike | None, n_texts: int) -> IntArray:
 
 
 def _fixed(array: Any) -> Array:
-    """The array itself, as plain and read-only: one compiled loop serves memory-mapped and other arrays."""
+    """Return the array itself, as plain and read-only: one compiled loop serves memory-mapped and other arrays."""
     view = np.ascontiguousarray(array).view(np.ndarray)[:]
     view.flags.writeable = False
     return view

@@ -80,7 +80,7 @@ def paired_difference(
 
 
 def holm(p_values: ArrayLike) -> FloatArray:
-    """Holm's (1979) step-down adjustment of several p-values: rejecting where it is at most α keeps the family-wise error below α.
+    """Return Holm's (1979) step-down adjustment of several p-values: rejecting where it is at most α keeps the family-wise error below α.
 
     Args:
         p_values: ``[n]`` in [0, 1]; NaN (or None) is a test that was not made: it stays NaN and does not count.
@@ -106,7 +106,7 @@ def holm(p_values: ArrayLike) -> FloatArray:
 
 
 def _exact_flips(sums: FloatArray) -> tuple[int, int]:
-    """How many of all sign patterns give a total at least as far from 0 as the observed one, and how many patterns there are."""
+    """Return how many of all sign patterns give a total at least as far from 0 as the observed one, and how many patterns there are."""
     patterns = np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1
     return _n_extreme(patterns, sums), len(patterns)
 

@@ -72,7 +72,7 @@ class PairScores:
 def count_blocks(
     frequencies: Any, labels: Any, thresholds: Sequence[float], rows: ArrayLike | None = None, block: int | None = None
 ) -> Iterator[Counts]:
-    """True positives of every (feature, label, threshold), a block of features at a time, ascending.
+    """Return True positives of every (feature, label, threshold), a block of features at a time, ascending.
 
     Args:
         frequencies: scipy csr ``[texts, features]``, float32 or float64, without duplicates, possibly memory-mapped. A text is predicted positive
@@ -162,7 +162,8 @@ def best_pairs(
 
 
 def auroc_pairs(values: Any, labels: Any, rows: ArrayLike | None = None) -> FloatArray:
-    """AUROC of every (label, feature): the share of (positive, negative) pairs of texts whose positive has the higher value; a tie counts half.
+    """Return AUROC of every (label, feature): the share of (positive, negative) pairs of texts whose positive has the higher value; a tie counts
+    half.
 
     Exact: whole numbers up to one division, so equal to :func:`~harness.scoring.auroc` on the dense column. What is not stored is 0, so a sparse
     feature has one great tie.
@@ -208,14 +209,16 @@ def auroc_pairs(values: Any, labels: Any, rows: ArrayLike | None = None) -> Floa
 
 
 def confusion_at(frequencies: NDArray[Any], positive: NDArray[np.bool_], threshold: float) -> tuple[int, int, int, int]:
-    """(tp, fp, fn, tn) of one feature's dense frequencies ``[texts]`` against one label at one threshold, compared as in :func:`count_blocks`."""
+    """Return (tp, fp, fn, tn) of one feature's dense frequencies ``[texts]`` against one label at one threshold, compared as in
+    :func:`count_blocks`.
+    """
     predicted = np.asarray(frequencies) > float(threshold)
     tp, fp = int((predicted & positive).sum()), int((predicted & ~positive).sum())
     return tp, fp, int(positive.sum()) - tp, int((~positive).sum()) - fp
 
 
 def _tables(width: int, n_labels: int, n_bins: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Room for :func:`_fill`."""
+    """Return room for :func:`_fill`."""
     return np.zeros((width, n_bins, n_labels), dtype=np.int32), np.empty((width, n_bins), dtype=np.int32)
 
 

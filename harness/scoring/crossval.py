@@ -50,11 +50,11 @@ class CrossValidation:
 
     @property
     def n_undefined(self) -> int:
-        """Evaluation parts without a score, which ``score`` leaves out."""
+        """Return evaluation parts without a score, which ``score`` leaves out."""
         return int(np.isnan(self.fold_scores).sum())
 
     def held_out(self, ratings: ArrayLike) -> float:
-        """Another rating of the same texts (concept, instruction, fluency), averaged over the same evaluation parts at the same choices.
+        """Return another rating of the same texts (concept, instruction, fluency), averaged over the same evaluation parts at the same choices.
 
         Args:
             ratings: ``[strength, instruction]`` as in :func:`cross_validate`; they choose nothing.
@@ -129,7 +129,7 @@ def cross_validate(scores: ArrayLike, repeats: int = 10, splits: int = 4, seed: 
 
 
 def score_at(ratings: ArrayLike, chosen_per_fold: ArrayLike, seed: int = 0) -> float:
-    """Ratings averaged over the evaluation parts of :func:`cross_validate` at strengths that were chosen for each fold, by whatever ratings.
+    """Return ratings averaged over the evaluation parts of :func:`cross_validate` at strengths that were chosen for each fold, by whatever ratings.
 
     Args:
         ratings: ``[strength, instruction]``, NaN = unrated.
@@ -154,7 +154,7 @@ def score_at(ratings: ArrayLike, chosen_per_fold: ArrayLike, seed: int = 0) -> f
 def rating_bounds(
     scores: ArrayLike, repeats: int = 10, splits: int = 4, seed: int = 0, lowest: float = 0.0, highest: float = 2.0
 ) -> RatingBounds:
-    """Bounds of ``cross_validate(…).score`` over everything that the unrated texts could have been rated.
+    """Return bounds of ``cross_validate(…).score`` over everything that the unrated texts could have been rated.
 
     Texts that could not be rated are not a random sample, so leaving them out may flatter a method. ``low`` and ``high`` hold whatever ratings
     from ``lowest`` to ``highest`` the unrated texts get, the changes of the chosen strength that this causes included: in each fold every
@@ -194,7 +194,7 @@ def rating_bounds(
 
 
 def _checked_scores(scores: ArrayLike, splits: int) -> FloatArray:
-    """``scores`` as ``[strength, instruction]``, with at least one strength and an instruction for each of ``splits`` parts."""
+    """Return ``scores`` as ``[strength, instruction]``, with at least one strength and an instruction for each of ``splits`` parts."""
     values = float_array(scores, "scores [strength, instruction]", ndim=2)
     at_least(splits, 2, "splits")
     n_strengths, n_instructions = values.shape
@@ -208,7 +208,7 @@ def _checked_scores(scores: ArrayLike, splits: int) -> FloatArray:
 
 @lru_cache(maxsize=64)
 def _evaluation_parts(n_instructions: int, repeats: int, splits: int, seed: int) -> FloatArray:
-    """``[repeats · splits, instructions]``: 1 where the instruction is in the evaluation part of the fold, else 0."""
+    """Return ``[repeats · splits, instructions]``: 1 where the instruction is in the evaluation part of the fold, else 0."""
     part_of_place = np.repeat(np.arange(splits), [len(part) for part in np.array_split(np.arange(n_instructions), splits)])
     parts = np.zeros((repeats, splits, n_instructions))
     for repeat in range(repeats):
@@ -218,7 +218,7 @@ def _evaluation_parts(n_instructions: int, repeats: int, splits: int, seed: int)
 
 
 def _part_means(values: FloatArray, parts: FloatArray) -> FloatArray:
-    """``[strength, part]``: mean over the rated instructions of each part (a 0/1 row of ``parts``); NaN without any."""
+    """Return ``[strength, part]``: mean over the rated instructions of each part (a 0/1 row of ``parts``); NaN without any."""
     rated = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         means: FloatArray = (np.where(rated, values, 0.0) @ parts.T) / (rated.astype(np.float64) @ parts.T)
@@ -226,7 +226,7 @@ def _part_means(values: FloatArray, parts: FloatArray) -> FloatArray:
 
 
 def _choose(means: FloatArray) -> IntArray:
-    """``[part]``: the strength with the largest of ``means [strength, part]``, the smaller of equals, ``NO_CHOICE`` without any mean."""
+    """Return ``[part]``: the strength with the largest of ``means [strength, part]``, the smaller of equals, ``NO_CHOICE`` without any mean."""
     ranked = np.where(np.isnan(means), -np.inf, means)
     largest = ranked.max(axis=0)
     first = (ranked >= largest - _tolerance(largest)).argmax(axis=0)
@@ -234,7 +234,7 @@ def _choose(means: FloatArray) -> IntArray:
 
 
 def _possible_choices(lowest: FloatArray, highest: FloatArray) -> NDArray[np.bool_]:
-    """``[strength, part]``: whether :func:`_choose` could choose the strength if training means lie between ``lowest`` and ``highest``."""
+    """Return ``[strength, part]``: whether :func:`_choose` could choose the strength if training means lie between ``lowest`` and ``highest``."""
     margin = lowest[:, None, :] - highest[None, :, :]  # [a, b, part]: by how much a beats b at the least
     tolerance = _tolerance(highest)[None, :, :]
     smaller_index = np.tri(len(lowest), k=-1, dtype=bool).T[:, :, None]  # [a, b]: a precedes b, and wins a tie
@@ -244,13 +244,13 @@ def _possible_choices(lowest: FloatArray, highest: FloatArray) -> NDArray[np.boo
 
 
 def _at_choice(means: FloatArray, chosen: IntArray) -> FloatArray:
-    """``[part]``: the mean of the chosen strength in each part; NaN where none was chosen."""
+    """Return ``[part]``: the mean of the chosen strength in each part; NaN where none was chosen."""
     picked = means[np.maximum(chosen, 0), np.arange(len(chosen))]
     return np.where(chosen == NO_CHOICE, np.nan, picked)
 
 
 def _score(values: FloatArray, fold_scores: FloatArray) -> float:
-    """The mean over evaluation parts; with a single strength, where nothing is chosen, the plain mean of ``values``."""
+    """Return the mean over evaluation parts; with a single strength, where nothing is chosen, the plain mean of ``values``."""
     source = values if len(values) == 1 else fold_scores
     defined = source[~np.isnan(source)]
     return float(defined.mean()) if defined.size else float("nan")

@@ -66,7 +66,7 @@ class Scored:
 
     @property
     def lacking(self) -> str:
-        """Which class is empty, for a reason; empty where both are there."""
+        """Return which class is empty, for a reason; empty where both are there."""
         n = int(self.positive.sum())
         return "" if 0 < n < len(self.positive) else "no positive" if not n else "no negative"
 
@@ -94,7 +94,7 @@ MEASURES = (
 
 
 def detection(threshold: Scored, report: Scored, hard: ArrayLike = (), pi0: float = PI0) -> Detection:
-    """All measures of one concept.
+    """Return all measures of one concept.
 
     Args:
         threshold: texts on which thresholds are chosen.
@@ -148,7 +148,7 @@ def _hard_negatives(
 
 
 def balanced_weights(positive: ArrayLike) -> FloatArray:
-    """Weights ``[texts]`` that make negatives weigh as much as positives together: 1 for a positive, positives / negatives for a negative.
+    """Return weights ``[texts]`` that make negatives weigh as much as positives together: 1 for a positive, positives / negatives for a negative.
 
     Raises:
         ScoringError: there is no positive or no negative.
@@ -161,7 +161,7 @@ def balanced_weights(positive: ArrayLike) -> FloatArray:
 
 
 def average_precision(scores: ArrayLike, positive: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Average precision: Σ (R_k − R_{k−1}) · P_k over the distinct scores, highest first, with precision and recall of all texts so far.
+    """Return average precision: Σ (R_k − R_{k−1}) · P_k over the distinct scores, highest first, with precision and recall of all texts so far.
 
     Texts of equal score enter together, so their order does not matter. No interpolation. Of a constant score it is the (weighted) share of
     positives.
@@ -189,7 +189,8 @@ def average_precision(scores: ArrayLike, positive: ArrayLike, weights: ArrayLike
 def best_threshold(
     scores: ArrayLike, positive: ArrayLike, weights: ArrayLike | None = None, measure: Measure = "f1", pi0: float = PI0
 ) -> float:
-    """The threshold with the largest F1 or calibrated F1, among the scores themselves; ties (within 1e-12) to the higher, which predicts fewer.
+    """Return the threshold with the largest F1 or calibrated F1, among the scores themselves; ties (within 1e-12) to the higher, which predicts
+    fewer.
 
     These candidates give every way of cutting the ranking but "nothing is positive", which is never best. A text is predicted positive where its
     score is at least the threshold.
@@ -215,7 +216,7 @@ def best_threshold(
 def classify_at(
     scores: ArrayLike, positive: ArrayLike, threshold: float, weights: ArrayLike | None = None, pi0: float = PI0
 ) -> AtThreshold:
-    """What predicting positive from ``threshold`` on gives. Arguments and errors as in :func:`best_threshold`, but a class may be empty."""
+    """Return what predicting positive from ``threshold`` on gives. Arguments and errors as in :func:`best_threshold`, but a class may be empty."""
     values, truth, weight = _checked(scores, positive, weights)
     predicted = values >= threshold
     tp, fp, fn, tn = (float(weight[part].sum()) for part in (truth & predicted, ~truth & predicted, truth & ~predicted, ~truth & ~predicted))
@@ -225,7 +226,7 @@ def classify_at(
 
 
 def trivial_values(prevalence: float, pi0: float = PI0) -> dict[str, float]:
-    """What a constant score gets, by measure, where a share ``prevalence`` of the texts is positive: everything is predicted positive."""
+    """Return what a constant score gets, by measure, where a share ``prevalence`` of the texts is positive: everything is predicted positive."""
     return {
         "auroc": 0.5,
         "average_precision": prevalence,
@@ -243,7 +244,7 @@ def trivial_values(prevalence: float, pi0: float = PI0) -> dict[str, float]:
 
 
 def _curve(scores: ArrayLike, positive: ArrayLike, weights: ArrayLike | None) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The distinct scores, highest first, with the weights of positives and of negatives that score at least as high."""
+    """Return the distinct scores, highest first, with the weights of positives and of negatives that score at least as high."""
     values, truth, weight = _checked(scores, positive, weights)
     order = np.argsort(-values, kind="stable")
     ranked = values[order]

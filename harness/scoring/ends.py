@@ -20,7 +20,7 @@ _CHUNK = 4_000_000  # numbers drawn at once by the bootstrap: 32 MB
 
 
 def student_t(sums: FloatArray, sizes: FloatArray, level: float) -> Ends:
-    """Student's t for a ratio mean: CR2 variance and Bell-McCaffrey degrees of freedom, in closed form for an intercept alone."""
+    """Return Student's t for a ratio mean: CR2 variance and Bell-McCaffrey degrees of freedom, in closed form for an intercept alone."""
     from scipy.special import stdtrit
 
     mean = ratio_mean(sums, sizes)
@@ -29,7 +29,7 @@ def student_t(sums: FloatArray, sizes: FloatArray, level: float) -> Ends:
 
 
 def bca(sums: FloatArray, sizes: FloatArray, level: float, seed: int, resamples: int) -> Ends | None:
-    """The bias-corrected and accelerated bootstrap (Efron 1987) over clusters; None where its corrections have no meaning."""
+    """Return the bias-corrected and accelerated bootstrap (Efron 1987) over clusters; None where its corrections have no meaning."""
     from scipy.special import ndtr, ndtri
 
     means = bootstrap_means(sums, sizes, seed, resamples)
@@ -49,7 +49,7 @@ def bca(sums: FloatArray, sizes: FloatArray, level: float, seed: int, resamples:
 
 
 def bootstrap_t(sums: FloatArray, sizes: FloatArray, level: float, seed: int, resamples: int) -> Ends | None:
-    """The studentised bootstrap (Efron 1979; Hall 1988): the distribution of t is that of resampled clusters, not Student's.
+    """Return the studentised bootstrap (Efron 1979; Hall 1988): the distribution of t is that of resampled clusters, not Student's.
 
     A resample whose clusters all have one mean has no variance, and its t is infinite. None where so many have that an end would be.
     """
@@ -73,20 +73,20 @@ def bootstrap_t(sums: FloatArray, sizes: FloatArray, level: float, seed: int, re
 
 
 def bootstrap_means(sums: FloatArray, sizes: FloatArray, seed: int, resamples: int) -> FloatArray:
-    """``[resamples]`` ratio means of as many clusters as there are, drawn with replacement."""
+    """Return ``[resamples]`` ratio means of as many clusters as there are, drawn with replacement."""
     means = [sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1) for drawn in _draws(len(sizes), seed, resamples)]
     return np.concatenate(means)
 
 
 def _draws(n_clusters: int, seed: int, resamples: int) -> Iterator[IntArray]:
-    """Resamples of clusters, as places ``[some resamples, clusters]``."""
+    """Yield resamples of clusters, as places ``[some resamples, clusters]``."""
     generator = rng(seed, "cluster bootstrap")
     for rows in batches(resamples, n_clusters):
         yield generator.integers(0, n_clusters, size=(rows, n_clusters))
 
 
 def batches(rows: int, columns: int) -> Iterator[int]:
-    """``rows`` rows of ``columns`` numbers, as numbers of rows that fit the memory a resampling may use."""
+    """Yield ``rows`` rows of ``columns`` numbers, as numbers of rows that fit the memory a resampling may use."""
     step = max(1, _CHUNK // columns)
     for start in range(0, rows, step):
         yield min(step, rows - start)

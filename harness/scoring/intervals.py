@@ -65,7 +65,7 @@ def interval(
     bounds: Limits = (None, None),
     item: str = "concept",
 ) -> Interval:
-    """The mean of per-concept scores with a confidence interval that treats clusters, not values, as independent.
+    """Return the mean of per-concept scores with a confidence interval that treats clusters, not values, as independent.
 
     ``t``: Student's t with the cluster-robust variance CR2 and Bell-McCaffrey degrees of freedom (Bell & McCaffrey 2002; Imbens & Kolesár
     2016); with clusters of equal size this is the textbook t interval of the cluster means. ``bca``: the bias-corrected and accelerated
@@ -123,7 +123,7 @@ def interval(
 
 
 def _no_spread(sums: FloatArray, sizes: FloatArray, n: int, item: str, method: str) -> str:
-    """Why no method could find an interval; empty where one may."""
+    """Return why no method could find an interval; empty where one may."""
     if not n:
         return f"no {item} has a value"
     if len(sizes) < MIN_CLUSTERS:
@@ -144,7 +144,7 @@ def n_apart(sums: FloatArray, sizes: FloatArray) -> int:
 
 
 def _hull(sums: FloatArray, sizes: FloatArray, methods: tuple[str, ...], level: float, seed: int, resamples: int) -> Ends | None:
-    """The lowest low end and the highest high end of ``methods``; None where one has no ends."""
+    """Return the lowest low end and the highest high end of ``methods``; None where one has no ends."""
     found = []
     for name in methods:
         if name == "t":
@@ -158,7 +158,7 @@ def _hull(sums: FloatArray, sizes: FloatArray, methods: tuple[str, ...], level: 
 
 
 def _on_scale(ends: Ends | None, bounds: Limits) -> Ends | None:
-    """The ends within the scale; None for an interval that holds all of it, and so says nothing."""
+    """Return the ends within the scale; None for an interval that holds all of it, and so says nothing."""
     low, high = bounds
     if ends is None or (low is not None and high is not None and ends[0] <= low and ends[1] >= high):
         return None

@@ -44,7 +44,7 @@ class Compiled(Generic[R]):
             return fresh(*args)
 
     def _code(self, fresh: bool) -> Callable[..., R]:
-        """What to call: made without the disk if ``fresh``, or once that was needed."""
+        """Return what to call: made without the disk if ``fresh``, or once that was needed."""
         with self._lock:
             if self._fresh is None and not fresh and self._kept is None:
                 try:
@@ -68,7 +68,7 @@ class Compiled(Generic[R]):
 
 @cache
 def compiled(function: Callable[..., R]) -> Compiled[R]:
-    """``function`` (one of this module's) as machine code."""
+    """Return ``function`` (one of this module's) as machine code."""
     return Compiled(function)
 
 
@@ -220,7 +220,8 @@ def rank_sums(
     found: Array,
     out: Array,
 ) -> bool:
-    """AUROC of each column and label, into ``out`` ``[labels, columns]``, from entries sorted by value within each column; False if one is NaN.
+    """Return AUROC of each column and label, into ``out`` ``[labels, columns]``, from entries sorted by value within each column; False if one is
+    NaN.
 
     Twice the mid-rank of a group of equal values is (its first rank + its last), a whole number, so nothing is rounded before the last division.
     ``sums`` and ``found`` ``[labels]`` are scratch.

@@ -9,7 +9,7 @@ from harness.scoring.checks import FloatArray, ScoringError, float_array
 
 
 def harmonic_mean(ratings: ArrayLike, axis: int = -1) -> FloatArray:
-    """Harmonic mean along ``axis``: 0 if any rating is 0; NaN if any is NaN (unrated), even beside a 0.
+    """Return the harmonic mean along ``axis``: 0 if any rating is 0; NaN if any is NaN (unrated), even beside a 0.
 
     Over the three ratings of one text it is AxBench's overall score (Wu et al. 2025), to be averaged over texts. Over the three *means* of
     a concept it is the overall score of Arad et al. (2025), which is never below the first: name the two apart.

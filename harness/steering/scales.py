@@ -41,7 +41,7 @@ class FeatureScales:
                 self._scale.update({(name, j): statistics.mean_norm / norms[j] if norms[j] > 0 else 0.0 for j in indices})
 
     def activation(self, labeling: Labeling, place: int, strength: float) -> float:
-        """The activation of a labeling's ``place``-th feature at a strength.
+        """Return the activation of a labeling's ``place``-th feature at a strength.
 
         Raises:
             OptionError: the feature never fires on the corpus, so it has no largest activation to multiply; or its decoder row has no length.

@@ -35,7 +35,7 @@ class Concepts:
         return digests
 
     def get(self, concept_digest: str) -> Concept:
-        """The concept of a digest; equal digests give the same object."""
+        """Return the concept of a digest; equal digests give the same object."""
         if concept_digest not in self._decoded:
             value = json.loads(self._database.value("SELECT value FROM concept_values WHERE digest = ?", (concept_digest,)))
             texts = {name: tuple(self._text(number) for number in value[name]) for name in ("positives", "negatives")}
@@ -43,7 +43,7 @@ class Concepts:
         return self._decoded[concept_digest]
 
     def _numbers(self, texts: Sequence[str], numbers: dict[str, int]) -> list[int]:
-        """The number of each text, storing those that are new. ``numbers`` remembers what this call has seen."""
+        """Return the number of each text, storing those that are new. ``numbers`` remembers what this call has seen."""
         for text in texts:
             if text not in numbers:
                 key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]

@@ -68,7 +68,7 @@ class Database:
     # ------------------------------------------------------------------------------------------------------------------- opening
 
     def _check(self) -> int | None:
-        """The file's version (None: an empty file, to be filled). Refuses what is not ours, or damaged."""
+        """Return the file's version (None: an empty file, to be filled). Refuses what is not ours, or damaged."""
         try:
             version = version_of(self._connection, self.path, RUN_STORE)
         except sqlite3.OperationalError:
@@ -144,20 +144,20 @@ class Database:
                     self._in_transaction = False
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
-        """One statement within a transaction."""
+        """Execute one statement within a transaction."""
         self._connection.execute(sql, values)
 
     def execute_many(self, sql: str, rows: Iterator[Sequence[Any]] | Sequence[Sequence[Any]]) -> None:
-        """One statement for each row, within a transaction."""
+        """Execute one statement for each row, within a transaction."""
         self._connection.executemany(sql, rows)
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
+        """Return all rows of a query."""
         with self._mutex, self._explained("read"):
             return self._connection.execute(sql, values).fetchall()
 
     def value(self, sql: str, values: Sequence[Any] = ()) -> Any:
-        """The first column of the first row, or None without a row."""
+        """Return the first column of the first row, or None without a row."""
         with self._mutex, self._explained("read"):
             row = self._connection.execute(sql, values).fetchone()
             return row[0] if row else None

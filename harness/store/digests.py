@@ -35,7 +35,7 @@ _ADD = "harness_add_digest"
 
 
 def add(value: str, sign: int, *row: object) -> str:
-    """A group's digest after a row has come (``sign`` 1) or gone (-1); the empty group's is 32 zeros."""
+    """Return a group's digest after a row has come (``sign`` 1) or gone (-1); the empty group's is 32 zeros."""
     own = hashlib.blake2b(ascii(row).encode("ascii"), digest_size=16).digest()  # ascii(), since repr() changes with Python's Unicode tables
     return f"{(int(value, 16) + sign * int.from_bytes(own, 'big')) % _MODULUS:032x}"
 
@@ -59,7 +59,7 @@ def keep_current(connection: sqlite3.Connection) -> None:
 
 
 def damaged(connection: sqlite3.Connection) -> list[str]:
-    """The groups whose rows are not those that were stored, by name; empty for a file that is as it was written.
+    """Return the groups whose rows are not those that were stored, by name; empty for a file that is as it was written.
 
     Raises:
         sqlite3.Error, UnicodeDecodeError, OverflowError: damage that keeps rows from being read.
@@ -75,12 +75,12 @@ def damaged(connection: sqlite3.Connection) -> list[str]:
 
 
 def _group(table: str, by: tuple[str, ...], row: str = "") -> str:
-    """The SQL of a row's group; ``row`` is ``OLD.`` or ``NEW.`` in a trigger."""
+    """Return the SQL of a row's group; ``row`` is ``OLD.`` or ``NEW.`` in a trigger."""
     return " || ' ' || ".join([f"'{table}'", *(f"{row}{column}" for column in by)])
 
 
 def _change(table: str, by: tuple[str, ...], columns: list[str], row: str, sign: int) -> str:
-    """The statements by which a row's coming or going changes its group's digest.
+    """Return the statements by which a row's coming or going changes its group's digest.
 
     No conflict clause stands in them: that of the statement that fires the trigger would take its place.
     """
@@ -93,7 +93,7 @@ def _change(table: str, by: tuple[str, ...], columns: list[str], row: str, sign:
 
 
 def _current(connection: sqlite3.Connection) -> dict[str, tuple[int, str]]:
-    """Number of rows and digest of each group, of what the tables hold now; the tables' own definitions are a group, too."""
+    """Return the number of rows and digest of each group, of what the tables hold now; the tables' own definitions are a group, too."""
     found: dict[str, tuple[int, str]] = {}
 
     def count(name: str, row: tuple[object, ...]) -> None:

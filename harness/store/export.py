@@ -91,7 +91,7 @@ class _Names:
         self._labelings: dict[str, tuple[Concept | None, list[str] | None]] = {}
 
     def labeling(self, labeling_id: str, concept_id: str) -> tuple[Concept | None, list[str] | None]:
-        """Concept and features (``dictionary/index``) of a labeling; no features where no labeler answered."""
+        """Return concept and features (``dictionary/index``) of a labeling; no features where no labeler answered."""
         if labeling_id not in self._labelings:
             found = self._run.labeling(labeling_id)
             self._labelings[labeling_id] = (found.concept, [str(ref) for ref in found.features]) if found else (None, None)

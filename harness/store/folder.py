@@ -45,7 +45,7 @@ class RunFolder:
         self._manifest: Manifest | None = None
 
     def _stored_manifest(self) -> Json:
-        """The manifest's JSON; None where it was not stored yet."""
+        """Return the manifest's JSON; None where it was not stored yet."""
         stored = self._database.value("SELECT value FROM meta WHERE key = 'manifest'")
         with self._understood():
             value: Json = None if stored is None else json.loads(stored)
@@ -73,7 +73,7 @@ class RunFolder:
 
     @classmethod
     def create_or_open(cls: type[_R], folder: Path, manifest: Manifest | Mapping[str, Json]) -> _R:
-        """The run in ``folder``, made with ``manifest`` if there is none.
+        """Return the run in ``folder``, made with ``manifest`` if there is none.
 
         A run that is there has to be the same one: its manifest's ``identity`` has to be equal. Its own manifest then stands, since it says
         what was so when the run began; what an older harness did not keep is completed.
@@ -106,7 +106,7 @@ class RunFolder:
 
     @classmethod
     def open(cls: type[_R], folder: Path, *, read_only: bool = False, check: bool = True) -> _R:
-        """A run that exists, to read it (``read_only``: also while another process writes it) or to add to it, e.g. ratings.
+        """Return a run that exists, to read it (``read_only``: also while another process writes it) or to add to it, e.g. ratings.
 
         Args:
             folder: the run's folder.
@@ -150,7 +150,7 @@ class RunFolder:
 
     @classmethod
     def _opened(cls: type[_R], folder: Path, database: Database, lock: RunLock | None, check: bool = True) -> _R:
-        """The store of an open file; one without digests is read as a whole, so that what is broken in it is found now."""
+        """Return the store of an open file; one without digests is read as a whole, so that what is broken in it is found now."""
         try:
             store = cls(folder, database, lock)
             if check and not database.digested and store._stored is not None:
@@ -174,17 +174,17 @@ class RunFolder:
 
     @property
     def id(self) -> str:
-        """The folder's name."""
+        """Return the folder's name."""
         return self.folder.resolve().name
 
     @property
     def digested(self) -> bool:
-        """Whether the file came with digests, by which damage is noticed; False for one that an older harness wrote last."""
+        """Return whether the file came with digests, by which damage is noticed; False for one that an older harness wrote last."""
         return self._database.digested
 
     @property
     def manifest(self) -> Manifest:
-        """What the run is. Its ``unknown`` names what an older harness did not keep.
+        """Return what the run is. Its ``unknown`` names what an older harness did not keep.
 
         Raises:
             StoreError: an older harness began the run and never finished it, so that not even the task's mode is known.
@@ -207,12 +207,12 @@ class RunFolder:
 
     @property
     def incomplete(self) -> bool:
-        """Whether no more than the manifest's identity is known, so that there is no :attr:`manifest` to be had."""
+        """Return whether no more than the manifest's identity is known, so that there is no :attr:`manifest` to be had."""
         return bool(self._stored.get("incomplete"))
 
     @property
     def partial(self) -> bool:
-        """Whether the manifest leaves anything open, as that of an older harness' run does; see :meth:`set_manifest`."""
+        """Return whether the manifest leaves anything open, as that of an older harness' run does; see :meth:`set_manifest`."""
         return self.incomplete or bool(self._stored.get("unknown"))
 
     def set_manifest(self, manifest: Manifest) -> None:
@@ -248,12 +248,12 @@ class RunFolder:
 
     @property
     def plan(self) -> Json:
-        """The manifest's identity: all that the run's values depend on."""
+        """Return the manifest's identity: all that the run's values depend on."""
         return self._stored["identity"]
 
     @property
     def plan_digest(self) -> str:
-        """Digest of the identity: what the entry calls the run's digest."""
+        """Return the digest of the identity: what the entry calls the run's digest."""
         return digest(self.plan)
 
     @property
@@ -263,7 +263,7 @@ class RunFolder:
 
     @property
     def status(self) -> RunStatus:
-        """``finished`` once :meth:`finish` was called; else ``running`` while a process has it open for writing, else ``interrupted``."""
+        """Return ``finished`` once :meth:`finish` was called; else ``running`` while a process has it open for writing, else ``interrupted``."""
         if self._database.value("SELECT 1 FROM meta WHERE key = 'finished'"):
             return "finished"
         return "running" if self._lock is not None or RunLock(self.folder).held() else "interrupted"
@@ -281,19 +281,19 @@ class RunFolder:
 
 
 def now() -> str:
-    """The time as stored: ISO 8601, UTC, to the second."""
+    """Return the time as stored: ISO 8601, UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _as_stored(manifest: Manifest | Mapping[str, Json]) -> dict[str, Json]:
-    """A manifest as the JSON that is stored; an identity alone is marked as incomplete."""
+    """Return a manifest as the JSON that is stored; an identity alone is marked as incomplete."""
     value = manifest.model_dump(mode="json") if isinstance(manifest, Manifest) else incomplete(manifest)
     stored: dict[str, Json] = json.loads(encode(value, "the run's manifest"))
     return stored
 
 
 def _difference(stored: Json, given: Json) -> str:
-    """The names in which two plans differ."""
+    """Return the names in which two plans differ."""
     if not isinstance(stored, dict) or not isinstance(given, dict):
         return "its content differs"
     names = [name for name in sorted({*stored, *given}) if stored.get(name) != given.get(name) or (name in stored) != (name in given)]
@@ -301,7 +301,7 @@ def _difference(stored: Json, given: Json) -> str:
 
 
 def _holder(folder: Path) -> str:
-    """Who writes the run, as far as it can be read."""
+    """Return who writes the run, as far as it can be read."""
     try:
         database = Database(folder / DATABASE, write=False, check=False)
     except StoreError:

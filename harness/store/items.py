@@ -71,11 +71,11 @@ class ItemStore(RunFolder):
                     raise StoreError(message, given=item.id, hint="choose another folder (--out)")
 
     def _insert_items(self, items: Iterable[Item]) -> None:
-        """Items whose id covers all of their content; within a transaction."""
+        """Store items whose id covers all of their content; within a transaction."""
         self._database.execute_many(_INSERT_ITEM, map(item_row, items))
 
     def items(self, kind: EvaluationKind | None = None, method_id: str | None = None) -> list[Item]:
-        """The items stored, of all kinds or one, of all methods or one, in order."""
+        """Return the items stored, of all kinds or one, of all methods or one, in order."""
         asked = {"kind": kind, "method_id": method_id}
         where = [f"i.{name} = ?" for name, value in asked.items() if value is not None]
         sql = f"SELECT {ITEM} FROM items i {'WHERE ' + ' AND '.join(where) if where else ''} ORDER BY i.position"
@@ -84,7 +84,7 @@ class ItemStore(RunFolder):
     def missing_items(
         self, kind: EvaluationKind, stage: str, source: str, *, retry_failed: bool = False, after: str | None = None
     ) -> list[Item]:
-        """The items that a stage has still to do, in order. Those that are pending are not among them.
+        """Return the items that a stage has still to do, in order. Those that are pending are not among them.
 
         Args:
             kind: of the evaluation.
@@ -161,7 +161,7 @@ class ItemStore(RunFolder):
     def outcomes(
         self, stage: str, source: str | None = None, *, status: OutcomeStatus | None = None, kind: EvaluationKind | None = None
     ) -> Iterator[Outcome]:
-        """The outcomes of a stage in the order of their items, of all sources or one; read in pages."""
+        """Yield the outcomes of a stage in the order of their items, of all sources or one; read in pages."""
         asked = {"o.source": source, "o.status": status, "i.kind": kind}
         where = "".join(f" AND {name} = ?" for name, value in asked.items() if value is not None)
         sql = (
@@ -175,7 +175,7 @@ class ItemStore(RunFolder):
             yield from (row_outcome(row[1:]) for row in rows)
 
     def item_outcomes(self, kind: EvaluationKind) -> Iterator[tuple[Item, str | None, Outcome | None]]:
-        """The items of a kind in order, each with stage and outcome: once for each outcome, or once with None; read in pages."""
+        """Yield the items of a kind in order, each with stage and outcome: once for each outcome, or once with None; read in pages."""
         sql = (
             f"SELECT i.position, {ITEM}, o.stage, {OUTCOME} FROM items i LEFT JOIN outcomes o ON o.item_id = i.id WHERE i.position IN "
             f"(SELECT position FROM items WHERE kind = ? AND position > ? ORDER BY position LIMIT {PAGE}) ORDER BY i.position, o.stage, o.source"
@@ -188,13 +188,13 @@ class ItemStore(RunFolder):
                 yield row_item(row[1:stage]), row[stage], outcome
 
     def outcome_counts(self, stage: str, source: str | None = None) -> dict[OutcomeStatus, int]:
-        """How many outcomes of a stage are ``done``, ``failed`` and ``pending``, of all sources or one."""
+        """Return how many outcomes of a stage are ``done``, ``failed`` and ``pending``, of all sources or one."""
         where, values = ("", (stage,)) if source is None else (" AND source = ?", (stage, source))
         rows = self._database.rows(f"SELECT status, count(*) FROM outcomes WHERE stage = ?{where} GROUP BY status", values)
         return {"done": 0, "failed": 0, "pending": 0, **dict(rows)}
 
     def sources(self, stage: str) -> list[str]:
-        """The sources of a stage's outcomes, by name."""
+        """Return the sources of a stage's outcomes, by name."""
         return [row[0] for row in self._database.rows("SELECT DISTINCT source FROM outcomes WHERE stage = ? ORDER BY source", (stage,))]
 
     # -------------------------------------------------------------------------------------------------------------- facts and notes
@@ -216,7 +216,7 @@ class ItemStore(RunFolder):
             self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, pack(text)))
 
     def record(self, name: str) -> Json:
-        """The fact kept under a name, or None."""
+        """Return the fact kept under a name, or None."""
         stored = self._database.value("SELECT value FROM facts WHERE name = ?", (name,))
         return None if stored is None else json.loads(unpack(stored))
 
@@ -227,7 +227,7 @@ class ItemStore(RunFolder):
             self._database.execute("INSERT INTO notes (created, kind, value) VALUES (?, ?, ?)", (now(), kind, text))
 
     def notes(self, kind: str | None = None) -> list[Note]:
-        """The notes of a kind (None: of all kinds), oldest first."""
+        """Return the notes of a kind (None: of all kinds), oldest first."""
         where, values = ("", ()) if kind is None else ("WHERE kind = ?", (kind,))
         rows = self._database.rows(f"SELECT created, kind, value FROM notes {where} ORDER BY id", values)
         return [Note(created, stored_kind, json.loads(value)) for created, stored_kind, value in rows]

@@ -52,7 +52,7 @@ class RunSummary:
 
 
 def list_runs(folder: Path) -> list[RunSummary]:
-    """The runs directly below ``folder``, oldest first, broken ones last; empty if the folder does not exist.
+    """Return the runs directly below ``folder``, oldest first, broken ones last; empty if the folder does not exist.
 
     Every folder with a ``run.sqlite`` or an ``entry.json`` counts as a run; it may be in use. Raises StoreError if ``folder`` itself
     cannot be read.
@@ -69,7 +69,10 @@ def list_runs(folder: Path) -> list[RunSummary]:
 
 
 def summarize(folder: Path) -> RunSummary:
-    """One run's summary; a run that cannot be read is ``broken``, with the reason. Damage is looked for by :func:`harness.store.verify.verify` alone."""
+    """Return one run's summary; a run that cannot be read is ``broken``, with the reason.
+
+    Damage is looked for by :func:`harness.store.verify.verify` alone.
+    """
     try:
         with RunStore.open(folder, read_only=True, check=False) as store:
             counts = store.counts()
@@ -97,7 +100,7 @@ def summarize(folder: Path) -> RunSummary:
 
 
 def _task(plan: Json) -> str:
-    """The task's name, with its version: by convention ``task`` in a run's identity is an object with both, or the name."""
+    """Return the task's name, with its version: by convention ``task`` in a run's identity is an object with both, or the name."""
     task = plan.get("task", "") if isinstance(plan, dict) else ""
     if isinstance(task, dict):
         return " ".join(str(task[name]) for name in ("name", "version") if name in task)
@@ -105,7 +108,7 @@ def _task(plan: Json) -> str:
 
 
 def find_run(run: str, out: Path) -> Path:
-    """A run's folder by its id (or the beginning of one) below ``out``/runs, or by its path.
+    """Return a run's folder by its id (or the beginning of one) below ``out``/runs, or by its path.
 
     Raises:
         UnknownNameError: no such run, or several that begin so.

@@ -31,7 +31,7 @@ class RunLock:
         return True
 
     def held(self) -> bool:
-        """Whether a process has the lock at this moment."""
+        """Return whether a process has the lock at this moment."""
         if not self._path.exists():
             return False
         try:

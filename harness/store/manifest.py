@@ -83,7 +83,7 @@ class OptionValues(Part):
 
     @property
     def all(self) -> dict[str, JsonValue]:
-        """Every option with the value it had."""
+        """Return every option with the value it had."""
         return {**self.default, **self.given}
 
 
@@ -218,7 +218,7 @@ class Manifest(Part):
 
     @property
     def run_digest(self) -> str:
-        """Digest of the identity."""
+        """Return the digest of the identity."""
         return digest(self.identity)
 
     def completed(self, by: Manifest) -> Manifest:
@@ -226,22 +226,22 @@ class Manifest(Part):
         return self.model_copy(update={**{name: getattr(by, name) for name in self.unknown}, "unknown": by.unknown})
 
     def instructions_for(self, concept_id: str) -> list[str]:
-        """Ids of the instructions of one concept: drawn without replacement, the same for every method of a run with this seed."""
+        """Return ids of the instructions of one concept: drawn without replacement, the same for every method of a run with this seed."""
         if concept_id in self.concept_instructions:
             return list(self.concept_instructions[concept_id])
         order = rng(self.seed, "instructions", concept_id).permutation(len(self.instructions))
         return [self.instructions[int(place)] for place in order[: self.per_concept]]
 
     def methods_of(self, kind: EvaluationKind) -> tuple[MethodRecord, ...]:
-        """The methods of one kind of evaluation."""
+        """Return the methods of one kind of evaluation."""
         return tuple(method for method in self.methods if method.kind == kind)
 
     @property
     def labelers(self) -> tuple[PluginRef, ...]:
-        """The labelers in use, once each, in the order of the methods."""
+        """Return the labelers in use, once each, in the order of the methods."""
         return tuple({m.labeler.key: m.labeler for m in self.methods if m.labeler is not None}.values())
 
 
 def incomplete(identity: Mapping[str, Json]) -> dict[str, Json]:
-    """What stands in a manifest's place where no more than the identity is known; :class:`Manifest` refuses it."""
+    """Return what stands in a manifest's place where no more than the identity is known; :class:`Manifest` refuses it."""
     return {"manifest_version": MANIFEST_VERSION, "incomplete": True, "identity": identity}

@@ -22,7 +22,7 @@ UNKNOWN = ("corpus_split", "hardware", "instructions", "judge", "methods", "prot
 
 
 def recovered_manifest(connection: sqlite3.Connection, folder: Path, plan: Json) -> dict[str, Json]:
-    """The manifest (as JSON) of a run of store version 1, or what stands in its place where not enough is known.
+    """Return the manifest (as JSON) of a run of store version 1, or what stands in its place where not enough is known.
 
     Args:
         connection: to the run's file, its tables as version 1 has them.
@@ -39,7 +39,7 @@ def recovered_manifest(connection: sqlite3.Connection, folder: Path, plan: Json)
 
 
 def _entries(folder: Path, plan: Json) -> Iterator[dict[str, Json]]:
-    """The entries beside the run's file that are this run's, that of its own judge first."""
+    """Yield the entries beside the run's file that are this run's, that of its own judge first."""
     for path in sorted(folder.glob("entry*.json"), key=lambda path: (path.name != "entry.json", path.name)):
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
@@ -74,7 +74,7 @@ def _notes(connection: sqlite3.Connection, kind: str) -> list[Json]:
 
 
 def _asked(connection: sqlite3.Connection) -> dict[str, Json]:
-    """What the user asked for, as the run was started; empty where no command started it."""
+    """Return what the user asked for, as the run was started; empty where no command started it."""
     return next(iter(_notes(connection, "asked")), {})
 
 
@@ -88,7 +88,7 @@ def _trials(connection: sqlite3.Connection) -> Iterator[dict[str, Json]]:
 
 
 def _drawn_instructions(connection: sqlite3.Connection) -> dict[str, list[str]]:
-    """The instructions of each concept, in the order in which they were drawn: that of the trials."""
+    """Return the instructions of each concept, in the order in which they were drawn: that of the trials."""
     drawn: dict[str, dict[str, None]] = {}
     for trial in _trials(connection):
         drawn.setdefault(trial["concept_id"], {})[trial["instruction_id"]] = None
@@ -114,7 +114,7 @@ def _distributions(connection: sqlite3.Connection, entry: Mapping[str, Json]) ->
 def _method(
     connection: sqlite3.Connection, method: Mapping[str, Json], entry: Mapping[str, Json], distribution: Mapping[str, Json]
 ) -> dict[str, Json]:
-    """A method of the plan, with what its row of the entry adds."""
+    """Return a method of the plan, with what its row of the entry adds."""
     row = next(result for result in entry["results"] if _method_id(result["method"]) == method["id"])
     parts = row["method"]
     labeler = None
@@ -144,7 +144,7 @@ def _method_id(parts: Mapping[str, Json]) -> str:
 
 
 def _labeler_key(connection: sqlite3.Connection, name: str, method: Mapping[str, Json]) -> str:
-    """The key under which the answers of a method's labeler are stored.
+    """Return the key under which the answers of a method's labeler are stored.
 
     It is made of all options. The plan leaves out those that say how something is fetched; where there are such, the answers tell.
     """
@@ -164,7 +164,7 @@ def _judge(
     entry: Mapping[str, Json],
     distribution: Mapping[str, Json],
 ) -> dict[str, Json] | None:
-    """The judge that the run was started with, or None if it has never rated."""
+    """Return the judge that the run was started with, or None if it has never rated."""
     judges: dict[str, Any] = {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM judges ORDER BY position")}
     for key, judge in judges.items():
         if (judge["name"], judge["options"]) == (planned["name"], planned["options"]):

@@ -85,7 +85,7 @@ class RunStore(ItemStore):
                 self._database.execute_many("INSERT INTO concepts (digest) VALUES (?)", [(item,) for item in digests])
 
     def concepts(self) -> list[Concept]:
-        """The run's concepts; empty before they were added."""
+        """Return the run's concepts; empty before they were added."""
         return [self._concepts.get(row[0]) for row in self._database.rows("SELECT digest FROM concepts ORDER BY position")]
 
     def add_instructions(self, instructions: Sequence[Instruction]) -> None:
@@ -93,7 +93,7 @@ class RunStore(ItemStore):
         self._add_unique("instructions", "instruction", [(item.id, encode(item, f"instruction {item.id!r}")) for item in instructions])
 
     def instructions(self) -> list[Instruction]:
-        """The instructions stored."""
+        """Return the instructions stored."""
         return [decode(Instruction, row[0]) for row in self._database.rows("SELECT value FROM instructions ORDER BY position")]
 
     def add_labelings(self, labeler_key: str, answers: Sequence[Labeling | Abstention]) -> None:
@@ -124,7 +124,7 @@ class RunStore(ItemStore):
                 raise StoreError(message, given=labeler_key, hint="choose another folder (--out)")
 
     def labelings(self, labeler_key: str) -> list[Labeling | Abstention] | None:
-        """A labeler's answers in its order, or None if it has not finished."""
+        """Return a labeler's answers in its order, or None if it has not finished."""
         if self._database.value("SELECT 1 FROM labelers WHERE key = ?", (labeler_key,)) is None:
             return None
         sql = "SELECT kind, concept_digest, value FROM answers WHERE labeler_key = ? ORDER BY position"
@@ -132,7 +132,7 @@ class RunStore(ItemStore):
         return [decode_answer(kind, self._concepts.get(concept), value) for kind, concept, value in rows]
 
     def labeling(self, labeling_id: str) -> Labeling | None:
-        """A labeling of any labeler by its id, or None. Labelers that agree on concept and features share an id."""
+        """Return a labeling of any labeler by its id, or None. Labelers that agree on concept and features share an id."""
         sql = "SELECT concept_digest, value FROM answers WHERE labeling_id = ? ORDER BY labeler_key, position LIMIT 1"
         for concept, value in self._database.rows(sql, (labeling_id,)):
             answer = decode_answer("labeling", self._concepts.get(concept), value)
@@ -148,11 +148,11 @@ class RunStore(ItemStore):
                 self._add_unique("methods", "method", [(method.id, encode(method, f"method {method.name}"))], kind=kind, role=roles.get(method.id))
 
     def methods(self) -> list[Method]:
-        """The steering methods stored."""
+        """Return the steering methods stored."""
         return [decode(Method, value) for value in self._methods(STEERING)]
 
     def detection_methods(self) -> list[DetectionMethod]:
-        """The detection methods stored."""
+        """Return the detection methods stored."""
         return [decode(DetectionMethod, value) for value in self._methods("detection")]
 
     def method_names(self) -> dict[str, str]:
@@ -185,11 +185,11 @@ class RunStore(ItemStore):
             self._insert_items(trial_item(trial) for trial in trials)
 
     def trials(self, method_id: str | None = None) -> list[Trial]:
-        """The trials stored, of all methods or one."""
+        """Return the trials stored, of all methods or one."""
         return [item_trial(item) for item in self.items(STEERING, method_id)]
 
     def missing_trials(self, method_id: str | None = None) -> list[Trial]:
-        """The trials that have no text yet, of all methods or one."""
+        """Return the trials that have no text yet, of all methods or one."""
         sql = (
             f"SELECT {ITEM} FROM items i WHERE i.kind = ? AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.item_id = i.id AND {_TEXTS})"
             f"{'' if method_id is None else ' AND i.method_id = ?'} ORDER BY i.position"
@@ -219,7 +219,7 @@ class RunStore(ItemStore):
             self.add_generation(generation)
 
     def generations(self) -> dict[str, Generation]:
-        """The texts so far, by trial id, in the trials' order."""
+        """Return the texts so far, by trial id, in the trials' order."""
         sql = f"SELECT i.id, o.value FROM items i CROSS JOIN outcomes o ON o.item_id = i.id WHERE i.kind = ? AND {_TEXTS} ORDER BY i.position"
         return {trial_id: decode_text(trial_id, value) for trial_id, value in self._database.rows(sql, (STEERING,))}
 
@@ -236,7 +236,7 @@ class RunStore(ItemStore):
         return judge.key
 
     def judges(self) -> list[JudgeRecord]:
-        """The judges stored; the first is the one that the run was started with."""
+        """Return the judges stored; the first is the one that the run was started with."""
         return [decode(JudgeRecord, row[0]) for row in self._database.rows("SELECT value FROM judges ORDER BY position")]
 
     def own_judge(self) -> JudgeRecord | None:
@@ -269,11 +269,11 @@ class RunStore(ItemStore):
             return self._put_outcome(RATE, rating_outcome(rating, judge_key), replace)
 
     def ratings(self, judge_key: str) -> dict[str, Rating]:
-        """A judge's ratings so far, whatever their status, by trial id, in the trials' order."""
+        """Return a judge's ratings so far, whatever their status, by trial id, in the trials' order."""
         return {outcome.item_id: outcome_rating(outcome) for outcome in self.outcomes(RATE, judge_key)}
 
     def missing_ratings(self, judge_key: str, *, retry_unrated: bool = False) -> list[Generation]:
-        """The texts that the judge has still to be shown: those it has not seen, with ``retry_unrated`` also those it could not rate."""
+        """Return the texts that the judge has still to be shown: those it has not seen, with ``retry_unrated`` also those it could not rate."""
         sql = (
             "SELECT i.id, o.value FROM items i CROSS JOIN outcomes o ON o.item_id = i.id "
             "LEFT JOIN outcomes r ON r.item_id = i.id AND r.stage = ? AND r.source = ? "
@@ -282,25 +282,25 @@ class RunStore(ItemStore):
         return [decode_text(trial_id, value) for trial_id, value in self._database.rows(sql, (RATE, judge_key, STEERING))]
 
     def unrated(self, judge_key: str) -> list[Rating]:
-        """The texts that the judge could not rate, with its reasons."""
+        """Return the texts that the judge could not rate, with its reasons."""
         return [outcome_rating(outcome) for outcome in self.outcomes(RATE, judge_key, status="failed")]
 
     def pending(self, judge_key: str) -> list[Rating]:
-        """The ratings that are still to come, with the tickets to collect them by."""
+        """Return the ratings that are still to come, with the tickets to collect them by."""
         return [outcome_rating(outcome) for outcome in self.outcomes(RATE, judge_key, status="pending")]
 
     def rating_counts(self, judge_key: str) -> dict[str, int]:
-        """How many of a judge's ratings are ``rated``, ``unrated`` and ``pending``."""
+        """Return how many of a judge's ratings are ``rated``, ``unrated`` and ``pending``."""
         counts = self.outcome_counts(RATE, judge_key)
         return {"rated": counts["done"], "unrated": counts["failed"], "pending": counts["pending"]}
 
     def counts(self) -> dict[str, int]:
-        """How many ``trials`` there are, and how many have their text (``generations``)."""
+        """Return how many ``trials`` there are, and how many have their text (``generations``)."""
         trials = self._database.value("SELECT count(*) FROM items WHERE kind = ?", (STEERING,))
         return {"trials": int(trials), "generations": self.outcome_counts(GENERATE)["done"]}
 
     def records(self, judge_key: str | None = None, method_id: str | None = None) -> Iterator[Record]:
-        """Every trial with its text and its rating by one judge (none without ``judge_key``), in order; read in pages."""
+        """Yield every trial with its text and its rating by one judge (none without ``judge_key``), in order; read in pages."""
         sql = (
             f"SELECT i.position, {ITEM}, t.value, {OUTCOME} FROM items i "
             f"LEFT JOIN outcomes t ON t.item_id = i.id AND t.stage = '{GENERATE}' AND t.status = 'done' "

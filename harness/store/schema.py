@@ -47,5 +47,5 @@ CREATE TABLE digests (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, value TEXT N
 
 
 def statements(schema: str) -> list[str]:
-    """The statements of a schema, one by one."""
+    """Return the statements of a schema, one by one."""
     return [statement.strip() for statement in schema.split(";") if statement.strip()]

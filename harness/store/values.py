@@ -137,7 +137,7 @@ class Outcome:
 
 
 def encode(value: Any, what: str) -> str:
-    """``value`` (a dataclass or JSON) as stored. Raises StoreError for what JSON cannot hold, such as NaN, arrays and tensors."""
+    """Return ``value`` (a dataclass or JSON) as stored. Raises StoreError for what JSON cannot hold, such as NaN, arrays and tensors."""
     try:
         return canonical_json(_plain(value))
     except (TypeError, ValueError, RecursionError) as error:
@@ -146,7 +146,7 @@ def encode(value: Any, what: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses and every kind of mapping as dicts, tuples as lists; the rest as it is."""
+    """Return dataclasses and every kind of mapping as dicts, tuples as lists; the rest as it is."""
     if is_dataclass(value) and not isinstance(value, type):
         return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
     if isinstance(value, Mapping):
@@ -160,7 +160,7 @@ _adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 def decode(kind: type[T], text: str, **more: Any) -> T:
-    """A dataclass from its JSON and ``more`` fields. Raises StoreError for rows that no harness wrote."""
+    """Return a dataclass from its JSON and ``more`` fields. Raises StoreError for rows that no harness wrote."""
     if kind not in _adapters:  # making one takes a millisecond
         _adapters[kind] = TypeAdapter(kind)
     try:
@@ -172,12 +172,12 @@ def decode(kind: type[T], text: str, **more: Any) -> T:
 
 
 def pack(text: str) -> str | bytes:
-    """JSON as stored where it may be large: compressed above some thousand characters."""
+    """Return JSON as stored where it may be large: compressed above some thousand characters."""
     return text if len(text) <= _LARGE else zlib.compress(text.encode("utf-8"), 6)
 
 
 def unpack(stored: str | bytes) -> str:
-    """What :func:`pack` was given."""
+    """Return what :func:`pack` was given."""
     return stored if isinstance(stored, str) else zlib.decompress(stored).decode("utf-8")
 
 
@@ -185,14 +185,14 @@ def unpack(stored: str | bytes) -> str:
 
 
 def encode_labeling(labeling: Labeling) -> str:
-    """A labeling without its concept, which is stored by itself."""
+    """Return a labeling without its concept, which is stored by itself."""
     feature_list = [[feature.dictionary, int(feature.index)] for feature in labeling.features]
     what = f"the labeling of concept {labeling.concept.id!r}"
     return encode({"features": feature_list, "score": labeling.score, "evidence": labeling.evidence}, what)
 
 
 def decode_answer(kind: str, concept: Concept, text: str) -> Labeling | Abstention:
-    """A labeler's answer about ``concept``."""
+    """Return a labeler's answer about ``concept``."""
     value = json.loads(text)
     if kind == "abstention":
         return Abstention(concept, value["reason"])
@@ -207,7 +207,7 @@ OUTCOME_COLUMNS = ("source", "item_id", "status", "ticket", "reason", *RATINGS, 
 
 
 def item_row(item: Item) -> tuple[Any, ...]:
-    """An item's columns, in the order of :data:`ITEM_COLUMNS`. Raises StoreError for what cannot be stored."""
+    """Return an item's columns, in the order of :data:`ITEM_COLUMNS`. Raises StoreError for what cannot be stored."""
     what = f"item {item.id} ({item.kind})"
     strength = None if item.strength is None else _stored_number(item.strength, what, "strength")
     seed, draw = (_stored_number(getattr(item, name), what, name) for name in ("seed", "draw"))
@@ -216,14 +216,14 @@ def item_row(item: Item) -> tuple[Any, ...]:
 
 
 def row_item(row: Sequence[Any]) -> Item:
-    """The item of a row."""
+    """Return the item of a row."""
     identity, kind, method, labeling, concept, strength, instruction, seed, draw, value = row
     numbers = _number(strength), instruction, _number(seed), _number(draw)
     return Item(identity, kind, {} if value == "{}" else json.loads(value), method, labeling, concept, *numbers)
 
 
 def _stored_number(value: Any, what: str, name: str) -> float | int | str:
-    """A number as SQLite can hold it: a whole number beyond its 64 bits as text."""
+    """Return a number as SQLite can hold it: a whole number beyond its 64 bits as text."""
     if not isinstance(value, int | float) or not math.isfinite(value if isinstance(value, float) else 0):
         raise StoreError(f"{what} cannot be stored: its {name} is {value!r}", given=value, allowed="a finite Python number")
     return str(value) if isinstance(value, int) and not -_WIDEST <= value < _WIDEST else value
@@ -234,7 +234,7 @@ def _number(stored: Any) -> Any:
 
 
 def outcome_row(stage: str, outcome: Outcome) -> tuple[Any, ...]:
-    """An outcome's columns, in the order of :data:`OUTCOME_COLUMNS`. Raises StoreError for what cannot be stored."""
+    """Return an outcome's columns, in the order of :data:`OUTCOME_COLUMNS`. Raises StoreError for what cannot be stored."""
     what = f"the outcome of {outcome.item_id} in stage {stage!r}"
     numbers: tuple[Any, ...] = (None,) * len(RATINGS)
     value = outcome.value
@@ -246,7 +246,7 @@ def outcome_row(stage: str, outcome: Outcome) -> tuple[Any, ...]:
 
 
 def row_outcome(row: Sequence[Any]) -> Outcome:
-    """The outcome of a row."""
+    """Return the outcome of a row."""
     source, item_id, status, ticket, reason, *numbers, value = row
     ratings = {name: number for name, number in zip(RATINGS, numbers, strict=True) if number is not None}
     found = json.loads(value)
@@ -254,37 +254,37 @@ def row_outcome(row: Sequence[Any]) -> Outcome:
 
 
 def trial_item(trial: Trial) -> Item:
-    """A trial as an item."""
+    """Return a trial as an item."""
     where = (trial.method_id, trial.labeling_id, trial.concept_id, trial.strength, trial.instruction_id, trial.seed, trial.draw)
     return Item(trial.id, STEERING, {}, *where)
 
 
 def item_trial(item: Item) -> Trial:
-    """The trial that an item is."""
+    """Return the trial that an item is."""
     assert item.strength is not None
     return Trial(item.method_id, item.labeling_id, item.concept_id, item.strength, item.instruction_id, item.seed, item.draw)
 
 
 def text_outcome(generation: Generation, source: str = "") -> Outcome:
-    """A trial's text as an outcome of stage ``generate``; ``source`` is the engine's key."""
+    """Return a trial's text as an outcome of stage ``generate``; ``source`` is the engine's key."""
     value = {part.name: getattr(generation, part.name) for part in fields(generation) if part.name != "trial_id"}
     return Outcome(generation.trial_id, source, "done", value)
 
 
 def decode_text(trial_id: str, value: str) -> Generation:
-    """A trial's text from the value of its outcome."""
+    """Return a trial's text from the value of its outcome."""
     return decode(Generation, value, trial_id=trial_id)
 
 
 def rating_outcome(rating: Rating, judge_key: str) -> Outcome:
-    """A judge's rating as an outcome of stage ``rate``."""
+    """Return a judge's rating as an outcome of stage ``rate``."""
     numbers = {name: getattr(rating, name) for name in RATINGS if getattr(rating, name) is not None}
     value = {**numbers, "details": rating.details}
     return Outcome(rating.item_id, judge_key, _STATUS[rating.status], value, rating.ticket, rating.reason)
 
 
 def outcome_rating(outcome: Outcome) -> Rating:
-    """The rating that an outcome of stage ``rate`` is. Raises StoreError for one that is not a rating."""
+    """Return the rating that an outcome of stage ``rate`` is. Raises StoreError for one that is not a rating."""
     value = outcome.value if isinstance(outcome.value, Mapping) else {}
     concept, instruction, fluency = (value.get(name) for name in RATINGS)
     status, details = _RATING_STATUS[outcome.status], value.get("details", {})

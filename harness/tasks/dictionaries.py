@@ -112,7 +112,7 @@ class TrainTable(Table):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The keys that :class:`harness.sae.training.config.TrainConfig` has, with their values; the seed is not among them."""
+        """Return the keys that :class:`harness.sae.training.config.TrainConfig` has, with their values; the seed is not among them."""
         return self.model_dump(exclude={"name", "layer", "texts", "max_tokens", "seeds"})
 
     @model_validator(mode="after")

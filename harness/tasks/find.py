@@ -16,7 +16,7 @@ from harness.tasks.schema import FILE_NAME, Task, TaskFile
 
 
 def load_task(folder: Path) -> Task:
-    """The task in ``folder`` (or of a ``task.toml`` itself).
+    """Return the task in ``folder`` (or of a ``task.toml`` itself).
 
     Raises:
         TaskError: no such file, malformed TOML, an unknown key, a value out of bounds; names file and key.
@@ -41,7 +41,7 @@ def shown(text: str) -> str:
 
 
 def find_task(host: PluginHost, name: str) -> Task:
-    """A task by its registered name, or by a path (anything with a slash, or that exists as a folder or file)."""
+    """Return a task by its registered name, or by a path (anything with a slash, or that exists as a folder or file)."""
     if name in host.tasks.entries:
         return load_task(host.tasks.entries[name][0])
     path = Path(os.path.expanduser(name))
@@ -51,7 +51,7 @@ def find_task(host: PluginHost, name: str) -> Task:
 
 
 def hub_file(source: str) -> Path:
-    """``hub:owner/name/path/in/dataset`` as a local file, downloaded by huggingface_hub. Raises DataError where it cannot be had."""
+    """Return ``hub:owner/name/path/in/dataset`` as a local file, downloaded by huggingface_hub. Raises DataError where it cannot be had."""
     parts = source.removeprefix("hub:").split("/")
     owner, name, rest = "/".join(parts[:1]), "/".join(parts[1:2]), parts[2:]
     if not rest or any(part in ("", ".", "..") for part in parts):
@@ -67,7 +67,7 @@ def hub_file(source: str) -> Path:
 
 
 def resolve(task: Task, source: str | None, flag: str, what: str) -> Path:
-    """Where a corpus or instruction file of a task lies. Raises TaskError where the task names none or it is not there."""
+    """Return where a corpus or instruction file of a task lies. Raises TaskError where the task names none or it is not there."""
     if source is None:
         raise TaskError(f"task {task.name!r} ships no {what} (licence)", hint=f"give your own with {flag} PATH")
     if source.startswith("hub:"):

@@ -50,7 +50,7 @@ class CorpusTable(Table):
     """``[corpus]``: labelled texts."""
 
     source: PathText | None = None
-    """A file or folder that `harness data` reads, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
+    """A corpus as `harness data` reads it, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
     format: Format | None = None
     """Its format; left out, it is recognised by its content."""
     text_field: str | None = None
@@ -58,7 +58,7 @@ class CorpusTable(Table):
     label_field: str | None = None
     """Name of the label column (JSONL, CSV, Parquet)."""
     label_separator: str | None = None
-    """Splits a label column that is one text, e.g. ","; without it such a text is one label, or in CSV a JSON list."""
+    """Splits a label column that is one text, e.g. ";"; without it such a text is one label, or a list in quotes and brackets."""
     comments: bool = True
     """Append other users' comments to a question (Stack Exchange)."""
     code_blocks: bool = True
@@ -252,7 +252,7 @@ class TaskFile(Table):
 
     @property
     def dictionary_names(self) -> tuple[str, ...]:
-        """Names of all dictionaries, those of files first; of a trained one, all its seeds' (see :attr:`TrainTable.seed_names`)."""
+        """Return names of all dictionaries, those of files first; of a trained one, all its seeds' (see :attr:`TrainTable.seed_names`)."""
         return (*(table.name for table in self.dictionaries), *(name for table in self.train for name in table.seed_names))
 
     @model_validator(mode="after")
@@ -314,19 +314,19 @@ class Task:
         return self.file.name
 
     def path(self, name: str) -> Path:
-        """A file of the task: relative names are relative to its folder. Raises TaskError for a path that no system can follow."""
+        """Return a file of the task: relative names are relative to its folder. Raises TaskError for a path that no system can follow."""
         try:
             return (self.folder / os.path.expanduser(name)).resolve()
         except (OSError, ValueError, RuntimeError) as error:  # the last: a link that leads to itself
             raise TaskError(f"task {self.name!r}: the path {name!r} leads nowhere ({error})", given=name, hint="give another") from None
 
     def local_source(self, dictionary: DictionaryTable) -> str:
-        """A dictionary's source: a folder beside the task where there is one, else the registry name as it stands."""
+        """Return a dictionary's source: a folder beside the task where there is one, else the registry name as it stands."""
         path = self.path(dictionary.source)
         return str(path) if path.exists() or dictionary.source.startswith((".", "/", "~")) else dictionary.source
 
     def digest(self, extra: Json = None) -> str:
-        """Identity of all that the scores depend on: the file's content and that of the files that it names, not where they lie.
+        """Return the identity of all that the scores depend on: the file's content and that of the files that it names, not where they lie.
 
         Keywords and hard negatives of concepts are not part of it (see :func:`~harness.data.concepts.concepts_digest`).
         ``extra`` is what the command line replaced (another corpus, …).

@@ -93,7 +93,9 @@ def _check_training(factory: Callable[[], Detector], bench: TaskBench, labelings
 
 
 def turned_round(bench: TaskBench, folder: Path, labels: set[str]) -> TaskBench:
-    """A bench like ``bench``, written to ``folder``, in which texts outside the train part have the ``labels`` that they lack, and no other."""
+    """Return a bench like ``bench``, written to ``folder``, in which texts outside the train part have the ``labels`` that they lack, and no
+    other.
+    """
     train = set(bench.split.train.tolist())
     with (folder / "corpus.jsonl").open("w", encoding="utf-8") as file:
         for place, document in enumerate(bench.corpus):
@@ -123,7 +125,7 @@ def _same(found: NDArray[np.float64], expected: NDArray[np.float64], message: st
 
 
 def _picked(texts: TextSet, rows: NDArray[np.int64]) -> TextSet:
-    """Some of the texts, in another order."""
+    """Return some of the texts, in another order."""
     if texts.places is None:
         return text_set(texts.name, [texts.texts[int(row)] for row in rows], [texts.tokens[int(row)] for row in rows])
     picked = Picked(rows, lambda row: texts.texts[row]), Picked(rows, lambda row: texts.tokens[row])

@@ -55,7 +55,7 @@ def check_judge(
 
 
 def example_items(bench: TaskBench) -> list[JudgeItem]:
-    """Texts of the corpus as replies, each beside its own and beside another concept; an empty and a long reply."""
+    """Return texts of the corpus as replies, each beside its own and beside another concept; an empty and a long reply."""
     concepts, instructions = bench.concepts, bench.instructions
     texts = ["", *(document.text for document in bench.corpus[:6]), " ".join(document.text for document in bench.corpus[:60])]
     return [
@@ -65,7 +65,7 @@ def example_items(bench: TaskBench) -> list[JudgeItem]:
 
 
 def _answered(judge: Judge, items: Sequence[JudgeItem]) -> dict[str, Rating]:
-    """The judge's answers to ``items``, checked; pending ones collected once."""
+    """Return the judge's answers to ``items``, checked; pending ones collected once."""
     names = {item.id for item in items}
     found = _by_item(judge.submit(items), names, "submit")
     require(set(found) == names, f"submit left items without an answer: {', '.join(sorted(names - set(found)))}")
@@ -89,5 +89,5 @@ def _by_item(ratings: Iterable[Rating], names: set[str], method: str) -> dict[st
 
 
 def _content(rating: Rating) -> tuple[object, ...]:
-    """What a rating says, without its ticket."""
+    """Return what a rating says, without its ticket."""
     return rating.status, rating.concept, rating.instruction, rating.fluency, rating.reason

@@ -68,7 +68,7 @@ def _check_answer(answer: Labeling | Abstention, mode: str) -> None:
 
 
 def _comparable(answers: Sequence[Labeling | Abstention]) -> list[tuple[str, str]]:
-    """Answers as (concept, all the rest) that can be compared and sorted."""
+    """Return answers as (concept, all the rest) that can be compared and sorted."""
     return [
         (answer.concept.id, repr((answer.features, answer.score, answer.evidence) if isinstance(answer, Labeling) else answer.reason))
         for answer in answers

@@ -65,7 +65,7 @@ def check_steerer(factory: Callable[[], Steerer], bench: TaskBench, labelings: S
 
 
 def example_labelings(bench: TaskBench, needs_features: bool) -> list[Labeling]:
-    """Two concepts of the bench; with features: the first with one, the second with two that fire often on the corpus."""
+    """Return two concepts of the bench; with features: the first with one, the second with two that fire often on the corpus."""
     concepts = bench.concepts[:2]
     if not needs_features:
         return [Labeling(concept) for concept in concepts]
@@ -121,7 +121,7 @@ def _check_batches(edits: Sequence[Edit], bench: TaskBench) -> None:
 
 
 def _example_stream(bench: TaskBench) -> Tensor:
-    """A residual stream of the usual size, ``[rows, tokens, d_model]`` float32."""
+    """Return a residual stream of the usual size, ``[rows, tokens, d_model]`` float32."""
     import torch
 
     noise = rng(0, "contract-kit").standard_normal((_ROWS, _TOKENS, bench.model.d_model))
@@ -138,7 +138,7 @@ def _apply(rows: Sequence[Edit], x: Tensor) -> Tensor:
 
 
 def _effect(intervention: Intervention, bench: TaskBench) -> tuple[object, ...]:
-    """What an intervention does to an example stream: interventions are compared by it, since edits need no equality."""
+    """Return what an intervention does to an example stream: interventions are compared by it, since edits need no equality."""
     x = _example_stream(bench)[:1]
     done = [(edit.batch_key, edit.sites, edit.positions, tuple(_apply([edit], x).flatten().tolist())) for edit in intervention.edits]
     return intervention.prompt_prefix, intervention.adapter, tuple(done)

@@ -76,7 +76,7 @@ def toy_task(folder: Path, mode: ConceptMode = "fixed") -> Path:
 
 
 def toy_bench(folder: Path, mode: ConceptMode = "fixed", seed: int = 0) -> TaskBench:
-    """The bench of :func:`toy_task` in ``folder`` (written there unless it is), quiet, on the CPU, with an artifact cache of its own there.
+    """Return the bench of :func:`toy_task` in ``folder`` (written there unless it is), quiet, on the CPU, with an artifact cache of its own there.
 
     Args:
         folder: where; a test's temporary folder, or one of the session to make it once.
@@ -100,7 +100,7 @@ def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _write_model(folder: Path) -> None:
-    """A Llama of three layers whose tokens are bytes; the same weights on every machine."""
+    """Write a Llama of three layers whose tokens are bytes; the same weights on every machine."""
     import torch
     from safetensors.torch import save_file
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -128,7 +128,7 @@ def _write_model(folder: Path) -> None:
 
 
 def _write_dictionary(folder: Path, model: SubjectModel, texts: Sequence[str]) -> None:
-    """A SAELens folder of a standard SAE: each feature points to one token's residual and fires on the most similar share of the tokens."""
+    """Write a SAELens folder of a standard SAE: each feature points to one token's residual and fires on the most similar share of the tokens."""
     import numpy as np
     import torch
     from safetensors.torch import save_file

@@ -70,7 +70,7 @@ class SaeDetector:
         return found
 
     def _scales(self, name: str, indices: Sequence[int]) -> NDArray[np.float64]:
-        """Each feature's largest activation on the training texts; 1 for one that never fires there, and for shares of tokens."""
+        """Return each feature's largest activation on the training texts; 1 for one that never fires there, and for shares of tokens."""
         if self.options.pool == "frequency":
             return np.ones(len(indices))
         maxima = self._bench.statistics(name).texts_of(indices, "maxima").tocsr()[self._bench.split.train]

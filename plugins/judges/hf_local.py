@@ -93,11 +93,11 @@ class LocalAsker:
         self._model, self._options, self._cache, self._seed = model, options, cache, seed
 
     def takes_schema(self, model: str) -> bool:
-        """No: nothing here holds a reply to a schema."""
+        """Return False: nothing here holds a reply to a schema."""
         return False
 
     def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, Answer]]:
-        """An answer to each request; one whose prompt is too long for the model fails, and no other with it. Failures come last."""
+        """Yield an answer to each request; one whose prompt is too long for the model fails, and no other with it. Failures come last."""
         from harness.engine.torch_loop import TorchEngine
 
         engine = TorchEngine(self._model, batch_size=self._options.batch_size)

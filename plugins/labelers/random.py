@@ -150,7 +150,7 @@ class RandomFeatures:
 
 
 def _order(bench: Bench, concept: Concept, pool: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The features of ``pool`` in the order in which they are drawn for a concept."""
+    """Return the features of ``pool`` in the order in which they are drawn for a concept."""
     return in_drawn_order(bench.rng("random-features", concept.id), pool)
 
 

@@ -73,7 +73,7 @@ class Reconstruction:
     def _recovered(
         self, bench: Bench, subject: DictionarySubject, seed: int, found: ReadingPass, read: str
     ) -> tuple[float | None, dict[str, Any], str]:
-        """The share of the cross-entropy recovered, what it is made of, and why it is missing."""
+        """Return the share of the cross-entropy recovered, what it is made of, and why it is missing."""
         if not self.options.spliced_tokens:
             return None, {}, "left out: spliced_tokens is 0"
         import torch

@@ -28,7 +28,7 @@ class Unsteered:
         self.options = options
 
     def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
-        """Nothing to prepare."""
+        """Prepare nothing."""
 
     def intervene(self, labeling: Labeling, strength: float) -> Intervention:
         return Intervention()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,8 +19,8 @@ from torch import Tensor
 from harness.engine.base import Generated, GenerationRequest
 from harness.errors import EngineError
 from harness.interventions import EditContext, Positions, Site
+from harness.model.cache import NAMES, cache_names
 from harness.model.loading import SubjectModel, load_model
-from harness.model.structure import cache_argument, cache_of
 from harness.steering.add_vector import AddVector
 from harness.types import Decoding, rng
 
@@ -62,12 +63,15 @@ def transformers_tokens(model: SubjectModel, prompts: Sequence[Sequence[int]], d
 
 def forward_with(hf: Any, name: str, widths: list[int]) -> Callable[..., Any]:
     """The model's forward with the cache under ``name`` alone, in arguments and output; notes how many tokens each pass reads."""
-    forward, known = hf.forward, cache_argument(hf)
+    forward = hf.forward
+    known = next(name for name in NAMES if name in inspect.signature(forward).parameters)
 
     def run(arguments: dict[str, Any], cache: Any) -> Any:
         widths.append(arguments["input_ids"].shape[1])
         output = forward(**arguments, **{known: cache})
-        return SimpleNamespace(**{"logits": output.logits, name: cache_of(output)})
+        names = cache_names(hf, output)
+        assert names is not None
+        return SimpleNamespace(**{"logits": output.logits, name: names.value(output)})
 
     def new(input_ids: Any, attention_mask: Any, position_ids: Any, use_cache: Any, logits_to_keep: Any, cache: Any = None) -> Any:
         return run({key: value for key, value in locals().items() if key in common}, cache)

@@ -147,8 +147,12 @@ def _misbehaves(dictionary: Any) -> str:
 
 def _overflows(path: Path, layer: int) -> str:
     from harness import sae
+    from harness.errors import HarnessError
 
-    dictionary = sae.load(path, layer=layer)
+    try:
+        dictionary = sae.load(path, layer=layer)
+    except HarnessError:  # norms that float64 has and float32 has not
+        return ""
     x = torch.randn(6, dictionary.d_in, generator=torch.Generator().manual_seed(1)) * 100
     f = dictionary.encode(x)
     finite = all(bool(torch.isfinite(tensor).all()) for tensor in (f, dictionary.decode(f, like=x), dictionary.clamp(x, 0, 3.0)))

@@ -35,7 +35,7 @@ def test_an_account_that_is_empty_from_the_start_ends_the_run_at_once() -> None:
     assert len(model.asked) == 1
 
 
-@pytest.mark.parametrize("status", [401, 402, 404])
+@pytest.mark.parametrize("status", [401, 402, 404, 407])
 def test_a_first_answer_that_says_that_all_will_fail_ends_the_run(status: int) -> None:
     failure = RequestFailed("no such key", status=status)
     judge, model = judge_of(lambda request: failure)

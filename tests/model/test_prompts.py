@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from harness.errors import ModelError
 from harness.model import PromptFormat, SubjectModel
+from harness.model.dates import TODAY
+from harness.model.prompts import RENDERING, TEMPLATE_OPTIONS
 
 BOS, EOS, TURN, END = 1, 2, 3, 4
 
@@ -107,6 +109,25 @@ def test_refusals_of_a_template_are_one_line(make_tokenizer: Callable[..., Any])
 def test_prompts_do_not_depend_on_the_day_nor_think_aloud(make_tokenizer: Callable[..., Any], read: Callable[..., str]) -> None:
     assert read(PromptFormat(make_tokenizer(template=DATED)).user("x")).startswith("<s><turn>Today: 26 Jul 2024\n")
     assert "<think>" not in read(PromptFormat(make_tokenizer(template=THINKING)).user("x"))
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [("%d %b %Y", "26 Jul 2024"), ("%Y-%m-%d", "2024-07-26"), ("%A, %B %-d", "Friday, July 26"), ("%H:%M %p", "00:00 AM"), ("100%% %y", "100% 24")],
+)
+def test_a_template_that_asks_for_today_gets_one_fixed_day(
+    code: str, shown: str, make_tokenizer: Callable[..., Any], read: Callable[..., str]
+) -> None:
+    at_once = "<turn>{{ strftime_now('" + code + "') }}" + PLAIN
+    through_a_macro = "{% macro head(f) %}<turn>{{ strftime_now(f) }}{% endmacro %}{{ head('" + code + "') }}" + PLAIN
+    kept = "{% if strftime_now is defined %}{% set day = strftime_now('" + code + "') %}{% endif %}<turn>{{ day }}" + PLAIN
+    for template in (at_once, through_a_macro, kept):
+        assert read(PromptFormat(make_tokenizer(template=template)).user("x")) == f"<s><turn>{shown}<turn>user\nx<end>\n<turn>assistant\n"
+
+
+def test_the_day_is_a_part_of_a_runs_identity() -> None:
+    assert RENDERING["strftime_now"] == TODAY.isoformat()
+    assert RENDERING["date_string"] == TEMPLATE_OPTIONS["date_string"] == "26 Jul 2024"
 
 
 def test_the_end_of_a_turn_is_read_off_the_template(make_tokenizer: Callable[..., Any]) -> None:

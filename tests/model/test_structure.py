@@ -1,46 +1,23 @@
-"""The names of a forward's cache: whatever the model's code calls it, it is handed on, and no old name is asked for beside a new one."""
+"""Finding a model's parts: what cannot be read at all is one line that names the architecture."""
 
 from __future__ import annotations
 
-import functools
-from types import SimpleNamespace
-from typing import Any
+from unittest import mock
 
 import pytest
+from helpers.models import byte_tokenizer, random_hf
 
-from harness.model.structure import cache_argument, cache_of
-
-
-def new(input_ids: Any, cache: Any = None, **more: Any) -> None: ...
-
-
-def old(input_ids: Any, past_key_values: Any = None) -> None: ...
+from harness.errors import ModelError
+from harness.model.loading import SubjectModel
 
 
-def neither(input_ids: Any, **more: Any) -> None: ...
-
-
-@functools.wraps(new)
-def renaming(*args: Any, **kwargs: Any) -> None:
-    """As transformers decorates a forward that still takes the old name."""
-
-
-@pytest.mark.parametrize(
-    ("forward", "name"), [(new, "cache"), (renaming, "cache"), (old, "past_key_values"), (neither, "past_key_values")]
-)
-def test_the_signature_says_what_the_cache_is_called(forward: Any, name: str) -> None:
-    assert cache_argument(SimpleNamespace(forward=forward)) == name
-
-
-def test_the_cache_is_read_under_the_name_that_the_output_has() -> None:
-    class Renamed:
-        cache = "keys and values"
-
-        @property
-        def past_key_values(self) -> str:
-            raise AssertionError("the old name warns")
-
-    assert cache_of(Renamed()) == "keys and values"
-    assert cache_of(SimpleNamespace(past_key_values="keys and values")) == "keys and values"
-    with pytest.raises(AttributeError):
-        cache_of(SimpleNamespace(logits=None))
+def test_a_model_that_cannot_read_a_text_is_refused_in_one_line() -> None:
+    hf = random_hf("llama")
+    broken = mock.patch.object(hf.model.layers[1].mlp, "forward", side_effect=RuntimeError("Float did not\nmatch BFloat16"))
+    with broken, pytest.raises(ModelError) as error:
+        SubjectModel(hf, byte_tokenizer(), name="broken")
+    assert error.value.given == "LlamaForCausalLM"
+    assert "Float did not match BFloat16" in error.value.message
+    assert "float32" in error.value.message
+    assert "\n" not in str(error.value)
+    assert "--dtype" in error.value.hint

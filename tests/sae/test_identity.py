@@ -65,3 +65,12 @@ def test_identity_and_who_a_file_belongs_to(tmp_path: Path) -> None:
     assert "made with other weights (abc)" in harness_sae.check_same(own | {"digest": "abc"}, dictionary, "labels.parquet")
     assert "made with a gated dictionary" in harness_sae.check_same(own | {"architecture": "gated"}, dictionary, "labels.parquet")
     assert "does not say which dictionary" in harness_sae.check_same({}, dictionary, "labels.parquet")
+
+
+@pytest.mark.parametrize("value", [2.5, True, "x", float("nan"), float("inf"), [20], "20.5"])
+def test_a_number_that_is_none(value: Any, tmp_path: Path) -> None:
+    dictionary = harness_sae.load(write_npz(tmp_path))
+    with pytest.raises(DictionaryError) as caught:
+        harness_sae.check_same({"layer": value}, dictionary, "labels.csv")
+    assert caught.value.allowed == "a whole number"
+    assert harness_sae.check_same({"layer": 20.0, "d_sae": "40"}, dictionary, "labels.csv") == ""

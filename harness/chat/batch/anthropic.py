@@ -72,7 +72,7 @@ class AnthropicBatches(Batches):
         return self._ask(lambda: self._api.messages.batches.with_raw_response.retrieve(batch_id))
 
     def poll(self, batch_id: str) -> BatchState:
-        """How far a batch is. An expired or cancelled one has ended: what it answered by then counts."""
+        """Return how far a batch is. An expired or cancelled one has ended: what it answered by then counts."""
         batch = self._batch(batch_id)
         status, counts = word_of(batch.get("processing_status")), mapping_of(batch.get("request_counts"))
         done = sum(count(counts.get(name)) for name in ("succeeded", "errored", "canceled", "expired"))

@@ -72,38 +72,38 @@ class Batches(ABC):
 
     @property
     def name(self) -> str:
-        """That of the provider: a reply has one key in the cache, whichever way it was paid for."""
+        """Return that of the provider: a reply has one key in the cache, whichever way it was paid for."""
         return self._connection.server
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the results must know: parameters refused, lines of results that belong to nobody."""
+        """Return what a reader of the results must know: parameters refused, lines of results that belong to nobody."""
         return tuple(self._dialect.notes)
 
     def takes_schema(self, model: str) -> bool:
-        """False where ``model`` has refused the schema of a reply."""
+        """Return False where ``model`` has refused the schema of a reply."""
         return self._provider.takes_schema(model)
 
     # ------------------------------------------------------------------------------------------------ for the two APIs to fill in
 
     @abstractmethod
     def _line(self, name: str, request: ChatRequest) -> bytes:
-        """One request as it stands in the batch."""
+        """Return one request as it stands in the batch."""
 
     @abstractmethod
     def _hand_in(self, lines: list[bytes]) -> str: ...
 
     @abstractmethod
     def _downloads(self, batch_id: str) -> list[Callable[[], AbstractContextManager[Any]]]:
-        """What opens each file of results. Raises RequestFailed where the batch has not ended."""
+        """Return what opens each file of results. Raises RequestFailed where the batch has not ended."""
 
     @abstractmethod
     def _answer(self, entry: Mapping[str, Json]) -> ChatReply | RequestFailed:
-        """What one line of results says."""
+        """Return what one line of results says."""
 
     @abstractmethod
     def _list(self, after: str) -> Any:
-        """A page of the list of batches, the newest first; what follows the batch ``after``, where one is named."""
+        """Return a page of the list of batches, the newest first; what follows the batch ``after``, where one is named."""
 
     @abstractmethod
     def _made(self, batch: Mapping[str, Json]) -> float | None:
@@ -111,11 +111,11 @@ class Batches(ABC):
 
     @abstractmethod
     def _fits(self, batch: Mapping[str, Json], unconfirmed: UnconfirmedBatch) -> bool:
-        """Whether a batch of the list may be the unconfirmed one, leaving its age aside."""
+        """Return whether a batch of the list may be the unconfirmed one, leaving its age aside."""
 
     @abstractmethod
     def poll(self, batch_id: str) -> BatchState:
-        """How far a batch is. Raises RequestFailed for one that this key does not know."""
+        """Return how far a batch is. Raises RequestFailed for one that this key does not know."""
 
     # ------------------------------------------------------------------------------------------------ the same for both
 
@@ -138,7 +138,10 @@ class Batches(ABC):
         return self._hand_in(lines)
 
     def find(self, unconfirmed: UnconfirmedBatch) -> list[str]:
-        """Batches of the API's own list that may be the unconfirmed one, the newest first. Raises RequestFailed where the list cannot be had."""
+        """Return batches of the API's own list that may be the unconfirmed one, the newest first.
+
+        Raises RequestFailed where the list cannot be had.
+        """
         found: list[str] = []
         after = ""
         for _ in range(PAGES):
@@ -157,7 +160,7 @@ class Batches(ABC):
         raise RequestFailed(f"{self.name}: the list holds too many batches since then", allowed=f"{PAGE * PAGES:,} at most")
 
     def results(self, batch_id: str) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
-        """Answers by the caller's ids, in any order, each once; ids without an answer are missing.
+        """Yield answers by the caller's ids, in any order, each once; ids without an answer are missing.
 
         Lines that cannot be read, that have no id, or whose id came before are passed over, counted, and named in :attr:`notes`.
 
@@ -199,7 +202,7 @@ class Batches(ABC):
             client.close()
 
     def _ask(self, call: Callable[[], Any], attempts: int = ATTEMPTS) -> dict[str, Json]:
-        """The JSON object that a call answers with; tried again where that is free and may help."""
+        """Return the JSON object that a call answers with; tried again where that is free and may help."""
         return self._tried(lambda: read_object(self.name, call().http_response.read()), attempts)
 
     def _tried(self, call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
@@ -219,7 +222,8 @@ class Batches(ABC):
         return tried(attempt, self.name, attempts=lambda failure: attempts, pause=self._wait, longest=LONGEST_WAIT)
 
     def _fetched(self, opened: Callable[[], AbstractContextManager[Any]]) -> tuple[IO[bytes], bool]:
-        """A file of results in a temporary file (a reader who takes his time does not hold the connection open), and whether it ends as it should.
+        """Return a file of results in a temporary file (a reader who takes his time does not hold the connection open), and whether it ends as it
+        should.
 
         One that ends within a line is fetched again. If it comes the same way twice, it is the file that ends so, not the download.
         """
@@ -252,7 +256,7 @@ class Batches(ABC):
         return self._tried(fetch)
 
     def _turned_down(self, failure: RequestFailed, body: object) -> RequestFailed:
-        """A failed line; retryable where it complains of a parameter that is now left out."""
+        """Return a failed line; retryable where it complains of a parameter that is now left out."""
         schemas = self.takes_schema(self._model)
         if failure.status in (400, 422) and self._dialect.learn(self._model, self._parameters, complaint(body)):
             # Learned for as long as this object lives: a later process notes it, but sends the parameter again, since models change.
@@ -274,7 +278,7 @@ def mapping_of(value: Json) -> Mapping[str, Json]:
 
 
 def encoded(value: Json, server: str) -> bytes:
-    """A line of a batch. Raises RequestFailed for a text that UTF-8 cannot hold."""
+    """Return a line of a batch. Raises RequestFailed for a text that UTF-8 cannot hold."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
@@ -282,7 +286,7 @@ def encoded(value: Json, server: str) -> bytes:
 
 
 def named(server: str, answer: Mapping[str, Json]) -> str:
-    """The id in an answer. Raises RequestFailed where there is none."""
+    """Return the id in an answer. Raises RequestFailed where there is none."""
     name = answer.get("id")
     if not isinstance(name, str) or not name:
         raise RequestFailed(f"{server}: the answer names no id")
@@ -293,7 +297,7 @@ def named(server: str, answer: Mapping[str, Json]) -> str:
 
 
 def parsed(line: bytes) -> dict[str, Json] | None:
-    """A line of results; None where it is garbled, or nested beyond measure."""
+    """Return a line of results; None where it is garbled, or nested beyond measure."""
     try:
         value = parse_json(line, surrogates="replace")
     except ValueError:

@@ -95,7 +95,7 @@ class OpenAIBatches(Batches):
         return self._ask(lambda: self._api.batches.with_raw_response.retrieve(batch_id))
 
     def poll(self, batch_id: str) -> BatchState:
-        """How far a batch is. An expired or cancelled one has ended: what it answered by then counts."""
+        """Return how far a batch is. An expired or cancelled one has ended: what it answered by then counts."""
         return self._state(batch_id, self._batch(batch_id))
 
     def _state(self, batch_id: str, batch: Mapping[str, Json]) -> BatchState:

@@ -65,38 +65,38 @@ class Account:
 
     @property
     def name(self) -> str:
-        """API and server, e.g. ``openai@localhost:8000``."""
+        """Return API and server, e.g. ``openai@localhost:8000``."""
         return self.provider.name
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the results must know, e.g. a parameter that the server refused."""
+        """Return what a reader of the results must know, e.g. a parameter that the server refused."""
         return tuple(self.provider.notes)
 
     def takes_schema(self, model: str) -> bool:
-        """False where ``model`` is known to refuse the schema of a reply."""
+        """Return False where ``model`` is known to refuse the schema of a reply."""
         return self.provider.takes_schema(model)
 
     @property
     def unanswered(self) -> int:
-        """Requests that were given up while the server may have been at work on them, and may bill them."""
+        """Return requests that were given up while the server may have been at work on them, and may bill them."""
         return self.latency.given_up
 
     @property
     def usage(self) -> Usage:
-        """Tokens that were paid for so far; replies from the cache are not among them."""
+        """Return tokens that were paid for so far; replies from the cache are not among them."""
         with self._mutex:
             return sum(self._used.values(), Usage())
 
     @property
     def usage_by_model(self) -> dict[str, Usage]:
-        """:attr:`usage` by the model that was asked."""
+        """Return :attr:`usage` by the model that was asked."""
         with self._mutex:
             return dict(self._used)
 
     @property
     def cost(self) -> float | None:
-        """Dollars that were spent so far; None without a price table, or with a model that is not in it."""
+        """Return dollars that were spent so far; None without a price table, or with a model that is not in it."""
         if self.prices is None:
             return None
         costs = [self.prices.cost(self.provider.name, model, usage) for model, usage in self.usage_by_model.items()]
@@ -104,7 +104,7 @@ class Account:
 
     @property
     def hits(self) -> int:
-        """Ids that were answered without paying: from the cache, or by the reply to an equal request of the same run."""
+        """Return ids that were answered without paying: from the cache, or by the reply to an equal request of the same run."""
         return self._hits
 
     def count_paid(self, model: str, usage: Usage) -> None:

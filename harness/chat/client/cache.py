@@ -81,7 +81,10 @@ class ReplyCache:
     # ------------------------------------------------------------------------------------------------------------------------- use
 
     def get(self, key: str) -> ChatReply | None:
-        """The reply kept under ``key`` (64 hex digits), marked ``from_cache``; None where there is none. ``usage`` is what it cost at its time."""
+        """Return the reply kept under ``key`` (64 hex digits), marked ``from_cache``; None where there is none.
+
+        ``usage`` is what it cost at its time.
+        """
         rows = self._file.rows(_GET, bytes.fromhex(key))
         if not rows:
             return None
@@ -113,7 +116,7 @@ class ReplyCache:
         self._file.write("store replies in the cache", write)
 
     def answered(self, provider: str, model: str, rubric: str) -> bool:
-        """Whether any reply of this model to a question of this rubric is kept; looks through all."""
+        """Return whether any reply of this model to a question of this rubric is kept; looks through all."""
         sql = "SELECT 1 FROM replies WHERE provider = ? AND model = ? AND rubric = ? LIMIT 1"
         return bool(self._file.rows(sql, *(storable(text) for text in (provider, model, rubric))))
 
@@ -136,12 +139,12 @@ class ReplyCache:
         self._file.write("note what was handed in", lambda connection: connection.executemany(sql, rows))
 
     def batch_of(self, key: str) -> str | None:
-        """The batch in which a request is open; None where it is in none."""
+        """Return the batch in which a request is open; None where it is in none."""
         rows = self._file.rows("SELECT batch FROM handed_in WHERE key = ?", bytes.fromhex(key))
         return str(rows[0][0]) if rows else None
 
     def open_in(self, batch: str) -> set[str]:
-        """The keys of the requests that are open in a batch."""
+        """Return the keys of the requests that are open in a batch."""
         return {key.hex() for (key,) in self._file.rows("SELECT key FROM handed_in WHERE batch = ?", storable(batch))}
 
     def rename(self, name: str, batch: str) -> None:
@@ -156,13 +159,13 @@ class ReplyCache:
         )
 
     def handing_in(self) -> AbstractContextManager[Any]:
-        """Held by who looks what is open and hands in the rest: two processes that do so at once would both pay."""
+        """Return a lock for who looks what is open and hands in the rest: two processes that do so at once would both pay."""
         return self._file.lock("batches")
 
     # ------------------------------------------------------------------------------------------------------------------ maintenance
 
     def stats(self) -> CacheStats:
-        """Entries, bytes, and the entries of each model, the most frequent first."""
+        """Return entries, bytes, and the entries of each model, the most frequent first."""
         sql = (
             "SELECT provider, model, count(*), sum(input), sum(cached_input), sum(output), min(created), max(created) FROM replies "
             "GROUP BY provider, model ORDER BY count(*) DESC, provider, model"
@@ -197,7 +200,8 @@ class ReplyCache:
         return n
 
     def export(self) -> Iterator[str]:
-        """Every entry as a line of JSON (without the line break), oldest first: key, created, provider, model, rubric, answered_by, text, finish,
+        """Yield every entry as a line of JSON (without the line break), oldest first: key, created, provider, model, rubric, answered_by, text,
+        finish,
 
         input, cached_input, output.
         """
@@ -210,7 +214,7 @@ class ReplyCache:
 
 
 def storable(text: str) -> str:
-    """A name without halves of characters, which no file can hold; replies are cleaned when they come."""
+    """Return a name without halves of characters, which no file can hold; replies are cleaned when they come."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -66,7 +66,7 @@ class CacheFile:
         self._open()
 
     def rows(self, sql: str, *values: object) -> list[Any]:
-        """What a query finds."""
+        """Return what a query finds."""
 
         def read() -> list[Any]:
             with self._reader:
@@ -75,7 +75,7 @@ class CacheFile:
         return self._guarded("read the cache of replies", read)
 
     def write(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        """All that ``work`` does, or nothing of it. ``doing`` says for people what it is."""
+        """Return all that ``work`` does, or nothing of it. ``doing`` says for people what it is."""
 
         def write() -> T:
             with self._mutex, transaction(self._writing):
@@ -90,7 +90,7 @@ class CacheFile:
             self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def lock(self, purpose: str = "") -> contextlib.AbstractContextManager[Any]:
-        """A lock among all processes that use the file; one a purpose."""
+        """Return a lock among all processes that use the file; one a purpose."""
         if self.path is None:
             return contextlib.nullcontext()
         from filelock import FileLock
@@ -99,7 +99,7 @@ class CacheFile:
 
     @property
     def size(self) -> int:
-        """Bytes, with the log."""
+        """Return bytes, with the log."""
         if self.path is None:
             return 0
         files = [self.path.with_name(self.path.name + end) for end in ("", "-wal")]
@@ -160,7 +160,7 @@ class CacheFile:
     # ----------------------------------------------------------------------------------------------------------------------- damage
 
     def _guarded(self, doing: str, work: Callable[[], T]) -> T:
-        """``work``, once more on a new file where this one turns out damaged; other errors of SQLite as StoreErrors."""
+        """Return ``work``, once more on a new file where this one turns out damaged; other errors of SQLite as StoreErrors."""
         opened = self._opened
         try:
             return work()

@@ -185,7 +185,7 @@ class Sending:
         return picked
 
     def _pick(self, now: float, open_now: int) -> Job | float | None:
-        """What to send next while ``open_now`` requests are open; else when to look again, None where something must happen first."""
+        """Return what to send next while ``open_now`` requests are open; else when to look again, None where something must happen first."""
         window = self._account.window
         if self._stopping or not window.room(open_now):
             return None
@@ -208,23 +208,23 @@ class Sending:
         return self._retries[0][0] if self._retries else None
 
     def _ready(self, now: float) -> Job | None:
-        """What was taken before and may be sent (again)."""
+        """Return what was taken before and may be sent (again)."""
         if self._held is not None:
             job, self._held = self._held, None
             return job
         return heapq.heappop(self._retries)[2] if self._retries and self._retries[0][0] <= now else None
 
     def _may_take(self) -> bool:
-        """Whether another request may be taken from the caller: not while many answers or repeats wait."""
+        """Return whether another request may be taken from the caller: not while many answers or repeats wait."""
         return self._fresh is not None and self._waiting < _BACKLOG and len(self._retries) < 4 * self._account.concurrency
 
     @property
     def _waiting(self) -> int:
-        """Answers that have come and the caller has not taken: on their way into the cache, or in the queue."""
+        """Return answers that have come and the caller has not taken: on their way into the cache, or in the queue."""
         return self._being_stored + self.out.qsize()
 
     def _take(self) -> Job | None:
-        """The next of the caller's requests, unless it can be answered without sending."""
+        """Return the next of the caller's requests, unless it can be answered without sending."""
         assert self._fresh is not None
         pair = next(self._fresh, None)
         if pair is None:
@@ -250,7 +250,7 @@ class Sending:
         return job
 
     def _limits_wait(self, job: Job, now: float) -> float:
-        """Seconds until the limits a minute let the request pass; 0 lets it, and counts it."""
+        """Return seconds until the limits a minute let the request pass; 0 lets it, and counts it."""
         buckets = []
         if self._account.requests_bucket is not None:
             buckets.append((self._account.requests_bucket, 1.0))
@@ -316,7 +316,7 @@ class Sending:
                 await asyncio.sleep(0)
 
     def _overdue(self, now: float) -> list[tuple[Job, _Attempt, float]]:
-        """The open attempts that have taken too long, and how long each might take; the time limit holds whoever was late."""
+        """Return the open attempts that have taken too long, and how long each might take; the time limit holds whoever was late."""
         found, limit, at = [], self._account.timeout, self._clock.at(now)
         for job, attempt in self._open.items():
             expired = now - attempt.started >= limit
@@ -326,7 +326,7 @@ class Sending:
         return found
 
     def _patience(self, job: Job) -> float:
-        """Seconds that the present attempt gets: all of them where it is the last one."""
+        """Return seconds that the present attempt gets: all of them where it is the last one."""
         if job.failures + 1 >= self._account.attempts:
             return self._account.timeout
         last = not (self._fresh or self._held or self._retries)

@@ -45,7 +45,8 @@ soon long, for a server that is down: six attempts span 15 to 30 seconds."""
 
 
 def pause_before(attempt: int, asked: float | None, draw: float) -> float:
-    """Seconds to wait after the ``attempt``-th failure (from 1): what the server asked for and up to a tenth more, else a pause that grows, half
+    """Return seconds to wait after the ``attempt``-th failure (from 1): what the server asked for and up to a tenth more, else a pause that grows,
+    half
 
     of it left to chance, so that requests that failed together do not come back together.
 
@@ -74,7 +75,7 @@ class TokenBucket:
         self._level, self._at = self.capacity, 0.0
 
     def wait(self, amount: float, now: float) -> float:
-        """Seconds until ``amount`` may pass; 0 when it may now. Takes nothing."""
+        """Return seconds until ``amount`` may pass; 0 when it may now. Takes nothing."""
         return max(0.0, (min(amount, self.capacity) - self._filled(now)) / self.rate)
 
     def take(self, amount: float, now: float) -> None:
@@ -100,7 +101,7 @@ class Window:
         self._shrunk_at = -1.0
 
     def room(self, open_now: int) -> bool:
-        """Whether another request may be opened."""
+        """Return whether another request may be opened."""
         return open_now < max(1, int(self.size))
 
     def succeeded(self) -> None:
@@ -149,7 +150,7 @@ class Clock:
         self._last = now
 
     def at(self, now: float) -> float:
-        """Seconds on this clock when the loop's own time is ``now``, the present beat included; goes back by that when the beat comes late."""
+        """Return seconds on this clock when the loop's own time is ``now``, the present beat included; goes back by that when the beat comes late."""
         return self._counted + min(now - self._last, self._longest)
 
 
@@ -191,7 +192,7 @@ class Latency:
         self.took(self.longest)
 
     def patience(self, given_up: int, *, last: bool = False) -> float:
-        """Seconds that an attempt gets.
+        """Return seconds that an attempt gets.
 
         Args:
             given_up: how often the request has been given up before; doubles the time.

@@ -23,7 +23,7 @@ class Runner(Account):
     """
 
     def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, ChatReply | RequestFailed]]:
-        """Each of the caller's ids exactly once, with its reply or with why there is none, in the order in which they come.
+        """Yield each of the caller's ids exactly once, with its reply or with why there is none, in the order in which they come.
 
         Nothing is sent before the first ``next``. To stop the iteration (Ctrl-C, ``break``, ``close``) ends the run: requests under way get the
         grace to end and are kept in the cache; whoever asks again gets them from there.

@@ -57,7 +57,7 @@ class AnthropicProvider(APIProvider):
 
     @property
     def sdk(self) -> ModuleType:
-        """The package ``anthropic``."""
+        """Return the package ``anthropic``."""
         import anthropic
 
         return anthropic

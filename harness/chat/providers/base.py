@@ -67,12 +67,12 @@ class APIProvider(ABC):
 
     @property
     def name(self) -> str:
-        """The API's name, or e.g. ``openai@host:port`` for another server."""
+        """Return the API's name, or e.g. ``openai@host:port`` for another server."""
         return self.connection.server
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the results must know: parameters that a model refused, usage that a server does not report."""
+        """Return what a reader of the results must know: parameters that a model refused, usage that a server does not report."""
         return tuple(self.dialect.notes)
 
     # ------------------------------------------------------------------------------------------------ for the APIs to fill in
@@ -80,19 +80,19 @@ class APIProvider(ABC):
     @property
     @abstractmethod
     def sdk(self) -> ModuleType:
-        """The package, imported when it is first needed."""
+        """Return the package, imported when it is first needed."""
 
     @abstractmethod
     def body(self, request: ChatRequest) -> dict[str, Any]:
-        """The request as the API wants it, without what this model has refused. Raises RequestFailed for what the API does not have."""
+        """Return the request as the API wants it, without what this model has refused. Raises RequestFailed for what the API does not have."""
 
     @abstractmethod
     def headers(self) -> dict[str, Any]:
-        """Headers beside or in place of those of the package; for a server that is not trusted, nothing of the environment but its key."""
+        """Return headers beside or in place of those of the package; for a server that is not trusted, nothing of the environment but its key."""
 
     @abstractmethod
     def _opened_client(self, options: dict[str, Any]) -> Any:
-        """A client of the package."""
+        """Return a client of the package."""
 
     @abstractmethod
     async def _send(self, client: Any, body: dict[str, Any]) -> Any:
@@ -100,7 +100,7 @@ class APIProvider(ABC):
 
     @abstractmethod
     def _assembler(self, model: str) -> Assembler:
-        """What puts the pieces of a streamed reply of ``model`` together."""
+        """Return what puts the pieces of a streamed reply of ``model`` together."""
 
     @abstractmethod
     def _reply(self, body: Mapping[str, Json]) -> ChatReply:
@@ -113,7 +113,7 @@ class APIProvider(ABC):
         return {}
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """One attempt. A request that is turned down for an optional parameter is asked again without it; one for its schema fails by that."""
+        """Make one attempt. A request that is turned down for an optional parameter is asked again without it; one for its schema fails by that."""
         while True:
             body = self.body(request)
             body |= {"stream": self._stream, **(self.stream_parameters(request.model) if self._stream else {})}
@@ -132,11 +132,14 @@ class APIProvider(ABC):
                 raise outcome.failure
 
     def takes_schema(self, model: str) -> bool:
-        """False where ``model`` has refused the schema of a reply, in whatever way, now or in an earlier process."""
+        """Return False where ``model`` has refused the schema of a reply, in whatever way, now or in an earlier process."""
         return any(self.dialect.takes(model, form) and not self.dialect.remembers(model, form) for form in self.forms)
 
     def form_of(self, request: ChatRequest) -> str | None:
-        """The parameter by which the form of the reply is asked for; None for a request without a schema. Raises SchemaRefused where none is left."""
+        """Return the parameter by which the form of the reply is asked for; None for a request without a schema.
+
+        Raises SchemaRefused where none is left.
+        """
         if request.schema is None:
             return None
         form = next((name for name in self.forms if self.dialect.takes(request.model, name)), None)
@@ -160,7 +163,7 @@ class APIProvider(ABC):
         self.dialect.recall(request.model, wanted)
 
     def client_options(self, blocking: bool = False) -> dict[str, Any]:
-        """What a client of the package is made with. It tries once: attempts are the runner's business."""
+        """Return what a client of the package is made with. It tries once: attempts are the runner's business."""
         link, sdk = self.connection, self.sdk
         return {
             "http_client": self._http_client(sdk.DefaultHttpxClient if blocking else sdk.DefaultAsyncHttpxClient),
@@ -181,7 +184,7 @@ class APIProvider(ABC):
         return http_client(kind, self.name, self.connection.url, self.connection.timeout)
 
     def _opened(self) -> Any:
-        """The client of the running loop: connections of another loop cannot be used, nor closed, from this one."""
+        """Return the client of the running loop: connections of another loop cannot be used, nor closed, from this one."""
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
             self._client, self._loop = self._opened_client(self.client_options()), loop
@@ -218,15 +221,15 @@ class APIProvider(ABC):
 
 
 def parameter_names(body: Mapping[str, Any]) -> set[str]:
-    """The names of the parameters in a request's body; a system message is one, wherever it stands."""
+    """Return the names of the parameters in a request's body; a system message is one, wherever it stands."""
     return {*body, SYSTEM} if any(one["role"] == SYSTEM for one in body["messages"]) else set(body)
 
 
 def left_out(sdk: ModuleType) -> Any:
-    """What a package takes in place of a header's value to leave the header out; older ones do not show it."""
+    """Return what a package takes in place of a header's value to leave the header out; older ones do not show it."""
     return (getattr(sdk, "Omit", None) or sdk._types.Omit)()
 
 
 def custom_headers(value: str | None) -> set[str]:
-    """The names in a variable like ``OPENAI_CUSTOM_HEADERS``, which holds a header a line."""
+    """Return the names in a variable like ``OPENAI_CUSTOM_HEADERS``, which holds a header a line."""
     return {line.partition(":")[0].strip() for line in (value or "").split("\n") if ":" in line}

@@ -121,7 +121,7 @@ def complaint(body: object) -> Complaint:
 
 
 def _wait_of(message: str, details: Json) -> float | None:
-    """The wait that the text or Google's ``RetryInfo`` names; None for a quota of the day, which no wait mends."""
+    """Return the wait that the text or Google's ``RetryInfo`` names; None for a quota of the day, which no wait mends."""
     details = [part for part in details if isinstance(part, Mapping)] if isinstance(details, list) else []
     if "PerDay" in str(details)[:_NESTED]:
         return None
@@ -130,7 +130,7 @@ def _wait_of(message: str, details: Json) -> float | None:
 
 
 def _html(text: str) -> str:
-    """What an HTML page is about; empty for a text that is none."""
+    """Return what an HTML page is about; empty for a text that is none."""
     if "<html" not in text[:1000].lower() and not text.lstrip().lower().startswith("<!doctype html"):
         return ""
     title = re.search(r"<title[^>]*>(.*?)</title>", text[:10_000], re.IGNORECASE | re.DOTALL)
@@ -138,7 +138,7 @@ def _html(text: str) -> str:
 
 
 def read_object(server: str, body: bytes) -> dict[str, Json]:
-    """A JSON object from a reply's body. Raises RequestFailed: retryable where the body is cut or garbled, not where it is a web page."""
+    """Return a JSON object from a reply's body. Raises RequestFailed: retryable where the body is cut or garbled, not where it is a web page."""
     try:
         value = parse_json(body, surrogates="replace")
     except ValueError:
@@ -156,7 +156,7 @@ def read_object(server: str, body: bytes) -> dict[str, Json]:
 
 
 def _first_is_object(body: bytes) -> bool:
-    """Whether the first of several lines is a JSON object."""
+    """Return whether the first of several lines is a JSON object."""
     first, _, rest = body.strip().partition(b"\n")
     try:
         return bool(rest) and isinstance(parse_json(first, surrogates="replace"), dict)
@@ -165,14 +165,16 @@ def _first_is_object(body: bytes) -> bool:
 
 
 def count(value: Json) -> int:
-    """A number of tokens or requests as servers report it: a whole number, also one written as 12.0, at most :data:`MOST`; 0 for what is none."""
+    """Return a number of tokens or requests as servers report it: a whole number, also one written as 12.0, at most :data:`MOST`; 0 for what is
+    none.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         return 0
     return int(min(value, MOST)) if value >= MOST or value == int(value) else 0
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks us to wait: ``retry-after-ms``, or ``retry-after`` as seconds or as a date. None where it does not say."""
+    """Return seconds that the server asks us to wait: ``retry-after-ms``, or ``retry-after`` as seconds or as a date. None where it does not say."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = headers.get(name)
         if value is None:
@@ -193,7 +195,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def refused(connection: Connection, status: int | None, said: Complaint, headers: Mapping[str, str] | None = None) -> RequestFailed:
-    """The failure that an HTTP status stands for. 408, 409, 425, 429 and 5xx may heal; other 4xx do not, nor does a spent quota.
+    """Return the failure that an HTTP status stands for. 408, 409, 425, 429 and 5xx may heal; other 4xx do not, nor does a spent quota.
 
     Without a status (None) nobody knows, so it counts as one that may heal.
     """
@@ -217,7 +219,7 @@ def refused(connection: Connection, status: int | None, said: Complaint, headers
 
 
 def _redirected(connection: Connection, status: int, location: str) -> RequestFailed:
-    """The failure that a redirect is: it is not followed, since the key would go along to a server that nobody named."""
+    """Return the failure that a redirect is: it is not followed, since the key would go along to a server that nobody named."""
     try:
         parts = urlsplit(location)
         where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else parts.path
@@ -237,7 +239,7 @@ def _phrase(status: int | None) -> str:
 
 
 def failure_without_status(connection: Connection, error: object) -> RequestFailed:
-    """The failure that an error object stands for which came without an HTTP status: within a stream, a batch, or a reply with status 200.
+    """Return the failure that an error object stands for which came without an HTTP status: within a stream, a batch, or a reply with status 200.
 
     One with a code that is not known keeps its words and gets no status.
     """
@@ -269,7 +271,7 @@ class Trouble:
 
 
 def trouble(connection: Connection, sdk: ModuleType, error: Exception) -> Trouble | None:
-    """What an exception of the ``openai`` or ``anthropic`` package, or of the transport below it, means. None: a defect, not a failed request.
+    """Return what an exception of the ``openai`` or ``anthropic`` package, or of the transport below it, means. None: a defect, not a failed request.
 
     The packages' exceptions hold the request with its headers; the failure made here holds nothing of them.
     """

@@ -25,18 +25,18 @@ class Assembler(Protocol):
         ...
 
     def reply(self) -> Mapping[str, Json] | None:
-        """The reply in the form that it has when it is not streamed; None where the stream ended before the reply did."""
+        """Return the reply in the form that it has when it is not streamed; None where the stream ended before the reply did."""
         ...
 
 
 def is_stream(content_type: str, body: bytes) -> bool:
-    """Whether a reply came as server-sent events, by its type, or by how it begins."""
+    """Return whether a reply came as server-sent events, by its type, or by how it begins."""
     begin = body.removeprefix(BOM_UTF8).lstrip()[:6]
     return content_type.partition(";")[0].strip().lower() == "text/event-stream" or begin.startswith((b"data:", b"event:"))
 
 
 def read_events(server: str, body: bytes) -> Iterator[dict[str, Json]]:
-    """The JSON objects of a stream that came as one body; what is not one (``[DONE]``, comments) is left out.
+    """Yield the JSON objects of a stream that came as one body; what is not one (``[DONE]``, comments) is left out.
 
     Raises RequestFailed (retryable) for an event that is cut or garbled.
     """
@@ -138,7 +138,7 @@ def _assembled_block(block: Mapping[str, Any]) -> dict[str, Json]:
 
 
 def assembled(assembler: Assembler, pieces: Iterable[Mapping[str, Json]]) -> Mapping[str, Json] | None:
-    """The reply that ``pieces`` make; see :meth:`Assembler.reply`."""
+    """Return the reply that ``pieces`` make; see :meth:`Assembler.reply`."""
     for piece in pieces:
         assembler.add(piece)
     return assembler.reply()

@@ -61,7 +61,7 @@ class Misplaced(ValueError):
 
 
 def find_key(name: str, folder: Path | None = None) -> str | None:
-    """The key of the environment variable ``name``, else of the line ``name=…`` in ``.env``; None where neither has one.
+    """Return the key of the environment variable ``name``, else of the line ``name=…`` in ``.env``; None where neither has one.
 
     Args:
         name: the variable, e.g. ``OPENAI_API_KEY``. An empty value counts as none.
@@ -84,7 +84,7 @@ def find_key(name: str, folder: Path | None = None) -> str | None:
 
 
 def key(name: str, folder: Path | None = None) -> str:
-    """As :func:`find_key`, for what cannot do without. Raises JudgeError naming the variable where there is no key."""
+    """Return the key as :func:`find_key` does, for what cannot do without. Raises JudgeError naming the variable where there is no key."""
     value = find_key(name, folder)
     if value is None:
         message = f"no API key: {_shown(name)} is neither in the environment nor in {(folder or Path.cwd()) / '.env'}"
@@ -93,7 +93,7 @@ def key(name: str, folder: Path | None = None) -> str:
 
 
 def check_key_name(name: str | None) -> str | None:
-    """The name of the variable that holds a key, as it was given; None stays None.
+    """Return the name of the variable that holds a key, as it was given; None stays None.
 
     Raises:
         Misplaced: it cannot be the name of a variable, or it looks like a key: people paste the key itself. The message shows nothing of it.
@@ -113,7 +113,7 @@ def _looks_like_a_key(name: str) -> bool:
 
 
 def _shown(name: str) -> str:
-    """A variable's name for messages, unless it may be a key that was given in its place."""
+    """Return a variable's name for messages, unless it may be a key that was given in its place."""
     return redact(name) if len(name) <= LONGEST_NAME else "the variable named in key_name (not shown: it may be a key)"
 
 
@@ -124,7 +124,7 @@ def remember(secret: str) -> None:
 
 
 def redact(text: str) -> str:
-    """``text`` with every known key, and everything that looks like one, replaced by ``[key]``.
+    """Return ``text`` with every known key, and everything that looks like one, replaced by ``[key]``.
 
     Known are the keys that this process has read, and the values of environment variables named like secrets (``…_API_KEY``, ``…_TOKEN``, …).
     A long key is also found where a text cuts it off behind its first twelve characters.
@@ -133,13 +133,13 @@ def redact(text: str) -> str:
 
 
 def _known() -> set[str]:
-    """The keys that this process knows of and that are long enough to be hidden."""
+    """Return the keys that this process knows of and that are long enough to be hidden."""
     values = _seen | {value.strip() for name, value in os.environ.items() if _SECRET_NAME.search(name)}
     return {value for value in values if len(value) >= SHORTEST}
 
 
 def without_keys(text: str, cut: bool = False) -> str:
-    """``text`` without the keys that this process has read: for replies, in which nothing else may be touched.
+    """Return ``text`` without the keys that this process has read: for replies, in which nothing else may be touched.
 
     Args:
         text: the text.
@@ -170,7 +170,7 @@ def cut_key(beginning: str) -> re.Pattern[str]:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """The variables of a ``.env`` file, read by python-dotenv; empty where there is no file.
+    """Return the variables of a ``.env`` file, read by python-dotenv; empty where there is no file.
 
     Nothing is interpolated: a ``$`` in a key stays. A line that is not an assignment is passed over: the file belongs to other programs as well.
     """

@@ -47,7 +47,7 @@ class OpenAIProvider(APIProvider):
 
     @property
     def sdk(self) -> ModuleType:
-        """The package ``openai``."""
+        """Return the package ``openai``."""
         import openai
 
         return openai

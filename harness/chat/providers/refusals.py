@@ -49,7 +49,7 @@ _ONLY_STREAMS = re.compile(
 
 
 def only_streams(said: Complaint) -> bool:
-    """Whether a server complains that it was not asked for a stream, the only form in which it answers."""
+    """Return whether a server complains that it was not asked for a stream, the only form in which it answers."""
     return _ONLY_STREAMS.search(said.text) is not None
 
 
@@ -73,7 +73,7 @@ class Dialect:
         self.notes: list[str] = []
 
     def takes(self, model: str, parameter: str) -> bool:
-        """False once ``model`` has refused the parameter."""
+        """Return False once ``model`` has refused the parameter."""
         return (model, parameter) not in self._refused
 
     def learn(self, model: str, parameters: Collection[str], said: Complaint) -> bool:
@@ -95,7 +95,7 @@ class Dialect:
         return learned
 
     def remembers(self, model: str, parameter: str) -> bool:
-        """Whether ``model`` refused the parameter in an earlier process."""
+        """Return whether ``model`` refused the parameter in an earlier process."""
         if self._remembered is None:
             self._remembered = _read(self._memory).get(self._server, {}) if self._memory is not None else {}
         return parameter in self._remembered.get(model, ())
@@ -147,7 +147,7 @@ class Dialect:
 
 
 def _read(path: Path) -> dict[str, dict[str, list[str]]]:
-    """The file's refusals by server and model; empty for one that is not there or is none of ours."""
+    """Return the file's refusals by server and model; empty for one that is not there or is none of ours."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return {server: {model: list(map(str, names)) for model, names in models.items()} for server, models in found.items()}
@@ -156,7 +156,7 @@ def _read(path: Path) -> dict[str, dict[str, list[str]]]:
 
 
 def folded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """A chat with its system text before the first user's message, for models that take no system text."""
+    """Return a chat with its system text before the first user's message, for models that take no system text."""
     system = [one.content for one in messages if one.role == "system"]
     rest = [one for one in messages if one.role != "system"]
     place = next((at for at, one in enumerate(rest) if one.role == "user"), None)

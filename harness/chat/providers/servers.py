@@ -53,12 +53,12 @@ class Connection:
 
     @property
     def key(self) -> str:
-        """The key as the packages want it: they insist on some text where a server wants none."""
+        """Return the key as the packages want it: they insist on some text where a server wants none."""
         return self.secret.get_secret_value() if self.secret else "none"
 
 
 def server_address(api: str, given: str | None) -> str | None:
-    """The address of the server that is meant, in one form for all spellings of it; None for the API's own server.
+    """Return the address of the server that is meant, in one form for all spellings of it; None for the API's own server.
 
     Args:
         api: ``openai`` or ``anthropic``.
@@ -79,14 +79,14 @@ def _of_environment(api: str) -> str | None:
 
 
 def _bare(api: str, url: str) -> str:
-    """One form for the spellings of an address: the host in small letters, no slash at the end, no ``/v1`` where the package adds it."""
+    """Return one form for the spellings of an address: the host in small letters, no slash at the end, no ``/v1`` where the package adds it."""
     parts = urlsplit(url)
     url = parts._replace(netloc=parts.netloc.lower()).geturl().rstrip("/")
     return url.removesuffix("/v1") if api == "anthropic" else url
 
 
 def _address(url: str, name: str) -> str:
-    """``url``, checked. ``name`` says whose value it is. Never shown: what is no address may be a key."""
+    """Return ``url``, checked. ``name`` says whose value it is. Never shown: what is no address may be a key."""
     try:
         parts = urlsplit(url)
         fine = parts.scheme in ("http", "https") and _is_host(parts.hostname or "") and url.isprintable() and not any(map(str.isspace, url))
@@ -142,7 +142,7 @@ def _may_be_a_key(part: str) -> bool:
 
 
 def azure_hint(url: str) -> str:
-    """What to give in place of an address of Azure's that does not speak this API; empty for any other address."""
+    """Return what to give in place of an address of Azure's that does not speak this API; empty for any other address."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if not host.endswith(AZURE) or parts.path.rstrip("/").endswith("/openai/v1"):
@@ -188,7 +188,7 @@ def _named_by_environment(api: str, url: str) -> bool:
 
 
 def settle_server(api: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as they were given, with the server that is meant as ``base_url`` (:func:`server_address`): checked before anything is stored.
+    """Return options as they were given, with the server that is meant as ``base_url`` (:func:`server_address`): checked before anything is stored.
 
     Values of ``base_url`` and ``key_name`` that are no text are left for pydantic to refuse.
 

@@ -29,7 +29,7 @@ class AxBenchReader:
 
     def __init__(self, folder: Path) -> None:
         table = folder / TABLE if folder.is_dir() else folder
-        self._rows = ParquetReader(table, Fields(text="output", label="output_concept"))
+        self._rows = ParquetReader(table, Fields(text="output", label="output_concept", one_label=True))
         self.files: tuple[Path, ...] = self._rows.files
 
     @property

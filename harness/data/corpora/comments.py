@@ -29,7 +29,7 @@ class User(NamedTuple):
 
     @classmethod
     def of(cls, row: Mapping[str, str], prefix: str = "") -> User:
-        """The writer of a comment, or with the prefix ``Owner`` that of a post."""
+        """Return the writer of a comment, or with the prefix ``Owner`` that of a post."""
         return cls(row.get(f"{prefix}UserId", ""), row.get(f"{prefix or 'User'}DisplayName", ""))
 
     def same(self, other: User) -> bool:
@@ -53,11 +53,11 @@ class CommentIndex:
         return str(self._open().about["sha256"])
 
     def skipped(self, report: Report | None = None) -> SkipLog:
-        """The damaged records of the file."""
+        """Return the damaged records of the file."""
         return SkipLog.from_json(self._open(report).about["skipped"], (self._path,))
 
     def of(self, post_id: str) -> Iterator[tuple[User, str]]:
-        """(user, text) of the comments on a post, in the order of the file."""
+        """Yield (user, text) of the comments on a post, in the order of the file."""
         if not _is_id(post_id):
             return
         arrays = self._open().arrays
@@ -107,5 +107,5 @@ def _take(folder: Path, name: str, values: NDArray[Any], order: NDArray[Any]) ->
 
 
 def _is_id(text: str) -> bool:
-    """Whether an attribute is the number of a post."""
+    """Return whether an attribute is the number of a post."""
     return text.isdecimal() and text.isascii() and int(text[:20]) < _LARGEST_ID and len(text) < 20

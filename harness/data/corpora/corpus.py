@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, overload
 
 from harness.data.corpora.reading import BOM, DATASET_NAMES, DATASET_PREFIX, Fields, Place, Reader, Record, SeenIds, SkipLog, Skipped
+from harness.data.corpora.wrapped import CORPUS, plain_file
 from harness.errors import DataError, UnknownNameError
+from harness.files.csv_text import DELIMITERS
+from harness.files.inputs import open_input
 from harness.types import Document, Json
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ _FIRST_RECORDS = 10_000
 """A corpus without a document among so many records is refused."""
 _CSV_VERSION = 2
 """Raised when rows of CSV are read in another way, so that older indexes are made again; 2: labels as JSON lists, line ends kept."""
+_READING = 2
+"""Raised when records of any format are read in another way, so that older indexes are made again; 2: one reading of labels."""
 _HEAD = 1 << 16
 
 
@@ -61,7 +67,7 @@ class Corpus(Sequence[Document]):
         self._check_unchanged()
 
     def __len__(self) -> int:
-        """Number of documents."""
+        """Return the number of documents."""
         return len(self._index.arrays["starts"])
 
     @overload
@@ -98,29 +104,36 @@ class Corpus(Sequence[Document]):
 
     @cached_property
     def labels(self) -> LabelTable:
-        """Which documents have which label."""
+        """Return which documents have which label."""
         from harness.data.corpora.labels import label_table
 
         return label_table(self._index)
 
+    @cached_property
+    def label_warnings(self) -> list[str]:
+        """Lines about labels that may be several in one, or none."""
+        from harness.data.corpora.label_text import label_warnings
+
+        return label_warnings(self.labels.names) if self.format in _WITH_FIELDS else []
+
     @property
     def digest(self) -> str:
-        """Identity of the documents (16 hex digits): the same on every machine, wherever the file lies."""
+        """Return the identity of the documents (16 hex digits): the same on every machine, wherever the file lies."""
         return str(self._index.about["digest"])
 
     @property
     def skipped(self) -> list[Skipped]:
-        """The records that could not be used, the first 1,000 of them."""
+        """Return the records that could not be used, the first 1,000 of them."""
         return list(self._skips.first)
 
     @property
     def n_skipped(self) -> int:
-        """Number of records that could not be used."""
+        """Return the number of records that could not be used."""
         return self._skips.count
 
     @property
     def skipped_by_reason(self) -> Mapping[str, int]:
-        """Number of records that could not be used, by reason, the most frequent first."""
+        """Return the number of records that could not be used, by reason, the most frequent first."""
         return dict(self._skips.kinds.most_common())
 
     # ------------------------------------------------------------------------------------------------------------------ inside
@@ -150,6 +163,7 @@ class Corpus(Sequence[Document]):
             "files": files,
             "options": self._options,
             "limit": self._limit,
+            "reading": _READING,
         }
 
     def _at(self, number: int) -> Document:
@@ -221,13 +235,17 @@ def open_corpus(
     format        what it is
     ============= ==========================================================================================================
     jsonl         JSON objects, one per line
-    csv           comma- or tab-separated rows under a header
+    csv           rows under a header, separated by commas, semicolons, tabs or bars
     parquet       a Parquet table
     fasttext      lines with ``__label__x`` words
     axbench       a folder with ``train_data.parquet``: replies, labelled with the concept that they express
     stackexchange a dump's folder, or its ``Posts.xml``: questions, labelled with their tags
     huggingface   ``hf:owner/name``, ``hf:owner/name:config@split`` or ``hf:/folder``, through the ``datasets`` library
     ============= ==========================================================================================================
+
+    A file may be packed (gzip, bzip2, xz, Zstandard, LZ4; ZIP and 7z with one corpus or a dump in them), in UTF-16 or UTF-32, or a JSON list: then it
+    is unpacked into the cache once (:mod:`harness.data.corpora.wrapped`). Labels are read alike in all formats with fields
+    (:mod:`harness.data.corpora.label_text`).
 
     Records that cannot be used are skipped, counted and named in ``corpus.skipped``; a file that was cut off is used up to the break.
 
@@ -237,13 +255,13 @@ def open_corpus(
         text_field: column or key of the text (jsonl, csv, parquet, huggingface); else the first of text, body, content, output that is there.
         label_field: column or key of the labels (a list, or one string); else the first of labels, label, tags, concept, if any.
         id_field: column or key of the id; else ``id`` or ``_id``, else the row's number.
-        label_separator: splits a label field that is one string, e.g. ``","``; without it that is one label, or in csv a JSON list of labels.
+        label_separator: splits a label field that is one text, e.g. ``"|"``; without it that is one label, or a list in quotes and brackets.
         comments: append other users' comments to a question (stackexchange).
         code_blocks: keep code that stands in blocks (stackexchange).
         progress: called with (done, in all) while an index is made: bytes, or rows of a table.
 
     Raises:
-        DataError: there is nothing at ``path``, its format is not known, it has no document, or a named field is missing.
+        DataError: there is no file or folder at ``path``, its format is not known, it has no document, or a named field is missing.
         UnknownNameError: ``format`` is not one of the above.
     """
     path = Path(path)
@@ -253,11 +271,12 @@ def open_corpus(
     if hub and format not in (None, "huggingface"):
         hint = "leave out the format, or give a file"
         raise DataError(f"{path} is a dataset of the datasets library, not {format}", given=format, hint=hint)
-    if not hub and not path.exists():
-        raise DataError(f"there is no corpus at {path}", given=path, hint="give a file or a folder")
+    if not hub and not os.path.exists(path):
+        raise DataError(f"there is no corpus at {str(path)!r}", given=path, hint="give a file or a folder")
     if not hub and format == "huggingface":
         raise DataError(f"{path} is not the name of a dataset", given=path, allowed=DATASET_NAMES, hint=f"begin the name with {DATASET_PREFIX}")
-    chosen: Format = "huggingface" if hub else format or detect(path)
+    plain = path if hub else plain_file(path, rows=format in (None, "jsonl"), progress=progress)
+    chosen: Format = "huggingface" if hub else format or detect(plain)
     fields = Fields(text_field, label_field, id_field, label_separator)
     if chosen not in _WITH_FIELDS and fields != Fields():
         hint = "leave out text_field, label_field, id_field and label_separator"
@@ -265,7 +284,7 @@ def open_corpus(
     more = {"stackexchange": (comments, code_blocks), "csv": (_CSV_VERSION,)}.get(chosen, ())
     options = [chosen, text_field, label_field, id_field, label_separator, *more]
     try:
-        corpus = Corpus(path, _reader(path, chosen, fields, comments, code_blocks), options, progress=progress)
+        corpus = Corpus(path, _reader(plain, chosen, fields, comments, code_blocks), options, progress=progress)
         corpus._check()
         return corpus
     except OSError as error:
@@ -281,21 +300,21 @@ def detect(path: Path) -> Format:
     """
     if path.is_dir():
         return _detect_folder(path)
-    with path.open("rb") as file:
+    with open_input(path, CORPUS) as file:
         head = file.read(_HEAD)
     if head.startswith(b"PAR1"):
         return "parquet"
     start = head.removeprefix(BOM).lstrip()
     if not start:
         raise DataError(f"{path} is empty", given=path, hint="give a corpus that has documents")
-    line = start.splitlines()[0]
+    line = start.split(b"\n", 1)[0].rstrip(b"\r")
     if line.startswith(b"{"):
         return "jsonl"
     if line.startswith(b"__label__"):
         return "fasttext"
     if start.startswith(b"<") and b"<posts" in start:
         return "stackexchange"
-    if not line.startswith((b"[", b"<")) and b"\0" not in line and (b"," in line or b"\t" in line):
+    if not line.startswith((b"[", b"<")) and b"\0" not in line and any(sign.encode() in line for sign in DELIMITERS):
         return "csv"
     begins = line[:40].decode("utf-8", errors="replace")
     message = f"the format of {path} is unknown (it begins with {begins!r})"

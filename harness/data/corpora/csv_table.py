@@ -5,37 +5,44 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from harness.data.corpora.reading import CUT_LINE, RECORD_LIMIT, TOO_LONG, Fields, Place, Record, Report, SkipLog, Skipped, lines, vanished
 from harness.errors import DataError
+from harness.files.csv_text import delimiter_of, stated_delimiter
 from harness.types import Document
 
+_SAMPLE = 51
+"""Lines by which the delimiter is found."""
 _OPEN_QUOTE = "a quoted field is never closed: the file was cut off here, and is used up to this place"
 
 
 class CsvReader:
-    """A CSV or TSV file with a header (RFC 4180 quoting: a quoted field may span lines). Row numbers, from 1, serve as ids where none is given.
+    """A table of text with a header (RFC 4180 quoting: a quoted field may span lines). Row numbers, from 1, serve as ids where none is given.
+
+    Commas, semicolons, tabs or bars separate the fields (see :func:`harness.files.csv_text.delimiter_of`), or what a first line ``sep=;`` states.
 
     A stray quote makes its row swallow the lines up to the next one; then that row's first line alone is given up. Where there is no next
     one, the file was cut off inside of a quoted field, if it ends within a line or if quoted fields of it span lines; else it is stray, too.
 
-    Where no separator of labels is given, a label field may be a JSON list, as ``harness data convert`` writes it: ``["a", "b"]``. Line ends
-    within a field are kept as they are; in a file whose own are those of Windows they become ``\\n``.
+    Line ends within a field are kept as they are; in a file whose own are those of Windows they become ``\\n``.
     """
 
     format = "csv"
     own_ids = True
     by_bytes = True
-    content = ""
 
     def __init__(self, path: Path, fields: Fields) -> None:
-        self._path, self._fields = path, replace(fields, json_labels=True)
+        self._path, self._fields = path, replace(fields, untyped=True)
         self.files: tuple[Path, ...] = (path,)
-        first = next(lines(path), None)
-        header = first.content.decode("utf-8", errors="replace") if first is not None else ""
-        self._windows = first is not None and first.end.startswith(b"\r")
-        self._delimiter = "\t" if header.count("\t") > header.count(",") else ","
+        head = list(islice(lines(path), _SAMPLE))
+        stated = stated_delimiter(head[0].content.decode("utf-8", errors="replace")) if head else None
+        head = head if stated is None else head[1:]
+        self._start = head[0].offset if head and stated is not None else 0
+        header = head[0].content.decode("utf-8", errors="replace") if head else ""
+        self._windows = bool(head) and head[0].end.startswith(b"\r")
+        self._delimiter = stated or delimiter_of(line.content.decode("utf-8", errors="replace") + "\n" for line in head)
         csv.field_size_limit(RECORD_LIMIT)
         try:
             self._columns = next(csv.reader([header], delimiter=self._delimiter), [])
@@ -55,11 +62,16 @@ class CsvReader:
     def check(self) -> None:
         """The header was checked already."""
 
+    @property
+    def content(self) -> str:
+        return self._fields.reading.identity
+
     def prepare(self, report: Report) -> SkipLog:
         return SkipLog()
 
     def records(self) -> Iterator[Record | Skipped]:
-        source = _Lines(self._path, 0, self._windows)
+        self._fields.reading.met = False
+        source = _Lines(self._path, self._start, self._windows)
         rows = self._rows(source)
         header = True
         spans = False

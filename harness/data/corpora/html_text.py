@@ -15,7 +15,7 @@ _MARKDOWN_LINK = re.compile(r"\[([^\[\]]*)\]\([^()\s]*\)")
 
 
 def html_to_text(html: str, *, code_blocks: bool = True) -> str:
-    """The text of an HTML fragment: a line for each block, no markup, character references resolved.
+    """Return the text of an HTML fragment: a line for each block, no markup, character references resolved.
 
     Args:
         html: the fragment; unclosed or unknown tags do no harm.
@@ -28,7 +28,7 @@ def html_to_text(html: str, *, code_blocks: bool = True) -> str:
 
 
 def comment_to_text(comment: str) -> str:
-    """A comment (Stack Exchange keeps these as Markdown) with its links replaced by their words, on one line."""
+    """Return a comment (Stack Exchange keeps these as Markdown) with its links replaced by their words, on one line."""
     return " ".join(_MARKDOWN_LINK.sub(r"\1", comment).split())
 
 

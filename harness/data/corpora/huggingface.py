@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Spec:
 
     @property
     def folder(self) -> Path | None:
-        """The local folder that is meant, if one is: a path that is absolute or begins with a dot or ``~``."""
+        """Return the local folder that is meant, if one is: a path that is absolute or begins with a dot or ``~``."""
         return Path(self.name).expanduser() if self.name.startswith(("/", ".", "~")) or Path(self.name).is_absolute() else None
 
 
@@ -61,11 +61,12 @@ class HuggingFaceReader:
     by_bytes = False
 
     def __init__(self, spec: str, fields: Fields) -> None:
-        self._name, self._fields = spec, fields
+        self._name = spec
         rows = _load(Spec.parse(spec), spec)
         fields.check(rows.column_names, spec)
         self._rows = rows.select_columns(fields.columns(rows.column_names))
-        self._classes = {name: classes for name, feature in self._rows.features.items() if (classes := _class_names(feature))}
+        classes = {name: found for name, feature in self._rows.features.items() if (found := _class_names(feature))}
+        self._fields = replace(fields, classes=classes)
         self.files: tuple[Path, ...] = tuple(dict.fromkeys(Path(file["filename"]) for file in rows.cache_files)) or (Path(spec),)
 
     @property
@@ -101,8 +102,7 @@ class HuggingFaceReader:
         return found.document()
 
     def _record(self, row: Mapping[str, Json], place: Place) -> Record | str:
-        named = {name: _named(value, self._classes[name]) if name in self._classes else value for name, value in row.items()}
-        return self._fields.record(named, place)
+        return self._fields.record(row, place)
 
 
 def _cut(text: str, sign: str) -> tuple[str, str | None]:
@@ -201,12 +201,3 @@ def _class_names(feature: Any) -> list[str] | None:
     inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) and feature else feature)
     names = getattr(inner, "names", None)
     return list(names) if names else None
-
-
-def _named(value: Json, names: list[str]) -> Json:
-    """Replace class numbers by names; a number without a class (-1: not labelled) gives no label."""
-    if isinstance(value, list):
-        return [name for item in value if (name := _named(item, names)) is not None]
-    if isinstance(value, int):
-        return names[value] if 0 <= value < len(names) else None
-    return value

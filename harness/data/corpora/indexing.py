@@ -19,13 +19,13 @@ _DIGITS = 16
 
 
 def state_of(reader: Reader) -> Json:
-    """What tells that the files of a reader are still the same; a dataset that lies in no file is told by its content's name."""
+    """Return what tells that the files of a reader are still the same; a dataset that lies in no file is told by its content's name."""
     states = [[str(file.resolve()), *file_state(file)] for file in reader.files if file.is_file()]
     return states if states else [reader.content]
 
 
 def unchanged(stored: Stored, files: Sequence[Path]) -> bool:
-    """Whether the files still have the size, times and inode that they had when the index was made: a few microseconds."""
+    """Return whether the files still have the size, times and inode that they had when the index was made: a few microseconds."""
     for file, state in zip(files, stored.state, strict=False):
         try:
             status = os.stat(file)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.data.corpora.reading import Fields, Line, Place, Record, Report, SkipLog, Skipped, line_at, lines, vanished
 from harness.errors import DataError
+from harness.files.json_text import COMMENTS, parse_json
 from harness.types import Document, Json
 
 _PEEK = 1000
+_COMMENTS = tuple(sign.encode() for sign in COMMENTS)
 
 
 class JsonLinesReader:
@@ -19,7 +20,6 @@ class JsonLinesReader:
     format = "jsonl"
     own_ids = True
     by_bytes = True
-    content = ""
 
     def __init__(self, path: Path, fields: Fields) -> None:
         self._path, self._fields = path, fields
@@ -29,10 +29,15 @@ class JsonLinesReader:
     def extent(self) -> int:
         return self._path.stat().st_size
 
+    @property
+    def content(self) -> str:
+        return self._fields.reading.identity
+
     def prepare(self, report: Report) -> SkipLog:
         return SkipLog()
 
     def records(self) -> Iterator[Record | Skipped]:
+        self._fields.reading.met = False
         for number, line in enumerate(lines(self._path), 1):
             if line.content.strip():
                 found = self._record(line, number)
@@ -70,9 +75,11 @@ def _parse(line: Line) -> dict[str, Json] | str:
     """Return the object of a line, or the reason why it cannot be used."""
     if line.fault:
         return line.fault
+    if line.content.lstrip().startswith(_COMMENTS):
+        return "a comment"
     try:
-        row = json.loads(line.content)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(line.content, surrogates="keep")
+    except ValueError as error:
         if line.ended:
             return f"not valid JSON ({error})"
         return f"the last line breaks off: the file was cut off here, and is used up to this place (not valid JSON: {error})"

@@ -39,7 +39,7 @@ class LabelTable:
 
     @cached_property
     def matrix(self) -> csr_matrix:
-        """Scipy csr ``[documents, names]`` of uint8: 1 where the document has the label. Its columns are memory-mapped."""
+        """Return Scipy csr ``[documents, names]`` of uint8: 1 where the document has the label. Its columns are memory-mapped."""
         from scipy.sparse import csr_matrix
 
         ends = np.concatenate([np.zeros(1, self._columns.dtype), self._by_document.astype(self._columns.dtype)])
@@ -48,11 +48,11 @@ class LabelTable:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """``[documents]`` number of labels of each document."""
+        """Return ``[documents]`` number of labels of each document."""
         return np.diff(self._by_document, prepend=0).astype(np.int64)
 
     def of(self, name: str | None) -> NDArray[np.int64]:
-        """Numbers of the documents with this label, ascending; none for a label that no document has, and for None (a bare concept's)."""
+        """Return numbers of the documents with this label, ascending; none for a label that no document has, and for None (a bare concept's)."""
         column = None if name is None else self._places.get(name)
         if column is None:
             return np.empty(0, np.int64)
@@ -76,7 +76,7 @@ class LabelWriter:
         self._total = 0
 
     def add(self, labels: frozenset[str]) -> None:
-        """The labels of the next document."""
+        """Add the labels of the next document."""
         numbers = self._numbers
         self._found.extend([numbers.setdefault(label, len(numbers)) for label in labels])
         self._total += len(labels)
@@ -119,12 +119,12 @@ class LabelWriter:
 
 
 def label_table(stored: Stored) -> LabelTable:
-    """The labels of an opened index."""
+    """Return the labels of an opened index."""
     return LabelTable(stored.about["labels"], stored.arrays)
 
 
 def _blocks(ends: NDArray[Any]) -> list[tuple[int, int, int, int]]:
-    """(first document, last + 1, first pair, last + 1) of runs of documents, small enough to sort at once."""
+    """Return (first document, last + 1, first pair, last + 1) of runs of documents, small enough to sort at once."""
     edges = [*range(0, len(ends), _BLOCK), len(ends)]
     pairs = [0, *(int(ends[edge - 1]) for edge in edges[1:])] if len(ends) else [0]
     return [(a, b, pairs[i], pairs[i + 1]) for i, (a, b) in enumerate(pairwise(edges)) if b > a]

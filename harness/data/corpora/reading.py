@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from harness.data.corpora.label_text import NotLabels, labels_of, plain_labels
+from harness.data.scalars import text_of
 from harness.errors import DataError
+from harness.files.json_text import is_unicode
 from harness.types import Document, Json
 
 BOM = b"\xef\xbb\xbf"
@@ -52,7 +54,7 @@ class Skipped:
 
     @property
     def kind(self) -> str:
-        """The reason without its particulars: what skipped records are counted by."""
+        """Return the reason without its particulars: what skipped records are counted by."""
         return self.reason.split(" (", 1)[0]
 
     def __str__(self) -> str:
@@ -127,12 +129,12 @@ class Reader(Protocol):
 
     @property
     def extent(self) -> int:
-        """Total size, in the unit of the places."""
+        """Return the total size, in the unit of the places."""
         ...
 
     @property
     def content(self) -> str:
-        """Identity of the content that is not in ``files[0]``; the same on every machine."""
+        """Return the identity of the content that is not in ``files[0]``; the same on every machine."""
         ...
 
     def check(self) -> None:
@@ -152,19 +154,40 @@ class Reader(Protocol):
         ...
 
 
+@dataclass
+class Notations:
+    """Whether a pass over a corpus met labels in other notations; ``identity`` is then part of the corpus' identity, and else empty."""
+
+    met: bool = False
+
+    @property
+    def identity(self) -> str:
+        return "labels-2" if self.met else ""
+
+
 @dataclass(frozen=True)
 class Fields:
     """Which fields of a row hold the text, the labels and the id; None means: the first of the usual names that is there.
 
-    ``label_separator`` splits a label field that is one string; without it such a string is one label, or in a table of text (``json_labels``)
-    several where it is a JSON list of them.
+    Labels are read as :mod:`harness.data.corpora.label_text` says.
+
+    Attributes:
+        text, label, id: names of fields.
+        label_separator: splits a label field that is one text.
+        untyped: all fields are texts, as in CSV.
+        one_label: a label field that is a text is one label, whatever it looks like.
+        classes: names of the classes of a column that holds their numbers.
+        reading: notes whether labels were found in another notation than lists and single texts.
     """
 
     text: str | None = None
     label: str | None = None
     id: str | None = None
     label_separator: str | None = None
-    json_labels: bool = False
+    untyped: bool = False
+    one_label: bool = False
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    reading: Notations = field(default_factory=Notations, compare=False)
 
     def record(self, row: Mapping[str, Json], place: Place) -> Record | str:
         """Return the record of a row, with its number as the id where the row has none; or the reason why it cannot be used."""
@@ -174,16 +197,22 @@ class Fields:
         text = row[text_field]
         if not isinstance(text, str) or not text.strip():
             return f"field {text_field!r} holds no text"
+        if len(text) > RECORD_LIMIT:
+            return TOO_LONG
         id_field = self.id or _first(ID_FIELDS, row)
         identity = row.get(id_field) if id_field else None
         if self.id and identity is None:
             return f"no field {self.id} (fields: {_names(row)})"
         label_field = self.label or _first(LABEL_FIELDS, row)
-        labels = self._labels(row.get(label_field)) if label_field else frozenset()
-        if labels is None:
+        try:
+            labels = self._labels(row.get(label_field), label_field) if label_field else frozenset()
+        except NotLabels:
             return f"field {label_field!r} holds neither a label nor a list of labels"
-        name = str(place.number) if identity is None else str(identity)
-        if not all(map(_is_unicode, (text, name, *labels))):
+        try:
+            name = text_of(identity) or str(place.number)
+        except ValueError:
+            return f"field {id_field!r} holds no id"
+        if not all(map(is_unicode, (text, name, *labels))):
             return "half a character of two (a lone surrogate)"
         return Record(place, name, labels, text, self._instruction(row, text_field))
 
@@ -211,29 +240,17 @@ class Fields:
         """Return what the text replies to; empty where the row has none, or one that is not valid Unicode."""
         field = _first([name for name in INSTRUCTION_FIELDS if name not in (text_field, self.label, self.id)], row)
         value = row[field] if field else ""
-        return value if isinstance(value, str) and _is_unicode(value) else ""
+        return value if isinstance(value, str) and is_unicode(value) else ""
 
-    def _labels(self, value: Json) -> frozenset[str] | None:
-        if value is None:
-            return frozenset()
-        if isinstance(value, str):
-            value = value.split(self.label_separator) if self.label_separator else self._listed(value)
-        if isinstance(value, (int, float)):
-            value = [value]
-        if not isinstance(value, Sequence) or not all(isinstance(item, (str, int, float)) for item in value):
-            return None
-        return frozenset(name for item in value if (name := str(item).strip()))
-
-    def _listed(self, text: str) -> Json:
-        """Return the labels of a JSON list, or else the text itself as the only label."""
-        if self.json_labels and text.startswith("["):
-            try:
-                found = json.loads(text)
-            except (ValueError, RecursionError):
-                return [text]
-            if isinstance(found, list) and all(isinstance(item, (str, int, float)) for item in found):
-                return found
-        return [text]
+    def _labels(self, value: Json, label_field: str) -> frozenset[str]:
+        if self.one_label and isinstance(value, str):
+            return frozenset([value.strip()] if value.strip() else ())
+        found = labels_of(value, self.label_separator, self.classes.get(label_field), self.untyped)
+        if not self.reading.met:
+            split = self.label_separator is not None and isinstance(value, str)
+            plain = plain_labels(value.split(self.label_separator) if split else value, self.untyped)
+            self.reading.met = found != plain
+        return found
 
 
 class SeenIds:
@@ -282,7 +299,7 @@ class Line(NamedTuple):
 
     @property
     def fault(self) -> str:
-        """The reason why the line cannot be used in any format, or ""."""
+        """Return the reason why the line cannot be used in any format, or ""."""
         return TOO_LONG if len(self.content) > RECORD_LIMIT else ""
 
 
@@ -320,15 +337,6 @@ def vanished(path: Path, start: int) -> DataError:
 
 def _names(row: Mapping[str, Json]) -> str:
     return ", ".join(map(str, row)) or "none"
-
-
-def _is_unicode(text: str) -> bool:
-    """Return False for a text with lone surrogates, which JSON can hold, but no file and no tokenizer."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _first(names: Sequence[str], row: Mapping[str, Json] | Sequence[str]) -> str | None:

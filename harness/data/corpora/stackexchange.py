@@ -75,7 +75,7 @@ class StackExchangeReader:
         return found.document()
 
     def _record(self, row: Mapping[str, str], offset: int) -> Record | str | None:
-        """The question of a row, or why there is none; None for a post of another kind."""
+        """Return the question of a row, or why there is none; None for a post of another kind."""
         if row.get("PostTypeId") != _QUESTION:
             return None if "PostTypeId" in row else "a post without PostTypeId"
         missing = [name for name in ("Id", "Title") if not row.get(name, "").strip()] + ["Body"] * ("Body" not in row)
@@ -92,6 +92,6 @@ class StackExchangeReader:
 
 
 def _is_question(record: bytes) -> bool:
-    """Whether a record may be a question: said by its type, or not said at all."""
+    """Return whether a record may be a question: said by its type, or not said at all."""
     kind = _POST_TYPE.match(record)
     return kind is None or kind[1].decode() == _QUESTION

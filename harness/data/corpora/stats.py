@@ -50,6 +50,7 @@ class CorpusStats:
         characters, words_each, tokens_each: lengths of the texts.
         labels_each: labels per document.
         skipped_by_reason: number of records that could not be used, by reason.
+        label_warnings: lines about labels that may be several in one, or none.
     """
 
     documents: int
@@ -63,6 +64,7 @@ class CorpusStats:
     tokens_each: Spread | None
     labels_each: Spread
     skipped_by_reason: Mapping[str, int]
+    label_warnings: tuple[str, ...] = ()
 
     def with_support(self, least: int) -> list[str]:
         """Return the labels of at least ``least`` documents."""
@@ -105,6 +107,7 @@ def corpus_stats(corpus: Corpus, count_tokens: CountTokens | None = None) -> Cor
         tokens_each=None if count_tokens is None else Spread.of(tokens),
         labels_each=Spread.of(table.counts),
         skipped_by_reason=corpus.skipped_by_reason,
+        label_warnings=tuple(corpus.label_warnings),
     )
 
 
@@ -178,17 +181,16 @@ def token_counter(model: str) -> CountTokens:
         detail = " ".join(str(error).split())[:200]
         allowed = ("a folder", "a hub name", *embedded_names())
         raise ModelError(f"{model!r} has no tokenizer that can be loaded ({detail})", given=model, allowed=allowed) from error
-    extra = len(PromptFormat(tokenizer).prefix)
+    form = PromptFormat(tokenizer)
 
     def count(texts: Sequence[str]) -> list[int]:
-        found = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return [extra + len(ids) for ids in found]
+        return [len(form.prefix) + len(ids) for ids in form.bodies(texts)]
 
     return count
 
 
 def _lengths(texts: Sequence[str], count_tokens: CountTokens | None) -> np.ndarray[Any, Any]:
-    """``[3, texts]`` characters, words and tokens (zeros without a counter)."""
+    """Return ``[3, texts]`` characters, words and tokens (zeros without a counter)."""
     tokens = [0] * len(texts) if count_tokens is None else count_tokens(texts)
     return np.array([[len(text) for text in texts], [len(text.split()) for text in texts], tokens], np.int64)
 

@@ -24,7 +24,7 @@ _WHOLE = re.compile(rb"""<row(?:\s+[^\s=]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*/?>""")
 
 
 def rows(path: Path, root: str, wanted: Callable[[bytes], bool] | None = None) -> Iterator[tuple[int, dict[str, str] | str]]:
-    """(byte offset, attributes) of the rows of a file; in place of the attributes of a damaged one, the reason.
+    """Yield (byte offset, attributes) of the rows of a file; in place of the attributes of a damaged one, the reason.
 
     Args:
         path: the file.
@@ -66,7 +66,7 @@ def rows(path: Path, root: str, wanted: Callable[[bytes], bool] | None = None) -
 
 
 def records(file: BinaryIO, start: int = 0, chunk: int = _CHUNK) -> Iterator[tuple[int, bytes]]:
-    """(byte offset, bytes) from each ``<`` up to the next or the end; what stands between ``start`` and the first one is left out.
+    """Yield (byte offset, bytes) from each ``<`` up to the next or the end; what stands between ``start`` and the first one is left out.
 
     Of a record that is longer than :data:`RECORD_LIMIT` some bytes more than that are handed out, and the others dropped.
     """
@@ -86,19 +86,19 @@ def records(file: BinaryIO, start: int = 0, chunk: int = _CHUNK) -> Iterator[tup
 
 
 def record_at(path: Path, start: int, chunk: int) -> bytes:
-    """The record at a byte offset that :func:`records` gave, read in pieces of ``chunk`` bytes; empty where there is none any more."""
+    """Return the record at a byte offset that :func:`records` gave, read in pieces of ``chunk`` bytes; empty where there is none any more."""
     with path.open("rb") as file:
         offset, record = next(records(file, start, chunk), (start, b""))
     return record if offset == start else b""
 
 
 def parse_row(record: bytes) -> dict[str, str] | str:
-    """The attributes of one ``<row …/>`` (or ``<row …>``), or why it is not well-formed. No entities but XML's own five are known."""
+    """Return the attributes of one ``<row …/>`` (or ``<row …>``), or why it is not well-formed. No entities but XML's own five are known."""
     return _parse(record)[0]
 
 
 def _parse(record: bytes) -> tuple[dict[str, str] | str, int]:
-    """The attributes of a row or why there are none, and how much of the record is the row: all, or less where something else follows it."""
+    """Return the attributes of a row or why there are none, and how much of the record is the row: all, or less where something else follows it."""
     if len(record) > RECORD_LIMIT:
         return TOO_LONG, len(record)
     row = record.strip()

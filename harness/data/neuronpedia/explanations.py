@@ -56,13 +56,13 @@ class SourceId:
 
     @property
     def layer(self) -> int | None:
-        """The number that the source begins with, which is that of its hook (``5`` of ``blocks.5.hook_resid_pre``)."""
+        """Return the number that the source begins with, which is that of its hook (``5`` of ``blocks.5.hook_resid_pre``)."""
         match = re.match(r"(\d+)-", self.source)
         return int(match[1]) if match else None
 
     @property
     def width(self) -> str | None:
-        """The tag for the number of features (``16k``, ``1m``), where the name has one."""
+        """Return the tag for the number of features (``16k``, ``1m``), where the name has one."""
         return next((part for part in re.split(r"[-_]+", self.source.lower()) if re.fullmatch(r"\d+[km]", part)), None)
 
 
@@ -78,7 +78,7 @@ class Labels(Protocol):
 
     @property
     def n_unlabelled(self) -> int:
-        """Features that were met, or asked for, and have no usable explanation."""
+        """Return features that were met, or asked for, and have no usable explanation."""
         ...
 
     def summary(self) -> str:
@@ -109,12 +109,12 @@ class Explanations:
 
     @property
     def features(self) -> tuple[int, ...]:
-        """The explained features, ascending."""
+        """Return the explained features, ascending."""
         return tuple(sorted(self.by_feature))
 
     @property
     def largest(self) -> int:
-        """The largest index that was met, explained or not; −1 without any."""
+        """Return the largest index that was met, explained or not; −1 without any."""
         return max([*self.by_feature, *self.unlabelled], default=-1)
 
     @property

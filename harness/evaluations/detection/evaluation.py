@@ -34,7 +34,7 @@ class Detection:
         return (Stage(DETECT, ""),)
 
     def items(self, run: Run, stage: Stage) -> Sequence[Item]:
-        """A labeling of a method, with the texts that have its concept; a concept that cannot be scored has none.
+        """Return a labeling of a method, with the texts that have its concept; a concept that cannot be scored has none.
 
         Which texts are scored is a record of the run, kept once; so a stored run is scored without its corpus.
         """
@@ -78,7 +78,7 @@ class Detection:
 
 
 def _texts(run: Run) -> DetectionTexts:
-    """The texts of the run, for every concept that one of its methods is run on."""
+    """Return the texts of the run, for every concept that one of its methods is run on."""
     concepts: dict[str, Concept] = {}
     for method in run.manifest.methods_of("detection"):
         for labeling in labelings_of(method, run.manifest, run.store):
@@ -87,7 +87,7 @@ def _texts(run: Run) -> DetectionTexts:
 
 
 def _with_keywords(run: Run, labeling: Labeling) -> Concept:
-    """The concept as the task has it: what a stored labeling keeps of it lacks keywords and hard negatives."""
+    """Return the concept as the task has it: what a stored labeling keeps of it lacks keywords and hard negatives."""
     known = {concept.id: concept for concept in run.bench.concepts}
     return known.get(labeling.concept.id, labeling.concept)
 

@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 
 
 def pack(values: ArrayLike) -> str:
-    """Numbers ``[n]`` as float32, little-endian, zlib, base64.
+    """Return numbers ``[n]`` as float32, little-endian, zlib, base64.
 
     Raises:
         ValueError: more than one dimension, or a number that is not finite as float32.
@@ -38,7 +38,7 @@ def pack(values: ArrayLike) -> str:
 
 
 def unpack(packed: str) -> NDArray[np.float32]:
-    """What :func:`pack` packed. Raises StoreError where it is damaged."""
+    """Return what :func:`pack` packed. Raises StoreError where it is damaged."""
     content = _bytes(packed)
     if len(content) % 4:
         message = f"stored scores are damaged: {len(content)} bytes are not whole float32 numbers"
@@ -47,13 +47,13 @@ def unpack(packed: str) -> NDArray[np.float32]:
 
 
 def pack_mask(mask: ArrayLike) -> Json:
-    """Which of ``n`` texts: their number, and a bit each, zlib, base64."""
+    """Return which of ``n`` texts: their number, and a bit each, zlib, base64."""
     array = np.asarray(mask, dtype=bool)
     return [len(array), _text(np.packbits(array).tobytes())]
 
 
 def unpack_mask(packed: Json) -> Mask:
-    """What :func:`pack_mask` packed. Raises StoreError where it is damaged."""
+    """Return what :func:`pack_mask` packed. Raises StoreError where it is damaged."""
     try:
         n, content = packed
         return np.unpackbits(np.frombuffer(_bytes(content), dtype=np.uint8), count=n).astype(bool)
@@ -62,13 +62,13 @@ def unpack_mask(packed: Json) -> Mask:
 
 
 def texts_record(split: TextSplit, threshold: NDArray[np.int64], report: NDArray[np.int64]) -> dict[str, Json]:
-    """What is kept once per run: the split's sizes and digest, and the corpus places of the texts that are scored."""
+    """Return what is kept once per run: the split's sizes and digest, and the corpus places of the texts that are scored."""
     places = {part: _text(where.astype("<i8").tobytes()) for part, where in ((THRESHOLD, threshold), (REPORT, report))}
     return {"version": 1, "split": split.as_json(), **places}
 
 
 def places_of(record: Mapping[str, Json], part: str) -> NDArray[np.int64]:
-    """The corpus places of one part's texts, from :func:`texts_record`."""
+    """Return the corpus places of one part's texts, from :func:`texts_record`."""
     return np.frombuffer(_bytes(record[part]), dtype="<i8").astype(np.int64)
 
 
@@ -100,7 +100,7 @@ class Truth:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Json]) -> Truth:
-        """What :meth:`as_json` made. Raises StoreError where it is damaged."""
+        """Return what :meth:`as_json` made. Raises StoreError where it is damaged."""
         threshold, report = (unpack_mask(value.get(name)) for name in (THRESHOLD, REPORT))
         sizes = {"threshold_hard": len(threshold), "report_hard": len(report), "emptied": len(report)}
         rest = {name: unpack_mask(value[name]) if name in value else np.zeros(size, dtype=bool) for name, size in sizes.items()}

@@ -34,7 +34,7 @@ def item_id(method_id: str, labeling_id: str) -> str:
 
 
 def detection_rows(manifest: Manifest, store: RunStore) -> list[Row]:
-    """The rows of a run's detection methods, in the order of the plan."""
+    """Return the rows of a run's detection methods, in the order of the plan."""
     truths = {item.id: Truth.from_json(item.value) for item in store.items("detection")}
     outcomes = {outcome.item_id: outcome for outcome in store.outcomes(DETECT, kind="detection")}
     texts: Mapping[str, Json] = store.record(TEXTS) or {}

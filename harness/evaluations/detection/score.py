@@ -79,7 +79,7 @@ class DetectionResult:
 def score_concept(
     concept: tuple[str, str], features: Sequence[str], truth: Truth, scores: Mapping[str, NDArray[np.floating[Any]]], pi0: float = PI0
 ) -> ConceptScore:
-    """The measures of one labeling (formulas: docs/detection.md).
+    """Return the measures of one labeling (formulas: docs/detection.md).
 
     Args:
         concept: its id and text.
@@ -126,12 +126,12 @@ def score_concept(
 
 
 def abstained(concept: tuple[str, str], reason: str) -> ConceptScore:
-    """What a concept got from which the labeler abstained."""
+    """Return what a concept got from which the labeler abstained."""
     return ConceptScore(*concept, answered=False, reason=reason)
 
 
 def failed(concept: tuple[str, str], features: Sequence[str], reason: str) -> ConceptScore:
-    """What a concept got that the detector could not score: no number."""
+    """Return what a concept got that the detector could not score: no number."""
     return ConceptScore(*concept, tuple(features), reason=reason)
 
 
@@ -154,7 +154,7 @@ def mean_of_draws(draws: Sequence[ConceptScore]) -> ConceptScore:
 
 
 def summarise(items: Sequence[ConceptScore], *, fixed: bool, selects_on: str = "nothing", seed: int = 0) -> DetectionResult:
-    """One method's results.
+    """Return one method's results.
 
     Args:
         items: one per labeling and one per abstention; none of concepts that cannot be scored (``DetectionTexts.left_out``).
@@ -186,7 +186,7 @@ def summarise(items: Sequence[ConceptScore], *, fixed: bool, selects_on: str = "
 
 
 def _ranked(items: Sequence[ConceptScore], seed: int) -> MetricValue:
-    """AUROC over all concepts, .5 for an abstention. A concept that could not be scored leaves it without a number."""
+    """Return AUROC over all concepts, .5 for an abstention. A concept that could not be scored leaves it without a number."""
     missing = [item.id for item in items if item.answered and item.values[PRIMARY] is None]
     if missing:
         reason = f"{len(missing)} concepts have no AUROC, the first {missing[0]!r}"
@@ -195,7 +195,7 @@ def _ranked(items: Sequence[ConceptScore], seed: int) -> MetricValue:
 
 
 def _without_keywords(truth: Truth, changed: Mask, scores: Mapping[str, NDArray[np.floating[Any]]]) -> float | None:
-    """AUROC where the texts that had keywords have the score that they get without, and the others their own."""
+    """Return AUROC where the texts that had keywords have the score that they get without, and the others their own."""
     values = _float(scores[REPORT]).copy()
     values[changed] = _float(scores[NO_KEYWORDS])
     kept = ~truth.report_hard & ~truth.emptied
@@ -204,7 +204,7 @@ def _without_keywords(truth: Truth, changed: Mask, scores: Mapping[str, NDArray[
 
 
 def _summary(items: Sequence[ConceptScore], values: Sequence[float | None], name: str, seed: int) -> MetricValue:
-    """The mean over items; those that share a concept or a feature are resampled together."""
+    """Return the mean over items; those that share a concept or a feature are resampled together."""
     trivial = [item.trivial[name] for item, value in zip(items, values, strict=True) if value is not None and name in item.trivial]
     return metric_value(
         values,

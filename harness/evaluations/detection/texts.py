@@ -59,7 +59,7 @@ class DetectionTexts:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def truth(self, concept_id: str) -> Truth:
-        """Which of the texts have a concept, which are its hard negatives, and from which keywords are taken."""
+        """Return which of the texts have a concept, which are its hard negatives, and from which keywords are taken."""
         concept = self.concepts[concept_id]
         masks = {}
         for name, texts in (("threshold", self.threshold), ("report", self.report)):
@@ -75,7 +75,7 @@ class DetectionTexts:
         return Truth(masks["threshold"], masks["report"], masks["threshold_hard"], masks["report_hard"], changed, emptied)
 
     def changed(self, concept_id: str) -> Changed | None:
-        """The reported texts that change where the concept's keywords are taken out, positives and negatives alike; None without keywords.
+        """Return the reported texts that change where the concept's keywords are taken out, positives and negatives alike; None without keywords.
 
         What is not among them keeps its score: nothing was taken from it.
         """
@@ -102,7 +102,7 @@ class DetectionTexts:
 
 
 def detection_texts(bench: TaskBench, concepts: Sequence[Concept]) -> DetectionTexts:
-    """The texts in which ``concepts`` are detected; a concept that some part has no positive or no negative of is left out, with a warning.
+    """Return the texts in which ``concepts`` are detected; a concept that some part has no positive or no negative of is left out, with a warning.
 
     Args:
         bench: whose corpus and split they are.
@@ -125,7 +125,7 @@ def detection_texts(bench: TaskBench, concepts: Sequence[Concept]) -> DetectionT
 
 
 def corpus_texts(bench: TaskBench, part: Part) -> TextSet:
-    """The corpus' texts of one part of the split that have a token that counts, as far as the model reads them."""
+    """Return the corpus' texts of one part of the split that have a token that counts, as far as the model reads them."""
     from harness.labelling.pooling import texts_read
 
     tokens = bench.corpus_tokens
@@ -138,12 +138,12 @@ def corpus_texts(bench: TaskBench, part: Part) -> TextSet:
 
 
 def changed_texts(bench: TaskBench, name: str, texts: Sequence[str]) -> TextSet:
-    """Texts that are not in the corpus, cut as the corpus' own are. Each must have two tokens at least, of which the second counts."""
+    """Return texts that are not in the corpus, cut as the corpus' own are. Each must have two tokens at least, of which the second counts."""
     return text_set(name, list(texts), _tokens(bench, texts))
 
 
 def text_set(name: str, texts: Sequence[str], rows: Sequence[NDArray[np.int64]]) -> TextSet:
-    """Texts and their tokens as a set, whose digest covers both."""
+    """Return texts and their tokens as a set, whose digest covers both."""
     state = hashlib.sha256()
     for text, row in zip(texts, rows, strict=True):
         encoded = text.encode("utf-8", "surrogatepass")

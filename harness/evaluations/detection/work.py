@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def score_texts(
     detector: Detector, labelings: Sequence[Labeling], texts: DetectionTexts, who: object = "detector"
 ) -> Iterator[tuple[Labeling, Mapping[str, NDArray[np.float64]]]]:
-    """Each labeling with its scores by set of texts (``threshold``, ``report``, ``no_keywords``), as they come; those left out do not come.
+    """Yield each labeling with its scores by set of texts (``threshold``, ``report``, ``no_keywords``), as they come; those left out do not come.
 
     Args:
         detector: prepared for these labelings.

@@ -44,7 +44,7 @@ class DictionaryEvaluation:
         ]
 
     def work(self, run: Run, stage: Stage, items: Sequence[Item]) -> Iterator[Outcome]:
-        """Dictionary by dictionary, so that each is opened once for all of its metrics."""
+        """Yield dictionary by dictionary, so that each is opened once for all of its metrics."""
         plan, bench, missing = run.planned, run.bench, {item.id for item in items}
         everybody = all_subjects(plan, bench)
         note_versions(run.store, run.warnings, "metrics", [planned.metric.registered.made_by for planned in plan.metrics])
@@ -67,7 +67,7 @@ class DictionaryEvaluation:
 
 
 def _measured(run: Run, planned: PlannedMetric, subject: DictionarySubject, seed: int) -> Measurement:
-    """One measurement, checked against the contract; a metric whose needs are not met gives none, with the reason."""
+    """Return one measurement, checked against the contract; a metric whose needs are not met gives none, with the reason."""
     instance, who = planned.metric.instance, planned.metric.registered.who
     if why := unmet(instance.traits, subject, run.bench):
         return Measurement(None, reason=why, parts=dict.fromkeys(instance.traits.parts), part_reasons=dict.fromkeys(instance.traits.parts, why))

@@ -16,22 +16,22 @@ from harness.types import digest
 
 
 def subjects_of(planned: PlannedMetric, bench: TaskBench) -> list[SubjectRef]:
-    """The dictionaries that a metric measures: each training seed, each draw of each control; loads, trains and draws nothing."""
+    """Return the dictionaries that a metric measures: each training seed, each draw of each control; loads, trains and draws nothing."""
     return list_subjects(bench, [planned.dictionary], planned.controls, planned.control_seeds)
 
 
 def all_subjects(plan: Plan, bench: TaskBench) -> list[SubjectRef]:
-    """What all metrics of a run measure, each once."""
+    """Return what all metrics of a run measure, each once."""
     return list(dict.fromkeys(subject for planned in plan.metrics for subject in subjects_of(planned, bench)))
 
 
 def seeds_of(planned: PlannedMetric, bench: TaskBench) -> range:
-    """The metric's own seeds."""
+    """Return the metric's own seeds."""
     return range(bench.seed, bench.seed + planned.seeds)
 
 
 def metric_records(plan: Plan, bench: TaskBench) -> list[MetricRecord]:
-    """The run's records, metric by metric, dictionary by dictionary."""
+    """Return the run's records, metric by metric, dictionary by dictionary."""
     digests = {ref.name: ref.digest for ref in bench.dictionary_refs} if plan.metrics else {}
     return [
         _record(planned.metric, subject, digests.get(subject.member, "") if subject.arm == TRAINED else "", seed)

@@ -16,7 +16,7 @@ MEASURE = "measure"
 
 
 def dictionary_rows(manifest: Manifest, store: RunStore) -> list[Row]:
-    """The rows of a run's metrics, metric by metric in the order of the plan."""
+    """Return the rows of a run's metrics, metric by metric in the order of the plan."""
     found = {outcome.item_id: outcome for outcome in store.outcomes(MEASURE, kind="dictionary")}
     groups: dict[str, list[MetricRecord]] = {}
     for record in manifest.metrics:

@@ -102,7 +102,7 @@ class DictionaryRow:
 
 
 def rows(measured: Iterable[Measured], traits: NumberTraits, parts: Mapping[str, NumberTraits]) -> list[DictionaryRow]:
-    """The rows of one metric, in the order in which dictionaries and arms come, trained ones before their controls.
+    """Return the rows of one metric, in the order in which dictionaries and arms come, trained ones before their controls.
 
     A number's value is the mean over training seeds of the mean over the metric's own seeds. Its interval is Student's t over training seeds;
     over the metric's seeds where there is one dictionary alone, and then it says nothing of other trainings. A seed without the number leaves
@@ -153,7 +153,7 @@ def _number(group: Sequence[Measured], name: str, meaning: NumberTraits, random:
 
 
 def _mean(group: Sequence[Measured], name: str) -> tuple[float | None, str]:
-    """The mean over training seeds, and why there is none."""
+    """Return the mean over training seeds, and why there is none."""
     missing = [(one, why) for one in group if (why := _why_missing(one, name))]
     if missing:
         first, why = missing[0]
@@ -162,7 +162,7 @@ def _mean(group: Sequence[Measured], name: str) -> tuple[float | None, str]:
 
 
 def _by_seed(group: Sequence[Measured], name: str) -> list[float]:
-    """The mean of each training seed."""
+    """Return the mean of each training seed."""
     values: dict[int | None, list[float]] = {}
     for one in group:
         found = _value(one, name)
@@ -172,7 +172,7 @@ def _by_seed(group: Sequence[Measured], name: str) -> list[float]:
 
 
 def _interval(group: Sequence[Measured], name: str, bounds: Limits) -> tuple[float | None, float | None, str, str]:
-    """Its ends, its method, and why there is none. Student's t alone: seeds differ by noise, not as concepts do, and there are few of them."""
+    """Return its ends, its method, and why there is none. Student's t alone: seeds differ by noise, not as concepts do, and there are few of them."""
     values, over = _by_seed(group, name), "training seeds" if group[0].arm == TRAINED else "draws"
     if len(values) == 1:
         values, over = [found for one in group if (found := _value(one, name)) is not None], "of the metric's seeds"

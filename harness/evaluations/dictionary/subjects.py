@@ -60,7 +60,7 @@ class SubjectRef:
 def list_subjects(
     bench: TaskBench, dictionaries: Sequence[str] = (), controls: Sequence[str] = ("random",), control_seeds: int = CONTROL_SEEDS
 ) -> list[SubjectRef]:
-    """The dictionaries to measure, in the task's order, each with its seeds and then its controls.
+    """Return the dictionaries to measure, in the task's order, each with its seeds and then its controls.
 
     Args:
         bench: the task's bench.
@@ -88,7 +88,7 @@ def list_subjects(
 
 
 def open_subject(bench: TaskBench, ref: SubjectRef, everybody: Sequence[SubjectRef]) -> DictionarySubject:
-    """The dictionary with all that is known of it; trained or drawn now where it was not before.
+    """Return the dictionary with all that is known of it; trained or drawn now where it was not before.
 
     Args:
         bench: the task's bench.
@@ -120,7 +120,7 @@ def open_subject(bench: TaskBench, ref: SubjectRef, everybody: Sequence[SubjectR
 
 
 def unmet(traits: MetricTraits, subject: DictionarySubject, bench: TaskBench) -> str:
-    """Why a metric can't be measured on this subject, or empty: the reason of a measurement without a value."""
+    """Return why a metric can't be measured on this subject, or empty: the reason of a measurement without a value."""
     lacking = {
         "corpus": "" if bench.has_corpus else "the task has no corpus",
         "siblings": "" if len(subject.siblings) else "there is no dictionary of another seed (a [[train]] table may have several)",
@@ -146,7 +146,7 @@ def _open(bench: TaskBench, ref: SubjectRef) -> Dictionary:
 
 
 def _control(bench: TaskBench, ref: SubjectRef) -> Dictionary:
-    """A control, matched on texts of the train part; what matching found is kept, its rows are drawn anew."""
+    """Return a control, matched on texts of the train part; what matching found is kept, its rows are drawn anew."""
     import numpy as np
     import torch
 

@@ -26,13 +26,13 @@ class Steering:
         return bool(manifest.methods_of("steering"))
 
     def stages(self, run: Run) -> Sequence[Stage]:
-        """Texts, then ratings by the run's judge."""
+        """Return texts, then ratings by the run's judge."""
         judge = run.planned.judge
         assert judge is not None, "a plan that steers has a judge"
         return Stage(GENERATE, ""), Stage(RATE, judge_record(run, judge).key, again=True)
 
     def items(self, run: Run, stage: Stage) -> Sequence[Item]:
-        """The trials: each is generated, and rated."""
+        """Return the trials: each is generated, and rated."""
         return [trial_item(trial) for trial in trials_of(run.manifest, run.store)]
 
     def work(self, run: Run, stage: Stage, items: Sequence[Item]) -> Iterator[Outcome]:

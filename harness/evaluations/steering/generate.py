@@ -19,7 +19,7 @@ from harness.types import Generation, Labeling, Trial
 
 
 def trials_of(manifest: Manifest, store: RunStore) -> list[Trial]:
-    """Every labeling × strength × instruction of every method. The labelers have answered."""
+    """Return every labeling × strength × instruction of every method. The labelers have answered."""
     return [
         Trial(method.id, labeling.id, labeling.concept.id, strength, instruction, manifest.seed)
         for method in manifest.methods_of("steering")
@@ -30,7 +30,7 @@ def trials_of(manifest: Manifest, store: RunStore) -> list[Trial]:
 
 
 def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
-    """The texts of the trials ``missing`` (ids). One batch mixes methods, concepts and strengths.
+    """Yield the texts of the trials ``missing`` (ids). One batch mixes methods, concepts and strengths.
 
     The engine is given all trials, so that what it generates together is the same whatever is missing: a resumed run has the texts of an
     undisturbed one.
@@ -54,7 +54,7 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
 
 
 def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
-    """What the engine is to generate. The trials of one labeling and strength share an intervention, those of one prefix a prompt."""
+    """Return what the engine is to generate. The trials of one labeling and strength share an intervention, those of one prefix a prompt."""
     labelings = {m.id: labelings_of(m, run.manifest, run.store) for m in run.manifest.methods_of("steering")}
     steerers = {m.method.id: m.steerer for m in run.planned.methods}
     prepare_shared(run, [(m.name, steerers[m.id], labelings[m.id]) for m in run.manifest.methods_of("steering")])

@@ -40,12 +40,12 @@ class Asked:
         return f"at strength {self.strength:g} for concept {self.labeling.concept.id!r}"
 
     def wrong(self, what: str, given: object = None, allowed: object = None) -> PluginError:
-        """The error for what is wrong with it."""
+        """Return the error for what is wrong with it."""
         return PluginError(f"{self.who}: intervene gave {what} {self.where}", given=given, allowed=allowed, hint="see docs/plugins.md")
 
 
 def intervene(steerer: PlannedPlugin, labeling: Labeling, strength: float) -> Asked:
-    """A steerer's intervention, its parts checked.
+    """Return a steerer's intervention, its parts checked.
 
     Raises PluginError for anything that is no intervention, and in place of the EngineError that an edit raises when it is made.
     """
@@ -137,7 +137,7 @@ def _check_stream(asked: Asked, kind: str, found: Any, x: torch.Tensor) -> None:
 
 
 def _example(rows: int, d_model: int, device: torch.device) -> tuple[torch.Tensor, EditContext]:
-    """A stream of the usual size, ``[rows, tokens, d_model]`` float32, as a prompt's last token and a generated one."""
+    """Return a stream of the usual size, ``[rows, tokens, d_model]`` float32, as a prompt's last token and a generated one."""
     import torch
 
     noise = rng(0, "example-stream").standard_normal((1, _TOKENS, d_model))

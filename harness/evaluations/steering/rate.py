@@ -39,7 +39,7 @@ def rate(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None) ->
 
 
 def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None) -> Iterator[Rating]:
-    """A judge's ratings of what it has not rated yet, and of what it still owed, as they come; the caller stores each before it asks on."""
+    """Return a judge's ratings of what it has not rated yet, and of what it still owed, as they come; the caller stores each before it asks on."""
     instance: Judge = judge.instance
     record = judge_record(run, judge)
     key = record.key
@@ -83,7 +83,7 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
 
 
 def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBench) -> list[Rating]:
-    """A judge's ratings of texts that belong to no run; the caller has approved what it may cost.
+    """Return a judge's ratings of texts that belong to no run; the caller has approved what it may cost.
 
     Raises:
         JudgeError: the judge leaves ratings pending, and nothing waits for them.
@@ -155,12 +155,12 @@ def why_unrated(ratings: Iterable[Rating], most: int = 3) -> str:
 
 
 def judge_items(store: RunStore) -> list[JudgeItem]:
-    """All texts of a run as a judge is shown them."""
+    """Return all texts of a run as a judge is shown them."""
     return _items(store.generations().values(), {trial.id: trial for trial in store.trials()}, store)
 
 
 def _items(missing: Iterable[Generation], trials: dict[str, Trial], store: RunStore) -> list[JudgeItem]:
-    """What the judge is shown, in the order of the digests: it sees nothing of method or strength, not even through the order."""
+    """Return what the judge is shown, in the order of the digests: it sees nothing of method or strength, not even through the order."""
     concepts = dict(_concept_texts(store, trials.values()))
     instructions = {instruction.id: instruction.text for instruction in store.instructions()}
     return [
@@ -170,7 +170,7 @@ def _items(missing: Iterable[Generation], trials: dict[str, Trial], store: RunSt
 
 
 def _concept_texts(store: RunStore, trials: Iterable[Trial]) -> Iterator[tuple[str, str]]:
-    """The concept's text of every labeling among the trials; labelings without features are not stored, since they are just concepts."""
+    """Yield the concept's text of every labeling among the trials; labelings without features are not stored, since they are just concepts."""
     concepts = {concept.id: concept for concept in store.concepts()}
     for labeling_id, concept_id in {trial.labeling_id: trial.concept_id for trial in trials}.items():
         stored = store.labeling(labeling_id)

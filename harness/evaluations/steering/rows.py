@@ -55,7 +55,7 @@ def steering_row(
     controls: Sequence[str] = (),
     readings: Sequence[Reading] = (),
 ) -> Row:
-    """The row of one method.
+    """Return the row of one method.
 
     Args:
         subject: the method.
@@ -123,7 +123,7 @@ def _metrics(scored: Sequence[Scored], seed: int) -> dict[str, MetricValue]:
 
 
 def _ranked(scored: Sequence[Scored], abstained: Sequence[ItemResult], seed: int) -> MetricValue:
-    """The score that ranks in fixed mode: an abstention counts 0. A concept that could not be scored leaves the ranking without a number."""
+    """Return the score that ranks in fixed mode: an abstention counts 0. A concept that could not be scored leaves the ranking without a number."""
     values = [s.result.values[PRIMARY] for s in scored] + [0.0] * len(abstained)
     pairs = [(s.labeling.concept.id, s.labeling.features) for s in scored] + [(item.id, ()) for item in abstained]
     if None in values:
@@ -176,7 +176,7 @@ def _ineligible(
 def samples_of(
     scored: Sequence[Scored], records: Mapping[str, Sequence[Record]], instructions: Mapping[str, str], method_id: str, seed: int
 ) -> tuple[Sample, ...]:
-    """The best, the median and the worst text among those at their concepts' chosen strengths; three at random where none has a rating.
+    """Return the best, the median and the worst text among those at their concepts' chosen strengths; three at random where none has a rating.
 
     Where all strengths score alike, the texts of all of them count.
 
@@ -201,7 +201,7 @@ def samples_of(
 
 
 def _ratings(record: Record) -> dict[str, float]:
-    """A text's ratings by name, their harmonic mean as ``overall``; empty where it is unrated."""
+    """Return a text's ratings by name, their harmonic mean as ``overall``; empty where it is unrated."""
     if record.rating is None or record.rating.status != "rated":
         return {}
     parts = {part: float(getattr(record.rating, part)) for part in PARTS}

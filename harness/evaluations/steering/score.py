@@ -15,7 +15,7 @@ from harness.types import Labeling
 
 
 def steering_rows(manifest: Manifest, store: RunStore, judge: JudgeRecord) -> list[Row]:
-    """A row for each method that was steered with, by one judge's ratings."""
+    """Return a row for each method that was steered with, by one judge's ratings."""
     texts = {instruction.id: instruction.text for instruction in store.instructions()}
     methods = manifest.methods_of("steering")
     records = {method.id: _by_labeling(store.records(judge.key, method.id)) for method in methods}
@@ -68,7 +68,7 @@ def _stands_for(control: MethodRecord, methods: Sequence[MethodRecord]) -> list[
 
 
 def subject_of(method: MethodRecord) -> SteeringSubject:
-    """What the row is about."""
+    """Return what the row is about."""
     return SteeringSubject(
         labeler=None if method.labeler is None else method.labeler.name,
         steerer=method.plugin.name,

@@ -69,23 +69,23 @@ class BatchDesk:
 
     @property
     def name(self) -> str:
-        """The provider's name."""
+        """Return the provider's name."""
         return self.provider.name
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a reader of the ratings must know, where the provider notes it."""
+        """Return what a reader of the ratings must know, where the provider notes it."""
         return (*self.provider.notes, *self._passed_over)
 
     @property
     def cost(self) -> float | None:
-        """Dollars for what was collected so far, at the price of batches; None where the model's price is not known."""
+        """Return dollars for what was collected so far, at the price of batches; None where the model's price is not known."""
         return self._prices.cost(self.name, self.questions.options.model, self.usage, batch=True)
 
     # ------------------------------------------------------------------------------------------------------------------ handing in
 
     def submit(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
-        """Ratings of what the cache can answer; the rest handed in, each item pending with its ticket.
+        """Yield ratings of what the cache can answer; the rest handed in, each item pending with its ticket.
 
         A batch is handed in before its tickets come out, and one that is refused leaves its items unrated, or pending where it may be taken later
         or was perhaps taken. What was in a batch that :meth:`collect` has found failed is unrated, and not handed in by this process.
@@ -109,7 +109,7 @@ class BatchDesk:
             yield from self._submit(group)
 
     def _plan(self, item: JudgeItem) -> Planned:
-        """Which question of each rating is open: the first whose reply is not known, if no earlier one could be read."""
+        """Return which question of each rating is open: the first whose reply is not known, if no earlier one could be read."""
         plan = Planned(OpenItem(item))
         for aspect in ASPECTS:
             for ask in self.questions.asks(item, aspect, self.name, self.cache):
@@ -126,7 +126,7 @@ class BatchDesk:
         return plan
 
     def _groups(self, planned: Sequence[Planned]) -> Iterator[list[Planned]]:
-        """Items that go into one batch together: as many as the API takes, an item's questions never apart."""
+        """Yield items that go into one batch together: as many as the API takes, an item's questions never apart."""
         room = self.provider.max_bytes
         group: list[Planned] = []
         count = size = 0
@@ -161,7 +161,7 @@ class BatchDesk:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """The right to hand in; people learn of it where another process has it for long: an upload may take minutes."""
+        """Hold the right to hand in; people learn of it where another process has it for long: an upload may take minutes."""
         announcement = threading.Timer(PATIENCE, logger.warning, ("waiting for another process that is handing in batches",))
         announcement.daemon = True
         announcement.start()
@@ -209,7 +209,7 @@ class BatchDesk:
     # ------------------------------------------------------------------------------------------------------------------ collecting
 
     def collect(self, tickets: Sequence[str]) -> Iterator[Rating]:
-        """A rating a ticket: pending while one of its batches runs, or cannot be fetched; rated; or unrated with the reason and what to do.
+        """Yield a rating a ticket: pending while one of its batches runs, or cannot be fetched; rated; or unrated with the reason and what to do.
 
         Raises:
             JudgeError: a ticket of another judge, a key that is refused; after the ratings, where all batches failed and the model never replied.
@@ -246,7 +246,7 @@ class BatchDesk:
             raise JudgeError(f"{model} cannot be asked: {reason}", given=model, hint=hint)
 
     def _cleared(self, ticket: Ticket) -> Ticket:
-        """The ticket with the batches that were unconfirmed, as far as they are found."""
+        """Return the ticket with the batches that were unconfirmed, as far as they are found."""
         batches = list[str]()
         for key, batch in zip(ticket.keys, ticket.batches, strict=True):
             if UnconfirmedBatch.read(batch) is not None and is_key(key):
@@ -256,7 +256,7 @@ class BatchDesk:
         return replace(ticket, batches=tuple(batches))
 
     def _fate(self, batch: str, asked: Set[str]) -> Fate:
-        """What became of a batch; what it answered is in the cache thereafter."""
+        """Return what became of a batch; what it answered is in the cache thereafter."""
         if why := self._unconfirmed.why(batch):
             return Fate(open=True, unconfirmed=True, reason=why)
         try:
@@ -333,7 +333,7 @@ class BatchDesk:
         return failures
 
     def _rating(self, ticket: Ticket, fates: Mapping[str, Fate]) -> Rating:
-        """The rating of an item whose batches are over; what it lacks, and whether that is sent again, is part of the reason."""
+        """Return the rating of an item whose batches are over; what it lacks, and whether that is sent again, is part of the reason."""
         state, again = OpenItem(JudgeItem(ticket.item, "", "", "")), False
         last = self.questions.options.asks - 1
         for aspect, key, batch, number in zip(ASPECTS, ticket.keys, ticket.batches, ticket.asks, strict=True):
@@ -369,5 +369,5 @@ def _uninterrupted(work: Callable[[], None]) -> None:
 
 
 def _weight(request: ChatRequest) -> int:
-    """Bytes of a request in a batch at most: the UTF-8 of its texts, escaped, and what stands around them."""
+    """Return bytes of a request in a batch at most: the UTF-8 of its texts, escaped, and what stands around them."""
     return sum(len(json.dumps(message.content)) + 64 for message in request.messages) + 1024

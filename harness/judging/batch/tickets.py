@@ -31,7 +31,7 @@ class Ticket:
 
     @staticmethod
     def read(text: str) -> Ticket:
-        """The ticket that ``text`` says. Raises JudgeError for one of another judge."""
+        """Return the ticket that ``text`` says. Raises JudgeError for one of another judge."""
         try:
             batches, item, keys, *rest = parse_json(text)
             asks = rest[0] if rest else [0] * len(ASPECTS)
@@ -58,7 +58,7 @@ class Planned:
     hits: int = 0
 
     def pending(self, reason: str) -> Rating:
-        """The item's rating while it waits."""
+        """Return the item's rating while it waits."""
         keys = tuple(self.keys[aspect] for aspect in ASPECTS)
         batches = tuple(self.batches.get(key, "") for key in keys)
         ticket = Ticket(self.state.item.id, keys, batches, tuple(self.asks[aspect] for aspect in ASPECTS))
@@ -83,5 +83,5 @@ class Fate:
 
 
 def is_key(text: str) -> bool:
-    """Whether a text is a key of the cache."""
+    """Return whether a text is a key of the cache."""
     return len(text) == 64 and all(character in "0123456789abcdef" for character in text)

@@ -38,11 +38,11 @@ class UnconfirmedBatches:
         self._why[name] = f"{failure.reason}; it is not handed in again: the same command looks for it in the API's list of batches"
 
     def why(self, name: str) -> str:
-        """What is not known of the batch noted under ``name``, and what to do; empty for the id of a batch."""
+        """Return what is not known of the batch noted under ``name``, and what to do; empty for the id of a batch."""
         return self._why.get(name, "")
 
     def batch_of(self, key: str) -> str | None:
-        """The batch in which a request is open, after a look for one that was unconfirmed; the name of that where that did not help."""
+        """Return the batch in which a request is open, after a look for one that was unconfirmed; the name of that where that did not help."""
         name = self._cache.batch_of(key)
         if name is None or UnconfirmedBatch.read(name) is None:
             return name
@@ -79,7 +79,7 @@ class UnconfirmedBatches:
             self._why[name] = why
 
     def _search(self, name: str, unconfirmed: UnconfirmedBatch) -> tuple[str, list[str]]:
-        """The batch, or those that may be it once they have ended. Raises RequestFailed where the API cannot be asked."""
+        """Return the batch, or those that may be it once they have ended. Raises RequestFailed where the API cannot be asked."""
         ours, running = self._cache.open_in(name), list[str]()
         for batch in (batch for batch in self._provider.find(unconfirmed) if not self._cache.open_in(batch)):
             if unconfirmed.file:

@@ -130,7 +130,7 @@ class _Reading:
         self.n_outliers = 0
 
     def shard(self, rows: list[Row], first: int, advance: Callable[[int], None] | None) -> TextMeter:
-        """What the texts ``rows`` hold, of which the first is the corpus' text ``first``; ``advance`` is called with how many are done."""
+        """Return what the texts ``rows`` hold, of which the first is the corpus' text ``first``; ``advance`` is called with how many are done."""
         self.meter.clear()
         found = TextMeter(self.meter, len(rows), self.model.d_model)
         done = sum(len(row) <= self.skip for row in rows)
@@ -162,7 +162,7 @@ class _Pass:
         self.minimum = np.zeros(dictionary.d_sae, dtype=np.float32)
 
     def known(self, checksums: Sequence[int]) -> int:
-        """How many of the committed shards are of the texts with these checksums; the others are cut off."""
+        """Return how many of the committed shards are of the texts with these checksums; the others are cut off."""
         # there may be more shards than checksums: the same number of texts, of other lengths, has other borders
         same = [note == checksum for note, checksum in zip(self.files.notes, checksums, strict=False)]
         n = same.index(False) if False in same else len(same)
@@ -234,7 +234,7 @@ def _check(model: SubjectModel, dictionary: Dictionary, lengths: npt.NDArray[np.
 
 
 def _borders(lengths: npt.NDArray[np.int64], shard_texts: int) -> list[tuple[int, int]]:
-    """The shards, as (first text, the one after the last)."""
+    """Return the shards, as (first text, the one after the last)."""
     ends = np.cumsum(lengths)
     borders, start = [], 0
     while start < len(lengths):
@@ -247,7 +247,7 @@ def _borders(lengths: npt.NDArray[np.int64], shard_texts: int) -> list[tuple[int
 
 
 def _checksum(rows: Sequence[Row], start: int, stop: int) -> int:
-    """CRC-32 of the token ids of a shard's texts."""
+    """Return the CRC-32 of the token ids of a shard's texts."""
     checksum = 0
     for i in range(start, stop):
         row = np.asarray(rows[i], dtype="<i8")

@@ -24,7 +24,7 @@ _N, _NORMS, _ERROR, _SQUARES, _TOTAL = 0, 1, 2, 3, 4
 
 
 def slice_tokens(dictionary: Dictionary) -> int:
-    """Tokens whose activations are made at a time."""
+    """Return tokens whose activations are made at a time."""
     elements = CUDA_CHUNK_ELEMENTS if dictionary.device.type == "cuda" else CHUNK_ELEMENTS
     return max(1, elements // dictionary.d_sae)
 
@@ -107,33 +107,33 @@ class Meter:
 
     @property
     def sums(self) -> npt.NDArray[np.float64]:
-        """``[4 + d_in]``: number of tokens, Σ‖x‖, Σ‖x − x̂‖², Σ‖x‖², and Σx."""
+        """Return ``[4 + d_in]``: number of tokens, Σ‖x‖, Σ‖x − x̂‖², Σ‖x‖², and Σx."""
         return np.array(self._sums.cpu().numpy())
 
     @property
     def fired(self) -> Tensor:
-        """``[d_sae]`` int64, on the CPU: on how many tokens each feature is active."""
+        """Return ``[d_sae]`` int64, on the CPU: on how many tokens each feature is active."""
         return self._fired.cpu().clone()
 
     @property
     def n(self) -> int:
-        """Tokens so far."""
+        """Return tokens so far."""
         return int(self._sums[_N])
 
     @property
     def density(self) -> npt.NDArray[np.float64]:
-        """Share of the tokens on which each feature is active, ``[d_sae]``."""
+        """Return the share of the tokens on which each feature is active, ``[d_sae]``."""
         return self.fired.numpy() / max(1, self.n)
 
     @property
     def l0(self) -> float:
-        """Mean number of active features per token. NaN without tokens."""
+        """Return the mean number of active features per token. NaN without tokens."""
         n = self.n
         return int(self._fired.sum()) / n if n else float("nan")
 
     @property
     def mean_norm(self) -> float:
-        """Mean Euclidean norm of the tokens. NaN without tokens."""
+        """Return the mean Euclidean norm of the tokens. NaN without tokens."""
         n = self.n
         return float(self._sums[_NORMS]) / n if n else float("nan")
 
@@ -148,7 +148,7 @@ class Meter:
 
     @torch.no_grad()
     def _count(self, x: Tensor) -> Active:
-        """The active features of ``x``. Where that fails, nothing was counted, and the room for encodings is free."""
+        """Return the active features of ``x``. Where that fails, nothing was counted, and the room for encodings is free."""
         x = x.to(self.dictionary.device, self.dictionary.dtype)
         try:
             return self._counted(x, self._active(x))
@@ -170,7 +170,7 @@ class Meter:
         return active
 
     def _active(self, x: Tensor) -> Active:
-        """The active features.
+        """Return the active features.
 
         Where a feature is active exactly when what the encoder gives exceeds a bound, the encoding itself (0 but for one in some hundred) is
         never made: in a wide dictionary the passes over it took a quarter of the encoder's matrix product. Same numbers, to the bit.
@@ -186,7 +186,7 @@ class Meter:
         return _taken(hidden, torch.gt(hidden, bound, out=mask))
 
     def _space(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Room for what the encoder gives and for a mask of it, kept from slice to slice: fresh pages cost as much as writing them."""
+        """Return room for what the encoder gives and for a mask of it, kept from slice to slice: fresh pages cost as much as writing them."""
         if self._hidden is None or len(self._hidden[0]) < len(x):
             self._hidden = None
             shape = (len(x), self.dictionary.d_sae)
@@ -220,7 +220,7 @@ class TextMeter:
             self._add(list(docs), x, counted)
 
     def rows(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """The rows of the sparse matrices, text by text: where each text's end, features (ascending within a text), shares, maxima."""
+        """Return the rows of the sparse matrices, text by text: where each text's end, features (ascending within a text), shares, maxima."""
         ends = np.cumsum(self._active)
         size = int(ends[-1]) if len(ends) else 0
         features, counts, maxima = np.empty(size, "<i4"), np.empty(size, "<i4"), np.empty(size, "<f4")
@@ -252,7 +252,8 @@ class TextMeter:
         self.means[where], self.n_tokens[where] = means, n_tokens
 
     def _grouped(self, x: Tensor, lengths: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The (text, feature) pairs that are active among ``n`` tokens ``x``: text · d_sae + feature, ascending; on how many tokens; the largest.
+        """Return the (text, feature) pairs that are active among ``n`` tokens ``x``: text · d_sae + feature, ascending; on how many tokens; the
+        largest.
 
         The largest is that of the largest magnitude, with its sign. None without tokens. ``lengths`` ``[texts]``: how many of the tokens are
         each text's.
@@ -271,7 +272,7 @@ class TextMeter:
 
 
 def _taken(values: Tensor, mask: Tensor) -> Active:
-    """The places of ``mask`` ``[tokens, d_sae]`` and the values there."""
+    """Return the places of ``mask`` ``[tokens, d_sae]`` and the values there."""
     if mask.device.type == "cpu":
         # numpy finds them some five times as fast as torch
         flat = torch.from_numpy(np.flatnonzero(mask.numpy()))
@@ -282,7 +283,7 @@ def _taken(values: Tensor, mask: Tensor) -> Active:
 
 
 def _grouped(keys: Tensor, counts: Tensor, values: Tensor, signed: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Each key once, ascending, with the sum of its counts and the value of the largest magnitude, of two such the positive one."""
+    """Return each key once, ascending, with the sum of its counts and the value of the largest magnitude, of two such the positive one."""
     unique, place = torch.unique(keys, return_inverse=True)
     summed = torch.zeros_like(unique).scatter_add_(0, place, counts)
     highest = values.new_zeros(len(unique)).scatter_reduce_(0, place, values, "amax")

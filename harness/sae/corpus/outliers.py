@@ -15,7 +15,7 @@ OUTLIER = 10.0
 
 
 def usual_tokens(x: Tensor, counted: Tensor, factor: float = OUTLIER) -> Tensor:
-    """Which counted tokens have at most ``factor`` times the median norm of their own text's counted tokens.
+    """Return which counted tokens have at most ``factor`` times the median norm of their own text's counted tokens.
 
     The text is the measure, so the answer does not depend on how texts are batched. A vector that holds NaN or infinity would
     count as unusual: refuse those before (:func:`harness.model.activations.check_finite`).

@@ -82,7 +82,7 @@ class CorpusStatistics:
 
     @cached_property
     def frequencies(self) -> csr_matrix:
-        """``[n_docs, d_sae]`` float32: the share of a text's counted tokens on which a feature is active.
+        """Return ``[n_docs, d_sae]`` float32: the share of a text's counted tokens on which a feature is active.
 
         A view of the arrays, which may be memory-mapped and read-only. Features ascend within each text. From 2³¹ entries on the row
         borders are int64 and the features int32: scipy's own operations copy the features then, so take blocks of texts.
@@ -91,11 +91,11 @@ class CorpusStatistics:
 
     @cached_property
     def document_maximum(self) -> csr_matrix:
-        """``[n_docs, d_sae]`` float32, of the same sparsity: the largest activation of a feature in a text, in magnitude."""
+        """Return ``[n_docs, d_sae]`` float32, of the same sparsity: the largest activation of a feature in a text, in magnitude."""
         return self._matrix(np.abs(self.maxima) if self.signed else self.maxima)
 
     def texts_of(self, features: Sequence[int] | npt.NDArray[np.integer], what: Literal["shares", "maxima"] = "shares") -> csc_matrix:
-        """Columns ``features`` of :attr:`frequencies` (or of :attr:`document_maximum`, in magnitude), ``[n_docs, len(features)]`` float32.
+        """Return columns ``features`` of :attr:`frequencies` (or of :attr:`document_maximum`, in magnitude), ``[n_docs, len(features)]`` float32.
 
         One walk over the features of all texts, whatever the number of columns (half a second for 10⁸ entries), and no copy of the matrix:
         ask for all the features that you need at once.
@@ -123,7 +123,8 @@ class CorpusStatistics:
         return csc_matrix((data, texts[order].astype(np.int32), starts), shape=(self.n_docs, len(wanted)))
 
     def quantile_maximum(self, q: float, features: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-        """``[len(features)]``: the ``q`` quantile, over the texts in which a feature fires, of its largest activation there; 0 if it never fires.
+        """Return ``[len(features)]``: the ``q`` quantile, over the texts in which a feature fires, of its largest activation there; 0 if it never
+        fires.
 
         In a signed dictionary of the largest magnitudes, with the sign of the feature's :attr:`maximum`.
 
@@ -150,17 +151,17 @@ class CorpusStatistics:
 
     @property
     def density(self) -> npt.NDArray[np.float64]:
-        """``[d_sae]``: share of the corpus' counted tokens on which each feature is active."""
+        """Return ``[d_sae]``: share of the corpus' counted tokens on which each feature is active."""
         return self.fired / max(1, int(self.n_tokens.sum()))
 
     @property
     def live(self) -> npt.NDArray[np.int64]:
-        """The features that fire at all, ascending."""
+        """Return the features that fire at all, ascending."""
         return np.flatnonzero(self.fired)
 
     @property
     def empty(self) -> npt.NDArray[np.int64]:
-        """The texts without a counted token."""
+        """Return the texts without a counted token."""
         return np.flatnonzero(self.n_tokens == 0)
 
     def _checked(self, features: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:

@@ -42,7 +42,7 @@ def sweep(
     block: int | None = None,
     offset: int = 0,
 ) -> Iterator[ResidualBatch]:
-    """The residual stream of texts at ``site``, batch by batch, with the tokens that count marked.
+    """Yield the residual stream of texts at ``site``, batch by batch, with the tokens that count marked.
 
     Texts without a token past the first ``skip`` are passed over. Within a block the longest texts come first. A batch that does not fit into
     memory is halved, and so is the budget from then on; what the caller does with a batch may go through
@@ -95,7 +95,7 @@ def activations(
 
 
 def n_past(rows: Sequence[Row], skip: int = 1) -> int:
-    """Tokens of ``rows`` past the first ``skip`` of each: those that count, and outliers."""
+    """Return tokens of ``rows`` past the first ``skip`` of each: those that count, and outliers."""
     return int((row_lengths(rows) - skip).clip(min=0).sum())
 
 
@@ -110,7 +110,7 @@ def _with_counted(
 def _counted(
     batch: ResidualBatch, model: SubjectModel, texts: npt.NDArray[np.int64], outlier: float, budget: TokenBudget, offset: int
 ) -> list[ResidualBatch]:
-    """The batch, or its halves where memory is short, with outliers taken out of ``counted`` and places of the corpus as ``rows``."""
+    """Return the batch, or its halves where memory is short, with outliers taken out of ``counted`` and places of the corpus as ``rows``."""
     found: list[ResidualBatch] = []
 
     def mark(part: ResidualBatch) -> None:

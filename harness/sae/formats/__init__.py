@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import DictionaryError
 from harness.sae.formats import gemma_scope, saelens, sparsify
-from harness.sae.formats.contents import PICKLES, a_pickle
+from harness.sae.formats.contents import PICKLES, a_pickle, damaged
 from harness.sae.formats.published import Published, read_json
 from harness.sae.formats.weight_files import missing_weights, names_in
 
@@ -24,14 +24,24 @@ _SEARCH_DEPTH, _SEARCH_FOLDERS, _SHOWN = 7, 5_000, 4
 
 
 def open_published(path: Path) -> Published:
-    """The dictionary at a path, its weights not read yet.
+    """Return the dictionary at a path, its weights not read yet.
 
     Args:
         path: a folder of one of the formats, one of its files, or a Gemma Scope ``.npz`` of any name.
 
     Raises:
-        DictionaryError: it is a pickle, holds several dictionaries, is incomplete, or is not a dictionary.
+        DictionaryError: it is a pickle, holds several dictionaries, is incomplete, cannot be read, or is not a dictionary.
     """
+    try:
+        return _opened(path)
+    except (OSError, RuntimeError) as error:  # folders that may not be entered, links in a circle
+        raise damaged(path, error) from error
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- inside
+
+
+def _opened(path: Path) -> Published:
     if path.is_file():
         if path.suffix.lower() in PICKLES:
             raise a_pickle(path)
@@ -93,7 +103,7 @@ def _without_configuration(path: Path, weights: str, names: set[str]) -> Diction
 
 
 def _search(folder: Path) -> tuple[list[Path], bool]:
-    """Folders of dictionaries below a folder, relative to it, in order; and whether the search ended early."""
+    """Return folders of dictionaries below a folder, relative to it, in order; and whether the search ended early."""
     found: list[Path] = []
     for count, (root, folders, names) in enumerate(os.walk(folder)):
         here = Path(root).relative_to(folder)
@@ -107,5 +117,5 @@ def _search(folder: Path) -> tuple[list[Path], bool]:
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
-    """An order in which layers.9 comes before layers.10."""
+    """Return an order in which layers.9 comes before layers.10."""
     return [(int(number or 0), text) for text, number in re.findall(r"(\D+)(\d*)", path.as_posix())]

@@ -56,18 +56,20 @@ def check_weights_file(path: Path) -> None:
 
 
 def damaged(path: Path, error: BaseException) -> DictionaryError:
-    """The error for a file that cannot be read, for a reason that :func:`check_weights_file` does not know."""
+    """Return the error for a file that cannot be read, for a reason that :func:`check_weights_file` does not know."""
+    if isinstance(error, PermissionError):
+        return DictionaryError(f"{path} cannot be read: permission denied", given=path, hint="change its permissions (chmod)")
     return DictionaryError(f"{path} cannot be read: {line(error)}", given=path, hint=_FETCH)
 
 
 def a_pickle(path: Path, found: str = "") -> DictionaryError:
-    """The error for a pickle; ``found`` names it where it is not the file itself."""
+    """Return the error for a pickle; ``found`` names it where it is not the file itself."""
     message = f"{path} {found or 'is a pickle'}, which can run any code when read and is never opened"
     return DictionaryError(message, given=path, hint=_CONVERT)
 
 
 def line(error: BaseException) -> str:
-    """An error's text on one line of bounded length, in characters that every file can hold."""
+    """Return an error's text on one line of bounded length, in characters that every file can hold."""
     words = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
     return words[:200] or type(error).__name__
 
@@ -76,7 +78,7 @@ def line(error: BaseException) -> str:
 
 
 def _other(path: Path, head: bytes, archive: bool) -> tuple[str, str] | None:
-    """What a file is that is neither safetensors nor, where an ``archive`` is expected, a zip archive; None for one that may be."""
+    """Return what a file is that is neither safetensors nor, where an ``archive`` is expected, a zip archive; None for one that may be."""
     if head[:2] == b"PK" if archive else _begins_as_safetensors(head):
         return None
     names = _archived(path) if head[:4] == b"PK\x03\x04" else []
@@ -103,7 +105,7 @@ def _begins_as_safetensors(head: bytes) -> bool:
 
 
 def _text(head: bytes) -> str:
-    """How a short text begins, such as a server's error in place of the file; empty for bytes that are none."""
+    """Return how a short text begins, such as a server's error in place of the file; empty for bytes that are none."""
     try:
         text = " ".join(head.decode("ascii").split())
     except UnicodeDecodeError:
@@ -120,7 +122,7 @@ def _archived(path: Path) -> list[str]:
 
 
 def _cut_safetensors(head: bytes, size: int, path: Path) -> str:
-    """What is missing of a safetensors file, whose header says where its last tensor ends."""
+    """Return what is missing of a safetensors file, whose header says where its last tensor ends."""
     if size < 9:
         return f"it has {size} bytes"
     length = int.from_bytes(head[:8], "little")
@@ -139,5 +141,5 @@ def _cut_safetensors(head: bytes, size: int, path: Path) -> str:
 
 
 def _cut_archive(head: bytes, path: Path) -> str:
-    """What is missing of a zip archive, which ends with the list of what is in it."""
+    """Return what is missing of a zip archive, which ends with the list of what is in it."""
     return "" if zipfile.is_zipfile(path) or not head.startswith(b"PK") else "its end, with the list of its arrays, is not there"

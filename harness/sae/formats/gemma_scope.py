@@ -70,7 +70,7 @@ class GemmaScope2Settings(Settings):
 
 
 def open_npz(path: Path) -> Published:
-    """A dictionary of Gemma Scope's first release.
+    """Return a dictionary of Gemma Scope's first release.
 
     Args:
         path: its ``.npz`` file.
@@ -90,7 +90,7 @@ def open_npz(path: Path) -> Published:
 
 
 def open_safetensors(folder: Path) -> Published:
-    """A dictionary of Gemma Scope 2.
+    """Return a dictionary of Gemma Scope 2.
 
     Args:
         folder: of its ``params.safetensors``; ``config.json`` is read where it lies beside.
@@ -156,7 +156,7 @@ def _published(files: Files, found: Mapping[str, Stored], named: _Named) -> Publ
 
 
 def _width(path: Path, found: Mapping[str, Stored], bias: str) -> int:
-    """The length of a bias; 0 where there is none, which the check of all tensors reports."""
+    """Return the length of a bias; 0 where there is none, which the check of all tensors reports."""
     shape = found[bias].shape if bias in found else (0,)
     if bias in found and (len(shape) != 1 or shape[0] < 1):
         raise DictionaryError(f"{path}: {bias} is {list(shape)}", given=shape, allowed="a vector", hint="fetch it again")
@@ -164,7 +164,7 @@ def _width(path: Path, found: Mapping[str, Stored], bias: str) -> int:
 
 
 def _from_config(config: GemmaScope2Settings, path: Path) -> _Named:
-    """Site and model of Gemma Scope 2's ``config.json``."""
+    """Return the site and model of Gemma Scope 2's ``config.json``."""
     kind, architecture = config.type or "sae", config.architecture or "jump_relu"
     site, out = config.hf_hook_point_in, config.hf_hook_point_out
     several = "crosscoder" if "{" in site else ""
@@ -194,13 +194,13 @@ def _from_folders(path: Path) -> _Named:
 
 
 def _release_2(path: Path) -> str:
-    """The model of the release in whose folder a file of Gemma Scope 2 lies; empty where no name tells."""
+    """Return the model of the release in whose folder a file of Gemma Scope 2 lies; empty where no name tells."""
     release = _last(_SECOND, path.absolute().as_posix())
     return _model(f"gemma-3-{release[1]}-{release[2]}") if release else ""
 
 
 def _model(name: str) -> str:
-    """A model as SAELens names it: with its owner, and the smallest pretrained one without the suffix that the hub's does not have."""
+    """Return a model as SAELens names it: with its owner, and the smallest pretrained one without the suffix that the hub's does not have."""
     if not name:
         return ""
     name = (name if name.startswith("google/") else f"google/{name}").replace("-v3", "-3")

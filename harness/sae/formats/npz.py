@@ -18,7 +18,7 @@ _ENDING = ".npy"
 
 
 def headers(path: Path) -> Mapping[str, ArrayHeader]:
-    """Shape and dtype of each array; nothing is unpacked.
+    """Return the shape and dtype of each array; nothing is unpacked.
 
     Raises:
         DictionaryError: the archive is damaged, holds Python objects or one name twice, states other sizes than there are, or unpacks to far more
@@ -43,12 +43,12 @@ def headers(path: Path) -> Mapping[str, ArrayHeader]:
 
 
 def is_read(dtype: np.dtype[np.generic]) -> bool:
-    """Whether arrays of this dtype are read: float64, float32 and float16, of either byte order."""
+    """Return whether arrays of this dtype are read: float64, float32 and float16, of either byte order."""
     return dtype.kind == "f" and dtype.itemsize in (2, 4, 8)
 
 
 def arrays(path: Path, names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-    """The arrays of these names, one after the other, in the machine's byte order."""
+    """Yield the arrays of these names, one after the other, in the machine's byte order."""
     with zipfile.ZipFile(path) as archive:
         for name in names:
             with archive.open(name + _ENDING) as stream:

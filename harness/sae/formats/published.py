@@ -19,12 +19,12 @@ from harness.types import Json
 
 Weights = dict[str, Tensor]
 
-_CONFIGURATION = Input("configuration", DictionaryError, "fetch it again")
+_CONFIGURATION = Input("configuration", DictionaryError, "check its permissions, or fetch it again")
 _SHOWN = 80
 
 
 def _integral(value: object) -> object:
-    """A whole number that was written with a point, as one without."""
+    """Return a whole number that was written with a point, as one without."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -56,7 +56,7 @@ class Published:
 
 
 def read_json(path: Path) -> dict[str, Json]:
-    """A file that holds one JSON object.
+    """Return a file that holds one JSON object.
 
     Raises:
         DictionaryError: it cannot be read, holds something else, or gives one key two values.
@@ -70,7 +70,7 @@ def read_json(path: Path) -> dict[str, Json]:
 
 
 def parse_settings(kind: type[S], raw: dict[str, Json], path: Path) -> S:
-    """A configuration as the format's settings.
+    """Return a configuration as the format's settings.
 
     Raises:
         DictionaryError: a value is missing, of another type or out of bounds; names file and key.
@@ -89,7 +89,7 @@ def parse_settings(kind: type[S], raw: dict[str, Json], path: Path) -> S:
 
 
 def configuration(architecture: str, d_in: int, d_sae: int, *, bias: bool, hook_name: str, model_name: str) -> dict[str, Any]:
-    """SAELens' configuration of a published dictionary; an empty name is one that is not known."""
+    """Return SAELens' configuration of a published dictionary; an empty name is one that is not known."""
     metadata = {"hook_name": hook_name, "model_name": model_name}
     return {
         "architecture": architecture,
@@ -129,7 +129,7 @@ def _text(value: Json) -> str:
 
 
 def _once(pairs: list[tuple[str, Json]], path: Path) -> dict[str, Json]:
-    """An object whose keys are not given two values: JSON's readers keep the last one without a word."""
+    """Return an object whose keys are not given two values: JSON's readers keep the last one without a word."""
     found: dict[str, Json] = {}
     for key, value in pairs:
         if key in found and found[key] != value:

@@ -33,12 +33,12 @@ _SCALING = "scaling_factor"
 
 
 def is_saelens(cfg: dict[str, Json]) -> bool:
-    """Whether a configuration is one of SAELens', however it was written."""
+    """Return whether a configuration is one of SAELens', however it was written."""
     return any(key in cfg for key in ("d_in", "d_sae", "architecture", "hook_name", "hook_point", "metadata", "cfg", "sae_cfg", "sae_config"))
 
 
 def open_folder(folder: Path) -> Published:
-    """A dictionary of SAELens.
+    """Return a dictionary of SAELens.
 
     Raises:
         DictionaryError: the folder is incomplete or damaged, its configuration contradicts itself, the weights do not fit it, or it is of an

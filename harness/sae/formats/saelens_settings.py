@@ -67,7 +67,7 @@ class SaelensSettings(Settings):
 
 
 def read_settings(raw: dict[str, Json], path: Path) -> SaelensSettings:
-    """A configuration's settings, those of one nested in it included.
+    """Return a configuration's settings, those of one nested in it included.
 
     Raises:
         DictionaryError: one is missing, of the wrong type or out of bounds, or two contradict each other.
@@ -76,7 +76,7 @@ def read_settings(raw: dict[str, Json], path: Path) -> SaelensSettings:
 
 
 def inference_settings(settings: SaelensSettings, raw: dict[str, Json], path: Path, architecture: str) -> dict[str, Any]:
-    """SAELens' configuration of an inference architecture, its metadata with the site and the model that the file states.
+    """Return SAELens' configuration of an inference architecture, its metadata with the site and the model that the file states.
 
     Args:
         settings: as :func:`read_settings` returned them.
@@ -113,7 +113,7 @@ def inference_settings(settings: SaelensSettings, raw: dict[str, Json], path: Pa
 
 
 def _of_architecture(settings: SaelensSettings, architecture: str, path: Path) -> dict[str, Any]:
-    """The settings that one architecture has."""
+    """Return the settings that one architecture has."""
     if architecture in ("topk", "abstopk"):
         k = settings.k or _whole(settings.activation_fn_kwargs.get("k"), path)
         if k > settings.d_sae:
@@ -139,7 +139,7 @@ def _whole(k: Json, path: Path) -> int:
 
 
 def _flat(raw: dict[str, Json], path: Path) -> dict[str, Json]:
-    """The settings of the file and of a configuration nested in it, under one name each.
+    """Return the settings of the file and of a configuration nested in it, under one name each.
 
     Raises:
         DictionaryError: two of them differ.
@@ -162,7 +162,7 @@ def _flat(raw: dict[str, Json], path: Path) -> dict[str, Json]:
 
 
 def _metadata(raw: dict[str, Json], path: Path) -> dict[str, Json]:
-    """The file's metadata, wherever they stand, with the site and the model that they state."""
+    """Return the file's metadata, wherever they stand, with the site and the model that they state."""
     found: dict[str, Json] = {}
     for prefix, inner in containers(raw, path):
         kept = inner if prefix.endswith("metadata.") else {key: inner[key] for key in _METADATA_AT_TOP if inner.get(key) is not None}
@@ -180,7 +180,7 @@ def _metadata(raw: dict[str, Json], path: Path) -> dict[str, Json]:
 
 
 def _may_be_set(key: str) -> bool:
-    """Whether SAELens' metadata, which make an attribute of every key, keep their own methods."""
+    """Return whether SAELens' metadata, which make an attribute of every key, keep their own methods."""
     from sae_lens.saes.sae import SAEMetadata
 
     return not key.startswith("_") and key != "self" and not hasattr(SAEMetadata, key)

@@ -35,7 +35,7 @@ class Statement:
 
 
 def containers(raw: Mapping[str, Json], path: Path, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Json]]]:
-    """The objects in which a configuration may state something, with their prefixes: itself, its metadata, a nested configuration.
+    """Yield the objects in which a configuration may state something, with their prefixes: itself, its metadata, a nested configuration.
 
     Raises:
         DictionaryError: one of them is no object.
@@ -55,7 +55,7 @@ def containers(raw: Mapping[str, Json], path: Path, prefix: str = "") -> Iterato
 
 
 def stated_site(raw: Mapping[str, Json], path: Path) -> tuple[str, int | None]:
-    """The hook's name (empty where none is stated) and the hook's own layer number (None where only the name, or nothing, tells).
+    """Return the hook's name (empty where none is stated) and the hook's own layer number (None where only the name, or nothing, tells).
 
     Raises:
         DictionaryError: two statements contradict each other, or one is of the wrong type.
@@ -77,7 +77,7 @@ def stated_site(raw: Mapping[str, Json], path: Path) -> tuple[str, int | None]:
 
 
 def stated_model(raw: Mapping[str, Json], path: Path) -> str:
-    """The model's name; empty where none is stated.
+    """Return the model's name; empty where none is stated.
 
     Raises:
         DictionaryError: two statements name different models, or one is not a text.
@@ -135,6 +135,6 @@ def _contradiction(path: Path, one: Statement, other: Statement) -> DictionaryEr
 
 
 def _block(hook: str) -> int | None:
-    """The number of the block that a hook's name holds: 3 of ``blocks.3.hook_resid_pre``."""
+    """Return the number of the block that a hook's name holds: 3 of ``blocks.3.hook_resid_pre``."""
     match = re.search(r"\.([0-9]{1,6})(?:\.|$)", hook)
     return int(match[1]) if match else None

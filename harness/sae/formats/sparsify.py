@@ -56,12 +56,12 @@ _SITES = {"mlp": "hook_mlp_out", "attention": "hook_attn_out", "attn": "hook_att
 
 
 def is_sparsify(cfg: dict[str, object]) -> bool:
-    """Whether a configuration is one of sparsify's, not of SAELens'."""
+    """Return whether a configuration is one of sparsify's, not of SAELens'."""
     return "d_sae" not in cfg and bool({"expansion_factor", "num_latents", "normalize_decoder"} & cfg.keys())
 
 
 def open_folder(folder: Path) -> Published:
-    """A dictionary of sparsify.
+    """Return a dictionary of sparsify.
 
     Args:
         folder: of one hookpoint, named by it (``layers.10``); the run's ``config.json``, where it lies above, names the model.
@@ -108,13 +108,13 @@ def open_folder(folder: Path) -> Published:
 
 
 def _hookpoint(folder: Path) -> Path:
-    """The folder named by the hookpoint: the one above where a run kept several seeds."""
+    """Return the folder named by the hookpoint: the one above where a run kept several seeds."""
     folder = folder.absolute()
     return folder.parent if re.fullmatch(r"seed\d+", folder.name) else folder
 
 
 def _hook_name(folder: Path) -> str:
-    """The site in SAELens' words; empty where the folder was renamed."""
+    """Return the site in SAELens' words; empty where the folder was renamed."""
     name = _hookpoint(folder).name
     if "embed" in name:
         return "hook_embed"
@@ -127,7 +127,7 @@ def _hook_name(folder: Path) -> str:
 
 
 def _site(folder: Path, raw: dict[str, Json], path: Path) -> str:
-    """The hook's name in SAELens' words, of the folder's name and of what a configuration says that was written by hand.
+    """Return the hook's name in SAELens' words, of the folder's name and of what a configuration says that was written by hand.
 
     Raises:
         DictionaryError: they contradict each other.
@@ -142,7 +142,7 @@ def _site(folder: Path, raw: dict[str, Json], path: Path) -> str:
 
 
 def _model_name(folder: Path, raw: dict[str, Json], path: Path) -> str:
-    """The model that the run's configuration names, or one that was written by hand; raises DictionaryError where they differ."""
+    """Return the model that the run's configuration names, or one that was written by hand; raises DictionaryError where they differ."""
     run, stated = _hookpoint(folder).parent / "config.json", stated_model(raw, path)
     named = read_json(run).get("model") if run.is_file() else None
     if named is not None and not isinstance(named, str):

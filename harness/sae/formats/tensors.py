@@ -36,7 +36,7 @@ class Stored:
 
 
 def stored(files: Path | Files) -> dict[str, Stored]:
-    """What files hold, by name; read from their headers alone.
+    """Return what files hold, by name; read from their headers alone.
 
     Raises:
         DictionaryError: a file is damaged, is something else, or holds Python objects; two files hold one tensor.
@@ -88,7 +88,7 @@ def check_tensors(
 
 
 def read(files: Path | Files, names: Mapping[str, str], device: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Tensors of files as ``dtype`` on ``device``, one after the other.
+    """Return tensors of files as ``dtype`` on ``device``, one after the other.
 
     Args:
         files: that :func:`check_tensors` has passed.

@@ -24,7 +24,7 @@ _SHOWN = 4
 
 
 def find_weights(folder: Path, name: str, beside: str) -> Files:
-    """The files that hold a folder's weights, in order; not opened yet.
+    """Return the files that hold a folder's weights, in order; not opened yet.
 
     Args:
         folder: of one dictionary.
@@ -46,7 +46,7 @@ def find_weights(folder: Path, name: str, beside: str) -> Files:
 
 
 def missing_weights(folder: Path, name: str, beside: str) -> DictionaryError:
-    """The error for a folder with a configuration and no weights of the format's name: what lies there in their place."""
+    """Return the error for a folder with a configuration and no weights of the format's name: what lies there in their place."""
     names = names_in(folder)
     parts = sorted(other for other in names if _PART.fullmatch(other))
     if parts:
@@ -70,7 +70,7 @@ def missing_weights(folder: Path, name: str, beside: str) -> DictionaryError:
 
 
 def names_in(folder: Path) -> set[str]:
-    """Names of what lies in a folder.
+    """Return names of what lies in a folder.
 
     Raises:
         DictionaryError: it cannot be read.
@@ -85,7 +85,7 @@ def names_in(folder: Path) -> set[str]:
 
 
 def _in_parts(folder: Path, parts: list[str], name: str) -> DictionaryError:
-    """The error for parts without an index."""
+    """Return the error for parts without an index."""
     stem, _, total = _PART.fullmatch(parts[0]).groups()  # type: ignore[union-attr]
     numbers = {int(match[2]) for part in parts if (match := _PART.fullmatch(part)) and match[1] == stem and match[3] == total}
     absent = sorted(set(range(1, min(int(total), 10_000) + 1)) - numbers)
@@ -98,7 +98,7 @@ def _in_parts(folder: Path, parts: list[str], name: str) -> DictionaryError:
 
 
 def _indexed(index: Path) -> Files:
-    """The parts that an index names."""
+    """Return the parts that an index names."""
     where = read_json(index).get("weight_map")
     if not isinstance(where, dict) or not where or not all(isinstance(file, str) for file in where.values()):
         message = f"{index} is not an index of weights"

@@ -54,7 +54,7 @@ class Harvest:
     longest: int
 
     def take(self, index: npt.NDArray[np.int64], scale: float = 1.0) -> Tensor:
-        """Vectors ``index`` times ``scale``, ``[len(index), d]`` float32."""
+        """Return vectors ``index`` times ``scale``, ``[len(index), d]`` float32."""
         return torch.from_numpy(self._stored()[index]).float().mul_(self.unit * scale)
 
     def _stored(self) -> npt.NDArray[np.float16]:
@@ -72,7 +72,7 @@ def harvest(
     token_budget: int = 1024,
     advance: Callable[[int, int], None] | None = None,
 ) -> Harvest:
-    """The residual stream of the counted tokens of ``rows`` at ``site``, in a folder below ``parent`` named by its content.
+    """Return the residual stream of the counted tokens of ``rows`` at ``site``, in a folder below ``parent`` named by its content.
 
     A finished folder is used again; an unfinished one never carries the name.
 

@@ -90,7 +90,7 @@ class TrainConfig:
 
     @property
     def scales_to_unit(self) -> bool:
-        """Whether inputs are scaled to a mean norm of 1 (else √d_in)."""
+        """Return whether inputs are scaled to a mean norm of 1 (else √d_in)."""
         return self.is_topk if self.input_norm is None else self.input_norm == "unit"
 
 

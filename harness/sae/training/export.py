@@ -55,7 +55,7 @@ def export(sae: Any, folder: Path, scale: float, config: TrainConfig, calibratio
 
 
 def exact_threshold(dictionary: Dictionary, x: Tensor, k: float) -> float:
-    """The threshold above which the tokens ``x`` have ``k`` activations on average.
+    """Return the threshold above which the tokens ``x`` have ``k`` activations on average.
 
     It lies halfway between the last activation that counts and the first that does not. Memory: k activations per token.
     """

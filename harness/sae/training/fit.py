@@ -56,7 +56,7 @@ def split_tokens(activations: Harvest, config: TrainConfig) -> Split:
 
 
 def batches(activations: Harvest, split: Split, scale: float, config: TrainConfig) -> Iterator[Tensor]:
-    """Batches without end, in an order of its own in each epoch; what an epoch leaves over begins the next one's first batch."""
+    """Yield batches without end, in an order of its own in each epoch; what an epoch leaves over begins the next one's first batch."""
     left = np.empty(0, dtype=np.int64)
     epoch = 0
     while True:
@@ -70,7 +70,7 @@ def batches(activations: Harvest, split: Split, scale: float, config: TrainConfi
 
 
 def _training_sae(d_in: int, mean: Tensor, config: TrainConfig, metadata: Mapping[str, Json], device: torch.device) -> Any:
-    """A fresh SAELens training SAE: weights from the seed, the decoder's bias at the data's mean."""
+    """Return a fresh SAELens training SAE: weights from the seed, the decoder's bias at the data's mean."""
     from sae_lens import registry
     from sae_lens.saes.sae import SAEMetadata
 
@@ -143,7 +143,7 @@ def fit(
     device: torch.device,
     report: Callable[[int, int, Mapping[str, float]], None],
 ) -> Any:
-    """SAELens' trainer, stepped by us: its own loop logs to a terminal, and its statistics of every step cost more than the step."""
+    """Return SAELens' trainer, stepped by us: its own loop logs to a terminal, and its statistics of every step cost more than the step."""
     sae = _training_sae(activations.d, split.mean * scale, config, metadata, device)
     n_tokens = max(config.batch_size, round(config.epochs * len(split.training)))
     trainer = _trainer(sae, batches(activations, split, scale, config), n_tokens, config, device)
@@ -169,7 +169,7 @@ def fit(
 
 
 def _sparse_step(trainer: Any, batch: Tensor) -> Any:
-    """SAELens' training step for a SAE whose ``feature_acts`` are :class:`~harness.sae.training.sparse_batchtopk.Kept`."""
+    """Return SAELens' training step for a SAE whose ``feature_acts`` are :class:`~harness.sae.training.sparse_batchtopk.Kept`."""
     from sae_lens.saes.sae import TrainStepInput
 
     trainer.n_training_samples += len(batch)

@@ -44,7 +44,7 @@ class Kept:
 
 
 def select(hidden: Tensor, take: int, guess: float) -> Tensor:
-    """Flat indices, ascending, of the ``take`` largest positive entries of ``hidden`` (all positive ones where there are fewer).
+    """Return flat indices, ascending, of the ``take`` largest positive entries of ``hidden`` (all positive ones where there are fewer).
 
     The result does not depend on ``guess``, which is a value believed to be near the smallest entry taken, or 0; only the speed does.
     Among equal values at the border the first are taken.
@@ -111,14 +111,14 @@ class _Decode(torch.autograd.Function):
 
 
 def _sum_by_feature(x: Tensor, tokens: Tensor, weights: Tensor, by_feature: Tensor, feature_starts: Tensor) -> Tensor:
-    """Σ over a feature's kept entries of weight · x[token], ``[d_sae, d_in]``."""
+    """Return σ over a feature's kept entries of weight · x[token], ``[d_sae, d_in]``."""
     return embedding_bag(
         tokens[by_feature], x, offsets=feature_starts, mode="sum", per_sample_weights=weights[by_feature], include_last_offset=True
     )
 
 
 def encode(x: Tensor, weight: Tensor, bias: Tensor, take: int, guess: float, dtype: torch.dtype) -> Kept:
-    """BatchTopK of ``x @ weight + bias``, differentiable in weight and bias.
+    """Return BatchTopK of ``x @ weight + bias``, differentiable in weight and bias.
 
     Args:
         x: ``[tokens, d_in]`` float32.
@@ -133,7 +133,7 @@ def encode(x: Tensor, weight: Tensor, bias: Tensor, take: int, guess: float, dty
 
 
 def _decode_top(x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, k: int, dtype: torch.dtype) -> Tensor:
-    """TopK of some features alone, densely: encoded, the ``k`` largest per token kept where positive, decoded."""
+    """Return TopK of some features alone, densely: encoded, the ``k`` largest per token kept where positive, decoded."""
     hidden = ((x.to(dtype) @ weight.to(dtype)).float() + bias).relu()
     top = hidden.topk(min(k, hidden.shape[1]), sorted=False)
     acts = torch.zeros_like(hidden).scatter(-1, top.indices, top.values)
@@ -141,7 +141,7 @@ def _decode_top(x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor, k: int, d
 
 
 def decode(kept: Kept, rows: Tensor) -> Tensor:
-    """Σ_j f_j · rows[j], ``[tokens, d_in]``, differentiable in the values and the rows."""
+    """Return σ_j f_j · rows[j], ``[tokens, d_in]``, differentiable in the values and the rows."""
     index = (kept.tokens, kept.features, kept.starts, kept.by_feature, kept.feature_starts)
     decoded: Tensor = _Decode.apply(kept.values, rows, *index)  # type: ignore[no-untyped-call]
     return decoded
@@ -149,7 +149,7 @@ def decode(kept: Kept, rows: Tensor) -> Tensor:
 
 @cache
 def reviving_class(base: Any) -> Any:
-    """A training SAE of SAELens' TopK family whose auxiliary loss (Gao et al. 2024, arXiv 2406.04093, A.2) decodes positive activations only.
+    """Return a training SAE of SAELens' TopK family whose auxiliary loss (Gao et al. 2024, arXiv 2406.04093, A.2) decodes positive activations only.
 
     SAELens decodes the dead features' pre-activations as they are. Where few features are dead all of them enter, strongly negative ones
     too: on SmolLM2, at a learning rate of 4e-3, that loss rose to two hundred times the reconstruction's just before the latter broke out.
@@ -165,7 +165,7 @@ def reviving_class(base: Any) -> Any:
 
 @cache
 def sparse_batchtopk_class() -> Any:
-    """SAELens' ``BatchTopKTrainingSAE`` with the sparse arithmetic of this module (a function, since importing SAELens takes seconds)."""
+    """Return SAELens' ``BatchTopKTrainingSAE`` with the sparse arithmetic of this module (a function, since importing SAELens takes seconds)."""
     from sae_lens import BatchTopKTrainingSAE
 
     class SparseBatchTopKTrainingSAE(BatchTopKTrainingSAE):  # type: ignore[misc]
@@ -182,7 +182,7 @@ def sparse_batchtopk_class() -> Any:
         _guess = 0.0
 
         def _effective(self) -> tuple[Tensor, Tensor, Tensor]:
-            """Encoder, bias and decoder rows with the decoder's norms folded in."""
+            """Return encoder, bias and decoder rows with the decoder's norms folded in."""
             norms = self.W_dec.norm(dim=-1) if self.cfg.rescale_acts_by_decoder_norm else torch.ones(())
             weight, bias = self.W_enc * norms, self.b_enc * norms
             if self.cfg.apply_b_dec_to_input:

@@ -69,7 +69,7 @@ class HumanJudge:
         self._place = Path(folder).expanduser().resolve(), bench.seed
 
     def submit(self, items: Sequence[JudgeItem]) -> list[Rating]:
-        """Pending ratings, whose texts are in a sheet now; at once what people have said of the same text before.
+        """Return pending ratings, whose texts are in a sheet now; at once what people have said of the same text before.
 
         Raises:
             JudgeError: :meth:`prepare` has not been called.
@@ -89,7 +89,7 @@ class HumanJudge:
         return answers + [self._rating(item_id, row.id, sheets) for item_id, row in asked]
 
     def collect(self, tickets: Sequence[str]) -> Iterator[Rating]:
-        """The median of the ratings of each ticket's text; unrated where people skipped it; pending where too few have answered.
+        """Yield the median of the ratings of each ticket's text; unrated where people skipped it; pending where too few have answered.
 
         Raises:
             JudgeError: a ticket that another judge gave, or :meth:`prepare` has not been called.
@@ -147,13 +147,13 @@ class HumanJudge:
 
 
 def _details(answer: Answer) -> dict[str, Any]:
-    """An answer as it is kept beside the rating."""
+    """Return an answer as it is kept beside the rating."""
     kept: dict[str, Any] = {SKIP: True} if answer.skipped else dict(zip(ASPECTS, answer.ratings, strict=True))
     return kept | ({"comment": answer.comment} if answer.comment else {})
 
 
 def _open_ticket(ticket: str) -> tuple[Path, str, str, str]:
-    """Folder, sheet, row and item of a ticket. Raises JudgeError for one that is not ours."""
+    """Return the folder, sheet, row and item of a ticket. Raises JudgeError for one that is not ours."""
     try:
         value = json.loads(ticket)
         return Path(value["folder"]), str(value["sheet"]), str(value["row"]), str(value["item"])

@@ -30,7 +30,7 @@ GUIDE = (
 
 
 def guide_text() -> str:
-    """What raters are to know, as text."""
+    """Return what raters are to know, as text."""
     lines = ["Each text was written for an instruction, and may or may not bring in a concept. Judge each question by itself.", ""]
     for aspect in GUIDE:
         lines += [f"{aspect.name}_rating: {aspect.question}", *(f"  {value}  {level}" for value, level in enumerate(aspect.levels)), ""]

@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent
 
 
 def render_page(name: str, rows: Sequence[SheetRow]) -> str:
-    """The page for ``rows``, in their order, as HTML.
+    """Return the page for ``rows``, in their order, as HTML.
 
     Args:
         name: the sheet's name; the file that the page hands over is called ``NAME.csv`` or ``NAME-rater.csv``.
@@ -52,5 +52,5 @@ def render_page(name: str, rows: Sequence[SheetRow]) -> str:
 
 
 def _source(text: str) -> str:
-    """What the content security policy calls an inline script or style: the digest of exactly these characters."""
+    """Return what the content security policy calls an inline script or style: the digest of exactly these characters."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

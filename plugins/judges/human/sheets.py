@@ -15,12 +15,12 @@ from harness.types import JudgeItem
 
 
 def missing(item: JudgeItem) -> str:
-    """What an item lacks to be rated: ``concept``, ``instruction`` or nothing. An empty text is shown: it is an answer like any other."""
+    """Return what an item lacks to be rated: ``concept``, ``instruction`` or nothing. An empty text is shown: it is an answer like any other."""
     return next((name for name, value in (("concept", item.concept), ("instruction", item.instruction)) if not value.strip()), "")
 
 
 def sheet_csv(rows: Sequence[SheetRow], delimiter: str) -> bytes:
-    """A sheet with empty ratings, as spreadsheets read it: UTF-8 with a byte order mark."""
+    """Return a sheet with empty ratings, as spreadsheets read it: UTF-8 with a byte order mark."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter=delimiter)
     writer.writerow(COLUMNS)
@@ -30,13 +30,13 @@ def sheet_csv(rows: Sequence[SheetRow], delimiter: str) -> bytes:
 
 
 def safe_cell(text: str) -> str:
-    """``text`` for a cell of a CSV file: no control characters, and an apostrophe before what a spreadsheet would take for a formula."""
+    """Return ``text`` for a cell of a CSV file: no control characters, and an apostrophe before what a spreadsheet would take for a formula."""
     text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
 
 
 def page_ids(page: str) -> tuple[str, ...]:
-    """The ids of the texts of a page that the human judge made. Raises ValueError for another page, or one that is cut short."""
+    """Return the ids of the texts of a page that the human judge made. Raises ValueError for another page, or one that is cut short."""
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     if found is None:
         raise ValueError("the page holds no texts to rate")
@@ -47,7 +47,7 @@ def page_ids(page: str) -> tuple[str, ...]:
 
 
 def read_sheets(folder: Path) -> Sheets:
-    """All sheets of a folder, pages included, and what the raters' files say.
+    """Return all sheets of a folder, pages included, and what the raters' files say.
 
     Raises:
         DataError: as :func:`harness.judging.sheets.read_folder`, and for a page that is damaged.

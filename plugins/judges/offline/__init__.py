@@ -90,7 +90,7 @@ class OfflineJudge:
         self._asked, self._fluencies = {}, {}
 
     def submit(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
-        """A rating an item: by rule where there is nothing to measure (see :func:`by_rule`), else by measurement.
+        """Return a rating an item: by rule where there is nothing to measure (see :func:`by_rule`), else by measurement.
 
         Raises:
             JudgeError: :meth:`prepare` has not been called.
@@ -112,7 +112,7 @@ class OfflineJudge:
         return ()
 
     def measure(self, items: Sequence[JudgeItem]) -> list[dict[str, float]]:
-        """What the grades are made of, an item each: ``concept``, ``instruction``, ``fluency``, and what ``fluency`` was made of."""
+        """Return what the grades are made of, an item each: ``concept``, ``instruction``, ``fluency``, and what ``fluency`` was made of."""
         embedder, meter = self.instruments()
         texts = sorted({item.text.strip() for item in items})
         asked = {part.strip() for item in items for part in (item.concept, item.instruction)}
@@ -131,7 +131,7 @@ class OfflineJudge:
         ]
 
     def instruments(self) -> tuple[Embedder, FluencyMeter]:
-        """What :meth:`measure` measures with. Raises JudgeError before :meth:`prepare`."""
+        """Return what :meth:`measure` measures with. Raises JudgeError before :meth:`prepare`."""
         if self._instruments is None:
             raise JudgeError("the offline judge has not been prepared", hint="call prepare(bench) first")
         return self._instruments
@@ -164,7 +164,7 @@ def grade(value: float, partial: float, full: float) -> float:
 
 
 def by_rule(item: JudgeItem) -> Rating | None:
-    """The rating of an item in which there is nothing to measure, else None.
+    """Return the rating of an item in which there is nothing to measure, else None.
 
     A text without any letter or digit is a real answer, and a worthless one: 0, 0, 0. An item without concept or instruction is the
     caller's failure, and not a number.

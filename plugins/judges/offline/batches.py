@@ -15,7 +15,7 @@ WIDTH_STEP = 8
 
 
 def in_batches(rows: Sequence[Sequence[int]], pad: int, budget: int, device: torch.device) -> Iterator[tuple[list[int], Any, Any]]:
-    """``rows`` of token ids in batches of like length: (indices of the rows, ids ``[B, T]``, mask ``[B, T]``), padded on the right.
+    """Yield ``rows`` of token ids in batches of like length: (indices of the rows, ids ``[B, T]``, mask ``[B, T]``), padded on the right.
 
     T is a multiple of :data:`WIDTH_STEP`, and B depends on T alone: a batch that is not full is filled with empty rows. So the very same
     kernels run on a row whatever stands beside it, and its result is the same to the last bit.

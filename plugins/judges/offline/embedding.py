@@ -28,7 +28,7 @@ class Pieces:
     inner: NDArray[np.bool_]
 
     def whole(self) -> Floats:
-        """The text's embedding: the mean over all pieces (the model's own pooling), of length 1."""
+        """Return the text's embedding: the mean over all pieces (the model's own pooling), of length 1."""
         return _unit(self.vectors.mean(axis=0))
 
     def windows(self, size: int) -> Floats:
@@ -40,12 +40,12 @@ class Pieces:
 
 
 def presence(text: Pieces, concept: Pieces, window: int) -> float:
-    """How present a concept is: the largest cosine of its embedding with any run of ``window`` pieces of the text."""
+    """Return how present a concept is: the largest cosine of its embedding with any run of ``window`` pieces of the text."""
     return float((text.windows(window) @ concept.whole()).max())
 
 
 def relatedness(text: Pieces, instruction: Pieces) -> float:
-    """How much a text has to do with an instruction: the cosine of their embeddings."""
+    """Return how much a text has to do with an instruction: the cosine of their embeddings."""
     return float(text.whole() @ instruction.whole())
 
 
@@ -71,12 +71,13 @@ class Embedder:
         self._device, self._budget = device, budget
 
     def pieces(self, texts: Sequence[str]) -> list[Pieces]:
-        """The embedded word pieces of each text."""
+        """Return the embedded word pieces of each text."""
         import torch
 
         if not texts:
             return []
-        encoded = self._tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        # split: "[SEP]" in a text is text
+        encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, truncation=False, verbose=False)["input_ids"]
         starts = [(number, start) for number, ids in enumerate(encoded) for start in range(0, max(len(ids), 1), self.CHUNK)]
         cls, sep = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
         rows = [[cls, *encoded[number][start : start + self.CHUNK], sep] for number, start in starts]

@@ -55,7 +55,7 @@ REFERENCES = (
 
 
 def repeated_share(text: str, n: int = 3) -> float:
-    """Share of the text's n-grams of words (and single marks) that are there already; 0 for a text of fewer than ``n`` words."""
+    """Return the share of the text's n-grams of words (and single marks) that are there already; 0 for a text of fewer than ``n`` words."""
     words = re.findall(r"\w+|[^\w\s]", text.casefold())
     grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
@@ -96,7 +96,7 @@ class FluencyMeter:
             )
 
     def measure(self, texts: Sequence[str]) -> list[dict[str, float]]:
-        """``fluency`` of each text, with ``log_probability`` (nats a token), ``repeated`` (share) and ``tokens``."""
+        """Return ``fluency`` of each text, with ``log_probability`` (nats a token), ``repeated`` (share) and ``tokens``."""
         answers = []
         for text, row in zip(texts, self.log_probabilities(texts), strict=True):
             n, repeated = len(row), repeated_share(text)
@@ -107,7 +107,7 @@ class FluencyMeter:
         return answers
 
     def log_probabilities(self, texts: Sequence[str]) -> list[Floats]:
-        """The log-probability of each token of each text under the unsteered model, in nats; a text's first token included."""
+        """Return the log-probability of each token of each text under the unsteered model, in nats; a text's first token included."""
         import torch
 
         model, skip = self._model, len(self._context)

@@ -105,28 +105,28 @@ class Prompt:
 
     @property
     def usage(self) -> Usage:
-        """Tokens that were paid for so far; replies from the cache are not among them."""
+        """Return tokens that were paid for so far; replies from the cache are not among them."""
         from harness.chat.values import Usage
 
         return Usage() if self._writer is None else self._writer.usage
 
     @property
     def cost(self) -> float | None:
-        """Dollars so far; None where a price is not known."""
+        """Return dollars so far; None where a price is not known."""
         return 0.0 if self._writer is None else self._writer.cost
 
     @property
     def hits(self) -> int:
-        """Replies that came from the cache."""
+        """Return replies that came from the cache."""
         return 0 if self._writer is None else self._writer.hits
 
     @property
     def unanswered(self) -> int:
-        """Requests that were given up unanswered, which the server may bill, too."""
+        """Return requests that were given up unanswered, which the server may bill, too."""
         return 0 if self._writer is None else self._writer.unanswered
 
     def estimate(self, work: Work) -> Estimate:
-        """An upper bound of calls, tokens and dollars for the prompts of ``work.concepts``; sends nothing.
+        """Return an upper bound of calls, tokens and dollars for the prompts of ``work.concepts``; sends nothing.
 
         Nothing for the template and the subject model.
 
@@ -160,7 +160,7 @@ class Prompt:
 
     @property
     def record(self) -> Json:
-        """Who wrote, and every prompt: ``prompts`` by the concept's text, each with its author (a model, or ``template`` and why)."""
+        """Return who wrote, and every prompt: ``prompts`` by the concept's text, each with its author (a model, or ``template`` and why)."""
         options = self.options
         return {
             "writer": options.writer,
@@ -198,7 +198,7 @@ class Prompt:
         return [subject for subject in dict.fromkeys(subjects) if subject not in self._written]
 
     def _kept(self, bench: Bench, subjects: Sequence[str]) -> dict[str, Written]:
-        """What is written for ``subjects``, once: whoever asks for the same again gets the same, whatever became of the paid replies."""
+        """Return what is written for ``subjects``, once: whoever asks for the same again gets the same, whatever became of the paid replies."""
         from .writing import Written
 
         options = self.options
@@ -293,7 +293,7 @@ class Prompt:
 
 
 def _by_subject(bench: Bench, requests: Mapping[str, ChatRequest]) -> Iterator[tuple[str, ChatReply | RequestFailed]]:
-    """Replies of the unsteered subject model, greedy where they are asked for the first time."""
+    """Yield replies of the unsteered subject model, greedy where they are asked for the first time."""
     from harness.chat.values import ChatReply, RequestFailed, Usage
     from harness.engine.base import GenerationRequest
 

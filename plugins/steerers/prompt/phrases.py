@@ -9,7 +9,7 @@ import re
 
 
 def _any(alternatives: str, behind: str = "") -> re.Pattern[str]:
-    """One pattern for lines of alternatives, each followed by ``behind``."""
+    """Return one pattern for lines of alternatives, each followed by ``behind``."""
     return re.compile(f"(?:{'|'.join(line.strip() for line in alternatives.strip().splitlines())}){behind}", re.IGNORECASE)
 
 

@@ -70,7 +70,7 @@ _QUOTES = {'"': '"', "'": "'", "“": "”“", "”": "”", "‘": "’", "«"
 
 
 def read_instruction(reply: str, finish: str = "stop") -> tuple[str, str]:
-    """The instruction in a writer's reply and "", or "" and why there is none.
+    """Return the instruction in a writer's reply and "", or "" and why there is none.
 
     Args:
         reply: what the model said, with everything around it.
@@ -108,7 +108,7 @@ def read_instruction(reply: str, finish: str = "stop") -> tuple[str, str]:
 
 
 def _no_instruction(text: str) -> str:
-    """Why a text that begins so is no instruction, or ""."""
+    """Return why a text that begins so is no instruction, or ""."""
     folded = text.translate(_FOLDED)
     if REFUSAL.match(folded):
         return f"the model refused ({_shown(text)})"
@@ -123,7 +123,7 @@ def _shown(text: str) -> str:
 
 
 def _lead(text: str) -> str:
-    """The text without quotes and interjections at its beginning: where a refusal says so."""
+    """Return the text without quotes and interjections at its beginning: where a refusal says so."""
     text, place = text.lstrip("\"'“”‘’*_`#> "), 0
     while (match := INTERJECTION.match(text, place)) and match.end() < len(text):
         place = match.end()
@@ -134,7 +134,7 @@ def _lead(text: str) -> str:
 
 
 def _without_thinking(text: str) -> str | None:
-    """The text behind the thinking; None where the thinking does not end."""
+    """Return the text behind the thinking; None where the thinking does not end."""
     if _CHANNEL in text:
         if _FINAL not in text:
             return None
@@ -153,7 +153,7 @@ def _without_thinking(text: str) -> str | None:
 
 
 def _pairs(marks: re.Pattern[str], text: str) -> Iterator[tuple[int, int, int, int]]:
-    """Where an opening mark begins and ends, and the next closing mark of its kind; then from there on. Marks without one are passed over.
+    """Yield where an opening mark begins and ends, and the next closing mark of its kind; then from there on. Marks without one are passed over.
 
     ``marks``: alternatives of two groups, the slash of a closing mark and the kind. One pass, where a pattern that looks for the closing mark
     would look through all the rest for each opening mark.
@@ -171,7 +171,7 @@ def _pairs(marks: re.Pattern[str], text: str) -> Iterator[tuple[int, int, int, i
 
 
 def _unwrapped(text: str) -> str:
-    """What stands within tags, a JSON object, a code fence or a block quote, where the reply has one."""
+    """Return what stands within tags, a JSON object, a code fence or a block quote, where the reply has one."""
     for _, start, end, _ in _pairs(_WRAPPER, text):
         if inside := text[start:end].strip():
             text = inside
@@ -209,7 +209,7 @@ def _from_json(value: object) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """The lines of the instruction: what announces it and what follows it is left out; items of a list keep their mark."""
+    """Return the lines of the instruction: what announces it and what follows it is left out; items of a list keep their mark."""
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     many, peeled = False, 0
     kept: list[str] = []
@@ -235,7 +235,9 @@ def _lines(text: str) -> list[str]:
 
 
 def _announces(line: str, rest: str, following: str) -> bool:
-    """Whether a first line, of which ``rest`` is left, is a heading, thinking aloud, or ends in a colon, so that the instruction is yet to come."""
+    """Return whether a first line, of which ``rest`` is left, is a heading, thinking aloud, or ends in a colon, so that the instruction is yet to
+    come.
+    """
     if ALOUD.match(rest):
         return True
     bare = _plain(line)
@@ -251,13 +253,13 @@ def _announces(line: str, rest: str, following: str) -> bool:
 
 
 def _ends(line: str, plain: str) -> bool:
-    """Whether a later line belongs to the instruction no more: a closing remark, an explanation, a heading, another version."""
+    """Return whether a later line belongs to the instruction no more: a closing remark, an explanation, a heading, another version."""
     heading = line.startswith("#") or (line.startswith("**") and line.endswith(("**", ":**", "**:")) and not plain.endswith((".", "!")))
     return heading or bool(_RULE.fullmatch(line) or CLOSING.match(plain.translate(_FOLDED)) or OPTION.match(plain))
 
 
 def _plain(line: str) -> str:
-    """A line without the marks of headings and emphasis."""
+    """Return a line without the marks of headings and emphasis."""
     line = re.sub(r"^#{1,6}\s+|(?<!\s)\s+#{1,6}$", "", line)
     parts = _CODE.split(line)  # what stands between backticks is every second part
     for place in range(0, len(parts), 2):
@@ -268,7 +270,7 @@ def _plain(line: str) -> str:
 
 
 def _after_openings(text: str) -> str:
-    """The text behind greetings, announcements and labels at its beginning."""
+    """Return the text behind greetings, announcements and labels at its beginning."""
     folded, place = text.translate(_FOLDED), 0
     while end := next((match.end() for opening in OPENINGS if (match := opening.match(folded, place)) and match.end() > place), 0):
         blank = _BLANK.match(folded, end)
@@ -277,7 +279,7 @@ def _after_openings(text: str) -> str:
 
 
 def _whole(lines: list[str]) -> str:
-    """The lines as one text, sentences that close the reply left out; items of a list stay lines of their own."""
+    """Return the lines as one text, sentences that close the reply left out; items of a list stay lines of their own."""
     text = ""
     for line in lines:
         text += ("\n" if _ITEM.match(line) else " ") + line if text else line
@@ -293,12 +295,12 @@ def _without_closing(text: str) -> str:
 
 
 def _sentences(text: str) -> Iterator[int]:
-    """Where each sentence but the first begins."""
+    """Return where each sentence but the first begins."""
     return (match.end() for match in re.finditer(r"[.!?][\"”'’)]*\s+(?=[\"“'(A-Z])", text))
 
 
 def _unquoted(text: str) -> str:
-    """The text without the quotation marks around it. Where a quoted sentence stands first, what follows it is a remark."""
+    """Return the text without the quotation marks around it. Where a quoted sentence stands first, what follows it is a remark."""
     for _ in range(_DEEPEST):
         if not text or text[0] not in _QUOTES:
             break
@@ -318,7 +320,7 @@ def _unquoted(text: str) -> str:
 
 
 def _closing_quote(text: str) -> int | None:
-    """Where the quotation mark at the text's beginning is closed; marks of the same kind may stand within."""
+    """Return where the quotation mark at the text's beginning is closed; marks of the same kind may stand within."""
     closing, depth = _QUOTES[text[0]], 1
     for place in range(1, len(text)):
         before, after = text[place - 1], text[place + 1] if place + 1 < len(text) else " "

@@ -70,13 +70,13 @@ class Commission:
     advice: str = "check key, account, model and address"
 
     def request(self, subject: str, ask: int = 0) -> ChatRequest:
-        """The ``ask``-th request for a subject (from 0); a later one differs in seed, temperature and a reminder of the form."""
+        """Return the ``ask``-th request for a subject (from 0); a later one differs in seed, temperature and a reminder of the form."""
         question = self.ask.replace("{concept}", subject) + (AGAIN if ask else "")
         temperature = AGAIN_TEMPERATURE if ask else 0.0
         return ChatRequest(self.model, (Message("user", question),), self.max_tokens, temperature, seed=ask or None)
 
     def write(self, subjects: Sequence[str], answer: Answer, track: Track | None = None) -> dict[str, Written]:
-        """What was written for each subject, or why nothing was.
+        """Return what was written for each subject, or why nothing was.
 
         Args:
             subjects: what is to be written about, each once.
@@ -162,7 +162,7 @@ class APIWriter(Runner):
         self.commission = commission
 
     def estimate(self, subjects: Iterable[str]) -> Estimate:
-        """What writing will cost at most: each subject asked for once, and what repeats may add. Sends nothing."""
+        """Return what writing will cost at most: each subject asked for once, and what repeats may add. Sends nothing."""
         from harness.chat.cost import Prices, Tally
 
         prices, work = self.prices or Prices(date=""), self.commission

@@ -73,7 +73,7 @@ def test_scores_are_those_of_the_stored_ratings(harness: Callable[..., Any], eva
         for concept in result["items"]:
             if not concept["answered"]:
                 assert (name, concept["id"]) == ("calibf1 sae-clamp", "zebra")
-                assert concept["reason"] == "label 'zebra' has 0 texts; 10 are needed"
+                assert concept["reason"] == "the corpus has no label 'zebra'"
                 continue
             cells = found[name, concept["id"]]
             strengths = sorted({strength for strength, _ in cells})
@@ -194,10 +194,10 @@ def test_chosen_mode(harness: Callable[..., Any], variant: Callable[..., Path], 
     assert set(chosen) <= {"girl", "big", "mom"}  # a label without support is no candidate
     control = rows["random sae-clamp"]
     assert [row["id"] for row in control["items"]] == chosen  # the control answers what the labeler chose
-    assert control["controls"] == ["calibf1"]
+    assert control["controls"] == ["calibf1:top_k=2"]
     assert "controls" not in rows["calibf1 sae-clamp"]
     (group,) = harness("leaderboard", "--out", tmp_path, "--no-published", "--json").json["groups"]
-    assert {row["name"] for row in group["rows"]} == {"calibf1 × sae-clamp", "random × sae-clamp", "prompt"}  # compared with each other
+    assert {row["name"] for row in group["rows"]} == {"calibf1:top_k=2 × sae-clamp", "random × sae-clamp", "prompt"}  # compared with each other
     assert [row["id"] for row in rows["prompt"]["items"]] == chosen  # what the labeler chose, not what the control drew
     assert all(row["ranked"] is None and row["eligible"] for row in rows.values())
     limited = harness("eval", *CLAMP, "-L", "top_k=2", "--limit", "1", "--task", folder, "--out", tmp_path, "--json").json
@@ -215,17 +215,19 @@ def test_a_control_in_draws_stands_for_each_labeler_and_is_read_at_its_strengths
     folder = variant(
         ('mode = "fixed"\nfile = "concepts.jsonl"', 'mode = "chosen"'), ('labeler = "random"\n', 'labeler = "random"\ndraws = 3\n')
     )
-    several = ("--labeler", "calibf1", "--labeler", "most-frequent", "--steerer", "sae-clamp", "-L", "calibf1:top_k=2")
+    unfiltered = ("-L", "calibf1:top_k=2", "-L", "calibf1:min_output_score=none")  # as most-frequent: else the filter tells them apart
+    several = ("--labeler", "calibf1", "--labeler", "most-frequent", "--steerer", "sae-clamp", *unfiltered)
     entry = harness("eval", *several, "--task", folder, "--out", tmp_path, "--json").json
     by_labeler = {row["subject"]["labeler"]: row for row in entry["rows"] if row["role"] == "method"}
-    controls = {row["controls"][0]: row for row in entry["rows"] if row["subject"]["labeler"] == "random"}
+    controls = {row["controls"][0].partition(":")[0]: row for row in entry["rows"] if row["subject"]["labeler"] == "random"}
     assert controls.keys() == by_labeler.keys() == {"calibf1", "most-frequent"}
     exported = rows_of(harness, tmp_path, tmp_path / "rows.jsonl")
     for name, control in controls.items():
         method = by_labeler[name]
         assert [item["id"] for item in control["items"]] == [item["id"] for item in method["items"]]
         (reading,) = control["readings"]
-        assert (reading["at_strengths_of"], reading["n_items"], reading["n_read"]) == (f"{name} × sae-clamp", *[len(method["items"])] * 2)
+        called = method["subject"].get("label") or f"{name} × sae-clamp"
+        assert (reading["at_strengths_of"], reading["n_items"], reading["n_read"]) == (called, *[len(method["items"])] * 2)
         assert set(reading["metrics"]) == {"concept", "instruction", "fluency"}
         fluency = []
         for ours, theirs in zip(control["items"], method["items"], strict=True):
@@ -238,8 +240,9 @@ def test_a_control_in_draws_stands_for_each_labeler_and_is_read_at_its_strengths
             assert ours["n"] == 3 * theirs["n"]
         assert reading["metrics"]["fluency"]["value"] == pytest.approx(np.mean(fluency))
     shown = harness("eval", *several, "--task", folder, "--out", tmp_path).out
-    for part in ("random × sae-clamp for calibf1 (control)", "random × sae-clamp for most-frequent (control)",
-                 "at the strengths of calibf1 × sae-clamp", "at the strengths of most-frequent × sae-clamp"):  # fmt: skip
+    calibf1 = by_labeler["calibf1"]["subject"]["label"].removesuffix(" × sae-clamp")
+    for part in (f"random × sae-clamp for {calibf1}", "random × sae-clamp for most-frequent",
+                 f"at the strengths of {calibf1} × sae-clamp", "at the strengths of most-frequent × sae-clamp"):  # fmt: skip
         assert part in " ".join(shown.split()), part
 
 
@@ -260,7 +263,7 @@ def test_controls_draw_through_the_same_filter(harness: Callable[..., Any], tiny
     )
     assert {len(row["features"]) for row in control["items"] if row["answered"]} == {2}
     reasons = {row["id"]: row["reason"] for row in control["items"] if not row["answered"]}
-    assert reasons == {"zebra": "0 features pass the filters; 2 are to be drawn"}
+    assert reasons == {"zebra": "the corpus has no label 'zebra'"}
     assert any("min_cosine), which is not in the paper" in warning for warning in entry["warnings"])
 
 

@@ -227,3 +227,25 @@ def test_a_header_that_states_another_size(shape: str, tmp_path: Path) -> None:
         for name, data in members.items():
             archive.writestr(name, data)
     refused(path, path, "fetch it again")
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs users with and without rights")
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_what_may_not_be_read(mode: int, open_folder: Path) -> None:
+    """A file without rights, a folder that may not be entered."""
+    folder = write_saelens(open_folder, f"rights-{mode}")
+    locked = folder / WEIGHTS if not mode else folder
+    root = os.geteuid() == 0
+    harness_sae.load(folder)
+    locked.chmod(mode)
+    if root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(DictionaryError) as caught:
+            harness_sae.load(folder)
+    finally:
+        if root:
+            os.seteuid(0)
+        locked.chmod(0o755)
+    assert "ermission denied" in str(caught.value)
+    assert "permissions" in caught.value.hint

@@ -1,0 +1,189 @@
+"""Texts that a model goes on with together: their tokens, their padding, and what the model hands on from one step to the next."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from harness.errors import EngineError
+from harness.model.cache import CacheNames, Cut, cache_names, cut_rows
+from harness.model.loading import SubjectModel
+
+Padding = Literal["left", "none", "right"]
+Mask = Literal["all", "new"]
+
+
+@dataclass(frozen=True)
+class DecodingPlan:
+    """How a model decodes. :func:`harness.engine.plan.plan_for` finds the quickest way that gives each row the text that it has alone.
+
+    Attributes:
+        cache: each step reads the new tokens alone, and what the last step handed on; else it reads whole texts.
+        padding: where rows of one batch are padded. Without cache on the right, which no causal model sees; with one on the left, where a model
+            must look past it; ``none`` lets rows of one length alone share a batch.
+        mask: whether a step's attention mask is of all tokens or, as Mamba has it, of the new ones.
+        cut: how rows that have ended leave the cache.
+        together: whether several rows share a batch at all.
+    """
+
+    cache: bool = True
+    padding: Padding = "left"
+    mask: Mask = "all"
+    cut: Cut = "select"
+    together: bool = True
+
+
+WHOLE = DecodingPlan(cache=False, padding="right")
+"""Whole texts at every step: right for every causal model, and slow."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a step is about: whole rows, of whose columns the last ``width`` are read.
+
+    Attributes:
+        tokens: ``[rows, columns]`` int64.
+        real: ``[rows, columns]`` bool, the token is not padding.
+        generated: ``[rows, columns]`` bool, the token is not of the prompt; without meaning for padding.
+        width: number of columns.
+    """
+
+    tokens: Tensor
+    real: Tensor
+    generated: Tensor
+    width: int
+
+
+class Rows:
+    """Some texts in one batch.
+
+    Attributes:
+        tokens: ``[rows, columns]`` int64, prompts padded on the left, and the tokens added so far; all rows of the cache, ended ones included.
+        real: ``[rows, columns]`` bool, the token is not padding.
+        prompt_width: how many of the columns are prompt.
+        open: the rows that go on, as places in ``tokens``; None means all.
+    """
+
+    def __init__(self, model: SubjectModel, prompts: Sequence[Sequence[int]], plan: DecodingPlan) -> None:
+        self.model, self.plan = model, plan
+        self.tokens, self.real = _pad_left(prompts, model)
+        self.prompt_width = self.tokens.shape[1]
+        self.open: Tensor | None = None
+        self._cache: Any = None
+        self._names: CacheNames | None = None
+        self._accepted = frozenset(inspect.signature(model.hf.forward).parameters)
+
+    @property
+    def n_new(self) -> int:
+        """Tokens added so far, the same in all open rows."""
+        return self.tokens.shape[1] - self.prompt_width
+
+    def opened(self, x: Tensor) -> Tensor:
+        """Of ``[rows, …]``, the open rows."""
+        return x if self.open is None else x[self.open.to(x.device)]
+
+    def view(self) -> View:
+        """What the next step reads."""
+        columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        generated = (columns >= self.prompt_width).expand_as(self.real)
+        if self.plan.padding != "right":
+            return View(self.tokens, self.real, generated, 1 if self._cache is not None else self.tokens.shape[1])
+        place = columns + (~self.real).sum(dim=1, keepdim=True)  # of the token that moves to each column, past the end for padding
+        source = place.clamp(max=len(columns) - 1)
+        return View(self.tokens.gather(1, source), place < len(columns), generated.gather(1, source), len(columns))
+
+    def logits(self, view: View) -> Tensor:
+        """Logits of the next token of the open rows, ``[rows, vocabulary]`` float32."""
+        width, right = view.width, self.plan.padding == "right"
+        mask = view.real[:, -width:] if self.plan.mask == "new" else view.real
+        arguments: dict[str, Any] = {
+            "input_ids": view.tokens[:, -width:],
+            "attention_mask": mask.long(),
+            "use_cache": self.plan.cache,
+        }
+        if "position_ids" in self._accepted:
+            arguments["position_ids"] = (view.real.cumsum(dim=1) - 1).clamp(min=0)[:, -width:]
+        if "logits_to_keep" in self._accepted and not right:
+            arguments["logits_to_keep"] = 1
+        if self._cache is not None and self._names is not None:
+            arguments[self._names.argument] = self._cache
+        last = view.real.sum(dim=1) - 1 if right else None
+        with _head_reads(self.model, last):
+            output = self.model.hf(**arguments)
+        if self.plan.cache:
+            self._take_cache(output)
+        logits: Tensor = output.logits
+        logits = logits[:, -1] if last is None or logits.shape[1] == 1 else logits[torch.arange(len(last), device=last.device), last]
+        return self.opened(logits).float()
+
+    def append(self, chosen: Tensor) -> None:
+        """Add one token to each open row; ``chosen`` is ``[open rows]`` int64."""
+        if self.open is not None:  # to rows that have ended, their last token again: what they read matters no more
+            chosen = self.tokens[:, -1].index_copy(0, self.open, chosen)
+        self.tokens = torch.cat([self.tokens, chosen[:, None]], dim=1)
+        self.real = torch.cat([self.real, torch.ones_like(chosen[:, None], dtype=torch.bool)], dim=1)
+
+    def keep(self, rows: Sequence[int]) -> Tensor | None:
+        """Go on with some of the open rows, given as places among them.
+
+        Returns:
+            Those that are left in the batch, as places among the rows that were in it; None where all are, since the cache cannot be cut.
+        """
+        index = torch.tensor(rows, device=self.tokens.device)
+        if self.plan.cache and self.plan.cut == "keep":
+            self.open = index if self.open is None else self.open[index]
+            return None
+        self.tokens, self.real = self.tokens[index], self.real[index]
+        if self._cache is not None:
+            cut_rows(self._cache, index, self.plan.cut)
+        return index
+
+    def _take_cache(self, output: Any) -> None:
+        if self._names is None:
+            self._names = cache_names(self.model.hf, output)
+        if self._names is None:
+            given = type(self.model.hf).__name__
+            raise EngineError(f"{given} hands nothing on from one token to the next", given=given, hint="use another model")
+        self._cache = self._names.value(output)
+
+
+@contextmanager
+def _head_reads(model: SubjectModel, last: Tensor | None) -> Iterator[None]:
+    """Within the context the unembedding gets contiguous vectors; those at the columns ``last`` (``[rows]``) alone where that is given.
+
+    The last token of each row, cut out of a whole prompt, is a view with gaps; torch multiplies such a view row by row, with a copy of the
+    whole unembedding for each row: two thirds of the time of 40 new tokens (SmolLM2, 64 rows).
+    """
+    head = model.hf.get_output_embeddings()
+    if head is None:
+        yield
+        return
+
+    def read(module: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        x = arguments[0]
+        if last is not None and x.dim() == 3 and x.shape[1] > 1:
+            x = x[torch.arange(len(last), device=x.device), last.to(x.device)][:, None]
+        return x.contiguous(), *arguments[1:]
+
+    handle = head.register_forward_pre_hook(read)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _pad_left(prompts: Sequence[Sequence[int]], model: SubjectModel) -> tuple[Tensor, Tensor]:
+    """Tokens ``[rows, width]`` of the prompts, padding on the left, and which of them are real; on the model's device."""
+    width = max(len(prompt) for prompt in prompts)
+    tokens = torch.full((len(prompts), width), model.pad_id, dtype=torch.long)
+    real = torch.zeros(tokens.shape, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        tokens[row, width - len(prompt) :] = torch.tensor(list(prompt))
+        real[row, width - len(prompt) :] = True
+    return tokens.to(model.device), real.to(model.device)
