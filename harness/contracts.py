@@ -306,7 +306,11 @@ class Labeler(Protocol):
         ...
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> Sequence[Labeling | Abstention]:
-        """One answer for each concept in fixed mode; in chosen mode ``concepts`` are the candidates, and only the chosen come back, best first."""
+        """One answer for each concept in fixed mode; in chosen mode ``concepts`` are the candidates, and only the chosen come back, best first.
+
+        A labeler that is run as a control may offer to answer each concept several times, and those that another labeler chose
+        (:data:`harness.options.CONTROL_OPTIONS`).
+        """
         ...
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from harness.leaderboard.entry import Entry, ItemResult, MetricValue, Row
+from harness.leaderboard.entry import Entry, ItemResult, MetricValue, Row, full_name
 from harness.leaderboard.subject import DictionarySubjectRef
 from harness.types import ConceptMode, EvaluationKind, digest
 
@@ -90,11 +90,8 @@ class Place:
     rank: int | None = None
     reasons: tuple[str, ...] = ()
     comparison: Comparison | None = None
-
-    @property
-    def name(self) -> str:
-        """Return the subject's name."""
-        return self.row.subject.name
+    name: str = ""
+    """The subject's, and which labelers it is a control of where several of that name are of others."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,11 @@ def _group(key: GroupKey, members: list[tuple[Entry, Row]], unpaired: bool) -> G
     directions = {row.metrics[row.primary].higher_is_better for _, row in members}
     better = directions.pop() if len(directions) == 1 else None
     sign = 0 if better is None else 1 if better else -1
-    places = [_place(entry, row, alone=unpaired and len(members) == 1, ordered=better is not None) for entry, row in members]
+    rows = [row for _, row in members]
+    places = [
+        replace(_place(entry, row, alone=unpaired and len(members) == 1, ordered=better is not None), name=full_name(row, rows))
+        for entry, row in members
+    ]
     places.sort(key=lambda place: (place.standing == "ineligible", -sign * (place.score.value or 0.0), place.name, place.entry.id))
     scores = [sign * _rounded(place.score) for place in places if place.standing == "ranked"]
     found: list[Place] = []

@@ -17,7 +17,7 @@ from rich.text import Text
 from harness.files.screen import Screen
 from harness.files.visible import in_cell, visible
 from harness.leaderboard.columns import KINDS, Shown, given_options, grid, heading, number
-from harness.leaderboard.entry import Entry, JudgeRef, Row, Sample
+from harness.leaderboard.entry import Entry, JudgeRef, Row, Sample, full_name
 from harness.leaderboard.layout import Column, Grid, Line
 from harness.leaderboard.published import PublishedTable
 from harness.leaderboard.ranking import Comparison, Group, Place, item_noun, rank
@@ -88,7 +88,8 @@ def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
     for row, sample in _spread(entry, samples):
         about = f"{in_cell(sample.concept_text)} · strength {sample.strength:g} · {_rated(sample)}\n"
         body = Text.assemble((about, "dim"), (f"{visible(sample.instruction)}\n", "italic"), visible(sample.text))
-        title = f"{row.subject.name}, {sample.place} text" if sample.place else row.subject.name
+        name = full_name(row, entry.rows_of(row.kind))
+        title = f"{name}, {sample.place} text" if sample.place else name
         parts.append(Panel(body, title=escape(in_cell(title)), title_align="left"))  # a title is cut where it is too long
     return Stack(*parts)
 
@@ -107,7 +108,7 @@ def _kind(entry: Entry, kind: EvaluationKind) -> list[RenderableType]:
     subjects: dict[str, list[str]] = {}  # by line: what holds for several rows is shown once
     for row in rows:
         for line in [f"not eligible: {reason}" for reason in row.reasons] + list(row.warnings) + _bounds(row):
-            subjects.setdefault(line, []).append(row.subject.name)
+            subjects.setdefault(line, []).append(full_name(row, rows))
     parts += [_line(line if len(names) == len(rows) > 1 else f"{', '.join(names)}: {line}") for line, names in subjects.items()]
     return parts
 

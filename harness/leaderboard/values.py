@@ -75,7 +75,7 @@ class MetricValue(Part):
 
 
 class Bounds(Part):
-    """The overall mean of a steering method if every text without a rating had got 0, and if it had got 2."""
+    """Whatever its unrated texts had been rated, the score that a steering row is judged by would lie between these."""
 
     low: Points | None
     high: Points | None
@@ -105,12 +105,12 @@ class ItemResult(Part):
     trivial: dict[Text, float] = Field(default_factory=dict)
     """What the empty answer gets here, by metric, where that differs from item to item (average precision: the prevalence)."""
     strength: float | None = None
-    """Steering: the strength that was chosen on other instructions than those that ``values`` are of."""
+    """Steering: the strength that was chosen on all instructions; null, with the reason, where all strengths score alike or draws differ."""
     n: Count = 0
     """Texts: trials of a steering method, texts that a detector scored."""
     n_unrated: Count = 0
     details: dict[str, JsonValue] = Field(default_factory=dict)
-    """What else is worth knowing, e.g. a detector's threshold and counts."""
+    """What else is worth knowing, e.g. a detector's threshold and counts, or the draws that ``values`` are the mean of."""
     reason: str = ""
     """Why a number is missing."""
 
@@ -123,6 +123,24 @@ class ItemResult(Part):
         if self.n_unrated > self.n:
             raise ValueError(f"n_unrated is {self.n_unrated} of {self.n} texts")
         return self
+
+
+class Reading(Part):
+    """What a control's texts are like at the strengths that another method chose: for reading, never ranked or compared.
+
+    A control held to a method's strengths would score worse by construction, so there is no overall score here.
+    """
+
+    at_strengths_of: Text
+    """The method's name."""
+    method: Text
+    """Digest of the method's names and options, the id of its row's subject."""
+    metrics: dict[Text, MetricValue]
+    """Concept, instruction and fluency, over the concepts that could be read: in each fold at the strength that the method chose there."""
+    n_items: Count
+    """Concepts that both answered."""
+    n_read: Count
+    """Those of them whose strengths, as the method chose them, are all in the control's grid."""
 
 
 class Sample(Part):
