@@ -311,7 +311,7 @@ def evaluation(harness: Callable[..., Finished], tiny_task: Path, open_folder: P
 @pytest.fixture(scope="session")
 def measured() -> Callable[[dict[str, Any]], dict[str, Any]]:
     """A function that leaves out of an entry when it was made and the state of the checkout (and the id, which covers that)."""
-    return lambda entry: {name: value for name, value in entry.items() if name not in ("created", "git", "id")}
+    return lambda entry: {name: value for name, value in entry.items() if name not in ("created", "git", "id", "seal")}
 
 
 EVAL = ("--labeler", "calibf1", "--steerer", "sae-clamp")

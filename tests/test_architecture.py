@@ -176,3 +176,21 @@ def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     answer = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert "HEAVY []" in answer.stdout, answer.stdout + answer.stderr
+
+
+def test_the_command_line_writes_through_its_doors_alone() -> None:
+    """Texts from outside reach a terminal through ``echo``, ``print_json``, ``print_table`` and ``console`` (harness/cli/common.py), or ``say``."""
+    raw = []
+    for path in sorted((ROOT / "harness").rglob("*.py")):
+        place = path.relative_to(ROOT / "harness").as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                if name in ("print", "click.echo", "click.secho", "rich.print", "Console", "sys.stdout.write", "sys.stderr.write"):
+                    raw.append((place, name))
+    assert raw == [
+        ("cli/common.py", "click.echo"),  # echo itself
+        ("cli/judge.py", "click.echo"),  # lines of JSON
+        ("cli/streams.py", "sys.stderr.write"),  # what others write to standard output
+        ("files/progress.py", "print"),  # say itself
+    ]

@@ -246,7 +246,7 @@ def _each_once(digests: Mapping[str, str]) -> dict[str, str]:
     first: dict[str, str] = {}
     for spec, digest in digests.items():
         if first.setdefault(digest, spec) != spec:
-            click.echo(f"{spec} is judge {first[digest]} with the same options: it is compared once", err=True)
+            echo(f"{spec} is judge {first[digest]} with the same options: it is compared once", err=True)
     return {spec: digest for digest, spec in first.items()}
 
 

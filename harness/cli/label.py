@@ -105,7 +105,7 @@ def command(
     shown, held_out = rows[:show], any(row.get("held_out") for answer in rows for row in _counted(answer))
     print_table(
         f"{planned.label} on task {task.name}: {len(rows)} answers, the first {len(shown)}",
-        ("concept", "feature", "score", *(["held out"] if held_out else []), "output score", "ΔC", "promotes", "fires most at"),
+        ("concept", "feature", "score", *(["held out"] if held_out else []), "output score", "confidence change", "promotes", "fires most at"),
         [cells for row in shown for cells in _cells(row, held_out)],
     )
     if held_out:

@@ -17,7 +17,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def end_gently() -> None:
-    """Raise :class:`Terminated` in the main thread at the first of these signals. One that the process was started to ignore (nohup) stays ignored."""
+    """Raise :class:`Terminated` in the main thread at the first of these signals. One that is ignored from the start (nohup) stays so."""
     own = os.getpid()
 
     def stop(number: int, _: FrameType | None) -> None:

@@ -88,6 +88,11 @@ def replacing(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def can_write(path: Path) -> bool:
+    """Whether this process may write to a file, or make files in a folder, as it runs now."""
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's list of names to the disk, so that a rename in it outlives a power cut (where the system can)."""
     with contextlib.suppress(OSError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,8 +13,10 @@ from typing import Any
 from harness.errors import DataError
 from harness.files.atomic import write_atomically
 from harness.files.contents import HEAD, recognise
+from harness.files.csv_cells import GuardedWriter, unguarded
 from harness.files.csv_text import LONGEST_FIELD, delimiter_of, stated_delimiter
 from harness.files.inputs import IN_MEMORY, Input, check_file, open_input, read_text
+from harness.files.json_output import json_text
 from harness.files.json_text import json_lines
 from harness.types import Json
 
@@ -39,14 +40,15 @@ def write_rows(rows: Sequence[dict[str, Json]], path: Path) -> None:
     check_suffix(path)
     what = "table"
     if path.suffix == ".jsonl":
-        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), what)
+        write_atomically(path, "".join(json_text(row) + "\n" for row in rows), what)
         return
-    flat = [{name: json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else v for name, v in row.items()} for row in rows]
+    flat = [{name: json_text(v) if isinstance(v, dict | list) else v for name, v in row.items()} for row in rows]
     if path.suffix == ".csv":
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(flat[0]) if flat else [])
-        writer.writeheader()
-        writer.writerows(flat)
+        names = list(flat[0]) if flat else []
+        writer = GuardedWriter(text)
+        writer.row(names)
+        writer.rows([[row.get(name) for name in names] for row in flat])
         write_atomically(path, text.getvalue(), what)
         return
     import pyarrow as pa
@@ -93,7 +95,7 @@ def _csv_rows(path: Path, kind: Input) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(LONGEST_FIELD)
     try:
         for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter):
-            yield {name.strip(): value if value != "" else None for name, value in row.items() if name is not None}
+            yield {unguarded(name).strip(): unguarded(value) if value else None for name, value in row.items() if name is not None}
     except csv.Error as error:
         kind.refuse(path, f"is not valid CSV ({error})")
 

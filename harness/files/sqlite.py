@@ -8,7 +8,9 @@ a rollback journal takes its place.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.errors import StoreError
-from harness.files.atomic import on_network
+from harness.files.atomic import can_write, on_network
 
 DEFECTS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityError, sqlite3.NotSupportedError)
 """Errors that say that we misuse SQLite. They are nothing that a user can mend, so they pass through as they are."""
@@ -62,6 +64,40 @@ def connect(path: Path, mode: str = "rwc", *, timeout: float = 20.0, immutable: 
     """
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}{'&immutable=1' if immutable else ''}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
+
+
+def connect_for_reading(path: Path, *, timeout: float = 20.0) -> sqlite3.Connection:
+    """A connection that changes nothing, also where nothing can be made beside the file.
+
+    A write-ahead log needs a file of shared memory beside it, which a read-only folder can't have. Without a log the file is read as it is; one
+    that a killed process left is read with the file from a copy.
+
+    Raises:
+        sqlite3.Error, OSError: see :func:`explained`.
+    """
+    connection = connect(path, "ro", timeout=timeout)
+    try:
+        pragma(connection, "schema_version")
+        return connection
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if "locked" in str(error) or can_write(path.parent):
+            raise
+    except BaseException:
+        connection.close()
+        raise
+    return _copied(path) if log_in_use(path) else connect(path, "ro", timeout=timeout, immutable=True)
+
+
+def _copied(path: Path) -> sqlite3.Connection:
+    """A database of this connection alone with what file and log hold."""
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        for end in ("", "-wal"):
+            shutil.copyfile(f"{path}{end}", Path(folder) / f"{path.name}{end}")
+        with contextlib.closing(connect(Path(folder) / path.name, "rw")) as source:
+            copy = temporary()
+            source.backup(copy)
+    return copy
 
 
 def temporary() -> sqlite3.Connection:

@@ -48,11 +48,15 @@ class Rated(Protocol):
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with the ends of its interval; None where it is not defined (no spread, no pair) or too often undefined in resamples."""
+    """A figure with the ends of its interval; None where it is not defined (no spread, no pair) or too often undefined in resamples.
+
+    ``reason`` says why there is no value, or no interval; empty where there are both.
+    """
 
     value: float | None
     low: float | None
     high: float | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -264,9 +268,9 @@ def _ranks(levels: NDArray[np.int64], weights: FloatArray) -> FloatArray:
 
 def _figure(value: float, resampled: FloatArray, level: float) -> Figure:
     if np.isnan(value):
-        return Figure(None, None, None)
+        return Figure(None, None, None, "no text is rated by both, or one rating is given to all")
     defined = resampled[~np.isnan(resampled)]
     if len(defined) < _DEFINED * len(resampled):
-        return Figure(float(value), None, None)
+        return Figure(float(value), None, None, "too few groups of texts for an interval, or too little spread in them")
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Figure(float(value), float(low), float(high))

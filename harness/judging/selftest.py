@@ -7,6 +7,7 @@ says that a judge reads; it does not say how it does on hard cases (see :mod:`ha
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -195,6 +196,9 @@ def _unanswered(rating: Rating) -> bool:
 def keep_result(judge: Examined, result: SelfTest) -> None:
     """Keep a result in the cache, so that entries of a judge that failed say so."""
     text = canonical_json({**result.as_json(), "warning": result.warning(judge_title(judge.name, judge.options)), "of": judge})
+    with contextlib.suppress(OSError, ValueError):
+        if _place(judge).read_text(encoding="utf-8") == text:  # also in a cache that cannot be written to
+            return
     write_atomically(_place(judge), text, "result of the self-test")
 
 

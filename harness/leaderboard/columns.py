@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from harness.leaderboard.entry import STEERING_METRICS, MetricValue, Row
 from harness.leaderboard.layout import Column, Grid, Line
-from harness.leaderboard.subject import DictionarySubjectRef
-from harness.types import EvaluationKind
+from harness.leaderboard.subject import DictionarySubjectRef, Subject
+from harness.types import EvaluationKind, canonical_json
 
 MISSING = "–"
 KINDS: tuple[EvaluationKind, ...] = ("steering", "detection", "dictionary")
@@ -32,6 +32,7 @@ class Shown:
         mark: stands in brackets behind its name, e.g. ``control``.
         rank: on a leaderboard.
         style: of rich.
+        seed: of the run, on a leaderboard, where the row's options stand beside its name, too.
     """
 
     row: Row
@@ -39,13 +40,16 @@ class Shown:
     mark: str = ""
     rank: int | None = None
     style: str = ""
+    seed: int | None = None
 
 
 def grid(kind: EvaluationKind, rows: Sequence[Shown], ranks: bool = False) -> Grid:
     """Return the table of ``rows``, which are of one ``kind``; ``ranks``: with their ranks before their names."""
     columns, cells = {"steering": _steering, "detection": _detection, "dictionary": _dictionary}[kind](rows)
-    lines = [Line((*([str(shown.rank or "")] if ranks else []), *parts), shown.style) for shown, parts in cells]
-    return Grid([*([Column("#")] if ranks else []), *columns], lines)
+    if not ranks:
+        return Grid(columns, [Line(parts, shown.style) for shown, parts in cells])
+    lines = [Line((str(shown.rank or ""), *parts, MISSING if shown.seed is None else str(shown.seed)), shown.style) for shown, parts in cells]
+    return Grid([Column("#"), *columns, Column("seed")], lines)
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -67,8 +71,8 @@ Cells = list[tuple[Shown, tuple[str, ...]]]
 def _steering(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
     """Return the scores that every method has; ``answered`` is concepts answered of all."""
     overall, *parts = [Column(heading(name)) for name in STEERING_METRICS]
-    columns = [Column("method", name=True), overall, Column("interval"), *parts, _ANSWERED, Column("texts", optional=True), Column("unrated", optional=True),
-               Column("strength")]  # fmt: skip
+    counts = [_ANSWERED, Column("texts", optional=True), Column("unrated", optional=True)]
+    columns = [Column("method", name=True), overall, Column("interval"), *parts, *counts, Column("strength")]  # fmt: skip
     cells: Cells = []
     for shown in rows:
         row = shown.row
@@ -114,7 +118,9 @@ def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
         row, subject = shown.row, shown.row.subject
         assert isinstance(subject, DictionarySubjectRef)
         seed = "" if subject.training_seed is None else f", training seed {subject.training_seed}"
-        arm = f"{subject.arm}{seed}" + (f" ({shown.mark})" if shown.mark and shown.mark != "control" else "")
+        marks = [shown.mark] if shown.mark and shown.mark != "control" else []
+        marks += [options] if shown.seed is not None and (options := given_options(subject)) else []
+        arm = f"{subject.arm}{seed}" + (f" ({', '.join(marks)})" if marks else "")
         for name in (row.primary, *(name for name in row.metrics if name != row.primary)):
             metric = shown.score if name == row.primary else row.metrics[name]
             better = {True: "higher", False: "lower", None: MISSING}[metric.higher_is_better]
@@ -123,7 +129,7 @@ def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
             options = subject.label.partition(":")[2]
             called = (metric.title or name) + (f" ({options})" if options else "")
             line = (called, subject.dictionary, arm, *values, _significant(metric.trivial), _significant(metric.random), _answered(row))
-            cells.append((shown if name == row.primary else Shown(row, metric, style=shown.style), line))
+            cells.append((shown if name == row.primary else Shown(row, metric, style=shown.style, seed=shown.seed), line))
     return columns, cells
 
 
@@ -131,7 +137,19 @@ def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
 
 
 def _name(shown: Shown) -> str:
-    return shown.row.subject.name + (f" ({shown.mark})" if shown.mark else "")
+    marks = [mark for mark in (shown.mark, given_options(shown.row.subject) if shown.seed is not None else "") if mark]
+    return shown.row.subject.name + (f" ({', '.join(marks)})" if marks else "")
+
+
+def given_options(subject: Subject) -> str:
+    """The options that were given to a subject's plugins: ``pi0=0.01``; empty where all have their defaults, or where its name has them."""
+    parts = {**subject.model_dump(mode="json")}
+    given = [
+        f"{name}={value if isinstance(value, str) else canonical_json(value)}"
+        for field in ("labeler_options", "steerer_options", "detector_options", "metric_options")
+        for name, value in parts.get(field, {}).get("given", {}).items()
+    ]
+    return ", ".join(option for option in given if option not in subject.name)
 
 
 def _interval(metric: MetricValue, digits: int) -> str:

@@ -188,6 +188,8 @@ class Entry(Part):
     """The id that the entry had in the older schema that it was written in; else empty."""
     created: Text
     """When the entry was made, ISO 8601 with the time zone: the only field in which repeating a run differs."""
+    seal: str = ""
+    """Digest of ``id`` and ``created``; filled in where it is not given, as in older entries, and checked where it is."""
     harness_version: Text
     libraries: dict[str, str] = Field(default_factory=dict)
     """Versions of the libraries that the numbers depend on."""
@@ -225,7 +227,11 @@ class Entry(Part):
         expected = self.content_digest()
         if self.id not in ("", expected):
             raise ValueError(f"the id is {self.id}, but the content's is {expected}: the entry was changed after it was written")
-        self.__dict__["id"] = expected
+        given, self.__dict__["id"] = self.id, expected
+        seal = digest([expected, self.created])
+        if given and self.seal not in ("", seal):
+            raise ValueError(f"created is {self.created}, which does not fit the seal: the entry was changed after it was written")
+        self.__dict__["seal"] = seal
         return self
 
     def _check_row(self, row: Row) -> None:
@@ -238,8 +244,8 @@ class Entry(Part):
             raise ValueError(f"{row.subject.name} is a steering row; the entry needs the judge that rated its texts")
 
     def content_digest(self) -> str:
-        """Return the digest of everything but ``id`` and ``created``."""
-        return digest({name: value for name, value in self.as_json().items() if name not in ("id", "created")})
+        """Return the digest of everything but ``id``, ``created`` and ``seal``."""
+        return digest({name: value for name, value in self.as_json().items() if name not in ("id", "created", "seal")})
 
     def as_json(self) -> dict[str, Json]:
         """The entry as JSON, in the order of the file.

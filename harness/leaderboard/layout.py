@@ -59,11 +59,13 @@ class Grid:
     3. The same without the optional columns, which a line below names.
     4. A figure a line, all of them.
 
-    No cell of figures is ever folded, and no word with a digit in it is broken.
+    No cell of figures is ever folded, and no word with a digit in it is broken. Words of a heading stand below each other where its figures are
+    narrower; with ``broad`` only where there is no room.
     """
 
-    def __init__(self, columns: Sequence[Column], lines: Iterable[Line]) -> None:
+    def __init__(self, columns: Sequence[Column], lines: Iterable[Line], *, broad: bool = False) -> None:
         self.columns = tuple(columns)
+        self._broad = broad
         self.lines = tuple(Line(tuple(map(in_cell, line.cells)), line.style) for line in lines)
         self.n_lead = 1 + max((place for place, column in enumerate(self.columns) if column.name), default=-1)
 
@@ -79,10 +81,11 @@ class Grid:
     def _as_table(self, width: int) -> list[Text]:
         """Return the table with all its columns; empty where they do not fit."""
         for above in (False, True):
-            for gap in (2, 1):
-                widths = self._widths(width, above, gap)
-                if widths is not None:
-                    return self._table(widths, above, gap, width)
+            for broad in (True, False) if self._broad else (False,):
+                for gap in (2, 1):
+                    widths = self._widths(width, above, gap, broad)
+                    if widths is not None:
+                        return self._table(widths, above, gap, width)
         return []
 
     def _without_optional(self, width: int, left_out: Sequence[str]) -> list[Text]:
@@ -92,15 +95,16 @@ class Grid:
         note = f"not shown for want of room: {', '.join(left_out)}"
         return [*rows, *(Text(part, "dim") for part in _fold(note, width))] if rows else []
 
-    def _widths(self, width: int, above: bool, gap: int) -> list[int] | None:
+    def _widths(self, width: int, above: bool, gap: int, broad: bool) -> list[int] | None:
         """Return the width of each column, or None where they do not fit; with names ``above``, the columns of the lead have none."""
+        heads = [cell_len(column.heading) if broad else _longest_word(column.heading) for column in self.columns]
         natural = [
-            max([_longest_word(column.heading), *(cell_len(line.cells[place]) for line in self.lines)])
+            max([heads[place], *(cell_len(line.cells[place]) for line in self.lines)])
             for place, column in enumerate(self.columns)
         ]
         first = self.n_lead if above else 0
         least = [
-            max([MIN_NAME, _longest_word(column.heading), *(_longest_figure(line.cells[place]) for line in self.lines)])
+            max([MIN_NAME, heads[place], *(_longest_figure(line.cells[place]) for line in self.lines)])
             for place, column in enumerate(self.columns)
         ]
         spare = width - sum(natural[first:]) - gap * (len(natural[first:]) - 1) - (_INDENT if above else 0)
@@ -172,7 +176,7 @@ def text_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]
     """
     words = [any(re.search(r"[^\W\d_]{3}", row[place]) for row in rows) for place in range(len(headings))]
     columns = [Column(heading, name=place == 0, words=place > 0 and words[place], left=True) for place, heading in enumerate(headings)]
-    grid = Grid(columns, [Line(tuple(row)) for row in rows])
+    grid = Grid(columns, [Line(tuple(row)) for row in rows], broad=True)
     return Stack(Text(in_cell(title), style="bold"), grid) if title else grid
 
 

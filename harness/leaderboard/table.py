@@ -16,7 +16,7 @@ from rich.text import Text
 
 from harness.files.screen import Screen
 from harness.files.visible import in_cell, visible
-from harness.leaderboard.columns import KINDS, Shown, grid, heading, number
+from harness.leaderboard.columns import KINDS, Shown, given_options, grid, heading, number
 from harness.leaderboard.entry import Entry, JudgeRef, Row, Sample
 from harness.leaderboard.layout import Column, Grid, Line
 from harness.leaderboard.published import PublishedTable
@@ -64,6 +64,7 @@ def render_group(group: Group) -> RenderableType:
             "in-sample" if place.row.in_sample else _MARKS[place.standing],
             place.rank,
             "dim" if place.standing in ("ineligible", "control") else "",
+            place.entry.seed,
         )
         for place in group.places
     ]
@@ -275,7 +276,7 @@ def _footnotes(group: Group) -> list[tuple[bool, str]]:
     for place in group.places:
         if place.standing == "ineligible":
             lines.append((False, f"{place.name} is not eligible: {'; '.join(place.reasons)}"))
-    lines.append((False, f"entries: {', '.join(dict.fromkeys(place.entry.id for place in group.places))}"))
+    lines.append((False, f"entries: {', '.join(dict.fromkeys(place.entry.file_name for place in group.places))}"))
     return lines
 
 
@@ -309,9 +310,11 @@ def _place_json(place: Place) -> Json:
         "standing": place.standing,
         "reasons": list(place.reasons),
         "entry": place.entry.id,
+        "file": place.entry.file_name,
         "created": place.entry.created,
         "seed": place.entry.seed,
         "name": place.name,
+        "options": given_options(place.row.subject),
         "score": place.score.model_dump(mode="json"),
         **row,
         "items": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -145,6 +146,9 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, HarnessError):  # refused before anything was computed: nothing to go on with
+            with contextlib.suppress(StoreError):
+                self.store.discard_if_empty()
         self.close()
 
 

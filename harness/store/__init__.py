@@ -14,6 +14,6 @@ from harness.store.verify import Verified, verify
 
 __all__ = [
     "COLUMNS", "DATABASE", "ENTRY", "GENERATE", "OUTCOME_COLUMNS", "RATE", "SCHEMA_VERSION", "Item", "JudgeProgress", "JudgeRecord",
-    "KindProgress", "Manifest", "Note", "Outcome", "OutcomeStatus", "Record", "RunStatus", "RunStore", "RunSummary", "Verified", "export", "list_runs",
-    "summarize", "verify",
+    "KindProgress", "Manifest", "Note", "Outcome", "OutcomeStatus", "Record", "RunStatus", "RunStore", "RunSummary", "Verified", "export",
+    "list_runs", "summarize", "verify",
 ]  # fmt: skip

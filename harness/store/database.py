@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.errors import StoreError
 from harness.files.atomic import disk_error
-from harness.files.sqlite import DEFECTS, connect, explained, log_in_use, set_journal, stamp, temporary, transaction, version_of
+from harness.files.sqlite import DEFECTS, connect, connect_for_reading, explained, set_journal, stamp, temporary, transaction, version_of
 from harness.store import digests
 from harness.store.migrations import migrate
 from harness.store.schema import RUN_STORE, SCHEMA, SCHEMA_VERSION, statements
@@ -53,7 +53,7 @@ class Database:
             message = f"there is no run at {path.parent} (no {path.name} in it)"
             raise StoreError(message, given=path.parent, hint="`harness runs` lists the runs")
         with self._explained("open the run", opening=True):
-            self._connection = connect(path, "rwc" if write else "ro")
+            self._connection = connect(path, "rwc") if write else connect_for_reading(path)
         try:
             with self._explained("open the run", opening=True):
                 version = self._check()
@@ -69,15 +69,7 @@ class Database:
 
     def _check(self) -> int | None:
         """Return the file's version (None: an empty file, to be filled). Refuses what is not ours, or damaged."""
-        try:
-            version = version_of(self._connection, self.path, RUN_STORE)
-        except sqlite3.OperationalError:
-            if self._write or log_in_use(self.path):
-                raise
-            # A log needs a shared-memory file beside it, which a read-only folder cannot have. Without a log the file can be read as it is.
-            self._connection.close()
-            self._connection = connect(self.path, "ro", immutable=True)
-            version = version_of(self._connection, self.path, RUN_STORE)
+        version = version_of(self._connection, self.path, RUN_STORE)
         if version is None and not self._write:
             message = f"{self.path} is empty: the run was stopped before it began"
             raise StoreError(message, given=self.path, hint="start it again, or delete its folder")

@@ -118,15 +118,16 @@ class RunFolder:
         folder = Path(folder)
         if not (folder / DATABASE).is_file():
             raise StoreError(f"there is no run at {folder} (no {DATABASE} in it)", given=folder, hint="`harness runs` lists the runs")
-        if read_only:
-            store = cls._opened(folder, Database(folder / DATABASE, write=False, check=check), None, check)
-        else:
-            store = cls._locked(folder)
+        store = cls._read(folder, check) if read_only else cls._locked(folder)
         if store._stored is None:
             store.close()
             message = f"the run in {folder} was stopped before its manifest was stored"
             raise StoreError(message, given=folder, hint="start it again, or delete the folder")
         return store
+
+    @classmethod
+    def _read(cls: type[_R], folder: Path, check: bool) -> _R:
+        return cls._opened(folder, Database(folder / DATABASE, write=False, check=check), None, check)
 
     @classmethod
     def _locked(cls: type[_R], folder: Path) -> _R:
@@ -165,6 +166,18 @@ class RunFolder:
         self._database.close()
         if self._lock is not None:
             self._lock.release()
+
+    def discard_if_empty(self) -> None:
+        """Close a run that holds no result yet, and remove its folder; one with a labeler's answers or an outcome stays."""
+        counts = [self._database.value(f"SELECT EXISTS (SELECT 1 FROM {table})") for table in ("labelers", "outcomes")]
+        if any(counts) or self._lock is None or self.status == "finished":
+            return
+        self._database.close()
+        with contextlib.suppress(OSError):  # what stays is an empty run, as after a kill
+            for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "run.lock"):
+                (self.folder / name).unlink(missing_ok=True)
+            self.folder.rmdir()
+        self.close()
 
     def __enter__(self: _R) -> _R:
         return self

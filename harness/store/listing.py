@@ -71,7 +71,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
 def summarize(folder: Path) -> RunSummary:
     """Return one run's summary; a run that cannot be read is ``broken``, with the reason.
 
-    Damage is looked for by :func:`harness.store.verify.verify` alone.
+    Changed values are noticed by :func:`harness.store.verify.verify` alone.
     """
     try:
         with RunStore.open(folder, read_only=True, check=False) as store:

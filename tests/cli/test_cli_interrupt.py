@@ -260,6 +260,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(
     locked.mkdir(exist_ok=True)
     locked.chmod(0o555)
     command = ("eval", *methods, "--task", tiny_task, "--quiet", "--out")
+    harness(*command, open_folder / "elsewhere", "--dry-run")  # reads the sample plugin, which lies where nobody else may read
     with no_rights(tiny_model_path):
         done = harness(*command, locked)
     assert "permission denied" in done.error

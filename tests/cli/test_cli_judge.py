@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,9 +199,8 @@ def test_a_stored_run_is_rated_again(
 
 
 def test_a_run_that_is_not_whole_is_not_rated_again(harness: Callable[..., Any], copy: Path) -> None:
-    with sqlite3.connect(run_of(copy) / "run.sqlite") as database:
-        database.execute("DELETE FROM outcomes WHERE item_id IN (SELECT id FROM items LIMIT 3)")
-    database.close()
+    with RunStore.open(run_of(copy)) as store, store._database.transaction("as if three texts were not there yet"):
+        store._database.execute("DELETE FROM outcomes WHERE item_id IN (SELECT id FROM items LIMIT 3)")
     line = harness("judge", run_of(copy), "--judge", "words", "--out", copy).error
     assert run_of(copy).name in line
     assert "harness eval" in line

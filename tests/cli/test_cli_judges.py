@@ -215,7 +215,9 @@ def test_odd_values_from_a_server_end_nothing(judged: Callable[..., Any], api: A
 def test_the_selftest_marks_a_judge_that_fails(judged: Callable[..., Any], harness: Callable[..., Any], api: Any, tmp_path: Path) -> None:
     env = {"MY_KEY": SECRET, "HARNESS_CACHE": str(tmp_path / "cache")}
     options = ("-J", f"base_url={api.url}/v1", "-J", "key_name=MY_KEY")
-    found = harness("judge", "selftest", "openai", *options, "--yes", "--json", env=env).json
+    done = harness("judge", "selftest", "openai", *options, "--yes", "--json", env=env)
+    assert done.code == 1
+    found = json.loads(done.out)
     assert (found["passed"], found["texts"] >= 60) == (False, True)
     assert sum(map(sum, found["confusion"]["concept"])) >= 18
     entry = judged("--yes", "--json").json

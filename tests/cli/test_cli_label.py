@@ -43,7 +43,7 @@ def test_the_table_shows_what_a_reader_needs(harness: Callable[..., Any], tiny_t
     out = done.out
     assert done.code == 0, done.err
     assert "max-auc on task tiny: 4 answers, the first 1" in out
-    for column in ("concept", "score", "held out", "output score", "ΔC", "promotes", "fires most at", "«"):
+    for column in ("concept", "score", "held out", "output score", "confidence change", "promotes", "fires most at", "«"):
         assert column in out
 
 

@@ -58,7 +58,7 @@ def test_a_question_that_the_server_drops_leaves_no_result(judged: Callable[...,
     assert kept(tmp_path) == []
     api.answer = lambda body: "Rating: [[1]]"
     again = judged("selftest", "openai", "-J", f"base_url={api.url}/v1", "--yes")
-    assert again.code == 0
+    assert again.code == 1, "a judge that gives one rating to everything fails"
     assert f"openai gpt-4o at {api.url}/v1" in " ".join(again.out.split())
     assert len(kept(tmp_path)) == 1
 
@@ -66,7 +66,7 @@ def test_a_question_that_the_server_drops_leaves_no_result(judged: Callable[...,
 def test_replies_that_cannot_be_read_count_as_wrong_and_are_told(judged: Callable[..., Any], api: Any, tmp_path: Path) -> None:
     api.answer = lambda body: "I would rather not say." if len(api.seen) % 9 == 4 else "Rating: [[1]]"
     done = judged("selftest", "openai", "-J", f"base_url={api.url}/v1", "-J", "asks=1", "--yes")
-    assert done.code == 0
+    assert done.code == 1
     told = " ".join(done.out.split())
     unrated = re.search(r"(\d+) of 66 texts were not rated, which counts as wrong; the first reason:", told)
     assert unrated is not None, told
@@ -88,10 +88,10 @@ def test_batches_are_refused_before_anything_is_handed_in(judged: Callable[..., 
 def test_the_server_of_the_environment_is_another_judge(judged: Callable[..., Any], api: Any, tmp_path: Path) -> None:
     api.answer = lambda body: "Rating: [[1]]"
     env = {"OPENAI_BASE_URL": f"{api.url}/v1", "OPENAI_API_KEY": "sk-mine-0123456789abcdef"}
-    assert judged("selftest", "openai", "--yes", "--json", env=env).json["passed"] is False
+    assert json.loads(judged("selftest", "openai", "--yes", "--json", env=env).out)["passed"] is False
     assert api.seen[-1].headers["authorization"] == "Bearer sk-mine-0123456789abcdef"
     (from_environment,) = kept(tmp_path)
-    assert judged("selftest", "openai", "-J", f"base_url={api.url}/v1/", "-J", "key_name=OPENAI_API_KEY", "--yes", env=env).code == 0
+    assert judged("selftest", "openai", "-J", f"base_url={api.url}/v1/", "-J", "key_name=OPENAI_API_KEY", "--yes", env=env).code == 1
     assert kept(tmp_path) == [from_environment], "the same server by another word is the same judge"
     from harness_plugins.judges.openai import OpenAIOptions
 

@@ -44,10 +44,10 @@ def test_a_board_shows_ranks_intervals_coverage_and_comparisons(make_entry: Make
         make_result("broken", [1.0] * 4, eligible=False, reasons=["30 % of the texts are unrated"], n_unrated=12),
     ]
     text = to_text(render_board(build_board([make_entry(*rows, offline=True)], problems=["x.json is no entry"])), width=200)
-    assert row_with(text, "1 calibf1 ×") == "1 calibf1 × sae-clamp 0.850 [0.75, 0.95] 0.850 0.850 0.850 4/4 40 0 0.4"
-    assert row_with(text, "2 half ×") == "2 half × sae-clamp 0.275 [0.18, 0.38] 0.550 0.550 0.550 2/4 20 0 0.4"
+    assert row_with(text, "1 calibf1 ×") == "1 calibf1 × sae-clamp 0.850 [0.75, 0.95] 0.850 0.850 0.850 4/4 40 0 0.4 0"
+    assert row_with(text, "2 half ×") == "2 half × sae-clamp 0.275 [0.18, 0.38] 0.550 0.550 0.550 2/4 20 0 0.4 0"
     assert row_with(text, "random × sae-clamp (control)").startswith("random × sae-clamp (control) 0.100")
-    assert row_with(text, "broken × sae-clamp (not eligible)").endswith("4/4 40 12 0.4")
+    assert row_with(text, "broken × sae-clamp (not eligible)").endswith("4/4 40 12 0.4 0")
     assert (
         row_with(text, "half × sae-clamp after calibf1 × sae-clamp; intervals apart; behind by 0.575 [").count("paired on 4 concepts") == 1
     )
@@ -186,10 +186,10 @@ def test_a_method_that_saw_the_texts_is_marked(make_entry: Make, make_detection:
 def test_a_boards_dictionaries_stand_by_metric(make_entry: Make, make_dictionary: Make) -> None:
     loss = [make_dictionary("loss", [2.0, 2.1, 2.2], of=name, better=False, scale={"unit": "nats"}) for name in ("a", "b")]
     text = to_text(render_board(build_board([make_entry(*loss, make_dictionary("density", better=None))])))
-    assert row_with(text, "1 loss a trained") == "1 loss a trained 2.1 [2.09, 2.11] nats lower 0 0.2 3/3"
+    assert row_with(text, "1 loss a trained") == "1 loss a trained 2.1 [2.09, 2.11] nats lower 0 0.2 3/3 0"
     assert row_with(text, "1 loss b trained")
     assert "loss × b after loss × a; intervals overlap; behind by 0.000, p 1, paired on 3 items" in text
-    assert row_with(text, "density sae trained") == "density sae trained 0.91 [0.9, 0.92] share – 0 0.2 3/3"
+    assert row_with(text, "density sae trained") == "density sae trained 0.91 [0.9, 0.92] share – 0 0.2 3/3 0"
     assert "not ranked: neither direction of density is better" in text
 
 

@@ -115,6 +115,10 @@ class ReplyCache:
 
         self._file.write("store replies in the cache", write)
 
+    def check_writable(self) -> None:
+        """Raise StoreError where replies could not be kept, before one is paid for."""
+        self._file.check_writable("keep new replies")
+
     def answered(self, provider: str, model: str, rubric: str) -> bool:
         """Return whether any reply of this model to a question of this rubric is kept; looks through all."""
         sql = "SELECT 1 FROM replies WHERE provider = ? AND model = ? AND rubric = ? LIMIT 1"

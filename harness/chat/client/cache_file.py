@@ -15,8 +15,20 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.files.atomic import disk_error
-from harness.files.sqlite import SqliteKind, connect, explained, is_damage, set_journal, stamp, temporary, transaction, version_of
+from harness.errors import StoreError
+from harness.files.atomic import can_write, disk_error
+from harness.files.sqlite import (
+    SqliteKind,
+    connect,
+    connect_for_reading,
+    explained,
+    is_damage,
+    set_journal,
+    stamp,
+    temporary,
+    transaction,
+    version_of,
+)
 
 SCHEMA_VERSION = 2
 """1 knew no requests that are open in a batch; such a file gets the table when it is opened."""
@@ -45,8 +57,15 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+def _can_be_written(path: Path) -> bool:
+    """Whether the file can be changed, or made: also its log and its lock lie in the folder."""
+    if path.exists():
+        return can_write(path) and can_write(path.parent)
+    return can_write(next(folder for folder in path.absolute().parents if folder.exists()))
+
+
 class CacheFile:
-    """The file. Safe to use from several threads and processes.
+    """The file. Safe to use from several threads and processes. Where it can't be written to, it serves what it holds.
 
     Args:
         path: the file, made when absent. None: a temporary file of this object alone, gone when it is closed.
@@ -61,6 +80,7 @@ class CacheFile:
         self._mutex = threading.RLock()  # of writers
         self._reader = threading.Lock()  # threads that read at once through one connection would share the state that the first one saw
         self._opened = 0
+        self.read_only = path is not None and not _can_be_written(path)
         self._reading: sqlite3.Connection
         self._writing: sqlite3.Connection
         self._open()
@@ -76,12 +96,19 @@ class CacheFile:
 
     def write(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return all that ``work`` does, or nothing of it. ``doing`` says for people what it is."""
+        self.check_writable(doing)
 
         def write() -> T:
             with self._mutex, transaction(self._writing):
                 return work(self._writing)
 
         return self._guarded(doing, write)
+
+    def check_writable(self, doing: str) -> None:
+        """Raise StoreError where nothing can be stored."""
+        if self.read_only:
+            message = f"cannot {doing}: {self.path} cannot be written to; {CACHE.kept.format(path=self.path)}"
+            raise StoreError(message, given=self.path, hint=f"make it writable, or {CACHE.elsewhere}")
 
     def shrink(self) -> None:
         """Give the room of what was deleted back to the disk, unless another process is at work: then it is used again by what that writes."""
@@ -91,7 +118,7 @@ class CacheFile:
 
     def lock(self, purpose: str = "") -> contextlib.AbstractContextManager[Any]:
         """Return a lock among all processes that use the file; one a purpose."""
-        if self.path is None:
+        if self.path is None or self.read_only:
             return contextlib.nullcontext()
         from filelock import FileLock
 
@@ -119,6 +146,9 @@ class CacheFile:
             for table in _TABLES.values():
                 self._writing.execute(table)
             return
+        if self.read_only:
+            self._open_for_reading(self.path)
+            return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -130,6 +160,24 @@ class CacheFile:
                 if not is_damage(error):
                     raise explained(error, "open the cache of replies", self.path, CACHE) from error
                 self._move_aside(error)
+
+    def _open_for_reading(self, path: Path) -> None:
+        """What the file holds, from the file or from a copy; nothing where there is no file."""
+        try:
+            connection = connect_for_reading(path, timeout=_WAIT) if path.is_file() else temporary()
+            version = version_of(connection, path, CACHE, _TABLES)
+            if version != SCHEMA_VERSION:  # an older one lacks tables
+                copy = temporary()
+                connection.backup(copy)
+                connection.close()
+                connection = copy
+                for table in _TABLES.values():
+                    connection.execute(table)
+        except sqlite3.Error as error:
+            raise explained(error, "open the cache of replies", path, CACHE) from error
+        except OSError as error:
+            raise disk_error(error, f"open the cache of replies {path}") from error
+        self._reading = self._writing = connection
 
     def _connect(self) -> None:
         """Two connections, so that reading never waits for a writer."""
@@ -167,7 +215,7 @@ class CacheFile:
         except sqlite3.ProgrammingError:
             raise  # misuse by us, a closed cache
         except sqlite3.Error as error:
-            if not is_damage(error) or self.path is None:
+            if not is_damage(error) or self.path is None or self.read_only:
                 raise explained(error, doing, self.path, CACHE) from error
             self._mend(error, opened)
             return work()

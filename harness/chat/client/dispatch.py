@@ -246,6 +246,7 @@ class Sending:
         if self._hopeless is not None:
             self.out.put((item, self._hopeless))
             return None
+        self._cache.check_writable()
         job = self._jobs[key] = Job(key, request, [item])
         return job
 

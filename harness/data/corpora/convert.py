@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.data.corpora.csv_table import OWN_COLUMNS
 from harness.errors import DataError
 from harness.files.atomic import disk_error, replacing
+from harness.files.csv_cells import GuardedWriter
+from harness.files.json_output import json_text
 from harness.types import Document
 
 if TYPE_CHECKING:
@@ -67,17 +69,17 @@ def _write_jsonl(batches: Iterator[list[Document]], path: Path) -> None:
         for batch in batches:
             for document in batch:
                 row = {"id": document.id, "text": document.text, "labels": sorted(document.labels)}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(json_text(row) + "\n")
 
 
 def _write_csv(batches: Iterator[list[Document]], path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         # all in quotes: a lone \r without them would end a row for some readers, ours included
-        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        writer.writerow(("id", "text", "labels"))
+        writer = GuardedWriter(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.row(OWN_COLUMNS)
         for batch in batches:
             for document in batch:
-                writer.writerow((document.id, document.text, json.dumps(sorted(document.labels), ensure_ascii=False)))
+                writer.row((document.id, document.text, json_text(sorted(document.labels))))
 
 
 def _write_parquet(batches: Iterator[list[Document]], path: Path) -> None:

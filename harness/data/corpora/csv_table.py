@@ -10,9 +10,12 @@ from pathlib import Path
 
 from harness.data.corpora.reading import CUT_LINE, RECORD_LIMIT, TOO_LONG, Fields, Place, Record, Report, SkipLog, Skipped, lines, vanished
 from harness.errors import DataError
+from harness.files.csv_cells import unguarded
 from harness.files.csv_text import delimiter_of, stated_delimiter
 from harness.types import Document
 
+OWN_COLUMNS = ("id", "text", "labels")
+"""The header of the CSV files that ``harness data convert`` writes; cells in them are guarded against spreadsheets."""
 _SAMPLE = 51
 """Lines by which the delimiter is found."""
 _OPEN_QUOTE = "a quoted field is never closed: the file was cut off here, and is used up to this place"
@@ -41,6 +44,7 @@ class CsvReader:
         head = head if stated is None else head[1:]
         self._start = head[0].offset if head and stated is not None else 0
         header = head[0].content.decode("utf-8", errors="replace") if head else ""
+        self._ours = header == ",".join(f'"{name}"' for name in OWN_COLUMNS)
         self._windows = bool(head) and head[0].end.startswith(b"\r")
         self._delimiter = stated or delimiter_of(line.content.decode("utf-8", errors="replace") + "\n" for line in head)
         csv.field_size_limit(RECORD_LIMIT)
@@ -130,7 +134,8 @@ class CsvReader:
             return "not valid UTF-8"
         if len(row) != len(self._columns):
             return f"another number of fields than the header has ({len(row)} instead of {len(self._columns)})"
-        return self._fields.record(dict(zip(self._columns, row, strict=True)), Place(source.row_start, number))
+        cells = [unguarded(cell) for cell in row] if self._ours else row
+        return self._fields.record(dict(zip(self._columns, cells, strict=True)), Place(source.row_start, number))
 
 
 class _Lines:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import DataError, DictionaryError
+from harness.files.json_output import json_text
 from harness.sae.training.activations import Harvest
 from harness.types import Json, rng
 
@@ -158,7 +158,7 @@ def fit(
             trainer.n_training_steps += 1
             if step % every == 0 or step == total:
                 metrics = _metrics(trainer, output, step, time.monotonic() - began)
-                lines.write(json.dumps(metrics) + "\n")
+                lines.write(json_text(metrics) + "\n")
                 lines.flush()
                 report(step * config.batch_size, total * config.batch_size, metrics)
                 if not np.isfinite(metrics["loss"]):

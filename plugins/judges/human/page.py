@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from harness.files.csv_cells import guarded
 from harness.judging.sheets import COLUMNS, SKIP, SheetRow
 from harness.types import digest
 
 from .guide import GUIDE
-from .sheets import safe_cell
+from .sheets import readable
 
 FOLDER = Path(__file__).parent
 
@@ -40,7 +41,7 @@ def render_page(name: str, rows: Sequence[SheetRow]) -> str:
         "skip": SKIP,
         "guide": [aspect._asdict() for aspect in GUIDE],
         "rows": [asdict(row) for row in rows],
-        "cells": [[row.id, *map(safe_cell, (row.concept, row.instruction, row.text))] for row in rows],
+        "cells": [[row.id, *(guarded(readable(text)) for text in (row.concept, row.instruction, row.text))] for row in rows],
     }
     style, script = ((FOLDER / file).read_text(encoding="utf-8") for file in ("page.css", "page.js"))
     policy = f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; base-uri 'none'; form-action 'none'"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import DataError
+from harness.files.csv_cells import GuardedWriter
 from harness.judging.sheets import COLUMNS, SheetRow, Sheets, read_folder, read_text
 from harness.types import JudgeItem
 
@@ -22,17 +22,16 @@ def missing(item: JudgeItem) -> str:
 def sheet_csv(rows: Sequence[SheetRow], delimiter: str) -> bytes:
     """Return a sheet with empty ratings, as spreadsheets read it: UTF-8 with a byte order mark."""
     file = io.StringIO(newline="")
-    writer = csv.writer(file, delimiter=delimiter)
-    writer.writerow(COLUMNS)
+    writer = GuardedWriter(file, delimiter=delimiter)
+    writer.row(COLUMNS)
     for row in rows:
-        writer.writerow([row.id, *map(safe_cell, (row.concept, row.instruction, row.text)), *[""] * (len(COLUMNS) - 4)])
+        writer.row([row.id, *map(readable, (row.concept, row.instruction, row.text)), *[""] * (len(COLUMNS) - 4)])
     return b"\xef\xbb\xbf" + file.getvalue().encode("utf-8", "replace")
 
 
-def safe_cell(text: str) -> str:
-    """Return ``text`` for a cell of a CSV file: no control characters, and an apostrophe before what a spreadsheet would take for a formula."""
-    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))
-    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text
+def readable(text: str) -> str:
+    """Return ``text`` for people to rate: without control characters."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def page_ids(page: str) -> tuple[str, ...]:
