@@ -192,7 +192,7 @@ class TaskBench:
                     hint="correct the task file",
                 )
             note = harness.sae.check_fits(dictionary, self.model, allow_other_model=table.trained_on is not None)
-            if table.trained_on is not None:
+            if table.trained_on is not None or not dictionary.model_name:
                 self.warn(f"dictionary {table.name}: {note}")
             if dictionary.signed:
                 self.warn(
