@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -13,7 +14,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from harness.errors import OptionError, UnknownNameError
-from harness.files.json_text import parse_json
 from harness.types import Json
 
 
@@ -149,8 +149,8 @@ def _from_text(text: str, info: FieldInfo) -> Any:
     if text in words or any(isinstance(kind, type) and issubclass(kind, str | Path) for kind in kinds):
         return text
     try:
-        return parse_json(text)
-    except ValueError:
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return text
 
 

@@ -193,5 +193,4 @@ def test_the_command_line_writes_through_its_doors_alone() -> None:
         ("cli/judge.py", "click.echo"),  # lines of JSON
         ("cli/streams.py", "sys.stderr.write"),  # what others write to standard output
         ("files/progress.py", "print"),  # say itself
-        ("plugin/imports.py", "print"),  # on a copy of standard error, through visible()
     ]

@@ -91,6 +91,6 @@ def verify_runs(names: tuple[str, ...], out: Path, as_json: bool) -> None:
                 echo(f"  {problem}")
         if not reports:
             echo(f"no runs below {out / 'runs'}")
-    if broken := [report["run"] for report in reports if report["verdict"] == "damaged"]:
+    if broken := [str(report["run"]) for report in reports if report["verdict"] == "damaged"]:
         message = f"{len(broken)} of {len(reports)} runs are damaged: {', '.join(broken)}"
         raise StoreError(message, given=tuple(broken), hint="put copies back, or make them again")

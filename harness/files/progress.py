@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from harness.files.visible import visible
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
-def say(message: str) -> None:
-    """Write a line on standard error. A terminal that has gone stops no work."""
-    with contextlib.suppress(OSError):
-        print(visible(message), file=sys.stderr, flush=True)
+def say(message: str, stream: TextIO | None = None) -> None:
+    """Write a line on standard error, or on the stream that was it before. A terminal that has gone stops no work."""
+    with contextlib.suppress(OSError, ValueError):
+        print(visible(message), file=stream or sys.stderr, flush=True)
 
 
 class Bar:

@@ -207,7 +207,9 @@ def _between(last: _Call, head: nn.Module, calls: list[_Call]) -> nn.Module | No
     with torch.no_grad():
         for module in modules:
             x = module(x)
-    if not isinstance(x, torch.Tensor) or x.shape != at_head.x.shape or not torch.allclose(x, at_head.x, equal_nan=True):
+    if not isinstance(x, torch.Tensor) or (x.shape, x.dtype) != (at_head.x.shape, at_head.x.dtype):  # Mamba's stream is float32 in any case
+        return None
+    if not torch.allclose(x, at_head.x, equal_nan=True):
         return None
     if len(modules) == 1:
         return modules[0]

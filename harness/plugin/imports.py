@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import signal
@@ -14,7 +13,7 @@ from functools import partial
 from types import FrameType, TracebackType
 
 from harness.errors import OptionError
-from harness.files.visible import visible
+from harness.files.progress import say
 
 NAMED_AFTER = 5.0
 """Seconds after which a plugin that is still being imported is named; again after twice, four times, … as long."""
@@ -76,9 +75,7 @@ class ImportWatch:
                     waited += wait
                     wait = waited
                     advice = "Ctrl-C stops it" + ("" if self._limit is not None else f", {LIMIT}=SECONDS sets a limit")
-                    with contextlib.suppress(OSError, ValueError):  # nobody reads it
-                        told = f"harness: plugin {self._plugin} is still being imported after {waited:g} s; {advice}"
-                        print(visible(told), file=stderr, flush=True)
+                    say(f"harness: plugin {self._plugin} is still being imported after {waited:g} s; {advice}", stderr)
                 self._changed.wait_for(lambda: self._plugin is not None or self._over)
 
     def _has_changed(self, number: int) -> bool:

@@ -82,6 +82,11 @@ class Guard:
         kept = tuple(others)
         self._watched[name] = _Watched(module, kept, Fingerprint(module), Settings(module, kept), forget)
 
+    def accept(self) -> None:
+        """Take all that is watched as it is now: for a script that has changed it on purpose, between calls."""
+        for name, watched in list(self._watched.items()):
+            self.watch(name, watched.module, watched.forget, watched.others)
+
     # ------------------------------------------------------------------------------------------------------- around calls
 
     def enter(self, who: PluginName, call: str) -> object:

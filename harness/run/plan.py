@@ -222,10 +222,10 @@ class _Planner:
         shared = shared or [(None, {})]
         alone = len({self.for_labelers.plan_control(request, draws, values).same for _, values in shared}) == 1
         found: dict[str, ControlLabeler] = {}
-        for labeler, values in shared:
+        for controlled, values in shared:
             planned = self.for_labelers.plan_control(request, draws, values, alone)
             before = found[planned.key].controls if planned.key in found else ()
-            found[planned.key] = ControlLabeler(planned, before if labeler is None else (*before, labeler))
+            found[planned.key] = ControlLabeler(planned, before if controlled is None else (*before, controlled))
         return list(found.values())
 
     def _detections(self, rows: Sequence[_PlannedRow], rivals: Sequence[ControlLabeler]) -> tuple[PlannedDetection, ...]:
@@ -288,7 +288,8 @@ class _Planner:
 
     def _note_unused(self, plan: Plan) -> None:
         """Note what was asked for and is not used: no mistake that must stop a run, and one that a reader of the result must know."""
-        used = {m.labeler.same for m in (*plan.methods, *plan.detections) if m.labeler is not None and m.role == "method"}
+        run_with = [(m.labeler, m.role) for m in plan.methods] + [(d.labeler, d.role) for d in plan.detections]
+        used = {labeler.same for labeler, role in run_with if labeler is not None and role == "method"}
         run = [*dict.fromkeys(m.steerer.label for m in plan.methods if m.role == "method")]
         run += dict.fromkeys(d.detector.label for d in plan.detections if d.role == "method")
         run += dict.fromkeys(m.metric.label for m in plan.metrics)

@@ -157,7 +157,7 @@ class RunStore(ItemStore):
 
     def method_names(self) -> dict[str, str]:
         """What people call each method stored, by its id, in order."""
-        names = {method.id: method.name for method in [*self.methods(), *self.detection_methods()]}
+        names = {method.id: method.name for method in self.methods()} | {method.id: method.name for method in self.detection_methods()}
         labels = {} if self.incomplete else {method.id: method.name for method in self.manifest.methods}
         return {method_id: labels.get(method_id, name) for method_id, name in names.items()}
 

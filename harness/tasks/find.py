@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from harness.errors import DataError, TaskError, UnknownNameError
 from harness.files.toml import read_toml
+from harness.plugin.grammar import PluginRequest
 from harness.plugin.host import PluginHost
 from harness.tasks.schema import FILE_NAME, Task, TaskFile
 
@@ -94,6 +95,9 @@ def option_tables(task: Task, kind: str) -> Mapping[str, Mapping[str, Any]]:
 
 def options_of(task: Task, kind: str) -> Mapping[str, Mapping[str, Any]]:
     """The task's default options of one kind of plugin, by plugin name: its table's, and for detectors and metrics those of its first row."""
-    rows = {"detector": task.file.detectors, "metric": task.file.metrics}.get(kind, ())
-    first = {table.request.name: table.request.options for table in reversed(rows)}
+    rows: dict[str, list[PluginRequest]] = {
+        "detector": [table.request for table in task.file.detectors],
+        "metric": [table.request for table in task.file.metrics],
+    }
+    first = {request.name: request.options for request in reversed(rows.get(kind, []))}
     return {**option_tables(task, kind), **first}

@@ -16,8 +16,9 @@ from harness.errors import JudgeError
 from harness.judging.llm_judge import LLMJudge
 from harness.judging.questions import Answer, LLMJudgeOptions
 from harness.judging.rubric import Structured
+from harness.model.prompts import RENDERING
 from harness.options import transport_field
-from harness.types import Decoding
+from harness.types import Decoding, digest
 
 if TYPE_CHECKING:
     from harness.chat.client.cache import ReplyCache
@@ -88,7 +89,9 @@ class LocalAsker:
         if not model.format.has_template:
             message = f"{model.name} has no chat template, so it is no instruct model"
             raise JudgeError(message, given=model.name, hint="give the option model an instruct model")
-        self.name = f"hf-local@{model.digest or model.name}/{str(model.dtype).removeprefix('torch.')}"
+        # what a reply depends on beside the question: replies are kept under it
+        dtype = str(model.dtype).removeprefix("torch.")
+        self.name = f"hf-local@{model.digest or model.name}/{dtype}/{digest(RENDERING, 6)}"
         self.usage, self.hits, self.notes = Usage(), 0, ()
         self._model, self._options, self._cache, self._seed = model, options, cache, seed
 

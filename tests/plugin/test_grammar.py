@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import OptionError
@@ -68,6 +68,7 @@ scalars = st.text(max_size=12) | st.booleans() | st.integers(-(10**6), 10**6) | 
 values = scalars | st.lists(st.text(max_size=6) | st.floats(allow_nan=False, allow_infinity=False), max_size=3)
 
 
+@settings(deadline=None)
 @given(names, st.dictionaries(options, values, max_size=4))
 def test_what_is_written_is_what_is_read(name: str, given_options: dict[str, Any]) -> None:
     found = parse_request(format_request(name, given_options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,8 @@ from harness.types import Decoding, Json, canonical_json
 
 if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
+
+logger = logging.getLogger(__name__)
 
 _FILE = Input("file of generated texts", DataError, "give what `harness data generate` wrote", IN_MEMORY)
 
@@ -106,14 +109,20 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_conversations(path: Path) -> Iterator[tuple[str | None, str]]:
-    """Yield (prompt, text) of each row of a generated file, in the order of the ids, or (None, text) of any other corpus."""
+    """Yield (prompt, text) of each row of a generated file, in the order of the ids, or (None, text) of any other corpus.
+
+    Records of a corpus that cannot be used are skipped, with one warning at the end.
+    """
     path = Path(path)
     if path.suffix == ".jsonl" and path.is_file() and {"id", "prompt", "text", "labels"} <= set(_first_row(path)):
         yield from ((str(row.get("prompt", "")), str(row["text"])) for row in read_rows(path))
         return
     from harness.data.corpora.corpus import open_corpus
 
-    yield from ((None, document.text) for document in open_corpus(path))
+    corpus = open_corpus(path)
+    yield from ((None, document.text) for document in corpus)
+    if corpus.n_skipped:
+        logger.warning("%s: %s records skipped (the first: %s)", path, f"{corpus.n_skipped:,}", corpus.skipped[0])
 
 
 def _first_row(path: Path) -> Row:

@@ -52,6 +52,8 @@ def _opened(path: Path) -> Published:
         if path.name not in _OF_A_FOLDER and not in_a_folder:
             raise DictionaryError(f"{path} is a file of another format", given=path, allowed=f"{FORMATS}, or a registry name release/sae_id")
         path = path.parent
+    if not path.is_dir():
+        raise DictionaryError(f"{path} is a pipe or a device", given=path, allowed=FORMATS)
     names = names_in(path)
     # A hub cache keeps links in its folders, so a name may be there whose file is not; its reader reports that.
     if saelens.CFG_FILE in names:

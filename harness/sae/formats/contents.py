@@ -57,6 +57,8 @@ def check_weights_file(path: Path) -> None:
 
 def damaged(path: Path, error: BaseException) -> DictionaryError:
     """Return the error for a file that cannot be read, for a reason that :func:`check_weights_file` does not know."""
+    if isinstance(error, PermissionError):
+        return DictionaryError(f"{path} cannot be read: permission denied", given=path, hint="change its permissions (chmod)")
     return DictionaryError(f"{path} cannot be read: {line(error)}", given=path, hint=_FETCH)
 
 

@@ -53,6 +53,7 @@ def test_two_metrics_share_one_pass(metric_bench: Callable[..., MetricBench]) ->
 def test_a_dictionary_that_never_fires(metric_bench: Callable[..., MetricBench]) -> None:
     bench = metric_bench()
     bench.dictionaries["sae"].sae.threshold.data.fill_(1e9)
+    bench.guard.accept()
     found = measure(bench)
     assert (found.value, found.parts["dead"], found.parts["median"]) == (0, 1, None)
     assert found.part_reasons["median"]

@@ -111,6 +111,7 @@ def test_a_dictionary_that_never_fires_has_the_trivial_values(metric_bench: Call
     x = torch.cat([vectors for _, vectors in bench.activations(texts=sample_texts(bench, 700, 0))])
     dictionary.sae.threshold.data.fill_(1e9)
     dictionary.sae.b_dec.data.copy_(x.mean(dim=0))
+    bench.guard.accept()
     found = metric.measure(bench, DictionarySubject("sae", dictionary), 0)
     parts = metric.traits.parts
     assert found.value == pytest.approx(metric.traits.trivial, abs=1e-6)
@@ -128,6 +129,7 @@ def test_a_perfect_dictionary_recovers_all(metric_bench: Callable[..., MetricBen
             parameter.zero_()
         sae.W_dec[:128] = torch.cat([eye, -eye])
         sae.W_enc[:, :128] = torch.cat([eye, -eye]).T
+    bench.guard.accept()
     found = measure(bench, DictionarySubject("sae", dictionary))
     assert found.value == pytest.approx(1, abs=1e-6)
     assert found.parts["l0"] == pytest.approx(64)
