@@ -16,6 +16,7 @@ from harness.cli.quiet import hide_warnings, quiet_libraries
 from harness.cli.streams import result_stream
 from harness.errors import HarnessError, PluginError, PluginFault
 from harness.files.progress import say
+from harness.files.version import VERSION
 
 TRACEBACK = "HARNESS_TRACEBACK"
 """Environment variable: if set, the traceback of what a plugin raised is shown."""
@@ -58,7 +59,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="harness", message="harness %(version)s")
+@click.version_option(VERSION, message="harness %(version)s")
 def cli() -> None:
     """Compare labelers, steerers, detectors, metrics and judges of sparse-autoencoder features on equal terms.
 

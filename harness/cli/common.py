@@ -45,7 +45,7 @@ def cost_options(function: F) -> F:
 
 
 def task_options(function: F) -> F:
-    """Return the options that say what is evaluated: --task, --corpus and its columns, --instructions, --split, --limit, --seed, --device, --dtype.
+    """Return the options that say what is evaluated: --task, --corpus and its columns, --instructions, --split, --limit, --concepts, --seed, ….
 
     :func:`choices_from` makes of them what a bench is opened with.
     """
@@ -58,6 +58,7 @@ def task_options(function: F) -> F:
         click.option("--instructions", type=click.Path(), help="Instructions to use instead of the task's."),
         click.option("--split", help="Split of concepts and instructions, e.g. development; 'all' for all."),
         click.option("--limit", type=click.IntRange(min=1), help="Use the first so many concepts only."),
+        click.option("--concepts", multiple=True, metavar="A,B", help="Use these concepts only, by id, text or label; repeatable."),
         click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw."),
         click.option("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)."),
         click.option("--dtype", help="float32, bfloat16, float16 (default: what the device is fast with)."),

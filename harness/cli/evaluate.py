@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 @click.option("--steerer", "steerers", multiple=True, help="A steerer, NAME[:option=value,…]; repeatable: all share concepts and instructions.")
 @click.option("--detector", "detectors", multiple=True, help="A detector, NAME[:option=value,…]; repeatable.")
 @click.option("--metric", "metrics", multiple=True, help="A metric of the task's dictionaries, NAME[:option=value,…]; repeatable.")
+@click.option(
+    "--strengths",
+    multiple=True,
+    metavar="[STEERER=]0.1,0.2",
+    help="Strengths to try in place of the task's, for all steerers that have a strength or for the one named; repeatable.",
+)
 @click.option("--judge", help="A judge, NAME[:option=value,…] (default: the task's).")
 @plugin_option("-L", "labeler")
 @plugin_option("-S", "steerer", "[steerer:]name=value")
@@ -56,6 +62,7 @@ def command(
     steerers: tuple[str, ...],
     detectors: tuple[str, ...],
     metrics: tuple[str, ...],
+    strengths: tuple[str, ...],
     judge: str | None,
     labeler_options: tuple[str, ...],
     steerer_options: tuple[str, ...],
@@ -70,6 +77,7 @@ def command(
     instructions: str | None,
     split: str | None,
     limit: int | None,
+    concepts: tuple[str, ...],
     seed: int,
     device: str | None,
     dtype: str | None,
@@ -88,6 +96,7 @@ def command(
     The same command again goes on where it stopped. Results: a table for each kind, a few texts, and a JSON entry below --out.
     """
     from harness.run.plan import Asked, make_plan
+    from harness.run.strengths import parse_strengths
     from harness.tasks.find import find_task
 
     host = load_host()
@@ -104,6 +113,7 @@ def command(
         metrics,
         assignments(detector_options, "-D"),
         assignments(metric_options, "-M"),
+        parse_strengths(strengths),
     )
     plan = make_plan(host, task, asked)
     bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)

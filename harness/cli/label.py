@@ -48,6 +48,7 @@ def command(
     instructions: str | None,
     split: str | None,
     limit: int | None,
+    concepts: tuple[str, ...],
     seed: int,
     device: str | None,
     dtype: str | None,

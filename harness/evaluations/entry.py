@@ -15,6 +15,8 @@ from harness.types import Rating, digest
 
 ENOUGH_TO_DIFFER = 10
 """Fewer texts may well deserve one rating."""
+NAMED = 8
+"""So many concepts of a subset are named at most; the rows have all."""
 RATINGS = ("concept", "instruction", "fluency")
 
 
@@ -69,6 +71,10 @@ def _warnings(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) ->
         found += constant_ratings(judge.name, store.ratings(judge.key).values())
     if manifest.limit is not None:
         found.append(f"--limit {manifest.limit}: only the first so many concepts were run")
+    if (chosen := manifest.identity.get("concepts")) is not None:
+        names = list(map(str, chosen))  # type: ignore[arg-type]
+        listed = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+        found.append(f"--concepts: only {len(names)} of the task's concepts were run ({listed})")
     return tuple(dict.fromkeys(found))
 
 

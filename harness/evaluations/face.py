@@ -28,6 +28,7 @@ from harness.run.label import check_answers
 from harness.run.manifest import command_of
 from harness.run.plan import Asked, make_plan, plan_judge, plan_one, plan_stored_judge
 from harness.run.run import Run
+from harness.run.strengths import ALL
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
 from harness.tasks.find import find_task
@@ -48,7 +49,8 @@ def load_task(name: str | Path = "demo", **choices: Any) -> OpenTask:
 
     Args:
         name: a registered name, a folder with a ``task.toml``, or such a file.
-        choices: what the command line may replace (:class:`harness.run.bench.Choices`): ``limit``, ``seed``, ``device``, ``dtype``, ``corpus``, ….
+        choices: what the command line may replace (:class:`harness.run.bench.Choices`): ``concepts``, ``limit``,
+                ``seed``, ``device``, ``dtype``, ``corpus``, ….
 
     Raises:
         UnknownNameError, TaskError: there is no such task, or its file is not valid.
@@ -63,7 +65,11 @@ def _choices(given: Mapping[str, Any]) -> Choices:
     for name in given:
         if name not in known:
             raise OptionError(f"{name!r} cannot be chosen", given=name, allowed=tuple(known))
-    return Choices(**given)
+    chosen = dict(given)
+    if "concepts" in chosen:
+        names = chosen["concepts"]
+        chosen["concepts"] = (names,) if isinstance(names, str) else tuple(names or ())
+    return Choices(**chosen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +155,7 @@ def evaluate(
     detectors: Sequence[str] = (),
     metrics: Sequence[str] = (),
     judge: str | None = None,
+    strengths: Sequence[float] | Mapping[str, Sequence[float]] = (),
     options: Mapping[str, Options] | None = None,
     controls: bool = True,
     out: str | Path = ".",
@@ -164,6 +171,7 @@ def evaluate(
         detectors: detectors, in the same way.
         metrics: metrics, in the same way.
         judge: the judge, in the same way; None takes the task's.
+        strengths: to try in place of the task's, for all steerers that have a strength, or by a steerer's name.
         options: option values by kind: ``{"labeler": {"pi0": 0.01}, "steerer": {"sae-clamp:unit": "residual-norm"}}``.
         controls: run the task's controls beside what is asked for.
         out: where ``runs/`` and ``leaderboard/entries/`` lie.
@@ -192,6 +200,7 @@ def evaluate(
         tuple(metrics),
         by_kind["detector"],
         by_kind["metric"],
+        _grids(strengths),
     )
     plan = make_plan(opened.host, opened.task, asked)
     where = str(opened.task.folder) if opened.task.name not in opened.host.tasks.entries else opened.task.name
@@ -201,6 +210,12 @@ def evaluate(
         entry = evaluate_run(run)
     save_entry(entry, Path(out) / "leaderboard" / "entries" / entry.file_name)
     return StoredRun(folder)
+
+
+def _grids(strengths: Sequence[float] | Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    """Grids by a steerer's name, as :class:`Asked` has them."""
+    by_name = strengths if isinstance(strengths, Mapping) else {ALL: strengths}
+    return {name: tuple(grid) for name, grid in by_name.items() if name != ALL or len(grid) > 0}
 
 
 def load_run(run: str | Path, out: str | Path = ".") -> StoredRun:

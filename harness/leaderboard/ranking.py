@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from harness.leaderboard.entry import Entry, ItemResult, MetricValue, Row, full_name
-from harness.leaderboard.subject import DictionarySubjectRef
+from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
 from harness.types import ConceptMode, EvaluationKind, digest
 
 Standing = Literal["ranked", "control", "unpaired", "unordered", "ineligible"]
@@ -192,10 +192,21 @@ def _varies(entries: list[Entry], kind: EvaluationKind) -> tuple[str, ...]:
     if kind == "steering":
         aspects["decoding"] = [entry.decoding for entry in entries]
         aspects["instructions"] = [entry.instruction_set_digest for entry in entries]
+        aspects["strengths"] = _grids(entries)
         aspects["the judge's code"] = [entry.judge.code for entry in entries if entry.judge is not None]
     aspects["seed"] = [entry.seed for entry in entries]
     aspects["harness version"] = [entry.harness_version for entry in entries]
     return tuple(name for name, values in aspects.items() if any(value != values[0] for value in values[1:]))
+
+
+def _grids(entries: list[Entry]) -> list[object]:
+    """Return the grids of the first method that was run with several; nothing where there is none."""
+    found: dict[str, list[object]] = {}
+    for entry in entries:
+        for row in entry.rows:
+            if isinstance(row.subject, SteeringSubject):
+                found.setdefault(row.subject.id, []).append(row.subject.grid)
+    return next((grids for grids in found.values() if len(set(grids)) > 1), [])
 
 
 # ------------------------------------------------------------------------------------------------------- against the row above

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.contracts import ResidualMeans
+from harness.data.concepts import choose_concepts
 from harness.errors import DataError, DictionaryError, TaskError, UnknownNameError
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress
@@ -57,6 +58,8 @@ class Choices:
     device: str | None = None
     dtype: str | None = None
     seed: int = 0
+    concepts: tuple[str, ...] = ()
+    """Ids, texts or labels of the concepts to use, each text one of them or several with commas between; all where it is empty."""
 
 
 @dataclass
@@ -353,7 +356,7 @@ class TaskBench:
             split = f" of split {self.split_name!r}" if self.split_name else ""
             message = f"{name} of task {self.task.name!r} has no concept{split}"
             raise DataError(message, given=self.split_name, hint="add concepts, or correct evaluation.split")
-        return found
+        return choose_concepts(found, self.choices.concepts)
 
     def _candidates(self) -> list[Concept]:
         support = dict(zip(self.labels.names, self.labels.support.tolist(), strict=True))
@@ -366,7 +369,12 @@ class TaskBench:
                 allowed=f"at most {most[1]}, which the largest label, {most[0]!r}, has",
                 hint="lower min_support or give a larger corpus",
             )
-        return [Concept(id=label, text=label.replace("-", " "), label=label) for label in labels]
+        if self.choices.concepts:  # a label with too few texts is named as such, not as one that does not exist
+            labels = [str(concept.label) for concept in choose_concepts([_candidate(label) for label in support], self.choices.concepts)]
+            if few := [label for label in labels if support[label] < self.min_support]:
+                message = f"label {few[0]!r} has {support[few[0]]} of the {self.min_support} texts that concepts.min_support asks for"
+                raise DataError(message, given=few[0], hint="leave it out of --concepts, or lower min_support")
+        return [_candidate(label) for label in labels]
 
     def _with_examples(self, concept: Concept) -> Concept:
         if concept.label is None or concept.positives or not self.has_corpus:
@@ -487,6 +495,10 @@ class TaskBench:
     def warn(self, message: str) -> None:
         """Say something that a reader of the result must know; shown at the end, kept in the entry."""
         self.warnings(message)
+
+
+def _candidate(label: str) -> Concept:
+    return Concept(id=label, text=label.replace("-", " "), label=label)
 
 
 def open_bench(task: Task, choices: Choices, quiet: bool = False, warnings: Warnings | None = None) -> TaskBench:

@@ -69,8 +69,14 @@ def command_of(task: str, bench: TaskBench, asked: Asked) -> dict[str, Json]:
     """Return what was asked for, so that a later look can tell, and the subject model be found again; paths hold from any folder."""
     choices = dataclasses.asdict(bench.choices)
     choices |= {name: _absolute(choices[name]) for name in ("corpus", "instructions")}
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(asked).items()}
-    return {"task": task, "choices": choices, "asked": plain}
+    plain = dataclasses.asdict(asked)
+    plain["strengths"] = {name: list(grid) for name, grid in asked.strengths.items()}
+    return {"task": task, "choices": _lists(choices), "asked": _lists(plain)}
+
+
+def _lists(values: Mapping[str, Json]) -> dict[str, Json]:
+    """Values with lists in place of tuples, as JSON has them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _absolute(path: str | None) -> str | None:
@@ -139,6 +145,7 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "task": {"name": task.name, "version": task.file.version, "digest": task.digest()},
         "split": bench.split_name or "all",
         "limit": choices.limit,
+        **({"concepts": [concept.id for concept in bench.list_concepts()]} if choices.concepts else {}),
         "seed": choices.seed,
         "model": {"name": model.name, "digest": model.digest, "dtype": f"torch.{model.dtype}", "device": model.device.partition(":")[0]},
         "dictionaries": {ref.name: ref.digest for ref in bench.dictionary_refs},
