@@ -24,6 +24,7 @@ TRACEBACK = "HARNESS_TRACEBACK"
 COMMANDS = {
     "eval": "harness.cli.evaluate",
     "label": "harness.cli.label",
+    "steer": "harness.cli.steer",
     "judge": "harness.cli.judge",
     "runs": "harness.cli.runs",
     "leaderboard": "harness.cli.leaderboard",

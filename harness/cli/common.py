@@ -34,8 +34,13 @@ out_option = click.option(
 
 def cost_options(function: F) -> F:
     """Return the options of commands that may spend money: --judge-mode, --max-cost, --yes. :class:`harness.cli.spending.Purse` takes them."""
+    mode = click.option("--judge-mode", type=click.Choice(["live", "batch"]), help="batch: half the price, ratings come later (-J mode=batch).")
+    return mode(spending_options(function))
+
+
+def spending_options(function: F) -> F:
+    """Return --max-cost and --yes."""
     options = [
-        click.option("--judge-mode", type=click.Choice(["live", "batch"]), help="batch: half the price, ratings come later (-J mode=batch)."),
         click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Ask before more dollars may be spent."),
         click.option("--yes", is_flag=True, help="Do not ask."),
     ]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,11 @@ from harness.errors import OptionError, StoreError
 from harness.evaluations.entry import make_entry
 from harness.evaluations.evaluate import conclude, run_folder, settle
 from harness.evaluations.evaluate import evaluate as evaluate_run
-from harness.evaluations.steering.interventions import intervene, try_edits
+from harness.evaluations.prompts import SteeredText, feature_labeling, steered, unsteered
 from harness.evaluations.steering.rate import rate as rate_run
 from harness.evaluations.steering.rate import rate_texts
 from harness.evaluations.steering.stored import check_generated
 from harness.leaderboard.entry import Entry
-from harness.plugin.calls import blamed
 from harness.plugin.host import PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
 from harness.run.label import check_answers
@@ -33,7 +31,7 @@ from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
 from harness.tasks.find import find_task
 from harness.tasks.schema import Task
-from harness.types import Abstention, Instruction, JudgeItem, Labeling, Rating
+from harness.types import Abstention, Concept, Instruction, JudgeItem, Labeling, Rating
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -72,16 +70,6 @@ def _choices(given: Mapping[str, Any]) -> Choices:
     return Choices(**chosen)
 
 
-@dataclass(frozen=True, eq=False)
-class SteeredText:
-    """A text that was generated under an intervention; :func:`rate` takes it."""
-
-    concept: str
-    strength: float
-    instruction: str
-    text: str
-
-
 class OpenTask:
     """A task to work with in a script. Made by :func:`load_task`.
 
@@ -90,8 +78,8 @@ class OpenTask:
         host: the plugins of this installation.
     """
 
-    def __init__(self, task: Task, choices: Choices, host: PluginHost) -> None:
-        self.task, self.host, self._choices = task, host, choices
+    def __init__(self, task: Task, choices: Choices, host: PluginHost, quiet: bool = True) -> None:
+        self.task, self.host, self._choices, self._quiet = task, host, choices, quiet
 
     def __repr__(self) -> str:
         return f"OpenTask({self.task.name!r}, version {self.task.file.version})"
@@ -99,7 +87,7 @@ class OpenTask:
     @cached_property
     def bench(self) -> TaskBench:
         """Return model, dictionaries, corpus, concepts and instructions: what plugins are handed."""
-        return open_bench(self.task, self._choices, quiet=True)
+        return open_bench(self.task, self._choices, quiet=self._quiet)
 
     def label(self, labeler: str, options: Options | None = None) -> list[Labeling | Abstention]:
         """A labeler's answers for the task's concepts; ``labeler`` is ``NAME[:option=value,…]``.
@@ -127,24 +115,28 @@ class OpenTask:
             strengths: in the steerer's unit.
             instructions: what the model is asked; None takes those that the task draws for the concept.
             options: of the steerer.
-        """
-        from harness.engine.base import GenerationRequest
 
+        Raises:
+            OptionError: a strength that is not finite, or for a steerer that has none; a steerer that needs features and a labeling without.
+        """
         planned = plan_one(self.host, self.task, "steerer", steerer, options or {})
-        planned.instance.prepare(self.bench, [labeling])
-        asked = [one.text if isinstance(one, Instruction) else one for one in instructions or self.bench.instructions_for(labeling.concept)]
-        found = [intervene(planned, labeling, strength) for strength in strengths]
-        self.bench.guard.settle()
-        try_edits(self.bench, found)
-        requests, asked_by_name = [], {}
-        for one in found:
-            for place, text in enumerate(asked):
-                name = f"{steerer} {labeling.id} {one.strength!r} {place}"
-                prompt = self.bench.model.prompt(text, prefix=one.intervention.prompt_prefix)
-                requests.append(GenerationRequest(name, prompt, self.bench.seed, tuple(one.intervention.edits), one.intervention.adapter))
-                asked_by_name[name] = (one.strength, text)
-        made = {done.id: done.text for done in blamed([planned.registered.who], "an edit", self.bench.generate(requests))}
-        return [SteeredText(labeling.concept.text, *strength_and_text, made[name]) for name, strength_and_text in asked_by_name.items()]
+        return steered(self.bench, planned, labeling, strengths, instructions or self.bench.instructions_for(labeling.concept))
+
+    def feature(self, feature: str | int, concept: Concept | None = None) -> Labeling:
+        """Return a labeling for :meth:`steer` with one feature that is named by hand.
+
+        Args:
+            feature: its index in the task's first dictionary, or ``DICTIONARY/INDEX``.
+            concept: what it stands for; by default its own name.
+
+        Raises:
+            UnknownNameError, OptionError: a dictionary or index that does not exist.
+        """
+        return feature_labeling(self.bench, feature, concept)
+
+    def unsteered(self, instructions: Sequence[str | Instruction]) -> list[str]:
+        """Return the subject model's own text for each instruction."""
+        return unsteered(self.bench, instructions)
 
 
 def evaluate(

@@ -24,7 +24,7 @@ from harness.types import DetectionMethod, Json, Method, Role
 
 __all__ = [
     "Asked", "Plan", "PlannedDetection", "PlannedMethod", "PlannedMetric", "PlannedPlugin",
-    "draws_of", "judges_asked", "make_plan", "plan_judge", "plan_one", "plan_plugin", "plan_stored_judge",
+    "draws_of", "grid_of", "judges_asked", "make_plan", "plan_judge", "plan_one", "plan_plugin", "plan_stored_judge",
 ]  # fmt: skip
 
 
@@ -192,7 +192,7 @@ class _Planner:
     def _add(self, methods: dict[str, PlannedMethod], steerer: PlannedPlugin, ways: Sequence[ControlLabeler | None], role: Role) -> None:
         """The steerer with each labeler, or once alone; what is there already stays as it is."""
         instance: Steerer = steerer.instance
-        name, grid = steerer.registered.name, self.grids.of(steerer) or _grid(self.task, steerer)
+        name, grid = steerer.registered.name, self.grids.of(steerer) or grid_of(self.task, steerer)
         if not grid or list(grid) != sorted(set(grid)) or not all(map(math.isfinite, grid)):
             message = f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}"
             raise PluginError(message, given=grid, allowed="finite strengths that ascend")
@@ -366,7 +366,7 @@ def _trivial(task: Task, registered: Registered) -> PlannedPlugin | None:
     return planned if traits.trivial and not traits.needs_features else None
 
 
-def _grid(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
+def grid_of(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
     """Return the task's strengths, or the steerer's own where the task states none, or in another unit than the user asked for."""
     name = steerer.registered.name
     grid, unit = steerer.instance.traits.grid, steerer.instance.traits.unit

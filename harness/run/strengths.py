@@ -35,11 +35,16 @@ def parse_strengths(texts: Sequence[str], where: str = "--strengths") -> dict[st
 
 def parse_grid(text: str, where: str) -> tuple[float, ...]:
     """Strengths from ``0.1,0.2,0.4``. Raises OptionError where they are no finite numbers that ascend."""
+    return check_grid(parse_numbers(text, where), where)
+
+
+def parse_numbers(text: str, where: str) -> tuple[float, ...]:
+    """Numbers from a text with commas between them, as they are. Raises OptionError for anything else."""
     try:
-        numbers = tuple(float(part) for part in text.split(","))
+        return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise OptionError(f"{where} was given {text!r}, which is no list of numbers", given=text, allowed=_FORM) from None
-    return check_grid(numbers, where)
+        message = f"{where} was given {text!r}, which is no list of numbers"
+        raise OptionError(message, given=text, allowed="numbers with commas between, e.g. 0.1,0.2,0.4") from None
 
 
 def check_grid(strengths: Sequence[float], where: str) -> tuple[float, ...]:
