@@ -65,7 +65,9 @@ def cli() -> None:
     """Compare labelers, steerers, detectors, metrics and judges of sparse-autoencoder features on equal terms.
 
     \b
-    harness eval --labeler calibf1 --steerer sae-clamp     the main job, on the built-in task 'demo'
+    harness eval --labeler calibf1 --steerer sae-clamp     the main job, on the built-in task 'demo': find features
+                                                           by calibrated F1, hold each at an activation
+    harness steer "PROMPT" --feature 7 --strength 0.5,1    what the model says with and without a feature
     harness plugins                                        what can be combined
     """
 
