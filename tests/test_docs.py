@@ -206,7 +206,8 @@ def test_the_task_of_the_readme_works(
         shutil.copy(tiny_task / name, folder / name)
     rows = "".join(json.dumps({"id": str(number), "text": f"Day {number}"}) + "\n" for number in range(8))
     (folder / "instructions.jsonl").write_text(rows, encoding="utf-8")
-    assert harness("tasks", "validate", folder).code == 0
+    checked = harness("tasks", "validate", folder)
+    assert checked.code == 0, checked.out
     (row, *controls) = harness(
         "eval", "--task", folder, "--labeler", "calibf1:pi0=0.05", "--steerer", "sae-clamp", "--concepts", "girl", "--out", tmp_path, "--json"
     ).json["rows"]
