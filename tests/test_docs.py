@@ -134,17 +134,19 @@ def test_the_examples_of_the_readme_are_true(sample: Path, tmp_path: Path, monke
     assert len(list((tmp_path / "leaderboard" / "entries").iterdir())) == 1
 
 
-def test_other_python_snippets_run(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_python_snippets_run(own: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Snippets without a prompt are files of a reader's plugin: their hooks must register, their tests must pass.
 
-    Those of python.md are one program, which tests/evaluations/test_face.py runs.
+    Those of python.md are one program, which tests/evaluations/test_face.py runs; the script of labelling.md reads a file, which
+    tests/sae/formats/test_conversion.py makes.
     """
     from harness.plugin.host import PluginHost
 
-    monkeypatch.syspath_prepend(str(own))
+    for folder in (own, sample):
+        monkeypatch.syspath_prepend(str(folder))
     hooks = tests = 0
     for page in PAGES:
-        if page.name == "python.md":
+        if page.name in ("python.md", "labelling.md"):
             continue
         for number, body in enumerate(body for body in blocks(page, "python") if ">>>" not in body):
             file = tmp_path / f"{page.stem}_{number}.py"

@@ -31,7 +31,9 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
     """
     file, choices = bench.task.file, bench.choices
     judged = plan.judge is not None
-    instructions = bench.instructions if judged else ()  # before anything large is read: too few of them would end the run later
+    if file.concepts.mode == "fixed" and (plan.methods or plan.detections):
+        bench.list_concepts()  # a list of a few lines, before anything large: an unknown split is said as such
+    instructions = bench.instructions if judged else ()  # too few of them would end the run later
     concepts = bench.list_concepts() if plan.methods or plan.detections else []
     return Manifest(
         identity=identity_of(plan, bench),
