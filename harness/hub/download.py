@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,11 +101,11 @@ def raw_file(source: Source, name: str, progress: Progress | None = None) -> Pat
         raise offline(source, name)
     place = None if source.cache_dir is None else str(source.cache_dir)
     bar = _Transfer(progress or Progress(quiet=True), f"downloading {Path(name).name} of {source.repo}")
+    download = huggingface_hub.hf_hub_download
+    count = {"tqdm_class": bar.tqdm_class} if "tqdm_class" in inspect.signature(download).parameters else {}  # older clients count for themselves
     try:
         with bounded():
-            path = huggingface_hub.hf_hub_download(
-                source.repo, name, repo_type=source.kind, revision=source.revision, cache_dir=place, tqdm_class=bar.tqdm_class
-            )
+            path = download(source.repo, name, repo_type=source.kind, revision=source.revision, cache_dir=place, **count)
     except Exception as error:
         if bar.done and not _is_an_answer(error):
             raise explained(error, source, name, bar.done, bar.total) from error

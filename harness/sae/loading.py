@@ -61,9 +61,9 @@ def load(
         progress: where the progress of downloads is shown.
 
     Raises:
-        DictionaryError: there is no such path or name, the hub cannot give it, files are missing or damaged, the weights do not fit the configuration or are not
-            finite, it is not an SAE of a residual site whose single features can be set (transcoder, crosscoder, temporal SAE, heads, …), it
-            is a pickle, or ``layer``, ``hook_name`` or ``model_name`` contradict what the files say.
+        DictionaryError: there is no such path or name, the hub cannot give it, files are missing or damaged, the weights do not fit the
+            configuration or are not finite, it is not an SAE of a residual site whose single features can be set (transcoder, crosscoder,
+            temporal SAE, heads, …), it is a pickle, or ``layer``, ``hook_name`` or ``model_name`` contradict what the files say.
     """
     name = str(path_or_name)
     arithmetic, given = _arithmetic_dtype(dtype), Stated(layer, hook_name, model_name)

@@ -159,6 +159,12 @@ def _config(spec: Spec) -> str:
     return f":{spec.config}" if spec.config else ""
 
 
+def dataset_source(given: str, revision: str | None = None) -> Source | None:
+    """Return the repository of ``hf:owner/name…``; None for a local folder. Raises DataError as :meth:`Spec.parse` does."""
+    spec = Spec.parse(given)
+    return None if spec.folder is not None else _source(spec, given, revision)
+
+
 def _source(spec: Spec, given: str, revision: str | None) -> Source:
     instead = f"give a local folder as {DATASET_PREFIX}/folder"
     return Source(spec.name, "dataset", given, revision, kind="dataset", error=DataError, instead=instead)
