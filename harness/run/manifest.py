@@ -16,6 +16,7 @@ from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
 from harness.run.protocol import protocol_of
 from harness.run.provenance import LIBRARIES, git_state, hardware, versions
+from harness.run.sources import sources_served
 from harness.store.manifest import Manifest, MethodRecord, MetricRecord, OptionValues, PluginRef, TaskRef
 from harness.types import Json, digest
 
@@ -50,6 +51,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         ),
         model=bench.model_ref,
         dictionaries=bench.dictionary_refs,
+        sources=sources_served(bench),
         corpus=bench.corpus_digest if bench.has_corpus else None,
         instruction_set_digest=digest(sorted((i.id, i.text) for i in instructions)),
         instructions=tuple(i.id for i in instructions),
