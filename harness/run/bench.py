@@ -18,6 +18,7 @@ from harness.errors import DataError, DictionaryError, TaskError, UnknownNameErr
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress
 from harness.interventions import Intervention, Positions, Site
+from harness.plugin.source import core_digest, is_core
 from harness.run.guard import Guard, read_only
 from harness.run.model_services import ModelServices, read_means
 from harness.run.warnings import Warnings
@@ -496,8 +497,19 @@ class TaskBench:
         return read_means(self._own_artifact({"kind": "residual-means", "version": 2, "layer": self.site.layer}, compute))
 
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
-        full = {"key": key, "model": self.model.digest, "dtype": str(self.model.dtype), "corpus": self.corpus_digest if self.has_corpus else None}
+        full = {
+            "key": key,
+            "model": self.model.digest,
+            "dtype": str(self.model.dtype),
+            "corpus": self.corpus_digest if self.has_corpus else None,
+            **self._code_of(compute),
+        }
         return self.artifacts.get(full, self.guard.filled(compute, "an artifact"))
+
+    def _code_of(self, compute: Callable[[Path], None]) -> dict[str, Json]:
+        """Return by which code an artifact is made: what the core makes has a version in its key, and is shared by all plugins."""
+        who = self.guard.at_work
+        return {} if who is None or is_core(compute) else {"code": [who.code or f"{who.distribution} {who.module}", core_digest()]}
 
     def _own_artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         """Return an artifact that the core makes, whatever settings the plugin at work has left by then."""

@@ -12,6 +12,7 @@ from harness.files.hashing import path_digest
 from harness.files.version import PACKAGE, own_version
 from harness.model.prompts import RENDERING
 from harness.options import input_names
+from harness.plugin.source import CORE, core_digest
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
 from harness.run.protocol import protocol_of
@@ -186,8 +187,14 @@ def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:
 
 
 def _code(plan: Plan) -> dict[str, Json]:
-    """Version and source of each plugin: another code is another method, whatever it is called. A judge's is kept with its ratings instead."""
-    return {f"{plugin.registered.kind} {plugin.registered.name}": code_of(plugin) for plugin in plan.plugins if plugin is not plan.judge}
+    """Version and source of each plugin, and the source of the core that they compute with: another code is another method, whatever it is called.
+
+    A judge's is kept with its ratings instead.
+    """
+    plugins: dict[str, Json] = {
+        f"{plugin.registered.kind} {plugin.registered.name}": code_of(plugin) for plugin in plan.plugins if plugin is not plan.judge
+    }
+    return {**plugins, CORE: core_digest()}
 
 
 def code_of(plugin: PlannedPlugin) -> list[str]:

@@ -58,27 +58,16 @@ def test_another_version_makes_a_new_run(harness: Callable[..., Any], install: C
     assert len(runs(tmp_path)) == 2
 
 
-def test_a_plugin_is_told_by_its_package_or_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
-
-    from harness.plugin.source import _digest, source_digest
-
-    package = tmp_path / "some_package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "mine.py").write_text("class Mine: pass\n")
-    (package / "helper.py").write_text("x = 1\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    mine = importlib.import_module("some_package.mine").Mine
-    before = source_digest(mine, "somebody")
-    (package / "helper.py").write_text("x = 2\n")
-    _digest.cache_clear()
-    assert source_digest(mine, "somebody") != before != ""
-    own = source_digest(mine, "harness")
-    (package / "helper.py").write_text("x = 3\n")
-    _digest.cache_clear()
-    assert source_digest(mine, "harness") == own
-    assert source_digest(len, "somebody") == ""
+def test_an_edited_core_makes_a_new_run(
+    harness: Callable[..., Any], tiny_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("eval", "--steerer", "none", "--no-controls", "--limit", "1", "--task", tiny_task, "--out", tmp_path)
+    assert harness(*command).code == 0
+    (run,) = runs(tmp_path)
+    monkeypatch.setattr("harness.run.manifest.core_digest", lambda: "edited")
+    edited = harness(*command)
+    assert f"the run {run} has the same options, but the code of harness has changed since" in edited.err
+    assert len(runs(tmp_path)) == 2
 
 
 JUDGE = """
