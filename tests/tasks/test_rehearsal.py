@@ -34,7 +34,8 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Short texts, half of them with a label."""
     path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
-    write_lines(path, [{"id": str(n), "text": ("bees " if n % 2 else "tea ") * 3 + str(n), "labels": ["bees"] if n % 2 else ["tea"]} for n in range(24)])
+    words = [(n, "bees" if n % 2 else "tea") for n in range(24)]
+    write_lines(path, [{"id": str(n), "text": f"{word} " * 3 + str(n), "labels": [word]} for n, word in words])
     return path
 
 
