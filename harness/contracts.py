@@ -441,6 +441,16 @@ class Priced(Metered, Protocol):
 
 
 @runtime_checkable
+class RunsModel(Protocol):
+    """A judge that runs a model of its own on this machine. Its ratings depend on what lies in the model's files, not on their name alone."""
+
+    @property
+    def model_identity(self) -> str:
+        """Digest, number format and kind of device of the model that rates; loads its weights only where nothing else tells."""
+        ...
+
+
+@runtime_checkable
 class Recorded(Protocol):
     """A plugin whose preparation might come out otherwise another time. The run keeps the record, and hands it back when it goes on."""
 

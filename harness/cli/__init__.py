@@ -15,7 +15,7 @@ from harness.cli import signals, standard_streams
 from harness.cli.quiet import hide_warnings, quiet_libraries
 from harness.cli.streams import result_stream
 from harness.errors import HarnessError, PluginError, PluginFault
-from harness.files.progress import say
+from harness.files.progress_lines import say
 from harness.files.version import VERSION
 
 TRACEBACK = "HARNESS_TRACEBACK"
@@ -65,7 +65,9 @@ def cli() -> None:
     """Compare labelers, steerers, detectors, metrics and judges of sparse-autoencoder features on equal terms.
 
     \b
-    harness eval --labeler calibf1 --steerer sae-clamp     the main job, on the built-in task 'demo'
+    harness eval --labeler calibf1 --steerer sae-clamp     the main job, on the built-in task 'demo': find features
+                                                           by calibrated F1, hold each at an activation
+    harness steer "PROMPT" --feature 7 --strength 0.5,1    what the model says with and without a feature
     harness plugins                                        what can be combined
     """
 

@@ -104,12 +104,18 @@ def show_pending(store: RunStore, judges: Iterable[str]) -> None:
         echo("pending: the same command collects what is there by then", err=True)
 
 
+def keep_entry(entry: Entry, out: Path) -> Path:
+    """Save an entry below ``out``, and return where it is."""
+    from harness.leaderboard.files import save_entry
+
+    return save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
+
+
 def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool) -> None:
     """Save an entry below ``out``, and print it: as JSON, or as tables with the places of entry and run."""
-    from harness.leaderboard.files import save_entry
     from harness.leaderboard.table import render_entry
 
-    path = save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
+    path = keep_entry(entry, out)
     if as_json:
         print_json(entry.as_json())
         return

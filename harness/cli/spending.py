@@ -32,6 +32,11 @@ class Purse:
         self._limit, self._yes, self._quiet = limit, yes, quiet
         self._given = 0.0  # dollars of the parts that were approved one by one
 
+    @property
+    def given(self) -> float:
+        """Return dollars of the parts that were approved so far."""
+        return self._given
+
     def approve(self, estimate: Estimate, who: str = "judge") -> None:
         """Approve a part that is about to be sent, on top of those before it; see :meth:`approve_all`."""
         self.approve_all({who: estimate}, self._given)

@@ -148,7 +148,7 @@ def _show(opened: OpenTask, steerer: PlannedPlugin, labeling: Labeling, rows: li
     to = f"{features} ({labeling.concept.text})" if features and labeling.concept.id != features else features or labeling.concept.text
     console().print(in_cell(f"{opened.bench.model.name} · {steerer.label} · {to}{'' if unit == 'none' else f' · strengths in {unit}'}"))
     for prompt, own, steered in rows:
-        heading = (lambda strength: f"strength {strength:g}") if unit != "none" else (lambda _: "steered")
-        console().print(SideBySide(prompt, [("unsteered", own), *((heading(strength), text) for strength, text in steered.items())]))
+        titled = [(f"strength {strength:g}" if unit != "none" else "steered", text) for strength, text in steered.items()]
+        console().print(SideBySide(prompt, [("unsteered", own), *titled]))
     for warning in opened.bench.warnings.messages:
         echo(f"warning: {warning}", err=True)

@@ -17,6 +17,7 @@ from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
 from harness.run.protocol import protocol_of
 from harness.run.provenance import LIBRARIES, git_state, hardware, versions
+from harness.run.sources import sources_served
 from harness.store.manifest import Manifest, MethodRecord, MetricRecord, OptionValues, PluginRef, TaskRef
 from harness.types import Json, digest
 
@@ -32,7 +33,9 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
     """
     file, choices = bench.task.file, bench.choices
     judged = plan.judge is not None
-    instructions = bench.instructions if judged else ()  # before anything large is read: too few of them would end the run later
+    if file.concepts.mode == "fixed" and (plan.methods or plan.detections):
+        bench.list_concepts()  # a list of a few lines, before anything large: an unknown split is said as such
+    instructions = bench.instructions if judged else ()  # too few of them would end the run later
     concepts = bench.list_concepts() if plan.methods or plan.detections else []
     return Manifest(
         identity=identity_of(plan, bench),
@@ -49,6 +52,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         ),
         model=bench.model_ref,
         dictionaries=bench.dictionary_refs,
+        sources=sources_served(bench),
         corpus=bench.corpus_digest if bench.has_corpus else None,
         instruction_set_digest=digest(sorted((i.id, i.text) for i in instructions)),
         instructions=tuple(i.id for i in instructions),
