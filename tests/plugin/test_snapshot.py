@@ -78,7 +78,8 @@ def test_a_view_of_a_buffer_that_is_used_again() -> None:
 
     detector = plugin("detector", scores=scores)
     first, second = detector.scores([], range(3)), detector.scores([], range(5))
-    assert (first == 3).all() and (second == 5).all()
+    assert (first == 3).all()
+    assert (second == 5).all()
 
 
 def test_labelings_measurements_and_ratings_are_as_they_were_returned() -> None:
@@ -103,4 +104,5 @@ def test_a_value_that_holds_itself() -> None:
     ring: list[Any] = [1]
     ring.append(ring)
     made = Snapshots().of(ring)
-    assert made is not ring and made[1] is made
+    assert made is not ring
+    assert made[1] is made
