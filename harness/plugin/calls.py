@@ -78,7 +78,10 @@ def calling(who: PluginName, call: str, kept: Kept | None = None) -> Iterator[No
         if kept is not None and kept.state is not None:
             kept.state.restore()
         with faults(who, call):
-            yield
+            try:
+                yield
+            finally:  # before anything else is called: the plugin may have left hardly any
+                sys.setrecursionlimit(ours.recursion_limit)
     finally:
         if kept is not None:
             kept.state = ProcessState.capture(signals=False)
