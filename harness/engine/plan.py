@@ -60,6 +60,11 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
     return plans[hooks]
 
 
+def known_plan(model: SubjectModel) -> DecodingPlan | None:
+    """Return the plan of a model as it is, where one has been found."""
+    return _plans.get(model.hf, {}).get(_hooks(model.hf))
+
+
 def _described(plan: DecodingPlan) -> str:
     if not plan.cache:
         return "by reading whole texts at every token, which is slow"

@@ -387,6 +387,7 @@ def test_what_is_right_runs(kind: str, bench: TaskBench, tmp_path: Path) -> None
     folder = run(host_with(kind, {}), bench, tmp_path, kind)
     with RunStore.open(folder, read_only=True) as store:
         assert store.status == "finished"
+        assert len(store.notes("decoding")) == (kind in ASKED and "steerers" in ASKED[kind])
 
 
 def test_numpys_numbers_become_pythons(bench: TaskBench, tmp_path: Path) -> None:
