@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from harness import contracts, interventions, types
 from harness.cli import COMMANDS, cli
 from harness.data import texts
-from harness.files.version import VERSION
+from harness.files.version import DISTRIBUTION, VERSION
 from harness.leaderboard.schema import schema_text
 from harness.options import describe_field
 from harness.plugin import spec as hookspecs
@@ -300,10 +300,10 @@ def options(kind: str | None) -> str:
     """The shipped plugins of one kind, and their options."""
     host = PluginHost.load()
     for broken in host.broken:
-        if broken.distribution == "harness":
+        if broken.distribution == DISTRIBUTION:
             raise SystemExit(f"the shipped plugin {broken.entry_point} is broken: {broken.error!r}")
     assert kind in KINDS, f"{kind!r} is not a kind of plugin; known: {', '.join(KINDS)}"
-    return "\n\n".join(_plugin(kind, plugin) for plugin in host.all(kind).values() if plugin.distribution == "harness")
+    return "\n\n".join(_plugin(kind, plugin) for plugin in host.all(kind).values() if plugin.distribution == DISTRIBUTION)
 
 
 def _plugin(kind: str, plugin: Registered) -> str:

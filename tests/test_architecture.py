@@ -192,5 +192,5 @@ def test_the_command_line_writes_through_its_doors_alone() -> None:
         ("cli/common.py", "click.echo"),  # echo itself
         ("cli/judge.py", "click.echo"),  # lines of JSON
         ("cli/streams.py", "sys.stderr.write"),  # what others write to standard output
-        ("files/progress.py", "print"),  # say itself
+        ("files/progress_lines.py", "print"),  # say itself
     ]

@@ -70,6 +70,7 @@ def test_the_generated_parts_are_current() -> None:
 
 
 def test_every_hook_and_shipped_plugin_is_on_the_page() -> None:
+    from harness.files.version import DISTRIBUTION
     from harness.plugin import spec as hookspecs
     from harness.plugin.host import PluginHost
     from harness.plugin.registry import KINDS
@@ -77,7 +78,7 @@ def test_every_hook_and_shipped_plugin_is_on_the_page() -> None:
     page, options = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("plugins.md", "options.md"))
     names = [name for name in vars(hookspecs) if name.startswith("harness_")]
     host = PluginHost.load()
-    shipped = [f"### {kind} `{p.name}`\n" for kind in KINDS for p in host.all(kind).values() if p.distribution == "harness"]
+    shipped = [f"### {kind} `{p.name}`\n" for kind in KINDS for p in host.all(kind).values() if p.distribution == DISTRIBUTION]
     assert len(names) >= 9
     assert len(shipped) >= 15
     assert [name for name in names if f"`{name}(" not in page] == []

@@ -15,7 +15,7 @@ from harness.cli import signals, standard_streams
 from harness.cli.quiet import hide_warnings, quiet_libraries
 from harness.cli.streams import result_stream
 from harness.errors import HarnessError, PluginError, PluginFault
-from harness.files.progress import say
+from harness.files.progress_lines import say
 from harness.files.version import VERSION
 
 TRACEBACK = "HARNESS_TRACEBACK"

@@ -237,7 +237,7 @@ def generate_command(
     loaded = load_recipe(recipe)
     table = loaded.corpus if part == "corpus" else loaded.sae
     prompts = plan(loaded, "corpus" if part == "corpus" else "sae")[:limit]
-    model = load_model(model_name, device=device, dtype=dtype, progress=progress.step)
+    model = load_model(model_name, device=device, dtype=dtype, progress=progress.step, downloads=progress)
     with progress.gauge(f"writing {output.name}") as gauge:
         count = generate(model, prompts, table.decoding, output, seed=table.seed, batch=batch, progress=gauge)
     echo(f"{output}: {len(prompts)} texts, {count} of them written now")

@@ -47,14 +47,16 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
 
 
 def _problems(plan: Plan, bench: TaskBench) -> list[str]:
-    """What would end the run before it begins: instructions that are missing, or too few."""
+    """What would end the run before it begins: what the hub cannot give; instructions that are missing, or too few."""
     from harness.errors import HarnessError
+    from harness.run.sources import source_problems
 
+    problems = source_problems(bench)
     try:
         _ = bench.instructions if plan.judge is not None else ()
     except HarnessError as error:
-        return [str(error)]
-    return []
+        problems += [str(error)] if str(error) not in problems else []
+    return problems
 
 
 def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concepts: int) -> None:

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 @task_options
 @click.option("--controls/--no-controls", default=True, help="Run the task's controls beside what is asked for.")
 @cost_options
-@click.option("--fresh", is_flag=True, help="Compute anew what is stored already; the stored run is kept beside it.")
+@click.option("--fresh", is_flag=True, help="Make the run anew, with what the cache holds (fits, statistics); the stored run is kept beside it.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and what it would cost.")
 @out_option
 @json_option

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from harness.files.progress import say
+from harness.files.progress_lines import say
 
 
 def quiet_libraries() -> None:

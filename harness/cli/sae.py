@@ -70,7 +70,7 @@ def train_command(
     from harness.sae.training.train import train
 
     progress = Progress(quiet)
-    model = load_model(model_name, device=device, dtype=dtype, progress=progress.step)
+    model = load_model(model_name, device=device, dtype=dtype, progress=progress.step, downloads=progress)
     model.check_layer(layer)
     rows, prefix = token_rows(model, texts, chat, max_tokens, limit)
     config = train_config({**assignments(settings, "-T"), "skip": str(max(config.skip, prefix))})

@@ -1,6 +1,8 @@
-"""``harness tasks``: the tasks that are installed, and whether a task file holds."""
+"""``harness tasks``: the tasks that are installed, whether a task file holds, and pinning one to commits of the hub."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
@@ -57,3 +59,25 @@ def validate(names: tuple[str, ...], as_json: bool) -> None:
     if broken:
         message = f"{len(broken)} of {len(reports)} tasks do not validate: {', '.join(broken)}"
         raise TaskError(message, given=tuple(broken), hint="see above")
+
+
+@command.command("pin")
+@click.argument("name")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder (or task.toml) to be written (default: NAME-pinned, here).")
+@json_option
+def pin(name: str, out: Path | None, as_json: bool) -> None:
+    """Write a copy of task NAME that names the commits which the hub serves today.
+
+    Model, dictionaries, instructions and corpus get a `revision` each, so that whoever runs the copy gets the same. Nothing large is downloaded.
+    """
+    from harness.run.pinning import pin as pin_task
+    from harness.tasks.find import find_task
+
+    task = find_task(load_host(), name)
+    target = out or Path(f"{task.name}-pinned")
+    pinned = pin_task(task, target)
+    if as_json:
+        print_json({"task": task.name, "written": str(target), "sources": [ref.model_dump(mode="json") for ref in pinned]})
+        return
+    print_table("", ("what", "source", "commit"), [(ref.what, ref.source, ref.commit) for ref in pinned])
+    echo(f"written: {target}")

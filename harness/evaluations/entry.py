@@ -41,6 +41,7 @@ def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -
         task=manifest.task,
         model=manifest.model,
         dictionaries=manifest.dictionaries,
+        sources=manifest.sources,
         judge=None
         if judge is None
         else JudgeRef(

@@ -21,6 +21,7 @@ from harness.run.label import label_all
 from harness.run.manifest import make_manifest
 from harness.run.plan import Plan
 from harness.run.run import Run
+from harness.run.sources import check_sources
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
 from harness.types import Json, digest
@@ -81,6 +82,7 @@ def changed_code(folder: Path, manifest: Manifest) -> str:
 
 def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifest:
     """Return the manifest of a run that is about to begin; ``command`` is what was asked for (:func:`harness.run.manifest.command_of`)."""
+    check_sources(bench)
     return make_manifest(plan, bench, command, metric_records(plan, bench))
 
 

@@ -1,4 +1,4 @@
-"""Progress for people: rich bars on a terminal's standard error, silence elsewhere, so that standard output stays clean for machines."""
+"""Progress for people: rich bars on a terminal's standard error, plain lines there elsewhere; standard output stays clean for machines."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
+from harness.files.progress_lines import Line, say
 from harness.files.visible import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
-
-
-def say(message: str, stream: TextIO | None = None) -> None:
-    """Write a line on standard error, or on the stream that was it before. A terminal that has gone stops no work."""
-    with contextlib.suppress(OSError, ValueError):
-        print(visible(message), file=stream or sys.stderr, flush=True)
 
 
 class Bar:
@@ -35,40 +30,9 @@ class Bar:
         self._bars.update(self._task, description=text)
 
 
-class Line:
-    """Progress off a terminal: a plain line at the start and now and then.
-
-    Args:
-        description: what is being done.
-        total: units in all, if known.
-        every: share of them after which another line shows how far it has come.
-        quiet: nothing is shown.
-    """
-
-    describe: Callable[[str], None] | None = None
-    """Nobody watches a line change."""
-
-    def __init__(self, description: str, total: int | None, every: float, quiet: bool) -> None:
-        self._description, self._total, self._every, self._quiet = description, total, every, quiet
-        self._done, self._shown_share = 0, 0.0
-        self._say(f" (0/{total})" if total else "")
-
-    def __call__(self, n: int = 1) -> None:
-        self._done += n
-        if not self._total:
-            return
-        share = self._done / self._total
-        if share - self._shown_share >= self._every:
-            self._shown_share = share
-            self._say(f" ({self._done}/{self._total})")
-
-    def _say(self, how_far: str) -> None:
-        if not self._quiet:
-            say(f"{self._description}{how_far}")
-
-
 class Progress:
-    """Shows long work. ``quiet`` shows nothing at all; on a non-terminal one plain line marks the start of each piece of work.
+    """Shows long work. ``quiet`` shows nothing at all; on a non-terminal plain lines mark the start of each piece of work and, at
+    least once a minute, how far it has come.
 
     Args:
         quiet: show nothing.
@@ -93,11 +57,23 @@ class Progress:
     @contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Bar | Line]:
         """A piece of work of ``total`` units; the value is called with the number of units just done."""
+        with self._shown(description, total, in_bytes=False) as advance:
+            yield advance
+
+    @contextmanager
+    def transfer(self, description: str, total: int | None = None) -> Iterator[Bar | Line]:
+        """A download of ``total`` bytes; the value is called with the number of bytes that have just come."""
+        with self._shown(description, total, in_bytes=True) as advance:
+            yield advance
+
+    @contextmanager
+    def _shown(self, description: str, total: int | None, in_bytes: bool) -> Iterator[Bar | Line]:
         if self.quiet or not sys.stderr.isatty():
-            yield Line(description, total, self.plain_every, self.quiet)
+            with Line(description, total, self.plain_every, self.quiet, in_bytes=in_bytes) as line:
+                yield line
             return
         with self._bars() as bars:
-            bar = bars.add_task(description, total=total)
+            bar = bars.add_task(description, total=total, in_bytes=in_bytes)
             try:
                 yield Bar(bars, bar)
             finally:
@@ -132,11 +108,12 @@ class Progress:
         if self._rich is not None:
             yield self._rich
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+        from harness.files.progress_columns import AmountColumn
         from harness.files.screen import screen
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), AmountColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=screen(sys.stderr)) as bars:
             self._rich = bars
             try:

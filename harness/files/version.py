@@ -7,6 +7,9 @@ from pathlib import Path
 VERSION = "0.1.0"
 """A literal, so that a build reads it without importing anything."""
 
+DISTRIBUTION = "sae-harness"
+"""The name under which it is installed; ``harness`` is another project's on package indexes. Import and command are called ``harness``."""
+
 PACKAGE = Path(__file__).resolve().parent.parent
 """The folder of the package."""
 

@@ -24,13 +24,13 @@ from harness.leaderboard.values import (
     inside,
     metric_value,
 )
-from harness.store.manifest import Count, DictionaryRef, GitState, ModelRef, OptionValues, Part, TaskRef, Text
+from harness.store.manifest import Count, DictionaryRef, GitState, ModelRef, OptionValues, Part, SourceRef, TaskRef, Text
 from harness.types import Decoding, EvaluationKind, Json, Role, digest
 
 __all__ = [
     "ENTRY_SCHEMA_VERSION", "IN_SAMPLE", "STEERING_METRICS", "Bounds", "DetectionSubject", "DictionaryRef", "DictionarySubjectRef", "Entry",
-    "GitState", "ItemResult", "JudgeRef", "MetricValue", "ModelRef", "OptionValues", "Reading", "Row", "Sample", "SteeringSubject", "Subject",
-    "TaskRef", "full_name", "metric_value",
+    "GitState", "ItemResult", "JudgeRef", "MetricValue", "ModelRef", "OptionValues", "Reading", "Row", "Sample", "SourceRef", "SteeringSubject",
+    "Subject", "TaskRef", "full_name", "metric_value",
 ]  # fmt: skip
 
 ENTRY_SCHEMA_VERSION = 2
@@ -218,6 +218,8 @@ class Entry(Part):
     task: TaskRef
     model: ModelRef
     dictionaries: tuple[DictionaryRef, ...] = ()
+    sources: tuple[SourceRef, ...] = ()
+    """What came from the Hugging Face hub, and the commit that was served; left out where nothing did, as in older entries."""
     judge: JudgeRef | None = None
     """Null where nothing was judged."""
     concept_set_digest: Text
@@ -276,6 +278,8 @@ class Entry(Part):
         for part, name in late:
             if not part[name]:
                 del part[name]
+        if not self.sources:
+            del found["sources"]
         for sample in (sample for row in found["rows"] for sample in row["samples"]):
             for name in ("place", "ratings"):
                 if sample[name] is None:

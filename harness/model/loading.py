@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,11 +12,13 @@ import torch
 from torch import nn
 
 from harness.errors import ModelError
+from harness.files.progress import Progress
 from harness.interventions import Site
 from harness.model.attention import keep_caps
 from harness.model.devices import choose_device, choose_dtype
 from harness.model.embedded import ASSETS, embedded_names, ensure, identity
 from harness.model.gguf import quiet_transformers
+from harness.model.hub_model import fetch_model, model_source
 from harness.model.identity import folder_digest
 from harness.model.prompts import Message, PromptFormat
 from harness.model.streams import Parts, find_parts
@@ -228,17 +229,19 @@ def load_model(
     revision: str | None = None,
     cache_dir: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
+    downloads: Progress | None = None,
 ) -> SubjectModel:
     """Load a subject model.
 
     Args:
         spec: an embedded name (:func:`harness.model.embedded.embedded_names`), a local folder in transformers' format, or a hub name. A folder
-            that exists comes before a hub name; ``HF_HUB_OFFLINE`` is honoured.
+            that exists comes before a hub name; what the hub's cache holds is taken from there; ``HF_HUB_OFFLINE`` is honoured.
         device: see :func:`choose_device`.
         dtype: see :func:`choose_dtype`.
         revision: branch, tag or commit of a hub name.
-        cache_dir: for an embedded name where converted models are kept, for a hub name transformers' cache; None takes the usual places.
+        cache_dir: for an embedded name where converted models are kept, for a hub name the hub's cache; None takes the usual places.
         progress: called with one line about what is being done, now and then.
+        downloads: where the progress of downloads from the hub is shown.
 
     Raises:
         ModelError: not found, cannot be fetched, incomplete, or not a decoder-only language model.
@@ -251,40 +254,39 @@ def load_model(
     if name in embedded_names():
         folder = ensure(name, say, cache_dir=None if cache_dir is None else Path(cache_dir))
         say(f"loading {name}")
-        hf, tokenizer = _load(str(folder), where, number_format, None, None)
+        hf, tokenizer = _load(str(folder), where, number_format)
         return SubjectModel(hf, tokenizer, name=name, source=f"embedded {name}", digest=ASSETS[name].identity)
     path = Path(spec).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"folder {path} has no config.json", given=path, hint="give a folder that transformers' save_pretrained wrote")
         say(f"loading {path}")
-        hf, tokenizer = _load(str(path), where, number_format, None, None)
+        hf, tokenizer = _load(str(path), where, number_format)
         path = path.resolve()
         return SubjectModel(hf, tokenizer, name=path.name, source=str(path), digest=identity(path) or folder_digest(path))
     if isinstance(spec, Path) or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ModelError(f"model folder {path} does not exist", given=path, allowed=_allowed())
     say(f"loading {name}")
-    hf, tokenizer = _load(name, where, number_format, revision, cache_dir)
-    commit, folder = _hub_snapshot(name, revision, cache_dir)
-    return SubjectModel(hf, tokenizer, name=name, source=f"{name}@{commit}", digest=folder_digest(folder))
+    folder = fetch_model(model_source(name, revision, cache_dir), downloads)
+    hf, tokenizer = _load(str(folder), where, number_format)
+    return SubjectModel(hf, tokenizer, name=name, source=f"{name}@{folder.name}", digest=folder_digest(folder))
 
 
 def _silent(line: str) -> None:
     pass
 
 
-def _load(source: str, device: torch.device, dtype: torch.dtype, revision: str | None, cache_dir: str | Path | None) -> tuple[Any, Any]:
-    """Returns the transformers model on its device, and its tokenizer. Whatever goes wrong becomes a ModelError of one line."""
+def _load(source: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Returns a folder's transformers model on its device, and its tokenizer. Whatever goes wrong becomes a ModelError of one line."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    hub: dict[str, Any] = {key: value for key, value in (("revision", revision), ("cache_dir", cache_dir)) if value is not None}
     place: dict[str, Any] = {}
     if device.type == "cuda" and importlib.util.find_spec("accelerate"):
         place["device_map"] = {"": device}  # straight to the device, without a copy in main memory
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(source, **hub)
-            hf, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **hub, **place)
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            hf, report = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **place)
             if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers and goes on
                 message = f"{source} lacks {len(missing)} weights of a {type(hf).__name__}, e.g. {missing[0]}"
                 raise ModelError(message, given=source, hint="fetch it again")
@@ -305,36 +307,5 @@ def _allowed() -> str:
 
 def _explained(source: str, error: Exception) -> ModelError:
     detail = " ".join(str(error).split())
-    kind = type(error).__name__
-    if Path(source).is_dir():
-        message = f"model folder {source} cannot be loaded ({kind}: {detail[:300]})"
-        return ModelError(message, given=source, hint="check that its files are complete")
-    chain = {type(item).__name__ for item in _causes(error)} | {kind}
-    if "GatedRepoError" in chain:
-        return ModelError(f"model {source!r} is gated", given=source, hint="accept its terms on its hub page and set HF_TOKEN")
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-    if offline and chain & {"LocalEntryNotFoundError", "OfflineModeIsEnabled"}:
-        hint = f"unset HF_HUB_OFFLINE, give a folder, or use one of: {', '.join(embedded_names())}"
-        return ModelError(f"model {source!r} is not in the hub cache, and HF_HUB_OFFLINE is set", given=source, hint=hint)
-    if chain & {"RepositoryNotFoundError", "RevisionNotFoundError"} or "not a valid model identifier" in detail:
-        return ModelError(f"model {source!r} was not found on the hub", given=source, allowed=_allowed())
-    hint = f"check the network, or give {_allowed()}"
-    return ModelError(f"model {source!r} cannot be loaded ({kind}: {detail[:300]})", given=source, hint=hint)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error.__cause__ or error.__context__
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
-
-
-def _hub_snapshot(name: str, revision: str | None, cache_dir: str | Path | None) -> tuple[str, Path]:
-    """Return the commit and folder of a hub model that was just loaded; it lies in the cache as ``snapshots/<commit>``."""
-    from transformers.utils import cached_file
-
-    found = cached_file(name, "config.json", revision=revision, cache_dir=cache_dir, local_files_only=True)
-    if found is None:
-        raise ModelError(f"model {name!r} left the hub cache while it was loaded", given=name, hint="try again")
-    folder = Path(found).parent
-    return folder.name, folder
+    message = f"model folder {source} cannot be loaded ({type(error).__name__}: {detail[:300]})"
+    return ModelError(message, given=source, hint="check that its files are complete")

@@ -36,12 +36,14 @@ class PluginName:
         name: the name that it registered.
         distribution: to which it belongs.
         module: in which it is defined; tells its own lines of a traceback from others.
+        code: the digest of its source, see :func:`harness.plugin.source.source_digest`; empty where that is not known.
     """
 
     kind: str
     name: str
     distribution: str
     module: str = ""
+    code: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r} of {self.distribution}"

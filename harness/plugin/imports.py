@@ -13,7 +13,7 @@ from functools import partial
 from types import FrameType, TracebackType
 
 from harness.errors import OptionError
-from harness.files.progress import say
+from harness.files.progress_lines import say
 
 NAMED_AFTER = 5.0
 """Seconds after which a plugin that is still being imported is named; again after twice, four times, … as long."""

@@ -18,6 +18,7 @@ from harness.errors import DataError, DictionaryError, TaskError, UnknownNameErr
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress
 from harness.interventions import Intervention, Positions, Site
+from harness.plugin.source import core_digest, is_core
 from harness.run.guard import Guard, read_only
 from harness.run.model_services import ModelServices, read_means
 from harness.run.warnings import Warnings
@@ -128,7 +129,14 @@ class TaskBench:
         table = self.task.file.model
         local = self.task.path(table.name)
         name = str(local) if table.name.startswith((".", "/", "~")) else table.name
-        model = load_model(name, device=self.choices.device, dtype=self.choices.dtype, revision=table.revision, progress=self.progress.step)
+        model = load_model(
+            name,
+            device=self.choices.device,
+            dtype=self.choices.dtype,
+            revision=table.revision,
+            progress=self.progress.step,
+            downloads=self.progress,
+        )
         self.guard.watch("the subject model", model.hf, self._forget_model, [model.tokenizer, model.format, model])
         return model
 
@@ -186,7 +194,14 @@ class TaskBench:
         for table in self.task.file.dictionaries:
             # Layer and model fill in what the format does not say (Gemma Scope's files name neither), and contradict nothing.
             source = self.task.local_source(table)
-            dictionary = harness.sae.load(source, device=str(self.model.device), layer=table.layer, model_name=table.trained_on)
+            dictionary = harness.sae.load(
+                source,
+                device=str(self.model.device),
+                layer=table.layer,
+                model_name=table.trained_on,
+                revision=table.revision,
+                progress=self.progress,
+            )
             if table.width is not None and table.width != dictionary.d_sae:
                 raise DictionaryError(
                     f"dictionary {table.name!r} has {dictionary.d_sae} features, but the task says width {table.width}",
@@ -231,7 +246,8 @@ class TaskBench:
         """Return where the corpus is: a file, a folder, or the name of a dataset (``hf:…``)."""
         given = self.choices.corpus
         if given is None:
-            return resolve(self.task, self.task.file.corpus.source, "--corpus", "corpus")
+            table = self.task.file.corpus
+            return resolve(self.task, table.source, "--corpus", "corpus", table.revision, self.progress)
         path = Path(given) if given.startswith("hf:") else Path(given).expanduser()
         if not given.startswith("hf:") and not path.exists():
             hint = "give a file or folder that `harness data stats` reads"
@@ -261,6 +277,8 @@ class TaskBench:
                 comments=table.comments,
                 code_blocks=table.code_blocks,
                 progress=gauge,
+                revision=table.revision if given.corpus is None else None,
+                downloads=self.progress,
             )
             if table.max_documents is not None:
                 corpus = corpus.head(table.max_documents)
@@ -310,7 +328,8 @@ class TaskBench:
                 hint = "give JSONL rows {id, text} or an AlpacaEval JSON list"
                 raise DataError(f"--instructions {path} does not exist", given=path, hint=hint)
             return path
-        return resolve(self.task, self.task.file.instructions.source, "--instructions", "set of instructions")
+        table = self.task.file.instructions
+        return resolve(self.task, table.source, "--instructions", "set of instructions", table.revision, self.progress)
 
     @cached_property
     def instructions(self) -> Sequence[Instruction]:
@@ -478,8 +497,19 @@ class TaskBench:
         return read_means(self._own_artifact({"kind": "residual-means", "version": 2, "layer": self.site.layer}, compute))
 
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
-        full = {"key": key, "model": self.model.digest, "dtype": str(self.model.dtype), "corpus": self.corpus_digest if self.has_corpus else None}
+        full = {
+            "key": key,
+            "model": self.model.digest,
+            "dtype": str(self.model.dtype),
+            "corpus": self.corpus_digest if self.has_corpus else None,
+            **self._code_of(compute),
+        }
         return self.artifacts.get(full, self.guard.filled(compute, "an artifact"))
+
+    def _code_of(self, compute: Callable[[Path], None]) -> dict[str, Json]:
+        """Return by which code an artifact is made: what the core makes has a version in its key, and is shared by all plugins."""
+        who = self.guard.at_work
+        return {} if who is None or is_core(compute) else {"code": [who.code or f"{who.distribution} {who.module}", core_digest()]}
 
     def _own_artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         """Return an artifact that the core makes, whatever settings the plugin at work has left by then."""

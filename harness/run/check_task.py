@@ -79,12 +79,12 @@ def _check_options(registered: Registered, given: Mapping[str, Json]) -> None:
 def _check_files(task: Task, report: dict[str, Json]) -> None:
     file = task.file
     for what, source in (("instructions", file.instructions.source), ("concepts", file.concepts.file)):
-        if source is not None and not source.startswith("hub:") and task.path(source).is_dir():
+        if source is not None and not source.startswith(("hub:", "hf:")) and task.path(source).is_dir():
             report["problems"].append(f"{what} {task.path(source)} is a folder, not a file")
     for what, source, flag in (("corpus", file.corpus.source, "--corpus"), ("instructions", file.instructions.source, "--instructions")):
         if source is None:
             report["notes"].append(f"needs {flag} PATH: the task ships no {what}")
-        elif source.startswith("hub:"):
+        elif source.startswith(("hub:", "hf:")):
             report["notes"].append(f"{what} come from the hub ({source}), on first use")
         elif not task.path(source).exists():
             report["problems"].append(f"{what} {task.path(source)} does not exist")
@@ -98,7 +98,7 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
             report["problems"].append(f"dictionary {dictionary.name!r}: nothing at {task.path(dictionary.source)}")
             continue
         _collect(report, lambda source=dictionary.source: _check_registry(source))
-        report["notes"].append(f"dictionary {dictionary.name!r} comes from SAELens' registry ({dictionary.source}), on first use")
+        report["notes"].append(f"dictionary {dictionary.name!r} comes from the hub ({dictionary.source}), on first use")
         if dictionary.trained_on:
             report["notes"].append(f"dictionary {dictionary.name!r} was made for {dictionary.trained_on}, not for {file.model.name}; recorded")
 

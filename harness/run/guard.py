@@ -96,6 +96,11 @@ class Guard:
         self._calls.append(_Call(who, call))
         return self._calls[-1]
 
+    @property
+    def at_work(self) -> PluginName | None:
+        """Return the plugin that is at work, the innermost where one has called another through the core; None for nobody."""
+        return self._calls[-1].who if self._calls else None
+
     def leave(self, entered: object, failed: bool = False) -> None:
         """It has returned, or (``failed``) raised; then its own error is the one to show.
 

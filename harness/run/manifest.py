@@ -12,10 +12,12 @@ from harness.files.hashing import path_digest
 from harness.files.version import PACKAGE, own_version
 from harness.model.prompts import RENDERING
 from harness.options import input_names
+from harness.plugin.source import CORE, core_digest
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
 from harness.run.protocol import protocol_of
 from harness.run.provenance import LIBRARIES, git_state, hardware, versions
+from harness.run.sources import sources_served
 from harness.store.manifest import Manifest, MethodRecord, MetricRecord, OptionValues, PluginRef, TaskRef
 from harness.types import Json, digest
 
@@ -50,6 +52,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         ),
         model=bench.model_ref,
         dictionaries=bench.dictionary_refs,
+        sources=sources_served(bench),
         corpus=bench.corpus_digest if bench.has_corpus else None,
         instruction_set_digest=digest(sorted((i.id, i.text) for i in instructions)),
         instructions=tuple(i.id for i in instructions),
@@ -184,8 +187,14 @@ def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:
 
 
 def _code(plan: Plan) -> dict[str, Json]:
-    """Version and source of each plugin: another code is another method, whatever it is called. A judge's is kept with its ratings instead."""
-    return {f"{plugin.registered.kind} {plugin.registered.name}": code_of(plugin) for plugin in plan.plugins if plugin is not plan.judge}
+    """Version and source of each plugin, and the source of the core that they compute with: another code is another method, whatever it is called.
+
+    A judge's is kept with its ratings instead.
+    """
+    plugins: dict[str, Json] = {
+        f"{plugin.registered.kind} {plugin.registered.name}": code_of(plugin) for plugin in plan.plugins if plugin is not plan.judge
+    }
+    return {**plugins, CORE: core_digest()}
 
 
 def code_of(plugin: PlannedPlugin) -> list[str]:

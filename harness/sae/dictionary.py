@@ -56,18 +56,20 @@ class Dictionary:
         sae: a SAELens inference SAE whose weights are float32 or float64.
         layer: zero-based layer whose output the dictionary reads.
         source: where it came from, for messages and entries.
+        commit: of the hub's repository that it came from; empty for one that lies elsewhere.
 
     Attributes:
         sae: the SAELens SAE.
         cfg: its configuration as JSON, metadata included.
     """
 
-    def __init__(self, sae: Any, layer: int, source: str) -> None:
+    def __init__(self, sae: Any, layer: int, source: str, commit: str = "") -> None:
         self.sae = sae.eval().requires_grad_(False)
         # Loading keeps a file's strides, and gathering rows of a decoder that was stored transposed takes a hundred times as long.
         self.sae.W_dec.data = self.sae.W_dec.data.contiguous()
         self.layer = layer
         self.source = source
+        self.commit = commit
         self.cfg: Mapping[str, Json] = sae.cfg.to_dict()
         self._seen: Tensor | None = None
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from harness.errors import DictionaryError
+from harness.files.progress import Progress
+from harness.hub.source import commit_in
 from harness.sae.checks import (
-    NOT_A_DICTIONARY,
     Stated,
     check_fits,
     check_input,
@@ -26,8 +25,8 @@ from harness.sae.formats import FORMATS, open_published
 from harness.sae.formats.contents import line
 from harness.sae.formats.published import Published
 from harness.sae.formats.saelens import CFG_FILE, WEIGHTS_FILE
-
-_LOADERS = {"transcoder": NOT_A_DICTIONARY["transcoder"], "temporal": NOT_A_DICTIONARY["temporal"], "hook_z": "it reads attention heads"}
+from harness.sae.on_the_hub import fetch_folder, fetch_from, is_repository
+from harness.sae.registry import as_published, check_registered, from_registry, source_of
 
 
 def load(
@@ -38,6 +37,8 @@ def load(
     layer: int | None = None,
     hook_name: str | None = None,
     model_name: str | None = None,
+    revision: str | None = None,
+    progress: Progress | None = None,
 ) -> Dictionary:
     """Load a dictionary.
 
@@ -49,36 +50,42 @@ def load(
             - Gemma Scope: ``params.npz`` or its folder (``layer_20/width_16k/average_l0_71``);
             - Gemma Scope 2: the folder of ``params.safetensors`` (``resid_post/layer_12_width_16k_l0_small``);
             - EleutherAI sparsify: the folder of a hookpoint (``layers.10``) with ``cfg.json`` and ``sae.safetensors``;
-            - ``release/sae_id`` or ``release:id`` (``gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical``).
+            - ``release/sae_id`` or ``release:id`` (``gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical``);
+            - ``owner/repo:folder`` or ``hub:owner/repo/folder``: a folder of the hub in one of these formats.
         device: where the weights go; CPU by default.
         dtype: of the arithmetic: float32 (default) or float64. Weights stored in fewer bits are widened, exactly.
         layer: zero-based layer whose output it reads, for a format that does not say (a file taken out of its folder).
         hook_name: the same as a hook's name, ``blocks.20.hook_resid_post`` or ``model.layers.20``.
         model_name: the model that it was made for, where the files do not say.
+        revision: branch, tag or commit of what comes from the hub; None for the hub's default.
+        progress: where the progress of downloads is shown.
 
     Raises:
-        DictionaryError: there is no such path or name, files are missing or damaged, the weights do not fit the configuration or are not
-            finite, it is not an SAE of a residual site whose single features can be set (transcoder, crosscoder, temporal SAE, heads, …), it
-            is a pickle, or ``layer``, ``hook_name`` or ``model_name`` contradict what the files say.
+        DictionaryError: there is no such path or name, the hub cannot give it, files are missing or damaged, the weights do not fit the
+            configuration or are not finite, it is not an SAE of a residual site whose single features can be set (transcoder, crosscoder,
+            temporal SAE, heads, …), it is a pickle, or ``layer``, ``hook_name`` or ``model_name`` contradict what the files say.
     """
     name = str(path_or_name)
     arithmetic, given = _arithmetic_dtype(dtype), Stated(layer, hook_name, model_name)
     where = str(torch.device(device)) if device is not None else "cpu"
-    path = Path(name).expanduser()
-    if _exists(path, name):
+    path, commit = Path(name).expanduser(), ""
+    local = _exists(path, name)
+    if not local and (folder := _hub_folder(path_or_name, revision, progress)) is not None:
+        path, local, commit = folder, True, commit_in(folder) or ""
+    if local:
         published = open_published(path)
         check_input(published.cfg, name)
         own_layer = settle(published.cfg["metadata"], name, given)
         sae = _build(published, name, where, arithmetic)
-    elif isinstance(path_or_name, Path) or name.startswith(("./", "../", "/", "~")):
+    elif _is_path(path_or_name):
         raise DictionaryError(f"no dictionary at {name}", given=path_or_name, allowed=f"{FORMATS}, or a registry name release/sae_id")
     else:
-        sae = _from_registry(name, where, arithmetic)
+        sae, commit = from_registry(name, where, arithmetic, revision, progress)
         refuse_architecture(str(sae.cfg.architecture()), name)
         check_input(sae.cfg.to_dict(), name)
         own_layer = settle(sae.cfg.metadata, name, given)
     check_numbers(sae, name)
-    return Dictionary(sae, own_layer, name)
+    return Dictionary(sae, own_layer, name, commit)
 
 
 def _build(published: Published, name: str, device: str, dtype: torch.dtype) -> Any:
@@ -104,6 +111,20 @@ def _build(published: Published, name: str, device: str, dtype: torch.dtype) -> 
         raise DictionaryError(f"SAELens cannot load {name}: {line(error)}", given=name, hint=hint) from error
 
 
+def _is_path(path_or_name: str | Path) -> bool:
+    return isinstance(path_or_name, Path) or path_or_name.startswith(("./", "../", "/", "~"))
+
+
+def _hub_folder(path_or_name: str | Path, revision: str | None, progress: Progress | None) -> Path | None:
+    """Return the folder in the hub's cache of a name whose files we read ourselves; None for what SAELens' loaders read, and for paths."""
+    if _is_path(path_or_name):
+        return None
+    name = str(path_or_name)
+    if is_repository(name):
+        return fetch_folder(name, revision, progress)
+    return fetch_from(*source_of(name, revision), progress) if as_published(name) else None
+
+
 def _exists(path: Path, name: str) -> bool:
     try:
         return path.exists()
@@ -111,26 +132,6 @@ def _exists(path: Path, name: str) -> bool:
         why = getattr(error, "strerror", None) or line(error)
         message = f"no dictionary can be at {name[:200]!r}: {why}"
         raise DictionaryError(message, given=name, allowed=f"{FORMATS}, or a registry name release/sae_id") from error
-
-
-def _from_registry(name: str, device: str, dtype: torch.dtype) -> Any:
-    from sae_lens import SAE
-
-    release, sae_id = _registry_key(name, _registry())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return SAE.from_pretrained_with_cfg_and_sparsity(release, sae_id, device=device, dtype=str(dtype).removeprefix("torch."))[0]
-    except Exception as error:  # the hub client, requests and the loaders of a dozen formats each raise their own
-        message = f"cannot load {name} from SAELens' registry: {type(error).__name__}: {line(error)}"
-        raise DictionaryError(message, given=name, hint="check the network, or give a folder on this machine") from error
-
-
-def _registry() -> dict[str, Mapping[str, str]]:
-    """Return SAELens' registry: of each release, its SAEs and where they lie."""
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
-    return {release: entry.saes_map for release, entry in get_pretrained_saes_directory().items()}
 
 
 def check_local(path: Path, *, layer: int | None = None, model_name: str | None = None, width: int | None = None) -> None:
@@ -151,42 +152,6 @@ def check_local(path: Path, *, layer: int | None = None, model_name: str | None 
     if width not in (None, published.cfg["d_sae"]):
         message = f"{path} has {published.cfg['d_sae']} features, but width {width} is stated"
         raise DictionaryError(message, given=width, allowed=published.cfg["d_sae"], hint="correct the task file")
-
-
-def check_registered(name: str) -> None:
-    """Check that SAELens' registry has a dictionary of this name (``release/sae_id`` or ``release:id``); nothing is downloaded.
-
-    Raises:
-        DictionaryError: no such release, or no such SAE in it (names the nearest); a release of transcoders, temporal SAEs or heads.
-    """
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
-    release, _ = _registry_key(name, _registry())
-    entry = get_pretrained_saes_directory().get(release)  # None for a hub repository, which the registry does not know
-    why = next((reason for part, reason in _LOADERS.items() if entry is not None and part in (entry.conversion_func or "")), "")
-    if why:
-        raise DictionaryError(f"release {release} cannot be used: {why}", given=release, hint="give a release of residual-stream SAEs")
-
-
-def _registry_key(name: str, registry: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
-    """Returns (release, sae_id) of a name; a hub repository that is not a release is allowed as ``owner/repo:folder``."""
-    release, colon, sae_id = name.partition(":")
-    if not colon:
-        release, _, sae_id = name.partition("/")
-    if release in registry:
-        ids = registry[release]
-        if sae_id in ids:
-            return release, sae_id
-        near = difflib.get_close_matches(sae_id, ids, n=3, cutoff=0.3) or list(ids)[:3]
-        message = f"release {release} has no SAE {sae_id!r}" if sae_id else f"no SAE of release {release} was named"
-        hint = f"near: {', '.join(f'{release}/{key}' for key in near)}"
-        raise DictionaryError(message, given=name, allowed=f"release/sae_id with one of its {len(ids)} SAEs", hint=hint)
-    if colon and "/" in release:
-        return release, sae_id
-    near = difflib.get_close_matches(release, registry, n=3, cutoff=0.4)
-    message = f"no dictionary {name!r}: it is neither a folder nor a release of SAELens' registry"
-    hint = f"near releases: {', '.join(near)}" if near else ""
-    raise DictionaryError(message, given=name, allowed=f"a folder, or release/sae_id of one of {len(registry)} releases", hint=hint)
 
 
 def _arithmetic_dtype(dtype: torch.dtype | str | None) -> torch.dtype:

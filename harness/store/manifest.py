@@ -60,6 +60,22 @@ class DictionaryRef(Part):
     """What a reader must know, e.g. that it was trained on another model."""
 
 
+class SourceRef(Part):
+    """Something of the run that came from the Hugging Face hub: what was asked for, and what was served."""
+
+    what: Literal["model", "dictionary", "instructions", "corpus"]
+    name: Text
+    """As the task names it: of a dictionary its own name, else as ``source``."""
+    source: Text
+    """As the task, or the command line, names where it is."""
+    revision: str | None = None
+    """The branch, tag or commit that was asked for; null for the hub's default."""
+    commit: str = ""
+    """The commit that was served; empty where the hub's cache does not tell."""
+    pinned: bool = False
+    """A commit was asked for, in full: whoever runs the task again gets the same."""
+
+
 class GitState(Part):
     """The state of the checkout that ran."""
 
@@ -188,6 +204,8 @@ class Manifest(Part):
     task: TaskRef
     model: ModelRef
     dictionaries: tuple[DictionaryRef, ...] = ()
+    sources: tuple[SourceRef, ...] = ()
+    """What came from the hub, by commit."""
     corpus: str | None = None
     """Digest of the corpus and of how it is cut into tokens; null for a task without one."""
     corpus_split: dict[str, JsonValue] | None = None

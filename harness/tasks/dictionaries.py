@@ -56,7 +56,9 @@ class DictionaryTable(Table):
     name: Name = "sae"
     """Its name within the task; features are called name/index."""
     source: PathText
-    """A SAELens, Gemma Scope or sparsify folder (relative to the task's), or a SAELens registry name: release/id."""
+    """A SAELens, Gemma Scope or sparsify folder (relative to the task's), a SAELens registry name (release/id), or `hub:owner/repo/folder`."""
+    revision: str | None = None
+    """Branch, tag or commit of a dictionary on the hub; left out, the hub's default."""
     layer: int = Field(ge=0)
     """The decoder layer (zero-based) whose output it reads and writes; checked against the SAE's own configuration."""
     width: int | None = Field(None, gt=0)

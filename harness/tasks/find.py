@@ -10,7 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import DataError, TaskError, UnknownNameError
+from harness.files.progress import Progress
 from harness.files.toml import read_toml
+from harness.hub.download import fetch
+from harness.hub.source import Source
 from harness.plugin.grammar import PluginRequest
 from harness.plugin.host import PluginHost
 from harness.tasks.schema import FILE_NAME, Task, TaskFile
@@ -51,28 +54,34 @@ def find_task(host: PluginHost, name: str) -> Task:
     raise UnknownNameError("task", name, host.tasks.entries, "A folder with a task.toml works, too.")
 
 
-def hub_file(source: str) -> Path:
-    """Return ``hub:owner/name/path/in/dataset`` as a local file, downloaded by huggingface_hub. Raises DataError where it cannot be had."""
+def hub_source(source: str, revision: str | None = None, what: str = "file") -> tuple[Source, str]:
+    """Return the repository and the file that ``hub:owner/name/path/in/dataset`` means. Raises DataError for another text."""
     parts = source.removeprefix("hub:").split("/")
     owner, name, rest = "/".join(parts[:1]), "/".join(parts[1:2]), parts[2:]
     if not rest or any(part in ("", ".", "..") for part in parts):
         raise DataError(f"{source!r} does not name a file", given=source, hint="write hub:owner/dataset/path")
-    import huggingface_hub
-
-    try:
-        return Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", "/".join(rest), repo_type="dataset"))
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "download it yourself and give the file's path"
-        raise DataError(f"cannot get {source} from the hub ({first})", given=source, hint=hint) from None
+    instead = "download it yourself and give the file's path"
+    return Source(f"{owner}/{name}", what, source, revision, kind="dataset", error=DataError, instead=instead), "/".join(rest)
 
 
-def resolve(task: Task, source: str | None, flag: str, what: str) -> Path:
-    """Return where a corpus or instruction file of a task lies. Raises TaskError where the task names none or it is not there."""
+def hub_file(source: str, revision: str | None = None, what: str = "file", progress: Progress | None = None) -> Path:
+    """Return ``hub:owner/name/path/in/dataset`` as a local file, fetched where the hub's cache does not hold it.
+
+    Raises DataError where it cannot be had.
+    """
+    where, file = hub_source(source, revision, what)
+    return fetch(where, file, progress)
+
+
+def resolve(task: Task, source: str | None, flag: str, what: str, revision: str | None = None, progress: Progress | None = None) -> Path:
+    """Return where a corpus or instruction file of a task lies, fetched from the hub where it is there.
+
+    Raises TaskError where the task names none or it is not there, DataError where the hub cannot give it.
+    """
     if source is None:
         raise TaskError(f"task {task.name!r} ships no {what} (licence)", hint=f"give your own with {flag} PATH")
     if source.startswith("hub:"):
-        return hub_file(source)
+        return hub_file(source, revision, what, progress)
     if source.startswith("hf:"):
         return Path(source)
     path = task.path(source)

@@ -41,7 +41,7 @@ class ModelTable(Table):
     name: PathText
     """An embedded model (see `harness models`), a folder, or a hub name."""
     revision: str | None = None
-    """Revision of a hub model; left out, the hub's default is taken, and the entry records what it was."""
+    """Branch, tag or commit of a hub model; left out, the hub's default. The entry says which commit it was; `harness tasks pin` writes it here."""
     parameters: int | None = Field(None, gt=0)
     """Number of parameters, for the estimates of `--dry-run` before the model is loaded."""
 
@@ -51,6 +51,8 @@ class CorpusTable(Table):
 
     source: PathText | None = None
     """A corpus as `harness data` reads it, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
+    revision: str | None = None
+    """Branch, tag or commit of a corpus on the hub (`hf:`, `hub:`); left out, the hub's default."""
     format: Format | None = None
     """Its format; left out, it is recognised by its content."""
     text_field: str | None = None
@@ -91,6 +93,8 @@ class InstructionsTable(Table):
 
     source: PathText | None = None
     """JSONL rows {id, text, split} or an AlpacaEval JSON list; `hub:owner/name/file` for a file of a hub dataset; or give `--instructions`."""
+    revision: str | None = None
+    """Branch, tag or commit of a file on the hub; left out, the hub's default."""
     per_concept: int = Field(10, ge=1)
     """Instructions drawn for each concept, without replacement, the same for every method."""
 
@@ -340,6 +344,9 @@ class Task:
         for control in content["controls"]:
             if control["draws"] == 1:
                 control.pop("draws")
+        for table in (content["corpus"], content["instructions"], *content["dictionaries"]):
+            if table["revision"] is None:
+                table.pop("revision")
         if content["evaluation"]["pi0"] == PI0:
             content["evaluation"].pop("pi0")
         content["schema"] = 1  # how the file is written changes no score, and digests of before there was a version 2 hold

@@ -169,6 +169,45 @@ def test_what_a_compute_leaves_behind_is_removed(bench: TaskBench) -> None:
     assert not list(bench.artifacts.root.rglob("weights"))
 
 
+def fitted_by(bench: TaskBench, code: str) -> str:
+    """What the artifact of one key holds where a plugin of this code asks for it."""
+    found: list[Path] = []
+
+    def prepare(b: Any, labelings: Any) -> None:
+        found.append(b.artifact({"v": 1}, lambda place: (place / "fit").write_text(code)))
+
+    guarded(PluginName("detector", "mine", "their-dist", code=code), types.SimpleNamespace(prepare=prepare)).prepare(bench, [])
+    return (found[0] / "fit").read_text()
+
+
+def test_an_edited_plugin_makes_its_artifacts_anew(bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [fitted_by(bench, code) for code in ("one", "two", "one")] == ["one", "two", "one"]
+    assert len(list(bench.artifacts.root.rglob("fit"))) == 2
+    monkeypatch.setattr("harness.run.bench.core_digest", lambda: "edited")
+    fitted_by(bench, "one")
+    assert len(list(bench.artifacts.root.rglob("fit"))) == 3
+
+
+def test_what_the_core_makes_is_shared_by_all_plugins(bench: TaskBench) -> None:
+    from harness.measuring.passes import cross_entropy, reading_pass
+    from harness.measuring.texts import sample_texts
+
+    def measure(b: Any, subject: Any, seed: int) -> None:
+        texts = sample_texts(b, 50, 0)
+        b.statistics()
+        reading_pass(b, b.dictionaries["sae"], texts)
+        cross_entropy(b, texts, key="plain")
+        if subject == "edited":
+            cross_entropy(b, texts, Intervention(), key="mine")
+
+    def made(code: str, subject: Any = None) -> int:
+        guarded(PluginName("metric", "mine", "their-dist", code=code), types.SimpleNamespace(measure=measure)).measure(bench, subject, 0)
+        return len([path for path in bench.artifacts.root.iterdir() if path.is_dir()])
+
+    assert made("one") == made("two") > 0
+    assert made("one", "edited") + 1 == made("two", "edited"), "an edit is the plugin's"
+
+
 def test_a_compute_may_change_the_model_for_itself(bench: TaskBench) -> None:
     def compute(place: Path) -> None:
         old = first(bench).data.clone()

@@ -184,7 +184,7 @@ def test_a_registered_name_without_a_network(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     name = "gemma-scope-2b-pt-res-canonical/layer_20/width_16k/canonical"
-    refused(name, name, "SAELens' registry", "network")
+    refused(name, name, "not in the hub cache", "HF_HUB_OFFLINE")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from harness.data.corpora.wrapped import CORPUS, plain_file
 from harness.errors import DataError, UnknownNameError
 from harness.files.csv_text import DELIMITERS
 from harness.files.inputs import open_input
+from harness.files.progress import Progress
+from harness.hub.source import commit_in
 from harness.types import Document, Json
 
 if TYPE_CHECKING:
@@ -120,6 +122,11 @@ class Corpus(Sequence[Document]):
     def digest(self) -> str:
         """Return the identity of the documents (16 hex digits): the same on every machine, wherever the file lies."""
         return str(self._index.about["digest"])
+
+    @property
+    def commit(self) -> str | None:
+        """Return the commit of the hub's dataset that it is; None for one that lies elsewhere."""
+        return commit_in(self._reader.files[0]) if self._reader.files else None
 
     @property
     def skipped(self) -> list[Skipped]:
@@ -228,6 +235,8 @@ def open_corpus(
     comments: bool = True,
     code_blocks: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    revision: str | None = None,
+    downloads: Progress | None = None,
 ) -> Corpus:
     """Open a labelled corpus; its content shows its format.
 
@@ -259,6 +268,8 @@ def open_corpus(
         comments: append other users' comments to a question (stackexchange).
         code_blocks: keep code that stands in blocks (stackexchange).
         progress: called with (done, in all) while an index is made: bytes, or rows of a table.
+        revision: branch, tag or commit of a dataset of the hub.
+        downloads: where the progress of downloads from the hub is shown.
 
     Raises:
         DataError: there is no file or folder at ``path``, its format is not known, it has no document, or a named field is missing.
@@ -284,7 +295,8 @@ def open_corpus(
     more = {"stackexchange": (comments, code_blocks), "csv": (_CSV_VERSION,)}.get(chosen, ())
     options = [chosen, text_field, label_field, id_field, label_separator, *more]
     try:
-        corpus = Corpus(path, _reader(plain, chosen, fields, comments, code_blocks), options, progress=progress)
+        reader = _dataset(plain, fields, revision, downloads) if hub else _reader(plain, chosen, fields, comments, code_blocks)
+        corpus = Corpus(path, reader, options, progress=progress)
         corpus._check()
         return corpus
     except OSError as error:
@@ -337,6 +349,12 @@ def _detect_folder(path: Path) -> Format:
     raise DataError(message, given=path, allowed="a folder with Posts.xml or train_data.parquet", hint="name a file")
 
 
+def _dataset(name: Path, fields: Fields, revision: str | None, downloads: Progress | None) -> Reader:
+    from harness.data.corpora.huggingface import HuggingFaceReader
+
+    return HuggingFaceReader(str(name), fields, revision, downloads)
+
+
 def _reader(path: Path, format: Format, fields: Fields, comments: bool, code_blocks: bool) -> Reader:
     # Imported here, so that opening one format does not load what another needs.
     if format == "jsonl":
@@ -356,10 +374,6 @@ def _reader(path: Path, format: Format, fields: Fields, comments: bool, code_blo
         from harness.data.corpora.axbench import AxBenchReader
 
         return AxBenchReader(path)
-    if format == "huggingface":
-        from harness.data.corpora.huggingface import HuggingFaceReader
-
-        return HuggingFaceReader(str(path), fields)
     from harness.data.corpora.stackexchange import POSTS, StackExchangeReader
 
     return StackExchangeReader(path / POSTS if path.is_dir() else path, comments=comments, code_blocks=code_blocks)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from harness.data.corpora.reading import DATASET_NAMES, DATASET_PREFIX, Fields, Place, Record, Report, SkipLog, Skipped, vanished
 from harness.errors import DataError
+from harness.files.progress import Progress
+from harness.hub.download import ask, fetch_all, head
+from harness.hub.errors import explained, offline
+from harness.hub.session import HubFailure, bounded, replaced
+from harness.hub.source import Source, is_offline
 from harness.types import Document, Json
 
 _BATCH_ROWS = 1024
@@ -51,6 +56,8 @@ class HuggingFaceReader:
     Args:
         spec: what to open, ``hf:…``.
         fields: columns of text, labels and id; row numbers, from 1, are the ids where there is none.
+        revision: branch, tag or commit on the hub.
+        progress: where the progress of downloads is shown.
 
     Raises:
         DataError: no such dataset, configuration, split or column, a gated one, or no connection.
@@ -60,9 +67,9 @@ class HuggingFaceReader:
     own_ids = True
     by_bytes = False
 
-    def __init__(self, spec: str, fields: Fields) -> None:
+    def __init__(self, spec: str, fields: Fields, revision: str | None = None, progress: Progress | None = None) -> None:
         self._name = spec
-        rows = _load(Spec.parse(spec), spec)
+        rows = _load(Spec.parse(spec), spec, revision, progress)
         fields.check(rows.column_names, spec)
         self._rows = rows.select_columns(fields.columns(rows.column_names))
         classes = {name: found for name, feature in self._rows.features.items() if (found := _class_names(feature))}
@@ -111,7 +118,7 @@ def _cut(text: str, sign: str) -> tuple[str, str | None]:
     return (before, after) if found and "/" not in after else (text, None)
 
 
-def _load(spec: Spec, given: str) -> Any:
+def _load(spec: Spec, given: str, revision: str | None, progress: Progress | None) -> Any:
     """Return the split as a ``datasets.Dataset``; every failure is a DataError of one line."""
     import datasets
 
@@ -122,14 +129,16 @@ def _load(spec: Spec, given: str) -> Any:
         raise DataError(f"{given}: there is no folder {folder}", given=folder, allowed=DATASET_NAMES, hint="give a folder that exists")
     try:
         with _quiet():
-            if folder is not None and any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            if folder is None:
+                found = _from_hub(_source(spec, given, revision), spec, progress)
+            elif any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
                 found = datasets.load_from_disk(str(folder))
-            else:
-                # the hub's datasets lie where other programs look for them, too; tables made of a local folder are ours alone
-                ours = None if folder is None else str(cache_root() / "datasets")
-                found = datasets.load_dataset(str(folder or spec.name), spec.config, cache_dir=ours)
+            else:  # the hub's datasets lie where other programs look for them, too; tables made of a local folder are ours alone
+                found = datasets.load_dataset(str(folder), spec.config, cache_dir=str(cache_root() / "datasets"))
+    except DataError:
+        raise
     except Exception as error:  # datasets, its hub client and its file readers have no common root; KeyboardInterrupt passes
-        raise _failure(spec, given, error) from error
+        raise _failure(spec, given, error, revision) from error
     if isinstance(found, Mapping):
         splits = [str(name) for name in found]
         chosen = spec.split or ("train" if "train" in splits else splits[0] if len(splits) == 1 else None)
@@ -150,36 +159,67 @@ def _config(spec: Spec) -> str:
     return f":{spec.config}" if spec.config else ""
 
 
-def _failure(spec: Spec, given: str, error: Exception) -> DataError:
+def dataset_source(given: str, revision: str | None = None) -> Source | None:
+    """Return the repository of ``hf:owner/name…``; None for a local folder. Raises DataError as :meth:`Spec.parse` does."""
+    spec = Spec.parse(given)
+    return None if spec.folder is not None else _source(spec, given, revision)
+
+
+def _source(spec: Spec, given: str, revision: str | None) -> Source:
+    instead = f"give a local folder as {DATASET_PREFIX}/folder"
+    return Source(spec.name, "dataset", given, revision, kind="dataset", error=DataError, instead=instead)
+
+
+def _from_hub(source: Source, spec: Spec, progress: Progress | None) -> Any:
+    """Return all splits of a dataset of the hub, at the commit that it serves now; from the library's cache where there is no hub."""
+    import datasets
+
+    if is_offline() or datasets.config.HF_HUB_OFFLINE:
+        return datasets.load_dataset(spec.name, spec.config, revision=source.revision)
+    try:
+        served = ask(source)
+    except DataError as error:
+        if not isinstance(error.__cause__, HubFailure):
+            raise
+        try:
+            with replaced(datasets.config, HF_HUB_OFFLINE=True):
+                return datasets.load_dataset(spec.name, spec.config, revision=source.revision)
+        except Exception:
+            raise error from error.__cause__
+    if served.gated and served.sizes:
+        head(source, next(iter(served.sizes)))  # who has not accepted its terms hears so, in place of what the library makes of it
+    with bounded():
+        builder = datasets.load_dataset_builder(spec.name, spec.config, revision=served.commit)
+        if not Path(builder.cache_dir).is_dir():
+            fetch_all(source.at(served.commit), _data_files(builder, source.repo), progress)
+            builder.download_and_prepare()
+        return builder.as_dataset()
+
+
+def _data_files(builder: Any, repo: str) -> Iterator[str]:
+    """Yield the files of a repository that its dataset is made of."""
+    for paths in (getattr(builder.config, "data_files", None) or {}).values():
+        for path in paths:
+            found = re.fullmatch(rf"hf://datasets/{re.escape(repo)}(?:@[^/]+)?/(.+)", str(path))
+            if found is not None:
+                yield found[1]
+
+
+def _failure(spec: Spec, given: str, error: Exception, revision: str | None = None) -> DataError:
     """Return the error for whatever the ``datasets`` library raised: the cause in our words, and what to do."""
-    message, hint = _explain(spec, given, error)
-    return DataError(message, given=given, hint=hint)
-
-
-def _explain(spec: Spec, given: str, error: Exception) -> tuple[str, str]:
-    """Return (message, hint)."""
     detail = " ".join(str(error).split())[:300]
-    kinds: set[str] = set()
-    cause: BaseException | None = error
-    while cause is not None:
-        kinds.update(kind.__name__ for kind in type(cause).__mro__)
-        cause = cause.__cause__ or cause.__context__
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-    if "GatedRepoError" in kinds or "gated" in detail:
-        return f"the dataset {given} is gated", "accept its terms on its hub page and set HF_TOKEN"
     if "scripts are no longer supported" in detail or "trust_remote_code" in detail:
-        return f"the dataset {given} comes as a program, which is never run", "give one that comes as files, or a folder of its files"
+        message, hint = f"the dataset {given} comes as a program, which is never run", "give one that comes as files, or a folder of its files"
+        return DataError(message, given=given, hint=hint)
     if "BuilderConfig" in detail or "Config name is missing" in detail:
-        return f"{given}: the dataset has no such configuration ({detail})", f"name one as {DATASET_PREFIX}{spec.name}:config"
-    if spec.folder is None and offline:
-        message = f"the dataset {given} is not in the cache, and HF_HUB_OFFLINE is set"
-        return message, f"unset HF_HUB_OFFLINE, or give a local folder as {DATASET_PREFIX}/folder"
-    if kinds & {"RepositoryNotFoundError", "DatasetNotFoundError"} and "ConnectionError" not in kinds:
-        message = f"there is no dataset {given} on the hub, or it is private"
-        return message, f"check the name, set HF_TOKEN, or give a folder as {DATASET_PREFIX}/folder"
-    if kinds & {"ConnectionError", "OfflineModeIsEnabled", "ConnectError", "LocalEntryNotFoundError", "TimeoutException"}:
-        return f"the dataset {given} cannot be fetched: no connection to the hub ({detail})", "try again, or give a local folder"
-    return f"the dataset {given} cannot be loaded ({type(error).__name__}: {detail})", f"write {DATASET_NAMES}"
+        message = f"{given}: the dataset has no such configuration ({detail})"
+        return DataError(message, given=given, hint=f"name one as {DATASET_PREFIX}{spec.name}:config")
+    if spec.folder is not None:
+        return DataError(f"the dataset {given} cannot be loaded ({type(error).__name__}: {detail})", given=given, hint=f"write {DATASET_NAMES}")
+    source = _source(spec, given, revision)
+    if is_offline():
+        return cast(DataError, offline(source))
+    return cast(DataError, explained(error, source))
 
 
 @contextlib.contextmanager

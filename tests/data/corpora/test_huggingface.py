@@ -130,17 +130,13 @@ def test_a_folder_of_several_files_lists_them(folder: Path) -> None:
     assert "default" in str(configuration.value), "what there is"
 
 
-def test_what_the_hub_says_becomes_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE")
+def test_what_the_library_says_becomes_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     spec = Spec("owner/name")
-    gated = type("GatedRepoError", (Exception,), {})
-    absent = type("DatasetNotFoundError", (FileNotFoundError,), {})
     for error, word, advice in (
-        (gated("401"), "gated", "HF_TOKEN"),
-        (absent("Dataset 'owner/name' is a gated dataset on the Hub"), "gated", "HF_TOKEN"),
-        (absent("Dataset 'owner/name' doesn't exist"), "hub", "hf:/folder"),
-        (ConnectionError("Couldn't reach 'owner/name'"), "connection", "local folder"),
+        (ConnectionError("Couldn't reach 'owner/name'"), "reached", "hf:/folder"),
         (RuntimeError("Dataset scripts are no longer supported, but found name.py"), "program", "files"),
+        (ValueError("BuilderConfig 'x' not found. Available: ['default']"), "default", "hf:owner/name:config"),
     ):
         failure = _failure(spec, "hf:owner/name", error)
         assert failure.given == "hf:owner/name"

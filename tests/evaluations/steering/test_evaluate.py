@@ -50,7 +50,7 @@ def test_an_entry_says_what_was_measured_with_what(evaluation: tuple[Path, Any])
     assert entry["model"] == {**entry["model"], "name": "stories260K", "device": "cpu"}
     assert entry["dictionaries"][0] | {"layer": 2, "d_sae": 512} == entry["dictionaries"][0]
     assert entry["judge"] | {"name": "words", "rubric": "words/1", "offline": True} == entry["judge"]
-    assert entry["plugins"].keys() == {"harness", "harness-sample"}
+    assert entry["plugins"].keys() == {"sae-harness", "harness-sample"}
     assert entry["plugins"]["harness-sample"] == "1.2.3"
     assert {"torch", "transformers", "sae-lens", "numpy"} <= entry["libraries"].keys()
     options = by_name(entry)["calibf1 sae-clamp"]["subject"]["labeler_options"]

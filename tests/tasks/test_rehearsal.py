@@ -1,0 +1,117 @@
+"""A rehearsal of every shipped task of the hub, by its name, on a hub of tiny models: fetched, labelled, steered, rated, and once more offline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomlkit
+from conftest import write_lines
+from helpers.hub import Hub, using
+from helpers.shipped import D_SAE, NAMES, TASKS, fill, shipped
+
+from harness.tasks.find import load_task
+
+RUN = ("--labeler", "calibf1", "-L", "top_k=1", "--steerer", "sae-clamp", "--no-controls", "--judge", "words", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    """A hub with all that the shipped tasks name."""
+    with Hub() as server:
+        fill(server)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hub-cache")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Short texts, half of them with a label."""
+    path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
+    words = [(n, "bees" if n % 2 else "tea") for n in range(24)]
+    write_lines(path, [{"id": str(n), "text": f"{word} " * 3 + str(n), "labels": [word]} for n, word in words])
+    return path
+
+
+def smaller(name: str, folder: Path) -> Path:
+    """A copy of a shipped task with the miniature's width, and less of everything that takes time."""
+    document: Any = tomlkit.parse((TASKS / name / "task.toml").read_text(encoding="utf-8"))
+    document["dictionaries"][0]["width"] = D_SAE
+    document["concepts"]["min_support"] = 5
+    document["instructions"]["per_concept"] = 2
+    document["decoding"]["max_new_tokens"] = 3
+    document["steering"]["grids"] = {"sae-clamp": [1.0]}
+    document["evaluation"] = {"repeats": 1, "splits": 2}
+    folder.mkdir()
+    (folder / "task.toml").write_text(tomlkit.dumps(document), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_task_runs_by_its_name(
+    name: str, hub: Hub, hub_cache: Path, corpus: Path, tmp_path: Path, harness: Callable[..., Any]
+) -> None:
+    task = smaller(name, tmp_path / name)
+    command = ("eval", "--task", task, "--corpus", corpus, *RUN, "--limit", "1", "--out", tmp_path, "--json")
+    with using(hub, hub_cache):
+        entry = harness(*command).json
+    assert entry["rows"][0]["n_texts"] == 2
+    file = load_task(task).file
+    where = {
+        "model": ("models", file.model.name),
+        "dictionary": ("models", next(repo for kind, repo in hub.repositories if kind == "models" and repo_of(name) == repo)),
+        "instructions": ("datasets", "tatsu-lab/alpaca_eval"),
+    }
+    assert {ref["what"]: ref["commit"] for ref in entry["sources"]} == {what: hub.repositories[key].refs["main"] for what, key in where.items()}
+    assert not any(ref["pinned"] for ref in entry["sources"])
+    if name == NAMES[-1]:  # a finished run needs no hub
+        with using("http://127.0.0.1:9", hub_cache):
+            assert harness(*command).json["run_digest"] == entry["run_digest"]
+
+
+def repo_of(name: str) -> str:
+    """The repository of a shipped task's dictionary."""
+    from harness.sae.registry import source_of
+
+    return source_of(shipped()[name].file.dictionaries[0].source)[0].repo
+
+
+def test_a_pinned_copy_names_what_the_hub_serves(hub: Hub, hub_cache: Path, tmp_path: Path, harness: Callable[..., Any]) -> None:
+    name = "gemma-2-2b-it-l20"
+    with using(hub, hub_cache):
+        done = harness("tasks", "pin", name, "-o", tmp_path / "pinned", "--json").json
+    task, before = load_task(tmp_path / "pinned"), shipped()[name]
+    pinned = [task.file.model, task.file.dictionaries[0], task.file.instructions]
+    assert [table.revision for table in pinned] == [hub.repositories[key].refs["main"] for key in (
+        ("models", "google/gemma-2-2b-it"), ("models", "google/gemma-scope-2b-pt-res"), ("datasets", "tatsu-lab/alpaca_eval")
+    )]  # fmt: skip
+    assert {ref["what"] for ref in done["sources"]} == {"model", "dictionary", "instructions"}
+    assert task.digest() != before.digest(), "another task: what it names cannot change"
+    plain = tomlkit.parse((tmp_path / "pinned" / "task.toml").read_text(encoding="utf-8"))
+    for table in (plain["model"], plain["dictionaries"][0], plain["instructions"]):  # type: ignore[index]
+        del table["revision"]  # type: ignore[union-attr, attr-defined]
+    assert plain.unwrap() == tomlkit.parse((TASKS / name / "task.toml").read_text(encoding="utf-8")).unwrap()
+
+
+def test_a_new_commit_is_not_taken_by_a_pinned_task(hub: Hub, tmp_path: Path, corpus: Path, harness: Callable[..., Any]) -> None:
+    name = NAMES[0]
+    small = smaller(name, tmp_path / "small")
+    with using(hub, tmp_path / "cache"):
+        assert harness("tasks", "pin", small, "-o", tmp_path / "pinned.toml").code == 0
+    repository = hub.repositories["datasets", "tatsu-lab/alpaca_eval"]
+    commit = repository.refs["main"]
+    repository.push({"alpaca_eval.json": b"[]"})
+    try:
+        with using(hub, tmp_path / "cache"):
+            task = ("--corpus", corpus, *RUN, "--limit", "1", "--out", tmp_path, "--json")
+            entry = harness("eval", "--task", tmp_path / "pinned.toml", *task).json
+            assert "holds no instructions" in harness("eval", "--task", small, *task).error
+    finally:
+        repository.refs["main"] = commit
+    assert all(ref["pinned"] and ref["commit"] == ref["revision"] for ref in entry["sources"])
