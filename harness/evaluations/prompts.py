@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import OptionError, UnknownNameError
-from harness.evaluations.steering.interventions import intervene, try_edits
-from harness.plugin.calls import blamed
+from harness.evaluations.steering.interventions import edited_texts, intervene, try_edits
 from harness.run.bench import TaskBench
 from harness.run.plan import PlannedPlugin
 from harness.run.strengths import has_strength
@@ -96,7 +95,7 @@ def steered(
             prompt = bench.model.prompt(text, prefix=one.intervention.prompt_prefix)
             requests.append(GenerationRequest(name, prompt, bench.seed, tuple(one.intervention.edits), one.intervention.adapter))
             asked[name] = (one.strength, text)
-    made = {done.id: done.text for done in blamed([steerer.registered.who], "an edit", bench.generate(requests))}
+    made = {done.id: done.text for done in edited_texts(bench, [steerer.registered.who], bench.generate(requests))}
     return [SteeredText(labeling.concept.text, *strength_and_text, made[name]) for name, strength_and_text in asked.items()]
 
 

@@ -261,6 +261,26 @@ def test_interventions_are_settled_before_the_next_thing(bench: TaskBench) -> No
     assert "steerer 'mine' of their-dist has changed the subject model in intervene" in error.value.message
 
 
+def test_what_came_before_an_error_is_yielded_and_what_came_of_a_changed_model_is_not(bench: TaskBench) -> None:
+    names = [PluginName("steerer", name, "their-dist") for name in ("mine", "other")]
+    found: list[int] = []
+
+    def texts(after: Callable[[], Any]) -> Any:
+        yield from (1, 2, 3)
+        after()
+        yield 4
+
+    with pytest.raises(ZeroDivisionError):
+        found.extend(bench.guard.compared(names, texts(lambda: 1 / 0)))
+    assert found == [1, 2, 3]
+    hooked = bench.model
+    kept: list[int] = []
+    with pytest.raises(ChangedModelError, match="steerer 'mine' of their-dist or steerer 'other' of their-dist has changed the subject model"):
+        kept.extend(bench.guard.compared(names, texts(lambda: hooked.layers[0].register_forward_hook(lambda *a: None))))
+    assert set(kept) <= {1, 2, 3}
+    assert list(bench.guard.compared([], texts(lambda: None))) == [1, 2, 3, 4]
+
+
 def test_a_hook_of_intervene_is_found_before_another_plugin_is_called(bench: TaskBench) -> None:
     mine = plugin("steerer", prepare=lambda b, labelings: None, intervene=lambda x, s: bench.model.hf.register_forward_hook(lambda *a: None))
     mine.prepare(bench, [])
