@@ -45,7 +45,7 @@ def _place(file: Path, module: str, distribution: str) -> Path:
 
 @lru_cache(maxsize=256)
 def _digest(place: Path) -> str:
-    """Return names and contents. Read once per process: what was imported is what runs."""
+    """Return the digest of the files' names and contents. Read once per process: what was imported is what runs."""
     sha = hashlib.sha256()
     files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file() and not _LEFT_OUT & set(path.parts))
     for path in files:
