@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from helpers.hub import Hub, folder_files
-from helpers.models import byte_tokenizer, hf_of
 from safetensors.torch import save
 
 from harness.sae.registry import source_of
 from harness.tasks.find import load_task
 from harness.tasks.schema import Task
+from helpers.hub import Hub, folder_files
+from helpers.models import byte_tokenizer, hf_of
 
 TASKS = Path(__file__).resolve().parents[2] / "tasks"
 LOCAL = {"demo", "beer"}

@@ -52,7 +52,22 @@ def smaller(name: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", NAMES)
+WHOLE = tuple({load_task(TASKS / name).file.model.name: name for name in NAMES}.values())
+"""A task of each model is evaluated as a whole; the others, whose dictionaries lie beside, are opened."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in WHOLE])
+def test_a_shipped_task_opens_by_its_name(name: str, hub: Hub, hub_cache: Path, corpus: Path, tmp_path: Path) -> None:
+    from harness.run.bench import Choices, open_bench
+
+    with using(hub, hub_cache):
+        bench = open_bench(load_task(smaller(name, tmp_path / name)), Choices(corpus=str(corpus), device="cpu"), quiet=True)
+        assert bench.dictionaries["sae"].layer == bench.site.layer
+        assert bench.dictionaries["sae"].commit == hub.repositories["models", repo_of(name)].refs["main"]
+        assert len(bench.instructions) == 20
+
+
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_shipped_task_runs_by_its_name(
     name: str, hub: Hub, hub_cache: Path, corpus: Path, tmp_path: Path, harness: Callable[..., Any]
 ) -> None:
@@ -64,12 +79,12 @@ def test_a_shipped_task_runs_by_its_name(
     file = load_task(task).file
     where = {
         "model": ("models", file.model.name),
-        "dictionary": ("models", next(repo for kind, repo in hub.repositories if kind == "models" and repo_of(name) == repo)),
+        "dictionary": ("models", repo_of(name)),
         "instructions": ("datasets", "tatsu-lab/alpaca_eval"),
     }
     assert {ref["what"]: ref["commit"] for ref in entry["sources"]} == {what: hub.repositories[key].refs["main"] for what, key in where.items()}
     assert not any(ref["pinned"] for ref in entry["sources"])
-    if name == NAMES[-1]:  # a finished run needs no hub
+    if name == WHOLE[-1]:  # a finished run needs no hub
         with using("http://127.0.0.1:9", hub_cache):
             assert harness(*command).json["run_digest"] == entry["run_digest"]
 
