@@ -27,11 +27,20 @@ from sklearn.metrics import cohen_kappa_score, recall_score
 from harness.model.loading import load_model
 from harness.types import digest
 
-SOURCE_WEIGHTS = {"rated": 1.0, "written": 1.5, "derived": 0.5, "axbench": 0.6, "real": 0.8}
+SOURCE_WEIGHTS = {"rated": 1.0, "written": 3.0, "derived": 0.5, "axbench": 0.6, "real": 0.8}
+"""What a text of each source counts in a fit, and (AxBench's left out) in the choice of cut points."""
 FOLDS = 4
 """Parts of the concepts, and of the instructions: each of the 16 pairs of parts is predicted by a fit that has seen neither."""
-TREES, TREES_IN_FOLDS = 160, 60
-LEAF_ROWS = {"concept": 3, "instruction": 3, "fluency": 3}
+TREES, TREES_IN_FOLDS = 120, 40
+LEAVES = 150
+"""Leaves of a tree at most: so the forests stay below a megabyte."""
+_TEXT = ("text:", "echo:", "likelihood: topic")
+USED: dict[str, tuple[str, ...]] = {
+    "concept": ("concept", *_TEXT),
+    "instruction": ("instruction", "likelihood", "concept in instruction", *_TEXT),
+    "fluency": ("likelihood", "text:", "echo:"),
+}
+"""Beginnings of the names of the features that each forest may use."""
 STEP = 0.05
 """Step of the cut points."""
 Values = NDArray[np.float64]
@@ -58,8 +67,14 @@ def weights(examples: Sequence[Example], grades: Values) -> Values:
     return source / np.sqrt(share[grades.astype(int)])
 
 
-def grow(rows: Values, grades: Values, weight: Values, trees: int, leaf: int) -> ExtraTreesRegressor:
-    forest = ExtraTreesRegressor(trees, min_samples_leaf=leaf, max_features=0.4, random_state=0)
+def used(aspect: int, names: Sequence[str]) -> list[int]:
+    """Return the columns that the forest of an aspect may use."""
+    unused = "likelihood: topic" if NAMES[aspect] == "fluency" else None
+    return [i for i, name in enumerate(names) if name.startswith(USED[NAMES[aspect]]) and name != unused]
+
+
+def grow(rows: Values, grades: Values, weight: Values, trees: int) -> ExtraTreesRegressor:
+    forest = ExtraTreesRegressor(trees, min_samples_leaf=2, max_features=0.5, max_leaf_nodes=LEAVES, random_state=0)
     return forest.fit(rows.astype(np.float32), grades, sample_weight=weight)
 
 
@@ -87,7 +102,7 @@ def cross_validated(examples: Sequence[Example], rows: Values, aspect: int) -> V
         fit, test = fit & known, test & known
         if test.any():
             chosen = [e for e, yes in zip(examples, fit, strict=True) if yes]
-            forest = grow(rows[fit], grades[fit], weights(chosen, grades[fit]), TREES_IN_FOLDS, LEAF_ROWS[NAMES[aspect]])
+            forest = grow(rows[fit], grades[fit], weights(chosen, grades[fit]), TREES_IN_FOLDS)
             found[test] = forest.predict(rows[test].astype(np.float32))
     return found
 
@@ -96,22 +111,22 @@ def graded(values: Values, cuts: tuple[float, float]) -> NDArray[np.int64]:
     return (values >= cuts[0]).astype(np.int64) + (values >= cuts[1])
 
 
-def kappa(grades: Values, given: Values) -> float:
-    return float(cohen_kappa_score(grades.astype(int), given.astype(int), labels=[0, 1, 2], weights="quadratic"))
+def kappa(grades: Values, given: Values | NDArray[np.int64], weight: Values | None = None) -> float:
+    return float(cohen_kappa_score(grades.astype(int), given.astype(int), labels=[0, 1, 2], weights="quadratic", sample_weight=weight))
 
 
-def best_cuts(values: Values, grades: Values) -> tuple[float, float]:
+def best_cuts(values: Values, grades: Values, weight: Values) -> tuple[float, float]:
     """Return the middle of all pairs of cut points whose (kappa + mean recall of the grades) is within .01 of the best."""
     grid = np.arange(0.2, 1.9, STEP)
     pairs = np.array([(low, high) for low in grid for high in grid if high > low + STEP / 2])
-    scores = np.array([_worth(grades, graded(values, (low, high))) for low, high in pairs])
+    scores = np.array([_worth(grades, graded(values, (low, high)), weight) for low, high in pairs])
     low, high = pairs[scores >= scores.max() - 0.01].mean(axis=0).round(2).tolist()
     return low, high
 
 
-def _worth(grades: Values, given: NDArray[np.int64]) -> float:
-    recall = recall_score(grades.astype(int), given, labels=[0, 1, 2], average="macro", zero_division=0)
-    return kappa(grades, given.astype(float)) + float(recall)
+def _worth(grades: Values, given: NDArray[np.int64], weight: Values) -> float:
+    recall = recall_score(grades.astype(int), given, labels=[0, 1, 2], average="macro", zero_division=0, sample_weight=weight)
+    return kappa(grades, given, weight) + float(recall)
 
 
 def table(examples: Sequence[Example], values: Values, aspect: int, cuts: tuple[float, float]) -> None:
@@ -134,8 +149,13 @@ def at_most(value: float) -> np.float32:
     return near if near <= value else np.nextafter(near, np.float32(-np.inf))
 
 
-def as_numbers(forest: ExtraTreesRegressor) -> Forest:
-    """Return a fitted forest as the plugin reads it: depth first, so that a node's left child follows at once."""
+def as_numbers(forest: ExtraTreesRegressor, columns: Sequence[int] | None = None) -> Forest:
+    """Return a fitted forest as the plugin reads it: depth first, so that a node's left child follows at once.
+
+    Args:
+        forest: fitted to float32.
+        columns: the places of its features among all features; None if it was fitted to all.
+    """
     feature: list[int] = []
     threshold: list[float] = []
     right: list[int] = []
@@ -153,19 +173,21 @@ def as_numbers(forest: ExtraTreesRegressor) -> Forest:
                 stack += [nodes.children_right[node], nodes.children_left[node]]
         for node in order:
             leaf = nodes.children_left[node] == -1
-            feature.append(LEAF if leaf else int(nodes.feature[node]))
+            column = int(nodes.feature[node])
+            feature.append(LEAF if leaf else column if columns is None else columns[column])
             threshold.append(float(nodes.value[node][0][0] if leaf else at_most(nodes.threshold[node])))
             right.append(0 if leaf else place[nodes.children_right[node]] - place[node])
     return Forest(np.array(feature, np.int16), np.array(threshold, np.float32), np.array(right, np.uint16), np.array(roots, np.int32))
 
 
-def fit_all(examples: Sequence[Example], rows: Values, trees: int = TREES) -> dict[str, Forest]:
+def fit_all(examples: Sequence[Example], rows: Values, names: Sequence[str]) -> dict[str, Forest]:
     """Return a forest of each aspect, fitted to all rows."""
     forests = {}
     for aspect, name in enumerate(NAMES):
         grades, known = truth(examples, aspect)
         chosen = [e for e, yes in zip(examples, known, strict=True) if yes]
-        forests[name] = as_numbers(grow(rows[known], grades[known], weights(chosen, grades[known]), trees, LEAF_ROWS[name]))
+        columns = used(aspect, names)
+        forests[name] = as_numbers(grow(rows[known][:, columns], grades[known], weights(chosen, grades[known]), TREES), columns)
     return forests
 
 
@@ -196,7 +218,7 @@ def main() -> None:
     examples, others = fitted(arguments.data), held_out(arguments.data)
     rows, names = vectors(judge, examples)
     study(examples, rows, names, compare=arguments.compare)
-    forests = fit_all(examples, rows)
+    forests = fit_all(examples, rows, names)
     if arguments.write:
         path = write(forests, names)
         print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB, {sum(len(forest.feature) for forest in forests.values())} nodes")
@@ -211,13 +233,14 @@ def main() -> None:
 def study(examples: Sequence[Example], rows: Values, names: Sequence[str], *, compare: bool) -> None:
     """Print the cross-validated figures, and the cut points that they give."""
     for title, chosen in GROUPS.items() if compare else list(GROUPS.items())[:1]:
-        columns = [i for i, name in enumerate(names) if chosen(name)]
-        print(f"features: {title} ({len(columns)}); cross-validated; the rows of a table are the ratings 0, 1, 2")
+        print(f"features: {title}; cross-validated; the rows of a table are the ratings 0, 1, 2")
         for aspect, name in enumerate(NAMES):
+            columns = [i for i in used(aspect, names) if chosen(names[i])]
             values = cross_validated(examples, rows[:, columns], aspect)
             grades, known = truth(examples, aspect)
             sure = known & np.array([e.source != "axbench" for e in examples])
-            cuts = best_cuts(values[sure], grades[sure])
+            weight = np.array([SOURCE_WEIGHTS[e.source] for e in examples])
+            cuts = best_cuts(values[sure], grades[sure], weight[sure])
             print(f"  {name}: cut points {cuts[0]:.2f}, {cuts[1]:.2f}")
             table(examples, values, aspect, cuts)
 

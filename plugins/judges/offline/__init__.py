@@ -53,17 +53,17 @@ SHOWN = {
 class OfflineOptions(Options):
     """Options of ``offline``. The defaults of the cut points come from ``benchmarks/calibrate_offline_judge.py``."""
 
-    concept_partial: float = Field(0.5, ge=0, le=2)
+    concept_partial: float = Field(0.48, ge=0, le=2)
     """Expected concept rating from which a text is rated 1."""
-    concept_full: float = Field(1.5, ge=0, le=2)
+    concept_full: float = Field(1.41, ge=0, le=2)
     """Expected concept rating from which a text is rated 2."""
-    instruction_partial: float = Field(0.5, ge=0, le=2)
+    instruction_partial: float = Field(0.55, ge=0, le=2)
     """Expected instruction rating from which a text is rated 1."""
-    instruction_full: float = Field(1.5, ge=0, le=2)
+    instruction_full: float = Field(1.52, ge=0, le=2)
     """Expected instruction rating from which a text is rated 2."""
-    fluency_partial: float = Field(0.5, ge=0, le=2)
+    fluency_partial: float = Field(0.64, ge=0, le=2)
     """Expected fluency rating from which a text is rated 1."""
-    fluency_full: float = Field(1.5, ge=0, le=2)
+    fluency_full: float = Field(1.46, ge=0, le=2)
     """Expected fluency rating from which a text is rated 2."""
     batch_tokens: int = Field(512, ge=64, le=65536)
     """Tokens in a batch, padding included. Larger batches are faster on a GPU."""

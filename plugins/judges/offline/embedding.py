@@ -46,11 +46,15 @@ class Pieces:
         runs = np.lib.stride_tricks.sliding_window_view(body, size, axis=0)
         return _unit(runs.mean(axis=-1))
 
-    def sentences(self) -> Floats:
-        """Means over the pieces of each sentence, of length 1: ``[n_sentences, d]``."""
+    def parts(self) -> list[Pieces]:
+        """The sentences, without the model's own marks."""
         body, ends = (self.vectors[self.inner], self.ends[self.inner]) if self.inner.any() else (self.vectors, self.ends)
         places = np.flatnonzero(ends[:-1]) + 1
-        return _unit(np.stack([part.mean(axis=0) for part in np.split(body, places)]))
+        return [Pieces(part, np.ones(len(part), dtype=bool), np.zeros(len(part), dtype=bool)) for part in np.split(body, places)]
+
+    def sentences(self) -> Floats:
+        """Means over the pieces of each sentence, of length 1: ``[n_sentences, d]``."""
+        return _unit(np.stack([part.vectors.mean(axis=0) for part in self.parts()]))
 
 
 def _unit(vectors: Floats) -> Floats:
@@ -80,6 +84,9 @@ class Embedder:
             self._tokenizer = AutoTokenizer.from_pretrained(str(folder))
             self._model = AutoModel.from_pretrained(str(folder), dtype=torch.float32).eval().requires_grad_(False).to(device)
         self._device, self._budget = device, budget
+        table = self._model.get_input_embeddings().weight.cpu().numpy()
+        self._table = _unit(table - table.mean(axis=0))
+        self._words: dict[str, Floats] = {}
 
     def pieces(self, texts: Sequence[str]) -> list[Pieces]:
         """Return the embedded word pieces of each text."""
@@ -106,6 +113,14 @@ class Embedder:
             ends[number] += [False, *last[number][start : start + self.CHUNK], False]
         parts = zip(vectors, inner, ends, strict=True)
         return [Pieces(np.concatenate(own), np.array(marks), np.array(stops)) for own, marks, stops in parts]
+
+    def words(self, words: Sequence[str]) -> Floats:
+        """Return vectors of single words without a context, of length 1: ``[n, d]``: the mean of their pieces in the model's table of inputs."""
+        for word in words:
+            if word not in self._words:
+                ids = self._tokenizer(word, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+                self._words[word] = _unit(self._table[ids].mean(axis=0)) if ids else np.zeros(self._table.shape[1], dtype=np.float32)
+        return np.stack([self._words[word] for word in words])
 
     def _states(self, rows: Sequence[Sequence[int]]) -> Iterator[tuple[int, Floats]]:
         for indices, ids, mask in in_batches(rows, self._tokenizer.pad_token_id, self._budget, self._device):

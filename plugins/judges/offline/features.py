@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,8 +60,56 @@ def of_embeddings(name: str, text: Pieces, asked: Pieces, usual: Values) -> dict
         "sentences, mean": float(parts.mean()),
         "sentences, about": float((parts > ABOUT).mean()),
         "second sentence": float(np.sort(parts)[-2]) if len(parts) > 1 else float(parts.max()),
+        **_spread(runs[3], float(usual[0])),
+        **_peaks(text, target),
     }
     return {f"{name}: {key}": value for key, value in found.items()}
+
+
+NEAR = 0.35
+"""Cosine of two words without context from which they count as near."""
+
+
+def of_vectors(text: NDArray[np.float32], concept: NDArray[np.float32], distinct: Sequence[int]) -> dict[str, float]:
+    """How near the single words of a text are to those of the concept.
+
+    Args:
+        text: ``[n, d]``: the words of the text that are no function words, in order.
+        concept: ``[m, d]``: the words of the concept.
+        distinct: indices into ``text`` of each word's first occurrence.
+    """
+    near = (text @ concept.T).max(axis=1)
+    ranked = np.sort(near[list(distinct)])[::-1]
+    places = {f"nearest, {place + 1}": float(ranked[min(place, len(ranked) - 1)]) for place in (0, 1, 2, 4)}
+    found = {**places, "mean": float(near.mean()), "near": float((near > NEAR).mean()), "distinct near": float(np.count_nonzero(ranked > NEAR))}
+    return {f"concept vectors: {name}": value for name, value in found.items()}
+
+
+def _spread(run: Values, usual: float) -> dict[str, float]:
+    """How much of the text, and how far apart, lies above what texts that have nothing to do with it reach."""
+    above = run > usual
+    places = np.flatnonzero(above)
+    high = np.flatnonzero(run > usual + 0.12)
+    return {
+        "above usual": float(above.mean()),
+        "stretches above usual": float(min(np.count_nonzero(np.diff(places) > 3) + (len(places) > 0), 8)),
+        "reach": float(places[-1] - places[0]) / len(run) if len(places) else 0.0,
+        "far above usual": float(len(high)) / len(run),
+        "stretches far above usual": float(min(np.count_nonzero(np.diff(high) > 3) + (len(high) > 0), 8)),
+        "reach far above": float(high[-1] - high[0]) / len(run) if len(high) else 0.0,
+        "runs of 3, upper tenth": float(np.quantile(run, 0.9)),
+    }
+
+
+def _peaks(text: Pieces, target: NDArray[np.float32]) -> dict[str, float]:
+    """The largest cosine of a run of 3 in each sentence: one high peak among low ones is a passing mention."""
+    peaks = np.sort(np.array([float((part.windows(3) @ target).max()) for part in text.parts()]))[::-1]
+    return {
+        "peaks, mean": float(peaks.mean()),
+        "peaks, second": float(peaks[min(1, len(peaks) - 1)]),
+        "peaks, lowest": float(peaks[-1]),
+        "peaks, first less second": float(peaks[0] - peaks[1]) if len(peaks) > 1 else 0.0,
+    }
 
 
 def of_likelihoods(likely: Likelihood, meter: LikelihoodMeter, baseline: float) -> dict[str, float]:

@@ -102,17 +102,20 @@ class LikelihoodMeter:
         own_rows, reply_rows = found[: len(asked)], found[len(asked) :]
         return [Likelihood(first[0], second[0], first[1]) for first, second in zip(own_rows, reply_rows, strict=True)]
 
-    def baseline(self, concept: str) -> float:
-        """Return the mean log-probability per token of a concept after texts that have nothing to do with it, in nats."""
-        if concept not in self._baselines:
-            rows = []
+    def baselines(self, concepts: Sequence[str]) -> list[float]:
+        """Return the mean log-probability per token of each concept after texts that have nothing to do with it, in nats."""
+        new = sorted(set(concepts) - self._baselines.keys())
+        rows = []
+        for concept in new:
             for text in REFERENCES[:N_BASE]:
                 before = [*self._context, *self._ids(text), *self._topic]
                 ids = [*before, *self._ids(concept)][: self._model.max_tokens]
                 rows.append(_Row(ids, ((min(len(before), len(ids)), len(ids)),)))
-            values = np.concatenate([row[0] for row in self._score(rows)])
+        found = self._score(rows)
+        for number, concept in enumerate(new):
+            values = np.concatenate([row[0] for row in found[number * N_BASE : (number + 1) * N_BASE]])
             self._baselines[concept] = float(values.mean()) if len(values) else self.fluent
-        return self._baselines[concept]
+        return [self._baselines[concept] for concept in concepts]
 
     def log_probabilities(self, texts: Sequence[str]) -> list[Floats]:
         """Return the log-probability of each token of each text by itself, in nats; a text's first token included."""

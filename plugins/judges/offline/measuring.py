@@ -8,9 +8,10 @@ import numpy as np
 
 from .echo import cut_echo
 from .embedding import Embedder, Pieces
-from .features import Values, of_embeddings, of_likelihoods, of_words
+from .features import Values, of_embeddings, of_likelihoods, of_vectors, of_words
 from .likelihood import Likelihood, LikelihoodMeter
 from .references import REFERENCES
+from .words import telling
 
 Asked = tuple[str, str, str]
 """Concept, instruction, text."""
@@ -36,12 +37,20 @@ class Instruments:
         self._likelihoods.update(zip(unread, self.meter.measure(unread), strict=True))
         texts = sorted({key[2] for key in keys})
         read = dict(zip(texts, self.embedder.pieces(texts), strict=True))
+        baselines = self.meter.baselines([concept for concept, _, _ in keys])
         found = []
-        for key, cut in zip(keys, cuts, strict=True):
+        for key, cut, baseline in zip(keys, cuts, baselines, strict=True):
             concept, instruction, text = key
-            likely = of_likelihoods(self._likelihoods[key], self.meter, self.meter.baseline(concept))
-            found.append(features(read[text], self._asked[concept], self._asked[instruction]) | likely | of_words(concept, instruction, cut))
+            near = self._near(concept, text)
+            likely = of_likelihoods(self._likelihoods[key], self.meter, baseline)
+            embedded = features(read[text], self._asked[concept], self._asked[instruction])
+            found.append(embedded | near | likely | of_words(concept, instruction, cut))
         return found
+
+    def _near(self, concept: str, text: str) -> dict[str, float]:
+        said = telling(text) or [text]
+        first = [said.index(word) for word in dict.fromkeys(said)]
+        return of_vectors(self.embedder.words(said), self.embedder.words(telling(concept) or [concept]), first)
 
 
 def features(text: Pieces, concept: tuple[Pieces, Values], instruction: tuple[Pieces, Values]) -> dict[str, float]:

@@ -114,9 +114,15 @@ def _longest_run(words: Sequence[str]) -> tuple[int, int]:
     return best[0], best[1]
 
 
+def telling(text: str) -> list[str]:
+    """Return the words of a concept or a text that say what it is about: neither function words nor such as “references” or “terms”."""
+    found = [word for word in words_of(text) if word not in FUNCTION_WORDS]
+    return [word for word in found if word not in _GENERIC] or found or words_of(text)
+
+
 def of_pair(asked: str, text: str) -> dict[str, float]:
     """Return what the words of a concept or an instruction have to do with those of a text."""
-    wanted = {word for word in content(words_of(asked)) if word not in _GENERIC} or set(content(words_of(asked)))
+    wanted = {stem(word) for word in telling(asked)}
     words = words_of(text)
     stems = [stem(word) for word in words]
     places = [i for i, word in enumerate(stems) if word in wanted]

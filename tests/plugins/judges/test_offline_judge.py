@@ -221,7 +221,7 @@ def test_it_agrees_with_the_real_judge_on_features_that_it_was_not_fitted_on(jud
     ("instruction", "text", "rest", "words"),
     [
         ("How do I boil an egg?", "How do I boil an egg?\n\nBoil water.", "Boil water.", 6),
-        ("How do I boil an egg?", "how do i boil an egg - Boil water.", "Boil water.", 6),
+        ("How do I boil an egg?", "how do i boil an egg - Boil water.", "- Boil water.", 6),
         ("How do I boil an egg?", "How do you boil eggs? No.", "How do you boil eggs? No.", 0),
         ("How do I boil an egg?", "Boil water. How do I boil an egg?", "Boil water. How do I boil an egg?", 0),
         ("What is the capital of France?", "The capital of France is Paris.", "The capital of France is Paris.", 0),
@@ -446,7 +446,7 @@ def test_likelihoods_are_those_of_plain_forward_passes(tiny: SubjectModel) -> No
     np.testing.assert_allclose(found.alone, last([*bos, *own], len(own)), atol=2e-5)
     np.testing.assert_allclose(found.reply, last([*bos, *before, *own], len(own)), atol=2e-5)
     np.testing.assert_allclose(found.topic, last([*bos, *own, *parts["topic"], *concept], len(concept)), atol=2e-5)
-    values = of_likelihoods(found, meter, meter.baseline("a dog"))
+    values = of_likelihoods(found, meter, meter.baselines(["a dog"])[0])
     n = len(own)
     expected = (found.alone.mean() - meter.start[n - 1]) / (meter.fluent - meter.shuffled) * n / (n + PRIOR_TOKENS)
     assert values["likelihood: alone"] == pytest.approx(expected, abs=1e-5)
