@@ -23,6 +23,9 @@ from harness.leaderboard.published import PublishedTable
 from harness.leaderboard.ranking import Comparison, Group, Place, item_noun, rank
 from harness.types import EvaluationKind, Json, judge_title
 
+IS_OFFLINE = "is an offline judge"
+FAILS_SELFTEST = "fails the self-test"
+"""How warnings of entries begin to say it, after the judge's name."""
 OFFLINE_NOTICE = "offline judge: for demonstrations and tests, no person or strong model stands behind these ratings"
 PUBLISHED_NOTICE = "published, not ranked against runs"
 
@@ -99,10 +102,8 @@ def _kind(entry: Entry, kind: EvaluationKind) -> list[RenderableType]:
     rows = entry.rows_of(kind)
     shown = [Shown(row, row.score, _mark(row), style="dim" if row.role == "control" else "") for row in rows]
     parts: list[RenderableType] = [grid(kind, shown)]
-    if kind == "steering" and entry.judge is not None and entry.judge.offline:
-        parts.append(_line(OFFLINE_NOTICE))
     if kind == "steering":
-        parts += [_line(line) for line in entry.warnings if _about_judge(entry, line)]
+        parts += [_line(line) for line in _judge_lines(entry)]
     parts += [_line(notice, "dim") for notice in _abstention_notices(rows)]
     parts += [_line(line) for line in _unanswered(rows)]
     subjects: dict[str, list[str]] = {}  # by line: what holds for several rows is shown once
@@ -176,6 +177,13 @@ def _metric(group: Group) -> str:
 def _about_judge(entry: Entry, line: str) -> bool:
     """Whether a warning is about the judge: it belongs to the table of what was judged."""
     return entry.judge is not None and line.startswith((f"judge {entry.judge.name} ", f"judge {entry.judge.name!r}"))
+
+
+def _judge_lines(entry: Entry) -> list[str]:
+    """Return what must be known of the judge, each fact once: how an offline one did in its self-test says more than that it is one."""
+    offline = entry.judge is not None and entry.judge.offline
+    lines = [line for line in entry.warnings if _about_judge(entry, line) and not (offline and IS_OFFLINE in line)]
+    return [OFFLINE_NOTICE] * (offline and not any(FAILS_SELFTEST in line for line in lines)) + lines
 
 
 def _mark(row: Row) -> str:
