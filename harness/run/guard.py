@@ -93,7 +93,7 @@ class Guard:
     # ------------------------------------------------------------------------------------------------------- around calls
 
     def enter(self, who: PluginName, call: str) -> object:
-        """Return a plugin is about to be called; what is returned names this call."""
+        """Note that a plugin is about to be called; what is returned names this call."""
         if self._unsettled is not None and self._unsettled.who != who:
             self.settle()
         self._calls.append(_Call(who, call))
