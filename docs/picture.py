@@ -55,7 +55,9 @@ def _row(row: Row, name: str, y: float, most: float) -> Iterator[str]:
     colour = METHOD if row.role == "method" else CONTROL
     role = "" if row.role == "method" else f' <tspan fill="{FAINT}" font-weight="400">control</tspan>'
     weight = 600 if row.role == "method" else 400
-    yield f'<text x="{NAMES}" y="{y + 5:g}" font-size="14" font-weight="{weight}" fill="{INK}">{escape(name)}{role}</text>'
+    length = len(name) + (8 if role else 0)
+    size = min(14.0, (SCORE - NAMES - 10) / (0.55 * length))  # a long name (its options) is set smaller, so that it ends before the scores
+    yield f'<text x="{NAMES}" y="{y + 5:g}" font-size="{size:.3g}" font-weight="{weight}" fill="{INK}">{escape(name)}{role}</text>'
     score: MetricValue = row.score
     if score.low is not None and score.high is not None:
         left, right = (_at(end, SCORE, RATINGS - 90, most) for end in (score.low, score.high))

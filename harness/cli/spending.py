@@ -43,9 +43,9 @@ class Purse:
         self._given += estimate.most.cost or 0.0
 
     def approve_all(self, parts: Mapping[str, Estimate], given: float = 0.0) -> None:
-        """Show what each part will cost; ask once where the most that all can be is above the limit, or unknown. What was approved once is not
+        """Show what each part will cost, and ask once where the most that all can be is above the limit, or unknown.
 
-        asked again.
+        What was approved once is not asked again.
 
         Args:
             parts: estimates by who will spend it: ``judge``, ``steerer prompt``.

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from harness.evaluations.registry import EVALUATIONS
 from harness.evaluations.steering.rate import ratings_by, why_unrated
 from harness.leaderboard.entry import Entry, JudgeRef
+from harness.leaderboard.table import FAILS_SELFTEST, IS_OFFLINE
 from harness.run.warnings import kept_warnings
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
@@ -64,8 +65,8 @@ def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -
 
 def _warnings(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> tuple[str, ...]:
     found = kept_warnings(store, judge.key if judge is not None else None)
-    if judge is not None and judge.offline:
-        found.append(f"judge {judge.name!r} is an offline judge: no person or strong model stands behind these ratings")
+    if judge is not None and judge.offline and not any(FAILS_SELFTEST in line for line in found):  # which says more
+        found.append(f"judge {judge.name!r} {IS_OFFLINE}: no person or strong model stands behind these ratings")
     if judge is not None and (unrated := store.unrated(judge.key)):
         found.append(f"judge {judge.name!r}: {len(unrated)} texts are unrated: {why_unrated(unrated)}")
     if judge is not None:

@@ -34,8 +34,9 @@ def bounded() -> Iterator[None]:
     """Within the context the hub's client gives up after two tries, with :class:`HubFailure`, and writes nothing on the screen."""
     import huggingface_hub.constants as constants
     from huggingface_hub import get_session
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import logging as client_logging
 
+    logging: Any = client_logging
     client: Any = get_session()
     level = logging.get_verbosity()
     nested = "send" in vars(client)

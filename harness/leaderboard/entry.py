@@ -22,6 +22,7 @@ from harness.leaderboard.values import (
     Reading,
     Sample,
     inside,
+    is_empty,
     metric_value,
 )
 from harness.store.manifest import Count, DictionaryRef, GitState, ModelRef, OptionValues, Part, SourceRef, TaskRef, Text
@@ -57,11 +58,6 @@ class JudgeRef(Part):
     """Digest of the version and source of its plugin; left out where an older harness did not keep it."""
 
 
-def _is_empty(value: tuple[object, ...]) -> bool:
-    """A field that came after the first entries of this schema is written where it holds something: the digests of older entries hold."""
-    return not value
-
-
 class Row(Part):
     """What one method got on the run's concepts, or one dictionary under one metric."""
 
@@ -93,9 +89,9 @@ class Row(Part):
     items: tuple[ItemResult, ...] = ()
     warnings: tuple[str, ...] = ()
     samples: tuple[Sample, ...] = ()
-    controls: tuple[Text, ...] = Field((), exclude_if=_is_empty)
+    controls: tuple[Text, ...] = Field((), exclude_if=is_empty)
     """Of a control with a labeler: the labelers asked for that it stands for."""
-    readings: tuple[Reading, ...] = Field((), exclude_if=_is_empty)
+    readings: tuple[Reading, ...] = Field((), exclude_if=is_empty)
     """Of a control: its texts at the strengths of methods that it stands for."""
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ A number that does not exist is null with the reason beside it. No number and no
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Sized
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -25,6 +25,11 @@ _ROUNDING = 1e-9
 
 Points = Annotated[float, Field(ge=0, le=2)]
 """A rating, or a mean of ratings: 0 to 2."""
+
+
+def is_empty(value: Sized) -> bool:
+    """Return whether a value holds nothing: a field that came after the first entries is left out then, so the digests of older entries hold."""
+    return not len(value)
 
 
 class MetricValue(Part):
@@ -51,6 +56,8 @@ class MetricValue(Part):
     """What the empty answer gets: 0 for a steering score, .5 for AUROC, the prevalence for average precision."""
     random: float | None = None
     """What the random control gets, where it is known."""
+    warning: str = Field("", exclude_if=is_empty)
+    """What a reader of the interval must know (too few concepts to trust its ends, values left out); left out where there is nothing."""
 
     @model_validator(mode="after")
     def _complete(self) -> MetricValue:
@@ -194,7 +201,8 @@ def metric_value(
         empty: the reason where ``values`` holds nothing.
 
     Returns:
-        The ends lie within ``bounds``; where there is no interval, the reason says why (:func:`harness.scoring.interval`).
+        The ends lie within ``bounds``. What :func:`harness.scoring.interval` warns of is the ``warning`` beside an interval, and the reason why
+        there is none.
 
     Raises:
         ValueError: a mean outside of ``bounds``.
@@ -216,7 +224,8 @@ def metric_value(
             "low": found.low,
             "high": found.high,
             "interval_method": "" if found.low is None else f"{found.method}, {100 * found.level:g} %",
-            "reason": (found.warning or "") if found.low is None else "",
+            "reason": "" if found.low is not None else found.warning or "",
+            "warning": "" if found.low is None else found.warning or "",
             **scale,
         }
     )

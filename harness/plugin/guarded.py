@@ -17,7 +17,7 @@ class Guard(Protocol):
     """What sees to it that a plugin leaves what others share as it found it."""
 
     def enter(self, who: PluginName, call: str) -> object:
-        """Return a plugin is about to be called; what is returned names this call."""
+        """Note that a plugin is about to be called; what is returned names this call."""
         ...
 
     def leave(self, entered: object, failed: bool = False) -> None:

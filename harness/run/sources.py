@@ -133,7 +133,7 @@ def _commit(bench: TaskBench, item: HubInput) -> str | None:
 def _instructions(task: Task, given: str | None) -> Iterator[HubInput]:
     table = task.file.instructions
     if given is None and table.source is not None and table.source.startswith(FILE):
-        where, file = hub_source(table.source, table.revision, "instructions")
+        where, file = hub_source(table.source, table.revision, "set of instructions")
         yield HubInput("instructions", table.source, table.source, where, (file,))
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import importlib.util
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,27 +53,31 @@ def from_registry(name: str, device: str, dtype: torch.dtype, revision: str | No
 
 def source_of(name: str, revision: str | None = None) -> tuple[Source, str]:
     """Return the repository of a registered name, and the folder or file in it. Raises DictionaryError as :func:`check_registered` does."""
-    from sae_lens.loading.pretrained_saes_directory import get_repo_id_and_folder_name
-
     release, sae_id = registry_key(name, registry())
-    repo, inside = get_repo_id_and_folder_name(release, sae_id)
-    return Source(str(repo), "dictionary", name, revision, error=DictionaryError, instead=INSTEAD), str(inside)
+    return Source(_releases()[release]["repo_id"], "dictionary", name, revision, error=DictionaryError, instead=INSTEAD), registry()[release][sae_id]
 
 
 def as_published(name: str) -> bool:
     """Return whether a registered dictionary lies on the hub in a format that we read ourselves, by the shapes of its own tensors."""
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
-    release, _ = registry_key(name, registry())
-    entry = get_pretrained_saes_directory()[release]
-    return entry.conversion_func in _OURS and not entry.config_overrides
+    entry = _releases()[registry_key(name, registry())[0]]
+    return entry.get("conversion_func") in _OURS and not entry.get("config_overrides")
 
 
-def registry() -> dict[str, Mapping[str, str]]:
-    """Return SAELens' registry: of each release, its SAEs and where they lie."""
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+def registry() -> Mapping[str, Mapping[str, str]]:
+    """Return SAELens' registry: of each release, its SAEs and where they lie in its repository."""
+    return {release: {sae["id"]: str(sae["path"]) for sae in entry["saes"]} for release, entry in _releases().items()}
 
-    return {release: entry.saes_map for release, entry in get_pretrained_saes_directory().items()}
+
+@cache
+def _releases() -> dict[str, dict[str, Any]]:
+    """Return the registry as SAELens ships it. Its file is read without the package, whose import takes many seconds."""
+    import yaml
+
+    package = importlib.util.find_spec("sae_lens")
+    folder = Path(next(iter(package.submodule_search_locations or ()))) if package is not None else Path()
+    with (folder / "pretrained_saes.yaml").open(encoding="utf-8") as file:
+        found = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return {release: entry for release, entry in found.items() if isinstance(entry, dict) and "saes" in entry}
 
 
 def check_registered(name: str) -> None:
@@ -79,15 +86,13 @@ def check_registered(name: str) -> None:
     Raises:
         DictionaryError: no such release, or no such SAE in it (names the nearest); a release of transcoders, temporal SAEs or heads.
     """
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
     from harness.sae.on_the_hub import is_repository
 
     if is_repository(name):
         return
     release, _ = registry_key(name, registry())
-    entry = get_pretrained_saes_directory()[release]
-    why = next((reason for part, reason in _LOADERS.items() if part in (entry.conversion_func or "")), "")
+    loader = _releases()[release].get("conversion_func") or ""
+    why = next((reason for part, reason in _LOADERS.items() if part in loader), "")
     if why:
         raise DictionaryError(f"release {release} cannot be used: {why}", given=release, hint="give a release of residual-stream SAEs")
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
+
+import pytest
 
 from harness.files.progress import Progress
+from harness.files.progress_lines import Line, clock
 
 
 class Terminal(io.StringIO):
@@ -60,3 +64,39 @@ def test_what_stands_beside_a_bar_may_change() -> None:
     with contextlib.redirect_stderr(io.StringIO()), Progress().task("rating", 2) as plain, Progress(quiet=True).task("rating", 2) as quiet:
         assert plain.describe is None
         assert quiet.describe is None
+
+
+def test_a_line_is_written_while_no_unit_ends() -> None:
+    """A stalled transfer is not silent, and says what has come and how much there is."""
+    error = io.StringIO()
+    with contextlib.redirect_stderr(error), Line("downloading x", 4_000_000, 0.25, False, in_bytes=True, seconds=0.02) as line:
+        line(500_000)
+        time.sleep(0.15)
+    lines = error.getvalue().splitlines()
+    assert lines[0] == "downloading x (4.0 MB)"
+    assert len(lines) > 2
+    assert all("0.5 MB/4.0 MB" in shown and "so far" in shown for shown in lines[1:])
+
+
+def test_how_long_the_rest_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("harness.files.progress_lines.time.monotonic", lambda: now[0])
+    with contextlib.redirect_stderr(io.StringIO()):
+        line = Line("downloading x", 8_000_000_000, 0.25, False, in_bytes=True)
+        line(1_000_000_000)
+        now[0] += 90
+        assert line.how_far() == "1.00 GB/8.00 GB, 10:30 left"
+        line(7_000_000_000)
+        assert line.how_far() == "8.00 GB/8.00 GB"
+    assert [clock(seconds) for seconds in (5, 75, 11_230)] == ["0:05", "1:15", "3:07:10"]
+
+
+def test_a_transfer_is_shown_in_bytes_on_a_terminal() -> None:
+    error = Terminal()
+    with contextlib.redirect_stderr(error), Progress().transfer("downloading x", 5_000_000) as advance:
+        advance(2_500_000)
+    assert "2.5/5.0 MB" in error.getvalue()
+    quiet = io.StringIO()
+    with contextlib.redirect_stderr(quiet), Progress(quiet=True).transfer("downloading x", 5_000_000) as advance:
+        advance(2_500_000)
+    assert quiet.getvalue() == ""

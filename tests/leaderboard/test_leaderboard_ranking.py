@@ -82,6 +82,12 @@ def test_what_varies_within_a_group_is_told(make_entry: Make, make_result: Make)
     assert only(rank([make_entry(), other])).varies == ("dtype", "device", "dictionaries", "decoding", "instructions")
 
 
+def test_strengths_of_the_user_are_told_within_a_group(make_entry: Make, make_result: Make) -> None:
+    own = make_result("a").model_copy(update={"subject": make_result("a").subject.model_copy(update={"grid": (0.1, 0.9)})})
+    assert only(rank([make_entry(make_result("a")), make_entry(own)])).varies == ("strengths",)
+    assert only(rank([make_entry(make_result("a")), make_entry(own.model_copy(update={"subject": make_result("b").subject}))])).varies == ()
+
+
 def test_an_entry_given_twice_counts_once(make_entry: Make) -> None:
     entry = make_entry()
     assert len(only(rank([entry, entry, make_entry(created="2030-01-01T00:00:00Z")])).places) == 1

@@ -58,6 +58,35 @@ def test_a_board_shows_ranks_intervals_coverage_and_comparisons(make_entry: Make
     assert "not shown: x.json is no entry" in text
 
 
+def test_what_intervals_warn_of_is_said_once(make_entry: Make, make_result: Make, make_metric: Make) -> None:
+    rough, missing = "only 4 independent concepts: the interval is rough below 20", "1 undefined value left out"
+
+    def warned(name: str) -> Row:
+        row = make_result(name, mode="chosen")
+        value = {name: metric.model_copy(update={"warning": rough}) for name, metric in row.metrics.items()}
+        value["fluency"] = row.metrics["fluency"].model_copy(update={"warning": missing})
+        return Row.model_validate({**row.model_dump(), "metrics": {name: metric.model_dump() for name, metric in value.items()}})
+
+    entry = make_entry(warned("a"), warned("b"), mode="chosen")
+    text = to_text(render_entry(entry), width=200)
+    assert [line.strip() for line in text.splitlines() if "rough" in line] == [rough]
+    assert [line.strip() for line in text.splitlines() if "undefined" in line] == [f"fluency: {missing}"]
+    mixed = to_text(render_board(build_board([make_entry(warned("a"), make_result("b", mode="chosen"), mode="chosen")])), width=200)
+    assert [line.strip() for line in mixed.splitlines() if "rough" in line] == [f"a × sae-clamp: {rough}"]
+
+
+@pytest.mark.parametrize("general", [True, False])
+def test_what_an_offline_judge_is_worth_is_said_once(make_entry: Make, make_result: Make, general: bool) -> None:
+    entry = make_entry(make_result("calibf1"), offline=True)
+    assert entry.judge is not None
+    failed = f"judge {entry.judge.name} fails the self-test: 70% of the obvious ratings right"
+    warnings = [failed] + [f"judge {entry.judge.name!r} is an offline judge: no person or strong model stands behind these ratings"] * general
+    text = " ".join(to_text(render_entry(make_entry(make_result("calibf1"), offline=True, warnings=warnings)), width=200).split())
+    assert text.count(failed) == 1
+    assert OFFLINE_NOTICE not in text
+    assert "is an offline judge" not in text
+
+
 def test_an_unpaired_group_says_so(make_entry: Make, make_result: Make) -> None:
     entries = [make_entry(make_result(name, [0.5, 0.4], mode="chosen", concepts=[name, "z"]), mode="chosen") for name in ("a", "b")]
     text = to_text(render_board(build_board(entries)))

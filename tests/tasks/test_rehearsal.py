@@ -12,6 +12,7 @@ from conftest import write_lines
 from helpers.hub import Hub, using
 from helpers.shipped import D_SAE, NAMES, TASKS, fill, shipped
 
+from harness.errors import DictionaryError
 from harness.tasks.find import load_task
 
 RUN = ("--labeler", "calibf1", "-L", "top_k=1", "--steerer", "sae-clamp", "--no-controls", "--judge", "words", "--device", "cpu")
@@ -34,8 +35,8 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Short texts, half of them with a label."""
     path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
-    words = [(n, "bees" if n % 2 else "tea") for n in range(24)]
-    write_lines(path, [{"id": str(n), "text": f"{word} " * 3 + str(n), "labels": [word]} for n, word in words])
+    words = ["bees" if number % 2 else "tea" for number in range(24)]
+    write_lines(path, [{"id": str(n), "text": f"{word} {word} {n}", "labels": [word]} for n, word in enumerate(words)])
     return path
 
 
@@ -53,7 +54,22 @@ def smaller(name: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", NAMES)
+WHOLE = tuple({load_task(TASKS / name).file.model.name: name for name in NAMES}.values())
+"""A task of each model is evaluated as a whole; the others, whose dictionaries lie beside, are opened."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in WHOLE])
+def test_a_shipped_task_opens_by_its_name(name: str, hub: Hub, hub_cache: Path, corpus: Path, tmp_path: Path) -> None:
+    from harness.run.bench import Choices, open_bench
+
+    with using(hub, hub_cache):
+        bench = open_bench(load_task(smaller(name, tmp_path / name)), Choices(corpus=str(corpus), device="cpu"), quiet=True)
+        assert bench.dictionaries["sae"].layer == bench.site.layer
+        assert bench.dictionaries["sae"].commit == hub.repositories["models", repo_of(name)].refs["main"]
+        assert len(bench.instructions) == 20
+
+
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_shipped_task_runs_by_its_name(
     name: str, hub: Hub, hub_cache: Path, corpus: Path, tmp_path: Path, harness: Callable[..., Any]
 ) -> None:
@@ -65,12 +81,12 @@ def test_a_shipped_task_runs_by_its_name(
     file = load_task(task).file
     where = {
         "model": ("models", file.model.name),
-        "dictionary": ("models", next(repo for kind, repo in hub.repositories if kind == "models" and repo_of(name) == repo)),
+        "dictionary": ("models", repo_of(name)),
         "instructions": ("datasets", "tatsu-lab/alpaca_eval"),
     }
     assert {ref["what"]: ref["commit"] for ref in entry["sources"]} == {what: hub.repositories[key].refs["main"] for what, key in where.items()}
     assert not any(ref["pinned"] for ref in entry["sources"])
-    if name == NAMES[-1]:  # a finished run needs no hub
+    if name == WHOLE[-1]:  # a finished run needs no hub
         with using("http://127.0.0.1:9", hub_cache):
             assert harness(*command).json["run_digest"] == entry["run_digest"]
 
@@ -115,3 +131,52 @@ def test_a_new_commit_is_not_taken_by_a_pinned_task(hub: Hub, tmp_path: Path, co
     finally:
         repository.refs["main"] = commit
     assert all(ref["pinned"] and ref["commit"] == ref["revision"] for ref in entry["sources"])
+
+
+def test_what_is_small_is_asked_for_first(hub: Hub, corpus: Path, tmp_path: Path, harness: Callable[..., Any]) -> None:
+    """Whatever cannot be had is known before anything large is fetched; a plan names it all."""
+    name = "gemma-3-270m-it-l9"
+    command = ("eval", "--task", name, "--corpus", corpus, *RUN, "--out", tmp_path)
+    model, dictionary = hub.repositories["models", "google/gemma-3-270m-it"], hub.repositories["models", "google/gemma-scope-2-270m-it"]
+    instructions = hub.repositories.pop(("datasets", "tatsu-lab/alpaca_eval"))
+    model.gated = dictionary.gated = True
+    try:
+        with using(hub, tmp_path / "cache"):
+            hub.requests.clear()
+            assert "alpaca_eval" in harness(*command).error
+            assert not hub.asked("google")
+            plan = harness(*command, "--dry-run", "--json").json
+            assert sum("gated" in problem and hub.url in problem for problem in plan["problems"]) == 2
+            assert sum("alpaca_eval" in problem for problem in plan["problems"]) == 1
+            hub.repositories["datasets", "tatsu-lab/alpaca_eval"], model.gated = instructions, False
+            hub.requests.clear()
+            assert "gemma-scope-2-270m-it-res" in harness(*command).error
+            assert not hub.asked("model.safetensors")
+    finally:
+        hub.repositories["datasets", "tatsu-lab/alpaca_eval"] = instructions
+        model.gated = dictionary.gated = False
+    with using("http://127.0.0.1:9", tmp_path / "empty"):
+        plan = harness(*command, "--dry-run", "--json").json
+    assert [("http://127.0.0.1:9" in problem) for problem in plan["problems"]] == [True]
+
+
+def test_a_source_may_be_a_folder_of_the_hub(hub: Hub, tmp_path: Path) -> None:
+    from helpers.shipped import dictionary_files
+
+    import harness.sae
+
+    files = dictionary_files("google/gemma-scope-2b-pt-res", 20, "google/gemma-2-2b")
+    repository = hub.add("someone/saes", {f"layer_20/{name}": content for name, content in files.items()})
+    first = repository.refs["main"]
+    repository.push({"README.md": b"#"})
+    with using(hub, tmp_path / "cache"):
+        for source in ("hub:someone/saes/layer_20", "someone/saes:layer_20"):
+            found = harness.sae.load(source, revision=first)
+            assert (found.layer, found.commit, found.d_sae) == (20, first, D_SAE)
+        with pytest.raises(DictionaryError) as error:
+            harness.sae.load("hub:someone/saes/layer_20")
+        assert "holds no dictionary" in error.value.message
+        for wrong in ("hub:someone", "hub:someone/saes/../x"):
+            with pytest.raises(DictionaryError) as error:
+                harness.sae.load(wrong)
+            assert error.value.allowed

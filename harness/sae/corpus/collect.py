@@ -36,6 +36,11 @@ SHARD_TEXTS = 2048
 SHARD_TOKENS = 1 << 17
 """A shard of the corpus ends after so many texts or tokens: what an interrupted pass loses at most, and what is held in memory."""
 
+SHARD_PAIRS = 1 << 25
+"""Nor does a shard have more pairs of text and feature than this, if every feature fires in every text: each takes some 24 bytes of memory."""
+ACCOUNT_PAIRS = 1 << 18
+"""Pairs that are entered into the features' numbers at a time."""
+
 _SUMS = "sums"
 
 
@@ -82,7 +87,7 @@ def measure(
         skip: leading tokens of each text that are not counted; at least the first, whose norm is often a hundred times the others'.
         outlier: as in :func:`~harness.sae.corpus.outliers.usual_tokens`; 0 counts every token.
         token_budget: tokens per forward pass; by default 1,024 on a CPU, 8,192 elsewhere.
-        shard_texts: texts per shard, at most; it also ends after ``SHARD_TOKENS`` tokens.
+        shard_texts: texts per shard, at most; it also ends after ``SHARD_TOKENS`` tokens, and in a wide dictionary after fewer texts.
         progress: called with (texts done, texts in all).
 
     Returns:
@@ -101,6 +106,7 @@ def measure(
             raise OptionError(f"{name} is {given}", given=given, allowed=f"at least {least}")
     lengths = row_lengths(rows)
     _check(model, dictionary, lengths, skip)
+    shard_texts = min(shard_texts, max(1, SHARD_PAIRS // dictionary.d_sae))
     borders = _borders(lengths, shard_texts)
     header: dict[str, Json] = {
         "format": FORMAT, "dictionary": dictionary.digest, "model": [model.name, model.digest, str(model.dtype)], "skip": skip,
@@ -181,6 +187,7 @@ class _Pass:
         }  # fmt: skip
         types = {**BY_TEXT, _SUMS: "<f8"}
         self.files.append({f"{name}.bin": part.astype(types[name], copy=False) for name, part in parts.items()}, checksum)
+        del parts, features, shares, maxima  # they are read back from the disk, a part at a time
         self._account(len(self.files.notes) - 1)
 
     def finish(self, n_docs: int, skip: int, model: SubjectModel) -> None:
@@ -204,14 +211,17 @@ class _Pass:
         """Enter a committed shard into the features' numbers: one way for what was just written and for what a resumed pass found."""
         n_tokens, ends, features = self._read("n_tokens", place), self._read("indptr", place), self._read("indices", place)
         before = 0 if place == 0 else int(self._read("indptr", place - 1)[-1])
-        active = np.diff(ends[-len(n_tokens) :], prepend=before)
-        # a share is a count over the text's tokens, rounded to 24 binary digits: for fewer than 2²³ tokens this gives back the count
-        counts = np.rint(self._read("shares", place) * np.repeat(n_tokens, active).astype(np.float64))
-        self.fired += np.bincount(features, weights=counts, minlength=len(self.fired)).astype(np.int64)
-        maxima = self._read("maxima", place)
-        np.maximum.at(self.maximum, features, maxima)
-        if self.dictionary.signed:
-            np.minimum.at(self.minimum, features, maxima)
+        ends = ends[-len(n_tokens) :] - before
+        shares, maxima = self._read("shares", place), self._read("maxima", place)
+        for start in range(0, len(features), ACCOUNT_PAIRS):
+            part = slice(start, min(start + ACCOUNT_PAIRS, len(features)))
+            owners = np.searchsorted(ends, np.arange(part.start, part.stop), side="right")
+            # a share is a count over the text's tokens, rounded to 24 binary digits: for fewer than 2²³ tokens this gives back the count
+            counts = np.rint(shares[part] * n_tokens[owners].astype(np.float64))
+            self.fired += np.bincount(features[part], weights=counts, minlength=len(self.fired)).astype(np.int64)
+            np.maximum.at(self.maximum, features[part], maxima[part])
+            if self.dictionary.signed:
+                np.minimum.at(self.minimum, features[part], maxima[part])
 
     def _read(self, name: str, place: int) -> npt.NDArray[Any]:
         return self.files.read(f"{name}.bin", place, {**BY_TEXT, _SUMS: "<f8"}[name])

@@ -220,16 +220,19 @@ class TextMeter:
             self._add(list(docs), x, counted)
 
     def rows(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return the rows of the sparse matrices, text by text: where each text's end, features (ascending within a text), shares, maxima."""
+        """Return the rows of the sparse matrices, text by text: where each text's end, features (ascending within a text), shares, maxima.
+
+        What was collected is given up on the way, so that a shard's pairs of text and feature are hardly held twice.
+        """
         ends = np.cumsum(self._active)
         size = int(ends[-1]) if len(ends) else 0
-        features, counts, maxima = np.empty(size, "<i4"), np.empty(size, "<i4"), np.empty(size, "<f4")
-        for docs, borders, parts in self._batches:
+        features, shares, maxima = np.empty(size, "<i4"), np.empty(size, "<f4"), np.empty(size, "<f4")
+        while self._batches:
+            docs, borders, (columns, counts, largest) = self._batches.pop()
             for place, doc in enumerate(docs):
-                row = slice(ends[doc] - self._active[doc], ends[doc])
-                for joined, part in zip((features, counts, maxima), parts, strict=True):
-                    joined[row] = part[borders[place] : borders[place + 1]]
-        shares = (counts / np.repeat(self.n_tokens, self._active)).astype("<f4")
+                row, own = slice(ends[doc] - self._active[doc], ends[doc]), slice(borders[place], borders[place + 1])
+                features[row], maxima[row] = columns[own], largest[own]
+                shares[row] = counts[own] / self.n_tokens[doc]
         return ends, features, shares, maxima
 
     # -- inside
@@ -252,8 +255,9 @@ class TextMeter:
         self.means[where], self.n_tokens[where] = means, n_tokens
 
     def _grouped(self, x: Tensor, lengths: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Return the (text, feature) pairs that are active among ``n`` tokens ``x``: text · d_sae + feature, ascending; on how many tokens; the
-        largest.
+        """Return the (text, feature) pairs that are active among ``n`` tokens ``x``, on how many tokens each is, and its largest activation.
+
+        A pair is text · d_sae + feature; they ascend.
 
         The largest is that of the largest magnitude, with its sign. None without tokens. ``lengths`` ``[texts]``: how many of the tokens are
         each text's.
