@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -60,6 +61,8 @@ def parse_json(
     except UnicodeDecodeError as error:
         raise JsonError(f"not valid UTF-8 ({error.reason})") from None
     except ValueError as error:  # what json raises is one, and so is what int() says of 5,000 digits
+        if "set_int_max_str_digits" in str(error):
+            raise JsonError(f"a whole number of more than {sys.get_int_max_str_digits():,} digits") from None
         raise JsonError(" ".join(str(error).split())) from None
     if text.count("[") + text.count("{") > deepest:
         check_depth(value, deepest)

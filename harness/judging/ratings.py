@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from numbers import Real
 from typing import Any, get_args
 
 from harness.errors import PluginError
 from harness.types import Rating, RatingStatus, canonical_json
+
+_ASPECTS = ("concept", "instruction", "fluency")
 
 
 def check_rating(who: object, rating: Any, asked: Collection[str]) -> Rating:
@@ -29,16 +32,17 @@ def check_rating(who: object, rating: Any, asked: Collection[str]) -> Rating:
         raise PluginError(message, given=rating.item_id, allowed="each item that it is given, once")
     if rating.status not in get_args(RatingStatus):
         raise PluginError(f"{who} gave item {rating.item_id!r} the status {rating.status!r}", given=rating.status, allowed=get_args(RatingStatus))
-    for aspect in ("concept", "instruction", "fluency"):
+    for aspect in _ASPECTS:
         value = getattr(rating, aspect)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
             message = f"{who} gave item {rating.item_id!r} the {aspect} rating {value!r} of class {type(value).__name__}"
-            raise PluginError(message, given=value, allowed="a number from 0 to 2 (float(…) makes one of numpy's)")
+            raise PluginError(message, given=value, allowed="a number from 0 to 2")
     if not isinstance(rating.reason, str) or not isinstance(rating.ticket, str):
         message = f"{who} gave item {rating.item_id!r} a reason or a ticket that is no text"
         raise PluginError(message, given=(rating.reason, rating.ticket), allowed="text")
     try:
-        replace(rating)  # what Rating itself holds, of a value that was changed after it was made
+        plain: dict[str, Any] = {aspect: None if (value := getattr(rating, aspect)) is None else float(value) for aspect in _ASPECTS}
+        rating = replace(rating, **plain)  # what Rating itself holds, of a value that was changed after it was made
     except ValueError as error:
         raise PluginError(f"{who}: {error}", given=rating, allowed="three ratings from 0 to 2, or the reason why there are none") from None
     try:

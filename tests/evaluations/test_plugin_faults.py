@@ -289,7 +289,6 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "submit rates another": ("judge", {"submit": submit_of(lambda name: rated("x" + name))}, "for which it was not asked"),
     "submit rates too high": ("judge", {"submit": submit_of(lambda name: Rating(name, "rated", 3, 1, 1))}, "failed in submit: ValueError"),
     "submit rates with text": ("judge", {"submit": odd_rating(concept="2")}, "the concept rating '2' of class str"),
-    "submit rates with numpy": ("judge", {"submit": odd_rating(fluency=np.float32(1))}, "of class float32"),
     "submit rates with a NaN": ("judge", {"submit": odd_rating(fluency=float("nan"))}, "needs three ratings from 0 to 2, got (1.0, 1.0, nan)"),
     "submit rates outside": ("judge", {"submit": odd_rating(instruction=7.0)}, "got (1.0, 7.0, 1.0)"),
     "submit gives a status": ("judge", {"submit": odd_rating(status="fine")}, "the status 'fine'"),

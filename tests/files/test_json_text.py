@@ -89,3 +89,9 @@ def test_a_page_or_pointer_in_place_of_json_is_named(tmp_path: Path, content: st
             read(path, KIND)
         assert caught.value.given == path
         assert "HTML" in caught.value.message or "LFS" in caught.value.message
+
+
+def test_a_number_of_thousands_of_digits_is_said_in_plain_words() -> None:
+    with pytest.raises(JsonError, match="a whole number of more than") as error:
+        parse_json("1" * 5000)
+    assert "sys." not in str(error.value)

@@ -221,7 +221,11 @@ class Corpus(Sequence[Document]):
         if first is None:
             raise DataError(f"{self.path} ({self.format}) holds no document", given=self.path, hint="give a corpus that has documents")
         message = f"{self.path} ({self.format}) holds no document that can be used: {count} records were skipped, the first: {first}"
-        raise DataError(message, given=self.path, hint="mend the records, or name the right format and fields")
+        hint = "mend the records, or name the right format and fields"
+        if "not valid UTF-8" in str(first):
+            command = f"iconv -f ENCODING -t utf-8 {self.path.name} > NEW"
+            hint = f"the text is in another encoding: convert it, e.g. {command} (ENCODING: latin1, cp1252, shift_jis, gb18030, …)"
+        raise DataError(message, given=self.path, hint=hint)
 
 
 def open_corpus(

@@ -41,7 +41,7 @@ _WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
 
 
 class NotLabels(ValueError):
-    """A value that is neither a label nor a list of labels."""
+    """A value that is neither a label nor a list of labels; its text, where it has one, says what it is."""
 
 
 def labels_of(value: Any, separator: str | None = None, classes: Sequence[str] | None = None, untyped: bool = False) -> frozenset[str]:
@@ -50,11 +50,11 @@ def labels_of(value: Any, separator: str | None = None, classes: Sequence[str] |
     Args:
         value: a text, a number, a list, an array, an object with a name, or nothing.
         separator: splits a text that holds several; such a text is not looked at as a list, unless commas separate it.
-        classes: names of class numbers; a number without a class (-1) is no label.
+        classes: names of class numbers; a negative one (-1) is no label.
         untyped: all values are texts (CSV), so that ``1.0`` may be a number.
 
     Raises:
-        NotLabels: something else.
+        NotLabels: something else, or a class number without a name.
     """
     if isinstance(value, str):
         return _of_text(value.strip(), separator, untyped)
@@ -143,7 +143,9 @@ def _of_item(item: Any, classes: Sequence[str] | None) -> list[str]:
         raise NotLabels from None
     if classes is not None and text is not None and not isinstance(item, bool) and text.lstrip("-").isdigit():
         number = int(text)
-        return [classes[number]] if 0 <= number < len(classes) else []
+        if number >= len(classes):
+            raise NotLabels(f"the class number {number}, where the metadata names {len(classes)} classes")
+        return [classes[number]] if number >= 0 else []
     return [] if text is None else [text]
 
 
@@ -205,6 +207,7 @@ def _unescaped(found: re.Match[str]) -> str:
 _DOUBTFUL = frozenset({"None", "null", "NULL", "NA", "N/A", "n/a", "#N/A", "undefined", "NAN", "Null"})
 _SHORT = 3
 """Words."""
+_HASHTAGS = re.compile(r"#[^\s#]+(?:[\s,;]*#[^\s#]+)+")
 _SEPARATE = "name what separates them as label_separator, or give lists"
 
 
@@ -212,14 +215,16 @@ def label_warnings(names: Sequence[str]) -> list[str]:
     """Return a line for each kind of label that may not be one label: lists in other notations, joined labels, words for nothing.
 
     Joined by a bar, a tab or a line end, a label is doubted in any case; by a semicolon, where its parts are short, too. A comma may well be
-    part of a name: with one, a label is doubted where half of its parts stand in other labels.
+    part of a name: with one, a label is doubted where half of its parts stand in other labels. The signs of Chinese and Japanese are treated like the
+    semicolon.
 
     Args:
         names: all labels of a corpus.
     """
     doubts = (
         ("look like lists", [name for name in names if _like_a_list(name)], _SEPARATE),
-        *((f"are joined by {sign!r}", _joined(names, sign), _SEPARATE) for sign in "|;,\t\n"),
+        *((f"are joined by {sign!r}", _joined(names, sign), _SEPARATE) for sign in "|;,；，、\t\n"),
+        ("are several hashtags", [name for name in names if _HASHTAGS.fullmatch(name)], _SEPARATE),
         ("may stand for nothing", [name for name in names if name in _DOUBTFUL], "leave such fields empty"),
         ("are whole numbers with a fraction", [name for name in names if _WHOLE_FLOAT.fullmatch(name)], "give numbers, or lists of texts"),
     )
@@ -248,13 +253,13 @@ def _like_a_list(name: str) -> bool:
 def _joined(names: Sequence[str], sign: str) -> list[str]:
     parts = {name: [part.strip() for part in name.split(sign)] for name in names if sign in name}
     parts = {name: own for name, own in parts.items() if len([part for part in own if part]) > 1 and not _like_a_list(name)}
-    if sign not in ",;" or not parts:
+    if sign not in ",;；，、" or not parts:
         return list(parts)
     counts = Counter(part for name in names for part in set(parts.get(name, [name])))
     return [
         name
         for name, own in parts.items()
-        if 2 * sum(counts[part] > 1 for part in own) >= len(own) or (sign == ";" and all(len(part.split()) <= _SHORT for part in own))
+        if 2 * sum(counts[part] > 1 for part in own) >= len(own) or (sign in ";；，、" and all(len(part.split()) <= _SHORT for part in own))
     ]
 
 

@@ -206,8 +206,8 @@ class Fields:
         label_field = self.label or _first(LABEL_FIELDS, row)
         try:
             labels = self._labels(row.get(label_field), label_field) if label_field else frozenset()
-        except NotLabels:
-            return f"field {label_field!r} holds neither a label nor a list of labels"
+        except NotLabels as error:
+            return f"field {label_field!r} holds {str(error) or 'neither a label nor a list of labels'}"
         try:
             name = text_of(identity) or str(place.number)
         except ValueError:

@@ -325,3 +325,13 @@ def test_a_column_that_is_there_twice_is_refused_where_it_is_used(tmp_path: Path
     assert (error.value.given, bool(error.value.hint)) == ("text", True)
     path.write_text("text,x,x,labels\nfirst,1,2,a\n", encoding="utf-8")  # nobody asks for x
     assert [document.text for document in open_corpus(path)] == ["first"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "shift_jis", "gb18030"])
+def test_another_encoding_says_how_to_convert(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "c.jsonl"
+    letters = "日本" if encoding in ("shift_jis", "gb18030") else "déjà"
+    path.write_bytes(f'{{"text": "{letters}", "labels": ["a"]}}\n'.encode(encoding) * 3)
+    with pytest.raises(DataError) as error:
+        open_corpus(path)
+    assert "iconv -f" in error.value.hint

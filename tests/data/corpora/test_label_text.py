@@ -143,7 +143,7 @@ def test_class_numbers_become_names(tmp_path: Path) -> None:
     ("names", "doubted"),
     [
         (["a|b", "c"], 1), (["a;b", "c"], 1), (["a, b", "b", "a"], 1), (["[a, b]", "c"], 1), (["{a,b}"], 1), (["a\tb"], 1), (["1.0", "2.0"], 1),
-        (["N/A", "x"], 1), (["<a>,<b>"], 1),
+        (["N/A", "x"], 1), (["<a>,<b>"], 1), (["#dog #cat"], 1), (["a，b"], 1), (["a、b"], 1), (["#dog"], 0),
         (["C++ (language)", "a, b", "[unknown]", "(a) and (b)", "none", "AC/DC", "1", "2.5", "|", "a|"], 0),
         (["Bosnia, Herzegovina", "Korea, Republic of", "Tanzania, United Republic of"], 0),
         (["terms about the weather; in particular those that people use at sea"], 0),
@@ -171,3 +171,10 @@ def test_a_corpus_that_is_read_as_before_keeps_its_digest(tmp_path: Path) -> Non
     assert second.labels.names == ("a", "b")
     assert second._reader.content
     assert not first._reader.content
+
+
+def test_a_class_number_without_a_name_is_no_class_left_out() -> None:
+    assert labels_of(-1, classes=["x", "y"]) == frozenset()
+    assert labels_of([0, 1], classes=["x", "y"]) == {"x", "y"}
+    with pytest.raises(NotLabels, match="7"):
+        labels_of(7, classes=["x", "y"])
