@@ -114,6 +114,8 @@ def build(model: type[O], given: Mapping[str, Any], owner: str) -> O:
         if name not in fields:
             raise UnknownNameError(f"option of {owner}", name, fields)
     values = {name: _from_text(value, fields[name]) if isinstance(value, str) else value for name, value in given.items()}
+    for name, value in values.items():
+        _check_number(name, given[name], value, fields[name], owner)
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -127,6 +129,18 @@ def build(model: type[O], given: Mapping[str, Any], owner: str) -> O:
             raise OptionError(f"option {name} of {owner} is required and was not given", allowed=allowed) from None
         message = f"option {name} of {owner} is {given.get(name)!r:.200}: {_message(problem)}"
         raise OptionError(message, given=given.get(name), allowed=f"{allowed}{_default(row)}") from None
+
+
+def _check_number(name: str, given: Any, value: Any, info: FieldInfo, owner: str) -> None:
+    """Raise OptionError for ``true`` and ``1_0`` where a number is meant: Python takes them for 1 and 10."""
+    kinds = {typing.get_origin(part) or part for part in _parts(info.annotation)}
+    if not kinds & {int, float} or kinds & {bool, str}:
+        return
+    items = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(item, bool) or (isinstance(item, str) and "_" in item) for item in items):
+        row = describe_field(name, info)
+        message = f"option {name} of {owner} is {given!r:.200}: it should be a number"
+        raise OptionError(message, given=given, allowed=f"{row['type']}{', ' + row['bounds'] if row['bounds'] else ''}{_default(row)}")
 
 
 def _default(row: Mapping[str, Json]) -> str:

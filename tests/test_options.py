@@ -257,3 +257,11 @@ def test_files_and_folders_behind_options_are_digested(tmp_path: Path) -> None:
     for path in (folder / "x", a, b):
         path.write_text("2")
     assert {where for where, digest in found().items() if digest != before[where]} == set(before)
+
+
+@pytest.mark.parametrize("value", ["true", "false", True, "01_0", "1_0", "1_0.5"])
+@pytest.mark.parametrize("name", ["count", "share"])
+def test_what_python_takes_for_a_number_is_none(name: str, value: Any) -> None:
+    with pytest.raises(OptionError) as error:
+        build(Example, {name: value}, "labeler example")
+    assert error.value.given == value

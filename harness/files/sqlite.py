@@ -24,7 +24,7 @@ DEFECTS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityEr
 """Errors that say that we misuse SQLite. They are nothing that a user can mend, so they pass through as they are."""
 
 _DAMAGED = ("not a database", "malformed", "disk image")
-_UNREADABLE = ("Could not decode", "unsupported file format")
+_UNREADABLE = ("Could not decode", "unsupported file format", "no such table", "no such column")
 
 
 @dataclass(frozen=True)

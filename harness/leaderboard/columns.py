@@ -147,7 +147,7 @@ def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
 
 
 def _name(shown: Shown, rows: Sequence[Shown]) -> str:
-    marks = [mark for mark in (shown.mark, given_options(shown.row.subject) if shown.seed is not None else "") if mark]
+    marks = [mark for mark in (shown.mark, _chosen_options(shown.row) if shown.seed is not None else "") if mark]
     return full_name(shown.row, [other.row for other in rows]) + (f" ({', '.join(marks)})" if marks else "")
 
 
@@ -160,6 +160,11 @@ def given_options(subject: Subject) -> str:
         for name, value in parts.get(field, {}).get("given", {}).items()
     ]
     return ", ".join(option for option in given if option not in subject.name)
+
+
+def _chosen_options(row: Row) -> str:
+    """Return :func:`given_options` of a method; nothing of a control, whose options follow from the methods beside it."""
+    return "" if row.role == "control" else given_options(row.subject)
 
 
 def _interval(metric: MetricValue, digits: int) -> str:

@@ -464,3 +464,12 @@ def test_settings_that_an_edit_leaves_are_put_back(bench: TaskBench, tmp_path: P
     left = OwnEdit(lambda x: (x.shape[1] != 2 and torch.set_default_dtype(torch.float64), x)[1])
     run(host_with("steerer", {"intervene": edited(left)}), bench, tmp_path, "steerer")
     assert torch.get_default_dtype() == before
+
+
+def test_a_steerer_that_does_nothing_is_a_warning(bench: TaskBench, tmp_path: Path) -> None:
+    changes = {"traits": SteererTraits(unit="residual-norm", grid=(0.5, 1.0)), "intervene": returning(Intervention())}
+    folder = run(host_with("steerer", changes), bench, tmp_path, "steerer")
+    with RunStore.open(folder, read_only=True) as store:
+        found = [str(note.value) for note in store.notes("warning") if "does nothing" in str(note.value)]
+    assert len(found) == 1
+    assert found[0].startswith("steerer 'mine' of their-dist")

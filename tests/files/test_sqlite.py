@@ -129,7 +129,7 @@ def test_errors_of_sqlite_are_one_line_that_names_the_way_on(path: Path, tmp_pat
         (error_of(tmp_path / "nowhere" / "file", "SELECT 1"), ("opened", str(path)), KIND.elsewhere),
         (error_of(text, "SELECT * FROM t"), (KIND.name, str(path)), KIND.elsewhere),
         (error_of(torn, "SELECT * FROM t"), ("damaged", str(path)), KIND.repair),
-        (error_of(path, "SELECT * FROM absent"), ("absent", kept), "disk"),
+        (error_of(path, "SELECT * FROM absent"), ("damaged", "absent"), KIND.repair),
     ]
     for error, names, way_on in cases:
         failure = explained(error, "do it", path, KIND)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from harness.engine.base import GenerationRequest
-from harness.evaluations.steering.interventions import edited_texts, intervene, try_edits
+from harness.evaluations.steering.interventions import Asked, edited_texts, intervene, try_edits
 from harness.run.label import labelings_of
 from harness.run.notes import note_versions
 from harness.run.prepare import prepare_shared
@@ -74,6 +74,7 @@ def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
     wanted = dict.fromkeys((trial.method_id, trial.labeling_id, trial.strength) for trial in trials)
     asked = {place: intervene(steerers[place[0]], by_id[place[:2]], place[2]) for place in wanted}
     run.guard.settle()
+    _warn_of_nothing(run, asked.values())
     try_edits(run.bench, asked.values())
     prompts: dict[tuple[str, str], list[int]] = {}
     requests = []
@@ -84,3 +85,14 @@ def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
             prompts[words] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=intervention.prompt_prefix)
         requests.append(GenerationRequest(trial.id, prompts[words], trial.seed, tuple(intervention.edits), intervention.adapter))
     return requests
+
+
+def _warn_of_nothing(run: Run, asked: Iterable[Asked]) -> None:
+    """Have the entry say which steerers do nothing at a strength at which they should."""
+    traits = {m.steerer.registered.who: m.steerer.instance.traits for m in run.planned.methods}
+    steering = [one for one in asked if traits[one.who].unit != "none" and one.strength != traits[one.who].neutral]
+    for who in dict.fromkeys(one.who for one in steering):
+        own = [one for one in steering if one.who == who]
+        empty = [one for one in own if not (one.intervention.edits or one.intervention.prompt_prefix or one.intervention.adapter)]
+        if empty:
+            run.warnings(f"{who} does nothing {empty[0].where}: {len(empty)} of its {len(own)} interventions have no edit, no prefix and no adapter")
