@@ -95,7 +95,9 @@ class LikelihoodMeter:
             own = own[: max(1, limit - start)]
             tail = [*self._topic, *topic][: max(0, limit - start - len(own))]
             first = start + len(own)
-            alone.append(_Row([*self._context, *own, *tail], ((start, first), (min(first + len(self._topic), first + len(tail)), first + len(tail)))))
+            alone.append(
+                _Row([*self._context, *own, *tail], ((start, first), (min(first + len(self._topic), first + len(tail)), first + len(tail))))
+            )
             before = [*self._context, *self._ids(instruction + ANSWER)][: max(1, limit - len(own))]
             reply.append(_Row([*before, *own], ((len(before), len(before) + len(own)),)))
         found = self._score([*alone, *reply])
