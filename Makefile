@@ -60,16 +60,19 @@ $(MADE):
 		{ echo "make: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu install python3-venv" >&2; exit 2; }
 	@touch "$@"
 
-# An egg-info of an earlier install would hide plugins that came since from programs that run in this folder.
+# An egg-info of an earlier install would hide plugins that came since from programs that run in this folder, and before it was called sae-harness
+# the distribution was called harness: both at once would bring each plugin twice.
 $(INSTALLED): $(MADE) pyproject.toml $(CONSTRAINTS)
 	@echo "Installing harness and its libraries into $(VENV); the first time this takes minutes."
-	@rm -rf harness.egg-info
+	@rm -rf sae_harness.egg-info harness.egg-info
+	@$(VENV)/bin/python -m pip --disable-pip-version-check -qq uninstall -y harness
 	@$(PIP_INSTALL) -e .
 	@touch "$@"
 
 $(INSTALLED_DEV): $(MADE) pyproject.toml $(CONSTRAINTS)
 	@echo "Installing harness, its libraries and what its tests need into $(VENV); the first time this takes minutes."
-	@rm -rf harness.egg-info
+	@rm -rf sae_harness.egg-info harness.egg-info
+	@$(VENV)/bin/python -m pip --disable-pip-version-check -qq uninstall -y harness
 	@$(PIP_INSTALL) -e ".[dev]"
 	@touch "$(INSTALLED)" "$@"
 

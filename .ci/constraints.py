@@ -45,7 +45,7 @@ def constraints() -> list[str]:
     lines = {}
     for distribution in distributions():
         name = canonicalize_name(distribution.name)
-        if name not in {"harness", "pip"} | left_out:
+        if name not in {"sae-harness", "pip"} | left_out:
             lines[name] = f"{name}=={Version(distribution.version).public}{marker(distribution)}\n"
     return [lines[name] for name in sorted(lines)]
 

@@ -3,15 +3,15 @@
     python benchmarks/interval_coverage.py [--samples 1000] [--resamples 599] [--scores NAME …] [--clusters N …]
 
 Seeded: the same arguments print the same table. Each sample draws the clusters of a run and their scores from a population of known mean, and asks
-each method of ``harness.scoring`` for its ends. Samples that have no interval (all scores equal; too few that differ) count neither as hit nor
-as miss; their share is the last column. Populations are like those of real runs: scores of 0 to 2 with a share of zeros, harmonic means of few
-texts, AUROC near 1, differences of two methods on the same concepts.
+each method of ``harness.scoring`` for its ends. Samples that have no interval (all scores equal, or all but one; too few that differ) count neither
+as hit nor as miss; the share without one of ``auto`` is the last column. Populations are like those of real runs: scores of 0 to 2 with a share of
+zeros, harmonic means of few texts, AUROC near 1, differences of two methods on the same concepts.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from harness.scoring import harmonic_mean, interval
 from harness.scoring.clusters import cluster_sums, effective_clusters
 from harness.scoring.ends import bca, bootstrap_t, student_t
-from harness.scoring.intervals import ENOUGH_FOR_BCA
+from harness.scoring.intervals import ENOUGH_FOR_BCA, n_apart
 from harness.types import rng
 
 LEVEL = 0.95
@@ -126,7 +126,8 @@ def covered(draw: Draw, truth: float, n_clusters: int, samples: int, resamples: 
     for sample in range(samples):
         values, clusters = draw(generator, n_clusters)
         sums, sizes = cluster_sums(values, clusters)
-        if np.ptp(sums / sizes) < 1e-9:
+        apart = n_apart(sums, sizes)
+        if apart == 0:
             yield dict.fromkeys((*METHODS, "auto"))
             continue
         ends = {
@@ -136,7 +137,7 @@ def covered(draw: Draw, truth: float, n_clusters: int, samples: int, resamples: 
         }
         two = [ends["t"], ends["bca" if effective_clusters(sizes) >= ENOUGH_FOR_BCA else "bootstrap-t"]]
         both = [pair for pair in two if pair is not None]
-        ends["auto"] = (min(pair[0] for pair in both), max(pair[1] for pair in both)) if len(both) == 2 else None
+        ends["auto"] = (min(pair[0] for pair in both), max(pair[1] for pair in both)) if len(both) == 2 and apart > 1 else None
         if sample < 3:  # what is measured here is what harness.scoring does
             found = interval(values, clusters, seed=sample, resamples=resamples)
             assert (found.low, found.high) == (ends["auto"] or (None, None))
@@ -155,10 +156,15 @@ def main() -> None:
         truth = true_mean(SETTINGS[name], name)
         for n_clusters in arguments.clusters:
             found = list(covered(SETTINGS[name], truth, n_clusters, arguments.samples, arguments.resamples, name))
-            cells = [f"{np.mean([row[method][0] for row in found if row[method]]):.3f}" for method in (*METHODS, "auto")]  # type: ignore[index]
-            ratio = np.median([row["auto"][1] / row["t"][1] for row in found if row["auto"] and row["t"]])
+            cells = [_mean([pair[0] for row in found if (pair := row[method]) is not None], 3) for method in (*METHODS, "auto")]
+            both = [(row["auto"], row["t"]) for row in found]
+            ratio = _mean([ours[1] / plain[1] for ours, plain in both if ours is not None and plain is not None], 2)
             none = sum(row["auto"] is None for row in found) / len(found)
-            print(f"| {name} | {n_clusters} | {' | '.join(cells)} | {ratio:.2f} | {none:.3f} |", flush=True)
+            print(f"| {name} | {n_clusters} | {' | '.join(cells)} | {ratio} | {none:.3f} |", flush=True)
+
+
+def _mean(values: Sequence[float], digits: int) -> str:
+    return f"{np.mean(values):.{digits}f}" if len(values) else "–"
 
 
 if __name__ == "__main__":

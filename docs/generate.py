@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from picture import newest_entry, picture
 from pydantic import BaseModel
 
 from harness import contracts, interventions, types
 from harness.cli import COMMANDS, cli
 from harness.data import texts
+from harness.files.version import DISTRIBUTION, VERSION
 from harness.leaderboard.schema import schema_text
 from harness.options import describe_field
 from harness.plugin import spec as hookspecs
@@ -37,6 +39,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+)(?: (?P<argument>\S+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 SCHEMA = ROOT / "leaderboard" / "entry.schema.json"
+CITATION = ROOT / "CITATION.cff"
 LANGUAGES = {".py": "python", ".toml": "toml"}
 FLAGS = {"labeler": "-L", "steerer": "-S", "detector": "-D", "metric": "-M", "judge": "-J"}
 
@@ -297,10 +300,10 @@ def options(kind: str | None) -> str:
     """The shipped plugins of one kind, and their options."""
     host = PluginHost.load()
     for broken in host.broken:
-        if broken.distribution == "harness":
+        if broken.distribution == DISTRIBUTION:
             raise SystemExit(f"the shipped plugin {broken.entry_point} is broken: {broken.error!r}")
     assert kind in KINDS, f"{kind!r} is not a kind of plugin; known: {', '.join(KINDS)}"
-    return "\n\n".join(_plugin(kind, plugin) for plugin in host.all(kind).values() if plugin.distribution == "harness")
+    return "\n\n".join(_plugin(kind, plugin) for plugin in host.all(kind).values() if plugin.distribution == DISTRIBUTION)
 
 
 def _plugin(kind: str, plugin: Registered) -> str:
@@ -344,6 +347,8 @@ def render(page: str) -> str:
 def files() -> Iterator[tuple[Path, str]]:
     """Every file that is generated, in part or as a whole, with the text that it should have."""
     yield SCHEMA, schema_text()
+    yield CITATION, re.sub(r"^version: .*$", f"version: {VERSION}", CITATION.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    yield DOCS / "first-result.svg", picture(newest_entry(ROOT / "leaderboard" / "entries", "demo"))
     for path in sorted(DOCS.glob("*.md")):
         yield path, render(path.read_text(encoding="utf-8"))
 

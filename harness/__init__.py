@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pluggy import HookimplMarker
 
+from harness.files.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from harness.evaluations.face import evaluate, load_run, load_task, rate
 
-__version__ = "0.1.0"
 hookimpl = HookimplMarker("harness")
 """Marks a function of a plugin as an implementation of one of the hooks in :mod:`harness.plugin.spec`."""
 

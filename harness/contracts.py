@@ -173,7 +173,8 @@ class Bench(JudgeBench, Protocol):
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         """A content-addressed folder: ``compute(folder)`` fills it once; later calls, runs and processes with the same key share it.
 
-        ``key`` is JSON and must hold everything that the content depends on; model, corpus and dtype are added by the bench.
+        ``key`` is JSON and must hold everything that the content depends on; model, corpus, dtype, and the code of the plugin and of the core
+        are added by the bench, so an edited plugin makes its artifacts anew.
         ``compute`` finds in the folder what an interrupted earlier call left, and may go on from there.
         """
         ...
@@ -306,7 +307,11 @@ class Labeler(Protocol):
         ...
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> Sequence[Labeling | Abstention]:
-        """One answer for each concept in fixed mode; in chosen mode ``concepts`` are the candidates, and only the chosen come back, best first."""
+        """One answer for each concept in fixed mode; in chosen mode ``concepts`` are the candidates, and only the chosen come back, best first.
+
+        A labeler that is run as a control may offer to answer each concept several times, and those that another labeler chose
+        (:data:`harness.options.CONTROL_OPTIONS`).
+        """
         ...
 
 
@@ -432,6 +437,16 @@ class Priced(Metered, Protocol):
 
     def estimate(self, work: Work) -> Estimate:
         """An upper bound of calls, tokens and dollars for ``work``; sends nothing. No calls for what it has already."""
+        ...
+
+
+@runtime_checkable
+class RunsModel(Protocol):
+    """A judge that runs a model of its own on this machine. Its ratings depend on what lies in the model's files, not on their name alone."""
+
+    @property
+    def model_identity(self) -> str:
+        """Digest, number format and kind of device of the model that rates; loads its weights only where nothing else tells."""
         ...
 
 

@@ -194,3 +194,14 @@ def test_the_command_line_writes_through_its_doors_alone() -> None:
         ("cli/streams.py", "sys.stderr.write"),  # what others write to standard output
         ("files/progress_lines.py", "print"),  # say itself
     ]
+
+
+def test_the_first_line_of_a_docstring_is_a_whole_sentence() -> None:
+    broken = []
+    for path in sorted([*(ROOT / "harness").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+                first = text.partition("\n")[0].rstrip()
+                if not first.endswith((".", ":", "?", "!", "``")):
+                    broken.append(f"{path.relative_to(ROOT)}: {first}")
+    assert broken == []

@@ -14,14 +14,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import click
 import pytest
+import tomli
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
     path
-    for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("tasks/**/*.md"), *ROOT.glob("benchmarks/*.md"))
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tasks/**/*.md"), *ROOT.glob("benchmarks/*.md"))
     if path.is_file()
 )
 GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)
@@ -67,6 +70,7 @@ def test_the_generated_parts_are_current() -> None:
 
 
 def test_every_hook_and_shipped_plugin_is_on_the_page() -> None:
+    from harness.files.version import DISTRIBUTION
     from harness.plugin import spec as hookspecs
     from harness.plugin.host import PluginHost
     from harness.plugin.registry import KINDS
@@ -74,7 +78,7 @@ def test_every_hook_and_shipped_plugin_is_on_the_page() -> None:
     page, options = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("plugins.md", "options.md"))
     names = [name for name in vars(hookspecs) if name.startswith("harness_")]
     host = PluginHost.load()
-    shipped = [f"### {kind} `{p.name}`\n" for kind in KINDS for p in host.all(kind).values() if p.distribution == "harness"]
+    shipped = [f"### {kind} `{p.name}`\n" for kind in KINDS for p in host.all(kind).values() if p.distribution == DISTRIBUTION]
     assert len(names) >= 9
     assert len(shipped) >= 15
     assert [name for name in names if f"`{name}(" not in page] == []
@@ -131,17 +135,19 @@ def test_the_examples_of_the_readme_are_true(sample: Path, tmp_path: Path, monke
     assert len(list((tmp_path / "leaderboard" / "entries").iterdir())) == 1
 
 
-def test_other_python_snippets_run(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_python_snippets_run(own: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Snippets without a prompt are files of a reader's plugin: their hooks must register, their tests must pass.
 
-    Those of python.md are one program, which tests/evaluations/test_face.py runs.
+    Those of python.md are one program, which tests/evaluations/test_face.py runs; the script of labelling.md reads a file, which
+    tests/sae/formats/test_conversion.py makes.
     """
     from harness.plugin.host import PluginHost
 
-    monkeypatch.syspath_prepend(str(own))
+    for folder in (own, sample):
+        monkeypatch.syspath_prepend(str(folder))
     hooks = tests = 0
     for page in PAGES:
-        if page.name == "python.md":
+        if page.name in ("python.md", "labelling.md"):
             continue
         for number, body in enumerate(body for body in blocks(page, "python") if ">>>" not in body):
             file = tmp_path / f"{page.stem}_{number}.py"
@@ -185,6 +191,79 @@ def test_the_task_file_of_the_docs_is_valid(tmp_path: Path) -> None:
     assert [(table.labeler, table.detector) for table in task.file.detectors] == [("calibf1", "sae"), (None, "diff-mean")]
     (tmp_path / "task.toml").write_text(f"{body}\n{training}", encoding="utf-8")
     assert load_task(tmp_path).file.dictionary_names == ("sae", "small", "small@1", "small@2")
+
+
+def test_the_task_of_the_readme_works(
+    tiny_task: Path, tiny_model_path: Path, tiny_sae_path: Path, tmp_path: Path, harness: Callable[..., Any]
+) -> None:
+    """Copied as it stands, with a reader's paths and files in place, and a judge that needs no model."""
+    (body,) = blocks(ROOT / "README.md", "toml")
+    own = {"path/to/model": tiny_model_path.as_posix(), "path/to/sae": tiny_sae_path.as_posix(), 'judge = "offline"': 'judge = "words"'}
+    for theirs, ours in own.items():
+        assert body.count(theirs) == 1
+        body = body.replace(theirs, ours)
+    folder = tmp_path / "my-task"
+    folder.mkdir()
+    (folder / "task.toml").write_text(body, encoding="utf-8")
+    for name in ("corpus.jsonl", "concepts.jsonl"):
+        shutil.copy(tiny_task / name, folder / name)
+    rows = "".join(json.dumps({"id": str(number), "text": f"Day {number}"}) + "\n" for number in range(8))
+    (folder / "instructions.jsonl").write_text(rows, encoding="utf-8")
+    checked = harness("tasks", "validate", folder)
+    assert checked.code == 0, checked.out
+    (row, *controls) = harness(
+        "eval", "--task", folder, "--labeler", "calibf1:pi0=0.05", "--steerer", "sae-clamp", "--concepts", "girl", "--out", tmp_path, "--json"
+    ).json["rows"]
+    assert (row["n_answered"], row["n_texts"], row["subject"]["grid"]) == (1, 24, [0.5, 1.0, 2.0])
+    assert [control["subject"]["steerer"] for control in controls] == ["sae-clamp", "prompt"]
+
+
+def test_the_picture_shows_the_demos_newest_entry() -> None:
+    from harness.leaderboard.columns import number
+    from harness.leaderboard.files import load_entries
+
+    entries, problems = load_entries(ROOT / "leaderboard" / "entries")
+    assert problems == []
+    demos = [entry for entry in entries if entry.task.name == "demo" and entry.rows_of("steering")]
+    entry = max(demos, key=lambda entry: (int(entry.task.version), entry.created))
+    svg = ElementTree.parse(ROOT / "docs" / "first-result.svg").getroot()
+    texts = ["".join(element.itertext()) for element in svg.iter("{http://www.w3.org/2000/svg}text")]
+    for row in entry.rows_of("steering"):
+        assert number(row.score.value) in texts
+        assert any(text.startswith(row.subject.name) for text in texts)
+    assert "](docs/first-result.svg)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_citation_and_changelog_are_in_step_with_the_version() -> None:
+    from harness.files.version import VERSION
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what the format needs
+    assert (citation["cff-version"], str(citation["version"]), citation["type"]) == ("1.2.0", VERSION, "software")
+    assert "sae-harness" in citation["title"]
+    project = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert citation["license"] == project["project"]["license"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "harness.files.version.VERSION"
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)$", changelog, re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    assert [heading for heading in headings[1:] if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", heading)] == []
+    assert any(heading.startswith(f"[{VERSION}]") for heading in headings)
+    kinds = set(re.findall(r"^### (.*)$", changelog, re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_the_version_is_stated_in_one_place() -> None:
+    import harness
+    from harness.files.version import VERSION
+
+    assert harness.__version__ == VERSION
+    stated = [
+        str(path.relative_to(ROOT))
+        for path in (*ROOT.glob("*.toml"), *ROOT.glob("harness/**/*.py"), *ROOT.glob("plugins/**/*.py"))
+        if re.search(rf"""(?i)version\w*\s*=\s*["']{re.escape(VERSION)}["']""", path.read_text(encoding="utf-8"))
+    ]
+    assert stated == ["harness/files/version.py"]
 
 
 def test_the_task_file_of_the_docs_names_what_there_is(tmp_path: Path) -> None:
@@ -292,8 +371,9 @@ def test_the_commands_of_the_pages_exist(arguments: list[str]) -> None:
     ids=[where for where, _ in COMMANDS if not any(word in where for word in ELSEWHERE)],
 )
 def test_the_commands_of_the_pages_run(arguments: list[str], workplace: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [{"path/to/corpus": "dump/beer", "beer": "./toy"}.get(word, word) for word in arguments]
-    if arguments[0] in ("eval", "label") and "--task" not in arguments and "compare" not in arguments:
+    stand_ins = {"path/to/corpus": "dump/beer", "beer": "./toy", "cooking,chess": "music,water"}
+    arguments = [stand_ins.get(word, word) for word in arguments]
+    if arguments[0] in ("eval", "label", "steer") and "--task" not in arguments and "compare" not in arguments:
         arguments = [*arguments, "--task", "./toy"]
     assert workplace(arguments) == 0
     assert capsys.readouterr().out.strip()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, FilePath, field_validator
 
 from harness.errors import OptionError, UnknownNameError
+from harness.files.version import DISTRIBUTION
 from harness.options import (
     Options,
     as_json,
@@ -193,7 +194,7 @@ def test_filters_are_marked() -> None:
 
 def test_every_option_of_every_plugin_installed_here_is_documented() -> None:
     host = PluginHost.load()
-    found = [plugin for kind in KINDS for plugin in host.all(kind).values() if plugin.distribution == "harness"]
+    found = [plugin for kind in KINDS for plugin in host.all(kind).values() if plugin.distribution == DISTRIBUTION]
     assert {"calibf1", "random", "sae-clamp", "sae-add", "diff-mean", "prompt", "none"} <= {plugin.name for plugin in found}
     for plugin in found:
         check_options(plugin.options)

@@ -92,7 +92,7 @@ def test_its_metadata(wheel: zipfile.ZipFile) -> None:
     import harness
 
     about = Parser().parsestr(metadata(wheel, "METADATA"))
-    assert (about["Name"], about["Version"]) == ("harness", harness.__version__)
+    assert (about["Name"], about["Version"]) == ("sae-harness", harness.__version__)
     assert about["License-Expression"] == "Apache-2.0"
     assert "Apache License" in metadata(wheel, "licenses/LICENSE")
     assert about["Requires-Python"] == ">=3.10"

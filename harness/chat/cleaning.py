@@ -24,8 +24,9 @@ def clean_text(text: str) -> str:
 
 
 def clean_line(text: str, longest: int | None = LONGEST_LINE) -> str:
-    """Return a name, a word or a message as it is kept: :func:`clean_text` in one line, shortened to ``longest`` characters, without cut keys
-    either.
+    """Return a name, a word or a message as it is kept: in one line, of ``longest`` characters at most.
+
+    Otherwise as :func:`clean_text` does it; keys that are cut are taken out, too.
     """
     line = without_keys(" ".join(clean_text(text).split()), cut=True)
     return line if longest is None or len(line) <= longest else line[: longest - 1] + "…"

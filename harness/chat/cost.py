@@ -241,8 +241,9 @@ def input_bound(request: ChatRequest, characters_per_token: float = CHARACTERS_P
 
 
 def load_prices(folder: Path | None = None) -> Prices:
-    """Return the shipped prices, with the user's over them: ``prices.toml`` in ``folder`` (the cache folder), and the file named in
-    ``HARNESS_PRICES``.
+    """Return the shipped prices, with the user's over them.
+
+    Those are in ``prices.toml`` in ``folder`` (the cache folder), and in the file that ``HARNESS_PRICES`` names.
 
     Raises:
         OptionError: a file of the user's is missing where it was named, or malformed.

@@ -53,7 +53,7 @@ class RequestFailed(HarnessError):
         retry_after: seconds that the server asked us to wait (Retry-After), where it did.
         status: HTTP status, where there was one. 429 and 529 (and a 503 that says for how long) can slow the whole run down; other failures
             touch their own request only.
-        given: as in HarnessError; a text is freed of keys, too, and a list or an object becomes a text.
+        given: as in HarnessError; texts and lists of texts are freed of keys, too; another list or an object becomes a text.
         allowed: as in HarnessError; part of the reason's line.
         hint: as in HarnessError; part of the reason's line.
     """
@@ -86,7 +86,9 @@ class RequestFailed(HarnessError):
 
 
 def _clean_given(given: object) -> object:
-    """Return what was given, without keys; what a server sent in an odd type becomes its text."""
+    """Return what was given, without keys; a list of texts stays one, and what a server sent in another odd type becomes its text."""
+    if isinstance(given, list) and all(isinstance(one, str) for one in given):
+        return [redact(one) for one in given]
     if isinstance(given, (list, dict)):
         given = clean_line(repr(given))
     return redact(given) if isinstance(given, str) else given

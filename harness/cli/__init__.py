@@ -16,6 +16,7 @@ from harness.cli.quiet import hide_warnings, quiet_libraries
 from harness.cli.streams import result_stream
 from harness.errors import HarnessError, PluginError, PluginFault
 from harness.files.progress_lines import say
+from harness.files.version import VERSION
 
 TRACEBACK = "HARNESS_TRACEBACK"
 """Environment variable: if set, the traceback of what a plugin raised is shown."""
@@ -23,6 +24,7 @@ TRACEBACK = "HARNESS_TRACEBACK"
 COMMANDS = {
     "eval": "harness.cli.evaluate",
     "label": "harness.cli.label",
+    "steer": "harness.cli.steer",
     "judge": "harness.cli.judge",
     "runs": "harness.cli.runs",
     "leaderboard": "harness.cli.leaderboard",
@@ -58,12 +60,14 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="harness", message="harness %(version)s")
+@click.version_option(VERSION, message="harness %(version)s")
 def cli() -> None:
     """Compare labelers, steerers, detectors, metrics and judges of sparse-autoencoder features on equal terms.
 
     \b
-    harness eval --labeler calibf1 --steerer sae-clamp     the main job, on the built-in task 'demo'
+    harness eval --labeler calibf1 --steerer sae-clamp     the main job, on the built-in task 'demo': find features
+                                                           by calibrated F1, hold each at an activation
+    harness steer "PROMPT" --feature 7 --strength 0.5,1    what the model says with and without a feature
     harness plugins                                        what can be combined
     """
 

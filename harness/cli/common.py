@@ -34,8 +34,13 @@ out_option = click.option(
 
 def cost_options(function: F) -> F:
     """Return the options of commands that may spend money: --judge-mode, --max-cost, --yes. :class:`harness.cli.spending.Purse` takes them."""
+    mode = click.option("--judge-mode", type=click.Choice(["live", "batch"]), help="batch: half the price, ratings come later (-J mode=batch).")
+    return mode(spending_options(function))
+
+
+def spending_options(function: F) -> F:
+    """Return --max-cost and --yes."""
     options = [
-        click.option("--judge-mode", type=click.Choice(["live", "batch"]), help="batch: half the price, ratings come later (-J mode=batch)."),
         click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Ask before more dollars may be spent."),
         click.option("--yes", is_flag=True, help="Do not ask."),
     ]
@@ -45,7 +50,7 @@ def cost_options(function: F) -> F:
 
 
 def task_options(function: F) -> F:
-    """Return the options that say what is evaluated: --task, --corpus and its columns, --instructions, --split, --limit, --seed, --device, --dtype.
+    """Return the options that say what is evaluated: --task, --corpus and its columns, --instructions, --split, --limit, --concepts, --seed, ….
 
     :func:`choices_from` makes of them what a bench is opened with.
     """
@@ -58,6 +63,7 @@ def task_options(function: F) -> F:
         click.option("--instructions", type=click.Path(), help="Instructions to use instead of the task's."),
         click.option("--split", help="Split of concepts and instructions, e.g. development; 'all' for all."),
         click.option("--limit", type=click.IntRange(min=1), help="Use the first so many concepts only."),
+        click.option("--concepts", multiple=True, metavar="A,B", help="Use these concepts only, by id, text or label; repeatable."),
         click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw."),
         click.option("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)."),
         click.option("--dtype", help="float32, bfloat16, float16 (default: what the device is fast with)."),
@@ -98,12 +104,18 @@ def show_pending(store: RunStore, judges: Iterable[str]) -> None:
         echo("pending: the same command collects what is there by then", err=True)
 
 
+def keep_entry(entry: Entry, out: Path) -> Path:
+    """Save an entry below ``out``, and return where it is."""
+    from harness.leaderboard.files import save_entry
+
+    return save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
+
+
 def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool) -> None:
     """Save an entry below ``out``, and print it: as JSON, or as tables with the places of entry and run."""
-    from harness.leaderboard.files import save_entry
     from harness.leaderboard.table import render_entry
 
-    path = save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
+    path = keep_entry(entry, out)
     if as_json:
         print_json(entry.as_json())
         return

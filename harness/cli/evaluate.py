@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,10 @@ from harness.cli.common import (
     choices_from,
     console,
     cost_options,
+    echo,
     json_option,
     judge_assignments,
+    keep_entry,
     load_host,
     make_bench,
     out_option,
@@ -27,16 +29,26 @@ from harness.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from harness.run.bench import TaskBench
-    from harness.run.estimate import Estimate
-    from harness.run.plan import Plan
+    from harness.cli.spending import Purse
+    from harness.leaderboard.entry import Entry
+    from harness.plugin.host import PluginHost
+    from harness.run.bench import Choices
+    from harness.run.plan import Asked
+    from harness.tasks.schema import Task
 
 
 @click.command("eval")
-@click.option("--labeler", "labelers", multiple=True, help="A labeler, NAME[:option=value,…]; repeatable.")
+@click.option("--labeler", "labelers", multiple=True, help="A labeler, NAME[:option=value,…], e.g. calibf1 (calibrated F1); repeatable.")
 @click.option("--steerer", "steerers", multiple=True, help="A steerer, NAME[:option=value,…]; repeatable: all share concepts and instructions.")
 @click.option("--detector", "detectors", multiple=True, help="A detector, NAME[:option=value,…]; repeatable.")
 @click.option("--metric", "metrics", multiple=True, help="A metric of the task's dictionaries, NAME[:option=value,…]; repeatable.")
+@click.option(
+    "--strengths",
+    multiple=True,
+    metavar="[STEERER=]0.1,0.2",
+    help="Strengths to try in place of the task's, for all steerers that have a strength or for the one named; repeatable.",
+)
+@click.option("--seeds", metavar="0,1,2", help="Run each of these seeds as a run of its own, then show them pooled, with the spread between seeds.")
 @click.option("--judge", help="A judge, NAME[:option=value,…] (default: the task's).")
 @plugin_option("-L", "labeler")
 @plugin_option("-S", "steerer", "[steerer:]name=value")
@@ -46,7 +58,7 @@ if TYPE_CHECKING:
 @task_options
 @click.option("--controls/--no-controls", default=True, help="Run the task's controls beside what is asked for.")
 @cost_options
-@click.option("--fresh", is_flag=True, help="Compute anew what is stored already; the stored run is kept beside it.")
+@click.option("--fresh", is_flag=True, help="Make the run anew, with what the cache holds (fits, statistics); the stored run is kept beside it.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and what it would cost.")
 @out_option
 @json_option
@@ -56,6 +68,8 @@ def command(
     steerers: tuple[str, ...],
     detectors: tuple[str, ...],
     metrics: tuple[str, ...],
+    strengths: tuple[str, ...],
+    seeds: str | None,
     judge: str | None,
     labeler_options: tuple[str, ...],
     steerer_options: tuple[str, ...],
@@ -70,6 +84,7 @@ def command(
     instructions: str | None,
     split: str | None,
     limit: int | None,
+    concepts: tuple[str, ...],
     seed: int,
     device: str | None,
     dtype: str | None,
@@ -88,6 +103,7 @@ def command(
     The same command again goes on where it stopped. Results: a table for each kind, a few texts, and a JSON entry below --out.
     """
     from harness.run.plan import Asked, make_plan
+    from harness.run.strengths import parse_strengths
     from harness.tasks.find import find_task
 
     host = load_host()
@@ -104,33 +120,111 @@ def command(
         metrics,
         assignments(detector_options, "-D"),
         assignments(metric_options, "-M"),
+        parse_strengths(strengths),
     )
-    plan = make_plan(host, task, asked)
-    bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
+    choices = choices_from(click.get_current_context().params)
+    wanted = _seeds(seeds)
     if dry_run:
-        _show_plan(plan, bench, as_json)
+        from harness.cli.dry_run import show_plan
+
+        bench = make_bench(task, replace(choices, seed=wanted[0]) if wanted else choices, quiet or as_json)
+        show_plan(make_plan(host, task, asked), bench, as_json, len(wanted) or 1)
         return
-    from harness.cli.spending import Purse, foresee
-    from harness.evaluations.evaluate import changed_code, evaluate, run_folder, set_aside, settle
-    from harness.run.manifest import command_of
-    from harness.run.run import Run
+    from harness.cli.spending import Purse
 
     where = task_name if task_name in host.tasks.entries else str(Path(task_name).expanduser().resolve())
-    manifest = settle(plan, bench, command_of(where, bench, asked))
-    purse = Purse(max_cost, yes, quiet or as_json)
-    folder = run_folder(out, manifest)
-    if fresh and (kept := set_aside(folder)) is not None:
-        bench.progress.step(f"the stored run is kept in {kept}")
-    if why := changed_code(folder, manifest):
-        bench.progress.step(why)
-    if not _generated(folder):  # else the judge's own estimate of what is left is exact, and asked about before anything is sent
-        n_concepts, exact, _ = _concept_count(plan, bench)
-        purse.approve_all(foresee(plan, bench, _estimate(plan, bench, n_concepts, exact).ratings, n_concepts))
-    bench.progress.step(f"run {folder}")
-    with Run.begin(folder, manifest, plan, bench, host, purse.approve) as run:
-        entry = evaluate(run)
-        show_pending(run.store, [record.key for record in run.judge_records.values()])
-    show_entry(entry, out, folder, as_json)
+    once = _Evaluation(host, task, where, asked, out, fresh, quiet or as_json, Purse(max_cost, yes, quiet or as_json))
+    if not wanted:
+        show_entry(*once.run(choices), as_json)
+        return
+    _run_seeds(once, choices, wanted, as_json)
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What is evaluated, and where it is kept; run once for each seed."""
+
+    host: PluginHost
+    task: Task
+    where: str
+    asked: Asked
+    out: Path
+    fresh: bool
+    quiet: bool
+    purse: Purse
+
+    def run(self, choices: Choices, left: int = 1) -> tuple[Entry, Path, Path]:
+        """Do one run, or go on with it. Returns its entry, ``out`` and the run's folder.
+
+        Args:
+            choices: what is replaced in the task.
+            left: so many runs alike are still to be done, this one among them: what they all may cost is asked about at once.
+        """
+        from harness.cli.dry_run import concept_count, estimate_of
+        from harness.cli.spending import foresee
+        from harness.evaluations.evaluate import changed_code, evaluate, run_folder, set_aside, settle
+        from harness.run.manifest import command_of
+        from harness.run.plan import make_plan
+        from harness.run.run import Run
+
+        plan = make_plan(self.host, self.task, self.asked)
+        bench = make_bench(self.task, choices, self.quiet)
+        manifest = settle(plan, bench, command_of(self.where, bench, self.asked))
+        folder = run_folder(self.out, manifest)
+        if self.fresh and (kept := set_aside(folder)) is not None:
+            bench.progress.step(f"the stored run is kept in {kept}")
+        if why := changed_code(folder, manifest):
+            bench.progress.step(why)
+        if not _generated(folder):  # else the judge's own estimate of what is left is exact, and asked about before anything is sent
+            n_concepts, exact, _ = concept_count(plan, bench)
+            foreseen = foresee(plan, bench, estimate_of(plan, bench, n_concepts, exact).ratings, n_concepts)
+            self.purse.approve_all({who: estimate.times(left) for who, estimate in foreseen.items()}, self.purse.given)
+        bench.progress.step(f"run {folder}")
+        with Run.begin(folder, manifest, plan, bench, self.host, self.purse.approve) as run:
+            entry = evaluate(run)
+            show_pending(run.store, [record.key for record in run.judge_records.values()])
+        return entry, self.out, folder
+
+
+def _seeds(text: str | None) -> list[int]:
+    """The seeds of ``--seeds``; none where it is not given. Raises OptionError for anything but several whole numbers, and beside --seed."""
+    from harness.errors import OptionError
+
+    if text is None:
+        return []
+    form = "two or more whole numbers, each once, e.g. 0,1,2"
+    if click.get_current_context().get_parameter_source("seed") is not click.core.ParameterSource.DEFAULT:
+        raise OptionError("--seed and --seeds are given", given=text, hint="leave one of the two out")
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise OptionError(f"--seeds was given {text!r}", given=text, allowed=form) from None
+    if len(found) < 2 or len(set(found)) < len(found):
+        raise OptionError(f"--seeds was given {text!r}", given=text, allowed=form)
+    return found
+
+
+def _run_seeds(once: _Evaluation, choices: Choices, seeds: list[int], as_json: bool) -> None:
+    """Run each seed as a run of its own, then show them pooled."""
+    import gc
+
+    from harness.leaderboard.pooled import pool_seeds, render_pooled
+
+    entries, places = [], []
+    for place, seed in enumerate(seeds):
+        if not once.quiet:
+            echo(f"seed {seed} ({place + 1} of {len(seeds)})", err=True)
+        entry, out, folder = once.run(replace(choices, seed=seed), len(seeds) - place)
+        entries.append(entry)
+        places.append((seed, keep_entry(entry, out), folder))
+        gc.collect()  # the model of this seed goes before that of the next one comes: bench and plugins refer to each other
+    pooled = pool_seeds(entries)
+    if as_json:
+        print_json(pooled.as_json())
+        return
+    console().print(render_pooled(pooled))
+    for seed, path, folder in places:
+        echo(f"seed {seed}: entry {path}, run {folder}")
 
 
 def _generated(folder: Path) -> bool:
@@ -146,102 +240,3 @@ def _generated(folder: Path) -> bool:
             return counts["trials"] > 0 and counts["generations"] == counts["trials"]
     except StoreError:  # stopped before it began, or damaged: whoever opens it to write mends it, or says what is wrong
         return False
-
-
-def _show_plan(plan: Plan, bench: TaskBench, as_json: bool) -> None:
-    from harness.cli.common import print_table
-
-    table = bench.task.file
-    title = f"task {table.name} (version {table.version}), model {table.model.name}"
-    methods = [(m.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
-    detections = [(d.name, d.role) for d in plan.detections]
-    metrics = [(m.metric.label, m.dictionary) for m in plan.metrics]
-    n_concepts, exact, why = _concept_count(plan, bench)
-    cost, problems = _estimate(plan, bench, n_concepts, exact), _problems(plan, bench)
-    if as_json:
-        rows = [dict(zip(("method", "role", "strength_unit", "grid"), row, strict=True)) for row in methods]
-        further = {
-            "detections": [{"method": name, "role": role} for name, role in detections],
-            "metrics": [{"metric": name, "dictionary": dictionary} for name, dictionary in metrics],
-        }
-        judge = None if plan.judge is None else plan.judge.label
-        extra = {"notices": list(plan.notices), "problems": problems}
-        print_json({"task": table.name, "judge": judge, "methods": rows, **further, "estimate": asdict(cost), "concepts": why, **extra})
-        return
-    if methods:
-        print_table(title, ("method", "role", "strength", "grid"), methods)
-    if detections:
-        print_table(title if not methods else "", ("detector", "role"), detections)
-    if metrics:
-        print_table(title if not methods and not detections else "", ("metric", "dictionary"), metrics)
-    for line in (*plan.notices, *(f"this would end the run: {problem}" for problem in problems)):
-        console().print(line, highlight=False, markup=False)
-    if methods:
-        _show_cost(plan, bench, cost, why, n_concepts)
-
-
-def _problems(plan: Plan, bench: TaskBench) -> list[str]:
-    """What would end the run before it begins: what the hub cannot give; instructions that are missing, or too few."""
-    from harness.errors import HarnessError
-    from harness.run.sources import source_problems
-
-    problems = source_problems(bench)
-    try:
-        _ = bench.instructions if plan.judge is not None else ()
-    except HarnessError as error:
-        problems += [str(error)] if str(error) not in problems else []
-    return problems
-
-
-def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concepts: int) -> None:
-    """What generating and rating will take."""
-    from harness.cli.spending import foresee
-    from harness.errors import HarnessError
-
-    time = "unknown" if cost.seconds is None else f"about {cost.seconds / 60:.1f} min"
-    most = "" if cost.exact else "at most "
-    judge = "nobody" if plan.judge is None else plan.judge.label
-    screen = console()
-    screen.print(
-        f"\n{most}{cost.concepts} concepts ({why}) × {bench.task.file.instructions.per_concept} instructions: {most}{cost.generations} "
-        f"generations, {cost.new_tokens} new tokens, {cost.prompt_tokens} prompt tokens, {cost.ratings} ratings by {judge}, "
-        f"{cost.disk_bytes / 1e6:.1f} MB on disk, {time} ({cost.note})",
-        highlight=False,
-        markup=False,
-    )
-    try:
-        foreseen = foresee(plan, bench, cost.ratings, n_concepts)
-    except HarnessError as error:  # no key yet: the rest of the plan is worth seeing all the same
-        screen.print(f"cost not estimated: {error}", highlight=False, markup=False)
-        return
-    for who, bound in foreseen.items():
-        screen.print(f"{who}: {bound}", highlight=False, markup=False)
-
-
-def _concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
-    """Return how many labelings a method has: exact where the task lists its concepts, else at most what the labeler may choose."""
-    if bench.concept_mode == "fixed":
-        return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
-    chosen = [[most for name in ("top_k", "count") if isinstance(most := labeler.options.get(name), int)] for labeler in plan.labelers]
-    most = max((number for numbers in chosen for number in numbers), default=1)
-    if all(chosen):
-        return min(most, bench.choices.limit or most), False, "chosen by the labeler"
-    if bench.choices.limit is not None:
-        return bench.choices.limit, False, "chosen by the labeler, as many as --limit allows"
-    return most, False, "chosen by a labeler that does not say how many; more of them cost more"
-
-
-def _estimate(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool) -> Estimate:
-    from harness.errors import HarnessError
-    from harness.model.devices import choose_device
-    from harness.run.estimate import PROMPT_TOKENS, device_flops, estimate
-    from harness.run.throughput import recall
-
-    device = choose_device(bench.choices.device)
-    measured = recall(bench.artifacts.root, bench.task.file.model.name, device.type)
-    try:
-        words = [len(instruction.text.split()) for instruction in bench.instructions]
-        prompt = round(1.4 * sum(words) / len(words)) + PROMPT_TOKENS // 2  # a third more tokens than words, and the chat template's own
-    except HarnessError:
-        prompt = PROMPT_TOKENS
-    return estimate(plan, bench.task, n_concepts, exact, flops=device_flops(bench.choices.device), measured=measured, prompt=prompt)

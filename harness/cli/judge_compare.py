@@ -215,9 +215,9 @@ def _of_run(
 def _asked(
     host: PluginHost, judges: Sequence[str], stored: Mapping[str, JudgeRecord], done: Mapping[str, str], given: Mapping[str, str]
 ) -> tuple[dict[str, PluginRequest], dict[str, str]]:
-    """Who is to be asked, with which options, and the keys of judges of the run who need not be asked, or cannot: those who have rated
+    """Return who is to be asked, with which options, and the keys of judges of the run who need not be asked, or cannot.
 
-    every text (``done``), and those whose plugin is not here.
+    Those are the ones who have rated every text (``done``), and those whose plugin is not here.
 
     A bare name is the judge that has rated the run under it, with its options; what it lacks (a part of the texts, a batch that is due) is asked for.
     """

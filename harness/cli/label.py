@@ -26,7 +26,7 @@ SHOWN = 20
 
 
 @click.group("label", invoke_without_command=True)
-@click.option("--labeler", help="A labeler (see `harness plugins`), NAME[:option=value,…].")
+@click.option("--labeler", help="A labeler, NAME[:option=value,…], e.g. calibf1 (calibrated F1); see `harness plugins`.")
 @plugin_option("-L", "labeler")
 @task_options
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all labels to a .jsonl, .csv or .parquet file.")
@@ -48,6 +48,7 @@ def command(
     instructions: str | None,
     split: str | None,
     limit: int | None,
+    concepts: tuple[str, ...],
     seed: int,
     device: str | None,
     dtype: str | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -71,7 +71,7 @@ def verify_runs(names: tuple[str, ...], out: Path, as_json: bool) -> None:
     from harness.store.listing import find_run
 
     folders = [find_run(name, out) for name in names] or [run.folder for run in list_runs(out / "runs")]
-    reports = []
+    reports: list[dict[str, Any]] = []
     for folder in folders:
         found = verify(folder)
         problems = [found.problem] if found.problem else []

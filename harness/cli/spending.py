@@ -32,15 +32,20 @@ class Purse:
         self._limit, self._yes, self._quiet = limit, yes, quiet
         self._given = 0.0  # dollars of the parts that were approved one by one
 
+    @property
+    def given(self) -> float:
+        """Return dollars of the parts that were approved so far."""
+        return self._given
+
     def approve(self, estimate: Estimate, who: str = "judge") -> None:
         """Approve a part that is about to be sent, on top of those before it; see :meth:`approve_all`."""
         self.approve_all({who: estimate}, self._given)
         self._given += estimate.most.cost or 0.0
 
     def approve_all(self, parts: Mapping[str, Estimate], given: float = 0.0) -> None:
-        """Show what each part will cost; ask once where the most that all can be is above the limit, or unknown. What was approved once is not
+        """Show what each part will cost, and ask once where the most that all can be is above the limit, or unknown.
 
-        asked again.
+        What was approved once is not asked again.
 
         Args:
             parts: estimates by who will spend it: ``judge``, ``steerer prompt``.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.data.scalars import text_of
-from harness.errors import DataError, UnknownNameError
+from harness.errors import DataError, OptionError, UnknownNameError
 from harness.files.inputs import IN_MEMORY, Input, read_bytes
 from harness.files.json_text import json_lines, parse_json
 from harness.types import Concept
@@ -50,6 +51,49 @@ def open_concepts(path: str | Path, split: str | None = None) -> list[Concept]:
     if not chosen:
         raise UnknownNameError("split", str(split), {row_split for _, row_split in found.values() if row_split}, f"(in {path})")
     return chosen
+
+
+def choose_concepts(concepts: Sequence[Concept], named: Sequence[str], where: str = "--concepts") -> list[Concept]:
+    """The concepts that are named, in the order of ``concepts``; all where nothing is named.
+
+    Args:
+        concepts: to choose from.
+        named: each an id, a text or a label of the concepts, or several of these with commas between. Letters' case does not matter where only
+            one concept is meant.
+        where: what named them, for messages.
+
+    Raises:
+        UnknownNameError: a name of no concept; names the nearest one.
+        OptionError: an empty name.
+    """
+    if not named:
+        return list(concepts)
+    ids = {concept.id for text in named for name in _names(concepts, text, where) for concept in _called(concepts, name, where)}
+    return [concept for concept in concepts if concept.id in ids]
+
+
+def _names(concepts: Sequence[Concept], text: str, where: str) -> list[str]:
+    """The text as one name where a concept is called so, else the names between its commas."""
+    if any(text.strip() in (concept.id, concept.text, concept.label) for concept in concepts):
+        return [text.strip()]
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise OptionError(f"{where} {text!r} has an empty name", given=text, allowed="names of concepts with commas between")
+    return names
+
+
+def _called(concepts: Sequence[Concept], name: str, where: str) -> list[Concept]:
+    """The concepts of a name: that with the id, else those with the text or label."""
+    wanted = name.casefold()
+    for same in (
+        [concept for concept in concepts if concept.id == name],
+        [concept for concept in concepts if name in (concept.text, concept.label)],
+        [concept for concept in concepts if wanted in (concept.id.casefold(), concept.text.casefold(), (concept.label or "").casefold())],
+    ):
+        if same:
+            return same
+    known = dict.fromkeys(part for concept in concepts for part in (concept.id, concept.text, concept.label) if part is not None)
+    raise UnknownNameError(f"concept in {where}:", name, known)
 
 
 def concepts_digest(path: Path) -> str:

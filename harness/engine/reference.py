@@ -138,8 +138,9 @@ def _hook(site: Site, edits: Sequence[Edit], n_prompt: int) -> Callable[[Any, An
 
 
 def _everywhere(edit: Edit, x: Tensor, n_prompt: int) -> Tensor:
-    """Return a stream ``[tokens, d_model]`` with every token edited; by the edit's own definition where it gives one, else by its fast way, in
-    float32.
+    """Return a stream ``[tokens, d_model]`` with every token edited.
+
+    By the edit's own definition where it gives one, else by its fast way, in float32.
     """
     if isinstance(edit, ExactEdit):
         return edit.exact(x)

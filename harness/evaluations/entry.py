@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
 
 from harness.evaluations.registry import EVALUATIONS
 from harness.evaluations.steering.rate import ratings_by, why_unrated
 from harness.leaderboard.entry import Entry, JudgeRef
+from harness.leaderboard.table import FAILS_SELFTEST, IS_OFFLINE
 from harness.run.warnings import kept_warnings
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
-from harness.types import digest
+from harness.types import Rating, digest
+
+ENOUGH_TO_DIFFER = 10
+"""Fewer texts may well deserve one rating."""
+NAMED = 8
+"""So many concepts of a subset are named at most; the rows have all."""
+RATINGS = ("concept", "instruction", "fluency")
 
 
 def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Entry:
@@ -57,13 +65,28 @@ def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -
 
 def _warnings(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> tuple[str, ...]:
     found = kept_warnings(store, judge.key if judge is not None else None)
-    if judge is not None and judge.offline:
-        found.append(f"judge {judge.name!r} is an offline judge: no person or strong model stands behind these ratings")
+    if judge is not None and judge.offline and not any(FAILS_SELFTEST in line for line in found):  # which says more
+        found.append(f"judge {judge.name!r} {IS_OFFLINE}: no person or strong model stands behind these ratings")
     if judge is not None and (unrated := store.unrated(judge.key)):
         found.append(f"judge {judge.name!r}: {len(unrated)} texts are unrated: {why_unrated(unrated)}")
+    if judge is not None:
+        found += constant_ratings(judge.name, store.ratings(judge.key).values())
     if manifest.limit is not None:
         found.append(f"--limit {manifest.limit}: only the first so many concepts were run")
+    if (chosen := manifest.identity.get("concepts")) is not None:
+        names = list(map(str, chosen))  # type: ignore[arg-type]
+        listed = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+        found.append(f"--concepts: only {len(names)} of the task's concepts were run ({listed})")
     return tuple(dict.fromkeys(found))
+
+
+def constant_ratings(judge: str, ratings: Iterable[Rating]) -> list[str]:
+    """A warning for each of the three ratings that a judge gave one value throughout: it tells no text from another."""
+    rated = [rating for rating in ratings if rating.status == "rated"]
+    if len(rated) < ENOUGH_TO_DIFFER:
+        return []
+    same = [(part, found.pop()) for part in RATINGS if len(found := {getattr(rating, part) for rating in rated}) == 1]
+    return [f"judge {judge!r} rated {part} {value:g} for each of {len(rated)} texts: that rating tells nothing apart" for part, value in same]
 
 
 def _plugin_versions(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> dict[str, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,23 +15,23 @@ from harness.errors import OptionError, StoreError
 from harness.evaluations.entry import make_entry
 from harness.evaluations.evaluate import conclude, run_folder, settle
 from harness.evaluations.evaluate import evaluate as evaluate_run
-from harness.evaluations.steering.interventions import intervene, try_edits
+from harness.evaluations.prompts import SteeredText, feature_labeling, steered, unsteered
 from harness.evaluations.steering.rate import rate as rate_run
 from harness.evaluations.steering.rate import rate_texts
 from harness.evaluations.steering.stored import check_generated
 from harness.leaderboard.entry import Entry
-from harness.plugin.calls import blamed
 from harness.plugin.host import PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
 from harness.run.label import check_answers
 from harness.run.manifest import command_of
 from harness.run.plan import Asked, make_plan, plan_judge, plan_one, plan_stored_judge
 from harness.run.run import Run
+from harness.run.strengths import ALL
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
 from harness.tasks.find import find_task
 from harness.tasks.schema import Task
-from harness.types import Abstention, Instruction, JudgeItem, Labeling, Rating
+from harness.types import Abstention, Concept, Instruction, JudgeItem, Labeling, Rating
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -48,7 +47,8 @@ def load_task(name: str | Path = "demo", **choices: Any) -> OpenTask:
 
     Args:
         name: a registered name, a folder with a ``task.toml``, or such a file.
-        choices: what the command line may replace (:class:`harness.run.bench.Choices`): ``limit``, ``seed``, ``device``, ``dtype``, ``corpus``, ….
+        choices: what the command line may replace (:class:`harness.run.bench.Choices`): ``concepts``, ``limit``,
+                ``seed``, ``device``, ``dtype``, ``corpus``, ….
 
     Raises:
         UnknownNameError, TaskError: there is no such task, or its file is not valid.
@@ -63,17 +63,11 @@ def _choices(given: Mapping[str, Any]) -> Choices:
     for name in given:
         if name not in known:
             raise OptionError(f"{name!r} cannot be chosen", given=name, allowed=tuple(known))
-    return Choices(**given)
-
-
-@dataclass(frozen=True, eq=False)
-class SteeredText:
-    """A text that was generated under an intervention; :func:`rate` takes it."""
-
-    concept: str
-    strength: float
-    instruction: str
-    text: str
+    chosen = dict(given)
+    if "concepts" in chosen:
+        names = chosen["concepts"]
+        chosen["concepts"] = (names,) if isinstance(names, str) else tuple(names or ())
+    return Choices(**chosen)
 
 
 class OpenTask:
@@ -84,8 +78,8 @@ class OpenTask:
         host: the plugins of this installation.
     """
 
-    def __init__(self, task: Task, choices: Choices, host: PluginHost) -> None:
-        self.task, self.host, self._choices = task, host, choices
+    def __init__(self, task: Task, choices: Choices, host: PluginHost, quiet: bool = True) -> None:
+        self.task, self.host, self._choices, self._quiet = task, host, choices, quiet
 
     def __repr__(self) -> str:
         return f"OpenTask({self.task.name!r}, version {self.task.file.version})"
@@ -93,7 +87,7 @@ class OpenTask:
     @cached_property
     def bench(self) -> TaskBench:
         """Return model, dictionaries, corpus, concepts and instructions: what plugins are handed."""
-        return open_bench(self.task, self._choices, quiet=True)
+        return open_bench(self.task, self._choices, quiet=self._quiet)
 
     def label(self, labeler: str, options: Options | None = None) -> list[Labeling | Abstention]:
         """A labeler's answers for the task's concepts; ``labeler`` is ``NAME[:option=value,…]``.
@@ -121,24 +115,28 @@ class OpenTask:
             strengths: in the steerer's unit.
             instructions: what the model is asked; None takes those that the task draws for the concept.
             options: of the steerer.
-        """
-        from harness.engine.base import GenerationRequest
 
+        Raises:
+            OptionError: a strength that is not finite, or for a steerer that has none; a steerer that needs features and a labeling without.
+        """
         planned = plan_one(self.host, self.task, "steerer", steerer, options or {})
-        planned.instance.prepare(self.bench, [labeling])
-        asked = [one.text if isinstance(one, Instruction) else one for one in instructions or self.bench.instructions_for(labeling.concept)]
-        found = [intervene(planned, labeling, strength) for strength in strengths]
-        self.bench.guard.settle()
-        try_edits(self.bench, found)
-        requests, asked_by_name = [], {}
-        for one in found:
-            for place, text in enumerate(asked):
-                name = f"{steerer} {labeling.id} {one.strength!r} {place}"
-                prompt = self.bench.model.prompt(text, prefix=one.intervention.prompt_prefix)
-                requests.append(GenerationRequest(name, prompt, self.bench.seed, tuple(one.intervention.edits), one.intervention.adapter))
-                asked_by_name[name] = (one.strength, text)
-        made = {done.id: done.text for done in blamed([planned.registered.who], "an edit", self.bench.generate(requests))}
-        return [SteeredText(labeling.concept.text, *strength_and_text, made[name]) for name, strength_and_text in asked_by_name.items()]
+        return steered(self.bench, planned, labeling, strengths, instructions or self.bench.instructions_for(labeling.concept))
+
+    def feature(self, feature: str | int, concept: Concept | None = None) -> Labeling:
+        """Return a labeling for :meth:`steer` with one feature that is named by hand.
+
+        Args:
+            feature: its index in the task's first dictionary, or ``DICTIONARY/INDEX``.
+            concept: what it stands for; by default its own name.
+
+        Raises:
+            UnknownNameError, OptionError: a dictionary or index that does not exist.
+        """
+        return feature_labeling(self.bench, feature, concept)
+
+    def unsteered(self, instructions: Sequence[str | Instruction]) -> list[str]:
+        """Return the subject model's own text for each instruction."""
+        return unsteered(self.bench, instructions)
 
 
 def evaluate(
@@ -149,6 +147,7 @@ def evaluate(
     detectors: Sequence[str] = (),
     metrics: Sequence[str] = (),
     judge: str | None = None,
+    strengths: Sequence[float] | Mapping[str, Sequence[float]] = (),
     options: Mapping[str, Options] | None = None,
     controls: bool = True,
     out: str | Path = ".",
@@ -164,6 +163,7 @@ def evaluate(
         detectors: detectors, in the same way.
         metrics: metrics, in the same way.
         judge: the judge, in the same way; None takes the task's.
+        strengths: to try in place of the task's, for all steerers that have a strength, or by a steerer's name.
         options: option values by kind: ``{"labeler": {"pi0": 0.01}, "steerer": {"sae-clamp:unit": "residual-norm"}}``.
         controls: run the task's controls beside what is asked for.
         out: where ``runs/`` and ``leaderboard/entries/`` lie.
@@ -192,6 +192,7 @@ def evaluate(
         tuple(metrics),
         by_kind["detector"],
         by_kind["metric"],
+        _grids(strengths),
     )
     plan = make_plan(opened.host, opened.task, asked)
     where = str(opened.task.folder) if opened.task.name not in opened.host.tasks.entries else opened.task.name
@@ -201,6 +202,12 @@ def evaluate(
         entry = evaluate_run(run)
     save_entry(entry, Path(out) / "leaderboard" / "entries" / entry.file_name)
     return StoredRun(folder)
+
+
+def _grids(strengths: Sequence[float] | Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    """Grids by a steerer's name, as :class:`Asked` has them."""
+    by_name = strengths if isinstance(strengths, Mapping) else {ALL: strengths}
+    return {name: tuple(grid) for name, grid in by_name.items() if name != ALL or len(grid) > 0}
 
 
 def load_run(run: str | Path, out: str | Path = ".") -> StoredRun:

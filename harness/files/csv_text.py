@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import re
 from collections.abc import Iterable
@@ -41,6 +42,15 @@ def delimiter_of(lines: Iterable[str]) -> str:
         if (fitting, widths[0]) > best:
             best, chosen = (fitting, widths[0]), delimiter
     return chosen
+
+
+def table_text(text: str) -> tuple[io.StringIO, str]:
+    """Return a table's text without a line ``sep=;``, to be read by the csv module, and its delimiter, stated or found. Sets that module's limit."""
+    first, end, rest = text.partition("\n")
+    stated = stated_delimiter(first + end)
+    table = text if stated is None else rest
+    csv.field_size_limit(LONGEST_FIELD)
+    return io.StringIO(table, newline=""), stated or delimiter_of(io.StringIO(table, newline=""))
 
 
 def _widths(lines: list[str], delimiter: str) -> list[int]:

@@ -14,7 +14,7 @@ from harness.errors import DataError
 from harness.files.atomic import write_atomically
 from harness.files.contents import HEAD, recognise
 from harness.files.csv_cells import GuardedWriter, unguarded
-from harness.files.csv_text import LONGEST_FIELD, delimiter_of, stated_delimiter
+from harness.files.csv_text import table_text
 from harness.files.inputs import IN_MEMORY, Input, check_file, open_input, read_text
 from harness.files.json_output import json_text
 from harness.files.json_text import json_lines
@@ -87,14 +87,9 @@ def _json_rows(path: Path, kind: Input) -> Iterator[dict[str, Any]]:
 
 
 def _csv_rows(path: Path, kind: Input) -> Iterator[dict[str, Any]]:
-    text = read_text(path, kind)
-    first, end, rest = text.partition("\n")
-    stated = stated_delimiter(first + end)
-    text = text if stated is None else rest
-    delimiter = stated or delimiter_of(io.StringIO(text, newline=""))
-    csv.field_size_limit(LONGEST_FIELD)
+    table, delimiter = table_text(read_text(path, kind))
     try:
-        for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter):
+        for row in csv.DictReader(table, delimiter=delimiter):
             yield {unguarded(name).strip(): unguarded(value) if value else None for name, value in row.items() if name is not None}
     except csv.Error as error:
         kind.refuse(path, f"is not valid CSV ({error})")

@@ -42,7 +42,7 @@ def bounded() -> Iterator[None]:
     nested = "send" in vars(client)
     if not nested:
         client.send = _guarded(client.send)
-    logging.set_verbosity_error()
+    logging.set_verbosity(40)  # ERROR
     try:
         # pieces in which a file is written: of a transfer that breaks off less is lost, and progress is finer
         with replaced(constants, DOWNLOAD_CHUNK_SIZE=_PIECE):

@@ -143,8 +143,9 @@ class LLMJudge:
         return 0 if self._asker is None else self._asker.unanswered
 
     def estimate(self, work: Work) -> Estimate:
-        """Return an upper bound of calls, tokens and cost of rating ``work.items``, each question asked once, and of what repeats may add; sends
-        nothing.
+        """Return an upper bound of calls, tokens and cost of rating ``work.items``; sends nothing.
+
+        Each question is asked once; what repeats may add is beside it.
         """
         from harness.chat.cost import load_prices
         from harness.files.cache_dir import cache_root

@@ -178,10 +178,10 @@ class Refusals:
         self._last: RequestFailed | None = None
 
     def take(self, answer: Answer) -> bool:
-        """Take an answer in; True where all further requests would fail as well: the first says so (a wrong key), or :data:`IN_A_ROW` failed in
+        """Take an answer in, and return whether all further requests would fail as well.
 
-        a row for one reason that will not heal, or for whatever reason while no reply came at all. Refused texts of a model that has replied
-        before are no such case.
+        So it is where the first says so (a wrong key), or :data:`IN_A_ROW` failed in a row for one reason that will not heal, or for whatever reason
+        while no reply came at all. Refused texts of a model that has replied before are no such case.
         """
         if isinstance(answer, ChatReply):
             if not answer.from_cache:
@@ -274,14 +274,16 @@ class Questions:
         self.in_words = self.in_words or (self.structured == "auto" and not takes_schema)
 
     def by_schema(self, ask: int = 0) -> bool:
-        """Return whether the ``ask``-th request for a rating asks by a schema; with ``auto``, a reply that could not be read is asked for again in
-        words.
+        """Return whether the ``ask``-th request for a rating asks by a schema.
+
+        With ``auto``, a reply that could not be read is asked for again in words.
         """
         return self.structured is True or (self.structured == "auto" and not self.in_words and ask == 0)
 
     def request(self, item: JudgeItem, aspect: Aspect, ask: int = 0) -> ChatRequest:
-        """Return the ``ask``-th request for one rating of an item; a later one differs in seed, temperature and a reminder, so no cache mixes
-        them.
+        """Return the ``ask``-th request for one rating of an item.
+
+        A later one differs in seed, temperature and a reminder, so no cache mixes them.
         """
         options, structured = self.options, self.by_schema(ask)
         temperature = options.temperature
@@ -292,8 +294,9 @@ class Questions:
         return ChatRequest(options.model, messages, options.max_tokens, temperature, schema, seed=ask or None)
 
     def asks(self, item: JudgeItem, aspect: Aspect, server: str, cache: ReplyCache | None) -> Iterator[Ask]:
-        """Yield the asks of one rating in their order, each with its reply where the cache has it; the last is one without, or one that settles
-        it.
+        """Yield the asks of one rating in their order, each with its reply where the cache has it.
+
+        The last is one without a reply, or one that settles the rating.
         """
         for number in range(self.options.asks):
             request = self.request(item, aspect, number)

@@ -112,8 +112,8 @@ class Examined:
         name: the judge's.
         rubric: name and version of its rubric.
         options: those that its ratings depend on.
-        code: digest of the version and source of its plugin.
-        files: digests of the files that its options name.
+        code: digest of the source of its plugin.
+        files: digests of the files that its options name, and the identity of a model that it runs itself.
         model: digest, number format and kind of device of the subject model, for a judge that needs it; else None.
     """
 

@@ -9,14 +9,13 @@ A row is known by its id, a digest of what the rater sees and of nothing else. E
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import DataError, StoreError
-from harness.files.csv_text import LONGEST_FIELD, delimiter_of, stated_delimiter
+from harness.files.csv_text import table_text
 from harness.files.inputs import IN_MEMORY, Input, encoding_of, read_bytes
 from harness.judging.rubric import ASPECTS
 from harness.types import JudgeItem, digest
@@ -115,14 +114,9 @@ def read_sheet(path: Path) -> Iterator[tuple[str, Answer]]:
     Raises:
         DataError: no CSV, a missing column, a row that is rated but has no id of ours, a cell that is no rating.
     """
-    text = read_text(path)
-    first, end, rest = text.partition("\n")
-    stated = stated_delimiter(first + end)
-    text = text if stated is None else rest
-    delimiter = stated or delimiter_of(io.StringIO(text, newline=""))
-    csv.field_size_limit(LONGEST_FIELD)
+    table, delimiter = table_text(read_text(path))
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        rows = list(csv.reader(table, delimiter=delimiter))
     except csv.Error as error:
         raise DataError(f"{path} is no CSV file ({error})", given=path, hint="save the sheet as CSV (UTF-8) again") from None
     header = [name.strip().casefold() for name in rows[0]] if rows else []

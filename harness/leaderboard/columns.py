@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.leaderboard.entry import STEERING_METRICS, MetricValue, Row
+from harness.leaderboard.entry import STEERING_METRICS, ItemResult, MetricValue, Reading, Row, full_name
 from harness.leaderboard.layout import Column, Grid, Line
 from harness.leaderboard.subject import DictionarySubjectRef, Subject
 from harness.types import EvaluationKind, canonical_json
@@ -78,8 +78,18 @@ def _steering(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
         row = shown.row
         scores = (number(shown.score.value), _interval(shown.score, 2), *(number(row.metrics[name].value) for name in STEERING_METRICS[1:]))
         unrated = str(row.n_unrated) + (f" +{row.n_pending} pending" if row.n_pending else "")
-        cells.append((shown, (_name(shown), *scores, _answered(row), str(row.n_texts), unrated, _strengths(row))))
+        cells.append((shown, (_name(shown, rows), *scores, _answered(row), str(row.n_texts), unrated, _strengths(row))))
+        cells += [(Shown(row, shown.score, style="dim"), _reading(reading)) for reading in row.readings]
     return columns, cells
+
+
+def _reading(reading: Reading) -> tuple[str, ...]:
+    """The line below a control: its texts at the strengths of a method. No score, since it is not to be compared."""
+    ratings = [number(reading.metrics[name].value) if name in reading.metrics else MISSING for name in STEERING_METRICS[1:]]
+    outside = reading.n_items - reading.n_read
+    left = f"; {outside} concept{'s' * (outside != 1)} left out, whose strengths are not in the control's grid" if outside else ""
+    name = f"… at the strengths of {reading.at_strengths_of} (to read, not to compare{left})"
+    return (name, MISSING, MISSING, *ratings, f"{reading.n_read}/{reading.n_items}", MISSING, MISSING, MISSING)
 
 
 _ENTRY_ALONE = ("precision", "recall")
@@ -96,7 +106,7 @@ def _detection(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
         columns += [Column(heading(name)), *([Column("interval")] if name in primary else [])]
     cells: Cells = []
     for shown in rows:
-        parts = [_name(shown)]
+        parts = [_name(shown, rows)]
         for name in names:
             value = shown.score if name == shown.row.primary else shown.row.metrics.get(name)
             parts.append(number(value.value if value else None))
@@ -136,13 +146,13 @@ def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
 # -------------------------------------------------------------------------------------------------------------------------- cells
 
 
-def _name(shown: Shown) -> str:
+def _name(shown: Shown, rows: Sequence[Shown]) -> str:
     marks = [mark for mark in (shown.mark, given_options(shown.row.subject) if shown.seed is not None else "") if mark]
-    return shown.row.subject.name + (f" ({', '.join(marks)})" if marks else "")
+    return full_name(shown.row, [other.row for other in rows]) + (f" ({', '.join(marks)})" if marks else "")
 
 
 def given_options(subject: Subject) -> str:
-    """The options that were given to a subject's plugins: ``pi0=0.01``; empty where all have their defaults, or where its name has them."""
+    """Return the options that were given to a subject's plugins: ``pi0=0.01``; empty where all have their defaults, or where its name has them."""
     parts = {**subject.model_dump(mode="json")}
     given = [
         f"{name}={value if isinstance(value, str) else canonical_json(value)}"
@@ -161,12 +171,20 @@ def _answered(row: Row) -> str:
 
 
 def _strengths(row: Row) -> str:
-    """Return the median and range of the strengths chosen for the concepts; the entry has each."""
-    chosen = [item.strength for item in row.items if item.strength is not None]
+    """Return the median and range of the strengths chosen for the concepts, or for the draws of each; the entry has each."""
+    chosen = [strength for item in row.items for strength in _chosen(item)]
     if not chosen:
         return MISSING
     middle, low, high = statistics.median(chosen), min(chosen), max(chosen)
     return f"{middle:g}" if low == high else f"{middle:g} ({low:g}–{high:g})"
+
+
+def _chosen(item: ItemResult) -> list[float]:
+    draws = item.details.get("draws")
+    if not isinstance(draws, list):
+        return [] if item.strength is None else [item.strength]
+    found = [draw.get("strength") for draw in draws if isinstance(draw, dict)]
+    return [float(strength) for strength in found if isinstance(strength, int | float)]
 
 
 def _significant(value: float | None) -> str:

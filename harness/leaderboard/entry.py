@@ -7,6 +7,7 @@ A number that does not exist is null with the reason beside it; NaN and infinity
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -18,8 +19,10 @@ from harness.leaderboard.values import (
     Bounds,
     ItemResult,
     MetricValue,
+    Reading,
     Sample,
     inside,
+    is_empty,
     metric_value,
 )
 from harness.store.manifest import Count, DictionaryRef, GitState, ModelRef, OptionValues, Part, SourceRef, TaskRef, Text
@@ -27,8 +30,8 @@ from harness.types import Decoding, EvaluationKind, Json, Role, digest
 
 __all__ = [
     "ENTRY_SCHEMA_VERSION", "IN_SAMPLE", "STEERING_METRICS", "Bounds", "DetectionSubject", "DictionaryRef", "DictionarySubjectRef", "Entry",
-    "GitState", "ItemResult", "JudgeRef", "MetricValue", "ModelRef", "OptionValues", "Row", "Sample", "SourceRef", "SteeringSubject", "Subject",
-    "TaskRef", "metric_value",
+    "GitState", "ItemResult", "JudgeRef", "MetricValue", "ModelRef", "OptionValues", "Reading", "Row", "Sample", "SourceRef", "SteeringSubject",
+    "Subject", "TaskRef", "full_name", "metric_value",
 ]  # fmt: skip
 
 ENTRY_SCHEMA_VERSION = 2
@@ -69,7 +72,7 @@ class Row(Part):
     ranked: MetricValue | None = None
     """Steering and detection in fixed mode: the primary metric over all concepts of the task, an abstention counting as the trivial value."""
     bounds: Bounds | None = None
-    """Steering: what the texts without a rating could have changed."""
+    """Steering: what the texts without a rating could have changed in the score that the row is judged by."""
     n_items: Count
     """In fixed mode the task's concepts, in chosen mode those that the labeler chose; of a dictionary the seeds that were asked for."""
     n_answered: Count
@@ -86,6 +89,10 @@ class Row(Part):
     items: tuple[ItemResult, ...] = ()
     warnings: tuple[str, ...] = ()
     samples: tuple[Sample, ...] = ()
+    controls: tuple[Text, ...] = Field((), exclude_if=is_empty)
+    """Of a control with a labeler: the labelers asked for that it stands for."""
+    readings: tuple[Reading, ...] = Field((), exclude_if=is_empty)
+    """Of a control: its texts at the strengths of methods that it stands for."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Row:
@@ -109,6 +116,8 @@ class Row(Part):
             raise ValueError(f"the primary metric {self.primary!r} is not among the row's metrics: {', '.join(self.metrics) or 'none'}")
         if self.kind == "steering" and (lacking := [name for name in STEERING_METRICS if name not in self.metrics]):
             raise ValueError(f"a steering row needs the metrics {', '.join(STEERING_METRICS)}; it lacks {', '.join(lacking)}")
+        if self.readings and (self.kind != "steering" or self.role != "control"):
+            raise ValueError("a control of steering, and no other row, is read at the strengths of a method")
         if (self.kind == "steering") != (self.bounds is not None):
             raise ValueError("a steering row, and no other, has bounds for its unrated texts")
         if isinstance(self.subject, DictionarySubjectRef):
@@ -176,6 +185,12 @@ class Row(Part):
             if value is not None:
                 lists.setdefault((item.id, item.text), []).append(value)
         return {item: sum(values) / len(values) for item, values in lists.items()}
+
+
+def full_name(row: Row, rows: Iterable[Row]) -> str:
+    """A row's name, and which labelers it is a control of where another of ``rows`` of its name is one of others."""
+    name, twins = row.subject.name, {other.controls for other in rows if other.subject.name == row.subject.name}
+    return f"{name} for {', '.join(row.controls)}" if row.controls and len(twins) > 1 else name
 
 
 class Entry(Part):

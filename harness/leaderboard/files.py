@@ -60,8 +60,9 @@ def load_entry(path: Path) -> Entry:
 
 
 def load_entries(folder: Path) -> tuple[list[Entry], list[str]]:
-    """Return all entries (``*.json``) directly in ``folder``, oldest first, and a message for each file that is not one; nothing without the
-    folder.
+    """Return all entries (``*.json``) directly in ``folder``, oldest first, and a message for each file that is not one.
+
+    Both are empty without the folder.
     """
     entries, problems = [], []
     for path in sorted(Path(folder).glob("*.json")):

@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from harness.leaderboard.entry import Entry, ItemResult, MetricValue, Row
-from harness.leaderboard.subject import DictionarySubjectRef
+from harness.leaderboard.entry import Entry, ItemResult, MetricValue, Row, full_name
+from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
 from harness.types import ConceptMode, EvaluationKind, digest
 
 Standing = Literal["ranked", "control", "unpaired", "unordered", "ineligible"]
@@ -90,11 +90,8 @@ class Place:
     rank: int | None = None
     reasons: tuple[str, ...] = ()
     comparison: Comparison | None = None
-
-    @property
-    def name(self) -> str:
-        """Return the subject's name."""
-        return self.row.subject.name
+    name: str = ""
+    """The subject's, and which labelers it is a control of where several of that name are of others."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,11 @@ def _group(key: GroupKey, members: list[tuple[Entry, Row]], unpaired: bool) -> G
     directions = {row.metrics[row.primary].higher_is_better for _, row in members}
     better = directions.pop() if len(directions) == 1 else None
     sign = 0 if better is None else 1 if better else -1
-    places = [_place(entry, row, alone=unpaired and len(members) == 1, ordered=better is not None) for entry, row in members]
+    rows = [row for _, row in members]
+    places = [
+        replace(_place(entry, row, alone=unpaired and len(members) == 1, ordered=better is not None), name=full_name(row, rows))
+        for entry, row in members
+    ]
     places.sort(key=lambda place: (place.standing == "ineligible", -sign * (place.score.value or 0.0), place.name, place.entry.id))
     scores = [sign * _rounded(place.score) for place in places if place.standing == "ranked"]
     found: list[Place] = []
@@ -191,10 +192,21 @@ def _varies(entries: list[Entry], kind: EvaluationKind) -> tuple[str, ...]:
     if kind == "steering":
         aspects["decoding"] = [entry.decoding for entry in entries]
         aspects["instructions"] = [entry.instruction_set_digest for entry in entries]
+        aspects["strengths"] = _grids(entries)
         aspects["the judge's code"] = [entry.judge.code for entry in entries if entry.judge is not None]
     aspects["seed"] = [entry.seed for entry in entries]
     aspects["harness version"] = [entry.harness_version for entry in entries]
     return tuple(name for name, values in aspects.items() if any(value != values[0] for value in values[1:]))
+
+
+def _grids(entries: list[Entry]) -> list[object]:
+    """Return the grids of the first method that was run with several; nothing where there is none."""
+    found: dict[str, list[object]] = {}
+    for entry in entries:
+        for row in entry.rows:
+            if isinstance(row.subject, SteeringSubject):
+                found.setdefault(row.subject.id, []).append(row.subject.grid)
+    return next((grids for grids in found.values() if len(set(grids)) > 1), [])
 
 
 # ------------------------------------------------------------------------------------------------------- against the row above

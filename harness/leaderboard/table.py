@@ -17,12 +17,15 @@ from rich.text import Text
 from harness.files.screen import Screen
 from harness.files.visible import in_cell, visible
 from harness.leaderboard.columns import KINDS, Shown, given_options, grid, heading, number
-from harness.leaderboard.entry import Entry, JudgeRef, Row, Sample
+from harness.leaderboard.entry import Entry, JudgeRef, Row, Sample, full_name
 from harness.leaderboard.layout import Column, Grid, Line
 from harness.leaderboard.published import PublishedTable
 from harness.leaderboard.ranking import Comparison, Group, Place, item_noun, rank
 from harness.types import EvaluationKind, Json, judge_title
 
+IS_OFFLINE = "is an offline judge"
+FAILS_SELFTEST = "fails the self-test"
+"""How warnings of entries begin to say it, after the judge's name."""
 OFFLINE_NOTICE = "offline judge: for demonstrations and tests, no person or strong model stands behind these ratings"
 PUBLISHED_NOTICE = "published, not ranked against runs"
 
@@ -88,7 +91,8 @@ def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
     for row, sample in _spread(entry, samples):
         about = f"{in_cell(sample.concept_text)} · strength {sample.strength:g} · {_rated(sample)}\n"
         body = Text.assemble((about, "dim"), (f"{visible(sample.instruction)}\n", "italic"), visible(sample.text))
-        title = f"{row.subject.name}, {sample.place} text" if sample.place else row.subject.name
+        name = full_name(row, entry.rows_of(row.kind))
+        title = f"{name}, {sample.place} text" if sample.place else name
         parts.append(Panel(body, title=escape(in_cell(title)), title_align="left"))  # a title is cut where it is too long
     return Stack(*parts)
 
@@ -98,16 +102,14 @@ def _kind(entry: Entry, kind: EvaluationKind) -> list[RenderableType]:
     rows = entry.rows_of(kind)
     shown = [Shown(row, row.score, _mark(row), style="dim" if row.role == "control" else "") for row in rows]
     parts: list[RenderableType] = [grid(kind, shown)]
-    if kind == "steering" and entry.judge is not None and entry.judge.offline:
-        parts.append(_line(OFFLINE_NOTICE))
     if kind == "steering":
-        parts += [_line(line) for line in entry.warnings if _about_judge(entry, line)]
+        parts += [_line(line) for line in _judge_lines(entry)]
     parts += [_line(notice, "dim") for notice in _abstention_notices(rows)]
     parts += [_line(line) for line in _unanswered(rows)]
     subjects: dict[str, list[str]] = {}  # by line: what holds for several rows is shown once
     for row in rows:
-        for line in [f"not eligible: {reason}" for reason in row.reasons] + list(row.warnings) + _bounds(row):
-            subjects.setdefault(line, []).append(row.subject.name)
+        for line in [f"not eligible: {reason}" for reason in row.reasons] + list(row.warnings) + _bounds(row) + _rough(row):
+            subjects.setdefault(line, []).append(full_name(row, rows))
     parts += [_line(line if len(names) == len(rows) > 1 else f"{', '.join(names)}: {line}") for line, names in subjects.items()]
     return parts
 
@@ -177,6 +179,13 @@ def _about_judge(entry: Entry, line: str) -> bool:
     return entry.judge is not None and line.startswith((f"judge {entry.judge.name} ", f"judge {entry.judge.name!r}"))
 
 
+def _judge_lines(entry: Entry) -> list[str]:
+    """Return what must be known of the judge, each fact once: how an offline one did in its self-test says more than that it is one."""
+    offline = entry.judge is not None and entry.judge.offline
+    lines = [line for line in entry.warnings if _about_judge(entry, line) and not (offline and IS_OFFLINE in line)]
+    return [OFFLINE_NOTICE] * (offline and not any(FAILS_SELFTEST in line for line in lines)) + lines
+
+
 def _mark(row: Row) -> str:
     marks = ["control"] if row.role == "control" else []
     marks += ["in-sample" if row.in_sample else "not eligible"] if not row.eligible else []
@@ -226,6 +235,22 @@ def _bounds(row: Row) -> list[str]:
     return [f"{row.n_unrated} of {row.n_texts} texts have no rating; overall lies between {ends} whatever they are worth"]
 
 
+def _rough(row: Row) -> list[str]:
+    """Return what the row's intervals warn of; that of a metric beside the score only where it is another."""
+    own = row.score.warning
+    others = {name: value.warning for name, value in row.metrics.items() if value.warning not in ("", own)}
+    return ([own] if own else []) + [f"{heading(name)}: {warning}" for name, warning in others.items()]
+
+
+def _rough_scores(places: Sequence[Place]) -> list[str]:
+    """Return what the intervals of a group's scores warn of, each once, with the rows where it does not hold for all."""
+    found: dict[str, list[str]] = {}
+    for place in places:
+        if place.score.warning:
+            found.setdefault(place.score.warning, []).append(place.name)
+    return [warning if len(names) == len(places) else f"{', '.join(names)}: {warning}" for warning, names in found.items()]
+
+
 def _spread(entry: Entry, count: int) -> list[tuple[Row, Sample]]:
     """Return the first sample of each method, then the second of each, …, ``count`` in all."""
     turns = itertools.zip_longest(*[[(row, sample) for sample in row.samples] for row in entry.rows])
@@ -269,6 +294,7 @@ def _footnotes(group: Group) -> list[tuple[bool, str]]:
     if group.unpaired:
         lines.append((True, "unpaired: other methods of this task chose other concepts; these groups are not ranked against each other"))
     lines += [(False, notice) for notice in _abstention_notices(place.row for place in group.places)]
+    lines += [(False, warning) for warning in _rough_scores(group.places)]
     if any(place.standing == "unordered" for place in group.places):
         lines.append((False, f"not ranked: neither direction of {group.key.metric} is better"))
     if group.varies:

@@ -5,7 +5,7 @@ A number that does not exist is null with the reason beside it. No number and no
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Sized
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -25,6 +25,11 @@ _ROUNDING = 1e-9
 
 Points = Annotated[float, Field(ge=0, le=2)]
 """A rating, or a mean of ratings: 0 to 2."""
+
+
+def is_empty(value: Sized) -> bool:
+    """Return whether a value holds nothing: a field that came after the first entries is left out then, so the digests of older entries hold."""
+    return not len(value)
 
 
 class MetricValue(Part):
@@ -51,6 +56,8 @@ class MetricValue(Part):
     """What the empty answer gets: 0 for a steering score, .5 for AUROC, the prevalence for average precision."""
     random: float | None = None
     """What the random control gets, where it is known."""
+    warning: str = Field("", exclude_if=is_empty)
+    """What a reader of the interval must know (too few concepts to trust its ends, values left out); left out where there is nothing."""
 
     @model_validator(mode="after")
     def _complete(self) -> MetricValue:
@@ -75,7 +82,7 @@ class MetricValue(Part):
 
 
 class Bounds(Part):
-    """The overall mean of a steering method if every text without a rating had got 0, and if it had got 2."""
+    """Whatever its unrated texts had been rated, the score that a steering row is judged by would lie between these."""
 
     low: Points | None
     high: Points | None
@@ -105,12 +112,12 @@ class ItemResult(Part):
     trivial: dict[Text, float] = Field(default_factory=dict)
     """What the empty answer gets here, by metric, where that differs from item to item (average precision: the prevalence)."""
     strength: float | None = None
-    """Steering: the strength that was chosen on other instructions than those that ``values`` are of."""
+    """Steering: the strength that was chosen on all instructions; null, with the reason, where all strengths score alike or draws differ."""
     n: Count = 0
     """Texts: trials of a steering method, texts that a detector scored."""
     n_unrated: Count = 0
     details: dict[str, JsonValue] = Field(default_factory=dict)
-    """What else is worth knowing, e.g. a detector's threshold and counts."""
+    """What else is worth knowing, e.g. a detector's threshold and counts, or the draws that ``values`` are the mean of."""
     reason: str = ""
     """Why a number is missing."""
 
@@ -123,6 +130,24 @@ class ItemResult(Part):
         if self.n_unrated > self.n:
             raise ValueError(f"n_unrated is {self.n_unrated} of {self.n} texts")
         return self
+
+
+class Reading(Part):
+    """What a control's texts are like at the strengths that another method chose: for reading, never ranked or compared.
+
+    A control held to a method's strengths would score worse by construction, so there is no overall score here.
+    """
+
+    at_strengths_of: Text
+    """The method's name."""
+    method: Text
+    """Digest of the method's names and options, the id of its row's subject."""
+    metrics: dict[Text, MetricValue]
+    """Concept, instruction and fluency, over the concepts that could be read: in each fold at the strength that the method chose there."""
+    n_items: Count
+    """Concepts that both answered."""
+    n_read: Count
+    """Those of them whose strengths, as the method chose them, are all in the control's grid."""
 
 
 class Sample(Part):
@@ -176,7 +201,8 @@ def metric_value(
         empty: the reason where ``values`` holds nothing.
 
     Returns:
-        The ends lie within ``bounds``; where there is no interval, the reason says why (:func:`harness.scoring.interval`).
+        The ends lie within ``bounds``. What :func:`harness.scoring.interval` warns of is the ``warning`` beside an interval, and the reason why
+        there is none.
 
     Raises:
         ValueError: a mean outside of ``bounds``.
@@ -198,7 +224,8 @@ def metric_value(
             "low": found.low,
             "high": found.high,
             "interval_method": "" if found.low is None else f"{found.method}, {100 * found.level:g} %",
-            "reason": (found.warning or "") if found.low is None else "",
+            "reason": "" if found.low is not None else found.warning or "",
+            "warning": "" if found.low is None else found.warning or "",
             **scale,
         }
     )

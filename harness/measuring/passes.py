@@ -13,6 +13,7 @@ import numpy as np
 from harness.interventions import Intervention
 from harness.measuring import VERSION
 from harness.measuring.vectors import kept_vectors
+from harness.plugin.source import depends_on_plugin
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -94,7 +95,10 @@ def cross_entropy(bench: Bench, texts: TextSet, intervention: Intervention | Non
             n += max(0, len(ids) - 2)
         return CrossEntropy(total / n if n else float("nan"), n)
 
-    return compute() if key is None else _kept(bench, {"kind": "cross-entropy", "version": VERSION, "texts": texts.digest, "edit": key}, compute)
+    if key is None:
+        return compute()
+    full: Json = {"kind": "cross-entropy", "version": VERSION, "texts": texts.digest, "edit": key}
+    return _kept(bench, full, compute, by_plugin=intervention is not None)
 
 
 def _surprise(ids: np.ndarray[Any, Any], logits: Tensor) -> float:
@@ -108,11 +112,14 @@ def _surprise(ids: np.ndarray[Any, Any], logits: Tensor) -> float:
     return -float(found.sum(dtype=torch.float64))
 
 
-def _kept(bench: Bench, key: Json, compute: Callable[[], CrossEntropy]) -> CrossEntropy:
+def _kept(bench: Bench, key: Json, compute: Callable[[], CrossEntropy], by_plugin: bool) -> CrossEntropy:
+    """Return what is kept under ``key``; ``by_plugin``: the plugin at work has made the edit, so its code is part of the key."""
+
     def fill(folder: Path) -> None:
         made = compute()
         mean = made.mean if np.isfinite(made.mean) else None
         (folder / "cross-entropy.json").write_text(json.dumps([mean, made.n_tokens]), encoding="utf-8")
 
-    mean, n = json.loads((bench.artifact(key, fill) / "cross-entropy.json").read_text(encoding="utf-8"))
+    filler = depends_on_plugin(fill) if by_plugin else fill
+    mean, n = json.loads((bench.artifact(key, filler) / "cross-entropy.json").read_text(encoding="utf-8"))
     return CrossEntropy(float("nan") if mean is None else mean, n)

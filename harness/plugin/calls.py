@@ -36,12 +36,14 @@ class PluginName:
         name: the name that it registered.
         distribution: to which it belongs.
         module: in which it is defined; tells its own lines of a traceback from others.
+        code: the digest of its source, see :func:`harness.plugin.source.source_digest`; empty where that is not known.
     """
 
     kind: str
     name: str
     distribution: str
     module: str = ""
+    code: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r} of {self.distribution}"
@@ -164,10 +166,13 @@ def blamed(names: Sequence[PluginName], call: str, items: Iterator[_T]) -> Itera
         call: which values, e.g. ``an edit``.
         items: what is made with them.
 
+    Settings of the process are put back after each item.
+
     Raises:
         PluginFault: from an error that comes out of the code of one of the plugins; any other passes.
     """
     while True:
+        ours = ProcessState.capture(signals=False)
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 item = next(items)
@@ -180,6 +185,8 @@ def blamed(names: Sequence[PluginName], call: str, items: Iterator[_T]) -> Itera
             if who is None:
                 raise
             raise fault(who, call, error) from error
+        finally:
+            ours.restore()
         yield item
 
 

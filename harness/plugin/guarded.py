@@ -16,7 +16,7 @@ class Guard(Protocol):
     """What sees to it that a plugin leaves what others share as it found it."""
 
     def enter(self, who: PluginName, call: str) -> object:
-        """Return a plugin is about to be called; what is returned names this call."""
+        """Note that a plugin is about to be called; what is returned names this call."""
         ...
 
     def leave(self, entered: object, failed: bool = False) -> None:
@@ -201,8 +201,9 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "hits": (lambda found: isinstance(found, int), "a number of replies"),
     "unanswered": (lambda found: isinstance(found, int), "a number of requests"),
     "record": (_stored, "a JSON value without NaN"),
+    "model_identity": (lambda found: isinstance(found, str), "text: digest, number format and kind of device"),
 }
-"""Members of Metered and Recorded: whether a value is right, and what is allowed."""
+"""Members of Metered, Recorded and RunsModel: whether a value is right, and what is allowed."""
 
 
 def _value(name: str) -> property:
@@ -233,7 +234,7 @@ def _restore(self: Guarded, record: Any) -> None:
 
 
 def guarded(who: PluginName, plugin: Any) -> Guarded:
-    """Return a plugin as the core calls it: of its kind's contract, and with those of Metered, Priced and Recorded that it has itself."""
+    """Return a plugin as the core calls it: of its kind's contract, and with those of Metered, Priced, Recorded and RunsModel that it has itself."""
     base = _CLASSES[who.kind]
     made = base(who, plugin)
     members: dict[str, Any] = {name: _value(name) for name in _VALUES if made.has(name)}

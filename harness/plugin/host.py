@@ -116,8 +116,9 @@ class PluginHost:
     def _collect(self, plugin: object, distribution: str, version: str) -> None:
         """Call this plugin's registering hooks alone, so that what it adds is known to be its own."""
         others = [other for other in self._manager.get_plugins() if other is not plugin]
+        module = getattr(plugin, "__name__", None) or type(plugin).__module__
         for kind, registry in self._registries.items():
-            with registry.owned_by(distribution, version):
+            with registry.owned_by(distribution, version, module):
                 caller = self._manager.subset_hook_caller(f"harness_register_{kind}s", others)
                 caller(registry=registry)
         self.tasks.owner = distribution

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from harness.errors import PluginError
 from harness.options import Options, as_json, build, describe
 from harness.plugin.calls import PluginName, calling
 from harness.plugin.guarded import guarded
-from harness.plugin.source import source_digest
+from harness.plugin.source import source_digest, unwrapped
 from harness.types import canonical_json
 
 Kind = Literal["labeler", "steerer", "detector", "metric", "judge"]
@@ -51,6 +52,8 @@ class Registered:
     distribution: str
     version: str
     module: str
+    registered_in: str = ""
+    """The module whose hook registered it; empty where that is not known."""
 
     def create(self, given: Mapping[str, Any] | None = None) -> Any:
         """Return the plugin with options ``given`` (text or typed values), each of its calls guarded (:mod:`harness.plugin.guarded`).
@@ -71,10 +74,10 @@ class Registered:
             raise PluginError(message, given=missing, hint=f"see harness.contracts.{self.kind.title()}")
         return guarded(self.who, instance)
 
-    @property
+    @cached_property
     def who(self) -> PluginName:
         """Return what it is called in messages."""
-        return PluginName(self.kind, self.name, self.distribution, self.module)
+        return PluginName(self.kind, self.name, self.distribution, self.module, self.code)
 
     def build_options(self, given: Mapping[str, Any]) -> BaseModel:
         """Return its options model filled with ``given``, everything else at its default."""
@@ -93,16 +96,16 @@ class Registered:
         """Name and version of the distribution that it belongs to."""
         return self.distribution, self.version
 
-    @property
+    @cached_property
     def code(self) -> str:
         """Return the digest of its source, see :func:`harness.plugin.source.source_digest`."""
-        return source_digest(self.factory, self.distribution)
+        return source_digest(self.factory, self.distribution, self.registered_in)
 
     @property
     def source(self) -> str:
         """Return the file that it is defined in."""
         try:
-            return inspect.getsourcefile(self.factory) or self.module
+            return inspect.getsourcefile(unwrapped(self.factory)) or self.module
         except TypeError:
             return self.module
 
@@ -117,12 +120,12 @@ class PluginRegistry:
     def __init__(self, kind: Kind) -> None:
         self.kind: Kind = kind
         self.entries: dict[str, Registered] = {}
-        self._owner = ("unknown", "")
+        self._owner = ("unknown", "", "")
 
     @contextmanager
-    def owned_by(self, distribution: str, version: str) -> Iterator[None]:
-        """Within the context, what is added belongs to this distribution."""
-        self._owner = (distribution, version)
+    def owned_by(self, distribution: str, version: str, module: str = "") -> Iterator[None]:
+        """Within the context, what is added belongs to this distribution, and is registered by this module."""
+        self._owner = (distribution, version, module)
         yield
 
     def add(
@@ -134,7 +137,7 @@ class PluginRegistry:
             PluginError: a name that is taken (names both distributions) or malformed, a factory that cannot be called, options that are
                 not a pydantic model.
         """
-        distribution, version = self._owner
+        distribution, version, registered_in = self._owner
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             allowed = "lower-case letters, digits, '.', '_' and '-'"
             raise PluginError(f"{self.kind} name {name!r} of {distribution} is not valid", given=name, allowed=allowed)
@@ -154,8 +157,8 @@ class PluginRegistry:
         if not isinstance(summary, str):
             message = f"{self.kind} {name!r} of {distribution}: the summary is a value of class {type(summary).__name__}"
             raise PluginError(message, given=summary, allowed="a text of one line")
-        module = getattr(factory, "__module__", None) or ""
-        self.entries[name] = Registered(self.kind, name, factory, options or NoOptions, summary, distribution, version, module)
+        module = getattr(unwrapped(factory), "__module__", None) or ""
+        self.entries[name] = Registered(self.kind, name, factory, options or NoOptions, summary, distribution, version, module, registered_in)
 
 
 class TaskRegistry:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.contracts import ResidualMeans
+from harness.data.concepts import choose_concepts
 from harness.errors import DataError, DictionaryError, TaskError, UnknownNameError
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress
 from harness.interventions import Intervention, Positions, Site
+from harness.plugin.source import core_digest, is_core
 from harness.run.guard import Guard, read_only
 from harness.run.model_services import ModelServices, read_means
 from harness.run.warnings import Warnings
@@ -57,6 +59,8 @@ class Choices:
     device: str | None = None
     dtype: str | None = None
     seed: int = 0
+    concepts: tuple[str, ...] = ()
+    """Ids, texts or labels of the concepts to use, each text one of them or several with commas between; all where it is empty."""
 
 
 @dataclass
@@ -206,7 +210,7 @@ class TaskBench:
                     hint="correct the task file",
                 )
             note = harness.sae.check_fits(dictionary, self.model, allow_other_model=table.trained_on is not None)
-            if table.trained_on is not None:
+            if table.trained_on is not None or not dictionary.model_name:
                 self.warn(f"dictionary {table.name}: {note}")
             if dictionary.signed:
                 self.warn(
@@ -371,7 +375,7 @@ class TaskBench:
             split = f" of split {self.split_name!r}" if self.split_name else ""
             message = f"{name} of task {self.task.name!r} has no concept{split}"
             raise DataError(message, given=self.split_name, hint="add concepts, or correct evaluation.split")
-        return found
+        return choose_concepts(found, self.choices.concepts)
 
     def _candidates(self) -> list[Concept]:
         support = dict(zip(self.labels.names, self.labels.support.tolist(), strict=True))
@@ -384,7 +388,12 @@ class TaskBench:
                 allowed=f"at most {most[1]}, which the largest label, {most[0]!r}, has",
                 hint="lower min_support or give a larger corpus",
             )
-        return [Concept(id=label, text=label.replace("-", " "), label=label) for label in labels]
+        if self.choices.concepts:  # a label with too few texts is named as such, not as one that does not exist
+            labels = [str(concept.label) for concept in choose_concepts([_candidate(label) for label in support], self.choices.concepts)]
+            if few := [label for label in labels if support[label] < self.min_support]:
+                message = f"label {few[0]!r} has {support[few[0]]} of the {self.min_support} texts that concepts.min_support asks for"
+                raise DataError(message, given=few[0], hint="leave it out of --concepts, or lower min_support")
+        return [_candidate(label) for label in labels]
 
     def _with_examples(self, concept: Concept) -> Concept:
         if concept.label is None or concept.positives or not self.has_corpus:
@@ -488,8 +497,19 @@ class TaskBench:
         return read_means(self._own_artifact({"kind": "residual-means", "version": 2, "layer": self.site.layer}, compute))
 
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
-        full = {"key": key, "model": self.model.digest, "dtype": str(self.model.dtype), "corpus": self.corpus_digest if self.has_corpus else None}
+        full = {
+            "key": key,
+            "model": self.model.digest,
+            "dtype": str(self.model.dtype),
+            "corpus": self.corpus_digest if self.has_corpus else None,
+            **self._code_of(compute),
+        }
         return self.artifacts.get(full, self.guard.filled(compute, "an artifact"))
+
+    def _code_of(self, compute: Callable[[Path], None]) -> dict[str, Json]:
+        """Return by which code an artifact is made: what the core makes has a version in its key, and is shared by all plugins."""
+        who = self.guard.at_work
+        return {} if who is None or is_core(compute) else {"code": [who.code or f"{who.distribution} {who.module}", core_digest()]}
 
     def _own_artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         """Return an artifact that the core makes, whatever settings the plugin at work has left by then."""
@@ -505,6 +525,10 @@ class TaskBench:
     def warn(self, message: str) -> None:
         """Say something that a reader of the result must know; shown at the end, kept in the entry."""
         self.warnings(message)
+
+
+def _candidate(label: str) -> Concept:
+    return Concept(id=label, text=label.replace("-", " "), label=label)
 
 
 def open_bench(task: Task, choices: Choices, quiet: bool = False, warnings: Warnings | None = None) -> TaskBench:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from harness.model.fingerprint import Fingerprint
     from harness.model.settings import Settings
 
-LIGHT = ("intervene", "estimate")
+EDIT = "an edit"
+"""What is called while the core generates, or tries an edit: ``stack`` and ``apply`` of what ``intervene`` has returned."""
+LIGHT = ("intervene", "estimate", EDIT)
 """Calls that are made often, and compute nothing that is kept: what they leave is looked for when something else is done."""
 STEPS = 20.0
 """While answers come one by one, hooks are looked for no more often than makes this many times as long as it takes."""
 _SHOWN = 3
-_HINT = "a plugin removes its hooks and puts back the weights that it changes (with try/finally); nothing of this call was kept"
+_HINT = "a plugin removes its hooks and puts back the weights that it changes (with try/finally); nothing that was made meanwhile was kept"
+_T = TypeVar("_T")
 
 
 class ChangedModelError(PluginError):
@@ -50,7 +53,7 @@ class _Watched:
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    who: PluginName
+    who: PluginName | str
     name: str
 
     def __str__(self) -> str:
@@ -90,11 +93,17 @@ class Guard:
     # ------------------------------------------------------------------------------------------------------- around calls
 
     def enter(self, who: PluginName, call: str) -> object:
-        """Return a plugin is about to be called; what is returned names this call."""
+        """Note that a plugin is about to be called; what is returned names this call."""
         if self._unsettled is not None and self._unsettled.who != who:
             self.settle()
         self._calls.append(_Call(who, call))
         return self._calls[-1]
+
+    @property
+    def at_work(self) -> PluginName | None:
+        """Return the plugin that is at work, the innermost where one has called another through the core; None for nobody."""
+        who = self._calls[-1].who if self._calls else None
+        return who if isinstance(who, PluginName) else None
 
     def leave(self, entered: object, failed: bool = False) -> None:
         """It has returned, or (``failed``) raised; then its own error is the one to show.
@@ -123,6 +132,51 @@ class Guard:
         if self._unsettled is not None and not self._calls:
             call, self._unsettled = self._unsettled, None
             self._compare(call)
+
+    @contextmanager
+    def edit(self, who: PluginName) -> Iterator[None]:
+        """Within the context an edit of a plugin is tried. What it leaves is looked for when something else is done (:meth:`settle`)."""
+        entered = self.enter(who, EDIT)
+        try:
+            yield
+        except BaseException:
+            self.leave(entered, failed=True)
+            raise
+        self.leave(entered)
+
+    def compared(self, names: Sequence[PluginName], items: Iterable[_T]) -> Iterator[_T]:
+        """Yield what the core makes while edits of plugins are at work, each item after a comparison that was made since it came.
+
+        All is compared no more often than makes :data:`STEPS` times as long as it takes; what comes in between waits. What came before an
+        error or Ctrl-C is still yielded.
+
+        Args:
+            names: the plugins whose edits are at work; without any, nothing is compared.
+            items: what is made.
+
+        Raises:
+            ChangedModelError: in place of items that were made since the last comparison.
+        """
+        call = _Call(" or ".join(dict.fromkeys(map(str, names))), EDIT)
+        held: list[_T] = []
+        following = time.monotonic()
+        try:
+            for item in items:
+                held.append(item)
+                if (began := time.monotonic()) >= following:
+                    if names:
+                        self._compare(call)
+                        following = (now := time.monotonic()) + STEPS * (now - began)
+                    yield from _emptied(held)
+        except (GeneratorExit, ChangedModelError):
+            raise
+        except BaseException:
+            if not names or self._compare(call, silent=True):
+                yield from _emptied(held)
+            raise
+        if names:
+            self._compare(call)
+        yield from _emptied(held)
 
     # ------------------------------------------------------------------------------------------------------- while one is at work
 
@@ -168,8 +222,11 @@ class Guard:
 
     # ------------------------------------------------------------------------------------------------------- inside
 
-    def _compare(self, call: _Call, *, values: bool = True, put_back: bool = True, doing: str = "", silent: bool = False) -> None:
-        """Raise ChangedModelError where something has been changed since it was watched; ``silent``: only see to it that nobody uses it."""
+    def _compare(self, call: _Call, *, values: bool = True, put_back: bool = True, doing: str = "", silent: bool = False) -> bool:
+        """Return whether all is as it was when it was watched; what is not is forgotten.
+
+        Raises ChangedModelError for it unless ``silent``.
+        """
         spoilt: list[tuple[str, list[str]]] = []
         for name, watched in list(self._watched.items()):
             if put_back:
@@ -184,12 +241,19 @@ class Guard:
             error = _error(call, spoilt, doing)
             self._refused = error if self._calls else None
             raise error
+        return not spoilt
 
     def _drop(self, name: str) -> None:
         """Take hooks away (they may act on other models, too), and have the module forgotten."""
         watched = self._watched.pop(name)
         watched.fingerprint.remove_hooks()
         watched.forget()
+
+
+def _emptied(held: list[_T]) -> Iterator[_T]:
+    """Yield the items of a list, taking each out."""
+    while held:
+        yield held.pop(0)
 
 
 def _error(call: _Call, spoilt: list[tuple[str, list[str]]], doing: str) -> ChangedModelError:

@@ -166,3 +166,20 @@ def labelings_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> l
     chosen = [labeling for other in asked.values() for labeling in labelings_of(other, manifest, store)]
     concepts = {labeling.concept.id: labeling.concept for labeling in chosen}
     return [Labeling(concept) for concept in (concepts.values() if asked else concepts_of(manifest, store)[: manifest.limit])]
+
+
+def abstentions_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> list[Abstention]:
+    """The concepts that a method's labeler has no answer for; of draws, those without any."""
+    if method.labeler is None:
+        return []
+    if method.draws == 1:
+        return [answer for answer in answers_of(method, store) if isinstance(answer, Abstention)]
+    groups = groups_of(method, manifest, store)
+    return [group[0] for group in groups if isinstance(group[0], Abstention) and not any(isinstance(answer, Labeling) for answer in group)]
+
+
+def controlled_by(method: MethodRecord, manifest: Manifest) -> list[str]:
+    """Return what people call the labelers that a method stands for as their control; where two are called the same, their keys."""
+    labelers = [labeler for labeler in manifest.labelers if labeler.key in method.controls]
+    titles = [labeler.title for labeler in manifest.labelers]
+    return [labeler.title if titles.count(labeler.title) == 1 else labeler.key for labeler in labelers]

@@ -12,6 +12,7 @@ from harness.files.hashing import path_digest
 from harness.files.version import PACKAGE, own_version
 from harness.model.prompts import RENDERING
 from harness.options import input_names
+from harness.plugin.source import CORE, core_digest
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
 from harness.run.protocol import protocol_of
@@ -32,7 +33,9 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
     """
     file, choices = bench.task.file, bench.choices
     judged = plan.judge is not None
-    instructions = bench.instructions if judged else ()  # before anything large is read: too few of them would end the run later
+    if file.concepts.mode == "fixed" and (plan.methods or plan.detections):
+        bench.list_concepts()  # a list of a few lines, before anything large: an unknown split is said as such
+    instructions = bench.instructions if judged else ()  # too few of them would end the run later
     concepts = bench.list_concepts() if plan.methods or plan.detections else []
     return Manifest(
         identity=identity_of(plan, bench),
@@ -71,8 +74,14 @@ def command_of(task: str, bench: TaskBench, asked: Asked) -> dict[str, Json]:
     """Return what was asked for, so that a later look can tell, and the subject model be found again; paths hold from any folder."""
     choices = dataclasses.asdict(bench.choices)
     choices |= {name: _absolute(choices[name]) for name in ("corpus", "instructions")}
-    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(asked).items()}
-    return {"task": task, "choices": choices, "asked": plain}
+    plain = dataclasses.asdict(asked)
+    plain["strengths"] = {name: list(grid) for name, grid in asked.strengths.items()}
+    return {"task": task, "choices": _lists(choices), "asked": _lists(plain)}
+
+
+def _lists(values: Mapping[str, Json]) -> dict[str, Json]:
+    """Values with lists in place of tuples, as JSON has them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _absolute(path: str | None) -> str | None:
@@ -141,6 +150,7 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "task": {"name": task.name, "version": task.file.version, "digest": task.digest()},
         "split": bench.split_name or "all",
         "limit": choices.limit,
+        **({"concepts": [concept.id for concept in bench.list_concepts()]} if choices.concepts else {}),
         "seed": choices.seed,
         "model": {"name": model.name, "digest": model.digest, "dtype": f"torch.{model.dtype}", "device": model.device.partition(":")[0]},
         "dictionaries": {ref.name: ref.digest for ref in bench.dictionary_refs},
@@ -177,8 +187,14 @@ def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:
 
 
 def _code(plan: Plan) -> dict[str, Json]:
-    """Version and source of each plugin: another code is another method, whatever it is called. A judge's is kept with its ratings instead."""
-    return {f"{plugin.registered.kind} {plugin.registered.name}": code_of(plugin) for plugin in plan.plugins if plugin is not plan.judge}
+    """Version and source of each plugin, and the source of the core that they compute with: another code is another method, whatever it is called.
+
+    A judge's is kept with its ratings instead.
+    """
+    plugins: dict[str, Json] = {
+        f"{plugin.registered.kind} {plugin.registered.name}": code_of(plugin) for plugin in plan.plugins if plugin is not plan.judge
+    }
+    return {**plugins, CORE: core_digest()}
 
 
 def code_of(plugin: PlannedPlugin) -> list[str]:

@@ -1,5 +1,6 @@
-"""What a bench offers of the subject model beside its weights: texts and logits by the run's engine, activations and
-mean residuals by the walk over a corpus."""
+"""What a bench offers of the subject model beside its weights.
+
+Texts and logits come by the run's engine, activations and mean residuals by the walk over a corpus."""
 
 from __future__ import annotations
 

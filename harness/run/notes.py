@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.chat.providers.keys import redact
 from harness.files.progress import Progress
-from harness.files.version import own_version
+from harness.files.version import DISTRIBUTION, own_version
 from harness.run.warnings import Warnings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def note_versions(store: RunStore, warn: Warnings, part: str, distributions: Ite
         part: ``labels``, ``texts``, ``ratings by X``.
         distributions: names and versions of the distributions whose plugins make it.
     """
-    versions = {**dict(distributions), "harness": own_version()}
+    versions = {**dict(distributions), DISTRIBUTION: own_version()}
     notes = [note.value for note in store.notes(f"versions: {part}")]
     if versions not in notes:
         store.note(f"versions: {part}", versions)

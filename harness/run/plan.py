@@ -15,6 +15,7 @@ from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
 from harness.run.planned import Asked, ControlLabeler, Plan, PlannedDetection, PlannedMethod, PlannedMetric, PlannedPlugin, draws_of, joined
 from harness.run.requested import Requests, as_request, check_reached, distribute, plan_plugin, requests_of
+from harness.run.strengths import AskedGrids, grids_for
 from harness.store.manifest import Manifest
 from harness.tasks.dictionaries import MetricTable
 from harness.tasks.find import options_of
@@ -23,7 +24,7 @@ from harness.types import DetectionMethod, Json, Method, Role
 
 __all__ = [
     "Asked", "Plan", "PlannedDetection", "PlannedMethod", "PlannedMetric", "PlannedPlugin",
-    "draws_of", "judges_asked", "make_plan", "plan_judge", "plan_one", "plan_plugin", "plan_stored_judge",
+    "draws_of", "grid_of", "judges_asked", "make_plan", "plan_judge", "plan_one", "plan_plugin", "plan_stored_judge",
 ]  # fmt: skip
 
 
@@ -106,6 +107,7 @@ class _Planner:
         self.for_detectors = requests("detector", [row.plugin for row in wanted.detectors], asked.detector_options, own)
         self.for_metrics = requests("metric", [row.plugin for row in wanted.metrics], asked.metric_options, own)
         self.labelers: dict[str, PlannedPlugin] = {}
+        self.grids = AskedGrids({}, {})
 
     def plan(self) -> Plan:
         """See :func:`make_plan`."""
@@ -114,6 +116,7 @@ class _Planner:
         detected = self._rows(self.for_detectors, self.wanted.detectors)
         used = {way.labeler.same: way.labeler for row in (*steered, *detected) for way in row.ways if way is not None}
         rivals = [(control, self._control_labelers(control, list(used.values()))) for control in self.controls]
+        self.grids = self._asked_grids(steered)
         methods = self._methods(steered, rivals)
         detections = self._detections(detected, [labeler for _, theirs in rivals for labeler in theirs])
         judge = self._judge() if methods else None
@@ -145,6 +148,12 @@ class _Planner:
             ways = [ControlLabeler(labeler) for labeler in through.values()]
             found.append(_PlannedRow(plugin, ways if self._needs_features(plugin, ways) else [None]))
         return found
+
+    def _asked_grids(self, steered: Sequence[_PlannedRow]) -> AskedGrids:
+        if not self.asked.strengths:
+            return self.grids
+        controls = [self.for_steerers.plan_control(_control(c.steerer), {}, {}) for c in self.controls] if steered else []
+        return grids_for(self.asked.strengths, [row.plugin for row in steered], controls)
 
     def _methods(self, rows: Sequence[_PlannedRow], rivals: Sequence[tuple[ControlTable, list[ControlLabeler]]]) -> tuple[PlannedMethod, ...]:
         found: dict[str, PlannedMethod] = {}
@@ -183,7 +192,7 @@ class _Planner:
     def _add(self, methods: dict[str, PlannedMethod], steerer: PlannedPlugin, ways: Sequence[ControlLabeler | None], role: Role) -> None:
         """The steerer with each labeler, or once alone; what is there already stays as it is."""
         instance: Steerer = steerer.instance
-        name, grid = steerer.registered.name, _grid(self.task, steerer)
+        name, grid = steerer.registered.name, self.grids.of(steerer) or grid_of(self.task, steerer)
         if not grid or list(grid) != sorted(set(grid)) or not all(map(math.isfinite, grid)):
             message = f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}"
             raise PluginError(message, given=grid, allowed="finite strengths that ascend")
@@ -357,7 +366,7 @@ def _trivial(task: Task, registered: Registered) -> PlannedPlugin | None:
     return planned if traits.trivial and not traits.needs_features else None
 
 
-def _grid(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
+def grid_of(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
     """Return the task's strengths, or the steerer's own where the task states none, or in another unit than the user asked for."""
     name = steerer.registered.name
     grid, unit = steerer.instance.traits.grid, steerer.instance.traits.unit

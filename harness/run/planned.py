@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ class Asked:
     metrics: tuple[str, ...] = ()
     detector_options: Mapping[str, Any] = field(default_factory=dict)
     metric_options: Mapping[str, Any] = field(default_factory=dict)
+    strengths: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Grids in place of the task's, by a steerer's name; that of no name is for all steerers asked for (:mod:`harness.run.strengths`)."""
 
     @property
     def nothing(self) -> bool:

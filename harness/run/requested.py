@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import HarnessError, OptionError, UnknownNameError
-from harness.options import transport_names
+from harness.options import CONTROL_OPTIONS, transport_names
 from harness.plugin.grammar import PluginRequest, format_request, parse_request
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
@@ -61,7 +61,8 @@ class Requests:
         """
         base = {**options_of(self.task, self.kind).get(request.name, {}), **own}
         values = {**base, **self.given.get(request.name, {}), **shared, **request.options}
-        return plan_plugin(self.host.get(self.kind, request.name), values, {**base, **shared} if alone else base)
+        unsaid = {name: value for name, value in shared.items() if alone or name in CONTROL_OPTIONS}  # rows say whom a control stands for
+        return plan_plugin(self.host.get(self.kind, request.name), values, {**base, **unsaid})
 
 
 def requests_of(

@@ -201,8 +201,9 @@ class StoredBench:
 
 
 def _with_protocol(manifest: Manifest, host: PluginHost, folder: Path) -> Manifest:
-    """Return the manifest; of a run that an older harness stored, with the protocol that it did not keep, from the task, which must be the same
-    still.
+    """Return the manifest, with a protocol.
+
+    A run that an older harness stored did not keep it; it is taken from the task, which must be the same still.
 
     Raises StoreError where that task is not here, or is another one by now: a score by another cross-validation would be another score.
     """

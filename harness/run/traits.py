@@ -34,7 +34,7 @@ def check_traits(registered: Registered, instance: Any) -> None:
 
 
 def _unknown_filters(registered: Registered, traits: Any) -> str:
-    """Return a labeler's filters are options of its own."""
+    """Return which of a labeler's filters are no options of its own, in a sentence; empty where all are."""
     unknown = [name for name in traits.filters if name not in registered.options.model_fields] if registered.kind == "labeler" else []
     return f"filters names {', '.join(unknown)}, which it has no option for" if unknown else ""
 

@@ -138,7 +138,7 @@ def confidence_changes(
     batch_rows: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> NDArray[np.float64]:
-    """Return δ token confidence of each feature, ``[n]`` (Wang et al. 2025, arXiv 2510.03659, appendix D): ΔC_k = C_k(edited) − C_k(model alone).
+    """Return Δ token confidence of each feature, ``[n]`` (Wang et al. 2025, arXiv 2510.03659, appendix D): ΔC_k = C_k(edited) − C_k(model alone).
 
     C_k = −(1/k) · Σ log p over the k most probable next tokens: small where the model is sure. The reference is the plain forward pass, without the
     dictionary. Features are ranked by |ΔC_k|; its sign says whether the feature makes the model less sure (positive) or more.

@@ -62,8 +62,9 @@ def cluster_sums(values: FloatArray, codes: IntArray) -> tuple[FloatArray, Float
 
 
 def effective_clusters(sizes: FloatArray) -> float:
-    """Return the degrees of freedom + 1 (:func:`degrees_of_freedom`): the number of clusters if they have one size, and few if one holds most
-    values.
+    """Return the number of effective clusters: the degrees of freedom (:func:`degrees_of_freedom`) + 1.
+
+    That is the number of clusters if they have one size, and few if one holds most values.
     """
     return round(degrees_of_freedom(sizes) + 1, 6) if len(sizes) > 1 else float(len(sizes))
 

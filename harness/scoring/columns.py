@@ -139,8 +139,9 @@ def grid(thresholds: Sequence[float], dtype: np.dtype[Any]) -> tuple[Array, IntA
 
 
 def binned_blocks(matrix: Matrix, limits: Array) -> Iterator[Block]:
-    """Yield all features, ascending, in blocks of at most :data:`ENTRIES` entries; each entry's value has become the number of ``limits`` below
-    it.
+    """Yield all features, ascending, in blocks of at most :data:`ENTRIES` entries.
+
+    Each entry's value has become the number of ``limits`` below it.
     """
     scale, table = _cells(limits)
     dtype = np.uint32 if matrix.n <= PACKED_TEXTS else np.uint64

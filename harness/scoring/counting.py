@@ -72,7 +72,7 @@ class PairScores:
 def count_blocks(
     frequencies: Any, labels: Any, thresholds: Sequence[float], rows: ArrayLike | None = None, block: int | None = None
 ) -> Iterator[Counts]:
-    """Return True positives of every (feature, label, threshold), a block of features at a time, ascending.
+    """Yield the true positives of every (feature, label, threshold), a block of features at a time, ascending.
 
     Args:
         frequencies: scipy csr ``[texts, features]``, float32 or float64, without duplicates, possibly memory-mapped. A text is predicted positive
@@ -162,8 +162,9 @@ def best_pairs(
 
 
 def auroc_pairs(values: Any, labels: Any, rows: ArrayLike | None = None) -> FloatArray:
-    """Return AUROC of every (label, feature): the share of (positive, negative) pairs of texts whose positive has the higher value; a tie counts
-    half.
+    """Return AUROC of every (label, feature).
+
+    It is the share of (positive, negative) pairs of texts whose positive has the higher value; a tie counts half.
 
     Exact: whole numbers up to one division, so equal to :func:`~harness.scoring.auroc` on the dense column. What is not stored is 0, so a sparse
     feature has one great tie.
@@ -209,8 +210,9 @@ def auroc_pairs(values: Any, labels: Any, rows: ArrayLike | None = None) -> Floa
 
 
 def confusion_at(frequencies: NDArray[Any], positive: NDArray[np.bool_], threshold: float) -> tuple[int, int, int, int]:
-    """Return (tp, fp, fn, tn) of one feature's dense frequencies ``[texts]`` against one label at one threshold, compared as in
-    :func:`count_blocks`.
+    """Return (tp, fp, fn, tn) of one feature's dense frequencies ``[texts]`` against one label at one threshold.
+
+    They are compared as in :func:`count_blocks`.
     """
     predicted = np.asarray(frequencies) > float(threshold)
     tp, fp = int((predicted & positive).sum()), int((predicted & ~positive).sum())

@@ -189,8 +189,9 @@ def average_precision(scores: ArrayLike, positive: ArrayLike, weights: ArrayLike
 def best_threshold(
     scores: ArrayLike, positive: ArrayLike, weights: ArrayLike | None = None, measure: Measure = "f1", pi0: float = PI0
 ) -> float:
-    """Return the threshold with the largest F1 or calibrated F1, among the scores themselves; ties (within 1e-12) to the higher, which predicts
-    fewer.
+    """Return the threshold with the largest F1 or calibrated F1, among the scores themselves.
+
+    Of a tie (within 1e-12) it is the higher one, which predicts fewer.
 
     These candidates give every way of cutting the ranking but "nothing is positive", which is never best. A text is predicted positive where its
     score is at least the threshold.

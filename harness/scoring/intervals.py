@@ -88,8 +88,8 @@ def interval(
         item: the singular of what the values are of, for warnings (``2 concepts: no interval``).
 
     Returns:
-        The interval; its ends are None with fewer than :data:`MIN_CLUSTERS` clusters, when all values are equal, when so few differ that no
-        end can be told, or when the interval would be the whole scale.
+        The interval; its ends are None with fewer than :data:`MIN_CLUSTERS` clusters, when all values are equal (``auto``: all but those of
+        one cluster), when so few differ that no end can be told, or when the interval would be the whole scale.
 
     Raises:
         ScoringError: infinite values, clusters of another length, an unknown method, ``level`` out of bounds.
@@ -104,10 +104,10 @@ def interval(
     sums, sizes = cluster_sums(scores[defined], codes[defined])
     n, n_missing, effective = int(sizes.sum()), int((~defined).sum()), effective_clusters(sizes)
     methods: tuple[str, ...] = (method,) if method != "auto" else ("t", "bca" if effective >= ENOUGH_FOR_BCA else "bootstrap-t")
-    ends, reason = None, _no_spread(sums, sizes, n, item)
+    ends, reason = None, _no_spread(sums, sizes, n, item, method)
     if not reason:
         ends = _on_scale(_hull(sums, sizes, methods, level, seed, resamples), bounds)
-        reason = "" if ends else f"{len(sizes)} {item}s are too few or too much alike: no interval"
+        reason = "" if ends else f"{n} {item}s are too few or too much alike: no interval"
     return Interval(
         low=ends[0] if ends else None,
         high=ends[1] if ends else None,
@@ -122,17 +122,25 @@ def interval(
     )
 
 
-def _no_spread(sums: FloatArray, sizes: FloatArray, n: int, item: str) -> str:
+def _no_spread(sums: FloatArray, sizes: FloatArray, n: int, item: str, method: str) -> str:
     """Return why no method could find an interval; empty where one may."""
     if not n:
         return f"no {item} has a value"
     if len(sizes) < MIN_CLUSTERS:
         groups = f" in {len(sizes)} independent group{'s' * (len(sizes) != 1)}" if len(sizes) < n else ""
         return f"{n} {item}{'s' * (n != 1)}{groups}: no interval"
-    deviations = sums - sizes * (sums.sum() / sizes.sum())
-    if np.abs(deviations).max() <= ROUNDING * max(1.0, np.abs(sums).max()):
-        return f"no interval: all {len(sizes)} {item}s have the same value, so their spread cannot be estimated"
+    if n_apart(sums, sizes) == 0:
+        return f"no interval: all {n} {item}s have the same value, so their spread cannot be estimated"
+    if method == "auto" and n_apart(sums, sizes) == 1:
+        return f"no interval: all {item}s but {'one' if n == len(sizes) else 'those of one group'} have the same value, and it would rest on that"
     return ""
+
+
+def n_apart(sums: FloatArray, sizes: FloatArray) -> int:
+    """How many clusters have another mean than the median one; 0 or 1 where all, or all but one, have the same."""
+    means = sums / sizes
+    middle = float(np.median(means))
+    return int((np.abs(means - middle) > ROUNDING * max(1.0, abs(middle))).sum())
 
 
 def _hull(sums: FloatArray, sizes: FloatArray, methods: tuple[str, ...], level: float, seed: int, resamples: int) -> Ends | None:

@@ -220,8 +220,7 @@ def rank_sums(
     found: Array,
     out: Array,
 ) -> bool:
-    """Return AUROC of each column and label, into ``out`` ``[labels, columns]``, from entries sorted by value within each column; False if one is
-    NaN.
+    """Write AUROC of each column and label into ``out`` ``[labels, columns]``, from entries sorted by value; return False if one is NaN.
 
     Twice the mid-rank of a group of equal values is (its first rank + its last), a whole number, so nothing is rounded before the last division.
     ``sums`` and ``found`` ``[labels]`` are scratch.

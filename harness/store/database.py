@@ -7,6 +7,7 @@ reading, it stays as it is: a copy is brought up to date, in memory or (a large 
 written, and while an older harness writes the run; the copy shows the run as it was when it was opened.
 
 A file is checked when it is opened: its structure, and its digests (:mod:`harness.store.digests`). What is damaged is refused before a value is used.
+A reader checks a file that has not changed since once per process (:mod:`harness.store.sound`).
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from harness.errors import StoreError
 from harness.files.atomic import disk_error
 from harness.files.sqlite import DEFECTS, connect, connect_for_reading, explained, set_journal, stamp, temporary, transaction, version_of
 from harness.store import digests
-from harness.store.migrations import migrate
+from harness.store.migrations import SAME_TABLES_SINCE, migrate
 from harness.store.schema import RUN_STORE, SCHEMA, SCHEMA_VERSION, statements
+from harness.store.sound import is_sound, note_sound, state_of
 
 
 class Database:
@@ -35,6 +37,7 @@ class Database:
         check: look for damage before anything is read, which takes as long as reading all. Without it only a summary may be made of the file.
 
     Attributes:
+        known_sound: this process has looked through the file as it is now, and found nothing wrong.
         digested: the file came with digests; one of an older harness has none, so a changed value in it cannot be noticed.
 
     Raises:
@@ -46,7 +49,9 @@ class Database:
     def __init__(self, path: Path, *, write: bool, check: bool = True) -> None:
         self.path = path
         self._write = write
-        self._checks = check or write
+        self._before = state_of(path)
+        self.known_sound = not write and is_sound(path)
+        self._checks = write or (check and not self.known_sound)
         self._mutex = threading.RLock()
         self._in_transaction = False
         if not write and not path.is_file():
@@ -59,7 +64,7 @@ class Database:
                 version = self._check()
                 if write:
                     self._prepare(version)
-                elif version is not None and version < SCHEMA_VERSION:
+                elif version is not None and version < SAME_TABLES_SINCE:
                     self._copy(version)
         except BaseException:
             self._connection.close()
@@ -76,7 +81,13 @@ class Database:
         if version is not None and self._checks:
             self._refuse_damage(version)
         self.digested = version is None or version == SCHEMA_VERSION
+        if self.digested and self._checks:
+            self.note_sound()
         return version
+
+    def note_sound(self) -> None:
+        """Note that the file was looked through, and nothing is wrong with it."""
+        note_sound(self.path, self._before)
 
     def _refuse_damage(self, version: int) -> None:
         """Raise for a file that is not as it was written, as far as can be told."""
@@ -111,7 +122,7 @@ class Database:
         try:
             self._connection.backup(copy)  # a state of one moment, whoever writes meanwhile
             with transaction(copy):
-                migrate(copy, self.path, version, SCHEMA_VERSION)
+                migrate(copy, self.path, version, SCHEMA_VERSION, digested=False)  # nobody compares the copy with anything
             copy.execute("PRAGMA query_only=ON")
         except BaseException:
             copy.close()

@@ -154,8 +154,9 @@ class RunFolder:
         """Return the store of an open file; one without digests is read as a whole, so that what is broken in it is found now."""
         try:
             store = cls(folder, database, lock)
-            if check and not database.digested and store._stored is not None:
+            if check and not database.digested and not database.known_sound and store._stored is not None:
                 store.read_everything()
+                database.note_sound()
         except BaseException:
             database.close()
             raise

@@ -20,7 +20,7 @@ from harness.types import Json, canonical_json
 Step = Callable[[sqlite3.Connection, Path], None]
 
 
-def migrate(connection: sqlite3.Connection, path: Path, version: int, to: int) -> None:
+def migrate(connection: sqlite3.Connection, path: Path, version: int, to: int, *, digested: bool = True) -> None:
     """Bring a file's tables from ``version`` to ``to``; within a transaction.
 
     Args:
@@ -28,6 +28,7 @@ def migrate(connection: sqlite3.Connection, path: Path, version: int, to: int) -
         path: the file, in its run's folder: what lies beside it may be read.
         version: what the file has.
         to: what it is to have.
+        digested: make the digests, too, for which all is read; a copy that is only read needs none.
 
     Raises:
         StoreError: rows that no harness wrote.
@@ -44,7 +45,8 @@ def migrate(connection: sqlite3.Connection, path: Path, version: int, to: int) -
                 hint="use the harness that wrote it, or choose another folder (--out)",
             ) from error
         connection.execute(f"PRAGMA user_version={number + 1}")
-    write_all(connection)
+    if digested:
+        write_all(connection)
 
 
 # -------------------------------------------------------------------------------------------------------------------------- 1 to 2
@@ -131,6 +133,9 @@ def _to_3(connection: sqlite3.Connection, path: Path) -> None:
     """Digests of groups of records; :func:`migrate` fills them."""
     connection.execute("CREATE TABLE digests (name TEXT PRIMARY KEY, rows INTEGER NOT NULL, value TEXT NOT NULL) WITHOUT ROWID")
 
+
+SAME_TABLES_SINCE = 2
+"""From this version on a file has all that is read of one: later steps add digests, which only a writer needs. It is read as it lies."""
 
 STEPS: dict[int, Step] = {1: _to_2, 2: _to_3}
 """What brings a file of this version to the next."""

@@ -51,8 +51,8 @@ class JudgeRecord:
         rubric: name and version of its rubric.
         options: those that its ratings depend on.
         offline: no person or strong model stands behind it.
-        code: digest of the version and source of its plugin; empty in a run of an older harness.
-        files: digests of the files that its options name.
+        code: digest of the source of its plugin (of its version where that cannot be read); empty in a run of an older harness.
+        files: digests of the files that its options name, and the identity of a model that it runs itself.
     """
 
     name: str

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import StoreError
+from harness.store.folder import DATABASE
 from harness.store.run import RunStore
+from harness.store.sound import forget
 
 Verdict = Literal["intact", "no digests", "damaged"]
 
@@ -34,6 +36,7 @@ class Verified:
 
 def verify(folder: Path) -> Verified:
     """Check every record of a run against its digests, and decode it. The run may be in use; nothing is changed."""
+    forget(Path(folder) / DATABASE)
     try:
         with RunStore.open(folder, read_only=True) as store:
             store.read_everything()

@@ -146,7 +146,7 @@ class ControlTable(Table):
     labeler: str | None = None
     """A labeler, in the same way; left out for a steerer that uses no feature."""
     draws: int = Field(1, ge=1)
-    """Draws of the labeler for each concept, each with texts of its own; a concept's score is the mean over them. For a labeler that draws."""
+    """Draws of a random labeler for each concept, each with texts of its own; a concept's score is the mean over them."""
 
     @model_validator(mode="after")
     def _names_plugins(self) -> ControlTable:

@@ -93,8 +93,9 @@ def _check_training(factory: Callable[[], Detector], bench: TaskBench, labelings
 
 
 def turned_round(bench: TaskBench, folder: Path, labels: set[str]) -> TaskBench:
-    """Return a bench like ``bench``, written to ``folder``, in which texts outside the train part have the ``labels`` that they lack, and no
-    other.
+    """Return a bench like ``bench``, written to ``folder``, with the labels of texts outside the train part turned round.
+
+    Such a text has those of ``labels`` that it lacks, and no other.
     """
     train = set(bench.split.train.tolist())
     with (folder / "corpus.jsonl").open("w", encoding="utf-8") as file:

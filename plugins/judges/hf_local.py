@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness import hookimpl
@@ -21,6 +22,8 @@ from harness.options import transport_field
 from harness.types import Decoding, digest
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.chat.client.cache import ReplyCache
     from harness.chat.cost import Estimate
     from harness.engine.base import GenerationRequest
@@ -65,11 +68,33 @@ class LocalJudge(LLMJudge):
         free = Prices(date="", models={("hf-local", self.options.model): Price(0.0, 0.0)})
         return replace(self.questions.estimate(work.items, "hf-local", free), source="")
 
-    def _open(self, cache: ReplyCache | None, seed: int) -> LocalAsker:
+    @cached_property
+    def model_identity(self) -> str:
+        """Return digest, number format and kind of device of the model, and how its prompts are written.
+
+        Read from its files; a model of the hub that is not on this machine yet is fetched and loaded for it.
+        """
+        from harness.model.devices import choose_device, choose_dtype
+        from harness.model.locating import local_identity
+
+        found = local_identity(self._local.model, self._local.revision)
+        if found is None:
+            return _identity(self._model.digest or self._model.name, self._model.dtype, self._model.device)
+        device = choose_device(self._local.device)
+        return _identity(found[1], choose_dtype(self._local.dtype, device), device)
+
+    @cached_property
+    def _model(self) -> SubjectModel:
         from harness.model.loading import load_model
 
-        model = load_model(self._local.model, device=self._local.device, dtype=self._local.dtype, revision=self._local.revision)
-        return LocalAsker(model, self._local, cache, seed)
+        return load_model(self._local.model, device=self._local.device, dtype=self._local.dtype, revision=self._local.revision)
+
+    def _open(self, cache: ReplyCache | None, seed: int) -> LocalAsker:
+        return LocalAsker(self._model, self._local, cache, seed)
+
+
+def _identity(content: str, dtype: torch.dtype, device: torch.device) -> str:
+    return f"{content}/{str(dtype).removeprefix('torch.')}/{device.type}/{digest(RENDERING, 6)}"
 
 
 class LocalAsker:

@@ -97,5 +97,5 @@ def harness_register_labelers(registry: Any) -> None:
         "calibf1",
         CalibratedF1,
         options=CalibratedF1Options,
-        summary="features whose firing frequency predicts the label, by calibrated F1 (Jørgensen & Hansen 2026)",
+        summary="calibrated F1 of how often a feature fires: F1 if a fixed share π0 of all texts had the label (Jørgensen & Hansen 2026)",
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.users import as_nobody
 
 from harness.store import RunStore
 
@@ -236,21 +237,6 @@ def test_a_file_that_may_not_grow_is_one_line_too(
     assert rows(out) == undisturbed[1]
 
 
-@contextlib.contextmanager
-def no_rights(*readable: Path) -> Iterator[None]:
-    """Root may write anywhere, so root becomes nobody for a while; skips where nobody may not read what a test needs."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        if not all(os.access(path, os.R_OK, effective_ids=True) for path in (ROOT / "harness", *readable)):
-            pytest.skip("only root may read this checkout or its data")
-        yield
-    finally:
-        os.seteuid(0)
-
-
 @pytest.mark.parametrize("methods", [("--steerer", "prompt"), ("--labeler", "calibf1", "--steerer", "sae-clamp")])
 def test_a_folder_that_cannot_be_written_to_is_one_line(
     harness: Callable[..., Any], evaluation: tuple[Path, Any], tiny_task: Path, tiny_model_path: Path, open_folder: Path,
@@ -261,7 +247,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(
     locked.chmod(0o555)
     command = ("eval", *methods, "--task", tiny_task, "--quiet", "--out")
     harness(*command, open_folder / "elsewhere", "--dry-run")  # reads the sample plugin, which lies where nobody else may read
-    with no_rights(tiny_model_path):
+    with as_nobody(tiny_model_path):
         done = harness(*command, locked)
     assert "permission denied" in done.error
     assert str(locked) in done.error
@@ -277,7 +263,7 @@ def test_a_finished_run_is_shown_although_its_folder_cannot_be_written_to(
     shutil.copytree(evaluation[0], copy)
     for path in (*copy.rglob("*"), copy):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    with no_rights(tiny_model_path):
+    with as_nobody(tiny_model_path):
         listed = harness("runs", "--out", copy, "--json").json
         assert (listed[0]["status"], listed[0]["generations"]) == ("finished", 72)
         assert "calibf1" in harness("leaderboard", "--out", copy, "--no-published").out

@@ -38,7 +38,8 @@ def test_each_label_comes_with_its_evidence(harness: Callable[..., Any], tiny_ta
     assert set(about["snippets"][0]) == {"text", "labels", "activation", "before", "token", "after"}
 
 
-def test_the_table_shows_what_a_reader_needs(harness: Callable[..., Any], tiny_task: Path) -> None:
+def test_the_table_shows_what_a_reader_needs(harness: Callable[..., Any], tiny_task: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     done = harness("label", "--labeler", "max-auc", "--task", tiny_task, "--show", "1")
     out = done.out
     assert done.code == 0, done.err
@@ -68,7 +69,10 @@ def test_a_file_says_how_it_was_made(files: dict[str, Path]) -> None:
     assert float(row["score"]) == pytest.approx(float(row["chosen_on_score"]), abs=1e-6)
 
 
-def test_each_feature_of_an_answer_has_its_own_row_and_score(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+def test_each_feature_of_an_answer_has_its_own_row_and_score(
+    harness: Callable[..., Any], tiny_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     command = ("label", "--labeler", "calibf1", "-L", "features_per_label=3", "--task", tiny_task)
     out = harness(*command, "-o", tmp_path / "l.jsonl").out
     rows = [json.loads(line) for line in (tmp_path / "l.jsonl").read_text(encoding="utf-8").splitlines()]

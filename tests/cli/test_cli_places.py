@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pwd
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.users import as_nobody
 from rich.cells import cell_len
 
 from harness.chat.client.cache import FILE_NAME
@@ -24,21 +24,6 @@ ROOT = Path(__file__).resolve().parents[2]
 EVAL = ("--labeler", "calibf1", "--steerer", "sae-clamp")
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="users and rights as POSIX has them")
-
-
-@contextlib.contextmanager
-def as_nobody(*readable: Path) -> Iterator[None]:
-    """Root may write anywhere, so root becomes nobody for a while; skips where nobody may not read what a test needs."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        if not all(os.access(path, os.R_OK, effective_ids=True) for path in (ROOT / "harness", *readable)):
-            pytest.skip("only root may read this checkout or its data")
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def set_rights(folder: Path, writable: bool) -> None:

@@ -121,7 +121,4 @@ def test_its_traceback_is_shown_when_asked_for(loud: Callable[..., Any]) -> None
 def test_a_changed_model_ends_the_run_with_nothing_of_that_call(loud: Callable[..., Any], tmp_path: Path, statement: str) -> None:
     error = loud(label=statement).error
     assert error.startswith("labeler 'loud' of loud-0 has changed the subject model in label: ")
-    (folder,) = (tmp_path / "out" / "runs").iterdir()
-    with RunStore.open(folder, read_only=True) as store:
-        assert store.counts()["trials"] == 0
-        assert all(store.labelings(labeler.key) is None for labeler in store.manifest.labelers)
+    assert [*(tmp_path / "out" / "runs").iterdir()] == []  # no answer of that call, and nothing else was computed

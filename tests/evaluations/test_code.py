@@ -58,27 +58,16 @@ def test_another_version_makes_a_new_run(harness: Callable[..., Any], install: C
     assert len(runs(tmp_path)) == 2
 
 
-def test_a_plugin_is_told_by_its_package_or_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
-
-    from harness.plugin.source import _digest, source_digest
-
-    package = tmp_path / "some_package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "mine.py").write_text("class Mine: pass\n")
-    (package / "helper.py").write_text("x = 1\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    mine = importlib.import_module("some_package.mine").Mine
-    before = source_digest(mine, "somebody")
-    (package / "helper.py").write_text("x = 2\n")
-    _digest.cache_clear()
-    assert source_digest(mine, "somebody") != before != ""
-    own = source_digest(mine, "harness")
-    (package / "helper.py").write_text("x = 3\n")
-    _digest.cache_clear()
-    assert source_digest(mine, "harness") == own
-    assert source_digest(len, "somebody") == ""
+def test_an_edited_core_makes_a_new_run(
+    harness: Callable[..., Any], tiny_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("eval", "--steerer", "none", "--no-controls", "--limit", "1", "--task", tiny_task, "--out", tmp_path)
+    assert harness(*command).code == 0
+    (run,) = runs(tmp_path)
+    monkeypatch.setattr("harness.run.manifest.core_digest", lambda: "edited")
+    edited = harness(*command)
+    assert f"the run {run} has the same options, but the code of harness has changed since" in edited.err
+    assert len(runs(tmp_path)) == 2
 
 
 JUDGE = """
@@ -137,6 +126,59 @@ def test_an_edited_judge_rates_the_stored_texts_again(
     source._digest.cache_clear()
     later = harness(*command, sites=(site,))
     assert (later.code, "has changed since" in later.err) == (0, False), "what people have said does not depend on the judge's code"
+
+
+RUNS_MODEL = JUDGE.replace("def collect", """@property
+    def model_identity(self): return open({weights!r}).read()
+    def collect""")
+
+
+def test_other_weights_of_a_judges_own_model_rate_again_and_another_version_does_not(
+    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path
+) -> None:
+    from harness import load_run
+
+    weights = tmp_path / "weights"
+    weights.write_text("first")
+    code = RUNS_MODEL.format(grade=1.0, weights=str(weights))
+    site = install(code)
+    command = ("eval", "--steerer", "none", "--judge", "mine", "--no-controls", "--limit", "1", "--task", tiny_task, "--out", tmp_path)
+    assert harness(*command, sites=(site,)).code == 0
+    (run,) = runs(tmp_path)
+    (first,) = load_run(tmp_path / "runs" / run).judges
+    assert first.files == {"the model": "first"}
+
+    newer = harness(*command, sites=(install(code, version="0.2"),))
+    assert (newer.code, "has changed since" in newer.err) == (0, False), "the same code by another version"
+    assert load_run(tmp_path / "runs" / run).judges == [first]
+
+    weights.write_text("second")
+    other = harness(*command, sites=(site,))
+    assert "the model of judge mine has changed since; its texts are rated again" in other.err
+    stored = load_run(tmp_path / "runs" / run).judges
+    assert [judge.files["the model"] for judge in stored] == ["first", "second"]
+    assert len({judge.ranking_key for judge in stored}) == 1
+    assert len({judge.key for judge in stored}) == 2
+
+
+def test_ratings_kept_under_a_digest_with_the_version_stay(
+    harness: Callable[..., Any], install: Callable[..., Path], tiny_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A harness before this one made it so; what was paid for is not asked for again."""
+    from harness import load_run
+    from harness.evaluations.steering import judge_record
+    from harness.types import digest
+
+    site = install(JUDGE.format(grade=1.0))
+    command = ("eval", "--steerer", "none", "--judge", "mine", "--no-controls", "--limit", "1", "--task", tiny_task, "--out", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(judge_record, "_code", lambda judge: digest(judge_record.code_of(judge)))
+        assert harness(*command, sites=(site,)).code == 0
+    (run,) = runs(tmp_path)
+    (before,) = load_run(tmp_path / "runs" / run).judges
+    again = harness(*command, sites=(site,))
+    assert (again.code, "has changed since" in again.err) == (0, False)
+    assert load_run(tmp_path / "runs" / run).judges == [before]
 
 
 def test_a_judges_result_of_the_self_test_is_kept_by_all_that_it_depends_on() -> None:

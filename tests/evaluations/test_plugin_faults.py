@@ -22,6 +22,7 @@ from harness.interventions import Intervention, Positions, Site
 from harness.options import Options
 from harness.plugin.host import PluginHost
 from harness.run.bench import TaskBench
+from harness.run.guard import ChangedModelError
 from harness.run.plan import Asked, make_plan
 from harness.run.run import Run
 from harness.steering.add_vector import AddVector
@@ -404,3 +405,47 @@ def test_what_was_rated_before_stays(bench: TaskBench, tmp_path: Path) -> None:
 def test_ctrl_c_in_a_plugin_is_ctrl_c(bench: TaskBench, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(host_with("steerer", {"prepare": raising(KeyboardInterrupt())}), bench, tmp_path, "steerer")
+
+
+class Spoiling(OwnEdit):
+    """An edit that changes the model behind it when it is applied to a stream of some tokens; the steerer keeps the bench."""
+
+    def __init__(self, spoil: Callable[[Any], Any], when: Callable[[torch.Tensor], bool]) -> None:
+        super().__init__(lambda x: (when(x) and spoil(Spoiling.bench), x)[1])
+
+    bench: Any = None
+
+
+def keeps_the_bench(self: Any, bench: Any, labelings: Any) -> None:
+    Spoiling.bench = bench
+
+
+SPOILING: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "a hook": (lambda b: b.model.layers[0].register_forward_hook(lambda m, a, output: output), "a forward hook is left on"),
+    "a weight": (lambda b: b.model.layers[0].mlp.up_proj.weight.data.mul_(1.01), "values of model.layers.0.mlp.up_proj.weight have changed"),
+}
+WHEN: dict[str, Callable[[torch.Tensor], bool]] = {
+    "when it is tried": lambda x: x.shape[1] == 2,
+    "while texts are generated": lambda x: x.shape[1] != 2,
+}
+
+
+@pytest.mark.parametrize("when", WHEN)
+@pytest.mark.parametrize("what", SPOILING)
+def test_no_text_is_kept_that_was_made_with_a_model_that_an_edit_changed(what: str, when: str, bench: TaskBench, tmp_path: Path) -> None:
+    spoil, expected = SPOILING[what]
+    intervene = edited(Spoiling(spoil, WHEN[when]))
+    model = bench.model
+    with pytest.raises(ChangedModelError) as caught:
+        run(host_with("steerer", {"prepare": keeps_the_bench, "intervene": intervene}), bench, tmp_path, "steerer")
+    assert str(caught.value).startswith("steerer 'mine' of their-dist has changed the subject model in an edit: ")
+    assert expected in str(caught.value)
+    assert bench.model is not model
+    assert list(tmp_path.glob("runs/*")) == [], "a run without any result is removed"
+
+
+def test_settings_that_an_edit_leaves_are_put_back(bench: TaskBench, tmp_path: Path) -> None:
+    before = torch.get_default_dtype()
+    left = OwnEdit(lambda x: (x.shape[1] != 2 and torch.set_default_dtype(torch.float64), x)[1])
+    run(host_with("steerer", {"intervene": edited(left)}), bench, tmp_path, "steerer")
+    assert torch.get_default_dtype() == before

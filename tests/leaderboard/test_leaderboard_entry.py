@@ -119,6 +119,19 @@ def test_an_entry_comes_back_equal_from_its_file(tmp_path_factory: pytest.TempPa
     jsonschema.validate(written, entry_schema())
 
 
+def test_fields_that_came_later_leave_older_entries_as_they_are(make_entry: Callable[..., Entry], make_result: Callable[..., Row]) -> None:
+    """An entry of before the fields has neither, and its digest holds; one that has them keeps them."""
+    plain = make_entry(make_result("calibf1"))
+    assert not {"controls", "readings"} & plain.as_json()["rows"][0].keys()
+    assert Entry.model_validate(plain.as_json()).id == plain.id
+    control = make_entry(make_result("random", role="control", controls=["calibf1"]))
+    assert control.as_json()["rows"][0]["controls"] == ["calibf1"]
+    assert Entry.model_validate(control.as_json()) == control
+    reading = {"at_strengths_of": "x", "method": "m", "metrics": {}, "n_items": 0, "n_read": 0}
+    with pytest.raises(ValidationError, match="control of steering"):
+        make_result("calibf1", readings=[reading])
+
+
 # ---------------------------------------------------------------------------------------------------------------- the JSON Schema
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.leaderboard.entry import OptionValues
 from harness.leaderboard.ranking import Group, Place, rank
 from harness.scoring import paired_difference
 
@@ -79,6 +80,12 @@ def test_what_varies_within_a_group_is_told(make_entry: Make, make_result: Make)
     model = {"name": "tiny", "digest": "m1", "dtype": "bfloat16", "device": "cuda"}
     other = make_entry(make_result("b"), model=model, instruction_set_digest="i2", decoding={"temperature": 0}, dictionaries=[])
     assert only(rank([make_entry(), other])).varies == ("dtype", "device", "dictionaries", "decoding", "instructions")
+
+
+def test_strengths_of_the_user_are_told_within_a_group(make_entry: Make, make_result: Make) -> None:
+    own = make_result("a").model_copy(update={"subject": make_result("a").subject.model_copy(update={"grid": (0.1, 0.9)})})
+    assert only(rank([make_entry(make_result("a")), make_entry(own)])).varies == ("strengths",)
+    assert only(rank([make_entry(make_result("a")), make_entry(own.model_copy(update={"subject": make_result("b").subject}))])).varies == ()
 
 
 def test_an_entry_given_twice_counts_once(make_entry: Make) -> None:
@@ -260,6 +267,26 @@ def test_other_instructions_are_noted(make_entry: Make, make_result: Make) -> No
     group = only(rank([make_entry(make_result("a", [0.9] * 4)), make_entry(make_result("b", [0.5] * 4), instruction_set_digest="i2")]))
     assert group.places[1].comparison is not None
     assert group.places[1].comparison.note == "other instructions: paired by concept only"
+
+
+def test_another_seed_draws_other_instructions_and_is_noted(make_entry: Make, make_result: Make, make_detection: Make) -> None:
+    group = only(rank([make_entry(make_result("a", [0.9] * 4)), make_entry(make_result("b", [0.5] * 4), seed=3)]))
+    assert group.places[1].comparison is not None
+    assert group.places[1].comparison.note == "seeds 0 and 3 draw other instructions for a concept: paired by concept only"
+    texts = only(rank([make_entry(make_detection("a")), make_entry(make_detection("b", [0.6, 0.7, 0.5, 0.6]), seed=3)]))
+    assert texts.places[1].comparison is not None
+    assert "instructions" not in texts.places[1].comparison.note  # detection has none
+
+
+def test_controls_of_one_name_are_told_apart_by_whom_they_stand_for(make_entry: Make, make_result: Make) -> None:
+    options = {"given": {"min_cosine": 0.3}, "default": {}}
+    first = make_result("random", [0.1] * 4, role="control", controls=["calibf1"])
+    subject = first.subject.model_copy(update={"labeler_options": OptionValues.model_validate(options)})
+    other = make_result("random", [0.2] * 4, role="control", controls=["max-auc"], subject=subject)
+    group = only(rank([make_entry(make_result(), first, other)]))
+    assert {place.name for place in group.places} == {"calibf1 × sae-clamp", "random × sae-clamp for calibf1", "random × sae-clamp for max-auc"}
+    alone = only(rank([make_entry(make_result(), first)]))
+    assert {place.name for place in alone.places} == {"calibf1 × sae-clamp", "random × sae-clamp"}
 
 
 def test_two_concepts_give_no_interval_of_the_difference(make_entry: Make, make_result: Make) -> None:

@@ -58,6 +58,35 @@ def test_a_board_shows_ranks_intervals_coverage_and_comparisons(make_entry: Make
     assert "not shown: x.json is no entry" in text
 
 
+def test_what_intervals_warn_of_is_said_once(make_entry: Make, make_result: Make, make_metric: Make) -> None:
+    rough, missing = "only 4 independent concepts: the interval is rough below 20", "1 undefined value left out"
+
+    def warned(name: str) -> Row:
+        row = make_result(name, mode="chosen")
+        value = {name: metric.model_copy(update={"warning": rough}) for name, metric in row.metrics.items()}
+        value["fluency"] = row.metrics["fluency"].model_copy(update={"warning": missing})
+        return Row.model_validate({**row.model_dump(), "metrics": {name: metric.model_dump() for name, metric in value.items()}})
+
+    entry = make_entry(warned("a"), warned("b"), mode="chosen")
+    text = to_text(render_entry(entry), width=200)
+    assert [line.strip() for line in text.splitlines() if "rough" in line] == [rough]
+    assert [line.strip() for line in text.splitlines() if "undefined" in line] == [f"fluency: {missing}"]
+    mixed = to_text(render_board(build_board([make_entry(warned("a"), make_result("b", mode="chosen"), mode="chosen")])), width=200)
+    assert [line.strip() for line in mixed.splitlines() if "rough" in line] == [f"a × sae-clamp: {rough}"]
+
+
+@pytest.mark.parametrize("general", [True, False])
+def test_what_an_offline_judge_is_worth_is_said_once(make_entry: Make, make_result: Make, general: bool) -> None:
+    entry = make_entry(make_result("calibf1"), offline=True)
+    assert entry.judge is not None
+    failed = f"judge {entry.judge.name} fails the self-test: 70% of the obvious ratings right"
+    warnings = [failed] + [f"judge {entry.judge.name!r} is an offline judge: no person or strong model stands behind these ratings"] * general
+    text = " ".join(to_text(render_entry(make_entry(make_result("calibf1"), offline=True, warnings=warnings)), width=200).split())
+    assert text.count(failed) == 1
+    assert OFFLINE_NOTICE not in text
+    assert "is an offline judge" not in text
+
+
 def test_an_unpaired_group_says_so(make_entry: Make, make_result: Make) -> None:
     entries = [make_entry(make_result(name, [0.5, 0.4], mode="chosen", concepts=[name, "z"]), mode="chosen") for name in ("a", "b")]
     text = to_text(render_board(build_board(entries)))
@@ -99,6 +128,34 @@ def test_a_runs_result_shows_controls_warnings_and_samples(make_entry: Make, mak
     assert text.count("Say hello.") == 3
     assert text.count("the [sea] · strength 0.4 · overall 1.500") == 3
     assert [f"number {number}" in text for number in range(3)] == [True, True, False]  # a method's turn each
+
+
+def test_a_control_stands_a_second_time_at_the_strengths_of_the_method(make_entry: Make, make_result: Make, make_metric: Make) -> None:
+    reading = {
+        "at_strengths_of": "calibf1 × sae-clamp", "method": make_result("calibf1").subject.id, "n_items": 4, "n_read": 3,
+        "metrics": {name: make_metric(value, bounds=(0, 2)) for name, value in (("concept", 0.1), ("instruction", 1.2), ("fluency", 1.81))},
+    }  # fmt: skip
+    control = make_result("random", [0.0] * 4, role="control", readings=[reading], controls=["calibf1"])
+    entry = make_entry(make_result("calibf1"), control)
+    for text in (to_text(render_entry(entry)), to_text(render_board(build_board([entry])))):
+        assert row_with(text, "… at the strengths of").partition("– – 0.100 1.200 1.810 3/4 –")[1]
+    value = board_json(build_board([entry]))
+    rows = value["groups"][0]["rows"]
+    assert [row["name"] for row in rows] == ["calibf1 × sae-clamp", "random × sae-clamp"]  # it is no row, so nothing is ranked by it
+    assert rows[1]["readings"][0]["metrics"]["fluency"]["value"] == 1.81
+
+
+def test_what_limits_several_comparisons_is_said_once(make_entry: Make, make_result: Make) -> None:
+    entry = make_entry(*(make_result(name, [0.0] * 5) for name in ("a", "b", "c", "d")), make_result("e", [0.3, 0.1, 0.2, 0.5, 0.4]))
+    text = " ".join(to_text(render_board(build_board([entry])), width=220).split())
+    assert text.count("all 5 concepts have the same value") == 1
+    assert text.count(" after ") == 4
+    assert "(3 of 4 comparisons)" in text
+
+
+def test_published_scores_say_what_the_protocol_alone_is_worth() -> None:
+    notes = {table.id: table.note for table in load_published(PUBLISHED)}
+    assert all("by the protocol alone" in notes[name] for name in ("axbench-steering", "axbench-steering-issue-149"))
 
 
 def test_missing_numbers_are_dashes_not_zeros(make_entry: Make, make_result: Make, make_score: Make) -> None:

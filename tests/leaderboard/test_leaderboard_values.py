@@ -21,6 +21,7 @@ def test_it_is_the_scoring_functions_interval() -> None:
     assert found.low is not None
     assert (found.value, found.low, found.high) == (expected.estimate, expected.low, expected.high)
     assert (found.interval_method, found.reason) == ("t and bootstrap-t, 95 %", "")
+    assert found.warning == expected.warning != ""
     assert (found.unit, found.bounds, found.higher_is_better, found.trivial, found.random) == ("points", (0, 2), True, 0, None)
 
 
@@ -62,6 +63,17 @@ def test_a_mean_outside_of_the_scale_is_an_error_and_rounding_is_not() -> None:
     with pytest.raises(ValidationError, match=r"\bvalue\b"):
         metric_value([1.5, 1.6, 1.7], bounds=(0, 1))
     assert metric_value([1.0 + 1e-12] * 3, bounds=(0, 1)).value == 1.0
+
+
+def test_what_an_interval_warns_of_stands_beside_it_and_is_left_out_where_there_is_nothing() -> None:
+    values = [0.1 * (number % 7) for number in range(24)]
+    found = metric_value([*values, None], bounds=(0, 2))
+    assert found.low is not None
+    assert (found.reason, found.warning) == ("", "1 undefined value left out")
+    sound = metric_value(values, bounds=(0, 2))
+    assert (sound.reason, sound.warning) == ("", "")
+    assert "warning" not in sound.model_dump(mode="json"), "older entries keep their digests"
+    assert metric_value([0.1, 0.2]).warning == "", "the reason says it"
 
 
 @settings(max_examples=100, deadline=None)

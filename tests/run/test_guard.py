@@ -169,6 +169,45 @@ def test_what_a_compute_leaves_behind_is_removed(bench: TaskBench) -> None:
     assert not list(bench.artifacts.root.rglob("weights"))
 
 
+def fitted_by(bench: TaskBench, code: str) -> str:
+    """What the artifact of one key holds where a plugin of this code asks for it."""
+    found: list[Path] = []
+
+    def prepare(b: Any, labelings: Any) -> None:
+        found.append(b.artifact({"v": 1}, lambda place: (place / "fit").write_text(code)))
+
+    guarded(PluginName("detector", "mine", "their-dist", code=code), types.SimpleNamespace(prepare=prepare)).prepare(bench, [])
+    return (found[0] / "fit").read_text()
+
+
+def test_an_edited_plugin_makes_its_artifacts_anew(bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [fitted_by(bench, code) for code in ("one", "two", "one")] == ["one", "two", "one"]
+    assert len(list(bench.artifacts.root.rglob("fit"))) == 2
+    monkeypatch.setattr("harness.run.bench.core_digest", lambda: "edited")
+    fitted_by(bench, "one")
+    assert len(list(bench.artifacts.root.rglob("fit"))) == 3
+
+
+def test_what_the_core_makes_is_shared_by_all_plugins(bench: TaskBench) -> None:
+    from harness.measuring.passes import cross_entropy, reading_pass
+    from harness.measuring.texts import sample_texts
+
+    def measure(b: Any, subject: Any, seed: int) -> None:
+        texts = sample_texts(b, 50, 0)
+        b.statistics()
+        reading_pass(b, b.dictionaries["sae"], texts)
+        cross_entropy(b, texts, key="plain")
+        if subject == "edited":
+            cross_entropy(b, texts, Intervention(), key="mine")
+
+    def made(code: str, subject: Any = None) -> int:
+        guarded(PluginName("metric", "mine", "their-dist", code=code), types.SimpleNamespace(measure=measure)).measure(bench, subject, 0)
+        return len([path for path in bench.artifacts.root.iterdir() if path.is_dir()])
+
+    assert made("one") == made("two") > 0
+    assert made("one", "edited") + 1 == made("two", "edited"), "an edit is the plugin's"
+
+
 def test_a_compute_may_change_the_model_for_itself(bench: TaskBench) -> None:
     def compute(place: Path) -> None:
         old = first(bench).data.clone()
@@ -220,6 +259,26 @@ def test_interventions_are_settled_before_the_next_thing(bench: TaskBench) -> No
     with pytest.raises(ChangedModelError) as error:
         bench.generate([])
     assert "steerer 'mine' of their-dist has changed the subject model in intervene" in error.value.message
+
+
+def test_what_came_before_an_error_is_yielded_and_what_came_of_a_changed_model_is_not(bench: TaskBench) -> None:
+    names = [PluginName("steerer", name, "their-dist") for name in ("mine", "other")]
+    found: list[int] = []
+
+    def texts(after: Callable[[], Any]) -> Any:
+        yield from (1, 2, 3)
+        after()
+        yield 4
+
+    with pytest.raises(ZeroDivisionError):
+        found.extend(bench.guard.compared(names, texts(lambda: 1 / 0)))
+    assert found == [1, 2, 3]
+    hooked = bench.model
+    kept: list[int] = []
+    with pytest.raises(ChangedModelError, match="steerer 'mine' of their-dist or steerer 'other' of their-dist has changed the subject model"):
+        kept.extend(bench.guard.compared(names, texts(lambda: hooked.layers[0].register_forward_hook(lambda *a: None))))
+    assert set(kept) <= {1, 2, 3}
+    assert list(bench.guard.compared([], texts(lambda: None))) == [1, 2, 3, 4]
 
 
 def test_a_hook_of_intervene_is_found_before_another_plugin_is_called(bench: TaskBench) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from harness import hookimpl
 from harness.contracts import LabelerTraits, SteererTraits
@@ -20,7 +20,7 @@ from harness.run.estimate import device_flops, estimate
 from harness.run.manifest import identity_of
 from harness.run.plan import Asked, Plan, make_plan
 from harness.tasks.find import load_task
-from harness.tasks.schema import Task
+from harness.tasks.schema import Task, TaskFile
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +172,58 @@ def test_each_way_to_filter_has_its_own_control(host: PluginHost, task: Task) ->
     plan = make_plan(host, task, Asked(("calibf1", "most-frequent"), ("sae-clamp",), None, {"calibf1:min_cosine": "0.3"}))
     controls = [m.labeler.options["min_cosine"] for m in plan.methods if m.role == "control" and m.labeler]
     assert controls == [0.3, None]
+
+
+def test_a_control_knows_whom_it_stands_for(host: PluginHost, task: Task) -> None:
+    two = Asked(("calibf1", "most-frequent"), ("sae-clamp",))
+    alike = replace(two, labeler_options={"calibf1:min_output_score": "none"})
+    keys = {labeler.registered.name: labeler.key for labeler in make_plan(host, task, alike).labelers}
+    (shared,) = [m for m in make_plan(host, task, alike).methods if m.method.labeler == "random"]
+    assert shared.controls == (keys["calibf1"], keys["most-frequent"])
+    apart = [m for m in make_plan(host, task, two).methods if m.method.labeler == "random"]
+    assert [len(m.controls) for m in apart] == [1, 1]
+    assert all(m.controls == () for m in make_plan(host, task, two).methods if m.role == "method")
+
+
+def test_in_chosen_mode_each_labeler_has_a_control_that_follows_it(host: PluginHost, variant: Callable[..., Path]) -> None:
+    chosen = ('mode = "fixed"\nfile = "concepts.jsonl"', 'mode = "chosen"')
+    task = load_task(variant(chosen, ('labeler = "random"\n', 'labeler = "random"\ndraws = 3\n')))
+    plan = make_plan(host, task, Asked(("calibf1", "most-frequent"), ("sae-clamp",), None, {"calibf1:min_output_score": "none"}))
+    leaders, controls = plan.labelers[:2], plan.labelers[2:]
+    assert [control.follows for control in controls] == [leader.identity_key for leader in leaders]
+    assert len({m.method.id for m in plan.methods}) == len(plan.methods) == 5
+    assert [m.draws for m in plan.methods] == [1, 1, 3, 3, 1]
+    assert estimate(plan, task, 4, False).generations == 4 * 4 * (2 + 2 + 3 * (2 + 2) + 1)
+    unused = make_plan(host, task, Asked(("calibf1",), ("prompt",)))  # nobody chooses, so the control is on its own
+    assert [(labeler.registered.name, labeler.follows) for labeler in unused.labelers] == [("random", None)]
+    assert [m.draws for m in unused.methods] == [1, 1]
+    alone = make_plan(host, task, Asked(("random",), ("sae-clamp",)))  # as a method it draws pairs of its own
+    assert next(labeler.follows for labeler in alone.labelers) is None
+
+
+def test_draws_need_a_labeler_that_draws(host: PluginHost, variant: Callable[..., Path]) -> None:
+    task = load_task(variant(('labeler = "random"\n', 'labeler = "max-auc"\ndraws = 2\n')))
+    with pytest.raises(OptionError) as error:
+        make_plan(host, task, CLAMP)
+    assert (error.value.given, error.value.allowed) == (2, 1)
+    with pytest.raises(ValidationError, match="no labeler that could draw"):
+        with_draws(task, 1, 2)
+
+
+def with_draws(task: Task, place: int, draws: int) -> Task:
+    """The task whose control at this place states so many draws."""
+    file = task.file.model_dump(mode="json", by_alias=True)
+    file["schema"], file["controls"][place]["draws"] = 2, draws
+    return replace(task, file=TaskFile.model_validate(file))
+
+
+def test_draws_left_out_are_one_and_change_no_digest(task: Task) -> None:
+    """Digests of before there were draws hold: no ranking of such a task is cut in two."""
+    control = task.file.controls[0]
+    assert control.draws == 1
+    assert with_draws(task, 0, 1).digest() == task.digest() != with_draws(task, 0, 2).digest()
+    content = task.file.model_dump(mode="json", by_alias=True)
+    assert "draws" in content["controls"][0]
 
 
 def third_party(grid: tuple[float, ...]) -> Any:

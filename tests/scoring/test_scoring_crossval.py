@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from harness.errors import HarnessError
-from harness.scoring import NO_CHOICE, ScoringError, cross_validate, rating_bounds
+from harness.scoring import NO_CHOICE, ScoringError, cross_validate, rating_bounds, score_at
 from harness.types import rng
 
 nan = math.nan
@@ -176,6 +176,35 @@ def test_the_only_rating_cannot_be_chosen_from_itself() -> None:
     assert ((result.chosen_per_fold == NO_CHOICE).sum(axis=1) == 1).all()
     assert math.isnan(result.score)
     assert result.chosen == 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "tied"),
+    [
+        ([[0, 0, 0, 0], [0, 0, 0, 0]], True),
+        ([[0, 1, 1, 0], [1, 0, 0, 1]], True),  # the texts differ, the means do not
+        ([[0.1 + 0.2, 0.3, 0.3, 0.3], [0.3, 0.3, 0.3, 0.1 + 0.2]], True),
+        ([[0, 0, 0, 0], [0, 0, 0, 1e-9]], False),
+        ([[1, 1, 1, 1], [np.nan] * 4], False),  # of a strength without ratings nothing is known
+        ([[1, 1, 1, 1]], False),  # one strength is no choice
+    ],
+)
+def test_equal_means_at_all_strengths_are_a_tie(scores: list[list[float]], tied: bool) -> None:
+    assert cross_validate(scores, 2, 2).tied is tied
+
+
+def test_other_ratings_at_choices_that_were_made_elsewhere() -> None:
+    generator = np.random.default_rng(0)
+    scores, others = generator.random((3, 8)), generator.random((3, 8))
+    found = cross_validate(scores, 5, 4, 2)
+    assert score_at(scores, found.chosen_per_fold, 2) == pytest.approx(found.score)
+    assert score_at(others, found.chosen_per_fold, 2) == found.held_out(others)
+    assert score_at(others, np.full((5, 4), 1), 2) == pytest.approx(others[1].mean())  # each instruction is reported on equally often
+    assert np.isnan(score_at(others, np.full((5, 4), NO_CHOICE)))
+    for chosen in (np.full((5, 4), 3), np.full(20, 1), np.full((5, 4), -2)):
+        with pytest.raises(ScoringError) as error:
+            score_at(others, chosen)
+        assert error.value.given == chosen.tolist()
 
 
 def test_folds_depend_on_the_seed_and_the_number_of_instructions_only() -> None:

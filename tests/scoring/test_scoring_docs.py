@@ -39,7 +39,16 @@ def test_importing_scoring_imports_neither_torch_nor_scipy() -> None:
 
 def test_the_coverage_simulation_prints_its_table() -> None:
     table = python("benchmarks/interval_coverage.py", "--samples", "4", "--resamples", "50", "--clusters", "6", "25").splitlines()
-    assert table[0] == "| scores | clusters | t | BCa | auto | percentile | plain t | no interval |"
-    assert len(table) == 2 + 5 * 2
-    shares = [[float(cell) for cell in line.split("|")[3:-1]] for line in table[2:]]
-    assert all(0 <= share <= 1 for row in shares for share in row)
+    assert table[0] == "| scores | clusters | t | BCa | bootstrap-t | auto | width of auto / t | no interval |"
+    assert len(table) == 2 + 13 * 2
+    rows = [[cell.strip() for cell in line.split("|")[3:-1]] for line in table[2:]]
+    assert all(cell == "–" or 0 <= float(cell) <= 1 for row in rows for cell in (*row[:4], row[5]))
+    assert all(row[4] == "–" or float(row[4]) >= 1 for row in rows)  # the hull is never narrower
+    assert (ROOT / "docs" / "scoring.md").read_text(encoding="utf-8").count(table[0]) == 1
+
+
+def test_the_protocol_simulation_prints_its_table() -> None:
+    table = python("benchmarks/protocol_gap.py", "--concepts", "20").splitlines()
+    assert len(table) == 2 + 5
+    assert all(0 <= float(line.split("|")[2]) <= 2 for line in table[2:])
+    assert table[0] in (ROOT / "docs" / "scoring.md").read_text(encoding="utf-8")

@@ -175,11 +175,25 @@ def test_bootstrap_t_is_that_of_resampled_clusters(equal: bool) -> None:
 
 
 def test_where_too_few_differ_there_is_no_end_and_no_interval() -> None:
-    """One of eight scores: a third of all resamples hold nothing but zeros, so that t has no distribution to speak of."""
-    for values, n in (([0.0] * 7 + [1.0], 8), ([0.2, 0.9, 0.4], 3)):
+    """Two of nine score: a tenth of all resamples hold nothing but zeros, so that t has no distribution to speak of."""
+    for values, n in (([0.0] * 7 + [1.0, 0.7], 9), ([0.2, 0.9, 0.4], 3)):
         result = interval(values)
         assert (result.low, result.high, result.method) == (None, None, "t and bootstrap-t")
         assert result.warning == f"{n} concepts are too few or too much alike: no interval"
+
+
+@pytest.mark.parametrize("n", [8, 24])
+def test_an_interval_does_not_rest_on_one_concept(n: int) -> None:
+    """Where all but one score alike, the interval of t and BCa covers .6 to .7 (docs/scoring.md); with two it covers."""
+    alike = interval([0.5] * (n - 1) + [1.0])
+    assert (alike.low, alike.high) == (None, None)
+    assert alike.warning == "no interval: all concepts but one have the same value, and it would rest on that"
+    grouped = interval([0.5] * n + [1.0, 0.6], [*range(n), n, n])
+    assert grouped.warning is not None
+    assert "but those of one group" in grouped.warning
+    if n >= 12:
+        assert interval([0.5] * (n - 2) + [1.0, 0.9]).low is not None
+    assert interval([0.5] * (n - 1) + [1.0], method="t").low is not None  # asked for, it is given
 
 
 # ------------------------------------------------------------------------------------------------------- choices and corner cases

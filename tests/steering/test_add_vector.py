@@ -15,6 +15,7 @@ from helpers.generation import generate
 from torch import Tensor
 
 from harness.engine.base import GenerationRequest
+from harness.engine.plan import plan_for
 from harness.interventions import Edit, Positions, Site
 from harness.model.loading import SubjectModel, hidden_of
 from harness.steering.add_vector import AddVector
@@ -198,6 +199,7 @@ def test_lower_precision_edits_in_float32_and_leaves_the_rest_alone(tiny_model_p
     v = vector(model, "v", 1.0)
     edits = (AddVector(Site(2), v, Positions(first_token=False)), Scale((Site(3),), 1.0))
     requests = [GenerationRequest("0", [1, 300, 301], 0, edits), GenerationRequest("1", [1, 300, 301], 0)]
+    plan_for(model)  # found before anybody watches
     with watched(model, 2) as seen:
         tokens(model, requests, Decoding(max_new_tokens=4, min_new_tokens=4, temperature=0.0))
     for step, (before, after) in enumerate(seen):

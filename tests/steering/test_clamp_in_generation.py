@@ -14,6 +14,7 @@ from torch import Tensor
 
 from harness import sae as harness_sae
 from harness.engine.base import GenerationRequest
+from harness.engine.plan import plan_for
 from harness.interventions import Edit, Positions, Site
 from harness.model.activations import residuals
 from harness.model.loading import SubjectModel, hidden_of, load_model, with_hidden
@@ -117,6 +118,7 @@ def test_a_clamp_is_saelens_encode_set_decode_and_error(
 ) -> None:
     """Hidden states and logits of every step, prompt and decoded tokens alike; and the tokens that a plain greedy loop chooses."""
     features, targets = lively[:n_features], [6.0, 0.0, 2.5][:n_features]
+    plan_for(model)  # found before anybody watches
     edit = ClampFeature(SITE, dictionary, tuple(features), tuple(targets))
     with recorded(model) as found:
         chosen = tokens(model, [GenerationRequest("0", prompts[1], 0, (edit,))], GREEDY, use_cache=use_cache)["0"]

@@ -17,7 +17,9 @@ import pytest
 from helpers.runs import manifest
 
 from harness.errors import StoreError
-from harness.store import DATABASE, JudgeRecord, Outcome, RunStore, Verified, export, list_runs, verify
+from harness.store import DATABASE, JudgeRecord, Outcome, RunStore, Verified, digests, export, list_runs, sound, verify
+from harness.store.database import Database
+from harness.store.listing import summarize
 from harness.types import Abstention, Concept, FeatureRef, Generation, Instruction, Labeling, Method, Rating, Trial
 
 COPIES = int(os.environ.get("HARNESS_DAMAGED_COPIES", "150"))
@@ -184,6 +186,65 @@ def test_whoever_uses_values_looks_first(run: Path, tmp_path: Path) -> None:
         export(store, tmp_path / "table.jsonl")
     assert not (tmp_path / "table.jsonl").exists()
     assert [one.status for one in list_runs(tmp_path / "runs")] == ["finished"]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_file_is_looked_through_once_until_it_changes(run: Path, tmp_path: Path, version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound, "_SETTLED", 0)
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    looked: list[str] = []
+    for owner, name in ((digests, "damaged"), (RunStore, "read_everything")):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, real=real, name=name: (looked.append(name), real(*given))[1])
+    if version == 2:
+        with sqlite3.connect(folder / DATABASE) as connection:
+            connection.execute("DROP TABLE digests")
+            connection.execute("PRAGMA user_version=2")
+        connection.close()
+
+    def read() -> None:
+        RunStore.open(folder, read_only=True).close()
+
+    read(), read()
+    assert len(looked) == 1
+    assert verify(folder).verdict == ("intact" if version == 3 else "no digests"), "who asks for it has it looked through"
+    assert len(looked) > 1
+    looked.clear()
+    with RunStore.open(folder) as store:
+        store.note("last", 1)
+    assert looked, "a writer always looks"
+    looked.clear()
+    read(), read()
+    assert len(looked) == 1, "a changed file is another"
+    stat = (folder / DATABASE).stat()
+    with sqlite3.connect(folder / DATABASE) as connection:
+        connection.execute("UPDATE outcomes SET fluency = 0 WHERE stage = 'rate'")
+    connection.close()
+    os.utime(folder / DATABASE, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(StoreError):
+        read()
+
+
+def test_a_file_that_was_written_just_now_is_looked_through_again(run: Path, tmp_path: Path) -> None:
+    """A change within the same tick of the file system's clock leaves the same times."""
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / DATABASE
+    os.utime(path)
+    RunStore.open(path.parent, read_only=True).close()
+    assert not sound.is_sound(path)
+
+
+def test_a_summary_of_a_file_without_digests_reads_it_as_it_lies(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(run, tmp_path / "old")
+    with sqlite3.connect(tmp_path / "old" / DATABASE) as connection:
+        connection.execute("DROP TABLE digests")
+        connection.execute("PRAGMA user_version=2")
+    connection.close()
+    expected = summarize(run)
+    monkeypatch.setattr(Database, "_copy", None)
+    found = summarize(tmp_path / "old")
+    assert (found.status, found.trials, found.judges) == (expected.status, expected.trials, expected.judges)
 
 
 def test_a_file_without_digests_is_read_and_said_to_have_none(run: Path, tmp_path: Path) -> None:

@@ -297,7 +297,7 @@ def test_every_key_is_documented() -> None:
 
 def test_the_commands_list_and_validate(harness: Callable[..., Any], variant: Callable[..., Path], tmp_path: Path) -> None:
     rows = {row["name"]: row for row in harness("tasks", "--json").json}
-    assert rows["demo"]["distribution"] == "harness"
+    assert rows["demo"]["distribution"] == "sae-harness"
     assert "demo" in harness("tasks").out
     good = harness("tasks", "validate", variant())
     assert good.code == 0

@@ -222,8 +222,9 @@ class Batches(ABC):
         return tried(attempt, self.name, attempts=lambda failure: attempts, pause=self._wait, longest=LONGEST_WAIT)
 
     def _fetched(self, opened: Callable[[], AbstractContextManager[Any]]) -> tuple[IO[bytes], bool]:
-        """Return a file of results in a temporary file (a reader who takes his time does not hold the connection open), and whether it ends as it
-        should.
+        """Return a file of results as a temporary file, and whether it ends as it should.
+
+        A reader who takes his time does not hold the connection open.
 
         One that ends within a line is fetched again. If it comes the same way twice, it is the file that ends so, not the download.
         """

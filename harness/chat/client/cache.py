@@ -204,10 +204,9 @@ class ReplyCache:
         return n
 
     def export(self) -> Iterator[str]:
-        """Yield every entry as a line of JSON (without the line break), oldest first: key, created, provider, model, rubric, answered_by, text,
-        finish,
+        """Yield every entry as a line of JSON, without the line break, oldest first.
 
-        input, cached_input, output.
+        Its names are key, created, provider, model, rubric, answered_by, text, finish, input, cached_input and output.
         """
         names = ("key", "created", "provider", "model", "rubric", "answered_by", "text", "finish", "input", "cached_input", "output")
         sql, last = f"SELECT rowid, {', '.join(names)} FROM replies WHERE rowid > ? ORDER BY rowid LIMIT 1000", -1

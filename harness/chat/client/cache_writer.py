@@ -14,9 +14,11 @@ from harness.chat.values import ChatReply, ChatRequest
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A request to be sent, the ids that wait for it, and how often it has failed (``refusals``: because of too many requests; ``given_up``: because
+    """A request to be sent, the ids that wait for it, and how often it has failed.
 
-    no answer came within ``patience`` seconds, counted among the failures, too)."""
+    ``refusals`` counts those because of too many requests; ``given_up`` those because no answer came within ``patience`` seconds, which are failures,
+    too.
+    """
 
     key: str
     request: ChatRequest

@@ -45,10 +45,10 @@ soon long, for a server that is down: six attempts span 15 to 30 seconds."""
 
 
 def pause_before(attempt: int, asked: float | None, draw: float) -> float:
-    """Return seconds to wait after the ``attempt``-th failure (from 1): what the server asked for and up to a tenth more, else a pause that grows,
-    half
+    """Return the seconds to wait after the ``attempt``-th failure, counted from 1.
 
-    of it left to chance, so that requests that failed together do not come back together.
+    What the server asked for and up to a tenth more; else a pause that grows, half of it left to chance, so that requests that failed together do
+    not come back together.
 
     Args:
         attempt: how often it has failed.

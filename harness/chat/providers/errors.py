@@ -165,8 +165,9 @@ def _first_is_object(body: bytes) -> bool:
 
 
 def count(value: Json) -> int:
-    """Return a number of tokens or requests as servers report it: a whole number, also one written as 12.0, at most :data:`MOST`; 0 for what is
-    none.
+    """Return a number of tokens or requests as servers report it; 0 for what is no number.
+
+    A whole number counts, also one written as 12.0, up to :data:`MOST`.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +19,43 @@ OWN_COLUMNS = ("id", "text", "labels")
 _SAMPLE = 51
 """Lines by which the delimiter is found."""
 _OPEN_QUOTE = "a quoted field is never closed: the file was cut off here, and is used up to this place"
+
+
+@dataclass(frozen=True)
+class CsvHead:
+    """What the first lines of a table of text say of it.
+
+    Attributes:
+        header: the line with the names of the columns; empty in an empty file.
+        start: its offset in bytes.
+        delimiter: what separates the fields.
+        windows: the lines end as those of Windows do.
+    """
+
+    header: str
+    start: int
+    delimiter: str
+    windows: bool
+
+    @classmethod
+    def read(cls, path: Path) -> CsvHead:
+        """Read the first lines of a file; one that states the delimiter (``sep=;``) is passed over."""
+        head = list(islice(lines(path), _SAMPLE))
+        stated = stated_delimiter(head[0].content.decode("utf-8", errors="replace")) if head else None
+        head = head if stated is None else head[1:]
+        text = [line.content.decode("utf-8", errors="replace") for line in head]
+        return cls(
+            text[0] if text else "",
+            head[0].offset if head and stated is not None else 0,
+            stated or delimiter_of(line + "\n" for line in text),
+            bool(head) and head[0].end.startswith(b"\r"),
+        )
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns. Raises csv.Error for a line that is no row."""
+        csv.field_size_limit(RECORD_LIMIT)
+        return next(csv.reader([self.header], delimiter=self.delimiter), [])
 
 
 class CsvReader:
@@ -39,20 +76,14 @@ class CsvReader:
     def __init__(self, path: Path, fields: Fields) -> None:
         self._path, self._fields = path, replace(fields, untyped=True)
         self.files: tuple[Path, ...] = (path,)
-        head = list(islice(lines(path), _SAMPLE))
-        stated = stated_delimiter(head[0].content.decode("utf-8", errors="replace")) if head else None
-        head = head if stated is None else head[1:]
-        self._start = head[0].offset if head and stated is not None else 0
-        header = head[0].content.decode("utf-8", errors="replace") if head else ""
-        self._ours = header == ",".join(f'"{name}"' for name in OWN_COLUMNS)
-        self._windows = bool(head) and head[0].end.startswith(b"\r")
-        self._delimiter = stated or delimiter_of(line.content.decode("utf-8", errors="replace") + "\n" for line in head)
-        csv.field_size_limit(RECORD_LIMIT)
+        head = CsvHead.read(path)
+        self._start, self._windows, self._delimiter = head.start, head.windows, head.delimiter
+        self._ours = head.header == ",".join(f'"{name}"' for name in OWN_COLUMNS)
         try:
-            self._columns = next(csv.reader([header], delimiter=self._delimiter), [])
+            self._columns = head.columns
         except csv.Error as error:
             message = f"the first line of {path} names no columns ({error})"
-            raise DataError(message, given=header[:80], hint="give a CSV file with a header") from error
+            raise DataError(message, given=head.header[:80], hint="give a CSV file with a header") from error
         fields.check(self._columns, path)
         twice = sorted(name for name in set(fields.columns(self._columns)) if self._columns.count(name) > 1)
         if twice:

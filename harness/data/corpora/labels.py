@@ -39,7 +39,7 @@ class LabelTable:
 
     @cached_property
     def matrix(self) -> csr_matrix:
-        """Return Scipy csr ``[documents, names]`` of uint8: 1 where the document has the label. Its columns are memory-mapped."""
+        """Return a scipy csr matrix ``[documents, names]`` of uint8: 1 where the document has the label. Its columns are memory-mapped."""
         from scipy.sparse import csr_matrix
 
         ends = np.concatenate([np.zeros(1, self._columns.dtype), self._by_document.astype(self._columns.dtype)])

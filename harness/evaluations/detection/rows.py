@@ -11,15 +11,16 @@ from harness.evaluations.detection.score import (
     DetectionResult,
     abstained,
     failed,
+    mean_of_draws,
     score_concept,
     summarise,
 )
 from harness.leaderboard.entry import DetectionSubject, ItemResult, Row
-from harness.run.label import answers_of, labelings_of
+from harness.run.label import abstentions_of, controlled_by, groups_of, labelings_of
 from harness.store import RunStore
 from harness.store.manifest import Manifest, MethodRecord, OptionValues
 from harness.store.values import Outcome
-from harness.types import Abstention, Json, Role, digest
+from harness.types import Json, Labeling, Role, digest
 
 DETECT = "detect"
 """The stage in which texts are scored."""
@@ -49,26 +50,42 @@ def _row(
     outcomes: Mapping[str, Outcome],
     left_out: Mapping[str, str],
 ) -> Row:
-    items: list[ConceptScore] = []
-    for labeling in labelings_of(method, manifest, store):
-        concept, features = (labeling.concept.id, labeling.concept.text), tuple(str(feature) for feature in labeling.features)
-        name = item_id(method.id, labeling.id)
-        if labeling.concept.id in left_out:
+    items = []
+    for group in _groups(manifest, store, method):
+        if group[0].concept.id in left_out:
             continue
-        outcome = outcomes.get(name)
-        if outcome is None or outcome.status != "done":
-            items.append(failed(concept, features, "not scored yet" if outcome is None else outcome.reason))
-        else:
-            scores = {part: unpack(packed) for part, packed in outcome.value.items()}
-            items.append(score_concept(concept, features, truths[name], scores, manifest.protocol.pi0))
-    for answer in answers_of(method, store):
-        if isinstance(answer, Abstention) and answer.concept.id not in left_out:
-            items.append(abstained((answer.concept.id, answer.concept.text), answer.reason))
+        draws = [_concept_score(manifest, method, labeling, truths, outcomes) for labeling in group]
+        items.append(draws[0] if len(draws) == 1 else mean_of_draws(draws))
+    items += [
+        abstained((answer.concept.id, answer.concept.text), answer.reason)
+        for answer in abstentions_of(method, manifest, store)
+        if answer.concept.id not in left_out
+    ]
     found = summarise(items, fixed=manifest.task.mode == "fixed", selects_on=method.selects_on, seed=manifest.seed)
-    return _entry_row(method, method.role, found)
+    return _entry_row(method, method.role, found, controlled_by(method, manifest))
 
 
-def _entry_row(method: MethodRecord, role: Role, found: DetectionResult) -> Row:
+def _groups(manifest: Manifest, store: RunStore, method: MethodRecord) -> list[list[Labeling]]:
+    """What a method was run on, draws of one concept together."""
+    if method.labeler is None or method.draws == 1:
+        return [[labeling] for labeling in labelings_of(method, manifest, store)]
+    groups = [[answer for answer in group if isinstance(answer, Labeling)] for group in groups_of(method, manifest, store)]
+    return [group for group in groups if group]
+
+
+def _concept_score(
+    manifest: Manifest, method: MethodRecord, labeling: Labeling, truths: Mapping[str, Truth], outcomes: Mapping[str, Outcome]
+) -> ConceptScore:
+    concept, features = (labeling.concept.id, labeling.concept.text), tuple(str(feature) for feature in labeling.features)
+    name = item_id(method.id, labeling.id)
+    outcome = outcomes.get(name)
+    if outcome is None or outcome.status != "done":
+        return failed(concept, features, "not scored yet" if outcome is None else outcome.reason)
+    scores = {part: unpack(packed) for part, packed in outcome.value.items()}
+    return score_concept(concept, features, truths[name], scores, manifest.protocol.pi0)
+
+
+def _entry_row(method: MethodRecord, role: Role, found: DetectionResult, controls: Sequence[str]) -> Row:
     return Row(
         kind="detection",
         role=role,
@@ -90,6 +107,7 @@ def _entry_row(method: MethodRecord, role: Role, found: DetectionResult) -> Row:
         reasons=found.reasons,
         items=tuple(_item(item, found.metrics) for item in found.items),
         warnings=found.warnings,
+        controls=tuple(controls),
     )
 
 

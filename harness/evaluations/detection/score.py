@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,24 @@ def abstained(concept: tuple[str, str], reason: str) -> ConceptScore:
 def failed(concept: tuple[str, str], features: Sequence[str], reason: str) -> ConceptScore:
     """Return what a concept got that the detector could not score: no number."""
     return ConceptScore(*concept, tuple(features), reason=reason)
+
+
+def mean_of_draws(draws: Sequence[ConceptScore]) -> ConceptScore:
+    """The draws of one concept as one: every number is the mean over those that have it, and each draw stays to be seen."""
+    first = draws[0]
+    values: dict[str, float | None] = {}
+    for name in first.values:
+        known = [value for draw in draws if (value := draw.values.get(name)) is not None]
+        values[name] = float(np.mean(known)) if known else None
+    own = [{"features": list(draw.features), "values": dict(draw.values), "at": draw.details.get("at")} for draw in draws]
+    return replace(
+        first,
+        features=tuple(dict.fromkeys(feature for draw in draws for feature in draw.features)),
+        values=values,
+        n=sum(draw.n for draw in draws),
+        details={**{name: value for name, value in first.details.items() if name != "at"}, "draws": own},
+        reason="; ".join(dict.fromkeys(draw.reason for draw in draws if draw.reason)),
+    )
 
 
 def summarise(items: Sequence[ConceptScore], *, fixed: bool, selects_on: str = "nothing", seed: int = 0) -> DetectionResult:

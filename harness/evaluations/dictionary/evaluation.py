@@ -44,7 +44,7 @@ class DictionaryEvaluation:
         ]
 
     def work(self, run: Run, stage: Stage, items: Sequence[Item]) -> Iterator[Outcome]:
-        """Yield dictionary by dictionary, so that each is opened once for all of its metrics."""
+        """Yield the outcomes dictionary by dictionary, so that each is opened once for all of its metrics."""
         plan, bench, missing = run.planned, run.bench, {item.id for item in items}
         everybody = all_subjects(plan, bench)
         note_versions(run.store, run.warnings, "metrics", [planned.metric.registered.made_by for planned in plan.metrics])

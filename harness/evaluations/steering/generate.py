@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from harness.engine.base import GenerationRequest
-from harness.evaluations.steering.interventions import intervene, try_edits
-from harness.plugin.calls import blamed
+from harness.evaluations.steering.interventions import edited_texts, intervene, try_edits
 from harness.run.label import labelings_of
 from harness.run.notes import note_versions
 from harness.run.prepare import prepare_shared
@@ -44,8 +43,9 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     prompts = {request.id: request.prompt_ids for request in requests}
     model = run.bench.model
     started, tokens = time.monotonic(), 0
-    names = [steerer.registered.who for steerer in steerers]
-    for done in run.progress.track(blamed(names, "an edit", run.bench.generate(requests, only=wanted)), "generating", len(wanted)):
+    edited = {trial.method_id for trial, request in zip(trials, requests, strict=True) if request.edits}
+    names = [m.steerer.registered.who for m in run.planned.methods if m.method.id in edited]
+    for done in run.progress.track(edited_texts(run.bench, names, run.bench.generate(requests, only=wanted)), "generating", len(wanted)):
         tokens += done.n_tokens
         yield Generation(done.id, model.tokenizer.decode(list(prompts[done.id])), done.text, done.n_tokens, done.finish)
     seconds = time.monotonic() - started

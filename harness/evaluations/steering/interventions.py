@@ -5,21 +5,23 @@ An edit of the wrong shape, or with a NaN in it, would show in the middle of a b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import EngineError, PluginError
 from harness.interventions import EditContext, Intervention, Positions, Site
-from harness.plugin.calls import PluginName, calling
+from harness.plugin.calls import PluginName, blamed, calling
 from harness.run.bench import TaskBench
+from harness.run.guard import EDIT
 from harness.run.plan import PlannedPlugin
 from harness.types import Labeling, rng
 
 if TYPE_CHECKING:
     import torch
 
+_T = TypeVar("_T")
 _ROWS, _TOKENS = 64, 2
 """Rows that are tried together, and their tokens."""
 _MEMBERS = ("sites", "positions", "batch_key", "stack")
@@ -88,7 +90,7 @@ def try_edits(bench: TaskBench, asked: Iterable[Asked]) -> None:
     """Place each edit, and apply it to an example stream, those of one key together.
 
     Raises PluginError for an edit that the engine cannot place, that raises, or that makes of the stream something else than a stream: of
-    another shape, device or type, or not finite.
+    another shape, device or type, or not finite, or that changes what all plugins share.
     """
     groups: dict[tuple[PluginName, str], list[tuple[Asked, Any]]] = {}
     for one in asked:
@@ -104,6 +106,22 @@ def try_edits(bench: TaskBench, asked: Iterable[Asked]) -> None:
     for group in groups.values():
         for start in range(0, len(group), _ROWS):
             _try(bench, group[start : start + _ROWS])
+    bench.guard.settle()
+
+
+def edited_texts(bench: TaskBench, names: Sequence[PluginName], texts: Iterator[_T]) -> Iterator[_T]:
+    """Yield what the engine generates under edits, of which no text was made with a model that an edit has changed.
+
+    Args:
+        bench: whose model generates.
+        names: the steerers whose edits are at work.
+        texts: from the engine.
+
+    Raises:
+        PluginFault: an edit raises.
+        ChangedModelError: an edit has changed the model or a dictionary.
+    """
+    return bench.guard.compared(names, blamed(names, EDIT, texts))
 
 
 def _try(bench: TaskBench, rows: Sequence[tuple[Asked, Any]]) -> None:
@@ -111,7 +129,7 @@ def _try(bench: TaskBench, rows: Sequence[tuple[Asked, Any]]) -> None:
     kind, model = type(edit).__name__, bench.model
     x, context = _example(len(rows), model.d_model, model.device)
     try:
-        with calling(first.who, f"stack and apply of its edit {kind}"):
+        with bench.guard.edit(first.who), calling(first.who, f"stack and apply of its edit {kind}"):
             found = edit.stack([row for _, row in rows], model.device).apply(x.clone(), context)
     except EngineError as error:
         message = f"{first.who}: its edit {kind} cannot be applied {first.where}: {error.message}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.contracts import Priced
+from harness.contracts import Priced, RunsModel
 from harness.run.bench import TaskBench
 from harness.run.manifest import code_of, files_of
 from harness.run.planned import PlannedPlugin
@@ -21,11 +21,23 @@ if TYPE_CHECKING:
     from harness.store.manifest import ModelRef
 
 
+_MODEL = "the model"
+"""Under which name the identity of a judge's own model stands among what it reads."""
+
+
 def record_of(judge: PlannedPlugin) -> JudgeRecord:
     """Returns the record of a judge as it is installed now."""
     traits = judge.instance.traits
-    code = digest(code_of(judge)) if any(code_of(judge)) else ""
-    return JudgeRecord(judge.registered.name, traits.rubric, judge.identity, traits.offline, code, files_of(judge))
+    files = files_of(judge)
+    if isinstance(judge.instance, RunsModel):
+        files[_MODEL] = judge.instance.model_identity
+    return JudgeRecord(judge.registered.name, traits.rubric, judge.identity, traits.offline, _code(judge), files)
+
+
+def _code(judge: PlannedPlugin) -> str:
+    """Return the digest of a judge's source: a new version of the same source rates nothing again. Without source, that of its version."""
+    version, source = code_of(judge)
+    return source or (digest([version]) if version else "")
 
 
 def judge_record(run: Run, judge: PlannedPlugin) -> JudgeRecord:
@@ -45,6 +57,8 @@ def _choose(run: Run, judge: PlannedPlugin) -> JudgeRecord:
     if not alike or now.key in [record.key for record in alike]:
         return now
     last = alike[-1]
+    if (last.code, last.files) == (digest(code_of(judge)), now.files):  # an older harness put the version into the digest
+        return last
     if not (last.code or last.files):
         run.progress.step(f"an older harness did not keep by which code judge {judge.label} rated; its ratings are kept")
         return last
@@ -52,7 +66,9 @@ def _choose(run: Run, judge: PlannedPlugin) -> JudgeRecord:
         return last
     changed = sorted(name for name in {**last.files, **now.files} if last.files.get(name) != now.files.get(name))
     what = f"the code of judge {judge.label}" if last.code != now.code or not changed else f"{changed[0]} of judge {judge.label}"
-    run.progress.step(f"{what} has changed since; its texts are rated again")
+    paid = isinstance(judge.instance, Priced) and not isinstance(judge.instance, RunsModel)
+    price = "; what that may cost is estimated and approved before anything is sent" if paid else ""
+    run.progress.step(f"{what} has changed since; its texts are rated again{price}")
     return now
 
 

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from harness.evaluations.steering.concepts import PARTS, PRIMARY, TIED, Scored, within_scale
 from harness.leaderboard.entry import (
     STEERING_METRICS,
     Bounds,
     ItemResult,
     MetricValue,
+    Reading,
     Row,
     Sample,
     SteeringSubject,
     metric_value,
 )
-from harness.scoring import clusters_of, cross_validate, harmonic_mean, rating_bounds
+from harness.scoring import clusters_of, harmonic_mean
 from harness.store import Record
 from harness.store.manifest import Protocol
-from harness.types import Abstention, Labeling, Role, rng
+from harness.types import Abstention, Role, rng
 
 SAMPLES = 3
 POINTS = (0.0, 2.0)
 """The scale of AxBench's ratings and of all means of them."""
-PRIMARY, *PARTS = STEERING_METRICS
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A labeling's scores, and its bounds with unrated texts at 0 and at 2."""
-
-    labeling: Labeling
-    result: ItemResult
-    bounds: tuple[float, float]
-    n_pending: int
 
 
 @dataclass(frozen=True)
@@ -54,52 +45,15 @@ class Answered:
     concepts: Sequence[str] | None
 
 
-def score_labeling(
-    labeling: Labeling, strengths: Sequence[float], instructions: Sequence[str], records: Iterable[Record], protocol: Protocol, seed: int
-) -> Scored:
-    """Return cross-validation over strengths for one labeling; a text without a rating is NaN there, never a number.
-
-    Args:
-        labeling: what was steered to.
-        strengths: the method's grid, ascending.
-        instructions: ids of the concept's instructions, in the order in which they were drawn.
-        records: the labeling's trials with one judge's ratings.
-        protocol: repeats and folds.
-        seed: of the folds.
-    """
-    records = list(records)
-    ratings = np.full((len(strengths), len(instructions), len(PARTS)), np.nan)
-    n_pending = n_unrated = 0
-    for record in records:
-        place = strengths.index(record.trial.strength), instructions.index(record.trial.instruction_id)
-        if record.rating is not None and record.rating.status == "rated":
-            ratings[place] = [getattr(record.rating, part) for part in PARTS]
-        elif record.rating is not None and record.rating.status == "pending":
-            n_pending += 1
-        else:
-            n_unrated += 1
-    overall = harmonic_mean(ratings)
-    found = cross_validate(overall, protocol.repeats, protocol.splits, seed)
-    bounds = rating_bounds(overall, protocol.repeats, protocol.splits, seed)
-    values = [found.score, *(found.held_out(ratings[..., part]) for part in range(len(PARTS)))]
-    points = [None if np.isnan(value) else min(2.0, max(0.0, float(value))) for value in values]
-    chosen = None if found.chosen is None else strengths[found.chosen]
-    missing = f"{n_unrated} unrated and {n_pending} pending of {len(records)} texts leave no score" if None in (*points, chosen) else ""
-    result = ItemResult(
-        id=labeling.concept.id,
-        text=labeling.concept.text,
-        features=tuple(str(feature) for feature in labeling.features),
-        values=dict(zip(STEERING_METRICS, points, strict=True)),
-        strength=chosen,
-        n=len(records),
-        n_unrated=n_unrated,
-        reason=missing,
-    )
-    return Scored(labeling, result, (bounds.low, bounds.high), n_pending)
-
-
 def steering_row(
-    subject: SteeringSubject, role: Role, answered: Answered, protocol: Protocol, seed: int, samples: Sequence[Sample] = ()
+    subject: SteeringSubject,
+    role: Role,
+    answered: Answered,
+    protocol: Protocol,
+    seed: int,
+    samples: Sequence[Sample] = (),
+    controls: Sequence[str] = (),
+    readings: Sequence[Reading] = (),
 ) -> Row:
     """Return the row of one method.
 
@@ -110,6 +64,8 @@ def steering_row(
         protocol: the share of unrated texts above which the row is not ranked.
         seed: of the bootstrap.
         samples: texts to look at.
+        controls: of a control, the labelers that it stands for.
+        readings: of a control, its texts at the strengths of methods.
     """
     scored, fixed = answered.scored, answered.concepts is not None
     n_answered = len({s.labeling.concept.id for s in scored})
@@ -127,7 +83,7 @@ def steering_row(
         primary=PRIMARY,
         metrics=metrics,
         ranked=ranked,
-        bounds=_bounds(scored),
+        bounds=_bounds(scored, len(abstained), (metrics[PRIMARY] if ranked is None else ranked).value),
         n_items=n_items,
         n_answered=n_answered,
         coverage=n_answered / n_items if n_items else None,
@@ -137,7 +93,10 @@ def steering_row(
         eligible=not reasons,
         reasons=reasons,
         items=(*(s.result for s in scored), *abstained),
+        warnings=strength_warnings(scored, subject.grid),
         samples=tuple(samples),
+        controls=tuple(controls),
+        readings=tuple(readings),
     )
 
 
@@ -173,11 +132,30 @@ def _ranked(scored: Sequence[Scored], abstained: Sequence[ItemResult], seed: int
     return metric_value(values, clusters_of(pairs) if pairs else None, bounds=POINTS, higher_is_better=True, trivial=0.0, seed=seed)
 
 
-def _bounds(scored: Sequence[Scored]) -> Bounds:
+def _bounds(scored: Sequence[Scored], n_abstained: int, value: float | None) -> Bounds:
+    """Of the score that the row is judged by: in fixed mode an abstention counts 0, whatever the unrated texts are worth."""
     if not scored:
         return Bounds(low=None, high=None, reason="no concept was answered")
-    low, high = (float(np.mean([s.bounds[end] for s in scored])) for end in (0, 1))
-    return Bounds(low=min(2.0, max(0.0, low)), high=min(2.0, max(0.0, high)))
+    low, high = (float(np.sum([s.bounds[end] for s in scored])) / (len(scored) + n_abstained) for end in (0, 1))
+    low, high = within_scale(low, value, high)
+    return Bounds(low=low, high=high)
+
+
+def strength_warnings(scored: Sequence[Scored], grid: Sequence[float]) -> tuple[str, ...]:
+    """Where the strengths that cross-validation chose say less than they seem to: all tie, or the choice lies at an end of the grid."""
+    found = [part.found for one in scored for part in one.parts if part.found is not None and part.found.chosen is not None]
+    if len(grid) < 2 or not found:
+        return ()
+    what = "draws of concepts" if any(one.draws for one in scored) else "concepts"
+    n_tied = sum(one.tied for one in found)
+    ties = f"{TIED} for {n_tied} of {len(found)} {what}: none is chosen there, and the ratings shown are those of the smallest"
+    ends = [
+        f"the {name} strength ({grid[place]:g}) for {n}"
+        for name, place in (("smallest", 0), ("largest", len(grid) - 1))
+        if (n := sum(one.chosen == place and not one.tied for one in found))
+    ]
+    edge = f"the strength chosen is at the end of the grid, {' and '.join(ends)} of {len(found)} {what}: a wider grid could change the score"
+    return (*([ties] if n_tied else ()), *([edge] if ends else ()))
 
 
 def _ineligible(
@@ -200,6 +178,8 @@ def samples_of(
 ) -> tuple[Sample, ...]:
     """Return the best, the median and the worst text among those at their concepts' chosen strengths; three at random where none has a rating.
 
+    Where all strengths score alike, the texts of all of them count.
+
     Args:
         scored: a method's labelings with the strengths that were chosen.
         records: the method's trials by the labeling's id.
@@ -209,9 +189,9 @@ def samples_of(
     """
     pool = [
         (row.labeling.concept.text, record, _ratings(record))
-        for row in scored
+        for row in (part for one in scored for part in one.parts)
         for record in records.get(row.labeling.id, ())
-        if record.generation and record.trial.strength == row.result.strength
+        if record.generation and (row.tied or record.trial.strength == row.result.strength)
     ]
     pool = [pool[int(place)] for place in rng(seed, "samples", method_id).permutation(len(pool))]
     rated = sorted((text for text in pool if text[2]), key=lambda text: (text[2]["overall"], sum(text[2].values())), reverse=True)

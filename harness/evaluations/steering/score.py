@@ -2,43 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from harness.evaluations.steering.rows import Answered, samples_of, score_labeling, steering_row
+from harness.evaluations.steering.concepts import Scored, mean_of_draws, score_labeling
+from harness.evaluations.steering.reading import reading
+from harness.evaluations.steering.rows import Answered, samples_of, steering_row
 from harness.leaderboard.entry import Row, SteeringSubject
-from harness.run.label import answers_of, labelings_of
+from harness.run.label import abstentions_of, controlled_by, groups_of, labelings_of
 from harness.store import JudgeRecord, Record, RunStore
 from harness.store.manifest import Manifest, MethodRecord, OptionValues
-from harness.types import Abstention
+from harness.types import Labeling
 
 
 def steering_rows(manifest: Manifest, store: RunStore, judge: JudgeRecord) -> list[Row]:
     """Return a row for each method that was steered with, by one judge's ratings."""
     texts = {instruction.id: instruction.text for instruction in store.instructions()}
-    return [
-        _row(manifest, store, method, list(store.records(judge.key, method.id)), texts) for method in manifest.methods_of("steering")
-    ]
-
-
-def _row(manifest: Manifest, store: RunStore, method: MethodRecord, records: Sequence[Record], texts: dict[str, str]) -> Row:
-    by_labeling: dict[str, list[Record]] = {}
-    for record in records:
-        by_labeling.setdefault(record.trial.labeling_id, []).append(record)
-    scored = [
-        score_labeling(
-            labeling,
-            method.grid,
-            manifest.instructions_for(labeling.concept.id),
-            by_labeling.get(labeling.id, []),
-            manifest.protocol,
-            manifest.seed,
+    methods = manifest.methods_of("steering")
+    records = {method.id: _by_labeling(store.records(judge.key, method.id)) for method in methods}
+    scored = {method.id: _scored(manifest, store, method, records[method.id]) for method in methods}
+    rows = []
+    for method in methods:
+        own, subject = scored[method.id], subject_of(method)
+        concepts = list(manifest.concepts) if manifest.task.mode == "fixed" else None
+        rows.append(
+            steering_row(
+                subject,
+                method.role,
+                Answered(own, abstentions_of(method, manifest, store), concepts),
+                manifest.protocol,
+                manifest.seed,
+                samples_of(own, records[method.id], texts, method.id, manifest.seed),
+                controlled_by(method, manifest),
+                [reading(own, method.grid, scored[m.id], subject_of(m), manifest.seed) for m in _stands_for(method, methods)],
+            )
         )
-        for labeling in labelings_of(method, manifest, store)
-    ]
-    abstained = [answer for answer in answers_of(method, store) if isinstance(answer, Abstention)]
-    concepts = list(manifest.concepts) if manifest.task.mode == "fixed" else None
-    samples = samples_of(scored, by_labeling, texts, method.id, manifest.seed)
-    return steering_row(subject_of(method), method.role, Answered(scored, abstained, concepts), manifest.protocol, manifest.seed, samples)
+    return rows
+
+
+def _by_labeling(records: Iterable[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.trial.labeling_id, []).append(record)
+    return found
+
+
+def _scored(manifest: Manifest, store: RunStore, method: MethodRecord, records: Mapping[str, Sequence[Record]]) -> list[Scored]:
+    """The scores of what a method was run on; draws of one concept as their mean."""
+
+    def score(labeling: Labeling) -> Scored:
+        instructions = manifest.instructions_for(labeling.concept.id)
+        return score_labeling(labeling, method.grid, instructions, records.get(labeling.id, []), manifest.protocol, manifest.seed)
+
+    if method.draws == 1:
+        return [score(labeling) for labeling in labelings_of(method, manifest, store)]
+    groups = [[score(one) for one in group if isinstance(one, Labeling)] for group in groups_of(method, manifest, store)]
+    return [mean_of_draws(group) for group in groups if group]
+
+
+def _stands_for(control: MethodRecord, methods: Sequence[MethodRecord]) -> list[MethodRecord]:
+    """The methods with the control's steerer whose labelers it stands for, if there is a strength to choose."""
+    if control.role != "control" or len(control.grid) < 2:
+        return []
+    same = [method for method in methods if method.role == "method" and method.plugin.key == control.plugin.key]
+    return [method for method in same if method.labeler is not None and method.labeler.key in control.controls]
 
 
 def subject_of(method: MethodRecord) -> SteeringSubject:

@@ -15,9 +15,10 @@ from harness.types import Rating, canonical_json
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a pending item is known by. For each rating, in the order of :data:`ASPECTS`: the cache's key, the batch (empty: in none, so the cache may
+    """What a pending item is known by.
 
-    know it), and how often it had been asked before. Written as JSON; a batch that all share is written once.
+    For each rating, in the order of :data:`ASPECTS`: the cache's key, the batch (empty: in none, so the cache may know it), and how often it had
+    been asked before. Written as JSON; a batch that all share is written once.
     """
 
     item: str

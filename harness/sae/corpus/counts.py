@@ -255,8 +255,9 @@ class TextMeter:
         self.means[where], self.n_tokens[where] = means, n_tokens
 
     def _grouped(self, x: Tensor, lengths: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Return the (text, feature) pairs that are active among ``n`` tokens ``x``: text · d_sae + feature, ascending; on how many tokens; the
-        largest.
+        """Return the (text, feature) pairs that are active among ``n`` tokens ``x``, on how many tokens each is, and its largest activation.
+
+        A pair is text · d_sae + feature; they ascend.
 
         The largest is that of the largest magnitude, with its sign. None without tokens. ``lengths`` ``[texts]``: how many of the tokens are
         each text's.

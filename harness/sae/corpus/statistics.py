@@ -123,8 +123,9 @@ class CorpusStatistics:
         return csc_matrix((data, texts[order].astype(np.int32), starts), shape=(self.n_docs, len(wanted)))
 
     def quantile_maximum(self, q: float, features: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-        """Return ``[len(features)]``: the ``q`` quantile, over the texts in which a feature fires, of its largest activation there; 0 if it never
-        fires.
+        """Return the ``q`` quantile, over the texts in which a feature fires, of its largest activation there, ``[len(features)]``.
+
+        It is 0 for a feature that never fires.
 
         In a signed dictionary of the largest magnitudes, with the sign of the feature's :attr:`maximum`.
 

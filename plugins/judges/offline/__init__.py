@@ -2,12 +2,13 @@
 
 It sees what every judge sees (concept, instruction, text) and is deterministic: a text's rating does not depend on the texts beside it.
 
-- Concept: the largest cosine of the concept's embedding with any run of six word pieces of the text (all-MiniLM-L6-v2).
-- Instruction: the cosine of the embeddings of instruction and text.
-- Fluency: the mean log-probability a token under the unsteered subject model, on a scale of which 1 is the judge's own fluent reference
-  passages and 0 the same passages with their words shuffled, less a multiple of the share of repeated 3-grams.
+- The instruction, where the text begins with it, is cut off (:mod:`.echo`).
+- Measured are cosines of embeddings (all-MiniLM-L6-v2) of text, runs of word pieces and sentences with concept and instruction; log-probabilities
+  under the unsteered subject model of the text by itself, as a reply to its instruction, and of the concept after it; and words: repetition, words
+  of the concept, refusals (:mod:`.features`).
+- Three forests of regression trees, fitted to rated texts and shipped as numbers, make an expected rating of each (:mod:`.forest`).
 
-Two cut points a rating make 0, 1 and 2 of these. Formulas, fit of the cut points, figures and known failures: ``docs/offline-judge.md``.
+Two cut points make 0, 1 and 2 of it. Fit, figures and known failures: ``docs/offline-judge.md``.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from harness import hookimpl
@@ -25,38 +29,48 @@ from harness.errors import JudgeError
 from harness.options import Options
 from harness.types import JudgeItem, Rating
 
-from .embedding import EMBEDDING_MODEL, Embedder, Pieces, presence, relatedness
-from .fluency import FluencyMeter
+from .embedding import EMBEDDING_MODEL, Embedder
+from .forest import Forest, load
+from .likelihood import LikelihoodMeter
+from .measuring import Instruments
 
 if TYPE_CHECKING:
     from harness.contracts import JudgeBench
+
+ASPECTS = ("concept", "instruction", "fluency")
+SHOWN = {
+    "concept cosine": "concept: run of 6",
+    "instruction cosine": "instruction: whole",
+    "likelihood": "likelihood: alone",
+    "lift": "likelihood: lift",
+    "repeated": "text: repeated 3",
+    "tokens": "likelihood: tokens",
+    "echoed words": "echo: words",
+}
+"""Measurements that a rating's details show beside the three expected ratings, and the features that they are."""
 
 
 class OfflineOptions(Options):
     """Options of ``offline``. The defaults of the cut points come from ``benchmarks/calibrate_offline_judge.py``."""
 
-    concept_partial: float = Field(0.37, ge=-1, le=1)
-    """Concept cosine from which a text is rated 1."""
-    concept_full: float = Field(0.51, ge=-1, le=1)
-    """Concept cosine from which a text is rated 2."""
-    instruction_partial: float = Field(0.3, ge=-1, le=1)
-    """Instruction cosine from which a text is rated 1."""
-    instruction_full: float = Field(0.37, ge=-1, le=1)
-    """Instruction cosine from which a text is rated 2."""
-    fluency_partial: float = Field(0.82, ge=-5, le=5)
-    """Fluency (0: shuffled words, 1: the reference passages) from which a text is rated 1."""
-    fluency_full: float = Field(1.06, ge=-5, le=5)
-    """Fluency from which a text is rated 2."""
-    window: int = Field(6, ge=1, le=128)
-    """Length of the runs of word pieces that are compared with the concept."""
-    repetition_weight: float = Field(1.6, ge=0, le=10)
-    """What a share of 1 of repeated 3-grams takes off the fluency."""
+    concept_partial: float = Field(0.48, ge=0, le=2)
+    """Expected concept rating from which a text is rated 1."""
+    concept_full: float = Field(1.41, ge=0, le=2)
+    """Expected concept rating from which a text is rated 2."""
+    instruction_partial: float = Field(0.55, ge=0, le=2)
+    """Expected instruction rating from which a text is rated 1."""
+    instruction_full: float = Field(1.52, ge=0, le=2)
+    """Expected instruction rating from which a text is rated 2."""
+    fluency_partial: float = Field(0.64, ge=0, le=2)
+    """Expected fluency rating from which a text is rated 1."""
+    fluency_full: float = Field(1.46, ge=0, le=2)
+    """Expected fluency rating from which a text is rated 2."""
     batch_tokens: int = Field(512, ge=64, le=65536)
     """Tokens in a batch, padding included. Larger batches are faster on a GPU."""
 
     @model_validator(mode="after")
     def _ascending(self) -> OfflineOptions:
-        for name in ("concept", "instruction", "fluency"):
+        for name in ASPECTS:
             low, high = getattr(self, f"{name}_partial"), getattr(self, f"{name}_full")
             if low >= high:
                 raise ValueError(f"{name}_partial is {low:g} and {name}_full {high:g}; the first must be the smaller")
@@ -67,13 +81,11 @@ class OfflineJudge:
     """See the module. Implements :class:`harness.contracts.Judge`; every item is answered at once."""
 
     # The self-test costs seconds and no money, so every entry can say how far the judge is to be trusted.
-    traits = JudgeTraits(rubric="offline/1", offline=True, needs_model=True, selftest_first=True)
+    traits = JudgeTraits(rubric="offline/2", offline=True, needs_model=True, selftest_first=True)
 
     def __init__(self, options: OfflineOptions) -> None:
         self.options = options
-        self._instruments: tuple[Embedder, FluencyMeter] | None = None
-        self._asked: dict[str, Pieces] = {}
-        self._fluencies: dict[str, dict[str, float]] = {}
+        self._instruments: Instruments | None = None
 
     def prepare(self, bench: JudgeBench) -> None:
         """Load the embedding model (fetched when used for the first time), and see how the subject model rates the reference passages.
@@ -86,8 +98,7 @@ class OfflineJudge:
 
         budget = self.options.batch_tokens
         embedder = Embedder(ensure(EMBEDDING_MODEL), bench.model.device, budget)
-        self._instruments = embedder, FluencyMeter(bench.model, budget, self.options.repetition_weight)
-        self._asked, self._fluencies = {}, {}
+        self._instruments = Instruments(embedder, LikelihoodMeter(bench.model, budget))
 
     def submit(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
         """Return a rating an item: by rule where there is nothing to measure (see :func:`by_rule`), else by measurement.
@@ -112,25 +123,14 @@ class OfflineJudge:
         return ()
 
     def measure(self, items: Sequence[JudgeItem]) -> list[dict[str, float]]:
-        """Return what the grades are made of, an item each: ``concept``, ``instruction``, ``fluency``, and what ``fluency`` was made of."""
-        embedder, meter = self.instruments()
-        texts = sorted({item.text.strip() for item in items})
-        asked = {part.strip() for item in items for part in (item.concept, item.instruction)}
-        # Concepts and instructions come again in the next call, and texts, too: a method that changes nothing repeats itself.
-        new = sorted(asked - self._asked.keys()), sorted(set(texts) - self._fluencies.keys())
-        self._asked.update(zip(new[0], embedder.pieces(new[0]), strict=True))
-        self._fluencies.update(zip(new[1], meter.measure(new[1]), strict=True))
-        pieces = dict(zip(texts, embedder.pieces(texts), strict=True))
-        return [
-            {
-                "concept": presence(pieces[text], self._asked[item.concept.strip()], self.options.window),
-                "instruction": relatedness(pieces[text], self._asked[item.instruction.strip()]),
-                **self._fluencies[text],
-            }
-            for item, text in ((item, item.text.strip()) for item in items)
-        ]
+        """Return the expected rating of each aspect (0 to 2), and every feature that they are made of, an item each."""
+        found = self.instruments().measure([(item.concept, item.instruction, item.text) for item in items])
+        forests, names = shipped()
+        rows = np.array([[values[name] for name in names] for values in found], dtype=np.float64).reshape(len(found), len(names))
+        expected = {name: forests[name].predict(rows) for name in ASPECTS}
+        return [{**{name: float(expected[name][i]) for name in ASPECTS}, **values} for i, values in enumerate(found)]
 
-    def instruments(self) -> tuple[Embedder, FluencyMeter]:
+    def instruments(self) -> Instruments:
         """Return what :meth:`measure` measures with. Raises JudgeError before :meth:`prepare`."""
         if self._instruments is None:
             raise JudgeError("the offline judge has not been prepared", hint="call prepare(bench) first")
@@ -146,7 +146,7 @@ class OfflineJudge:
     def _rating(self, item: JudgeItem, values: Mapping[str, float]) -> Rating:
         broken = [name for name, value in values.items() if not math.isfinite(value)]
         if broken:
-            return Rating(item.id, "unrated", reason=f"measuring failed: {', '.join(broken)} is not a finite number")
+            return Rating(item.id, "unrated", reason=f"measuring failed: {', '.join(broken[:3])} is not a finite number")
         options = self.options
         return Rating(
             item.id,
@@ -154,8 +154,17 @@ class OfflineJudge:
             concept=grade(values["concept"], options.concept_partial, options.concept_full),
             instruction=grade(values["instruction"], options.instruction_partial, options.instruction_full),
             fluency=grade(values["fluency"], options.fluency_partial, options.fluency_full),
-            details={name: round(value, 5) for name, value in values.items()},
+            details={
+                **{name: round(values[name], 4) for name in ASPECTS},
+                **{shown: round(values[name], 4) for shown, name in SHOWN.items()},
+            },
         )
+
+
+@cache
+def shipped() -> tuple[Mapping[str, Forest], tuple[str, ...]]:
+    """Return the fitted forests, by aspect, and the names of their features in order."""
+    return load(Path(__file__).with_name("forests.safetensors"))
 
 
 def grade(value: float, partial: float, full: float) -> float:

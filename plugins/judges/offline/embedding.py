@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .batches import in_batches
+from .words import sentence_spans
 
 if TYPE_CHECKING:
     import torch
@@ -22,10 +23,17 @@ EMBEDDING_MODEL = "all-minilm-l6-v2"
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """A text's word pieces, embedded in its context: ``vectors`` ``[n, d]``; ``inner`` ``[n]`` is False for the model's own marks."""
+    """A text's word pieces, embedded in its context.
+
+    Attributes:
+        vectors: ``[n, d]``.
+        inner: ``[n]``: False for the model's own marks.
+        ends: ``[n]``: a sentence ends with this piece.
+    """
 
     vectors: Floats
     inner: NDArray[np.bool_]
+    ends: NDArray[np.bool_]
 
     def whole(self) -> Floats:
         """Return the text's embedding: the mean over all pieces (the model's own pooling), of length 1."""
@@ -38,19 +46,26 @@ class Pieces:
         runs = np.lib.stride_tricks.sliding_window_view(body, size, axis=0)
         return _unit(runs.mean(axis=-1))
 
+    def parts(self) -> list[Pieces]:
+        """The sentences, without the model's own marks."""
+        body, ends = (self.vectors[self.inner], self.ends[self.inner]) if self.inner.any() else (self.vectors, self.ends)
+        places = np.flatnonzero(ends[:-1]) + 1
+        return [Pieces(part, np.ones(len(part), dtype=bool), np.zeros(len(part), dtype=bool)) for part in np.split(body, places)]
 
-def presence(text: Pieces, concept: Pieces, window: int) -> float:
-    """Return how present a concept is: the largest cosine of its embedding with any run of ``window`` pieces of the text."""
-    return float((text.windows(window) @ concept.whole()).max())
-
-
-def relatedness(text: Pieces, instruction: Pieces) -> float:
-    """Return how much a text has to do with an instruction: the cosine of their embeddings."""
-    return float(text.whole() @ instruction.whole())
+    def sentences(self) -> Floats:
+        """Means over the pieces of each sentence, of length 1: ``[n_sentences, d]``."""
+        return _unit(np.stack([part.vectors.mean(axis=0) for part in self.parts()]))
 
 
 def _unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
+
+
+def sentence_ends(text: str, offsets: Sequence[tuple[int, int]]) -> list[bool]:
+    """Return for each piece, given where it begins and ends in ``text``, whether a sentence ends with it."""
+    begins = [start for start, _ in sentence_spans(text)]
+    number = np.searchsorted(begins, [start for start, _ in offsets], side="right")
+    return [bool(flag) for flag in np.append(number[1:] != number[:-1], True)] if len(offsets) else []
 
 
 class Embedder:
@@ -69,6 +84,9 @@ class Embedder:
             self._tokenizer = AutoTokenizer.from_pretrained(str(folder))
             self._model = AutoModel.from_pretrained(str(folder), dtype=torch.float32).eval().requires_grad_(False).to(device)
         self._device, self._budget = device, budget
+        table = self._model.get_input_embeddings().weight.cpu().numpy()
+        self._table = _unit(table - table.mean(axis=0))
+        self._words: dict[str, Floats] = {}
 
     def pieces(self, texts: Sequence[str]) -> list[Pieces]:
         """Return the embedded word pieces of each text."""
@@ -77,18 +95,32 @@ class Embedder:
         if not texts:
             return []
         # split: "[SEP]" in a text is text
-        encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, truncation=False, verbose=False)["input_ids"]
-        starts = [(number, start) for number, ids in enumerate(encoded) for start in range(0, max(len(ids), 1), self.CHUNK)]
+        encoded = self._tokenizer(
+            list(texts), add_special_tokens=False, split_special_tokens=True, truncation=False, verbose=False, return_offsets_mapping=True
+        )
+        starts = [(number, start) for number, ids in enumerate(encoded["input_ids"]) for start in range(0, max(len(ids), 1), self.CHUNK)]
         cls, sep = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
-        rows = [[cls, *encoded[number][start : start + self.CHUNK], sep] for number, start in starts]
+        rows = [[cls, *encoded["input_ids"][number][start : start + self.CHUNK], sep] for number, start in starts]
         vectors: list[list[Floats]] = [[] for _ in texts]
         inner: list[list[bool]] = [[] for _ in texts]
+        ends: list[list[bool]] = [[] for _ in texts]
+        last = [sentence_ends(text, offsets) for text, offsets in zip(texts, encoded["offset_mapping"], strict=True)]
         with torch.inference_mode():
             states = dict(self._states(rows))
-        for index, (number, _) in enumerate(starts):
+        for index, (number, start) in enumerate(starts):
             vectors[number].append(states[index])
             inner[number] += [False, *[True] * (len(rows[index]) - 2), False]
-        return [Pieces(np.concatenate(own), np.array(marks)) for own, marks in zip(vectors, inner, strict=True)]
+            ends[number] += [False, *last[number][start : start + self.CHUNK], False]
+        parts = zip(vectors, inner, ends, strict=True)
+        return [Pieces(np.concatenate(own), np.array(marks), np.array(stops)) for own, marks, stops in parts]
+
+    def words(self, words: Sequence[str]) -> Floats:
+        """Return vectors of single words without a context, of length 1: ``[n, d]``: the mean of their pieces in the model's table of inputs."""
+        for word in words:
+            if word not in self._words:
+                ids = self._tokenizer(word, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+                self._words[word] = _unit(self._table[ids].mean(axis=0)) if ids else np.zeros(self._table.shape[1], dtype=np.float32)
+        return np.stack([self._words[word] for word in words])
 
     def _states(self, rows: Sequence[Sequence[int]]) -> Iterator[tuple[int, Floats]]:
         for indices, ids, mask in in_batches(rows, self._tokenizer.pad_token_id, self._budget, self._device):

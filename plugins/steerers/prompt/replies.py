@@ -235,8 +235,9 @@ def _lines(text: str) -> list[str]:
 
 
 def _announces(line: str, rest: str, following: str) -> bool:
-    """Return whether a first line, of which ``rest`` is left, is a heading, thinking aloud, or ends in a colon, so that the instruction is yet to
-    come.
+    """Return whether the instruction is yet to come behind a first line, of which ``rest`` is left.
+
+    So it is where the line is a heading, thinking aloud, or ends in a colon.
     """
     if ALOUD.match(rest):
         return True

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from harness.evaluations.detection import score as module
 from harness.evaluations.detection.records import Truth, pack, unpack
-from harness.evaluations.detection.score import METRICS, ConceptScore, abstained, failed, score_concept, summarise
+from harness.evaluations.detection.score import METRICS, ConceptScore, abstained, failed, mean_of_draws, score_concept, summarise
 from harness.scoring import ScoringError
 from harness.scoring.detection import MEASURES
 from harness.types import canonical_json
@@ -115,6 +115,17 @@ def test_means_and_their_trivial_values() -> None:
     assert found.eligible
     assert [one.id for one in found.items] == ["a", "b", "c"]
     assert "auroc_no_keywords" not in found.metrics
+
+
+def test_draws_of_a_concept_are_averaged_before_anything_else() -> None:
+    """Three draws of one concept weigh as much as one of another, and as an abstention."""
+    draws = [item("a", value, (f"sae/{place}",)) for place, value in enumerate((0.9, 0.5, None))]
+    mean = mean_of_draws(draws)
+    assert (mean.values["auroc"], mean.features, mean.n) == (pytest.approx(0.7), ("sae/0", "sae/1", "sae/2"), 30)
+    assert [draw["values"]["auroc"] for draw in mean.details["draws"]] == [0.9, 0.5, None]
+    found = summarise([mean, item("b", 0.6), abstained(("c", "about c"), "no feature fires")], fixed=True)
+    assert found.ranked is not None
+    assert found.ranked.value == pytest.approx((0.7 + 0.6 + 0.5) / 3)
 
 
 def test_chosen_concepts_have_no_ranked_score() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.scoring import cross_validate, harmonic_mean
+from harness.scoring import cross_validate, harmonic_mean, score_at
 from harness.store import RunStore
 
 CLAMP = ("--labeler", "calibf1", "--steerer", "sae-clamp")
@@ -50,7 +50,7 @@ def test_an_entry_says_what_was_measured_with_what(evaluation: tuple[Path, Any])
     assert entry["model"] == {**entry["model"], "name": "stories260K", "device": "cpu"}
     assert entry["dictionaries"][0] | {"layer": 2, "d_sae": 512} == entry["dictionaries"][0]
     assert entry["judge"] | {"name": "words", "rubric": "words/1", "offline": True} == entry["judge"]
-    assert entry["plugins"].keys() == {"harness", "harness-sample"}
+    assert entry["plugins"].keys() == {"sae-harness", "harness-sample"}
     assert entry["plugins"]["harness-sample"] == "1.2.3"
     assert {"torch", "transformers", "sae-lens", "numpy"} <= entry["libraries"].keys()
     options = by_name(entry)["calibf1 sae-clamp"]["subject"]["labeler_options"]
@@ -73,7 +73,7 @@ def test_scores_are_those_of_the_stored_ratings(harness: Callable[..., Any], eva
         for concept in result["items"]:
             if not concept["answered"]:
                 assert (name, concept["id"]) == ("calibf1 sae-clamp", "zebra")
-                assert concept["reason"] == "label 'zebra' has 0 texts; 10 are needed"
+                assert concept["reason"] == "the corpus has no label 'zebra'"
                 continue
             cells = found[name, concept["id"]]
             strengths = sorted({strength for strength, _ in cells})
@@ -81,7 +81,8 @@ def test_scores_are_those_of_the_stored_ratings(harness: Callable[..., Any], eva
             ratings = harmonic_mean(np.array([[cells[s, i] for i in instructions] for s in strengths]))
             expected = cross_validate(ratings, 2, 2, 0)
             assert concept["values"]["overall"] == pytest.approx(expected.score)
-            assert concept["strength"] == strengths[expected.chosen]  # type: ignore[index]
+            assert concept["strength"] == (None if expected.tied else strengths[expected.chosen])  # type: ignore[index]
+            assert expected.tied == ("all strengths score alike" in concept["reason"])
             assert concept["n"] == len(cells) == len(strengths) * 4
             overall.append(expected.score)
         assert result["metrics"]["overall"]["value"] == pytest.approx(np.mean(overall))
@@ -117,7 +118,7 @@ def test_samples_are_texts_of_the_run_at_the_chosen_strength(
         for sample in result["samples"]:
             assert (sample["text"], sample["strength"], sample["instruction"], sample["concept_text"]) in rows
             chosen = next(row["strength"] for row in result["items"] if row["text"] == sample["concept_text"])
-            assert sample["strength"] == chosen
+            assert chosen in (sample["strength"], None)  # None where all strengths score alike
 
 
 def test_the_table_stands_beside_its_controls(harness: Callable[..., Any], tiny_task: Path, evaluation: tuple[Path, Any]) -> None:
@@ -191,15 +192,66 @@ def test_chosen_mode(harness: Callable[..., Any], variant: Callable[..., Path], 
     chosen = [row["id"] for row in rows["calibf1 sae-clamp"]["items"]]
     assert len(chosen) == 2
     assert set(chosen) <= {"girl", "big", "mom"}  # a label without support is no candidate
-    assert len(rows["random sae-clamp"]["items"]) == 3  # the task's count
+    control = rows["random sae-clamp"]
+    assert [row["id"] for row in control["items"]] == chosen  # the control answers what the labeler chose
+    assert control["controls"] == ["calibf1:top_k=2"]
+    assert "controls" not in rows["calibf1 sae-clamp"]
+    (group,) = harness("leaderboard", "--out", tmp_path, "--no-published", "--json").json["groups"]
+    assert {row["name"] for row in group["rows"]} == {"calibf1:top_k=2 × sae-clamp", "random × sae-clamp", "prompt"}  # compared with each other
     assert [row["id"] for row in rows["prompt"]["items"]] == chosen  # what the labeler chose, not what the control drew
     assert all(row["ranked"] is None and row["eligible"] for row in rows.values())
     limited = harness("eval", *CLAMP, "-L", "top_k=2", "--limit", "1", "--task", folder, "--out", tmp_path, "--json").json
     assert {name: [r["id"] for r in row["items"]] for name, row in by_name(limited).items()} == {
         "calibf1 sae-clamp": chosen[:1],
-        "random sae-clamp": [rows["random sae-clamp"]["items"][0]["id"]],
+        "random sae-clamp": chosen[:1],
         "prompt": chosen[:1],
     }
+
+
+def test_a_control_in_draws_stands_for_each_labeler_and_is_read_at_its_strengths(
+    harness: Callable[..., Any], variant: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Two labelers that choose other concepts have a control each. Everything is computed again from the exported table."""
+    folder = variant(
+        ('mode = "fixed"\nfile = "concepts.jsonl"', 'mode = "chosen"'), ('labeler = "random"\n', 'labeler = "random"\ndraws = 3\n')
+    )
+    unfiltered = ("-L", "calibf1:top_k=2", "-L", "calibf1:min_output_score=none")  # as most-frequent: else the filter tells them apart
+    several = ("--labeler", "calibf1", "--labeler", "most-frequent", "--steerer", "sae-clamp", *unfiltered)
+    entry = harness("eval", *several, "--task", folder, "--out", tmp_path, "--json").json
+    by_labeler = {row["subject"]["labeler"]: row for row in entry["rows"] if row["role"] == "method"}
+    controls = {row["controls"][0].partition(":")[0]: row for row in entry["rows"] if row["subject"]["labeler"] == "random"}
+    assert controls.keys() == by_labeler.keys() == {"calibf1", "most-frequent"}
+    exported = rows_of(harness, tmp_path, tmp_path / "rows.jsonl")
+    for name, control in controls.items():
+        method = by_labeler[name]
+        assert [item["id"] for item in control["items"]] == [item["id"] for item in method["items"]]
+        (reading,) = control["readings"]
+        called = method["subject"].get("label") or f"{name} × sae-clamp"
+        assert (reading["at_strengths_of"], reading["n_items"], reading["n_read"]) == (called, *[len(method["items"])] * 2)
+        assert set(reading["metrics"]) == {"concept", "instruction", "fluency"}
+        fluency = []
+        for ours, theirs in zip(control["items"], method["items"], strict=True):
+            draws = ours["details"]["draws"]
+            assert len({feature for draw in draws for feature in draw["features"]}) == 3
+            assert ours["values"]["overall"] == pytest.approx(np.mean([draw["values"]["overall"] for draw in draws]))
+            cells = [cells_of(exported, "random", ours["id"], draw["features"]) for draw in draws]
+            found = cross_validate(harmonic_mean(cells_of(exported, name, theirs["id"], theirs["features"])), 2, 2, 0)
+            fluency.append(np.mean([score_at(ratings[..., 2], found.chosen_per_fold, 0) for ratings in cells]))
+            assert ours["n"] == 3 * theirs["n"]
+        assert reading["metrics"]["fluency"]["value"] == pytest.approx(np.mean(fluency))
+    shown = harness("eval", *several, "--task", folder, "--out", tmp_path).out
+    calibf1 = by_labeler["calibf1"]["subject"]["label"].removesuffix(" × sae-clamp")
+    for part in (f"random × sae-clamp for {calibf1}", "random × sae-clamp for most-frequent",
+                 f"at the strengths of {calibf1} × sae-clamp", "at the strengths of most-frequent × sae-clamp"):  # fmt: skip
+        assert part in " ".join(shown.split()), part
+
+
+def cells_of(exported: list[dict[str, Any]], labeler: str, concept: str, features: list[str]) -> np.ndarray:
+    """``[strengths, instructions, 3]`` ratings of one labeling."""
+    rows = [row for row in exported if (row["labeler"], row["concept_id"], row["features"]) == (labeler, concept, features)]
+    strengths, instructions = sorted({row["strength"] for row in rows}), list(dict.fromkeys(row["instruction_id"] for row in rows))
+    found = {(row["strength"], row["instruction_id"]): [row[part] for part in PARTS] for row in rows}
+    return np.array([[found[strength, instruction] for instruction in instructions] for strength in strengths])
 
 
 def test_controls_draw_through_the_same_filter(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
@@ -211,7 +263,7 @@ def test_controls_draw_through_the_same_filter(harness: Callable[..., Any], tiny
     )
     assert {len(row["features"]) for row in control["items"] if row["answered"]} == {2}
     reasons = {row["id"]: row["reason"] for row in control["items"] if not row["answered"]}
-    assert reasons == {"zebra": "0 features pass the filters; 2 are to be drawn"}
+    assert reasons == {"zebra": "the corpus has no label 'zebra'"}
     assert any("min_cosine), which is not in the paper" in warning for warning in entry["warnings"])
 
 

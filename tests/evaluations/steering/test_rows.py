@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from harness.evaluations.steering.rows import Answered, Scored, samples_of, score_labeling, steering_row
+from harness.evaluations.steering.concepts import Scored, mean_of_draws, score_labeling
+from harness.evaluations.steering.reading import reading
+from harness.evaluations.steering.rows import Answered, samples_of, steering_row, strength_warnings
 from harness.leaderboard.entry import Row, SteeringSubject
 from harness.scoring import clusters_of, cross_validate, harmonic_mean, interval
 from harness.store import Record
@@ -124,6 +130,129 @@ def test_nothing_answered_ranks_as_0_and_is_not_eligible() -> None:
     assert row.ranked is not None
     assert (row.ranked.value, row.metrics["overall"].value, row.coverage) == (0.0, None, 0.0)
     assert row.reasons == ("no overall score: no concept was answered",)
+
+
+LEVELS = st.sampled_from([0.0, 1.0, 2.0])
+
+
+@given(
+    st.lists(arrays(float, (len(GRID), len(INSTRUCTIONS), 3), elements=LEVELS), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 3)), max_size=30),
+    st.integers(0, 5),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_bounds_hold_the_score_that_they_bound(ratings: list[np.ndarray], gaps: list[tuple[int, int, int]], n_abstained: int, fixed: bool) -> None:
+    """Whatever is abstained from and whatever is unrated; and whatever the unrated texts are worth, the score stays within."""
+    missing = [[(s, i) for c, s, i in gaps if c == number] for number in range(len(ratings))]
+    names = [f"c{number}" for number in range(len(ratings) + n_abstained)]
+    left = [Abstention(Concept(name, ""), "no feature") for name in names[len(ratings) :]]
+
+    def row(gone: bool, fill: float | None = None) -> Row:
+        parts = []
+        for number, some in enumerate(ratings):
+            values = some.copy()
+            for place in missing[number] if fill is not None else ():
+                values[place] = fill
+            label = labeling(number)
+            parts.append(score_labeling(label, GRID, INSTRUCTIONS, records(label, values, missing[number] if gone else ()), PROTOCOL, 0))
+        return row_of(parts, left, names if fixed else None)
+
+    found = row(gone=True)
+    assert found.bounds is not None
+    low, high = found.bounds.low, found.bounds.high
+    assert low is not None
+    assert high is not None
+    if found.score.value is not None:
+        assert low <= found.score.value <= high
+    for fill in (0.0, 2.0):
+        value = row(gone=False, fill=fill).score.value
+        assert value is not None
+        assert low - 1e-9 <= value <= high + 1e-9
+
+
+def scored_with(number: int, ratings: np.ndarray) -> Scored:
+    label = labeling(number)
+    return score_labeling(label, GRID, INSTRUCTIONS, records(label, ratings), PROTOCOL, 0)
+
+
+def best_at(place: int) -> np.ndarray:
+    """Ratings that are best at one strength of the grid, on every instruction."""
+    ratings = np.ones((len(GRID), len(INSTRUCTIONS), 3))
+    ratings[place] = 2
+    return ratings
+
+
+def test_strengths_that_all_score_alike_are_no_choice() -> None:
+    tied, chosen = scored_with(0, np.zeros((len(GRID), len(INSTRUCTIONS), 3))), scored_with(1, best_at(1))
+    assert (tied.result.strength, tied.result.values["overall"]) == (None, 0.0)
+    assert tied.result.reason.startswith("all strengths score alike (0)")
+    assert (chosen.result.strength, chosen.result.reason) == (GRID[1], "")
+    row = row_of([tied, chosen, scored_with(2, best_at(1))])
+    ties = "all strengths score alike for 1 of 3 concepts: none is chosen there, and the ratings shown are those of the smallest"
+    assert row.warnings == (ties,)
+    assert row.eligible
+
+
+def test_strengths_at_the_end_of_the_grid_are_said_with_the_end() -> None:
+    places = [0, 0, 2, 1]
+    row = row_of([scored_with(number, best_at(place)) for number, place in enumerate(places)])
+    (warning,) = row.warnings
+    assert "the smallest strength (0.5) for 2 and the largest strength (2) for 1 of 4 concepts" in warning
+    assert row_of([scored_with(number, best_at(1)) for number in range(3)]).warnings == ()
+    label, one = labeling(0), Trial("m", labeling(0).id, "c0", 1.0, "i0", 0)
+    texts = [Record(replace(one, instruction_id=name), None, Rating("x", "rated", 1, 1, 1)) for name in INSTRUCTIONS]
+    single = score_labeling(label, (1.0,), INSTRUCTIONS, texts, PROTOCOL, 0)
+    assert strength_warnings([single], (1.0,)) == ()  # nothing is chosen from a single point
+
+
+def test_draws_are_averaged_within_a_concept_before_anything_else() -> None:
+    draws = [replace(scored(number, feature=number), labeling=replace(labeling(number), concept=Concept("c", "about c"))) for number in range(3)]
+    mean = mean_of_draws(draws)
+    for name in ("overall", "fluency"):
+        assert mean.result.values[name] == pytest.approx(np.mean([draw.result.values[name] for draw in draws]))
+    assert mean.result.details["draws"] == [
+        {"features": list(draw.result.features), "values": draw.result.values, "strength": draw.result.strength} for draw in draws
+    ]
+    assert (mean.result.n, mean.result.features, mean.parts) == (36, ("sae/0", "sae/1", "sae/2"), tuple(draws))
+    assert mean.result.strength is None  # the draws chose several
+    assert mean.result.reason == "strengths by draw: " + ", ".join(f"{draw.result.strength:g}" for draw in draws)
+    row = row_of([mean, scored(7), scored(8)], concepts=["c", "c7", "c8"])
+    overall = [part.result.values["overall"] for part in (mean, scored(7), scored(8))]
+    assert row.metrics["overall"].value == pytest.approx(np.mean(overall))  # a concept counts once, however often it was drawn
+
+
+# ------------------------------------------------------------------------------------------------ at the strengths of a method
+
+
+def test_a_control_is_read_at_the_strengths_that_the_method_chose_in_each_fold() -> None:
+    control, method = [scored(number, feature=50 + number) for number in range(4)], [scored(10 + number) for number in range(3)]
+    method = [replace(one, labeling=labeling(number)) for number, one in enumerate(method)]  # the first three concepts
+    found = reading(control, GRID, method, SUBJECT, 0)
+    assert (found.at_strengths_of, found.method, found.n_items, found.n_read) == (SUBJECT.name, SUBJECT.id, 3, 3)
+    for place, part in enumerate(("concept", "instruction", "fluency")):
+        values = []
+        for number in range(3):
+            choices = cross_validate(harmonic_mean(ratings_of(10 + number)), 3, 2, 0)
+            values.append(choices_applied(ratings_of(number)[..., place], choices.chosen_per_fold))
+        assert found.metrics[part].value == pytest.approx(np.mean(values))
+
+
+def choices_applied(ratings: np.ndarray, chosen: np.ndarray) -> float:
+    """One fold after the other: the parts are those of :func:`cross_validate`, found by scoring each instruction alone."""
+    parts = np.array([cross_validate(np.eye(len(INSTRUCTIONS))[[i]], 3, 2, 0).fold_scores > 0 for i in range(len(INSTRUCTIONS))])
+    means = [ratings[chosen[repeat, split], parts[:, repeat, split]].mean() for repeat in range(3) for split in range(2)]
+    return float(np.mean(means))
+
+
+def test_strengths_that_the_control_did_not_try_are_said() -> None:
+    control, method = [scored(number) for number in range(3)], [scored_with(number, best_at(1)) for number in range(3)]
+    other = SUBJECT.model_copy(update={"grid": (0.5, 1.5, 2.0)})  # the middle one is not the control's
+    found = reading(control, GRID, method, other, 0)
+    assert (found.n_items, found.n_read, found.metrics["fluency"].value) == (3, 0, None)
+    assert found.metrics["fluency"].reason == "no concept has its strengths in the control's grid"
+    same = SUBJECT.model_copy(update={"grid": (0.1, 1.0, 9.0)})  # the chosen one is, at another place
+    assert reading(control, GRID, method, same, 0).metrics == reading(control, GRID, method, SUBJECT, 0).metrics
 
 
 def test_samples_are_the_best_the_median_and_the_worst_text_at_the_chosen_strengths() -> None:

@@ -21,7 +21,7 @@ from helpers.generation import generate
 
 from harness.chat.client.cache import ReplyCache
 from harness.chat.values import ChatReply, ChatRequest, Message, RequestFailed
-from harness.contracts import Judge, Work
+from harness.contracts import Judge, RunsModel, Work
 from harness.engine.base import GenerationRequest
 from harness.errors import JudgeError, ModelError, OptionError
 from harness.judging.llm_judge import LLMJudge
@@ -329,6 +329,28 @@ def test_replies_are_greedy_cached_and_every_item_is_answered(
 def test_it_keeps_the_contract_on_this_machine(instructed: Path, short: str, tmp_path: Path) -> None:
     options = local_options(instructed, short, cache=False, asks=1, max_tokens=4)
     check_judge(lambda: LocalJudge(options), toy_bench(tmp_path / "toy"))
+
+
+def test_its_identity_is_what_lies_in_the_models_folder_and_how_it_computes(instructed: Path, short: str, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(instructed, folder)
+
+    def identity(**options: Any) -> str:
+        judge = LocalJudge(local_options(folder, short, **options))
+        assert isinstance(judge, RunsModel)
+        found = judge.model_identity
+        assert "_model" not in vars(judge), "no weights are loaded for it"
+        return found
+
+    first = identity()
+    loaded = load_model(instructed, device="cpu", dtype="float32")
+    assert first.startswith(f"{loaded.digest}/float32/cpu/"), "as the loaded model says it, wherever it lies"
+    assert identity(dtype="bfloat16") != first
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 0x40
+    weights.write_bytes(content)
+    assert identity() != first
 
 
 def test_a_prompt_that_is_too_long_fails_alone(instructed: Path, short: str) -> None:

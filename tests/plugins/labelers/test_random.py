@@ -47,6 +47,57 @@ def test_the_seed_and_the_concept_determine_the_draw(make_bench: Callable[..., A
     assert turned == {name: first[name] for name in turned}  # whatever else is asked, and in which order
 
 
+@pytest.mark.parametrize("mode", ["fixed", "chosen"])
+def test_a_feature_less_changes_the_draws_of_that_feature_alone(make_bench: Callable[..., Any], mode: str) -> None:
+    counts, tokens, labels = corpus(live=9)
+    fewer = counts.copy()
+    gone = 4
+    fewer[:, gone] = 0
+    options = {"features_per_label": 2} if mode == "fixed" else {"count": 100}
+    before, after = (draw(make_bench(part, tokens, labels, concept_mode=mode), CONCEPTS[:80], **options) for part in (counts, fewer))
+    if mode == "fixed":
+        pairs = list(zip(before, after, strict=True))
+        same = [one.features == other.features for one, other in pairs]
+        assert same == [gone not in {feature.index for feature in one.features} for one, _ in pairs]
+        assert 0 < sum(same) < len(same)
+        kept = [([f for f in one.features if f.index != gone], list(other.features)) for one, other in pairs]
+        assert all(other[: len(one)] == one for one, other in kept)  # what else was drawn stays drawn
+        return
+    assert [answer.concept for answer in before] == [answer.concept for answer in after]  # labels are drawn as before
+    found = [{(answer.concept.id, *answer.features) for answer in answers if answer.features[0].index != gone} for answers in (before, after)]
+    assert found[0] <= found[1]  # a label that had drawn the feature goes on to its next one
+    assert len(found[0]) < 100
+
+
+def test_a_concept_more_changes_no_other_draw(make_bench: Callable[..., Any]) -> None:
+    bench = make_bench(*corpus(), concept_mode="chosen")
+    few, many = (draw(bench, CONCEPTS[:n], count=10_000) for n in (5, 9))
+    names = {concept.id for concept in CONCEPTS[:5]}
+    assert [a.features for a in few] == [a.features for a in many if a.concept.id in names]
+
+
+def test_draws_of_a_concept_follow_each_other_and_share_no_feature(make_bench: Callable[..., Any]) -> None:
+    bench = make_bench(*corpus())
+    single, several = draw(bench, CONCEPTS[:10]), draw(bench, CONCEPTS[:10], draws=3)
+    assert [answer.concept.id for answer in several] == [concept.id for concept in CONCEPTS[:10] for _ in range(3)]
+    assert several[::3] == single
+    for place in range(10):
+        assert len({answer.features for answer in several[3 * place : 3 * place + 3]}) == 3
+    short = draw(bench, CONCEPTS[:1], draws=4, features_per_label=2)
+    assert [isinstance(answer, Labeling) for answer in short] == [True, True, True, False]
+    assert short[-1].reason == "6 features pass the filters; 8 are to be drawn"
+
+
+def test_as_a_control_it_answers_the_concepts_that_were_chosen(make_bench: Callable[..., Any]) -> None:
+    """In their order and as often as they were chosen, with a feature each, whatever the labels of the task."""
+    bench = make_bench(*corpus(), concept_mode="chosen")
+    chosen = [CONCEPTS[3], CONCEPTS[1], CONCEPTS[3]]
+    answers = draw(bench, chosen, follows="calibf1-0", features_per_label=3, count=1, draws=2)
+    assert [answer.concept for answer in answers] == [concept for concept in chosen for _ in range(2)]
+    assert all(len(answer.features) == 1 for answer in answers)
+    assert len({answer.features for answer in answers if answer.concept == CONCEPTS[3]}) == 4
+
+
 def test_several_features_are_drawn_without_replacement(make_bench: Callable[..., Any]) -> None:
     bench = make_bench(*corpus())
     for answer in draw(bench, CONCEPTS[:20], features_per_label=6):

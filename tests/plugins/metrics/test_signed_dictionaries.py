@@ -59,3 +59,19 @@ def test_metrics_and_labelers_count_both_sides(bench: MetricBench, monkeypatch: 
         assert 0 <= row["threshold"] <= 1, "a share of the largest magnitude"
         assert row["density"] == pytest.approx(float(statistics.density[feature]))
     assert (np.asarray(statistics.maximum) < 0).any()
+
+
+def test_a_dictionary_that_names_no_model_is_said(
+    metric_bench: Callable[..., MetricBench], tiny_task: Path, tiny_sae_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, sae = tmp_path / "task", tmp_path / "unnamed"
+    shutil.copytree(tiny_task, task)
+    shutil.copytree(tiny_sae_path, sae)
+    cfg = json.loads((sae / "cfg.json").read_text())
+    del cfg["metadata"]["model_name"]
+    (sae / "cfg.json").write_text(json.dumps(cfg))
+    (task / "task.toml").write_text((task / "task.toml").read_text().replace(str(tiny_sae_path), str(sae)))
+    bench, warned = metric_bench(task), []
+    monkeypatch.setattr(bench.bench, "warn", lambda text, *_: warned.append(text))
+    assert bench.dictionaries["sae"].model_name == ""
+    assert [text for text in warned if "does not say which model it was made for" in text]

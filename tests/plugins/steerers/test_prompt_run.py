@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,10 +107,11 @@ def test_run_and_entry_say_who_wrote_what_and_what_it_cost(
 def test_a_run_that_goes_on_has_its_own_prompts_whatever_became_of_the_caches(run: Callable[..., Any], api: Any, tmp_path: Path) -> None:
     first = run("--yes", "--json").json
     (folder,) = (tmp_path / "runs").iterdir()
-    with sqlite3.connect(next(folder.glob("*.sqlite"))) as database:  # as after a kill half-way
-        lost = [row[0] for row in database.execute("SELECT item_id FROM outcomes WHERE stage = 'generate' ORDER BY item_id LIMIT 6")]
-        assert database.executemany("DELETE FROM outcomes WHERE item_id = ?", [(name,) for name in lost]).rowcount == 12
-    database.close()
+    with RunStore.open(folder) as store, store._database.transaction("as after a kill half-way"):
+        before = store.counts()
+        some = "SELECT item_id FROM outcomes WHERE stage = 'generate' ORDER BY item_id LIMIT 6"
+        store._database.execute(f"DELETE FROM outcomes WHERE item_id IN ({some})")
+        assert store.counts()["generations"] == before["generations"] - 6
     shutil.rmtree(tmp_path / "cache")
     api.answer = lambda body: "Say something else entirely."
     sent = len(api.seen)

@@ -1,0 +1,113 @@
+"""``harness eval --dry-run``: what would be done, what would end it, and what it would take."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from harness.cli.common import console, print_json, print_table
+
+if TYPE_CHECKING:
+    from harness.run.bench import TaskBench
+    from harness.run.estimate import Estimate
+    from harness.run.plan import Plan
+
+
+def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> None:
+    """Print the plan of a run: methods, detectors, metrics, what would end it, texts, time and cost; ``n_seeds``: of so many runs alike."""
+    table = bench.task.file
+    title = f"task {table.name} (version {table.version}), model {table.model.name}"
+    methods = [(m.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
+    detections = [(d.name, d.role) for d in plan.detections]
+    metrics = [(m.metric.label, m.dictionary) for m in plan.metrics]
+    n_concepts, exact, why = concept_count(plan, bench)
+    cost, problems = estimate_of(plan, bench, n_concepts, exact), _problems(plan, bench)
+    if as_json:
+        rows = [dict(zip(("method", "role", "strength_unit", "grid"), row, strict=True)) for row in methods]
+        further = {
+            "detections": [{"method": name, "role": role} for name, role in detections],
+            "metrics": [{"metric": name, "dictionary": dictionary} for name, dictionary in metrics],
+        }
+        judge = None if plan.judge is None else plan.judge.label
+        extra = {"notices": list(plan.notices), "problems": problems, "runs": n_seeds}
+        print_json({"task": table.name, "judge": judge, "methods": rows, **further, "estimate": asdict(cost), "concepts": why, **extra})
+        return
+    if methods:
+        print_table(title, ("method", "role", "strength", "grid"), methods)
+    if detections:
+        print_table(title if not methods else "", ("detector", "role"), detections)
+    if metrics:
+        print_table(title if not methods and not detections else "", ("metric", "dictionary"), metrics)
+    if n_seeds > 1:
+        console().print(f"{n_seeds} runs, one for each seed; the figures are of one of them", highlight=False, markup=False)
+    for line in (*plan.notices, *(f"this would end the run: {problem}" for problem in problems)):
+        console().print(line, highlight=False, markup=False)
+    if methods:
+        _show_cost(plan, bench, cost, why, n_concepts)
+
+
+def _problems(plan: Plan, bench: TaskBench) -> list[str]:
+    """What would end the run before it begins: what the hub cannot give; instructions that are missing, or too few."""
+    from harness.errors import HarnessError
+    from harness.run.sources import source_problems
+
+    problems = source_problems(bench)
+    try:
+        _ = bench.instructions if plan.judge is not None else ()
+    except HarnessError as error:
+        problems += [str(error)] if str(error) not in problems else []
+    return problems
+
+
+def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concepts: int) -> None:
+    """What generating and rating will take."""
+    from harness.cli.spending import foresee
+    from harness.errors import HarnessError
+
+    time = "unknown" if cost.seconds is None else f"about {cost.seconds / 60:.1f} min"
+    most = "" if cost.exact else "at most "
+    judge = "nobody" if plan.judge is None else plan.judge.label
+    screen = console()
+    screen.print(
+        f"\n{most}{cost.concepts} concepts ({why}) × {bench.task.file.instructions.per_concept} instructions: {most}{cost.generations} "
+        f"generations, {cost.new_tokens} new tokens, {cost.prompt_tokens} prompt tokens, {cost.ratings} ratings by {judge}, "
+        f"{cost.disk_bytes / 1e6:.1f} MB on disk, {time} ({cost.note})",
+        highlight=False,
+        markup=False,
+    )
+    try:
+        foreseen = foresee(plan, bench, cost.ratings, n_concepts)
+    except HarnessError as error:  # no key yet: the rest of the plan is worth seeing all the same
+        screen.print(f"cost not estimated: {error}", highlight=False, markup=False)
+        return
+    for who, bound in foreseen.items():
+        screen.print(f"{who}: {bound}", highlight=False, markup=False)
+
+
+def concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
+    """Return how many labelings a method has: exact where the task lists its concepts, else at most what the labeler may choose."""
+    if bench.concept_mode == "fixed":
+        return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
+    chosen = [[most for name in ("top_k", "count") if isinstance(most := labeler.options.get(name), int)] for labeler in plan.labelers]
+    most = max((number for numbers in chosen for number in numbers), default=1)
+    if all(chosen):
+        return min(most, bench.choices.limit or most), False, "chosen by the labeler"
+    if bench.choices.limit is not None:
+        return bench.choices.limit, False, "chosen by the labeler, as many as --limit allows"
+    return most, False, "chosen by a labeler that does not say how many; more of them cost more"
+
+
+def estimate_of(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool) -> Estimate:
+    from harness.errors import HarnessError
+    from harness.model.devices import choose_device
+    from harness.run.estimate import PROMPT_TOKENS, device_flops, estimate
+    from harness.run.throughput import recall
+
+    device = choose_device(bench.choices.device)
+    measured = recall(bench.artifacts.root, bench.task.file.model.name, device.type)
+    try:
+        words = [len(instruction.text.split()) for instruction in bench.instructions]
+        prompt = round(1.4 * sum(words) / len(words)) + PROMPT_TOKENS // 2  # a third more tokens than words, and the chat template's own
+    except HarnessError:
+        prompt = PROMPT_TOKENS
+    return estimate(plan, bench.task, n_concepts, exact, flops=device_flops(bench.choices.device), measured=measured, prompt=prompt)
