@@ -171,14 +171,14 @@ class _Evaluation:
         bench = make_bench(self.task, choices, self.quiet)
         manifest = settle(plan, bench, command_of(self.where, bench, self.asked))
         folder = run_folder(self.out, manifest)
-        if self.fresh and (kept := set_aside(folder)) is not None:
-            bench.progress.step(f"the stored run is kept in {kept}")
         if why := changed_code(folder, manifest):
             bench.progress.step(why)
-        if not _generated(folder):  # else the judge's own estimate of what is left is exact, and asked about before anything is sent
+        if self.fresh or not _generated(folder):  # else the judge's own estimate of what is left is exact, and asked about before anything is sent
             n_concepts, exact, _ = concept_count(plan, bench)
             foreseen = foresee(plan, bench, estimate_of(plan, bench, n_concepts, exact).ratings, n_concepts)
             self.purse.approve_all({who: estimate.times(left) for who, estimate in foreseen.items()}, self.purse.given)
+        if self.fresh and (kept := set_aside(folder)) is not None:  # not before the cost is approved
+            bench.progress.step(f"the stored run is kept in {kept}")
         bench.progress.step(f"run {folder}")
         with Run.begin(folder, manifest, plan, bench, self.host, self.purse.approve) as run:
             entry = evaluate(run)

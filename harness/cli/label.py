@@ -66,7 +66,7 @@ def command(
     from harness.labelling.describe import Settings, describe
     from harness.labelling.files import label_rows
     from harness.run.concept_check import explained
-    from harness.run.label import check_answers
+    from harness.run.label import checked
     from harness.run.plan import plan_one
     from harness.run.sources import check_sources
     from harness.sae.identity import identity
@@ -82,9 +82,7 @@ def command(
     planned = plan_one(host, task, "labeler", labeler, assignments(labeler_options, "-L"))
     bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
     check_sources(bench)
-    answers = planned.instance.label(bench, bench.concepts)
-    check_answers(planned.registered.who, answers, bench, planned.draws(bench.concept_mode))
-    answers = explained(answers, bench)
+    answers = explained(checked(planned, planned.instance.label(bench, bench.concepts), bench), bench)
     built = planned.registered.build_options(planned.options)
     selects_on = planned.instance.traits.selects_on
     answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0, selects_on))

@@ -21,6 +21,7 @@ def end_gently() -> None:
     own = os.getpid()
 
     def stop(number: int, _: FrameType | None) -> None:
+        stop.spent = True  # type: ignore[attr-defined]
         for each in GENTLE:
             if signal.getsignal(each) is stop:
                 signal.signal(each, signal.SIG_DFL)

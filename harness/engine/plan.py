@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
@@ -17,10 +18,14 @@ from torch import Tensor
 from harness.engine.rows import WHOLE, DecodingPlan, Mask, Padding, Rows
 from harness.errors import EngineError
 from harness.model.attention import fast_decoding
+from harness.model.fingerprint import global_hooks
 from harness.model.loading import SubjectModel
 from harness.model.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
+
+Hooks = tuple[tuple[int, int], ...]
+"""Places of modules (-1: all of torch), each with the identity of a hook there."""
 
 _TEXT = "When the rain stopped, we went down to the river: 3 boats lay there, and nobody knew whose they were. “Take one”, said my brother."
 _LENGTHS = (3, 10, 6)
@@ -36,21 +41,59 @@ _TOLERANCE = 0.005
 _PADDINGS: tuple[Padding, ...] = ("left", "none")
 _MASKS: tuple[Mask, ...] = ("all", "new")
 
-_plans: WeakKeyDictionary[torch.nn.Module, DecodingPlan] = WeakKeyDictionary()
+_plans: WeakKeyDictionary[torch.nn.Module, dict[Hooks, DecodingPlan]] = WeakKeyDictionary()
+"""The plans of each model, by the hooks that were in it: what is right under a hook need not be so without it."""
 
 
 def plan_for(model: SubjectModel) -> DecodingPlan:
-    """The quickest way to decode a model that is right. Found once a model, by a dozen short forward passes.
+    """The quickest way to decode a model that is right. Found once a model and the hooks in it, by a dozen short forward passes.
 
     Raises:
         EngineError: the model cannot read a short text, or does not fit into memory.
     """
-    if model.hf not in _plans:
-        plan = _plans[model.hf] = _find(model)
-        if not (plan.cache and plan.together):
-            how = "one text at a time" if plan.cache else "by reading whole texts at every token"
-            logger.warning("%s (%s) can only be decoded %s, which is slow", model.name, type(model.hf).__name__, how)
-    return _plans[model.hf]
+    plans, hooks = _plans.setdefault(model.hf, {}), _hooks(model.hf)
+    if hooks not in plans:
+        with _evaluating(model.hf):
+            plan = plans[hooks] = _find(model)
+        if plan != DecodingPlan():
+            logger.warning("%s (%s) can only be decoded %s", model.name, type(model.hf).__name__, _described(plan))
+    return plans[hooks]
+
+
+def known_plan(model: SubjectModel) -> DecodingPlan | None:
+    """Return the plan of a model as it is, where one has been found."""
+    return _plans.get(model.hf, {}).get(_hooks(model.hf))
+
+
+def _described(plan: DecodingPlan) -> str:
+    if not plan.cache:
+        return "by reading whole texts at every token, which is slow"
+    if not plan.together:
+        return "one text at a time, which is slow"
+    if plan.padding == "none":
+        return "with texts of one length together, which is slow"
+    return f"with {plan.padding} padding, a mask of {plan.mask} tokens, and rows cut by {plan.cut}"
+
+
+def _hooks(root: torch.nn.Module) -> Hooks:
+    """Return which forward hooks stand in a model."""
+    places = ((place, vars(module).get(kind)) for place, module in enumerate(root.modules()) for kind in ("_forward_pre_hooks", "_forward_hooks"))
+    own = [(place, id(hook)) for place, hooks in places for hook in (hooks or {}).values()]
+    everywhere = [(-1, id(hook)) for name, hooks in global_hooks().items() if "forward" in name for hook in hooks.values()]
+    return (*own, *everywhere)
+
+
+@contextmanager
+def _evaluating(root: torch.nn.Module) -> Iterator[None]:
+    """Within the context no module is in training mode: dropout would make every way to decode look wrong."""
+    training = [module for module in root.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _find(model: SubjectModel) -> DecodingPlan:

@@ -23,8 +23,12 @@ from harness.run.plan import Plan
 from harness.run.run import Run
 from harness.run.sources import check_sources
 from harness.store import JudgeRecord, RunStore
+from harness.store.folder import lock_to_write
 from harness.store.manifest import Manifest
 from harness.types import Json, digest
+
+_ALWAYS = {"engine", "files", "prompts"}
+"""Parts of every run's identity that older ones lack."""
 
 
 def run_id(manifest: Manifest) -> str:
@@ -44,8 +48,7 @@ def set_aside(folder: Path) -> Path | None:
     """
     if not folder.exists():
         return None
-    with RunStore.open(folder):  # refuses a run that is being written
-        pass
+    lock_to_write(folder).release()  # no more of it is opened: it may be damaged
     number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.{n}").exists())
     try:
         return folder.rename(folder.with_name(f"{folder.name}.{number}"))
@@ -62,22 +65,37 @@ def changed_code(folder: Path, manifest: Manifest) -> str:
     """
     if folder.exists() or not folder.parent.is_dir():
         return ""
-    wanted = {name: value for name, value in manifest.identity.items() if name != "code"}
     for other in sorted(folder.parent.glob(f"{manifest.task.name}-*"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             with RunStore.open(other, read_only=True, check=False) as store:
                 stored: dict[str, Json] = store.plan
         except HarnessError:
             continue
-        if {name: value for name, value in stored.items() if name != "code"} == wanted:
+        if _alike(stored, manifest.identity):
             before: dict[str, Json] = stored.get("code") or {}
             now: dict[str, Json] = dict(manifest.identity["code"])  # type: ignore[arg-type]
-            names = [name for name in now if before.get(name) != now[name]]
-            if not names:  # one that was set aside
+            names = [name for name in now if name in before and before[name] != now[name]]
+            if stored == manifest.identity:  # one that was set aside
                 continue
-            what = f"the code of {', '.join(names)} has changed since" if before else "it does not say by which code of its plugins it was made"
+            older = "it was made by an older harness, which did not keep all that a run depends on"
+            what = f"the code of {', '.join(names)} has changed since" if names else older
             return f"the run {other.name} has the same options, but {what}; this is a new run"
     return ""
+
+
+def _alike(stored: Json, now: Json, name: str = "") -> bool:
+    """Return whether an identity is that of a stored run, as far as the harness that stored it knew what belongs to one; code left out.
+
+    Options and parts that came later are missing in it, and with them the ids of methods are others.
+    """
+    if isinstance(stored, dict) and isinstance(now, dict):
+        left_out = {"code"} if not name else {"id"} if name == "methods" or name == "detections" else set()
+        added = now.keys() - stored.keys() - left_out
+        grown = added <= _ALWAYS if not name else not added or name.endswith("options")
+        return grown and all(key in now and _alike(stored[key], now[key], key) for key in stored.keys() - left_out)
+    if isinstance(stored, list) and isinstance(now, list):
+        return len(stored) == len(now) and all(_alike(one, other, name) for one, other in zip(stored, now, strict=True))
+    return bool(stored == now)
 
 
 def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifest:

@@ -22,7 +22,7 @@ from harness.evaluations.steering.stored import check_generated
 from harness.leaderboard.entry import Entry
 from harness.plugin.host import PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
-from harness.run.label import check_answers
+from harness.run.label import checked
 from harness.run.manifest import command_of
 from harness.run.plan import Asked, make_plan, plan_judge, plan_one, plan_stored_judge
 from harness.run.run import Run
@@ -95,9 +95,7 @@ class OpenTask:
         Raises UnknownNameError, OptionError, PluginError as the command line does.
         """
         planned = plan_one(self.host, self.task, "labeler", labeler, options or {})
-        answers: list[Labeling | Abstention] = planned.instance.label(self.bench, self.bench.concepts)
-        check_answers(planned.registered.who, answers, self.bench, planned.draws(self.bench.concept_mode))
-        return answers
+        return checked(planned, planned.instance.label(self.bench, self.bench.concepts), self.bench)
 
     def steer(
         self,

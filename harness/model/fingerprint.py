@@ -43,6 +43,7 @@ class Fingerprint:
         self._tensors = _tensors(root)
         self._sums = dict(zip(self._tensors, _checksums(list(self._tensors.values())), strict=True))
         self._facts = {name: _facts(tensor) for name, tensor in self._tensors.items()}
+        self._gradients = {name: tensor.requires_grad for name, tensor in self._tensors.items()}
 
     def structure(self) -> list[str]:
         """Return what has changed of modules and hooks, a phrase each; no value is read. Empty where nothing has."""
@@ -68,6 +69,10 @@ class Fingerprint:
     def weights(self) -> list[str]:
         """What has changed of parameters and buffers, a phrase each; all values are compared."""
         now = _tensors(self._root)
+        for name in _tables(self._root):  # of another size: a longer text has been read, which no plugin can be blamed for
+            if name in now and (name not in self._facts or now[name].shape != self._facts[name][0]):
+                del now[name]
+                self._tensors.pop(name, None)
         found = [f"{name} is gone" for name in self._tensors if name not in now] + [f"{name} is new" for name in now if name not in self._tensors]
         same = [name for name in now if name in self._tensors]
         found += [f"{name} {_other(self._facts[name], facts)}" for name in same if (facts := _facts(now[name])) != self._facts[name]]
@@ -97,10 +102,12 @@ class Fingerprint:
                 del everywhere[key]
 
     def drop_gradients(self) -> None:
-        """Forget gradients that were left on parameters: they would be added to those of the next fit."""
-        for tensor in self._tensors.values():
+        """Forget gradients that were left on parameters (they would be added to those of the next fit), and whether they are wanted."""
+        for name, tensor in self._tensors.items():
             if tensor.grad is not None:
                 tensor.grad = None
+            if tensor.is_leaf and tensor.requires_grad != self._gradients[name]:
+                tensor.requires_grad_(self._gradients[name])
 
 
 def global_hooks() -> dict[str, dict[int, Any]]:
@@ -135,12 +142,17 @@ def _walk(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
                     yield f"{prefix}.{name}" if prefix else name, tensor
 
 
+def _tables(root: nn.Module) -> list[str]:
+    """Return the names of buffers that are no part of a model's state: tables that it makes by itself, and that may grow with a text."""
+    return [f"{prefix}.{name}" if prefix else name for prefix, module in root.named_modules() for name in module._non_persistent_buffers_set]
+
+
 def _facts(tensor: Tensor) -> tuple[Any, ...]:
-    return tuple(tensor.shape), tensor.dtype, tensor.device, tensor.requires_grad
+    return tuple(tensor.shape), tensor.dtype, tensor.device
 
 
 def _other(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
-    names = ("shape", "type", "device", "requires_grad")
+    names = ("shape", "type", "device")
     place = next(place for place, (one, other) in enumerate(zip(before, now, strict=True)) if one != other)
     return f"has {names[place]} {now[place]} in place of {before[place]}"
 
@@ -174,7 +186,10 @@ def _checksums(tensors: Sequence[Tensor]) -> list[int]:
 def _checksum(tensor: Tensor) -> Tensor:
     if tensor.device.type == "meta" or not tensor.numel():
         return torch.zeros((), dtype=torch.int64)
-    words = _words(tensor)
+    try:
+        words = _words(tensor)
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError):  # a subclass whose bytes cannot be read so: its facts are compared
+        return torch.zeros((), dtype=torch.int64)
     whole = len(words) // COLUMNS * COLUMNS
     columns = words[:whole].view(-1, COLUMNS).sum(0, dtype=torch.int64) if whole else words.new_zeros(COLUMNS, dtype=torch.int64)
     rest = words[whole:].to(torch.int64)

@@ -16,8 +16,8 @@ from harness.files.shards import ShardedFiles, map_file
 if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
 
-FORMAT = 1
-"""Version of the files; part of the key under which they are kept."""
+FORMAT = 2
+"""Version of the files and of how texts become token ids; part of the key of everything that is made of a corpus. 2: no control token in a text."""
 
 BLOCK_TEXTS = 1024
 """Number of texts that are tokenised at a time, held in memory, and committed."""

@@ -70,9 +70,13 @@ class ProcessState:
 
 
 def restore_signals(handlers: Mapping[signal.Signals, Any]) -> None:
-    """Set these handlers where others are set by now; only the main thread may."""
+    """Set these handlers where others are set by now; only the main thread may.
+
+    One that says of itself that it is ``spent`` has done its work meanwhile: the system's own takes its place.
+    """
     if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():
+        for number, before in handlers.items():
+            handler = signal.SIG_DFL if getattr(before, "spent", False) else before
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
 

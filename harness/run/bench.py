@@ -447,7 +447,7 @@ class TaskBench:
 
     @cached_property
     def corpus_tokens(self) -> TokenTable:
-        from harness.model.tokens import FORMAT, TokenTable, write_tokens
+        from harness.model.tokens import TokenTable, write_tokens
 
         limit = self.token_limit
 
@@ -460,7 +460,7 @@ class TaskBench:
                     shutil.rmtree(folder, ignore_errors=True)
                     raise
 
-        return TokenTable.load(self._own_artifact({"kind": "corpus-tokens", "version": FORMAT}, compute))
+        return TokenTable.load(self._own_artifact({"kind": "corpus-tokens"}, compute))
 
     def statistics(self, dictionary: str | None = None) -> CorpusStatistics:
         name = self.dictionary_name(dictionary)
@@ -497,11 +497,13 @@ class TaskBench:
         return read_means(self._own_artifact({"kind": "residual-means", "version": 2, "layer": self.site.layer}, compute))
 
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
+        from harness.model.tokens import FORMAT
+
         full = {
             "key": key,
             "model": self.model.digest,
             "dtype": str(self.model.dtype),
-            "corpus": self.corpus_digest if self.has_corpus else None,
+            "corpus": [self.corpus_digest, FORMAT] if self.has_corpus else None,
             **self._code_of(compute),
         }
         return self.artifacts.get(full, self.guard.filled(compute, "an artifact"))

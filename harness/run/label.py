@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
 from harness.errors import OptionError, PluginError, StoreError
@@ -34,8 +36,21 @@ def _label(run: Run, labeler: PlannedPlugin) -> None:
     note_versions(run.store, run.warnings, "labels", [labeler.registered.made_by])
     followed = None if labeler.follows is None else _chosen_by(run, labeler.follows)
     answers = labeler.instance.label(run.bench, run.bench.concepts if followed is None else followed)
-    check_answers(labeler.registered.who, answers, run.bench, labeler.draws(run.bench.concept_mode), followed)
+    answers = checked(labeler, answers, run.bench, followed)
     run.store.add_labelings(labeler.key, explained(answers, run.bench))
+
+
+def checked(
+    labeler: PlannedPlugin, answers: Sequence[Any], bench: TaskBench, followed: Sequence[Concept] | None = None
+) -> list[Labeling | Abstention]:
+    """Return a labeler's answers with Python's own numbers in place of numpy's. Raises PluginError as :func:`check_answers` does."""
+    check_answers(labeler.registered.who, answers, bench, labeler.draws(bench.concept_mode), followed)
+    return [_plain(answer) if isinstance(answer, Labeling) else answer for answer in answers]
+
+
+def _plain(answer: Labeling) -> Labeling:
+    features = tuple(FeatureRef(feature.dictionary, int(feature.index)) for feature in answer.features)
+    return replace(answer, features=features, score=None if answer.score is None else float(answer.score))
 
 
 def _chosen_by(run: Run, key: str) -> list[Concept]:
@@ -98,12 +113,12 @@ def _check_values(who: PluginName, answer: Labeling) -> None:
     if not isinstance(answer.features, tuple | list) or not all(isinstance(feature, FeatureRef) for feature in answer.features):
         raise PluginError(f"{who} gave the features {answer.features!r} {about}", given=answer.features, allowed="a tuple of FeatureRef")
     for feature in answer.features:
-        if isinstance(feature.index, bool) or not isinstance(feature.index, int) or not isinstance(feature.dictionary, str):
+        if isinstance(feature.index, bool) or not isinstance(feature.index, Integral) or not isinstance(feature.dictionary, str):
             message = f"{who} named feature {feature} {about}, whose index is of class {type(feature.index).__name__}"
-            raise PluginError(message, given=feature, allowed="the dictionary's name, and a whole number (int(…) makes one of numpy's)")
+            raise PluginError(message, given=feature, allowed="the dictionary's name, and a whole number")
     score = answer.score
-    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score)):
-        raise PluginError(f"{who} gave the score {score!r} {about}", given=score, allowed="a finite number (float(…) makes one of numpy's), or None")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, Real) or not math.isfinite(score)):
+        raise PluginError(f"{who} gave the score {score!r} {about}", given=score, allowed="a finite number, or None")
     try:
         canonical_json(dict(answer.evidence))
     except (TypeError, ValueError, RecursionError) as error:

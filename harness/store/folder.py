@@ -28,6 +28,8 @@ from harness.types import Json, digest
 DATABASE, ENTRY = "run.sqlite", "entry.json"
 RunStatus = Literal["running", "finished", "interrupted"]
 _R = TypeVar("_R", bound="RunFolder")
+_PASSING_NOTES = ("versions: ", "warning", "observer-failed", "migrated", "decoding")
+"""How the kinds of notes begin that are made again by whoever starts the run again."""
 
 UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, OverflowError, RecursionError, MemoryError, zlib.error)
 """What decoding raises for rows that no harness wrote; pydantic's and JSON's errors are ValueErrors."""
@@ -131,10 +133,7 @@ class RunFolder:
 
     @classmethod
     def _locked(cls: type[_R], folder: Path) -> _R:
-        lock = RunLock(folder)
-        if not lock.acquire():
-            message = f"the run in {folder} is being written by another process{_holder(folder)}"
-            raise StoreError(message, given=folder, hint="wait for it, or stop it")
+        lock = lock_to_write(folder)
         try:
             database = Database(folder / DATABASE, write=True)
             try:
@@ -169,8 +168,13 @@ class RunFolder:
             self._lock.release()
 
     def discard_if_empty(self) -> None:
-        """Close a run that holds no result yet, and remove its folder; one with a labeler's answers or an outcome stays."""
+        """Close a run that holds no result yet, and remove its folder.
+
+        One with a labeler's answers or an outcome stays, and so does one with a plugin's record, or a note of what was paid for.
+        """
         counts = [self._database.value(f"SELECT EXISTS (SELECT 1 FROM {table})") for table in ("labelers", "outcomes")]
+        noted = {kind for (kind,) in self._database.rows("SELECT DISTINCT kind FROM notes")}
+        counts.append(any(not kind.startswith(_PASSING_NOTES) for kind in noted))
         if any(counts) or self._lock is None or self.status == "finished":
             return
         self._database.close()
@@ -292,6 +296,15 @@ class RunFolder:
 
     def _set_meta(self, key: str, value: str) -> None:
         self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+def lock_to_write(folder: Path) -> RunLock:
+    """Return a run's lock, taken. Raises StoreError where another process writes the run."""
+    lock = RunLock(folder)
+    if not lock.acquire():
+        message = f"the run in {folder} is being written by another process{_holder(folder)}"
+        raise StoreError(message, given=folder, hint="wait for it, or stop it")
+    return lock
 
 
 def now() -> str:

@@ -315,3 +315,23 @@ def test_a_context_too_short_to_try_is_read_whole(prompts: list[list[int]]) -> N
     model.max_tokens, model.eos_ids = 12, frozenset()
     assert plan_for(model) == WHOLE
     assert ours(model, [prompts[0]])[0] == read_whole(model, prompts[0])
+
+
+def test_a_plan_that_was_found_under_a_hook_is_not_kept_for_the_model_itself() -> None:
+    model = SubjectModel(copy.deepcopy(random_hf("llama")), byte_tokenizer(), name="llama")
+    noise = torch.Generator().manual_seed(0)
+    handle = model.layers[0].register_forward_hook(lambda m, a, out: out * torch.rand(out.shape, generator=noise))
+    model.hf.train()
+    assert not plan_for(model).cache
+    handle.remove()
+    assert model.hf.training
+    model.hf.eval()
+    assert plan_for(model) == DecodingPlan()
+
+
+@pytest.mark.parametrize("plan", [WHOLE, DecodingPlan(padding="none"), DecodingPlan(together=False), DecodingPlan(cut="keep")])
+def test_any_plan_but_the_usual_is_warned_of(plan: DecodingPlan, caplog: pytest.LogCaptureFixture) -> None:
+    model = SubjectModel(copy.deepcopy(random_hf("llama")), byte_tokenizer(), name="llama")
+    with mock.patch("harness.engine.plan._find", return_value=plan), mock.patch("harness.engine.plan._plans", {}):
+        plan_for(model)
+    assert "can only be decoded" in caplog.text

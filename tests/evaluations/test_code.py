@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,6 +69,57 @@ def test_an_edited_core_makes_a_new_run(
     edited = harness(*command)
     assert f"the run {run} has the same options, but the code of harness has changed since" in edited.err
     assert len(runs(tmp_path)) == 2
+
+
+def test_fresh_moves_nothing_before_the_cost_is_approved_and_a_damaged_run_too(
+    harness: Callable[..., Any], tiny_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.cli.spending import Purse
+    from harness.errors import OptionError
+
+    def refuse(*arguments: Any, **named: Any) -> None:
+        raise OptionError("too dear", given=1)
+
+    command = ("eval", "--steerer", "none", "--no-controls", "--limit", "1", "--task", tiny_task, "--out", tmp_path)
+    assert harness(*command).code == 0
+    (run,) = runs(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Purse, "approve_all", refuse)
+        assert "too dear" in harness(*command, "--fresh").error
+    assert runs(tmp_path) == {run}
+    (tmp_path / "runs" / run / "run.sqlite").write_bytes(b"no database any more")
+    assert harness(*command).code == 2
+    done = harness(*command, "--fresh")
+    assert done.code == 0, done.err
+    assert runs(tmp_path) == {run, f"{run}.1"}
+    assert (tmp_path / "runs" / f"{run}.1" / "run.sqlite").read_bytes() == b"no database any more"
+
+
+def test_a_run_of_an_older_harness_is_told_from_another_run(tmp_path: Path) -> None:
+    from harness.evaluations.evaluate import changed_code
+    from harness.store import RunStore
+
+    now: dict[str, Any] = {
+        "task": {"name": "t"}, "seed": 0, "prompts": 2, "engine": ["torch", "1"], "files": {}, "code": {"steerer x": ["1", "a"], "harness": "b"},
+        "dictionaries": {"sae": "d"}, "methods": [{"id": "new", "labeler_options": {"pi0": 0.5, "later": 1}}],
+    }  # fmt: skip
+    method = {"id": "old", "labeler_options": {"pi0": 0.5}}
+    kept = {name: value for name, value in now.items() if name not in ("prompts", "files")}
+    older = {**kept, "methods": [method], "code": {"steerer x": ["1", "a"]}}
+
+    def told(stored: dict[str, Any], name: str, asked: dict[str, Any] = now) -> str:
+        runs = tmp_path / name
+        RunStore.create_or_open(runs / "t-1", stored).close()
+        manifest: Any = SimpleNamespace(identity=asked, task=SimpleNamespace(name="t"))
+        return changed_code(runs / "t-2", manifest)
+
+    assert "made by an older harness" in told(older, "older")
+    assert "the code of steerer x has changed since" in told({**older, "code": {"steerer x": ["1", "c"]}}, "edited")
+    assert told({**older, "seed": 1}, "seed") == ""
+    assert told({**older, "dictionaries": {}}, "dictionary") == ""
+    assert told({**older, "methods": [{"id": "old", "labeler_options": {"pi0": 0.1}}]}, "option") == ""
+    assert told(older, "concepts", {**now, "concepts": ["one"]}) == ""
+    assert told(now, "same") == ""
 
 
 JUDGE = """

@@ -210,12 +210,15 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
         "labeler", {"label": lambda s, b, concepts: [labeling(c, features=(FeatureRef("x", 0),)) for c in concepts]}, "named feature x/0",
     ),
     "label gives indices": ("labeler", {"label": lambda s, b, concepts: [labeling(c, features=(3,)) for c in concepts]}, "gave the features (3,)"),
-    "label gives numpy's indices": (
-        "labeler", {"label": lambda s, b, concepts: [labeling(c, features=(FeatureRef("sae", np.int64(1)),)) for c in concepts]}, "of class int64",
+    "label gives broken indices": (
+        "labeler", {"label": lambda s, b, concepts: [labeling(c, features=(FeatureRef("sae", np.float64(1)),)) for c in concepts]}, "class float64",
+    ),
+    "label gives booleans": (
+        "labeler", {"label": lambda s, b, concepts: [labeling(c, features=(FeatureRef("sae", np.True_),)) for c in concepts]}, "of class bool",
     ),
     "label gives a NaN": ("labeler", {"label": lambda s, b, concepts: [labeling(c, score=float("nan")) for c in concepts]}, "the score nan"),
-    "label gives numpy's score": (
-        "labeler", {"label": lambda s, b, concepts: [labeling(c, score=np.float32(1)) for c in concepts]}, "gave the score",
+    "label gives numpy's NaN": (
+        "labeler", {"label": lambda s, b, concepts: [labeling(c, score=np.float32("nan")) for c in concepts]}, "gave the score",
     ),
     "label gives evidence": (
         "labeler", {"label": lambda s, b, concepts: [labeling(c, evidence={"a": {1, 2}}) for c in concepts]}, "evidence for concept",
@@ -384,6 +387,19 @@ def test_what_is_right_runs(kind: str, bench: TaskBench, tmp_path: Path) -> None
     folder = run(host_with(kind, {}), bench, tmp_path, kind)
     with RunStore.open(folder, read_only=True) as store:
         assert store.status == "finished"
+        assert len(store.notes("decoding")) == (kind in ASKED and "steerers" in ASKED[kind])
+
+
+def test_numpys_numbers_become_pythons(bench: TaskBench, tmp_path: Path) -> None:
+    def label(self: Any, bench: Any, concepts: Any) -> Any:
+        return [labeling(c, features=(FeatureRef("sae", np.int64(1)),), score=np.float32(0.5)) for c in concepts]
+
+    folder = run(host_with("labeler", {"label": label}), bench, tmp_path, "labeler")
+    with RunStore.open(folder, read_only=True) as store:
+        (key,) = {method.labeler.key for method in store.manifest.methods if method.labeler is not None}
+        answers = [answer for answer in store.labelings(key) or () if isinstance(answer, Labeling)]
+    assert [(answer.features, answer.score) for answer in answers] == [((FeatureRef("sae", 1),), 0.5)] * 2
+    assert {type(answer.features[0].index) for answer in answers} == {int}
 
 
 def test_the_line_says_where_in_the_plugin(bench: TaskBench, tmp_path: Path) -> None:

@@ -63,7 +63,6 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "two rows exchanged": (lambda b: first(b).data.copy_(first(b).data.roll(1, 0)), "values of model.layers.0.mlp.up_proj.weight have changed"),
     "other data": (lambda b: setattr(first(b), "data", torch.zeros(3, 3)), "up_proj.weight has shape (3, 3) in place of"),
     "another type": (lambda b: b.model.hf.half(), "has type torch.float16 in place of torch.float32"),
-    "gradients": (lambda b: first(b).requires_grad_(True), "up_proj.weight has requires_grad True in place of False"),
     "a buffer": (lambda b: b.model.hf.model.rotary_emb.inv_freq.mul_(2), "values of model.rotary_emb.inv_freq have changed"),
     "a new parameter": (
         lambda b: b.model.layers[0].register_parameter("extra", torch.nn.Parameter(torch.zeros(1))), "model.layers.0.extra is new",
@@ -119,6 +118,7 @@ def settings(b: Any) -> None:
     b.model.hf.config.use_cache = False
     b.model.layers[0].self_attn.scaling = 0.0
     b.model.tokenizer.padding_side = "nowhere"
+    first(b).requires_grad_(True)
     first(b).grad = torch.ones_like(first(b))
 
 
@@ -130,7 +130,7 @@ def test_settings_are_put_back_silently(bench: TaskBench) -> None:
         return [
             torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads(), torch.get_rng_state().tolist(), random.getstate(),
             np.random.get_state()[1].tolist(), np.geterr(), model.hf.training, model.hf.config.use_cache, attention.scaling,  # type: ignore[index]
-            model.tokenizer.padding_side, first(bench).grad,
+            model.tokenizer.padding_side, first(bench).grad, first(bench).requires_grad,
         ]  # fmt: skip
 
     before = state()
@@ -350,3 +350,37 @@ def test_the_contract_kit_says_it_too(bench: TaskBench) -> None:
 
     with pytest.raises(AssertionError, match=r"steerer 'Leaves' of .* has changed the subject model in prepare: a forward hook is left"):
         check_steerer(Leaves, bench)
+
+
+def test_tables_that_grow_by_themselves_are_nobodys_change(bench: TaskBench) -> None:
+    rotary = bench.model.hf.model.rotary_emb
+    rotary.register_buffer("cos", torch.zeros(4), persistent=False)
+    bench.guard.accept()
+    model = bench.model
+
+    def label(b: Any, concepts: Any) -> Any:
+        rotary.register_buffer("cos", torch.zeros(8), persistent=False)
+        rotary.register_buffer("sin", torch.zeros(8), persistent=False)
+        return []
+
+    for _ in range(2):
+        assert plugin("labeler", label=label).label(bench, []) == []
+    assert bench.model is model
+
+
+def test_weights_whose_bytes_cannot_be_read_are_told_by_their_facts() -> None:
+    from harness.model.fingerprint import Fingerprint
+
+    class Opaque(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+            if function is torch.Tensor.view:
+                raise NotImplementedError("no bytes")
+            return super().__torch_function__(function, types, arguments, named or {})
+
+    module = torch.nn.Module()
+    module.register_buffer("weight", torch.zeros(3).as_subclass(Opaque))
+    found = Fingerprint(module)
+    assert found.weights() == []
+    module.register_buffer("weight", torch.zeros(4).as_subclass(Opaque))
+    assert found.weights() == ["weight has shape (4,) in place of (3,)"]

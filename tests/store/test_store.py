@@ -354,3 +354,12 @@ def test_lists_show_progress_and_report_broken_runs(tmp_path: Path) -> None:
         list_runs(tmp_path / "file.txt")
     assert error.value.given == errno.ENOTDIR
     assert str(tmp_path / "file.txt") in error.value.message
+
+
+@pytest.mark.parametrize(("kind", "stays"), [("usage: judge", True), ("prompt", True), ("versions: labels", False), ("warning", False)])
+def test_a_run_with_a_note_of_what_was_paid_for_is_not_empty(kind: str, stays: bool, tmp_path: Path) -> None:
+    store = RunStore.create_or_open(tmp_path / "run", {"task": "t"})
+    store.note(kind, {"cost": 1.5})
+    store.discard_if_empty()
+    store.close()
+    assert (tmp_path / "run").exists() == stays

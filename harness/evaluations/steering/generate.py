@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from harness.engine.base import GenerationRequest
 from harness.evaluations.steering.interventions import edited_texts, intervene, try_edits
@@ -49,8 +50,18 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
         tokens += done.n_tokens
         yield Generation(done.id, model.tokenizer.decode(list(prompts[done.id])), done.text, done.n_tokens, done.finish)
     seconds = time.monotonic() - started
+    _note_plan(run)
     run.store.note("generated", {"texts": len(wanted), "tokens": tokens, "seconds": round(seconds, 1)})
     remember(run.bench.artifacts.root, run.bench.task.file.model.name, model.device.type, tokens / max(seconds, 1e-9))
+
+
+def _note_plan(run: Run) -> None:
+    """Keep how the model was decoded, each way once; an engine that has no plan is passed over."""
+    from harness.engine.plan import known_plan
+
+    plan = known_plan(run.bench.model)
+    if plan is not None and (value := asdict(plan)) not in [note.value for note in run.store.notes("decoding")]:
+        run.store.note("decoding", value)
 
 
 def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
