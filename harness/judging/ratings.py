@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from harness.errors import PluginError
-from harness.types import Rating, RatingStatus, canonical_json
+from harness.types import ASPECTS, Rating, RatingStatus, canonical_json
 
 
 def check_rating(who: object, rating: Any, asked: Collection[str]) -> Rating:
@@ -29,7 +29,7 @@ def check_rating(who: object, rating: Any, asked: Collection[str]) -> Rating:
         raise PluginError(message, given=rating.item_id, allowed="each item that it is given, once")
     if rating.status not in get_args(RatingStatus):
         raise PluginError(f"{who} gave item {rating.item_id!r} the status {rating.status!r}", given=rating.status, allowed=get_args(RatingStatus))
-    for aspect in ("concept", "instruction", "fluency"):
+    for aspect in ASPECTS:
         value = getattr(rating, aspect)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             message = f"{who} gave item {rating.item_id!r} the {aspect} rating {value!r} of class {type(value).__name__}"
