@@ -35,9 +35,8 @@ class Fingerprint:
     def __init__(self, root: nn.Module) -> None:
         self._root = root
         self._modules = list(root.named_modules())
-        self._classes = {type(module): type(module).forward for _, module in self._modules}
         self._types = [type(module) for _, module in self._modules]
-        self._own_forward = [vars(module).get("forward") for _, module in self._modules]
+        self._methods = [_methods_of(module) for _, module in self._modules]
         self._hooks = [_hooks_of(module) for _, module in self._modules]
         self._global_hooks = global_hooks()
         self._tensors = _tensors(root)
@@ -51,17 +50,16 @@ class Fingerprint:
         found = []
         if len(now) != len(self._modules) or any(one is not other for one, (_, other) in zip(now, self._modules, strict=True)):
             found += _replaced(dict(self._modules), dict(self._root.named_modules()))
-        for (name, module), kind, forward, hooks in zip(self._modules, self._types, self._own_forward, self._hooks, strict=True):
+        for (name, module), kind, methods, hooks in zip(self._modules, self._types, self._methods, self._hooks, strict=True):
             if type(module) is not kind:
                 found.append(f"{_shown(name)} is a {type(module).__name__} in place of a {kind.__name__}")
-            if vars(module).get("forward") is not forward:
-                found.append(f"forward of {_shown(name)} is replaced")
+            if (present := _methods_of(module)) != methods:
+                found += [f"{method} of {_shown(name)} is replaced" for method in _unequal(present, methods)]
             if (own := _hooks_of(module)) != hooks:
                 kinds = [kind for kind in {**own, **hooks} if own.get(kind) != hooks.get(kind)]
                 gone = all(len(own.get(kind, ())) < len(hooks.get(kind, ())) for kind in kinds)
                 named = " and ".join(kind.strip("_").replace("_hooks", "").replace("_", " ") for kind in kinds)
                 found.append(f"a {named} hook {'is gone from' if gone else 'is left on'} {_shown(name)}")
-        found += [f"forward of class {kind.__name__} is replaced" for kind, forward in self._classes.items() if kind.forward is not forward]
         if global_hooks() != self._global_hooks:
             found.append("a hook is left on all modules of torch")
         return found
@@ -83,19 +81,15 @@ class Fingerprint:
         return [f"values of {name} have changed" for name, value in zip(now, sums, strict=True) if value != self._sums[name]]
 
     def remove_hooks(self) -> None:
-        """Take away hooks and replaced ``forward`` methods that came since; what is then left of a change is in the weights or the modules."""
-        for (_, module), forward, hooks in zip(self._modules, self._own_forward, self._hooks, strict=True):
+        """Take away hooks and replaced methods that came since; what is then left of a change is in the weights or the modules."""
+        for (_, module), methods, hooks in zip(self._modules, self._methods, self._hooks, strict=True):
             for kind in HOOKS:
                 registered: Any = vars(module).get(kind)
                 for key in [key for key in registered or () if key not in hooks.get(kind, ())]:
                     del registered[key]
-            if vars(module).get("forward") is not forward:
-                vars(module).pop("forward", None)
-                if forward is not None:
-                    vars(module)["forward"] = forward
-        for cls, forward_of_class in self._classes.items():
-            if cls.forward is not forward_of_class:
-                cls.forward = forward_of_class
+            for method in _unequal(_methods_of(module), methods):
+                vars(module).pop(method, None)
+            vars(module).update(methods)
         for name, kept in self._global_hooks.items():
             everywhere: Any = getattr(torch_module, name)
             for key in [key for key in everywhere if key not in kept]:
@@ -118,6 +112,16 @@ def global_hooks() -> dict[str, dict[int, Any]]:
 def _hooks_of(module: nn.Module) -> dict[str, dict[int, Any]]:
     own = vars(module)
     return {name: dict(registered) for name in HOOKS if (registered := own.get(name))}
+
+
+def _methods_of(module: nn.Module) -> dict[str, Any]:
+    """Return what a module itself has in place of methods of its class."""
+    kind = type(module)
+    return {name: value for name, value in vars(module).items() if name[0] != "_" and callable(value) and hasattr(kind, name)}
+
+
+def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [name for name in {**one, **other} if one.get(name) is not other.get(name)]
 
 
 def changes_by_itself(module: nn.Module) -> bool:

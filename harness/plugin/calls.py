@@ -120,7 +120,13 @@ def own_state() -> Iterator[None]:
         theirs.restore()
 
 
-def steps(who: PluginName, call: str, make: Callable[[], Iterable[_T]], check: Callable[[], None] = lambda: None) -> Iterator[_T]:
+def steps(
+    who: PluginName,
+    call: str,
+    make: Callable[[], Iterable[_T]],
+    check: Callable[[], None] = lambda: None,
+    kept_as: Callable[[_T], _T] = lambda item: item,
+) -> Iterator[_T]:
     """Yield what a plugin returns one by one; each step is a call of its own, since a generator does its work when it is asked on.
 
     Args:
@@ -128,6 +134,7 @@ def steps(who: PluginName, call: str, make: Callable[[], Iterable[_T]], check: C
         call: what it is asked for.
         make: asks it.
         check: called after each step, before its item is handed on.
+        kept_as: makes of each item what is handed on.
 
     Raises:
         PluginFault: from what it raises.
@@ -140,7 +147,7 @@ def steps(who: PluginName, call: str, make: Callable[[], Iterable[_T]], check: C
         while True:
             with calling(who, call, kept):
                 try:
-                    item = next(iterator)
+                    item = kept_as(next(iterator))
                 except StopIteration:
                     break
             check()

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from harness.errors import PluginError
 from harness.plugin.calls import PluginName, calling, faults, iterable, steps
+from harness.plugin.snapshot import Snapshots
 from harness.types import canonical_json
 
 
@@ -50,6 +51,7 @@ class Guarded:
         self._who, self._plugin = who, plugin
         self._guard: Guard | None = None
         self._traits: Any = None
+        self._snapshots = Snapshots(who.module)
 
     def __repr__(self) -> str:
         return f"Guarded({self._who})"
@@ -97,11 +99,11 @@ class Guarded:
         """Yield what comes one by one, e.g. ratings: each step is guarded."""
         guard = self._guard
         if guard is None:
-            yield from steps(self._who, call, make)
+            yield from steps(self._who, call, make, kept_as=self._snapshots.of)
             return
         entered = guard.enter(self._who, call)
         try:
-            yield from steps(self._who, call, make, guard.step)
+            yield from steps(self._who, call, make, guard.step, self._snapshots.of)
         except BaseException:
             guard.leave(entered, failed=True)
             raise
@@ -114,7 +116,7 @@ class GuardedLabeler(Guarded):
     def label(self, bench: Any, concepts: Sequence[Any]) -> list[Any]:
         """Return the plugin's answers, all of them."""
         with self._at_work("label", bench):
-            return list(iterable(self._who, "label", self._plugin.label(bench, concepts)))
+            return [self._snapshots.of(answer) for answer in iterable(self._who, "label", self._plugin.label(bench, concepts))]
 
 
 class GuardedSteerer(Guarded):
@@ -128,7 +130,7 @@ class GuardedSteerer(Guarded):
     def intervene(self, labeling: Any, strength: float) -> Any:
         """Return the plugin's intervention."""
         with self._at_work("intervene"):
-            return self._plugin.intervene(labeling, strength)
+            return self._snapshots.of(self._plugin.intervene(labeling, strength))
 
 
 class GuardedDetector(Guarded):
@@ -142,7 +144,7 @@ class GuardedDetector(Guarded):
     def scores(self, labelings: Sequence[Any], texts: Any) -> Any:
         """Return the plugin's scores."""
         with self._at_work("scores"):
-            return self._plugin.scores(labelings, texts)
+            return self._snapshots.of(self._plugin.scores(labelings, texts))
 
 
 class GuardedMetric(Guarded):
@@ -151,7 +153,7 @@ class GuardedMetric(Guarded):
     def measure(self, bench: Any, subject: Any, seed: int) -> Any:
         """Return the plugin's measurement."""
         with self._at_work("measure", bench):
-            return self._plugin.measure(bench, subject, seed)
+            return self._snapshots.of(self._plugin.measure(bench, subject, seed))
 
 
 class GuardedJudge(Guarded):

@@ -222,7 +222,7 @@ class TaskBench:
         return loaded
 
     def _watch_dictionary(self, name: str, dictionary: Dictionary) -> None:
-        self.guard.watch(f"dictionary {name}", dictionary.sae, lambda: self.__dict__.pop("dictionaries", None))
+        self.guard.watch(f"dictionary {name}", dictionary.sae, lambda: self.__dict__.pop("dictionaries", None), [dictionary])
 
     def dictionary_name(self, name: str | None = None) -> str:
         """Return a dictionary's name, None meaning the task's first. Raises where the task has none or not this one."""

@@ -7,6 +7,7 @@ kept under the untouched model's digest. So it is looked for after each call, an
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from harness.plugin.calls import PluginName, own_state
 if TYPE_CHECKING:
     from torch import nn
 
+    from harness.model.code import SharedCode
     from harness.model.fingerprint import Fingerprint
     from harness.model.settings import Settings
 
@@ -69,6 +71,7 @@ class Guard:
         self._unsettled: _Call | None = None
         self._refused: ChangedModelError | None = None
         self._next_step = 0.0
+        self._code: SharedCode | None = None
 
     def watch(self, name: str, module: nn.Module, forget: Callable[[], None], others: Iterable[object] = ()) -> None:
         """Watch a module from now on; it is as it should be.
@@ -83,10 +86,12 @@ class Guard:
         from harness.model.settings import Settings
 
         kept = tuple(others)
+        self._shared_code().add(module, kept)
         self._watched[name] = _Watched(module, kept, Fingerprint(module), Settings(module, kept), forget)
 
     def accept(self) -> None:
         """Take all that is watched as it is now: for a script that has changed it on purpose, between calls."""
+        self._code = None
         for name, watched in list(self._watched.items()):
             self.watch(name, watched.module, watched.forget, watched.others)
 
@@ -96,6 +101,8 @@ class Guard:
         """Note that a plugin is about to be called; what is returned names this call."""
         if self._unsettled is not None and self._unsettled.who != who:
             self.settle()
+        if self._code is None and hasattr(sys.modules.get("torch"), "get_default_dtype"):  # imported, and no longer being so
+            self._shared_code()
         self._calls.append(_Call(who, call))
         return self._calls[-1]
 
@@ -228,6 +235,9 @@ class Guard:
         Raises ChangedModelError for it unless ``silent``.
         """
         spoilt: list[tuple[str, list[str]]] = []
+        if self._code is not None and (replaced := self._code.changes()):
+            spoilt.append(("code that all share", replaced))
+            self._code.put_back()
         for name, watched in list(self._watched.items()):
             if put_back:
                 watched.settings.put_back()
@@ -242,6 +252,13 @@ class Guard:
             self._refused = error if self._calls else None
             raise error
         return not spoilt
+
+    def _shared_code(self) -> SharedCode:
+        if self._code is None:
+            from harness.model.code import SharedCode
+
+            self._code = SharedCode()
+        return self._code
 
     def _drop(self, name: str) -> None:
         """Take hooks away (they may act on other models, too), and have the module forgotten."""

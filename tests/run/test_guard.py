@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
+import textwrap
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +73,7 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a module replaced": (lambda b: setattr(b.model.layers[1], "mlp", torch.nn.Identity()), "module model.layers.1.mlp is replaced"),
     "a layer gone": (lambda b: b.model.layers.__delitem__(2), "module model.layers.2 is gone"),
     "forward replaced": (lambda b: setattr(b.model.layers[1], "forward", lambda x, **k: x), "forward of model.layers.1 is replaced"),
+    "encode of a dictionary": (lambda b: setattr(b.dictionaries["sae"].sae, "encode", lambda x: x), "encode of the whole model is replaced"),
     "a dictionary": (lambda b: b.dictionaries["sae"].sae.W_dec.data.mul_(2), "has changed dictionary sae in"),
 }  # fmt: skip
 
@@ -88,6 +91,52 @@ def test_what_is_left_changed_is_one_error(name: str, bench: TaskBench) -> None:
     assert error.value.hint
     assert (bench.model is not before) or (bench.dictionaries["sae"] is not dictionary)  # whoever asks next gets an untouched one
     assert torch.equal(next(iter(bench.logits([[1, 5, 9]]))), reference)
+
+
+def doubled(owner: Any, name: str) -> None:
+    before = getattr(owner, name)
+    setattr(owner, name, lambda *arguments, **named: before(*arguments, **named) * 2)
+
+
+SHARED: dict[str, Callable[[Any], tuple[Any, str]]] = {
+    "a function of torch": lambda b: (torch.nn.functional, "linear"),
+    "a method of tensors": lambda b: (torch.Tensor, "matmul"),
+    "a function of numpy": lambda b: (np, "mean"),
+    "the call of a layer": lambda b: (torch.nn.Linear, "__call__"),
+    "the call of all modules": lambda b: (torch.nn.Module, "_call_impl"),
+    "forward of a class": lambda b: (type(b.model.layers[0].mlp), "forward"),
+    "a function of the model's own module": lambda b: (sys.modules[type(b.model.hf).__module__], "apply_rotary_pos_emb"),
+    "encode of the dictionary's class": lambda b: (type(b.dictionaries["sae"].sae), "encode"),
+    "encode of ours": lambda b: (type(b.dictionaries["sae"]), "encode"),
+    "encode of our own dictionary": lambda b: (b.dictionaries["sae"], "encode"),
+    "call of the tokenizer's class": lambda b: (type(b.model.tokenizer), "__call__"),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_code_that_is_replaced_is_one_error_and_put_back(name: str, bench: TaskBench) -> None:
+    assert bench.dictionaries
+    owner, function = SHARED[name](bench)
+    had, before = function in vars(owner), getattr(owner, function)
+    with pytest.raises(ChangedModelError) as error:
+        plugin("labeler", label=lambda b, concepts: (doubled(owner, function), [])[1]).label(bench, [])
+    assert getattr(owner, function) == before
+    assert (function in vars(owner)) == had
+    assert error.value.message.startswith("labeler 'mine' of their-dist has changed code that all share in label: " + function)
+
+
+def test_a_library_may_replace_its_own_functions(bench: TaskBench) -> None:
+    assert bench.model
+    code, before = textwrap.dedent('''
+        def manual_seed(seed):
+            return before(seed)
+    '''), torch.manual_seed
+    names: dict[str, Any] = {"before": before}
+    exec(compile(code, str(Path(torch.__file__).parent / "_dynamo" / "any.py"), "exec"), names)
+    try:
+        plugin("labeler", label=lambda b, concepts: (setattr(torch, "manual_seed", names["manual_seed"]), [])[1]).label(bench, [])
+    finally:
+        torch.manual_seed = before  # type: ignore[assignment]
 
 
 PREPARES: dict[str, Callable[[Any], Any]] = {

@@ -6,7 +6,7 @@ An edit of the wrong shape, or with a NaN in it, would show in the middle of a b
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,6 +35,8 @@ class Asked:
     labeling: Labeling
     strength: float
     intervention: Intervention
+    adapter_files: tuple[tuple[str, int, int], ...] = ()
+    """What was in the adapter's folder then: name, bytes, time of the last change in nanoseconds."""
 
     @property
     def where(self) -> str:
@@ -68,7 +70,12 @@ def intervene(steerer: PlannedPlugin, labeling: Labeling, strength: float) -> As
         raise asked.wrong(f"edits of class {type(found.edits).__name__}", found.edits, "a tuple of edits")
     for edit in found.edits:
         _check_parts(asked, edit)
-    return asked
+    return replace(asked, adapter_files=_files(found.adapter)) if found.adapter is not None else asked
+
+
+def _files(adapter: str) -> tuple[tuple[str, int, int], ...]:
+    paths = sorted(path for path in Path(adapter).rglob("*") if path.is_file())
+    return tuple((str(path), (found := path.stat()).st_size, found.st_mtime_ns) for path in paths)
 
 
 def _check_parts(asked: Asked, edit: Any) -> None:
@@ -90,10 +97,13 @@ def try_edits(bench: TaskBench, asked: Iterable[Asked]) -> None:
     """Place each edit, and apply it to an example stream, those of one key together.
 
     Raises PluginError for an edit that the engine cannot place, that raises, or that makes of the stream something else than a stream: of
-    another shape, device or type, or not finite, or that changes what all plugins share.
+    another shape, device or type, or not finite, or that changes what all plugins share; and for an adapter that was written over since it was
+    given.
     """
     groups: dict[tuple[PluginName, str], list[tuple[Asked, Any]]] = {}
     for one in asked:
+        if (adapter := one.intervention.adapter) is not None and _files(adapter) != one.adapter_files:
+            raise one.wrong(f"the adapter {adapter!r} and has changed its files since", adapter, "a folder of its own for each adapter")
         for edit in one.intervention.edits:
             try:
                 reason = bench.engine.refuses(edit)
