@@ -67,7 +67,8 @@ def prepared(model: SubjectModel, **options: Any) -> OfflineJudge:
 @pytest.fixture(scope="module")
 def judge() -> OfflineJudge:
     """The judge with the demo's subject model."""
-    return prepared(load_model(embedded("smollm2-135m-instruct"), device="cpu"))
+    # Batches are filled up to their fixed shape: small ones cost single texts less.
+    return prepared(load_model(embedded("smollm2-135m-instruct"), device="cpu"), batch_tokens=64)
 
 
 @pytest.fixture
@@ -206,25 +207,6 @@ def test_an_echo_alone_answers_nothing(judge: OfflineJudge) -> None:
         judge, *(replace(EGG, id=text, text=text) for text in (EGG.instruction, "how do i boil an egg", f"{EGG.instruction} " * 3))
     )
     assert all(rating.instruction is not None and rating.instruction <= 1 for rating in ratings)
-
-
-def test_it_agrees_with_the_real_judge_on_features_that_it_was_not_fitted_on(judge: OfflineJudge, shared_data: Path) -> None:
-    """A part of the figures of docs/offline-judge.md, within what few texts and another machine's arithmetic may change."""
-    import sys
-
-    from sklearn.metrics import cohen_kappa_score
-
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        from offline_judge_data import held_out
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    examples = held_out(shared_data)[::10]
-    items = [JudgeItem(str(i), e.concept, e.instruction, e.text) for i, e in enumerate(examples)]
-    judged = np.array([grades(rating) for rating in rate(judge, *items)])
-    truth = np.array([[e.ratings[1], e.ratings[2]] for e in examples])
-    agreement = [cohen_kappa_score(truth[:, i], judged[:, i + 1].astype(int), weights="quadratic") for i in range(2)]
-    assert min(agreement) > 0.5, agreement
 
 
 # ---------------------------------------------------------------------------------------------------------------------- its parts
