@@ -14,6 +14,7 @@ import click
 from harness.cli import signals, standard_streams
 from harness.cli.quiet import hide_warnings, quiet_libraries
 from harness.cli.streams import result_stream
+from harness.cli.threads import end as end_process
 from harness.errors import HarnessError, PluginError, PluginFault
 from harness.files.progress_lines import say
 from harness.files.version import VERSION
@@ -116,7 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EPERM, errno.EFBIG, errno.ENOTDIR):
             raise
         code = _fail(f"{error.filename or 'the disk'}: {error.strerror}; what was computed before is kept; make room or choose another --out")
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if arguments is None:
+        end_process(code)
+    sys.exit(code)
 
 
 def _interrupted() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -78,7 +79,10 @@ def calling(who: PluginName, call: str, kept: Kept | None = None) -> Iterator[No
         if kept is not None and kept.state is not None:
             kept.state.restore()
         with faults(who, call):
-            yield
+            try:
+                yield
+            finally:  # before anything else is called: the plugin may have left hardly any
+                sys.setrecursionlimit(ours.recursion_limit)
     finally:
         if kept is not None:
             kept.state = ProcessState.capture(signals=False)
@@ -92,17 +96,28 @@ def faults(who: PluginName, call: str) -> Iterator[None]:
 
     The process' state is left alone: for calls that cost next to nothing.
     """
+    parent = os.getpid()
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
+            _end_child(parent)
     except (HarnessError, KeyboardInterrupt):
+        _end_child(parent)
         raise
     except OSError as error:
+        _end_child(parent)
         if error.errno in _FULL_DISK:  # says what to do already
             raise
         raise fault(who, call, error) from error
     except BaseException as error:  # sys.exit() and its like among them
+        _end_child(parent)
         raise fault(who, call, error) from error
+
+
+def _end_child(parent: int) -> None:
+    """End a copy of the process that a plugin has made and that comes out of its call: it would write the same run once more."""
+    if os.getpid() != parent:
+        os._exit(1)
 
 
 @contextmanager

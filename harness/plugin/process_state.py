@@ -1,11 +1,10 @@
 """The state of the process that a plugin may change by the way, and that others rely on: captured before a call, put back after it.
-
-torch is looked at only where it is loaded already: a plugin that needs none does not pay for it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -17,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-_CUDNN = ("benchmark", "deterministic", "allow_tf32")
+from harness.plugin import torch_state
+
+_SIGNALS = tuple(sorted(signal.valid_signals() - {getattr(signal, name, None) for name in ("SIGKILL", "SIGSTOP")}))
+_TIMERS = tuple(getattr(signal, name) for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF") if hasattr(signal, name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,11 @@ class ProcessState:
     Attributes:
         folder: the working folder; None where it has been removed.
         streams: standard output and standard error, as Python's objects.
-        signals: the handlers of Ctrl-C and of the signals that end a process.
+        signals: the handlers of all signals that may have one.
+        timers: of alarms, which end a process that has no handler for them: seconds that are left, and the interval.
+        blocked: signals that are held back; None where that is not known.
+        recursion_limit: how deep Python may call.
+        collects_garbage: whether Python looks for rings of values that nobody uses.
         python_draws: state of ``random``.
         numpy_draws: state of numpy's global generator.
         numpy_errors: what numpy does about overflow and its like.
@@ -37,7 +42,11 @@ class ProcessState:
 
     folder: str | None
     streams: tuple[Any, Any]
-    signals: Mapping[signal.Signals, Any]
+    signals: Mapping[int, Any]
+    timers: Mapping[int, tuple[float, float]]
+    blocked: set[Any] | None
+    recursion_limit: int
+    collects_garbage: bool
     python_draws: Any
     numpy_draws: Any
     numpy_errors: Mapping[str, Any]
@@ -48,17 +57,39 @@ class ProcessState:
         """Return the state now; without ``signals``, their handlers are left to whoever sets them."""
         folder = _folder()
         handlers = {number: signal.getsignal(number) for number in _SIGNALS} if signals else {}
-        draws = np.random.get_state(legacy=True)
-        return cls(folder, (sys.stdout, sys.stderr), handlers, random.getstate(), draws, np.geterr(), _torch_state())
+        timers = {timer: signal.getitimer(timer) for timer in _TIMERS}
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if hasattr(signal, "pthread_sigmask") else None
+        return cls(
+            folder=folder,
+            streams=(sys.stdout, sys.stderr),
+            signals=handlers,
+            timers=timers,
+            blocked=blocked,
+            recursion_limit=sys.getrecursionlimit(),
+            collects_garbage=gc.isenabled(),
+            python_draws=random.getstate(),
+            numpy_draws=np.random.get_state(legacy=True),
+            numpy_errors=np.geterr(),
+            torch=torch_state.capture(),
+        )
 
     def restore(self) -> None:
         """Put everything back that differs by now."""
+        if sys.getrecursionlimit() != self.recursion_limit:  # first: a low one refuses all that follows
+            sys.setrecursionlimit(self.recursion_limit)
+        for timer, before in self.timers.items():
+            if before == (0.0, 0.0) and signal.getitimer(timer) != before:  # one that ran already goes on running
+                signal.setitimer(timer, 0)
         if self.folder is not None and _folder() != self.folder:
             with contextlib.suppress(OSError):  # a folder that is gone can't be gone back to
                 os.chdir(self.folder)
         if (sys.stdout, sys.stderr) != self.streams:
             sys.stdout, sys.stderr = self.streams
         restore_signals(self.signals)
+        if self.blocked is not None and signal.pthread_sigmask(signal.SIG_BLOCK, ()) != self.blocked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.blocked)
+        if gc.isenabled() != self.collects_garbage:
+            (gc.enable if self.collects_garbage else gc.disable)()
         if random.getstate() != self.python_draws:
             random.setstate(self.python_draws)
         now: Any = np.random.get_state(legacy=True)
@@ -66,10 +97,10 @@ class ProcessState:
             np.random.set_state(self.numpy_draws)
         if np.geterr() != self.numpy_errors:
             np.seterr(**self.numpy_errors)
-        _restore_torch(self.torch)
+        torch_state.restore(self.torch)
 
 
-def restore_signals(handlers: Mapping[signal.Signals, Any]) -> None:
+def restore_signals(handlers: Mapping[int, Any]) -> None:
     """Set these handlers where others are set by now; only the main thread may.
 
     One that says of itself that it is ``spent`` has done its work meanwhile: the system's own takes its place.
@@ -86,52 +117,3 @@ def _folder() -> str | None:
         return os.getcwd()
     except OSError:
         return None
-
-
-def _torch_state() -> dict[str, Any] | None:
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "get_default_dtype"):  # absent, or still being imported
-        return None
-    return {
-        "dtype": torch.get_default_dtype(),
-        "device": torch.get_default_device(),
-        "grad": torch.is_grad_enabled(),
-        "threads": torch.get_num_threads(),
-        "deterministic": (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
-        "precision": torch.get_float32_matmul_precision(),
-        "cudnn": {name: getattr(torch.backends.cudnn, name) for name in _CUDNN},
-        "draws": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None,
-    }
-
-
-def _restore_torch(before: Mapping[str, Any] | None) -> None:
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "get_default_dtype"):
-        return
-    if before is None:  # torch came with the call: what it begins with
-        before = {"dtype": torch.float32, "device": torch.device("cpu"), "grad": True}
-    now = _torch_state() or {}
-    changed = {name for name, value in before.items() if name not in ("draws", "cuda") and now.get(name) != value}
-    setters = {
-        "dtype": torch.set_default_dtype,
-        # to name the CPU would put a function mode before every call of torch
-        "device": lambda device: torch.set_default_device(None if device.type == "cpu" else device),
-        "grad": torch.set_grad_enabled,
-        "threads": torch.set_num_threads,
-        "deterministic": lambda mode: torch.use_deterministic_algorithms(mode[0], warn_only=mode[1]),
-        "precision": torch.set_float32_matmul_precision,
-        "cudnn": _set_cudnn,
-    }
-    for name in changed:
-        setters[name](before[name])
-    if "draws" in before and not torch.equal(now["draws"], before["draws"]):
-        torch.set_rng_state(before["draws"])
-    if before.get("cuda") is not None:
-        torch.cuda.set_rng_state_all(before["cuda"])
-
-
-def _set_cudnn(flags: Mapping[str, Any]) -> None:
-    torch: Any = sys.modules["torch"]
-    for name, value in flags.items():
-        setattr(torch.backends.cudnn, name, value)

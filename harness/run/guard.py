@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.model.code import SharedCode
     from harness.model.fingerprint import Fingerprint
     from harness.model.settings import Settings
+    from harness.model.vocabulary import Vocabulary
 
 EDIT = "an edit"
 """What is called while the core generates, or tries an edit: ``stack`` and ``apply`` of what ``intervene`` has returned."""
@@ -50,6 +51,7 @@ class _Watched:
     others: tuple[object, ...]
     fingerprint: Fingerprint
     settings: Settings
+    vocabularies: tuple[Vocabulary, ...]
     forget: Callable[[], None]
 
 
@@ -84,10 +86,12 @@ class Guard:
         """
         from harness.model.fingerprint import Fingerprint
         from harness.model.settings import Settings
+        from harness.model.vocabulary import Vocabulary
 
         kept = tuple(others)
+        vocabularies = tuple(Vocabulary(one) for one in kept if hasattr(one, "_tokenizer"))
         self._shared_code().add(module, kept)
-        self._watched[name] = _Watched(module, kept, Fingerprint(module), Settings(module, kept), forget)
+        self._watched[name] = _Watched(module, kept, Fingerprint(module), Settings(module, kept), vocabularies, forget)
 
     def accept(self) -> None:
         """Take all that is watched as it is now: for a script that has changed it on purpose, between calls."""
@@ -241,8 +245,11 @@ class Guard:
         for name, watched in list(self._watched.items()):
             if put_back:
                 watched.settings.put_back()
+                for vocabulary in watched.vocabularies:
+                    vocabulary.put_back()
                 watched.fingerprint.drop_gradients()
             found = watched.fingerprint.structure()
+            found += [change for vocabulary in watched.vocabularies for change in vocabulary.changes()]
             found += watched.fingerprint.weights() if values else []
             if found:
                 spoilt.append((name, found))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers.pre_tokenizers import Whitespace
 from torch.nn.modules.module import register_module_forward_hook
 
 from harness.errors import PluginError
@@ -74,6 +75,9 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a layer gone": (lambda b: b.model.layers.__delitem__(2), "module model.layers.2 is gone"),
     "forward replaced": (lambda b: setattr(b.model.layers[1], "forward", lambda x, **k: x), "forward of model.layers.1 is replaced"),
     "encode of a dictionary": (lambda b: setattr(b.dictionaries["sae"].sae, "encode", lambda x: x), "encode of the whole model is replaced"),
+    "tokens that are new": (lambda b: b.model.tokenizer.add_tokens(["a new one"]), "tokens were added to its tokenizer"),
+    "tokens of the vocabulary": (lambda b: b.model.tokenizer.add_tokens([b.model.tokenizer.convert_ids_to_tokens(9)]), "tokens were added to its"),
+    "how texts are cut up": (lambda b: setattr(b.model.tokenizer.backend_tokenizer, "pre_tokenizer", Whitespace()), "pre_tokenizer of its tokenizer"),
     "a dictionary": (lambda b: b.dictionaries["sae"].sae.W_dec.data.mul_(2), "has changed dictionary sae in"),
 }  # fmt: skip
 
@@ -167,6 +171,9 @@ def settings(b: Any) -> None:
     b.model.hf.config.use_cache = False
     b.model.layers[0].self_attn.scaling = 0.0
     b.model.tokenizer.padding_side = "nowhere"
+    b.model.tokenizer.backend_tokenizer.enable_truncation(4)
+    b.model.tokenizer.backend_tokenizer.enable_padding(length=9)
+    b.model.tokenizer._special_tokens_map["eos_token"] = "x"
     first(b).requires_grad_(True)
     first(b).grad = torch.ones_like(first(b))
 
@@ -179,7 +186,8 @@ def test_settings_are_put_back_silently(bench: TaskBench) -> None:
         return [
             torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads(), torch.get_rng_state().tolist(), random.getstate(),
             np.random.get_state()[1].tolist(), np.geterr(), model.hf.training, model.hf.config.use_cache, attention.scaling,  # type: ignore[index]
-            model.tokenizer.padding_side, first(bench).grad, first(bench).requires_grad,
+            model.tokenizer.padding_side, model.tokenizer.backend_tokenizer.truncation, model.tokenizer.backend_tokenizer.padding,
+            str(model.tokenizer.eos_token), first(bench).grad, first(bench).requires_grad,
         ]  # fmt: skip
 
     before = state()
