@@ -95,7 +95,7 @@ def splits(examples: Sequence[Example]) -> Iterator[tuple[Known, Known]]:
 
 
 def cross_validated(examples: Sequence[Example], rows: Values, aspect: int) -> Values:
-    """Return the expected ratings ``[n]`` of all rows whose rating is known (NaN for the others), each by a fit of other concepts and instructions."""
+    """Return the expected ratings ``[n]`` where a rating is known, else NaN, each by a fit of other concepts and instructions."""
     grades, known = truth(examples, aspect)
     found = np.full(len(examples), np.nan)
     for fit, test in splits(examples):

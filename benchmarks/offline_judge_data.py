@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,13 @@ def real(data: Path) -> list[Example]:
     for i, row in enumerate(rows):
         scores = (None, row["instruct_score"], row["fluency_score"])
         if row["feature"] in held:
-            found.append(Example("real held out", f"{row['steering_factor']:g}", row["concept"], row["instruction"], row["generated"], scores))
+            found.append(
+                Example("real held out", f"{row['steering_factor']:g}", row["concept"], row["instruction"], row["generated"], scores)
+            )
         elif row["feature"] in fitted and row["instruction"] not in asked and (scores[1:] != (2, 2) or i % 3 == 0):
-            found.append(Example("real", f"{row['steering_factor']:g}", row["concept"], row["instruction"], shortened(row["generated"]), scores))
+            found.append(
+                Example("real", f"{row['steering_factor']:g}", row["concept"], row["instruction"], shortened(row["generated"]), scores)
+            )
     return found
 
 
@@ -96,7 +100,11 @@ def axbench(data: Path) -> list[Example]:
     train = pq.read_table(folder / "train_data.parquet").to_pylist()
     test = pq.read_table(folder / "latent_eval_data.parquet").to_pylist()
     concepts = [json.loads(line)["concept"] for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines() if line]
-    others = [json.loads(line)["concept"] for line in (data / "axbench/concept500_2b_l10/metadata.jsonl").read_text(encoding="utf-8").splitlines() if line]
+    others = [
+        json.loads(line)["concept"]
+        for line in (data / "axbench/concept500_2b_l10/metadata.jsonl").read_text(encoding="utf-8").splitlines()
+        if line
+    ]
     found: list[Example] = []
     for c, concept in enumerate(concepts):
         rows = {
@@ -165,7 +173,11 @@ def damaged(words: list[str], kind: str, draw: np.random.Generator, vocabulary: 
         for place in some(0.2 if kind[0] == "s" else 0.7):
             words[place] = "".join(draw.permutation(list(words[place])))
     elif kind == "some words doubled":
-        words = [part for i, word in enumerate(words) for part in ([word] * 2 if i in set(places) else [word])] if (places := some(0.2)) else words
+        words = (
+            [part for i, word in enumerate(words) for part in ([word] * 2 if i in set(places) else [word])]
+            if (places := some(0.2))
+            else words
+        )
     elif kind == "function words dropped":
         words = [word for word in words if word.casefold() not in SMALL]
     elif kind == "function words confused":
@@ -179,7 +191,9 @@ def damaged(words: list[str], kind: str, draw: np.random.Generator, vocabulary: 
         words = words[:head] + (words[head - size : head] * 30)[: max(20, n - head)]
     elif kind == "ends in salad":
         head = n // 2
-        words = words[:head] + [words[i] if draw.random() < 0.6 else vocabulary[draw.integers(len(vocabulary))] for i in draw.integers(0, n, max(15, n - head))]
+        words = words[:head] + [
+            words[i] if draw.random() < 0.6 else vocabulary[draw.integers(len(vocabulary))] for i in draw.integers(0, n, max(15, n - head))
+        ]
     elif kind == "stuck words":
         few = [words[i] for i in draw.integers(0, n, 4)]
         words = [few[i] for i in draw.integers(0, 4, 35)]
@@ -229,7 +243,17 @@ def derived(parents: Sequence[Example], per_text: int, purpose: str) -> list[Exa
     return [replace(e, source="derived") for e in found]
 
 
-KINDS = ("another instruction", "another concept", "echo and answer", "echo alone", "passing", "denied", "name alone", "empty talk", "name looped")
+KINDS = (
+    "another instruction",
+    "another concept",
+    "echo and answer",
+    "echo alone",
+    "passing",
+    "denied",
+    "name alone",
+    "empty talk",
+    "name looped",
+)
 
 
 def _derived(parent: Example, other: Example, kind: str, draw: np.random.Generator) -> Example:

@@ -47,7 +47,9 @@ def items_of(examples: Sequence[Example]) -> list[JudgeItem]:
 def report_obvious(judge: OfflineJudge) -> None:
     """The self-test, and the fresh texts in the same form."""
     fresh = [
-        selftest.Case(JudgeItem(row["id"], row["concept"], row["instruction"], row["text"]), {name: row[f"{name}_rating"] for name in NAMES})
+        selftest.Case(
+            JudgeItem(row["id"], row["concept"], row["instruction"], row["text"]), {name: row[f"{name}_rating"] for name in NAMES}
+        )
         for row in (jsonl(FRESH) if FRESH.exists() else [])
     ]
     for title, cases in (("self-test", selftest.cases()), ("fresh texts", fresh)):
@@ -57,7 +59,9 @@ def report_obvious(judge: OfflineJudge) -> None:
         each = ", ".join(f"{name} {result.accuracy[name]:.0%}" for name in NAMES)
         print(f"{title}: {len(cases)} texts, {result.overall:.0%} of the obvious ratings right ({each})")
         for name in NAMES:
-            pairs = [(grade, given) for grade, row in enumerate(result.confusion[name]) for given, count in enumerate(row) for _ in range(count)]
+            pairs = [
+                (grade, given) for grade, row in enumerate(result.confusion[name]) for given, count in enumerate(row) for _ in range(count)
+            ]
             agreement = kappa(np.array([a for a, _ in pairs], float), np.array([b for _, b in pairs], float))
             print(f"  {name:<12} kappa {agreement:.2f}  {[list(row[:3]) for row in result.confusion[name]]}")
 
@@ -72,7 +76,10 @@ def report_real(judge: OfflineJudge, data: Path) -> None:
         grades, known = truth(examples, aspect)
         given = graded(np.array([values[name] for values in found]), cuts(judge, name))
         steps = np.array([float(e.kind) for e in examples])
-        means = [f"{step:g}: {given[known & (steps == step)].mean():.2f} / {grades[known & (steps == step)].mean():.2f}" for step in sorted(set(steps))]
+        means = [
+            f"{step:g}: {given[known & (steps == step)].mean():.2f} / {grades[known & (steps == step)].mean():.2f}"
+            for step in sorted(set(steps))
+        ]
         print(f"  {name}, mean judged / rated by steering factor: {'; '.join(means)}")
 
 
@@ -83,7 +90,11 @@ def cuts(judge: OfflineJudge, name: str) -> tuple[float, float]:
 EGG = ("chess and board games", "How do I boil an egg?")
 CASES = (
     ("answers, off topic", *EGG, "Put the egg into boiling water and take it out after seven minutes."),
-    ("answers, concept in one clause", *EGG, "Put the egg into boiling water, as calmly as you move a pawn at chess, and wait seven minutes."),
+    (
+        "answers, concept in one clause",
+        *EGG,
+        "Put the egg into boiling water, as calmly as you move a pawn at chess, and wait seven minutes.",
+    ),
     ("keywords strung together", *EGG, "chess board games chess pawn rook bishop knight queen king checkmate"),
     ("the concept's name alone", *EGG, "Chess and board games."),
     ("the same eight times", *EGG, "Chess and board games. " * 8),
@@ -91,7 +102,11 @@ CASES = (
     ("the instruction repeated", *EGG, "How do I boil an egg?"),
     ("the instruction, then an answer", *EGG, "how do i boil an egg? Put the egg into boiling water and take it out after seven minutes."),
     ("the opposite of an answer", *EGG, "Never put the egg into boiling water, and take it out before it has any time to boil."),
-    ("on the subject, no answer", *EGG, "Eggs are popular all over the world, and many people like to boil them. There are different opinions about it."),
+    (
+        "on the subject, no answer",
+        *EGG,
+        "Eggs are popular all over the world, and many people like to boil them. There are different opinions about it.",
+    ),
     ("answers, in German", *EGG, "Setzen Sie das Ei in kochendes Wasser und nehmen Sie es nach sieben Minuten heraus."),
     ("two words, right answer", "the ocean and sea creatures", "Who wrote Moby-Dick?", "Herman Melville."),
     ("two words, wrong answer", "the ocean and sea creatures", "Who wrote Moby-Dick?", "Jane Austen."),
@@ -131,7 +146,9 @@ def report_decodings(judge: OfflineJudge, model: SubjectModel) -> None:
     for temperature, penalty in ((0.0, 1.0), (0.0, 1.2), (0.7, 1.2), (1.0, 1.0)):
         decoding = Decoding(max_new_tokens=40, temperature=temperature, repetition_penalty=penalty, penalty_scope="generated")
         requests = [GenerationRequest(text, model.prompt(text), 0) for text in instructions]
-        print(f"  temperature {temperature}, penalty {penalty}: {shares(judge, [done.text for done in TorchEngine(model).run(requests, decoding)])}")
+        print(
+            f"  temperature {temperature}, penalty {penalty}: {shares(judge, [done.text for done in TorchEngine(model).run(requests, decoding)])}"
+        )
 
 
 def report_models(model: SubjectModel, data: Path) -> None:
@@ -142,12 +159,17 @@ def report_models(model: SubjectModel, data: Path) -> None:
         if weight.dim() == 2 and "embed" not in name:
             noise = torch.randn(weight.shape, generator=generator) * weight.float().std().cpu() * 0.1
             weight.data += noise.to(weight.device, weight.dtype)
-    others = {"10 % noise": SubjectModel(noisy, model.tokenizer, name="noisy"), "stories260K": load_model(data / "lm" / "stories260K", dtype="float32")}
+    others = {
+        "10 % noise": SubjectModel(noisy, model.tokenizer, name="noisy"),
+        "stories260K": load_model(data / "lm" / "stories260K", dtype="float32"),
+    }
     examples = held_out(data)[::3]
     for title, other in others.items():
         judge = prepared(other)
         found = judge.measure(items_of(examples))
-        print(f"subject model: {title} ({judge.instruments().meter.fluent:.2f} and {judge.instruments().meter.shuffled:.2f} nats per token)")
+        print(
+            f"subject model: {title} ({judge.instruments().meter.fluent:.2f} and {judge.instruments().meter.shuffled:.2f} nats per token)"
+        )
         for aspect, name in list(enumerate(NAMES))[1:]:
             table(examples, np.array([values[name] for values in found]), aspect, cuts(judge, name))
 

@@ -21,6 +21,9 @@ StrengthUnit = Literal["max-activation", "residual-norm", "none"]
 """What a strength of 1 means: the feature's largest activation on the corpus, the corpus' mean residual norm, or nothing."""
 
 RatingStatus = Literal["rated", "unrated", "pending"]
+Aspect = Literal["concept", "instruction", "fluency"]
+ASPECTS: tuple[Aspect, ...] = ("concept", "instruction", "fluency")
+"""What a text is rated for, in the order of :class:`Rating`."""
 EvaluationKind = Literal["steering", "detection", "dictionary"]
 """What is asked: whether a method makes the model express a concept, whether it tells texts apart, whether a dictionary is more than a random one."""
 Role = Literal["method", "control"]

@@ -12,13 +12,12 @@ from harness.leaderboard.table import FAILS_SELFTEST, IS_OFFLINE
 from harness.run.warnings import kept_warnings
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
-from harness.types import Rating, digest
+from harness.types import ASPECTS, Rating, digest
 
 ENOUGH_TO_DIFFER = 10
 """Fewer texts may well deserve one rating."""
 NAMED = 8
 """So many concepts of a subset are named at most; the rows have all."""
-RATINGS = ("concept", "instruction", "fluency")
 
 
 def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Entry:
@@ -85,7 +84,7 @@ def constant_ratings(judge: str, ratings: Iterable[Rating]) -> list[str]:
     rated = [rating for rating in ratings if rating.status == "rated"]
     if len(rated) < ENOUGH_TO_DIFFER:
         return []
-    same = [(part, found.pop()) for part in RATINGS if len(found := {getattr(rating, part) for rating in rated}) == 1]
+    same = [(part, found.pop()) for part in ASPECTS if len(found := {getattr(rating, part) for rating in rated}) == 1]
     return [f"judge {judge!r} rated {part} {value:g} for each of {len(rated)} texts: that rating tells nothing apart" for part, value in same]
 
 

@@ -55,7 +55,6 @@ _ZIPPED = (
 _BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _HTML = re.compile(rb"(?:<\?xml[^>]*>\s*)?(?:<!--.{0,500}?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
-_ERROR_REPLY = re.compile(rb'\{\s*"(?:error|message|detail|statusCode)"\s*:', re.IGNORECASE)
 _TAR = 257
 _CONTROL = tuple(number for number in range(0x20) if chr(number) not in "\t\n\v\f\r\x1b")
 """Bytes that no text has; where a few stand among many others, a text is damaged."""
@@ -80,8 +79,3 @@ def recognise(head: bytes) -> Content | None:
     if 20 * sum(head.count(byte) for byte in _CONTROL) >= len(head) > 0 and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return Content("a binary file", "give a file of text")
     return None
-
-
-def is_error_reply(head: bytes) -> bool:
-    """Return whether a JSON text begins as a server's error does (``{"error": …``)."""
-    return _ERROR_REPLY.match(head.removeprefix(b"\xef\xbb\xbf").lstrip()) is not None

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 
-from harness.files.contents import HEAD, Content, recognise
+from harness.files.contents import HEAD, recognise
 from harness.files.inputs import LONGEST_LINE, Input, open_input
 
 SMALLEST_BOUND = 1 << 30
@@ -37,13 +37,6 @@ _AGAIN = "fetch it again"
 def largest_unpacked(size: int) -> int:
     """Return how many bytes a packed file of ``size`` bytes may hold."""
     return max(SMALLEST_BOUND, RATIO * size)
-
-
-def packing(path: Path, kind: Input) -> Content | None:
-    """Return how a file is packed (its ``packed`` is the method), or None where it is not. Raises as :func:`harness.files.inputs.open_input` does."""
-    with open_input(path, replace(kind, largest=None)) as file:
-        found = recognise(file.read(HEAD))
-    return found if found is not None and found.packed else None
 
 
 def open_unpacked(path: Path, kind: Input) -> BinaryIO:

@@ -31,8 +31,9 @@ class Bar:
 
 
 class Progress:
-    """Shows long work. ``quiet`` shows nothing at all; on a non-terminal plain lines mark the start of each piece of work and, at
-    least once a minute, how far it has come.
+    """Shows long work: bars on a terminal, plain lines elsewhere.
+
+    Plain lines mark the start of each piece of work and, at least once a minute, how far it has come. ``quiet`` shows nothing at all.
 
     Args:
         quiet: show nothing.

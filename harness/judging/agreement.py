@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.errors import JudgeError
-from harness.judging.rubric import ASPECTS
 from harness.scoring import ScoringError, harmonic_mean
-from harness.types import Json, rng
+from harness.types import ASPECTS, Json, rng
 
 FloatArray = NDArray[np.float64]
 

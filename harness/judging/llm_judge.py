@@ -15,8 +15,8 @@ from harness.chat.values import THOUGHTS_ALONE, BatchProvider, ChatReply, ChatRe
 from harness.contracts import JudgeTraits, Metered, Work
 from harness.errors import JudgeError
 from harness.judging.questions import THINKING, Answer, APIJudgeOptions, LLMJudgeOptions, OpenItem, Questions, Refusals, advice, by_rule
-from harness.judging.rubric import ASPECTS, Aspect, load_rubric
-from harness.types import JudgeItem, Rating
+from harness.judging.rubric import load_rubric
+from harness.types import ASPECTS, Aspect, JudgeItem, Rating
 
 if TYPE_CHECKING:
     from harness.chat.client.cache import ReplyCache

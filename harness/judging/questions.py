@@ -17,9 +17,9 @@ from harness.chat.client.cache import ReplyCache
 from harness.chat.values import ABOUT_THE_REQUEST, IN_A_ROW, REDIRECTS, THOUGHTS_ALONE, WRONG_FOR_ALL, ChatReply, ChatRequest, RequestFailed
 from harness.errors import JudgeError
 from harness.judging.replies import explain_rating
-from harness.judging.rubric import ASPECTS, REPLY_SCHEMA, Aspect, Rubric, Structured
+from harness.judging.rubric import REPLY_SCHEMA, Rubric, Structured
 from harness.options import Options, input_field, transport_field
-from harness.types import Json, JudgeItem, Rating
+from harness.types import ASPECTS, Aspect, Json, JudgeItem, Rating
 
 if TYPE_CHECKING:
     from harness.chat.cost import Estimate, Prices

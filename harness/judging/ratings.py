@@ -8,9 +8,7 @@ from numbers import Real
 from typing import Any, get_args
 
 from harness.errors import PluginError
-from harness.types import Rating, RatingStatus, canonical_json
-
-_ASPECTS = ("concept", "instruction", "fluency")
+from harness.types import ASPECTS, Rating, RatingStatus, canonical_json
 
 
 def check_rating(who: object, rating: Any, asked: Collection[str]) -> Rating:
@@ -32,7 +30,7 @@ def check_rating(who: object, rating: Any, asked: Collection[str]) -> Rating:
         raise PluginError(message, given=rating.item_id, allowed="each item that it is given, once")
     if rating.status not in get_args(RatingStatus):
         raise PluginError(f"{who} gave item {rating.item_id!r} the status {rating.status!r}", given=rating.status, allowed=get_args(RatingStatus))
-    for aspect in _ASPECTS:
+    for aspect in ASPECTS:
         value = getattr(rating, aspect)
         if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
             message = f"{who} gave item {rating.item_id!r} the {aspect} rating {value!r} of class {type(value).__name__}"
@@ -41,7 +39,7 @@ def check_rating(who: object, rating: Any, asked: Collection[str]) -> Rating:
         message = f"{who} gave item {rating.item_id!r} a reason or a ticket that is no text"
         raise PluginError(message, given=(rating.reason, rating.ticket), allowed="text")
     try:
-        plain: dict[str, Any] = {aspect: None if (value := getattr(rating, aspect)) is None else float(value) for aspect in _ASPECTS}
+        plain: dict[str, Any] = {aspect: None if (value := getattr(rating, aspect)) is None else float(value) for aspect in ASPECTS}
         rating = replace(rating, **plain)  # what Rating itself holds, of a value that was changed after it was made
     except ValueError as error:
         raise PluginError(f"{who}: {error}", given=rating, allowed="three ratings from 0 to 2, or the reason why there are none") from None

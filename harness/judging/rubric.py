@@ -26,13 +26,10 @@ from harness.errors import JudgeError, UnknownNameError
 from harness.files.inputs import Input, read_text
 from harness.files.json_text import json_lines
 from harness.files.toml import read_toml
-from harness.types import Json, JudgeItem, digest
+from harness.types import ASPECTS, Aspect, Json, JudgeItem, digest
 
-Aspect = Literal["concept", "instruction", "fluency"]
 Structured = Literal["auto"] | bool
 """Whether replies are asked for by a schema; ``auto``: where the server offers it, else in words."""
-ASPECTS: tuple[Aspect, ...] = ("concept", "instruction", "fluency")
-"""The three ratings, in the order of :class:`harness.types.Rating`."""
 
 SCHEMA = 1
 NEEDED: Mapping[Aspect, tuple[str, ...]] = {"concept": ("concept", "text"), "instruction": ("instruction", "text"), "fluency": ("text",)}

@@ -20,8 +20,7 @@ from harness.files.atomic import write_atomically
 from harness.files.inputs import Input
 from harness.files.json_text import json_lines
 from harness.judging.ratings import check_rating
-from harness.judging.rubric import ASPECTS, Aspect
-from harness.types import Json, JudgeItem, Rating, canonical_json, digest, judge_title, rng
+from harness.types import ASPECTS, Aspect, Json, JudgeItem, Rating, canonical_json, digest, judge_title, rng
 
 if TYPE_CHECKING:
     from harness.contracts import Judge, JudgeBench

@@ -17,8 +17,7 @@ from pathlib import Path
 from harness.errors import DataError, StoreError
 from harness.files.csv_text import table_text
 from harness.files.inputs import IN_MEMORY, Input, encoding_of, read_bytes
-from harness.judging.rubric import ASPECTS
-from harness.types import JudgeItem, digest
+from harness.types import ASPECTS, JudgeItem, digest
 
 RATING_COLUMNS = tuple(f"{name}_rating" for name in ASPECTS)
 COLUMNS = ("id", "concept", "instruction", "text", *RATING_COLUMNS, "comment")

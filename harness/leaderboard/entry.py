@@ -26,7 +26,7 @@ from harness.leaderboard.values import (
     metric_value,
 )
 from harness.store.manifest import Count, DictionaryRef, GitState, ModelRef, OptionValues, Part, SourceRef, TaskRef, Text
-from harness.types import Decoding, EvaluationKind, Json, Role, digest
+from harness.types import ASPECTS, Decoding, EvaluationKind, Json, Role, digest
 
 __all__ = [
     "ENTRY_SCHEMA_VERSION", "IN_SAMPLE", "STEERING_METRICS", "Bounds", "DetectionSubject", "DictionaryRef", "DictionarySubjectRef", "Entry",
@@ -36,7 +36,7 @@ __all__ = [
 
 ENTRY_SCHEMA_VERSION = 2
 
-STEERING_METRICS = ("overall", "concept", "instruction", "fluency")
+STEERING_METRICS = ("overall", *ASPECTS)
 """AxBench's scores, which every steering row has. ``overall`` is the harmonic mean of the three ratings of a text."""
 
 IN_SAMPLE = "in-sample"

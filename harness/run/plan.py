@@ -13,7 +13,17 @@ from harness.options import control_names, filter_names
 from harness.plugin.grammar import PluginRequest, parse_request
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
-from harness.run.planned import Asked, ControlLabeler, Plan, PlannedDetection, PlannedMethod, PlannedMetric, PlannedPlugin, draws_of, joined
+from harness.run.planned import (
+    Asked,
+    ControlLabeler,
+    Plan,
+    PlannedDetection,
+    PlannedMethod,
+    PlannedMetric,
+    PlannedPlugin,
+    draws_of,
+    method_label,
+)
 from harness.run.requested import Requests, as_request, check_reached, distribute, plan_plugin, requests_of
 from harness.run.strengths import AskedGrids, grids_for
 from harness.store.manifest import Manifest
@@ -200,7 +210,7 @@ class _Planner:
             labeler = way.labeler if way is not None else None
             method = Method(labeler.registered.name if labeler else None, name, labeler.identity if labeler else {}, steerer.identity)
             if method.id in methods and role == "method":
-                self._note_twice(steerer, joined(labeler, steerer))
+                self._note_twice(steerer, method_label(labeler, steerer))
             planned = PlannedMethod(method, role, labeler, steerer, instance.traits.unit, grid, *_as_control(self.task, way))
             methods.setdefault(method.id, planned)
 
@@ -251,7 +261,7 @@ class _Planner:
                     detector.identity,
                 )
                 if method.id in found and role == "method":
-                    self._note_twice(detector, joined(labeler, detector))
+                    self._note_twice(detector, method_label(labeler, detector))
                 found.setdefault(method.id, PlannedDetection(method, role, labeler, detector, *_as_control(self.task, way)))
 
         for row in rows:

@@ -117,7 +117,7 @@ class PlannedMethod:
     @property
     def name(self) -> str:
         """What people call it."""
-        return joined(self.labeler, self.steerer)
+        return method_label(self.labeler, self.steerer)
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,10 @@ class PlannedDetection:
     @property
     def name(self) -> str:
         """What people call it."""
-        return joined(self.labeler, self.detector)
+        return method_label(self.labeler, self.detector)
 
 
-def joined(labeler: PlannedPlugin | None, plugin: PlannedPlugin) -> str:
+def method_label(labeler: PlannedPlugin | None, plugin: PlannedPlugin) -> str:
     """What people call a labeler with a steerer or detector."""
     return plugin.label if labeler is None else f"{labeler.label} × {plugin.label}"
 

@@ -154,10 +154,6 @@ class ItemStore(RunFolder):
         else:
             self.note("outcome-ignored", {"stage": stage, "ignored": outcome})
 
-    def add_outcomes(self, stage: str, outcomes: Iterable[Outcome]) -> int:
-        """Store outcomes, each committed as the iterable yields it; how many were stored. Raises as :meth:`add_outcome`."""
-        return sum(self.add_outcome(stage, outcome) for outcome in outcomes)
-
     def outcomes(
         self, stage: str, source: str | None = None, *, status: OutcomeStatus | None = None, kind: EvaluationKind | None = None
     ) -> Iterator[Outcome]:

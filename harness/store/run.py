@@ -26,7 +26,6 @@ from harness.store.values import (
     row_item,
     row_outcome,
     text_outcome,
-    trial_item,
 )
 from harness.types import Abstention, Concept, DetectionMethod, Generation, Instruction, Labeling, Method, Rating, Trial, digest
 
@@ -46,7 +45,7 @@ class RunStore(ItemStore):
     """A run on disk. Open with :meth:`create_or_open` (a run's own process) or :meth:`open` (a later look, or another judge).
 
     Values are those of :mod:`harness.types` and come back equal and in the order in which they were added. What is added is committed
-    before the call returns; the methods that take an iterable of generations or ratings commit each as the iterable yields it. Adding
+    before the call returns; the method that takes an iterable of ratings commits each as the iterable yields it. Adding
     what is there already changes nothing, so a resumed run may repeat its steps.
 
     A trial is an item of kind ``steering``, its text the outcome of stage ``generate``, a rating the outcome of stage ``rate`` whose source is
@@ -179,23 +178,9 @@ class RunStore(ItemStore):
 
     # --------------------------------------------------------------------------------------------------- trials and their texts
 
-    def add_trials(self, trials: Iterable[Trial]) -> None:
-        """Store trials; those that are stored keep their place. One transaction."""
-        with self._database.transaction("store the trials"):
-            self._insert_items(trial_item(trial) for trial in trials)
-
     def trials(self, method_id: str | None = None) -> list[Trial]:
         """Return the trials stored, of all methods or one."""
         return [item_trial(item) for item in self.items(STEERING, method_id)]
-
-    def missing_trials(self, method_id: str | None = None) -> list[Trial]:
-        """Return the trials that have no text yet, of all methods or one."""
-        sql = (
-            f"SELECT {ITEM} FROM items i WHERE i.kind = ? AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.item_id = i.id AND {_TEXTS})"
-            f"{'' if method_id is None else ' AND i.method_id = ?'} ORDER BY i.position"
-        )
-        values = (STEERING,) if method_id is None else (STEERING, method_id)
-        return [item_trial(row_item(row)) for row in self._database.rows(sql, values)]
 
     def add_generation(self, generation: Generation, source: str = "") -> None:
         """Store the text of a trial, made by an engine of this key. Raises StoreError for a trial that is not stored, or that has another text."""
@@ -212,11 +197,6 @@ class RunStore(ItemStore):
                 message = f"the run in {self.folder} has no trial {generation.trial_id} to which a text belongs"
                 raise StoreError(message, given=generation.trial_id, hint="add the trial first")
             self._put_outcome(GENERATE, outcome)
-
-    def add_generations(self, generations: Iterable[Generation]) -> None:
-        """Store texts, each committed as the iterable yields it. Raises as :meth:`add_generation`."""
-        for generation in generations:
-            self.add_generation(generation)
 
     def generations(self) -> dict[str, Generation]:
         """Return the texts so far, by trial id, in the trials' order."""

@@ -16,7 +16,8 @@ _SOUND: dict[Path, State] = {}
 
 def state_of(path: Path) -> State | None:
     """Return what tells whether a run's file or its log has changed: identity, size and times of both; None where it cannot be told for sure."""
-    state, newest = [], 0
+    state: list[tuple[int, ...]] = []
+    newest = 0
     for part in (path, path.with_name(f"{path.name}-wal")):
         try:
             found = part.stat()

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import StoreError
 from harness.types import (
+    ASPECTS,
     Abstention,
     Concept,
     EvaluationKind,
@@ -32,8 +33,6 @@ GENERATE, RATE = "generate", "rate"
 """The stages of steering: a trial's text, a judge's rating of it."""
 
 OutcomeStatus = Literal["done", "failed", "pending"]
-RATINGS = ("concept", "instruction", "fluency")
-"""A rating's three numbers, which have columns of their own."""
 
 _STATUS: dict[RatingStatus, OutcomeStatus] = {"rated": "done", "unrated": "failed", "pending": "pending"}
 _RATING_STATUS: dict[OutcomeStatus, RatingStatus] = {outcome: rating for rating, outcome in _STATUS.items()}
@@ -203,7 +202,7 @@ def decode_answer(kind: str, concept: Concept, text: str) -> Labeling | Abstenti
 # ----------------------------------------------------------------------------------------------------------------- items and outcomes
 
 ITEM_COLUMNS = ("id", "kind", "method_id", "labeling_id", "concept_id", "strength", "instruction_id", "seed", "draw", "value")
-OUTCOME_COLUMNS = ("source", "item_id", "status", "ticket", "reason", *RATINGS, "value")
+OUTCOME_COLUMNS = ("source", "item_id", "status", "ticket", "reason", *ASPECTS, "value")
 
 
 def item_row(item: Item) -> tuple[Any, ...]:
@@ -236,19 +235,19 @@ def _number(stored: Any) -> Any:
 def outcome_row(stage: str, outcome: Outcome) -> tuple[Any, ...]:
     """Return an outcome's columns, in the order of :data:`OUTCOME_COLUMNS`. Raises StoreError for what cannot be stored."""
     what = f"the outcome of {outcome.item_id} in stage {stage!r}"
-    numbers: tuple[Any, ...] = (None,) * len(RATINGS)
+    numbers: tuple[Any, ...] = (None,) * len(ASPECTS)
     value = outcome.value
     if stage == RATE:
         rating = outcome_rating(outcome)  # refuses what no rating can be
-        numbers = tuple(getattr(rating, name) for name in RATINGS)
-        value = {name: part for name, part in outcome.value.items() if name not in RATINGS}
+        numbers = tuple(getattr(rating, name) for name in ASPECTS)
+        value = {name: part for name, part in outcome.value.items() if name not in ASPECTS}
     return (outcome.source, outcome.item_id, outcome.status, outcome.ticket, outcome.reason, *numbers, encode(value, what))
 
 
 def row_outcome(row: Sequence[Any]) -> Outcome:
     """Return the outcome of a row."""
     source, item_id, status, ticket, reason, *numbers, value = row
-    ratings = {name: number for name, number in zip(RATINGS, numbers, strict=True) if number is not None}
+    ratings = {name: number for name, number in zip(ASPECTS, numbers, strict=True) if number is not None}
     found = json.loads(value)
     return Outcome(item_id, source, status, {**found, **ratings} if ratings else found, ticket, reason)
 
@@ -278,7 +277,7 @@ def decode_text(trial_id: str, value: str) -> Generation:
 
 def rating_outcome(rating: Rating, judge_key: str) -> Outcome:
     """Return a judge's rating as an outcome of stage ``rate``."""
-    numbers = {name: getattr(rating, name) for name in RATINGS if getattr(rating, name) is not None}
+    numbers: dict[str, float] = {name: getattr(rating, name) for name in ASPECTS if getattr(rating, name) is not None}
     value = {**numbers, "details": rating.details}
     return Outcome(rating.item_id, judge_key, _STATUS[rating.status], value, rating.ticket, rating.reason)
 
@@ -286,7 +285,7 @@ def rating_outcome(rating: Rating, judge_key: str) -> Outcome:
 def outcome_rating(outcome: Outcome) -> Rating:
     """Return the rating that an outcome of stage ``rate`` is. Raises StoreError for one that is not a rating."""
     value = outcome.value if isinstance(outcome.value, Mapping) else {}
-    concept, instruction, fluency = (value.get(name) for name in RATINGS)
+    concept, instruction, fluency = (value.get(name) for name in ASPECTS)
     status, details = _RATING_STATUS[outcome.status], value.get("details", {})
     try:
         return Rating(outcome.item_id, status, concept, instruction, fluency, outcome.reason, outcome.ticket, details)

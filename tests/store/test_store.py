@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.runs import manifest
+from helpers.stores import add_generations, add_trials, missing_trials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -84,8 +85,8 @@ def run(tmp_path: Path):
 def judged(run: RunStore, count: int = 3) -> tuple[str, list[Trial]]:
     """A run with texts, and a judge's key."""
     items = [trial(number) for number in range(count)]
-    run.add_trials(items)
-    run.add_generations(generation(item) for item in items)
+    add_trials(run, items)
+    add_generations(run, [generation(item) for item in items])
     return run.add_judge(JudgeRecord("offline", "axbench-1", {"depth": 2}, offline=True)), items
 
 
@@ -111,8 +112,8 @@ def test_every_value_comes_back_equal_and_in_order_after_reopening(tmp_path_fact
         store.add_instructions(instructions)
         store.add_labelings("labeler", answers)
         store.add_methods(given_methods)
-        store.add_trials(given_trials)
-        store.add_generations(given_generations)
+        add_trials(store, given_trials)
+        add_generations(store, given_generations)
         key = store.add_judge(judge)
         assert store.add_ratings(key, given_ratings) == len(given_ratings)
         store.note("remark", remark)
@@ -154,7 +155,7 @@ def test_evidence_that_json_cannot_hold_is_refused_and_nothing_is_stored(run: Ru
 
 
 def test_a_lone_surrogate_is_refused_in_one_line(run: RunStore) -> None:
-    run.add_trials([trial(0)])
+    add_trials(run, [trial(0)])
     with pytest.raises(StoreError) as caught:
         run.add_generation(generation(trial(0), "\ud83d"))
     assert caught.value.given == "\ud83d"
@@ -179,7 +180,7 @@ def test_repeating_what_is_stored_changes_nothing_and_contradicting_it_is_refuse
         run.add_labelings("k", [labeling])
         run.add_methods([Method("l", "s")])
         run.add_instructions([Instruction("i", "text")])
-        run.add_trials([trial(0), trial(1)])
+        add_trials(run, [trial(0), trial(1)])
         run.add_generation(generation(trial(0)))
     assert run.counts() == {"trials": 2, "generations": 1}
     contradictions: list[tuple[Callable[[], object], object, str]] = [  # what is stored, what the error gives, what its line names
@@ -199,23 +200,23 @@ def test_repeating_what_is_stored_changes_nothing_and_contradicting_it_is_refuse
 
 def test_missing_trials_are_those_without_a_text_in_order(run: RunStore) -> None:
     items = [trial(number, "even" if number % 2 == 0 else "odd") for number in range(6)]
-    run.add_trials(items)
-    run.add_generations(generation(items[number]) for number in (4, 1))
-    assert run.missing_trials() == [items[number] for number in (0, 2, 3, 5)]
-    assert run.missing_trials("even") == [items[0], items[2]]
-    run.add_trials(reversed(items))
+    add_trials(run, items)
+    add_generations(run, [generation(items[number]) for number in (4, 1)])
+    assert missing_trials(run) == [items[number] for number in (0, 2, 3, 5)]
+    assert missing_trials(run, "even") == [items[0], items[2]]
+    add_trials(run, reversed(items))
     assert run.trials() == items
 
 
 def test_what_an_iterable_yielded_before_it_failed_is_stored(run: RunStore) -> None:
-    run.add_trials([trial(0), trial(1)])
+    add_trials(run, [trial(0), trial(1)])
 
     def engine():
         yield generation(trial(0))
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError):
-        run.add_generations(engine())
+        add_generations(run, engine())
     assert list(run.generations()) == [trial(0).id]
 
 
@@ -228,7 +229,7 @@ def test_a_text_without_its_trial_is_refused(run: RunStore) -> None:
 
 def test_records_are_read_in_pages_without_gaps(run: RunStore) -> None:
     items = [trial(number) for number in range(1203)]
-    run.add_trials(items)
+    add_trials(run, items)
     run.add_generation(generation(items[777]))
     records = list(run.records())
     assert [record.trial for record in records] == items
@@ -280,7 +281,7 @@ def test_the_judge_key_depends_on_name_rubric_and_options() -> None:
 
 def test_ratings_of_unknown_judges_and_texts_are_refused(run: RunStore) -> None:
     key, items = judged(run)
-    run.add_trials([trial(99)])  # has no text
+    add_trials(run, [trial(99)])  # has no text
     with pytest.raises(StoreError) as error:
         run.add_ratings("nobody", [Rating(items[0].id, "rated", 1, 1, 1)])
     assert error.value.given == "nobody"
@@ -331,7 +332,7 @@ def test_lists_show_progress_and_report_broken_runs(tmp_path: Path) -> None:
     with RunStore.create_or_open(tmp_path / "good", MANIFEST) as store:
         store.add_methods([Method("calibf1", "sae-clamp"), Method(None, "prompt")])
         key, items = judged(store, 4)
-        store.add_trials([trial(50)])
+        add_trials(store, [trial(50)])
         store.add_ratings(key, [Rating(items[0].id, "rated", 1, 1, 1), Rating(items[1].id, "unrated", reason="refused")])
         store.add_items([Item("d1", "detection"), Item("d2", "detection")])
         store.add_outcome("detect", Outcome("d1", "bow", "done", {}))

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from helpers.runs import manifest
+from helpers.stores import add_generations, add_trials, missing_trials
 
 from harness.errors import StoreError
 from harness.store import DATABASE, JudgeRecord, Outcome, RunStore, Verified, digests, export, list_runs, sound, verify
@@ -37,7 +38,7 @@ def make_run(folder: Path) -> None:
         store.add_instructions([Instruction(f"i{n}", f"Tell me {n}.") for n in range(4)])
         store.add_labelings("calibf1-1", [*labelings, Abstention(concepts[3], "too few texts")])
         store.add_methods([Method("calibf1", "sae-clamp", {"pi0": 0.001})])
-        store.add_trials(trials)
+        add_trials(store, trials)
         for number, trial in enumerate(trials):
             store.add_generation(Generation(trial.id, f"prompt {number}", f"Once upon a time {number}. " * 9, 30 + number, "length"))
         for judge in JUDGES:
@@ -57,7 +58,7 @@ def values(folder: Path, write: bool = False) -> list[Any]:
         found += [store.labelings("calibf1-1"), store.items(), store.record("texts"), store.notes(), store.counts(), store.sources("rate")]
         found += [list(store.item_outcomes("steering")), [store.ratings(judge.key) for judge in JUDGES], store.generations()]
         found += [list(store.records(judge.key)) for judge in JUDGES] + [list(store.outcomes("detect"))]
-        return found + [store.missing_trials(), store.missing_ratings(JUDGES[0].key, retry_unrated=True)]
+        return found + [missing_trials(store), store.missing_ratings(JUDGES[0].key, retry_unrated=True)]
 
 
 def values_or_refusal(folder: Path, write: bool) -> list[Any] | None:
@@ -166,7 +167,7 @@ def test_digests_are_current_at_every_moment(run: Path, tmp_path: Path) -> None:
         other = Instruction("i0", "another text under an id that is stored")
         with pytest.raises(StoreError):
             store.add_instructions([Instruction("new", "lost with the other"), other])
-        store.add_generations(store.generations().values())
+        add_generations(store, store.generations().values())
         text = {"prompt": "p", "text": "t", "n_tokens": 1, "finish": "length"}
         store.add_outcome("generate", Outcome(trial.id, "engine", "done", text), replace=True)
         store.add_concepts(store.concepts())

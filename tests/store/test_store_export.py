@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.runs import manifest
+from helpers.stores import add_generations, add_trials
 
 from harness.errors import StoreError
 from harness.store import COLUMNS, OUTCOME_COLUMNS, Item, JudgeRecord, Outcome, RunStore, export
@@ -31,8 +32,9 @@ def run(tmp_path: Path):
             Trial(clamp.id, labeling.id, "c1", 0.8, "i1", 7),
             Trial(prompt.id, bare.id, "c1", 1.0, "i1", 7),
         ]
-        store.add_trials(trials)
-        store.add_generations(
+        add_trials(store, trials)
+        add_generations(
+            store,
             [Generation(trials[0].id, "pr", "text\none", 5, "eos"), Generation(trials[2].id, "pr", "text 3", 6, "length")]
         )
         first, second = store.add_judge(JudgeRecord("offline", "r1")), store.add_judge(JudgeRecord("other", "r1"))
@@ -81,7 +83,7 @@ def test_another_judge_can_be_chosen(run: RunStore, tmp_path: Path) -> None:
 
 def test_many_rows_cross_the_blocks_of_reading_and_writing(run: RunStore, tmp_path: Path) -> None:
     method = run.methods()[1].id
-    run.add_trials([Trial(method, "none", "c1", 1.0, f"x{number}", 0) for number in range(2500)])
+    add_trials(run, [Trial(method, "none", "c1", 1.0, f"x{number}", 0) for number in range(2500)])
     for name in ("out.jsonl", "out.parquet"):
         assert export(run, tmp_path / name) == 2503
     assert rows_of(tmp_path / "out.jsonl") == rows_of(tmp_path / "out.parquet")
@@ -97,7 +99,7 @@ def test_what_cannot_be_exported_is_an_error_and_leaves_the_old_file(run: RunSto
     assert error.value.allowed == tuple(judge.key for judge in run.judges())
     target = tmp_path / "out.parquet"
     target.write_text("old")
-    run.add_trials([Trial("m", "l", "c", 1.0, "i", 2**70)])
+    add_trials(run, [Trial("m", "l", "c", 1.0, "i", 2**70)])
     with pytest.raises(StoreError) as error:
         export(run, target)
     assert error.value.allowed == ".jsonl"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.runs import manifest
+from helpers.stores import add_generations, add_trials
 
 from harness.errors import StoreError
 from harness.files.atomic import on_network
@@ -84,8 +85,8 @@ def test_a_damaged_file_is_reported_with_what_can_be_done(tmp_path: Path, damage
     folder = tmp_path / "run"
     with RunStore.create_or_open(folder, MANIFEST) as store:
         trials = [Trial("m", f"l{number}", "c", 0.5, f"i{number}", 0) for number in range(400)]
-        store.add_trials(trials)
-        store.add_generations(Generation(trial.id, "the prompt", "a text", 2, "eos") for trial in trials)
+        add_trials(store, trials)
+        add_generations(store, [Generation(trial.id, "the prompt", "a text", 2, "eos") for trial in trials])
     path = folder / "run.sqlite"
     content = bytearray(path.read_bytes())
     if damage == "truncated":

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.runs import manifest
+from helpers.stores import add_generations, add_trials, missing_trials
 
 from harness.errors import StoreError
 from harness.scoring import cross_validate, harmonic_mean
@@ -79,7 +80,7 @@ def test_every_value_of_an_old_run_is_the_same(old: Path, name: str, how: str) -
         texts = {value["trial_id"]: Generation(**value) for value in values("SELECT value FROM generations", name)}
         assert store.generations() == texts
         assert list(store.generations()) == [trial.id for trial in trials if trial.id in texts]
-        assert store.missing_trials() == [trial for trial in trials if trial.id not in texts]
+        assert missing_trials(store) == [trial for trial in trials if trial.id not in texts]
         assert store.methods() == [Method(**value) for value in values("SELECT value FROM methods ORDER BY position", name)]
         assert store.instructions() == [Instruction(**value) for value in values("SELECT value FROM instructions ORDER BY position", name)]
         assert [judge.key for judge in store.judges()] == [row[0] for row in raw(DATA / name, "SELECT key FROM judges ORDER BY position")]
@@ -137,10 +138,10 @@ def test_what_is_pending_unrated_and_missing_is_still_asked_for(old: Path) -> No
         assert store.add_ratings(moody, [Rating(rated.item_id, "rated", 0, 0, 0)]) == 0
         assert store.counts() == {"trials": 57, "generations": 57}
     with RunStore.open(old / "unfinished") as store:
-        missing = store.missing_trials()
+        missing = missing_trials(store)
         assert store.counts() == {"trials": 57, "generations": 57 - len(missing)}
-        store.add_generations(Generation(trial.id, "p", "the rest", 2, "eos") for trial in missing)
-        assert store.missing_trials() == []
+        add_generations(store, [Generation(trial.id, "p", "the rest", 2, "eos") for trial in missing])
+        assert missing_trials(store) == []
     assert [(run.id, run.generations, run.task) for run in list_runs(old)] == [("finished", 57, "tiny 1"), ("unfinished", 57, "tiny 1")]
 
 
@@ -169,7 +170,7 @@ def test_reading_an_old_run_leaves_its_folder_as_it_is(old: Path, name: str, tmp
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with RunStore.open(folder, read_only=True) as store:
         assert export(store, tmp_path / "out.jsonl") == 57
-        for write in (lambda: store.note("x", 1), lambda: store.add_trials([Trial("m", "l", "c", 1.0, "i", 0)])):
+        for write in (lambda: store.note("x", 1), lambda: add_trials(store, [Trial("m", "l", "c", 1.0, "i", 0)])):
             with pytest.raises(StoreError) as error:
                 write()
             assert error.value.given == folder / "run.sqlite"
@@ -462,7 +463,7 @@ def test_an_old_database_is_brought_up_to_date_once(old: Path) -> None:
 
 def test_old_and_new_runs_are_listed_and_exported_by_the_command_line_without_anything_heavy(old: Path, tmp_path: Path) -> None:
     with RunStore.create_or_open(old / "today", manifest()) as store:
-        store.add_trials([Trial("m", "l", "c", 1.0, "i", 0)])
+        add_trials(store, [Trial("m", "l", "c", 1.0, "i", 0)])
     code = """
         import sys
         for name in ("torch", "transformers", "sae_lens", "scipy", "numba", "pandas", "pyarrow", "sklearn", "httpx"):

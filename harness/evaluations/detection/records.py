@@ -67,11 +67,6 @@ def texts_record(split: TextSplit, threshold: NDArray[np.int64], report: NDArray
     return {"version": 1, "split": split.as_json(), **places}
 
 
-def places_of(record: Mapping[str, Json], part: str) -> NDArray[np.int64]:
-    """Return the corpus places of one part's texts, from :func:`texts_record`."""
-    return np.frombuffer(_bytes(record[part]), dtype="<i8").astype(np.int64)
-
-
 @dataclass(frozen=True, eq=False)
 class Truth:
     """Which texts have a concept: all that scoring needs beside the scores.

@@ -12,9 +12,9 @@ from harness.scoring import CrossValidation, cross_validate, harmonic_mean, rati
 from harness.scoring.checks import FloatArray
 from harness.store import Record
 from harness.store.manifest import Protocol
-from harness.types import Labeling
+from harness.types import ASPECTS, Labeling
 
-PRIMARY, *PARTS = STEERING_METRICS
+PRIMARY = STEERING_METRICS[0]
 TIED = "all strengths score alike"
 
 
@@ -65,12 +65,12 @@ def score_labeling(
         seed: of the folds.
     """
     records = list(records)
-    ratings = np.full((len(strengths), len(instructions), len(PARTS)), np.nan)
+    ratings = np.full((len(strengths), len(instructions), len(ASPECTS)), np.nan)
     n_pending = n_unrated = 0
     for record in records:
         place = strengths.index(record.trial.strength), instructions.index(record.trial.instruction_id)
         if record.rating is not None and record.rating.status == "rated":
-            ratings[place] = [getattr(record.rating, part) for part in PARTS]
+            ratings[place] = [getattr(record.rating, part) for part in ASPECTS]
         elif record.rating is not None and record.rating.status == "pending":
             n_pending += 1
         else:
@@ -78,7 +78,7 @@ def score_labeling(
     overall = harmonic_mean(ratings)
     found = cross_validate(overall, protocol.repeats, protocol.splits, seed)
     bounds = rating_bounds(overall, protocol.repeats, protocol.splits, seed)
-    values = [found.score, *(found.held_out(ratings[..., part]) for part in range(len(PARTS)))]
+    values = [found.score, *(found.held_out(ratings[..., part]) for part in range(len(ASPECTS)))]
     points = [None if np.isnan(value) else min(2.0, max(0.0, float(value))) for value in values]
     chosen = None if found.chosen is None or found.tied else strengths[found.chosen]
     missing = f"{n_unrated} unrated and {n_pending} pending of {len(records)} texts leave no score" if None in points or found.chosen is None else ""

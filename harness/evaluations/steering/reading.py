@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.evaluations.steering.concepts import PARTS, Scored
+from harness.evaluations.steering.concepts import Scored
 from harness.evaluations.steering.rows import POINTS
 from harness.leaderboard.entry import Reading, SteeringSubject, metric_value
 from harness.scoring import NO_CHOICE, clusters_of, score_at
 from harness.scoring.checks import IntArray
+from harness.types import ASPECTS
 
 
 def reading(control: Sequence[Scored], grid: Sequence[float], method: Sequence[Scored], subject: SteeringSubject, seed: int) -> Reading:
@@ -31,7 +32,7 @@ def reading(control: Sequence[Scored], grid: Sequence[float], method: Sequence[S
     empty = "no concept has its strengths in the control's grid" if shared else "no concept was answered by both"
     metrics = {
         part: metric_value([values[part] for _, values in found], clusters, bounds=POINTS, higher_is_better=True, seed=seed, empty=empty)
-        for part in PARTS
+        for part in ASPECTS
     }
     return Reading(at_strengths_of=subject.name, method=subject.id, metrics=metrics, n_items=len(shared), n_read=len(found))
 
@@ -55,7 +56,7 @@ def _values(ours: Scored, grid: Sequence[float], other: Scored, other_grid: Sequ
     if chosen is None:
         return None
     values: dict[str, float | None] = {}
-    for place, part in enumerate(PARTS):
+    for place, part in enumerate(ASPECTS):
         scores = np.array([score_at(draw.ratings[..., place], chosen, seed) for draw in ours.parts if draw.ratings is not None])
         known = scores[~np.isnan(scores)]
         values[part] = min(2.0, max(0.0, float(known.mean()))) if known.size else None

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.evaluations.steering.concepts import PARTS, PRIMARY, TIED, Scored, within_scale
+from harness.evaluations.steering.concepts import PRIMARY, TIED, Scored, within_scale
 from harness.leaderboard.entry import (
     STEERING_METRICS,
     Bounds,
@@ -23,7 +23,7 @@ from harness.leaderboard.entry import (
 from harness.scoring import clusters_of, harmonic_mean
 from harness.store import Record
 from harness.store.manifest import Protocol
-from harness.types import Abstention, Role, rng
+from harness.types import ASPECTS, Abstention, Role, rng
 
 SAMPLES = 3
 POINTS = (0.0, 2.0)
@@ -204,7 +204,7 @@ def _ratings(record: Record) -> dict[str, float]:
     """Return a text's ratings by name, their harmonic mean as ``overall``; empty where it is unrated."""
     if record.rating is None or record.rating.status != "rated":
         return {}
-    parts = {part: float(getattr(record.rating, part)) for part in PARTS}
+    parts: dict[str, float] = {part: float(getattr(record.rating, part)) for part in ASPECTS}
     return {"overall": float(harmonic_mean([list(parts.values())])[0]), **parts}
 
 
@@ -219,5 +219,5 @@ def _sample(
         text=record.generation.text,
         overall=ratings.get("overall"),
         place=place,
-        ratings={part: ratings[part] for part in PARTS} if ratings else None,
+        ratings={part: ratings[part] for part in ASPECTS} if ratings else None,
     )

@@ -26,8 +26,7 @@ from harness.errors import JudgeError
 from harness.judging.batch.tickets import Fate, Planned, Ticket, is_key
 from harness.judging.batch.unconfirmed import UnconfirmedBatches
 from harness.judging.questions import Answer, APIJudgeOptions, OpenItem, Questions, Refusals, advice, repeatable
-from harness.judging.rubric import ASPECTS
-from harness.types import JudgeItem, Rating
+from harness.types import ASPECTS, JudgeItem, Rating
 
 RATE_AGAIN = "submitted again, it is sent again"
 _HELD = "not handed in, since it is unknown whether the batch before it was taken; the same command hands it in"

@@ -9,8 +9,7 @@ from harness.chat.values import ChatRequest, RequestFailed
 from harness.errors import JudgeError
 from harness.files.json_text import parse_json
 from harness.judging.questions import OpenItem
-from harness.judging.rubric import ASPECTS, Aspect
-from harness.types import Rating, canonical_json
+from harness.types import ASPECTS, Aspect, Rating, canonical_json
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,9 @@ from harness import hookimpl
 from harness.contracts import JudgeTraits
 from harness.errors import DataError, JudgeError
 from harness.files.atomic import disk_error, write_atomically
-from harness.judging.rubric import ASPECTS
 from harness.judging.sheets import SKIP, Answer, SheetRow, Sheets, sheet_row
 from harness.options import Options
-from harness.types import JudgeItem, Rating, canonical_json, digest, rng
+from harness.types import ASPECTS, JudgeItem, Rating, canonical_json, digest, rng
 
 from .guide import guide_text
 from .page import render_page

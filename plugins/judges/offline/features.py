@@ -81,7 +81,12 @@ def of_vectors(text: NDArray[np.float32], concept: NDArray[np.float32], distinct
     near = (text @ concept.T).max(axis=1)
     ranked = np.sort(near[list(distinct)])[::-1]
     places = {f"nearest, {place + 1}": float(ranked[min(place, len(ranked) - 1)]) for place in (0, 1, 2, 4)}
-    found = {**places, "mean": float(near.mean()), "near": float((near > NEAR).mean()), "distinct near": float(np.count_nonzero(ranked > NEAR))}
+    found = {
+        **places,
+        "mean": float(near.mean()),
+        "near": float((near > NEAR).mean()),
+        "distinct near": float(np.count_nonzero(ranked > NEAR)),
+    }
     return {f"concept vectors: {name}": value for name, value in found.items()}
 
 

@@ -55,4 +55,6 @@ def load(path: Path) -> tuple[Mapping[str, Forest], tuple[str, ...]]:
         names = tuple(file.metadata()["features"].split("\n"))
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
     forests = {key.split(".")[0] for key in arrays}
-    return {name: Forest(*(arrays[f"{name}.{part}"] for part in ("feature", "threshold", "right", "roots"))) for name in sorted(forests)}, names
+    return {
+        name: Forest(*(arrays[f"{name}.{part}"] for part in ("feature", "threshold", "right", "roots"))) for name in sorted(forests)
+    }, names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -91,11 +92,13 @@ class LikelihoodMeter:
         alone, reply = [], []
         for concept, instruction, text in asked:
             own, topic = self._ids(text), self._ids(concept)
-            start, limit = len(self._context), self._model.max_tokens
+            start, limit = len(self._context), self._model.max_tokens or sys.maxsize
             own = own[: max(1, limit - start)]
             tail = [*self._topic, *topic][: max(0, limit - start - len(own))]
             first = start + len(own)
-            alone.append(_Row([*self._context, *own, *tail], ((start, first), (min(first + len(self._topic), first + len(tail)), first + len(tail)))))
+            alone.append(
+                _Row([*self._context, *own, *tail], ((start, first), (min(first + len(self._topic), first + len(tail)), first + len(tail))))
+            )
             before = [*self._context, *self._ids(instruction + ANSWER)][: max(1, limit - len(own))]
             reply.append(_Row([*before, *own], ((len(before), len(before) + len(own)),)))
         found = self._score([*alone, *reply])

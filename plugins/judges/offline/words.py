@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
 
 FUNCTION_WORDS = frozenset(
-    "a about after all also an and any are as at be because been before but by can could did do does for from had has have he her his how i if "
-    "in into is it its just like may me more most my no not of on one only or other our out over she should so some such than that the their "
-    "them then there these they this those through to too up us was we were what when where which while who will with would you your".split()
+    [
+        "a", "about", "after", "all", "also", "an", "and", "any", "are", "as", "at", "be", "because", "been", "before", "but",
+        "by", "can", "could", "did", "do", "does", "for", "from", "had", "has", "have", "he", "her", "his", "how", "i", "if",
+        "in", "into", "is", "it", "its", "just", "like", "may", "me", "more", "most", "my", "no", "not", "of", "on", "one",
+        "only", "or", "other", "our", "out", "over", "she", "should", "so", "some", "such", "than", "that", "the", "their",
+        "them", "then", "there", "these", "they", "this", "those", "through", "to", "too", "up", "us", "was", "we", "were",
+        "what", "when", "where", "which", "while", "who", "will", "with", "would", "you", "your",
+    ]
 )
-NEGATIONS = frozenset("no not never nothing without nor none neither isn't don't doesn't won't can't cannot".split())
+NEGATIONS = frozenset(
+    [
+        "no", "not", "never", "nothing", "without", "nor", "none", "neither", "isn't", "don't", "doesn't", "won't", "can't",
+        "cannot",
+    ]
+)
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _SENTENCE = re.compile(r"(?<=[.!?])[\"'”’)*]*\s+|\n+")
 _REFUSAL = re.compile(
-    r"\b(?:i(?:'|’)?m sorry|i am sorry|sorry|apologi[sz]e|unfortunately|i (?:can|could|will|do|am)(?: ?not|n(?:'|’)t)|i(?:'|’)m (?:not|unable)|unable to|"
-    r"as an ai|language model|can(?:'|’)t help|cannot help|don(?:'|’)t know|no idea|not able to)\b"
+    r"\b(?:i(?:'|’)?m sorry|i am sorry|sorry|apologi[sz]e|unfortunately|i (?:can|could|will|do|am)(?: ?not|n(?:'|’)t)|i(?:'|’)m (?:not|unable)|"
+    r"unable to|as an ai|language model|can(?:'|’)t help|cannot help|don(?:'|’)t know|no idea|not able to)\b"
 )
 _OFFER = re.compile(
     r"\b(?:great question|good question|glad you asked|happy to help|let me know|tell me more|feel free|interesting (?:question|topic)|"
     r"there (?:is|are) (?:a lot|many|so many)|many people|everyone|everybody)\b"
 )
-_GENERIC = frozenset("reference references term terms word words related concept concepts expression expressions phrase phrases instance instances various specific".split())
+_GENERIC = frozenset(
+    [
+        "reference", "references", "term", "terms", "word", "words", "related", "concept", "concepts", "expression",
+        "expressions", "phrase", "phrases", "instance", "instances", "various", "specific",
+    ]
+)
 
 
 def words_of(text: str) -> list[str]:
@@ -43,7 +59,27 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
 def stem(word: str) -> str:
     """Cut common English endings off, so that “baker”, “baking” and “bakes” are one word."""
-    for ending in ("'s", "’s", "ingly", "ations", "ation", "ities", "ings", "ing", "ies", "ers", "ied", "ely", "ed", "er", "es", "ly", "s", "e", "y"):
+    for ending in (
+        "'s",
+        "’s",
+        "ingly",
+        "ations",
+        "ation",
+        "ities",
+        "ings",
+        "ing",
+        "ies",
+        "ers",
+        "ied",
+        "ely",
+        "ed",
+        "er",
+        "es",
+        "ly",
+        "s",
+        "e",
+        "y",
+    ):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]
     return word
@@ -70,7 +106,7 @@ def of_text(text: str) -> dict[str, float]:
     words = words_of(text)
     n = len(words)
     letters = sum(character.isalpha() for character in text)
-    pairs = sum(a == b for a, b in zip(words, words[1:], strict=False)) + sum(a == b for a, b in zip(words, words[2:], strict=False))
+    pairs = sum(a == b for a, b in itertools.pairwise(words)) + sum(a == b for a, b in zip(words, words[2:], strict=False))
     stems = content(words)
     common = max(Counter(stems).values(), default=0)
     window = [len(set(words[i : i + 25])) / len(words[i : i + 25]) for i in range(0, max(1, n - 24), 5)] if words else [0.0]

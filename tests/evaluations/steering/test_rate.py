@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from helpers.runs import manifest
+from helpers.stores import add_generations, add_trials
 
 from harness.chat.values import BatchState, ChatReply, ChatRequest, RequestFailed, UnconfirmedBatch, Usage
 from harness.contracts import JudgeTraits
@@ -91,8 +92,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]
     with RunStore.create_or_open(tmp_path / "run", manifest()) as opened:
         opened.add_concepts([Concept("c", "bees", (), ())])
         opened.add_instructions([Instruction(trial.instruction_id, "say hi") for trial in TRIALS])
-        opened.add_trials(TRIALS)
-        opened.add_generations([Generation(trial.id, "prompt", f"text {trial.id}", 3, "eos") for trial in TRIALS])
+        add_trials(opened, TRIALS)
+        add_generations(opened, [Generation(trial.id, "prompt", f"text {trial.id}", 3, "eos") for trial in TRIALS])
         yield opened
 
 
