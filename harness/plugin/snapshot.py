@@ -50,10 +50,11 @@ class Snapshots:
     def _copied(self, value: Any, memo: dict[int, Any]) -> Any:
         torch: Any = sys.modules.get("torch")
         if torch is not None and isinstance(value, getattr(torch, "Tensor", ())):
+            tensor: Any = value
             return self._once(
                 value,
-                lambda: value.detach().clone().requires_grad_(value.requires_grad),
-                lambda made: made.device == value.device and made.layout == value.layout == torch.strided and torch.equal(made, value),
+                lambda: tensor.detach().clone().requires_grad_(tensor.requires_grad),
+                lambda made: made.device == tensor.device and made.layout == tensor.layout == torch.strided and torch.equal(made, tensor),
             )
         if isinstance(value, np.ndarray):
             return self._once(value, value.copy, lambda made: np.array_equal(made, value))
@@ -92,7 +93,7 @@ class Snapshots:
     def _once(self, value: Any, clone: Callable[[], Any], same: Callable[[Any], bool]) -> Any:
         """Return the copy that was made of it before where that still holds its values."""
         known = self._made.get(id(value))
-        if known is not None and known[0]() is value and known[1].shape == value.shape and known[1].dtype == value.dtype and same(known[1]):
+        if known is not None and known[0]() is value and value is not None and known[1].shape == value.shape and known[1].dtype == value.dtype and same(known[1]):
             return known[1]
         made = clone()
         self._made[id(value)] = (weakref.ref(value), made)
