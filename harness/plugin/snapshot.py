@@ -93,8 +93,11 @@ class Snapshots:
     def _once(self, value: Any, clone: Callable[[], Any], same: Callable[[Any], bool]) -> Any:
         """Return the copy that was made of it before where that still holds its values."""
         known = self._made.get(id(value))
-        if known is not None and known[0]() is value and value is not None and known[1].shape == value.shape and known[1].dtype == value.dtype and same(known[1]):
-            return known[1]
+        original: Any = value
+        if known is not None and known[0]() is original:
+            copy = known[1]
+            if copy.shape == original.shape and copy.dtype == original.dtype and same(copy):
+                return copy
         made = clone()
         self._made[id(value)] = (weakref.ref(value), made)
         if len(self._made) > 1000:
