@@ -40,7 +40,7 @@ def check_rating(who: object, rating: Any, asked: Collection[str]) -> Rating:
         raise PluginError(message, given=(rating.reason, rating.ticket), allowed="text")
     try:
         plain: dict[str, Any] = {aspect: None if (value := getattr(rating, aspect)) is None else float(value) for aspect in ASPECTS}
-        rating = replace(rating, **plain)  # what Rating itself holds, of a value that was changed after it was made
+        checked: Rating = replace(rating, **plain)  # what Rating itself holds, of a value that was changed after it was made
     except ValueError as error:
         raise PluginError(f"{who}: {error}", given=rating, allowed="three ratings from 0 to 2, or the reason why there are none") from None
     try:
@@ -48,4 +48,4 @@ def check_rating(who: object, rating: Any, asked: Collection[str]) -> Rating:
     except (TypeError, ValueError, RecursionError) as error:
         message = f"{who} gave item {rating.item_id!r} details that cannot be stored ({error})"
         raise PluginError(message, given=rating.details, allowed="JSON without NaN") from None
-    return rating
+    return checked

@@ -56,7 +56,7 @@ class ProcessState:
     def capture(cls, signals: bool = True) -> ProcessState:
         """Return the state now; without ``signals``, their handlers are left to whoever sets them."""
         folder = _folder()
-        handlers = {number: signal.getsignal(number) for number in _SIGNALS} if signals else {}
+        handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS} if signals else {}
         timers = {timer: signal.getitimer(timer) for timer in _TIMERS}
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if hasattr(signal, "pthread_sigmask") else None
         return cls(

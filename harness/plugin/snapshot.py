@@ -49,7 +49,8 @@ class Snapshots:
 
     def _copied(self, value: Any, memo: dict[int, Any]) -> Any:
         torch: Any = sys.modules.get("torch")
-        if torch is not None and isinstance(value, getattr(torch, "Tensor", ())):
+        is_tensor: bool = torch is not None and isinstance(value, getattr(torch, "Tensor", ()))
+        if is_tensor:
             return self._once(
                 value,
                 lambda: value.detach().clone().requires_grad_(value.requires_grad),
@@ -92,7 +93,7 @@ class Snapshots:
     def _once(self, value: Any, clone: Callable[[], Any], same: Callable[[Any], bool]) -> Any:
         """Return the copy that was made of it before where that still holds its values."""
         known = self._made.get(id(value))
-        if known is not None and known[0]() is value and known[1].shape == value.shape and known[1].dtype == value.dtype and same(known[1]):
+        if known is not None and value is known[0]() and known[1].shape == value.shape and known[1].dtype == value.dtype and same(known[1]):
             return known[1]
         made = clone()
         self._made[id(value)] = (weakref.ref(value), made)

@@ -57,7 +57,7 @@ def restore(before: Mapping[str, Any] | None) -> None:
     now = capture() or {}
     changed = {name for name, value in before.items() if name not in ("draws", "cuda") and now.get(name) != value}
     setters = {
-        "inference": lambda mode: (_INFERENCE.append(torch.inference_mode(mode)), _INFERENCE[-1].__enter__()),
+        "inference": lambda mode: _set_inference(torch, mode),
         "modes": lambda modes: _set_modes(torch, modes),
         "autocast": lambda flags: _set_autocast(torch, flags),
         "autocast_cache": torch.set_autocast_cache_enabled,
@@ -87,6 +87,11 @@ def _set_cudnn(flags: Mapping[str, Any]) -> None:
         setattr(torch.backends.cudnn, name, value)
 
 
+def _set_inference(torch: Any, mode: bool) -> None:
+    _INFERENCE.append(torch.inference_mode(mode))
+    _INFERENCE[-1].__enter__()
+
+
 def _set_autocast(torch: Any, flags: Mapping[str, tuple[bool, Any]]) -> None:
     for kind, (enabled, dtype) in flags.items():
         torch.set_autocast_enabled(kind, enabled)
@@ -104,14 +109,16 @@ def _modes(torch: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 
 
 def _set_modes(torch: Any, before: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
-    from torch.overrides import _pop_mode, _push_mode
+    from torch import overrides
     from torch.utils._device import DeviceContext
     from torch.utils._python_dispatch import _pop_mode as pop_dispatch
     from torch.utils._python_dispatch import _push_mode as push_dispatch
 
-    devices = [mode for mode in (_pop_mode() for _ in range(torch._C._len_torch_function_stack())) if isinstance(mode, DeviceContext)]
+    pop_function: Any = overrides._pop_mode
+    push_function: Any = overrides._push_mode
+    devices = [mode for mode in (pop_function() for _ in range(torch._C._len_torch_function_stack())) if isinstance(mode, DeviceContext)]
     for mode in (*devices, *before[0]):
-        _push_mode(mode)
+        push_function(mode)
     for _ in _modes(torch)[1]:
         pop_dispatch()
     for mode in before[1]:
