@@ -93,7 +93,8 @@ class Snapshots:
     def _once(self, value: Any, clone: Callable[[], Any], same: Callable[[Any], bool]) -> Any:
         """Return the copy that was made of it before where that still holds its values."""
         known = self._made.get(id(value))
-        if known is not None and value is known[0]() and known[1].shape == value.shape and known[1].dtype == value.dtype and same(known[1]):
+        is_known = known is not None and known[0]() is value
+        if known is not None and is_known and known[1].shape == value.shape and known[1].dtype == value.dtype and same(known[1]):
             return known[1]
         made = clone()
         self._made[id(value)] = (weakref.ref(value), made)
