@@ -87,6 +87,11 @@ def _set_cudnn(flags: Mapping[str, Any]) -> None:
         setattr(torch.backends.cudnn, name, value)
 
 
+def _set_inference(torch: Any, mode: bool) -> None:
+    _INFERENCE.append(torch.inference_mode(mode))
+    _INFERENCE[-1].__enter__()
+
+
 def _set_autocast(torch: Any, flags: Mapping[str, tuple[bool, Any]]) -> None:
     for kind, (enabled, dtype) in flags.items():
         torch.set_autocast_enabled(kind, enabled)
