@@ -108,12 +108,6 @@ def _modes(torch: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     return tuple(mode for mode in functions if not isinstance(mode, DeviceContext)), tuple(_get_current_dispatch_mode_stack())
 
 
-def _set_inference(torch: Any, mode: bool) -> None:
-    entered = torch.inference_mode(mode)
-    entered.__enter__()
-    _INFERENCE.append(entered)  # it ends when it is forgotten
-
-
 def _set_modes(torch: Any, before: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
     from torch import overrides
     from torch.utils._device import DeviceContext
