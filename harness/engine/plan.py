@@ -24,7 +24,7 @@ from harness.model.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
-Hooks = tuple[tuple[int, int], ...]
+Hooks = frozenset[tuple[int, int]]
 """Places of modules (-1: all of torch), each with the identity of a hook there."""
 
 _TEXT = "When the rain stopped, we went down to the river: 3 boats lay there, and nobody knew whose they were. “Take one”, said my brother."
@@ -51,18 +51,19 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
     Raises:
         EngineError: the model cannot read a short text, or does not fit into memory.
     """
-    plans, hooks = _plans.setdefault(model.hf, {}), _hooks(model.hf)
-    if hooks not in plans:
+    hooks = _hooks(model.hf)
+    plan = _known(model, hooks)
+    if plan is None:
         with _evaluating(model.hf):
-            plan = plans[hooks] = _find(model)
+            plan = _plans.setdefault(model.hf, {})[hooks] = _find(model)
         if plan != DecodingPlan():
             logger.warning("%s (%s) can only be decoded %s", model.name, type(model.hf).__name__, _described(plan))
-    return plans[hooks]
+    return plan
 
 
 def known_plan(model: SubjectModel) -> DecodingPlan | None:
     """Return the plan of a model as it is, where one has been found."""
-    return _plans.get(model.hf, {}).get(_hooks(model.hf))
+    return _known(model, _hooks(model.hf))
 
 
 def _described(plan: DecodingPlan) -> str:
@@ -80,7 +81,12 @@ def _hooks(root: torch.nn.Module) -> Hooks:
     places = ((place, vars(module).get(kind)) for place, module in enumerate(root.modules()) for kind in ("_forward_pre_hooks", "_forward_hooks"))
     own = [(place, id(hook)) for place, hooks in places for hook in (hooks or {}).values()]
     everywhere = [(-1, id(hook)) for name, hooks in global_hooks().items() if "forward" in name for hook in hooks.values()]
-    return (*own, *everywhere)
+    return frozenset([*own, *everywhere])
+
+
+def _known(model: SubjectModel, hooks: Hooks) -> DecodingPlan | None:
+    """Return a plan that was found with no other hooks than those that are there now: further ones do not change how a model decodes."""
+    return next((plan for found_with, plan in _plans.get(model.hf, {}).items() if found_with <= hooks), None)
 
 
 @contextmanager

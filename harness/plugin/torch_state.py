@@ -13,8 +13,8 @@ _CUDNN = ("benchmark", "deterministic", "allow_tf32")
 _ATTENTION = ("flash", "mem_efficient", "math", "cudnn")
 _AUTOCAST = ("cpu", "cuda", "mps", "xpu")
 _ORDER = (
-    "device", "modes", "inference", "grad", "dtype", "autocast", "autocast_cache", "anomaly", "attention", "mkldnn", "threads", "deterministic",
-    "precision", "cudnn",
+    "device", "modes", "inference", "grad", "dtype", "autocast", "autocast_nesting", "autocast_cache", "anomaly", "attention", "mkldnn", "threads",
+    "deterministic", "precision", "cudnn",
 )  # fmt: skip
 """How settings are put back: the default device and inference mode change others."""
 _INFERENCE: list[Any] = []
@@ -33,6 +33,7 @@ def capture() -> dict[str, Any] | None:
         "inference": torch.is_inference_mode_enabled(),
         "modes": _modes(torch),
         "autocast": {kind: (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in _AUTOCAST},
+        "autocast_nesting": _autocast_nesting(torch),
         "autocast_cache": torch.is_autocast_cache_enabled(),
         "anomaly": (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
         "attention": {name: getattr(torch.backends.cuda, f"{name}_sdp_enabled")() for name in _ATTENTION},
@@ -60,6 +61,7 @@ def restore(before: Mapping[str, Any] | None) -> None:
         "inference": lambda mode: _set_inference(torch, mode),
         "modes": lambda modes: _set_modes(torch, modes),
         "autocast": lambda flags: _set_autocast(torch, flags),
+        "autocast_nesting": lambda depth: _set_autocast_nesting(torch, depth),
         "autocast_cache": torch.set_autocast_cache_enabled,
         "anomaly": lambda mode: torch.autograd.set_detect_anomaly(*mode),
         "attention": lambda flags: [getattr(torch.backends.cuda, f"enable_{name}_sdp")(flag) for name, flag in flags.items()],
@@ -96,6 +98,19 @@ def _set_autocast(torch: Any, flags: Mapping[str, tuple[bool, Any]]) -> None:
     for kind, (enabled, dtype) in flags.items():
         torch.set_autocast_enabled(kind, enabled)
         torch.set_autocast_dtype(kind, dtype)
+    torch.clear_autocast_cache()
+
+
+def _autocast_nesting(torch: Any) -> int:
+    """Return how many contexts of autocast are entered. While one is, cast weights are kept, and a trainer would go on with old ones."""
+    depth = int(torch.autocast_increment_nesting()) - 1
+    torch.autocast_decrement_nesting()
+    return depth
+
+
+def _set_autocast_nesting(torch: Any, depth: int) -> None:
+    for _ in range(_autocast_nesting(torch) - depth):
+        torch.autocast_decrement_nesting()
     torch.clear_autocast_cache()
 
 

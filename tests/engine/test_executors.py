@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from harness.engine.base import Engine, Generated, GenerationRequest, check_requests
 from harness.engine.executors import LocalExecutor, generate
+from harness.engine.plan import plan_for
 from harness.engine.reference import ReferenceEngine
 from harness.engine.torch_loop import DEFAULT_BATCH, TorchEngine
 from harness.errors import EngineError
@@ -127,6 +128,7 @@ def test_everything_is_checked_before_anything_is_generated(tiny_model: SubjectM
             local.map(engine, engine.chunks([*requests, *requests]), GREEDY)
         assert error.value.given == requests[0].id
         assert error.value.hint
+    plan_for(tiny_model)  # to find it takes passes of its own
     for wrong, refused, name in [
         (replace(requests_of([2])[0], id="long", prompt_ids=[5] * 600), 600, "long"),
         (replace(requests_of([2])[0], id="worn", adapter="/nowhere"), "/nowhere", "adapter_config.json"),

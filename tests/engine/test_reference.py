@@ -16,6 +16,7 @@ from torch import Tensor
 
 from harness import sae as harness_sae
 from harness.engine.base import Engine, GenerationRequest
+from harness.engine.plan import plan_for
 from harness.engine.reference import ReferenceEngine
 from harness.engine.torch_loop import TorchEngine
 from harness.errors import EngineError
@@ -71,6 +72,7 @@ def programs(model: SubjectModel) -> dict[str, tuple[Edit, ...]]:
 @contextmanager
 def step_logits(model: SubjectModel) -> Iterator[list[Tensor]]:
     """The logits of the next token that each forward pass of the engine gave, ``[rows, vocabulary]``."""
+    plan_for(model)  # to find it takes passes of its own
     steps: list[Tensor] = []
     handle = model.hf.register_forward_hook(lambda module, arguments, output: steps.append(output.logits[:, -1].detach().clone()))
     try:

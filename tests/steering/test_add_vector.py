@@ -36,6 +36,7 @@ def tokens(model: SubjectModel, requests: Sequence[GenerationRequest], decoding:
 @contextmanager
 def watched(model: SubjectModel, layer: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """What each forward pass had after a layer: before the engine's edits there, and as the next layer saw it."""
+    plan_for(model)  # to find it takes passes of its own
     seen: list[tuple[Tensor, Tensor]] = []
     before: list[Tensor] = []
 
@@ -199,7 +200,6 @@ def test_lower_precision_edits_in_float32_and_leaves_the_rest_alone(tiny_model_p
     v = vector(model, "v", 1.0)
     edits = (AddVector(Site(2), v, Positions(first_token=False)), Scale((Site(3),), 1.0))
     requests = [GenerationRequest("0", [1, 300, 301], 0, edits), GenerationRequest("1", [1, 300, 301], 0)]
-    plan_for(model)  # found before anybody watches
     with watched(model, 2) as seen:
         tokens(model, requests, Decoding(max_new_tokens=4, min_new_tokens=4, temperature=0.0))
     for step, (before, after) in enumerate(seen):

@@ -92,6 +92,7 @@ def clamped_by_saelens(model: SubjectModel, dictionary: Dictionary, features: Se
 @contextmanager
 def recorded(model: SubjectModel) -> Iterator[dict[str, list[Tensor]]]:
     """The residual stream as the layer after the site sees it, and the logits of the last position, of every forward pass."""
+    plan_for(model)  # to find it takes passes of its own
     seen: dict[str, list[Tensor]] = {"hidden": [], "logits": []}
 
     def next_input(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
@@ -118,7 +119,6 @@ def test_a_clamp_is_saelens_encode_set_decode_and_error(
 ) -> None:
     """Hidden states and logits of every step, prompt and decoded tokens alike; and the tokens that a plain greedy loop chooses."""
     features, targets = lively[:n_features], [6.0, 0.0, 2.5][:n_features]
-    plan_for(model)  # found before anybody watches
     edit = ClampFeature(SITE, dictionary, tuple(features), tuple(targets))
     with recorded(model) as found:
         chosen = tokens(model, [GenerationRequest("0", prompts[1], 0, (edit,))], GREEDY, use_cache=use_cache)["0"]
