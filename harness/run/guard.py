@@ -37,6 +37,8 @@ STEPS = 20.0
 _SHOWN = 3
 _HINT = "a plugin removes its hooks and puts back the weights that it changes (with try/finally); nothing that was made meanwhile was kept"
 _T = TypeVar("_T")
+READY = 0.0005
+"""Seconds within which no model makes a step: what comes sooner was ready."""
 
 
 class ChangedModelError(PluginError):
@@ -158,8 +160,9 @@ class Guard:
     def compared(self, names: Sequence[PluginName], items: Iterable[_T]) -> Iterator[_T]:
         """Yield what the core makes while edits of plugins are at work, each item after a comparison that was made since it came.
 
-        All is compared no more often than makes :data:`STEPS` times as long as it takes; what comes in between waits. What came before an
-        error or Ctrl-C is still yielded.
+        All is compared no more often than makes :data:`STEPS` times as long as it takes; what comes in between waits. What comes at once
+        (:data:`READY`) after something that was compared was made before it, as the other texts of a batch are, and waits for nothing: a process
+        that is killed in the next batch loses none of them. What came before an error or Ctrl-C is still yielded.
 
         Args:
             names: the plugins whose edits are at work; without any, nothing is compared.
@@ -170,15 +173,19 @@ class Guard:
         """
         call = _Call(" or ".join(dict.fromkeys(map(str, names))), EDIT)
         held: list[_T] = []
-        following = time.monotonic()
+        following = asked = time.monotonic()
         try:
             for item in items:
                 held.append(item)
-                if (began := time.monotonic()) >= following:
+                began = time.monotonic()
+                if began >= following:
                     if names:
                         self._compare(call)
                         following = (now := time.monotonic()) + STEPS * (now - began)
                     yield from _emptied(held)
+                elif len(held) == 1 and began - asked < READY:
+                    yield from _emptied(held)
+                asked = time.monotonic()
         except (GeneratorExit, ChangedModelError):
             raise
         except BaseException:

@@ -18,6 +18,7 @@ from helpers.dictionaries import (
     write_gemma_3,
     write_npz,
 )
+from helpers.hub import Hub, using
 from safetensors.torch import load_file, save_file
 
 from harness import sae as harness_sae
@@ -67,9 +68,14 @@ def test_gemma_scope_as_saelens_reads_it(repo: str, folder: str, hub: Path) -> N
     assert {**ours, "metadata": None} == {**reference, "metadata": None}
 
 
-def test_gemma_scope_2_and_the_registry_give_one_dictionary(hub: Path) -> None:
-    local = harness_sae.load(write_gemma_3(hub))
-    registered = harness_sae.load("gemma-scope-2-270m-it-res/layer_12_width_16k_l0_small")
+def test_gemma_scope_2_and_the_registry_give_one_dictionary(tmp_path: Path) -> None:
+    folder = write_gemma_3(tmp_path)
+    local = harness_sae.load(folder)
+    with Hub() as server:
+        files = {f"resid_post/layer_12_width_16k_l0_small/{path.name}": path.read_bytes() for path in folder.iterdir()}
+        server.add("google/gemma-scope-2-270m-it", files)
+        with using(server, tmp_path / "cache"):
+            registered = harness_sae.load("gemma-scope-2-270m-it-res/layer_12_width_16k_l0_small")
     assert local == registered, "one digest"
     assert (local.layer, local.hook_name, local.model_name) == (registered.layer, registered.hook_name, registered.model_name)
 
