@@ -6,6 +6,7 @@ import contextlib
 import random
 import sys
 import textwrap
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -324,6 +325,7 @@ def test_what_came_before_an_error_is_yielded_and_what_came_of_a_changed_model_i
 
     def texts(after: Callable[[], Any]) -> Any:
         yield from (1, 2, 3)
+        time.sleep(0.01)  # no model makes a step in less than half a millisecond
         after()
         yield 4
 
@@ -441,3 +443,18 @@ def test_weights_whose_bytes_cannot_be_read_are_told_by_their_facts() -> None:
     assert found.weights() == []
     module.register_buffer("weight", torch.zeros(4).as_subclass(Opaque))
     assert found.weights() == ["weight has shape (4,) in place of (3,)"]
+
+
+def test_the_texts_of_a_batch_wait_for_nothing(bench: TaskBench) -> None:
+    """They are there together, and one comparison holds for all: whoever is killed in the next batch loses none of them."""
+    stored: list[int] = []
+
+    def texts() -> Any:
+        yield from range(50)
+        assert stored == list(range(50))
+        time.sleep(0.01)
+        yield 50
+
+    for number in bench.guard.compared([PluginName("steerer", "mine", "their-dist")], texts()):
+        stored.append(number)
+    assert stored == list(range(51))
