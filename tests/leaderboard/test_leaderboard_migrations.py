@@ -24,7 +24,7 @@ from harness.leaderboard.schema import entry_schema
 from harness.types import digest
 
 FOLDER = Path(__file__).resolve().parents[2] / "leaderboard" / "entries"
-(SHIPPED,) = FOLDER.glob("demo-*.json")
+SHIPPED = FOLDER / "demo-2522cea7cc40903d.json"
 PARTS = ("overall", "concept", "instruction", "fluency")
 names = st.text(min_size=1, max_size=10)
 texts = st.text(max_size=20)
@@ -59,7 +59,8 @@ def numbers_in(value: Any) -> Iterator[float]:
 
 def test_the_repositorys_entry_is_of_schema_1_and_is_read() -> None:
     assert old()["schema_version"] == 1
-    (entry,), problems = load_entries(FOLDER)
+    found, problems = load_entries(FOLDER)
+    (entry,) = (entry for entry in found if entry.migrated_from)
     assert problems == []
     assert (entry.schema_version, entry.migrated_from) == (2, "540b97fd2978febc")
     assert entry.id not in ("", entry.migrated_from)
