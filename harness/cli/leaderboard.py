@@ -9,12 +9,15 @@ import click
 from harness.cli.common import console, echo, json_option, out_option, print_json
 
 
-@click.command("leaderboard")
+@click.group("leaderboard", invoke_without_command=True)
 @out_option
 @click.option("--published/--no-published", default=False, help="Show published results below, too (never ranked against runs).")
 @json_option
-def command(out: Path, published: bool, as_json: bool) -> None:
+@click.pass_context
+def command(ctx: click.Context, out: Path, published: bool, as_json: bool) -> None:
     """Show the entries below --out, ranked within one task version, kind of evaluation, metric, judge and set of concepts."""
+    if ctx.invoked_subcommand is not None:
+        return
     from harness.leaderboard.files import load_entries
     from harness.leaderboard.published import load_published
     from harness.leaderboard.table import board_json, build_board, render_board
