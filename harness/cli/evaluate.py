@@ -22,6 +22,7 @@ from harness.cli.common import (
     out_option,
     plugin_option,
     print_json,
+    protocol_options,
     quiet_option,
     show_entry,
     show_pending,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 @plugin_option("-M", "metric", "[metric:]name=value")
 @plugin_option("-J", "judge")
 @task_options
+@protocol_options
 @click.option("--controls/--no-controls", default=True, help="Run the task's controls beside what is asked for.")
 @cost_options
 @click.option("--fresh", is_flag=True, help="Make the run anew, with what the cache holds (fits, statistics); the stored run is kept beside it.")
@@ -88,6 +90,8 @@ def command(
     seed: int,
     device: str | None,
     dtype: str | None,
+    protocol: str | None,
+    aggregation: str | None,
     controls: bool,
     judge_mode: str | None,
     max_cost: float,

@@ -31,7 +31,7 @@ from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
 from harness.tasks.find import find_task
 from harness.tasks.schema import Task
-from harness.types import Abstention, Concept, Instruction, JudgeItem, Labeling, Rating
+from harness.types import Abstention, Aggregation, Concept, Instruction, JudgeItem, Labeling, ProtocolName, Rating
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -294,18 +294,21 @@ class StoredRun:
         with self._reading() as store:
             return store.judges()
 
-    def entry(self, judge: str | None = None) -> Entry:
+    def entry(self, judge: str | None = None, protocol: ProtocolName | None = None, aggregation: Aggregation | None = None) -> Entry:
         """Return the run's entry, made from its file.
 
         Args:
             judge: key or name of the judge whose ratings count; None takes the one that the run was started with. Of one whose code has changed
                 since, the last ratings count.
+            protocol: ``cv`` or ``axbench``; None takes the one that the run was started with.
+            aggregation: ``mean-of-harmonic-means`` or ``harmonic-mean-of-means``; None takes the one that the run was started with.
 
         Raises:
             StoreError: nobody of this name has rated the run.
         """
         with self._reading() as store:
-            return make_entry(store.manifest, store, _judge(store, judge))
+            manifest = store.manifest
+            return make_entry(manifest, store, _judge(store, judge), manifest.protocol.named(protocol, aggregation))
 
     def texts(self, judge: str | None = None) -> DataFrame:
         """Return trials, texts and one judge's ratings: a row for each trial, with the columns of ``harness runs export``."""
