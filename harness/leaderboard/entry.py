@@ -292,7 +292,7 @@ class Entry(Part):
 
     @property
     def file_name(self) -> str:
-        """Return the file's name in a folder of entries: the same run rated by the same judge and scored by the same protocol takes the same place."""
+        """Return the file's name in a folder of entries: the same run, rated by one judge and scored by one protocol, takes one place."""
         task = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in self.task.name)
         protocol = [] if self.protocol.title == Protocol().title else [self.protocol.title]
         return f"{task}-{digest([self.run_digest, self.judge.key if self.judge else None, *protocol])}.json"

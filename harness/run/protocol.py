@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.errors import TaskError
 from harness.run.bench import Choices
 from harness.store.manifest import Protocol
 from harness.tasks.schema import Task
@@ -19,3 +20,22 @@ def protocol_of(task: Task, choices: Choices | None = None) -> Protocol:
         pi0=table.pi0,
     )
     return own if choices is None else own.named(choices.protocol, choices.aggregation)
+
+
+def check_instructions(task: Task, protocol: Protocol, chooses: bool) -> None:
+    """Raise TaskError where a concept's instructions are too few for a protocol.
+
+    Args:
+        task: says how many each concept gets.
+        protocol: by which the run is scored.
+        chooses: a method has several strengths; where none has, any number will do.
+    """
+    count, fewest = task.file.instructions.per_concept, protocol.splits if protocol.name == "cv" else 2
+    if chooses and count < fewest:
+        what = f"cross-validation over strengths makes {fewest} folds" if protocol.name == "cv" else "protocol axbench cuts them into two halves"
+        raise TaskError(
+            f"task {task.name!r} draws {count} instructions per concept, but {what}",
+            given=count,
+            allowed=f"at least {fewest}",
+            hint="raise instructions.per_concept" + (" or lower evaluation.splits" if protocol.name == "cv" else ""),
+        )

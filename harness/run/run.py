@@ -85,7 +85,7 @@ class Run:
         """
         store = RunStore.open(folder)
         try:
-            manifest = _with_protocol(store.manifest, host, folder)
+            manifest = with_protocol(store.manifest, host, folder)
             progress, warnings, guard = Progress(quiet), Warnings(), Guard()
             warnings.keep_in(store)
         except BaseException:
@@ -202,7 +202,7 @@ class StoredBench:
         return self._run.progress.track(items, description, total)
 
 
-def _with_protocol(manifest: Manifest, host: PluginHost, folder: Path) -> Manifest:
+def with_protocol(manifest: Manifest, host: PluginHost, folder: Path) -> Manifest:
     """Return the manifest, with a protocol.
 
     A run that an older harness stored did not keep it; it is taken from the task, which must be the same still.

@@ -10,7 +10,7 @@ from harness.scoring.classification import auroc, calibrated_f1, f1, precision_r
 from harness.scoring.clusters import clusters_of
 from harness.scoring.comparison import PairedDifference, holm, paired_difference
 from harness.scoring.crossval import CrossValidation, RatingBounds, cross_validate, rating_bounds, score_at
-from harness.scoring.folds import NO_CHOICE, Folds, cross_validation_folds, halves
+from harness.scoring.folds import NO_CHOICE, Folds, cross_validation_folds, halves, no_choice
 from harness.scoring.intervals import Interval, IntervalMethod, interval
 from harness.scoring.protocols import ProtocolScore, score_ratings
 from harness.scoring.ratings import harmonic_mean
@@ -35,6 +35,7 @@ __all__ = [
     "harmonic_mean",
     "holm",
     "interval",
+    "no_choice",
     "paired_difference",
     "precision_recall",
     "rating_bounds",

@@ -39,12 +39,12 @@ class Folds:
 
     @property
     def n_instructions(self) -> int:
-        return self.training.shape[1]
+        return len(self.deciding[0])
 
     @property
     def reporting(self) -> NDArray[np.bool_]:
         """Return which instructions report in any fold, ``[instructions]``."""
-        found: NDArray[np.bool_] = self.evaluation.any(axis=0)
+        found: NDArray[np.bool_] = np.asarray(self.evaluation.any(axis=0))
         return found
 
 
@@ -96,6 +96,13 @@ def halves(n_instructions: int) -> Folds:
         raise ScoringError(message, given=n_instructions, allowed="at least 2", hint="use more instructions")
     first = (np.arange(n_instructions) < n_instructions // 2).astype(np.float64)[None, :]
     return Folds(read_only(first), read_only(1 - first), read_only(first.copy()), (1, 1))
+
+
+@lru_cache(maxsize=64)
+def no_choice(n_instructions: int) -> Folds:
+    """Return the only fold where there is nothing to choose, for a method with one strength: no instruction chooses, and all report."""
+    everything = np.ones((1, n_instructions))
+    return Folds(read_only(np.zeros((1, n_instructions))), read_only(everything), read_only(everything.copy()), (1, 1))
 
 
 def part_means(values: FloatArray, parts: FloatArray) -> FloatArray:

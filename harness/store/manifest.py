@@ -180,7 +180,10 @@ class Protocol(Part):
     """How scores are made of what is stored."""
 
     name: ProtocolName = "cv"
-    """Who chooses the strength and who reports on it: ``cv``, repeated cross-validation; ``axbench``, the first and the second half of the instructions."""
+    """Who chooses the strength and who reports on it.
+
+    ``cv``: repeated cross-validation. ``axbench``: the first half of the instructions chooses, the second half reports.
+    """
     aggregation: Aggregation = "mean-of-harmonic-means"
     """How three ratings become one score: the mean of the texts' harmonic means, or the harmonic mean of the concept's three means."""
     repeats: Annotated[int, Field(ge=1)] = 10

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.leaderboard.entry import STEERING_METRICS, ItemResult
-from harness.scoring import Folds, ProtocolScore, cross_validation_folds, halves, score_ratings
+from harness.scoring import Folds, ProtocolScore, cross_validation_folds, halves, no_choice, score_ratings
 from harness.scoring.checks import FloatArray
 from harness.store import Record
 from harness.store.manifest import Protocol
@@ -75,7 +75,7 @@ def score_labeling(
             n_pending += 1
         else:
             n_unrated += 1
-    found = score_ratings(ratings, folds_of(protocol, len(instructions), seed), protocol.aggregation)
+    found = score_ratings(ratings, folds_of(protocol, len(strengths), len(instructions), seed), protocol.aggregation)
     values = [found.overall, *found.aspects]
     points = [None if np.isnan(value) else min(2.0, max(0.0, float(value))) for value in values]
     chosen = None if found.chosen is None or found.tied else strengths[found.chosen]
@@ -95,13 +95,15 @@ def score_labeling(
     return Scored(labeling, result, within_scale(found.low, points[0], found.high), n_pending, ratings, found)
 
 
-def folds_of(protocol: Protocol, n_instructions: int, seed: int) -> Folds:
+def folds_of(protocol: Protocol, n_strengths: int, n_instructions: int, seed: int) -> Folds:
     """Return which of a concept's instructions choose the strength and which report on it.
 
     Raises ScoringError where there are too few of them.
     """
     if protocol.name == "axbench":
         return halves(n_instructions)
+    if n_strengths == 1:
+        return no_choice(n_instructions)
     return cross_validation_folds(n_instructions, protocol.repeats, protocol.splits, seed)
 
 
