@@ -351,9 +351,9 @@ class _Flipped:
         variances = (self.squares - 2 * means * (signs @ self.cross) + means**2 * self.own) / self.totals**2
         flat = variances <= 1e-12 * self.squares / self.totals**2
         with np.errstate(divide="ignore", invalid="ignore"):
-            t: FloatArray = np.abs(means) / np.sqrt(np.maximum(variances, 0.0))
+            t = np.abs(means) / np.sqrt(np.maximum(variances, 0.0))
         t[flat] = np.where(np.abs(means[flat]) > ROUNDING, np.inf, 0.0)
-        return t
+        return np.asarray(t, dtype=np.float64)
 
 
 # --------------------------------------------------------------------------------------------------------------------------- groups
