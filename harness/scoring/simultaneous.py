@@ -38,6 +38,9 @@ FEW_FOR_SHAPE = 40
 SKEWED = 1.0
 """From this skewness of the clusters' differences on (in absolute value), their shape is called skewed."""
 
+UNLIKE_SPREAD = 3.0
+"""From this ratio of two methods' standard deviations over clusters on, their shapes are called unlike."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -53,7 +56,7 @@ class Pair:
         p_value: adjusted for all pairs, stepped down; None where not tested.
         apart: the two are told apart at the level.
         reason: why the pair was not tested; empty where it was.
-        warning: what limits the test; empty where nothing does.
+        warning: why the pair may be told apart too easily: shapes differ and items are few; empty where that is not so.
     """
 
     first: int
@@ -210,7 +213,8 @@ class _Differences:
     deviation: float
     n: int
     effective: float
-    skewness: float
+    unlike: str
+    """In what way the shapes of the two differ; empty where they do not."""
 
     @classmethod
     def of(cls, table: FloatArray, first: int, second: int, codes: IntArray) -> _Differences:
@@ -221,12 +225,13 @@ class _Differences:
         sizes = np.bincount(codes[shared], minlength=n_clusters).astype(np.float64)
         n, used = int(shared.sum()), sizes > 0
         if n == 0:
-            return cls(sums, sizes, 0.0, 0.0, 0, 0.0, 0.0)
+            return cls(sums, sizes, 0.0, 0.0, 0, 0.0, "")
         mean = float(sums.sum() / n)
         deviation = float(np.sqrt(ratio_variance(sums[used], sizes[used]))) if used.sum() > 1 else 0.0
         if deviation <= ROUNDING * max(1.0, float(np.abs(differences[shared]).max())):
             deviation = 0.0
-        return cls(sums, sizes, mean, deviation, n, effective_clusters(sizes[used]), _skewness(sums[used] / sizes[used]))
+        own = [np.bincount(codes[shared], weights=table[method][shared], minlength=n_clusters)[used] / sizes[used] for method in (first, second)]
+        return cls(sums, sizes, mean, deviation, n, effective_clusters(sizes[used]), _unlike(sums[used] / sizes[used], *own))
 
     @property
     def t(self) -> float:
@@ -239,6 +244,17 @@ class _Differences:
     def alike(self) -> bool:
         """Return whether all differences are 0."""
         return not self.deviation and abs(self.mean) <= ROUNDING
+
+
+def _unlike(differences: FloatArray, first: FloatArray, second: FloatArray) -> str:
+    """Return in what way two methods' scores have unlike shapes, by clusters' means; empty where nothing is seen."""
+    skewness = _skewness(differences)
+    if abs(skewness) >= SKEWED:
+        return f"their differences are skewed (skewness {skewness:.1f})"
+    least, most = sorted((float(first.std()), float(second.std())))
+    if most > ROUNDING and most >= UNLIKE_SPREAD * least:
+        return f"one varies little (standard deviation {least:.2g}), the other much ({most:.2g})"
+    return ""
 
 
 def _skewness(values: FloatArray) -> float:
@@ -270,10 +286,10 @@ def _tested(pair: tuple[int, int], one: _Differences, critical: float, p_value: 
     if least is not None and most is not None:
         low, high = max(low, least - most), min(high, most - least)
     warning = ""
-    if one.effective < FEW_FOR_SHAPE and abs(one.skewness) >= SKEWED:
+    if apart and one.unlike and one.effective < FEW_FOR_SHAPE:
         warning = (
-            f"the differences are skewed (skewness {one.skewness:.1f}) and {item}s are few ({one.effective:.0f} independent): "
-            "the test is of symmetry, and tells such methods apart too easily"
+            f"{one.unlike} and {item}s are few ({one.effective:.0f} independent): the test is of symmetric differences, and such methods are "
+            "told apart too often"
         )
     return Pair(*pair, one.n, one.effective, one.mean, low, high, half, p_value, apart, warning=warning)
 
@@ -327,7 +343,8 @@ def _critical(largest: FloatArray, level: float, exact: bool) -> float:
 def _patterns(start: int, rows: int, n_clusters: int) -> FloatArray:
     """Return sign patterns by their number; the last cluster keeps its sign."""
     bits = np.arange(start, start + rows)[:, None] >> np.arange(n_clusters) & 1
-    return 1.0 - 2.0 * bits
+    signs: FloatArray = 1.0 - 2.0 * bits.astype(np.float64)
+    return signs
 
 
 class _Flipped:
@@ -351,9 +368,9 @@ class _Flipped:
         variances = (self.squares - 2 * means * (signs @ self.cross) + means**2 * self.own) / self.totals**2
         flat = variances <= 1e-12 * self.squares / self.totals**2
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = np.abs(means) / np.sqrt(np.maximum(variances, 0.0))
+            t: FloatArray = np.abs(means) / np.sqrt(np.maximum(variances, 0.0))
         t[flat] = np.where(np.abs(means[flat]) > ROUNDING, np.inf, 0.0)
-        return np.asarray(t, dtype=np.float64)
+        return t
 
 
 # --------------------------------------------------------------------------------------------------------------------------- groups
