@@ -91,7 +91,8 @@ def table_far(samples: int, resamples: int) -> None:
                 errors += false_pairs(found, n_methods)
                 covered += holds(found, n_methods)
                 table[0] += 0.15
-                power += np.mean([p.apart for p in compare_all(table, resamples=resamples, bounds=(0, 3)).pairs if p.first == 0 and p.second < n_methods])
+                raised = compare_all(table, resamples=resamples, bounds=(0, 3))
+                power += np.mean([pair.apart for pair in raised.pairs if pair.first == 0 and pair.second < n_methods])
             print(f"{n_concepts:>8} {n_methods:>6} {errors / samples:>7.3f} {power / samples:>6.3f} {covered / samples:>9.3f}")
 
 

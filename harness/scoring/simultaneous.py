@@ -32,7 +32,7 @@ from harness.types import rng
 MIN_CLUSTERS = 12
 """Fewer effective clusters than this and a pair is not tested: 2^-11 of the sign patterns are too coarse, and unlike shapes mislead too often."""
 
-FEW_FOR_SHAPE = 40
+FEW_FOR_SHAPE = 60
 """Below so many effective clusters, differences of a skewed shape make the test reject alike means too often (simulated: docs/scoring.md)."""
 
 SKEWED = 1.0
