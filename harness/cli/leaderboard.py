@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli.common import console, echo, json_option, out_option, print_json
+from harness.cli.leaderboard_entries import add_command, check_command
 
 
 @click.group("leaderboard", invoke_without_command=True)
@@ -30,3 +31,7 @@ def command(ctx: click.Context, out: Path, published: bool, as_json: bool) -> No
     if not entries:
         echo(f"no entries below {out / 'leaderboard' / 'entries'}; make one with `harness eval`")
     console().print(render_board(board))
+
+
+command.add_command(add_command)
+command.add_command(check_command)

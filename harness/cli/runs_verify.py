@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.common import echo, json_option, out_option, print_json
+from harness.files.visible import in_cell
 
 if TYPE_CHECKING:
     from harness.evaluations.recompute import Recomputed
@@ -88,8 +89,8 @@ def _show(report: dict[str, Any]) -> None:
         echo(f"  {problem}")
     for entry in report["entries"]:
         if entry["reason"]:
-            echo(f"  {entry['file']} cannot be recomputed: {entry['reason']}")
+            echo(in_cell(f"  {entry['file']} cannot be recomputed: {entry['reason']}"))
         for difference in entry["differences"][:MOST]:
-            echo(f"  {entry['file']}: {difference['line']}")
+            echo(in_cell(f"  {entry['file']}: {difference['line']}"))
         if len(entry["differences"]) > MOST:
             echo(f"  {entry['file']}: {len(entry['differences']) - MOST} more numbers differ; --json has all")
