@@ -11,7 +11,7 @@ from statistics import fmean
 
 from harness.leaderboard.entry import STEERING_METRICS, Entry, MetricValue, Row, full_name, metric_value
 from harness.leaderboard.findings import Finding
-from harness.leaderboard.subject import TRAINED, DictionarySubjectRef, SteeringSubject
+from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
 from harness.leaderboard.values import TOLERANCE, ItemResult
 from harness.store.values import JudgeRecord
 from harness.types import ASPECTS, digest
@@ -169,7 +169,7 @@ def _dictionary(row: Row, entry: Entry) -> Iterator[str]:
         ends = interval(means if len(means) > 1 else known, method="t", bounds=metric.bounds, item="seed")
         if not (_same(metric.low, ends.low) and _same(metric.high, ends.high)):
             yield f"{name}: the interval is {_ends(metric.low, metric.high)}, but that of the measurements is {_ends(ends.low, ends.high)}"
-        control = random[0].metrics.get(name) if len(random) == 1 and row.subject.arm == TRAINED else None
+        control = random[0].metrics.get(name) if len(random) == 1 and row.subject.arm != RANDOM else None
         if control is not None and not _same(metric.random, control.value):
             yield f"{name}: the random value is {_shown(metric.random)}, but the control's row has {_shown(control.value)}"
 
