@@ -7,6 +7,7 @@ one name in the literature: AxBench averages the harmonic means of texts, Arad e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -69,8 +70,10 @@ def score_ratings(ratings: ArrayLike, folds: Folds, aggregation: Aggregation = "
         aggregation: how the ratings become one number.
 
     Raises:
-        ScoringError: ratings of another shape, of other instructions than the folds', or outside of the scale.
+        ScoringError: ratings of another shape, of other instructions than the folds', or outside of the scale; an unknown aggregation.
     """
+    if aggregation not in get_args(Aggregation):
+        raise ScoringError(f"the aggregation is {aggregation!r}", given=aggregation, allowed=get_args(Aggregation))
     values = _checked(ratings, folds)
     streams = _streams(values, aggregation)
     training = _scores(streams, folds.training)
