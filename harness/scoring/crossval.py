@@ -190,8 +190,8 @@ def rating_bounds(
     possible |= np.arange(len(values))[:, None] == choose(part_means(values, folds.training))
     low, high = extremes(worst, best, possible, folds)
     return RatingBounds(
-        low=low,
-        high=high,
+        low=float(low),
+        high=float(high),
         at_lowest=cross_validate(worst, repeats, splits, seed).score,
         at_highest=cross_validate(best, repeats, splits, seed).score,
     )
