@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -34,9 +34,20 @@ def filter_field(default: Any, *, ge: float | None = None, le: float | None = No
     return Field(default, ge=ge, le=le, lt=lt, json_schema_extra={"filter": True})
 
 
-def input_field(default: Any = ...) -> Any:
-    """Return a field that may name a file or folder that is read: its content is part of a run's identity, so a changed file makes another run."""
-    return Field(default, json_schema_extra={"input": True})
+def input_field(default: Any = ..., *, words: Sequence[str] = ()) -> Any:
+    """Return a field that may name a file or folder that is read: its content is part of a run's identity, so a changed file makes another run.
+
+    Args:
+        default: its value where none is given.
+        words: texts that name no file, even where one is called so: those that the plugin itself takes for something else.
+    """
+    return Field(default, json_schema_extra={"input": True, "words": list(words)})
+
+
+def input_words(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
+    """Return, by option, the texts that name no file; see :func:`input_field`."""
+    extras = {name: info.json_schema_extra for name, info in model.model_fields.items()}
+    return {name: tuple(map(str, extra.get("words") or ())) for name, extra in extras.items() if isinstance(extra, dict)}  # type: ignore[arg-type]
 
 
 def transport_field(default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None) -> Any:

@@ -12,10 +12,12 @@ from harness.errors import HarnessError
 from harness.evaluations.base import Evaluation, Stage
 from harness.evaluations.dictionary.records import metric_records
 from harness.evaluations.entry import make_entry
+from harness.evaluations.older_identity import in_todays_form, with_older_digests
 from harness.evaluations.registry import EVALUATIONS
 from harness.evaluations.steering.judge_record import judge_record
 from harness.files.atomic import disk_error
 from harness.leaderboard.entry import Entry
+from harness.plugin.inputs import FILE
 from harness.run.bench import TaskBench
 from harness.run.label import label_all
 from harness.run.manifest import make_manifest
@@ -71,7 +73,7 @@ def changed_code(folder: Path, manifest: Manifest) -> str:
                 stored: dict[str, Json] = store.plan
         except HarnessError:
             continue
-        if _alike(stored, manifest.identity):
+        if _alike(in_todays_form(stored), with_older_digests(manifest) if stored.get("files") else manifest.identity):
             before: dict[str, Json] = stored.get("code") or {}
             now: dict[str, Json] = dict(manifest.identity["code"])  # type: ignore[arg-type]
             names = [name for name in now if name in before and before[name] != now[name]]
@@ -95,7 +97,7 @@ def _alike(stored: Json, now: Json, name: str = "") -> bool:
         return grown and all(key in now and _alike(stored[key], now[key], key) for key in stored.keys() - left_out)
     if isinstance(stored, list) and isinstance(now, list):
         return len(stored) == len(now) and all(_alike(one, other, name) for one, other in zip(stored, now, strict=True))
-    return bool(stored == now)
+    return bool(stored == now) or (now == FILE and isinstance(stored, str))
 
 
 def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifest:
@@ -142,7 +144,12 @@ def perform(run: Run, evaluation: Evaluation, stage: Stage) -> None:
 def conclude(run: Run, judge: JudgeRecord | None) -> Entry:
     """Score what the store holds, write the entry beside it, and tell the observers."""
     entry = make_entry(run.manifest, run.store, judge)
-    own = judge is None or run.manifest.identity.get("judge") == {"name": judge.name, "options": dict(judge.options)}
-    run.store.finish(entry.as_json(), "entry.json" if own or judge is None else f"entry-{judge.ranking_key}.json")
+    run.store.finish(entry.as_json(), "entry.json" if judge is None or _is_own(run, judge) else f"entry-{judge.ranking_key}.json")
     run.notify("harness_run_finished", entry=entry.as_json(), folder=run.store.folder)
     return entry
+
+
+def _is_own(run: Run, judge: JudgeRecord) -> bool:
+    """Return whether a judge is the one that the run was started with, perhaps with its files elsewhere, or edited in their place."""
+    own = run.manifest.judge
+    return own is not None and own.name == judge.name and (own.options.all == dict(judge.options) or own.options.identity == judge.identity)

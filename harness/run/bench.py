@@ -18,6 +18,7 @@ from harness.errors import DataError, DictionaryError, TaskError, UnknownNameErr
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress
 from harness.interventions import Intervention, Positions, Site
+from harness.plugin.inputs import replaced
 from harness.plugin.source import core_digest, is_core
 from harness.run.guard import Guard, read_only
 from harness.run.model_services import ModelServices, read_means
@@ -499,8 +500,9 @@ class TaskBench:
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         from harness.model.tokens import FORMAT
 
+        paths = self._paths_of_plugin()
         full = {
-            "key": key,
+            "key": replaced(key, paths),
             "model": self.model.digest,
             "dtype": str(self.model.dtype),
             "corpus": [self.corpus_digest, FORMAT] if self.has_corpus else None,
@@ -511,7 +513,16 @@ class TaskBench:
     def _code_of(self, compute: Callable[[Path], None]) -> dict[str, Json]:
         """Return by which code an artifact is made: what the core makes has a version in its key, and is shared by all plugins."""
         who = self.guard.at_work
-        return {} if who is None or is_core(compute) else {"code": [who.code or f"{who.distribution} {who.module}", core_digest()]}
+        if who is None or is_core(compute):
+            return {}
+        inputs = sorted(set(self._paths_of_plugin().values()))
+        code = [who.code or f"{who.distribution} {who.module}", core_digest()]
+        return {"code": code, **({"inputs": inputs} if inputs else {})}
+
+    def _paths_of_plugin(self) -> Mapping[str, str]:
+        """Return the digests of the files that the options of the plugin at work name, by the text of their paths."""
+        who = self.guard.at_work
+        return {} if who is None or who.inputs is None else who.inputs()
 
     def _own_artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         """Return an artifact that the core makes, whatever settings the plugin at work has left by then."""
