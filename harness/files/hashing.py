@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harness.errors import DataError
@@ -16,6 +16,15 @@ def sha256_file(path: Path) -> str:
         while block := file.read(2**20):
             state.update(block)
     return state.hexdigest()
+
+
+def code_digest(files: Iterable[Path], root: Path) -> str:
+    """Return the digest (16 hex digits) of source files by their names below ``root`` and their contents. Raises OSError."""
+    sha = hashlib.sha256()
+    for name, path in sorted((file.relative_to(root).as_posix(), file) for file in files):
+        content = path.read_bytes()
+        sha.update(f"{name}\x1f{len(content)}\x1f".encode() + content)
+    return sha.hexdigest()[:16]
 
 
 _HASH_WHOLE_BELOW = 256 * 2**20
