@@ -66,9 +66,13 @@ def input_names(model: type[BaseModel]) -> tuple[str, ...]:
     A path may stand alone, in a union, in a list or another container, or in a model. One that says how something is fetched
     (:func:`transport_field`) is not among them.
     """
-    paths = [name for name, info in model.model_fields.items() if _holds_path(info.annotation)]
-    fetched = transport_names(model)
-    return tuple(name for name in model.model_fields if name in (*_marked(model, "input"), *paths) and name not in fetched)
+    named, fetched = (*_marked(model, "input"), *path_names(model)), transport_names(model)
+    return tuple(name for name in model.model_fields if name in named and name not in fetched)
+
+
+def path_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """Return the options of ``model`` that hold paths and nothing else: ``Path``, or a container of them."""
+    return tuple(name for name, info in model.model_fields.items() if _holds_path(info.annotation))
 
 
 def _holds_path(annotation: Any) -> bool:

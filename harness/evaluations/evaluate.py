@@ -22,6 +22,7 @@ from harness.run.bench import TaskBench
 from harness.run.label import label_all
 from harness.run.manifest import make_manifest
 from harness.run.plan import Plan
+from harness.run.preflight import check_values
 from harness.run.run import Run
 from harness.run.sources import check_sources
 from harness.store import JudgeRecord, RunStore
@@ -102,6 +103,7 @@ def _alike(stored: Json, now: Json, name: str = "") -> bool:
 
 def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifest:
     """Return the manifest of a run that is about to begin; ``command`` is what was asked for (:func:`harness.run.manifest.command_of`)."""
+    check_values(plan, bench)
     check_sources(bench)
     return make_manifest(plan, bench, command, metric_records(plan, bench))
 

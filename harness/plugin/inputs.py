@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from harness.files.hashing import content_digest
-from harness.options import input_names, input_words
+from harness.options import input_names, input_words, path_names
 from harness.types import Json
 
 CONTENT = "content:"
@@ -41,6 +41,17 @@ def path_contents(model: type[BaseModel], options: Mapping[str, Json]) -> dict[s
     return {
         path: found for name in input_names(model) for path, found in _digests(options.get(name), words.get(name, ())).items()
     }
+
+
+def missing_paths(model: type[BaseModel], options: Mapping[str, Json]) -> list[tuple[str, str]]:
+    """Return option and path of each file or folder that the options name and that is not there.
+
+    Text of an option that is no :class:`~pathlib.Path` counts where the option's other words are known (:func:`harness.options.input_words`).
+    """
+    words, paths = input_words(model), path_names(model)
+    named = [name for name in input_names(model) if name in paths or words.get(name)]
+    texts = [(name, text) for name in named for text in _texts(options.get(name)) if text and text not in words.get(name, ())]
+    return [(name, text) for name, text in texts if not _exists(Path(text).expanduser())]
 
 
 def replaced(value: Json, texts: Mapping[str, str]) -> Json:

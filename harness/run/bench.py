@@ -190,6 +190,7 @@ class TaskBench:
 
     def _loaded_dictionaries(self) -> dict[str, Dictionary]:
         import harness.sae
+        from harness.sae.checks import weight_notes
 
         loaded: dict[str, Dictionary] = {}
         for table in self.task.file.dictionaries:
@@ -218,6 +219,8 @@ class TaskBench:
                     f"dictionary {table.name} is signed: a feature is active on either side of 0, and a strength of 1 moves to the side on which "
                     "it is strongest on the corpus, whichever side a concept was found on"
                 )
+            for line in weight_notes(dictionary.sae):
+                self.warn(f"dictionary {table.name}: {line}")
             loaded[table.name] = dictionary
             self._watch_dictionary(table.name, dictionary)
         return loaded
@@ -262,33 +265,35 @@ class TaskBench:
 
     @cached_property
     def corpus(self) -> Corpus:
-        import harness.data
-
-        table = self.task.file.corpus
-        # how the task's own file is to be read says nothing of another file
-        own = table if self.choices.corpus is None or table.source is None else CorpusTable()
-        given = self.choices
         with self.progress.gauge("indexing the corpus") as gauge:
-            corpus = harness.data.open_corpus(
-                self.corpus_path,
-                format=own.format,
-                text_field=given.text_field or own.text_field,
-                label_field=given.label_field or own.label_field,
-                label_separator=given.label_separator or own.label_separator,
-                comments=table.comments,
-                code_blocks=table.code_blocks,
-                progress=gauge,
-                revision=table.revision if given.corpus is None else None,
-                downloads=self.progress,
-            )
-            if table.max_documents is not None:
-                corpus = corpus.head(table.max_documents)
+            corpus = self.open_corpus(gauge)
             skipped = corpus.n_skipped
         if skipped:
             self.warn(f"corpus: {skipped} rows skipped (first: {corpus.skipped[0]}); see `harness data stats {self.corpus_path}`")
         for line in corpus.label_warnings:
             self.warn(f"corpus: {line}")
         return corpus
+
+    def open_corpus(self, progress: Callable[[int, int], None] | None = None) -> Corpus:
+        """Return the corpus, of which no more than the beginning has been looked at; ``progress`` is called while it is read later."""
+        import harness.data
+
+        table, given = self.task.file.corpus, self.choices
+        # how the task's own file is to be read says nothing of another file
+        own = table if given.corpus is None or table.source is None else CorpusTable()
+        corpus = harness.data.open_corpus(
+            self.corpus_path,
+            format=own.format,
+            text_field=given.text_field or own.text_field,
+            label_field=given.label_field or own.label_field,
+            label_separator=given.label_separator or own.label_separator,
+            comments=table.comments,
+            code_blocks=table.code_blocks,
+            progress=progress,
+            revision=table.revision if given.corpus is None else None,
+            downloads=self.progress,
+        )
+        return corpus if table.max_documents is None else corpus.head(table.max_documents)
 
     @property
     def labels(self) -> LabelTable:
