@@ -77,9 +77,12 @@ def verify_runs(names: tuple[str, ...], out: Path, as_json: bool) -> None:
         problems = [found.problem] if found.problem else []
         for path in sorted(folder.glob("entry*.json")):
             try:
-                load_entry(path)
+                entry = load_entry(path)
             except StoreError as error:
                 problems.append(str(error))
+                continue
+            if found.run_digest and entry.run_digest != found.run_digest and not entry.migrated_from:
+                problems.append(f"{path} is the entry of another run; remove it, and run the run's command again")
         verdict = "damaged" if problems else found.verdict
         reports.append({"run": found.id, "folder": str(folder), "verdict": verdict, "groups": list(found.groups), "problems": problems})
     if as_json:
