@@ -20,7 +20,7 @@ from harness.files.progress import Progress
 from harness.interventions import Intervention, Positions, Site
 from harness.plugin.inputs import replaced
 from harness.plugin.source import core_digest, is_core
-from harness.run.guard import Guard, read_only
+from harness.run.guard import DICTIONARIES, MODEL, Guard, handed_out, read_only
 from harness.run.model_services import ModelServices, read_means
 from harness.run.warnings import Warnings
 from harness.store.manifest import DictionaryRef, ModelRef
@@ -123,7 +123,7 @@ class TaskBench:
 
     # ------------------------------------------------------------------------------------------------ model and dictionaries
 
-    @cached_property
+    @handed_out(MODEL)
     def model(self) -> SubjectModel:
         from harness.model.loading import load_model
 
@@ -138,7 +138,7 @@ class TaskBench:
             progress=self.progress.step,
             downloads=self.progress,
         )
-        self.guard.watch("the subject model", model.hf, self._forget_model, [model.tokenizer, model.format, model])
+        self.guard.watch("the subject model", model.hf, self._forget_model, [model.tokenizer, model.format, model], MODEL)
         return model
 
     def _forget_model(self) -> None:
@@ -167,7 +167,7 @@ class TaskBench:
             for table in self.task.file.dictionaries
         )
 
-    @cached_property
+    @handed_out(DICTIONARIES)
     def dictionaries(self) -> Mapping[str, Dictionary]:
         """Return those of files, loaded together; those of ``[[train]]``, each trained when it is first asked for."""
         from harness.run.trained import TaskDictionaries, trainers
@@ -226,7 +226,8 @@ class TaskBench:
         return loaded
 
     def _watch_dictionary(self, name: str, dictionary: Dictionary) -> None:
-        self.guard.watch(f"dictionary {name}", dictionary.sae, lambda: self.__dict__.pop("dictionaries", None), [dictionary])
+        forget = lambda: self.__dict__.pop("dictionaries", None)  # noqa: E731
+        self.guard.watch(f"dictionary {name}", dictionary.sae, forget, [dictionary], DICTIONARIES)
 
     def dictionary_name(self, name: str | None = None) -> str:
         """Return a dictionary's name, None meaning the task's first. Raises where the task has none or not this one."""
@@ -424,12 +425,12 @@ class TaskBench:
         self.warn(f"corpus.max_tokens is {limit}, and {self.model.name} reads {most} tokens: texts are cut there")
         return most
 
-    @cached_property
+    @handed_out(MODEL)
     def services(self) -> ModelServices:
         """Return what is computed with the subject model."""
         return ModelServices(self.model, self.task.file.decoding.decoding())
 
-    @cached_property
+    @handed_out(MODEL)
     def engine(self) -> Engine:
         return self.services.engine
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from harness.errors import HarnessError, StoreError
 from harness.files.progress import Progress
 from harness.plugin.host import Observer, PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
-from harness.run.guard import Guard
+from harness.run.guard import MODEL, Guard
 from harness.run.plan import Plan
 from harness.run.protocol import protocol_of
 from harness.run.warnings import Warnings
@@ -173,6 +174,7 @@ class StoredBench:
 
     @property
     def model(self) -> SubjectModel:
+        self._run.guard.hand_out(MODEL, sys._getframe(1).f_globals.get("__name__", ""))
         return self._run.bench.model
 
     @property
