@@ -16,7 +16,7 @@ from harness.contracts import ResidualMeans
 from harness.data.concepts import choose_concepts
 from harness.errors import DataError, DictionaryError, TaskError, UnknownNameError
 from harness.files.artifacts import ArtifactCache
-from harness.files.progress import Progress
+from harness.files.progress import Progress, set_current_progress
 from harness.interventions import Intervention, Positions, Site
 from harness.plugin.inputs import replaced
 from harness.plugin.source import core_digest, is_core
@@ -554,4 +554,4 @@ def open_bench(task: Task, choices: Choices, quiet: bool = False, warnings: Warn
     """Return the bench of a task, with the artifact cache of this user; nothing is loaded yet."""
     from harness.files.cache_dir import cache_root
 
-    return TaskBench(task, choices, ArtifactCache(cache_root() / "artifacts"), Progress(quiet), warnings or Warnings())
+    return TaskBench(task, choices, ArtifactCache(cache_root() / "artifacts"), set_current_progress(Progress(quiet)), warnings or Warnings())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from typing import Protocol as TypingProtocol
 
 from harness.errors import HarnessError, StoreError
-from harness.files.progress import Progress
+from harness.files.progress import Progress, set_current_progress
 from harness.plugin.host import Observer, PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
 from harness.run.guard import MODEL, Guard
@@ -85,7 +85,7 @@ class Run:
         store = RunStore.open(folder)
         try:
             manifest = _with_protocol(store.manifest, host, folder)
-            progress, warnings, guard = Progress(quiet), Warnings(), Guard()
+            progress, warnings, guard = set_current_progress(Progress(quiet)), Warnings(), Guard()
             warnings.keep_in(store)
         except BaseException:
             store.close()
