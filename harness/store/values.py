@@ -86,7 +86,7 @@ class JudgeRecord:
     @property
     def ranking_key(self) -> str:
         """Tells judges apart on a leaderboard: the name, and a digest of name, rubric and options, of files their content."""
-        return f"{self.name}-{digest([self.name, self.rubric, self.identity], 12)}"
+        return f"{self.name}-{digest([self.name, self.rubric, {**self.options, **self.content}], 12)}"
 
     @property
     def key(self) -> str:

@@ -123,7 +123,7 @@ def test_ratings_of_an_older_harness_that_kept_the_path_stay() -> None:
     older = JudgeRecord("mine", "mine/1", options, False, "code", {"words = /before/grade": "d1", "the model": "m"})
     now = JudgeRecord("mine", "mine/1", {"words": "/now/grade"}, False, "code", {"the model": "m"}, {"words": "content:d1"})
     assert older.key == f"mine-{digest(['mine', 'mine/1', options, 'code', dict(older.files)], 12)}", "its ratings are kept under it"
-    assert now.ranking_key == older.ranking_key
+    assert older.ranking_key == f"mine-{digest(['mine', 'mine/1', options], 12)}", "as its entries have it"
     assert now.goes_on_from(older)
     assert now.models == older.models
     assert not JudgeRecord("mine", "mine/1", {"words": "/now/grade"}, content={"words": "content:d2"}).goes_on_from(older)

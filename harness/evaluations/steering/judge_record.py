@@ -55,7 +55,7 @@ def _choose(run: Run, judge: PlannedPlugin) -> JudgeRecord:
     now = record_of(judge)
     alike = of_judge(now, run.store.judges())
     if not alike or now.key in [record.key for record in alike]:
-        return now
+        return next((record for record in alike if record.key == now.key), now)  # with the paths that it was first given
     last = alike[-1]
     same_files = last.identity == now.identity and last.models == now.models
     if same_files and last.code in (now.code, digest(code_of(judge))):
