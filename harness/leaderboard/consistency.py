@@ -28,7 +28,7 @@ def inconsistencies(entry: Entry) -> Iterator[Finding]:
     if concepts != entry.concept_set_digest:
         yield Finding("numbers", "", f"concept_set_digest is {entry.concept_set_digest}, but that of the items is {concepts}")
     if entry.judge is not None:
-        key = JudgeRecord(entry.judge.name, entry.judge.rubric, entry.judge.options).ranking_key
+        key = JudgeRecord(entry.judge.name, entry.judge.rubric, entry.judge.options, content=entry.judge.content).ranking_key
         if key != entry.judge.key:
             yield Finding("numbers", "", f"the judge's key is {entry.judge.key}, but that of its name, rubric and options is {key}")
     for row in entry.rows:
@@ -174,7 +174,7 @@ def _dictionary(row: Row, entry: Entry) -> Iterator[str]:
 
 
 def _is_control_of(other: DictionarySubjectRef, subject: DictionarySubjectRef) -> bool:
-    same = (other.dictionary, other.metric, other.metric_options.all) == (subject.dictionary, subject.metric, subject.metric_options.all)
+    same = (other.dictionary, other.metric, other.metric_options.identity) == (subject.dictionary, subject.metric, subject.metric_options.identity)
     return same and other.arm == RANDOM
 
 

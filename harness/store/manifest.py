@@ -19,6 +19,10 @@ Count = Annotated[int, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
 
 
+def _is_empty(value: object) -> bool:
+    return not value
+
+
 class Part(BaseModel):
     """Base of what is kept as validated JSON: frozen, no unknown fields, no NaN."""
 
@@ -90,6 +94,8 @@ class OptionValues(Part):
 
     given: dict[str, JsonValue] = {}
     default: dict[str, JsonValue] = {}
+    content: dict[str, JsonValue] = Field({}, exclude_if=_is_empty)
+    """Of options that name files: their values with the digest of the content in place of each path; left out where there are none."""
 
     @model_validator(mode="after")
     def _disjoint(self) -> OptionValues:
@@ -102,6 +108,11 @@ class OptionValues(Part):
     def all(self) -> dict[str, JsonValue]:
         """Return every option with the value it had."""
         return {**self.default, **self.given}
+
+    @property
+    def identity(self) -> dict[str, JsonValue]:
+        """Return every option with the value that a result depends on: of files their content."""
+        return {**self.all, **self.content}
 
 
 class PluginRef(Part):
