@@ -20,6 +20,7 @@ from harness.cli.common import (
     load_host,
     make_bench,
     out_option,
+    plugin_files_option,
     plugin_option,
     print_json,
     quiet_option,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 @plugin_option("-D", "detector", "[detector:]name=value")
 @plugin_option("-M", "metric", "[metric:]name=value")
 @plugin_option("-J", "judge")
+@plugin_files_option
 @task_options
 @click.option("--controls/--no-controls", default=True, help="Run the task's controls beside what is asked for.")
 @cost_options
@@ -76,6 +78,7 @@ def command(
     detector_options: tuple[str, ...],
     metric_options: tuple[str, ...],
     judge_options: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
     task_name: str,
     corpus: str | None,
     text_field: str | None,
@@ -106,7 +109,7 @@ def command(
     from harness.run.strengths import parse_strengths
     from harness.tasks.find import find_task
 
-    host = load_host()
+    host = load_host(plugin_files)
     task = find_task(host, task_name)
     asked = Asked(
         labelers,
@@ -169,7 +172,7 @@ class _Evaluation:
 
         plan = make_plan(self.host, self.task, self.asked)
         bench = make_bench(self.task, choices, self.quiet)
-        manifest = settle(plan, bench, command_of(self.where, bench, self.asked))
+        manifest = settle(plan, bench, command_of(self.where, bench, self.asked, self.host.files))
         folder = run_folder(self.out, manifest)
         if why := changed_code(folder, manifest):
             bench.progress.step(why)

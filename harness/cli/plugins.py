@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.common import echo, json_option, load_host, print_json, print_table
+from harness.cli.common import echo, json_option, load_host, plugin_files_option, print_json, print_table
 
 if TYPE_CHECKING:
     from harness.plugin.host import PluginHost
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
 
 
 @click.group("plugins", invoke_without_command=True)
+@plugin_files_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, as_json: bool) -> None:
+def command(ctx: click.Context, plugin_files: tuple[Path, ...], as_json: bool) -> None:
     """List labelers, steerers, detectors, metrics and judges, and plugins that could not be loaded."""
+    ctx.obj = plugin_files
     if ctx.invoked_subcommand is not None:
         return
-    host = load_host()
+    host = load_host(plugin_files)
     if as_json:
         print_json(
             {
@@ -41,10 +44,12 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 @command.command("show")
 @click.argument("name")
+@plugin_files_option
 @json_option
-def show(name: str, as_json: bool) -> None:
+@click.pass_context
+def show(ctx: click.Context, name: str, plugin_files: tuple[Path, ...], as_json: bool) -> None:
     """Show the options of the plugin NAME: defaults, bounds, source."""
-    plugins = load_host().find(name)
+    plugins = load_host((*(ctx.obj or ()), *plugin_files)).find(name)
     if as_json:
         print_json([_as_json(plugin) for plugin in plugins])
         return
