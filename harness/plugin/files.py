@@ -146,7 +146,7 @@ def _line_of(error: BaseException, path: Path, module: types.ModuleType | None) 
 
 def _parsed(content: bytes, path: Path) -> ast.Module:
     try:
-        return compile(content, str(path), "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        return ast.parse(content, str(path))
     except SyntaxError as error:
         raise PluginFileError(path, error.lineno or None, f"it is not valid Python: {error.msg}") from error
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:  # NUL bytes, too deeply nested

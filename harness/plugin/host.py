@@ -65,12 +65,20 @@ class PluginHost:
         with ImportWatch() as watch:
             for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (e.name, e.value)):
                 host._load(entry_point, watch)
-            for path in dict.fromkeys(Path(path).expanduser().resolve() for path in files):
+            for path in files:
                 host._load_file(path, watch)
         return host
 
-    def _load_file(self, path: Path, watch: ImportWatch) -> None:
-        """Import a plugin file, and register what it has."""
+    def add_file(self, path: str | Path) -> None:
+        """Register a plugin file. Raises PluginError for one that cannot be used, or has a plugin of a name that is taken."""
+        with ImportWatch() as watch:
+            self._load_file(path, watch)
+
+    def _load_file(self, given: str | Path, watch: ImportWatch) -> None:
+        """Import a plugin file, and register what it has; nothing is done for one that is here already."""
+        path = Path(given).expanduser().resolve()
+        if path in [file.path for file in self.files]:
+            return
         for other in self.files:
             if path.name == other.name:
                 message = f"two plugin files are called {path.name}: {other.path} and {path}"
@@ -209,7 +217,9 @@ class PluginHost:
 
 def _missing_hook(plugin: object) -> str:
     """Return what would register the first class of a plugin that keeps the contract of a kind; empty where there is none."""
-    for name, item in vars(plugin).items() if isinstance(plugin, types.ModuleType) else ():
+    if not isinstance(plugin, types.ModuleType):
+        return ""
+    for name, item in vars(plugin).items():
         if inspect.isclass(item) and item.__module__ == plugin.__name__:
             for kind, members in METHODS.items():
                 if all(hasattr(item, member) for member in members):
