@@ -16,6 +16,7 @@ a labelled corpus, all made on the spot.
 from __future__ import annotations
 
 from harness.testing.detectors import check_detector
+from harness.testing.engines import check_engine
 from harness.testing.judges import check_judge
 from harness.testing.labelers import check_labeler
 from harness.testing.metrics import check_metric
@@ -26,6 +27,6 @@ from harness.testing.steerers import check_steerer
 from harness.testing.toy import toy_bench, toy_task
 
 __all__ = [
-    "CHECKS", "ContractError", "check_detector", "check_judge", "check_labeler", "check_metric", "check_options", "check_plugin", "check_steerer",
-    "toy_bench", "toy_task",
+    "CHECKS", "ContractError", "check_detector", "check_engine", "check_judge", "check_labeler", "check_metric", "check_options", "check_plugin",
+    "check_steerer", "toy_bench", "toy_task",
 ]  # fmt: skip

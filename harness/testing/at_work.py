@@ -67,13 +67,14 @@ def watched(bench: TaskBench, kind: str, plugin: object, call: str, *, first: bo
     except BaseException:
         bench.guard.leave(entered, failed=True)
         raise
+    changed = _changes({name: value for name, value in before.items() if not (first and name in _GENERATORS)}, _state())
+    state.restore()
     try:
         bench.guard.leave(entered)
     except ChangedModelError as error:
         raise ContractError("model-unchanged", str(error)) from error
-    if changed := _changes({name: value for name, value in before.items() if not (first and name in _GENERATORS)}, _state()):
+    if changed:
         raise ContractError("process-unchanged", f"the {kind} changes {', '.join(changed)} in {call}; put back what you set, and draw from bench.rng")
-    state.restore()
 
 
 @contextmanager

@@ -57,9 +57,11 @@ def check_steerer(factory: Factory[Steerer], bench: TaskBench, labelings: Sequen
         require("values", isinstance(intervention.prompt_prefix, str), f"prompt_prefix is not a text {where}")
         for edit in intervention.edits:
             check_edit(edit, bench, where)
-        again = effect(steerer.intervene(chosen[place], strength), bench)
-        require("determinism", again == effect(intervention, bench), f"a second call of intervene gave something else {where}")
     check_batches([edit for intervention in found.values() for edit in intervention.edits], bench)
+    for (place, strength), intervention in found.items():
+        again = effect(steerer.intervene(chosen[place], strength), bench)
+        where = f"at strength {strength:g} for concept {chosen[place].concept.id!r}"
+        require("determinism", again == effect(intervention, bench), f"a second call of intervene gave something else {where}")
     _check_second(factory, bench, chosen, found)
     _check_generation(steerer, chosen, bench, list(found.values()))
     check_interrupted(bench, "steerer", lambda: made(factory), "prepare", lambda steerer: steerer.prepare(bench, chosen))
