@@ -69,6 +69,45 @@ def show(ctx: click.Context, name: str, plugin_files: tuple[Path, ...], as_json:
             echo("no options")
 
 
+@command.command("new")
+@click.argument("kind", metavar="KIND")
+@click.argument("name")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder (with --file: file) to be written (default: NAME, here).")
+@click.option("--file", "single", is_flag=True, help="Write a single file for --plugin, and no package.")
+@json_option
+def new(kind: str, name: str, out: Path | None, single: bool, as_json: bool) -> None:
+    """Write a new plugin of KIND (labeler, steerer, detector, metric, judge): a package with one method that works, its options and tests.
+
+    NAME is what --steerer and its like take, and the distribution's name.
+    """
+    from harness.plugin.new import check_name, example_command, kind_called, module_of, write_file, write_package
+
+    wanted = kind_called(kind)
+    check_name(name, load_host())
+    command = example_command(wanted, name)
+    if single:
+        file = write_file(wanted, name, out or Path(f"{module_of(name)}.py"))
+        written, further = [file], [command.replace("harness eval", f"harness eval --plugin {_shell(file)}")]
+    else:
+        folder = out or Path(name)
+        written = write_package(wanted, name, folder)
+        further = [f"pip install -e {_shell(folder)}", f"harness plugins show {name}", command, f"python -m pytest {_shell(folder)}"]
+    if as_json:
+        print_json({"kind": wanted, "name": name, "written": [str(path) for path in written], "next": [*further]})
+        return
+    for path in written:
+        echo(f"written: {path}")
+    for line in further:
+        echo(f"next:    {line}")
+
+
+def _shell(path: Path) -> str:
+    """A path for a shell: in quotes where it needs them, and never taken for a name of a package index."""
+    import shlex
+
+    return shlex.quote(str(path) if path.is_absolute() or str(path).startswith(".") else f"./{path}")
+
+
 def _default(row: dict[str, Json]) -> str:
     if row["required"]:
         return "required"
