@@ -12,6 +12,7 @@ from harness.types import Json
 _CHOICES = {
     "corpus": "--corpus", "text_field": "--text-field", "label_field": "--label-field", "label_separator": "--label-separator",
     "instructions": "--instructions", "split": "--split", "limit": "--limit", "device": "--device", "dtype": "--dtype", "seed": "--seed",
+    "protocol": "--protocol", "aggregation": "--aggregation",
 }  # fmt: skip
 _KINDS = {"labeler": "-L", "steerer": "-S", "detector": "-D", "metric": "-M", "judge": "-J"}
 
@@ -44,6 +45,8 @@ def _words(command: Mapping[str, Any]) -> Iterator[str]:
         yield from ("--strengths", (f"{name}=" if name else "") + ",".join(map(_text, grid)))
     if asked.get("controls") is False:
         yield "--no-controls"
+    if asked.get("full_controls"):
+        yield from ("--controls", "full")
     for name, option in _CHOICES.items():
         if choices.get(name) is not None and (name, choices[name]) != ("seed", 0):
             yield from (option, str(choices[name]))

@@ -219,6 +219,20 @@ class RunStore(ItemStore):
         """Return the judges stored; the first is the one that the run was started with."""
         return [decode(JudgeRecord, row[0]) for row in self._database.rows("SELECT value FROM judges ORDER BY position")]
 
+    def judge_named(self, wanted: str | None) -> JudgeRecord | None:
+        """Return a judge by its key or name (of several, the one that rated last); None takes the one that the run was started with.
+
+        None where nobody is asked for and nobody has rated. Raises StoreError for one that has not rated this run.
+        """
+        if wanted is None:
+            return self.own_judge()
+        judges = self.judges()
+        found = [judge for judge in judges if wanted in (judge.key, judge.name, judge.ranking_key)]
+        if not found:
+            known = tuple(judge.key for judge in judges) or "none"
+            raise StoreError(f"{wanted!r} has not rated the run in {self.folder}", given=wanted, allowed=known, hint="name one of its judges")
+        return found[-1]
+
     def own_judge(self) -> JudgeRecord | None:
         """The judge that the run was started with, as it rated last; None where nobody has rated."""
         judges = self.judges()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shlex
@@ -12,7 +13,9 @@ from typing import Any
 import click
 import pytest
 
-from harness.store import RunStore
+from harness.run.bench import Choices
+from harness.run.planned import Asked
+from harness.store import RunStore, repeat
 from harness.store.repeat import repeat_command
 from harness.testing import toy_task
 
@@ -216,7 +219,7 @@ def test_the_repeated_command_is_the_command() -> None:
     inner = cli.get_command(click.Context(cli), "eval")
     assert inner is not None
     given = inner.make_context("eval", words[2:], parent=click.Context(cli)).params
-    assert (given["plugin_files"], given["task_name"], given["controls"]) == ((Path("/a b/c.py"),), "my task", False)
+    assert (given["plugin_files"], given["task_name"], given["no_controls"]) == ((Path("/a b/c.py"),), "my task", True)
     assert (given["labelers"], given["steerers"], given["detectors"], given["judge"]) == (
         ("calibf1:pi0=0.1",), ("shift", "sae-clamp"), ("length",), "words",
     )  # fmt: skip
@@ -225,3 +228,10 @@ def test_the_repeated_command_is_the_command() -> None:
     assert given["strengths"] == ("0.5,1.0", "shift=0.25")
     assert (given["corpus"], given["seed"], given["limit"], given["concepts"]) == ("x.jsonl", 4, 3, ("a,b",))
     assert repeat_command({}) == ""
+    assert repeat_command({"task": "t", "asked": {"controls": True, "full_controls": True}}) == "harness eval --task t --controls full"
+
+
+def test_nothing_that_a_command_may_replace_is_forgotten() -> None:
+    assert {field.name for field in dataclasses.fields(Choices)} == {*repeat._CHOICES, "concepts"}
+    kinds = {name for kind in repeat._KINDS for name in (f"{kind}s", f"{kind}_options")} - {"judges"}
+    assert {field.name for field in dataclasses.fields(Asked)} == {*kinds, "judge", "strengths", "controls", "full_controls"}
