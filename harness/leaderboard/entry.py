@@ -211,7 +211,7 @@ class Entry(Part):
     libraries: dict[str, str] = Field(default_factory=dict)
     """Versions of the libraries that the numbers depend on."""
     plugins: dict[str, str] = Field(default_factory=dict)
-    """Versions of the distributions whose plugins took part."""
+    """Versions of the distributions whose plugins took part; of a single file, by its name, ``sha256:`` and the digest of its content."""
     git: GitState | None = None
     task: TaskRef
     model: ModelRef

@@ -127,8 +127,11 @@ class PluginRef(Part):
     options: OptionValues = OptionValues()
     """Those that a result depends on."""
     distribution: str
-    """Empty where it is not known."""
+    """Empty where it is not known; the name of a file that was given with ``--plugin``."""
     version: str = ""
+    """Of such a file, ``sha256:`` and the digest of its content."""
+    file: str = ""
+    """Where such a file was."""
 
     @property
     def title(self) -> str:
