@@ -24,6 +24,7 @@ class NamedMethod:
         kind: of the evaluation.
         role: ``method`` or ``control``; empty where an older harness did not keep it.
         unit: what a strength of 1 means.
+        grid: the strengths that are tried.
         unsteered: it leaves the model as it is, so its texts are what the others' are held against.
     """
 
@@ -32,6 +33,7 @@ class NamedMethod:
     kind: str
     role: str = ""
     unit: str = "none"
+    grid: tuple[float, ...] = ()
     unsteered: bool = False
 
 
@@ -85,6 +87,11 @@ class Names:
         """Return an instruction's text, or its id."""
         return self.instructions.get(identity, identity)
 
+    @property
+    def strengths(self) -> list[float]:
+        """Return the strengths that methods of the run try, ascending."""
+        return sorted({strength for method in self.methods.values() if method.unit != "none" for strength in method.grid})
+
     def methods_of(self, kind: str) -> list[NamedMethod]:
         """Return the methods of one kind of evaluation, or its metrics."""
         return [method for method in self.methods.values() if method.kind == kind]
@@ -129,8 +136,10 @@ def _methods(store: RunStore, database: Database) -> dict[str, NamedMethod]:
     for identity, name in store.method_names().items():
         kind, role = roles[identity]
         record = known.get(identity)
-        unit = "none" if record is None else record.strength_unit
-        found[identity] = NamedMethod(identity, name, kind, role, unit, record is not None and _leaves_the_model(record))
+        if record is None:
+            found[identity] = NamedMethod(identity, name, kind, role)
+        else:
+            found[identity] = NamedMethod(identity, name, kind, role, record.strength_unit, record.grid, _leaves_the_model(record))
     if not store.incomplete:
         for metric in store.manifest.metrics:
             title = f"{metric.plugin.title} of {metric.dictionary}" + ("" if metric.arm == "trained" else f" ({metric.arm})")

@@ -128,7 +128,7 @@ class RunView:
             share = 1.0 if index.meta(connection, "complete") else follower.share
         if share < 1 and run.marks:
             texts = sum(rows for name, (rows, _) in run.marks.items() if name.startswith("outcomes generate "))
-        shown = f"{index.path.stem[:8]}-{version}-{status}" + (f"-{share:.2f}" if share < 1 else "")
+        shown = f"{index.path.stem[:8]}-{version}-{status}" + ("-incomplete" if share < 1 else "")
         return State(status, trials, texts, share, shown, follower.damaged, self.problem)
 
     # ------------------------------------------------------------------------------------------------------------------ the index
