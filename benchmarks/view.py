@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import itertools
-import json
 import os
+import re
+import signal
 import sqlite3
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -32,7 +36,8 @@ from harness.types import Concept, Decoding, FeatureRef, Generation, Instruction
 INSTRUCTIONS, PER_CONCEPT, WORDS = 80, 10, 60
 GRIDS = {"sae-clamp": 14, "diff-mean": 4, "prompt": 1, "none": 1}
 """Steerers of the run, and how many strengths each has."""
-LIMITS = {"first page": 1.0, "filter": 0.5, "search": 0.5}
+LIMITS = {"first page": 1.0, "first page, without an index": 1.0, "filter": 0.5}
+"""Seconds that a request may take; a search and all others as long as a filter."""
 JUDGES = (JudgeRecord("first", "bench/1"), JudgeRecord("second", "bench/1"))
 
 
@@ -105,11 +110,69 @@ def _manifest(methods: dict[str, Method], texts: int) -> Manifest:
     )
 
 
+
+# ---------------------------------------------------------------------------------------------------------------------- measuring
+
+
+@contextlib.contextmanager
+def server(base: Path, run: str, cache: Path) -> Iterator[str]:
+    """Yield the address of a server of its own process, as users start it; with a cache of its own."""
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "view", run, "--out", str(base), "--no-browser"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "HARNESS_CACHE": str(cache)})
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[2]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+
+
+def scan_time(path: Path) -> float:
+    """Seconds for reading all texts and ratings of the file once, by SQLite alone: the median of three."""
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            connection.execute("SELECT count(*), sum(length(value)), avg(concept) FROM outcomes").fetchone()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def measure(get: Callable[[str], float], pages: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
+    """Return the seconds of each request."""
+    return {name: [get(page) for page in each] for name, each in pages.items()}
+
+
+def requests_for(client: httpx.Client, home: str, vocabulary: Sequence[str]) -> dict[str, list[str]]:
+    """Return addresses by what they stand for; no two are alike, so that nothing is answered from memory."""
+    methods = re.findall(r'<option value="([0-9a-f]{16})">', client.get(home).text)
+    return {
+        "filter: concept": [f"{home}?concept=c{place}" for place in range(5)],
+        "filter: method and rating": [f"{home}?method={methods[0]}&overall_min=1.{place}" for place in range(5)],
+        "filter: rating, ordered by it": [f"{home}?concept_min=1&fluency_max=1.{place}&order=overall" for place in range(5)],
+        "filter: chosen strength": [f"{home}?strength=chosen&fluency_min=0.{place}" for place in range(5)],
+        "filter: judges disagree, most first": [f"{home}?differ=2&order=differ&concept_min=0.{place}" for place in range(5)],
+        "filter: nothing fits": [f"{home}?status=unrated&overall_min=0.{place}" for place in range(5)],
+        "search: frequent words": [f"{home}?q={word}" for word in vocabulary[:5]],
+        "search: frequent, by rating": [f"{home}?q={word}&order=fluency-low" for word in vocabulary[5:10]],
+        "search: rare words": [f"{home}?q={word}" for word in vocabulary[15_000:15_005]],
+        "search: phrase": [f'{home}?q="{first} {second}"' for first, second in itertools.pairwise(vocabulary[:6])],
+        "search: beginnings of words": [f"{home}?q={word[:3]}*" for word in vocabulary[100:105]],
+        "search: letters": [f"{home}?q={sign}" for sign in ("日本", "語", "!!", "::", "%%")],
+        "next page": [f"{home}?after={place}.0~{place}" for place in range(50, 50_000, 10_000)],
+        "next page, by rating": [f"{home}?order=overall&after=1.0~{place}" for place in range(50, 50_000, 10_000)],
+    }
+
+
+def limit_of(name: str) -> float:
+    """Return the seconds that a request may take."""
+    return LIMITS.get(name.split(":")[0], LIMITS["filter"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, help="keep the run here (default: a temporary folder)")
-    parser.add_argument("--make-only", action="store_true")
     given = parser.parse_args()
     with contextlib.ExitStack() as stack:
         base = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -118,8 +181,43 @@ def main() -> None:
             begun = time.perf_counter()
             make_run(folder, given.texts)
             print(f"made the run in {time.perf_counter() - begun:.0f} s")
-        if not given.make_only:
-            pass
+        before = hashlib.sha256((folder / "run.sqlite").read_bytes()).hexdigest()
+        scan = scan_time(folder / "run.sqlite")
+        print(f"run: {(folder / 'run.sqlite').stat().st_size / 1e6:.0f} MB; a plain scan of its outcomes takes {scan:.3f} s")
+        cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        root = stack.enter_context(server(base, folder.name, cache))
+        client = stack.enter_context(httpx.Client(timeout=60))
+        home = f"{root}run/{folder.name}/"
+
+        def get(page: str) -> float:
+            begun = time.perf_counter()
+            client.get(page).raise_for_status()
+            return time.perf_counter() - begun
+
+        begun = time.perf_counter()
+        found = {"first page, without an index": [get(home)]}
+        found |= measure(get, {
+            "while it is made: first page": [home] * 5,
+            "while it is made: concept": [f"{home}?concept=c{place}" for place in range(5)],
+            "while it is made: rating": [f"{home}?overall_min=1.{place}" for place in range(5)],
+        })  # fmt: skip
+        while client.get(f"{home}state").json()["share"] < 1:
+            time.sleep(0.2)
+        size = sum(path.stat().st_size for path in cache.rglob("*.sqlite"))
+        print(f"the index: ready {time.perf_counter() - begun:.1f} s after the first request, {size / 1e6:.0f} MB")
+        found["first page"] = [get(home) for _ in range(5)]
+        found |= measure(get, requests_for(client, home, _vocabulary(rng(0, "benchmark of view"))))
+        text = re.findall(r'href="(/run/[^"]*/text/[0-9a-f]+)"', client.get(home).text)
+        found["one text"] = [get(f"{root.rstrip('/')}{page}") for page in dict.fromkeys(text[:5])]
+        if hashlib.sha256((folder / "run.sqlite").read_bytes()).hexdigest() != before:
+            raise SystemExit("the run's file has changed")
+    late = False
+    for name, times in found.items():
+        median = statistics.median(times)
+        late |= median > limit_of(name)
+        print(f"{name:38} {median:6.3f} s (slowest {max(times):.3f})   {median / scan:5.2f} × the scan{'   TOO SLOW' if median > limit_of(name) else ''}")
+    print(f"aims: first page {LIMITS['first page']:g} s, a filter or search {LIMITS['filter']:g} s: {'missed' if late else 'met'}")
+    raise SystemExit(late)
 
 
 if __name__ == "__main__":

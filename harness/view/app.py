@@ -68,7 +68,7 @@ class Pages:
         return HTMLResponse(render("runs.html.jinja", lines=self._runs.lines()))
 
     def with_slash(self, request: Request) -> Response:
-        return RedirectResponse(f"{run_address(self._run(request).folder.resolve().name)}/")
+        return RedirectResponse(f"{run_address(self._run(request).id)}/")
 
     def texts(self, request: Request) -> Response:
         """The texts that a filter holds."""
@@ -128,7 +128,7 @@ class Pages:
 
     def _page(self, template: str, run: RunView, **values: Any) -> Response:
         names = run.names()
-        base = run_address(run.folder.resolve().name)
+        base = run_address(run.id)
         several = not self._runs.only
         return HTMLResponse(render(template, names=names, state=run.state(), base=base, several=several, link=_links(base, values), **values))
 

@@ -25,6 +25,10 @@ CHOSEN = "chosen"
 STATUSES = {"rated": "done", "unrated": "failed", "pending": "pending", "none": None}
 """A rating's status as the page calls it, and as the store does; ``none``: this judge has not been asked."""
 _ROUNDING = 1e-9
+_AT_CHOSEN = (
+    "SELECT t.position FROM chosen c CROSS JOIN texts t ON t.labeling_id = c.labeling_id AND t.method_id = c.method_id AND t.strength = c.strength "
+    "WHERE c.judge = ?"
+)
 _LAST = {"ASC": "9e99", "DESC": "-9e99"}
 
 
@@ -146,6 +150,7 @@ def read_filter(given: Mapping[str, str], names: Names) -> Filter:
     _one_of("order", text["order"], ("", *ORDERS))
     _one_of("method", text["method"], ("", *names.methods))
     _one_of("judge", text["judge"], ("", *(judge.key for judge in names.judges)))
+    text["concept"] = _concept(text["concept"], names)
     strength = given.get("strength", "").strip()
     bounds = {end: {name: _number(f"{name}_{end}", value) for name in ASPECT_NAMES if (value := given.get(f"{name}_{end}", "").strip())} for end in ("min", "max")}  # fmt: skip
     differ = given.get("differ", "").strip()
@@ -186,7 +191,7 @@ def conditions(asked: Filter, columns: Columns) -> tuple[list[str], list[Any]]:
         if value := getattr(asked, name):
             add(f"i.{name}_id = ?", value)
     if asked.strength == CHOSEN:
-        add("EXISTS (SELECT 1 FROM chosen c WHERE c.judge = ? AND (c.method_id, c.labeling_id, c.strength) = (i.method_id, i.labeling_id, i.strength))", asked.judge)  # fmt: skip
+        add(f"i.position IN ({_AT_CHOSEN})", asked.judge)
     elif asked.strength is not None:
         add("i.strength = ?", asked.strength)
     if asked.status:
@@ -198,9 +203,7 @@ def conditions(asked: Filter, columns: Columns) -> tuple[list[str], list[Any]]:
     if asked.differ:
         add(f"{columns.differ} >= ?", asked.differ - _ROUNDING)
     if asked.q:
-        found, given = asked.search.conditions("i.position")
-        where += found
-        values += given
+        add("i.position IN (SELECT position FROM temp.hits)")  # Search.find has put them there
     return where, values
 
 
@@ -245,6 +248,13 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         shown = ", ".join(one for one in allowed if one)
         raise BadRequest(f"{name} is {value!r:.80}", given=value, allowed=shown or "none", hint="choose one of the list")
+
+
+def _concept(given: str, names: Names) -> str:
+    """Return the id of a concept that is given by its id or its text; what is neither stays, and fits no text."""
+    if given in names.concepts:
+        return given
+    return next((identity for identity, text in names.concepts.items() if text.lower() == given.lower()), given)
 
 
 def _number(name: str, value: str) -> float:

@@ -42,7 +42,7 @@ CREATE TABLE texts (
     position INTEGER PRIMARY KEY, id TEXT NOT NULL, seq INTEGER NOT NULL, method_id TEXT NOT NULL, labeling_id TEXT NOT NULL,
     concept_id TEXT NOT NULL, strength, instruction_id TEXT NOT NULL, differ REAL
 );
-CREATE INDEX texts_of_labeling ON texts (labeling_id, method_id);
+CREATE INDEX texts_of_labeling ON texts (labeling_id, method_id, strength);
 CREATE INDEX texts_by_seq ON texts (seq);
 CREATE TABLE judges (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
 CREATE TABLE ratings (

@@ -41,7 +41,7 @@ class Found:
 
 
 def find_in_index(connection: sqlite3.Connection, asked: Filter, cursor: Cursor | None) -> Found:
-    """Return a page by the index."""
+    """Return a page by the index; of a search after :meth:`harness.view.search.Search.find`."""
     return _found(connection.execute(*page_query(asked, COLUMNS, cursor)).fetchall(), cursor)
 
 
@@ -63,7 +63,7 @@ def _found(rows: Sequence[tuple[Any, ...]], cursor: Cursor | None) -> Found:
 
 
 def count(connection: sqlite3.Connection, asked: Filter, columns: Columns = COLUMNS) -> Counts:
-    """Return what a filter holds, by the index."""
+    """Return what a filter holds, by the index; of a search after :meth:`harness.view.search.Search.find`."""
     texts, rated, unrated, pending, *means = connection.execute(*count_query(asked, columns)).fetchone()
     return Counts(texts, rated or 0, unrated or 0, pending or 0, tuple(means))
 
@@ -87,7 +87,7 @@ def complete_texts(
     chosen = _chosen(index, asked.judge, texts.values())
     marked = _marked(index, asked, [text.position for text in texts.values()])
     longest = None if whole else LONGEST
-    parts = [part.strip("%").replace("\\", "") for part in asked.search.parts]
+    parts = asked.search.parts
     found = []
     for text in (texts[identity] for identity in ids if identity in texts):
         other = beside.get(unsteered.of(text))

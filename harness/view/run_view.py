@@ -72,7 +72,8 @@ class Reading:
 class RunView:
     """See the module. Safe to use from several threads; :meth:`close` ends its thread."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, identity: str = "") -> None:
+        self.id = identity or folder.resolve().name
         self.folder, self.file = folder, RunFile(folder)
         self.problem = ""
         self._lock = threading.Lock()
@@ -121,8 +122,7 @@ class RunView:
                 trials = run.marks.get("items steering", (0, ""))[0]
             else:
                 trials = run.database.value("SELECT count(*) FROM items WHERE kind = 'steering'")
-        index, follower = self._ready()
-        with index.open() as connection:
+        with self._indexed() as (index, follower, connection):
             version = index.meta(connection, "version", "0")
             texts = connection.execute("SELECT count(*) FROM texts").fetchone()[0]
             share = 1.0 if index.meta(connection, "complete") else follower.share
@@ -143,6 +143,25 @@ class RunView:
                 self._index = identity, index, Follower(self.file, index, self.names, self._stop.is_set)
                 self._counts.clear()
             return self._index[1:]
+
+    @contextlib.contextmanager
+    def _indexed(self) -> Iterator[tuple[Index, Follower, sqlite3.Connection]]:
+        """Yield the index, open to be read. Raises StoreError where it is damaged, after which it is made again."""
+        index, follower = self._ready()
+        try:
+            with index.open() as connection:
+                yield index, follower, connection
+        except sqlite3.Error as error:
+            if not isinstance(error, sqlite3.OperationalError):
+                self._discard(index)
+            message = f"the index of this run's texts cannot be read ({error})"
+            raise StoreError(message, given=index.path, hint="load the page again; the index is made anew") from error
+
+    def _discard(self, index: Index) -> None:
+        """Take a damaged index away; the next request makes it again."""
+        remove_index(index)
+        with self._lock:
+            self._index = None
 
     def watch(self) -> None:
         """Have the index follow the run for a while; each request calls it."""
@@ -170,9 +189,7 @@ class RunView:
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):
                     raise
-                remove_index(index)  # damaged; the next round makes it again
-                with self._lock:
-                    self._index = None
+                self._discard(index)
             self.problem = ""
         except (StoreError, OSError, sqlite3.Error) as error:
             self.problem = " ".join(str(error).split())
@@ -189,9 +206,10 @@ class RunView:
 
     def page(self, asked: Filter, cursor: Cursor | None) -> Page:
         """Return a page of the texts that a filter holds."""
-        index, _ = self._ready()
-        with self.reading() as run, index.open() as connection:
+        with self.reading() as run, self._indexed() as (index, _, connection):
             complete = bool(index.meta(connection, "complete"))
+            if asked.q:
+                asked.search.find(connection)
             if complete or asked.needs_index:
                 found = find_in_index(connection, asked, cursor)
                 counts = self._count(connection, asked, index.meta(connection, "version"))
@@ -210,8 +228,7 @@ class RunView:
 
     def text(self, identity: str, judge: str = "") -> tuple[Text, list[Text]]:
         """Return a text, and those of the same method, concept and instruction at all strengths. Raises NotThere for an id of no trial."""
-        index, _ = self._ready()
-        with self.reading() as run, index.open() as connection:
+        with self.reading() as run, self._indexed() as (_, _, connection):
             asked = Filter(judge=judge or run.names.own_judge)
             texts = complete_texts(run.database, run.names, self._read_unsteered(run), connection, [identity], asked, whole=True)
             if not texts:

@@ -69,7 +69,7 @@ class Runs:
         with self._lock:
             for folder in folders:
                 if folder.name not in self._views:
-                    self._views[folder.name] = RunView(folder)
+                    self._views[folder.name] = RunView(folder, folder.name)
             return {folder.name: self._views[folder.name] for folder in folders}
 
     def get(self, identity: str) -> RunView:
@@ -98,7 +98,7 @@ def _line(view: RunView) -> Line:
             if not counts:
                 counts = dict(run.database.rows(_COUNTED))
             return Line(
-                id=view.folder.resolve().name,
+                id=view.id,
                 task=names.task,
                 model=names.model,
                 started=names.started,
@@ -110,4 +110,4 @@ def _line(view: RunView) -> Line:
                 items=counts.get("items detection", 0) + counts.get("items dictionary", 0),
             )
     except HarnessError as error:
-        return Line(view.folder.name, problem=str(error))
+        return Line(view.id, problem=str(error))

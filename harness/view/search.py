@@ -7,7 +7,7 @@ occur. Writing without spaces between words (Chinese, Japanese, Thai, …) and s
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import sqlite3
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,12 +23,12 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\ua
 
 @dataclass(frozen=True)
 class Search:
-    """A parsed search: conditions on rows of ``words``.
+    """A parsed search.
 
     Attributes:
         match: an expression of FTS5 that finds all words; empty where there are none.
         without: expressions of what must not occur.
-        parts, without_parts: patterns of LIKE (escaped by a backslash), for what is looked for letter by letter.
+        parts, without_parts: what is looked for letter by letter, and what must not occur.
         within: where is searched.
     """
 
@@ -38,19 +38,28 @@ class Search:
     without_parts: tuple[str, ...] = ()
     within: Within = "all"
 
-    def conditions(self, position: str) -> tuple[list[str], list[str]]:
-        """Return conditions on ``position``, a column with the row's number in ``words``, and their values."""
+    def find(self, connection: sqlite3.Connection) -> None:
+        """Put the numbers of the texts that were found into the connection's own table ``hits``."""
         where, values = [], []
-        columns: Sequence[str] = COLUMNS if self.within == "all" else (self.within,)
-        likes = " OR ".join(rf"{column} LIKE ? ESCAPE '\'" for column in columns)
         for negated, words, parts in (("", (self.match,) if self.match else (), self.parts), ("NOT ", self.without, self.without_parts)):
             for word in words:
-                where.append(f"{position} {negated}IN (SELECT rowid FROM words WHERE words MATCH ?)")
+                where.append(f"position {negated}IN (SELECT rowid FROM words WHERE words MATCH ?)")
                 values.append(word)
             for part in parts:
-                where.append(f"{position} {negated}IN (SELECT rowid FROM words WHERE {likes})")
-                values += [part] * len(columns)
-        return where, values
+                test, value, columns = self._letters(part)
+                where.append(f"position {negated}IN (SELECT id FROM words_content WHERE {test})")
+                values += [value] * columns
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute("CREATE TEMP TABLE hits (position INTEGER PRIMARY KEY)")
+        connection.execute(f"INSERT INTO hits SELECT position FROM texts WHERE {' AND '.join(where) or '1'}", values)
+
+    def _letters(self, part: str) -> tuple[str, str, int]:
+        """Return a test whether the letters stand in a row of FTS5's own table of contents, its value, and how often it takes that."""
+        columns = [f"c{place}" for place, column in enumerate(COLUMNS) if self.within in ("all", column)]
+        if part.lower() == part.upper():  # no letter has a case
+            return " OR ".join(f"instr({column}, ?)" for column in columns), part, len(columns)
+        pattern = "%" + _SPECIAL.sub(r"\\\g<0>", part) + "%"
+        return " OR ".join(rf"{column} LIKE ? ESCAPE '\'" for column in columns), pattern, len(columns)
 
 
 def parse_search(text: str, within: Within = "all") -> Search:
@@ -63,7 +72,7 @@ def parse_search(text: str, within: Within = "all") -> Search:
         term = quoted or word
         if not any(letter.isalnum() for letter in term) or _UNSPACED.search(term):
             if term.strip():
-                (without_parts if minus else parts).append("%" + _SPECIAL.sub(r"\\\g<0>", term) + "%")
+                (without_parts if minus else parts).append(term)
             continue
         phrase = '"' + term.rstrip("*").replace('"', '""') + '"' + ("*" if word.endswith("*") else "")
         (without if minus else found).append(phrase)
