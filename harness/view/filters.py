@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from harness.judging.agreement import OVERALL
 from harness.types import ASPECTS
@@ -152,13 +152,20 @@ def read_filter(given: Mapping[str, str], names: Names) -> Filter:
     _one_of("judge", text["judge"], ("", *(judge.key for judge in names.judges)))
     text["concept"] = _concept(text["concept"], names)
     strength = given.get("strength", "").strip()
-    bounds = {end: {name: _number(f"{name}_{end}", value) for name in ASPECT_NAMES if (value := given.get(f"{name}_{end}", "").strip())} for end in ("min", "max")}  # fmt: skip
     differ = given.get("differ", "").strip()
     return Filter(
-        **{**text, "within": text["within"] or "all", "judge": text["judge"] or names.own_judge, "order": text["order"] or "run"},
+        q=text["q"],
+        within=cast(Within, text["within"] or "all"),
+        method=text["method"],
+        concept=text["concept"],
+        instruction=text["instruction"],
+        labeling=text["labeling"],
         strength=None if not strength else CHOSEN if strength == CHOSEN else _number("strength", strength),
-        least=bounds["min"],
-        most=bounds["max"],
+        judge=text["judge"] or names.own_judge,
+        status=text["status"],
+        order=text["order"] or "run",
+        least=_bounds(given, "min"),
+        most=_bounds(given, "max"),
         differ=_number("differ", differ) if differ else 0.0,
     )
 
@@ -248,6 +255,11 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         shown = ", ".join(one for one in allowed if one)
         raise BadRequest(f"{name} is {value!r:.80}", given=value, allowed=shown or "none", hint="choose one of the list")
+
+
+def _bounds(given: Mapping[str, str], end: str) -> dict[str, float]:
+    values = {name: given.get(f"{name}_{end}", "").strip() for name in ASPECT_NAMES}
+    return {name: _number(f"{name}_{end}", value) for name, value in values.items() if value}
 
 
 def _concept(given: str, names: Names) -> str:

@@ -209,7 +209,8 @@ def _note_seen(connection: sqlite3.Connection, rows: Sequence[Row]) -> list[Row]
     """Count rows into the digests of their groups; return those that were not counted before as they are."""
     sql = "SELECT seq, digest FROM seen WHERE seq IN (SELECT value FROM json_each(?))"
     known = dict(connection.execute(sql, (json.dumps([row.seq for row in rows]),)))
-    changed, seen, sums = [], [], {}
+    changed, seen = [], []
+    sums: dict[str, tuple[int, int]] = {}
     for row in rows:
         own = row_digest(row.columns)
         if known.get(row.seq) == own:

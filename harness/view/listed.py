@@ -90,14 +90,17 @@ def complete_texts(
     parts = asked.search.parts
     found = []
     for text in (texts[identity] for identity in ids if identity in texts):
-        other = beside.get(unsteered.of(text))
-        if other is not None and other.text is not None:
-            shown, left = pieces(other.text, longest=longest)
-            other = replace(other, pieces=shown, left_out=left)
         shown, left = pieces(marked.get(text.position, text.text or ""), parts, longest)
         choice = chosen.get((text.method.id, text.labeling_id))
-        found.append(replace(text, pieces=shown, left_out=left, unsteered=other, chosen=choice))
+        found.append(replace(text, pieces=shown, left_out=left, unsteered=_cut(beside.get(unsteered.of(text)), longest), chosen=choice))
     return found
+
+
+def _cut(text: Text | None, longest: int | None) -> Text | None:
+    if text is None or text.text is None:
+        return None
+    shown, left = pieces(text.text, longest=longest)
+    return replace(text, pieces=shown, left_out=left)
 
 
 def _chosen(index: sqlite3.Connection, judge: str, texts: Any) -> dict[tuple[str, str], float]:

@@ -9,10 +9,14 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import OptionError
 from harness.view.guard import HOSTS
 from harness.view.runs import Runs
+
+if TYPE_CHECKING:
+    import uvicorn
 
 ADDRESS = HOSTS[0]
 _BACKLOG = 128
@@ -33,6 +37,16 @@ def open_port(port: int) -> socket.socket:
     return found
 
 
+def make_server(runs: Runs) -> uvicorn.Server:
+    """Return a server of the pages over some runs, which serves when it is run with an open port."""
+    import uvicorn
+
+    from harness.view.app import make_app
+
+    facts: dict[str, Any] = {"log_level": "error", "access_log": False, "server_header": False, "http": "h11", "ws": "none"}
+    return uvicorn.Server(uvicorn.Config(make_app(runs), timeout_graceful_shutdown=2, **facts))
+
+
 def serve(runs: Runs, listening: socket.socket, browser: bool, say: Callable[[str], None]) -> None:
     """Serve until the process is asked to end; a KeyboardInterrupt passes through when all is closed.
 
@@ -42,19 +56,13 @@ def serve(runs: Runs, listening: socket.socket, browser: bool, say: Callable[[st
         browser: open the first page in the user's browser.
         say: is given the address as soon as it answers.
     """
-    import uvicorn
-
-    from harness.view.app import make_app
-
+    server = make_server(runs)
     address = f"http://{ADDRESS}:{listening.getsockname()[1]}/"
-    config = uvicorn.Config(
-        make_app(runs), log_level="error", access_log=False, server_header=False, http="h11", ws="none", timeout_graceful_shutdown=2
-    )
     say(address)
     if browser and _has_screen():
         threading.Thread(target=_open, args=(address,), daemon=True).start()
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
         runs.close()
         listening.close()
