@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import StoreError
+from harness.files.atomic import on_network
 from harness.files.json_text import parse_json
 from harness.store.database import Database
 from harness.store.folder import DATABASE, UNREADABLE
@@ -109,8 +110,8 @@ def identity_of(database: Database) -> str:
 def status_of(database: Database) -> str:
     """Return ``finished``, ``running`` or ``interrupted`` without touching the run's lock.
 
-    A run counts as running while the process that opened it last lives on this machine; of a process elsewhere nothing is known, and a run that
-    it has not finished counts as running, too.
+    A run counts as running while the process that opened it last lives on this machine, and has its log open where the file keeps one. Of a
+    process elsewhere nothing is known, and a run that it has not finished counts as running, too.
     """
     found = dict(database.rows("SELECT key, value FROM meta WHERE key IN ('finished', 'holder')"))
     if "finished" in found:
@@ -120,7 +121,8 @@ def status_of(database: Database) -> str:
         here, process = holder["host"] == platform.node(), int(holder["pid"])
     except UNREADABLE:
         return "interrupted"
-    return "running" if not here or _lives(process) else "interrupted"
+    open_there = database.path.with_name(f"{DATABASE}-wal").exists() or on_network(database.path)
+    return "running" if not here or (_lives(process) and open_there) else "interrupted"
 
 
 def _lives(process: int) -> bool:

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers.runs import manifest
-
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import MethodRecord, PluginRef
 from harness.store.values import trial_item
 from harness.types import Concept, FeatureRef, Generation, Instruction, Labeling, Method, Rating, Trial
+from helpers.runs import manifest
 
 STRENGTHS = (0.1, 0.2, 0.4)
 STEERED, PLAIN = Method("finder", "pusher"), Method(None, "nothing")

@@ -23,6 +23,9 @@ ROWS = (
 )
 
 
+TOKENS = ('"', "*", "-", "(", ")", ":", "^", "AND", "NOT", "NEAR(", "+", "war", "\0", "日", "%", "ß", "text")
+
+
 @pytest.fixture(scope="module")
 def index() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -67,7 +70,7 @@ def test_a_search_within_one_part(index: sqlite3.Connection) -> None:
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text(max_size=30) | st.lists(st.sampled_from(['"', "*", "-", "(", ")", ":", "^", "AND", "NOT", "NEAR(", "+", "war", "\0", "日", "%", "ß", "text"]), max_size=8).map(" ".join))  # fmt: skip
+@given(st.text(max_size=30) | st.lists(st.sampled_from(TOKENS), max_size=8).map(" ".join))
 def test_nothing_that_is_typed_breaks_it(index: sqlite3.Connection, text: str) -> None:
     text = text.encode("utf-8", "replace").decode()  # an address holds no halves of characters
     assert set(found(index, text)) <= set(range(len(ROWS)))
