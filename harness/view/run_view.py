@@ -25,6 +25,9 @@ INTERVAL = 1.0
 """Seconds between two looks at the run's file."""
 WATCHED = 20.0
 """Seconds after the last request for which the index follows the run."""
+PATIENCE, PATIENCE_SMALL = 0.3, 3.0
+"""Seconds that a page which needs the index waits for it: of a run of any size, and of one of few outcomes, whose index is nearly there."""
+_SMALL = 20_000
 _COUNTS = 200
 
 
@@ -81,7 +84,7 @@ class RunView:
         self._names: tuple[object, Names] | None = None
         self._unsteered: tuple[object, Unsteered] | None = None
         self._counts: dict[tuple[str, str], Counts] = {}
-        self._stop, self._wake = threading.Event(), threading.Event()
+        self._stop, self._wake, self._complete = threading.Event(), threading.Event(), threading.Event()
         self._asked = 0.0
         self._thread: threading.Thread | None = None
 
@@ -142,6 +145,7 @@ class RunView:
                 index = open_index(self.folder, identity)
                 self._index = identity, index, Follower(self.file, index, self.names, self._stop.is_set)
                 self._counts.clear()
+                self._complete.clear()
             return self._index[1:]
 
     @contextlib.contextmanager
@@ -186,6 +190,7 @@ class RunView:
             index, follower = self._ready()
             try:
                 follower.follow()
+                self._complete.set()
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):
                     raise
@@ -206,6 +211,8 @@ class RunView:
 
     def page(self, asked: Filter, cursor: Cursor | None) -> Page:
         """Return a page of the texts that a filter holds."""
+        if asked.needs_index:
+            self._wait()
         with self.reading() as run, self._indexed() as (index, _, connection):
             complete = bool(index.meta(connection, "complete"))
             if asked.q:
@@ -217,6 +224,17 @@ class RunView:
                 found, counts = find_in_run(run.database, asked, cursor), None
             texts = complete_texts(run.database, run.names, self._read_unsteered(run), connection, found.ids, asked)
         return Page(texts, found, counts, asked.needs_index and not complete)
+
+    def _wait(self) -> None:
+        """Wait a little for an index that is being made."""
+        if self._thread is None or self._complete.is_set():
+            return
+        with self._indexed() as (index, _, connection):
+            if index.meta(connection, "complete"):
+                return
+        with self.reading() as run:
+            outcomes = sum(rows for name, (rows, _) in run.marks.items() if name.startswith("outcomes "))
+        self._complete.wait(PATIENCE_SMALL if outcomes <= _SMALL else PATIENCE)
 
     def _count(self, connection: sqlite3.Connection, asked: Filter, version: str) -> Counts:
         key = version, asked.key
