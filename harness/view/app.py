@@ -85,8 +85,8 @@ class Pages:
     def text(self, request: Request) -> Response:
         """One text, with those at the other strengths."""
         run, judge = self._run(request), request.query_params.get("judge", "")
-        found, others = run.text(request.path_params["id"], judge)
-        return self._page("text.html.jinja", run, text=found, others=others, aspects=ASPECT_NAMES)
+        found, others, ignored = run.text(request.path_params["id"], judge)
+        return self._page("text.html.jinja", run, text=found, others=others, ignored=ignored)
 
     def state(self, request: Request) -> Response:
         """How far run and index are, for the script that keeps a page up to date."""

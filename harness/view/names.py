@@ -106,7 +106,7 @@ def read_names(database: Database, folder: Path) -> Names:
         own = store.own_judge()
         return Names(
             run=store.id,
-            **_facts(store),
+            **run_facts(store),
             started=store.started,
             methods=_methods(store, database),
             concepts=dict(database.rows("SELECT json_extract(value, '$.id'), json_extract(value, '$.text') FROM concept_values")),
@@ -119,7 +119,7 @@ def read_names(database: Database, folder: Path) -> Names:
         )
 
 
-def _facts(store: RunStore) -> dict[str, str]:
+def run_facts(store: RunStore) -> dict[str, str]:
     """Return task, model and seed for people."""
     if store.incomplete:
         task: Json = store.plan.get("task", "")

@@ -19,7 +19,7 @@ from harness.view.index import Index, open_index, remove_index
 from harness.view.listed import Counts, Found, complete_texts, count, find_in_index, find_in_run, ladder
 from harness.view.names import Names, read_names
 from harness.view.run_file import Marks, RunFile, identity_of, marks, status_of
-from harness.view.shown import Text, Unsteered, pieces, read_texts, read_unsteered
+from harness.view.shown import Said, Text, Unsteered, pieces, read_ignored, read_texts, read_unsteered
 
 INTERVAL = 1.0
 """Seconds between two looks at the run's file."""
@@ -244,12 +244,16 @@ class RunView:
             self._counts[key] = count(connection, asked)
         return self._counts[key]
 
-    def text(self, identity: str, judge: str = "") -> tuple[Text, list[Text]]:
-        """Return a text, and those of the same method, concept and instruction at all strengths. Raises NotThere for an id of no trial."""
+    def text(self, identity: str, judge: str = "") -> tuple[Text, list[Text], tuple[Said, ...]]:
+        """Return a text, those of the same method, concept and instruction at all strengths, and later answers of judges that do not count.
+
+        Raises NotThere for an id of no trial.
+        """
         with self.reading() as run, self._indexed() as (_, _, connection):
             asked = Filter(judge=judge or run.names.own_judge)
             texts = complete_texts(run.database, run.names, self._read_unsteered(run), connection, [identity], asked, whole=True)
             if not texts:
                 raise NotThere(f"the run has no text {identity!r:.60}", given=identity, hint="its id is the trial's")
             others = read_texts(run.database, run.names, ladder(connection, texts[0]))
-        return texts[0], [replace(text, pieces=pieces(text.text or "")[0]) for text in others.values()]
+            ignored = read_ignored(run.database, run.names, identity)
+        return texts[0], [replace(text, pieces=pieces(text.text or "")[0]) for text in others.values()], ignored

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.files.atomic import disk_error
-from harness.store import DATABASE
+from harness.store import DATABASE, RunStore
+from harness.types import judge_title
 from harness.view.errors import NotThere
-from harness.view.run_file import status_of
+from harness.view.names import run_facts
+from harness.view.run_file import marks, status_of, understood
 from harness.view.run_view import RunView
 
 
@@ -22,6 +24,7 @@ class Line:
     id: str
     task: str = ""
     model: str = ""
+    seed: str = ""
     started: str = ""
     status: str = ""
     methods: tuple[str, ...] = ()
@@ -92,19 +95,17 @@ class Runs:
 
 def _line(view: RunView) -> Line:
     try:
-        with view.reading() as run:
-            names = run.names
-            counts = {name: rows for name, (rows, _) in run.marks.items()}
-            if not counts:
-                counts = dict(run.database.rows(_COUNTED))
+        with view.file.open() as database, understood(database.path):
+            store = RunStore(view.folder, database, None)
+            counts = {name: rows for name, (rows, _) in marks(database).items()} or dict(database.rows(_COUNTED))
+            judges = {judge.ranking_key: judge_title(judge.name, judge.options) for judge in store.judges()}
             return Line(
                 id=view.id,
-                task=names.task,
-                model=names.model,
-                started=names.started,
-                status=status_of(run.database),
-                methods=tuple(method.name for method in names.methods.values() if method.kind != "dictionary"),
-                judges=tuple(judge.title for judge in names.judges if judge.current),
+                **run_facts(store),
+                started=store.started,
+                status=status_of(database),
+                methods=tuple(store.method_names().values()),
+                judges=tuple(judges.values()),
                 trials=counts.get("items steering", 0),
                 texts=sum(rows for name, rows in counts.items() if name.startswith("outcomes generate ")),
                 items=counts.get("items detection", 0) + counts.get("items dictionary", 0),

@@ -15,7 +15,7 @@ from harness.files.visible import visible
 from harness.scoring import harmonic_mean
 from harness.store.database import Database
 from harness.store.folder import UNREADABLE
-from harness.types import Json
+from harness.types import ASPECTS, Json
 from harness.view.filters import STATUSES
 from harness.view.names import NamedJudge, NamedMethod, Names
 
@@ -154,6 +154,26 @@ def read_ratings(database: Database, names: Names, ids: Sequence[str]) -> dict[s
         details = tuple(flat(_parsed(value).get("details", {})))
         found.setdefault(identity, []).append((place, Said(judge, _STATUS.get(status, status), numbers, overall, reason, details)))
     return {identity: tuple(one for _, one in sorted(each, key=lambda pair: pair[0])) for identity, each in found.items()}
+
+
+def read_ignored(database: Database, names: Names, identity: str) -> tuple[Said, ...]:
+    """Return later answers about a text that differ from the first, which stands; the run keeps them as notes."""
+    sql = "SELECT value FROM notes WHERE kind = 'rating-ignored' AND instr(value, ?) ORDER BY id"
+    judges = {judge.key: judge for judge in names.judges}
+    found = []
+    for (value,) in database.rows(sql, (identity,)):
+        note = _parsed(value)
+        rating = note.get("ignored")
+        if not isinstance(rating, dict) or rating.get("item_id") != identity:
+            continue
+        numbers = tuple(float(number) for aspect in ASPECTS if isinstance(number := rating.get(aspect), int | float))
+        numbers = numbers if len(numbers) == len(ASPECTS) else ()
+        overall = float(harmonic_mean(np.array(numbers))) if numbers else None
+        source = str(note.get("judge", ""))
+        judge = judges.get(source, NamedJudge(source, source, "", False))
+        details = tuple(flat(rating.get("details", {})))
+        found.append(Said(judge, str(rating.get("status", "")), numbers, overall, str(rating.get("reason", "")), details))
+    return tuple(found)
 
 
 def _parsed(value: str) -> Mapping[str, Json]:

@@ -66,7 +66,7 @@ def served(runs: Runs) -> Iterator[str]:
         assert not thread.is_alive()
 
 
-@pytest.fixture(name="serve")
+@pytest.fixture(scope="session", name="serve")
 def _serve() -> Callable[..., object]:
     """:func:`served`."""
     return served

@@ -148,7 +148,7 @@ def test_the_unsteered_text_of_the_same_concept_and_instruction_stands_beside(vi
 
 def test_a_text_has_all_that_judges_said_and_its_other_strengths(view: RunView) -> None:
     identity = next(trial.id for trial in trials() if trial.strength == 0.2 and trial.instruction_id == "i2")
-    text, others = view.text(identity)
+    text, others, _ = view.text(identity)
     assert [said.judge.title for said in text.said] == ["kind m1", "strict"]
     assert ("replies · concept", "Rating: [[2]]") in text.said[0].details
     assert [other.strength for other in others] == list(STRENGTHS)
