@@ -29,6 +29,7 @@ COMMANDS = {
     "judge": "harness.cli.judge",
     "runs": "harness.cli.runs",
     "view": "harness.cli.view",
+    "power": "harness.cli.power",
     "leaderboard": "harness.cli.leaderboard",
     "plugins": "harness.cli.plugins",
     "tasks": "harness.cli.tasks",

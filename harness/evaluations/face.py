@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from harness.errors import OptionError, StoreError
+from harness.errors import OptionError
 from harness.evaluations.entry import make_entry
 from harness.evaluations.evaluate import conclude, run_folder, settle
 from harness.evaluations.evaluate import evaluate as evaluate_run
 from harness.evaluations.prompts import SteeredText, feature_labeling, steered, unsteered
 from harness.evaluations.steering.rate import rate as rate_run
 from harness.evaluations.steering.rate import rate_texts
-from harness.evaluations.steering.stored import check_generated
+from harness.evaluations.steering.stored import check_generated, judge_of
 from harness.leaderboard.entry import Entry
 from harness.plugin.host import PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
@@ -31,7 +31,7 @@ from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
 from harness.tasks.find import find_task
 from harness.tasks.schema import Task
-from harness.types import Abstention, Concept, Instruction, JudgeItem, Labeling, Rating
+from harness.types import Abstention, Aggregation, Concept, Instruction, JudgeItem, Labeling, ProtocolName, Rating
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -147,7 +147,7 @@ def evaluate(
     judge: str | None = None,
     strengths: Sequence[float] | Mapping[str, Sequence[float]] = (),
     options: Mapping[str, Options] | None = None,
-    controls: bool = True,
+    controls: bool | Literal["full"] = True,
     out: str | Path = ".",
     max_cost: float = 0.0,
     **choices: Any,
@@ -163,7 +163,7 @@ def evaluate(
         judge: the judge, in the same way; None takes the task's.
         strengths: to try in place of the task's, for all steerers that have a strength, or by a steerer's name.
         options: option values by kind: ``{"labeler": {"pi0": 0.01}, "steerer": {"sae-clamp:unit": "residual-norm"}}``.
-        controls: run the task's controls beside what is asked for.
+        controls: run the task's controls beside what is asked for; ``"full"``: also another concept's features, and a random direction of equal norm.
         out: where ``runs/`` and ``leaderboard/entries/`` lie.
         max_cost: dollars that may be spent; what may cost more is refused before anything is sent.
         choices: see :func:`load_task`; not with a task that is open already.
@@ -185,12 +185,13 @@ def evaluate(
         by_kind["labeler"],
         by_kind["steerer"],
         by_kind["judge"],
-        controls,
+        controls is not False,
         tuple(detectors),
         tuple(metrics),
         by_kind["detector"],
         by_kind["metric"],
-        _grids(strengths),
+        strengths=_grids(strengths),
+        full_controls=controls == "full",
     )
     plan = make_plan(opened.host, opened.task, asked)
     where = str(opened.task.folder) if opened.task.name not in opened.host.tasks.entries else opened.task.name
@@ -294,18 +295,21 @@ class StoredRun:
         with self._reading() as store:
             return store.judges()
 
-    def entry(self, judge: str | None = None) -> Entry:
+    def entry(self, judge: str | None = None, protocol: ProtocolName | None = None, aggregation: Aggregation | None = None) -> Entry:
         """Return the run's entry, made from its file.
 
         Args:
             judge: key or name of the judge whose ratings count; None takes the one that the run was started with. Of one whose code has changed
                 since, the last ratings count.
+            protocol: ``cv`` or ``axbench``; None takes the one that the run was started with.
+            aggregation: ``mean-of-harmonic-means`` or ``harmonic-mean-of-means``; None takes the one that the run was started with.
 
         Raises:
             StoreError: nobody of this name has rated the run.
         """
         with self._reading() as store:
-            return make_entry(store.manifest, store, _judge(store, judge))
+            manifest = store.manifest
+            return make_entry(manifest, store, judge_of(store, judge), manifest.protocol.named(protocol, aggregation))
 
     def texts(self, judge: str | None = None) -> DataFrame:
         """Return trials, texts and one judge's ratings: a row for each trial, with the columns of ``harness runs export``."""
@@ -314,7 +318,7 @@ class StoredRun:
         from harness.store.export import COLUMNS, steering_rows
 
         with self._reading() as store:
-            record = _judge(store, judge)
+            record = judge_of(store, judge)
             rows = steering_rows(store, record.key if record is not None else None)
             frame: DataFrame = DataFrame(list(rows), columns=list(COLUMNS))
         return frame
@@ -348,17 +352,6 @@ class StoredRun:
         ]
         frame: DataFrame = DataFrame(rows)
         return frame
-
-
-def _judge(store: RunStore, wanted: str | None) -> JudgeRecord | None:
-    judges = store.judges()
-    if wanted is None:
-        return store.own_judge()
-    found = [judge for judge in judges if wanted in (judge.key, judge.name)]
-    if not found:
-        known = tuple(judge.key for judge in judges) or "none"
-        raise StoreError(f"{wanted!r} has not rated the run in {store.folder}", given=wanted, allowed=known, hint="name one of its judges")
-    return found[-1]
 
 
 def _limit(max_cost: float) -> Any:

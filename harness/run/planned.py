@@ -28,6 +28,8 @@ class Asked:
     metrics: tuple[str, ...] = ()
     detector_options: Mapping[str, Any] = field(default_factory=dict)
     metric_options: Mapping[str, Any] = field(default_factory=dict)
+    full_controls: bool = False
+    """Beside the task's controls: another concept's features, and a random direction of equal norm, for each method that steers by features."""
     strengths: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Grids in place of the task's, by a steerer's name; that of no name is for all steerers asked for (:mod:`harness.run.strengths`)."""
 
@@ -178,6 +180,11 @@ class Plan:
     detections: tuple[PlannedDetection, ...] = ()
     metrics: tuple[PlannedMetric, ...] = ()
     notices: tuple[str, ...] = ()
+
+    @property
+    def chooses(self) -> bool:
+        """Return whether a method has several strengths, of which its score needs one."""
+        return any(len(method.grid) > 1 for method in self.methods)
 
     @property
     def labelers(self) -> tuple[PlannedPlugin, ...]:
