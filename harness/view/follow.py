@@ -97,7 +97,7 @@ class Follower:
                 changed |= self._correct(connection, wanted, state)
             if changed:
                 with transaction(connection):
-                    update_chosen(connection)
+                    update_chosen(connection, self._names().rule)
                     _set(connection, "version", str(int(self._index.meta(connection, "version", "0")) + 1))
             if not self._stopped():
                 with transaction(connection):

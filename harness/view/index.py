@@ -176,17 +176,18 @@ def remove_index(index: Index) -> None:
 def _fill(path: Path) -> bool:
     """Make the tables of an empty file; return False for a file of another version, or another program's."""
     with contextlib.closing(connect(path)) as connection:
+        connection.execute("BEGIN IMMEDIATE")  # another process may be making them
         try:
             version = version_of(connection, path, INDEX)
+            if version is None:
+                for statement in statements(SCHEMA):
+                    connection.execute(statement)
+                stamp(connection, INDEX)
         except StoreError:
+            connection.execute("ROLLBACK")
             return False
-        if version is not None:
-            return version == INDEX.version
-        set_journal(connection, path)
-        connection.execute("BEGIN IMMEDIATE")
-        if version_of(connection, path, INDEX) is None:  # another process may have been quicker
-            for statement in statements(SCHEMA):
-                connection.execute(statement)
-            stamp(connection, INDEX)
         connection.execute("COMMIT")
-    return True
+        if version is None:
+            with contextlib.suppress(sqlite3.OperationalError):  # somebody reads it already; without a log it works, too
+                set_journal(connection, path)
+    return version in (None, INDEX.version)

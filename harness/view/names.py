@@ -11,6 +11,7 @@ from harness.store import RunStore
 from harness.store.database import Database
 from harness.store.manifest import MethodRecord
 from harness.types import Json, judge_title
+from harness.view.chosen import Rule, rule_of
 from harness.view.run_file import understood
 
 
@@ -61,6 +62,7 @@ class Names:
         features: of each labeling, by its id.
         judges: in the order in which they came.
         own_judge: key of the judge that the run was started with; empty before anything is rated.
+        rule: by which the run's protocol chooses a strength.
     """
 
     run: str
@@ -74,6 +76,7 @@ class Names:
     features: Mapping[str, tuple[str, ...]]
     judges: tuple[NamedJudge, ...]
     own_judge: str
+    rule: Rule
 
     def method(self, identity: str) -> NamedMethod:
         """Return a method; one that the run does not name goes by its id."""
@@ -104,18 +107,20 @@ def read_names(database: Database, folder: Path) -> Names:
         judges = store.judges()
         latest = {judge.ranking_key: judge.key for judge in judges}
         own = store.own_judge()
+        concepts = dict(database.rows("SELECT json_extract(value, '$.id'), json_extract(value, '$.text') FROM concept_values"))
         return Names(
             run=store.id,
             **run_facts(store),
             started=store.started,
             methods=_methods(store, database),
-            concepts=dict(database.rows("SELECT json_extract(value, '$.id'), json_extract(value, '$.text') FROM concept_values")),
+            concepts=concepts,
             instructions={instruction.id: instruction.text for instruction in store.instructions()},
             features=_features(database),
             judges=tuple(
                 NamedJudge(j.key, judge_title(j.name, j.options), j.rubric, j.offline, latest[j.ranking_key] == j.key) for j in judges
             ),
             own_judge="" if own is None else own.key,
+            rule=Rule() if store.incomplete else rule_of(store.manifest, concepts),
         )
 
 

@@ -72,5 +72,5 @@ def _fixed(value: float | None, places: int = 2) -> str:
 
 
 def _level(value: float | None) -> str:
-    """Which of five colours stands for a rating from 0 to 2."""
-    return "none" if value is None else str(min(4, max(0, round(value * 2))))
+    """Which of the colours of ratings stands for a number from 0 to 2."""
+    return "none" if value is None else f"r{min(2, max(0, round(value)))}"

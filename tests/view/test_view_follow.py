@@ -7,22 +7,28 @@ import shutil
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+from helpers.runs import manifest
 from helpers.users import as_nobody
-from helpers.view_runs import CONCEPTS, JUDGES, begin, make, rate, trials, write
+from helpers.view_runs import CONCEPTS, INSTRUCTIONS, JUDGES, begin, make, rate, trials, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import StoreError
-from harness.scoring import cross_validate
+from harness.scoring import harmonic_mean
+from harness.scoring.folds import cross_validation_folds, halves, no_choice
+from harness.scoring.protocols import score_ratings
 from harness.store import JudgeRecord, Outcome, RunStore
-from harness.store.run import Trial
-from harness.types import Rating
+from harness.store.manifest import Protocol
+from harness.store.schema import statements
+from harness.types import Aggregation, ProtocolName, Rating, Trial
 from harness.view import follow
-from harness.view.chosen import choose
+from harness.view.chosen import rule_of, update_chosen
 from harness.view.filters import Filter, read_filter
+from harness.view.index import SCHEMA
 from harness.view.run_view import RunView
 
 TABLES = {
@@ -272,14 +278,35 @@ def test_a_read_only_folder_is_shown(made_run: Path, tmp_path: Path, open_folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(st.none() | st.sampled_from([0.0, 0.5, 1.0, 1.2, 2.0]), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_the_chosen_strength_is_that_of_the_cross_validation(scores: list[list[float | None]]) -> None:
-    values = np.array([[np.nan if score is None else score for score in row] for row in scores])
-    means = [None if np.isnan(row).all() else float(np.nansum(row) / (~np.isnan(row)).sum()) for row in values]
-    found = cross_validate(values, 2, 2)
-    expected = None if found.chosen is None or found.tied else float(found.chosen)
-    assert choose([(float(place), mean) for place, mean in enumerate(means)]) == expected
+STRENGTH_GRIDS = st.integers(1, 4).flatmap(
+    lambda n: st.lists(
+        st.none() | st.tuples(*[st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0])] * 3), min_size=n * len(INSTRUCTIONS), max_size=n * len(INSTRUCTIONS)
+    )
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(STRENGTH_GRIDS, st.sampled_from(get_args(ProtocolName)), st.sampled_from(get_args(Aggregation)))
+def test_the_chosen_strength_is_that_of_the_run_s_protocol(ratings: list[Any], name: Any, aggregation: Any) -> None:
+    grid = np.array([(np.nan,) * 3 if rating is None else rating for rating in ratings]).reshape(-1, len(INSTRUCTIONS), 3)
+    protocol = Protocol(name=name, aggregation=aggregation, repeats=2, splits=2)
+    facts = manifest({}, protocol=protocol, instructions=tuple(i.id for i in INSTRUCTIONS), per_concept=len(INSTRUCTIONS))
+    order = facts.instructions_for("sea")
+    folds = no_choice(len(order)) if len(grid) == 1 else halves(len(order)) if name == "axbench" else cross_validation_folds(len(order), 2, 2)
+    found = score_ratings(grid, folds, aggregation)
+    connection = sqlite3.connect(":memory:")
+    for statement in statements(SCHEMA):
+        connection.execute(statement)
+    connection.execute("INSERT INTO judges VALUES (1, 'judge')")
+    for position, (strength, place) in enumerate(np.ndindex(*grid.shape[:2])):
+        row = grid[strength, place]
+        connection.execute("INSERT INTO texts VALUES (?, '', ?, 'm', 'l', 'sea', ?, ?, NULL)", (position, position, float(strength), order[place]))
+        numbers = [None] * 4 if np.isnan(row).any() else [float(harmonic_mean(row)), *row.tolist()]
+        connection.execute("INSERT INTO ratings VALUES (?, 1, ?, 'x', ?, ?, ?, ?)", (position, position, *numbers))
+    update_chosen(connection, rule_of(facts, ["sea"]))
+    expected = [] if found.chosen is None or found.tied else [("judge", "m", "l", float(found.chosen))]
+    assert connection.execute("SELECT * FROM chosen").fetchall() == expected
+    connection.close()
 
 
 @pytest.mark.parametrize("name", ["finished", "unfinished"])

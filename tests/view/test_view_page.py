@@ -88,11 +88,11 @@ def test_a_filter_and_a_search_by_hand(browser: Any, site: str) -> None:
     keys(browser, "waves of war", "\ue007")
     wait(lambda: len(articles(browser)) == 20)
     assert browser.current_url.endswith("/?q=waves+of+war")  # what says nothing is not in it
-    assert browser.execute_script("return document.querySelectorAll('.text mark').length") >= 40
+    assert browser.execute_script("return document.querySelectorAll('.trial mark').length") >= 40
     browser.find_element("css selector", "#order option[value=overall]").click()
     browser.find_element("css selector", "#filter button").click()
     wait(lambda: "order=overall" in browser.current_url)
-    badges = browser.execute_script("return [...document.querySelectorAll('.rated .badge')].map((one) => parseFloat(one.lastChild.textContent))")
+    badges = browser.execute_script("return [...document.querySelectorAll('.own .badge')].map((one) => parseFloat(one.lastChild.textContent))")
     rated = [badge for badge in badges if badge is not None]
     assert rated == sorted(rated, reverse=True)
     assert browser.execute_script("return document.getElementById('counts').textContent").split()[:4] == ["20", "texts", "of", "40"]
@@ -112,7 +112,7 @@ def test_everything_works_without_scripts(browser: Any, site: str) -> None:
         assert len(browser.find_elements("css selector", "article")) == 39
         browser.find_element("css selector", "article h3 a").click()
         wait(lambda: "/text/" in browser.current_url)
-        assert browser.find_element("css selector", ".details dd").is_displayed()
+        assert browser.find_element("css selector", ".figures dd").is_displayed()
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
         browser.get(f"{site}/run/demo-1/")
@@ -151,7 +151,7 @@ def test_every_width_and_scheme(browser: Any, site: str, width: int, scheme: str
         browser.get(site + path)
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-        assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+        assert (ground == "rgb(253, 253, 252)") == (scheme == "light")
         assert _poor_contrast(browser) == []
         named = browser.find_elements("css selector", "input:not([type=hidden]), select, button, summary, a, progress")
         assert [one.get_attribute("outerHTML") for one in named if one.is_displayed() and not one.accessible_name.strip()] == []

@@ -4,7 +4,7 @@
   const EVERY = 2000, MOST = 30000;
   const live = document.getElementById("live");
   const phone = matchMedia("(max-width: 48rem)");
-  const filters = document.querySelector("details.filters");
+  const filters = document.querySelector("details.narrow");
   if (filters && phone.matches) filters.open = false;
 
   // Fields that say nothing are no part of the address.
