@@ -14,13 +14,15 @@ from harness.judging.agreement import OVERALL
 from harness.types import ASPECTS
 from harness.view.errors import BadRequest
 from harness.view.names import Names
-from harness.view.search import Search, Within, parse_search
+from harness.view.search import Search, Within, count_terms, parse_search
 
 PAGE = 50
 """Texts on a page."""
 LONGEST = 1000
 """Characters that a field of a filter may have."""
 ASPECT_NAMES = (OVERALL, *ASPECTS)
+MOST_TERMS = 30
+"""Words, phrases and signs that may be searched for at once: each is a search of its own."""
 CHOSEN = "chosen"
 STATUSES = {"rated": "done", "unrated": "failed", "pending": "pending", "none": None}
 """A rating's status as the page calls it, and as the store does; ``none``: this judge has not been asked."""
@@ -145,6 +147,8 @@ def read_filter(given: Mapping[str, str], names: Names) -> Filter:
         if len(value) > LONGEST:
             raise BadRequest(f"{name!r:.50} has {len(value):,} characters", given=len(value), allowed=f"up to {LONGEST:,}")
     text = {name: given.get(name, "").strip() for name in ("q", "within", "method", "concept", "instruction", "labeling", "judge", "status", "order")}
+    if (terms := count_terms(text["q"])) > MOST_TERMS:
+        raise BadRequest(f"the search has {terms} words", given=terms, allowed=f"up to {MOST_TERMS}", hint='put a passage in "quotes"')
     _one_of("within", text["within"], ("", *get_args(Within)))
     _one_of("status", text["status"], ("", *STATUSES))
     _one_of("order", text["order"], ("", *ORDERS))

@@ -23,6 +23,8 @@ from harness.view.shown import Said, Text, Unsteered, pieces, read_ignored, read
 
 INTERVAL = 1.0
 """Seconds between two looks at the run's file."""
+REST = 3.0
+"""After a look that took long, as while a large run is being rated, so many times as long is waited."""
 WATCHED = 20.0
 """Seconds after the last request for which the index follows the run."""
 PATIENCE, PATIENCE_SMALL = 0.3, 3.0
@@ -178,8 +180,9 @@ class RunView:
 
     def _follow(self) -> None:
         while not self._stop.is_set():
+            begun = time.monotonic()
             self.follow_once()
-            self._stop.wait(INTERVAL)
+            self._stop.wait(max(INTERVAL, REST * (time.monotonic() - begun)))
             if time.monotonic() - self._asked > WATCHED:
                 self._wake.clear()
                 self._wake.wait()

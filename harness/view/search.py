@@ -21,6 +21,11 @@ _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\ua
 """Letters of writing systems in which a word has no bounds that a tokenizer of words would see."""
 
 
+def count_terms(text: str) -> int:
+    """Return how many words, phrases and signs a search looks for."""
+    return len(_TERM.findall(text))
+
+
 @dataclass(frozen=True)
 class Search:
     """A parsed search.

@@ -49,6 +49,17 @@ def view(run_folder: Path) -> Iterator[RunView]:
     found.close()
 
 
+@pytest.fixture(scope="session")
+def shown(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunView]:
+    """The same for many tests, which only read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        found = RunView(made_run)
+        found.follow_once()
+    yield found
+    found.close()
+
+
 @contextmanager
 def served(runs: Runs) -> Iterator[str]:
     """The address of a real server over runs, within the context."""

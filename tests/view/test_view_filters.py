@@ -28,13 +28,13 @@ def small_pages() -> Any:
         yield
 
 
-def texts(view: RunView) -> dict[str, Text]:
-    with view.reading() as run:
+def texts(shown: RunView) -> dict[str, Text]:
+    with shown.reading() as run:
         return read_texts(run.database, run.names, [trial.id for trial in trials()])
 
 
-def find(view: RunView, asked: Filter, cursor: Cursor | None, by_index: bool) -> Found:
-    with view.reading() as run, view._ready()[0].open() as connection:
+def find(shown: RunView, asked: Filter, cursor: Cursor | None, by_index: bool) -> Found:
+    with shown.reading() as run, shown._ready()[0].open() as connection:
         if not by_index:
             return find_in_run(run.database, asked, cursor)
         if asked.q:
@@ -42,18 +42,18 @@ def find(view: RunView, asked: Filter, cursor: Cursor | None, by_index: bool) ->
         return find_in_index(connection, asked, cursor)
 
 
-def walk(view: RunView, asked: Filter, by_index: bool = True) -> list[str]:
+def walk(shown: RunView, asked: Filter, by_index: bool = True) -> list[str]:
     """All texts that a filter holds, page by page; asserts that the way back shows the same pages."""
     pages, cursor = [], None
     while True:
-        found = find(view, asked, cursor, by_index)
+        found = find(shown, asked, cursor, by_index)
         pages.append(found)
         if found.next is None:
             break
         cursor = read_cursor({"after": str(found.next)})
     for before, page in zip(pages[-2::-1], pages[:0:-1], strict=True):
         assert page.previous is not None
-        back = find(view, asked, read_cursor({"before": str(page.previous)}), by_index)
+        back = find(shown, asked, read_cursor({"before": str(page.previous)}), by_index)
         assert back.ids == before.ids
         assert back.next == before.next
     assert pages[0].previous is None
@@ -72,22 +72,22 @@ def value(text: Text, column: str, judge: str) -> float:
 
 @pytest.mark.parametrize("by_index", [True, False])
 @pytest.mark.parametrize("order", [name for name, order in ORDERS.items() if order.column not in ("seq", "position", "differ")])
-def test_every_order_shows_each_text_once(view: RunView, order: str, by_index: bool) -> None:
-    asked, every = Filter(judge=STRICT, order=order), texts(view)
+def test_every_order_shows_each_text_once(shown: RunView, order: str, by_index: bool) -> None:
+    asked, every = Filter(judge=STRICT, order=order), texts(shown)
     sign = 1 if ORDERS[order].direction == "ASC" else -1
 
     def place(identity: str) -> tuple[float, int]:
         own = value(every[identity], ORDERS[order].column, STRICT)
         return (math.inf if math.isnan(own) else sign * own), every[identity].position
 
-    assert walk(view, asked, by_index) == sorted(every, key=place)
+    assert walk(shown, asked, by_index) == sorted(every, key=place)
 
 
 @pytest.mark.parametrize("by_index", [True, False])
-def test_the_run_s_own_order_and_the_newest_first(view: RunView, by_index: bool) -> None:
+def test_the_run_s_own_order_and_the_newest_first(shown: RunView, by_index: bool) -> None:
     every = [trial.id for trial in trials()]
-    assert walk(view, Filter(judge=KIND), by_index) == every
-    assert walk(view, Filter(judge=KIND, order="newest"), by_index) == every[::-1]
+    assert walk(shown, Filter(judge=KIND), by_index) == every
+    assert walk(shown, Filter(judge=KIND, order="newest"), by_index) == every[::-1]
 
 
 @pytest.mark.parametrize(
@@ -107,48 +107,48 @@ def test_the_run_s_own_order_and_the_newest_first(view: RunView, by_index: bool)
         ({"concept": "nobody's"}, lambda text: False),
     ],
 )
-def test_filters_hold_what_they_say(view: RunView, given: dict[str, str], kept: Any) -> None:
-    asked = read_filter({**given, "judge": STRICT}, view.names())
-    expected = [identity for identity, text in sorted(texts(view).items(), key=lambda pair: pair[1].position) if kept(text)]
-    assert walk(view, asked) == walk(view, asked, by_index=False) == expected
-    with view._ready()[0].open() as connection:
+def test_filters_hold_what_they_say(shown: RunView, given: dict[str, str], kept: Any) -> None:
+    asked = read_filter({**given, "judge": STRICT}, shown.names())
+    expected = [identity for identity, text in sorted(texts(shown).items(), key=lambda pair: pair[1].position) if kept(text)]
+    assert walk(shown, asked) == walk(shown, asked, by_index=False) == expected
+    with shown._ready()[0].open() as connection:
         held = count(connection, asked)
     assert held.texts == len(expected)
-    rated = [float(harmonic_mean(said.values)) for i in expected if (said := texts(view)[i].said[1]).values]
+    rated = [float(harmonic_mean(said.values)) for i in expected if (said := texts(shown)[i].said[1]).values]
     assert held.rated == len(rated)
     assert held.means[0] == (pytest.approx(sum(rated) / len(rated)) if rated else None)
 
 
-def test_judges_that_disagree_are_found_and_the_farthest_come_first(view: RunView) -> None:
+def test_judges_that_disagree_are_found_and_the_farthest_come_first(shown: RunView) -> None:
     def apart(text: Text) -> float:
         first, second = (said.values for said in text.said)
         return sum(abs(a - b) for a, b in zip(first, second, strict=True)) if first and second else 0.0
 
-    every = texts(view)
-    found = walk(view, read_filter({"differ": "1", "order": "differ"}, view.names()))
+    every = texts(shown)
+    found = walk(shown, read_filter({"differ": "1", "order": "differ"}, shown.names()))
     assert found == sorted((i for i in every if apart(every[i]) >= 1), key=lambda i: (-apart(every[i]), every[i].position))
     assert 0 < len(found) < len(every)
 
 
-def test_the_chosen_strength_is_a_filter_and_stands_beside_each_text(view: RunView) -> None:
-    page = view.page(read_filter({"strength": "chosen", "method": STEERED.id}, view.names()), None)
+def test_the_chosen_strength_is_a_filter_and_stands_beside_each_text(shown: RunView) -> None:
+    page = shown.page(read_filter({"strength": "chosen", "method": STEERED.id}, shown.names()), None)
     assert {text.strength for text in page.texts} == {0.2}  # what the kind judge likes best
     assert all(text.is_chosen for text in page.texts)
-    other = view.page(read_filter({"strength": "0.4"}, view.names()), None).texts[0]
+    other = shown.page(read_filter({"strength": "0.4"}, shown.names()), None).texts[0]
     assert (other.chosen, other.is_chosen) == (0.2, False)
 
 
-def test_the_unsteered_text_of_the_same_concept_and_instruction_stands_beside(view: RunView) -> None:
-    for text in view.page(read_filter({"method": STEERED.id}, view.names()), None).texts:
+def test_the_unsteered_text_of_the_same_concept_and_instruction_stands_beside(shown: RunView) -> None:
+    for text in shown.page(read_filter({"method": STEERED.id}, shown.names()), None).texts:
         assert text.unsteered is not None
         assert (text.unsteered.concept_id, text.unsteered.instruction_id) == (text.concept_id, text.instruction_id)
         assert text.unsteered.method.unsteered
-    assert {text.unsteered for text in view.page(read_filter({"method": PLAIN.id}, view.names()), None).texts} == {None}
+    assert {text.unsteered for text in shown.page(read_filter({"method": PLAIN.id}, shown.names()), None).texts} == {None}
 
 
-def test_a_text_has_all_that_judges_said_and_its_other_strengths(view: RunView) -> None:
+def test_a_text_has_all_that_judges_said_and_its_other_strengths(shown: RunView) -> None:
     identity = next(trial.id for trial in trials() if trial.strength == 0.2 and trial.instruction_id == "i2")
-    text, others, _ = view.text(identity)
+    text, others, _ = shown.text(identity)
     assert [said.judge.title for said in text.said] == ["kind m1", "strict"]
     assert ("replies · concept", "Rating: [[2]]") in text.said[0].details
     assert [other.strength for other in others] == list(STRENGTHS)
@@ -161,11 +161,12 @@ def test_a_text_has_all_that_judges_said_and_its_other_strengths(view: RunView) 
     [
         {"order": "upward"}, {"status": "good"}, {"within": "prompt"}, {"method": "nobody"}, {"judge": "nobody"}, {"strength": "strong"},
         {"strength": "nan"}, {"overall_min": "inf"}, {"fluency_max": "x"}, {"differ": "much"}, {"q": "x" * 1001},
+        {"q": "! " * 31},
     ],
 )  # fmt: skip
-def test_a_field_that_cannot_be_is_refused(view: RunView, given: dict[str, str]) -> None:
+def test_a_field_that_cannot_be_is_refused(shown: RunView, given: dict[str, str]) -> None:
     with pytest.raises(BadRequest) as error:
-        read_filter(given, view.names())
+        read_filter(given, shown.names())
     assert error.value.given is not None
 
 

@@ -81,7 +81,7 @@ KINDS = ("text", "text", "other text", "pending", "unrated", "rated", "rated aga
 steps = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 5), st.integers(0, 4)), max_size=25)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps, portion=st.sampled_from([2, 5, 2000]))
 def test_it_holds_what_an_index_made_from_nothing_holds(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]], portion: int
@@ -278,6 +278,21 @@ def test_a_read_only_folder_is_shown(made_run: Path, tmp_path: Path, open_folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_the_log_of_a_killed_run_is_read_and_left_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    with begin(tmp_path / "writing") as store:
+        write(store, trials()[:8])
+        for end in ("", "-wal"):
+            shutil.copyfile(tmp_path / "writing" / f"run.sqlite{end}", folder / f"run.sqlite{end}")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    view = RunView(folder)
+    view.follow_once()
+    assert (view.problem, view.state().texts, len(view.page(Filter(q="waves"), None).texts)) == ("", 8, 8)
+    view.close()
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
 STRENGTH_GRIDS = st.integers(1, 4).flatmap(
     lambda n: st.lists(
         st.none() | st.tuples(*[st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0])] * 3), min_size=n * len(INSTRUCTIONS), max_size=n * len(INSTRUCTIONS)
@@ -285,7 +300,7 @@ STRENGTH_GRIDS = st.integers(1, 4).flatmap(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(STRENGTH_GRIDS, st.sampled_from(get_args(ProtocolName)), st.sampled_from(get_args(Aggregation)))
 def test_the_chosen_strength_is_that_of_the_run_s_protocol(ratings: list[Any], name: Any, aggregation: Any) -> None:
     grid = np.array([(np.nan,) * 3 if rating is None else rating for rating in ratings]).reshape(-1, len(INSTRUCTIONS), 3)

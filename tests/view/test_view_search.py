@@ -69,14 +69,14 @@ def test_a_search_within_one_part(index: sqlite3.Connection) -> None:
     assert found(index, "-tell", "text") == [0, 1, 2, 3, 4]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=30) | st.lists(st.sampled_from(TOKENS), max_size=8).map(" ".join))
 def test_nothing_that_is_typed_breaks_it(index: sqlite3.Connection, text: str) -> None:
     text = text.encode("utf-8", "replace").decode()  # an address holds no halves of characters
     assert set(found(index, text)) <= set(range(len(ROWS)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=40), st.lists(st.text(min_size=1, max_size=3), max_size=2), st.none() | st.integers(0, 30))
 def test_pieces_are_the_text(text: str, parts: list[str], longest: int | None) -> None:
     from harness.files.visible import visible
