@@ -15,8 +15,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from harness.errors import HarnessError
-from harness.view import detected
-from harness.view.errors import BadRequest, NotThere
+from harness.view import other_items
+from harness.view.errors import BadRequest, NotFound
 from harness.view.filters import ASPECT_NAMES, CHOSEN, ORDERS, STATUSES, read_cursor, read_filter
 from harness.view.guard import Guard
 from harness.view.pages import TYPES, address, render, run_address, static_files
@@ -98,19 +98,19 @@ class Pages:
         method, concept = given.get("method", "").strip(), given.get("concept", "").strip()
         after = read_cursor({"after": given.get("after", "")})
         with run.reading() as opened:
-            rows, more = detected.list_detected(opened.database, opened.names, method, concept, -1 if after is None else after.position)
+            rows, more = other_items.list_detection_items(opened.database, opened.names, method, concept, -1 if after is None else after.position)
         return self._page("detection.html.jinja", run, rows=rows, more=more, fields={"method": method, "concept": concept})
 
     def scores(self, request: Request) -> Response:
         """The scored texts of one labeling."""
         run, given = self._run(request), dict(request.query_params)
         with run.reading() as opened:
-            row, item, outcome = detected.detected(opened.database, opened.names, request.path_params["id"])
-            found = None if outcome is None else detected.scored_texts(opened.database, item, outcome, given)
+            row, item, outcome = other_items.detection_item(opened.database, opened.names, request.path_params["id"])
+            found = None if outcome is None else other_items.scored_texts(opened.database, item, outcome, given)
         fields = {name: given[name].strip() for name in ("set", "label", "score_min", "score_max", "order") if given.get(name, "").strip()}
         return self._page(
-            "scores.html.jinja", run, row=row, found=found, fields=fields, sets=detected.SETS, labels=detected.LABELS, orders=detected.ORDERS,
-            size=detected.SCORES,
+            "scores.html.jinja", run, row=row, found=found, fields=fields, size=other_items.SCORES,
+            sets=other_items.SETS, labels=other_items.LABELS, orders=other_items.ORDERS,
         )  # fmt: skip
 
     def dictionary(self, request: Request) -> Response:
@@ -118,7 +118,7 @@ class Pages:
         run = self._run(request)
         fields = {name: request.query_params.get(name, "").strip() for name in ("metric", "arm")}
         with run.reading() as opened:
-            rows, arms = detected.list_measured(opened.database, opened.names, **fields)
+            rows, arms = other_items.list_measurements(opened.database, opened.names, **fields)
         return self._page("dictionary.html.jinja", run, rows=rows, arms=arms, fields=fields)
 
     def _run(self, request: Request) -> RunView:
@@ -151,7 +151,7 @@ def static(request: Request) -> Response:
 
 def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, HarnessError)
-    status = 400 if isinstance(error, BadRequest) else 404 if isinstance(error, NotThere) else 503
+    status = 400 if isinstance(error, BadRequest) else 404 if isinstance(error, NotFound) else 503
     return HTMLResponse(render("error.html.jinja", message=str(error)), status)
 
 

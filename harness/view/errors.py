@@ -9,5 +9,5 @@ class BadRequest(HarnessError):
     """An address that asks for what cannot be: a filter of another form, a number that is none. Status 400."""
 
 
-class NotThere(HarnessError):
+class NotFound(HarnessError):
     """An address that names nothing: no such run, no such text. Status 404."""

@@ -112,9 +112,9 @@ class Follower:
         changed = False
         while not self._stopped():
             last = _last_seen(connection)
-            rows, wanted, whole = self._snapshot("o.rowid > ?", last)
+            rows, wanted, last_row = self._snapshot("o.rowid > ?", last)
             changed |= self._apply(connection, rows)
-            self.share = max(self.share, min(0.999, (rows[-1].seq if rows else last) / max(whole, 1)))
+            self.share = max(self.share, min(0.999, (rows[-1].seq if rows else last) / max(last_row, 1)))
             if len(rows) < PORTION:
                 return changed, wanted
         return changed, None

@@ -12,22 +12,22 @@ from pathlib import Path
 
 from harness.errors import StoreError
 from harness.store.database import Database
-from harness.view.errors import NotThere
+from harness.view.errors import NotFound
 from harness.view.filters import Cursor, Filter
 from harness.view.follow import Follower
 from harness.view.index import Index, open_index, remove_index
-from harness.view.listed import Counts, Found, complete_texts, count, find_in_index, find_in_run, ladder
 from harness.view.names import Names, read_names
 from harness.view.run_file import Marks, RunFile, identity_of, marks, status_of
-from harness.view.shown import Said, Text, Unsteered, pieces, read_ignored, read_texts, read_unsteered
+from harness.view.text_pages import Counts, IdPage, complete_texts, count, find_in_index, find_in_run, ids_at_all_strengths
+from harness.view.texts import JudgeAnswer, Text, Unsteered, cut_into_segments, read_ignored, read_texts, read_unsteered
 
 INTERVAL = 1.0
 """Seconds between two looks at the run's file."""
-REST = 3.0
+REST_FACTOR = 3.0
 """After a look that took long, as while a large run is being rated, so many times as long is waited."""
-WATCHED = 20.0
+FOLLOW_FOR = 20.0
 """Seconds after the last request for which the index follows the run."""
-PATIENCE, PATIENCE_SMALL = 0.3, 3.0
+INDEX_WAIT, INDEX_WAIT_SMALL = 0.3, 3.0
 """Seconds that a page which needs the index waits for it: of a run of any size, and of one of few outcomes, whose index is nearly there."""
 _SMALL = 20_000
 _COUNTS = 200
@@ -60,7 +60,7 @@ class Page:
     """A page of texts; ``counts`` is None while they cannot be told, ``partial`` where the index holds a part of the run only."""
 
     texts: list[Text]
-    found: Found
+    found: IdPage
     counts: Counts | None
     partial: bool
 
@@ -182,8 +182,8 @@ class RunView:
         while not self._stop.is_set():
             begun = time.monotonic()
             self.follow_once()
-            self._stop.wait(max(INTERVAL, REST * (time.monotonic() - begun)))
-            if time.monotonic() - self._asked > WATCHED:
+            self._stop.wait(max(INTERVAL, REST_FACTOR * (time.monotonic() - begun)))
+            if time.monotonic() - self._asked > FOLLOW_FOR:
                 self._wake.clear()
                 self._wake.wait()
 
@@ -237,7 +237,7 @@ class RunView:
                 return
         with self.reading() as run:
             outcomes = sum(rows for name, (rows, _) in run.marks.items() if name.startswith("outcomes "))
-        self._complete.wait(PATIENCE_SMALL if outcomes <= _SMALL else PATIENCE)
+        self._complete.wait(INDEX_WAIT_SMALL if outcomes <= _SMALL else INDEX_WAIT)
 
     def _count(self, connection: sqlite3.Connection, asked: Filter, version: str) -> Counts:
         key = version, asked.key
@@ -247,16 +247,16 @@ class RunView:
             self._counts[key] = count(connection, asked)
         return self._counts[key]
 
-    def text(self, identity: str, judge: str = "") -> tuple[Text, list[Text], tuple[Said, ...]]:
+    def text(self, identity: str, judge: str = "") -> tuple[Text, list[Text], tuple[JudgeAnswer, ...]]:
         """Return a text, those of the same method, concept and instruction at all strengths, and later answers of judges that do not count.
 
-        Raises NotThere for an id of no trial.
+        Raises NotFound for an id of no trial.
         """
         with self.reading() as run, self._indexed() as (_, _, connection):
             asked = Filter(judge=judge or run.names.own_judge)
-            texts = complete_texts(run.database, run.names, self._read_unsteered(run), connection, [identity], asked, whole=True)
+            texts = complete_texts(run.database, run.names, self._read_unsteered(run), connection, [identity], asked, uncut=True)
             if not texts:
-                raise NotThere(f"the run has no text {identity!r:.60}", given=identity, hint="its id is the trial's")
-            others = read_texts(run.database, run.names, ladder(connection, texts[0]))
+                raise NotFound(f"the run has no text {identity!r:.60}", given=identity, hint="its id is the trial's")
+            others = read_texts(run.database, run.names, ids_at_all_strengths(connection, texts[0]))
             ignored = read_ignored(run.database, run.names, identity)
-        return texts[0], [replace(text, pieces=pieces(text.text or "")[0]) for text in others.values()], ignored
+        return texts[0], [replace(text, segments=cut_into_segments(text.text or "")[0]) for text in others.values()], ignored

@@ -11,7 +11,7 @@ from harness.errors import HarnessError
 from harness.files.atomic import disk_error
 from harness.store import DATABASE, RunStore
 from harness.types import judge_title
-from harness.view.errors import NotThere
+from harness.view.errors import NotFound
 from harness.view.names import run_facts
 from harness.view.run_file import marks, status_of, understood
 from harness.view.run_view import RunView
@@ -76,10 +76,10 @@ class Runs:
             return {folder.name: self._views[folder.name] for folder in folders}
 
     def get(self, identity: str) -> RunView:
-        """Return a run. Raises NotThere for an id of none."""
+        """Return a run. Raises NotFound for an id of none."""
         found = self._views.get(identity) or self._look().get(identity)
         if found is None:
-            raise NotThere(f"there is no run {identity!r:.100}", given=identity, hint="the first page lists the runs")
+            raise NotFound(f"there is no run {identity!r:.100}", given=identity, hint="the first page lists the runs")
         return found
 
     def lines(self) -> list[Line]:

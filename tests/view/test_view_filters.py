@@ -11,12 +11,12 @@ from helpers.view_runs import CONCEPTS, JUDGES, LABELINGS, PLAIN, STEERED, STREN
 
 from harness.scoring import harmonic_mean
 from harness.types import ASPECTS
-from harness.view import filters, listed
+from harness.view import filters, text_pages
 from harness.view.errors import BadRequest
 from harness.view.filters import ORDERS, Cursor, Filter, read_cursor, read_filter
-from harness.view.listed import Found, count, find_in_index, find_in_run
 from harness.view.run_view import RunView
-from harness.view.shown import Text, read_texts
+from harness.view.text_pages import IdPage, count, find_in_index, find_in_run
+from harness.view.texts import Text, read_texts
 
 KIND, STRICT = (judge.key for judge in JUDGES)
 
@@ -24,7 +24,7 @@ KIND, STRICT = (judge.key for judge in JUDGES)
 @pytest.fixture(autouse=True)
 def small_pages() -> Any:
     """Pages of seven, so that a few texts have many."""
-    with mock.patch.object(listed, "PAGE", 7), mock.patch.object(filters.page_query, "__defaults__", (8,)):
+    with mock.patch.object(text_pages, "PAGE", 7), mock.patch.object(filters.page_query, "__defaults__", (8,)):
         yield
 
 
@@ -33,7 +33,7 @@ def texts(shown: RunView) -> dict[str, Text]:
         return read_texts(run.database, run.names, [trial.id for trial in trials()])
 
 
-def find(shown: RunView, asked: Filter, cursor: Cursor | None, by_index: bool) -> Found:
+def find(shown: RunView, asked: Filter, cursor: Cursor | None, by_index: bool) -> IdPage:
     with shown.reading() as run, shown._ready()[0].open() as connection:
         if not by_index:
             return find_in_run(run.database, asked, cursor)
@@ -64,7 +64,7 @@ def value(text: Text, column: str, judge: str) -> float:
     """What an order goes by; NaN where the text has none."""
     if column == "strength":
         return text.strength
-    said = next((said for said in text.said if said.judge.key == judge), None)
+    said = next((said for said in text.answers if said.judge.key == judge), None)
     if said is None or not said.values:
         return math.nan
     return float(said.overall or 0) if column == "overall" else said.values[ASPECTS.index(column)]
@@ -99,10 +99,10 @@ def test_the_run_s_own_order_and_the_newest_first(shown: RunView, by_index: bool
         ({"instruction": "i3"}, lambda text: text.instruction_id == "i3"),
         ({"labeling": LABELINGS[0].id}, lambda text: text.labeling_id == LABELINGS[0].id),
         ({"strength": "0.2"}, lambda text: text.strength == 0.2),
-        ({"status": "unrated"}, lambda text: text.said[1].status == "unrated"),
-        ({"status": "rated", "overall_min": "1.2"}, lambda text: (text.said[1].overall or 0) >= 1.2 - 1e-9),
-        ({"concept_max": "0", "fluency_min": "2"}, lambda text: text.said[1].values[:1] == (0.0,)),
-        ({"instruction_min": "1", "instruction_max": "1"}, lambda text: text.said[1].values[1:2] == (1.0,)),
+        ({"status": "unrated"}, lambda text: text.answers[1].status == "unrated"),
+        ({"status": "rated", "overall_min": "1.2"}, lambda text: (text.answers[1].overall or 0) >= 1.2 - 1e-9),
+        ({"concept_max": "0", "fluency_min": "2"}, lambda text: text.answers[1].values[:1] == (0.0,)),
+        ({"instruction_min": "1", "instruction_max": "1"}, lambda text: text.answers[1].values[1:2] == (1.0,)),
         ({"status": "pending"}, lambda text: False),
         ({"concept": "nobody's"}, lambda text: False),
     ],
@@ -114,14 +114,14 @@ def test_filters_hold_what_they_say(shown: RunView, given: dict[str, str], kept:
     with shown._ready()[0].open() as connection:
         held = count(connection, asked)
     assert held.texts == len(expected)
-    rated = [float(harmonic_mean(said.values)) for i in expected if (said := texts(shown)[i].said[1]).values]
+    rated = [float(harmonic_mean(said.values)) for i in expected if (said := texts(shown)[i].answers[1]).values]
     assert held.rated == len(rated)
     assert held.means[0] == (pytest.approx(sum(rated) / len(rated)) if rated else None)
 
 
 def test_judges_that_disagree_are_found_and_the_farthest_come_first(shown: RunView) -> None:
     def apart(text: Text) -> float:
-        first, second = (said.values for said in text.said)
+        first, second = (said.values for said in text.answers)
         return sum(abs(a - b) for a, b in zip(first, second, strict=True)) if first and second else 0.0
 
     every = texts(shown)
@@ -149,8 +149,8 @@ def test_the_unsteered_text_of_the_same_concept_and_instruction_stands_beside(sh
 def test_a_text_has_all_that_judges_said_and_its_other_strengths(shown: RunView) -> None:
     identity = next(trial.id for trial in trials() if trial.strength == 0.2 and trial.instruction_id == "i2")
     text, others, _ = shown.text(identity)
-    assert [said.judge.title for said in text.said] == ["kind m1", "strict"]
-    assert ("replies · concept", "Rating: [[2]]") in text.said[0].details
+    assert [said.judge.title for said in text.answers] == ["kind m1", "strict"]
+    assert ("replies · concept", "Rating: [[2]]") in text.answers[0].details
     assert [other.strength for other in others] == list(STRENGTHS)
     assert {other.instruction_id for other in others} == {"i2"}
     assert text.prompt == "<user>i2"

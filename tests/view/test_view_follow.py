@@ -365,7 +365,7 @@ def test_judges_whose_code_has_changed_are_told_apart(tmp_path: Path) -> None:
     view = RunView(folder)
     names = view.names()
     assert [(judge.current, judge.key == names.own_judge) for judge in names.judges] == [(False, False), (True, True)]
-    assert [said.values[0] for said in view.text(trials()[0].id)[0].said] == [1.0, 2.0]
+    assert [said.values[0] for said in view.text(trials()[0].id)[0].answers] == [1.0, 2.0]
     view.close()
 
 
@@ -377,6 +377,6 @@ def test_later_answers_of_a_judge_are_shown_apart(tmp_path: Path) -> None:
         store.add_ratings(key, [Rating(trial.id, "rated", 1.0, 1.0, 1.0), Rating(trial.id, "rated", 2.0, 2.0, 2.0, details={"why": "again"})])
     view = RunView(folder)
     text, _, ignored = view.text(trial.id)
-    assert [said.values for said in text.said] == [(1.0, 1.0, 1.0)]
+    assert [said.values for said in text.answers] == [(1.0, 1.0, 1.0)]
     assert [(said.judge.key, said.values, said.details) for said in ignored] == [(key, (2.0, 2.0, 2.0), (("why", "again"),))]
     view.close()

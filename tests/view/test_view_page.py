@@ -76,7 +76,7 @@ def test_hostile_texts_are_shown_and_run_nothing(browser: Any, site: str) -> Non
         shown = browser.execute_script("return document.querySelector('.body').textContent")
         assert shown == HOSTILE.replace("\x1b", "\\x1b")
         assert browser.execute_script("return window.hacked") is None
-        assert browser.execute_script("return document.querySelectorAll('main script, main img, .body b, .said i').length") == 0
+        assert browser.execute_script("return document.querySelectorAll('main script, main img, .body b, .answers i').length") == 0
     assert browser.execute_script("return document.querySelector('option[value=war]').textContent") == "war and <b>peace</b>"
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.store.schema import statements
 from harness.view.index import SCHEMA
 from harness.view.search import Within, parse_search
-from harness.view.shown import MARKS, pieces
+from harness.view.texts import MARKS, cut_into_segments
 
 ROWS = (
     ("The sea was calm; the Café slept.", "Tell me about boats.", "the sea"),
@@ -82,12 +82,12 @@ def test_pieces_are_the_text(text: str, parts: list[str], longest: int | None) -
     from harness.files.visible import visible
 
     text = text.replace(MARKS[0], "").replace(MARKS[1], "")
-    shown, left = pieces(text, parts, longest)
+    shown, left = cut_into_segments(text, parts, longest)
     whole = text if longest is None else text[:longest]
-    assert "".join(piece.text for piece in shown) == visible(whole)
+    assert "".join(segment.text for segment in shown) == visible(whole)
     assert left == len(text) - len(whole)
 
 
 def test_what_was_found_is_marked() -> None:
-    shown, _ = pieces(f"a {MARKS[0]}sea{MARKS[1]} of 船 and {MARKS[0]}war", ["船"], None)
-    assert [piece.text for piece in shown if piece.found] == ["sea", "船", "war"]
+    shown, _ = cut_into_segments(f"a {MARKS[0]}sea{MARKS[1]} of 船 and {MARKS[0]}war", ["船"], None)
+    assert [segment.text for segment in shown if segment.found] == ["sea", "船", "war"]

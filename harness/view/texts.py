@@ -35,7 +35,7 @@ _RATINGS = (
 
 
 @dataclass(frozen=True)
-class Said:
+class JudgeAnswer:
     """What one judge said about a text.
 
     Attributes:
@@ -56,7 +56,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Segment:
     """A part of a text; ``found`` where it is what was searched for."""
 
     text: str
@@ -74,11 +74,11 @@ class Text:
         concept_id, instruction_id, labeling_id: ids to filter by.
         text: what the model wrote; None before it has.
         prompt, n_tokens, finish, created: of the text.
-        said: what each judge said, in the order of the judges.
+        answers: what each judge said, in the order of the judges.
         chosen: the strength that the ratings chose for its concept and method; None where none is.
         unsteered: what the model writes for the same instruction unsteered; None where the run does not hold it.
-        pieces: the text with what was searched for marked; the beginning of a long one in a list.
-        left_out: characters of the text that ``pieces`` leave out.
+        segments: the text with what was searched for marked; the beginning of a long one in a list.
+        left_out: characters of the text that ``segments`` leave out.
     """
 
     id: str
@@ -98,10 +98,10 @@ class Text:
     n_tokens: str = ""
     finish: str = ""
     created: str = ""
-    said: tuple[Said, ...] = ()
+    answers: tuple[JudgeAnswer, ...] = ()
     chosen: float | None = None
     unsteered: Text | None = None
-    pieces: tuple[Piece, ...] = ()
+    segments: tuple[Segment, ...] = ()
     left_out: int = 0
 
     @property
@@ -111,11 +111,11 @@ class Text:
 
 def read_texts(database: Database, names: Names, ids: Sequence[str]) -> dict[str, Text]:
     """Return texts by their trials' ids; ids of no trial are left out."""
-    said = read_ratings(database, names, ids)
-    return {row[0]: _text(row, names, said.get(row[0], ())) for row in database.rows(_TEXTS, (json.dumps(list(ids)),))}
+    answers = read_ratings(database, names, ids)
+    return {row[0]: _text(row, names, answers.get(row[0], ())) for row in database.rows(_TEXTS, (json.dumps(list(ids)),))}
 
 
-def _text(row: Sequence[Any], names: Names, said: tuple[Said, ...]) -> Text:
+def _text(row: Sequence[Any], names: Names, answers: tuple[JudgeAnswer, ...]) -> Text:
     identity, position, method, labeling, concept, strength, instruction, seed, draw, value, created = row
     facts: dict[str, Any] = {}
     if value is not None:
@@ -137,26 +137,26 @@ def _text(row: Sequence[Any], names: Names, said: tuple[Said, ...]) -> Text:
         concept_id=concept,
         instruction_id=instruction,
         labeling_id=labeling,
-        said=said,
+        answers=answers,
         **facts,
     )
 
 
-def read_ratings(database: Database, names: Names, ids: Sequence[str]) -> dict[str, tuple[Said, ...]]:
+def read_ratings(database: Database, names: Names, ids: Sequence[str]) -> dict[str, tuple[JudgeAnswer, ...]]:
     """Return what the judges said about texts, by the trials' ids."""
     judges = {judge.key: (place, judge) for place, judge in enumerate(names.judges)}
-    found: dict[str, list[tuple[int, Said]]] = {}
+    found: dict[str, list[tuple[int, JudgeAnswer]]] = {}
     for identity, source, status, *values, reason, _, value in database.rows(_RATINGS, (json.dumps(list(ids)),)):
         place, judge = judges.get(source, (len(judges), NamedJudge(source, source, "", False)))
         rated = status == "done" and None not in values
         numbers = tuple(map(float, values)) if rated else ()
         overall = float(harmonic_mean(np.array(numbers))) if numbers else None
-        details = tuple(flat(_parsed(value).get("details", {})))
-        found.setdefault(identity, []).append((place, Said(judge, _STATUS.get(status, status), numbers, overall, reason, details)))
+        details = tuple(flatten(_parsed(value).get("details", {})))
+        found.setdefault(identity, []).append((place, JudgeAnswer(judge, _STATUS.get(status, status), numbers, overall, reason, details)))
     return {identity: tuple(one for _, one in sorted(each, key=lambda pair: pair[0])) for identity, each in found.items()}
 
 
-def read_ignored(database: Database, names: Names, identity: str) -> tuple[Said, ...]:
+def read_ignored(database: Database, names: Names, identity: str) -> tuple[JudgeAnswer, ...]:
     """Return later answers about a text that differ from the first, which stands; the run keeps them as notes."""
     sql = "SELECT value FROM notes WHERE kind = 'rating-ignored' AND instr(value, ?) ORDER BY id"
     judges = {judge.key: judge for judge in names.judges}
@@ -171,8 +171,8 @@ def read_ignored(database: Database, names: Names, identity: str) -> tuple[Said,
         overall = float(harmonic_mean(np.array(numbers))) if numbers else None
         source = str(note.get("judge", ""))
         judge = judges.get(source, NamedJudge(source, source, "", False))
-        details = tuple(flat(rating.get("details", {})))
-        found.append(Said(judge, str(rating.get("status", "")), numbers, overall, str(rating.get("reason", "")), details))
+        details = tuple(flatten(rating.get("details", {})))
+        found.append(JudgeAnswer(judge, str(rating.get("status", "")), numbers, overall, str(rating.get("reason", "")), details))
     return tuple(found)
 
 
@@ -184,10 +184,10 @@ def _parsed(value: str) -> Mapping[str, Json]:
     return found if isinstance(found, dict) else {}
 
 
-def flat(value: Json, name: str = "") -> list[tuple[str, str]]:
+def flatten(value: Json, name: str = "") -> list[tuple[str, str]]:
     """Return JSON as names and texts: what lies within each other by names in a row, such as ``replies · concept``."""
     if isinstance(value, dict):
-        return [pair for key, inner in value.items() for pair in flat(inner, f"{name} · {key}" if name else str(key))]
+        return [pair for key, inner in value.items() for pair in flatten(inner, f"{name} · {key}" if name else str(key))]
     if value is None or value == [] or value == "":
         return []
     text = value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
@@ -220,18 +220,18 @@ def read_unsteered(database: Database, names: Names) -> Unsteered:
     return Unsteered({(concept, instruction): i for concept, instruction, i in rows}, {instruction: i for _, instruction, i in rows})
 
 
-# --------------------------------------------------------------------------------------------------------------------------- pieces
+# --------------------------------------------------------------------------------------------------------------------------- segments
 
 MARKS = ("\ufdd0", "\ufdd1")
 """What stands around what was found in a text; no characters, so that no text should hold them."""
 
 
-def pieces(text: str, parts: Iterable[str] = (), longest: int | None = None) -> tuple[tuple[Piece, ...], int]:
+def cut_into_segments(text: str, parts: Iterable[str] = (), longest: int | None = None) -> tuple[tuple[Segment, ...], int]:
     """Return a text cut where it is marked (:data:`MARKS`) and where it holds one of ``parts``, and how many characters were left out.
 
     What a page or a terminal would act on is written out.
     """
-    found: list[Piece] = []
+    found: list[Segment] = []
     room = len(text) if longest is None else longest
     inside = False
     for run in re.split(f"([{MARKS[0]}{MARKS[1]}])", text):
@@ -239,13 +239,13 @@ def pieces(text: str, parts: Iterable[str] = (), longest: int | None = None) -> 
             inside = run == MARKS[0]
             continue
         shown, room = run[:room], max(0, room - len(run))
-        found += [Piece(visible(shown), True)] if inside else _parts(shown, parts)
+        found += [Segment(visible(shown), True)] if inside else _parts(shown, parts)
     kept = sum(len(run) for run in re.split(f"[{MARKS[0]}{MARKS[1]}]", text))
-    return tuple(piece for piece in found if piece.text), max(0, kept - longest) if longest is not None else 0
+    return tuple(segment for segment in found if segment.text), max(0, kept - longest) if longest is not None else 0
 
 
-def _parts(text: str, parts: Iterable[str]) -> list[Piece]:
+def _parts(text: str, parts: Iterable[str]) -> list[Segment]:
     pattern = "|".join(re.escape(part) for part in parts if part)
     if not pattern:
-        return [Piece(visible(text))]
-    return [Piece(visible(run), place % 2 == 1) for place, run in enumerate(re.split(f"({pattern})", text, flags=re.IGNORECASE))]
+        return [Segment(visible(text))]
+    return [Segment(visible(run), place % 2 == 1) for place, run in enumerate(re.split(f"({pattern})", text, flags=re.IGNORECASE))]

@@ -19,7 +19,7 @@ from harness.scoring import auroc
 from harness.store.database import Database
 from harness.store.values import unpack as unpack_fact
 from harness.types import Json
-from harness.view.errors import BadRequest, NotThere
+from harness.view.errors import BadRequest, NotFound
 from harness.view.names import NamedMethod, Names
 from harness.view.run_file import understood
 
@@ -35,7 +35,7 @@ _ITEM = (
 
 
 @dataclass(frozen=True)
-class Detected:
+class DetectionItem:
     """A labeling of a detection method. ``auroc`` is that on the reported texts; None where there is none yet, with the ``reason`` if it failed."""
 
     id: str
@@ -70,16 +70,16 @@ class Scores:
     sets: tuple[str, ...]
 
 
-def list_detected(database: Database, names: Names, method: str, concept: str, after: int) -> tuple[list[Detected], int | None]:
+def list_detection_items(database: Database, names: Names, method: str, concept: str, after: int) -> tuple[list[DetectionItem], int | None]:
     """Return a page of labelings behind a position, and the position behind which the next page begins (None: there is none)."""
     where = "AND (? = '' OR i.method_id = ?) AND (? = '' OR i.concept_id = ?) AND i.position > ? ORDER BY i.position LIMIT ?"
     rows = database.rows(_ITEM + where, (method, method, concept, concept, after, PAGE + 1))
     with understood(database.path):
-        found = [_detected(row, names) for row in rows[:PAGE]]
+        found = [_detection_item(row, names) for row in rows[:PAGE]]
     return found, found[-1].position if len(rows) > PAGE else None
 
 
-def _detected(row: Sequence[Any], names: Names) -> Detected:
+def _detection_item(row: Sequence[Any], names: Names) -> DetectionItem:
     position, identity, method, concept, labeling, value, status, reason, outcome = row
     facts: dict[str, Any] = {"status": status or "not yet", "reason": reason or ""}
     if status == "done":
@@ -88,16 +88,16 @@ def _detected(row: Sequence[Any], names: Names) -> Detected:
         number = float(auroc(scores[plain], truth.report[plain]))
         facts |= {"auroc": None if math.isnan(number) else number, "positives": int(truth.report.sum()), "texts": len(scores)}
     features = names.features.get(labeling, ())
-    return Detected(identity, position, names.method(method), concept, names.concept(concept), features, **facts)
+    return DetectionItem(identity, position, names.method(method), concept, names.concept(concept), features, **facts)
 
 
-def detected(database: Database, names: Names, identity: str) -> tuple[Detected, Json, Json]:
-    """Return a labeling, and what its item and outcome hold. Raises NotThere for an id of none."""
+def detection_item(database: Database, names: Names, identity: str) -> tuple[DetectionItem, Json, Json]:
+    """Return a labeling, and what its item and outcome hold. Raises NotFound for an id of none."""
     rows = database.rows(_ITEM + "AND i.id = ?", (identity,))
     if not rows:
-        raise NotThere(f"the run has no detection {identity!r:.60}", given=identity)
+        raise NotFound(f"the run has no detection {identity!r:.60}", given=identity)
     with understood(database.path):
-        return _detected(rows[0], names), parse_json(rows[0][5]), None if rows[0][8] is None else parse_json(rows[0][8])
+        return _detection_item(rows[0], names), parse_json(rows[0][5]), None if rows[0][8] is None else parse_json(rows[0][8])
 
 
 def scored_texts(database: Database, item: Json, outcome: Json, given: Mapping[str, str]) -> Scores:
@@ -105,7 +105,7 @@ def scored_texts(database: Database, item: Json, outcome: Json, given: Mapping[s
 
     Args:
         database: the run's file.
-        item, outcome: as :func:`detected` returns them.
+        item, outcome: as :func:`detection_item` returns them.
         given: the address' fields: ``set``, ``label``, ``score_min``, ``score_max``, ``order``, ``from``.
 
     Raises:
@@ -166,7 +166,7 @@ def _number(name: str, text: str) -> float:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasurementItem:
     """A metric on one dictionary. ``value`` is None where there is none (yet), with the ``reason`` where it is known."""
 
     id: str
@@ -181,7 +181,7 @@ class Measured:
     reason: str = ""
 
 
-def list_measured(database: Database, names: Names, metric: str, arm: str) -> tuple[list[Measured], list[str]]:
+def list_measurements(database: Database, names: Names, metric: str, arm: str) -> tuple[list[MeasurementItem], list[str]]:
     """Return a run's measurements under a filter (by a metric's name, an arm; empty: all), and all of its arms."""
     sql = (
         "SELECT i.id, i.method_id, i.value, i.seed, o.status, o.reason, o.value FROM items i "
@@ -193,12 +193,12 @@ def list_measured(database: Database, names: Names, metric: str, arm: str) -> tu
     return [one for one in every if (not metric or one.metric.name == metric) and (not arm or one.arm == arm)], arms
 
 
-def _measured(row: Sequence[Any], names: Names) -> Measured:
+def _measured(row: Sequence[Any], names: Names) -> MeasurementItem:
     identity, method, value, seed, status, reason, outcome = row
     item = parse_json(value)
     found = parse_json(outcome) if status == "done" else {}
     trained = item.get("training_seed")
-    return Measured(
+    return MeasurementItem(
         id=identity,
         metric=names.method(method),
         dictionary=str(item.get("dictionary", "")),
