@@ -28,6 +28,7 @@ COMMANDS = {
     "steer": "harness.cli.steer",
     "judge": "harness.cli.judge",
     "runs": "harness.cli.runs",
+    "view": "harness.cli.view",
     "power": "harness.cli.power",
     "leaderboard": "harness.cli.leaderboard",
     "plugins": "harness.cli.plugins",
