@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.leaderboard.comparisons import AgainstControl, Comparison, WinRate
+from harness.leaderboard.controls import Pairing
 from harness.leaderboard.entry import Row, metric_value
 from harness.leaderboard.grouping import item_noun
 from harness.leaderboard.merging import MethodRun
 from harness.leaderboard.subject import DictionarySubjectRef
 from harness.scoring import clusters_of
-from harness.scoring.simultaneous import compare_all, compare_pairs
+from harness.scoring.simultaneous import MIN_CLUSTERS, compare_all, compare_pairs
 from harness.scoring.verdict import verdict
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from harness.scoring.simultaneous import Comparisons, Pair
 
 Item = tuple[str, ...]
+LEVEL = 0.95
+"""Of all intervals of a group's methods together, and of all those against controls."""
 TIE = 1e-6
 """Values that differ by less count half in a win rate, as in AxBench."""
 
@@ -56,7 +59,7 @@ def scores_of(methods: Sequence[tuple[Row, Sequence[MethodRun]]], sign: int, tri
         trivial: an abstention counts as the metric's trivial value; else it is left out.
     """
     values = [values_by_item(row, trivial) for row, _ in methods]
-    items = list(dict.fromkeys(item for own in values for item in own))
+    items = sorted({item for own in values for item in own})
     features: dict[Item, set[str]] = {item: set() for item in items}
     for _, runs in methods:
         for item, own in _features(runs).items():
@@ -116,33 +119,33 @@ def compare_methods(scores: Scores, places: Sequence[int]) -> Ranked:
     """Return every pair of methods compared; ``places`` are their numbers in the group, in the order of ``scores``."""
     if len(places) < 2:
         return Ranked((), ((1, 1),) * len(places), (), tested=False, criterion="")
-    found = compare_all(scores.values, scores.clusters, bounds=scores.bounds)
-    comparisons = tuple(_comparison(pair, places, scores.noun) for pair in found.pairs)
-    if not any(pair.low is not None for pair in comparisons):
+    found = compare_all(scores.values, scores.clusters, level=LEVEL, bounds=scores.bounds, item=scores.noun)
+    comparisons = tuple(_comparison(pair, places) for pair in found.pairs)
+    if not any(_enough(pair) for pair in found.pairs):
         return Ranked(comparisons, (None,) * len(places), (), tested=False, criterion=_why_untested(comparisons))
     groups = tuple(tuple(places[method] for method in group) for group in found.groups())
     return Ranked(comparisons, tuple(found.ranks()), groups, tested=True, criterion=_criterion(found, scores.noun))
 
 
-def _comparison(pair: Pair, places: Sequence[int], noun: str) -> Comparison:
-    tested = pair.low is not None and np.isfinite(pair.low)
+def _enough(pair: Pair) -> bool:
+    """Return whether two methods share enough independent items to be tested; where they agree on all of them, they need no test."""
+    return pair.effective_clusters >= MIN_CLUSTERS - 1e-6
+
+
+def _comparison(pair: Pair, places: Sequence[int]) -> Comparison:
     return Comparison(
         first=places[pair.first],
         second=places[pair.second],
         n_shared=pair.n,
         effective_clusters=pair.effective_clusters,
-        difference=_number(pair.difference),
-        low=_number(pair.low) if tested else None,
-        high=_number(pair.high) if tested else None,
-        p_value=_number(pair.p_value) if tested else None,
-        apart=bool(pair.apart),
-        reason=pair.reason or ("" if pair.n else f"no {noun} is shared"),
+        difference=pair.difference,
+        low=pair.low,
+        high=pair.high,
+        p_value=pair.p_value,
+        apart=pair.apart,
+        reason=pair.reason,
         warning=pair.warning,
     )
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(value)
 
 
 def _why_untested(comparisons: Sequence[Comparison]) -> str:
@@ -151,27 +154,13 @@ def _why_untested(comparisons: Sequence[Comparison]) -> str:
 
 
 def _criterion(found: Comparisons, noun: str) -> str:
-    n = sum(not pair.reason for pair in found.pairs)
-    pairs = "the interval of their paired difference" if n == 1 else f"the interval of their paired difference, one of {n} that hold together,"
-    return f"apart: {pairs} excludes 0 ({100 * found.level:g} %, {noun}s that share a feature counted together)"
+    n = sum(pair.tested for pair in found.pairs)
+    together = "" if n < 2 else f", one of {n} that hold together,"
+    alike = f"{noun}s that share a feature counted as one" if noun == "concept" else f"{noun} by {noun}"
+    return f"apart: where the {100 * found.level:g} % interval of the paired difference{together} excludes 0 ({alike})"
 
 
 # -------------------------------------------------------------------------------------------------------------- methods against controls
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """A method and a control of it, by their numbers in the group.
-
-    Attributes:
-        name: what the control is called in a sentence.
-        own: whether it is the method's own random control.
-    """
-
-    method: int
-    control: int
-    name: str
-    own: bool
 
 
 def compare_with_controls(
@@ -189,32 +178,38 @@ def compare_with_controls(
         return {}
     at = {number: place for place, number in enumerate(order)}
     pairs = [(at[pairing.method], at[pairing.control]) for pairing in pairings]
-    found = compare_pairs(scores.values, pairs, scores.clusters, bounds=scores.bounds)
+    found = compare_pairs(scores.values, pairs, scores.clusters, level=LEVEL, bounds=scores.bounds, item=scores.noun)
     verdicts: dict[int, list[AgainstControl]] = {}
     for pairing, pair in zip(pairings, found.pairs, strict=True):
-        verdicts.setdefault(pairing.method, []).append(_against(pairing, pair, smallest, scores.noun))
+        verdicts.setdefault(pairing.method, []).append(_against(pairing, pair, smallest))
     return {method: tuple(sorted(own, key=lambda one: not one.own)) for method, own in verdicts.items()}
 
 
-def _against(pairing: Pairing, pair: Pair, smallest: float | None, noun: str) -> AgainstControl:
-    told = _comparison(pair, range(1 << 30), noun)
-    answer = verdict(pair, smallest or 0.0)
+def _against(pairing: Pairing, pair: Pair, smallest: float | None) -> AgainstControl:
+    found = verdict(pair, smallest)
     return AgainstControl(
         control=pairing.control,
         name=pairing.name,
         own=pairing.own,
-        answer="not tested" if told.low is None else answer.answer,
-        difference=told.difference,
-        low=told.low,
-        high=told.high,
-        p_value=told.p_value,
+        answer=found.answer if _enough(pair) else "not tested",
+        difference=pair.difference,
+        low=pair.low,
+        high=pair.high,
+        p_value=pair.p_value,
         smallest=smallest,
-        shown_from=_number(answer.shown_from) if told.low is not None else None,
-        n_shared=told.n_shared,
-        effective_clusters=told.effective_clusters,
-        reason=told.reason,
-        warning=told.warning,
+        shown_from=found.shown_from,
+        n_shared=pair.n,
+        effective_clusters=pair.effective_clusters,
+        reason=pair.reason,
+        warning=pair.warning,
     )
+
+
+def verdict_criterion(n: int, smallest: float | None) -> str:
+    """Return when a method beats a control and when it does not, for ``n`` pairs of the two and a smallest difference of interest."""
+    together = "" if n == 1 else f", one of {n} that hold together,"
+    limit = "0, since this metric has no smallest difference of interest" if smallest is None else f"{smallest:g}, the smallest difference of interest"
+    return f"beats: yes where the {100 * LEVEL:g} % interval of the lead{together} lies above 0, no where it lies below {limit}"
 
 
 # -------------------------------------------------------------------------------------------------------------------------- win rates

@@ -54,7 +54,7 @@ def configuration(entry: Entry, row: Row) -> dict[str, Json]:
     found: dict[str, Json] = {
         "subject": subject.id,
         "eligible": row.eligible,
-        "model": [model.name, model.digest],
+        "model": model.digest or model.name,
         "dtype": model.dtype,
     }
     if isinstance(subject, DictionarySubjectRef):
