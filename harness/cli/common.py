@@ -123,15 +123,15 @@ def stored_runs(out: Path, task: str | None = None) -> Sources:
     return Sources(stored, task, None if out == Path(".") else str(out))
 
 
-def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool) -> None:
-    """Save an entry below ``out``, and print it: as JSON, or as tables with the places of entry and run."""
+def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool, task: str | None = None) -> None:
+    """Save an entry below ``out``, and print it: as JSON, or as tables with the places of entry and run; ``task``: what --task was given."""
     from harness.leaderboard.result import render_entry
 
     path = keep_entry(entry, out)
     if as_json:
         print_json(entry.as_json())
         return
-    console().print(render_entry(entry, sources=stored_runs(out)))
+    console().print(render_entry(entry, sources=stored_runs(out, task)))
     echo(f"entry: {path}\nrun:   {folder}")
 
 

@@ -77,7 +77,7 @@ def scores_of(methods: Sequence[tuple[Row, Sequence[MethodRun]]], sign: int, tri
 def values_by_item(row: Row, trivial: bool) -> dict[Item, float]:
     """Return a row's values by item; of a dictionary by seed, without the parts that a seed's value is made of."""
     if not isinstance(row.subject, DictionarySubjectRef):
-        return {item: value for item, value in row.values(trivial).items()}
+        return {**row.values(trivial)}
     found = {item.id: item.values.get(row.primary) for item in row.items if ": " not in item.id}
     return {(item,): value for item, value in found.items() if value is not None}
 
@@ -208,7 +208,8 @@ def _against(pairing: Pairing, pair: Pair, smallest: float | None) -> AgainstCon
 def verdict_criterion(n: int, smallest: float | None) -> str:
     """Return when a method beats a control and when it does not, for ``n`` pairs of the two and a smallest difference of interest."""
     together = "" if n == 1 else f", one of {n} that hold together,"
-    limit = "0, since this metric has no smallest difference of interest" if smallest is None else f"{smallest:g}, the smallest difference of interest"
+    known = smallest is not None
+    limit = f"{smallest:g}, the smallest difference of interest" if known else "0, since this metric has no smallest difference of interest"
     return f"beats: yes where the {100 * LEVEL:g} % interval of the lead{together} lies above 0, no where it lies below {limit}"
 
 

@@ -83,8 +83,8 @@ def merged_row(rows: Sequence[Row]) -> Row:
     """Return the rows of one method's runs as one row, the last one's where they do not differ.
 
     An item's values are means over the runs that have one; in fixed mode a run that abstained from an item that others answered counts there with
-    the trivial value. Metrics are means over items with their intervals (of a dictionary: means over the runs, without one). Counts of texts are sums,
-    counts of items those of all runs' items together.
+    the trivial value. Metrics are means over items with their intervals (of a dictionary: means over the runs, without one). Counts of texts are
+    sums, counts of items those of all runs' items together.
     """
     if len(rows) == 1:
         return rows[0]

@@ -31,6 +31,10 @@ class Sources:
     out: str | None = None
 
 
+NOWHERE = Sources()
+"""Nothing is known but the entry."""
+
+
 @dataclass(frozen=True)
 class NextStep:
     """A command, and what it is good for."""
@@ -39,7 +43,7 @@ class NextStep:
     why: str
 
 
-def next_step(group: Group, sources: Sources = Sources()) -> NextStep | None:
+def next_step(group: Group, sources: Sources = NOWHERE) -> NextStep | None:
     """Return what to run next, by the first of these that applies; None where nothing is left to do.
 
     1. ratings are pending: the same command again;
@@ -84,7 +88,7 @@ def _not_shown(group: Group) -> bool:
     return bool(pairs) or any(found.answer == "not shown" for place in group.places for found in place.against)
 
 
-def eval_command(entry: Entry, row: Row, sources: Sources = Sources()) -> str:
+def eval_command(entry: Entry, row: Row, sources: Sources = NOWHERE) -> str:
     """Return the command that evaluates the method of ``row`` beside its task's controls, as ``entry`` did; with the task's defaults left out."""
     task = sources.task if sources.task is not None else entry.task.name
     parts = ["harness eval"] + ([f"--task {shlex.quote(task)}"] if task != "demo" else [])

@@ -122,7 +122,11 @@ def _with_verdicts(group: Group, sign: int) -> Group:
     pairings = pairings_of(group.places)
     if not pairings:
         return group
-    from harness.leaderboard.comparing import compare_with_controls, scores_of, verdict_criterion  # numpy-heavy: only where something is compared
+    from harness.leaderboard.comparing import (  # numpy-heavy: only where something is compared
+        compare_with_controls,
+        scores_of,
+        verdict_criterion,
+    )
 
     order = sorted({number for pairing in pairings for number in (pairing.method, pairing.control)})
     scores = scores_of([_method(group.places[number]) for number in order], sign, group.key.mode == "fixed")

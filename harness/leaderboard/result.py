@@ -15,7 +15,7 @@ from harness.files.visible import in_cell, visible
 from harness.leaderboard.columns import KINDS, Shown, grid, number
 from harness.leaderboard.entry import Entry, Row, Sample, full_name
 from harness.leaderboard.layout import Prose
-from harness.leaderboard.next_step import Sources
+from harness.leaderboard.next_step import NOWHERE, Sources
 from harness.leaderboard.notices import FAILS_SELFTEST, IS_OFFLINE, OFFLINE_NOTICE, abstention_notices, bounds, rough, unanswered
 from harness.leaderboard.opening import NOTICE, comparison_notes, judge_text, next_line, sentences, title
 from harness.leaderboard.places import Group
@@ -23,7 +23,7 @@ from harness.leaderboard.ranking import rank
 from harness.types import EvaluationKind
 
 
-def render_entry(entry: Entry, samples: int = 3, sources: Sources = Sources()) -> RenderableType:
+def render_entry(entry: Entry, samples: int = 3, sources: Sources = NOWHERE) -> RenderableType:
     """Return one run's result.
 
     First a sentence for each method on whether it beats its controls, and what to run next; then a table for each kind of evaluation, methods beside

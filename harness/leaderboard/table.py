@@ -14,7 +14,7 @@ from harness.files.screen import Screen
 from harness.leaderboard.columns import KINDS, MISSING, Shown, given_options, grid, heading, number
 from harness.leaderboard.entry import Entry
 from harness.leaderboard.layout import Column, Grid, Line, Prose
-from harness.leaderboard.next_step import Sources
+from harness.leaderboard.next_step import NOWHERE, Sources
 from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, rough_scores
 from harness.leaderboard.opening import NOTICE, comparison_notes, judge_text, next_line, sentences, title
 from harness.leaderboard.places import Group, Place
@@ -52,7 +52,7 @@ def build_board(
 # ---------------------------------------------------------------------------------------------------------------------- rendering
 
 
-def render_board(board: Board, sources: Sources = Sources()) -> RenderableType:
+def render_board(board: Board, sources: Sources = NOWHERE) -> RenderableType:
     """Return every group with its table, then the published numbers, then files that could not be read.
 
     Args:
@@ -67,7 +67,7 @@ def render_board(board: Board, sources: Sources = Sources()) -> RenderableType:
     return Stack(*parts)
 
 
-def render_group(group: Group, sources: Sources = Sources()) -> RenderableType:
+def render_group(group: Group, sources: Sources = NOWHERE) -> RenderableType:
     """Return one group: who is ahead, who is beyond its controls and what to run next; then the table, how it was compared, what must be known."""
     opening = [*sentences(group), *next_line([group], sources)]
     columns = _further_columns(group)
