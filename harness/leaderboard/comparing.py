@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.scoring.checks import FloatArray, IntArray
     from harness.scoring.simultaneous import Comparisons, Pair
 
-Item = tuple[str, ...]
+Item = tuple[str, str]
 LEVEL = 0.95
 """Of all intervals of a group's methods together, and of all those against controls."""
 TIE = 1e-6
@@ -58,7 +58,7 @@ def scores_of(methods: Sequence[tuple[Row, Sequence[MethodRun]]], sign: int, tri
         sign: -1 where lower is better.
         trivial: an abstention counts as the metric's trivial value; else it is left out.
     """
-    values = [values_by_item(row, trivial) for row, _ in methods]
+    values = [_values(row, trivial) for row, _ in methods]
     items = sorted({item for own in values for item in own})
     features: dict[Item, set[str]] = {item: set() for item in items}
     for _, runs in methods:
@@ -74,12 +74,12 @@ def scores_of(methods: Sequence[tuple[Row, Sequence[MethodRun]]], sign: int, tri
     )
 
 
-def values_by_item(row: Row, trivial: bool) -> dict[Item, float]:
+def _values(row: Row, trivial: bool) -> dict[Item, float]:
     """Return a row's values by item; of a dictionary by seed, without the parts that a seed's value is made of."""
     if not isinstance(row.subject, DictionarySubjectRef):
-        return {**row.values(trivial)}
+        return row.values(trivial)
     found = {item.id: item.values.get(row.primary) for item in row.items if ": " not in item.id}
-    return {(item,): value for item, value in found.items() if value is not None}
+    return {(item, ""): value for item, value in found.items() if value is not None}
 
 
 def _features(runs: Sequence[MethodRun]) -> dict[Item, set[str]]:
@@ -149,8 +149,7 @@ def _comparison(pair: Pair, places: Sequence[int]) -> Comparison:
 
 
 def _why_untested(comparisons: Sequence[Comparison]) -> str:
-    reasons = list(dict.fromkeys(pair.reason for pair in comparisons if pair.reason))
-    return f"no two methods were tested against each other: {'; '.join(reasons)}"
+    return "; ".join(dict.fromkeys(pair.reason for pair in comparisons if pair.reason))
 
 
 def _criterion(found: Comparisons, noun: str) -> str:

@@ -69,11 +69,16 @@ def configuration(entry: Entry, row: Row) -> dict[str, Json]:
 
 
 def runs_by_method(members: Iterable[tuple[Entry, Row]]) -> list[list[MethodRun]]:
-    """Return the runs of each method, in the order of their first runs."""
-    found: dict[str, list[MethodRun]] = {}
+    """Return the runs of each method, in the order of their first runs.
+
+    A run that stands in several entries with the same values counts once: rated by two judges, it brings its detection and its metrics twice.
+    """
+    found: dict[str, dict[str, MethodRun]] = {}
     for entry, row in members:
-        found.setdefault(digest(configuration(entry, row)), []).append(MethodRun(entry, row))
-    return list(found.values())
+        values = [[item.id, item.text, dict(item.values)] for item in row.items]
+        same_run = digest([entry.run_digest, values or entry.id])
+        found.setdefault(digest(configuration(entry, row)), {})[same_run] = MethodRun(entry, row)
+    return [list(runs.values()) for runs in found.values()]
 
 
 # ------------------------------------------------------------------------------------------------------------------------- merging

@@ -36,11 +36,12 @@ def sentences(group: Group, lead: str = "") -> list[RenderableType]:
 def next_line(groups: Iterable[Group], sources: Sources) -> list[RenderableType]:
     """Return the first next step of any of ``groups``; nothing where there is none."""
     steps = (next_step(group, sources) for group in groups)
-    return [CommandLine("next:", step.command, step.why) for step in steps if step is not None][:1]
+    found = next((step for step in steps if step is not None), None)
+    return [] if found is None else [CommandLine("next:", found.command, found.why)]
 
 
 def comparison_notes(group: Group) -> list[RenderableType]:
     """Return what stands under a table of how its methods were compared: further verdicts, pairs, runs, criteria, and what to be careful of."""
     lines = [*verdicts(group)[NAMED:], *pair_lines(group), *spread_lines(group)]
     lines += [criterion for criterion in (group.criterion if group.tested else "", group.verdict_criterion) if criterion]
-    return [Prose(line, "dim") for line in lines] + [Prose(caution, NOTICE) for caution in group.warnings]
+    return [*(Prose(line, "dim") for line in lines), *(Prose(caution, NOTICE) for caution in group.warnings)]

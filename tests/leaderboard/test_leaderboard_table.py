@@ -13,18 +13,13 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Group as Stack
 
+from harness.leaderboard.board_json import board_json
 from harness.leaderboard.columns import KINDS, Shown, grid, heading, number
 from harness.leaderboard.entry import STEERING_METRICS, Row
+from harness.leaderboard.notices import OFFLINE_NOTICE
 from harness.leaderboard.published import load_published
-from harness.leaderboard.table import (
-    OFFLINE_NOTICE,
-    board_json,
-    build_board,
-    render_board,
-    render_entry,
-    render_published,
-    to_text,
-)
+from harness.leaderboard.result import render_entry
+from harness.leaderboard.table import build_board, render_board, render_published, to_text
 
 Make = Callable[..., Any]
 PUBLISHED = Path(__file__).resolve().parents[2] / "leaderboard" / "published"
