@@ -125,7 +125,7 @@ def spread_lines(group: Group) -> list[str]:
     found = []
     for place in group.places:
         if len(place.runs) > 1 and place.spread.lowest is not None:
-            seeds = ", ".join(str(seed) for seed in dict.fromkeys(run.entry.seed for run in place.runs))
+            seeds = ", ".join(str(seed) for seed in sorted({run.entry.seed for run in place.runs}))
             sd = f", SD {number(place.spread.sd)}" if place.spread.sd is not None else ""
             ends = f"{number(place.spread.lowest)} to {number(place.spread.highest)}"
             found.append(f"{place.name}: mean of {len(place.runs)} runs (seed{'s' * (',' in seeds)} {seeds}), from {ends}{sd}")
