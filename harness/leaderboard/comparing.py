@@ -1,6 +1,6 @@
 """Compares the methods of a group: all pairs at once, and each with its controls; win rates against one of them.
 
-Values are paired by item (a concept; for a dictionary a seed). Concepts that share a feature of any compared method are no independent
+Values are paired by item (a concept; for a dictionary a seed). Concepts that share a feature of any compared method or control are no independent
 evidence and are kept together (:func:`harness.scoring.clusters_of`). Where a lower value is better, all values change their sign first.
 """
 
@@ -60,15 +60,12 @@ def scores_of(methods: Sequence[tuple[Row, Sequence[MethodRun]]], sign: int, tri
     """
     values = [_values(row, trivial) for row, _ in methods]
     items = sorted({item for own in values for item in own})
-    features: dict[Item, set[str]] = {item: set() for item in items}
-    for _, runs in methods:
-        for item, own in _features(runs).items():
-            features.get(item, set()).update(own)
+    features = _links(methods)
     row = methods[0][0]
     low, high = row.metrics[row.primary].bounds
     return Scores(
         np.array([[sign * own.get(item, np.nan) for item in items] for own in values], dtype=np.float64).reshape(len(methods), len(items)),
-        clusters_of((item, sorted(features[item])) for item in items),
+        clusters_of((item, sorted(features.get(item, ()))) for item in items),
         (low, high) if sign > 0 else (None if high is None else -high, None if low is None else -low),
         item_noun(row.kind),
     )
@@ -80,6 +77,25 @@ def _values(row: Row, trivial: bool) -> dict[Item, float]:
         return row.values(trivial)
     found = {item.id: item.values.get(row.primary) for item in row.items if ": " not in item.id}
     return {(item, ""): value for item, value in found.items() if value is not None}
+
+
+def _links(methods: Sequence[tuple[Row, Sequence[MethodRun]]]) -> dict[Item, set[str]]:
+    """Return the features that link items: those by which any method or control answers them.
+
+    What a control borrows is no link: a feature by which a method answers *another* item, as labels that were permuted are. It would link all
+    items to one, and it takes no evidence away: what the feature does by itself counts once for the method and once against it.
+    """
+    found: dict[Item, set[str]] = {}
+    users: dict[str, set[Item]] = {}
+    for row, runs in sorted(methods, key=lambda method: method[0].role == "control"):
+        for item, own in _features(runs).items():
+            if row.role == "control":
+                own = {feature for feature in own if not users.get(feature, set()) - {item}}
+            else:
+                for feature in own:
+                    users.setdefault(feature, set()).add(item)
+            found.setdefault(item, set()).update(own)
+    return found
 
 
 def _features(runs: Sequence[MethodRun]) -> dict[Item, set[str]]:

@@ -111,6 +111,18 @@ def test_concepts_that_share_a_feature_of_any_method_count_as_one(make_entry: Ma
     assert linked.criterion == "16 shared concepts, worth 8.0 independent ones: 12 are needed"
 
 
+def test_permuted_labels_do_not_link_all_concepts(make_entry: Make, make_result: Make) -> None:
+    """Each concept with the next one's feature; but two concepts for which a control drew one feature are one."""
+    method, permuted = make_result("a", around(0.9)), make_result("permuted", around(0.5), role="control")
+    borrowed = tuple(item.model_copy(update={"features": (f"sae/{(number + 1) % 16}",)}) for number, item in enumerate(permuted.items))
+    drawn = tuple(item.model_copy(update={"features": (f"sae/{100 + max(number, 3)}",)}) for number, item in enumerate(permuted.items))
+    found = [
+        only(rank([make_entry(method, permuted.model_copy(update={"items": items}))])).places[0].against[0] for items in (borrowed, drawn)
+    ]
+    assert (found[0].effective_clusters, found[0].answer) == (16, "yes")
+    assert found[1].effective_clusters < 13  # one cluster of four and twelve of one
+
+
 def test_features_of_one_name_in_other_dictionaries_are_others(make_entry: Make, make_result: Make) -> None:
     """Feature 0 of each entry's dictionary ``sae``: linked where the weights are the same, and not linked where they are not."""
     first, second = make_result("a", around(0.5)), make_result("b", around(0.9))
@@ -263,6 +275,25 @@ def test_a_control_is_held_against_those_that_it_stands_for(make_entry: Make, ma
 def _other_options(row: Any) -> dict[str, Any]:
     value = row.subject.model_dump(mode="json")
     return {**value, "labeler_options": {"given": {"min_cosine": 0.3}, "default": {}}}
+
+
+def test_further_controls_of_one_method(make_entry: Make, make_result: Make) -> None:
+    """``--controls full``: another concept's features through the method's steerer, and a random direction by the method's own labels."""
+    def given(row: Any, **options: Any) -> Any:
+        subject = {**row.subject.model_dump(mode="json"), "steerer_options": {"given": options}}
+        return type(row).model_validate({**row.model_dump(), "subject": subject})
+
+    methods = [given(make_result("a", around(0.5), steerer=name), unit=unit) for name, unit in (("sae-clamp", "norm"), ("sae-add", "max"))]
+    controls = [
+        given(make_result("random", around(0.1), role="control", controls=["a", "b"]), unit="norm"),
+        given(make_result("permuted", around(0.2), role="control", controls=["a"]), unit="norm"),
+        given(make_result("a", around(0.3), role="control", controls=["a"], steerer="random-direction"), unit="norm", quantile=1),
+        given(make_result("b", around(0.3), role="control", controls=["b"], steerer="random-direction"), unit="norm", quantile=1),
+    ]
+    group = only(rank([make_entry(*methods, *controls)]))
+    found = {place.name: {one.name for one in place.against} for place in group.places if place.standing == "ranked"}
+    assert found == {"a × sae-clamp": {"random", "permuted", "random-direction"}, "a × sae-add": set()}
+    assert all(one.own for one in place_of(group, "a × sae-clamp").against)
 
 
 def test_a_control_of_another_model_or_dictionary_is_none(make_entry: Make, make_result: Make) -> None:
