@@ -32,9 +32,9 @@ def pairings_of(places: Sequence[Place]) -> list[Pairing]:
     """Return which methods are compared with which controls, in the order of the places.
 
     A control with a labeler stands for the labelers that it names (:attr:`Row.controls`), or for all where it names none, and for methods with its
-    own steerer or detector (random features) or with its own labeler (a random direction). A control without a labeler (a prompt, a difference of means, the unsteered model, a bag of words) stands for all. The
-    control of a dictionary is that of the same name. Rows that are not eligible take no part, and a control that was read at a method's strengths
-    is compared at its own.
+    own steerer or detector (random features) or with its own labeler (a random direction). A control without a labeler (a prompt, a difference of
+    means, the unsteered model, a bag of words) stands for all. The control of a dictionary is that of the same name. Rows that are not eligible take
+    no part, and a control that was read at a method's strengths is compared at its own.
     """
     controls = [number for number, place in enumerate(places) if _is_control(place)]
     found = []

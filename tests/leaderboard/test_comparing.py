@@ -392,8 +392,8 @@ def test_win_rates_of_two_methods_against_each_other_are_one_together(
     make_entry: Make, make_result: Make, values: list[tuple[float, float]]
 ) -> None:
     rows = [make_result("a", [first for first, _ in values]), make_result("b", [second for _, second in values])]
-    rates = [rate for name in ("a × sae-clamp", "b × sae-clamp") for place in only(rank([make_entry(*rows)], name)).places if (rate := place.win_rate)]
-    first, second = rates
+    groups = [only(rank([make_entry(*rows)], name)) for name in ("a × sae-clamp", "b × sae-clamp")]
+    first, second = [place.win_rate for group in groups for place in group.places if place.win_rate is not None]
     assert first.value is not None
     assert second.value is not None
     assert first.value + second.value == pytest.approx(1)
