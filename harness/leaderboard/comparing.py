@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 Item = tuple[str, str]
 LEVEL = 0.95
 """Of all intervals of a group's methods together, and of all those against controls."""
+STATISTICS = 20_000_000
+"""So many statistics of pairs under sign patterns are computed at most, as long as there are ``LEAST_PATTERNS``: a board of 200 methods has
+19,900 pairs."""
+PATTERNS, LEAST_PATTERNS = 9999, 1999
+MOST_METHODS = 60
+"""Of more methods, groups are not listed: there may be a great many that overlap. Ranks are there for any number."""
 TIE = 1e-6
 """Values that differ by less count half in a win rate, as in AxBench."""
 
@@ -120,7 +126,7 @@ class Ranked:
     Attributes:
         comparisons: of every pair, the first before the second in the order given.
         ranks: best and worst rank of each method; None where no pair could be tested.
-        groups: largest sets of methods of which no two are apart.
+        groups: largest sets of methods of which no two are apart; empty for more than ``MOST_METHODS``.
         criterion: when two are apart, or why nothing was tested.
     """
 
@@ -135,12 +141,21 @@ def compare_methods(scores: Scores, places: Sequence[int]) -> Ranked:
     """Return every pair of methods compared; ``places`` are their numbers in the group, in the order of ``scores``."""
     if len(places) < 2:
         return Ranked((), ((1, 1),) * len(places), (), tested=False, criterion="")
-    found = compare_all(scores.values, scores.clusters, level=LEVEL, bounds=scores.bounds, item=scores.noun)
+    n_pairs = len(places) * (len(places) - 1) // 2
+    found = compare_all(
+        scores.values, scores.clusters, level=LEVEL, resamples=_patterns(n_pairs), bounds=scores.bounds, item=scores.noun
+    )
     comparisons = tuple(_comparison(pair, places) for pair in found.pairs)
     if not any(_enough(pair) for pair in found.pairs):
         return Ranked(comparisons, (None,) * len(places), (), tested=False, criterion=_why_untested(comparisons))
-    groups = tuple(tuple(places[method] for method in group) for group in found.groups())
+    cliques = found.groups() if len(places) <= MOST_METHODS else ()
+    groups = tuple(tuple(places[method] for method in group) for group in cliques)
     return Ranked(comparisons, tuple(found.ranks()), groups, tested=True, criterion=_criterion(found, scores.noun))
+
+
+def _patterns(n_pairs: int) -> int:
+    """Return how many sign patterns are drawn: fewer where there are thousands of pairs."""
+    return min(PATTERNS, max(LEAST_PATTERNS, STATISTICS // n_pairs))
 
 
 def _enough(pair: Pair) -> bool:
@@ -193,7 +208,9 @@ def compare_with_controls(
         return {}
     at = {number: place for place, number in enumerate(order)}
     pairs = [(at[pairing.method], at[pairing.control]) for pairing in pairings]
-    found = compare_pairs(scores.values, pairs, scores.clusters, level=LEVEL, bounds=scores.bounds, item=scores.noun)
+    found = compare_pairs(
+        scores.values, pairs, scores.clusters, level=LEVEL, resamples=_patterns(len(pairs)), bounds=scores.bounds, item=scores.noun
+    )
     verdicts: dict[int, list[AgainstControl]] = {}
     for pairing, pair in zip(pairings, found.pairs, strict=True):
         verdicts.setdefault(pairing.method, []).append(_against(pairing, pair, smallest))

@@ -141,6 +141,18 @@ def test_methods_that_agree_on_every_concept_share_a_rank(make_entry: Make, make
     assert group.comparisons[0].reason == "both have the same score on all 16 concepts"
 
 
+def test_of_very_many_methods_there_are_ranks_and_no_groups(make_entry: Make, make_result: Make) -> None:
+    """Groups that overlap may be a great many; ranks are always there, and fewer sign patterns are drawn."""
+    from harness.leaderboard.comparing import LEAST_PATTERNS, MOST_METHODS, PATTERNS, _patterns
+
+    rows = [make_result(f"m{number}", around(0.02 * number, 14)) for number in range(MOST_METHODS + 1)]
+    group = only(rank([make_entry(*rows)]))
+    assert group.groups == ()
+    assert group.tested
+    assert (group.places[0].rank, group.places[-1].rank) == ((1, 1), (len(rows), len(rows)))
+    assert [_patterns(n_pairs) for n_pairs in (1, 66, 10_000, 10**6)] == [PATTERNS, PATTERNS, 2000, LEAST_PATTERNS]
+
+
 def test_lower_is_better_by_sign(make_entry: Make, make_dictionary: Make) -> None:
     values = {"a": around(3.0), "b": around(2.0)}
     rows = [make_dictionary("loss", own, of=name, better=False, scale={"trivial": 10.0, "bounds": [0, None]}) for name, own in values.items()]

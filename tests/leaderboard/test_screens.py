@@ -153,6 +153,13 @@ def test_a_runs_screen_opens_with_the_verdict_and_the_next_command(make_entry: M
     assert "hold together" in words(table)  # the criterion stands below
 
 
+def test_after_a_run_the_board_is_always_left_to_see(make_entry: Make, make_detection: Make, make_dictionary: Make) -> None:
+    rows = [make_detection("a", [0.9] * 4), make_detection(None, [0.5] * 4, detector="bow", role="control"), make_dictionary()]
+    text = to_text(render_entry(make_entry(*rows, judge=None), sources=Sources(out="else where")), 80)
+    assert "next: harness leaderboard --out 'else where'" in text
+    assert "hold together" not in text  # nothing was tested, so no criterion is said
+
+
 def test_the_boards_screen_opens_with_who_is_ahead(make_entry: Make, make_result: Make) -> None:
     entries = [full_entry(make_entry, make_result), make_entry(make_result("b", around(0.4)), run_digest="r2")]
     text = to_text(render_board(build_board(entries)), 80)
