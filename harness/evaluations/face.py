@@ -18,7 +18,7 @@ from harness.evaluations.evaluate import evaluate as evaluate_run
 from harness.evaluations.prompts import SteeredText, feature_labeling, steered, unsteered
 from harness.evaluations.steering.rate import rate as rate_run
 from harness.evaluations.steering.rate import rate_texts
-from harness.evaluations.steering.stored import check_generated, judge_of
+from harness.evaluations.steering.stored import check_generated
 from harness.leaderboard.entry import Entry
 from harness.plugin.host import PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
@@ -309,7 +309,7 @@ class StoredRun:
         """
         with self._reading() as store:
             manifest = store.manifest
-            return make_entry(manifest, store, judge_of(store, judge), manifest.protocol.named(protocol, aggregation))
+            return make_entry(manifest, store, store.judge_named(judge), manifest.protocol.named(protocol, aggregation))
 
     def texts(self, judge: str | None = None) -> DataFrame:
         """Return trials, texts and one judge's ratings: a row for each trial, with the columns of ``harness runs export``."""
@@ -318,7 +318,7 @@ class StoredRun:
         from harness.store.export import COLUMNS, steering_rows
 
         with self._reading() as store:
-            record = judge_of(store, judge)
+            record = store.judge_named(judge)
             rows = steering_rows(store, record.key if record is not None else None)
             frame: DataFrame = DataFrame(list(rows), columns=list(COLUMNS))
         return frame
