@@ -77,7 +77,7 @@ def _steps(group: Group, sources: Sources) -> Iterator[NextStep]:
         yield NextStep(_with_out(f"harness power {shlex.quote(run)}", sources), "how many concepts and instructions would show a difference")
     if run is not None and group.offline:
         judged = _with_out(f"harness judge {shlex.quote(run)} --judge gpt-4o", sources)
-        yield NextStep(judged, "the same texts, rated by a judge that can be relied on (any of `harness plugins`)")
+        yield NextStep(judged, "the same texts, rated by a judge that can be relied on: any of `harness plugins`")
     if group.key.kind == "steering" and len(leader.runs) == 1:
         yield NextStep(f"{again} --seeds {','.join(str(entry.seed + more) for more in range(3))}", "how far do runs of one method lie apart?")
 
