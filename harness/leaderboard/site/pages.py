@@ -1,0 +1,118 @@
+"""Templates to HTML: one environment, its filters, and the policy that forbids a page everything but its own scripts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.types import Json
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FOLDER = Path(__file__).parent
+STYLES = ("site.css",)
+SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "tables.js", "charts.js")
+COMPARE = "compare.js"
+LICENCES = ("vendor/d3.LICENSE", "vendor/plot.LICENSE")
+
+_FIXED = "img-src data:; base-uri 'none'; form-action 'none'"
+OF_FILES = f"default-src 'none'; script-src 'self'; style-src 'self'; {_FIXED}"
+"""The content security policy of a site's pages, whose scripts and styles lie beside them."""
+
+
+@cache
+def environment() -> Environment:
+    """Return the environment of the templates. Everything that is not a template is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return made
+
+
+def _finalize(value: Any) -> Any:
+    """Return what an expression of a template puts on the page: text as :func:`shown`, which is escaped next; our own markup as it is."""
+    return shown(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a template with its values."""
+    return environment().get_template(template).render(**values)
+
+
+def shown(text: str) -> str:
+    """Return text without what acts on a page though it is no markup: letters that turn the direction of what follows, and control letters.
+
+    Each of them stands there as its number, so nothing disappears.
+    """
+    return "".join(f"[U+{ord(letter):04X}]" if _acts(letter) else letter for letter in text)
+
+
+def _acts(letter: str) -> bool:
+    number = ord(letter)
+    turns = 0x202A <= number <= 0x202E or 0x2066 <= number <= 0x2069 or number in (0x200E, 0x200F, 0x061C)
+    control = (number < 0x20 and letter not in "\t\n\r") or 0x7F <= number < 0xA0 or 0xFFFE <= (number & 0xFFFF) or 0xFDD0 <= number <= 0xFDEF
+    return turns or control or 0xD800 <= number <= 0xDFFF
+
+
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def json_block(value: Json) -> Any:
+    """Return JSON for a ``<script type="application/json">``: no letter of it can end the element or begin a tag."""
+    from markupsafe import Markup
+
+    text = json.dumps(_clean(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for letter, escape in _ESCAPES.items():
+        text = text.replace(letter, escape)
+    return Markup(text)
+
+
+def _clean(value: Json) -> Json:
+    """Return JSON whose texts are as :func:`shown` has them."""
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, dict):
+        return {shown(str(name)): _clean(part) for name, part in value.items()}
+    return [_clean(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+@cache
+def static(name: str) -> str:
+    """Return one of the scripts or styles."""
+    return (FOLDER / "static" / name).read_text(encoding="utf-8")
+
+
+def inlined() -> Mapping[str, Any]:
+    """Return what a page that stands alone holds: its styles and scripts, and the policy that allows these and no others."""
+    from markupsafe import Markup
+
+    styles, scripts = ([_inline(static(name)) for name in names] for names in (STYLES, SCRIPTS))
+    allowed = {"script-src": scripts, "style-src": styles}
+    sources = "; ".join(f"{kind} {' '.join(map(_source, texts))}" for kind, texts in allowed.items())
+    policy = f"default-src 'none'; {sources}; {_FIXED}"
+    return {"policy": policy, "styles": [Markup(text) for text in styles], "scripts": [Markup(text) for text in scripts]}
+
+
+def _inline(text: str) -> str:
+    """Return a script that may stand in an element: what would end it there is refused."""
+    if "</script" in text.lower() or "</style" in text.lower() or "<!--" in text:
+        raise ValueError("a script or style holds the end of its element")
+    return f"\n{text.strip()}\n"
+
+
+def _source(text: str) -> str:
+    """Return what the policy calls an inline script or style: the digest of exactly these characters."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,275 @@
+"""From rankings to plain page data: the one place that knows how :mod:`harness.leaderboard.ranking` holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.leaderboard.columns import given_options, heading, number
+from harness.leaderboard.entry import STEERING_METRICS, Entry, Row
+from harness.leaderboard.ranking import Group, Place
+from harness.leaderboard.site.limits import Limits
+from harness.leaderboard.site.scores import COLOURS, ends
+from harness.leaderboard.site.selection import spread_out
+from harness.leaderboard.site.tables import Cell, Head, Line, Table, plain, significant, words
+from harness.leaderboard.subject import TRAINED, DictionarySubjectRef
+from harness.leaderboard.table import OFFLINE_NOTICE
+from harness.store.manifest import DictionaryRef
+from harness.types import judge_title
+
+MOST_DRAWN = 40
+"""Rows in the figure of a ranking."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a row of an entry stands in a ranking of a site."""
+
+    ranking: str
+    href: str
+    name: str
+    rank: str
+    n: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A ranking as the first page shows it. ``data`` is what filters find it by."""
+
+    id: str
+    title: str
+    about: str
+    kind: str
+    data: dict[str, str]
+    table: Table
+    figures: dict[str, Any]
+    notes: tuple[tuple[bool, str], ...]
+    """True marks what must not be overlooked."""
+    comparisons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What rows can be filtered by: all values there are, by name."""
+
+    values: dict[str, list[str]] = field(default_factory=dict)
+
+
+FILTERS = (("task", "task"), ("kind", "kind"), ("model", "model"), ("layer", "layer"), ("sae", "SAE"), ("judge", "judge"))
+"""Names of what rows are filtered by, with what people call it."""
+_BETWEEN = "\n"
+"""Between the values of a row that has several, e.g. layers."""
+
+
+def rankings(groups: Sequence[Group], pages: dict[str, str], limits: Limits) -> list[Ranking]:
+    """Return what the first page shows of ``groups``.
+
+    Args:
+        groups: the best first within each.
+        pages: the address of each entry's page, by the entry's id.
+        limits: rows that are shown over all groups.
+    """
+    total = sum(len(group.places) for group in groups)
+    share = min(1.0, limits.rows / total) if total else 1.0
+    sparsity = _sparsity(place.entry for group in groups for place in group.places)
+    return [_ranking(at, group, pages, sparsity, limits, share) for at, group in enumerate(groups, 1)]
+
+
+def filters(found: Sequence[Ranking]) -> dict[str, list[str]]:
+    """Return what can be chosen of each filter, in order."""
+    values: dict[str, dict[str, None]] = {name: {} for name, _ in FILTERS}
+    for ranking in found:
+        for line in ranking.table.lines:
+            for name, value in {**ranking.data, **line.data}.items():
+                if name in values:
+                    values[name] |= dict.fromkeys(part for part in value.split(_BETWEEN) if part)
+    return {name: sorted(own, key=lambda value: (len(value), value) if value.isdigit() else (0, value)) for name, own in values.items()}
+
+
+def standings(groups: Sequence[Group]) -> dict[str, list[Standing]]:
+    """Return how the rows of each entry stand, by the entry's id."""
+    found: dict[str, list[Standing]] = {}
+    for at, group in enumerate(groups, 1):
+        n = sum(place.rank is not None for place in group.places)
+        for place in group.places:
+            rank = _rank(place)
+            notes = tuple(note for note in (_comparison(place),) if note)
+            found.setdefault(place.entry.id, []).append(Standing(_title(group), f"../index.html#ranking-{at}", place.name, rank, n, notes))
+    return found
+
+
+def _ranking(
+    at: int, group: Group, pages: dict[str, str], sparsity: dict[str, float], limits: Limits, share: float
+) -> Ranking:
+    places = group.places[: max(1, round(len(group.places) * share))] if limits.rows else group.places[:20]
+    limits.note(len(places), len(group.places), f"rows of the ranking {_title(group)}")
+    judge = group.places[0].entry.judge if group.key.judge_key else None
+    shown_judge = "" if judge is None else judge_title(judge.name, judge.options)
+    metric = group.places[0].row.metrics[group.key.metric]
+    better = {True: "higher is better", False: "lower is better", None: "neither direction is better"}[group.higher_is_better]
+    about = [f"by {metric.title or heading(group.key.metric)}, {better}"]
+    about += [f"judge {shown_judge} ({judge.rubric})"] if judge is not None else []
+    about += [f"concepts {group.key.mode}"] if group.key.kind != "dictionary" else []
+    figures: dict[str, Any] = {f"ranking-{at}-figure": _figure(group, places)}
+    points = _points(places, sparsity)
+    if len({point["dictionary"] for point in points}) > 1:
+        figures[f"ranking-{at}-sparsity"] = {"type": "sparsity", "label": heading(group.key.metric), "points": points}
+    return Ranking(
+        id=f"ranking-{at}",
+        title=_title(group),
+        about=" · ".join(about),
+        kind=group.key.kind,
+        data={"task": f"{group.key.task} {group.key.version}", "kind": group.key.kind, "judge": shown_judge},
+        table=Table(f"ranking-{at}-table", f"{_title(group)}, {about[0]}", _heads(group, places), tuple(_line(place, group, places, pages) for place in places), names=1),
+        figures=figures,
+        notes=tuple(_notes(group, places)),
+        comparisons=tuple(f"{place.name}: {note}" for place in places if (note := _comparison(place))),
+    )  # fmt: skip
+
+
+def _title(group: Group) -> str:
+    key = group.key
+    return f"{key.task} {key.version}: {key.kind}" + (f", {heading(key.metric)}" if key.kind == "dictionary" else "") + f" ({key.split})"
+
+
+# -------------------------------------------------------------------------------------------------------------------------- table
+
+
+def _others(group: Group, places: Sequence[Place]) -> list[str]:
+    """Return the metrics that stand beside the score."""
+    if group.key.kind == "steering":
+        return list(STEERING_METRICS[1:])
+    found = dict.fromkeys(name for place in places for name in place.row.metrics)
+    return [name for name in found if name != group.key.metric and not name.startswith(("precision", "recall"))][:6]
+
+
+def _heads(group: Group, places: Sequence[Place]) -> tuple[Head, ...]:
+    metric = group.places[0].row.metrics
+    score = metric[group.key.metric].title or heading(group.key.metric)
+    dictionary = group.key.kind == "dictionary"
+    heads = [Head("rank"), Head("dictionary" if dictionary else "method", True), Head(score), Head("95 % interval")]
+    heads += [Head(metric[name].title or heading(name) if name in metric else heading(name)) for name in _others(group, places)]
+    heads += [Head("trivial"), Head("random")] if dictionary else []
+    heads += [Head("answered"), Head("model", True), Head("layer"), Head("SAE", True), Head("seed"), Head("date", True)]
+    return tuple(heads)
+
+
+def _line(place: Place, group: Group, places: Sequence[Place], pages: dict[str, str]) -> Line:
+    row, entry, number_of = place.row, place.entry, significant if group.key.kind == "dictionary" else plain
+    own = dictionaries_of(entry, row)
+    rank = _rank(place)
+    score = place.score
+    cells = [Cell(rank, None if place.rank is None else float(place.rank)), _name(place, pages)]
+    cells += [number_of(score.value), Cell(_ends(place), score.low)]
+    cells += [number_of(row.metrics[name].value if name in row.metrics else None) for name in _others(group, places)]
+    if group.key.kind == "dictionary":
+        cells += [significant(score.trivial), significant(score.random)]
+    layers = ", ".join(str(layer) for layer in sorted({one.layer for one in own}))
+    cells += [Cell(f"{row.n_answered}/{row.n_items}", row.coverage), words(entry.model.name), Cell(layers or "–", float(own[0].layer) if own else None)]
+    cells += [words(", ".join(one.name for one in own)), Cell(str(entry.seed), float(entry.seed)), words(entry.created[:10])]
+    data = {
+        "model": entry.model.name,
+        "layer": _BETWEEN.join(str(one.layer) for one in own),
+        "sae": _BETWEEN.join(one.name for one in own),
+    }
+    css = "control" if place.standing == "control" else "dim" if place.standing == "ineligible" else ""
+    return Line(tuple(cells), data, css)
+
+
+def _rank(place: Place) -> str:
+    return "–" if place.rank is None else str(place.rank)
+
+
+def _name(place: Place, pages: dict[str, str]) -> Cell:
+    marks = {"control": "control", "unpaired": "unpaired", "ineligible": "in-sample" if place.row.in_sample else "not eligible"}
+    options = "" if place.row.role == "control" else given_options(place.row.subject)
+    shown = [mark for mark in (marks.get(place.standing, ""), options) if mark]
+    return Cell(place.name, href=pages.get(place.entry.id, ""), mark=", ".join(shown))
+
+
+def _ends(place: Place) -> str:
+    score = place.score
+    if place.row.kind != "dictionary" or score.low is None:
+        return ends(score.low, score.high, 2)
+    return f"[{significant(score.low).text}, {significant(score.high).text}]"
+
+
+def dictionaries_of(entry: Entry, row: Row) -> list[DictionaryRef]:
+    """Return the dictionaries whose features a row uses, or that it measures; none for a method without features."""
+    if isinstance(row.subject, DictionarySubjectRef):
+        names = {row.subject.dictionary}
+    else:
+        names = {feature.rpartition("/")[0] for item in row.items for feature in item.features}
+    return [one for one in entry.dictionaries if one.name in names]
+
+
+# ------------------------------------------------------------------------------------------------------------------- notes, figures
+
+
+def _notes(group: Group, places: Sequence[Place]) -> list[tuple[bool, str]]:
+    found = [(True, OFFLINE_NOTICE)] if group.offline else []
+    if group.unpaired:
+        found.append((True, "unpaired: other methods of this task chose other concepts; these rankings are not held against each other"))
+    if group.varies:
+        found.append((True, f"these entries differ in: {', '.join(group.varies)}"))
+    warnings: dict[str, list[str]] = {}
+    for place in places:
+        if place.score.warning:
+            warnings.setdefault(place.score.warning, []).append(place.name)
+    found += [(False, line if len(who) == len(places) else f"{', '.join(who[:6])}: {line}") for line, who in warnings.items()]
+    found += [(False, f"{place.name} is not eligible: {'; '.join(place.reasons)}") for place in places if place.standing == "ineligible"]
+    return found
+
+
+def _comparison(place: Place) -> str:
+    """Return how far a row is behind the one above it; empty without one."""
+    comparison = place.comparison
+    if comparison is None or comparison.difference is None:
+        return ""
+    interval = "" if comparison.low is None else f" {ends(comparison.low, comparison.high)}"
+    p_value = "" if comparison.p_value is None else f", p {comparison.p_value:.2g}"
+    note = f"; {comparison.note}" if comparison.note else ""
+    return f"behind {comparison.above} by {number(comparison.difference)}{interval}{p_value}, paired on {comparison.n_shared}{note}"
+
+
+def _figure(group: Group, places: Sequence[Place]) -> dict[str, Any]:
+    drawn = [place for place in places if place.score.value is not None]
+    chosen = spread_out(drawn, MOST_DRAWN)
+    metric = group.places[0].row.metrics[group.key.metric]
+    points = [
+        {"name": place.name, "value": place.score.value, "low": place.score.low, "high": place.score.high, "colour": 0 if place.standing != "control" else 9,
+         "control": place.standing == "control", "rank": _rank(place)}
+        for place in chosen
+    ]  # fmt: skip
+    bounds = list(metric.bounds)
+    trivial = next((place.score.trivial for place in chosen if place.score.trivial is not None), None)
+    return {"type": "intervals", "label": metric.title or heading(group.key.metric), "points": points, "trivial": trivial, "bounds": bounds}
+
+
+def _sparsity(entries: Iterable[Entry]) -> dict[str, float]:
+    """Return the L0 of every dictionary that some entry has measured, by its digest."""
+    found: dict[str, float] = {}
+    for entry in entries:
+        for row in entry.rows_of("dictionary"):
+            subject = row.subject
+            if isinstance(subject, DictionarySubjectRef) and subject.arm == TRAINED and "l0" in row.metrics:
+                value = row.metrics["l0"].value
+                if value is not None:
+                    found.setdefault(subject.digest or subject.dictionary, value)
+    return found
+
+
+def _points(places: Sequence[Place], sparsity: dict[str, float]) -> list[dict[str, Any]]:
+    """Return the score of each row that uses one dictionary, with that dictionary's width and L0."""
+    found = []
+    for at, place in enumerate(places):
+        own = dictionaries_of(place.entry, place.row)
+        if len(own) == 1 and place.score.value is not None:
+            key = own[0].digest or own[0].name
+            found.append({
+                "name": place.name, "dictionary": key, "sae": own[0].name, "score": place.score.value, "low": place.score.low, "high": place.score.high,
+                "width": own[0].d_sae, "l0": sparsity.get(key), "control": place.standing == "control", "colour": at % COLOURS,
+            })  # fmt: skip
+    return found
