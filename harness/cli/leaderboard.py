@@ -6,27 +6,67 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import console, echo, json_option, out_option, print_json
+from harness.cli.common import console, echo, json_option, out_option, print_json, quiet_option, stored_runs
 
 
 @click.group("leaderboard", invoke_without_command=True)
 @out_option
 @click.option("--published/--no-published", default=False, help="Show published results below, too (never ranked against runs).")
+@click.option("--win-rate-against", metavar="NAME", help="Show on how many concepts each method is above this one, as the board calls it.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, out: Path, published: bool, as_json: bool) -> None:
-    """Show the entries below --out, ranked within one task version, kind of evaluation, metric, judge and set of concepts."""
+def command(ctx: click.Context, out: Path, published: bool, win_rate_against: str | None, as_json: bool) -> None:
+    """Show the entries below --out, ranked within one task version, kind of evaluation, metric, judge and set of concepts.
+
+    Methods that cannot be told apart share ranks (2–4); each is compared with its controls.
+    """
     if ctx.invoked_subcommand is not None:
         return
+    from harness.leaderboard.board_json import board_json
     from harness.leaderboard.files import load_entries
     from harness.leaderboard.published import load_published
-    from harness.leaderboard.table import board_json, build_board, render_board
+    from harness.leaderboard.table import build_board, render_board
 
     entries, problems = load_entries(out / "leaderboard" / "entries")
-    board = build_board(entries, load_published() if published else (), problems)
+    board = build_board(entries, load_published() if published else (), problems, win_rate_against)
     if as_json:
         print_json(board_json(board))
         return
     if not entries:
         echo(f"no entries below {out / 'leaderboard' / 'entries'}; make one with `harness eval`")
-    console().print(render_board(board))
+    console().print(render_board(board, stored_runs(out)))
+
+
+@command.command("build")
+@click.option(
+    "--out", "site", type=click.Path(path_type=Path, file_okay=False), default=Path("site"), show_default=True, help="Folder of the site."
+)
+@click.option(
+    "--from", "source", type=click.Path(path_type=Path, file_okay=False), help="Folder with runs/ and leaderboard/entries/ (default: here)."
+)
+@click.option("--published/--no-published", default=True, help="Show published results below, too (never ranked against runs).")
+@quiet_option
+@click.pass_context
+def build_command(ctx: click.Context, site: Path, source: Path | None, published: bool, quiet: bool) -> None:
+    """Write the leaderboard as static pages: rankings, a page for each entry, one that compares two.
+
+    They are opened from the disk or put on any server, and load nothing from elsewhere. An entry whose run lies below --from gets its curves,
+    texts and labels, too.
+    """
+    from harness.evaluations.details import RunsAtHand
+    from harness.files.progress import open_progress
+    from harness.leaderboard.files import load_entries
+    from harness.leaderboard.published import load_published
+    from harness.leaderboard.site.build import build_site
+
+    assert ctx.parent is not None
+    folder = source if source is not None else Path(ctx.parent.params["out"])
+    progress = open_progress(quiet)
+    entries, problems = load_entries(folder / "leaderboard" / "entries")
+    runs = RunsAtHand(folder / "runs")
+    made = build_site(
+        entries, site, published=load_published() if published else (), problems=problems, details=runs.details, step=progress.step
+    )
+    for problem in (*problems, *runs.problems):
+        echo(f"not shown: {problem}", err=True)
+    echo(f"{len(entries)} entries, {made.n_runs} of them with their run: {made.pages[0]}")

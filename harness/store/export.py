@@ -51,7 +51,7 @@ def export(run: RunStore, path: Path, judge_key: str | None = None, kind: Evalua
     if path.suffix not in _WRITERS:
         raise StoreError(f"cannot export to {path.name}", given=path, allowed=tuple(_WRITERS), hint="give a file name with one of these endings")
     if kind == STEERING:
-        columns, rows = COLUMNS, steering_rows(run, _judge(run, judge_key))
+        columns, rows = COLUMNS, steering_rows(run, None if (judge := run.judge_named(judge_key)) is None else judge.key)
     else:
         kinds = list(run.item_counts())
         if kind not in kinds:
@@ -66,15 +66,6 @@ def export(run: RunStore, path: Path, judge_key: str | None = None, kind: Evalua
     except OSError as error:
         raise disk_error(error, f"export the run {run.id} to {path}", "the run itself is not affected") from error
     return count
-
-
-def _judge(run: RunStore, judge_key: str | None) -> str | None:
-    """Returns the key of the judge whose ratings are exported; None where there is none."""
-    keys, own = [judge.key for judge in run.judges()], run.own_judge()
-    if judge_key is not None and judge_key not in keys:
-        message = f"the run {run.id} has no ratings by {judge_key!r}"
-        raise StoreError(message, given=judge_key, allowed=tuple(keys) or "none", hint="name one of the run's judges")
-    return judge_key or (own.key if own is not None else None)
 
 
 class _Names:
