@@ -68,9 +68,9 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=200)
     parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
-    from harness.leaderboard.site.build import build_site
     from harness.leaderboard.files import load_entries
     from harness.leaderboard.published import load_published
+    from harness.leaderboard.site.build import build_site
 
     entry = load_entry(given.entry)
     with tempfile.TemporaryDirectory() as folder:

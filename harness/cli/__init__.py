@@ -29,6 +29,7 @@ COMMANDS = {
     "judge": "harness.cli.judge",
     "runs": "harness.cli.runs",
     "power": "harness.cli.power",
+    "report": "harness.cli.report",
     "leaderboard": "harness.cli.leaderboard",
     "plugins": "harness.cli.plugins",
     "tasks": "harness.cli.tasks",

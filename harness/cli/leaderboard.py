@@ -54,14 +54,14 @@ def build_command(ctx: click.Context, site: Path, source: Path | None, published
     texts and labels, too.
     """
     from harness.evaluations.details import RunsAtHand
-    from harness.files.progress import open_progress
+    from harness.files.progress import Progress
     from harness.leaderboard.files import load_entries
     from harness.leaderboard.published import load_published
     from harness.leaderboard.site.build import build_site
 
     assert ctx.parent is not None
     folder = source if source is not None else Path(ctx.parent.params["out"])
-    progress = open_progress(quiet)
+    progress = Progress(quiet)
     entries, problems = load_entries(folder / "leaderboard" / "entries")
     runs = RunsAtHand(folder / "runs")
     made = build_site(

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import echo, out_option
+from harness.cli.common import echo
 
 
 @click.command("report")
 @click.argument("run")
-@click.option("--file", "file", type=click.Path(path_type=Path, dir_okay=False), help="Where the page is written (default: report.html in the run's folder).")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The page's file (default: report-RUN.html, here).")
 @click.option("--judge", help="Key of the judge whose ratings are shown (default: the run's own); `harness runs` shows the keys.")
-@out_option
-def command(run: str, file: Path | None, judge: str | None, out: Path) -> None:
+@click.option(
+    "--from", "source", type=click.Path(path_type=Path, file_okay=False), default=Path("."), help="Folder with runs/ (default: here)."
+)
+def command(run: str, out: Path | None, judge: str | None, source: Path) -> None:
     """Write RUN (an id that `harness runs` shows, or a folder) as one HTML page: scores, curves, texts, labels, where it comes from.
 
     It is made of the run's file alone: no model, no plugin, no network. The page holds all that it needs, so it can be sent as it is.
@@ -25,9 +27,8 @@ def command(run: str, file: Path | None, judge: str | None, out: Path) -> None:
     from harness.store import RunStore
     from harness.store.listing import find_run
 
-    folder = find_run(run, out)
-    with RunStore.open(folder, read_only=True) as store:
+    with RunStore.open(find_run(run, source), read_only=True) as store:
         entry, details = report_of(store, judge)
-    target = file if file is not None else folder / "report.html"
+        target = out if out is not None else Path(f"report-{store.id}.html")
     write_atomically(target, entry_page(entry, details), "report")
     echo(target)

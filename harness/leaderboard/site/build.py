@@ -12,7 +12,7 @@ from harness.files.atomic import disk_error
 from harness.leaderboard.entry import Entry
 from harness.leaderboard.published import PublishedTable
 from harness.leaderboard.ranking import rank
-from harness.leaderboard.site.compare_page import compare_data, compare_page
+from harness.leaderboard.site.compare_page import compare_data, compare_page, tested_pairs
 from harness.leaderboard.site.details import RunDetails
 from harness.leaderboard.site.entry_page import entry_page, title_of
 from harness.leaderboard.site.index_page import index_page
@@ -61,15 +61,18 @@ def build_site(
     files = _names(unique)
     step("ranking the entries")
     groups = rank(unique)
-    places = standings(groups)
-    written: dict[str, str] = {"index.html": index_page(groups, {name: f"entries/{file}.html" for name, file in files.items()}, published, problems)}
+    places, pairs = standings(groups), tested_pairs(groups, files)
+    written: dict[str, str] = {
+        "index.html": index_page(groups, {name: f"entries/{file}.html" for name, file in files.items()}, published, problems)
+    }
     n_runs = 0
     for number, entry in enumerate(unique, 1):
-        step(f"page {number} of {len(unique)}")
+        if number % 20 == 1:
+            step(f"page {number} of {len(unique)}")
         file, found = files[entry.id], details(entry)
         n_runs += found is not None
         written[f"entries/{file}.html"] = entry_page(entry, found, places.get(entry.id, ()), file=file)
-        written[f"data/{file}.js"] = compare_data(entry, file, title_of(entry))
+        written[f"data/{file}.js"] = compare_data(entry, file, title_of(entry), pairs.get(entry.id, {}))
     listed = [
         {"file": files[entry.id], "title": title_of(entry), "about": f"{entry.model.name}, seed {entry.seed}, {entry.created[:10]}"}
         for entry in reversed(unique)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.leaderboard.entry import Entry
+from harness.leaderboard.places import Group
+from harness.leaderboard.ranking import rank
 from harness.leaderboard.site.details import RunDetails
 from harness.leaderboard.site.detection import add_detected
 from harness.leaderboard.site.labels import labels_of
@@ -13,7 +15,7 @@ from harness.leaderboard.site.limits import Limits, fitting
 from harness.leaderboard.site.notes import general_notes
 from harness.leaderboard.site.pages import OF_FILES, inlined, json_block, render
 from harness.leaderboard.site.provenance import command_of, facts_of, options_of
-from harness.leaderboard.site.ranking_page import Standing
+from harness.leaderboard.site.ranking_page import Standing, sentences_of
 from harness.leaderboard.site.scores import Section, sections
 from harness.leaderboard.site.steering import add_curves, samples_of, texts_of
 from harness.types import judge_title
@@ -28,11 +30,16 @@ def entry_page(entry: Entry, details: RunDetails | None, standings: Sequence[Sta
         standings: how its methods stand in the rankings of a site.
         file: name of the page within a site, whose styles and scripts it then uses; empty for a page that stands alone, with its own.
     """
-    return fitting(lambda limits: _page(entry, details, standings, file, limits))
+    groups = [] if standings else rank([entry])  # where it stands among others says the same, and more
+    return fitting(lambda limits: _page(entry, details, standings, groups, file, limits))
 
 
-def _page(entry: Entry, details: RunDetails | None, standings: Sequence[Standing], file: str, limits: Limits) -> str:
+def _page(
+    entry: Entry, details: RunDetails | None, standings: Sequence[Standing], groups: Sequence[Group], file: str, limits: Limits
+) -> str:
     found = sections(entry, limits)
+    for section in found:
+        section.sentences, section.criteria = sentences_of(groups, section.kind)
     steering = next((section for section in found if section.kind == "steering"), None)
     detection = next((section for section in found if section.kind == "detection"), None)
     texts: list[dict[str, Any]] = []
@@ -98,6 +105,8 @@ def _sentence(section: Section, row: Any) -> str:
     if score.random is not None:
         beside.append(f"the random control {number(score.random, 2)}")
     if section.kind != "dictionary":
-        controls = [(other.subject.name, other.score.value) for other in section.rows if other.role == "control" and other.score.value is not None]
+        controls = [
+            (other.subject.name, other.score.value) for other in section.rows if other.role == "control" and other.score.value is not None
+        ]
         beside += [f"{who} {number(value, 2)}" for who, value in controls[:5]]
     return f"{row.subject.name}: {name} {number(score.value, 2)}{interval}{unit}" + (f"; beside it {', '.join(beside)}" if beside else "")

@@ -42,7 +42,13 @@ def _labeler(place: int, one: Labels, limits: Limits) -> dict[str, Any]:
 def _table(place: int, labeler: str, labels: list[Label]) -> Table:
     measures = list(dict.fromkeys(feature.measure for label in labels for feature in label.features if feature.measure))
     compared = any(feature.other_half for label in labels for feature in label.features)
-    heads = [Head("concept", True), Head("feature", True), Head("score on the texts that chose"), Head("on the others"), Head("precision there")]
+    heads = [
+        Head("concept", True),
+        Head("feature", True),
+        Head("score on the texts that chose"),
+        Head("on the others"),
+        Head("precision there"),
+    ]
     heads += [Head("recall there"), Head("AUROC there"), Head("texts with the concept there"), Head("fires on, % of tokens")]
     heads += [Head("chosen on the other half", True)] if compared else []
     lines = []
@@ -51,7 +57,11 @@ def _table(place: int, labeler: str, labels: list[Label]) -> Table:
             lines.append([words(label.text), words(f"abstained: {label.reason}"), *[Cell("–")] * (len(heads) - 2)])
         for number, feature in enumerate(label.features):
             held = feature.held_out
-            cells = [words(label.text), words(feature.feature), plain(_value(feature.chosen_on, "score", label.score if not number else None))]
+            cells = [
+                words(label.text),
+                words(feature.feature),
+                plain(_value(feature.chosen_on, "score", label.score if not number else None)),
+            ]
             cells += [plain(_value(held, name)) for name in ("score", "precision", "recall", "auroc_frequency")]
             cells += [significant(_value(held, "support")), significant(None if feature.density is None else 100 * feature.density)]
             if compared:

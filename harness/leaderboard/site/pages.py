@@ -63,7 +63,9 @@ def shown(text: str) -> str:
 def _acts(letter: str) -> bool:
     number = ord(letter)
     turns = 0x202A <= number <= 0x202E or 0x2066 <= number <= 0x2069 or number in (0x200E, 0x200F, 0x061C)
-    control = (number < 0x20 and letter not in "\t\n\r") or 0x7F <= number < 0xA0 or 0xFFFE <= (number & 0xFFFF) or 0xFDD0 <= number <= 0xFDEF
+    control = (
+        (number < 0x20 and letter not in "\t\n\r") or 0x7F <= number < 0xA0 or (number & 0xFFFF) >= 0xFFFE or 0xFDD0 <= number <= 0xFDEF
+    )
     return turns or control or 0xD800 <= number <= 0xDFFF
 
 

@@ -19,7 +19,10 @@ def facts_of(entry: Entry, details: RunDetails | None) -> Facts:
     """Return what a reader needs to repeat and to check an entry."""
     task, model, judge = entry.task, entry.model, entry.judge
     found: Facts = [
-        ("Task", [("name", f"{task.name}, version {task.version}"), ("split", task.split), ("concepts", task.mode), ("digest", task.digest)]),
+        (
+            "Task",
+            [("name", f"{task.name}, version {task.version}"), ("split", task.split), ("concepts", task.mode), ("digest", task.digest)],
+        ),
         ("Model", [("name", model.name), ("digest", model.digest or "not known"), ("runs in", f"{model.dtype} on {model.device}")]),
     ]
     for one in entry.dictionaries:
@@ -32,7 +35,12 @@ def facts_of(entry: Entry, details: RunDetails | None) -> Facts:
         found.append(("Judge", lines + options + ([("code", judge.code)] if judge.code else [])))
     decoding = [(name.replace("_", " "), str(value)) for name, value in asdict(entry.decoding).items()]
     found.append(("Decoding", [*decoding, ("seed", str(entry.seed))]))
-    sets = [("concepts", entry.concept_set_digest), ("instructions", entry.instruction_set_digest), ("run", entry.run_digest), ("entry", entry.id)]
+    sets = [
+        ("concepts", entry.concept_set_digest),
+        ("instructions", entry.instruction_set_digest),
+        ("run", entry.run_digest),
+        ("entry", entry.id),
+    ]
     found.append(("Digests", sets))
     if entry.sources:
         found.append(("From the Hugging Face hub", [(f"{one.what} {one.name}", _source(one)) for one in entry.sources]))

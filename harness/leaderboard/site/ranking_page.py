@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from harness.leaderboard.columns import given_options, heading, number
+from harness.leaderboard.columns import heading, number
+from harness.leaderboard.comparisons import AgainstControl
 from harness.leaderboard.entry import STEERING_METRICS, Entry, Row
-from harness.leaderboard.ranking import Group, Place
+from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, rough_scores
+from harness.leaderboard.places import Group, Place
 from harness.leaderboard.site.limits import Limits
 from harness.leaderboard.site.scores import COLOURS, ends
 from harness.leaderboard.site.selection import spread_out
 from harness.leaderboard.site.tables import Cell, Head, Line, Table, plain, significant, words
 from harness.leaderboard.subject import TRAINED, DictionarySubjectRef
-from harness.leaderboard.table import OFFLINE_NOTICE
+from harness.leaderboard.summary import pair_lines, spread_lines, verdicts, who_is_ahead
 from harness.store.manifest import DictionaryRef
 from harness.types import judge_title
 
@@ -47,15 +49,16 @@ class Ranking:
     figures: dict[str, Any]
     notes: tuple[tuple[bool, str], ...]
     """True marks what must not be overlooked."""
-    comparisons: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
+    """Who is ahead of whom, and who beats its controls."""
+    pairs: tuple[str, ...] = ()
+    """How the methods compare, pair by pair."""
+    criteria: tuple[str, ...] = ()
+    """When two count as apart, and when a method beats a control."""
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What rows can be filtered by: all values there are, by name."""
-
-    values: dict[str, list[str]] = field(default_factory=dict)
-
+SENTENCES = 6
+"""Methods that have a sentence on their controls above the table; the table has all."""
 
 FILTERS = (("task", "task"), ("kind", "kind"), ("model", "model"), ("layer", "layer"), ("sae", "SAE"), ("judge", "judge"))
 """Names of what rows are filtered by, with what people call it."""
@@ -93,16 +96,33 @@ def standings(groups: Sequence[Group]) -> dict[str, list[Standing]]:
     found: dict[str, list[Standing]] = {}
     for at, group in enumerate(groups, 1):
         n = sum(place.rank is not None for place in group.places)
+        said = {place.name: line for place, line in _verdict_lines(group)}
         for place in group.places:
-            rank = _rank(place)
-            notes = tuple(note for note in (_comparison(place),) if note)
-            found.setdefault(place.entry.id, []).append(Standing(_title(group), f"../index.html#ranking-{at}", place.name, rank, n, notes))
+            notes = [said[place.name]] if place.name in said else []
+            notes += [f"mean of {len(place.runs)} runs" for _ in [0] if len(place.runs) > 1]
+            for run in place.runs:
+                href = f"../index.html#ranking-{at}"
+                found.setdefault(run.entry.id, []).append(Standing(_title(group), href, place.name, place.rank_text, n, tuple(notes)))
     return found
 
 
-def _ranking(
-    at: int, group: Group, pages: dict[str, str], sparsity: dict[str, float], limits: Limits, share: float
-) -> Ranking:
+def sentences_of(groups: Sequence[Group], kind: str) -> tuple[list[str], list[str]]:
+    """Return what the groups of one kind say of who is ahead and who beats its controls, and how that was tested."""
+    own = [group for group in groups if group.key.kind == kind]
+    said = [line for group in own for line in (who_is_ahead(group), *verdicts(group)) if line]
+    criteria = [
+        line for group in own for line in (*pair_lines(group), group.criterion if group.tested else "", group.verdict_criterion) if line
+    ]
+    return said, list(dict.fromkeys([*criteria, *(warning for group in own for warning in group.warnings)]))
+
+
+def _verdict_lines(group: Group) -> list[tuple[Place, str]]:
+    """Return the sentence on its controls of each method that has one."""
+    lines = verdicts(group)
+    return [(place, line) for line in lines for place in group.places if line.startswith(f"{place.name} ")]
+
+
+def _ranking(at: int, group: Group, pages: dict[str, str], sparsity: dict[str, float], limits: Limits, share: float) -> Ranking:
     places = group.places[: max(1, round(len(group.places) * share))] if limits.rows else group.places[:20]
     limits.note(len(places), len(group.places), f"rows of the ranking {_title(group)}")
     judge = group.places[0].entry.judge if group.key.judge_key else None
@@ -125,7 +145,9 @@ def _ranking(
         table=Table(f"ranking-{at}-table", f"{_title(group)}, {about[0]}", _heads(group, places), tuple(_line(place, group, places, pages) for place in places), names=1),
         figures=figures,
         notes=tuple(_notes(group, places)),
-        comparisons=tuple(f"{place.name}: {note}" for place in places if (note := _comparison(place))),
+        sentences=tuple(line for line in (who_is_ahead(group), *verdicts(group)[:SENTENCES]) if line),
+        pairs=(*pair_lines(group), *spread_lines(group)),
+        criteria=tuple(line for line in (group.criterion if group.tested else "", group.verdict_criterion) if line),
     )  # fmt: skip
 
 
@@ -152,6 +174,8 @@ def _heads(group: Group, places: Sequence[Place]) -> tuple[Head, ...]:
     heads = [Head("rank"), Head("dictionary" if dictionary else "method", True), Head(score), Head("95 % interval")]
     heads += [Head(metric[name].title or heading(name) if name in metric else heading(name)) for name in _others(group, places)]
     heads += [Head("trivial"), Head("random")] if dictionary else []
+    heads += [Head("beats random", True), Head("beats the other controls", True)] if _has_verdicts(group) else []
+    heads += [Head("win rate")] if any(place.win_rate is not None for place in group.places) else []
     heads += [Head("answered"), Head("model", True), Head("layer"), Head("SAE", True), Head("seed"), Head("date", True)]
     return tuple(heads)
 
@@ -159,16 +183,23 @@ def _heads(group: Group, places: Sequence[Place]) -> tuple[Head, ...]:
 def _line(place: Place, group: Group, places: Sequence[Place], pages: dict[str, str]) -> Line:
     row, entry, number_of = place.row, place.entry, significant if group.key.kind == "dictionary" else plain
     own = dictionaries_of(entry, row)
-    rank = _rank(place)
     score = place.score
-    cells = [Cell(rank, None if place.rank is None else float(place.rank)), _name(place, pages)]
+    cells = [Cell(place.rank_text, None if place.rank is None else sum(place.rank) / 2), _name(place, pages)]
     cells += [number_of(score.value), Cell(_ends(place), score.low)]
     cells += [number_of(row.metrics[name].value if name in row.metrics else None) for name in _others(group, places)]
     if group.key.kind == "dictionary":
         cells += [significant(score.trivial), significant(score.random)]
+    if _has_verdicts(group):
+        cells += [_verdict([found for found in place.against if found.own]), _verdict([found for found in place.against if not found.own])]
+    if any(other.win_rate is not None for other in group.places):
+        cells.append(plain(None if place.win_rate is None else place.win_rate.value, 2))
     layers = ", ".join(str(layer) for layer in sorted({one.layer for one in own}))
-    cells += [Cell(f"{row.n_answered}/{row.n_items}", row.coverage), words(entry.model.name), Cell(layers or "–", float(own[0].layer) if own else None)]
-    cells += [words(", ".join(one.name for one in own)), Cell(str(entry.seed), float(entry.seed)), words(entry.created[:10])]
+    cells += [
+        Cell(f"{row.n_answered}/{row.n_items}", row.coverage),
+        words(entry.model.name),
+        Cell(layers or "–", float(own[0].layer) if own else None),
+    ]
+    cells += [words(", ".join(one.name for one in own)), _seeds(place), words(entry.created[:10])]
     data = {
         "model": entry.model.name,
         "layer": _BETWEEN.join(str(one.layer) for one in own),
@@ -178,15 +209,42 @@ def _line(place: Place, group: Group, places: Sequence[Place], pages: dict[str, 
     return Line(tuple(cells), data, css)
 
 
-def _rank(place: Place) -> str:
-    return "–" if place.rank is None else str(place.rank)
+def _has_verdicts(group: Group) -> bool:
+    return any(place.against for place in group.places)
+
+
+def _verdict(found: Sequence[AgainstControl]) -> Cell:
+    """Return the answers against some controls; each control's name stands behind its answer where it is not the method's own."""
+    if not found:
+        return Cell("–")
+    css = "good" if all(one.answer == "yes" for one in found) else ""
+    if all(one.own for one in found):
+        return Cell(", ".join(dict.fromkeys(one.answer for one in found)), css=css, mark=" ".join(_lead(one) for one in found))
+    answers: dict[str, list[str]] = {}
+    for one in found:
+        answers.setdefault(one.answer, []).append(one.name)
+    return Cell("; ".join(f"{answer}: {', '.join(names)}" for answer, names in answers.items()), css=css)
+
+
+def _lead(found: AgainstControl) -> str:
+    return (
+        ""
+        if found.difference is None
+        else f"{number(found.difference, 2)} {ends(found.low, found.high, 2) if found.low is not None else ''}".strip()
+    )
+
+
+def _seeds(place: Place) -> Cell:
+    """Return the seeds of a method's runs, with the spread of their scores."""
+    seeds = list(dict.fromkeys(run.entry.seed for run in place.runs))
+    shown = ", ".join(map(str, seeds[:4])) + (", …" if len(seeds) > 4 else "")
+    spread = "" if place.spread.sd is None else f"SD {number(place.spread.sd)} of {place.spread.n} runs"
+    return Cell(shown, float(seeds[0]), mark=spread)
 
 
 def _name(place: Place, pages: dict[str, str]) -> Cell:
     marks = {"control": "control", "unpaired": "unpaired", "ineligible": "in-sample" if place.row.in_sample else "not eligible"}
-    options = "" if place.row.role == "control" else given_options(place.row.subject)
-    shown = [mark for mark in (marks.get(place.standing, ""), options) if mark]
-    return Cell(place.name, href=pages.get(place.entry.id, ""), mark=", ".join(shown))
+    return Cell(place.name, href=pages.get(place.entry.id, ""), mark=marks.get(place.standing, ""))
 
 
 def _ends(place: Place) -> str:
@@ -214,24 +272,11 @@ def _notes(group: Group, places: Sequence[Place]) -> list[tuple[bool, str]]:
         found.append((True, "unpaired: other methods of this task chose other concepts; these rankings are not held against each other"))
     if group.varies:
         found.append((True, f"these entries differ in: {', '.join(group.varies)}"))
-    warnings: dict[str, list[str]] = {}
-    for place in places:
-        if place.score.warning:
-            warnings.setdefault(place.score.warning, []).append(place.name)
-    found += [(False, line if len(who) == len(places) else f"{', '.join(who[:6])}: {line}") for line, who in warnings.items()]
+    found += [(True, warning) for warning in group.warnings]
+    found += [(False, line) for line in abstention_notices(place.row for place in places)]
+    found += [(False, line) for line in rough_scores(places)]
     found += [(False, f"{place.name} is not eligible: {'; '.join(place.reasons)}") for place in places if place.standing == "ineligible"]
     return found
-
-
-def _comparison(place: Place) -> str:
-    """Return how far a row is behind the one above it; empty without one."""
-    comparison = place.comparison
-    if comparison is None or comparison.difference is None:
-        return ""
-    interval = "" if comparison.low is None else f" {ends(comparison.low, comparison.high)}"
-    p_value = "" if comparison.p_value is None else f", p {comparison.p_value:.2g}"
-    note = f"; {comparison.note}" if comparison.note else ""
-    return f"behind {comparison.above} by {number(comparison.difference)}{interval}{p_value}, paired on {comparison.n_shared}{note}"
 
 
 def _figure(group: Group, places: Sequence[Place]) -> dict[str, Any]:
@@ -240,7 +285,7 @@ def _figure(group: Group, places: Sequence[Place]) -> dict[str, Any]:
     metric = group.places[0].row.metrics[group.key.metric]
     points = [
         {"name": place.name, "value": place.score.value, "low": place.score.low, "high": place.score.high, "colour": 0 if place.standing != "control" else 9,
-         "control": place.standing == "control", "rank": _rank(place)}
+         "control": place.standing == "control", "rank": place.rank_text}
         for place in chosen
     ]  # fmt: skip
     bounds = list(metric.bounds)

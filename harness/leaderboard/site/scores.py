@@ -9,10 +9,10 @@ from typing import Any
 from harness.leaderboard.columns import KINDS, Shown, grid, heading, number
 from harness.leaderboard.entry import Entry, Row, full_name
 from harness.leaderboard.site.limits import Limits
+from harness.leaderboard.site.notes import judge_notes, notes_of
 from harness.leaderboard.site.selection import spread_out
 from harness.leaderboard.site.tables import Cell, Head, Table, of_grid, plain, rows_of, significant, words
 from harness.leaderboard.subject import DictionarySubjectRef
-from harness.leaderboard.site.notes import notes_of
 from harness.types import EvaluationKind
 
 COLOURS = 10
@@ -38,6 +38,11 @@ class Section:
     methods: list[Method]
     scores: Table
     notes: list[str]
+    judge_notes: list[str]
+    sentences: list[str] = field(default_factory=list)
+    """Who is ahead of whom, and who beats its controls, within this entry."""
+    criteria: list[str] = field(default_factory=list)
+    """How that was tested, and what to be careful of."""
     figures: dict[str, Any] = field(default_factory=dict)
     """By the id of the figure: what a script draws."""
     tables: dict[str, Table] = field(default_factory=dict)
@@ -60,11 +65,10 @@ def _section(entry: Entry, kind: EvaluationKind, limits: Limits) -> Section:
     section = Section(
         kind=kind,
         rows=rows,
-        methods=[
-            Method(row.subject.id, full_name(row, rows), row.role == "control", place % COLOURS) for place, row in enumerate(rows)
-        ],
+        methods=[Method(row.subject.id, full_name(row, rows), row.role == "control", place % COLOURS) for place, row in enumerate(rows)],
         scores=of_grid(f"{kind}-scores", f"Scores: {kind}", grid(kind, shown)),
         notes=notes_of(entry, kind),
+        judge_notes=judge_notes(entry) if kind == "steering" else [],
     )
     if kind == "dictionary":
         section.figures["dictionary-bars"] = _bars(rows)
@@ -85,7 +89,14 @@ def intervals(methods: Sequence[Method], rows: Sequence[Row]) -> dict[str, Any]:
     """Return the figure of scores with their intervals, the trivial value as a line."""
     primary = rows[0].metrics[rows[0].primary]
     points = [
-        {"name": method.name, "value": row.score.value, "low": row.score.low, "high": row.score.high, "colour": method.colour, "control": method.control}
+        {
+            "name": method.name,
+            "value": row.score.value,
+            "low": row.score.low,
+            "high": row.score.high,
+            "colour": method.colour,
+            "control": method.control,
+        }
         for method, row in zip(methods, rows, strict=True)
         if row.score.value is not None
     ]
@@ -113,7 +124,9 @@ def _concepts(section: Section, limits: Limits) -> Table:
     ]
     heads = [Head("concept", words=True)]
     heads += [Head(method.name + (" (control)" if method.control else "")) for method in section.methods]
-    heads += [Head(f"strength of {method.name}") for method in varied] + [Head(f"features of {method.name}", words=True) for method in featured]
+    heads += [Head(f"strength of {method.name}") for method in varied] + [
+        Head(f"features of {method.name}", words=True) for method in featured
+    ]
     lines = []
     for concept in chosen:
         cells = [words(texts[concept])]

@@ -32,7 +32,10 @@ def add_curves(section: Section, details: RunDetails, limits: Limits) -> None:
 
 
 def _series(method: Method, curve: Curve) -> dict[str, Any]:
-    points = [{"s": strength, **dict(zip(ASPECTS, map(_short, row), strict=True))} for strength, row in zip(curve.strengths, curve.mean, strict=True)]
+    points = [
+        {"s": strength, **dict(zip(ASPECTS, map(_short, row), strict=True))}
+        for strength, row in zip(curve.strengths, curve.mean, strict=True)
+    ]
     return {"name": method.name, "colour": method.colour, "control": method.control, "unit": _unit(curve.unit), "points": points}
 
 
@@ -119,7 +122,9 @@ def texts_of(section: Section, details: RunDetails, limits: Limits) -> list[dict
     return [_concept(by_concept[concept], known, values, limits) for concept in chosen]
 
 
-def _concept(one: ConceptTexts, known: Mapping[str, Method], values: Mapping[str, Mapping[str, float | None]], limits: Limits) -> dict[str, Any]:
+def _concept(
+    one: ConceptTexts, known: Mapping[str, Method], values: Mapping[str, Mapping[str, float | None]], limits: Limits
+) -> dict[str, Any]:
     scored = [(known[name], values[name].get(one.concept)) for name in one.methods if name in known]
     best = [f"{method.name} {number(value, 2)}" for method, value in scored if value is not None and not method.control]
     return {
@@ -149,7 +154,13 @@ def samples_of(rows: Sequence[Row], limits: Limits) -> list[dict[str, Any]]:
     for row in rows:
         for sample in row.samples:
             ratings = [(name, f"{value:g}") for name, value in (sample.ratings or {}).items()]
-            text = {"strength": f"{sample.strength:g}", "text": limits.cut(sample.text), "overall": sample.overall, "ratings": ratings, "said": ""}
+            text = {
+                "strength": f"{sample.strength:g}",
+                "text": limits.cut(sample.text),
+                "overall": sample.overall,
+                "ratings": ratings,
+                "said": "",
+            }
             about = {"concept": limits.cut(sample.concept_text), "instruction": limits.cut(sample.instruction)}
             found.append({"method": row.subject.name, "place": sample.place or "", **about, "text": text})
     chosen = spread_out(found, limits.rows)

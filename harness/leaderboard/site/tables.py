@@ -77,7 +77,9 @@ def of_grid(name: str, caption: str, grid: Grid, note: str = "") -> Table:
     """Return a table of the screen as one of a page, with the same figures."""
     heads = tuple(Head(column.heading, column.name or column.left or column.words) for column in grid.columns)
     first = next((place for place, column in enumerate(grid.columns) if column.name), 0)
-    lines = [Line(tuple(_cell(text, head) for text, head in zip(line.cells, heads, strict=True)), css=_css(line.style)) for line in grid.lines]
+    lines = [
+        Line(tuple(_cell(text, head) for text, head in zip(line.cells, heads, strict=True)), css=_css(line.style)) for line in grid.lines
+    ]
     return Table(name, caption, heads, tuple(lines), note, first)
 
 

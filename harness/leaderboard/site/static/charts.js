@@ -1,14 +1,28 @@
 // Figures, drawn by Observable Plot from the JSON that the page holds. Each number of them stands in a table of the page, too.
 "use strict";
 (() => {
-  const LETTER = 6.7; // mean width of a letter in a figure, in pixels
   let data = {};
+  const pen = document.createElement("canvas").getContext("2d");
 
   const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const colour = (number) => variable(`--c${number}`);
   const soft = () => variable("--soft");
   const dash = (series) => (series.control ? "5,4" : null);
-  const short = (name, letters) => (name.length > letters ? `${name.slice(0, Math.max(1, letters - 1))}…` : name);
+  const number = d3.format("~g");
+
+  function wide(text, size = 12) {
+    pen.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
+    return pen.measureText(text).width;
+  }
+
+  function short(name, room) {
+    if (wide(name) <= room) return name;
+    const letters = [...name];
+    while (letters.length > 1 && wide(`${letters.join("")}…`) > room) letters.splice(-Math.max(1, Math.floor(letters.length / 12)));
+    return `${letters.join("")}…`;
+  }
+
+  const margin = (names, most) => Math.ceil(Math.min(most, Math.max(...names.map((name) => wide(name))) + 14));
   const figure = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(3)).toString());
   const shown = (value) => value !== null && value !== undefined;
 
@@ -29,15 +43,18 @@
     return box;
   }
 
-  function grid(kind, nodes) {
+  function grid(kind, nodes, n) {
     const box = document.createElement("div");
     box.className = kind;
+    box.style.gridTemplateColumns = `repeat(${n}, minmax(0, 1fr))`;
     box.append(...nodes);
     return box;
   }
 
-  function columns(width, least, gap) {
-    const n = Math.max(1, Math.floor((width + gap) / (least + gap)));
+  // How many panels stand beside each other, and how wide each is; of few panels no row holds one alone.
+  function columns(width, least, gap, count) {
+    let n = Math.max(1, Math.min(count, Math.floor((width + gap) / (least + gap))));
+    if (count <= 8 && n < count) n = Math.ceil(count / Math.ceil(count / n));
     return [n, Math.floor((width - gap * (n - 1)) / n)];
   }
 
@@ -54,20 +71,19 @@
 
   function intervals(spec, width) {
     if (!spec.points.length) return null;
-    const names = spec.points.map((point, place) => ({ ...point, key: String(place), label: point.rank ? `${point.rank}  ${point.name}` : point.name }));
-    const longest = Math.max(...names.map((point) => point.label.length));
+    const names = spec.points.map((point, place) => ({ ...point, key: String(place), label: point.rank && point.rank !== "–" ? `${point.rank}  ${point.name}` : point.name }));
     const above = width < 620; // a phone: names stand above their intervals
-    const margin = above ? 4 : Math.min(longest * LETTER + 14, width * 0.45);
-    const letters = Math.floor((above ? width - 10 : margin - 12) / LETTER);
-    const label = new Map(names.map((point) => [point.key, short(point.label, letters)]));
+    const left = above ? 14 : margin(names.map((point) => point.label), width * 0.45);
+    const label = new Map(names.map((point) => [point.key, short(point.label, above ? width - 30 : left - 12)]));
     const hue = (point) => (point.control ? soft() : colour(point.colour));
     const x = limits(names.flatMap((point) => [point.value, point.low, point.high]), spec.bounds, spec.trivial);
     const known = names.filter((point) => shown(point.low));
     return plot({
       width,
-      height: names.length * (above ? 40 : 25) + 48,
-      marginLeft: margin,
+      height: names.length * (above ? 40 : 25) + 52,
+      marginLeft: left,
       marginRight: 14,
+      marginBottom: 38,
       marginTop: above ? 22 : 8,
       x: { domain: x, label: spec.label, nice: false, grid: true },
       y: { domain: names.map((point) => point.key), label: null, axis: above ? null : "left", tickFormat: (key) => label.get(key), tickSize: 0, padding: 0.3 },
@@ -91,19 +107,21 @@
   function curves(spec, width) {
     const nodes = [];
     const found = units(spec.series);
+    const [n, panel] = columns(width, 250, 22, spec.aspects.length);
     for (const unit of found) {
       const many = spec.series.filter((one) => one.points.length > 1 && one.unit === unit);
       const single = spec.series.filter((one) => one.points.length === 1);
-      const [n, wide] = columns(width, 270, 22);
       for (const aspect of spec.aspects) {
         const rows = many.flatMap((one) => one.points.filter((point) => shown(point[aspect])).map((point) => ({ ...one, s: point.s, v: point[aspect] })));
         const level = single.filter((one) => shown(one.points[0][aspect])).map((one) => ({ ...one, v: one.points[0][aspect] }));
         const title = aspect + (found.length > 1 ? ` (${unit || "no unit"})` : "");
         nodes.push(titled(title, plot({
-          width: n === 1 ? width : wide,
-          height: 230,
-          marginLeft: 34,
-          x: { label: many.length ? `strength${unit ? ` (${unit})` : ""}` : null, ticks: [...new Set(rows.map((row) => row.s))].slice(0, 9) },
+          width: panel,
+          height: 240,
+          marginLeft: 30,
+          marginRight: 12,
+          marginBottom: 40,
+          x: { label: many.length ? short(`strength${unit ? ` (${unit})` : ""}`, panel - 50) : null, ticks: [...new Set(rows.map((row) => row.s))].filter((_, at, all) => at % Math.ceil(all.length / 7) === 0), tickFormat: number, inset: 4 },
           y: { domain: [0, 2], label: null, grid: true, ticks: 5 },
           marks: [
             Plot.ruleY(level, { y: "v", stroke: (one) => colour(one.colour), strokeDasharray: "2,4", strokeWidth: 1.8 }),
@@ -114,7 +132,7 @@
         })));
       }
     }
-    return grid("panels", nodes);
+    return grid("panels", nodes, n);
   }
 
   function tradeoff(spec, width) {
@@ -127,6 +145,7 @@
       height: Math.min(460, Math.max(320, width * 0.6)),
       marginLeft: 40,
       marginRight: 24,
+      marginBottom: 38,
       x: { label: "fluency", domain: limits(points.map((point) => point.fluency), [0, 2], 2), grid: true },
       y: { label: "concept", domain: [0, Math.min(2, Math.max(0.5, most * 1.15))], grid: true },
       marks: [
@@ -139,31 +158,30 @@
   }
 
   function multiples(spec, width) {
-    const [n, wide] = columns(width, 150, 14);
+    const [n, panel] = columns(width, 150, 14, Math.max(spec.concepts.length, 4));
     const nodes = spec.concepts.map((concept) => {
       const rows = spec.series.map((one, place) => one.strengths.map((s, at) => ({ s, v: concept.values[place][at] ?? null })).filter((row) => shown(row.v)));
       return titled(concept.name, plot({
-        width: n === 1 ? Math.min(width, 260) : wide,
+        width: panel,
         height: 110,
-        marginLeft: 20,
+        marginLeft: 22,
         marginBottom: 22,
         marginTop: 6,
         marginRight: 8,
-        x: { label: null, ticks: 3 },
-        y: { domain: [0, 2], label: null, ticks: [0, 1, 2], grid: true },
+        x: { label: null, ticks: 3, tickFormat: number },
+        y: { domain: [0, 2], label: null, ticks: [0, 1, 2], tickFormat: number, grid: true },
         style: { overflow: "visible", background: "none", fontSize: "10px" },
         marks: spec.series.map((one, place) => Plot.line(rows[place], { x: "s", y: "v", stroke: colour(one.colour), strokeWidth: one.control ? 1.4 : 2.2, strokeDasharray: one.control ? "4,3" : null, strokeOpacity: one.control ? 0.85 : 1 })),
       }));
     });
-    return grid("small", nodes);
+    return grid("small", nodes, n);
   }
 
   function ratings(spec, width) {
     const used = spec.bins.map((bin, place) => ({ bin, place })).filter(({ place }) => spec.rows.some((row) => row.counts.some((counts) => counts[place])));
     const shade = d3.scaleLinear([0, 1, 2], [variable("--r0"), variable("--r1"), variable("--r2")]);
-    const [n, wide] = columns(width, 270, 22);
-    const panel = n === 1 ? width : wide;
-    const margin = Math.min(panel * 0.42, Math.max(...spec.rows.map((row) => row.name.length)) * LETTER + 10);
+    const [n, panel] = columns(width, 320, 22, spec.aspects.length);
+    const left = margin(spec.rows.map((row) => row.name), panel * 0.45);
     return grid("panels", spec.aspects.map((aspect, at) => {
       const rows = spec.rows.flatMap((row, number) => {
         const total = row.counts[at].reduce((sum, count) => sum + count, 0);
@@ -172,16 +190,18 @@
       });
       return titled(aspect, plot({
         width: panel,
-        height: spec.rows.length * 26 + 40,
-        marginLeft: margin,
+        height: spec.rows.length * 26 + 46,
+        marginLeft: left,
+        marginRight: 18,
         marginTop: 4,
+        marginBottom: 38,
         x: { domain: [0, 1], label: "share of texts", ticks: 3, tickFormat: (value) => `${Math.round(100 * value)} %` },
-        y: { domain: spec.rows.map((_, place) => String(place)), label: null, tickSize: 0, tickFormat: (key) => short(spec.rows[Number(key)].name, Math.floor((margin - 6) / LETTER)), padding: 0.25 },
+        y: { domain: spec.rows.map((_, place) => String(place)), label: null, tickSize: 0, tickFormat: (key) => short(spec.rows[Number(key)].name, left - 10), padding: 0.25 },
         marks: [
           Plot.barX(rows, { x1: "x1", x2: "x2", y: "key", fill: (row) => shade(row.bin), insetRight: 0.5, title: (row) => `${row.name}\n${row.count} texts rated ${row.bin}` }),
         ],
       }));
-    }));
+    }), n);
   }
 
   // ----------------------------------------------------------------------------------------------------------------- detection
@@ -227,18 +247,20 @@
   function histogram(spec, width, holder) {
     if (!spec.concepts.length) return null;
     const place = choice(holder, spec.concepts, "concept");
-    const [n, wide] = columns(width, 270, 22);
-    const nodes = spec.series.filter((one) => one.concepts[place]).map((one) => {
+    const known = spec.series.filter((one) => one.concepts[place]);
+    const [n, panel] = columns(width, 270, 22, known.length);
+    const nodes = known.map((one) => {
       const { edges, positives, negatives } = one.concepts[place];
       const bars = [["with the concept", positives, 2], ["without", negatives, 9]].flatMap(([name, counts, hue]) => {
         const total = counts.reduce((sum, count) => sum + count, 0) || 1;
         return counts.map((count, at) => ({ name, count, hue, x1: edges[at], x2: edges[at + 1], share: count / total }));
       });
       return titled(one.name, plot({
-        width: n === 1 ? width : wide,
-        height: 190,
-        marginLeft: 40,
-        x: { label: "score", ticks: 4 },
+        width: Math.min(panel, 520),
+        height: 200,
+        marginLeft: 44,
+        marginBottom: 38,
+        x: { label: "score", ticks: 4, tickFormat: number },
         y: { label: null, grid: true, ticks: 4, tickFormat: (value) => `${Math.round(100 * value)} %` },
         marks: [
           Plot.rectY(bars, { x1: "x1", x2: "x2", y1: 0, y2: "share", fill: (bar) => colour(bar.hue), fillOpacity: 0.5, title: (bar) => `${bar.name}: ${bar.count} texts` }),
@@ -246,7 +268,7 @@
         ],
       }));
     });
-    return nodes.length ? grid("panels", [key([["with the concept", 2], ["without", 9]]), ...nodes]) : null;
+    return nodes.length ? grid("panels", [key([["with the concept", 2], ["without", 9]]), ...nodes], n) : null;
   }
 
   function key(parts) {
@@ -266,19 +288,18 @@
 
   function bars(spec, width) {
     const metrics = [...new Set(spec.bars.map((bar) => bar.metric))];
-    const [n, wide] = columns(width, 340, 22);
-    const panel = n === 1 ? width : wide;
+    const [n, panel] = columns(width, 340, 22, metrics.length);
     return grid("panels", metrics.map((metric) => {
       const own = spec.bars.filter((bar) => bar.metric === metric).map((bar, place) => ({ ...bar, key: String(place) }));
-      const margin = Math.min(panel * 0.4, Math.max(...own.map((bar) => bar.subject.length)) * LETTER + 10);
+      const left = margin(own.map((bar) => bar.subject), panel * 0.4);
       return titled([metric, own[0].better].filter(Boolean).join(" · "), plot({
         width: panel,
         height: own.length * 30 + 44,
-        marginLeft: margin,
+        marginLeft: left,
         marginTop: 4,
-        marginRight: 16,
-        x: { label: null, grid: true, ticks: 5, nice: true },
-        y: { domain: own.map((bar) => bar.key), label: null, tickSize: 0, tickFormat: (place) => short(own[Number(place)].subject, Math.floor((margin - 6) / LETTER)), padding: 0.3 },
+        marginRight: 20,
+        x: { label: null, grid: true, ticks: Math.max(2, Math.floor((panel - left) / 70)), nice: true },
+        y: { domain: own.map((bar) => bar.key), label: null, tickSize: 0, tickFormat: (place) => short(own[Number(place)].subject, left - 10), padding: 0.3 },
         marks: [
           Plot.barX(own, { x: "value", y: "key", fill: (bar) => (bar.control ? soft() : colour(0)), fillOpacity: 0.75, title: (bar) => `${bar.subject}: ${figure(bar.value)}` }),
           Plot.ruleY(own.filter((bar) => shown(bar.low)), { y: "key", x1: "low", x2: "high", stroke: "currentColor", strokeWidth: 1.5 }),
@@ -287,21 +308,23 @@
           Plot.ruleX([0], { stroke: soft() }),
         ],
       }));
-    }));
+    }), n);
   }
 
   function sparsity(spec, width) {
-    const [n, wide] = columns(width, 340, 22);
+    const [n, panel] = columns(width, 340, 22, 2);
     const axes = [["width", "features of the dictionary"], ["l0", "L0: features that fire on a token"]];
     return grid("panels", axes.map(([name, label]) => {
       const points = spec.points.filter((point) => shown(point[name]) && point[name] > 0);
       if (!points.length) return null;
       const hue = (point) => (point.control ? soft() : colour(0));
       return titled(label, plot({
-        width: n === 1 ? width : wide,
-        height: 260,
+        width: panel,
+        height: 270,
         marginLeft: 40,
-        x: { type: "log", label, ticks: 4, tickFormat: (value) => d3.format("~s")(value), nice: true },
+        marginBottom: 40,
+        marginRight: 20,
+        x: { type: "log", label: name === "l0" ? "L0" : "width", ticks: 4, tickFormat: (value) => d3.format("~s")(value), nice: true },
         y: { label: spec.label, grid: true },
         marks: [
           Plot.ruleX(points.filter((point) => shown(point.low)), { x: name, y1: "low", y2: "high", stroke: hue, strokeOpacity: 0.35 }),
@@ -309,7 +332,7 @@
           Plot.tip(points, Plot.pointer({ x: name, y: "score", title: (point) => `${point.name}\n${point.sae}: ${figure(point.score)}`, fill: variable("--ground") })),
         ],
       }));
-    }).filter(Boolean));
+    }).filter(Boolean), n);
   }
 
   function pair(spec, width) {

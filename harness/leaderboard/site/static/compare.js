@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const known = new Map();
+  const RANKED_WITHIN = ["task", "task's digest", "concepts' digest", "judge"];
   const form = () => document.getElementById("pair");
   const shown = (value) => value !== null && value !== undefined;
   const figure = (value, digits = 3) => (shown(value) ? (Math.round(value * 10 ** digits) / 10 ** digits + 0).toFixed(digits) : "–");
@@ -68,18 +69,22 @@
       output.textContent = `${one.name} and ${two.name} are measured by different numbers, which cannot be held against each other.`;
       return;
     }
-    const unlike = a.facts.filter(([name, value], place) => ["task's digest", "concepts' digest", "judge"].includes(name) && b.facts[place][1] !== value).map(([name]) => name);
+    const unlike = a.facts.filter(([name, value], place) => RANKED_WITHIN.includes(name) && b.facts[place][1] !== value).map(([name]) => name);
+    const by = `${one.metric} ${figure(one.score[0])}${ends(one.score)} against ${figure(two.score[0])}${ends(two.score)}`;
+    if (unlike.length) {
+      output.textContent = `${one.name} and ${two.name} are not ranked against each other, since they differ in ${unlike.join(", ")}: ${by}.`;
+      return;
+    }
     const difference = one.score[0] - two.score[0];
     const ahead = one.better === null ? "" : difference * one.better > 0 ? `${one.name} (first) is ahead` : difference === 0 ? "They are level" : `${two.name} (second) is ahead`;
-    const by = `${one.metric} ${figure(one.score[0])}${ends(one.score)} against ${figure(two.score[0])}${ends(two.score)}`;
     const parts = [shown(one.score[0]) && shown(two.score[0]) ? `${ahead ? `${ahead}: ` : ""}${by}.` : "One of them has no score."];
     if (pairs.length) {
       const mean = pairs.reduce((sum, pair) => sum + pair.a - pair.b, 0) / pairs.length;
       const wins = pairs.filter((pair) => (pair.a - pair.b) * (one.better ?? 1) > 0).length, ties = pairs.filter((pair) => pair.a === pair.b).length;
-      parts.push(`On the ${pairs.length} shared items the first is ${figure(Math.abs(mean))} ${mean >= 0 ? "higher" : "lower"} on average, better on ${wins}, level on ${ties}.`);
+      parts.push(`On the ${pairs.length} shared items the first is ${figure(Math.abs(mean))} ${mean >= 0 ? "higher" : "lower"} on average: better on ${wins}, level on ${ties}, behind on ${pairs.length - wins - ties}.`);
     }
-    if (unlike.length) parts.push(`Mind that they differ in ${unlike.join(", ")}.`);
-    parts.push("For the certainty of a difference: harness runs compare.");
+    const tested = one.against.find((other) => other.entry === b.file && other.name === two.name);
+    parts.push(tested ? tested.text : "How certain a difference is: harness runs compare A B.");
     output.textContent = parts.join(" ");
   }
 
@@ -107,7 +112,7 @@
       parts.push(table("compare-items", `The score on each shared item; ${pairs.length} items`, [["item", true], ["first"], ["second"], ["difference"]],
         pairs.map((pair) => ({ cells: [[pair.name], [figure(pair.a), pair.a], [figure(pair.b), pair.b], [figure(pair.a - pair.b), pair.a - pair.b]] }))));
     }
-    parts.push(element("h2", "How they were made"), table("compare-facts", "Settings of the two entries; bold where they differ", [["", true], ["first", true], ["second", true]],
+    parts.push(element("h2", "How they were made"), table("compare-facts", "Settings of the two entries; bold where they differ", [["setting", true], ["first", true], ["second", true]],
       a.facts.map(([name, value], place) => ({ css: value === b.facts[place][1] ? "" : "differs", cells: [[name], [value], [b.facts[place][1]]] }))));
     holder.replaceChildren(...parts);
     const chart = document.getElementById("compare-pairs");
