@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.files.version import PACKAGE
@@ -26,7 +26,7 @@ CORE = "harness"
 
 _NOT_COMPUTING = {
     "chat", "cli", "files", "judging", "leaderboard", "plugin", "store", "tasks", "testing",
-    "evaluations/entry.py", "evaluations/evaluate.py", "evaluations/face.py", "evaluations/prompts.py",
+    "evaluations/details", "evaluations/entry.py", "evaluations/evaluate.py", "evaluations/face.py", "evaluations/prompts.py",
     "evaluations/steering/concepts.py", "evaluations/steering/judge_record.py", "evaluations/steering/rate.py",
     "evaluations/steering/reading.py", "evaluations/steering/rows.py", "evaluations/steering/score.py", "evaluations/steering/stored.py",
     "evaluations/detection/rows.py", "evaluations/detection/score.py", "evaluations/dictionary/rows.py", "evaluations/dictionary/score.py",
@@ -84,7 +84,7 @@ def is_core(compute: Callable[..., Any]) -> bool:
 def core_digest() -> str:
     """Return the digest (16 hex digits) of the core's code that makes texts, labels, detections and measurements."""
     files = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
-    return _sum({name: path for name, path in files.items() if not {name, name.partition("/")[0]} & _NOT_COMPUTING})
+    return _sum({name: path for name, path in files.items() if not _NOT_COMPUTING & {name, *map(str, PurePosixPath(name).parents)}})
 
 
 def _source_file(code: Callable[..., Any]) -> Path | None:

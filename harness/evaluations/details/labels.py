@@ -40,19 +40,26 @@ def _label(answer: Labeling | Abstention) -> Label:
 
 
 def _feature(name: str, dictionary: str, own: Mapping[str, Json], seen: Mapping[str, Json]) -> LabelFeature:
-    other = own.get("other_half")
     promotes, snippets = seen.get("promotes"), seen.get("snippets")
     return LabelFeature(
         name,
         measure=str(own.get("measure", "")),
         chosen_on=_table(own.get("chosen_on")),
         held_out=_table(own.get("held_out")),
-        other_half=f"{dictionary}/{other}" if isinstance(other, int) and not isinstance(other, bool) else "",
+        other_half=_other_half(own, dictionary),
         density=_number(own.get("density", seen.get("density"))),
         maximum=_number(own.get("maximum", seen.get("maximum"))),
         promotes=tuple(map(str, promotes)) if isinstance(promotes, list) else (),
         snippets=tuple(_snippet(row) for row in _rows({"rows": snippets}, "rows")[:MOST_SNIPPETS]),
     )
+
+
+def _other_half(own: Mapping[str, Json], dictionary: str) -> str:
+    """Return the feature that was chosen on the other half, ``none`` where none was, and nothing where that was not asked."""
+    if "other_half" not in own:
+        return ""
+    other = own["other_half"]
+    return f"{dictionary}/{other}" if isinstance(other, int) and not isinstance(other, bool) else "none"
 
 
 def _snippet(row: Mapping[str, Json]) -> Snippet:
