@@ -69,4 +69,5 @@ def build_command(ctx: click.Context, site: Path, source: Path | None, published
     )
     for problem in (*problems, *runs.problems):
         echo(f"not shown: {problem}", err=True)
-    echo(f"{len(entries)} entries, {made.n_runs} of them with their run: {made.pages[0]}")
+    count = f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}"
+    echo(f"{count}, {made.n_runs} with {'its run' if made.n_runs == 1 else 'their runs'} at hand: {made.pages[0]}")

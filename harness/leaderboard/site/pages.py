@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -52,21 +53,19 @@ def render(template: str, **values: Any) -> str:
     return environment().get_template(template).render(**values)
 
 
+_NO_CHARACTERS = "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
+_ACTS = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef" + _NO_CHARACTERS + "]"
+)
+"""Letters that are no markup and act on a page all the same, and code points that are no characters, which HTML does not allow."""
+
+
 def shown(text: str) -> str:
     """Return text without what acts on a page though it is no markup: letters that turn the direction of what follows, and control letters.
 
     Each of them stands there as its number, so nothing disappears.
     """
-    return "".join(f"[U+{ord(letter):04X}]" if _acts(letter) else letter for letter in text)
-
-
-def _acts(letter: str) -> bool:
-    number = ord(letter)
-    turns = 0x202A <= number <= 0x202E or 0x2066 <= number <= 0x2069 or number in (0x200E, 0x200F, 0x061C)
-    control = (
-        (number < 0x20 and letter not in "\t\n\r") or 0x7F <= number < 0xA0 or (number & 0xFFFF) >= 0xFFFE or 0xFDD0 <= number <= 0xFDEF
-    )
-    return turns or control or 0xD800 <= number <= 0xDFFF
+    return _ACTS.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
 
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
