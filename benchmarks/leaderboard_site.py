@@ -62,9 +62,14 @@ def _set(metric: dict[str, Any], mean: float | None) -> None:
     metric["value"] = mean
 
 
+def newest() -> Path:
+    """Return the newest entry of the repository."""
+    return max((ROOT / "leaderboard" / "entries").glob("*.json"), key=lambda path: load_entry(path).created)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("entry", nargs="?", type=Path, default=sorted((ROOT / "leaderboard" / "entries").glob("*.json"))[0])
+    parser.add_argument("entry", nargs="?", type=Path, default=newest())
     parser.add_argument("--entries", type=int, default=200)
     parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
@@ -77,13 +82,14 @@ def main() -> None:
         work = given.keep or Path(folder)
         for number in range(given.entries):
             save_entry(changed(entry, number), work / "leaderboard" / "entries")
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         entries, problems = load_entries(work / "leaderboard" / "entries")
         loaded = time.perf_counter()
         site = build_site(entries, work / "site", published=load_published(), problems=problems)
-        done = time.perf_counter()
+        done, worked = time.perf_counter(), time.process_time() - worked
         sizes = [path.stat().st_size for path in (work / "site").rglob("*") if path.is_file()]
-        print(f"{len(entries)} entries: {done - started:.1f} s, {loaded - started:.1f} s of them to read the entries")
+        spent = f"{done - started:.1f} s ({worked:.1f} s of the processor), {loaded - started:.1f} s of them to read the entries"
+        print(f"{len(entries)} entries: {spent}")
         print(f"{len(site.pages)} pages, {sum(sizes) / 1e6:.1f} MB; index {(work / 'site' / 'index.html').stat().st_size / 1e6:.2f} MB")
 
 

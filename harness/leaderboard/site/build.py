@@ -61,7 +61,7 @@ def build_site(
     files = _names(unique)
     step("ranking the entries")
     groups = rank(unique)
-    places, pairs = standings(groups), tested_pairs(groups, files)
+    places, tested = standings(groups), tested_pairs(groups)
     written: dict[str, str] = {
         "index.html": index_page(groups, {name: f"entries/{file}.html" for name, file in files.items()}, published, problems)
     }
@@ -72,7 +72,7 @@ def build_site(
         file, found = files[entry.id], details(entry)
         n_runs += found is not None
         written[f"entries/{file}.html"] = entry_page(entry, found, places.get(entry.id, ()), file=file)
-        written[f"data/{file}.js"] = compare_data(entry, file, title_of(entry), pairs.get(entry.id, {}))
+        written[f"data/{file}.js"] = compare_data(entry, file, title_of(entry), tested)
     listed = [
         {"file": files[entry.id], "title": title_of(entry), "about": f"{entry.model.name}, seed {entry.seed}, {entry.created[:10]}"}
         for entry in reversed(unique)

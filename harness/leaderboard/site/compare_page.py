@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.leaderboard.columns import heading
 from harness.leaderboard.entry import Entry, MetricValue, Row, full_name
-from harness.leaderboard.places import Group, Place
+from harness.leaderboard.places import Group
 from harness.leaderboard.site.limits import Limits
 from harness.leaderboard.site.pages import OF_FILES, json_block, render
 from harness.leaderboard.site.selection import spread_out
@@ -16,40 +17,47 @@ from harness.types import judge_title
 
 _MOST_ITEMS = 2000
 MOST_PAIRS = 100
-"""Tested pairs of a method that its data holds, the nearest in the ranking."""
+"""Of a method's tested pairs, those with so many methods behind it in the ranking are kept."""
 
-Pairs = dict[str, dict[tuple[str, str], list[Mapping[str, str]]]]
-"""By the entry's id, by kind and id of the row's subject: the pairs that were tested."""
+Key = tuple[str, str, str]
+"""Of a row: the entry's id, the kind, the subject's id."""
 
 
-def tested_pairs(groups: Sequence[Group], files: Mapping[str, str]) -> Pairs:
-    """Return what each ranking says of its pairs of methods and of methods with their controls, for the rows of both."""
-    found: Pairs = {}
-    for group in groups:
+@dataclass(frozen=True)
+class Tested:
+    """What the rankings of a site say of their pairs.
+
+    Attributes:
+        place: of each row, the place that it has in a ranking; runs of one method share it.
+        pairs: by place, by the place of the other one: how far one is ahead of the other, and whether they are apart.
+    """
+
+    place: Mapping[Key, str]
+    pairs: Mapping[str, Mapping[str, str]]
+
+
+def tested_pairs(groups: Sequence[Group]) -> Tested:
+    """Return the tested pairs of methods, and of methods with their controls."""
+    place = {
+        (run.entry.id, run.row.kind, run.row.subject.id): f"{at}-{number}"
+        for at, group in enumerate(groups)
+        for number, one in enumerate(group.places)
+        for run in one.runs
+    }
+    pairs: dict[str, dict[str, str]] = {}
+    for at, group in enumerate(groups):
         for pair in group.comparisons:
-            if abs(pair.first - pair.second) <= MOST_PAIRS // 2 and pair.low is not None:
+            if abs(pair.first - pair.second) <= MOST_PAIRS and pair.low is not None:
                 answer = "they are apart" if pair.apart else "they cannot be told apart"
-                _note(
-                    found,
-                    files,
-                    group.places[pair.first],
-                    group.places[pair.second],
-                    f"{answer}: {lead(pair)} for {group.places[pair.first].name}",
+                pairs.setdefault(f"{at}-{pair.first}", {})[f"{at}-{pair.second}"] = (
+                    f"{answer}: {lead(pair)} for {group.places[pair.first].name}"
                 )
-        for place in group.places:
-            for one in place.against:
-                if one.low is not None:
-                    text = f"does {place.name} beat {one.name}? {one.answer}: {lead(one)}"
-                    _note(found, files, place, group.places[one.control], text)
-    return found
-
-
-def _note(found: Pairs, files: Mapping[str, str], first: Place, second: Place, text: str) -> None:
-    said = f"Tested together with the rest of the ranking, {text}."
-    for own, other in ((first, second), (second, first)):
-        for run in own.runs:
-            rows = found.setdefault(run.entry.id, {}).setdefault((run.row.kind, run.row.subject.id), [])
-            rows += [{"entry": files[that.entry.id], "name": that.row.subject.name, "text": said} for that in other.runs]
+        for number, one in enumerate(group.places):
+            for found in one.against:
+                if found.low is not None:
+                    text = f"does {one.name} beat {found.name}? {found.answer}: {lead(found)}"
+                    pairs.setdefault(f"{at}-{number}", {})[f"{at}-{found.control}"] = text
+    return Tested(place, pairs)
 
 
 def compare_page(listed: Sequence[Mapping[str, str]]) -> str:
@@ -59,14 +67,14 @@ def compare_page(listed: Sequence[Mapping[str, str]]) -> str:
     )
 
 
-def compare_data(entry: Entry, file: str, title: str, against: Mapping[tuple[str, str], Sequence[Mapping[str, str]]]) -> str:
+def compare_data(entry: Entry, file: str, title: str, tested: Tested) -> str:
     """Return a script that hands the page what it needs of an entry.
 
     Args:
         entry: what was measured.
         file: name of its page and data.
         title: what its page is called.
-        against: by kind and id of a row's subject: the tested pairs of it with others, from :func:`tested_pairs`.
+        tested: the pairs of the site's rankings.
     """
     judge = entry.judge
     facts = [
@@ -86,12 +94,13 @@ def compare_data(entry: Entry, file: str, title: str, against: Mapping[tuple[str
         ("harness", entry.harness_version),
         ("made", entry.created),
     ]
-    rows = [_row(row, entry.rows, against.get((row.kind, row.subject.id), ())) for row in entry.rows]
-    value: dict[str, Any] = {"title": title, "file": file, "facts": facts, "rows": rows}
+    rows = [_row(row, entry.rows, tested.place.get((entry.id, row.kind, row.subject.id), "")) for row in entry.rows]
+    tests = {row["place"]: tested.pairs.get(row["place"], {}) for row in rows}
+    value: dict[str, Any] = {"title": title, "file": file, "facts": facts, "rows": rows, "tests": tests}
     return f"harnessEntry({json_block(value)});\n"
 
 
-def _row(row: Row, rows: Sequence[Row], against: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def _row(row: Row, rows: Sequence[Row], place: str) -> dict[str, Any]:
     limits = Limits()
     chosen = spread_out(row.items, _MOST_ITEMS)
     better = row.metrics[row.primary].higher_is_better
@@ -107,7 +116,7 @@ def _row(row: Row, rows: Sequence[Row], against: Sequence[Mapping[str, str]]) ->
         "items": [
             [item.id, limits.cut(item.text if row.kind != "dictionary" else item.id), item.values.get(row.primary)] for item in chosen
         ],
-        "against": list(against),
+        "place": place,
         "left_out": len(row.items) - len(chosen),
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.leaderboard.columns import heading
-from harness.leaderboard.site.details import Label, Labels, RunDetails, Snippet
+from harness.leaderboard.site.details import Label, LabelFeature, Labels, RunDetails, Snippet
 from harness.leaderboard.site.limits import Limits
 from harness.leaderboard.site.selection import spread_out
 from harness.leaderboard.site.tables import Cell, Head, Table, plain, rows_of, significant, words
@@ -32,11 +32,8 @@ def _labeler(place: int, one: Labels, limits: Limits) -> dict[str, Any]:
         "agreement": one.agreement,
         "n_compared": one.n_compared,
         "table": _table(place, one.labeler, shown),
-        "passages": [
-            {"text": label.text, "features": [{"feature": f.feature, "promotes": f.promotes, "snippets": [_snippet(s, limits) for s in f.snippets]} for f in label.features]}
-            for label in seen
-        ],
-    }  # fmt: skip
+        "passages": [{"text": label.text, "features": [_passages(feature, limits) for feature in label.features]} for label in seen],
+    }
 
 
 def _table(place: int, labeler: str, labels: list[Label]) -> Table:
@@ -77,11 +74,23 @@ def _value(table: Mapping[str, Json], name: str, default: float | None = None) -
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
+def _passages(feature: LabelFeature, limits: Limits) -> dict[str, Any]:
+    return {
+        "feature": feature.feature,
+        "promotes": feature.promotes,
+        "snippets": [_snippet(snippet, limits) for snippet in feature.snippets],
+    }
+
+
 def _snippet(snippet: Snippet, limits: Limits) -> dict[str, Any]:
     """Return a passage with a shade for each token, from 0 to the last at its largest activation."""
     top = max((abs(value) for _, value in snippet.tokens if value is not None), default=0.0)
     tokens = [
-        {"text": limits.cut(text), "shade": 0 if value is None or not top else round(_STEPS * abs(value) / top), "value": "" if value is None else f"{value:.3g}"}
+        {
+            "text": limits.cut(text),
+            "shade": 0 if value is None or not top else round(_STEPS * abs(value) / top),
+            "value": "" if value is None else f"{value:.3g}",
+        }
         for text, value in snippet.tokens
-    ]  # fmt: skip
+    ]
     return {"text_id": snippet.text_id, "labels": ", ".join(snippet.labels), "maximum": f"{snippet.maximum:.3g}", "tokens": tokens}

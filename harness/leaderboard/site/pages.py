@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.leaderboard.site.tables import Cell, Table
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -40,12 +41,49 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["table_body"] = table_body
     return made
 
 
 def _finalize(value: Any) -> Any:
     """Return what an expression of a template puts on the page: text as :func:`shown`, which is escaped next; our own markup as it is."""
     return shown(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def table_body(table: Table) -> Any:
+    """Return the rows of a table as HTML; the largest part of most pages, and so made without a template."""
+    from markupsafe import Markup
+
+    rows = []
+    for line in table.lines:
+        data = "".join(f' data-{name}="{_text(value)}"' for name, value in line.data.items())
+        rows.append(f"<tr{_css(line.css)}{data}>")
+        rows += [
+            _cell(cell, place == table.names, head.words) for place, (cell, head) in enumerate(zip(line.cells, table.heads, strict=True))
+        ]
+        rows.append("</tr>\n")
+    return Markup("".join(rows))
+
+
+def _cell(cell: Cell, names: bool, words: bool) -> str:
+    tag = "th" if names else "td"
+    css = " ".join(part for part in ("w" if words else "", cell.css) if part)
+    value = "" if cell.value is None else f' data-v="{cell.value:g}"' if cell.value == round(cell.value) else f' data-v="{cell.value!r}"'
+    text = f'<a href="{_text(cell.href)}">{_text(cell.text)}</a>' if cell.href else _text(cell.text)
+    mark = f' <span class="mark">{_text(cell.mark)}</span>' if cell.mark else ""
+    scope = ' scope="row"' if names else ""
+    return f"<{tag}{scope}{_css(css)}{value}>{text}{mark}</{tag}>"
+
+
+def _css(name: str) -> str:
+    return f' class="{_text(name)}"' if name else ""
+
+
+def _text(text: str) -> str:
+    """Return text for an element or a quoted attribute."""
+    from markupsafe import escape
+
+    return str(escape(shown(text)))
 
 
 def render(template: str, **values: Any) -> str:
@@ -60,11 +98,17 @@ _ACTS = re.compile(
 """Letters that are no markup and act on a page all the same, and code points that are no characters, which HTML does not allow."""
 
 
+_ESCAPED = re.compile(r"\\[ubf]")
+"""How JSON writes control letters; a backslash before such a letter looks the same."""
+
+
 def shown(text: str) -> str:
     """Return text without what acts on a page though it is no markup: letters that turn the direction of what follows, and control letters.
 
     Each of them stands there as its number, so nothing disappears.
     """
+    if text.isascii() and text.isprintable():
+        return text
     return _ACTS.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
 
 
@@ -75,10 +119,16 @@ def json_block(value: Json) -> Any:
     """Return JSON for a ``<script type="application/json">``: no letter of it can end the element or begin a tag."""
     from markupsafe import Markup
 
-    text = json.dumps(_clean(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _dumps(value)
+    if _ESCAPED.search(text) or _ACTS.search(text):
+        text = _dumps(_clean(value))
     for letter, escape in _ESCAPES.items():
         text = text.replace(letter, escape)
     return Markup(text)
+
+
+def _dumps(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _clean(value: Json) -> Json:

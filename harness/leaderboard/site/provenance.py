@@ -60,13 +60,18 @@ def options_of(entry: Entry) -> list[dict[str, Any]]:
     for row in entry.rows:
         parts = row.subject.model_dump(mode="json")
         options = [
-            (part.removesuffix("_options"), [(name, _json(value), given == "given") for given in ("given", "default") for name, value in values[given].items()])
+            (part.removesuffix("_options"), _listed(values))
             for part, values in parts.items()
             if part.endswith("_options") and (values["given"] or values["default"])
-        ]  # fmt: skip
+        ]
         if options:
             found.append({"name": row.subject.name, "kind": row.kind, "options": options})
     return found
+
+
+def _listed(values: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """Return a plugin's options with their values, those that were given first."""
+    return [(name, _json(value), given == "given") for given in ("given", "default") for name, value in values[given].items()]
 
 
 def command_of(entry: Entry, details: RunDetails | None) -> str:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.leaderboard.columns import heading, number
 from harness.leaderboard.comparisons import AgainstControl
-from harness.leaderboard.entry import STEERING_METRICS, Entry, Row
+from harness.leaderboard.entry import STEERING_METRICS
 from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, rough_scores
 from harness.leaderboard.places import Group, Place
 from harness.leaderboard.site.limits import Limits
-from harness.leaderboard.site.scores import COLOURS, ends
-from harness.leaderboard.site.selection import spread_out
+from harness.leaderboard.site.ranking_figures import dictionaries_of, figure_of, sparsity_of, sparsity_points
+from harness.leaderboard.site.scores import ends
 from harness.leaderboard.site.tables import Cell, Head, Line, Table, plain, significant, words
-from harness.leaderboard.subject import TRAINED, DictionarySubjectRef
-from harness.leaderboard.summary import pair_lines, spread_lines, verdicts, who_is_ahead
-from harness.store.manifest import DictionaryRef
+from harness.leaderboard.summary import pair_lines, spread_lines, verdict_of, verdicts, who_is_ahead
 from harness.types import judge_title
-
-MOST_DRAWN = 40
-"""Rows in the figure of a ranking."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,7 @@ def rankings(groups: Sequence[Group], pages: dict[str, str], limits: Limits) -> 
     """
     total = sum(len(group.places) for group in groups)
     share = min(1.0, limits.rows / total) if total else 1.0
-    sparsity = _sparsity(place.entry for group in groups for place in group.places)
+    sparsity = sparsity_of(place.entry for group in groups for place in group.places)
     return [_ranking(at, group, pages, sparsity, limits, share) for at, group in enumerate(groups, 1)]
 
 
@@ -96,9 +91,8 @@ def standings(groups: Sequence[Group]) -> dict[str, list[Standing]]:
     found: dict[str, list[Standing]] = {}
     for at, group in enumerate(groups, 1):
         n = sum(place.rank is not None for place in group.places)
-        said = {place.name: line for place, line in _verdict_lines(group)}
         for place in group.places:
-            notes = [said[place.name]] if place.name in said else []
+            notes = [line] if (line := verdict_of(place)) else []
             notes += [f"mean of {len(place.runs)} runs" for _ in [0] if len(place.runs) > 1]
             for run in place.runs:
                 href = f"../index.html#ranking-{at}"
@@ -116,12 +110,6 @@ def sentences_of(groups: Sequence[Group], kind: str) -> tuple[list[str], list[st
     return said, list(dict.fromkeys([*criteria, *(warning for group in own for warning in group.warnings)]))
 
 
-def _verdict_lines(group: Group) -> list[tuple[Place, str]]:
-    """Return the sentence on its controls of each method that has one."""
-    lines = verdicts(group)
-    return [(place, line) for line in lines for place in group.places if line.startswith(f"{place.name} ")]
-
-
 def _ranking(at: int, group: Group, pages: dict[str, str], sparsity: dict[str, float], limits: Limits, share: float) -> Ranking:
     places = group.places[: max(1, round(len(group.places) * share))] if limits.rows else group.places[:20]
     limits.note(len(places), len(group.places), f"rows of the ranking {_title(group)}")
@@ -132,17 +120,18 @@ def _ranking(at: int, group: Group, pages: dict[str, str], sparsity: dict[str, f
     about = [f"by {metric.title or heading(group.key.metric)}, {better}"]
     about += [f"judge {shown_judge} ({judge.rubric})"] if judge is not None else []
     about += [f"concepts {group.key.mode}"] if group.key.kind != "dictionary" else []
-    figures: dict[str, Any] = {f"ranking-{at}-figure": _figure(group, places)}
-    points = _points(places, sparsity)
+    figures: dict[str, Any] = {f"ranking-{at}-figure": figure_of(group, places)}
+    points = sparsity_points(places, sparsity)
     if len({point["dictionary"] for point in points}) > 1:
         figures[f"ranking-{at}-sparsity"] = {"type": "sparsity", "label": heading(group.key.metric), "points": points}
+    lines = tuple(_line(place, group, places, pages) for place in places)
     return Ranking(
         id=f"ranking-{at}",
         title=_title(group),
         about=" · ".join(about),
         kind=group.key.kind,
         data={"task": f"{group.key.task} {group.key.version}", "kind": group.key.kind, "judge": shown_judge},
-        table=Table(f"ranking-{at}-table", f"{_title(group)}, {about[0]}", _heads(group, places), tuple(_line(place, group, places, pages) for place in places), names=1),
+        table=Table(f"ranking-{at}-table", f"{_title(group)}, {about[0]}", _heads(group, places), lines, names=1),
         figures=figures,
         notes=tuple(_notes(group, places)),
         sentences=tuple(line for line in (who_is_ahead(group), *verdicts(group)[:SENTENCES]) if line),
@@ -254,16 +243,7 @@ def _ends(place: Place) -> str:
     return f"[{significant(score.low).text}, {significant(score.high).text}]"
 
 
-def dictionaries_of(entry: Entry, row: Row) -> list[DictionaryRef]:
-    """Return the dictionaries whose features a row uses, or that it measures; none for a method without features."""
-    if isinstance(row.subject, DictionarySubjectRef):
-        names = {row.subject.dictionary}
-    else:
-        names = {feature.rpartition("/")[0] for item in row.items for feature in item.features}
-    return [one for one in entry.dictionaries if one.name in names]
-
-
-# ------------------------------------------------------------------------------------------------------------------- notes, figures
+# -------------------------------------------------------------------------------------------------------------------------- notes
 
 
 def _notes(group: Group, places: Sequence[Place]) -> list[tuple[bool, str]]:
@@ -276,45 +256,4 @@ def _notes(group: Group, places: Sequence[Place]) -> list[tuple[bool, str]]:
     found += [(False, line) for line in abstention_notices(place.row for place in places)]
     found += [(False, line) for line in rough_scores(places)]
     found += [(False, f"{place.name} is not eligible: {'; '.join(place.reasons)}") for place in places if place.standing == "ineligible"]
-    return found
-
-
-def _figure(group: Group, places: Sequence[Place]) -> dict[str, Any]:
-    drawn = [place for place in places if place.score.value is not None]
-    chosen = spread_out(drawn, MOST_DRAWN)
-    metric = group.places[0].row.metrics[group.key.metric]
-    points = [
-        {"name": place.name, "value": place.score.value, "low": place.score.low, "high": place.score.high, "colour": 0 if place.standing != "control" else 9,
-         "control": place.standing == "control", "rank": place.rank_text}
-        for place in chosen
-    ]  # fmt: skip
-    bounds = list(metric.bounds)
-    trivial = next((place.score.trivial for place in chosen if place.score.trivial is not None), None)
-    return {"type": "intervals", "label": metric.title or heading(group.key.metric), "points": points, "trivial": trivial, "bounds": bounds}
-
-
-def _sparsity(entries: Iterable[Entry]) -> dict[str, float]:
-    """Return the L0 of every dictionary that some entry has measured, by its digest."""
-    found: dict[str, float] = {}
-    for entry in entries:
-        for row in entry.rows_of("dictionary"):
-            subject = row.subject
-            if isinstance(subject, DictionarySubjectRef) and subject.arm == TRAINED and "l0" in row.metrics:
-                value = row.metrics["l0"].value
-                if value is not None:
-                    found.setdefault(subject.digest or subject.dictionary, value)
-    return found
-
-
-def _points(places: Sequence[Place], sparsity: dict[str, float]) -> list[dict[str, Any]]:
-    """Return the score of each row that uses one dictionary, with that dictionary's width and L0."""
-    found = []
-    for at, place in enumerate(places):
-        own = dictionaries_of(place.entry, place.row)
-        if len(own) == 1 and place.score.value is not None:
-            key = own[0].digest or own[0].name
-            found.append({
-                "name": place.name, "dictionary": key, "sae": own[0].name, "score": place.score.value, "low": place.score.low, "high": place.score.high,
-                "width": own[0].d_sae, "l0": sparsity.get(key), "control": place.standing == "control", "colour": at % COLOURS,
-            })  # fmt: skip
     return found

@@ -36,7 +36,7 @@ def _series(method: Method, curve: Curve) -> dict[str, Any]:
         {"s": strength, **dict(zip(ASPECTS, map(_short, row), strict=True))}
         for strength, row in zip(curve.strengths, curve.mean, strict=True)
     ]
-    return {"name": method.name, "colour": method.colour, "control": method.control, "unit": _unit(curve.unit), "points": points}
+    return {**_named(method), "unit": _unit(curve.unit), "points": points}
 
 
 def _unit(unit: str) -> str:
@@ -57,12 +57,16 @@ def _multiples(section: Section, curves: Sequence[Curve], limits: Limits) -> dic
     wide = [curve for curve in curves if len(curve.strengths) > 1]
     return {
         "type": "multiples",
-        "series": [{"name": known[c.method].name, "colour": known[c.method].colour, "control": known[c.method].control, "strengths": c.strengths} for c in wide],
+        "series": [{**_named(known[curve.method]), "strengths": curve.strengths} for curve in wide],
         "concepts": [
             {"name": texts[concept], "values": [[_short(row[0]) for row in curve.concepts.get(concept, ())] for curve in wide]}
             for concept in chosen
         ],
-    }  # fmt: skip
+    }
+
+
+def _named(method: Method) -> dict[str, Any]:
+    return {"name": method.name, "colour": method.colour, "control": method.control}
 
 
 def _best_first(rows: Sequence[Row], concepts: Sequence[str]) -> list[str]:
@@ -77,8 +81,8 @@ def _ratings(known: Mapping[str, Method], curves: Sequence[Curve]) -> dict[str, 
         "type": "ratings",
         "aspects": ASPECTS,
         "bins": BINS,
-        "rows": [{"name": known[c.method].name, "control": known[c.method].control, "counts": [list(c.counts[name]) for name in ASPECTS]} for c in curves],
-    }  # fmt: skip
+        "rows": [{**_named(known[curve.method]), "counts": [list(curve.counts[name]) for name in ASPECTS]} for curve in curves],
+    }
 
 
 def _strengths(known: Mapping[str, Method], curves: Sequence[Curve]) -> Table:

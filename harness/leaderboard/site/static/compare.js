@@ -83,8 +83,10 @@
       const wins = pairs.filter((pair) => (pair.a - pair.b) * (one.better ?? 1) > 0).length, ties = pairs.filter((pair) => pair.a === pair.b).length;
       parts.push(`On the ${pairs.length} shared items the first is ${figure(Math.abs(mean))} ${mean >= 0 ? "higher" : "lower"} on average: better on ${wins}, level on ${ties}, behind on ${pairs.length - wins - ties}.`);
     }
-    const tested = one.against.find((other) => other.entry === b.file && other.name === two.name);
-    parts.push(tested ? tested.text : "How certain a difference is: harness runs compare A B.");
+    const tested = a.tests[one.place]?.[two.place] ?? b.tests[two.place]?.[one.place];
+    if (tested) parts.push(`Tested together with the rest of the ranking, ${tested}.`);
+    else if (one.place === two.place) parts.push("They are runs of one method.");
+    else parts.push("How certain a difference is: harness runs compare A B.");
     output.textContent = parts.join(" ");
   }
 
