@@ -1,6 +1,6 @@
 """Compares the methods of a group: all pairs at once, and each with its controls; win rates against one of them.
 
-Values are paired by item (a concept; for a dictionary a seed). Concepts that share a feature of any compared method are no independent
+Values are paired by item (a concept; for a dictionary a seed). Concepts that share a feature of any compared method or control are no independent
 evidence and are kept together (:func:`harness.scoring.clusters_of`). Where a lower value is better, all values change their sign first.
 """
 
@@ -26,9 +26,15 @@ if TYPE_CHECKING:
     from harness.scoring.checks import FloatArray, IntArray
     from harness.scoring.simultaneous import Comparisons, Pair
 
-Item = tuple[str, ...]
+Item = tuple[str, str]
 LEVEL = 0.95
 """Of all intervals of a group's methods together, and of all those against controls."""
+STATISTICS = 20_000_000
+"""So many statistics of pairs under sign patterns are computed at most, as long as there are ``LEAST_PATTERNS``: a board of 200 methods has
+19,900 pairs."""
+PATTERNS, LEAST_PATTERNS = 9999, 1999
+MOST_METHODS = 60
+"""Of more methods, groups are not listed: there may be a great many that overlap. Ranks are there for any number."""
 TIE = 1e-6
 """Values that differ by less count half in a win rate, as in AxBench."""
 
@@ -58,28 +64,44 @@ def scores_of(methods: Sequence[tuple[Row, Sequence[MethodRun]]], sign: int, tri
         sign: -1 where lower is better.
         trivial: an abstention counts as the metric's trivial value; else it is left out.
     """
-    values = [values_by_item(row, trivial) for row, _ in methods]
+    values = [_values(row, trivial) for row, _ in methods]
     items = sorted({item for own in values for item in own})
-    features: dict[Item, set[str]] = {item: set() for item in items}
-    for _, runs in methods:
-        for item, own in _features(runs).items():
-            features.get(item, set()).update(own)
+    features = _links(methods)
     row = methods[0][0]
     low, high = row.metrics[row.primary].bounds
     return Scores(
         np.array([[sign * own.get(item, np.nan) for item in items] for own in values], dtype=np.float64).reshape(len(methods), len(items)),
-        clusters_of((item, sorted(features[item])) for item in items),
+        clusters_of((item, sorted(features.get(item, ()))) for item in items),
         (low, high) if sign > 0 else (None if high is None else -high, None if low is None else -low),
         item_noun(row.kind),
     )
 
 
-def values_by_item(row: Row, trivial: bool) -> dict[Item, float]:
+def _values(row: Row, trivial: bool) -> dict[Item, float]:
     """Return a row's values by item; of a dictionary by seed, without the parts that a seed's value is made of."""
     if not isinstance(row.subject, DictionarySubjectRef):
-        return {**row.values(trivial)}
+        return row.values(trivial)
     found = {item.id: item.values.get(row.primary) for item in row.items if ": " not in item.id}
-    return {(item,): value for item, value in found.items() if value is not None}
+    return {(item, ""): value for item, value in found.items() if value is not None}
+
+
+def _links(methods: Sequence[tuple[Row, Sequence[MethodRun]]]) -> dict[Item, set[str]]:
+    """Return the features that link items: those by which any method or control answers them.
+
+    What a control borrows is no link: a feature by which a method answers *another* item, as labels that were permuted are. It would link all
+    items to one, and it takes no evidence away: what the feature does by itself counts once for the method and once against it.
+    """
+    found: dict[Item, set[str]] = {}
+    users: dict[str, set[Item]] = {}
+    for row, runs in sorted(methods, key=lambda method: method[0].role == "control"):
+        for item, own in _features(runs).items():
+            if row.role == "control":
+                own = {feature for feature in own if not users.get(feature, set()) - {item}}
+            else:
+                for feature in own:
+                    users.setdefault(feature, set()).add(item)
+            found.setdefault(item, set()).update(own)
+    return found
 
 
 def _features(runs: Sequence[MethodRun]) -> dict[Item, set[str]]:
@@ -104,7 +126,7 @@ class Ranked:
     Attributes:
         comparisons: of every pair, the first before the second in the order given.
         ranks: best and worst rank of each method; None where no pair could be tested.
-        groups: largest sets of methods of which no two are apart.
+        groups: largest sets of methods of which no two are apart; empty for more than ``MOST_METHODS``.
         criterion: when two are apart, or why nothing was tested.
     """
 
@@ -119,12 +141,21 @@ def compare_methods(scores: Scores, places: Sequence[int]) -> Ranked:
     """Return every pair of methods compared; ``places`` are their numbers in the group, in the order of ``scores``."""
     if len(places) < 2:
         return Ranked((), ((1, 1),) * len(places), (), tested=False, criterion="")
-    found = compare_all(scores.values, scores.clusters, level=LEVEL, bounds=scores.bounds, item=scores.noun)
+    n_pairs = len(places) * (len(places) - 1) // 2
+    found = compare_all(
+        scores.values, scores.clusters, level=LEVEL, resamples=_patterns(n_pairs), bounds=scores.bounds, item=scores.noun
+    )
     comparisons = tuple(_comparison(pair, places) for pair in found.pairs)
     if not any(_enough(pair) for pair in found.pairs):
         return Ranked(comparisons, (None,) * len(places), (), tested=False, criterion=_why_untested(comparisons))
-    groups = tuple(tuple(places[method] for method in group) for group in found.groups())
+    cliques = found.groups() if len(places) <= MOST_METHODS else ()
+    groups = tuple(tuple(places[method] for method in group) for group in cliques)
     return Ranked(comparisons, tuple(found.ranks()), groups, tested=True, criterion=_criterion(found, scores.noun))
+
+
+def _patterns(n_pairs: int) -> int:
+    """Return how many sign patterns are drawn: fewer where there are thousands of pairs."""
+    return min(PATTERNS, max(LEAST_PATTERNS, STATISTICS // n_pairs))
 
 
 def _enough(pair: Pair) -> bool:
@@ -149,8 +180,7 @@ def _comparison(pair: Pair, places: Sequence[int]) -> Comparison:
 
 
 def _why_untested(comparisons: Sequence[Comparison]) -> str:
-    reasons = list(dict.fromkeys(pair.reason for pair in comparisons if pair.reason))
-    return f"no two methods were tested against each other: {'; '.join(reasons)}"
+    return "; ".join(dict.fromkeys(pair.reason for pair in comparisons if pair.reason))
 
 
 def _criterion(found: Comparisons, noun: str) -> str:
@@ -178,7 +208,9 @@ def compare_with_controls(
         return {}
     at = {number: place for place, number in enumerate(order)}
     pairs = [(at[pairing.method], at[pairing.control]) for pairing in pairings]
-    found = compare_pairs(scores.values, pairs, scores.clusters, level=LEVEL, bounds=scores.bounds, item=scores.noun)
+    found = compare_pairs(
+        scores.values, pairs, scores.clusters, level=LEVEL, resamples=_patterns(len(pairs)), bounds=scores.bounds, item=scores.noun
+    )
     verdicts: dict[int, list[AgainstControl]] = {}
     for pairing, pair in zip(pairings, found.pairs, strict=True):
         verdicts.setdefault(pairing.method, []).append(_against(pairing, pair, smallest))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.leaderboard.places import Place
-from harness.leaderboard.subject import DetectionSubject, DictionarySubjectRef, SteeringSubject, Subject
+from harness.leaderboard.subject import DetectionSubject, DictionarySubjectRef, SteeringSubject
 from harness.types import Json, digest
 
 Relation = Literal["own", "everybody's"]
@@ -31,10 +31,10 @@ class Pairing:
 def pairings_of(places: Sequence[Place]) -> list[Pairing]:
     """Return which methods are compared with which controls, in the order of the places.
 
-    A control with a labeler stands for methods with the same steerer or detector, and for the labelers that it names (:attr:`Row.controls`), or for
-    all where it names none. A control without a labeler (a prompt, a difference of means, the unsteered model, a bag of words) stands for all. The
-    control of a dictionary is that of the same name. Rows that are not eligible take no part, and a control that was read at a method's strengths
-    is compared at its own.
+    A control with a labeler stands for the labelers that it names (:attr:`Row.controls`), or for all where it names none, and for methods with its
+    own steerer or detector (random features) or with its own labeler (a random direction). A control without a labeler (a prompt, a difference of
+    means, the unsteered model, a bag of words) stands for all. The control of a dictionary is that of the same name. Rows that are not eligible take
+    no part, and a control that was read at a method's strengths is compared at its own.
     """
     controls = [number for number, place in enumerate(places) if _is_control(place)]
     found = []
@@ -42,8 +42,8 @@ def pairings_of(places: Sequence[Place]) -> list[Pairing]:
         if place.standing in ("ranked", "unpaired"):
             pairs = [(control, relation) for control in controls if control != method and (relation := _relation(place, places[control]))]
             pairs = _of_the_same_entry(place, places, pairs)
-            own = sum(relation == "own" for _, relation in pairs)
-            found += [Pairing(method, control, _short(places[control], own), relation == "own") for control, relation in pairs]
+            names = _short_names(place, [places[control] for control, _ in pairs])
+            found += [Pairing(method, control, name, relation == "own") for (control, relation), name in zip(pairs, names, strict=True)]
     return found
 
 
@@ -71,9 +71,23 @@ def _relation(method: Place, control: Place) -> Relation | None:
         return None
     if second.labeler is None:
         return "everybody's"
-    if first.labeler is None or _applied(first) != _applied(second) or _weights(method) != _weights(control):
+    if first.labeler is None or _weights(method) != _weights(control):
         return None
-    return "own" if not control.row.controls or _called(first) & set(control.row.controls) else None
+    if control.row.controls and not _called(first) & set(control.row.controls):
+        return None
+    return "own" if _applied(first) == _applied(second) or _by_the_same_labels(first, second) else None
+
+
+def _by_the_same_labels(method: SteeringSubject | DetectionSubject, control: SteeringSubject | DetectionSubject) -> bool:
+    """Whether a control goes by the method's own labels, in another way (a random direction as long as the features' rows), with its options."""
+    if (method.labeler, method.labeler_options.all) != (control.labeler, control.labeler_options.all):
+        return False
+    theirs, ours = _options(control), _options(method)
+    return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+
+
+def _options(subject: SteeringSubject | DetectionSubject) -> dict[str, Json]:
+    return subject.steerer_options.all if isinstance(subject, SteeringSubject) else subject.detector_options.all
 
 
 def _model(place: Place) -> str:
@@ -87,9 +101,11 @@ def _weights(place: Place) -> set[str]:
 
 def _applied(subject: SteeringSubject | DetectionSubject) -> str:
     """Identifies the steerer or detector with its options."""
-    if isinstance(subject, SteeringSubject):
-        return digest([subject.steerer, subject.steerer_options.all])
-    return digest([subject.detector, subject.detector_options.all])
+    return digest([_plugin(subject), _options(subject)])
+
+
+def _plugin(subject: SteeringSubject | DetectionSubject) -> str:
+    return subject.steerer if isinstance(subject, SteeringSubject) else subject.detector
 
 
 def _called(subject: SteeringSubject | DetectionSubject) -> set[str]:
@@ -100,9 +116,17 @@ def _called(subject: SteeringSubject | DetectionSubject) -> set[str]:
     return {title, f"{subject.labeler}-{digest([subject.labeler, options], 12)}"}
 
 
-def _short(control: Place, own: int) -> str:
-    """Return the labeler's name of a method's own control (its whole name where it has several), another control's whole name."""
-    subject: Subject = control.row.subject
-    if isinstance(subject, DictionarySubjectRef):
-        return subject.arm
-    return subject.labeler if subject.labeler is not None and own == 1 else control.name
+def _short_names(method: Place, controls: Sequence[Place]) -> list[str]:
+    """Return what a method's controls are called beside it: by what they do otherwise than the method, where that tells them apart."""
+    names = [_short(method, control) for control in controls]
+    return [name if names.count(name) == 1 else control.name for name, control in zip(names, controls, strict=True)]
+
+
+def _short(method: Place, control: Place) -> str:
+    first, second = method.row.subject, control.row.subject
+    if isinstance(second, DictionarySubjectRef):
+        return second.arm
+    assert not isinstance(first, DictionarySubjectRef)
+    if second.labeler is None:
+        return control.name
+    return second.labeler if _plugin(first) == _plugin(second) else _plugin(second)

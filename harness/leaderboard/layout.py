@@ -21,6 +21,8 @@ LEAST_COMMAND = 16
 _INDENT = 2
 _WORDS = re.compile(r"\[-?[\d.,]+ -?[\d.,]+\]\S*|\S+")
 """Words, an interval among them: ``[0.17, 0.58]`` stays in one line."""
+_SHELL_WORDS = re.compile(r"(?:'[^']*'|\S)+")
+"""Words as a shell has them: what is quoted is not broken."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ class CommandLine:
             lines = [beside]
         else:
             blanks = " " * cell_len(start)
-            parts = _fold(self.command, width - len(blanks) - 2)
+            parts = _fold(self.command, width - len(blanks) - 2, _SHELL_WORDS)
             lines = [f"{blanks}{part} \\" for part in parts[:-1]] + [f"{blanks}{parts[-1]}"]
             lines[0] = start + lines[0][len(blanks) :]
             lines += [blanks + part for part in _fold(f"({self.why})", width - len(blanks))]
@@ -250,12 +252,12 @@ def _has_digit(word: str) -> bool:
     return any(letter.isdigit() for letter in word)
 
 
-def _fold(text: str, width: int) -> list[str]:
+def _fold(text: str, width: int, words: re.Pattern[str] = _WORDS) -> list[str]:
     """Return ``text`` in lines of ``width`` cells, broken between words, and within a word only where one without a digit is too long."""
     if cell_len(text) <= width:
         return [text]
     lines = [""]
-    for word in _WORDS.findall(text):
+    for word in words.findall(text):
         for part in [word] if cell_len(word) <= width or _has_digit(word) else chop_cells(word, width):
             joined = f"{lines[-1]} {part}".strip()
             if cell_len(joined) <= width or not lines[-1]:

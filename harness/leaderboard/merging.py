@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from harness.leaderboard.entry import Entry, ItemResult, MetricValue, Reading, Row, metric_value
 from harness.leaderboard.grouping import item_noun
@@ -69,11 +70,16 @@ def configuration(entry: Entry, row: Row) -> dict[str, Json]:
 
 
 def runs_by_method(members: Iterable[tuple[Entry, Row]]) -> list[list[MethodRun]]:
-    """Return the runs of each method, in the order of their first runs."""
-    found: dict[str, list[MethodRun]] = {}
+    """Return the runs of each method, in the order of their first runs.
+
+    A run that stands in several entries with the same values counts once: rated by two judges, it brings its detection and its metrics twice.
+    """
+    found: dict[str, dict[str, MethodRun]] = {}
     for entry, row in members:
-        found.setdefault(digest(configuration(entry, row)), []).append(MethodRun(entry, row))
-    return list(found.values())
+        values = [[item.id, item.text, dict(item.values)] for item in row.items]
+        same_run = digest([entry.run_digest, values or entry.id])
+        found.setdefault(digest(configuration(entry, row)), {})[same_run] = MethodRun(entry, row)
+    return [list(runs.values()) for runs in found.values()]
 
 
 # ------------------------------------------------------------------------------------------------------------------------- merging
@@ -95,10 +101,12 @@ def merged_row(rows: Sequence[Row]) -> Row:
     n_items = len({item.id for item in items}) if items and last.kind != "dictionary" else max(row.n_items for row in rows)
     n_answered = len({item.id for item in answered}) if items and last.kind != "dictionary" else max(row.n_answered for row in rows)
     reasons = tuple(dict.fromkeys(reason for row in rows for reason in row.reasons))
+    metrics = {name: _metric(name, rows, answered) for name in names}
+    whole = fixed and len(answered) == len(items) and bool(items)  # then the ranked score is the primary metric
     values: dict[str, object] = {
         "role": "method" if any(row.role == "method" for row in rows) else "control",
-        "metrics": {name: _metric(name, rows, answered) for name in names},
-        "ranked": _ranked(rows, items) if fixed else None,
+        "metrics": metrics,
+        "ranked": (metrics[last.primary] if whole else _ranked(rows, items)) if fixed else None,
         "bounds": _bounds(rows) if last.bounds is not None else None,
         "n_items": n_items,
         "n_answered": n_answered,
@@ -165,7 +173,7 @@ def _metric(name: str, rows: Sequence[Row], answered: Sequence[ItemResult]) -> M
         why = f"the mean of {len(known)} runs: each has its own interval" if known else last.reason
         value = statistics.fmean(value for value in known if value is not None) if known else None
         return last.model_copy(update={"value": value, "low": None, "high": None, "interval_method": "", "reason": why})
-    return _mean(own, [item.values[name] for item in own], last, rows[-1].kind)
+    return _mean(own, [item.values[name] for item in own], last, rows[-1].kind, "auto" if name == rows[-1].primary else "t")
 
 
 def _ranked(rows: Sequence[Row], items: Sequence[ItemResult]) -> MetricValue:
@@ -177,16 +185,19 @@ def _ranked(rows: Sequence[Row], items: Sequence[ItemResult]) -> MetricValue:
         known = [row.ranked.value for row in rows if row.ranked is not None and row.ranked.value is not None]
         update = {"value": statistics.fmean(known) if known else None, "low": None, "high": None, "interval_method": ""}
         return like.model_copy(update={**update, "reason": like.reason or "a concept has no score in any run"})
-    return _mean(items, values, like, rows[-1].kind)
+    return _mean(items, values, like, rows[-1].kind, "auto")
 
 
-def _mean(items: Sequence[ItemResult], values: Sequence[float | None], like: MetricValue, kind: EvaluationKind) -> MetricValue:
+def _mean(
+    items: Sequence[ItemResult], values: Sequence[float | None], like: MetricValue, kind: EvaluationKind, method: Literal["auto", "t"]
+) -> MetricValue:
+    """Return the mean over items; by ``t`` without the bootstrap, which a board of many entries has no time for in every number."""
     from harness.scoring import clusters_of  # numpy-heavy: only where something is merged
 
     clusters = clusters_of(((item.id, item.text), item.features) for item in items)
     found = metric_value(
         values, clusters, unit=like.unit, bounds=like.bounds, higher_is_better=like.higher_is_better, trivial=like.trivial,
-        random=like.random, item=item_noun(kind),
+        random=like.random, item=item_noun(kind), method=method,
     )  # fmt: skip
     return found.model_copy(update={"title": like.title})
 

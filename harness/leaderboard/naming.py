@@ -81,7 +81,7 @@ def _dictionary_digests(entry: Entry) -> str:
 
 
 def _strengths(subject: Subject) -> str:
-    grid = getattr(subject, "grid", ())
+    grid: tuple[float, ...] = getattr(subject, "grid", ())
     if len(grid) > 4:
         return f"{len(grid)} strengths, {grid[0]:g} to {grid[-1]:g}"
     return "strengths " + ", ".join(f"{strength:g}" for strength in grid) if grid else "no strengths"

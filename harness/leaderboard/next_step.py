@@ -102,6 +102,11 @@ def eval_command(entry: Entry, row: Row, sources: Sources = NOWHERE) -> str:
     return _with_out(" ".join(parts), sources)
 
 
+def beside_the_others(sources: Sources) -> NextStep:
+    """Return the step that is always left after a run: to see its entry among the others."""
+    return NextStep(_with_out("harness leaderboard", sources), "this result beside the others")
+
+
 def _requests(subject: SteeringSubject | DetectionSubject) -> tuple[str | None, str]:
     """Return labeler and plugin as a command line asks for them: ``NAME:option=value``."""
     plugin = subject.steerer if isinstance(subject, SteeringSubject) else subject.detector

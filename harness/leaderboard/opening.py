@@ -8,7 +8,7 @@ from rich.console import RenderableType
 
 from harness.leaderboard.entry import JudgeRef
 from harness.leaderboard.layout import CommandLine, Prose
-from harness.leaderboard.next_step import Sources, next_step
+from harness.leaderboard.next_step import NextStep, Sources, next_step
 from harness.leaderboard.places import Group
 from harness.leaderboard.summary import NAMED, pair_lines, spread_lines, verdicts, who_is_ahead
 from harness.types import judge_title
@@ -33,14 +33,16 @@ def sentences(group: Group, lead: str = "") -> list[RenderableType]:
     return [Prose(line, lead=lead) for line in lines]
 
 
-def next_line(groups: Iterable[Group], sources: Sources) -> list[RenderableType]:
-    """Return the first next step of any of ``groups``; nothing where there is none."""
+def next_line(groups: Iterable[Group], sources: Sources, otherwise: NextStep | None = None) -> list[RenderableType]:
+    """Return the first next step of any of ``groups``, or ``otherwise`` where there is none."""
     steps = (next_step(group, sources) for group in groups)
-    return [CommandLine("next:", step.command, step.why) for step in steps if step is not None][:1]
+    found = next((step for step in steps if step is not None), otherwise)
+    return [] if found is None else [CommandLine("next:", found.command, found.why)]
 
 
 def comparison_notes(group: Group) -> list[RenderableType]:
     """Return what stands under a table of how its methods were compared: further verdicts, pairs, runs, criteria, and what to be careful of."""
     lines = [*verdicts(group)[NAMED:], *pair_lines(group), *spread_lines(group)]
-    lines += [criterion for criterion in (group.criterion if group.tested else "", group.verdict_criterion) if criterion]
-    return [Prose(line, "dim") for line in lines] + [Prose(caution, NOTICE) for caution in group.warnings]
+    lines += [group.criterion] if group.tested else []
+    lines += [group.verdict_criterion] if any(found.low is not None for place in group.places for found in place.against) else []
+    return [*(Prose(line, "dim") for line in lines), *(Prose(caution, NOTICE) for caution in group.warnings)]

@@ -69,7 +69,8 @@ class Group:
         higher_is_better: the metric's direction; None where it has none.
         varies: what differs between the methods although a ranking allows it, e.g. ``seed``.
         comparisons: every pair of the ranked methods, by their places.
-        groups: the largest sets of places of which no two can be told apart, the best first; empty where nothing was tested.
+        groups: the largest sets of places of which no two can be told apart, the best first; empty where nothing was tested,
+            and of more than 60 methods.
         tested: whether any pair of methods could be tested.
         criterion: when two methods of this group count as apart, in a sentence; of a group that was not tested, why not.
         verdict_criterion: the same for methods against controls.

@@ -15,7 +15,7 @@ from harness.files.visible import in_cell, visible
 from harness.leaderboard.columns import KINDS, Shown, grid, number
 from harness.leaderboard.entry import Entry, Row, Sample, full_name
 from harness.leaderboard.layout import Prose
-from harness.leaderboard.next_step import NOWHERE, Sources
+from harness.leaderboard.next_step import NOWHERE, Sources, beside_the_others
 from harness.leaderboard.notices import FAILS_SELFTEST, IS_OFFLINE, OFFLINE_NOTICE, abstention_notices, bounds, rough, unanswered
 from harness.leaderboard.opening import NOTICE, comparison_notes, judge_text, next_line, sentences, title
 from harness.leaderboard.places import Group
@@ -41,7 +41,7 @@ def render_entry(entry: Entry, samples: int = 3, sources: Sources = NOWHERE) -> 
     parts: list[RenderableType] = [title(f"{task.name} {task.version} · {task.split} · {entry.model.name}{judge}")]
     for kind in kinds:
         parts += [part for group in groups[kind] for part in sentences(group, f"{kind}:" if len(kinds) > 1 else "")]
-    parts += next_line([group for kind in kinds for group in groups[kind]], sources)
+    parts += next_line([group for kind in kinds for group in groups[kind]], sources, beside_the_others(sources))
     parts += [Text()] if len(parts) > 1 and len(kinds) == 1 else []
     for kind in kinds:
         parts += [Text(), title(kind)] if len(kinds) > 1 else []

@@ -10,11 +10,12 @@ from harness.leaderboard.values import MetricValue
 from harness.types import EvaluationKind
 
 STEERING = 0.05
-"""Of AxBench's scores, 0 to 2: a text in twenty that gains two points, or one in ten that gains one. Published rows that are held to be one
-method (two layers of one model, two reruns) lie about that far apart."""
+"""Of AxBench's scores, 0 to 2: a text in twenty that gains two points, or one in ten that gains one. The published prompt rows, which depend on no
+layer, lie .03 apart between two layers of one model, and .01 to .02 from a user's rerun; less than these says little of a method."""
 
 DETECTION = {"auroc": 0.02, "auroc_without_keywords": 0.02}
-"""AUROC: two more of a hundred pairs of texts in the right order. Published rows of one method differ by about that between layers."""
+"""AUROC: two more of a hundred pairs of texts in the right order. The published bag of words, which depends on no layer, lies .02 apart between two
+layers of one model."""
 
 THRESHOLDED = 0.05
 """Average precision, F1 and the other figures of detection: they depend on the few texts at the top, or on one threshold, and so move more."""

@@ -21,11 +21,11 @@ def who_is_ahead(group: Group) -> str:
     if len(ranked) < 2:
         return ""
     if not group.tested:
-        return f"who is ahead: not tested. {group.criterion[:1].upper()}{group.criterion[1:]}"
+        return f"who is ahead: not tested ({group.criterion}); by score {names(ranked)}"
     leaders = [place for place in ranked if place.rank is not None and place.rank[0] == 1]
     behind = [place for place in ranked if place not in leaders]
     if not behind:
-        return f"who is ahead: nobody. {names(ranked)} cannot be told apart{_lead(group, ranked)}"
+        return f"who is ahead: not shown, {names(ranked)} cannot be told apart{_lead(group, ranked)}"
     if len(leaders) > 1:
         return f"ahead: {names(leaders)}, who cannot be told apart; behind: {names(behind, ranks=True)}"
     far = f"of {names(behind)}" if len(behind) == 1 else f"of all {len(behind)} others"
@@ -130,7 +130,7 @@ def spread_lines(group: Group) -> list[str]:
     found = []
     for place in group.places:
         if len(place.runs) > 1 and place.spread.lowest is not None:
-            seeds = ", ".join(str(seed) for seed in dict.fromkeys(run.entry.seed for run in place.runs))
+            seeds = ", ".join(str(seed) for seed in sorted({run.entry.seed for run in place.runs}))
             sd = f", SD {number(place.spread.sd)}" if place.spread.sd is not None else ""
             ends = f"{number(place.spread.lowest)} to {number(place.spread.highest)}"
             found.append(f"{place.name}: mean of {len(place.runs)} runs (seed{'s' * (',' in seeds)} {seeds}), from {ends}{sd}")

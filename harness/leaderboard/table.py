@@ -198,7 +198,7 @@ def _win_rate_notes(group: Group) -> list[str]:
 
 def _conditions(group: Group) -> list[str]:
     """Return seeds, the options that were given, and what the group is keyed by."""
-    seeds = {place.name: tuple(dict.fromkeys(run.entry.seed for run in place.runs)) for place in group.places}
+    seeds = {place.name: sorted({run.entry.seed for run in place.runs}) for place in group.places}
     texts = {name: ", ".join(map(str, own)) for name, own in seeds.items()}
     alike = len(set(texts.values())) == 1
     lines = [f"seed {next(iter(texts.values()))}" if alike else "seeds: " + "; ".join(f"{name} {text}" for name, text in texts.items())]
