@@ -36,7 +36,8 @@ def detected(manifest: Manifest, store: RunStore, most: int) -> tuple[Detected, 
 def _detected(
     manifest: Manifest, store: RunStore, method: MethodRecord, truths: Mapping[str, object], outcomes: Mapping[str, Outcome], most: int
 ) -> Detected:
-    rates, names = [], {}
+    rates: list[NDArray[np.float64]] = []
+    names: dict[str, str] = {}
     for labeling in labelings_of(method, manifest, store):
         name = item_id(method.id, labeling.id)
         scores = _scores(name, truths, outcomes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ def _bin(value: float) -> int:
 
 def _mean(rows: Sequence[Sequence[float | None]]) -> Ratings:
     """Return the mean of each column over the rows that have it."""
-    columns = [[row[place] for row in rows if row[place] is not None] for place in range(len(NAMES))]
-    overall, concept, instruction, fluency = (float(np.mean(column)) if column else None for column in columns)
+    columns = [[value for row in rows if (value := row[place]) is not None] for place in range(len(NAMES))]
+    overall, concept, instruction, fluency = (fmean(column) if column else None for column in columns)
     return overall, concept, instruction, fluency
 
 
@@ -77,7 +78,7 @@ def texts(manifest: Manifest, store: RunStore, judge_key: str | None, most: int)
     labelings: dict[tuple[str, str], str] = {}
     for trial in store.trials():
         if trial.concept_id not in first:
-            first[trial.concept_id] = manifest.instructions_for(trial.concept_id)[0]
+            first[trial.concept_id] = next(iter(manifest.instructions_for(trial.concept_id)), trial.instruction_id)
         labelings.setdefault((trial.method_id, trial.concept_id), trial.labeling_id)
     for labeler in manifest.labelers:
         words |= {answer.concept.id: answer.concept.text for answer in store.labelings(labeler.key) or ()}

@@ -13,13 +13,13 @@ from harness.leaderboard.site.limits import Limits
 from harness.leaderboard.site.pages import OF_FILES, json_block, render
 from harness.leaderboard.site.selection import spread_out
 from harness.leaderboard.summary import lead
-from harness.types import judge_title
+from harness.types import EvaluationKind, judge_title
 
 _MOST_ITEMS = 2000
 MOST_PAIRS = 100
 """Of a method's tested pairs, those with so many methods behind it in the ranking are kept."""
 
-Key = tuple[str, str, str]
+Key = tuple[str, EvaluationKind, str]
 """Of a row: the entry's id, the kind, the subject's id."""
 
 

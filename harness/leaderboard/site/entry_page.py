@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.leaderboard.entry import Entry
+from harness.leaderboard.columns import heading, number
+from harness.leaderboard.entry import Entry, Row
 from harness.leaderboard.places import Group
 from harness.leaderboard.ranking import rank
 from harness.leaderboard.site.details import RunDetails
@@ -16,7 +17,7 @@ from harness.leaderboard.site.notes import general_notes
 from harness.leaderboard.site.pages import OF_FILES, inlined, json_block, render
 from harness.leaderboard.site.provenance import command_of, facts_of, options_of
 from harness.leaderboard.site.ranking_page import Standing, sentences_of
-from harness.leaderboard.site.scores import Section, sections
+from harness.leaderboard.site.scores import Section, ends, sections
 from harness.leaderboard.site.steering import add_curves, samples_of, texts_of
 from harness.types import judge_title
 
@@ -83,7 +84,7 @@ def title_of(entry: Entry) -> str:
 
 def summary_of(found: Sequence[Section]) -> list[str]:
     """Return what a reader wants to know first: each method's score, and that of the controls."""
-    lines = []
+    lines: list[str] = []
     for section in found:
         for row in section.rows:
             if row.role == "method" and row.score.value is not None and len(lines) < 4:
@@ -91,10 +92,7 @@ def summary_of(found: Sequence[Section]) -> list[str]:
     return lines
 
 
-def _sentence(section: Section, row: Any) -> str:
-    from harness.leaderboard.columns import heading, number
-    from harness.leaderboard.site.scores import ends
-
+def _sentence(section: Section, row: Row) -> str:
     score = row.score
     interval = "" if score.low is None else f" {ends(score.low, score.high, 2)}"
     name = score.title or heading(row.primary)

@@ -30,7 +30,8 @@ class Limits:
 
     def scaled(self, by: float) -> Limits:
         """Return smaller limits, with nothing left out yet."""
-        return Limits(*(int(limit * by) for limit in (self.rows, self.drawn, self.texts)), letters=max(80, int(self.letters * by)))
+        rows, drawn, texts = (int(limit * by) for limit in (self.rows, self.drawn, self.texts))
+        return Limits(rows, drawn, texts, max(80, int(self.letters * by)))
 
     def note(self, shown: int, total: int, what: str) -> None:
         """Note that of ``total`` only ``shown`` are on the page."""

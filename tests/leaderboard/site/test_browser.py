@@ -22,7 +22,8 @@ const ground = (element) => {
   return "rgb(255, 255, 255)";
 };
 const found = [];
-for (const element of document.querySelectorAll("p, li, caption, th, td, a, summary, h1, h2, h3, h4, h5, dt, dd, label, figcaption, .mark, .rating")) {
+const kinds = "p, li, caption, th, td, a, summary, h1, h2, h3, h4, h5, dt, dd, label, figcaption, .mark, .rating";
+for (const element of document.querySelectorAll(kinds)) {
   if (!element.offsetParent || !element.textContent.trim()) continue;
   const [a, b] = [luminance(getComputedStyle(element).color), luminance(ground(element))];
   const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
@@ -133,7 +134,10 @@ def test_filters_hide_rows_and_live_in_the_address(reader: Reader, pages: Any) -
     shown = "return [...document.querySelectorAll('section.ranking table.data tbody tr')].filter((row) => row.offsetParent).length"
     rankings = "return [...document.querySelectorAll('section.ranking')].filter((one) => one.offsetParent).map((one) => one.dataset.kind)"
     every = reader.run(shown)
-    choose = "const field = document.forms.filters.elements[arguments[0]]; field.value = arguments[1]; field.dispatchEvent(new Event('input', {bubbles: true}))"
+    choose = (
+        "const field = document.forms.filters.elements[arguments[0]]; field.value = arguments[1];"
+        "field.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
     reader.run(choose, "kind", "detection")
     assert set(reader.run(rankings)) == {"detection"}
     some = reader.run(shown)
