@@ -17,7 +17,7 @@ from harness.leaderboard.site.details import RunDetails
 from harness.leaderboard.site.entry_page import entry_page, title_of
 from harness.leaderboard.site.index_page import index_page
 from harness.leaderboard.site.pages import COMPARE, LICENCES, SCRIPTS, STYLES, static
-from harness.leaderboard.site.ranking_page import standings
+from harness.leaderboard.site.ranking_page import in_order, standings
 
 MARK = "assets/harness-site.txt"
 """A file that says that a folder is such a site, so that it may be written again."""
@@ -60,7 +60,7 @@ def build_site(
     unique = list({entry.id: entry for entry in sorted(entries, key=lambda entry: (entry.created, entry.id))}.values())
     files = _names(unique)
     step("ranking the entries")
-    groups = rank(unique)
+    groups = in_order(rank(unique))
     places, tested = standings(groups), tested_pairs(groups)
     written: dict[str, str] = {
         "index.html": index_page(groups, {name: f"entries/{file}.html" for name, file in files.items()}, published, problems)
@@ -77,12 +77,19 @@ def build_site(
         {"file": files[entry.id], "title": title_of(entry), "about": f"{entry.model.name}, seed {entry.seed}, {entry.created[:10]}"}
         for entry in reversed(unique)
     ]
-    written["compare.html"] = compare_page(listed)
+    written["compare.html"] = compare_page(listed, _second(unique))
     try:
         _write(folder, written)
     except OSError as error:
         raise disk_error(error, f"write the site to {folder}") from error
     return Site(folder, tuple(folder / name for name in written if name.endswith(".html")), n_runs)
+
+
+def _second(entries: Sequence[Entry]) -> int:
+    """Return which entry, from the newest, is held against the newest at first: one of the same task and judge, if there is one."""
+    newest_first = list(reversed(entries))
+    alike = [(entry.task.digest, entry.judge.key if entry.judge is not None else "") for entry in newest_first]
+    return next((place for place, one in enumerate(alike) if place and one == alike[0]), 1)
 
 
 def _names(entries: Sequence[Entry]) -> dict[str, str]:

@@ -59,7 +59,8 @@ def _table(place: int, labeler: str, labels: list[Label]) -> Table:
                 words(feature.feature),
                 plain(_value(feature.chosen_on, "score", label.score if not number else None)),
             ]
-            cells += [plain(_value(held, name)) for name in ("score", "precision", "recall", "auroc_frequency")]
+            auroc = "auroc_maximum" if feature.measure == "auroc_maximum" else "auroc_frequency"
+            cells += [plain(_value(held, name)) for name in ("score", "precision", "recall", auroc)]
             cells += [significant(_value(held, "support")), significant(None if feature.density is None else 100 * feature.density)]
             if compared:
                 same = feature.other_half == feature.feature

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.leaderboard.columns import heading, number
+from harness.leaderboard.columns import KINDS, heading, number
 from harness.leaderboard.comparisons import AgainstControl
 from harness.leaderboard.entry import STEERING_METRICS
 from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, rough_scores
@@ -14,7 +14,7 @@ from harness.leaderboard.places import Group, Place
 from harness.leaderboard.site.limits import Limits
 from harness.leaderboard.site.ranking_figures import dictionaries_of, figure_of, sparsity_of, sparsity_points
 from harness.leaderboard.site.scores import ends
-from harness.leaderboard.site.tables import Cell, Head, Line, Table, plain, significant, words
+from harness.leaderboard.site.tables import Cell, Head, Line, Table, plain, significant
 from harness.leaderboard.summary import pair_lines, spread_lines, verdict_of, verdicts, who_is_ahead
 from harness.types import judge_title
 
@@ -52,6 +52,8 @@ class Ranking:
     """When two count as apart, and when a method beats a control."""
 
 
+_SHORT = 28
+"""Letters."""
 SENTENCES = 6
 """Methods that have a sentence on their controls above the table; the table has all."""
 
@@ -73,6 +75,17 @@ def rankings(groups: Sequence[Group], pages: dict[str, str], limits: Limits) -> 
     share = min(1.0, limits.rows / total) if total else 1.0
     sparsity = sparsity_of(place.entry for group in groups for place in group.places)
     return [_ranking(at, group, pages, sparsity, limits, share) for at, group in enumerate(groups, 1)]
+
+
+def in_order(groups: Iterable[Group]) -> list[Group]:
+    """Return rankings by task, those with the newest entries first, a task's kinds together."""
+    newest: dict[tuple[str, str], str] = {}
+    listed = list(groups)
+    for group in listed:
+        key = (group.key.task, group.key.version)
+        newest[key] = max([newest.get(key, ""), *(entry.created for entry in group.entries)])
+    kinds = sorted(listed, key=lambda group: KINDS.index(group.key.kind))
+    return sorted(kinds, key=lambda group: (newest[group.key.task, group.key.version], group.key.task, group.key.version), reverse=True)
 
 
 def filters(found: Sequence[Ranking]) -> dict[str, list[str]]:
@@ -185,10 +198,10 @@ def _line(place: Place, group: Group, places: Sequence[Place], pages: dict[str, 
     layers = ", ".join(str(layer) for layer in sorted({one.layer for one in own}))
     cells += [
         Cell(f"{row.n_answered}/{row.n_items}", row.coverage),
-        words(entry.model.name),
+        _short_words(entry.model.name),
         Cell(layers or "–", float(own[0].layer) if own else None),
     ]
-    cells += [words(", ".join(one.name for one in own)), _seeds(place), words(entry.created[:10])]
+    cells += [_short_words(", ".join(one.name for one in own)), _seeds(place), _short_words(entry.created[:10])]
     data = {
         "model": entry.model.name,
         "layer": _BETWEEN.join(str(one.layer) for one in own),
@@ -196,6 +209,11 @@ def _line(place: Place, group: Group, places: Sequence[Place], pages: dict[str, 
     }
     css = "control" if place.standing == "control" else "dim" if place.standing == "ineligible" else ""
     return Line(tuple(cells), data, css)
+
+
+def _short_words(text: str) -> Cell:
+    """Return a cell that is not folded, unless it is long."""
+    return Cell(text or "–", css="nowrap" if len(text) <= _SHORT else "")
 
 
 def _has_verdicts(group: Group) -> bool:

@@ -40,7 +40,7 @@ def _series(method: Method, curve: Curve) -> dict[str, Any]:
 
 
 def _unit(unit: str) -> str:
-    return {"none": "", "residual-norm": "× norm of the residual stream"}.get(unit, unit.replace("-", " "))
+    return {"none": "", "residual-norm": "× residual norm"}.get(unit, unit.replace("-", " "))
 
 
 def _short(value: float | None) -> float | None:
