@@ -60,10 +60,23 @@ def tested_pairs(groups: Sequence[Group]) -> Tested:
     return Tested(place, pairs)
 
 
-def compare_page(listed: Sequence[Mapping[str, str]]) -> str:
-    """Return the page: ``listed`` are the entries with ``file`` (the name of their page and data) and ``title``, the newest first."""
+def compare_page(listed: Sequence[Mapping[str, str]], second: int = 1) -> str:
+    """Return the page as HTML.
+
+    Args:
+        listed: the entries with ``file`` (the name of their page and data), ``title`` and ``about``, the newest first.
+        second: which of them is held against the first one at first.
+    """
     return render(
-        "compare.html.jinja", title="Two entries compared", entries=listed, policy=OF_FILES, alone=False, root="", styles=[], scripts=[]
+        "compare.html.jinja",
+        title="Two entries compared",
+        entries=listed,
+        second=second,
+        policy=OF_FILES,
+        alone=False,
+        root="",
+        styles=[],
+        scripts=[],
     )
 
 
