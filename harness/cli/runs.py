@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
 from harness.cli.common import echo, json_option, out_option, print_json, print_table
+from harness.cli.runs_score import score_command
+from harness.cli.runs_verify import verify_command
 from harness.types import EvaluationKind
 
 
@@ -56,41 +58,5 @@ def export_run(run: str, output: Path, judge_key: str | None, kind: EvaluationKi
     echo(f"{count} rows: {output}")
 
 
-@command.command("verify")
-@click.argument("names", metavar="[RUN]...", nargs=-1)
-@out_option
-@json_option
-def verify_runs(names: tuple[str, ...], out: Path, as_json: bool) -> None:
-    """Check every record of RUNs (default: all below --out) against the digests that were stored with it, and their entries.
-
-    Exit code 2 if one is damaged. A run that an older harness wrote has no digests; it gets them when it is next written to.
-    """
-    from harness.errors import StoreError
-    from harness.leaderboard.files import load_entry
-    from harness.store import list_runs, verify
-    from harness.store.listing import find_run
-
-    folders = [find_run(name, out) for name in names] or [run.folder for run in list_runs(out / "runs")]
-    reports: list[dict[str, Any]] = []
-    for folder in folders:
-        found = verify(folder)
-        problems = [found.problem] if found.problem else []
-        for path in sorted(folder.glob("entry*.json")):
-            try:
-                load_entry(path)
-            except StoreError as error:
-                problems.append(str(error))
-        verdict = "damaged" if problems else found.verdict
-        reports.append({"run": found.id, "folder": str(folder), "verdict": verdict, "groups": list(found.groups), "problems": problems})
-    if as_json:
-        print_json(reports)
-    else:
-        for report in reports:
-            echo(f"{report['run']}: {report['verdict']}")
-            for problem in report["problems"]:
-                echo(f"  {problem}")
-        if not reports:
-            echo(f"no runs below {out / 'runs'}")
-    if broken := [str(report["run"]) for report in reports if report["verdict"] == "damaged"]:
-        message = f"{len(broken)} of {len(reports)} runs are damaged: {', '.join(broken)}"
-        raise StoreError(message, given=tuple(broken), hint="put copies back, or make them again")
+command.add_command(verify_command)
+command.add_command(score_command)

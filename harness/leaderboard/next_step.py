@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from harness.leaderboard.entry import Entry, Row
+from harness.leaderboard.entry import Entry, Protocol, Row
 from harness.leaderboard.places import Group
 from harness.leaderboard.subject import DetectionSubject, DictionarySubjectRef, SteeringSubject
 
@@ -99,7 +99,20 @@ def eval_command(entry: Entry, row: Row, sources: Sources = NOWHERE) -> str:
         labeler, plugin = _requests(subject)
         parts += [f"--labeler {shlex.quote(labeler)}"] if labeler else []
         parts.append(f"--{'steerer' if row.kind == 'steering' else 'detector'} {shlex.quote(plugin)}")
-    return _with_out(" ".join(parts), sources)
+    parts += [f"--split {shlex.quote(entry.task.split)}"] if entry.task.split != "report" else []
+    return _with_out(" ".join(parts + (_as_scored(entry) if row.kind == "steering" else [])), sources)
+
+
+def _as_scored(entry: Entry) -> list[str]:
+    """Return the options that have texts rated and scored as in ``entry``; nothing of an offline judge, which rated since the task says so."""
+    judge, protocol, usual = entry.judge, entry.protocol, Protocol()
+    parts = []
+    if judge is not None and not judge.offline:
+        model = judge.options.get("model")
+        own = f"{judge.name}:model={model}" if model and model != judge.name else judge.name
+        parts.append(f"--judge {shlex.quote(own)}")
+    parts += [f"--protocol {protocol.name}"] if protocol.name != usual.name else []
+    return parts + ([f"--aggregation {protocol.aggregation}"] if protocol.aggregation != usual.aggregation else [])
 
 
 def beside_the_others(sources: Sources) -> NextStep:

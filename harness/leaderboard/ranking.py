@@ -1,7 +1,7 @@
 """Who may be compared with whom, and who is ahead.
 
-A ranking holds one task (name, version, digest), one split, one kind of evaluation, one metric, for steering one judge key, and one set of
-concepts; nothing is ranked across these. The rules:
+A ranking holds one task (name, version, digest), one split, one kind of evaluation, one metric, for steering one judge key and one protocol, and
+one set of concepts; nothing is ranked across these. The rules:
 
 - *fixed* mode: rows are ranked by the ``ranked`` score, in which an abstention counts as the metric's trivial value; coverage stands beside it.
 - *chosen* mode: rows are ranked only among those with exactly their concepts. Sets that differ stand side by side, marked unpaired; of
@@ -18,19 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from harness.errors import OptionError
 from harness.leaderboard.cautions import cautions
 from harness.leaderboard.controls import pairings_of
 from harness.leaderboard.entry import Entry, Row
-from harness.leaderboard.grouping import GroupKey, group_rows
+from harness.leaderboard.grouping import GroupKey, group_rows, what_varies
 from harness.leaderboard.merging import MethodRun, Spread, merged_row, runs_by_method
 from harness.leaderboard.naming import names_of
 from harness.leaderboard.places import Group, Place, Standing
 from harness.leaderboard.smallest_difference import smallest_difference
-from harness.leaderboard.subject import SteeringSubject
-from harness.types import EvaluationKind
 
 __all__ = ["Group", "GroupKey", "Place", "Standing", "rank"]
 
@@ -72,7 +69,7 @@ def _group(key: GroupKey, members: Sequence[tuple[Entry, Row]], unpaired: bool) 
         offline=key.kind == "steering" and any(entry.judge is not None and entry.judge.offline for entry in entries),
         unpaired=unpaired,
         higher_is_better=better,
-        varies=_varies(entries, key.kind),
+        varies=what_varies(entries, key.kind),
         smallest=smallest_difference(key.kind, key.metric, places[0].row.metrics[key.metric]),
     )
     if not sign:
@@ -177,35 +174,3 @@ def _named(group: Group, name: str) -> list[int]:
     """Return the places of a name: those of exactly that one, else those whose subject has it."""
     exact = [number for number, place in enumerate(group.places) if place.name == name]
     return exact or [number for number, place in enumerate(group.places) if place.row.subject.name == name]
-
-
-# ------------------------------------------------------------------------------------------------------------------ what differs
-
-
-def _varies(entries: Sequence[Entry], kind: EvaluationKind) -> tuple[str, ...]:
-    """Return what differs between entries, matters for the kind, and is not part of the group's key."""
-    aspects: dict[str, list[Any]] = {
-        "model": [entry.model.model_copy(update={"dtype": "-", "device": "-"}) for entry in entries],
-        "dtype": [entry.model.dtype for entry in entries],
-        "device": [entry.model.device for entry in entries],
-    }
-    if kind != "dictionary":  # there they are what is compared
-        aspects["dictionaries"] = [entry.dictionaries for entry in entries]
-    if kind == "steering":
-        aspects["decoding"] = [entry.decoding for entry in entries]
-        aspects["instructions"] = [entry.instruction_set_digest for entry in entries]
-        aspects["strengths"] = _grids(entries)
-        aspects["the judge's code"] = [entry.judge.code for entry in entries if entry.judge is not None]
-    aspects["seed"] = [entry.seed for entry in entries]
-    aspects["harness version"] = [entry.harness_version for entry in entries]
-    return tuple(name for name, values in aspects.items() if any(value != values[0] for value in values[1:]))
-
-
-def _grids(entries: Sequence[Entry]) -> list[object]:
-    """Return the grids of the first method that was run with several; nothing where there is none."""
-    found: dict[str, list[object]] = {}
-    for entry in entries:
-        for row in entry.rows:
-            if isinstance(row.subject, SteeringSubject):
-                found.setdefault(row.subject.id, []).append(row.subject.grid)
-    return next((grids for grids in found.values() if len(set(grids)) > 1), [])

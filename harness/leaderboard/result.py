@@ -13,7 +13,7 @@ from rich.text import Text
 
 from harness.files.visible import in_cell, visible
 from harness.leaderboard.columns import KINDS, Shown, grid, number
-from harness.leaderboard.entry import Entry, Row, Sample, full_name
+from harness.leaderboard.entry import Entry, Protocol, Row, Sample, full_name
 from harness.leaderboard.layout import Prose
 from harness.leaderboard.next_step import NOWHERE, Sources, beside_the_others
 from harness.leaderboard.notices import FAILS_SELFTEST, IS_OFFLINE, OFFLINE_NOTICE, abstention_notices, bounds, rough, unanswered
@@ -36,9 +36,10 @@ def render_entry(entry: Entry, samples: int = 3, sources: Sources = NOWHERE) -> 
     """
     task = entry.task
     judge = f" · {judge_text(entry.judge)}" if entry.judge is not None else ""
+    protocol = f" · protocol {entry.protocol.title}" if entry.protocol.title != Protocol().title else ""
     kinds = [kind for kind in KINDS if entry.rows_of(kind)]
     groups = {kind: [group for group in rank([entry]) if group.key.kind == kind] for kind in kinds}
-    parts: list[RenderableType] = [title(f"{task.name} {task.version} · {task.split} · {entry.model.name}{judge}")]
+    parts: list[RenderableType] = [title(f"{task.name} {task.version} · {task.split} · {entry.model.name}{judge}{protocol}")]
     for kind in kinds:
         parts += [part for group in groups[kind] for part in sentences(group, f"{kind}:" if len(kinds) > 1 else "")]
     parts += next_line([group for kind in kinds for group in groups[kind]], sources, beside_the_others(sources))

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.files.screen import Screen
 from harness.leaderboard.columns import KINDS, MISSING, Shown, given_options, grid, heading, number
-from harness.leaderboard.entry import Entry
+from harness.leaderboard.entry import Entry, Protocol
 from harness.leaderboard.layout import Column, Grid, Line, Prose
 from harness.leaderboard.next_step import NOWHERE, Sources
 from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, rough_scores
@@ -155,6 +155,7 @@ def _group_title(group: Group) -> str:
     key, judge = group.key, group.places[0].entry.judge
     parts = [f"{key.task} {key.version}", key.split]
     parts += [judge_text(judge)] if key.judge_key and judge is not None else [f"{key.kind} by {_metric(group)}"]
+    parts += [f"protocol {key.protocol}"] if key.protocol not in ("", Protocol().title) else []
     n_items = {place.row.n_items for place in group.places}
     if key.concept_set and len(n_items) == 1:
         n = n_items.pop()

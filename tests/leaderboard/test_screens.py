@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from harness.leaderboard.entry import Entry
 from harness.leaderboard.layout import CommandLine, Prose
-from harness.leaderboard.next_step import Sources, next_step
+from harness.leaderboard.next_step import Sources, eval_command, next_step
 from harness.leaderboard.places import Group
 from harness.leaderboard.pooled import pool_seeds, render_pooled
 from harness.leaderboard.ranking import rank
@@ -110,9 +110,9 @@ def test_pairs_are_listed_where_they_are_few(make_entry: Make, make_result: Make
 def test_the_next_step(make_entry: Make, make_result: Make) -> None:
     def step(entry: Entry, sources: Sources = SOURCES) -> str:
         found = next_step(only([entry]), sources)
-        return "" if found is None else found.command
+        return "" if found is None else found.command.replace(" --judge offline", "")  # the judge of these entries, which is called so
 
-    wide = make_entry(make_result("a", [0.0, 1.2] * 8), make_result("random", [0.6, 0.4] * 8, role="control"))
+    wide = make_entry(make_result("a", [0.0, 1.2] * 8), make_result("random", [0.6, 0.4] * 8, role="control"), offline=True)
     assert step(wide) == "harness power demo-r1"
     assert step(wide, Sources()) == "harness eval --labeler a --steerer sae-clamp --seeds 0,1,2"  # the run is not here
     shown = full_entry(make_entry, make_result)
@@ -131,6 +131,17 @@ def test_the_next_step(make_entry: Make, make_result: Make) -> None:
     command = step(make_entry(named))
     assert shlex.split(command)[2:] == ["--labeler", "calibf1:pi0=0.1,score=f1", "--steerer", "sae-add:unit=factor"]
     assert step(make_entry(make_result("random", role="control"))) == ""
+
+
+def test_a_command_asks_for_the_same_judge_protocol_and_split(make_entry: Make, make_result: Make) -> None:
+    judge = {"name": "openai", "rubric": "axbench-1", "offline": False, "key": "k", "options": {"model": "small-judge"}}
+    entry = make_entry(make_result("a"), protocol={"name": "axbench", "aggregation": "harmonic-mean-of-means"})
+    task = {**entry.task.model_dump(), "split": "dev"}
+    entry = type(entry).model_validate({**entry.as_json(), "id": "", "judge": judge, "task": task})
+    assert eval_command(entry, entry.rows[0]) == (
+        "harness eval --labeler a --steerer sae-clamp --split dev --judge openai:model=small-judge --protocol axbench "
+        "--aggregation harmonic-mean-of-means"
+    )
 
 
 def test_the_least_number_of_clusters_is_that_of_the_test() -> None:
