@@ -4,6 +4,7 @@
 # make docs         write the generated parts of docs/ again
 # make test-latest  a venv of its own with the newest of everything, the whole test suite
 # make constraints  the same, then write the versions that passed into constraints.txt
+# make vendor       fetch the pages' plotting library again, by npm, in the versions and with the digests of vendor.json
 # Another interpreter: make demo PYTHON=python3.12. Another folder for the venv: make demo VENV=/tmp/venv
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ MADE := $(VENV)/.made
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test check docs install install-dev test-latest constraints clean
+.PHONY: help demo test check docs install install-dev test-latest constraints vendor clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -39,6 +40,9 @@ check: $(INSTALLED_DEV)
 
 docs: $(INSTALLED)
 	$(VENV)/bin/python docs/generate.py
+
+vendor:
+	"$(PYTHON)" .ci/vendor.py
 
 install: $(INSTALLED)
 

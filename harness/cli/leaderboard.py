@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli.common import console, echo, json_option, out_option, print_json, stored_runs
+from harness.cli.leaderboard_build import build_command
 from harness.cli.leaderboard_entries import add_command, check_command
 
 
@@ -40,3 +41,4 @@ def command(ctx: click.Context, out: Path, published: bool, win_rate_against: st
 
 command.add_command(add_command)
 command.add_command(check_command)
+command.add_command(build_command)

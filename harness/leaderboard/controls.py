@@ -80,14 +80,14 @@ def _relation(method: Place, control: Place) -> Relation | None:
 
 def _by_the_same_labels(method: SteeringSubject | DetectionSubject, control: SteeringSubject | DetectionSubject) -> bool:
     """Whether a control goes by the method's own labels, in another way (a random direction as long as the features' rows), with its options."""
-    if (method.labeler, method.labeler_options.all) != (control.labeler, control.labeler_options.all):
+    if (method.labeler, method.labeler_options.identity) != (control.labeler, control.labeler_options.identity):
         return False
     theirs, ours = _options(control), _options(method)
     return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
 
 
 def _options(subject: SteeringSubject | DetectionSubject) -> dict[str, Json]:
-    return subject.steerer_options.all if isinstance(subject, SteeringSubject) else subject.detector_options.all
+    return subject.steerer_options.identity if isinstance(subject, SteeringSubject) else subject.detector_options.identity
 
 
 def _model(place: Place) -> str:
@@ -111,7 +111,7 @@ def _plugin(subject: SteeringSubject | DetectionSubject) -> str:
 def _called(subject: SteeringSubject | DetectionSubject) -> set[str]:
     """Return what a control may call the labeler of a method: what people call it, or its name with the digest of its options."""
     assert subject.labeler is not None
-    options: Json = subject.labeler_options.all
+    options: Json = subject.labeler_options.identity
     title = subject.label.partition(" × ")[0] if subject.label else subject.labeler
     return {title, f"{subject.labeler}-{digest([subject.labeler, options], 12)}"}
 

@@ -20,7 +20,10 @@ def names_of(methods: Sequence[tuple[Row, Sequence[MethodRun]]]) -> list[str]:
         methods: each with its row and its runs.
     """
     rows = [row for row, _ in methods]
-    plain = [full_name(row, rows) for row in rows]
+    twins_of: dict[str, list[Row]] = {}
+    for row in rows:
+        twins_of.setdefault(row.subject.name, []).append(row)
+    plain = [full_name(row, twins_of[row.subject.name]) for row in rows]
     twins: dict[str, list[int]] = {}
     for place, name in enumerate(plain):
         twins.setdefault(name, []).append(place)

@@ -64,7 +64,12 @@ def _interval(pair: Comparison | AgainstControl) -> str:
 
 def verdicts(group: Group) -> list[str]:
     """Return a sentence for each method on whether it beats its controls, in the order of the places."""
-    return [_verdict(place) for place in group.places if place.against or _lacks_control(place)]
+    return [line for place in group.places if (line := verdict_of(place))]
+
+
+def verdict_of(place: Place) -> str:
+    """Return the sentence of one method; empty where it has no control, and needs none."""
+    return _verdict(place) if place.against or _lacks_control(place) else ""
 
 
 def _lacks_control(place: Place) -> bool:
