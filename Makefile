@@ -15,8 +15,11 @@ CONSTRAINTS ?= constraints.txt
 
 # The variables hold for what pip installs to build a package with, where -c does not: the first for old versions of pip, the second for new ones.
 BUILD_WITH := $(if $(CONSTRAINTS),PIP_CONSTRAINT="$(CONSTRAINTS)" PIP_BUILD_CONSTRAINT="$(CONSTRAINTS)")
-PIP_INSTALL := $(BUILD_WITH) $(VENV)/bin/python -m pip --disable-pip-version-check -qq install $(if $(CONSTRAINTS),-c "$(CONSTRAINTS)")
+# Not compiled (half a minute): Python compiles what is imported when it is first imported, a small part of what is installed.
+PIP_INSTALL := $(BUILD_WITH) $(VENV)/bin/python -m pip --disable-pip-version-check -qq install --no-compile $(if $(CONSTRAINTS),-c "$(CONSTRAINTS)")
 MADE := $(VENV)/.made
+# Else what is imported would be compiled again at every start.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
