@@ -7,6 +7,7 @@ leave it. Each request draws from (seed, "sampling", id), so batch size, order a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -32,6 +33,8 @@ from harness.model.memory import Budget, attempt, release
 from harness.types import Decoding, FinishReason, rng
 
 DEFAULT_BATCH = 128
+_MOMENTS = itertools.count()
+"""Numbers the steps by which texts end."""
 
 
 class TorchEngine:
@@ -120,7 +123,8 @@ class TorchEngine:
             batch = _Batch(self.model, waiting[:size], decoding, plan, adapter)
             del waiting[:size]
             while batch.requests and (ended := attempt(batch.advance, device)) is not None:
-                yield from ended[0]
+                moment = next(_MOMENTS)
+                yield from (replace(text, moment=moment) for text in ended[0])
             left = batch.requests
             if not left:
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +42,6 @@ _CORE = ("harness.run.", "harness.evaluations.", "harness.cli.")
 _SHOWN = 3
 _HINT = "a plugin removes its hooks and puts back the weights that it changes (with try/finally); nothing that was made meanwhile was kept"
 _T = TypeVar("_T")
-READY = 0.0005
-"""Seconds within which no model makes a step: what comes sooner was ready."""
 
 
 class ChangedModelError(PluginError):
@@ -182,35 +180,36 @@ class Guard:
             raise
         self.leave(entered)
 
-    def compared(self, names: Sequence[PluginName], items: Iterable[_T]) -> Iterator[_T]:
-        """Yield what the core makes while edits of plugins are at work, each item after a comparison that was made since it came.
+    def compared(self, names: Sequence[PluginName], items: Iterable[_T], moment: Callable[[_T], Hashable] = lambda _: None) -> Iterator[_T]:
+        """Yield what the core makes while edits of plugins are at work, each item after a comparison that was made since it was made.
 
-        All is compared no more often than makes :data:`STEPS` times as long as it takes; what comes in between waits. What comes at once
-        (:data:`READY`) after something that was compared was made before it, as the other texts of a batch are, and waits for nothing: a process
-        that is killed in the next batch loses none of them. What came before an error or Ctrl-C is still yielded.
+        All is compared no more often than makes :data:`STEPS` times as long as it takes; what comes in between waits. What was ready together with
+        an item that was compared, as the other texts of a batch are, waits for nothing: a process that is killed in the next batch loses none of
+        them. What came before an error or Ctrl-C is still yielded.
 
         Args:
             names: the plugins whose edits are at work; without any, nothing is compared.
             items: what is made.
+            moment: items of one moment were all made before the first of them came; None for one of which that is not known.
 
         Raises:
             ChangedModelError: in place of items that were made since the last comparison.
         """
         call = _Call(" or ".join(dict.fromkeys(map(str, names))), EDIT, tuple(names))
         held: list[_T] = []
-        following = asked = time.monotonic()
+        following = time.monotonic()
+        last: Hashable = None
         try:
             for item in items:
                 held.append(item)
-                began = time.monotonic()
-                if began >= following:
+                if (began := time.monotonic()) >= following:
                     if names:
                         self._compare(call)
                         following = (now := time.monotonic()) + STEPS * (now - began)
+                    last = moment(item)
                     yield from _emptied(held)
-                elif len(held) == 1 and began - asked < READY:
+                elif last is not None and moment(item) == last:
                     yield from _emptied(held)
-                asked = time.monotonic()
         except (GeneratorExit, ChangedModelError):
             raise
         except BaseException:
