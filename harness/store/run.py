@@ -122,6 +122,10 @@ class RunStore(ItemStore):
                 message = f"labeler {labeler_key!r} gave other answers before in the run in {self.folder}"
                 raise StoreError(message, given=labeler_key, hint="choose another folder (--out)")
 
+    def labeled_by(self) -> set[str]:
+        """Return the keys of the labelers that have finished."""
+        return {row[0] for row in self._database.rows("SELECT key FROM labelers")}
+
     def labelings(self, labeler_key: str) -> list[Labeling | Abstention] | None:
         """Return a labeler's answers in its order, or None if it has not finished."""
         if self._database.value("SELECT 1 FROM labelers WHERE key = ?", (labeler_key,)) is None:
