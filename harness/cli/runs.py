@@ -10,6 +10,7 @@ import click
 from harness.cli.common import echo, json_option, out_option, print_json
 from harness.cli.runs_export import export_command
 from harness.cli.runs_list import show_list
+from harness.cli.runs_show import show_command
 
 
 @click.group("runs", invoke_without_command=True)
@@ -76,4 +77,5 @@ def verify_runs(names: tuple[str, ...], out: Path, as_json: bool) -> None:
         raise StoreError(message, given=tuple(broken), hint="put copies back, or make them again")
 
 
+command.add_command(show_command)
 command.add_command(export_command)
