@@ -305,6 +305,14 @@ class RunStore(ItemStore):
             found.setdefault(concept, []).append(position)
         return found
 
+    def positions_of(self, method_id: str) -> dict[str, list[int]]:
+        """Return the places of a method's trials by labeling id."""
+        found: dict[str, list[int]] = {}
+        sql = "SELECT labeling_id, position FROM items WHERE kind = ? AND method_id = ? ORDER BY position"
+        for labeling, position in self._database.rows(sql, (STEERING, method_id)):
+            found.setdefault(labeling, []).append(position)
+        return found
+
     def steered_labelings(self) -> list[tuple[str, str, str]]:
         """Return method, labeling and concept of the trials, each once, in the order in which they come."""
         sql = "SELECT method_id, labeling_id, concept_id FROM items WHERE kind = ? GROUP BY 1, 2, 3 ORDER BY min(position)"
