@@ -9,6 +9,7 @@ import click
 
 from harness.cli.common import echo, json_option, out_option, print_json
 from harness.cli.runs_compare import compare_command
+from harness.cli.runs_delete import delete_command
 from harness.cli.runs_export import export_command
 from harness.cli.runs_list import show_list
 from harness.cli.runs_show import show_command
@@ -81,3 +82,4 @@ def verify_runs(names: tuple[str, ...], out: Path, as_json: bool) -> None:
 command.add_command(show_command)
 command.add_command(compare_command)
 command.add_command(export_command)
+command.add_command(delete_command)

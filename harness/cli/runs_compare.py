@@ -127,7 +127,7 @@ def _notes(found: Comparison) -> Iterator[str]:
     direction = {True: "more is better", False: "less is better", None: "neither direction is better"}[found.higher_is_better]
     yield f"{found.title}{scale}, {direction}"
     if ends.n:
-        clusters = "" if found.kind == "dictionary" else f" in {ends.n_clusters} clusters that share no feature, {ends.n_effective:.3g} effective ones"
+        clusters = f" in {ends.n_clusters} clusters that share no feature, {ends.n_effective:.3g} effective ones" if found.kind != "dictionary" else ""
         yield f"paired over {ends.n} {found.item}s{clusters}"
     if found.verdict != "nothing":
         flips = f"all {test.n_flips:,}" if test.exact else f"{test.n_flips:,} random"
@@ -183,11 +183,11 @@ def _heading(letter: str, record: Record) -> str:
 def _body(record: Record) -> str:
     """Return a text, and below it what the judge said of it."""
     from harness.evaluations.compare_texts import said
-    from harness.evaluations.export import overall
+    from harness.evaluations.steering.choices import overall
     from harness.types import ASPECTS
 
     assert record.generation is not None
-    rating, total = record.rating, overall(record)
+    rating, total = record.rating, overall(record.rating)
     rated = [] if rating is None or total is None else [f"overall {total:.2f}", *(f"{aspect} {getattr(rating, aspect):g}" for aspect in ASPECTS)]
     judged = " · ".join(part for part in (", ".join(rated), _short(said(rating))) if part)
     return f"{record.generation.text}\n— {judged or 'not rated'}"

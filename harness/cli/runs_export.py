@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("run")
 @click.argument("output", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--format", "table_format", type=click.Choice(FORMATS), help="Format of OUTPUT (default: by its ending).")
-@click.option("--layout", type=click.Choice(["rows", "axbench"]), default="rows", show_default=True, help="axbench: that of its steering_data.parquet.")
+@click.option("--layout", type=click.Choice(["rows", "axbench"]), default="rows", show_default=True, help="axbench: as its steering_data.parquet.")
 @click.option("--judge", "judge_key", help="Key of the judge whose ratings are exported (default: the run's own).")
 @click.option("--kind", type=click.Choice(get_args(EvaluationKind)), default="steering", show_default=True, help="The kind of evaluation.")
 @out_option
@@ -28,8 +28,8 @@ def export_command(
 ) -> None:
     """Write RUN to OUTPUT (.parquet, .csv or .jsonl), one row per text with its method, strength, ratings and overall score.
 
-    Detection and dictionary metrics get one row per item and outcome. With --layout axbench there is a row for each concept, instruction and strength,
-    and columns for each method.
+    Detection and dictionary metrics get one row per item and outcome. With --layout axbench there is a row for each concept, instruction and
+    strength, and columns for each method.
     """
     from harness.evaluations.export import export
     from harness.store import RunStore

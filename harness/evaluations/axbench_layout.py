@@ -2,9 +2,9 @@
 
 The columns are those that AxBench's own programs write and read (``inference/steering_data.parquet``, with the ratings of
 ``evaluate/steering_data.parquet``): ``dataset_name``, ``concept_id``, ``input_concept``, ``input_id``, ``factor``, ``original_prompt``,
-``steered_input``, ``input``, ``sae_link``, ``sae_id``, and for each method M ``M_steered_generation``, ``M_LMJudgeEvaluator`` (the harmonic mean),
-and for each of ``relevance_concept``, ``relevance_instruction`` and ``fluency`` ``M_LMJudgeEvaluator_…_ratings`` and ``…_completions`` (a judge's replies,
-where it keeps them). Rows stand by concept, instruction and factor.
+``steered_input``, ``input``, ``sae_link``, ``sae_id``, and for each method M ``M_steered_generation``, ``M_LMJudgeEvaluator`` (the harmonic
+mean), and for each of ``relevance_concept``, ``relevance_instruction`` and ``fluency`` ``M_LMJudgeEvaluator_…_ratings`` and ``…_completions``
+(a judge's replies, where it keeps them). Rows stand by concept, instruction and factor.
 
 What differs: methods have grids of their own, so a method has nulls at the factors of others; a text without a rating has null, where AxBench
 puts 0; there are no ``M_perplexity`` and ``M_strength`` (the absolute one), which a run does not keep.
@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import StoreError
+from harness.evaluations.steering.choices import overall
 from harness.files.tables import ColumnType
-from harness.scoring import harmonic_mean
 from harness.store import RunStore
 from harness.store.export import Names
 from harness.store.run import Record
@@ -144,12 +144,10 @@ class _Layout:
         trial, rating = record.trial, record.rating
         name = self.names[trial.method_id, self.draws[trial.method_id, trial.labeling_id]]
         generation, judge, *parts = _columns(name)
-        rated = rating is not None and rating.status == "rated"
-        numbers = [getattr(rating, aspect) if rated else None for aspect in ASPECTS]
-        overall = float(harmonic_mean(numbers)) if rated else None
+        numbers = [None if rating is None else getattr(rating, aspect) for aspect in ASPECTS]
         replies = _replies(rating)
         ratings = dict(zip(parts[::2], numbers, strict=True)) | dict(zip(parts[1::2], (replies.get(aspect) for aspect in ASPECTS), strict=True))
-        return {generation: record.generation.text if record.generation else None, judge: overall, **ratings}
+        return {generation: record.generation.text if record.generation else None, judge: overall(rating), **ratings}
 
 
 def _columns(name: str) -> list[str]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from harness.errors import OptionError, StoreError, UnknownNameError
 from harness.evaluations.registry import EVALUATIONS
 from harness.leaderboard.columns import heading
@@ -128,7 +130,7 @@ class Comparison:
         certainty = f"p {p_value:.2g}, {count}" if p_value is not None else count
         if self.verdict == "not shown":
             better = "higher" if self.higher_is_better is None else "better"
-            return f"Not shown whether A or B is {better}: A − B is {number(ends.estimate)}{_ends(ends.low, ends.high)}, {certainty}"
+            return f"Not shown which is {better}: A − B {number(ends.estimate)}{_ends(ends.low, ends.high)}, {certainty}"
         word = "higher" if self.higher_is_better is None else "better"
         better, worse = ("A", "B") if self.verdict == "first" else ("B", "A")
         turned = (ends.estimate or 0.0) < 0
@@ -230,8 +232,10 @@ def _judge(store: RunStore, wanted: str | None) -> JudgeRecord:
     found = [judge for judge in judges if wanted in (judge.key, judge.ranking_key, judge.name)] if wanted is not None else []
     own = found[-1] if found else store.own_judge() if wanted is None else None
     if own is None:
-        message = f"{wanted!r} has not rated the run {store.id}" if wanted is not None else f"nobody has rated the run {store.id}"
-        raise StoreError(message, given=wanted, allowed=tuple(judge.key for judge in judges) or "none", hint="see `harness judge`")
+        if not judges:
+            raise StoreError(f"nobody has rated the run {store.id}", given=wanted, hint="run its `harness eval` again first, or `harness judge` it")
+        known = tuple(judge.key for judge in judges)
+        raise StoreError(f"{wanted!r} has not rated the run {store.id}", given=wanted, allowed=known, hint="name one of its judges")
     return own
 
 
@@ -282,8 +286,8 @@ def compare(first: Side, second: Side) -> Comparison:
     paired = [item for item in items if item.difference is not None]
     clusters = clusters_of((item.id, item.features) for item in paired) if paired else None
     found = paired_difference(
-        [item.first for item in paired],
-        [item.second for item in paired],
+        np.array([item.first for item in paired], dtype=np.float64),
+        np.array([item.second for item in paired], dtype=np.float64),
         clusters,
         bounds=metric.bounds,
         item="seed" if first.row.kind == "dictionary" else "concept",
@@ -388,16 +392,16 @@ def _differs(first: Side, second: Side) -> Iterator[str]:
         aspects.append(("instructions", one.instruction_set_digest, other.instruction_set_digest))
         aspects.append(("instructions per concept", one.per_concept, other.per_concept))
         aspects += [(f"decoding: {name}", getattr(one.decoding, name), getattr(other.decoding, name)) for name in one.decoding.__dataclass_fields__]
-        grids = [side.method.grid for side in (first, second) if side.method is not None and len(side.method.grid) > 1]
-        aspects += [("strengths", *grids)] if len(grids) == 2 else []
-        aspects.append(("the judge's code", *(side.judge.code if side.judge else "" for side in (first, second))))
+        ours, theirs = ([] if side.method is None else side.method.grid for side in (first, second))
+        aspects += [("strengths", ours, theirs)] if min(len(ours), len(theirs)) > 1 else []  # one without a choice has nothing to compare
+        aspects.append(("the judge's code", first.judge.code if first.judge else "", second.judge.code if second.judge else ""))
     aspects.append(("protocol", one.protocol.model_dump(), other.protocol.model_dump()))
     if one.seed != other.seed:
         draws = ", which draw other instructions for a concept" if kind == "steering" else ""
         yield f"seed: {one.seed} and {other.seed}{draws}"
-    for what, ours, theirs in aspects:
-        if ours != theirs:
-            yield f"{what}: {_shown(ours)} and {_shown(theirs)}"
+    for what, value, other_value in aspects:
+        if value != other_value:
+            yield f"{what}: {_shown(value)} and {_shown(other_value)}"
 
 
 def _dictionaries(manifest: Manifest) -> Mapping[str, str]:

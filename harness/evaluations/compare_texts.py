@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.evaluations.compare import Comparison, Side
-from harness.evaluations.export import overall
+from harness.evaluations.steering.choices import overall
 from harness.run.label import labelings_of
 from harness.store import RunStore
 from harness.store.run import Record
@@ -25,7 +25,7 @@ class TextPair:
     @property
     def difference(self) -> float | None:
         """Return the difference first − second of the overall ratings; None where one is unrated."""
-        one, other = overall(self.first), overall(self.second)
+        one, other = overall(self.first.rating), overall(self.second.rating)
         return None if one is None or other is None else one - other
 
     def as_json(self) -> dict[str, Json]:
@@ -45,7 +45,7 @@ def _text_json(record: Record) -> dict[str, Json]:
     return {
         "strength": record.trial.strength,
         "text": record.generation.text,
-        "overall": overall(record),
+        "overall": overall(record.rating),
         **{aspect: None if rating is None else getattr(rating, aspect) for aspect in ASPECTS},
         "judge": said(rating),
     }

@@ -11,10 +11,9 @@ from typing import Literal, get_args
 
 from harness.errors import StoreError
 from harness.evaluations.axbench_layout import axbench_table
-from harness.evaluations.steering.choices import NONE, Choice, choices_of
+from harness.evaluations.steering.choices import NONE, Choice, choices_of, overall
 from harness.files.atomic import disk_error
 from harness.files.tables import ColumnType, format_of, write_table
-from harness.scoring import harmonic_mean
 from harness.store import RunStore
 from harness.store.export import COLUMNS, OUTCOME_COLUMNS, Names, judge_key_of, outcome_rows, trial_row
 from harness.store.manifest import MethodRecord
@@ -106,19 +105,22 @@ def text_rows(run: RunStore, judge_key: str | None) -> Iterator[dict[str, Json]]
     names = Names(run)
     methods = {} if run.incomplete else {method.id: method for method in run.manifest.methods_of(STEERING)}
     choices: tuple[str, dict[str, Choice]] = ("", {})  # of the method whose trials are being read: those of one follow each other
+    facts: dict[str, dict[str, Json]] = {}
     for record in run.records(judge_key):
         method = methods.get(record.trial.method_id)
         if method is not None and judge_key is not None and choices[0] != method.id:
             choices = (method.id, choices_of(method, run.manifest, run, judge_key))
         choice = NONE if method is None else choices[1].get(record.trial.labeling_id, NONE)
-        yield {**trial_row(run, names, record, judge_key), **_method(names, record, method), **_score(record, choice)}
+        if record.trial.method_id not in facts:
+            facts[record.trial.method_id] = _method(names, record.trial.method_id, method)
+        row = trial_row(names, record, judge_key)
+        yield {**row, "labeling_id": record.trial.labeling_id, **facts[record.trial.method_id], **_score(record, choice)}
 
 
-def _method(names: Names, record: Record, found: MethodRecord | None) -> dict[str, Json]:
-    """Return what the method of a trial is."""
-    method = names.steering.get(record.trial.method_id)
+def _method(names: Names, method_id: str, found: MethodRecord | None) -> dict[str, Json]:
+    """Return what a method is."""
+    method = names.steering.get(method_id)
     return {
-        "labeling_id": record.trial.labeling_id,
         "role": None if found is None else found.role,
         "strength_unit": None if found is None else found.strength_unit,
         "labeler_options": None if method is None or method.labeler is None else canonical_json(dict(method.labeler_options)),
@@ -130,15 +132,9 @@ def _score(record: Record, choice: Choice) -> dict[str, Json]:
     """Return what a trial's text is worth, and in which folds it counts."""
     folds = choice.without.get(record.trial.instruction_id)
     return {
-        "overall": overall(record),
+        "overall": overall(record.rating),
         "chosen_strength": choice.on_all,
         "is_chosen": None if choice.on_all is None else record.trial.strength == choice.on_all,
         "fold_strengths": None if folds is None else list(folds),
         "fold_share": None if folds is None else sum(strength == record.trial.strength for strength in folds) / len(folds),
     }
-
-
-def overall(record: Record) -> float | None:
-    """Return the harmonic mean of a text's three ratings; None where it is not rated."""
-    rating = record.rating
-    return None if rating is None or rating.status != "rated" else float(harmonic_mean([rating.concept, rating.instruction, rating.fluency]))

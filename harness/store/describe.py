@@ -86,7 +86,8 @@ def _of_manifest(manifest: Manifest, store: RunStore) -> dict[str, Json]:
 
 
 def _plugin(ref: PluginRef) -> dict[str, Json]:
-    return {"kind": ref.kind, "name": ref.name, "key": ref.key, "label": ref.title, "given": dict(ref.options.given), "default": dict(ref.options.default)}
+    options = {"given": dict(ref.options.given), "default": dict(ref.options.default)}
+    return {"kind": ref.kind, "name": ref.name, "key": ref.key, "label": ref.title, **options}
 
 
 def _distributions(manifest: Manifest) -> Mapping[str, Any]:

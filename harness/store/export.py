@@ -41,6 +41,7 @@ class Names:
 
     def __init__(self, run: RunStore) -> None:
         self._run = run
+        self.run_id = run.id
         self.steering = {method.id: method for method in run.methods()}
         self.methods = run.method_names()
         if not run.incomplete:
@@ -64,12 +65,12 @@ class Names:
         return concept, [] if features is None and method is not None and method.labeler is None else features
 
 
-def trial_row(run: RunStore, names: Names, record: Record, judge_key: str | None) -> dict[str, Json]:
+def trial_row(names: Names, record: Record, judge_key: str | None) -> dict[str, Json]:
     """Return a trial with its text and rating as a row of :data:`COLUMNS`."""
     trial, method = record.trial, names.steering.get(record.trial.method_id)
     concept, features = names.of_trial(trial)
     return {
-        "run": run.id,
+        "run": names.run_id,
         "trial_id": trial.id,
         "method": names.methods.get(trial.method_id),
         "method_id": trial.method_id,
@@ -109,7 +110,7 @@ def outcome_rows(run: RunStore, kind: EvaluationKind) -> Iterator[dict[str, Json
     for item, stage, outcome in run.item_outcomes(kind):
         concept, feature_names = names.labeling(item.labeling_id, item.concept_id)
         yield {
-            "run": run.id,
+            "run": names.run_id,
             "kind": item.kind,
             "item_id": item.id,
             "method": names.methods.get(item.method_id),

@@ -84,18 +84,19 @@ class RunSummary:
 def list_runs(folder: Path, foreign: bool = False) -> list[RunSummary]:
     """Return the runs directly below ``folder``, oldest first, broken ones last; empty if the folder does not exist.
 
-    Every folder with a ``run.sqlite`` or an ``entry.json`` counts as a run; it may be in use.
+    Every folder with a ``run.sqlite`` or an ``entry.json`` counts as a run; it may be in use. Hidden ones are passed over.
 
     Args:
         folder: ``runs/``.
-        foreign: also list, as broken, folders that are not runs. Hidden ones are passed over.
+        foreign: also list, as broken, folders that are not runs.
 
     Raises:
         StoreError: ``folder`` itself cannot be read.
     """
     folder = Path(folder)
     try:
-        candidates = [path for path in sorted(folder.iterdir()) if is_run(path) or (foreign and path.is_dir() and not path.name.startswith("."))]
+        shown = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+        candidates = [path for path in shown if is_run(path) or (foreign and path.is_dir())]
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -316,7 +316,7 @@ class RunStore(ItemStore):
     def steered_labelings(self) -> list[tuple[str, str, str]]:
         """Return method, labeling and concept of the trials, each once, in the order in which they come."""
         sql = "SELECT method_id, labeling_id, concept_id FROM items WHERE kind = ? GROUP BY 1, 2, 3 ORDER BY min(position)"
-        return self._database.rows(sql, (STEERING,))  # type: ignore[return-value]
+        return [(method, labeling, concept) for method, labeling, concept in self._database.rows(sql, (STEERING,))]
 
     def rated(self, judge_key: str, method_id: str) -> Iterator[tuple[Trial, tuple[float, float, float]]]:
         """Yield the trials of a method that a judge has rated, with concept, instruction and fluency, in order; texts are not read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from harness.scoring import NO_CHOICE, CrossValidation, ScoringError, cross_vali
 from harness.scoring.checks import FloatArray
 from harness.store import RunStore
 from harness.store.manifest import Manifest, MethodRecord
-from harness.types import ASPECTS
+from harness.types import ASPECTS, Rating
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,18 @@ def _choice(overall: FloatArray, grid: Sequence[float], instructions: Sequence[s
         found: CrossValidation = cross_validate(overall, protocol.repeats, protocol.splits, manifest.seed)
     except ScoringError:
         return NONE
-    strengths = {NO_CHOICE: None} | dict(enumerate(grid))
+    strengths: dict[int, float | None] = {NO_CHOICE: None, **dict(enumerate(grid))}
     places = found.choices_without.T
     without = {name: tuple(strengths[int(place)] for place in row) for name, row in zip(instructions, places, strict=True)}
     return Choice(None if found.chosen is None or found.tied else grid[found.chosen], without)
+
+
+def overall(rating: Rating | None) -> float | None:
+    """Return the harmonic mean of a text's three ratings; None where it is not rated."""
+    return None if rating is None or rating.status != "rated" else _overall(*(getattr(rating, aspect) for aspect in ASPECTS))
+
+
+@lru_cache(maxsize=4096)
+def _overall(concept: float, instruction: float, fluency: float) -> float:
+    """As :func:`harmonic_mean`; kept, since most judges give few different ratings."""
+    return float(harmonic_mean([concept, instruction, fluency]))
