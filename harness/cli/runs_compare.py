@@ -40,13 +40,13 @@ def compare_command(
     A and B are runs, or RUN:METHOD for another than the run's first method; METHOD is its name, its number in `harness runs show`, or its labeler,
     steerer, detector or metric. Both may belong to one run.
     """
-    from harness.evaluations.compare import compare, load_side
+    from harness.evaluations.compare import compare
     from harness.evaluations.compare_texts import most_different
 
     with contextlib.ExitStack() as stack:
         (store, method), (other, other_method) = (_open(text, out, stack) for text in (first, second))
-        wanted = _kind(store, other, kind)
-        found = compare(load_side(store, wanted, method, judge), load_side(other, wanted, other_method, judge))
+        sides = _sides(_kinds(store, other, kind), (store, method), (other, other_method), judge)
+        found = compare(*sides)
         texts = most_different(found, store, other, count)
     if as_json:
         print_json({**found.as_json(), "texts": [pair.as_json() for pair in texts]})
@@ -71,20 +71,34 @@ def _open(text: str, out: Path, stack: contextlib.ExitStack) -> tuple[RunStore, 
     return stack.enter_context(RunStore.open(folder, read_only=True)), ""
 
 
-def _kind(first: RunStore, second: RunStore, wanted: EvaluationKind | None) -> EvaluationKind:
-    """Return the kind of evaluation that is compared. Raises OptionError where one of the runs has it not."""
+def _kinds(first: RunStore, second: RunStore, wanted: EvaluationKind | None) -> list[EvaluationKind]:
+    """Return the kinds of evaluation that may be compared. Raises OptionError where one of the runs has none of them."""
     from harness.errors import OptionError
     from harness.evaluations.compare import kinds_of
 
     ours, theirs = kinds_of(first.manifest), kinds_of(second.manifest)
     both = [kind for kind in ours if kind in theirs]
-    if wanted is None and both:
-        return both[0]
-    if wanted is not None and wanted in both:
-        return wanted
-    listed = f"{first.id} has {', '.join(ours) or 'none'}, {second.id} {', '.join(theirs) or 'none'}"
-    what = "no kind of evaluation is in both runs" if wanted is None else f"{wanted} is not in both runs"
-    raise OptionError(f"A and B may not be compared: {what} ({listed})", given=wanted, allowed=tuple(both) or "runs that share a kind")
+    found = [kind for kind in both if wanted in (None, kind)]
+    if not found:
+        listed = f"{first.id} has {', '.join(ours) or 'none'}, {second.id} {', '.join(theirs) or 'none'}"
+        what = "no kind of evaluation is in both runs" if wanted is None else f"{wanted} is not in both runs"
+        raise OptionError(f"A and B may not be compared: {what} ({listed})", given=wanted, allowed=tuple(both) or "runs that share a kind")
+    return found
+
+
+def _sides(kinds: list[EvaluationKind], first: tuple[RunStore, str], second: tuple[RunStore, str], judge: str | None) -> tuple[Side, Side]:
+    """Return the two sides, of the first kind in which both methods are found. Raises what the first kind raises where there is none."""
+    from harness.errors import UnknownNameError
+    from harness.evaluations.compare import load_side
+
+    failed: UnknownNameError | None = None
+    for kind in kinds:
+        try:
+            return load_side(first[0], kind, first[1], judge), load_side(second[0], kind, second[1], judge)
+        except UnknownNameError as error:
+            failed = failed or error
+    assert failed is not None, "there is a kind"
+    raise failed
 
 
 # ------------------------------------------------------------------------------------------------------------------------- shown
@@ -127,8 +141,8 @@ def _notes(found: Comparison) -> Iterator[str]:
     direction = {True: "more is better", False: "less is better", None: "neither direction is better"}[found.higher_is_better]
     yield f"{found.title}{scale}, {direction}"
     if ends.n:
-        clusters = f" in {ends.n_clusters} clusters that share no feature, {ends.n_effective:.3g} effective ones" if found.kind != "dictionary" else ""
-        yield f"paired over {ends.n} {found.item}s{clusters}"
+        clusters = f" in {ends.n_clusters} clusters that share no feature, {ends.n_effective:.3g} effective ones"
+        yield f"paired over {ends.n} {found.item}s{'' if found.kind == 'dictionary' else clusters}"
     if found.verdict != "nothing":
         flips = f"all {test.n_flips:,}" if test.exact else f"{test.n_flips:,} random"
         yield f"interval: {ends.method}, {100 * ends.level:g} %; p: {flips} sign patterns of whole clusters"

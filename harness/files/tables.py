@@ -19,7 +19,7 @@ Columns = Mapping[str, ColumnType]
 TableFormat = Literal["parquet", "csv", "jsonl"]
 FORMATS: tuple[TableFormat, ...] = get_args(TableFormat)
 
-_BLOCK = 2000
+_BLOCK = 1000
 """Rows that are made into Parquet at once."""
 
 
@@ -105,6 +105,7 @@ def _write_parquet(rows: Iterator[dict[str, Json]], path: Path, columns: Columns
                 raise StoreError(message, allowed=".jsonl", hint="export to a file of that ending instead") from error
             writer.write_table(table)
             count += len(block)
+            block.clear()  # before the next one is made
     return count
 
 
