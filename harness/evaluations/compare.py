@@ -223,7 +223,8 @@ def load_side(store: RunStore, kind: EvaluationKind, method: str = "", judge: st
     rows = list(evaluation.score(manifest, store, record))
     records: Sequence[MethodRecord | None] = manifest.methods_of(kind) if kind != "dictionary" else [None] * len(rows)
     numbers = {found.id: place for place, found in enumerate(manifest.methods, 1)}
-    place = _find(method, rows, [None if found is None else str(numbers[found.id]) for found in records])
+    known = [(row.subject.id, "") if found is None else (found.id, str(numbers[found.id])) for row, found in zip(rows, records, strict=True)]
+    place = _find(method, rows, known)
     return Side(store.folder, manifest, record, rows[place], records[place])
 
 
@@ -239,15 +240,18 @@ def _judge(store: RunStore, wanted: str | None) -> JudgeRecord:
     return own
 
 
-def _find(wanted: str, rows: Sequence[Row], numbers: Sequence[str | None]) -> int:
-    """Return the place of a method among a run's rows: the first of the methods asked for where nothing is ``wanted``."""
+def _find(wanted: str, rows: Sequence[Row], known: Sequence[tuple[str, str]]) -> int:
+    """Return the place of a method among a run's rows: the first of the methods asked for where nothing is ``wanted``.
+
+    ``known`` are id and number of each.
+    """
     if not wanted:
         return next((place for place, row in enumerate(rows) if row.role == "method"), 0)
     text = _plain(wanted)
     tests = (
-        lambda place, row: text in (_plain(row.subject.name), row.subject.id) or wanted == numbers[place],
+        lambda place, row: text == _plain(row.subject.name) or wanted in known[place],
         lambda place, row: text in _plugins(row),
-        lambda place, row: _plain(row.subject.name).startswith(text) or row.subject.id.startswith(text),
+        lambda place, row: _plain(row.subject.name).startswith(text) or known[place][0].startswith(text),
         lambda place, row: text in _plain(row.subject.name),
     )
     for test in tests:

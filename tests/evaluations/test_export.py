@@ -297,7 +297,7 @@ def test_axbench_layout_holds_every_text_at_its_place(store: RunStore, tmp_path:
         given = [math.nan if value is None else value for value in (rating.concept, rating.instruction, rating.fluency)]
         assert ratings == pytest.approx(given, nan_ok=True), "an unrated text is no 0"
         said = row[f"{name}_LMJudgeEvaluator_relevance_concept_completions"]
-        assert said == (f"I give {rating.concept:g}" if rating.status == "rated" else None)
+        assert said == f"I give {rating.concept:g}" if rating.status == "rated" else pandas.isna(said)
         found += 1
     texts = frame[[column for column in frame.columns if column.endswith("_steered_generation")]]
     assert int(texts.notna().sum().sum()) == found == store.counts()["generations"]

@@ -23,8 +23,8 @@ def method_record(name: str, role: Role = "method", grid: Sequence[float] = (0.5
     steerer = name.rstrip("!")
     labeler = None if name.endswith("!") else f"l-{steerer}"
     method = Method(labeler, steerer, {} if labeler is None else {"pi0": 0.5}, {"unit": "max, or =none"})
-    key = PluginRef(kind="labeler", name=labeler, key=labeler, distribution="") if labeler else None
-    plugin = PluginRef(kind="steerer", name=steerer, key=steerer, distribution="")
+    key = PluginRef(kind="labeler", name=labeler, key=labeler, options={"given": {"pi0": 0.5}}, distribution="") if labeler else None
+    plugin = PluginRef(kind="steerer", name=steerer, key=steerer, options={"default": {"unit": "max, or =none"}}, distribution="")
     return method, MethodRecord(
         kind="steering", id=method.id, name=method.name, role=role, labeler=key, plugin=plugin, strength_unit="max-activation", grid=tuple(grid)
     )
