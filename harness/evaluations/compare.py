@@ -7,7 +7,7 @@ seed, …) is named.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -248,7 +248,7 @@ def _find(wanted: str, rows: Sequence[Row], known: Sequence[tuple[str, str]]) ->
     if not wanted:
         return next((place for place, row in enumerate(rows) if row.role == "method"), 0)
     text = _plain(wanted)
-    tests = (
+    tests: tuple[Callable[[int, Row], bool], ...] = (
         lambda place, row: text == _plain(row.subject.name) or wanted in known[place],
         lambda place, row: text in _plugins(row),
         lambda place, row: _plain(row.subject.name).startswith(text) or known[place][0].startswith(text),

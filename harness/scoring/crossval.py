@@ -53,14 +53,6 @@ class CrossValidation:
         """Return evaluation parts without a score, which ``score`` leaves out."""
         return int(np.isnan(self.fold_scores).sum())
 
-    @property
-    def choices_without(self) -> IntArray:
-        """Return ``[repeats, instructions]``: the strength chosen, in each repeat, on the instructions of the other parts; or ``NO_CHOICE``."""
-        repeats, splits = self.chosen_per_fold.shape
-        parts = _evaluation_parts(self.n_instructions, repeats, splits, self.seed).reshape(repeats, splits, self.n_instructions)
-        choices: IntArray = np.take_along_axis(self.chosen_per_fold, parts.argmax(axis=1), axis=1)
-        return choices
-
     def held_out(self, ratings: ArrayLike) -> float:
         """Return another rating of the same texts (concept, instruction, fluency), averaged over the same evaluation parts at the same choices.
 

@@ -1,18 +1,20 @@
-"""Which strengths cross-validation chose for each labeling of a method, from its stored ratings; texts are not read."""
+"""Which strengths were chosen for each labeling of a method, from its stored ratings; texts are not read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
-from harness.scoring import NO_CHOICE, CrossValidation, ScoringError, cross_validate, harmonic_mean
+from harness.evaluations.steering.concepts import score_labeling
+from harness.scoring import NO_CHOICE, CrossValidation, ScoringError, harmonic_mean
 from harness.scoring.checks import FloatArray
-from harness.store import RunStore
+from harness.scoring.crossval import _evaluation_parts
+from harness.store import Record, RunStore
 from harness.store.manifest import Manifest, MethodRecord
-from harness.types import ASPECTS, Rating
+from harness.types import ASPECTS, Concept, Labeling, Rating
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,9 @@ class Choice:
     """The strengths chosen for one labeling.
 
     Attributes:
-        on_all: by all instructions; None where nothing is rated, or where all strengths score alike.
+        on_all: by all instructions that choose; None where nothing is rated, or where all strengths score alike.
         without: by instruction, and by repeat of the cross-validation: the strength that was chosen without this instruction, at which the
-            instruction's text counts in the score; None where none could be chosen.
+            instruction's text counts in the score; None where none could be chosen, or where the instruction does not report.
     """
 
     on_all: float | None = None
@@ -34,29 +36,35 @@ NONE = Choice()
 
 def choices_of(method: MethodRecord, manifest: Manifest, store: RunStore, judge_key: str) -> dict[str, Choice]:
     """Return the choices of a method by labeling id; labelings without a rating are missing."""
-    ratings: dict[str, FloatArray] = {}
-    instructions: dict[str, list[str]] = {}
-    for trial, rating in store.rated(judge_key, method.id):
-        if trial.labeling_id not in ratings:
-            instructions[trial.labeling_id] = manifest.instructions_for(trial.concept_id)
-            ratings[trial.labeling_id] = np.full((len(method.grid), len(instructions[trial.labeling_id]), len(ASPECTS)), np.nan)
-        own = instructions[trial.labeling_id]
-        if trial.strength in method.grid and trial.instruction_id in own:
-            ratings[trial.labeling_id][method.grid.index(trial.strength), own.index(trial.instruction_id)] = rating
-    return {name: _choice(harmonic_mean(found), method.grid, instructions[name], manifest) for name, found in ratings.items()}
+    rated: dict[str, list[Record]] = {}
+    for trial, ratings in store.rated(judge_key, method.id):
+        rated.setdefault(trial.labeling_id, []).append(Record(trial, None, Rating(trial.id, "rated", *ratings)))
+    return {labeling: _choice(records, method, manifest) for labeling, records in rated.items()}
 
 
-def _choice(overall: FloatArray, grid: Sequence[float], instructions: Sequence[str], manifest: Manifest) -> Choice:
-    """Return the choice by the overall ratings ``[strengths, instructions]``; none where they are too few to be cut into folds."""
-    protocol = manifest.protocol
+def _choice(records: list[Record], method: MethodRecord, manifest: Manifest) -> Choice:
+    """Return the choice by a labeling's rated trials; none where its instructions are too few to be cut into folds."""
+    concept = records[0].trial.concept_id
+    instructions = manifest.instructions_for(concept)
+    known = [record for record in records if record.trial.strength in method.grid and record.trial.instruction_id in instructions]
+    labeling = Labeling(Concept(concept, concept))
     try:
-        found: CrossValidation = cross_validate(overall, protocol.repeats, protocol.splits, manifest.seed)
+        scored = score_labeling(labeling, method.grid, instructions, known, manifest.protocol, manifest.seed)
     except ScoringError:
         return NONE
-    strengths: dict[int, float | None] = {NO_CHOICE: None, **dict(enumerate(grid))}
-    places = found.choices_without.T
-    without = {name: tuple(strengths[int(place)] for place in row) for name, row in zip(instructions, places, strict=True)}
-    return Choice(None if found.chosen is None or found.tied else grid[found.chosen], without)
+    assert scored.found is not None, "of one labeling, not of draws"
+    strengths: dict[int, float | None] = {NO_CHOICE: None, **dict(enumerate(method.grid))}
+    chosen, evaluation = scored.found.chosen_per_fold, _evaluation(scored.found)
+    # [repeats, instructions]: the choice of that fold in which the instruction reports
+    places = np.where(evaluation.any(axis=1), np.take_along_axis(chosen, evaluation.argmax(axis=1), axis=1), NO_CHOICE)
+    without = {name: tuple(strengths[int(place)] for place in row) for name, row in zip(instructions, places.T, strict=True)}
+    return Choice(scored.result.strength, without)
+
+
+def _evaluation(found: CrossValidation) -> FloatArray:
+    """Return ``[repeats, splits, instructions]``: 1 where an instruction reports in a fold."""
+    repeats, splits = found.chosen_per_fold.shape
+    return _evaluation_parts(found.n_instructions, repeats, splits, found.seed).reshape(repeats, splits, found.n_instructions)
 
 
 def overall(rating: Rating | None) -> float | None:
