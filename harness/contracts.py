@@ -170,6 +170,13 @@ class Bench(JudgeBench, Protocol):
         """
         ...
 
+    def answers(self, labeler: str) -> Sequence[Labeling | Abstention]:
+        """What a labeler of this run answered, for a control that answers by it (its option ``follows`` names the labeler).
+
+        Raises OptionError for one that is not part of the run, or has not answered yet.
+        """
+        ...
+
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         """A content-addressed folder: ``compute(folder)`` fills it once; later calls, runs and processes with the same key share it.
 

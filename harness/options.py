@@ -76,8 +76,9 @@ def control_field(default: Any, *, ge: float | None = None) -> Any:
 CONTROL_OPTIONS = ("draws", "follows")
 """What a labeler may offer as a control, as fields made with :func:`control_field`.
 
-``draws``: how many answers it gives to each concept, one after the other, each of other features. ``follows``: chosen mode: the key of a labeler;
-``label`` then gets the concepts that this labeler chose, in its order and as often as it chose them, and answers each.
+``draws``: how many answers it gives to each concept, one after the other, each of other features. ``follows``: the key of a labeler of the run, whose
+answers ``bench.answers`` has; in chosen mode ``label`` then gets the concepts that this labeler chose, in its order and as often as it chose
+them, and answers each.
 """
 
 

@@ -34,6 +34,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 from helpers.benches import metric_bench  # noqa: F401 (fixtures)
 from helpers.models import architecture, lora, make_hf, make_model, make_tokenizer, random_model, tiny_model  # noqa: F401 (fixtures)
+from hypothesis import HealthCheck, settings
+
+# A property is wrong or right however busy the machine is: no example has a time limit.
+settings.register_profile("harness", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("harness")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared" / "data"))

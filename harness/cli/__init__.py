@@ -28,6 +28,7 @@ COMMANDS = {
     "steer": "harness.cli.steer",
     "judge": "harness.cli.judge",
     "runs": "harness.cli.runs",
+    "power": "harness.cli.power",
     "leaderboard": "harness.cli.leaderboard",
     "plugins": "harness.cli.plugins",
     "tasks": "harness.cli.tasks",

@@ -56,7 +56,16 @@ if TYPE_CHECKING:
 @plugin_option("-M", "metric", "[metric:]name=value")
 @plugin_option("-J", "judge")
 @task_options
-@click.option("--controls/--no-controls", default=True, help="Run the task's controls beside what is asked for.")
+@click.option(
+    "--controls",
+    type=click.Choice(["task", "full", "none"]),
+    is_flag=False,
+    flag_value="task",
+    default="task",
+    show_default=True,
+    help="Controls beside what is asked for: the task's; full: also another concept's features, and a random direction of equal norm.",
+)
+@click.option("--no-controls", is_flag=True, help="The same as --controls none.")
 @cost_options
 @click.option("--fresh", is_flag=True, help="Make the run anew, with what the cache holds (fits, statistics); the stored run is kept beside it.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and what it would cost.")
@@ -88,7 +97,8 @@ def command(
     seed: int,
     device: str | None,
     dtype: str | None,
-    controls: bool,
+    controls: str,
+    no_controls: bool,
     judge_mode: str | None,
     max_cost: float,
     yes: bool,
@@ -102,10 +112,13 @@ def command(
 
     The same command again goes on where it stopped. Results: a table for each kind, a few texts, and a JSON entry below --out.
     """
+    from harness.errors import OptionError
     from harness.run.plan import Asked, make_plan
     from harness.run.strengths import parse_strengths
     from harness.tasks.find import find_task
 
+    if no_controls and controls == "full":
+        raise OptionError("--controls full and --no-controls are given", given=controls, hint="leave one of the two out")
     host = load_host()
     task = find_task(host, task_name)
     asked = Asked(
@@ -115,12 +128,13 @@ def command(
         assignments(labeler_options, "-L"),
         assignments(steerer_options, "-S"),
         judge_assignments(judge_options, judge_mode),
-        controls,
+        controls != "none" and not no_controls,
         detectors,
         metrics,
         assignments(detector_options, "-D"),
         assignments(metric_options, "-M"),
-        parse_strengths(strengths),
+        strengths=parse_strengths(strengths),
+        full_controls=controls == "full",
     )
     choices = choices_from(click.get_current_context().params)
     wanted = _seeds(seeds)

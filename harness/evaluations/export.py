@@ -15,7 +15,7 @@ from harness.evaluations.steering.choices import NONE, Choice, choices_of, overa
 from harness.files.atomic import disk_error
 from harness.files.tables import ColumnType, format_of, write_table
 from harness.store import RunStore
-from harness.store.export import COLUMNS, OUTCOME_COLUMNS, Names, judge_key_of, outcome_rows, trial_row
+from harness.store.export import COLUMNS, OUTCOME_COLUMNS, Names, outcome_rows, trial_row
 from harness.store.manifest import MethodRecord
 from harness.store.run import Record
 from harness.store.values import STEERING
@@ -83,13 +83,19 @@ def export(
         _check_kind(run, kind, judge_key, layout)
         columns, rows = OUTCOME_COLUMNS, outcome_rows(run, kind)
     elif layout == "axbench":
-        columns, rows, metadata = axbench_table(run, judge_key_of(run, judge_key))
+        columns, rows, metadata = axbench_table(run, _key(run, judge_key))
     else:
-        columns, rows = TEXT_COLUMNS, text_rows(run, judge_key_of(run, judge_key))
+        columns, rows = TEXT_COLUMNS, text_rows(run, _key(run, judge_key))
     try:
         return write_table(rows, path, columns, wanted, metadata)
     except OSError as error:
         raise disk_error(error, f"export the run {run.id} to {path}", "the run itself is not affected") from error
+
+
+def _key(run: RunStore, judge_key: str | None) -> str | None:
+    """Return the key of the judge whose ratings are exported; None where nobody has rated."""
+    judge = run.judge_named(judge_key)
+    return None if judge is None else judge.key
 
 
 def _check_kind(run: RunStore, kind: EvaluationKind, judge_key: str | None, layout: Layout) -> None:

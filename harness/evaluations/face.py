@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import OptionError, StoreError
 from harness.evaluations.entry import make_entry
@@ -147,7 +147,7 @@ def evaluate(
     judge: str | None = None,
     strengths: Sequence[float] | Mapping[str, Sequence[float]] = (),
     options: Mapping[str, Options] | None = None,
-    controls: bool = True,
+    controls: bool | Literal["full"] = True,
     out: str | Path = ".",
     max_cost: float = 0.0,
     **choices: Any,
@@ -163,7 +163,7 @@ def evaluate(
         judge: the judge, in the same way; None takes the task's.
         strengths: to try in place of the task's, for all steerers that have a strength, or by a steerer's name.
         options: option values by kind: ``{"labeler": {"pi0": 0.01}, "steerer": {"sae-clamp:unit": "residual-norm"}}``.
-        controls: run the task's controls beside what is asked for.
+        controls: run the task's controls beside what is asked for; ``"full"``: also another concept's features, and a random direction of equal norm.
         out: where ``runs/`` and ``leaderboard/entries/`` lie.
         max_cost: dollars that may be spent; what may cost more is refused before anything is sent.
         choices: see :func:`load_task`; not with a task that is open already.
@@ -185,12 +185,13 @@ def evaluate(
         by_kind["labeler"],
         by_kind["steerer"],
         by_kind["judge"],
-        controls,
+        controls is not False,
         tuple(detectors),
         tuple(metrics),
         by_kind["detector"],
         by_kind["metric"],
-        _grids(strengths),
+        strengths=_grids(strengths),
+        full_controls=controls == "full",
     )
     plan = make_plan(opened.host, opened.task, asked)
     where = str(opened.task.folder) if opened.task.name not in opened.host.tasks.entries else opened.task.name

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.contracts import ResidualMeans
 from harness.data.concepts import choose_concepts
-from harness.errors import DataError, DictionaryError, TaskError, UnknownNameError
+from harness.errors import DataError, DictionaryError, OptionError, TaskError, UnknownNameError
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress
 from harness.interventions import Intervention, Positions, Site
@@ -25,7 +25,7 @@ from harness.run.warnings import Warnings
 from harness.store.manifest import DictionaryRef, ModelRef
 from harness.tasks.find import resolve
 from harness.tasks.schema import CorpusTable, Task
-from harness.types import Concept, Decoding, Example, Instruction, Json, digest, rng
+from harness.types import Abstention, Concept, Decoding, Example, Instruction, Json, Labeling, digest, rng
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +82,8 @@ class TaskBench:
     progress: Progress
     warnings: Warnings = field(default_factory=Warnings)
     guard: Guard = field(default_factory=Guard, repr=False)
+    answered: Mapping[str, Sequence[Labeling | Abstention]] = field(default_factory=dict, init=False, repr=False)
+    """What the run's labelers have answered, by their ``identity_key``; see :meth:`answers`."""
     _statistics: dict[str, CorpusStatistics] = field(default_factory=dict, init=False, repr=False)
 
     # ------------------------------------------------------------------------------------------------ what the task fixes
@@ -495,6 +497,13 @@ class TaskBench:
             self.services.write_means(self.site, self.corpus_tokens, folder, self.progress)
 
         return read_means(self._own_artifact({"kind": "residual-means", "version": 2, "layer": self.site.layer}, compute))
+
+    def answers(self, labeler: str) -> Sequence[Labeling | Abstention]:
+        """See :meth:`harness.contracts.Bench.answers`."""
+        if labeler not in self.answered:
+            hint = "only a control of `harness eval` follows a labeler"
+            raise OptionError(f"labeler {labeler!r} has not answered in this run", given=labeler, allowed=tuple(self.answered), hint=hint)
+        return self.answered[labeler]
 
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         from harness.model.tokens import FORMAT

@@ -34,7 +34,8 @@ def _label(run: Run, labeler: PlannedPlugin) -> None:
     name = labeler.registered.name
     run.progress.step(f"labelling with {name}")
     note_versions(run.store, run.warnings, "labels", [labeler.registered.made_by])
-    followed = None if labeler.follows is None else _chosen_by(run, labeler.follows)
+    followed = None if labeler.follows is None or run.bench.concept_mode == "fixed" else _chosen_by(run, labeler.follows)
+    run.bench.answered = {other.identity_key: run.store.labelings(other.key) or () for other in run.planned.labelers if other.follows is None}
     answers = labeler.instance.label(run.bench, run.bench.concepts if followed is None else followed)
     answers = checked(labeler, answers, run.bench, followed)
     run.store.add_labelings(labeler.key, explained(answers, run.bench))

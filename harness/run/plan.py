@@ -171,6 +171,8 @@ class _Planner:
             self._add(found, row.plugin, row.ways, "method")
         for control, theirs in rivals if rows else ():
             self._add_control(found, control, theirs, [row.plugin for row in rows])
+        if self.asked.full_controls:
+            self._add_full_controls(found, rows)
         return tuple(found.values())
 
     def _add_control(
@@ -181,6 +183,25 @@ class _Planner:
         alike = {s.same: s for s in asked if s.registered.name == request.name and control.labeler and not request.options}
         for steerer in list(alike.values()) or [self.for_steerers.plan_control(request, {}, {})]:
             self._add(methods, steerer, theirs if self._needs_features(steerer, theirs) else [None], "control")
+
+    def _add_full_controls(self, methods: dict[str, PlannedMethod], rows: Sequence[_PlannedRow]) -> None:
+        """Of each method that steers by features: the features of other concepts, and a random direction as long as the features' rows."""
+        for row in rows:
+            for way in row.ways:
+                if way is not None:
+                    self._add(methods, row.plugin, [self._permuted(way.labeler)], "control")
+                    own = {name: row.plugin.options[name] for name in ("unit", "quantile") if name in row.plugin.options}
+                    drawn = self.for_steerers.plan_control(parse_request("random-direction", "--controls full"), {}, own)
+                    self._add(methods, drawn, [ControlLabeler(way.labeler, (way.labeler,))], "control", self._grid(row.plugin))
+
+    def _permuted(self, labeler: PlannedPlugin) -> ControlLabeler:
+        """The control that answers each concept with other concepts' features of ``labeler``, in as many draws as the task's random control has."""
+        draws = max((control.draws for control in self.controls if control.labeler is not None), default=1)
+        request = parse_request("permuted", "--controls full")
+        return ControlLabeler(self.for_labelers.plan_control(request, {"draws": draws}, {"follows": labeler.identity_key}), (labeler,))
+
+    def _grid(self, steerer: PlannedPlugin) -> tuple[float, ...]:
+        return tuple(self.grids.of(steerer) or grid_of(self.task, steerer))
 
     def _needs_features(self, plugin: PlannedPlugin, labelers: Sequence[object]) -> bool:
         """Whether a steerer or detector is run through a labeling's features.
@@ -199,10 +220,17 @@ class _Planner:
             raise TaskError(message, given=name, hint=f"choose another task or {kind}")
         return True
 
-    def _add(self, methods: dict[str, PlannedMethod], steerer: PlannedPlugin, ways: Sequence[ControlLabeler | None], role: Role) -> None:
-        """The steerer with each labeler, or once alone; what is there already stays as it is."""
+    def _add(
+        self,
+        methods: dict[str, PlannedMethod],
+        steerer: PlannedPlugin,
+        ways: Sequence[ControlLabeler | None],
+        role: Role,
+        grid: tuple[float, ...] = (),
+    ) -> None:
+        """The steerer with each labeler, or once alone; what is there already stays as it is. ``grid``: its strengths, where they are another's."""
         instance: Steerer = steerer.instance
-        name, grid = steerer.registered.name, self.grids.of(steerer) or grid_of(self.task, steerer)
+        name, grid = steerer.registered.name, grid or self._grid(steerer)
         if not grid or list(grid) != sorted(set(grid)) or not all(map(math.isfinite, grid)):
             message = f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}"
             raise PluginError(message, given=grid, allowed="finite strengths that ascend")
@@ -271,6 +299,8 @@ class _Planner:
             for detector in detectors.values():
                 if detector.instance.traits.needs_features:
                     add(detector, rivals, "control")
+            for row in rows if self.asked.full_controls else ():
+                add(row.plugin, [self._permuted(way.labeler) for way in row.ways if way is not None], "control")
             asked = {detector.registered.name for detector in detectors.values()}
             for name, registered in self.host.all("detector").items():
                 if name not in asked and (trivial := _trivial(self.task, registered)) is not None:

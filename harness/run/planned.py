@@ -28,6 +28,8 @@ class Asked:
     metrics: tuple[str, ...] = ()
     detector_options: Mapping[str, Any] = field(default_factory=dict)
     metric_options: Mapping[str, Any] = field(default_factory=dict)
+    full_controls: bool = False
+    """Beside the task's controls: another concept's features, and a random direction of equal norm, for each method that steers by features."""
     strengths: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Grids in place of the task's, by a steerer's name; that of no name is for all steerers asked for (:mod:`harness.run.strengths`)."""
 

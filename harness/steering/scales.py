@@ -17,6 +17,10 @@ NORM_GRID = (0.1, 0.2, 0.3, 0.4, 0.6)
 """Default strengths in shares of the mean residual norm (ours: about .25 to .4 is useful on a small model, .5 breaks its text)."""
 
 
+AXBENCH_GRID = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0)
+"""AxBench's factors for adding a direction, in multiples of the maximum activation (Wu et al. 2025)."""
+
+
 class FeatureScales:
     """For each feature of some labelings, the activation that a strength of 1 stands for.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.errors import StoreError
 from harness.files.tables import ColumnType
 from harness.store.run import Record, RunStore
 from harness.types import Concept, EvaluationKind, Json, Trial, canonical_json
@@ -22,18 +21,6 @@ OUTCOME_COLUMNS: dict[str, ColumnType] = {
     "stage": "text", "source": "text", "status": "text", "ticket": "text", "reason": "text", "value": "text",
 }  # fmt: skip
 """The columns of an export by item and outcome, in order. ``item`` and ``value`` are JSON as text; an item without outcomes has one row."""
-
-
-def judge_key_of(run: RunStore, wanted: str | None) -> str | None:
-    """Return the key of the judge whose ratings are exported: the one ``wanted``, else the run's own; None where nobody has rated.
-
-    Raises StoreError for one that has not rated the run.
-    """
-    keys, own = [judge.key for judge in run.judges()], run.own_judge()
-    if wanted is not None and wanted not in keys:
-        message = f"the run {run.id} has no ratings by {wanted!r}"
-        raise StoreError(message, given=wanted, allowed=tuple(keys) or "none", hint="name one of the run's judges")
-    return wanted or (own.key if own is not None else None)
 
 
 class Names:

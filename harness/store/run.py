@@ -223,6 +223,19 @@ class RunStore(ItemStore):
         """Return the judges stored; the first is the one that the run was started with."""
         return [decode(JudgeRecord, row[0]) for row in self._database.rows("SELECT value FROM judges ORDER BY position")]
 
+    def judge_named(self, key: str | None) -> JudgeRecord | None:
+        """Return the judge with this key, or the run's own where none is asked for; None where nobody has rated.
+
+        Raises StoreError for a key that is none of the run's judges'.
+        """
+        if key is None:
+            return self.own_judge()
+        known = {judge.key: judge for judge in self.judges()}
+        if key not in known:
+            message = f"the run {self.id} has no ratings by {key!r}"
+            raise StoreError(message, given=key, allowed=tuple(known) or "none", hint="name one of the run's judges")
+        return known[key]
+
     def own_judge(self) -> JudgeRecord | None:
         """The judge that the run was started with, as it rated last; None where nobody has rated."""
         judges = self.judges()

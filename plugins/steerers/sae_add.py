@@ -11,14 +11,11 @@ from harness import hookimpl
 from harness.contracts import SteererTraits
 from harness.interventions import Intervention, Site
 from harness.options import Options
-from harness.steering.scales import NORM_GRID, FeatureScales, FeatureUnit
+from harness.steering.scales import AXBENCH_GRID, NORM_GRID, FeatureScales, FeatureUnit
 from harness.types import Labeling
 
 if TYPE_CHECKING:
     from harness.contracts import Bench
-
-AXBENCH_GRID = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0)
-"""AxBench's factors, in multiples of the maximum activation."""
 
 
 class AddOptions(Options):

@@ -34,10 +34,14 @@ class DataBench:
     warnings: list[str] = field(default_factory=list)
     site: Site = field(default_factory=lambda: Site(LAYER))
     positions: Positions = field(default_factory=Positions)
+    answered: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def corpus_tokens(self) -> Sequence[np.ndarray[Any, Any]]:
         return [np.array([place]) for place in range(len(self.corpus))]
+
+    def answers(self, labeler: str) -> Sequence[Any]:
+        return self.answered[labeler]
 
     def dictionary_name(self, name: str | None = None) -> str:
         return name or next(iter(self.dictionaries))

@@ -64,6 +64,28 @@ def test_no_controls(host: PluginHost, task: Task) -> None:
     assert names(make_plan(host, task, replace(CLAMP, controls=False))) == [("calibf1 × sae-clamp", "method")]
 
 
+def test_full_controls_follow_each_method_that_steers_by_features(host: PluginHost, task: Task) -> None:
+    asked = Asked(("calibf1",), ("sae-clamp", "prompt"), steerer_options={"unit": "residual-norm"}, full_controls=True)
+    plan = make_plan(host, task, asked)
+    assert names(plan)[:2] == [("calibf1 × sae-clamp:unit=residual-norm", "method"), ("prompt", "method")]
+    assert names(plan)[3:] == [
+        ("permuted × sae-clamp:unit=residual-norm", "control"),
+        ("calibf1 × random-direction", "control"),
+    ]
+    method, permuted, drawn = plan.methods[0], plan.methods[3], plan.methods[4]
+    assert permuted.labeler is not None
+    assert permuted.labeler.follows == plan.labelers[0].identity_key
+    assert permuted.draws == next(control.draws for control in task.file.controls if control.labeler)
+    assert drawn.steerer.options["unit"] == "residual-norm"
+    assert method.grid == permuted.grid == drawn.grid
+    assert permuted.controls == drawn.controls == (plan.labelers[0].key,)
+
+
+def test_full_controls_of_a_detector(host: PluginHost, task: Task) -> None:
+    plan = make_plan(host, task, Asked(("calibf1",), (), detectors=("sae", "bow"), full_controls=True))
+    assert "permuted × sae" in [d.name for d in plan.detections if d.role == "control"]
+
+
 def test_the_grid_is_the_tasks_or_the_steerers_own(host: PluginHost, task: Task) -> None:
     grids = {m.method.name: m.grid for m in make_plan(host, task, Asked(("calibf1",), ("sae-clamp", "project-out", "none"))).methods}
     assert grids["calibf1 × sae-clamp"] == (0.5, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UnknownNameError
+from harness.run.bench import Choices
+from harness.run.plan import Asked
 from harness.store import RunStore, list_runs, summarize
 from harness.store.command import eval_command, shell_lines
 from harness.store.listing import find_run
@@ -111,6 +114,19 @@ def test_a_command_says_all_that_was_asked_for() -> None:
     assert words == shlex.split(expected)
     assert eval_command({}) == eval_command({"choices": {"seed": 3}}) == []
     assert eval_command({"task": "demo", "choices": {"seed": 0}, "asked": {}}) == ["harness", "eval", "--task", "demo"]
+
+
+def test_nothing_that_is_asked_for_is_missing_in_the_command() -> None:
+    """A field that comes later has to be said, too."""
+    filled: dict[str, Any] = {"tuple[str, ...]": ["x"], "str | None": "x", "int | None": 3, "int": 3, "Mapping[str, Any]": {"x": "y"}}
+    grids = {"Mapping[str, Sequence[float]]": {"": [0.5]}, "bool": None}
+    for part, kind in (("asked", Asked), ("choices", Choices)):
+        for one in fields(kind):
+            value = not one.default if one.type == "bool" else {**filled, **grids}[str(one.type)]
+            command: dict[str, Any] = {"task": "demo", "asked": {}, "choices": {}}
+            plain = eval_command(command)
+            command[part][one.name] = value
+            assert len(eval_command(command)) > len(plain), f"{part}: {one.name}"
 
 
 @given(st.lists(st.one_of(st.text(min_size=1, max_size=30), st.sampled_from(["--task", "-L", "--no-controls"])), max_size=8), st.integers(10, 90))

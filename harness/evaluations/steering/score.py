@@ -39,6 +39,11 @@ def steering_rows(manifest: Manifest, store: RunStore, judge: JudgeRecord) -> li
     return rows
 
 
+def scored_labelings(manifest: Manifest, store: RunStore, judge: JudgeRecord, method: MethodRecord) -> list[Scored]:
+    """Return the scores of what a method was run on, by one judge's ratings; draws of one concept as their mean."""
+    return _scored(manifest, store, method, _by_labeling(store.records(judge.key, method.id)))
+
+
 def _by_labeling(records: Iterable[Record]) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {}
     for record in records:

@@ -303,3 +303,18 @@ def test_an_observer_that_fails_stops_nothing(
     assert done.err.count("observer harness_trial_done of other-dist failed: OSError: no network") == 1
     entries = [json.loads((run_of(tmp_path / "a") / "entry.json").read_text()), harness(*command, tmp_path / "b", "--json").json]
     assert measured(entries[0]) == measured(entries[1])
+
+
+def test_full_controls_are_rows_beside_the_method(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+    command = ("eval", "--labeler", "calibf1", "--steerer", "sae-clamp", "--controls", "full", "--task", tiny_task, "--out", tmp_path, "--json")
+    rows = harness(*command).json["rows"]
+    named = {(row["subject"]["labeler"], row["subject"]["steerer"]): row for row in rows}
+    assert {("permuted", "sae-clamp"), ("calibf1", "random-direction"), ("random", "sae-clamp")} <= set(named)
+    method, permuted = named["calibf1", "sae-clamp"], named["permuted", "sae-clamp"]
+    chosen = {item["id"]: set(item["features"]) for item in method["items"]}
+    for item in permuted["items"]:
+        if item["answered"]:
+            assert not set(item["features"]) & chosen[item["id"]]
+            assert set(item["features"]) <= set().union(*chosen.values())
+    assert all(row["role"] == "control" for key, row in named.items() if key != ("calibf1", "sae-clamp"))
+    assert harness("eval", "--steerer", "prompt", "--controls", "full", "--no-controls", "--task", tiny_task).error

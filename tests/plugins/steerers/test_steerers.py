@@ -12,13 +12,14 @@ import torch
 from harness_plugins.steerers.diff_mean import DiffMean, DiffMeanOptions
 from harness_plugins.steerers.none import NoneOptions, Unsteered
 from harness_plugins.steerers.prompt import Prompt, PromptOptions
-from harness_plugins.steerers.sae_add import AXBENCH_GRID, Add, AddOptions
+from harness_plugins.steerers.random_direction import RandomDirection, RandomDirectionOptions
+from harness_plugins.steerers.sae_add import Add, AddOptions
 from harness_plugins.steerers.sae_clamp import AXBENCH_CLAMP_GRID, Clamp, ClampOptions
 
 from harness.errors import DataError, OptionError
 from harness.interventions import Intervention, Positions, Site
 from harness.options import build
-from harness.steering.scales import NORM_GRID
+from harness.steering.scales import AXBENCH_GRID, NORM_GRID
 from harness.types import Concept, FeatureRef, Labeling
 
 MEAN_NORM = 12.0
@@ -75,6 +76,20 @@ def test_residual_norm_is_the_length_of_the_edit(bench: Any, features: tuple[int
     torch.testing.assert_close(vector, sum(t * dictionary.decoder_row(j) for t, j in zip(targets, features, strict=True)))
     if len(features) == 1:
         assert float(vector.norm()) == pytest.approx(0.25 * MEAN_NORM, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"unit": "residual-norm"}, {"unit": "max-activation", "quantile": 0.5}])
+@pytest.mark.parametrize("features", [(0,), (0, 1)])
+def test_a_random_direction_is_as_long_as_what_is_added_and_points_elsewhere(bench: Any, features: tuple[int, ...], options: dict[str, Any]) -> None:
+    found = labeling(*features)
+    added = prepared(Add(AddOptions(**options)), bench, found).intervene(found, 0.3).edits[0].vector
+    steerer = prepared(RandomDirection(RandomDirectionOptions(**options)), bench, found)
+    drawn, stronger = (steerer.intervene(found, strength).edits[0].vector for strength in (0.3, 0.6))
+    assert float(drawn.norm()) == pytest.approx(float(added.norm()), rel=1e-5)
+    torch.testing.assert_close(stronger, 2 * drawn)  # one direction at all strengths
+    assert abs(float(torch.nn.functional.cosine_similarity(drawn, added, dim=0))) < 0.5
+    other = Labeling(Concept("b", "about b", "b"), found.features)
+    assert not torch.allclose(prepared(steerer, bench, other).intervene(other, 0.3).edits[0].vector, drawn)
 
 
 def test_several_features_are_one_edit_of_one_dictionary(bench: Any) -> None:

@@ -1,0 +1,410 @@
+"""Many pairs of methods compared at once, on the concepts that they share: one test gives the intervals, the verdicts and the groups.
+
+The test is the studentised sign-flip max-T. Each pair has the statistic t = mean difference / its cluster-robust standard error (CR2). Under the
+hypothesis that a pair's differences are symmetric about 0, turning the sign of a whole cluster changes nothing; so one random sign per cluster
+is drawn, *for all pairs at once*, each pair is studentised anew, and the largest |t| of all pairs is what an observed |t| is held against. That
+keeps the family-wise error (the chance of at least one false "apart") at 1 − level, and uses that pairs which share a method go together
+(Westfall and Young 1993; Romano and Wolf 2005). Signs are turned within a pair: methods that lie far from the rest, as ``none`` and ``prompt`` do
+on a board, cost the others nothing, as they would if methods were permuted within a concept.
+
+Stepping down: after the farthest pairs are told apart, the rest is held against the largest |t| of the rest alone.
+
+Intervals: mean ± (the quantile of the largest |t*| over all pairs) × standard error: all of them hold at once. Where only the step-down tells a
+pair apart, the end of that interval that would lie beyond 0 is 0 (Guilbaud 2008 gives the same for one-sided step-downs). So a pair is apart
+exactly if 0 is not inside of its interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from harness.scoring.checks import FloatArray, IntArray, ScoringError, at_least, float_array, open_share
+from harness.scoring.clusters import cluster_codes, effective_clusters, ratio_variance
+from harness.scoring.ends import ROUNDING, batches
+from harness.scoring.intervals import Limits
+from harness.types import rng
+
+MIN_CLUSTERS = 12
+"""Fewer effective clusters than this and a pair is not tested: 2^-11 of the sign patterns are too coarse, and unlike shapes mislead too often."""
+
+FEW_FOR_SHAPE = 60
+"""Below so many effective clusters, differences of a skewed shape make the test reject alike means too often (simulated: docs/scoring.md)."""
+
+SKEWED = 1.0
+"""From this skewness of the clusters' differences on (in absolute value), their shape is called skewed."""
+
+UNLIKE_SPREAD = 3.0
+"""From this ratio of two methods' standard deviations over clusters on, their shapes are called unlike."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two methods on the concepts that both have.
+
+    Attributes:
+        first, second: places of the methods.
+        n: concepts that both have.
+        effective_clusters: independent ones among them (:func:`harness.scoring.interval`).
+        difference: mean of first − second; None without a shared concept.
+        low, high: its simultaneous interval; None where the pair was not tested.
+        half_width: critical value × standard error: a difference of this size or more would have been told apart; None where not tested.
+        p_value: adjusted for all pairs, stepped down; None where not tested.
+        apart: the two are told apart at the level.
+        reason: why the pair was not tested; empty where it was.
+        warning: why the pair may be told apart too easily: shapes differ and items are few; empty where that is not so.
+    """
+
+    first: int
+    second: int
+    n: int
+    effective_clusters: float
+    difference: float | None
+    low: float | None = None
+    high: float | None = None
+    half_width: float | None = None
+    p_value: float | None = None
+    apart: bool = False
+    reason: str = ""
+    warning: str = ""
+
+    @property
+    def tested(self) -> bool:
+        """Return whether the pair has an interval and a p-value."""
+        return not self.reason
+
+    def turned(self) -> Pair:
+        """Return the pair with the second method first."""
+        low, high = (None, None) if self.low is None or self.high is None else (-self.high, -self.low)
+        difference = None if self.difference is None else -self.difference
+        values = {**self.__dict__, "first": self.second, "second": self.first, "difference": difference, "low": low, "high": high}
+        return Pair(**values)
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Pairs of methods under one simultaneous test.
+
+    Attributes:
+        pairs: in the order asked for.
+        n_methods: how many methods there are; ranks and groups are over these.
+        level: of all intervals together.
+        critical: how many standard errors an interval reaches to either side; None where no pair was tested.
+        n_flips: sign patterns.
+        exact: all patterns were gone through, not a random sample of them.
+    """
+
+    pairs: tuple[Pair, ...]
+    n_methods: int
+    level: float
+    critical: float | None
+    n_flips: int
+    exact: bool
+
+    def between(self, first: int, second: int) -> Pair | None:
+        """Return the pair of two methods, seen from ``first``; None where the two were not compared."""
+        for pair in self.pairs:
+            if (pair.first, pair.second) == (first, second):
+                return pair
+            if (pair.second, pair.first) == (first, second):
+                return pair.turned()
+        return None
+
+    def ranks(self) -> tuple[tuple[int, int], ...]:
+        """Return each method's best and worst rank: 1 + those that are ahead of it, and all methods − those that it is ahead of.
+
+        Only what is told apart counts. A pair that was not tested sets nobody ahead.
+        """
+        ahead, behind = [0] * self.n_methods, [0] * self.n_methods
+        for pair in self.pairs:
+            if pair.apart:
+                winner, loser = (pair.first, pair.second) if (pair.difference or 0) > 0 else (pair.second, pair.first)
+                behind[winner] += 1
+                ahead[loser] += 1
+        return tuple((1 + over, self.n_methods - under) for over, under in zip(ahead, behind, strict=True))
+
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """Return the largest sets of methods of which no two are told apart, each in the order of the methods; a method may be in several.
+
+        Raises ScoringError where not every pair was compared.
+        """
+        together = _together(self.pairs, self.n_methods)
+        found: list[tuple[int, ...]] = []
+        _cliques(set(), set(range(self.n_methods)), set(), together, found)
+        return tuple(sorted(found))
+
+
+def compare_all(
+    scores: ArrayLike,
+    clusters: Sequence[Hashable] | IntArray | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+    bounds: Limits = (None, None),
+    item: str = "concept",
+) -> Comparisons:
+    """Compare every pair of methods (:func:`compare_pairs`)."""
+    table = float_array(scores, "scores", ndim=2)
+    pairs = list(combinations(range(len(table)), 2))
+    return compare_pairs(table, pairs, clusters, level=level, resamples=resamples, seed=seed, bounds=bounds, item=item)
+
+
+def compare_pairs(
+    scores: ArrayLike,
+    pairs: Sequence[tuple[int, int]],
+    clusters: Sequence[Hashable] | IntArray | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+    bounds: Limits = (None, None),
+    item: str = "concept",
+) -> Comparisons:
+    """Compare pairs of methods at once, with the family-wise error of all of them held at 1 − ``level``.
+
+    What is tested is that a pair's differences are *symmetric* about 0. Two methods with equal means and differences of a skewed shape break
+    that, and with few concepts such a pair is told apart too often; a pair for which that may be so carries a ``warning``.
+
+    Args:
+        scores: ``[methods, items]``; NaN where a method has no score.
+        pairs: places of the methods, each pair once.
+        clusters: ``[items]`` of :func:`harness.scoring.clusters_of` over the features of *all* compared methods; None: each item stands alone.
+        level: of all intervals together, strictly between 0 and 1.
+        resamples: random sign patterns; where there are fewer patterns than that, all are gone through.
+        seed: draws the patterns. The order of methods and pairs changes nothing; items should come in a fixed order (sorted by id), since a
+            pattern turns the clusters in the order of their first items.
+        bounds: the scale of the scores; no end of an interval lies outside the length of the scale.
+        item: the singular of what the items are, for reasons and warnings.
+
+    Raises:
+        ScoringError: a pair of other places or of one method, a pair twice, clusters of another length, a level out of bounds.
+    """
+    table = float_array(scores, "scores", ndim=2)
+    n_methods, n_items = table.shape
+    codes = cluster_codes(clusters, n_items)
+    level, resamples = open_share(level, "level"), at_least(resamples, 99, "resamples")
+    _check_pairs(pairs, n_methods)
+    found = [_Differences.of(table, first, second, codes) for first, second in pairs]
+    tested = [place for place, one in enumerate(found) if one.effective >= MIN_CLUSTERS - ROUNDING and not one.alike]
+    stepped = _max_t([found[place] for place in tested], level, resamples, seed) if tested else None
+    results = [_untested(pair, one, item) for pair, one in zip(pairs, found, strict=True)]
+    if stepped is not None:
+        for place, p_value in zip(tested, stepped.p_values, strict=True):
+            results[place] = _tested(pairs[place], found[place], stepped.critical, float(p_value), level, bounds, item)
+    n_flips, exact = (stepped.n_flips, stepped.exact) if stepped else (0, False)
+    return Comparisons(tuple(results), n_methods, level, stepped.critical if stepped else None, n_flips, exact)
+
+
+# ------------------------------------------------------------------------------------------------------------------- a pair's numbers
+
+
+@dataclass(frozen=True)
+class _Differences:
+    """The differences of one pair by cluster: ``sums`` and ``sizes`` over all clusters, 0 where the pair has no item."""
+
+    sums: FloatArray
+    sizes: FloatArray
+    mean: float
+    deviation: float
+    n: int
+    effective: float
+    unlike: str
+    """In what way the shapes of the two differ; empty where they do not."""
+
+    @classmethod
+    def of(cls, table: FloatArray, first: int, second: int, codes: IntArray) -> _Differences:
+        differences = table[first] - table[second]
+        shared = ~np.isnan(differences)
+        n_clusters = int(codes.max(initial=-1)) + 1
+        sums = np.bincount(codes[shared], weights=differences[shared], minlength=n_clusters).astype(np.float64)
+        sizes = np.bincount(codes[shared], minlength=n_clusters).astype(np.float64)
+        n, used = int(shared.sum()), sizes > 0
+        if n == 0:
+            return cls(sums, sizes, 0.0, 0.0, 0, 0.0, "")
+        mean = float(sums.sum() / n)
+        deviation = float(np.sqrt(ratio_variance(sums[used], sizes[used]))) if used.sum() > 1 else 0.0
+        if deviation <= ROUNDING * max(1.0, float(np.abs(differences[shared]).max())):
+            deviation = 0.0
+        own = [np.bincount(codes[shared], weights=table[method][shared], minlength=n_clusters)[used] / sizes[used] for method in (first, second)]
+        return cls(sums, sizes, mean, deviation, n, effective_clusters(sizes[used]), _unlike(sums[used] / sizes[used], *own))
+
+    @property
+    def t(self) -> float:
+        """Return |mean| / standard error: 0 where all differences are 0, infinite where all are one other number."""
+        if self.deviation:
+            return abs(self.mean) / self.deviation
+        return float("inf") if abs(self.mean) > ROUNDING else 0.0
+
+    @property
+    def alike(self) -> bool:
+        """Return whether all differences are 0."""
+        return not self.deviation and abs(self.mean) <= ROUNDING
+
+
+def _unlike(differences: FloatArray, first: FloatArray, second: FloatArray) -> str:
+    """Return in what way two methods' scores have unlike shapes, by clusters' means; empty where nothing is seen."""
+    skewness = _skewness(differences)
+    if abs(skewness) >= SKEWED:
+        return f"their differences are skewed (skewness {skewness:.1f})"
+    least, most = sorted((float(first.std()), float(second.std())))
+    if most > ROUNDING and most >= UNLIKE_SPREAD * least:
+        return f"one varies little (standard deviation {least:.2g}), the other much ({most:.2g})"
+    return ""
+
+
+def _skewness(values: FloatArray) -> float:
+    """Return the third standardised moment; 0 for values that are all alike."""
+    centred = values - values.mean()
+    spread = float(np.sqrt((centred**2).mean()))
+    return float((centred**3).mean() / spread**3) if spread > ROUNDING * max(1.0, float(np.abs(values).max())) else 0.0
+
+
+def _untested(pair: tuple[int, int], one: _Differences, item: str) -> Pair:
+    noun = f"{item}s" if one.n != 1 else item
+    if one.effective >= MIN_CLUSTERS - ROUNDING and one.alike:
+        reason = f"both have the same score on all {one.n} {noun}"
+        return Pair(*pair, one.n, one.effective, one.mean, reason=reason)
+    independent = "" if one.effective == one.n else f", worth {one.effective:.1f} independent ones"
+    reason = f"{one.n} shared {noun}{independent}: {MIN_CLUSTERS} are needed" if one.n else f"no {item} is shared"
+    return Pair(*pair, one.n, one.effective, one.mean if one.n else None, reason=reason)
+
+
+def _tested(pair: tuple[int, int], one: _Differences, critical: float, p_value: float, level: float, bounds: Limits, item: str) -> Pair:
+    half = critical * one.deviation
+    low, high = one.mean - half, one.mean + half
+    apart = p_value <= 1 - level + ROUNDING and one.t > 0
+    if apart:  # told apart on a later step alone: 0 is refused, and nothing else is known of that end
+        low, high = (max(low, 0.0), high) if one.mean > 0 else (low, min(high, 0.0))
+    else:
+        low, high = min(low, 0.0), max(high, 0.0)
+    least, most = bounds
+    if least is not None and most is not None:
+        low, high = max(low, least - most), min(high, most - least)
+    warning = ""
+    if apart and one.unlike and one.effective < FEW_FOR_SHAPE:
+        warning = (
+            f"{one.unlike} and {item}s are few ({one.effective:.0f} independent): the test is of symmetric differences, and such methods are "
+            "told apart too often"
+        )
+    return Pair(*pair, one.n, one.effective, one.mean, low, high, half, p_value, apart, warning=warning)
+
+
+# ----------------------------------------------------------------------------------------------------------------------- the test
+
+
+@dataclass(frozen=True)
+class _Stepped:
+    critical: float
+    p_values: FloatArray
+    n_flips: int
+    exact: bool
+
+
+def _max_t(found: Sequence[_Differences], level: float, resamples: int, seed: int) -> _Stepped:
+    """Return the quantile of the largest |t*| of all pairs, and each pair's adjusted p-value."""
+    sums, sizes = np.array([one.sums for one in found]), np.array([one.sizes for one in found])
+    observed = np.array([one.t for one in found])
+    order = np.argsort(-observed, kind="stable")
+    used = sizes.any(axis=0)
+    flips = _Flipped(sums[order][:, used], sizes[order][:, used])
+    n_clusters, n_pairs = int(used.sum()), len(found)
+    exact = n_clusters <= 20 and 2 ** (n_clusters - 1) <= resamples  # |t| of a pattern and of its mirror image are one
+    n_flips = 2 ** (n_clusters - 1) if exact else resamples
+    generator = rng(seed, "sign flips of all pairs")
+    limits = np.where(np.isinf(observed[order]), np.finfo(float).max, observed[order] * (1 - 1e-9))  # rounding must not lose a tie
+    largest, exceeding, start = np.empty(n_flips), np.zeros(n_pairs), 0
+    for rows in batches(n_flips, max(n_clusters, n_pairs)):
+        signs = _patterns(start, rows, n_clusters) if exact else generator.choice(np.array([-1.0, 1.0]), size=(rows, n_clusters))
+        t = flips.t(signs)
+        of_the_rest = np.maximum.accumulate(t[:, ::-1], axis=1)[:, ::-1]  # the largest of this pair and of those that are nearer to 0
+        exceeding += (of_the_rest >= limits).sum(axis=0)
+        largest[start : start + rows] = of_the_rest[:, 0]
+        start += rows
+    p = exceeding / n_flips if exact else (exceeding + 1) / (n_flips + 1)
+    p_values = np.empty(n_pairs)
+    p_values[order] = np.minimum(np.maximum.accumulate(p), 1.0)
+    return _Stepped(_critical(largest, level, exact), p_values, n_flips, exact)
+
+
+def _critical(largest: FloatArray, level: float, exact: bool) -> float:
+    """Return the least c of which |t| > c has a p-value of at most 1 − level, by the same count as the p-values."""
+    allowed = (1 - level) * (len(largest) + (not exact)) - (not exact)
+    n_above = max(int(np.floor(allowed + 1e-9)), 0)  # so many of the drawn statistics may be at least as large
+    ordered = np.sort(largest)[::-1]
+    value = float(ordered[min(n_above, len(ordered) - 1)])
+    return value if np.isfinite(value) else float(ordered[np.isfinite(ordered)].max(initial=0.0))
+
+
+def _patterns(start: int, rows: int, n_clusters: int) -> FloatArray:
+    """Return sign patterns by their number; the last cluster keeps its sign."""
+    bits = np.arange(start, start + rows)[:, None] >> np.arange(n_clusters) & 1
+    signs: FloatArray = 1.0 - 2.0 * bits.astype(np.float64)
+    return signs
+
+
+class _Flipped:
+    """The studentised statistics of all pairs under sign patterns, by two matrix products.
+
+    With S and n a cluster's sum and size in a pair, N its items, a cluster's sign s and w = n / N, the mean is m = Σ s S / N, and CR2 is
+    Σ (s S − n m)² / (1 − w) / N² = (Σ S²/(1−w) − 2 m Σ s S n/(1−w) + m² Σ n²/(1−w)) / N².
+    """
+
+    def __init__(self, sums: FloatArray, sizes: FloatArray) -> None:
+        self.totals = sizes.sum(axis=1)
+        ratio = 1 / (1 - sizes / self.totals[:, None])
+        self.sums = np.ascontiguousarray(sums.T)
+        self.cross = np.ascontiguousarray((sums * sizes * ratio).T)
+        self.squares = (sums**2 * ratio).sum(axis=1)
+        self.own = (sizes**2 * ratio).sum(axis=1)
+
+    def t(self, signs: FloatArray) -> FloatArray:
+        """Return |t| as ``[patterns, pairs]``; a pattern in which all differences are one number has an infinite one, 0 if that is 0."""
+        means = (signs @ self.sums) / self.totals
+        variances = (self.squares - 2 * means * (signs @ self.cross) + means**2 * self.own) / self.totals**2
+        flat = variances <= 1e-12 * self.squares / self.totals**2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t: FloatArray = np.abs(means) / np.sqrt(np.maximum(variances, 0.0))
+        t[flat] = np.where(np.abs(means[flat]) > ROUNDING, np.inf, 0.0)
+        return t
+
+
+# --------------------------------------------------------------------------------------------------------------------------- groups
+
+
+def _check_pairs(pairs: Sequence[tuple[int, int]], n_methods: int) -> None:
+    seen: set[frozenset[int]] = set()
+    for first, second in pairs:
+        if first == second or not (0 <= first < n_methods and 0 <= second < n_methods):
+            raise ScoringError(f"a pair is {(first, second)}", given=(first, second), allowed=f"two places from 0 to {n_methods - 1}")
+        if frozenset((first, second)) in seen:
+            raise ScoringError(f"the pair {(first, second)} is given twice", given=(first, second), allowed="each pair once")
+        seen.add(frozenset((first, second)))
+
+
+def _together(pairs: Sequence[Pair], n_methods: int) -> list[set[int]]:
+    """Return for each method those that it is not told apart from."""
+    together: list[set[int]] = [set() for _ in range(n_methods)]
+    for pair in pairs:
+        if not pair.apart:
+            together[pair.first].add(pair.second)
+            together[pair.second].add(pair.first)
+    if len(pairs) < n_methods * (n_methods - 1) // 2:
+        raise ScoringError(f"{len(pairs)} pairs are compared", given=len(pairs), allowed="every pair", hint="use compare_all for groups")
+    return together
+
+
+def _cliques(chosen: set[int], left: set[int], done: set[int], together: list[set[int]], found: list[tuple[int, ...]]) -> None:
+    """Find the largest sets of methods that are all together (Bron and Kerbosch 1973, with a pivot)."""
+    if not left and not done:
+        found.append(tuple(sorted(chosen)))
+        return
+    pivot = max(left | done, key=lambda method: (len(together[method] & left), -method))
+    for method in sorted(left - together[pivot]):
+        _cliques(chosen | {method}, left & together[method], done & together[method], together, found)
+        left = left - {method}
+        done = done | {method}
