@@ -95,7 +95,8 @@ def _what(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"{ref['what']} from", f"{ref['source']}, commit {ref['commit'] or 'unknown'}{', pinned' if ref['pinned'] else ''}"
     named = ", ".join(facts["concepts"][:12]) + (", …" if len(facts["concepts"]) > 12 else "")
     yield "concepts", f"{len(facts['concepts'])}: {named}" + (f" (the first {facts['limit']} were run)" if facts["limit"] else "")
-    yield "instructions", f"{facts['instructions']['per_concept']} per concept, of {facts['instructions']['of_split']}"
+    of_split = facts["instructions"]["of_split"]
+    yield "instructions", f"{facts['instructions']['per_concept']} per concept" + (f", of {of_split}" if of_split else "")
     yield "decoding", ", ".join(f"{name.replace('_', ' ')} {_value(value)}" for name, value in facts["decoding"].items())
     yield "protocol", ", ".join(f"{name.replace('_', ' ')} {_value(value)}" for name, value in facts["protocol"].items())
     yield "seed", str(facts["seed"])

@@ -36,6 +36,14 @@ def eval_command(command: Mapping[str, Json], out: Path = Path(".")) -> list[str
     return words if out == Path(".") else [*words, "--out", str(out)]
 
 
+def judge_command(run: str, judge: str, options: Mapping[str, Json], out: Path = Path(".")) -> list[str]:
+    """Return the words of the ``harness judge`` that goes on with a judge's ratings of a stored run, or collects them."""
+    words = ["harness", "judge", run, "--judge", judge]
+    for option, value in options.items():
+        words += ["-J", f"{option}={_text(value)}"]
+    return words if out == Path(".") else [*words, "--out", str(out)]
+
+
 def _asked(asked: Mapping[str, Json]) -> Iterator[str]:
     """Yield what is said of plugins: their names, options for all of a kind, strengths, the judge."""
     for name, flag in _PLUGINS.items():

@@ -8,7 +8,7 @@ from typing import Literal
 
 from harness.errors import HarnessError, UnknownNameError
 from harness.files.atomic import disk_error
-from harness.store.command import eval_command
+from harness.store.command import eval_command, judge_command
 from harness.store.folder import DATABASE, ENTRY, UNREADABLE
 from harness.store.remaining import remaining
 from harness.store.run import RunStore
@@ -127,7 +127,7 @@ def summarize(folder: Path) -> RunSummary:
             names = store.method_names()
             manifest = None if store.incomplete else store.manifest
             controls = {method.id for method in manifest.methods if method.role == "control"} if manifest else set()
-            command = eval_command(manifest.command, out_of(folder)) if manifest else []
+            command = _command(store, out_of(folder)) if manifest else []
             return RunSummary(
                 store.id,
                 folder,
@@ -158,6 +158,16 @@ def _task(plan: Json) -> str:
     if isinstance(task, dict):
         return " ".join(str(task[name]) for name in ("name", "version") if name in task)
     return str(task)
+
+
+def _command(store: RunStore, out: Path) -> list[str]:
+    """Return the command that goes on with a run: of a finished one whose ratings by another judge than its own are pending, that judge's."""
+    own = store.own_judge()
+    others = [judge for judge in store.judges() if own is None or judge.ranking_key != own.ranking_key]
+    waiting = next((judge for judge in others if store.rating_counts(judge.key)["pending"]), None)
+    if store.status == "finished" and waiting is not None and not (own is not None and store.rating_counts(own.key)["pending"]):
+        return judge_command(store.id, waiting.name, waiting.options, out)
+    return eval_command(store.manifest.command, out)
 
 
 def _seed(plan: Json) -> int | None:

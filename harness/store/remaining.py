@@ -47,4 +47,4 @@ def _ratings(store: RunStore, n_trials: int) -> list[str]:
 
 def _pending(store: RunStore) -> list[str]:
     counts = {judge.name: store.rating_counts(judge.key)["pending"] for judge in store.judges()}
-    return [f"{count} pending ratings by {name}" for name, count in counts.items() if count]
+    return [f"{count} pending rating{'s' * (count != 1)} by {name}" for name, count in counts.items() if count]

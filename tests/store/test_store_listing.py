@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from harness.errors import UnknownNameError
 from harness.run.bench import Choices
 from harness.run.plan import Asked
-from harness.store import RunStore, list_runs, summarize
+from harness.store import JudgeRecord, RunStore, list_runs, summarize
 from harness.store.command import eval_command, shell_lines
 from harness.store.listing import find_run
 from harness.store.remaining import remaining
@@ -44,7 +44,7 @@ def test_what_is_left_follows_what_is_stored(tmp_path: Path) -> None:
         assert remaining(run) == ["2 of 2 ratings by tester, 1 of them pending"]
         run.add_ratings(JUDGE.key, [Rating(trials[1].id, "unrated", reason="refused")])
         run.finish()
-        assert remaining(run) == ["1 pending ratings by tester"]
+        assert remaining(run) == ["1 pending rating by tester"]
         run.add_ratings(JUDGE.key, [Rating(trials[0].id, "rated", 1, 1, 1)])
         assert remaining(run) == []
 
@@ -61,6 +61,18 @@ def test_a_summary_says_what_the_run_is(tmp_path: Path) -> None:
     assert (found.methods, found.seed, found.digest) == (("l-clamp × clamp", "prompt"), 0, given.run_digest)
     assert found.left == ("scores and entry",)
     assert found.command == ("harness", "eval", "--task", "demo", "--steerer", "clamp", "--steerer", "prompt!", "--out", str(tmp_path))
+
+
+def test_the_command_of_pending_ratings_is_that_of_the_judge_that_owes_them(tmp_path: Path) -> None:
+    steered_run(tmp_path / "runs" / "one", lambda *_: (1, 1, 1), n_concepts=1)
+    other = JudgeRecord("people", "people/1", {"folder": "my sheets"})
+    with RunStore.open(tmp_path / "runs" / "one") as run:
+        run.finish()
+        run.add_judge(other)
+        run.add_ratings(other.key, [Rating(run.trials()[0].id, "pending", ticket="t", reason="waits")])
+    found = summarize(tmp_path / "runs" / "one")
+    assert found.left == ("1 pending rating by people",)
+    assert found.command == ("harness", "judge", "one", "--judge", "people", "-J", "folder=my sheets", "--out", str(tmp_path))
 
 
 def test_folders_that_are_no_runs_are_listed_where_that_is_asked_for(tmp_path: Path) -> None:
