@@ -20,12 +20,13 @@ from harness.leaderboard.columns import heading
 from harness.leaderboard.entry import ItemResult, Row
 from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
 from harness.scoring import PairedDifference, clusters_of, paired_difference
-from harness.scoring.intervals import ENOUGH_FOR_BCA, Limits
+from harness.scoring.intervals import Limits
+from harness.scoring.simultaneous import MIN_CLUSTERS
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest, MethodRecord
 from harness.types import EvaluationKind, Json
 
-ENOUGH_CLUSTERS = ENOUGH_FOR_BCA
+ENOUGH_CLUSTERS = MIN_CLUSTERS
 """With fewer effective clusters of concepts nothing is said of two methods: neither interval nor test holds there (docs/scoring.md)."""
 LEVEL = 0.05
 """A difference is shown where the test's p-value lies below this and the 95 % interval holds no 0."""

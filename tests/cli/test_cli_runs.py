@@ -17,6 +17,7 @@ import pytest
 from helpers.steered import steered_run
 from rich.cells import cell_len
 
+from harness.files.visible import is_hidden
 from harness.store import RunStore
 
 NARROW = {"COLUMNS": "80"}
@@ -188,6 +189,16 @@ def test_what_cannot_be_compared_is_one_line(harness: Callable[..., Any], out: P
     assert "unknown run 'nothing'" in harness("runs", "compare", "nothing:prompt", "demo-1", "--out", out).error
     assert "are both" in harness("runs", "compare", "demo-1", "demo-1:clamp", "--out", out).error
     assert "has not rated" in harness("runs", "compare", "demo-1", "demo-1:2", "--judge", "nobody", "--out", out).error
+
+
+def test_hostile_texts_and_names_are_shown_as_text(harness: Callable[..., Any], tmp_path: Path) -> None:
+    attack = "\x1b]0;owned\x07[bold]\u202e\rgone"
+    steered_run(tmp_path / "runs" / "demo\x1b[2J-1", rated(1.0), text=lambda *_: attack, command={"task": attack, "asked": {}, "choices": {}})
+    for command in (("list",), ("show", "last"), ("compare", "last", "last:2"), ("delete", "last", "--yes")):
+        done = harness("runs", *command, "--out", tmp_path)
+        assert done.code == 0
+        assert [letter for letter in done.out + done.err if is_hidden(letter)] == [], command
+        assert ("\\x1b" in done.out) or command[0] == "show"
 
 
 def run_of_task(out: Path) -> str:
