@@ -31,6 +31,9 @@ Role = Literal["method", "control"]
 FinishReason = Literal["eos", "length"]
 ConceptMode = Literal["fixed", "chosen"]
 
+ProtocolName = Literal["cv", "axbench"]
+Aggregation = Literal["mean-of-harmonic-means", "harmonic-mean-of-means"]
+
 
 def digest(value: Json, length: int = 16) -> str:
     """Return the hex digest (SHA-256, first ``length`` digits) of a JSON value in canonical form: sorted keys, no spaces.

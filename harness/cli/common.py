@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from harness.cli.standard_streams import holds_unicode
 from harness.files.json_output import json_text
 from harness.files.visible import visible
+from harness.types import Aggregation, ProtocolName
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +31,15 @@ quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progres
 out_option = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("."), help="Folder for runs/ and leaderboard/entries/ (default: here)."
 )
+
+
+def protocol_options(function: F) -> F:
+    """Return --protocol and --aggregation: how scores are made of ratings."""
+    name = click.option("--protocol", type=click.Choice(get_args(ProtocolName)), help="Who chooses a strength and who reports (default: the task's).")
+    ratings = click.option(
+        "--aggregation", type=click.Choice(get_args(Aggregation)), help="How three ratings become one score (default: the task's)."
+    )
+    return name(ratings(function))
 
 
 def cost_options(function: F) -> F:
@@ -129,7 +139,7 @@ def choices_from(given: Mapping[str, Any]) -> Choices:
 
     from harness.run.bench import Choices
 
-    return Choices(**{field.name: given[field.name] for field in fields(Choices)})
+    return Choices(**{field.name: given[field.name] for field in fields(Choices) if field.name in given})
 
 
 def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:

@@ -22,6 +22,7 @@ from harness.cli.common import (
     out_option,
     plugin_option,
     print_json,
+    protocol_options,
     quiet_option,
     show_entry,
     show_pending,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 @plugin_option("-M", "metric", "[metric:]name=value")
 @plugin_option("-J", "judge")
 @task_options
+@protocol_options
 @click.option(
     "--controls",
     type=click.Choice(["task", "full", "none"]),
@@ -97,6 +99,8 @@ def command(
     seed: int,
     device: str | None,
     dtype: str | None,
+    protocol: str | None,
+    aggregation: str | None,
     controls: str,
     no_controls: bool,
     judge_mode: str | None,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from harness.cli.common import console, echo, json_option, out_option, print_json
+from harness.cli.common import console, echo, json_option, out_option, print_json, protocol_options
 from harness.cli.runs_list import folded
-from harness.types import EvaluationKind
+from harness.types import Aggregation, EvaluationKind, ProtocolName
 
 if TYPE_CHECKING:
     from harness.evaluations.compare import Comparison, Side
@@ -29,11 +29,20 @@ _MOST_ITEMS = 40
 @click.argument("second", metavar="B")
 @click.option("--kind", type=click.Choice(get_args(EvaluationKind)), help="The kind of evaluation (default: the first that both have).")
 @click.option("--judge", help="Key or name of the judge whose ratings count (default: each run's own).")
+@protocol_options
 @click.option("--texts", "count", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="Pairs of texts that differ most.")
 @out_option
 @json_option
 def compare_command(
-    first: str, second: str, kind: EvaluationKind | None, judge: str | None, count: int, out: Path, as_json: bool
+    first: str,
+    second: str,
+    kind: EvaluationKind | None,
+    judge: str | None,
+    protocol: ProtocolName | None,
+    aggregation: Aggregation | None,
+    count: int,
+    out: Path,
+    as_json: bool,
 ) -> None:
     """Say whether A is better than B, by how much and with what certainty: paired over the concepts that both have.
 
@@ -45,7 +54,7 @@ def compare_command(
 
     with contextlib.ExitStack() as stack:
         (store, method), (other, other_method) = (_open(text, out, stack) for text in (first, second))
-        sides = _sides(_kinds(store, other, kind), (store, method), (other, other_method), judge)
+        sides = _sides(_kinds(store, other, kind), (store, method), (other, other_method), judge, protocol, aggregation)
         found = compare(*sides)
         texts = most_different(found, store, other, count)
     if as_json:
@@ -86,7 +95,14 @@ def _kinds(first: RunStore, second: RunStore, wanted: EvaluationKind | None) -> 
     return found
 
 
-def _sides(kinds: list[EvaluationKind], first: tuple[RunStore, str], second: tuple[RunStore, str], judge: str | None) -> tuple[Side, Side]:
+def _sides(
+    kinds: list[EvaluationKind],
+    first: tuple[RunStore, str],
+    second: tuple[RunStore, str],
+    judge: str | None,
+    protocol: ProtocolName | None,
+    aggregation: Aggregation | None,
+) -> tuple[Side, Side]:
     """Return the two sides, of the first kind in which both methods are found. Raises what the first kind raises where there is none."""
     from harness.errors import UnknownNameError
     from harness.evaluations.compare import load_side
@@ -94,7 +110,8 @@ def _sides(kinds: list[EvaluationKind], first: tuple[RunStore, str], second: tup
     failed: UnknownNameError | None = None
     for kind in kinds:
         try:
-            return load_side(first[0], kind, first[1], judge), load_side(second[0], kind, second[1], judge)
+            ours, theirs = (load_side(store, kind, method, judge, protocol, aggregation) for store, method in (first, second))
+            return ours, theirs
         except UnknownNameError as error:
             failed = failed or error
     assert failed is not None, "there is a kind"
@@ -139,7 +156,8 @@ def _notes(found: Comparison) -> Iterator[str]:
     low, high = found.bounds
     scale = f", from {low:g} to {high:g}" if low is not None and high is not None else ""
     direction = {True: "more is better", False: "less is better", None: "neither direction is better"}[found.higher_is_better]
-    yield f"{found.title}{scale}, {direction}"
+    protocol = f"; protocol {found.first.manifest.protocol.title}" if found.kind == "steering" else ""
+    yield f"{found.title}{scale}, {direction}{protocol}"
     if ends.n:
         clusters = f" in {ends.n_clusters} clusters that share no feature, {ends.n_effective:.3g} effective ones"
         yield f"paired over {ends.n} {found.item}s{'' if found.kind == 'dictionary' else clusters}"

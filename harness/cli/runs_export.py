@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("output", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--format", "table_format", type=click.Choice(FORMATS), help="Format of OUTPUT (default: by its ending).")
 @click.option("--layout", type=click.Choice(["rows", "axbench"]), default="rows", show_default=True, help="axbench: as its steering_data.parquet.")
-@click.option("--judge", "judge_key", help="Key of the judge whose ratings are exported (default: the run's own).")
+@click.option("--judge", "judge_key", help="Key or name of the judge whose ratings are exported (default: the run's own).")
 @click.option("--kind", type=click.Choice(get_args(EvaluationKind)), default="steering", show_default=True, help="The kind of evaluation.")
 @out_option
 def export_command(

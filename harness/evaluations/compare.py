@@ -24,7 +24,7 @@ from harness.scoring.intervals import Limits
 from harness.scoring.simultaneous import MIN_CLUSTERS
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest, MethodRecord
-from harness.types import EvaluationKind, Json
+from harness.types import Aggregation, EvaluationKind, Json, ProtocolName
 
 ENOUGH_CLUSTERS = MIN_CLUSTERS
 """With fewer effective clusters of concepts nothing is said of two methods: neither interval nor test holds there (docs/scoring.md)."""
@@ -205,7 +205,14 @@ def kinds_of(manifest: Manifest) -> list[EvaluationKind]:
     return [evaluation.kind for evaluation in EVALUATIONS if evaluation.wanted(manifest)]
 
 
-def load_side(store: RunStore, kind: EvaluationKind, method: str = "", judge: str | None = None) -> Side:
+def load_side(
+    store: RunStore,
+    kind: EvaluationKind,
+    method: str = "",
+    judge: str | None = None,
+    protocol: ProtocolName | None = None,
+    aggregation: Aggregation | None = None,
+) -> Side:
     """Return one side of a comparison, scored from what its run holds.
 
     Args:
@@ -213,12 +220,14 @@ def load_side(store: RunStore, kind: EvaluationKind, method: str = "", judge: st
         kind: of the evaluation; one of the run's.
         method: its number, id or name, or the name of its labeler, steerer, detector or metric where that is enough; empty: the run's first.
         judge: steering: key or name of the judge whose ratings count; None: the run's own.
+        protocol: steering: who chooses a strength and who reports; None: as the run says.
+        aggregation: steering: how three ratings become one score; None: as the run says.
 
     Raises:
         StoreError: no ratings by that judge; a run that stopped before its labels were made.
         UnknownNameError: no such method, or several.
     """
-    manifest = store.manifest
+    manifest = store.manifest.model_copy(update={"protocol": store.manifest.protocol.named(protocol, aggregation)})
     record = _judge(store, judge) if kind == "steering" else None
     evaluation = next(evaluation for evaluation in EVALUATIONS if evaluation.kind == kind)
     rows = list(evaluation.score(manifest, store, record))
@@ -230,15 +239,10 @@ def load_side(store: RunStore, kind: EvaluationKind, method: str = "", judge: st
 
 
 def _judge(store: RunStore, wanted: str | None) -> JudgeRecord:
-    judges = store.judges()
-    found = [judge for judge in judges if wanted in (judge.key, judge.ranking_key, judge.name)] if wanted is not None else []
-    own = found[-1] if found else store.own_judge() if wanted is None else None
-    if own is None:
-        if not judges:
-            raise StoreError(f"nobody has rated the run {store.id}", given=wanted, hint="run its `harness eval` again first, or `harness judge` it")
-        known = tuple(judge.key for judge in judges)
-        raise StoreError(f"{wanted!r} has not rated the run {store.id}", given=wanted, allowed=known, hint="name one of its judges")
-    return own
+    found = store.judge_named(wanted)
+    if found is None:
+        raise StoreError(f"nobody has rated the run {store.id}", given=wanted, hint="run its `harness eval` again first, or `harness judge` it")
+    return found
 
 
 def _find(wanted: str, rows: Sequence[Row], known: Sequence[tuple[str, str]]) -> int:
@@ -362,18 +366,27 @@ def _check(first: Side, second: Side) -> None:
         ("concept mode", ours.mode, theirs.mode),
         ("metric", _metric(first), _metric(second)),
         ("judge", _ranking_key(first), _ranking_key(second)),
+        ("protocol", _protocol(first), _protocol(second)),
     ]
+    hints = {
+        "judge": "name a judge that has rated both with --judge, or rate one again (`harness judge`)",
+        "protocol": "name one for both with --protocol and --aggregation",
+    }
     for what, one, other in pairs:
         if one != other:
-            hint = "name a judge that has rated both with --judge, or rate one again (`harness judge`)" if what == "judge" else ""
             message = f"A and B may not be compared: the {what} is {one} in {first.run} and {other} in {second.run}"
-            raise OptionError(message, given=(one, other), allowed=f"one {what.partition(' (')[0]}", hint=hint)
+            raise OptionError(message, given=(one, other), allowed=f"one {what.partition(' (')[0]}", hint=hints.get(what, ""))
 
 
 def _metric(side: Side) -> str:
     subject = side.row.subject
     options = subject.metric_options.all if isinstance(subject, DictionarySubjectRef) else {}
     return f"{side.row.primary} {options}" if options else side.row.primary
+
+
+def _protocol(side: Side) -> str:
+    """Return how scores of steering are made: those of two protocols are not held against each other."""
+    return side.manifest.protocol.title if side.row.kind == "steering" else ""
 
 
 def _ranking_key(side: Side) -> str:

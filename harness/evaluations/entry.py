@@ -11,7 +11,7 @@ from harness.leaderboard.entry import Entry, JudgeRef
 from harness.leaderboard.table import FAILS_SELFTEST, IS_OFFLINE
 from harness.run.warnings import kept_warnings
 from harness.store import JudgeRecord, RunStore
-from harness.store.manifest import Manifest
+from harness.store.manifest import Manifest, Protocol
 from harness.types import ASPECTS, Rating, digest
 
 ENOUGH_TO_DIFFER = 10
@@ -20,14 +20,17 @@ NAMED = 8
 """So many concepts of a subset are named at most; the rows have all."""
 
 
-def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Entry:
+def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None, protocol: Protocol | None = None) -> Entry:
     """Return the entry of a run, with one judge's ratings where it steers.
 
     Args:
         manifest: what the run is.
         store: what it holds.
         judge: whose ratings; None for a run without texts.
+        protocol: how scores are made of what is stored; None takes the manifest's.
     """
+    if protocol is not None:
+        manifest = manifest.model_copy(update={"protocol": protocol})
     rows = tuple(
         row for evaluation in EVALUATIONS if evaluation.wanted(manifest) for row in evaluation.score(manifest, store, judge)
     )
@@ -52,6 +55,7 @@ def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -
             key=judge.ranking_key,
             code=judge.code,
         ),
+        protocol=manifest.protocol,
         concept_set_digest=digest(concepts),
         instruction_set_digest=manifest.instruction_set_digest,
         decoding=manifest.decoding,

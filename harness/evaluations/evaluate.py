@@ -20,11 +20,12 @@ from harness.run.bench import TaskBench
 from harness.run.label import label_all
 from harness.run.manifest import make_manifest
 from harness.run.plan import Plan
+from harness.run.protocol import check_instructions, protocol_of
 from harness.run.run import Run
 from harness.run.sources import check_sources
 from harness.store import JudgeRecord, RunStore
 from harness.store.folder import lock_to_write
-from harness.store.manifest import Manifest
+from harness.store.manifest import Manifest, Protocol
 from harness.types import Json, digest
 
 _ALWAYS = {"engine", "files", "prompts"}
@@ -101,6 +102,7 @@ def _alike(stored: Json, now: Json, name: str = "") -> bool:
 def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifest:
     """Return the manifest of a run that is about to begin; ``command`` is what was asked for (:func:`harness.run.manifest.command_of`)."""
     check_sources(bench)
+    check_instructions(bench.task, protocol_of(bench.task, bench.choices), plan.chooses)
     return make_manifest(plan, bench, command, metric_records(plan, bench))
 
 
@@ -139,10 +141,19 @@ def perform(run: Run, evaluation: Evaluation, stage: Stage) -> None:
             run.store.add_outcome(stage.name, outcome)
 
 
-def conclude(run: Run, judge: JudgeRecord | None) -> Entry:
-    """Score what the store holds, write the entry beside it, and tell the observers."""
-    entry = make_entry(run.manifest, run.store, judge)
-    own = judge is None or run.manifest.identity.get("judge") == {"name": judge.name, "options": dict(judge.options)}
-    run.store.finish(entry.as_json(), "entry.json" if own or judge is None else f"entry-{judge.ranking_key}.json")
+def entry_file(manifest: Manifest, judge: JudgeRecord | None, protocol: Protocol) -> str:
+    """Return the name of an entry beside its run: ``entry.json``, with what differs from the judge and the protocol that the run was started with."""
+    own = judge is None or manifest.identity.get("judge") == {"name": judge.name, "options": dict(judge.options)}
+    parts = ["entry"] if judge is None or own else ["entry", judge.ranking_key]
+    if protocol.title != manifest.protocol.title:
+        parts += [protocol.name, protocol.aggregation]
+    return f"{'-'.join(parts)}.json"
+
+
+def conclude(run: Run, judge: JudgeRecord | None, protocol: Protocol | None = None) -> Entry:
+    """Score what the store holds, write the entry beside it, and tell the observers; ``protocol``: another one than the run was started with."""
+    protocol = protocol or run.protocol or run.manifest.protocol
+    entry = make_entry(run.manifest, run.store, judge, protocol)
+    run.store.finish(entry.as_json(), entry_file(run.manifest, judge, protocol))
     run.notify("harness_run_finished", entry=entry.as_json(), folder=run.store.folder)
     return entry

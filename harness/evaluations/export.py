@@ -61,7 +61,7 @@ def export(
     Args:
         run: an open run; reading is enough.
         path: its ending says the format: ``.parquet``, ``.csv`` or ``.jsonl``.
-        judge_key: steering: whose ratings; by default those of the judge that the run was started with.
+        judge_key: steering: key or name of the judge whose ratings are written; by default the one that the run was started with.
         kind: ``steering`` has one row per trial (:data:`TEXT_COLUMNS`); the others have one per item and outcome
             (:data:`~harness.store.export.OUTCOME_COLUMNS`).
         format: in place of the ending: ``parquet``, ``csv`` or ``jsonl``.

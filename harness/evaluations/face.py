@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.errors import OptionError, StoreError
+from harness.errors import OptionError
 from harness.evaluations.entry import make_entry
 from harness.evaluations.evaluate import conclude, run_folder, settle
 from harness.evaluations.evaluate import evaluate as evaluate_run
@@ -31,7 +31,7 @@ from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
 from harness.tasks.find import find_task
 from harness.tasks.schema import Task
-from harness.types import Abstention, Concept, Instruction, JudgeItem, Labeling, Rating
+from harness.types import Abstention, Aggregation, Concept, Instruction, JudgeItem, Labeling, ProtocolName, Rating
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -295,18 +295,21 @@ class StoredRun:
         with self._reading() as store:
             return store.judges()
 
-    def entry(self, judge: str | None = None) -> Entry:
+    def entry(self, judge: str | None = None, protocol: ProtocolName | None = None, aggregation: Aggregation | None = None) -> Entry:
         """Return the run's entry, made from its file.
 
         Args:
             judge: key or name of the judge whose ratings count; None takes the one that the run was started with. Of one whose code has changed
                 since, the last ratings count.
+            protocol: ``cv`` or ``axbench``; None takes the one that the run was started with.
+            aggregation: ``mean-of-harmonic-means`` or ``harmonic-mean-of-means``; None takes the one that the run was started with.
 
         Raises:
             StoreError: nobody of this name has rated the run.
         """
         with self._reading() as store:
-            return make_entry(store.manifest, store, _judge(store, judge))
+            manifest = store.manifest
+            return make_entry(manifest, store, store.judge_named(judge), manifest.protocol.named(protocol, aggregation))
 
     def texts(self, judge: str | None = None) -> DataFrame:
         """Return trials, texts and one judge's ratings: a row for each trial, with the columns of ``harness runs export``."""
@@ -315,7 +318,7 @@ class StoredRun:
         from harness.evaluations.export import TEXT_COLUMNS, text_rows
 
         with self._reading() as store:
-            record = _judge(store, judge)
+            record = store.judge_named(judge)
             rows = text_rows(store, record.key if record is not None else None)
             frame: DataFrame = DataFrame(list(rows), columns=list(TEXT_COLUMNS))
         return frame
@@ -349,17 +352,6 @@ class StoredRun:
         ]
         frame: DataFrame = DataFrame(rows)
         return frame
-
-
-def _judge(store: RunStore, wanted: str | None) -> JudgeRecord | None:
-    judges = store.judges()
-    if wanted is None:
-        return store.own_judge()
-    found = [judge for judge in judges if wanted in (judge.key, judge.name)]
-    if not found:
-        known = tuple(judge.key for judge in judges) or "none"
-        raise StoreError(f"{wanted!r} has not rated the run in {store.folder}", given=wanted, allowed=known, hint="name one of its judges")
-    return found[-1]
 
 
 def _limit(max_cost: float) -> Any:

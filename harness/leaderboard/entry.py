@@ -25,13 +25,13 @@ from harness.leaderboard.values import (
     is_empty,
     metric_value,
 )
-from harness.store.manifest import Count, DictionaryRef, GitState, ModelRef, OptionValues, Part, SourceRef, TaskRef, Text
+from harness.store.manifest import Count, DictionaryRef, GitState, ModelRef, OptionValues, Part, Protocol, SourceRef, TaskRef, Text
 from harness.types import ASPECTS, Decoding, EvaluationKind, Json, Role, digest
 
 __all__ = [
     "ENTRY_SCHEMA_VERSION", "IN_SAMPLE", "STEERING_METRICS", "Bounds", "DetectionSubject", "DictionaryRef", "DictionarySubjectRef", "Entry",
-    "GitState", "ItemResult", "JudgeRef", "MetricValue", "ModelRef", "OptionValues", "Reading", "Row", "Sample", "SourceRef", "SteeringSubject",
-    "Subject", "TaskRef", "full_name", "metric_value",
+    "GitState", "ItemResult", "JudgeRef", "MetricValue", "ModelRef", "OptionValues", "Protocol", "Reading", "Row", "Sample", "SourceRef",
+    "SteeringSubject", "Subject", "TaskRef", "full_name", "metric_value",
 ]  # fmt: skip
 
 ENTRY_SCHEMA_VERSION = 2
@@ -218,6 +218,8 @@ class Entry(Part):
     """What came from the Hugging Face hub, and the commit that was served; left out where nothing did, as in older entries."""
     judge: JudgeRef | None = None
     """Null where nothing was judged."""
+    protocol: Protocol = Protocol()
+    """How scores were made of what the run holds. Left out in older entries, which knew ``cv`` with the mean of harmonic means alone."""
     concept_set_digest: Text
     instruction_set_digest: Text
     decoding: Decoding
@@ -276,6 +278,8 @@ class Entry(Part):
                 del part[name]
         if not self.sources:
             del found["sources"]
+        if "protocol" not in self.model_fields_set:
+            del found["protocol"]
         for sample in (sample for row in found["rows"] for sample in row["samples"]):
             for name in ("place", "ratings"):
                 if sample[name] is None:
@@ -288,6 +292,7 @@ class Entry(Part):
 
     @property
     def file_name(self) -> str:
-        """Return the file's name in a folder of entries: the same run rated by the same judge takes the same place."""
+        """Return the file's name in a folder of entries: the same run, rated by one judge and scored by one protocol, takes one place."""
         task = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in self.task.name)
-        return f"{task}-{digest([self.run_digest, self.judge.key if self.judge else None])}.json"
+        protocol = [] if self.protocol.title == Protocol().title else [self.protocol.title]
+        return f"{task}-{digest([self.run_digest, self.judge.key if self.judge else None, *protocol])}.json"

@@ -125,6 +125,7 @@ def _alike(entries: Sequence[Entry]) -> dict[str, list[object]]:
         "model": [(entry.model.name, entry.model.digest, entry.model.dtype) for entry in entries],
         "judge": [entry.judge.key if entry.judge is not None else None for entry in entries],
         "decoding": [entry.decoding for entry in entries],
+        "protocol": [entry.protocol.title for entry in entries],
     }
 
 

@@ -1,7 +1,7 @@
 """Who may be compared with whom, and who is ahead.
 
-A ranking holds one task (name, version, digest), one split, one kind of evaluation, one metric, for steering one judge key, and one set of
-concepts; nothing is ranked across these. The rules:
+A ranking holds one task (name, version, digest), one split, one kind of evaluation, one metric, for steering one judge key and one protocol, and
+one set of concepts; nothing is ranked across these. The rules:
 
 - *fixed* mode: rows are ranked by the ``ranked`` score, in which an abstention counts as the metric's trivial value; coverage stands beside it.
 - *chosen* mode: rows are ranked only among those with exactly their concepts. Sets that differ stand side by side, marked unpaired; of
@@ -37,6 +37,7 @@ class GroupKey:
         metric_options: a dictionary metric's options, as a digest; empty otherwise.
         judge_key: who rated, for steering; empty otherwise.
         concept_set: a digest; empty for dictionaries.
+        protocol: how scores were made of ratings, for steering, e.g. ``axbench, harmonic mean of means``; empty otherwise.
     """
 
     task: str
@@ -49,6 +50,7 @@ class GroupKey:
     metric_options: str
     judge_key: str
     concept_set: str
+    protocol: str = ""
 
     @property
     def family(self) -> GroupKey:
@@ -134,7 +136,8 @@ def _key(entry: Entry, row: Row) -> GroupKey:
     if isinstance(row.subject, DictionarySubjectRef):
         concepts, options = "", digest(row.subject.metric_options.all)
     judge = entry.judge.key if entry.judge is not None and row.kind == "steering" else ""
-    return GroupKey(task.name, task.version, task.digest, task.split, task.mode, row.kind, row.primary, options, judge, concepts)
+    protocol = entry.protocol.title if row.kind == "steering" else ""
+    return GroupKey(task.name, task.version, task.digest, task.split, task.mode, row.kind, row.primary, options, judge, concepts, protocol)
 
 
 def _group(key: GroupKey, members: list[tuple[Entry, Row]], unpaired: bool) -> Group:

@@ -17,7 +17,7 @@ from rich.text import Text
 from harness.files.screen import Screen
 from harness.files.visible import in_cell, visible
 from harness.leaderboard.columns import KINDS, Shown, given_options, grid, heading, number
-from harness.leaderboard.entry import Entry, JudgeRef, Row, Sample, full_name
+from harness.leaderboard.entry import Entry, JudgeRef, Protocol, Row, Sample, full_name
 from harness.leaderboard.layout import Column, Grid, Line
 from harness.leaderboard.published import PublishedTable
 from harness.leaderboard.ranking import Comparison, Group, Place, item_noun, rank
@@ -80,7 +80,8 @@ def render_entry(entry: Entry, samples: int = 3) -> RenderableType:
     """Return one run's result: a table for each kind of evaluation, methods beside their controls; what a reader must know; ``samples`` texts."""
     task = entry.task
     judge = f" · {_judge(entry.judge)}" if entry.judge is not None else ""
-    parts: list[RenderableType] = [_title(f"{task.name} {task.version} · {task.split} · {entry.model.name}{judge}")]
+    protocol = f" · protocol {entry.protocol.title}" if entry.protocol.title != Protocol().title else ""
+    parts: list[RenderableType] = [_title(f"{task.name} {task.version} · {task.split} · {entry.model.name}{judge}{protocol}")]
     kinds = [kind for kind in KINDS if entry.rows_of(kind)]
     for kind in kinds:
         parts += [Text(), _title(kind)] if len(kinds) > 1 else []
@@ -163,6 +164,7 @@ def _group_title(group: Group) -> str:
     key, judge = group.key, group.places[0].entry.judge
     parts = [f"{key.task} {key.version}", key.split]
     parts += [_judge(judge, key=True)] if key.judge_key and judge is not None else [f"{key.kind} by {_metric(group)}"]
+    parts += [f"protocol {key.protocol}"] if key.protocol not in ("", Protocol().title) else []
     parts += [f"concepts {key.mode}, set {key.concept_set}"] if key.concept_set else []
     return " · ".join(parts)
 

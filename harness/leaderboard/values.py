@@ -112,7 +112,10 @@ class ItemResult(Part):
     trivial: dict[Text, float] = Field(default_factory=dict)
     """What the empty answer gets here, by metric, where that differs from item to item (average precision: the prevalence)."""
     strength: float | None = None
-    """Steering: the strength that was chosen on all instructions; null, with the reason, where all strengths score alike or draws differ."""
+    """Steering: the strength that was chosen (``cv``: on all instructions, ``axbench``: on the first half).
+
+    Null, with the reason, where all strengths score alike or draws differ.
+    """
     n: Count = 0
     """Texts: trials of a steering method, texts that a detector scored."""
     n_unrated: Count = 0

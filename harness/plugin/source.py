@@ -31,9 +31,10 @@ _NOT_COMPUTING = {
     "evaluations/steering/concepts.py", "evaluations/steering/judge_record.py", "evaluations/steering/rate.py",
     "evaluations/steering/reading.py", "evaluations/steering/rows.py", "evaluations/steering/score.py", "evaluations/steering/stored.py",
     "evaluations/detection/rows.py", "evaluations/detection/score.py", "evaluations/dictionary/rows.py", "evaluations/dictionary/score.py",
-    "run/check_task.py", "run/estimate.py", "run/notes.py", "run/provenance.py", "run/spending.py", "run/throughput.py", "run/warnings.py",
+    "run/check_task.py", "run/estimate.py", "run/notes.py", "run/protocol.py", "run/provenance.py", "run/spending.py", "run/throughput.py",
+    "run/warnings.py",
     "scoring/checks.py", "scoring/clusters.py", "scoring/columns.py", "scoring/comparison.py", "scoring/crossval.py", "scoring/ends.py",
-    "scoring/intervals.py", "scoring/ratings.py",
+    "scoring/folds.py", "scoring/intervals.py", "scoring/protocols.py", "scoring/ratings.py",
     "errors.py", "__init__.py",
 }  # fmt: skip
 """Rooms and modules that make no text, label, detection or measurement: they ask, keep, rate, score and show. Ratings have the judge's code."""

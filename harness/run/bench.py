@@ -25,7 +25,7 @@ from harness.run.warnings import Warnings
 from harness.store.manifest import DictionaryRef, ModelRef
 from harness.tasks.find import resolve
 from harness.tasks.schema import CorpusTable, Task
-from harness.types import Abstention, Concept, Decoding, Example, Instruction, Json, Labeling, digest, rng
+from harness.types import Abstention, Aggregation, Concept, Decoding, Example, Instruction, Json, Labeling, ProtocolName, digest, rng
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ EXAMPLES = 20
 
 @dataclass(frozen=True)
 class Choices:
-    """What the command line may replace in a task. All of it is part of the run's digest."""
+    """What the command line may replace in a task. All of it but the protocol is part of the run's digest."""
 
     corpus: str | None = None
     text_field: str | None = None
@@ -61,6 +61,10 @@ class Choices:
     seed: int = 0
     concepts: tuple[str, ...] = ()
     """Ids, texts or labels of the concepts to use, each text one of them or several with commas between; all where it is empty."""
+    protocol: ProtocolName | None = None
+    """By which protocol the run is scored; no text depends on it."""
+    aggregation: Aggregation | None = None
+    """How three ratings become one score; no text depends on it."""
 
 
 @dataclass

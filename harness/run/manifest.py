@@ -58,7 +58,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         instructions=tuple(i.id for i in instructions),
         per_concept=file.instructions.per_concept,
         decoding=file.decoding.decoding(),
-        protocol=protocol_of(bench.task),
+        protocol=protocol_of(bench.task, choices),
         seed=choices.seed,
         limit=choices.limit,
         concepts=tuple(concept.id for concept in concepts),

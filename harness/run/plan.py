@@ -24,6 +24,7 @@ from harness.run.planned import (
     draws_of,
     method_label,
 )
+from harness.run.protocol import check_instructions, protocol_of
 from harness.run.requested import Requests, as_request, check_reached, distribute, plan_plugin, requests_of
 from harness.run.strengths import AskedGrids, grids_for
 from harness.store.manifest import Manifest
@@ -132,7 +133,7 @@ class _Planner:
         judge = self._judge() if methods else None
         plan = Plan(methods, judge, detections, self._metrics())
         self._note_unused(plan)
-        _check_folds(self.task, plan)
+        check_instructions(self.task, protocol_of(self.task), plan.chooses)
         return Plan(methods, judge, detections, plan.metrics, tuple(dict.fromkeys(self.notices)))
 
     def _labelers(self) -> None:
@@ -414,17 +415,6 @@ def grid_of(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
     if stated is not None and steerer.registered.create(options_of(task, "steerer").get(name, {})).traits.unit == unit:
         grid = stated
     return tuple(float(strength) for strength in grid)
-
-
-def _check_folds(task: Task, plan: Plan) -> None:
-    count, splits = task.file.instructions.per_concept, task.file.evaluation.splits
-    if count < splits and any(len(m.grid) > 1 for m in plan.methods):
-        raise TaskError(
-            f"task {task.name!r} draws {count} instructions per concept, but cross-validation over strengths makes {splits} folds",
-            given=count,
-            allowed=f"at least {splits}",
-            hint="raise instructions.per_concept or lower evaluation.splits",
-        )
 
 
 # -------------------------------------------------------------------------------------------------------------- one plugin by itself

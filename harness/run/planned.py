@@ -182,6 +182,11 @@ class Plan:
     notices: tuple[str, ...] = ()
 
     @property
+    def chooses(self) -> bool:
+        """Return whether a method has several strengths, of which its score needs one."""
+        return any(len(method.grid) > 1 for method in self.methods)
+
+    @property
     def labelers(self) -> tuple[PlannedPlugin, ...]:
         """The labelers in use, once each, in the order of the methods."""
         used = [m.labeler for m in self.methods] + [d.labeler for d in self.detections]

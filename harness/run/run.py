@@ -20,7 +20,7 @@ from harness.run.plan import Plan
 from harness.run.protocol import protocol_of
 from harness.run.warnings import Warnings
 from harness.store import JudgeRecord, RunStore
-from harness.store.manifest import Manifest, ModelRef
+from harness.store.manifest import Manifest, ModelRef, Protocol
 from harness.tasks.find import find_task
 from harness.types import Instruction, rng
 
@@ -61,17 +61,19 @@ class Run:
     plan: Plan | None = None
     _open_bench: Callable[[], TaskBench] | None = None
     guard: Guard = field(default_factory=Guard, repr=False)
+    protocol: Protocol | None = None
+    """How this process scores the run, where that is not the protocol that the run was started with."""
     judge_records: dict[str, JudgeRecord] = field(default_factory=dict)
     """Under which record each judge's ratings are kept, see :func:`harness.evaluations.steering.judge_record.judge_record`."""
 
     @classmethod
     def begin(cls, folder: Path, manifest: Manifest, plan: Plan, bench: TaskBench, host: PluginHost, approve: Approve | None = None) -> Run:
-        """Return the run in ``folder``, made with ``manifest`` if there is none yet.
+        """Return the run in ``folder``, made with ``manifest`` if there is none yet; it is scored by the protocol of ``manifest``.
 
         Raises StoreError as :meth:`harness.store.RunStore.create_or_open` does.
         """
         store = RunStore.create_or_open(folder, manifest)
-        run = cls(store, store.manifest, host, bench.progress, bench.warnings, approve, plan, lambda: bench, bench.guard)
+        run = cls(store, store.manifest, host, bench.progress, bench.warnings, approve, plan, lambda: bench, bench.guard, manifest.protocol)
         bench.warnings.keep_in(store)
         return run
 
@@ -83,7 +85,7 @@ class Run:
         """
         store = RunStore.open(folder)
         try:
-            manifest = _with_protocol(store.manifest, host, folder)
+            manifest = with_protocol(store.manifest, host, folder)
             progress, warnings, guard = Progress(quiet), Warnings(), Guard()
             warnings.keep_in(store)
         except BaseException:
@@ -200,7 +202,7 @@ class StoredBench:
         return self._run.progress.track(items, description, total)
 
 
-def _with_protocol(manifest: Manifest, host: PluginHost, folder: Path) -> Manifest:
+def with_protocol(manifest: Manifest, host: PluginHost, folder: Path) -> Manifest:
     """Return the manifest, with a protocol.
 
     A run that an older harness stored did not keep it; it is taken from the task, which must be the same still.

@@ -9,29 +9,37 @@ from harness.scoring.checks import ScoringError
 from harness.scoring.classification import auroc, calibrated_f1, f1, precision_recall, warn_small_negatives
 from harness.scoring.clusters import clusters_of
 from harness.scoring.comparison import PairedDifference, holm, paired_difference
-from harness.scoring.crossval import NO_CHOICE, CrossValidation, RatingBounds, cross_validate, rating_bounds, score_at
+from harness.scoring.crossval import CrossValidation, RatingBounds, cross_validate, rating_bounds, score_at
+from harness.scoring.folds import NO_CHOICE, Folds, cross_validation_folds, halves, no_choice
 from harness.scoring.intervals import Interval, IntervalMethod, interval
+from harness.scoring.protocols import ProtocolScore, score_ratings
 from harness.scoring.ratings import harmonic_mean
 
 __all__ = [
     "NO_CHOICE",
     "CrossValidation",
+    "Folds",
     "Interval",
     "IntervalMethod",
     "PairedDifference",
+    "ProtocolScore",
     "RatingBounds",
     "ScoringError",
     "auroc",
     "calibrated_f1",
     "clusters_of",
     "cross_validate",
+    "cross_validation_folds",
     "f1",
+    "halves",
     "harmonic_mean",
     "holm",
     "interval",
+    "no_choice",
     "paired_difference",
     "precision_recall",
     "rating_bounds",
     "score_at",
+    "score_ratings",
     "warn_small_negatives",
 ]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from harness.types import ConceptMode, Decoding, EvaluationKind, Json, Role, StrengthUnit, digest, rng
+from harness.types import Aggregation, ConceptMode, Decoding, EvaluationKind, Json, ProtocolName, Role, StrengthUnit, digest, rng
 
 MANIFEST_VERSION = 1
 
@@ -179,14 +179,30 @@ class MetricRecord(Part):
 class Protocol(Part):
     """How scores are made of what is stored."""
 
+    name: ProtocolName = "cv"
+    """Who chooses the strength and who reports on it.
+
+    ``cv``: repeated cross-validation. ``axbench``: the first half of the instructions chooses, the second half reports.
+    """
+    aggregation: Aggregation = "mean-of-harmonic-means"
+    """How three ratings become one score: the mean of the texts' harmonic means, or the harmonic mean of the concept's three means."""
     repeats: Annotated[int, Field(ge=1)] = 10
-    """Repeats of the cross-validation that chooses the strength."""
+    """``cv``: repeats of the cross-validation that chooses the strength."""
     splits: Annotated[int, Field(ge=2)] = 4
-    """Folds of the cross-validation."""
+    """``cv``: folds of the cross-validation."""
     max_unrated: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of unrated texts above which a result is not ranked."""
     pi0: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     """Detection: reference prior of calibrated F1."""
+
+    @property
+    def title(self) -> str:
+        """Return the protocol and its aggregation in words: scores of two titles are never ranked together."""
+        return f"{self.name}, {self.aggregation.replace('-', ' ')}"
+
+    def named(self, name: ProtocolName | None = None, aggregation: Aggregation | None = None) -> Protocol:
+        """Return this protocol with another name or aggregation, and the same limits; None keeps what it is."""
+        return self.model_copy(update={"name": name or self.name, "aggregation": aggregation or self.aggregation})
 
 
 class Manifest(Part):

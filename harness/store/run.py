@@ -223,18 +223,19 @@ class RunStore(ItemStore):
         """Return the judges stored; the first is the one that the run was started with."""
         return [decode(JudgeRecord, row[0]) for row in self._database.rows("SELECT value FROM judges ORDER BY position")]
 
-    def judge_named(self, key: str | None) -> JudgeRecord | None:
-        """Return the judge with this key, or the run's own where none is asked for; None where nobody has rated.
+    def judge_named(self, wanted: str | None) -> JudgeRecord | None:
+        """Return a judge by its key or name (of several, the one that rated last); None takes the one that the run was started with.
 
-        Raises StoreError for a key that is none of the run's judges'.
+        None where nobody is asked for and nobody has rated. Raises StoreError for one that has not rated this run.
         """
-        if key is None:
+        if wanted is None:
             return self.own_judge()
-        known = {judge.key: judge for judge in self.judges()}
-        if key not in known:
-            message = f"the run {self.id} has no ratings by {key!r}"
-            raise StoreError(message, given=key, allowed=tuple(known) or "none", hint="name one of the run's judges")
-        return known[key]
+        judges = self.judges()
+        found = [judge for judge in judges if wanted in (judge.key, judge.name, judge.ranking_key)]
+        if not found:
+            known = tuple(judge.key for judge in judges) or "none"
+            raise StoreError(f"{wanted!r} has not rated the run in {self.folder}", given=wanted, allowed=known, hint="name one of its judges")
+        return found[-1]
 
     def own_judge(self) -> JudgeRecord | None:
         """The judge that the run was started with, as it rated last; None where nobody has rated."""

@@ -21,7 +21,7 @@ from harness.files.hashing import path_digest
 from harness.files.names import Name, PathText
 from harness.plugin.grammar import PluginRequest
 from harness.tasks.dictionaries import DictionaryTable, MetricTable, Options, Table, TrainTable, request_in
-from harness.types import Decoding, Json, canonical_json, digest
+from harness.types import Aggregation, Decoding, Json, ProtocolName, canonical_json, digest
 
 SCHEMA = 2
 """The newest version of the task file; version 1 is read, too."""
@@ -206,8 +206,17 @@ class DetectorTable(RunTable):
         return request_in(self.detector, self.options, "detector")
 
 
+_LATER_IN_EVALUATION: dict[str, Json] = {"pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means"}
+"""Fields that came after the first tasks, and what they were before: where they still are so, digests of tasks stay what they were."""
+
+
 class EvaluationTable(Table):
     """``[evaluation]``: how scores are made."""
+
+    protocol: ProtocolName = "cv"
+    """Who chooses a strength and who reports on it: `cv` (cross-validation) or `axbench` (the first half of the instructions, the second half)."""
+    aggregation: Aggregation = "mean-of-harmonic-means"
+    """How three ratings become one score: `mean-of-harmonic-means` (of texts), or `harmonic-mean-of-means` (of a concept)."""
 
     split: str | None = None
     """Split of concepts and instructions that is reported on; left out, all."""
@@ -347,8 +356,9 @@ class Task:
         for table in (content["corpus"], content["instructions"], *content["dictionaries"]):
             if table["revision"] is None:
                 table.pop("revision")
-        if content["evaluation"]["pi0"] == PI0:
-            content["evaluation"].pop("pi0")
+        for name, default in _LATER_IN_EVALUATION.items():
+            if content["evaluation"][name] == default:
+                content["evaluation"].pop(name)
         content["schema"] = 1  # how the file is written changes no score, and digests of before there was a version 2 hold
         names = [self.file.corpus.source, *(dictionary.source for dictionary in self.file.dictionaries)]
         # these two are files: a folder in their place, which is refused where they are read, may hold a whole disk

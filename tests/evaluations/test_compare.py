@@ -117,6 +117,7 @@ def test_both_may_belong_to_one_run_and_are_found_by_name_number_or_plugin(run: 
         ({"task": {"name": "demo", "version": "1", "digest": "other", "split": "report", "mode": "fixed"}}, "digest"),
         ({"task": {"name": "demo", "version": "1", "digest": "d", "split": "dev", "mode": "fixed"}}, "split"),
         ({"judge": JudgeRecord("tester", "test/2")}, "judge"),
+        ({"protocol": {"name": "axbench"}}, "protocol"),
     ],
 )
 def test_what_may_not_be_compared_is_refused_with_the_reason(run: Open, changes: dict[str, Any], what: str) -> None:
@@ -126,6 +127,20 @@ def test_what_may_not_be_compared_is_refused_with_the_reason(run: Open, changes:
     assert what in error.value.message
     assert error.value.given[0] != error.value.given[1]  # type: ignore[index]
     assert error.value.allowed
+
+
+def test_both_may_be_scored_by_another_protocol(run: Open) -> None:
+    """Strength 1 is better where the first half of the instructions chooses, and reports 0 in the second half."""
+
+    def halves(method: str, concept: int, strength: float, place: int) -> tuple[float, float, float]:
+        return (2.0 if (strength == 1.0) == (place < 2) else 0.0, 2.0, 2.0)
+
+    one, other = run("one", halves), run("two", rating(1.0), protocol={"name": "axbench", "splits": 2})
+    sides = [load_side(store, "steering", protocol="axbench") for store in (one, other)]
+    found = compare(*sides)
+    assert {item.first for item in found.items} == {0.0}
+    assert found.verdict == "second"
+    assert load_side(one, "steering").row.score.value != 0.0
 
 
 def test_what_differs_is_named(run: Open) -> None:

@@ -239,6 +239,24 @@ def test_scores_and_choices_are_those_of_the_entry(store: RunStore, tmp_path: Pa
     assert {len(strengths) for strengths in tied["fold_strengths"]} == {store.manifest.protocol.repeats}
 
 
+def test_under_axbenchs_protocol_the_second_half_counts_at_the_choice_of_the_first(tmp_path: Path) -> None:
+    def rate(method: str, concept: int, strength: float, place: int) -> tuple[float, float, float]:
+        return (strength if place < 2 else 2.0 - strength, 1.0, 1.0)
+
+    given = steered_run(tmp_path / "run", rate, n_concepts=2, protocol={"name": "axbench"})
+    with RunStore.open(tmp_path / "run", read_only=True) as run:
+        export(run, tmp_path / "out.jsonl")
+        rows = make_entry(given, run, run.judges()[0]).rows
+    for row in rows_of(tmp_path / "out.jsonl"):
+        place = given.instructions_for(str(row["concept_id"])).index(str(row["instruction_id"]))
+        alone = row["steerer"] == "prompt"
+        assert row["chosen_strength"] == 1.0
+        assert row["fold_strengths"] == [1.0 if place >= 2 else None]
+        assert row["fold_share"] == float(place >= 2 and (alone or row["strength"] == 1.0))
+    own = [row for row in rows_of(tmp_path / "out.jsonl") if row["steerer"] == "clamp" and row["concept_id"] == "c0"]
+    assert sum(row["overall"] * row["fold_share"] for row in own) / 2 == pytest.approx(rows[0].items[0].values["overall"])  # type: ignore[operator]
+
+
 def test_a_table_holds_a_block_of_rows_at_most(tmp_path: Path) -> None:
     class Row(dict[str, Any]):
         """A row that can be seen to be gone."""

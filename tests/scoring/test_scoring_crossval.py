@@ -197,13 +197,13 @@ def test_other_ratings_at_choices_that_were_made_elsewhere() -> None:
     generator = np.random.default_rng(0)
     scores, others = generator.random((3, 8)), generator.random((3, 8))
     found = cross_validate(scores, 5, 4, 2)
-    assert score_at(scores, found.chosen_per_fold, 2) == pytest.approx(found.score)
-    assert score_at(others, found.chosen_per_fold, 2) == found.held_out(others)
-    assert score_at(others, np.full((5, 4), 1), 2) == pytest.approx(others[1].mean())  # each instruction is reported on equally often
-    assert np.isnan(score_at(others, np.full((5, 4), NO_CHOICE)))
+    assert score_at(scores, found.chosen_per_fold, found.folds) == pytest.approx(found.score)
+    assert score_at(others, found.chosen_per_fold, found.folds) == found.held_out(others)
+    assert score_at(others, np.full((5, 4), 1), found.folds) == pytest.approx(others[1].mean())  # each instruction is reported on equally often
+    assert np.isnan(score_at(others, np.full((5, 4), NO_CHOICE), found.folds))
     for chosen in (np.full((5, 4), 3), np.full(20, 1), np.full((5, 4), -2)):
         with pytest.raises(ScoringError) as error:
-            score_at(others, chosen)
+            score_at(others, chosen, found.folds)
         assert error.value.given == chosen.tolist()
 
 

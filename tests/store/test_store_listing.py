@@ -131,7 +131,7 @@ def test_a_command_says_all_that_was_asked_for() -> None:
 def test_nothing_that_is_asked_for_is_missing_in_the_command() -> None:
     """A field that comes later has to be said, too."""
     filled: dict[str, Any] = {"tuple[str, ...]": ["x"], "str | None": "x", "int | None": 3, "int": 3, "Mapping[str, Any]": {"x": "y"}}
-    grids = {"Mapping[str, Sequence[float]]": {"": [0.5]}, "bool": None}
+    grids = {"Mapping[str, Sequence[float]]": {"": [0.5]}, "ProtocolName | None": "axbench", "Aggregation | None": "harmonic-mean-of-means"}
     for part, kind in (("asked", Asked), ("choices", Choices)):
         for one in fields(kind):
             value = not one.default if one.type == "bool" else {**filled, **grids}[str(one.type)]

@@ -9,9 +9,8 @@ from functools import lru_cache
 import numpy as np
 
 from harness.evaluations.steering.concepts import score_labeling
-from harness.scoring import NO_CHOICE, CrossValidation, ScoringError, harmonic_mean
-from harness.scoring.checks import FloatArray
-from harness.scoring.crossval import _evaluation_parts
+from harness.scoring import NO_CHOICE, ProtocolScore, ScoringError, harmonic_mean
+from harness.scoring.checks import IntArray
 from harness.store import Record, RunStore
 from harness.store.manifest import Manifest, MethodRecord
 from harness.types import ASPECTS, Concept, Labeling, Rating
@@ -23,8 +22,9 @@ class Choice:
 
     Attributes:
         on_all: by all instructions that choose; None where nothing is rated, or where all strengths score alike.
-        without: by instruction, and by repeat of the cross-validation: the strength that was chosen without this instruction, at which the
-            instruction's text counts in the score; None where none could be chosen, or where the instruction does not report.
+        without: by instruction, and by repeat of the cross-validation (of AxBench's protocol there is one): the strength that was chosen without
+            this instruction, at which the instruction's text counts in the score; None where none could be chosen, or where the instruction
+            does not report.
     """
 
     on_all: float | None = None
@@ -54,17 +54,21 @@ def _choice(records: list[Record], method: MethodRecord, manifest: Manifest) -> 
         return NONE
     assert scored.found is not None, "of one labeling, not of draws"
     strengths: dict[int, float | None] = {NO_CHOICE: None, **dict(enumerate(method.grid))}
-    chosen, evaluation = scored.found.chosen_per_fold, _evaluation(scored.found)
-    # [repeats, instructions]: the choice of that fold in which the instruction reports
-    places = np.where(evaluation.any(axis=1), np.take_along_axis(chosen, evaluation.argmax(axis=1), axis=1), NO_CHOICE)
+    places = _choices(scored.found, len(method.grid))
     without = {name: tuple(strengths[int(place)] for place in row) for name, row in zip(instructions, places.T, strict=True)}
     return Choice(scored.result.strength, without)
 
 
-def _evaluation(found: CrossValidation) -> FloatArray:
-    """Return ``[repeats, splits, instructions]``: 1 where an instruction reports in a fold."""
-    repeats, splits = found.chosen_per_fold.shape
-    return _evaluation_parts(found.n_instructions, repeats, splits, found.seed).reshape(repeats, splits, found.n_instructions)
+def _choices(found: ProtocolScore, n_strengths: int) -> IntArray:
+    """Return ``[repeats, instructions]``: the choice of that fold in which the instruction reports; ``NO_CHOICE`` where it does not.
+
+    With a single strength nothing is chosen, and every text that reports counts.
+    """
+    folds = found.folds
+    evaluation = folds.evaluation.reshape(*folds.shape, folds.n_instructions)
+    chosen = found.chosen_per_fold if n_strengths > 1 else np.zeros_like(found.chosen_per_fold)
+    choices: IntArray = np.where(evaluation.any(axis=1), np.take_along_axis(chosen, evaluation.argmax(axis=1), axis=1), NO_CHOICE)
+    return choices
 
 
 def overall(rating: Rating | None) -> float | None:

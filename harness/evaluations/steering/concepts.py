@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.leaderboard.entry import STEERING_METRICS, ItemResult
-from harness.scoring import CrossValidation, cross_validate, harmonic_mean, rating_bounds
+from harness.scoring import Folds, ProtocolScore, cross_validation_folds, halves, no_choice, score_ratings
 from harness.scoring.checks import FloatArray
 from harness.store import Record
 from harness.store.manifest import Protocol
@@ -28,7 +28,7 @@ class Scored:
         bounds: the least and the greatest overall score that ratings of the unrated texts could give.
         n_pending: ratings that are still to come.
         ratings: ``[strengths, instructions, 3]``, NaN = unrated; None for the mean of draws.
-        found: the cross-validation; None for the mean of draws.
+        found: the score with its choices; None for the mean of draws.
         draws: what a mean of draws is made of.
     """
 
@@ -37,7 +37,7 @@ class Scored:
     bounds: tuple[float, float]
     n_pending: int
     ratings: FloatArray | None = None
-    found: CrossValidation | None = None
+    found: ProtocolScore | None = None
     draws: tuple[Scored, ...] = ()
 
     @property
@@ -54,15 +54,15 @@ class Scored:
 def score_labeling(
     labeling: Labeling, strengths: Sequence[float], instructions: Sequence[str], records: Iterable[Record], protocol: Protocol, seed: int
 ) -> Scored:
-    """Cross-validation over strengths for one labeling; a text without a rating is NaN there, never a number.
+    """Return the scores of one labeling by a protocol; a text without a rating is NaN there, never a number.
 
     Args:
         labeling: what was steered to.
         strengths: the method's grid, ascending.
         instructions: ids of the concept's instructions, in the order in which they were drawn.
         records: the labeling's trials with one judge's ratings.
-        protocol: repeats and folds.
-        seed: of the folds.
+        protocol: which of the instructions choose the strength and which report on it, and how three ratings become one score.
+        seed: of the folds of a cross-validation.
     """
     records = list(records)
     ratings = np.full((len(strengths), len(instructions), len(ASPECTS)), np.nan)
@@ -75,15 +75,13 @@ def score_labeling(
             n_pending += 1
         else:
             n_unrated += 1
-    overall = harmonic_mean(ratings)
-    found = cross_validate(overall, protocol.repeats, protocol.splits, seed)
-    bounds = rating_bounds(overall, protocol.repeats, protocol.splits, seed)
-    values = [found.score, *(found.held_out(ratings[..., part]) for part in range(len(ASPECTS)))]
+    found = score_ratings(ratings, folds_of(protocol, len(strengths), len(instructions), seed), protocol.aggregation)
+    values = [found.overall, *found.aspects]
     points = [None if np.isnan(value) else min(2.0, max(0.0, float(value))) for value in values]
     chosen = None if found.chosen is None or found.tied else strengths[found.chosen]
     missing = f"{n_unrated} unrated and {n_pending} pending of {len(records)} texts leave no score" if None in points or found.chosen is None else ""
     if found.tied and not missing:
-        missing = f"{TIED} ({found.score:.3g}): none is chosen, and the ratings are those of the smallest"
+        missing = f"{TIED} ({found.overall:.3g}): none is chosen, and the ratings are those of the smallest"
     result = ItemResult(
         id=labeling.concept.id,
         text=labeling.concept.text,
@@ -94,7 +92,19 @@ def score_labeling(
         n_unrated=n_unrated,
         reason=missing,
     )
-    return Scored(labeling, result, within_scale(bounds.low, points[0], bounds.high), n_pending, ratings, found)
+    return Scored(labeling, result, within_scale(found.low, points[0], found.high), n_pending, ratings, found)
+
+
+def folds_of(protocol: Protocol, n_strengths: int, n_instructions: int, seed: int) -> Folds:
+    """Return which of a concept's instructions choose the strength and which report on it.
+
+    Raises ScoringError where there are too few of them.
+    """
+    if protocol.name == "axbench":
+        return halves(n_instructions)
+    if n_strengths == 1:
+        return no_choice(n_instructions)
+    return cross_validation_folds(n_instructions, protocol.repeats, protocol.splits, seed)
 
 
 def within_scale(low: float, value: float | None, high: float) -> tuple[float, float]:

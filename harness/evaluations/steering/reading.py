@@ -23,11 +23,11 @@ def reading(control: Sequence[Scored], grid: Sequence[float], method: Sequence[S
         grid: the control's strengths.
         method: the method's concepts, scored on the same folds.
         subject: the method.
-        seed: of folds and bootstrap.
+        seed: of the bootstrap.
     """
     theirs = _numbered(method)
     shared = [(ours, theirs[key]) for key, ours in _numbered(control).items() if key in theirs]
-    found = [(ours, values) for ours, other in shared if (values := _values(ours, grid, other, subject.grid, seed)) is not None]
+    found = [(ours, values) for ours, other in shared if (values := _values(ours, grid, other, subject.grid)) is not None]
     clusters = clusters_of((ours.labeling.concept.id, ours.labeling.features) for ours, _ in found) if found else None
     empty = "no concept has its strengths in the control's grid" if shared else "no concept was answered by both"
     metrics = {
@@ -48,7 +48,7 @@ def _numbered(scored: Sequence[Scored]) -> dict[tuple[str, int], Scored]:
     return found
 
 
-def _values(ours: Scored, grid: Sequence[float], other: Scored, other_grid: Sequence[float], seed: int) -> Mapping[str, float | None] | None:
+def _values(ours: Scored, grid: Sequence[float], other: Scored, other_grid: Sequence[float]) -> Mapping[str, float | None] | None:
     """The mean over the control's draws; None where a strength that was chosen is not in its grid."""
     if other.found is None:
         return None
@@ -57,7 +57,7 @@ def _values(ours: Scored, grid: Sequence[float], other: Scored, other_grid: Sequ
         return None
     values: dict[str, float | None] = {}
     for place, part in enumerate(ASPECTS):
-        scores = np.array([score_at(draw.ratings[..., place], chosen, seed) for draw in ours.parts if draw.ratings is not None])
+        scores = np.array([score_at(draw.ratings[..., place], chosen, other.found.folds) for draw in ours.parts if draw.ratings is not None])
         known = scores[~np.isnan(scores)]
         values[part] = min(2.0, max(0.0, float(known.mean()))) if known.size else None
     return values

@@ -17,3 +17,4 @@ def check_generated(manifest: Manifest, store: RunStore) -> None:
     if store.counts()["generations"] < len(wanted):
         message = f"the run in {store.folder} stopped before all its texts were generated"
         raise StoreError(message, given=store.folder, hint="run its `harness eval` again first")
+

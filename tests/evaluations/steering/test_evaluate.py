@@ -236,7 +236,7 @@ def test_a_control_in_draws_stands_for_each_labeler_and_is_read_at_its_strengths
             assert ours["values"]["overall"] == pytest.approx(np.mean([draw["values"]["overall"] for draw in draws]))
             cells = [cells_of(exported, "random", ours["id"], draw["features"]) for draw in draws]
             found = cross_validate(harmonic_mean(cells_of(exported, name, theirs["id"], theirs["features"])), 2, 2, 0)
-            fluency.append(np.mean([score_at(ratings[..., 2], found.chosen_per_fold, 0) for ratings in cells]))
+            fluency.append(np.mean([score_at(ratings[..., 2], found.chosen_per_fold, found.folds) for ratings in cells]))
             assert ours["n"] == 3 * theirs["n"]
         assert reading["metrics"]["fluency"]["value"] == pytest.approx(np.mean(fluency))
     shown = harness("eval", *several, "--task", folder, "--out", tmp_path).out

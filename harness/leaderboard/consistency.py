@@ -1,0 +1,247 @@
+"""Whether an entry's numbers fit each other: every mean, interval and count made again from the entry's own items.
+
+What only the run knows (which text was rated how) is not looked at here; :mod:`harness.evaluations.recompute` does that where the run is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from harness.leaderboard.entry import STEERING_METRICS, Entry, MetricValue, Row, full_name, metric_value
+from harness.leaderboard.findings import Finding
+from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
+from harness.leaderboard.values import TOLERANCE, ItemResult
+from harness.store.values import JudgeRecord
+from harness.types import ASPECTS, digest
+
+RANDOM = "random"
+"""The arm whose value stands beside a dictionary's as the random one."""
+
+
+def inconsistencies(entry: Entry) -> Iterator[Finding]:
+    """Yield what does not fit, row by row."""
+    concepts = digest(sorted({(item.id, item.text) for row in entry.rows if row.kind != "dictionary" for item in row.items}))
+    if concepts != entry.concept_set_digest:
+        yield Finding("numbers", "", f"concept_set_digest is {entry.concept_set_digest}, but that of the items is {concepts}")
+    if entry.judge is not None:
+        key = JudgeRecord(entry.judge.name, entry.judge.rubric, entry.judge.options).ranking_key
+        if key != entry.judge.key:
+            yield Finding("numbers", "", f"the judge's key is {entry.judge.key}, but that of its name, rubric and options is {key}")
+    for row in entry.rows:
+        name = full_name(row, entry.rows_of(row.kind))
+        yield from (Finding("numbers", name, message) for message in _of_row(row, entry))
+
+
+def _of_row(row: Row, entry: Entry) -> list[str]:
+    checks = {"steering": _steering, "detection": _detection, "dictionary": _dictionary}
+    try:
+        return [*_counts(row, entry), *checks[row.kind](row, entry)]
+    except (ValueError, TypeError, ArithmeticError) as error:  # items that no harness wrote
+        return [f"the numbers cannot be computed from the items ({type(error).__name__}: {' '.join(str(error).split())[:200]})"]
+
+
+# --------------------------------------------------------------------------------------------------------------------- counts
+
+
+def _counts(row: Row, entry: Entry) -> Iterator[str]:
+    answered = [item for item in row.items if item.answered]
+    if row.n_answered and not row.items:
+        yield f"n_answered is {row.n_answered}, but the row has no items"
+    if row.kind == "dictionary":
+        return
+    n_items = len({item.id for item in (row.items if entry.task.mode == "fixed" else answered)})
+    if n_items != row.n_items:
+        yield f"n_items is {row.n_items}, but the items are of {n_items} concepts"
+    if (texts := sum(item.n for item in answered)) != row.n_texts:
+        yield f"n_texts is {row.n_texts}, but the items' texts are {texts}"
+    if (unrated := sum(item.n_unrated for item in answered)) != row.n_unrated:
+        yield f"n_unrated is {row.n_unrated}, but {unrated} of the items' texts are unrated"
+    if row.eligible and row.n_pending:
+        yield f"{row.n_pending} ratings are pending, so the row may not be eligible"
+    if row.eligible and row.n_texts and row.n_unrated / row.n_texts > entry.protocol.max_unrated:
+        share = row.n_unrated / row.n_texts
+        yield f"{share:.1%} of the texts are unrated, more than {entry.protocol.max_unrated:g}, so the row may not be eligible"
+
+
+# -------------------------------------------------------------------------------------------------------------------- steering
+
+
+def _steering(row: Row, entry: Entry) -> Iterator[str]:
+    assert isinstance(row.subject, SteeringSubject)
+    answered = [item for item in row.items if item.answered]
+    if not row.subject.grid:
+        yield "the grid of strengths is empty"
+        return
+    for name in STEERING_METRICS:
+        yield from _mean(row, name, answered, entry)
+    if row.ranked is not None:
+        zero = row.metrics[row.primary].trivial or 0.0
+        yield from _ranked(row, [item.values.get(row.primary) if item.answered else zero for item in row.items], entry)
+    yield from _bounds(row)
+    for item in answered:
+        yield from (f"concept {item.id}: {problem}" for problem in _steered_item(item, row.subject.grid, entry))
+    for number, sample in enumerate(row.samples, 1):
+        if sample.strength not in row.subject.grid:
+            yield f"sample {number} has the strength {sample.strength:g}, which is not in the grid"
+        if sample.ratings is not None and not _same(sample.overall, _harmonic([sample.ratings[part] for part in ASPECTS])):
+            yield f"sample {number}: overall is {_shown(sample.overall)}, but not the harmonic mean of its ratings"
+    methods = {(other.subject.id, full_name(other, entry.rows_of("steering"))) for other in entry.rows_of("steering") if other.role == "method"}
+    for reading in row.readings:
+        if (reading.method, reading.at_strengths_of) not in methods or reading.n_read > reading.n_items:
+            yield f"it is read at the strengths of {reading.at_strengths_of}, which is no method of the entry, or more often than there are concepts"
+
+
+def _bounds(row: Row) -> Iterator[str]:
+    """The unrated texts' bounds: they hold the score, and are the score where every text is rated."""
+    score, bounds = row.score.value, row.bounds
+    if score is None or bounds is None or bounds.low is None or bounds.high is None:
+        return
+    if not bounds.low - TOLERANCE <= score <= bounds.high + TOLERANCE:
+        yield f"the bounds for unrated texts, {_shown(bounds.low)} to {_shown(bounds.high)}, do not hold the score {_shown(score)}"
+    if not row.n_unrated and not row.n_pending and not (_same(bounds.low, score) and _same(bounds.high, score)):
+        yield f"no text is unrated, but the bounds for unrated texts are {_shown(bounds.low)} to {_shown(bounds.high)} about {_shown(score)}"
+
+
+def _steered_item(item: ItemResult, grid: Sequence[float], entry: Entry) -> Iterator[str]:
+    draws = item.details.get("draws")
+    strengths = [draw.get("strength") for draw in draws] if _are_objects(draws) else [item.strength]  # type: ignore[union-attr]
+    if any(strength is not None and strength not in grid for strength in (item.strength, *strengths)):
+        yield f"strength {item.strength if item.strength is not None else strengths} is not in the grid"
+    if item.n % len(grid):
+        yield f"{item.n} texts are not equally many at each of {len(grid)} strengths"
+    if _are_objects(draws):
+        yield from _draws(item, draws)  # type: ignore[arg-type]
+    parts = [item.values.get(part) for part in ASPECTS]
+    overall = item.values.get("overall")
+    if overall is None or any(part is None for part in parts):
+        return
+    most = _harmonic([part for part in parts if part is not None])
+    exact = entry.protocol.aggregation == "harmonic-mean-of-means" and not _are_objects(draws)
+    if overall > most + TOLERANCE or (exact and overall < most - TOLERANCE):
+        relation = "is not" if exact else "is above"
+        yield f"overall {_shown(overall)} {relation} the harmonic mean {_shown(most)} of its concept, instruction and fluency"
+
+
+# ------------------------------------------------------------------------------------------------------- detection, dictionaries
+
+
+def _detection(row: Row, entry: Entry) -> Iterator[str]:
+    answered = [item for item in row.items if item.answered]
+    for name in row.metrics:
+        own = [item for item in answered if name in item.values]
+        yield from _mean(row, name, own, entry)
+        trivial = [item.trivial[name] for item in own if item.values[name] is not None and name in item.trivial]
+        if trivial and not _same(row.metrics[name].trivial, fmean(trivial)):
+            yield f"{name}: the trivial value is {_shown(row.metrics[name].trivial)}, but the items' average to {_shown(fmean(trivial))}"
+    if row.ranked is not None:
+        yield from _ranked(row, [item.values.get(row.primary) if item.answered else 0.5 for item in row.items], entry)
+    for item in answered:
+        draws = item.details.get("draws")
+        if _are_objects(draws):
+            yield from (f"concept {item.id}: {problem}" for problem in _draws(item, draws))  # type: ignore[arg-type]
+
+
+def _dictionary(row: Row, entry: Entry) -> Iterator[str]:
+    """A mean over training seeds of the mean over the metric's own seeds; Student's interval over the one or the other."""
+    from harness.scoring import interval
+
+    assert isinstance(row.subject, DictionarySubjectRef)
+    measured = [item for item in row.items if ": " not in item.id]
+    if len(measured) != row.n_items:
+        yield f"n_items is {row.n_items}, but {len(measured)} of the items are measurements"
+    others = [other for other in entry.rows_of("dictionary") if isinstance(other.subject, DictionarySubjectRef)]
+    random = [other for other in others if _is_control_of(other.subject, row.subject)]  # type: ignore[arg-type]
+    for name, metric in row.metrics.items():
+        values = [item.values.get(name) for item in measured]
+        known = [value for value in values if value is not None]
+        if len(known) < len(values) or not known:
+            if metric.value is not None:
+                yield f"{name} is {_shown(metric.value)}, but {len(values) - len(known)} of {len(values)} measurements lack it"
+            continue
+        by_seed: dict[str, list[float]] = {}
+        for item, value in zip(measured, known, strict=True):
+            by_seed.setdefault(item.id.split(", ")[0] if item.id.startswith("seed ") else "", []).append(value)
+        means = [fmean(own) for own in by_seed.values()]
+        if not _same(metric.value, fmean(means)):
+            yield f"{name} is {_shown(metric.value)}, but the measurements average to {_shown(fmean(means))}"
+        ends = interval(means if len(means) > 1 else known, method="t", bounds=metric.bounds, item="seed")
+        if not (_same(metric.low, ends.low) and _same(metric.high, ends.high)):
+            yield f"{name}: the interval is {_ends(metric.low, metric.high)}, but that of the measurements is {_ends(ends.low, ends.high)}"
+        control = random[0].metrics.get(name) if len(random) == 1 and row.subject.arm != RANDOM else None
+        if control is not None and not _same(metric.random, control.value):
+            yield f"{name}: the random value is {_shown(metric.random)}, but the control's row has {_shown(control.value)}"
+
+
+def _is_control_of(other: DictionarySubjectRef, subject: DictionarySubjectRef) -> bool:
+    same = (other.dictionary, other.metric, other.metric_options.all) == (subject.dictionary, subject.metric, subject.metric_options.all)
+    return same and other.arm == RANDOM
+
+
+# -------------------------------------------------------------------------------------------------------------------- means
+
+
+def _mean(row: Row, name: str, items: Sequence[ItemResult], entry: Entry) -> Iterator[str]:
+    """A metric against the mean and the interval of items; those that share a concept or a feature belong together."""
+    from harness.scoring import clusters_of
+
+    clusters = clusters_of((item.id, item.features) for item in items) if items else None
+    metric = row.metrics[name]
+    expected = metric_value([item.values.get(name) for item in items], clusters, bounds=metric.bounds, seed=entry.seed)
+    yield from _against(name, metric, expected, entry)
+
+
+def _ranked(row: Row, values: Sequence[float | None], entry: Entry) -> Iterator[str]:
+    from harness.scoring import clusters_of
+
+    assert row.ranked is not None
+    if None in values:
+        if row.ranked.value is not None:
+            yield f"the ranked score is {_shown(row.ranked.value)}, but a concept has no score"
+        return
+    clusters = clusters_of((item.id, item.features) for item in row.items) if row.items else None
+    yield from _against("ranked score", row.ranked, metric_value(values, clusters, bounds=row.ranked.bounds, seed=entry.seed), entry)
+
+
+def _against(name: str, stated: MetricValue, expected: MetricValue, entry: Entry) -> Iterator[str]:
+    if not _same(stated.value, expected.value):
+        yield f"{name} is {_shown(stated.value)}, but the items average to {_shown(expected.value)}"
+    if entry.migrated_from:  # an older schema, whose intervals were made in another way
+        return
+    if stated.interval_method != expected.interval_method and stated.low is not None and expected.low is not None:
+        yield f"{name}: the interval was made by {stated.interval_method!r}, but {expected.interval_method!r} is in use"
+    elif not (_same(stated.low, expected.low) and _same(stated.high, expected.high)):
+        ends = _ends(expected.low, expected.high)
+        yield f"{name}: the interval is {_ends(stated.low, stated.high)}, but that of the items is {ends}"
+
+
+def _draws(item: ItemResult, draws: Sequence[dict[str, object]]) -> Iterator[str]:
+    """An item's values are the means over its draws."""
+    for name, value in item.values.items():
+        found = [values.get(name) for draw in draws if isinstance(values := draw.get("values"), dict)]
+        known = [float(number) for number in found if isinstance(number, int | float)]
+        if not _same(value, fmean(known) if known else None):
+            yield f"{name} is {_shown(value)}, but its draws average to {_shown(fmean(known) if known else None)}"
+
+
+def _are_objects(draws: object) -> bool:
+    return isinstance(draws, list) and bool(draws) and all(isinstance(draw, dict) for draw in draws)
+
+
+def _harmonic(values: Sequence[float]) -> float:
+    return 0.0 if min(values) <= 0 else len(values) / sum(1 / value for value in values)
+
+
+def _same(first: float | None, second: float | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    return "missing" if low is None or high is None else f"[{_shown(low)}, {_shown(high)}]"
+
+
+def _shown(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.6g}"
