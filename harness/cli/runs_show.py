@@ -27,7 +27,7 @@ _MARGIN = 14
 def show_command(run: str, out: Path, as_json: bool) -> None:
     """Show RUN: how far it is, its scores, what was run with which options, where, and the command that repeats it."""
     from harness.evaluations.stored_entries import entries_of
-    from harness.leaderboard.table import render_entry
+    from harness.leaderboard.result import render_entry
     from harness.store import RunStore, summarize
     from harness.store.describe import describe
     from harness.store.listing import find_run

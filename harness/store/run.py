@@ -21,6 +21,7 @@ from harness.store.values import (
     encode,
     encode_labeling,
     item_trial,
+    of_judge,
     outcome_rating,
     rating_outcome,
     row_item,
@@ -211,11 +212,12 @@ class RunStore(ItemStore):
 
     def add_judge(self, judge: JudgeRecord) -> str:
         """Store which judge is at work; the key under which its ratings are kept."""
-        row = (judge.key, encode(judge, f"judge {judge.name}"))
         with self._database.transaction("store the judge"):
-            alike = [other.key for other in self.judges() if other.ranking_key == judge.ranking_key]
-            if judge.key in alike[:-1]:  # its code is again what it was: it comes last once more
+            alike = of_judge(judge, self.judges())
+            stored = next((other for other in alike[:-1] if other.key == judge.key), None)
+            if stored is not None:  # its code, or its files, are again what they were: it comes last once more
                 self._database.execute("DELETE FROM judges WHERE key = ?", (judge.key,))
+            row = (judge.key, encode(stored or judge, f"judge {judge.name}"))
             self._database.execute("INSERT OR IGNORE INTO judges (key, value) VALUES (?, ?)", row)
         return judge.key
 
@@ -240,7 +242,7 @@ class RunStore(ItemStore):
     def own_judge(self) -> JudgeRecord | None:
         """The judge that the run was started with, as it rated last; None where nobody has rated."""
         judges = self.judges()
-        return [judge for judge in judges if judge.ranking_key == judges[0].ranking_key][-1] if judges else None
+        return of_judge(judges[0], judges)[-1] if judges else None
 
     def add_ratings(self, judge_key: str, ratings: Iterable[Rating], *, replace: bool = False) -> int:
         """Store a judge's ratings, each committed as the iterable yields it. ``Rating.item_id`` is the trial's id.
