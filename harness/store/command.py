@@ -26,7 +26,8 @@ def eval_command(command: Mapping[str, Json], out: Path = Path(".")) -> list[str
     if not command.get("task"):
         return []
     asked, choices = dict(command.get("asked") or {}), dict(command.get("choices") or {})
-    words = ["harness", "eval", "--task", str(command["task"]), *_asked(asked)]
+    files = [word for path in command.get("plugins") or () for word in ("--plugin", str(path))]
+    words = ["harness", "eval", "--task", str(command["task"]), *files, *_asked(asked)]
     for name, value in choices.items():
         if value not in (None, (), [], "") and not (name == "seed" and value == 0):
             for one in value if isinstance(value, list | tuple) else (value,):

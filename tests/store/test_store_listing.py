@@ -124,6 +124,7 @@ def test_a_command_says_all_that_was_asked_for() -> None:
         -S unit=norm -S flag=true -S 'list=["a", "b"]' -J model=none --strengths 0.1,0.2 --strengths b=1.0 --corpus 'a b.csv' --limit 3 --seed 7
         --concepts x --concepts y --split all --no-controls --out there"""
     assert words == shlex.split(expected)
+    assert eval_command({"task": "demo", "plugins": ["/mine.py"]}) == ["harness", "eval", "--task", "demo", "--plugin", "/mine.py"]
     assert eval_command({}) == eval_command({"choices": {"seed": 3}}) == []
     assert eval_command({"task": "demo", "choices": {"seed": 0}, "asked": {}}) == ["harness", "eval", "--task", "demo"]
 
