@@ -34,6 +34,7 @@ test: $(INSTALLED_DEV)
 check: $(INSTALLED_DEV)
 	$(VENV)/bin/python -m ruff check
 	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/python .ci/typed_templates.py
 	$(VENV)/bin/python docs/generate.py --check
 
 docs: $(INSTALLED)

@@ -120,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         code = _fail(f"{error.filename or 'the disk'}: {error.strerror}; what was computed before is kept; make room or choose another --out")
     code = code if isinstance(code, int) else 0
+    if code == 0 and standard_streams.output_is_lost():
+        code = _fail("standard output is closed, so the result could not be shown; what was computed is kept")
     if arguments is None:
         end_process(code)
     sys.exit(code)

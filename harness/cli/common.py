@@ -32,6 +32,14 @@ out_option = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("."), help="Folder for runs/ and leaderboard/entries/ (default: here)."
 )
 
+plugin_files_option = click.option(
+    "--plugin",
+    "plugin_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A Python file whose plugins are used beside the installed ones, e.g. ./my_method.py; repeatable.",
+)
+
 
 def protocol_options(function: F) -> F:
     """Return --protocol and --aggregation: how scores are made of ratings."""
@@ -150,11 +158,11 @@ def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:
     return open_bench(task, choices, quiet)
 
 
-def load_host() -> PluginHost:
-    """Return all plugins of this installation."""
+def load_host(plugin_files: Sequence[Path] = ()) -> PluginHost:
+    """Return all plugins of this installation, and those of ``--plugin``."""
     from harness.plugin.host import PluginHost
 
-    return PluginHost.load()
+    return PluginHost.load(plugin_files)
 
 
 def keep_freed_memory() -> None:

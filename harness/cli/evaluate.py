@@ -20,6 +20,7 @@ from harness.cli.common import (
     load_host,
     make_bench,
     out_option,
+    plugin_files_option,
     plugin_option,
     print_json,
     protocol_options,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 @plugin_option("-D", "detector", "[detector:]name=value")
 @plugin_option("-M", "metric", "[metric:]name=value")
 @plugin_option("-J", "judge")
+@plugin_files_option
 @task_options
 @protocol_options
 @click.option(
@@ -87,6 +89,7 @@ def command(
     detector_options: tuple[str, ...],
     metric_options: tuple[str, ...],
     judge_options: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
     task_name: str,
     corpus: str | None,
     text_field: str | None,
@@ -123,7 +126,7 @@ def command(
 
     if no_controls and controls == "full":
         raise OptionError("--controls full and --no-controls are given", given=controls, hint="leave one of the two out")
-    host = load_host()
+    host = load_host(plugin_files)
     task = find_task(host, task_name)
     asked = Asked(
         labelers,
@@ -187,7 +190,7 @@ class _Evaluation:
 
         plan = make_plan(self.host, self.task, self.asked)
         bench = make_bench(self.task, choices, self.quiet)
-        manifest = settle(plan, bench, command_of(self.where, bench, self.asked))
+        manifest = settle(plan, bench, command_of(self.where, bench, self.asked, self.host.files))
         folder = run_folder(self.out, manifest)
         if why := changed_code(folder, manifest):
             bench.progress.step(why)

@@ -31,13 +31,13 @@ def score_command(
     cv chooses each concept's strength by cross-validation; axbench by the first half of the instructions, and reports the second half.
     """
     from harness.evaluations.evaluate import conclude
-    from harness.evaluations.steering.stored import check_generated, judge_of
+    from harness.evaluations.steering.stored import check_generated
     from harness.run.run import Run
     from harness.store.listing import find_run
 
     folder = find_run(run, out)
     with Run.reopen(folder, load_host(), quiet or as_json) as stored:
         check_generated(stored.manifest, stored.store)
-        record = judge_of(stored.store, judge_key)
+        record = stored.store.judge_named(judge_key)
         entry = conclude(stored, record, stored.manifest.protocol.named(protocol, aggregation))
     show_entry(entry, out, folder, as_json)

@@ -51,6 +51,7 @@ def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None, p
             name=judge.name,
             rubric=judge.rubric,
             options=dict(judge.options),
+            content=dict(judge.content),
             offline=judge.offline,
             key=judge.ranking_key,
             code=judge.code,

@@ -50,10 +50,12 @@ class JudgeRef(Part):
     rubric: Text
     """Name and version of the rubric."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
+    content: dict[str, JsonValue] = Field(default_factory=dict, exclude_if=lambda content: not content)
+    """Of options that name files: their values with the digest of the content in place of each path; left out where there are none."""
     offline: bool
     """No person or strong model stands behind the ratings."""
     key: Text
-    """Digest of name, rubric and options: ratings of different keys never share a ranking."""
+    """Digest of name, rubric and options, of files their content: ratings of different keys never share a ranking."""
     code: str = ""
     """Digest of the version and source of its plugin; left out where an older harness did not keep it."""
 
@@ -209,7 +211,7 @@ class Entry(Part):
     libraries: dict[str, str] = Field(default_factory=dict)
     """Versions of the libraries that the numbers depend on."""
     plugins: dict[str, str] = Field(default_factory=dict)
-    """Versions of the distributions whose plugins took part."""
+    """Versions of the distributions whose plugins took part; of a single file, by its name, ``sha256:`` and the digest of its content."""
     git: GitState | None = None
     task: TaskRef
     model: ModelRef

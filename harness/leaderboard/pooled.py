@@ -133,7 +133,7 @@ def _key(row: Row) -> str:
     """Identifies what a row is about, whatever the seed: a dictionary that a task trains has other weights with each."""
     subject = row.subject
     if isinstance(subject, DictionarySubjectRef):
-        training = [subject.arm, subject.training_seed, subject.metric, subject.metric_options.all]
+        training = [subject.arm, subject.training_seed, subject.metric, subject.metric_options.identity]
         return digest([subject.kind, subject.dictionary, *training])
     return digest([subject.kind, subject.id])
 

@@ -134,7 +134,7 @@ def _key(entry: Entry, row: Row) -> GroupKey:
     if task.mode == "chosen":  # methods of one entry may have chosen different concepts
         concepts = digest(sorted({(item.id, item.text) for item in row.items}))
     if isinstance(row.subject, DictionarySubjectRef):
-        concepts, options = "", digest(row.subject.metric_options.all)
+        concepts, options = "", digest(row.subject.metric_options.identity)
     judge = entry.judge.key if entry.judge is not None and row.kind == "steering" else ""
     protocol = entry.protocol.title if row.kind == "steering" else ""
     return GroupKey(task.name, task.version, task.digest, task.split, task.mode, row.kind, row.primary, options, judge, concepts, protocol)

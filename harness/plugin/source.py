@@ -26,7 +26,7 @@ CORE = "harness"
 
 _NOT_COMPUTING = {
     "chat", "cli", "files", "judging", "leaderboard", "plugin", "store", "tasks", "testing",
-    "evaluations/entry.py", "evaluations/evaluate.py", "evaluations/face.py", "evaluations/prompts.py",
+    "evaluations/entry.py", "evaluations/evaluate.py", "evaluations/face.py", "evaluations/older_identity.py", "evaluations/prompts.py",
     "evaluations/steering/concepts.py", "evaluations/steering/judge_record.py", "evaluations/steering/rate.py",
     "evaluations/steering/reading.py", "evaluations/steering/rows.py", "evaluations/steering/score.py", "evaluations/steering/stored.py",
     "evaluations/detection/rows.py", "evaluations/detection/score.py", "evaluations/dictionary/rows.py", "evaluations/dictionary/score.py",

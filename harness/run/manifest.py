@@ -11,7 +11,8 @@ from harness.engine.choice import DEFAULT
 from harness.files.hashing import path_digest
 from harness.files.version import PACKAGE, own_version
 from harness.model.prompts import RENDERING
-from harness.options import input_names
+from harness.plugin.files import PluginFile
+from harness.plugin.inputs import FILE, path_contents, replaced
 from harness.plugin.source import CORE, core_digest
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
@@ -70,13 +71,21 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
     )
 
 
-def command_of(task: str, bench: TaskBench, asked: Asked) -> dict[str, Json]:
-    """Return what was asked for, so that a later look can tell, and the subject model be found again; paths hold from any folder."""
+def command_of(task: str, bench: TaskBench, asked: Asked, files: Sequence[PluginFile] = ()) -> dict[str, Json]:
+    """Return what was asked for, so that a later look can tell, and the subject model be found again; paths hold from any folder.
+
+    Args:
+        task: its name or folder.
+        bench: the task, with what the command line replaced.
+        asked: the plugins.
+        files: those that came from a file (``--plugin``).
+    """
     choices = dataclasses.asdict(bench.choices)
     choices |= {name: _absolute(choices[name]) for name in ("corpus", "instructions")}
     plain = dataclasses.asdict(asked)
     plain["strengths"] = {name: list(grid) for name, grid in asked.strengths.items()}
-    return {"task": task, "choices": _lists(choices), "asked": _lists(plain)}
+    given: dict[str, Json] = {"plugins": [str(file.path) for file in files]} if files else {}
+    return {"task": task, "choices": _lists(choices), "asked": _lists(plain), **given}
 
 
 def _lists(values: Mapping[str, Json]) -> dict[str, Json]:
@@ -91,16 +100,18 @@ def _absolute(path: str | None) -> str | None:
 
 def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
     """Return a plugin as the manifest keeps it: the options that a result depends on, not how something is fetched or which variable holds a key."""
-    given = {name: value for name, value in plugin.identity.items() if name in plugin.given}
-    default = {name: value for name, value in plugin.identity.items() if name not in given}
+    given = {name: value for name, value in plugin.shown.items() if name in plugin.given}
+    default = {name: value for name, value in plugin.shown.items() if name not in given}
+    content = {name: value for name, value in plugin.content.items() if name in plugin.shown}
     return PluginRef(
         kind=plugin.registered.kind,
         name=plugin.registered.name,
         key=plugin.key,
         label=plugin.label,
-        options=OptionValues(given=given, default=default),
+        options=OptionValues(given=given, default=default, content=content),
         distribution=plugin.registered.distribution,
         version=plugin.registered.version,
+        file="" if plugin.registered.file is None else str(plugin.registered.file.path),
     )
 
 
@@ -157,8 +168,7 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "corpus": bench.corpus_digest if bench.has_corpus else None,
         "instructions": path_digest(bench.instructions_path),
         "methods": methods,
-        "judge": None if plan.judge is None else {"name": plan.judge.registered.name, "options": plan.judge.identity},
-        "files": _named_files(plan),
+        "judge": None if plan.judge is None else {"name": plan.judge.registered.name, "options": _without_files(plan.judge)},
         "code": _code(plan),
         "engine": [DEFAULT, VERSIONS[DEFAULT]],
         "prompts": RENDERING,
@@ -202,28 +212,7 @@ def code_of(plugin: PlannedPlugin) -> list[str]:
     return [plugin.registered.version, plugin.registered.code]
 
 
-def _named_files(plan: Plan) -> dict[str, str]:
-    """Digests of the files and folders that options name as input (labels, exports), by plugin and option; a judge's are kept with its ratings."""
-    found = {}
-    for plugin in plan.plugins:
-        if plugin is not plan.judge:
-            found.update({f"{plugin.registered.name}: {where}": value for where, value in files_of(plugin).items()})
-    return dict(sorted(found.items()))
-
-
-def files_of(plugin: PlannedPlugin) -> dict[str, str]:
-    """Digests of the files and folders that a plugin's options name as input, by ``option = path``; what does not exist is left out."""
-    named = {
-        f"{name} = {path}": Path(path).expanduser()
-        for name in input_names(plugin.registered.options)
-        for path in _texts(plugin.options[name])
-    }
-    return {where: path_digest(path) for where, path in sorted(named.items()) if path.exists()}
-
-
-def _texts(value: Json) -> list[str]:
-    """The texts in an option's value: itself, or those of a list or an object."""
-    if isinstance(value, str):
-        return [value]
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [text for part in inside for text in _texts(part)]
+def _without_files(judge: PlannedPlugin) -> dict[str, Json]:
+    """Return a judge's options without the files that they name: their content is kept with its ratings, and no text depends on it."""
+    paths = path_contents(judge.registered.options, judge.options)
+    return {**judge.shown, **{name: replaced(judge.shown[name], dict.fromkeys(paths, FILE)) for name in judge.content if name in judge.shown}}

@@ -21,6 +21,7 @@ from harness.store.values import (
     encode,
     encode_labeling,
     item_trial,
+    of_judge,
     outcome_rating,
     rating_outcome,
     row_item,
@@ -207,11 +208,12 @@ class RunStore(ItemStore):
 
     def add_judge(self, judge: JudgeRecord) -> str:
         """Store which judge is at work; the key under which its ratings are kept."""
-        row = (judge.key, encode(judge, f"judge {judge.name}"))
         with self._database.transaction("store the judge"):
-            alike = [other.key for other in self.judges() if other.ranking_key == judge.ranking_key]
-            if judge.key in alike[:-1]:  # its code is again what it was: it comes last once more
+            alike = of_judge(judge, self.judges())
+            stored = next((other for other in alike[:-1] if other.key == judge.key), None)
+            if stored is not None:  # its code, or its files, are again what they were: it comes last once more
                 self._database.execute("DELETE FROM judges WHERE key = ?", (judge.key,))
+            row = (judge.key, encode(stored or judge, f"judge {judge.name}"))
             self._database.execute("INSERT OR IGNORE INTO judges (key, value) VALUES (?, ?)", row)
         return judge.key
 
@@ -219,23 +221,24 @@ class RunStore(ItemStore):
         """Return the judges stored; the first is the one that the run was started with."""
         return [decode(JudgeRecord, row[0]) for row in self._database.rows("SELECT value FROM judges ORDER BY position")]
 
-    def judge_named(self, key: str | None) -> JudgeRecord | None:
-        """Return the judge with this key, or the run's own where none is asked for; None where nobody has rated.
+    def judge_named(self, wanted: str | None) -> JudgeRecord | None:
+        """Return a judge by its key or name (of several, the one that rated last); None takes the one that the run was started with.
 
-        Raises StoreError for a key that is none of the run's judges'.
+        None where nobody is asked for and nobody has rated. Raises StoreError for one that has not rated this run.
         """
-        if key is None:
+        if wanted is None:
             return self.own_judge()
-        known = {judge.key: judge for judge in self.judges()}
-        if key not in known:
-            message = f"the run {self.id} has no ratings by {key!r}"
-            raise StoreError(message, given=key, allowed=tuple(known) or "none", hint="name one of the run's judges")
-        return known[key]
+        judges = self.judges()
+        found = [judge for judge in judges if wanted in (judge.key, judge.name, judge.ranking_key)]
+        if not found:
+            known = tuple(judge.key for judge in judges) or "none"
+            raise StoreError(f"{wanted!r} has not rated the run in {self.folder}", given=wanted, allowed=known, hint="name one of its judges")
+        return found[-1]
 
     def own_judge(self) -> JudgeRecord | None:
         """The judge that the run was started with, as it rated last; None where nobody has rated."""
         judges = self.judges()
-        return [judge for judge in judges if judge.ranking_key == judges[0].ranking_key][-1] if judges else None
+        return of_judge(judges[0], judges)[-1] if judges else None
 
     def add_ratings(self, judge_key: str, ratings: Iterable[Rating], *, replace: bool = False) -> int:
         """Store a judge's ratings, each committed as the iterable yields it. ``Rating.item_id`` is the trial's id.

@@ -61,6 +61,16 @@ def test_nothing_is_ranked_across(make_entry: Make, make_result: Make, changes: 
     assert [standings(group) for group in groups] in ([[("a", 1)], [("b", 1)]], [[("b", 1)], [("a", 1)]])
 
 
+def test_protocols_are_ranked_apart_and_older_entries_with_cv(make_entry: Make, make_result: Make, make_detection: Make) -> None:
+    rows = make_result("a", [0.5] * 4), make_detection("a")
+    protocols = ({}, {"name": "axbench"}, {"aggregation": "harmonic-mean-of-means"})
+    entries = [make_entry(*rows, protocol=protocol, run_digest=str(number)) for number, protocol in enumerate(protocols)]
+    groups = rank([*entries, make_entry(make_result("b", [0.6] * 4))])
+    steering = [group for group in groups if group.key.kind == "steering"]
+    assert sorted(len(group.places) for group in steering) == [1, 1, 2]
+    assert len([group for group in groups if group.key.kind == "detection"]) == 1
+
+
 def test_an_abstention_counts_zero_and_coverage_is_kept(make_entry: Make, make_result: Make) -> None:
     group = only(rank([make_entry(make_result("half", [1.0, 1.0, None, None]), make_result("all", [0.6] * 4))]))
     assert standings(group) == [("all", 1), ("half", 2)]  # by the answered ones alone, half would lead
