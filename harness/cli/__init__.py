@@ -30,6 +30,7 @@ COMMANDS = {
     "runs": "harness.cli.runs",
     "view": "harness.cli.view",
     "power": "harness.cli.power",
+    "report": "harness.cli.report",
     "leaderboard": "harness.cli.leaderboard",
     "plugins": "harness.cli.plugins",
     "tasks": "harness.cli.tasks",
