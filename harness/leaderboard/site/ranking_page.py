@@ -132,6 +132,7 @@ def _ranking(at: int, group: Group, pages: dict[str, str], sparsity: dict[str, f
     better = {True: "higher is better", False: "lower is better", None: "neither direction is better"}[group.higher_is_better]
     about = [f"by {metric.title or heading(group.key.metric)}, {better}"]
     about += [f"judge {shown_judge} ({judge.rubric})"] if judge is not None else []
+    about += [f"protocol {group.key.protocol}"] if group.key.protocol else []
     about += [f"concepts {group.key.mode}"] if group.key.kind != "dictionary" else []
     figures: dict[str, Any] = {f"ranking-{at}-figure": figure_of(group, places)}
     points = sparsity_points(places, sparsity)
@@ -144,7 +145,7 @@ def _ranking(at: int, group: Group, pages: dict[str, str], sparsity: dict[str, f
         about=" · ".join(about),
         kind=group.key.kind,
         data={"task": f"{group.key.task} {group.key.version}", "kind": group.key.kind, "judge": shown_judge},
-        table=Table(f"ranking-{at}-table", f"{_title(group)}, {about[0]}", _heads(group, places), lines, names=1),
+        table=Table(f"ranking-{at}-table", f"{_title(group)} · {' · '.join(about)}", _heads(group, places), lines, names=1),
         figures=figures,
         notes=tuple(_notes(group, places)),
         sentences=tuple(line for line in (who_is_ahead(group), *verdicts(group)[:SENTENCES]) if line),
