@@ -52,6 +52,8 @@ class Ranking:
     """When two count as apart, and when a method beats a control."""
 
 
+RANDOM = "random"
+"""What a method's own random control is called in a verdict (:class:`harness.leaderboard.comparisons.AgainstControl`)."""
 _SHORT = 28
 """Letters."""
 SENTENCES = 6
@@ -193,7 +195,10 @@ def _line(place: Place, group: Group, places: Sequence[Place], pages: dict[str, 
     if group.key.kind == "dictionary":
         cells += [significant(score.trivial), significant(score.random)]
     if _has_verdicts(group):
-        cells += [_verdict([found for found in place.against if found.own]), _verdict([found for found in place.against if not found.own])]
+        cells += [
+            _verdict([found for found in place.against if found.name == RANDOM]),
+            _verdict([found for found in place.against if found.name != RANDOM]),
+        ]
     if any(other.win_rate is not None for other in group.places):
         cells.append(plain(None if place.win_rate is None else place.win_rate.value, 2))
     layers = ", ".join(str(layer) for layer in sorted({one.layer for one in own}))
@@ -226,7 +231,7 @@ def _verdict(found: Sequence[AgainstControl]) -> Cell:
     if not found:
         return Cell("–")
     css = "good" if all(one.answer == "yes" for one in found) else ""
-    if all(one.own for one in found):
+    if all(one.name == RANDOM for one in found):
         return Cell(", ".join(dict.fromkeys(one.answer for one in found)), css=css, mark=" ".join(_lead(one) for one in found))
     answers: dict[str, list[str]] = {}
     for one in found:
@@ -235,11 +240,8 @@ def _verdict(found: Sequence[AgainstControl]) -> Cell:
 
 
 def _lead(found: AgainstControl) -> str:
-    return (
-        ""
-        if found.difference is None
-        else f"{number(found.difference, 2)} {ends(found.low, found.high, 2) if found.low is not None else ''}".strip()
-    )
+    interval = "" if found.low is None else f" {ends(found.low, found.high, 2)}"
+    return "" if found.difference is None else f"{number(found.difference, 2)}{interval}"
 
 
 def _seeds(place: Place) -> Cell:
