@@ -19,10 +19,10 @@ from torch import Tensor
 from harness.engine.base import VERSIONS, Chunk, Generated, GenerationRequest, check_edit, check_requests
 from harness.engine.forward import logits
 from harness.engine.placing import Placed, edited, place, why_not
-from harness.engine.plan import plan_for
+from harness.engine.plan import can_share, plan_for
 from harness.engine.rows import WHOLE, DecodingPlan, Rows, View
 from harness.engine.sampling import check_decoding, choose, penalise
-from harness.engine.shared import can_share, last_common_layer, prompts_once
+from harness.engine.shared import last_common_layer, prompts_once
 from harness.errors import EngineError
 from harness.interventions import Edit, EditContext, Site
 from harness.model.activations import Row
@@ -259,7 +259,7 @@ class _Batch:
 
     def _common(self) -> int:
         """Return the last layer in which rows of one prompt are the same; -1 where the model cannot be read so."""
-        if self._rows.n_new or not can_share(self.model, self._rows.plan):
+        if self._rows.n_new or self._rows.plan != DecodingPlan() or not can_share(self.model):
             return -1
         return last_common_layer(self.model, [site for request in self.requests for edit in request.edits for site in edit.sites])
 
