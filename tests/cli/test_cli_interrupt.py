@@ -84,25 +84,27 @@ def harness_trial_done(trial):
 EVAL = ("eval", "--labeler", "bomb", "--steerer", "bomb")
 
 
-@pytest.fixture
-def bomb(install: Callable[..., Path]) -> Path:
-    return install(BOMB, "bomb", "bomb-dist")
+@pytest.fixture(scope="module")
+def bomb(install_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install_in(tmp_path_factory.mktemp("bomb"), BOMB, "bomb", "bomb-dist")
 
 
-@pytest.fixture
-def task(variant: Callable[..., Path]) -> Path:
+@pytest.fixture(scope="module")
+def task(variant_in: Callable[[Path], Callable[..., Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 texts: more than one batch of the engine, so that some are stored when a later batch is interrupted."""
-    changed = variant(("per_concept = 4", "per_concept = 10"))
+    changed = variant_in(tmp_path_factory.mktemp("task"))(("per_concept = 4", "per_concept = 10"))
     with (changed / "instructions.jsonl").open("a", encoding="utf-8") as file:
         more = ("Lily ran", "Tim had", "The sun", "Mom")
         file.writelines(json.dumps({"id": text, "text": text}) + "\n" for text in more)
     return changed
 
 
-@pytest.fixture
-def undisturbed(harness: Callable[..., Any], bomb: Path, task: Path, tmp_path: Path) -> tuple[Any, list[Any]]:
+@pytest.fixture(scope="module")
+def undisturbed(
+    harness: Callable[..., Any], bomb: Path, task: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, list[Any]]:
     """Entry and rows of a run that nothing interrupts."""
-    out = tmp_path / "undisturbed"
+    out = tmp_path_factory.mktemp("undisturbed")
     return harness(*EVAL, "--task", task, "--out", out, "--json", sites=(bomb,)).json, rows(out)
 
 
