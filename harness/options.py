@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -34,9 +34,20 @@ def filter_field(default: Any, *, ge: float | None = None, le: float | None = No
     return Field(default, ge=ge, le=le, lt=lt, json_schema_extra={"filter": True})
 
 
-def input_field(default: Any = ...) -> Any:
-    """Return a field that may name a file or folder that is read: its content is part of a run's identity, so a changed file makes another run."""
-    return Field(default, json_schema_extra={"input": True})
+def input_field(default: Any = ..., *, words: Sequence[str] = ()) -> Any:
+    """Return a field that may name a file or folder that is read: its content is part of a run's identity, so a changed file makes another run.
+
+    Args:
+        default: its value where none is given.
+        words: texts that name no file, even where one is called so: those that the plugin itself takes for something else.
+    """
+    return Field(default, json_schema_extra={"input": True, "words": list(words)})
+
+
+def input_words(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
+    """Return, by option, the texts that name no file; see :func:`input_field`."""
+    extras = {name: info.json_schema_extra for name, info in model.model_fields.items()}
+    return {name: tuple(map(str, extra.get("words") or ())) for name, extra in extras.items() if isinstance(extra, dict)}  # type: ignore[arg-type]
 
 
 def transport_field(default: Any, *, ge: float | None = None, gt: float | None = None, le: float | None = None) -> Any:
@@ -55,9 +66,13 @@ def input_names(model: type[BaseModel]) -> tuple[str, ...]:
     A path may stand alone, in a union, in a list or another container, or in a model. One that says how something is fetched
     (:func:`transport_field`) is not among them.
     """
-    paths = [name for name, info in model.model_fields.items() if _holds_path(info.annotation)]
-    fetched = transport_names(model)
-    return tuple(name for name in model.model_fields if name in (*_marked(model, "input"), *paths) and name not in fetched)
+    named, fetched = (*_marked(model, "input"), *path_names(model)), transport_names(model)
+    return tuple(name for name in model.model_fields if name in named and name not in fetched)
+
+
+def path_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """Return the options of ``model`` that hold paths and nothing else: ``Path``, or a container of them."""
+    return tuple(name for name, info in model.model_fields.items() if _holds_path(info.annotation))
 
 
 def _holds_path(annotation: Any) -> bool:

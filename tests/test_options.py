@@ -230,35 +230,6 @@ def test_every_option_that_holds_a_path_names_an_input() -> None:
     assert input_names(Paths) == ("one", "maybe", "several", "fixed", "named", "inside", "text")
 
 
-def test_files_and_folders_behind_options_are_digested(tmp_path: Path) -> None:
-    from types import SimpleNamespace
-
-    from harness.run.manifest import files_of
-
-    class Reads(Options):
-        one: Path | None = None
-        """A path."""
-        several: list[Path] = Field(default_factory=list)
-        """Paths."""
-        named: dict[str, Path] = Field(default_factory=dict)
-        """Paths by name."""
-
-    folder, a, b = tmp_path / "folder", tmp_path / "a", tmp_path / "b"
-    folder.mkdir()
-    for path in (folder / "x", a, b):
-        path.write_text("1")
-
-    def found() -> dict[str, str]:
-        options = as_json(Reads(one=folder, several=[a, tmp_path / "absent"], named={"n": b}))
-        return files_of(SimpleNamespace(registered=SimpleNamespace(options=Reads), options=options))  # type: ignore[arg-type]
-
-    before = found()
-    assert set(before) == {f"one = {folder}", f"several = {a}", f"named = {b}"}
-    for path in (folder / "x", a, b):
-        path.write_text("2")
-    assert {where for where, digest in found().items() if digest != before[where]} == set(before)
-
-
 @pytest.mark.parametrize("value", ["true", "false", True, "01_0", "1_0", "1_0.5"])
 @pytest.mark.parametrize("name", ["count", "share"])
 def test_what_python_takes_for_a_number_is_none(name: str, value: Any) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from harness.chat.log_filter import hide_keys_in_logs
+from harness.chat.reply_size import LARGEST_REPLY, limited
 from harness.errors import JudgeError
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROXIES = ("http", "https", "socks5", "socks5h")
 
 
-def http_client(kind: Callable[..., T], server: str, url: str, timeout: float, **options: Any) -> T:
+def http_client(kind: Callable[..., T], server: str, url: str, timeout: float, largest: int = LARGEST_REPLY, **options: Any) -> T:
     """Return a client for one server, unopened.
 
     Redirects are never followed: along one, a key would go to a server that nobody named. Of the environment's proxies only the one for this
@@ -41,6 +42,7 @@ def http_client(kind: Callable[..., T], server: str, url: str, timeout: float, *
         server: its name, for messages.
         url: its address.
         timeout: seconds.
+        largest: bytes of a reply, unpacked; a request whose reply has more fails by RequestFailed (:mod:`harness.chat.reply_size`).
         options: further ones of the class.
 
     Raises:
@@ -51,6 +53,7 @@ def http_client(kind: Callable[..., T], server: str, url: str, timeout: float, *
     tls = url.startswith("https:") or (address or "").startswith("https:")
     # Without the environment: the client would build the proxies of all schemes, and send what a .netrc holds.
     options |= {"follow_redirects": False, "timeout": timeout, "trust_env": False, "proxy": address}
+    options["event_hooks"] = limited(server, largest, hasattr(kind, "aclose"))
     options["verify"] = _certificates(server) if tls else False
     try:
         made = kind(**options)

@@ -28,7 +28,9 @@ COMMANDS = {
     "steer": "harness.cli.steer",
     "judge": "harness.cli.judge",
     "runs": "harness.cli.runs",
+    "view": "harness.cli.view",
     "power": "harness.cli.power",
+    "report": "harness.cli.report",
     "leaderboard": "harness.cli.leaderboard",
     "plugins": "harness.cli.plugins",
     "tasks": "harness.cli.tasks",
@@ -119,6 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         code = _fail(f"{error.filename or 'the disk'}: {error.strerror}; what was computed before is kept; make room or choose another --out")
     code = code if isinstance(code, int) else 0
+    if code == 0 and standard_streams.output_is_lost():
+        code = _fail("standard output is closed, so the result could not be shown; what was computed is kept")
     if arguments is None:
         end_process(code)
     sys.exit(code)

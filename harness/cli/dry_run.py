@@ -8,20 +8,26 @@ from typing import TYPE_CHECKING
 from harness.cli.common import console, print_json, print_table
 
 if TYPE_CHECKING:
+    from harness.errors import HarnessError
     from harness.run.bench import TaskBench
     from harness.run.estimate import Estimate
     from harness.run.plan import Plan
 
 
 def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> None:
-    """Print the plan of a run: methods, detectors, metrics, what would end it, texts, time and cost; ``n_seeds``: of so many runs alike."""
+    """Print the plan of a run: methods, detectors, metrics, what would end it, texts, time and cost; ``n_seeds``: of so many runs alike.
+
+    Raises what a run would be refused for before it computes, after the plan is shown.
+    """
+    refused = _refused(plan, bench)
     table = bench.task.file
     title = f"task {table.name} (version {table.version}), model {table.model.name}"
     methods = [(m.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
     detections = [(d.name, d.role) for d in plan.detections]
     metrics = [(m.metric.label, m.dictionary) for m in plan.metrics]
     n_concepts, exact, why = concept_count(plan, bench)
-    cost, problems = estimate_of(plan, bench, n_concepts, exact), _problems(plan, bench)
+    cost = estimate_of(plan, bench, n_concepts, exact)
+    problems = _problems(plan, bench, [] if refused is None else [str(refused)])
     if as_json:
         rows = [dict(zip(("method", "role", "strength_unit", "grid"), row, strict=True)) for row in methods]
         further = {
@@ -31,6 +37,8 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
         judge = None if plan.judge is None else plan.judge.label
         extra = {"notices": list(plan.notices), "problems": problems, "runs": n_seeds}
         print_json({"task": table.name, "judge": judge, "methods": rows, **further, "estimate": asdict(cost), "concepts": why, **extra})
+        if refused is not None:
+            raise refused
         return
     if methods:
         print_table(title, ("method", "role", "strength", "grid"), methods)
@@ -44,18 +52,35 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
         console().print(line, highlight=False, markup=False)
     if methods:
         _show_cost(plan, bench, cost, why, n_concepts)
+    if refused is not None:
+        raise refused
 
 
-def _problems(plan: Plan, bench: TaskBench) -> list[str]:
-    """What would end the run before it begins: what the hub cannot give; instructions that are missing, or too few."""
+def _refused(plan: Plan, bench: TaskBench) -> HarnessError | None:
+    """Return what a run would be refused for before it computes."""
+    from harness.errors import HarnessError
+    from harness.run.preflight import check_values
+
+    try:
+        check_values(plan, bench)
+    except HarnessError as error:
+        return error
+    return None
+
+
+def _problems(plan: Plan, bench: TaskBench, known: list[str]) -> list[str]:
+    """What would end the run before it begins: what is known already, what the hub cannot give, a corpus that a labeler lacks."""
     from harness.errors import HarnessError
     from harness.run.sources import source_problems
 
-    problems = source_problems(bench)
+    problems = [*known, *source_problems(bench)]
     try:
         _ = bench.instructions if plan.judge is not None else ()
     except HarnessError as error:
         problems += [str(error)] if str(error) not in problems else []
+    readers = [labeler.label for labeler in plan.labelers if labeler.instance.traits.needs_corpus]
+    if readers and not bench.has_corpus:
+        problems.append(f"labeler {readers[0]} reads a corpus, and task {bench.task.name} ships none; give one with --corpus")
     return problems
 
 

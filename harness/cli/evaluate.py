@@ -27,6 +27,7 @@ from harness.cli.common import (
     quiet_option,
     show_entry,
     show_pending,
+    stored_runs,
     task_options,
 )
 
@@ -156,7 +157,7 @@ def command(
     where = task_name if task_name in host.tasks.entries else str(Path(task_name).expanduser().resolve())
     once = _Evaluation(host, task, where, asked, out, fresh, quiet or as_json, Purse(max_cost, yes, quiet or as_json))
     if not wanted:
-        show_entry(*once.run(choices), as_json)
+        show_entry(*once.run(choices), as_json, where)
         return
     _run_seeds(once, choices, wanted, as_json)
 
@@ -243,7 +244,7 @@ def _run_seeds(once: _Evaluation, choices: Choices, seeds: list[int], as_json: b
     if as_json:
         print_json(pooled.as_json())
         return
-    console().print(render_pooled(pooled))
+    console().print(render_pooled(pooled, stored_runs(once.out, once.where)))
     for seed, path, folder in places:
         echo(f"seed {seed}: entry {path}, run {folder}")
 

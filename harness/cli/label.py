@@ -117,6 +117,9 @@ def command(
         echo(f"held out: {', '.join(measures)} on the texts that chose nothing")
     elif selects_on == "all":
         echo(f"nothing is held out: {planned.label} chose by all texts, or does not say by which")
+    if compared := [row for answer in rows for row in _counted(answer) if "other_half" in row]:
+        same = sum(row["other_half"] == row.get("feature") for row in compared)
+        echo(f"halves: for {same} of {len(compared)} concepts ({same / len(compared):.0%}) the other half of the corpus chooses the same feature")
     if output is not None and not quiet:
         echo(f"labels: {output}")
     for warning in bench.warnings.messages:

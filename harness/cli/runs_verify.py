@@ -57,9 +57,12 @@ def _report(folder: Path) -> dict[str, Any]:
     problems = [found.problem] if found.problem else []
     for path in sorted(folder.glob("entry*.json")):
         try:
-            load_entry(path)
+            entry = load_entry(path)
         except StoreError as error:
             problems.append(str(error))
+            continue
+        if found.run_digest and entry.run_digest != found.run_digest and not entry.migrated_from:
+            problems.append(f"{path} is the entry of another run; remove it, and run the run's command again")
     entries = recompute_entries(folder)
     problems += [f"{entry.file.name} cannot be recomputed: {entry.reason}" for entry in entries if entry.damaged]
     verdict: str = "damaged" if problems else found.verdict

@@ -137,6 +137,7 @@ def token_rows(
 @click.option("--chat/--plain", default=True, help="As in `harness sae train`.")
 @_model_options
 @json_option
+@quiet_option
 def info_command(
     dictionary: str,
     model_name: str | None,
@@ -147,6 +148,7 @@ def info_command(
     device: str | None,
     dtype: str | None,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Describe DICTIONARY: width, hook, model.
 
@@ -156,15 +158,17 @@ def info_command(
     """
     import harness.sae
     from harness.errors import OptionError
+    from harness.files.progress import Progress
 
     if corpus and not model_name:
         hint = "name the model on whose activations the dictionary is measured"
         raise OptionError("--corpus needs --model", given=corpus, hint=hint)
-    loaded = harness.sae.load(dictionary)
+    progress = Progress(quiet or as_json)
+    loaded = harness.sae.load(dictionary, progress=progress)
     if model_name and corpus:
         from harness.model.loading import load_model
 
-        model = load_model(model_name, device=device, dtype=dtype)
+        model = load_model(model_name, device=device, dtype=dtype, progress=progress.step, downloads=progress)
         harness.sae.check_fits(loaded, model, allow_other_model=True)
         rows, prefix = token_rows(model, corpus, chat, max_tokens, limit)
         found = harness.sae.describe(loaded, model, rows, skip=prefix)
@@ -174,5 +178,7 @@ def info_command(
         print_json(asdict(found))
         return
     for name, value in asdict(found).items():
-        if value is not None:
+        if value is not None and name != "notes":
             echo(f"{name.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}")
+    for note in found.notes:
+        echo(f"note: {note}")

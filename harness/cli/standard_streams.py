@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import os
 import sys
 
@@ -25,13 +26,31 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     return "".join(_PLAIN.get(one) or one.encode("ascii", "backslashreplace").decode() for one in text), error.end
 
 
+class ClosedStream(io.TextIOWrapper):
+    """What stands for a standard stream that was closed before we began: it takes everything, and knows whether that was anything."""
+
+    def __init__(self) -> None:
+        super().__init__(open(os.devnull, "wb"), encoding="utf-8")  # noqa: SIM115
+        self.lost = False
+
+    def write(self, text: str) -> int:
+        """Take the text."""
+        self.lost = self.lost or bool(text)
+        return super().write(text)
+
+
+def output_is_lost() -> bool:
+    """Return whether a result was written to a standard output that is closed."""
+    return isinstance(sys.stdout, ClosedStream) and sys.stdout.lost
+
+
 def prepare() -> None:
-    """Let the standard streams take any text: one that is closed takes everything without a word, one of another encoding gets what it can hold."""
+    """Let the standard streams take any text: one that is closed takes everything (:class:`ClosedStream`), another encoding what it can hold."""
     codecs.register_error(_HANDLER, _plain)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed before we began
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, ClosedStream())
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_HANDLER)
 

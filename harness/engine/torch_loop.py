@@ -7,6 +7,7 @@ leave it. Each request draws from (seed, "sampling", id), so batch size, order a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -18,9 +19,10 @@ from torch import Tensor
 from harness.engine.base import VERSIONS, Chunk, Generated, GenerationRequest, check_edit, check_requests
 from harness.engine.forward import logits
 from harness.engine.placing import Placed, edited, place, why_not
-from harness.engine.plan import plan_for
+from harness.engine.plan import can_share, plan_for
 from harness.engine.rows import WHOLE, DecodingPlan, Rows, View
 from harness.engine.sampling import check_decoding, choose, penalise
+from harness.engine.shared import last_common_layer, prompts_once
 from harness.errors import EngineError
 from harness.interventions import Edit, EditContext, Site
 from harness.model.activations import Row
@@ -31,6 +33,8 @@ from harness.model.memory import Budget, attempt, release
 from harness.types import Decoding, FinishReason, rng
 
 DEFAULT_BATCH = 128
+_MOMENTS = itertools.count()
+"""Numbers the steps by which texts end."""
 
 
 class TorchEngine:
@@ -119,7 +123,8 @@ class TorchEngine:
             batch = _Batch(self.model, waiting[:size], decoding, plan, adapter)
             del waiting[:size]
             while batch.requests and (ended := attempt(batch.advance, device)) is not None:
-                yield from ended[0]
+                moment = next(_MOMENTS)
+                yield from (replace(text, moment=moment) for text in ended[0])
             left = batch.requests
             if not left:
                 continue
@@ -201,8 +206,8 @@ class _Batch:
     def _step(self) -> list[Generated]:
         """Adds one token to every open row and returns the texts that ended by it."""
         view = self._rows.view()
-        with self._edited(view):
-            logits = self._rows.logits(view)
+        with prompts_once(self._rows, view, self._common()) as read, self._edited(view):
+            logits = self._rows.logits(read)
         chosen = self._choose(logits)
         self._rows.append(chosen)
         stopped = [token in self.model.eos_ids for token in chosen.tolist()]
@@ -251,6 +256,12 @@ class _Batch:
             logits[:, sorted(self.model.eos_ids)] = float("-inf")
         uniforms = self.uniforms[:, step]
         return choose(logits.to(uniforms.device), uniforms, decoding.temperature, decoding.top_p).to(logits.device)
+
+    def _common(self) -> int:
+        """Return the last layer in which rows of one prompt are the same; -1 where the model cannot be read so."""
+        if self._rows.n_new or self._rows.plan != DecodingPlan() or not can_share(self.model):
+            return -1
+        return last_common_layer(self.model, [site for request in self.requests for edit in request.edits for site in edit.sites])
 
     def _edited(self, view: View) -> AbstractContextManager[None]:
         """Within the context the streams at the columns that are read are edited."""

@@ -12,14 +12,17 @@ from harness.errors import HarnessError
 from harness.evaluations.base import Evaluation, Stage
 from harness.evaluations.dictionary.records import metric_records
 from harness.evaluations.entry import make_entry
+from harness.evaluations.older_identity import in_todays_form, with_older_digests
 from harness.evaluations.registry import EVALUATIONS
 from harness.evaluations.steering.judge_record import judge_record
 from harness.files.atomic import disk_error
 from harness.leaderboard.entry import Entry
+from harness.plugin.inputs import FILE
 from harness.run.bench import TaskBench
 from harness.run.label import label_all
 from harness.run.manifest import make_manifest
 from harness.run.plan import Plan
+from harness.run.preflight import check_values
 from harness.run.protocol import check_instructions, protocol_of
 from harness.run.run import Run
 from harness.run.sources import check_sources
@@ -72,7 +75,7 @@ def changed_code(folder: Path, manifest: Manifest) -> str:
                 stored: dict[str, Json] = store.plan
         except HarnessError:
             continue
-        if _alike(stored, manifest.identity):
+        if _alike(in_todays_form(stored), with_older_digests(manifest) if stored.get("files") else manifest.identity):
             before: dict[str, Json] = stored.get("code") or {}
             now: dict[str, Json] = dict(manifest.identity["code"])  # type: ignore[arg-type]
             names = [name for name in now if name in before and before[name] != now[name]]
@@ -96,11 +99,12 @@ def _alike(stored: Json, now: Json, name: str = "") -> bool:
         return grown and all(key in now and _alike(stored[key], now[key], key) for key in stored.keys() - left_out)
     if isinstance(stored, list) and isinstance(now, list):
         return len(stored) == len(now) and all(_alike(one, other, name) for one, other in zip(stored, now, strict=True))
-    return bool(stored == now)
+    return bool(stored == now) or (now == FILE and isinstance(stored, str))
 
 
 def settle(plan: Plan, bench: TaskBench, command: Mapping[str, Json]) -> Manifest:
     """Return the manifest of a run that is about to begin; ``command`` is what was asked for (:func:`harness.run.manifest.command_of`)."""
+    check_values(plan, bench)
     check_sources(bench)
     check_instructions(bench.task, protocol_of(bench.task, bench.choices), plan.chooses)
     return make_manifest(plan, bench, command, metric_records(plan, bench))
@@ -143,8 +147,7 @@ def perform(run: Run, evaluation: Evaluation, stage: Stage) -> None:
 
 def entry_file(manifest: Manifest, judge: JudgeRecord | None, protocol: Protocol) -> str:
     """Return the name of an entry beside its run: ``entry.json``, with what differs from the judge and the protocol that the run was started with."""
-    own = judge is None or manifest.identity.get("judge") == {"name": judge.name, "options": dict(judge.options)}
-    parts = ["entry"] if judge is None or own else ["entry", judge.ranking_key]
+    parts = ["entry"] if judge is None or _is_own(manifest, judge) else ["entry", judge.ranking_key]
     if protocol.title != manifest.protocol.title:
         parts += [protocol.name, protocol.aggregation]
     return f"{'-'.join(parts)}.json"
@@ -157,3 +160,9 @@ def conclude(run: Run, judge: JudgeRecord | None, protocol: Protocol | None = No
     run.store.finish(entry.as_json(), entry_file(run.manifest, judge, protocol))
     run.notify("harness_run_finished", entry=entry.as_json(), folder=run.store.folder)
     return entry
+
+
+def _is_own(manifest: Manifest, judge: JudgeRecord) -> bool:
+    """Return whether a judge is the one that the run was started with, perhaps with its files elsewhere, or edited in their place."""
+    own = manifest.judge
+    return own is not None and own.name == judge.name and (own.options.all == dict(judge.options) or own.options.identity == judge.identity)

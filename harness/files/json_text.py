@@ -24,6 +24,7 @@ COMMENTS = ("#", "//")
 """A line that begins so, which no JSON does, is a comment."""
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_ENDS = re.compile("[\r\x1e]")
 _LONE = re.compile("[\ud800-\udfff]")
 _SHOWN, _BRIEF = 80, 40
 _ONE_A_LINE = "give one JSON object a line"
@@ -88,12 +89,13 @@ def json_lines(path: Path, kind: Input, *, constants: bool = False) -> Iterator[
     """Yield line number, from 1, and object of each line of a JSON-lines file, one after the other.
 
     Blank lines and comments (:data:`COMMENTS`) are passed over. Encodings and line ends are those of
-    :func:`harness.files.inputs.read_lines`.
+    :func:`harness.files.inputs.read_lines`; a carriage return alone, and the record separator of RFC 7464, end a line, too: neither can stand
+    within a JSON text. A line's number then counts the parts of the file that hold something.
 
     Raises:
         HarnessError: of ``kind.error``: the file cannot be read, or a line, which is named, holds no JSON object.
     """
-    for number, line in read_lines(path, kind):
+    for number, line in _parts(read_lines(path, kind)):
         if is_blank(line):
             continue
         try:
@@ -104,6 +106,21 @@ def json_lines(path: Path, kind: Input, *, constants: bool = False) -> Iterator[
             message = f"the {kind.what} {path}, line {number}, is no JSON object, but {_name(row)} ({line.strip()[:_BRIEF]!r})"
             raise kind.error(message, given=line[:_SHOWN], hint=f"{_ONE_A_LINE}; {kind.hint}")
         yield number, row
+
+
+def _parts(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Yield lines, each that holds several records taken apart."""
+    more = 0
+    for number, line in lines:
+        parts = [line]
+        if "\r" in line or "\x1e" in line:
+            try:
+                parse_json(line)
+            except JsonError:
+                parts = [part for part in _ENDS.split(line) if part.strip()] or [""]
+        for place, part in enumerate(parts):
+            more += place > 0
+            yield number + more, part
 
 
 def is_blank(line: str) -> bool:

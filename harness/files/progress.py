@@ -121,3 +121,18 @@ class Progress:
                 yield bars
             finally:
                 self._rich = None
+
+
+_CURRENT = Progress(quiet=True)
+
+
+def current_progress() -> Progress:
+    """Return where the command that is at work shows its progress, for work that nobody handed one; it shows nothing outside of a command."""
+    return _CURRENT
+
+
+def set_current_progress(progress: Progress) -> Progress:
+    """Have :func:`current_progress` return this one from now on, and return it."""
+    global _CURRENT
+    _CURRENT = progress
+    return progress

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.files.progress import Progress
+from harness.files.progress import Progress, current_progress
 from harness.hub.errors import explained, offline, unreachable
 from harness.hub.session import bounded
 from harness.hub.source import Source, cached, is_offline
@@ -91,7 +91,7 @@ def has(source: Source, name: str) -> bool:
 def raw_file(source: Source, name: str, progress: Progress | None = None) -> Path:
     """Return a file of a repository, fetched where the cache does not hold it; raises whatever the hub's client raises.
 
-    For callers that go on where there is no such file; others call :func:`fetch`.
+    For callers that go on where there is no such file; others call :func:`fetch`. Without ``progress`` it is shown where the command shows its own.
     """
     import huggingface_hub
 
@@ -100,7 +100,7 @@ def raw_file(source: Source, name: str, progress: Progress | None = None) -> Pat
     if is_offline():
         raise offline(source, name)
     place = None if source.cache_dir is None else str(source.cache_dir)
-    bar = _Transfer(progress or Progress(quiet=True), f"downloading {Path(name).name} of {source.repo}")
+    bar = _Transfer(progress or current_progress(), f"downloading {Path(name).name} of {source.repo}")
     download = huggingface_hub.hf_hub_download
     count = {"tqdm_class": bar.tqdm_class} if "tqdm_class" in inspect.signature(download).parameters else {}  # older clients count for themselves
     try:

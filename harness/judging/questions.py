@@ -43,7 +43,7 @@ class LLMJudgeOptions(Options):
 
     model: str = Field(min_length=1)
     """The judge's model, as its API (or the model hub) knows it."""
-    rubric: str = input_field("default")
+    rubric: str = input_field("default", words=("default", "axbench"))
     """What is asked: `default`, `axbench` (the prompts of the installed axbench package), or a folder with a rubric of one's own."""
     examples: bool = False
     """Put the rubric's rated examples before each question (few-shot); costs more input tokens."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,8 +112,9 @@ class Examined:
         rubric: name and version of its rubric.
         options: those that its ratings depend on.
         code: digest of the source of its plugin.
-        files: digests of the files that its options name, and the identity of a model that it runs itself.
+        files: the identity of a model that it runs itself.
         model: digest, number format and kind of device of the subject model, for a judge that needs it; else None.
+        content: of options that name files, their values with the digest of the content in place of each path.
     """
 
     name: str
@@ -122,6 +123,12 @@ class Examined:
     code: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     model: tuple[str, str, str] | None = None
+    content: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Return the digest of all that the result depends on: of files the content, wherever they lie."""
+        return digest([replace(self, options={**self.options, **self.content}, content={}), version()], 12)
 
 
 @cache
@@ -223,7 +230,7 @@ def _kept(judge: Examined) -> Any:
 def _place(judge: Examined) -> Path:
     from harness.files.cache_dir import cache_root
 
-    return cache_root() / "selftests" / f"{judge.name}-{digest([judge, version()], 12)}.json"
+    return cache_root() / "selftests" / f"{judge.name}-{judge.key}.json"
 
 
 def tally(rubric: str, tested: Sequence[Case], ratings: Iterable[Rating]) -> SelfTest:

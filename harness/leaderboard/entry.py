@@ -50,10 +50,12 @@ class JudgeRef(Part):
     rubric: Text
     """Name and version of the rubric."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
+    content: dict[str, JsonValue] = Field(default_factory=dict, exclude_if=lambda content: not content)
+    """Of options that name files: their values with the digest of the content in place of each path; left out where there are none."""
     offline: bool
     """No person or strong model stands behind the ratings."""
     key: Text
-    """Digest of name, rubric and options: ratings of different keys never share a ranking."""
+    """Digest of name, rubric and options, of files their content: ratings of different keys never share a ranking."""
     code: str = ""
     """Digest of the version and source of its plugin; left out where an older harness did not keep it."""
 
@@ -189,8 +191,11 @@ class Row(Part):
 
 def full_name(row: Row, rows: Iterable[Row]) -> str:
     """A row's name, and which labelers it is a control of where another of ``rows`` of its name is one of others."""
-    name, twins = row.subject.name, {other.controls for other in rows if other.subject.name == row.subject.name}
-    return f"{name} for {', '.join(row.controls)}" if row.controls and len(twins) > 1 else name
+    name = row.subject.name
+    if not row.controls:
+        return name
+    twins = {other.controls for other in rows if other.subject.name == name}
+    return f"{name} for {', '.join(row.controls)}" if len(twins) > 1 else name
 
 
 class Entry(Part):

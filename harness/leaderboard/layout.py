@@ -16,7 +16,13 @@ from harness.files.visible import in_cell
 
 MIN_NAME = 16
 """Columns of text that a folded name keeps at least, where its own table is to be read at a glance."""
+LEAST_COMMAND = 16
+"""Columns below which a command is not folded any more."""
 _INDENT = 2
+_WORDS = re.compile(r"\[-?[\d.,]+ -?[\d.,]+\]\S*|\S+")
+"""Words, an interval among them: ``[0.17, 0.58]`` stays in one line."""
+_SHELL_WORDS = re.compile(r"(?:'[^']*'|\S)+")
+"""Words as a shell has them: what is quoted is not broken."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Grid:
         lines = [Line(tuple(line.cells[place] for place in kept), line.style) for line in self.lines]
         rows = Grid([self.columns[place] for place in kept], lines)._as_table(width)
         note = f"not shown for want of room: {', '.join(left_out)}"
-        return [*rows, *(Text(part, "dim") for part in _fold(note, width))] if rows else []
+        return [*rows, *(Text(part, "dim") for part in fold(note, width))] if rows else []
 
     def _widths(self, width: int, above: bool, gap: int, broad: bool) -> list[int] | None:
         """Return the width of each column, or None where they do not fit; with names ``above``, the columns of the lead have none."""
@@ -122,13 +128,13 @@ class Grid:
 
         def rows(cells: Sequence[str], style: str) -> list[Text]:
             """Return a row of the table; a cell that is wider than its column takes several lines of text."""
-            folded = [_fold(cells[place], widths[place]) for place in places]
+            folded = [fold(cells[place], widths[place]) for place in places]
             return [
                 Text(indent + (" " * gap).join(self._pad(part, place, widths[place]) for part, place in zip(parts, places, strict=True)), style)
                 for parts in zip_longest(*folded, fillvalue="")
             ]
 
-        heads = [_fold(column.heading, widths[place]) for place, column in enumerate(self.columns)]
+        heads = [fold(column.heading, widths[place]) for place, column in enumerate(self.columns)]
         height = max(len(heads[place]) for place in places)
         level = [[""] * (height - len(parts)) + parts for parts in heads]  # headings of one line stand at the bottom
         titles = [row for number in range(height) for row in rows([parts[number] for parts in level], "bold")]
@@ -136,7 +142,7 @@ class Grid:
         body = []
         for line in self.lines:
             if above:
-                body += [Text(part, line.style) for part in _fold(self._lead(line), width)]
+                body += [Text(part, line.style) for part in fold(self._lead(line), width)]
             body += rows(line.cells, line.style)
         return [*titles, rule, *body]
 
@@ -146,12 +152,12 @@ class Grid:
         margin = max(map(cell_len, titles), default=0) + 1
         texts = []
         for line in self.lines:
-            texts += [Text(part, line.style) for part in _fold(self._lead(line), width)]
+            texts += [Text(part, line.style) for part in fold(self._lead(line), width)]
             for title, cell in zip(titles, line.cells[self.n_lead :], strict=True):
                 beside = _INDENT + margin + cell_len(cell) <= width
                 texts += [Text(f"  {title}{' ' * (margin - cell_len(title))}{cell}", line.style)] if beside else []
                 if not beside:
-                    texts += [Text(f"  {part}", line.style) for part in (*_fold(title, width - 2), *_fold(cell, width - 2))]
+                    texts += [Text(f"  {part}", line.style) for part in (*fold(title, width - 2), *fold(cell, width - 2))]
         return texts
 
     def _lead(self, line: Line) -> str:
@@ -164,6 +170,59 @@ class Grid:
         space = " " * (width - cell_len(part))
         column = self.columns[place]
         return part + space if column.name or column.left or column.words else space + part
+
+
+class Prose:
+    """A sentence for :mod:`rich` in lines of the width there is; the second and further ones stand a little to the right. No space ends a line."""
+
+    def __init__(self, text: str, style: str = "", *, indent: int = 1, lead: str = "") -> None:
+        """See the class.
+
+        Args:
+            text: one line, however long.
+            style: of rich, for all of it.
+            indent: blanks before the first line.
+            lead: what stands before the text, bold.
+        """
+        self.lead, self.text = in_cell(lead), in_cell(f"{lead} {text}" if lead else text)
+        self.style, self.indent = style, indent
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(options.max_width - self.indent - _INDENT, 1)
+        parts = [piece for part in fold(self.text, width) for piece in ([part] if cell_len(part) <= width else chop_cells(part, width))]
+        for place, part in enumerate(parts):
+            line = Text(" " * (self.indent + (_INDENT if place else 0)) + part, self.style, no_wrap=True, overflow="ignore")
+            if place == 0 and self.lead:
+                line.stylize("bold", self.indent, self.indent + len(self.lead))
+            yield line
+
+
+class CommandLine:
+    """A command for :mod:`rich` that can be copied, and what it is for: in one line where there is room, else below each other.
+
+    A command that is wider than the screen goes on behind a backslash, as a shell reads it.
+    """
+
+    def __init__(self, lead: str, command: str, why: str) -> None:
+        self.lead, self.command, self.why = lead, in_cell(command), in_cell(why)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(options.max_width, LEAST_COMMAND)
+        start = f" {self.lead} "
+        beside = f"{start}{self.command}  ({self.why})"
+        if cell_len(beside) <= width:
+            lines = [beside]
+        else:
+            blanks = " " * cell_len(start)
+            parts = fold(self.command, width - len(blanks) - 2, _SHELL_WORDS)
+            lines = [f"{blanks}{part} \\" for part in parts[:-1]] + [f"{blanks}{parts[-1]}"]
+            lines[0] = start + lines[0][len(blanks) :]
+            lines += [blanks + part for part in fold(f"({self.why})", width - len(blanks))]
+        for place, line in enumerate(lines):
+            text = Text(line, no_wrap=True, overflow="ignore")
+            if place == 0:
+                text.stylize("bold", 1, 1 + len(self.lead))
+            yield text
 
 
 def text_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
@@ -193,12 +252,12 @@ def _has_digit(word: str) -> bool:
     return any(letter.isdigit() for letter in word)
 
 
-def _fold(text: str, width: int) -> list[str]:
+def fold(text: str, width: int, words: re.Pattern[str] = _WORDS) -> list[str]:
     """Return ``text`` in lines of ``width`` cells, broken between words, and within a word only where one without a digit is too long."""
     if cell_len(text) <= width:
         return [text]
     lines = [""]
-    for word in text.split():
+    for word in words.findall(text):
         for part in [word] if cell_len(word) <= width or _has_digit(word) else chop_cells(word, width):
             joined = f"{lines[-1]} {part}".strip()
             if cell_len(joined) <= width or not lines[-1]:

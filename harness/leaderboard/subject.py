@@ -45,8 +45,8 @@ class SteeringSubject(_Labelled):
 
     @property
     def method(self) -> Method:
-        """As a value of :mod:`harness.types`, with all options."""
-        return Method(self.labeler, self.steerer, self.labeler_options.all, self.steerer_options.all)
+        """As a value of :mod:`harness.types`, with all options, of files their content."""
+        return Method(self.labeler, self.steerer, self.labeler_options.identity, self.steerer_options.identity)
 
     @property
     def plain(self) -> str:
@@ -74,8 +74,8 @@ class DetectionSubject(_Labelled):
 
     @property
     def method(self) -> DetectionMethod:
-        """As a value of :mod:`harness.types`, with all options."""
-        return DetectionMethod(self.labeler, self.detector, self.labeler_options.all, self.detector_options.all)
+        """As a value of :mod:`harness.types`, with all options, of files their content."""
+        return DetectionMethod(self.labeler, self.detector, self.labeler_options.identity, self.detector_options.identity)
 
     @property
     def plain(self) -> str:
@@ -118,7 +118,7 @@ class DictionarySubjectRef(_Labelled):
     @property
     def id(self) -> str:
         """Return the digest of the dictionary, its arm and training seed, and the metric with its options."""
-        return digest([self.kind, self.dictionary, self.digest, self.arm, self.training_seed, self.metric, self.metric_options.all])
+        return digest([self.kind, self.dictionary, self.digest, self.arm, self.training_seed, self.metric, self.metric_options.identity])
 
 
 Subject = Annotated[SteeringSubject | DetectionSubject | DictionarySubjectRef, Field(discriminator="kind")]

@@ -43,6 +43,7 @@ class Fingerprint:
         self._sums = dict(zip(self._tensors, _checksums(list(self._tensors.values())), strict=True))
         self._facts = {name: _facts(tensor) for name, tensor in self._tensors.items()}
         self._gradients = {name: tensor.requires_grad for name, tensor in self._tensors.items()}
+        self._writes = {name: _writes(tensor) for name, tensor in self._tensors.items()}
 
     def structure(self) -> list[str]:
         """Return what has changed of modules and hooks, a phrase each; no value is read. Empty where nothing has."""
@@ -64,8 +65,13 @@ class Fingerprint:
             found.append("a hook is left on all modules of torch")
         return found
 
-    def weights(self) -> list[str]:
-        """What has changed of parameters and buffers, a phrase each; all values are compared."""
+    def weights(self, values: bool = True) -> list[str]:
+        """What has changed of parameters and buffers, a phrase each.
+
+        Args:
+            values: compare all values, in one pass over the memory; else those of tensors that torch knows to have been written or replaced, which a
+                change through ``.data`` is not.
+        """
         now = _tensors(self._root)
         for name in _tables(self._root):  # of another size: a longer text has been read, which no plugin can be blamed for
             if name in now and (name not in self._facts or now[name].shape != self._facts[name][0]):
@@ -77,8 +83,12 @@ class Fingerprint:
         found += [f"a gradient hook is left on {name}" for name in same if now[name]._backward_hooks]
         if found:
             return found
-        sums = _checksums(list(now.values()))
-        return [f"values of {name} have changed" for name, value in zip(now, sums, strict=True) if value != self._sums[name]]
+        read = [name for name in now if values or _writes(now[name]) != self._writes[name]]
+        sums = _checksums([now[name] for name in read])
+        changed = [name for name, value in zip(read, sums, strict=True) if value != self._sums[name]]
+        if not changed:
+            self._writes |= {name: _writes(now[name]) for name in read}
+        return [f"values of {name} have changed" for name in changed]
 
     def remove_hooks(self) -> None:
         """Take away hooks and replaced methods that came since; what is then left of a change is in the weights or the modules."""
@@ -153,6 +163,16 @@ def _tables(root: nn.Module) -> list[str]:
 
 def _facts(tensor: Tensor) -> tuple[Any, ...]:
     return tuple(tensor.shape), tensor.dtype, tensor.device
+
+
+def _writes(tensor: Tensor) -> tuple[int, ...]:
+    """Return which tensor it is, where its values lie, and how often torch has written them."""
+    version = -1 if tensor.is_inference() else tensor._version
+    try:
+        place = tensor.data_ptr()
+    except RuntimeError:  # a subclass without memory of its own
+        place = -1
+    return id(tensor), place, version
 
 
 def _other(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:

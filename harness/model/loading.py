@@ -20,6 +20,7 @@ from harness.model.embedded import ASSETS, embedded_names, ensure, identity
 from harness.model.gguf import quiet_transformers
 from harness.model.hub_model import fetch_model, model_source
 from harness.model.identity import folder_digest
+from harness.model.locating import check_local_model
 from harness.model.prompts import Message, PromptFormat
 from harness.model.streams import Parts, find_parts
 from harness.model.structure import find_anatomy, hidden_of, text_config, with_hidden
@@ -257,15 +258,12 @@ def load_model(
         hf, tokenizer = _load(str(folder), where, number_format)
         return SubjectModel(hf, tokenizer, name=name, source=f"embedded {name}", digest=ASSETS[name].identity)
     path = Path(spec).expanduser()
+    check_local_model(str(path.absolute()) if isinstance(spec, Path) else name)
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"folder {path} has no config.json", given=path, hint="give a folder that transformers' save_pretrained wrote")
         say(f"loading {path}")
         hf, tokenizer = _load(str(path), where, number_format)
         path = path.resolve()
         return SubjectModel(hf, tokenizer, name=path.name, source=str(path), digest=identity(path) or folder_digest(path))
-    if isinstance(spec, Path) or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ModelError(f"model folder {path} does not exist", given=path, allowed=_allowed())
     say(f"loading {name}")
     folder = fetch_model(model_source(name, revision, cache_dir), downloads)
     hf, tokenizer = _load(str(folder), where, number_format)
@@ -299,10 +297,6 @@ def _load(source: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, A
         raise ModelError(message, given=source, hint="choose another device or dtype") from error
     except Exception as error:  # transformers, hub, tokenizers and safetensors have no common root; KeyboardInterrupt passes
         raise _explained(source, error) from error
-
-
-def _allowed() -> str:
-    return f"a folder, a hub name, or one of: {', '.join(embedded_names())}"
 
 
 def _explained(source: str, error: Exception) -> ModelError:

@@ -11,9 +11,9 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -38,6 +38,7 @@ class PluginName:
         distribution: to which it belongs.
         module: in which it is defined; tells its own lines of a traceback from others.
         code: the digest of its source, see :func:`harness.plugin.source.source_digest`; empty where that is not known.
+        inputs: returns the digests of the files that its options name, by the text of their paths; None where it has no options.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class PluginName:
     distribution: str
     module: str = ""
     code: str = ""
+    inputs: Callable[[], Mapping[str, str]] | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r} of {self.distribution}"

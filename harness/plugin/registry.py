@@ -6,8 +6,8 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from harness.options import Options, as_json, build, describe
 from harness.plugin.calls import PluginName, calling
 from harness.plugin.files import PluginFile
 from harness.plugin.guarded import guarded
+from harness.plugin.inputs import path_contents
 from harness.plugin.source import source_digest, unwrapped
 from harness.types import canonical_json, digest
 
@@ -76,7 +77,7 @@ class Registered:
         if missing:
             message = f"{self.who} lacks {', '.join(missing)}"
             raise PluginError(message, given=missing, hint=f"see harness.contracts.{self.kind.title()}")
-        return guarded(self.who, instance)
+        return guarded(replace(self.who, inputs=cache(lambda: path_contents(self.options, self.options_json(options)))), instance)
 
     @cached_property
     def who(self) -> PluginName:

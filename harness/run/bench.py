@@ -16,10 +16,11 @@ from harness.contracts import ResidualMeans
 from harness.data.concepts import choose_concepts
 from harness.errors import DataError, DictionaryError, OptionError, TaskError, UnknownNameError
 from harness.files.artifacts import ArtifactCache
-from harness.files.progress import Progress
+from harness.files.progress import Progress, set_current_progress
 from harness.interventions import Intervention, Positions, Site
+from harness.plugin.inputs import replaced
 from harness.plugin.source import core_digest, is_core
-from harness.run.guard import Guard, read_only
+from harness.run.guard import DICTIONARIES, MODEL, Guard, handed_out, read_only
 from harness.run.model_services import ModelServices, read_means
 from harness.run.warnings import Warnings
 from harness.store.manifest import DictionaryRef, ModelRef
@@ -128,7 +129,7 @@ class TaskBench:
 
     # ------------------------------------------------------------------------------------------------ model and dictionaries
 
-    @cached_property
+    @handed_out(MODEL)
     def model(self) -> SubjectModel:
         from harness.model.loading import load_model
 
@@ -143,7 +144,7 @@ class TaskBench:
             progress=self.progress.step,
             downloads=self.progress,
         )
-        self.guard.watch("the subject model", model.hf, self._forget_model, [model.tokenizer, model.format, model])
+        self.guard.watch("the subject model", model.hf, self._forget_model, [model.tokenizer, model.format, model], MODEL)
         return model
 
     def _forget_model(self) -> None:
@@ -172,7 +173,7 @@ class TaskBench:
             for table in self.task.file.dictionaries
         )
 
-    @cached_property
+    @handed_out(DICTIONARIES)
     def dictionaries(self) -> Mapping[str, Dictionary]:
         """Return those of files, loaded together; those of ``[[train]]``, each trained when it is first asked for."""
         from harness.run.trained import TaskDictionaries, trainers
@@ -195,6 +196,7 @@ class TaskBench:
 
     def _loaded_dictionaries(self) -> dict[str, Dictionary]:
         import harness.sae
+        from harness.sae.checks import weight_notes
 
         loaded: dict[str, Dictionary] = {}
         for table in self.task.file.dictionaries:
@@ -223,12 +225,15 @@ class TaskBench:
                     f"dictionary {table.name} is signed: a feature is active on either side of 0, and a strength of 1 moves to the side on which "
                     "it is strongest on the corpus, whichever side a concept was found on"
                 )
+            for line in weight_notes(dictionary.sae):
+                self.warn(f"dictionary {table.name}: {line}")
             loaded[table.name] = dictionary
             self._watch_dictionary(table.name, dictionary)
         return loaded
 
     def _watch_dictionary(self, name: str, dictionary: Dictionary) -> None:
-        self.guard.watch(f"dictionary {name}", dictionary.sae, lambda: self.__dict__.pop("dictionaries", None), [dictionary])
+        forget = lambda: self.__dict__.pop("dictionaries", None)  # noqa: E731
+        self.guard.watch(f"dictionary {name}", dictionary.sae, forget, [dictionary], DICTIONARIES)
 
     def dictionary_name(self, name: str | None = None) -> str:
         """Return a dictionary's name, None meaning the task's first. Raises where the task has none or not this one."""
@@ -267,33 +272,35 @@ class TaskBench:
 
     @cached_property
     def corpus(self) -> Corpus:
-        import harness.data
-
-        table = self.task.file.corpus
-        # how the task's own file is to be read says nothing of another file
-        own = table if self.choices.corpus is None or table.source is None else CorpusTable()
-        given = self.choices
         with self.progress.gauge("indexing the corpus") as gauge:
-            corpus = harness.data.open_corpus(
-                self.corpus_path,
-                format=own.format,
-                text_field=given.text_field or own.text_field,
-                label_field=given.label_field or own.label_field,
-                label_separator=given.label_separator or own.label_separator,
-                comments=table.comments,
-                code_blocks=table.code_blocks,
-                progress=gauge,
-                revision=table.revision if given.corpus is None else None,
-                downloads=self.progress,
-            )
-            if table.max_documents is not None:
-                corpus = corpus.head(table.max_documents)
+            corpus = self.open_corpus(gauge)
             skipped = corpus.n_skipped
         if skipped:
             self.warn(f"corpus: {skipped} rows skipped (first: {corpus.skipped[0]}); see `harness data stats {self.corpus_path}`")
         for line in corpus.label_warnings:
             self.warn(f"corpus: {line}")
         return corpus
+
+    def open_corpus(self, progress: Callable[[int, int], None] | None = None) -> Corpus:
+        """Return the corpus, of which no more than the beginning has been looked at; ``progress`` is called while it is read later."""
+        import harness.data
+
+        table, given = self.task.file.corpus, self.choices
+        # how the task's own file is to be read says nothing of another file
+        own = table if given.corpus is None or table.source is None else CorpusTable()
+        corpus = harness.data.open_corpus(
+            self.corpus_path,
+            format=own.format,
+            text_field=given.text_field or own.text_field,
+            label_field=given.label_field or own.label_field,
+            label_separator=given.label_separator or own.label_separator,
+            comments=table.comments,
+            code_blocks=table.code_blocks,
+            progress=progress,
+            revision=table.revision if given.corpus is None else None,
+            downloads=self.progress,
+        )
+        return corpus if table.max_documents is None else corpus.head(table.max_documents)
 
     @property
     def labels(self) -> LabelTable:
@@ -424,12 +431,12 @@ class TaskBench:
         self.warn(f"corpus.max_tokens is {limit}, and {self.model.name} reads {most} tokens: texts are cut there")
         return most
 
-    @cached_property
+    @handed_out(MODEL)
     def services(self) -> ModelServices:
         """Return what is computed with the subject model."""
         return ModelServices(self.model, self.task.file.decoding.decoding())
 
-    @cached_property
+    @handed_out(MODEL)
     def engine(self) -> Engine:
         return self.services.engine
 
@@ -477,6 +484,11 @@ class TaskBench:
             read_only(self._statistics[name])
         return self._statistics[name]
 
+    @property
+    def known_statistics(self) -> frozenset[str]:
+        """Return the dictionaries whose statistics were asked for: what needs them costs no further pass over the corpus."""
+        return frozenset(self._statistics)
+
     def _statistics_folder(self, name: str) -> Path:
         from harness.sae.corpus.collect import FORMAT, measure
 
@@ -512,8 +524,9 @@ class TaskBench:
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         from harness.model.tokens import FORMAT
 
+        paths = self._paths_of_plugin()
         full = {
-            "key": key,
+            "key": replaced(key, paths),
             "model": self.model.digest,
             "dtype": str(self.model.dtype),
             "corpus": [self.corpus_digest, FORMAT] if self.has_corpus else None,
@@ -524,7 +537,16 @@ class TaskBench:
     def _code_of(self, compute: Callable[[Path], None]) -> dict[str, Json]:
         """Return by which code an artifact is made: what the core makes has a version in its key, and is shared by all plugins."""
         who = self.guard.at_work
-        return {} if who is None or is_core(compute) else {"code": [who.code or f"{who.distribution} {who.module}", core_digest()]}
+        if who is None or is_core(compute):
+            return {}
+        inputs = sorted(set(self._paths_of_plugin().values()))
+        code = [who.code or f"{who.distribution} {who.module}", core_digest()]
+        return {"code": code, **({"inputs": inputs} if inputs else {})}
+
+    def _paths_of_plugin(self) -> Mapping[str, str]:
+        """Return the digests of the files that the options of the plugin at work name, by the text of their paths."""
+        who = self.guard.at_work
+        return {} if who is None or who.inputs is None else who.inputs()
 
     def _own_artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         """Return an artifact that the core makes, whatever settings the plugin at work has left by then."""
@@ -550,4 +572,4 @@ def open_bench(task: Task, choices: Choices, quiet: bool = False, warnings: Warn
     """Return the bench of a task, with the artifact cache of this user; nothing is loaded yet."""
     from harness.files.cache_dir import cache_root
 
-    return TaskBench(task, choices, ArtifactCache(cache_root() / "artifacts"), Progress(quiet), warnings or Warnings())
+    return TaskBench(task, choices, ArtifactCache(cache_root() / "artifacts"), set_current_progress(Progress(quiet)), warnings or Warnings())

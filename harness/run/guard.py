@@ -9,11 +9,11 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -34,11 +34,14 @@ LIGHT = ("intervene", "estimate", EDIT)
 """Calls that are made often, and compute nothing that is kept: what they leave is looked for when something else is done."""
 STEPS = 20.0
 """While answers come one by one, hooks are looked for no more often than makes this many times as long as it takes."""
+MODEL, DICTIONARIES = "model", "dictionaries"
+"""What is handed out: the subject model, with what computes with it; the dictionaries."""
+_HANDED_IN = {"measure": (DICTIONARIES,)}
+"""What a call brings along as an argument."""
+_CORE = ("harness.run.", "harness.evaluations.", "harness.cli.")
 _SHOWN = 3
 _HINT = "a plugin removes its hooks and puts back the weights that it changes (with try/finally); nothing that was made meanwhile was kept"
 _T = TypeVar("_T")
-READY = 0.0005
-"""Seconds within which no model makes a step: what comes sooner was ready."""
 
 
 class ChangedModelError(PluginError):
@@ -55,12 +58,15 @@ class _Watched:
     settings: Settings
     vocabularies: tuple[Vocabulary, ...]
     forget: Callable[[], None]
+    group: str | None
 
 
 @dataclass(frozen=True, eq=False)
 class _Call:
     who: PluginName | str
     name: str
+    plugins: tuple[PluginName, ...] = ()
+    """Those that are at work, where there may be several."""
 
     def __str__(self) -> str:
         return f"{self.who} has changed"
@@ -76,8 +82,11 @@ class Guard:
         self._refused: ChangedModelError | None = None
         self._next_step = 0.0
         self._code: SharedCode | None = None
+        self._handed: set[tuple[PluginName | str, str]] = set()
 
-    def watch(self, name: str, module: nn.Module, forget: Callable[[], None], others: Iterable[object] = ()) -> None:
+    def watch(
+        self, name: str, module: nn.Module, forget: Callable[[], None], others: Iterable[object] = (), group: str | None = None
+    ) -> None:
         """Watch a module from now on; it is as it should be.
 
         Args:
@@ -85,6 +94,8 @@ class Guard:
             module: the module.
             forget: called where it has been changed: nothing is computed with it any more, and whoever asks for it gets another.
             others: whose settings are put back with the module's: its tokenizer.
+            group: under which it is handed out (:meth:`hand_out`): of a plugin that never was handed it, only writes that torch knows of are looked
+                for. None: whoever is called may have it, so all its values are compared after each call.
         """
         from harness.model.fingerprint import Fingerprint
         from harness.model.settings import Settings
@@ -93,13 +104,23 @@ class Guard:
         kept = tuple(others)
         vocabularies = tuple(Vocabulary(one) for one in kept if hasattr(one, "_tokenizer"))
         self._shared_code().add(module, kept)
-        self._watched[name] = _Watched(module, kept, Fingerprint(module), Settings(module, kept), vocabularies, forget)
+        self._watched[name] = _Watched(module, kept, Fingerprint(module), Settings(module, kept), vocabularies, forget, group)
 
     def accept(self) -> None:
         """Take all that is watched as it is now: for a script that has changed it on purpose, between calls."""
         self._code = None
         for name, watched in list(self._watched.items()):
-            self.watch(name, watched.module, watched.forget, watched.others)
+            self.watch(name, watched.module, watched.forget, watched.others, watched.group)
+
+    def hand_out(self, group: str, to: str) -> None:
+        """Note that what is watched as ``group`` is asked for: whoever is at work, and keeps it, may change it now and later.
+
+        Args:
+            group: :data:`MODEL` or :data:`DICTIONARIES`.
+            to: name of the module that asks. The core's own rooms of runs and evaluations hand nothing on.
+        """
+        if self._calls and not to.startswith(_CORE):
+            self._handed |= {(call.who, group) for call in self._calls}
 
     # ------------------------------------------------------------------------------------------------------- around calls
 
@@ -109,7 +130,9 @@ class Guard:
             self.settle()
         if self._code is None and hasattr(sys.modules.get("torch"), "get_default_dtype"):  # imported, and no longer being so
             self._shared_code()
-        self._calls.append(_Call(who, call))
+        self._calls.append(_Call(who, call, (who,)))
+        for group in _HANDED_IN.get(call, ()):
+            self._handed.add((who, group))
         return self._calls[-1]
 
     @property
@@ -157,35 +180,36 @@ class Guard:
             raise
         self.leave(entered)
 
-    def compared(self, names: Sequence[PluginName], items: Iterable[_T]) -> Iterator[_T]:
-        """Yield what the core makes while edits of plugins are at work, each item after a comparison that was made since it came.
+    def compared(self, names: Sequence[PluginName], items: Iterable[_T], moment: Callable[[_T], Hashable] = lambda _: None) -> Iterator[_T]:
+        """Yield what the core makes while edits of plugins are at work, each item after a comparison that was made since it was made.
 
-        All is compared no more often than makes :data:`STEPS` times as long as it takes; what comes in between waits. What comes at once
-        (:data:`READY`) after something that was compared was made before it, as the other texts of a batch are, and waits for nothing: a process
-        that is killed in the next batch loses none of them. What came before an error or Ctrl-C is still yielded.
+        All is compared no more often than makes :data:`STEPS` times as long as it takes; what comes in between waits. What was ready together with
+        an item that was compared, as the other texts of a batch are, waits for nothing: a process that is killed in the next batch loses none of
+        them. What came before an error or Ctrl-C is still yielded.
 
         Args:
             names: the plugins whose edits are at work; without any, nothing is compared.
             items: what is made.
+            moment: items of one moment were all made before the first of them came; None for one of which that is not known.
 
         Raises:
             ChangedModelError: in place of items that were made since the last comparison.
         """
-        call = _Call(" or ".join(dict.fromkeys(map(str, names))), EDIT)
+        call = _Call(" or ".join(dict.fromkeys(map(str, names))), EDIT, tuple(names))
         held: list[_T] = []
-        following = asked = time.monotonic()
+        following = time.monotonic()
+        last: Hashable = None
         try:
             for item in items:
                 held.append(item)
-                began = time.monotonic()
-                if began >= following:
+                if (began := time.monotonic()) >= following:
                     if names:
                         self._compare(call)
                         following = (now := time.monotonic()) + STEPS * (now - began)
+                    last = moment(item)
                     yield from _emptied(held)
-                elif len(held) == 1 and began - asked < READY:
+                elif last is not None and moment(item) == last:
                     yield from _emptied(held)
-                asked = time.monotonic()
         except (GeneratorExit, ChangedModelError):
             raise
         except BaseException:
@@ -257,7 +281,7 @@ class Guard:
                 watched.fingerprint.drop_gradients()
             found = watched.fingerprint.structure()
             found += [change for vocabulary in watched.vocabularies for change in vocabulary.changes()]
-            found += watched.fingerprint.weights() if values else []
+            found += watched.fingerprint.weights(self._may_have(call, watched)) if values else []
             if found:
                 spoilt.append((name, found))
                 self._drop(name)
@@ -266,6 +290,11 @@ class Guard:
             self._refused = error if self._calls else None
             raise error
         return not spoilt
+
+    def _may_have(self, call: _Call, watched: _Watched) -> bool:
+        """Return whether a plugin at work was ever handed a module, in this call or before."""
+        at_work = (*call.plugins, *(who for other in self._calls for who in other.plugins))
+        return watched.group is None or any((who, watched.group) in self._handed for who in at_work)
 
     def _shared_code(self) -> SharedCode:
         if self._code is None:
@@ -293,6 +322,32 @@ def _error(call: _Call, spoilt: list[tuple[str, list[str]]], doing: str) -> Chan
     what = "; ".join(found[:_SHOWN]) + (f"; and {more} more changes" if more > 0 else "")
     when = f"{call.name}, and asks for what would be kept ({doing})" if doing else call.name
     return ChangedModelError(f"{call} {name} in {when}: {what}", given=found, hint=_HINT)
+
+
+class HandedOut(Generic[_T]):
+    """A cached property of a bench that hands something watched to whoever asks for it; made by :func:`handed_out`."""
+
+    def __init__(self, group: str, make: Callable[[Any], _T]) -> None:
+        self.group, self._make, self.__doc__ = group, make, make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, bench: Any, owner: type | None = None) -> _T:
+        if bench is None:
+            return self  # type: ignore[return-value]
+        bench.guard.hand_out(self.group, sys._getframe(1).f_globals.get("__name__", ""))
+        if self._name not in bench.__dict__:
+            bench.__dict__[self._name] = self._make(bench)
+        return bench.__dict__[self._name]  # type: ignore[no-any-return]
+
+    def __set__(self, bench: Any, value: _T) -> None:
+        bench.__dict__[self._name] = value
+
+
+def handed_out(group: str) -> Callable[[Callable[[Any], _T]], HandedOut[_T]]:
+    """Make a method a property that is made once, and have the bench's guard note who asks for it."""
+    return lambda make: HandedOut(group, make)
 
 
 def read_only(value: object) -> None:

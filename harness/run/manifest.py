@@ -11,8 +11,8 @@ from harness.engine.choice import DEFAULT
 from harness.files.hashing import path_digest
 from harness.files.version import PACKAGE, own_version
 from harness.model.prompts import RENDERING
-from harness.options import input_names
 from harness.plugin.files import PluginFile
+from harness.plugin.inputs import FILE, path_contents, replaced
 from harness.plugin.source import CORE, core_digest
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
@@ -100,14 +100,15 @@ def _absolute(path: str | None) -> str | None:
 
 def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
     """Return a plugin as the manifest keeps it: the options that a result depends on, not how something is fetched or which variable holds a key."""
-    given = {name: value for name, value in plugin.identity.items() if name in plugin.given}
-    default = {name: value for name, value in plugin.identity.items() if name not in given}
+    given = {name: value for name, value in plugin.shown.items() if name in plugin.given}
+    default = {name: value for name, value in plugin.shown.items() if name not in given}
+    content = {name: value for name, value in plugin.content.items() if name in plugin.shown}
     return PluginRef(
         kind=plugin.registered.kind,
         name=plugin.registered.name,
         key=plugin.key,
         label=plugin.label,
-        options=OptionValues(given=given, default=default),
+        options=OptionValues(given=given, default=default, content=content),
         distribution=plugin.registered.distribution,
         version=plugin.registered.version,
         file="" if plugin.registered.file is None else str(plugin.registered.file.path),
@@ -167,8 +168,7 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "corpus": bench.corpus_digest if bench.has_corpus else None,
         "instructions": path_digest(bench.instructions_path),
         "methods": methods,
-        "judge": None if plan.judge is None else {"name": plan.judge.registered.name, "options": plan.judge.identity},
-        "files": _named_files(plan),
+        "judge": None if plan.judge is None else {"name": plan.judge.registered.name, "options": _without_files(plan.judge)},
         "code": _code(plan),
         "engine": [DEFAULT, VERSIONS[DEFAULT]],
         "prompts": RENDERING,
@@ -212,28 +212,7 @@ def code_of(plugin: PlannedPlugin) -> list[str]:
     return [plugin.registered.version, plugin.registered.code]
 
 
-def _named_files(plan: Plan) -> dict[str, str]:
-    """Digests of the files and folders that options name as input (labels, exports), by plugin and option; a judge's are kept with its ratings."""
-    found = {}
-    for plugin in plan.plugins:
-        if plugin is not plan.judge:
-            found.update({f"{plugin.registered.name}: {where}": value for where, value in files_of(plugin).items()})
-    return dict(sorted(found.items()))
-
-
-def files_of(plugin: PlannedPlugin) -> dict[str, str]:
-    """Digests of the files and folders that a plugin's options name as input, by ``option = path``; what does not exist is left out."""
-    named = {
-        f"{name} = {path}": Path(path).expanduser()
-        for name in input_names(plugin.registered.options)
-        for path in _texts(plugin.options[name])
-    }
-    return {where: path_digest(path) for where, path in sorted(named.items()) if path.exists()}
-
-
-def _texts(value: Json) -> list[str]:
-    """The texts in an option's value: itself, or those of a list or an object."""
-    if isinstance(value, str):
-        return [value]
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [text for part in inside for text in _texts(part)]
+def _without_files(judge: PlannedPlugin) -> dict[str, Json]:
+    """Return a judge's options without the files that they name: their content is kept with its ratings, and no text depends on it."""
+    paths = path_contents(judge.registered.options, judge.options)
+    return {**judge.shown, **{name: replaced(judge.shown[name], dict.fromkeys(paths, FILE)) for name in judge.content if name in judge.shown}}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel
 
 from harness.options import control_names, transport_names
+from harness.plugin.inputs import contents
 from harness.plugin.registry import Registered
 from harness.types import DetectionMethod, Json, Method, Role, StrengthUnit, digest
 
@@ -58,10 +60,20 @@ class PlannedPlugin:
     label: str
 
     @property
-    def identity(self) -> dict[str, Json]:
-        """The options that a result depends on: all but those that say how something is fetched."""
+    def shown(self) -> dict[str, Json]:
+        """The options that a result depends on, as people read them: all but those that say how something is fetched."""
         left_out = transport_names(self.registered.options)
         return {name: value for name, value in self.options.items() if name not in left_out}
+
+    @cached_property
+    def content(self) -> dict[str, Json]:
+        """What a result depends on in place of the options that name files: their content, see :func:`harness.plugin.inputs.contents`."""
+        return contents(self.registered.options, self.options)
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """The options that a result depends on, with the content of files in place of their paths."""
+        return {**self.shown, **self.content}
 
     @property
     def same(self) -> str:
@@ -71,7 +83,7 @@ class PlannedPlugin:
     @property
     def key(self) -> str:
         """Identifies plugin and options."""
-        return f"{self.registered.name}-{digest([self.registered.name, dict(self.options)], 12)}"
+        return f"{self.registered.name}-{digest([self.registered.name, {**self.options, **self.content}], 12)}"
 
     @property
     def identity_key(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import HarnessError, OptionError, UnknownNameError
-from harness.options import CONTROL_OPTIONS, transport_names
+from harness.options import CONTROL_OPTIONS, filter_names, transport_names
 from harness.plugin.grammar import PluginRequest, format_request, parse_request
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
@@ -48,7 +48,9 @@ class Requests:
             values = {**base, **request.options, **given}
         else:
             values = {**options_of(self.task, self.kind).get(request.name, {}), **given, **request.options}
-        return plan_plugin(self.host.get(self.kind, request.name), values, options_of(self.task, self.kind).get(request.name, {}))
+        planned = plan_plugin(self.host.get(self.kind, request.name), values, options_of(self.task, self.kind).get(request.name, {}))
+        check_dictionary_option(planned, self.task)
+        return planned
 
     def plan_control(self, request: PluginRequest, own: Mapping[str, Any], shared: Mapping[str, Any], alone: bool = True) -> PlannedPlugin:
         """A control of the task.
@@ -146,6 +148,13 @@ def plan_plugin(registered: Registered, given: Mapping[str, Any], base: Mapping[
     check_traits(registered, instance)
     label = format_request(registered.name, _differing(registered, everything, base or {}))
     return PlannedPlugin(registered, {option: everything[option] for option in given}, everything, instance, label)
+
+
+def check_dictionary_option(plugin: PlannedPlugin, task: Task) -> None:
+    """Raise UnknownNameError for an option ``dictionary`` (a :func:`harness.options.filter_field`) that names none of the task's dictionaries."""
+    named = plugin.options.get("dictionary") if "dictionary" in filter_names(plugin.registered.options) else None
+    if isinstance(named, str) and task.file.dictionary_names and named not in task.file.dictionary_names:
+        raise UnknownNameError(f"dictionary of task {task.name}", named, task.file.dictionary_names)
 
 
 def _differing(registered: Registered, options: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:

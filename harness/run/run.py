@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from typing import Protocol as TypingProtocol
 
 from harness.errors import HarnessError, StoreError
-from harness.files.progress import Progress
+from harness.files.progress import Progress, set_current_progress
 from harness.plugin.host import Observer, PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
-from harness.run.guard import Guard
+from harness.run.guard import MODEL, Guard
 from harness.run.plan import Plan
 from harness.run.protocol import protocol_of
 from harness.run.warnings import Warnings
@@ -86,7 +87,7 @@ class Run:
         store = RunStore.open(folder)
         try:
             manifest = with_protocol(store.manifest, host, folder)
-            progress, warnings, guard = Progress(quiet), Warnings(), Guard()
+            progress, warnings, guard = set_current_progress(Progress(quiet)), Warnings(), Guard()
             warnings.keep_in(store)
         except BaseException:
             store.close()
@@ -175,6 +176,7 @@ class StoredBench:
 
     @property
     def model(self) -> SubjectModel:
+        self._run.guard.hand_out(MODEL, sys._getframe(1).f_globals.get("__name__", ""))
         return self._run.bench.model
 
     @property

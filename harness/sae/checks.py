@@ -171,7 +171,8 @@ def check_numbers(sae: Any, name: str) -> None:
     """Check a loaded SAE's weights, a slice at a time, so that nothing of their size is allocated.
 
     Raises:
-        DictionaryError: NaN or infinity, numbers so large that activations overflow, or decoder rows with which this architecture gives none.
+        DictionaryError: NaN or infinity, numbers so large that activations overflow, decoder rows with which this architecture gives none, or an
+            encoder, a decoder or thresholds of which no feature can do anything.
     """
     hint = "the file is damaged or the training diverged: fetch it again, or use another dictionary"
     for key, tensor in sae.state_dict().items():
@@ -182,12 +183,41 @@ def check_numbers(sae: Any, name: str) -> None:
         if largest > bound:
             message = f"{name}: weights {key} reach {largest:.3g}, with which activations overflow"
             raise DictionaryError(message, given=key, allowed=f"up to {bound:g}", hint=hint)
+    _refuse_nothing(sae, name, hint)
     if str(sae.cfg.architecture()) == "matching_pursuit" and bool((sae.W_dec.norm(dim=-1) > math.sqrt(2)).any()):
         message = f"{name} has decoder rows longer than √2, with which matching pursuit does not end but diverges"
         raise DictionaryError(message, given="W_dec", allowed="rows of length 1", hint=hint)
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) and bool((sae.W_dec.norm(dim=-1) == 0).any()):
         message = f"{name} divides activations by its decoder's norms, and some are 0"
         raise DictionaryError(message, given=name, hint="the file is damaged: fetch it again")
+
+
+def _refuse_nothing(sae: Any, name: str, hint: str) -> None:
+    for key, what in (("W_dec", "decoder"), ("W_enc", "encoder")):
+        weights = getattr(sae, key, None)
+        if isinstance(weights, Tensor) and not any(bool(part.any()) for part in _slices(weights)):
+            message = f"{name}: all weights of its {what} ({key}) are 0, so no feature can do anything"
+            raise DictionaryError(message, given=key, hint=hint)
+    threshold = getattr(sae, "threshold", None)
+    if isinstance(threshold, Tensor) and threshold.numel() and bool((threshold < 0).all()):
+        message = f"{name}: all its thresholds are negative, and an activation of JumpReLU must be above its threshold and above 0"
+        raise DictionaryError(message, given=float(threshold.detach().max()), allowed="at least 0", hint=hint)
+    k = getattr(sae.cfg, "k", None)
+    if isinstance(k, int | float) and not 1 <= k <= sae.cfg.d_sae:
+        message = f"{name} keeps the {k:g} largest of {sae.cfg.d_sae} activations"
+        raise DictionaryError(message, given=k, allowed=f"1 to {sae.cfg.d_sae}", hint="correct k in its configuration")
+
+
+def weight_notes(sae: Any) -> tuple[str, ...]:
+    """Return a line for each thing in an SAE's weights that a reader of its results should know: features that can do nothing, odd thresholds."""
+    notes, d_sae = [], int(sae.cfg.d_sae)
+    idle = sum(int((part.abs().amax(dim=-1) == 0).sum()) for part in _slices(sae.W_dec))
+    if idle:
+        notes.append(f"{idle} of {d_sae} decoder rows (W_dec) are all 0: steering with these features changes nothing")
+    threshold = getattr(sae, "threshold", None)
+    if isinstance(threshold, Tensor) and (below := int((threshold < 0).sum())):
+        notes.append(f"{below} of {d_sae} thresholds are negative: these features are active wherever they are above 0, as without one")
+    return tuple(notes)
 
 
 def check_fits(dictionary: Dictionary, model: SubjectModel, *, allow_other_model: bool = False) -> str:

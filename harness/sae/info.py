@@ -10,6 +10,7 @@ import torch
 
 from harness.errors import DataError
 from harness.interventions import Site
+from harness.sae.checks import weight_notes
 from harness.sae.corpus.counts import Meter
 from harness.sae.corpus.outliers import OUTLIER
 
@@ -31,6 +32,7 @@ class SaeInfo:
         normalize_activations: how a token is normalised before it is encoded.
         needs_full_encoding: whether reading one feature needs the whole encoding.
         decoder_norm_min, decoder_norm_median, decoder_norm_max: of the effective decoder rows.
+        notes: what is odd about its weights, a line each.
         n_tokens: tokens measured on (the first of each text left out).
         l0: mean number of active features (f_j ≠ 0) per token.
         explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖².
@@ -52,6 +54,7 @@ class SaeInfo:
     decoder_norm_min: float
     decoder_norm_median: float
     decoder_norm_max: float
+    notes: tuple[str, ...] = ()
     n_tokens: int | None = None
     l0: float | None = None
     explained_variance: float | None = None
@@ -101,6 +104,7 @@ def describe(
         decoder_norm_min=float(norms.min()),
         decoder_norm_median=float(torch.median(norms)),
         decoder_norm_max=float(norms.max()),
+        notes=weight_notes(dictionary.sae),
         n_tokens=meter.n if measured else None,
         l0=meter.l0 if measured else None,
         explained_variance=meter.explained_variance if measured else None,

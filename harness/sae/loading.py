@@ -78,7 +78,7 @@ def load(
         own_layer = settle(published.cfg["metadata"], name, given)
         sae = _build(published, name, where, arithmetic)
     elif _is_path(path_or_name):
-        raise DictionaryError(f"no dictionary at {name}", given=path_or_name, allowed=f"{FORMATS}, or a registry name release/sae_id")
+        raise _nothing_at(path_or_name)
     else:
         sae, commit = from_registry(name, where, arithmetic, revision, progress)
         refuse_architecture(str(sae.cfg.architecture()), name)
@@ -109,6 +109,10 @@ def _build(published: Published, name: str, device: str, dtype: torch.dtype) -> 
     except Exception as error:  # whatever its classes of a dozen architectures raise
         hint = "check that its configuration and its weights belong together, or fetch it again"
         raise DictionaryError(f"SAELens cannot load {name}: {line(error)}", given=name, hint=hint) from error
+
+
+def _nothing_at(path: str | Path) -> DictionaryError:
+    return DictionaryError(f"no dictionary at {path}", given=path, allowed=f"{FORMATS}, or a registry name release/sae_id")
 
 
 def _is_path(path_or_name: str | Path) -> bool:
@@ -146,6 +150,8 @@ def check_local(path: Path, *, layer: int | None = None, model_name: str | None 
     Raises:
         DictionaryError: as :func:`load`, except for what only the weights' numbers show; another width.
     """
+    if not _exists(path, str(path)):
+        raise _nothing_at(path)
     published = open_published(path)
     check_input(published.cfg, str(path))
     settle(published.cfg["metadata"], str(path), Stated(layer, None, model_name))

@@ -160,8 +160,10 @@ class ItemStore(RunFolder):
         """Yield the outcomes of a stage in the order of their items, of all sources or one; read in pages."""
         asked = {"o.source": source, "o.status": status, "i.kind": kind}
         where = "".join(f" AND {name} = ?" for name, value in asked.items() if value is not None)
+        # without a source SQLite would look through the whole stage for each item, if it could, in place of the item's own outcomes
+        stage_of = "+o.stage" if source is None else "o.stage"
         sql = (
-            f"SELECT i.position, {OUTCOME} FROM items i CROSS JOIN outcomes o ON o.item_id = i.id AND o.stage = ? "
+            f"SELECT i.position, {OUTCOME} FROM items i CROSS JOIN outcomes o ON o.item_id = i.id AND {stage_of} = ? "
             f"WHERE i.position >= ? AND (i.position > ? OR o.source > ?){where} ORDER BY i.position, o.source LIMIT {PAGE}"
         )
         values = [value for value in asked.values() if value is not None]

@@ -6,16 +6,21 @@ It holds facts, not objects: no model, no dictionary, no corpus and no plugin is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from harness.errors import UnknownNameError
 from harness.types import Aggregation, ConceptMode, Decoding, EvaluationKind, Json, ProtocolName, Role, StrengthUnit, digest, rng
 
 MANIFEST_VERSION = 1
 
 Count = Annotated[int, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _is_empty(value: object) -> bool:
+    return not value
 
 
 class Part(BaseModel):
@@ -89,6 +94,8 @@ class OptionValues(Part):
 
     given: dict[str, JsonValue] = {}
     default: dict[str, JsonValue] = {}
+    content: dict[str, JsonValue] = Field({}, exclude_if=_is_empty)
+    """Of options that name files: their values with the digest of the content in place of each path; left out where there are none."""
 
     @model_validator(mode="after")
     def _disjoint(self) -> OptionValues:
@@ -101,6 +108,11 @@ class OptionValues(Part):
     def all(self) -> dict[str, JsonValue]:
         """Return every option with the value it had."""
         return {**self.default, **self.given}
+
+    @property
+    def identity(self) -> dict[str, JsonValue]:
+        """Return every option with the value that a result depends on: of files their content."""
+        return {**self.all, **self.content}
 
 
 class PluginRef(Part):
@@ -204,7 +216,13 @@ class Protocol(Part):
         return f"{self.name}, {self.aggregation.replace('-', ' ')}"
 
     def named(self, name: ProtocolName | None = None, aggregation: Aggregation | None = None) -> Protocol:
-        """Return this protocol with another name or aggregation, and the same limits; None keeps what it is."""
+        """Return this protocol with another name or aggregation, and the same limits; None keeps what it is.
+
+        Raises UnknownNameError for one that does not exist.
+        """
+        for what, given, known in (("protocol", name, get_args(ProtocolName)), ("aggregation", aggregation, get_args(Aggregation))):
+            if given is not None and given not in known:
+                raise UnknownNameError(what, str(given), known)
         return self.model_copy(update={"name": name or self.name, "aggregation": aggregation or self.aggregation})
 
 

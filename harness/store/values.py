@@ -36,6 +36,7 @@ OutcomeStatus = Literal["done", "failed", "pending"]
 
 _STATUS: dict[RatingStatus, OutcomeStatus] = {"rated": "done", "unrated": "failed", "pending": "pending"}
 _RATING_STATUS: dict[OutcomeStatus, RatingStatus] = {outcome: rating for rating, outcome in _STATUS.items()}
+_IS = " = "
 _LARGE = 4096
 _WIDEST = 2**63
 T = TypeVar("T")
@@ -51,7 +52,9 @@ class JudgeRecord:
         options: those that its ratings depend on.
         offline: no person or strong model stands behind it.
         code: digest of the source of its plugin (of its version where that cannot be read); empty in a run of an older harness.
-        files: digests of the files that its options name, and the identity of a model that it runs itself.
+        files: the identity of a model that it runs itself; in a run of an older harness also digests of the files that its options name, by
+            ``option = path``.
+        content: of options that name files, their values with the digest of the content in place of each path.
     """
 
     name: str
@@ -60,18 +63,46 @@ class JudgeRecord:
     offline: bool = False
     code: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    content: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """Return the options, with the content of files in place of their paths."""
+        older = [(*where.split(_IS, 1), found) for where, found in self.files.items() if _IS in where]
+        alone = {option: f"content:{found}" for option, path, found in older if self.options.get(option) == path}
+        return {**self.options, **alone, **self.content}
+
+    def goes_on_from(self, other: JudgeRecord) -> bool:
+        """Whether this is the judge of another record, perhaps with other code or with edited files in the same place."""
+        if (self.name, self.rubric) != (other.name, other.rubric):
+            return False
+        return self.identity == other.identity or dict(self.options) == dict(other.options)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Return the identity of a model that it runs itself, by what it is called among :attr:`files`."""
+        return {where: found for where, found in self.files.items() if _IS not in where}
 
     @property
     def ranking_key(self) -> str:
-        """Tells judges apart on a leaderboard: the name, and a digest of name, rubric and options."""
-        return f"{self.name}-{digest([self.name, self.rubric, dict(self.options)], 12)}"
+        """Tells judges apart on a leaderboard: the name, and a digest of name, rubric and options, of files their content."""
+        return f"{self.name}-{digest([self.name, self.rubric, {**self.options, **self.content}], 12)}"
 
     @property
     def key(self) -> str:
         """Tells sets of ratings apart: the name, and a digest of all that the ratings depend on, its code and files among them."""
         if not self.code and not self.files:
             return self.ranking_key
-        return f"{self.name}-{digest([self.name, self.rubric, dict(self.options), self.code, dict(self.files)], 12)}"
+        options = {**self.options, **self.content}  # in an older record paths are options, and told apart by its files
+        return f"{self.name}-{digest([self.name, self.rubric, options, self.code, dict(self.files)], 12)}"
+
+
+def of_judge(judge: JudgeRecord, records: Sequence[JudgeRecord]) -> list[JudgeRecord]:
+    """Return those of ``records`` that are of one judge, in their order: each goes on from another (:meth:`JudgeRecord.goes_on_from`)."""
+    known, left = [judge], list(records)
+    while found := [record for record in left if any(record.goes_on_from(other) for other in known)]:
+        known, left = found, [record for record in left if record not in found]
+    return [record for record in records if record not in left]
 
 
 @dataclass(frozen=True)

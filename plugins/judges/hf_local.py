@@ -18,7 +18,7 @@ from harness.judging.llm_judge import LLMJudge
 from harness.judging.questions import Answer, LLMJudgeOptions
 from harness.judging.rubric import Structured
 from harness.model.prompts import RENDERING
-from harness.options import transport_field
+from harness.options import input_field, transport_field
 from harness.types import Decoding, digest
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ TOO_LONG = 413
 class LocalOptions(LLMJudgeOptions):
     """Options of ``hf-local``. The limits of an API (concurrency, rates, timeout, attempts) mean nothing here."""
 
-    model: str = "Qwen/Qwen2.5-7B-Instruct"
+    model: str = input_field("Qwen/Qwen2.5-7B-Instruct")
     """The judge's model: a folder, a hub name, or an embedded model (see `harness models`)."""
     structured: Structured = False
     """Always `false`: nothing here holds a reply to a schema."""

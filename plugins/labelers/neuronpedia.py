@@ -46,7 +46,7 @@ _CACHED_FROM = 2000
 class NeuronpediaOptions(FilterOptions):
     """Options of ``neuronpedia``."""
 
-    source: str = input_field("bulk")
+    source: str = input_field("bulk", words=("bulk", "api"))
     """Where explanations come from: `bulk` (the public bucket), `api` (feature by feature), or a local export (a file or folder)."""
     model_id: str | None = None
     """Neuronpedia's name of the model, e.g. `gemma-2-2b`; none takes it from the dictionary's metadata, or from a local export of one source."""

@@ -36,7 +36,7 @@ class RandomOptions(FilterOptions):
     """Chosen mode: the number of (feature, label) pairs drawn, none twice."""
     labels: Literal["corpus", "neuronpedia"] = "corpus"
     """Chosen mode: what drawn features are labelled with: labels of the corpus, drawn too, or their own explanations ("NP random")."""
-    explanations: str = input_field("bulk")
+    explanations: str = input_field("bulk", words=("bulk", "api"))
     """Where Neuronpedia's explanations come from: `bulk` (the public bucket), `api`, or a local export (a file or folder)."""
     model_id: str | None = None
     """Neuronpedia's name of the model; none takes it from the dictionary's metadata, or from a local export of one source."""

@@ -66,7 +66,52 @@ def refused(harness: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
 )
 def test_the_command_line(refused: Callable[..., str], tiny_task: Path, arguments: tuple[str, ...], named: str) -> None:
     takes_task = arguments[0] in ("eval", "label") and len(arguments) > 3
-    assert named in refused(*arguments, *(("--task", tiny_task) if takes_task else ()), keeps="dictionary=x" in arguments)
+    assert named in refused(*arguments, *(("--task", tiny_task) if takes_task else ()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((*CLAMP, "-L", "dictionary="), "unknown dictionary of task tiny ''; known: sae"),
+        ((*CLAMP, "-L", "dictionary=sea"), "unknown dictionary of task tiny 'sea'; did you mean 'sae'?"),
+        (("eval", "--labeler", "calibf1:dictionary=sea", "--steerer", "sae-clamp"), "did you mean 'sae'?"),
+        ((*CLAMP, "--dtype", "float13"), "unknown dtype 'float13'"),
+        ((*CLAMP, "--device", "toaster"), "unknown device 'toaster'"),
+        ((*CLAMP, "--corpus", "no/such/file"), "--corpus no/such/file does not exist"),
+        ((*CLAMP, "--instructions", "no/such/file"), "--instructions no/such/file does not exist"),
+        ((*CLAMP, "--text-field", "x"), "has no field 'x' (text_field); allowed: id, text, labels"),
+        ((*CLAMP, "--label-field", "x"), "has no field 'x' (label_field); allowed: id, text, labels"),
+        ((*CLAMP, "--concepts", "xyz"), "unknown concept in --concepts: 'xyz'"),
+        (("eval", "--labeler", "file", "-L", "path=no.jsonl", "--steerer", "sae-clamp"), "option path of labeler file names no.jsonl"),
+        (("eval", "--labeler", "neuronpedia:source=no/such", "--steerer", "sae-clamp"), "option source of labeler neuronpedia names no/such"),
+        ((*CLAMP, "--judge", "openai", "-J", "model=m", "-J", "rubric=nope"), "unknown rubric 'nope'"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_would(
+    harness: Callable[..., Any], refused: Callable[..., str], tiny_task: Path, tmp_path: Path, arguments: tuple[str, ...], named: str
+) -> None:
+    assert named in harness(*arguments, "--dry-run", "--task", tiny_task, "--out", tmp_path / "dry").error
+    assert named in refused(*arguments, "--task", tiny_task)
+    assert not (tmp_path / "dry").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ([("layer = 2", "layer = 1")], "(model.layers.2); allowed: 2;"),
+        ([("layer = 2", "layer = 2\nwidth = 100")], "512 features, but width 100"),
+        ([("stories260K\"", "no-such-model\"")], "no-such-model"),
+        ([("stories260K_l2_batchtopk", "no-such-sae")], "no-such-sae"),
+        ([("per_concept = 4", "per_concept = 7")], "has 6 instructions"),
+        ([('source = "corpus.jsonl"', 'source = "corpus.jsonl"\ntext_field = "body"')], "has no field 'body'"),
+    ],
+)
+def test_a_dry_run_refuses_a_task_that_a_run_would(
+    harness: Callable[..., Any], refused: Callable[..., str], variant: Callable[..., Path], changes: list[tuple[str, str]], named: str
+) -> None:
+    task = variant(*changes)
+    assert named in harness(*CLAMP, "--dry-run", "--task", task).error
+    assert named in refused(*CLAMP, "--task", task)
 
 
 def test_an_unknown_task(refused: Callable[..., str]) -> None:
@@ -80,7 +125,7 @@ def test_an_unknown_task(refused: Callable[..., str]) -> None:
     ("changes", "named"),
     [
         ([("layer = 2", "layer = 1")], "(model.layers.2); allowed: 2;"),
-        ([("layer = 2", "layer = 2\nwidth = 100")], "has 512 features, but the task says width 100"),
+        ([("layer = 2", "layer = 2\nwidth = 100")], "has 512 features, but width 100 is stated"),
         ([("stories260K\"", "no-such-model\"")], "no-such-model"),
         ([("stories260K_l2_batchtopk", "no-such-sae")], "no dictionary at"),
         ([("stories260K_l2_batchtopk", "../../shared")], "no dictionary at"),

@@ -175,11 +175,15 @@ def test_closed_standard_streams(evaluation: tuple[Path, Any], tmp_path: Path) -
     out, env = ("--out", str(evaluation[0])), {"HARNESS_CACHE": str(tmp_path)}
     program = f"exec {sys.executable} -c 'from harness.cli import main; main()' leaderboard --published {' '.join(out)}"
     environment = {**os.environ, **env, "PYTHONPATH": str(ROOT)}
-    for tail, code in ((">&-", 0), (">&- 2>&-", 0), ("| head -c 10", 0), ("> /dev/full", 2)):
+    for tail, code in ((">&-", 2), (">&- 2>&-", 2), ("| head -c 10", 0), ("> /dev/full", 2)):
         done = subprocess.run(["bash", "-c", f"set -o pipefail; ({program}) {tail}"], env=environment, capture_output=True, text=True)
         assert done.returncode == code, (tail, done.stderr)
         assert "Traceback" not in done.stderr
         assert "Exception ignored" not in done.stderr
+        if tail == ">&-":
+            assert "standard output is closed" in done.stderr
+    quiet = f"exec {sys.executable} -c 'from harness.cli import main; main()' data convert --help >/dev/null"
+    assert subprocess.run(["bash", "-c", quiet], env=environment, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(("term", "columns"), [("dumb", "80"), ("xterm", "1"), ("", "0"), ("xterm", "many"), ("xterm", "40")])

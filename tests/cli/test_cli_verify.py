@@ -72,6 +72,28 @@ def test_a_changed_entry_beside_the_run_is_found(harness: Callable[..., Any], ou
     assert str(path) in found.out
 
 
+def test_a_run_that_lies_in_the_folder_of_another_is_found(harness: Callable[..., Any], out: Path) -> None:
+    (run,) = (out / "runs").iterdir()
+    other = run.with_name(f"{run.name.rpartition('-')[0]}-0123456789ab")
+    shutil.copytree(run, other)
+    shutil.copytree(run, run.with_name(f"{run.name}.1"))  # one that was set aside
+    shutil.copytree(run, run.with_name("of-my-own"))
+    done = harness("runs", "verify", "--out", out)
+    assert "1 of 4 runs are damaged" in done.error
+    assert other.name in done.error
+    assert f"named as one run and holds another, {run.name}" in done.out
+
+
+def test_an_entry_of_another_run_is_found(harness: Callable[..., Any], out: Path) -> None:
+    (run,) = (out / "runs").iterdir()
+    entry = json.loads((run / "entry.json").read_text(encoding="utf-8"))
+    entry |= {"run_digest": "0" * 16, "id": "", "seal": ""}
+    (run / "entry-other.json").write_text(json.dumps(entry), encoding="utf-8")
+    done = harness("runs", "verify", "--out", out)
+    assert "1 of 1 runs are damaged" in done.error
+    assert "entry-other.json is the entry of another run" in done.out
+
+
 def test_a_run_without_digests_is_said_to_have_none(harness: Callable[..., Any], out: Path) -> None:
     change(run_of(out), "DROP TABLE digests")
     change(run_of(out), "PRAGMA user_version=2")

@@ -98,6 +98,84 @@ def test_what_is_left_changed_is_one_error(name: str, bench: TaskBench) -> None:
     assert torch.equal(next(iter(bench.logits([[1, 5, 9]]))), reference)
 
 
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tensors were read as a whole, at each comparison."""
+    from harness.model import fingerprint
+
+    counts: list[int] = []
+    whole = fingerprint._checksums
+    monkeypatch.setattr(fingerprint, "_checksums", lambda tensors: counts.append(len(tensors)) or whole(tensors))
+    return counts
+
+
+def test_values_are_compared_where_the_plugin_was_handed_them(bench: TaskBench, compared: list[int]) -> None:
+    _ = bench.model, bench.dictionaries
+    compared.clear()
+    idle = plugin("steerer", prepare=lambda b, labelings: b.rng("x"), intervene=lambda labeling, strength: Intervention())
+    idle.prepare(bench, [])
+    bench.statistics()
+    assert sum(compared) == 0
+    of_dictionary = plugin("detector", prepare=lambda b, labelings: b.dictionaries["sae"], scores=lambda labelings, texts: [])
+    of_dictionary.prepare(bench, [])
+    first_time = sum(compared)
+    assert 0 < first_time < 20, "those of the dictionary alone"
+    compared.clear()
+    of_dictionary.scores([], None)
+    assert sum(compared) == first_time, "it may have kept it"
+
+
+@pytest.mark.parametrize("asked", ["model", "services", "engine"])
+def test_a_plugin_that_keeps_the_model_is_found_out_later(bench: TaskBench, asked: str) -> None:
+    kept: list[Any] = []
+
+    def score(labelings: Any, texts: Any) -> list[Any]:
+        model = kept[0] if asked == "model" else kept[0].model
+        model.hf.model.layers[0].mlp.up_proj.weight.data.mul_(0.5)
+        return []
+
+    detector = plugin("detector", prepare=lambda b, labelings: kept.append(getattr(b, asked)), scores=score)
+    detector.prepare(bench, [])
+    with pytest.raises(ChangedModelError) as error:
+        detector.scores([], None)
+    assert "up_proj.weight have changed" in error.value.message
+
+
+def test_what_torch_knows_to_be_written_is_compared_in_any_case(bench: TaskBench, compared: list[int]) -> None:
+    weight = first(bench)
+    compared.clear()
+
+    def write(b: Any, labelings: Any) -> None:
+        with torch.no_grad():
+            weight.mul_(0.5)
+
+    with pytest.raises(ChangedModelError) as error:
+        plugin("steerer", prepare=write).prepare(bench, [])
+    assert "up_proj.weight have changed" in error.value.message
+    assert sum(compared) == 1, "and nothing else is read"
+
+
+def test_weights_written_and_put_back_are_read_once(bench: TaskBench, compared: list[int]) -> None:
+    weight = first(bench)
+    compared.clear()
+
+    def write(b: Any, labelings: Any) -> None:
+        before = weight.clone()
+        with torch.no_grad():
+            weight.mul_(0.5).copy_(before)
+
+    plugin("steerer", prepare=write).prepare(bench, [])
+    plugin("steerer", prepare=lambda b, labelings: None).prepare(bench, [])
+    assert [count for count in compared if count] == [1]
+
+
+def test_what_is_measured_is_handed_along(bench: TaskBench) -> None:
+    subject = bench.dictionaries["sae"]
+    metric = plugin("metric", measure=lambda b, subject, seed: subject.sae.W_dec.data.mul_(2))
+    with pytest.raises(ChangedModelError, match="has changed dictionary sae"):
+        metric.measure(bench, subject, 0)
+
+
 def doubled(owner: Any, name: str) -> None:
     before = getattr(owner, name)
     setattr(owner, name, lambda *arguments, **named: before(*arguments, **named) * 2)
@@ -325,7 +403,6 @@ def test_what_came_before_an_error_is_yielded_and_what_came_of_a_changed_model_i
 
     def texts(after: Callable[[], Any]) -> Any:
         yield from (1, 2, 3)
-        time.sleep(0.01)  # no model makes a step in less than half a millisecond
         after()
         yield 4
 
@@ -445,16 +522,34 @@ def test_weights_whose_bytes_cannot_be_read_are_told_by_their_facts() -> None:
     assert found.weights() == ["weight has shape (4,) in place of (3,)"]
 
 
-def test_the_texts_of_a_batch_wait_for_nothing(bench: TaskBench) -> None:
-    """They are there together, and one comparison holds for all: whoever is killed in the next batch loses none of them."""
+def test_the_texts_of_a_batch_wait_for_nothing(bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are there together, and one comparison holds for all, however slow the machine: whoever is killed in the next batch loses none of them."""
+    monkeypatch.setattr("harness.run.guard.STEPS", 1e9)  # one comparison, and the one at the end
     stored: list[int] = []
 
     def texts() -> Any:
-        yield from range(50)
+        for number in range(50):
+            time.sleep(0.001)
+            yield number
         assert stored == list(range(50))
-        time.sleep(0.01)
-        yield 50
+        yield from range(50, 60)
+        assert stored == list(range(50))  # what the next batch made is not known to be sound
+        yield 60
+
+    names = [PluginName("steerer", "mine", "their-dist")]
+    for number in bench.guard.compared(names, texts(), lambda number: number // 50):
+        stored.append(number)
+    assert stored == list(range(61))
+
+
+def test_items_of_an_unknown_moment_wait_for_a_comparison(bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.run.guard.STEPS", 1e9)
+    stored: list[int] = []
+
+    def texts() -> Any:
+        yield from range(5)
+        assert stored == [0]
 
     for number in bench.guard.compared([PluginName("steerer", "mine", "their-dist")], texts()):
         stored.append(number)
-    assert stored == list(range(51))
+    assert stored == list(range(5))

@@ -244,6 +244,26 @@ def test_weights_that_are_not_finite(folder: Path) -> None:
     refused(folder, "W_dec", str(folder), "NaN")
 
 
+@pytest.mark.parametrize("name", ["W_dec", "W_enc", "threshold"])
+def test_weights_of_which_no_feature_can_do_anything(folder: Path, name: str) -> None:
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[name].fill_(-1.0 if name == "threshold" else 0.0)
+
+    edit_weights(folder, change)
+    refused(folder, -1.0 if name == "threshold" else name, name if name != "threshold" else "thresholds are negative")
+
+
+def test_a_few_features_that_can_do_nothing_are_noted(folder: Path, tiny_sae_path: Path) -> None:
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["W_dec"][[3, 5]] = 0.0
+        tensors["threshold"][7] = -0.5
+
+    edit_weights(folder, change)
+    notes = harness_sae.describe(harness_sae.load(folder)).notes
+    assert [note.partition(":")[0] for note in notes] == ["2 of 512 decoder rows (W_dec) are all 0", "1 of 512 thresholds are negative"]
+    assert harness_sae.describe(harness_sae.load(tiny_sae_path)).notes == ()
+
+
 def test_damaged_files(folder: Path) -> None:
     data = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(data[: len(data) // 2])

@@ -266,3 +266,28 @@ def test_facts_are_kept_by_name_and_large_ones_are_small_on_disk(run: RunStore) 
     with sqlite3.connect(run.folder / "run.sqlite") as connection:
         size = connection.execute("SELECT length(value) FROM facts WHERE name = 'again'").fetchone()[0]
     assert size < 80_000
+
+
+def test_reading_a_stage_is_linear_in_its_outcomes(tmp_path: Path) -> None:
+    """Counted in steps of SQLite's machine: twice the outcomes take twice as many, whichever of them are asked for."""
+
+    def steps(size: int, **asked: object) -> int:
+        with RunStore.create_or_open(tmp_path / f"{size}-{len(asked)}", manifest()) as store:
+            store.add_items(map(item, range(size)))
+            with store._database.transaction("fill"):
+                for number in range(size):
+                    for source in ("bow", "sae"):
+                        store._put_outcome("detect", done(number, source))
+            count = 0
+
+            def one_more() -> None:
+                nonlocal count
+                count += 1
+
+            store._database._connection.set_progress_handler(one_more, 100)
+            assert sum(1 for _ in store.outcomes("detect", **asked)) == (size if "source" in asked else 2 * size)  # type: ignore[arg-type]
+            store._database._connection.set_progress_handler(None, 0)
+        return count
+
+    for asked in ({}, {"source": "sae"}, {"status": "done", "kind": "detection"}):
+        assert steps(1200, **asked) < 3 * steps(600, **asked)

@@ -276,8 +276,9 @@ def trouble(connection: Connection, sdk: ModuleType, error: Exception) -> Troubl
 
     The packages' exceptions hold the request with its headers; the failure made here holds nothing of them.
     """
-    if isinstance(error, RequestFailed):
-        return Trouble(error)
+    ours = error if isinstance(error, RequestFailed) else error.__cause__ or error.__context__
+    if isinstance(ours, RequestFailed):  # raised by us, perhaps below the package: a reply that is too large
+        return Trouble(ours)
     if isinstance(error, sdk.APIStatusError):
         return turned_down(connection, error.status_code, error.response.text, error.response.headers)
     slow = (sdk.APITimeoutError, asyncio.TimeoutError, TimeoutError)

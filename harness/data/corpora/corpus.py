@@ -10,8 +10,21 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, overload
 
-from harness.data.corpora.reading import BOM, DATASET_NAMES, DATASET_PREFIX, Fields, Place, Reader, Record, SeenIds, SkipLog, Skipped
-from harness.data.corpora.wrapped import CORPUS, plain_file
+from harness.data.corpora.code import reading_code
+from harness.data.corpora.reading import (
+    BOM,
+    CORPUS,
+    DATASET_NAMES,
+    DATASET_PREFIX,
+    Fields,
+    Place,
+    Reader,
+    Record,
+    SeenIds,
+    SkipLog,
+    Skipped,
+)
+from harness.data.corpora.wrapped import named, named_as, plain_file
 from harness.errors import DataError, UnknownNameError
 from harness.files.csv_text import DELIMITERS
 from harness.files.inputs import open_input
@@ -29,9 +42,7 @@ _WITH_FIELDS = ("jsonl", "csv", "parquet", "huggingface")
 _FIRST_RECORDS = 10_000
 """A corpus without a document among so many records is refused."""
 _CSV_VERSION = 2
-"""Raised when rows of CSV are read in another way, so that older indexes are made again; 2: labels as JSON lists, line ends kept."""
-_READING = 2
-"""Raised when records of any format are read in another way, so that older indexes are made again; 2: one reading of labels."""
+"""Part of a CSV file's digest: raised when its rows are read in another way; 2: labels as JSON lists, line ends kept."""
 _HEAD = 1 << 16
 
 
@@ -147,7 +158,7 @@ class Corpus(Sequence[Document]):
 
     @cached_property
     def _skips(self) -> SkipLog:
-        return SkipLog.from_json(self._index.about["skipped"], self._reader.files)
+        return SkipLog.from_json(self._index.about["skipped"], [named(file, self.path) for file in self._reader.files])
 
     @cached_property
     def _index(self) -> Stored:
@@ -170,7 +181,7 @@ class Corpus(Sequence[Document]):
             "files": files,
             "options": self._options,
             "limit": self._limit,
-            "reading": _READING,
+            "reading": reading_code(),
         }
 
     def _at(self, number: int) -> Document:
@@ -256,9 +267,9 @@ def open_corpus(
     huggingface   ``hf:owner/name``, ``hf:owner/name:config@split`` or ``hf:/folder``, through the ``datasets`` library
     ============= ==========================================================================================================
 
-    A file may be packed (gzip, bzip2, xz, Zstandard, LZ4; ZIP and 7z with one corpus or a dump in them), in UTF-16 or UTF-32, or a JSON list: then it
-    is unpacked into the cache once (:mod:`harness.data.corpora.wrapped`). Labels are read alike in all formats with fields
-    (:mod:`harness.data.corpora.label_text`).
+    A file may be packed (gzip, bzip2, xz, Zstandard, LZ4; ZIP and 7z with one corpus or a dump in them), in UTF-16 or UTF-32, a JSON list, or a
+    table in one JSON object (:mod:`harness.data.corpora.json_shapes`): then it is unpacked into the cache once
+    (:mod:`harness.data.corpora.wrapped`). Labels are read alike in all formats with fields (:mod:`harness.data.corpora.label_text`).
 
     Records that cannot be used are skipped, counted and named in ``corpus.skipped``; a file that was cut off is used up to the break.
 
@@ -291,7 +302,8 @@ def open_corpus(
     if not hub and format == "huggingface":
         raise DataError(f"{path} is not the name of a dataset", given=path, allowed=DATASET_NAMES, hint=f"begin the name with {DATASET_PREFIX}")
     plain = path if hub else plain_file(path, rows=format in (None, "jsonl"), progress=progress)
-    chosen: Format = "huggingface" if hub else format or detect(plain)
+    with named_as(plain, path):
+        chosen: Format = "huggingface" if hub else format or detect(plain)
     fields = Fields(text_field, label_field, id_field, label_separator)
     if chosen not in _WITH_FIELDS and fields != Fields():
         hint = "leave out text_field, label_field, id_field and label_separator"
@@ -299,9 +311,10 @@ def open_corpus(
     more = {"stackexchange": (comments, code_blocks), "csv": (_CSV_VERSION,)}.get(chosen, ())
     options = [chosen, text_field, label_field, id_field, label_separator, *more]
     try:
-        reader = _dataset(plain, fields, revision, downloads) if hub else _reader(plain, chosen, fields, comments, code_blocks)
-        corpus = Corpus(path, reader, options, progress=progress)
-        corpus._check()
+        with named_as(plain, path):
+            reader = _dataset(plain, fields, revision, downloads) if hub else _reader(plain, chosen, fields, comments, code_blocks)
+            corpus = Corpus(path, reader, options, progress=progress)
+            corpus._check()
         return corpus
     except OSError as error:
         message = f"the corpus {path} cannot be read as {chosen} ({error.strerror or error})"

@@ -4,7 +4,7 @@ A field of labels may hold
 
 - a text: one label; or several, where it is a list as JSON (``["a", "b"]``), Python (``['a', 'b']``, ``('a',)``, ``{'a', 'b'}``) or NumPy
   (``['a' 'b']``) write it, or tags as Stack Exchange's queries and dumps do (``<a><b>``, ``|a|b|``). What is in such a list is in quotes, or a
-  number: ``[unknown]``, ``C++ (language)`` and ``a, b`` are one label each;
+  number: ``[unknown]``, ``C++ (language)`` and ``a, b`` are one label each. Bytes as Python writes them (``b'a'``) are their text;
 - a list of texts, numbers, or objects that have a name (``{"id": 3, "name": "a"}``);
 - a number, ``true`` or ``false``: the label is called ``3``, ``True``, ``False``. Where the file names its classes, a number is the class' name.
 
@@ -13,6 +13,7 @@ Nothing is no label: null, NaN, an empty text, ``nan``. A whole number has no fr
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -28,7 +29,10 @@ NAMES = ("name", "label", "title", "text", "value", "id")
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _WORD = r"None|null|nan|NaN|NaT|<NA>|True|False|true|false"
-_ITEM = re.compile(rf"(?:(?:np|numpy)\.\w+\(\s*)?(?:[uUbB]?(?P<quoted>{_QUOTED})|(?P<number>{_NUMBER})|(?P<word>{_WORD}))(?P<end>\s*\))?", re.DOTALL)
+_ITEM = re.compile(
+    rf"(?:(?:np|numpy)\.\w+\(\s*)?(?:(?P<prefix>[uUbB])?(?P<quoted>{_QUOTED})|(?P<number>{_NUMBER})|(?P<word>{_WORD}))(?P<end>\s*\))?", re.DOTALL
+)
+_BYTES = re.compile(rf"b({_QUOTED})", re.DOTALL)
 _NEXT = re.compile(r"\s*,\s*|\s+")
 _CALL = re.compile(r"(?:array|set|frozenset|tuple|list|Index)\((?P<inside>.*?)(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
 _PAIRS = {"[": "]", "(": ")", "{": "}"}
@@ -128,7 +132,9 @@ def _of_text(text: str, separator: str | None, untyped: bool) -> frozenset[str]:
         return _named(text.split(separator))
     if untyped and _WHOLE_FLOAT.fullmatch(text):
         text = text.partition(".")[0]
-    return frozenset([text])
+    if (written := _BYTES.fullmatch(text)) is not None:
+        text = _unquoted(written[1], True).strip()
+    return frozenset([text] if text else [])
 
 
 def _of_item(item: Any, classes: Sequence[str] | None) -> list[str]:
@@ -187,11 +193,20 @@ def _quoted_list(text: str) -> list[Any] | None:
 
 def _item(found: re.Match[str]) -> Any:
     if found["quoted"] is not None:
-        return _ESCAPE.sub(_unescaped, found["quoted"][1:-1])
+        return _unquoted(found["quoted"], found["prefix"] in ("b", "B"))
     if found["number"] is not None:
         number = float(found["number"])
         return int(found["number"]) if re.fullmatch(r"[-+]?\d+", found["number"]) else number
     return {"True": True, "true": True, "False": False, "false": False}.get(found["word"])
+
+
+def _unquoted(text: str, is_bytes: bool) -> str:
+    """Return the text of a literal of Python; bytes as UTF-8, or where they are none as Latin-1."""
+    found = _ESCAPE.sub(_unescaped, text[1:-1])
+    if is_bytes and not found.isascii():
+        with contextlib.suppress(UnicodeError):
+            return found.encode("latin-1").decode()
+    return found
 
 
 def _unescaped(found: re.Match[str]) -> str:

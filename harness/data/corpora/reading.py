@@ -12,9 +12,12 @@ from typing import NamedTuple, Protocol
 from harness.data.corpora.label_text import NotLabels, labels_of, plain_labels
 from harness.data.scalars import text_of
 from harness.errors import DataError
+from harness.files.inputs import Input
 from harness.files.json_text import is_unicode
 from harness.types import Document, Json
 
+CORPUS = Input("corpus", DataError, "give a file that can be read", None)
+"""A corpus is read in parts, however large it is."""
 BOM = b"\xef\xbb\xbf"
 TEXT_FIELDS = ("text", "body", "content", "output")
 """Looked for, in this order, where ``text_field`` is not given."""

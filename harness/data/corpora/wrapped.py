@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING
 
-from harness.data.corpora.reading import RECORD_LIMIT
+from harness.data.corpora.code import reading_code
+from harness.data.corpora.reading import CORPUS
+from harness.data.corpora.wrapped_json import begins_sequence, is_wrapped, sequence_to_lines, to_lines
 from harness.errors import DataError, HarnessError
 from harness.files.cache_dir import cache_root
 from harness.files.contents import recognise
 from harness.files.folders import make_folder
-from harness.files.inputs import Input, check_file, encoding_of, open_input
+from harness.files.inputs import check_file, encoding_of, open_input
 from harness.files.names import name_fault
 from harness.files.packed import check_zip, largest_unpacked, open_unpacked
 from harness.types import digest
@@ -29,23 +31,17 @@ from harness.types import digest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CORPUS = Input("corpus", DataError, "give a file that can be read", None)
-"""A corpus is read in parts, however large it is."""
 POSTS, COMMENTS = "Posts.xml", "Comments.xml"
 
-_VERSION = 1
-"""Raised when a wrapping is taken off in another way, so that older copies are made again."""
 _HEAD = 1 << 16
 _BLOCK = 1 << 20
 _MOST_LAYERS = 4
 _ABOUT = "made.json"
+_COPIES = "unpacked"
+"""Folder of the cache."""
 _PACKED_ENDINGS = (".gz", ".bz2", ".xz", ".zst", ".zstd", ".lz4", ".zip", ".7z")
 _ROWS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", *_PACKED_ENDINGS)
 """Endings of members of an archive that may be a corpus."""
-_LINE_ENDS = re.compile(r"[\r\n]+")
-_OPENS_LIST = re.compile(rb"\[\s*(?:[\{\]]|\Z)")
-_OPENS_OBJECT = re.compile(r"\{\s*|\{.*[,\[{]\s*")
-
 Progress = Callable[[int, int], None]
 
 
@@ -69,21 +65,44 @@ def plain_file(path: Path, *, rows: bool = True, progress: Progress | None = Non
         DataError: not a regular file, no corpus (with what it is), an archive of several files, or one that is damaged or holds too much.
         StoreError: the cache cannot be written to.
     """
+    plain = path
     for _ in range(_MOST_LAYERS):
-        if path.is_dir():
-            return path
-        step = _step(path, rows, progress)
-        if step is None:
-            return path
-        path = _copy(path, step)
+        if plain.is_dir():
+            return plain
+        with named_as(plain, path):
+            step = _step(plain, rows, progress)
+            if step is None:
+                return plain
+            plain = _copy(plain, step)
     raise DataError(f"{path} is packed more than {_MOST_LAYERS} times", given=path, hint="unpack it, and give what is in it")
+
+
+def named(file: Path, path: Path) -> Path:
+    """Return what people call a file that is read: what the user gave, ``path``, in place of a copy of its content."""
+    if not file.is_relative_to(cache_root() / _COPIES):
+        return file
+    return path if file.suffix.lower() != ".xml" else path / file.name
+
+
+@contextmanager
+def named_as(copy: Path, path: Path) -> Iterator[None]:
+    """Within the context, errors name ``path``, what the user gave, in place of the copy of its content."""
+    try:
+        yield
+    except HarnessError as error:
+        if copy == path or str(copy) not in error.message + error.hint:
+            raise
+        error.message, error.hint = (text.replace(str(copy), str(path)) for text in (error.message, error.hint))
+        error.given = path if error.given in (copy, str(copy)) else error.given
+        error.args = (error.message,)
+        raise
 
 
 def _copy(path: Path, step: _Step) -> Path:
     """Return the content of a file without one wrapping; it is made if it is not there, or the file has changed."""
     from harness.data.corpora.index import file_state
 
-    folder = cache_root() / "unpacked" / digest([_VERSION, str(path.resolve()), step.name])
+    folder = cache_root() / _COPIES / digest([reading_code(), str(path.resolve()), step.name])
 
     def find() -> Path | None:
         try:
@@ -115,6 +134,8 @@ def _step(path: Path, rows: bool, progress: Progress | None) -> _Step | None:
     encoding = encoding_of(head)
     if not encoding.startswith("utf-8"):
         return _Step(encoding, lambda new: _decode(path, encoding, new))
+    if rows and begins_sequence(head):
+        return _Step("json-sequence", lambda new: _written(path, new, sequence_to_lines))
     content = recognise(head)
     if content is not None and content.packed in ("zip", "7z"):
         return _Step(content.packed, lambda new: _extract(path, content.packed, new))
@@ -122,10 +143,14 @@ def _step(path: Path, rows: bool, progress: Progress | None) -> _Step | None:
         return _Step(content.packed, lambda new: _unpack(path, new, progress))
     if content is not None and not head.startswith(b"PAR1"):
         raise DataError(f"the corpus {path} is {content.name}", given=path, hint=content.hint)
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if rows and (_OPENS_LIST.match(start) or (start.startswith(b"{") and _over_several_lines(start))):
-        return _Step("json", lambda new: _to_lines(path, new))
-    return None
+    if b"\n" not in head and b"\r" in head.strip() and content is None:
+        return _Step("line-ends", lambda new: _end_lines(path, new))
+    return _Step("json", lambda new: _written(path, new, to_lines)) if rows and is_wrapped(path, head) else None
+
+
+def _written(path: Path, new: Path, write: Callable[[Path, Path], None]) -> str:
+    write(path, new / _name(path.name))
+    return _name(path.name)
 
 
 # ------------------------------------------------------------------------------------------------------------------ packed
@@ -142,6 +167,16 @@ def _unpack(path: Path, new: Path, progress: Progress | None) -> str:
             if progress is not None:
                 progress(min(done, largest_unpacked(size)), max(size, done))
     return name
+
+
+def _end_lines(path: Path, new: Path) -> str:
+    """Write a file whose lines end with carriage returns alone, as old Macs wrote them, with the usual ends."""
+    with open_input(path, CORPUS) as file, (new / _name(path.name)).open("wb") as target:
+        while block := file.read(_BLOCK):
+            if block.endswith(b"\r"):
+                block += file.read(1)
+            target.write(block.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+    return _name(path.name)
 
 
 def _decode(path: Path, encoding: str, new: Path) -> str:
@@ -234,77 +269,3 @@ def _choose(path: Path, members: list[str]) -> list[str]:
 def _name(name: str) -> str:
     """Return a name for a file in the cache: the one that it has, if it is usable there."""
     return "corpus" if name_fault(name) or name == _ABOUT else name
-
-
-# ------------------------------------------------------------------------------------------------------------------ JSON
-
-
-def _over_several_lines(start: bytes) -> bool:
-    """Return whether JSON objects stand over several lines, or several on one line, by the beginning of a file."""
-    text = start.decode("utf-8", errors="ignore")
-    try:
-        _, end = json.JSONDecoder().raw_decode(text)
-    except (ValueError, RecursionError):
-        first, more, _ = text.partition("\n")
-        return bool(more) and _OPENS_OBJECT.fullmatch(first) is not None
-    return "\n" in text[:end] or re.match(r"[ \t]*[,{]", text[end:]) is not None
-
-
-def _to_lines(path: Path, new: Path) -> str:
-    """Write the objects of a JSON list, or objects one after the other, as lines."""
-    name = _name(path.name)
-    count, first = 0, None
-    with open_input(path, CORPUS) as file, (new / name).open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as target:
-        for text, value in _objects(path, file):
-            target.write(_LINE_ENDS.sub(" ", text))  # which stand between the parts of an object alone: within a text they are escaped
-            if value is None:  # what is cut off or is no JSON stands in a last line without end, which the reader skips and reports
-                break
-            target.write("\n")
-            count, first = count + 1, value if count == 0 else None
-    if count == 1 and isinstance(first, dict):
-        _refuse_one_object(path, first)
-    return name
-
-
-def _objects(path: Path, file: BinaryIO) -> Iterator[tuple[str, Any]]:
-    """Yield the text and the value of each object; of the last with None as its value, where it breaks off or is no JSON."""
-    stream = io.TextIOWrapper(cast(Any, file), "utf-8-sig", errors="surrogateescape", newline="")
-    decoder = json.JSONDecoder()
-    buffer, ended, listed, begun = "", False, False, False
-    while True:
-        buffer = buffer.lstrip(" \t\r\n,") if begun else buffer.lstrip()
-        if not begun and buffer:
-            begun, listed = True, buffer[0] == "["
-            buffer = buffer[listed:].lstrip()
-        if not buffer and ended:
-            if listed:
-                yield "[", None  # the list is never closed
-            return
-        if listed and buffer.startswith("]"):
-            return
-        try:
-            value, end = decoder.raw_decode(buffer) if buffer else (None, 0)
-        except RecursionError:
-            raise DataError(f"the corpus {path} is nested too deeply", given=path, hint="give flat rows") from None
-        except ValueError:
-            value, end = None, 0
-        if end and (ended or end < len(buffer)):
-            yield buffer[:end], {} if value is None else value
-            buffer = buffer[end:]
-        elif ended or len(buffer) > RECORD_LIMIT:
-            yield " ".join(buffer[:200].split()), None
-            return
-        else:
-            more = stream.read(max(_BLOCK, len(buffer)))
-            ended, buffer = not more, buffer + more
-
-
-def _refuse_one_object(path: Path, value: dict[str, Any]) -> None:
-    """Raise DataError for a file that is one object: one that holds the rows in a field, or the columns of a table."""
-    lists = [name for name, part in value.items() if isinstance(part, list) and part and isinstance(part[0], dict)]
-    if lists:
-        hint = f"write them as JSON lines: jq -c '.[\"{lists[0]}\"][]' FILE > rows.jsonl"
-        raise DataError(f"the corpus {path} is one JSON object, with rows under {lists[0]!r}", given=path, hint=hint)
-    if len(value) > 1 and all(isinstance(part, dict | list) for part in value.values()):
-        hint = "write rows: DataFrame.to_json(…, orient='records', lines=True)"
-        raise DataError(f"the corpus {path} is one JSON object, with a column under each name", given=path, hint=hint)

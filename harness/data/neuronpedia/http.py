@@ -177,7 +177,7 @@ class Server:
         import httpx
 
         try:
-            return http_client(httpx.Client, self.base_url, self.base_url, self._timeout, headers={"User-Agent": "harness"})
+            return http_client(httpx.Client, self.base_url, self.base_url, self._timeout, 2 * _LARGEST, headers={"User-Agent": "harness"})
         except JudgeError as error:
             raise DataError(error.message, given=error.given, allowed=error.allowed, hint=error.hint) from None
 

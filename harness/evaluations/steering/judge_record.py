@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from harness.contracts import Priced, RunsModel
 from harness.run.bench import TaskBench
-from harness.run.manifest import code_of, files_of
+from harness.run.manifest import code_of
 from harness.run.planned import PlannedPlugin
 from harness.run.run import Run, StoredBench
 from harness.store import JudgeRecord
+from harness.store.values import of_judge
 from harness.types import digest
 
 if TYPE_CHECKING:
@@ -28,10 +29,9 @@ _MODEL = "the model"
 def record_of(judge: PlannedPlugin) -> JudgeRecord:
     """Returns the record of a judge as it is installed now."""
     traits = judge.instance.traits
-    files = files_of(judge)
-    if isinstance(judge.instance, RunsModel):
-        files[_MODEL] = judge.instance.model_identity
-    return JudgeRecord(judge.registered.name, traits.rubric, judge.identity, traits.offline, _code(judge), files)
+    files = {_MODEL: judge.instance.model_identity} if isinstance(judge.instance, RunsModel) else {}
+    content = {name: value for name, value in judge.content.items() if name in judge.shown}
+    return JudgeRecord(judge.registered.name, traits.rubric, judge.shown, traits.offline, _code(judge), files, content)
 
 
 def _code(judge: PlannedPlugin) -> str:
@@ -53,18 +53,20 @@ def judge_record(run: Run, judge: PlannedPlugin) -> JudgeRecord:
 
 def _choose(run: Run, judge: PlannedPlugin) -> JudgeRecord:
     now = record_of(judge)
-    alike = [record for record in run.store.judges() if record.ranking_key == now.ranking_key]
+    alike = of_judge(now, run.store.judges())
     if not alike or now.key in [record.key for record in alike]:
-        return now
+        return next((record for record in alike if record.key == now.key), now)  # with the paths that it was first given
     last = alike[-1]
-    if (last.code, last.files) == (digest(code_of(judge)), now.files):  # an older harness put the version into the digest
-        return last
-    if not (last.code or last.files):
+    same_files = last.identity == now.identity and last.models == now.models
+    if same_files and last.code in (now.code, digest(code_of(judge))):
+        return last  # an older harness put the version into the digest of the code, and paths of files into the key
+    if not (last.code or last.files or last.content):
         run.progress.step(f"an older harness did not keep by which code judge {judge.label} rated; its ratings are kept")
         return last
     if judge.instance.traits.answers_later or run.store.pending(last.key):
         return last
-    changed = sorted(name for name in {**last.files, **now.files} if last.files.get(name) != now.files.get(name))
+    before, after = {**last.identity, **last.models}, {**now.identity, **now.models}
+    changed = sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
     what = f"the code of judge {judge.label}" if last.code != now.code or not changed else f"{changed[0]} of judge {judge.label}"
     paid = isinstance(judge.instance, Priced) and not isinstance(judge.instance, RunsModel)
     price = "; what that may cost is estimated and approved before anything is sent" if paid else ""
@@ -102,4 +104,4 @@ def examined_as(judge: PlannedPlugin, model: ModelRef | None) -> Examined:
 
     record = record_of(judge)
     facts = None if model is None else (model.digest or model.name, model.dtype, model.device.partition(":")[0])
-    return Examined(record.name, record.rubric, record.options, record.code, record.files, facts)
+    return Examined(record.name, record.rubric, record.options, record.code, record.files, facts, record.content)

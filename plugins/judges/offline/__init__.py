@@ -5,7 +5,7 @@ It sees what every judge sees (concept, instruction, text) and is deterministic:
 - The instruction, where the text begins with it, is cut off (:mod:`.echo`).
 - Measured are cosines of embeddings (all-MiniLM-L6-v2) of text, runs of word pieces and sentences with concept and instruction; log-probabilities
   under the unsteered subject model of the text by itself, as a reply to its instruction, and of the concept after it; and words: repetition, words
-  of the concept, refusals (:mod:`.features`).
+  of the concept, refusals (:mod:`.features`). The subject model reads texts packed, without padding (:mod:`.packed`).
 - Three forests of regression trees, fitted to rated texts and shipped as numbers, make an expected rating of each (:mod:`.forest`).
 
 Two cut points make 0, 1 and 2 of it. Fit, figures and known failures: ``docs/offline-judge.md``.
@@ -50,6 +50,10 @@ SHOWN = {
 """Measurements that a rating's details show beside the three expected ratings, and the features that they are."""
 
 
+SLICE = 128
+"""Items that are measured together; their ratings are there before the next ones are begun."""
+
+
 class OfflineOptions(Options):
     """Options of ``offline``. The defaults of the cut points come from ``benchmarks/calibrate_offline_judge.py``."""
 
@@ -81,11 +85,12 @@ class OfflineJudge:
     """See the module. Implements :class:`harness.contracts.Judge`; every item is answered at once."""
 
     # The self-test costs seconds and no money, so every entry can say how far the judge is to be trusted.
-    traits = JudgeTraits(rubric="offline/2", offline=True, needs_model=True, selftest_first=True)
+    traits = JudgeTraits(rubric="offline/2", offline=True, at_once=4096, needs_model=True, selftest_first=True)
 
     def __init__(self, options: OfflineOptions) -> None:
         self.options = options
         self._instruments: Instruments | None = None
+        self._model: object = None
 
     def prepare(self, bench: JudgeBench) -> None:
         """Load the embedding model (fetched when used for the first time), and see how the subject model rates the reference passages.
@@ -96,9 +101,12 @@ class OfflineJudge:
         """
         from harness.model.embedded import ensure
 
+        if self._instruments is not None and self._model is bench.model:
+            return  # the self-test has prepared it
         budget = self.options.batch_tokens
         embedder = Embedder(ensure(EMBEDDING_MODEL), bench.model.device, budget)
         self._instruments = Instruments(embedder, LikelihoodMeter(bench.model, budget))
+        self._model = bench.model
 
     def submit(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
         """Return a rating an item: by rule where there is nothing to measure (see :func:`by_rule`), else by measurement.
@@ -108,12 +116,10 @@ class OfflineJudge:
         """
         self.instruments()
         answers = [by_rule(item) for item in items]
-        rest = [item for item, answer in zip(items, answers, strict=True) if answer is None]
-        try:
-            measured = map(self._rating, rest, self.measure(rest))
-        except RuntimeError:  # torch's own errors, out of memory above all: find the items that cannot be rated
-            measured = map(self._rate_alone, rest)
-        return itertools.chain(filter(None, answers), measured)
+        # Replies to one instruction often begin alike, and what they begin with is read once.
+        rest = sorted(itertools.compress(items, [answer is None for answer in answers]), key=lambda item: (item.instruction, item.text, item.concept))
+        slices = (rest[start : start + SLICE] for start in range(0, len(rest), SLICE))
+        return itertools.chain(filter(None, answers), itertools.chain.from_iterable(map(self._rate, slices)))
 
     def collect(self, tickets: Sequence[str]) -> Iterable[Rating]:
         """Nothing, since no ticket is ever handed out. Raises JudgeError for tickets of another judge."""
@@ -135,6 +141,12 @@ class OfflineJudge:
         if self._instruments is None:
             raise JudgeError("the offline judge has not been prepared", hint="call prepare(bench) first")
         return self._instruments
+
+    def _rate(self, items: Sequence[JudgeItem]) -> list[Rating]:
+        try:
+            return list(map(self._rating, items, self.measure(items)))
+        except RuntimeError:  # torch's own errors, out of memory above all: find the items that cannot be rated
+            return list(map(self._rate_alone, items))
 
     def _rate_alone(self, item: JudgeItem) -> Rating:
         try:

@@ -78,6 +78,15 @@ def test_separators(text: str, separator: str, labels: set[str]) -> None:
     assert labels_of(text, separator) == labels
 
 
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [("b'a'", {"a"}), ('b"it\'s"', {"it's"}), ("b'caf\\xc3\\xa9'", {"café"}), ("[b'caf\\xc3\\xa9', b'b']", {"café", "b"}), ("b''", set()),
+     ("b'a' b", {"b'a' b"}), ("b'", {"b'"}), ("b'\\xff'", {"\xff"})],
+)  # fmt: skip
+def test_bytes_that_python_writes_are_their_text(text: str, labels: set[str]) -> None:
+    assert labels_of(text) == labels
+
+
 def test_only_in_text_tables_is_a_text_a_number() -> None:
     assert labels_of("1.0", untyped=True) == {"1"}
     assert labels_of("1.5", untyped=True) == {"1.5"}

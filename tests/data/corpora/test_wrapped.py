@@ -113,14 +113,39 @@ def test_a_list_that_is_cut_off_is_used_up_to_the_break_and_says_so(tmp_path: Pa
     assert "breaks off" in corpus.skipped[-1].reason
 
 
-@pytest.mark.parametrize("content", ['{"data": [{"text": "a"}, {"text": "b"}]}', '{"text": {"0": "a"}, "label": {"0": "b"}}'])
-def test_one_object_says_how_to_get_at_its_rows(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "c.json"
-    path.write_text(json.dumps(json.loads(content), indent=1))
-    with pytest.raises(DataError) as caught:
-        open_corpus(path)
-    assert caught.value.given == path
-    assert "write" in caught.value.hint
+def test_a_broken_archive_is_called_what_the_user_gave(tmp_path: Path) -> None:
+    import tarfile
+
+    (tmp_path / "c.jsonl").write_text('{"text": "a"}\n')
+    with tarfile.open(tmp_path / "c.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "c.jsonl", "c.jsonl")
+    broken = tmp_path / "cut.tar.gz"
+    broken.write_bytes((tmp_path / "c.tar.gz").read_bytes()[:-30])
+    for path in (tmp_path / "c.tar.gz", broken):
+        with pytest.raises(DataError) as caught:
+            open_corpus(path)
+        assert caught.value.given == path
+        assert str(path) in caught.value.message
+        assert "unpacked/" not in str(caught.value)
+
+
+def test_another_reading_code_reads_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.data.corpora import corpus as module
+
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "a", "label": "x"}\n')
+    assert len(open_corpus(path)) == 1
+    made: list[int] = []
+    before = module.open_corpus(path)
+    from harness.data.corpora import indexing
+
+    build = indexing.build
+    monkeypatch.setattr(indexing, "build", lambda *arguments: made.append(1) or build(*arguments))
+    assert (len(module.open_corpus(path)), made) == (1, [])
+    monkeypatch.setattr(module, "reading_code", lambda: "edited")
+    after = module.open_corpus(path)
+    assert (len(after), made) == (1, [1])
+    assert after.digest == before.digest, "the documents are the same"
 
 
 def test_archives_of_one_corpus(tmp_path: Path) -> None:

@@ -101,7 +101,8 @@ def rate(store: RunStore, judge: Any, approve: Any = None) -> Progress:
     progress = Progress()
     registered = SimpleNamespace(name="openai", options=APIJudgeOptions, made_by=("d", "1"), who="judge 'openai' of d", version="1", code="")
     options = dict.fromkeys(APIJudgeOptions.model_fields)
-    planned = SimpleNamespace(instance=judge, registered=registered, identity={}, options=options, same="openai", label="openai")
+    named = {"identity": {}, "shown": {}, "content": {}, "same": "openai", "label": "openai"}
+    planned = SimpleNamespace(instance=judge, registered=registered, options=options, **named)
     run = Run(store, store.manifest, PluginHost(), progress, Warnings(), approve)  # type: ignore[arg-type]
     rating.rate(run, planned)  # type: ignore[arg-type]
     return progress
