@@ -42,8 +42,8 @@ _CORE = ("harness.run.", "harness.evaluations.", "harness.cli.")
 _SHOWN = 3
 _HINT = "a plugin removes its hooks and puts back the weights that it changes (with try/finally); nothing that was made meanwhile was kept"
 _T = TypeVar("_T")
-READY = 0.0005
-"""Seconds within which no model makes a step: what comes sooner was ready."""
+READY, PREEMPTED = 0.0005, 0.02
+"""Seconds of CPU time within which no model makes a step, and those for which a busy machine may let us wait: what comes sooner was ready."""
 
 
 class ChangedModelError(PluginError):
@@ -185,7 +185,7 @@ class Guard:
     def compared(self, names: Sequence[PluginName], items: Iterable[_T]) -> Iterator[_T]:
         """Yield what the core makes while edits of plugins are at work, each item after a comparison that was made since it came.
 
-        All is compared no more often than makes :data:`STEPS` times as long as it takes; what comes in between waits. What comes at once
+        All comparisons together take no more than a share of the time (1 / :data:`STEPS`); what comes in between waits. What comes at once
         (:data:`READY`) after something that was compared was made before it, as the other texts of a batch are, and waits for nothing: a process
         that is killed in the next batch loses none of them. What came before an error or Ctrl-C is still yielded.
 
@@ -198,19 +198,19 @@ class Guard:
         """
         call = _Call(" or ".join(dict.fromkeys(map(str, names))), EDIT, tuple(names))
         held: list[_T] = []
-        following = asked = time.monotonic()
+        start, asked, spent = time.monotonic(), (time.monotonic(), time.thread_time()), 0.0
         try:
             for item in items:
                 held.append(item)
                 began = time.monotonic()
-                if began >= following:
+                if STEPS * spent <= began - start:
                     if names:
                         self._compare(call)
-                        following = (now := time.monotonic()) + STEPS * (now - began)
+                        spent += time.monotonic() - began
                     yield from _emptied(held)
-                elif len(held) == 1 and began - asked < READY:
+                elif len(held) == 1 and began - asked[0] < PREEMPTED and time.thread_time() - asked[1] < READY:
                     yield from _emptied(held)
-                asked = time.monotonic()
+                asked = (time.monotonic(), time.thread_time())
         except (GeneratorExit, ChangedModelError):
             raise
         except BaseException:
