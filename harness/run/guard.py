@@ -42,8 +42,10 @@ _CORE = ("harness.run.", "harness.evaluations.", "harness.cli.")
 _SHOWN = 3
 _HINT = "a plugin removes its hooks and puts back the weights that it changes (with try/finally); nothing that was made meanwhile was kept"
 _T = TypeVar("_T")
-READY, PREEMPTED = 0.0005, 0.02
+READY, PREEMPTED = 0.0005, 0.008
 """Seconds of CPU time within which no model makes a step, and those for which a busy machine may let us wait: what comes sooner was ready."""
+AT_ONCE = 0.25
+"""Seconds that comparisons may take before their share of the time counts."""
 
 
 class ChangedModelError(PluginError):
@@ -198,19 +200,21 @@ class Guard:
         """
         call = _Call(" or ".join(dict.fromkeys(map(str, names))), EDIT, tuple(names))
         held: list[_T] = []
-        start, asked, spent = time.monotonic(), (time.monotonic(), time.thread_time()), 0.0
+        start = asked = time.monotonic()
+        worked, spent, begun = time.thread_time(), 0.0, False
         try:
             for item in items:
                 held.append(item)
-                began = time.monotonic()
-                if STEPS * spent <= began - start:
+                now = time.monotonic()
+                ready = begun and len(held) == 1 and now - asked < PREEMPTED and time.thread_time() - worked < READY
+                if not ready and spent <= AT_ONCE + (now - start) / STEPS:
                     if names:
                         self._compare(call)
-                        spent += time.monotonic() - began
+                        spent += time.monotonic() - now
+                    ready = begun = True
+                if ready:
                     yield from _emptied(held)
-                elif len(held) == 1 and began - asked[0] < PREEMPTED and time.thread_time() - asked[1] < READY:
-                    yield from _emptied(held)
-                asked = (time.monotonic(), time.thread_time())
+                asked, worked = time.monotonic(), time.thread_time()
         except (GeneratorExit, ChangedModelError):
             raise
         except BaseException:
