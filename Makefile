@@ -4,6 +4,7 @@
 # make docs         write the generated parts of docs/ again
 # make test-latest  a venv of its own with the newest of everything, the whole test suite
 # make constraints  the same, then write the versions that passed into constraints.txt
+# make vendor       fetch the pages' plotting library again, by npm, in the versions and with the digests of vendor.json
 # Another interpreter: make demo PYTHON=python3.12. Another folder for the venv: make demo VENV=/tmp/venv
 
 PYTHON ?= python3
@@ -14,12 +15,15 @@ CONSTRAINTS ?= constraints.txt
 
 # The variables hold for what pip installs to build a package with, where -c does not: the first for old versions of pip, the second for new ones.
 BUILD_WITH := $(if $(CONSTRAINTS),PIP_CONSTRAINT="$(CONSTRAINTS)" PIP_BUILD_CONSTRAINT="$(CONSTRAINTS)")
-PIP_INSTALL := $(BUILD_WITH) $(VENV)/bin/python -m pip --disable-pip-version-check -qq install $(if $(CONSTRAINTS),-c "$(CONSTRAINTS)")
+# Not compiled (half a minute): Python compiles what is imported when it is first imported, a small part of what is installed.
+PIP_INSTALL := $(BUILD_WITH) $(VENV)/bin/python -m pip --disable-pip-version-check -qq install --no-compile $(if $(CONSTRAINTS),-c "$(CONSTRAINTS)")
 MADE := $(VENV)/.made
+# Else what is imported would be compiled again at every start.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test check docs install install-dev test-latest constraints clean
+.PHONY: help demo test check docs install install-dev test-latest constraints vendor clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -34,10 +38,14 @@ test: $(INSTALLED_DEV)
 check: $(INSTALLED_DEV)
 	$(VENV)/bin/python -m ruff check
 	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/python .ci/typed_templates.py
 	$(VENV)/bin/python docs/generate.py --check
 
 docs: $(INSTALLED)
 	$(VENV)/bin/python docs/generate.py
+
+vendor:
+	"$(PYTHON)" .ci/vendor.py
 
 install: $(INSTALLED)
 

@@ -324,10 +324,18 @@ def include(path: str | None) -> str:
     return f"```{LANGUAGES.get(file.suffix, '')}\n{file.read_text(encoding='utf-8').rstrip()}\n```"
 
 
+def checks(argument: str | None) -> str:
+    """The contract kit's checks by name."""
+    from harness.testing import CHECKS
+
+    return table(("check", "what it holds"), ((f"`{name}`", sentence) for name, sentence in CHECKS.items()))
+
+
 PRODUCERS: dict[str, Callable[[str | None], str]] = {
     "task-file": task_file,
     "commands": commands,
     "hooks": hooks,
+    "checks": checks,
     "contract": contract,
     "fields": fields,
     "options": options,

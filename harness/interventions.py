@@ -111,6 +111,8 @@ class StackedEdit(Protocol):
     def apply(self, x: torch.Tensor, ctx: EditContext) -> torch.Tensor:
         """Return the edited stream, for every token; pure. The engine keeps the edited value only where the positions say so.
 
+        A token's value depends on that token, and on what ``ctx`` says of it, alone: an engine with a cache hands over the new tokens, and no others.
+
         Args:
             x: float32 ``[rows, tokens, d_model]``.
             ctx: which tokens are padding, generated, first.

@@ -157,7 +157,8 @@ class Measurement:
 
     Attributes:
         value: the number that is compared; None where there is none, and then the reason.
-        per_item: what the value is made of (a concept, a class, a layer), by name, in the value's unit; None where one is missing.
+        per_item: what the value is made of (a concept, a class, a layer), by name, in the value's unit; None where one is missing. The value lies
+            between the smallest and the largest of them.
         details: anything else worth keeping, as JSON.
         reason: why ``value`` is missing.
         parts: further numbers, by the names of the metric's traits, each with a meaning and unit of its own.

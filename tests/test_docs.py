@@ -31,9 +31,12 @@ GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ELSEWHERE = (
     "models fetch", "tasks validate", "gemma", "stackexchange.com", "my-task", "RUN", "sae train", "data generate", "data filter", "gpt-4o",
-    "selftest", "texts.csv",
+    "selftest", "texts.csv", "my-method", "my_method",
 )  # fmt: skip
-"""Commands of the pages that are parsed, but not run here: they need a network, a key, hours, or files of the reader's own."""
+"""Commands of the pages that are parsed, but not run here: they need a network, a key, hours, or files of the reader's own.
+
+Those with the method of write-a-plugin.md are run in order by tests/test_write_a_plugin.py.
+"""
 
 FILES = {"my_methods.py": "python", "pyproject.toml": "toml"}
 """Files that plugins.md makes piece by piece: a block whose first line is the file's name is a part of it."""
@@ -139,7 +142,7 @@ def test_other_python_snippets_run(own: Path, sample: Path, tmp_path: Path, monk
     """Snippets without a prompt are files of a reader's plugin: their hooks must register, their tests must pass.
 
     Those of python.md are one program, which tests/evaluations/test_face.py runs; the script of labelling.md reads a file, which
-    tests/sae/formats/test_conversion.py makes.
+    tests/sae/formats/test_conversion.py makes; those of write-a-plugin.md are parts of a file, which tests/test_write_a_plugin.py puts together.
     """
     from harness.plugin.host import PluginHost
 
@@ -147,7 +150,7 @@ def test_other_python_snippets_run(own: Path, sample: Path, tmp_path: Path, monk
         monkeypatch.syspath_prepend(str(folder))
     hooks = tests = 0
     for page in PAGES:
-        if page.name in ("python.md", "labelling.md"):
+        if page.name in ("python.md", "labelling.md", "write-a-plugin.md"):
             continue
         for number, body in enumerate(body for body in blocks(page, "python") if ">>>" not in body):
             file = tmp_path / f"{page.stem}_{number}.py"
@@ -232,6 +235,19 @@ def test_the_picture_shows_the_demos_newest_entry() -> None:
         assert number(row.score.value) in texts
         assert any(text.startswith(row.subject.name) for text in texts)
     assert "](docs/first-result.svg)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_says_what_the_screen_says_of_the_demos_newest_entry() -> None:
+    from harness.leaderboard.files import load_entries
+    from harness.leaderboard.ranking import rank
+    from harness.leaderboard.summary import verdicts
+
+    entries, _ = load_entries(ROOT / "leaderboard" / "entries")
+    demos = [entry for entry in entries if entry.task.name == "demo" and entry.rows_of("steering")]
+    newest = max(demos, key=lambda entry: (int(entry.task.version), entry.created))
+    said = [line for group in rank([newest]) if group.key.kind == "steering" for line in verdicts(group)]
+    shown = [" ".join(block.split()) for block in blocks(ROOT / "README.md", "text")]
+    assert " ".join(said) in shown
 
 
 def test_citation_and_changelog_are_in_step_with_the_version() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.leaderboard.entry import Entry
+    from harness.leaderboard.next_step import Sources
     from harness.plugin.host import PluginHost
     from harness.run.bench import Choices, TaskBench
     from harness.store import RunStore
@@ -30,6 +31,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON o
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 out_option = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("."), help="Folder for runs/ and leaderboard/entries/ (default: here)."
+)
+
+plugin_files_option = click.option(
+    "--plugin",
+    "plugin_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A Python file whose plugins are used beside the installed ones, e.g. ./my_method.py; repeatable.",
 )
 
 
@@ -121,15 +130,26 @@ def keep_entry(entry: Entry, out: Path) -> Path:
     return save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
 
 
-def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool) -> None:
-    """Save an entry below ``out``, and print it: as JSON, or as tables with the places of entry and run."""
-    from harness.leaderboard.table import render_entry
+def stored_runs(out: Path, task: str | None = None) -> Sources:
+    """Return where entries' runs are below ``out``, for commands that are proposed; ``task``: what --task was given."""
+    from harness.leaderboard.next_step import Sources
+
+    def stored(entry: Entry) -> str | None:
+        name = f"{entry.task.name}-{entry.run_digest[:12]}"  # as harness.evaluations.evaluate.run_id has it
+        return name if (out / "runs" / name).is_dir() else None
+
+    return Sources(stored, task, None if out == Path(".") else str(out))
+
+
+def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool, task: str | None = None) -> None:
+    """Save an entry below ``out``, and print it: as JSON, or as tables with the places of entry and run; ``task``: what --task was given."""
+    from harness.leaderboard.result import render_entry
 
     path = keep_entry(entry, out)
     if as_json:
         print_json(entry.as_json())
         return
-    console().print(render_entry(entry))
+    console().print(render_entry(entry, sources=stored_runs(out, task)))
     echo(f"entry: {path}\nrun:   {folder}")
 
 
@@ -150,11 +170,11 @@ def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:
     return open_bench(task, choices, quiet)
 
 
-def load_host() -> PluginHost:
-    """Return all plugins of this installation."""
+def load_host(plugin_files: Sequence[Path] = ()) -> PluginHost:
+    """Return all plugins of this installation, and those of ``--plugin``."""
     from harness.plugin.host import PluginHost
 
-    return PluginHost.load()
+    return PluginHost.load(plugin_files)
 
 
 def keep_freed_memory() -> None:

@@ -20,12 +20,14 @@ from harness.cli.common import (
     load_host,
     make_bench,
     out_option,
+    plugin_files_option,
     plugin_option,
     print_json,
     protocol_options,
     quiet_option,
     show_entry,
     show_pending,
+    stored_runs,
     task_options,
 )
 
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 @plugin_option("-D", "detector", "[detector:]name=value")
 @plugin_option("-M", "metric", "[metric:]name=value")
 @plugin_option("-J", "judge")
+@plugin_files_option
 @task_options
 @protocol_options
 @click.option(
@@ -87,6 +90,7 @@ def command(
     detector_options: tuple[str, ...],
     metric_options: tuple[str, ...],
     judge_options: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
     task_name: str,
     corpus: str | None,
     text_field: str | None,
@@ -123,7 +127,7 @@ def command(
 
     if no_controls and controls == "full":
         raise OptionError("--controls full and --no-controls are given", given=controls, hint="leave one of the two out")
-    host = load_host()
+    host = load_host(plugin_files)
     task = find_task(host, task_name)
     asked = Asked(
         labelers,
@@ -153,7 +157,7 @@ def command(
     where = task_name if task_name in host.tasks.entries else str(Path(task_name).expanduser().resolve())
     once = _Evaluation(host, task, where, asked, out, fresh, quiet or as_json, Purse(max_cost, yes, quiet or as_json))
     if not wanted:
-        show_entry(*once.run(choices), as_json)
+        show_entry(*once.run(choices), as_json, where)
         return
     _run_seeds(once, choices, wanted, as_json)
 
@@ -187,7 +191,7 @@ class _Evaluation:
 
         plan = make_plan(self.host, self.task, self.asked)
         bench = make_bench(self.task, choices, self.quiet)
-        manifest = settle(plan, bench, command_of(self.where, bench, self.asked))
+        manifest = settle(plan, bench, command_of(self.where, bench, self.asked, self.host.files))
         folder = run_folder(self.out, manifest)
         if why := changed_code(folder, manifest):
             bench.progress.step(why)
@@ -240,7 +244,7 @@ def _run_seeds(once: _Evaluation, choices: Choices, seeds: list[int], as_json: b
     if as_json:
         print_json(pooled.as_json())
         return
-    console().print(render_pooled(pooled))
+    console().print(render_pooled(pooled, stored_runs(once.out, once.where)))
     for seed, path, folder in places:
         echo(f"seed {seed}: entry {path}, run {folder}")
 

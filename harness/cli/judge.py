@@ -17,6 +17,7 @@ from harness.cli.common import (
     load_host,
     make_bench,
     out_option,
+    plugin_files_option,
     plugin_option,
     print_json,
     print_table,
@@ -50,6 +51,7 @@ def command() -> None:
 @click.argument("run")
 @click.option("--judge", required=True, help="A judge (see `harness plugins`), NAME[:option=value,…].")
 @plugin_option("-J", "judge")
+@plugin_files_option
 @cost_options
 @out_option
 @json_option
@@ -58,6 +60,7 @@ def rate_command(
     run: str,
     judge: str,
     judge_options: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
     judge_mode: str | None,
     max_cost: float,
     yes: bool,
@@ -77,7 +80,7 @@ def rate_command(
     from harness.run.run import Run
     from harness.store.listing import find_run
 
-    host = load_host()
+    host = load_host(plugin_files)
     folder = find_run(run, out)
     purse = Purse(max_cost, yes, quiet or as_json)
     with Run.reopen(folder, host, quiet or as_json, purse.approve) as stored:
@@ -95,13 +98,21 @@ def rate_command(
 @command.command("selftest")
 @click.argument("judge")
 @plugin_option("-J", "judge")
+@plugin_files_option
 @click.option("--task", "task_name", default="demo", show_default=True, help="Task whose subject model a judge may need (the offline judge does).")
 @click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Ask before the judge may cost more dollars.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @quiet_option
 def selftest_command(
-    judge: str, judge_options: tuple[str, ...], task_name: str, max_cost: float, yes: bool, as_json: bool, quiet: bool
+    judge: str,
+    judge_options: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
+    task_name: str,
+    max_cost: float,
+    yes: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Have JUDGE, NAME[:option=value,…], rate texts with obvious ratings. A judge that fails is warned of in every entry that it makes.
 
@@ -117,7 +128,7 @@ def selftest_command(
     from harness.tasks.find import find_task
     from harness.types import judge_title
 
-    host = load_host()
+    host = load_host(plugin_files)
     task = find_task(host, task_name)
     planned = plan_judge(host, task, judge, assignments(judge_options, "-J"))
     instance = planned.instance

@@ -17,6 +17,7 @@ from harness.cli.common import (
     load_host,
     make_bench,
     out_option,
+    plugin_files_option,
     plugin_option,
     print_json,
     print_table,
@@ -66,6 +67,7 @@ class _Compared:
     help="A file of people's (or other) ratings of these texts, or a folder of sheets; repeatable.",
 )
 @plugin_option("-J", "judge", "[judge:]name=value")
+@plugin_files_option
 @click.option("--limit", type=click.IntRange(min=1), help="Compare on a random part of so many texts.")
 @click.option("--show", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="Texts shown that they disagree on most.")
 @click.option("--task", "task_name", help="For a file of texts: the task whose subject model a judge may need (default: demo).")
@@ -79,6 +81,7 @@ def compare_command(
     judges: tuple[str, ...],
     files: tuple[Path, ...],
     judge_options: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
     limit: int | None,
     show: int,
     task_name: str | None,
@@ -103,7 +106,7 @@ def compare_command(
 
     if output is not None:
         check_suffix(output)
-    host = load_host()
+    host = load_host(plugin_files)
     given = judge_assignments(judge_options, judge_mode)
     if given and not judges:
         option = next(iter(given))

@@ -15,6 +15,7 @@ from harness.cli.common import (
     json_option,
     load_host,
     make_bench,
+    plugin_files_option,
     plugin_option,
     print_json,
     print_table,
@@ -28,6 +29,7 @@ SHOWN = 20
 @click.group("label", invoke_without_command=True)
 @click.option("--labeler", help="A labeler, NAME[:option=value,…], e.g. calibf1 (calibrated F1); see `harness plugins`.")
 @plugin_option("-L", "labeler")
+@plugin_files_option
 @task_options
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all labels to a .jsonl, .csv or .parquet file.")
 @click.option("--show", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="Rows of the table.")
@@ -40,6 +42,7 @@ def command(
     context: click.Context,
     labeler: str | None,
     labeler_options: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
     task_name: str,
     corpus: str | None,
     text_field: str | None,
@@ -77,7 +80,7 @@ def command(
         raise click.UsageError("Missing option '--labeler'.", context)
     if output is not None:
         check_suffix(output)
-    host = load_host()
+    host = load_host(plugin_files)
     task = find_task(host, task_name)
     planned = plan_one(host, task, "labeler", labeler, assignments(labeler_options, "-L"))
     bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
@@ -114,6 +117,9 @@ def command(
         echo(f"held out: {', '.join(measures)} on the texts that chose nothing")
     elif selects_on == "all":
         echo(f"nothing is held out: {planned.label} chose by all texts, or does not say by which")
+    if compared := [row for answer in rows for row in _counted(answer) if "other_half" in row]:
+        same = sum(row["other_half"] == row.get("feature") for row in compared)
+        echo(f"halves: for {same} of {len(compared)} concepts ({same / len(compared):.0%}) the other half of the corpus chooses the same feature")
     if output is not None and not quiet:
         echo(f"labels: {output}")
     for warning in bench.warnings.messages:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.common import echo, json_option, load_host, print_json, print_table
+from harness.cli.common import echo, json_option, load_host, plugin_files_option, print_json, print_table
 
 if TYPE_CHECKING:
     from harness.plugin.host import PluginHost
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
 
 
 @click.group("plugins", invoke_without_command=True)
+@plugin_files_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, as_json: bool) -> None:
+def command(ctx: click.Context, plugin_files: tuple[Path, ...], as_json: bool) -> None:
     """List labelers, steerers, detectors, metrics and judges, and plugins that could not be loaded."""
+    ctx.obj = plugin_files
     if ctx.invoked_subcommand is not None:
         return
-    host = load_host()
+    host = load_host(plugin_files)
     if as_json:
         print_json(
             {
@@ -41,10 +44,12 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 @command.command("show")
 @click.argument("name")
+@plugin_files_option
 @json_option
-def show(name: str, as_json: bool) -> None:
+@click.pass_context
+def show(ctx: click.Context, name: str, plugin_files: tuple[Path, ...], as_json: bool) -> None:
     """Show the options of the plugin NAME: defaults, bounds, source."""
-    plugins = load_host().find(name)
+    plugins = load_host((*(ctx.obj or ()), *plugin_files)).find(name)
     if as_json:
         print_json([_as_json(plugin) for plugin in plugins])
         return
@@ -62,6 +67,45 @@ def show(name: str, as_json: bool) -> None:
             print_table("", ("option", "type", "default", "bounds", "what it does"), rows)
         else:
             echo("no options")
+
+
+@command.command("new")
+@click.argument("kind", metavar="KIND")
+@click.argument("name")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder (with --file: file) to be written (default: NAME, here).")
+@click.option("--file", "single", is_flag=True, help="Write a single file for --plugin, and no package.")
+@json_option
+def new(kind: str, name: str, out: Path | None, single: bool, as_json: bool) -> None:
+    """Write a new plugin of KIND (labeler, steerer, detector, metric, judge): a package with one method that works, its options and tests.
+
+    NAME is what --steerer and its like take, and the distribution's name.
+    """
+    from harness.plugin.new import check_name, example_command, kind_called, module_of, write_file, write_package
+
+    wanted = kind_called(kind)
+    check_name(name, load_host())
+    command = example_command(wanted, name)
+    if single:
+        file = write_file(wanted, name, out or Path(f"{module_of(name)}.py"))
+        written, further = [file], [command.replace("harness eval", f"harness eval --plugin {_shell(file)}")]
+    else:
+        folder = out or Path(name)
+        written = write_package(wanted, name, folder)
+        further = [f"pip install -e {_shell(folder)}", f"harness plugins show {name}", command, f"python -m pytest {_shell(folder)}"]
+    if as_json:
+        print_json({"kind": wanted, "name": name, "written": [str(path) for path in written], "next": [*further]})
+        return
+    for path in written:
+        echo(f"written: {path}")
+    for line in further:
+        echo(f"next:    {line}")
+
+
+def _shell(path: Path) -> str:
+    """A path for a shell: in quotes where it needs them, and never taken for a name of a package index."""
+    import shlex
+
+    return shlex.quote(str(path) if path.is_absolute() or str(path).startswith(".") else f"./{path}")
 
 
 def _default(row: dict[str, Json]) -> str:

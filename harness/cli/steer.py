@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ from harness.cli.common import (
     json_option,
     keep_freed_memory,
     load_host,
+    plugin_files_option,
     plugin_option,
     print_json,
     quiet_option,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--strength", "strengths", multiple=True, metavar="0.1,0.2", help="Strengths in the steerer's unit; repeatable (default: the task's).")
 @plugin_option("-L", "labeler")
 @plugin_option("-S", "steerer")
+@plugin_files_option
 @click.option("--task", "task_name", default="demo", show_default=True, help="A task's name, or a folder with a task.toml.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps (default: the best there is).")
@@ -52,6 +55,7 @@ def command(
     strengths: tuple[str, ...],
     labeler_options: tuple[str, ...],
     steerer_options: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
     task_name: str,
     seed: int,
     device: str | None,
@@ -78,7 +82,7 @@ def command(
     _check_choice(feature, concept, labeler)
     if not all(prompt.strip() for prompt in prompts):
         raise OptionError("a prompt is empty", given=prompts, hint="put each prompt in quotes")
-    host = load_host()
+    host = load_host(plugin_files)
     task = find_task(host, task_name)
     planned = plan_one(host, task, "steerer", steerer, assignments(steerer_options, "-S"))
     wanted = [number for text in strengths for number in parse_numbers(text, "--strength")]

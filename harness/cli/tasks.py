@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import echo, json_option, load_host, print_json, print_table
+from harness.cli.common import echo, json_option, load_host, plugin_files_option, print_json, print_table
 
 
 @click.group("tasks", invoke_without_command=True)
@@ -36,8 +36,9 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 @command.command("validate")
 @click.argument("names", nargs=-1)
+@plugin_files_option
 @json_option
-def validate(names: tuple[str, ...], as_json: bool) -> None:
+def validate(names: tuple[str, ...], plugin_files: tuple[Path, ...], as_json: bool) -> None:
     """Check task files NAMES (default: all): schema, plugins and options, local files; with an estimate of a run's cost.
 
     Nothing is downloaded and no model is loaded.
@@ -45,7 +46,7 @@ def validate(names: tuple[str, ...], as_json: bool) -> None:
     from harness.errors import TaskError
     from harness.run.check_task import check_task
 
-    host = load_host()
+    host = load_host(plugin_files)
     reports = [check_task(host, name) for name in names or sorted(host.tasks.entries)]
     if as_json:
         print_json(reports)

@@ -51,10 +51,10 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
     Raises:
         EngineError: the model cannot read a short text, or does not fit into memory.
     """
-    hooks = _hooks(model.hf)
+    hooks = hooks_of(model.hf)
     plan = _known(model, hooks)
     if plan is None:
-        with _evaluating(model.hf):
+        with evaluating(model.hf):
             plan = _plans.setdefault(model.hf, {})[hooks] = _find(model)
         if plan != DecodingPlan():
             logger.warning("%s (%s) can only be decoded %s", model.name, type(model.hf).__name__, _described(plan))
@@ -63,7 +63,7 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
 
 def known_plan(model: SubjectModel) -> DecodingPlan | None:
     """Return the plan of a model as it is, where one has been found."""
-    return _known(model, _hooks(model.hf))
+    return _known(model, hooks_of(model.hf))
 
 
 def _described(plan: DecodingPlan) -> str:
@@ -76,7 +76,7 @@ def _described(plan: DecodingPlan) -> str:
     return f"with {plan.padding} padding, a mask of {plan.mask} tokens, and rows cut by {plan.cut}"
 
 
-def _hooks(root: torch.nn.Module) -> Hooks:
+def hooks_of(root: torch.nn.Module) -> Hooks:
     """Return which forward hooks stand in a model."""
     places = ((place, vars(module).get(kind)) for place, module in enumerate(root.modules()) for kind in ("_forward_pre_hooks", "_forward_hooks"))
     own = [(place, id(hook)) for place, hooks in places for hook in (hooks or {}).values()]
@@ -90,7 +90,7 @@ def _known(model: SubjectModel, hooks: Hooks) -> DecodingPlan | None:
 
 
 @contextmanager
-def _evaluating(root: torch.nn.Module) -> Iterator[None]:
+def evaluating(root: torch.nn.Module) -> Iterator[None]:
     """Within the context no module is in training mode: dropout would make every way to decode look wrong."""
     training = [module for module in root.modules() if module.training]
     for module in training:
@@ -103,7 +103,7 @@ def _evaluating(root: torch.nn.Module) -> Iterator[None]:
 
 
 def _find(model: SubjectModel) -> DecodingPlan:
-    texts = _texts(model)
+    texts = trial_texts(model)
     if texts is None:
         return WHOLE
     with fast_decoding(model.hf), torch.no_grad():
@@ -128,7 +128,7 @@ def _candidates(model: SubjectModel, texts: Sequence[list[int]], expected: Seque
     yield WHOLE
 
 
-def _texts(model: SubjectModel) -> list[list[int]] | None:
+def trial_texts(model: SubjectModel) -> list[list[int]] | None:
     """Three texts as token ids, each of its length in _LENGTHS and all steps, no two with the same beginning; None for a very short context."""
     longest = max(_LENGTHS) + 2 * _STEPS
     if model.max_tokens is not None and model.max_tokens < longest:
@@ -168,8 +168,12 @@ def _is_right(model: SubjectModel, texts: Sequence[list[int]], expected: Sequenc
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             raise EngineError(f"out of memory on {model.device} with three short texts", given=str(model.device)) from None
         return False
-    tolerance = max(_TOLERANCE, 16 * torch.finfo(model.dtype).eps)
-    return all(float(torch.tensor(part).median()) <= tolerance for part in errors)  # a NaN is not
+    return all(float(torch.tensor(part).median()) <= tolerance(model) for part in errors)  # a NaN is not
+
+
+def tolerance(model: SubjectModel) -> float:
+    """Return the relative error of logits up to which they count as right."""
+    return max(_TOLERANCE, 16 * torch.finfo(model.dtype).eps)
 
 
 def _errors(
@@ -187,7 +191,7 @@ def _errors(
             found.extend(parts.values())
         logits = rows.logits(rows.view())
         for place, row in enumerate(still):
-            parts[row].append(_relative(logits[place], expected[row][lengths[row] - 1 + step]))
+            parts[row].append(relative_error(logits[place], expected[row][lengths[row] - 1 + step]))
         rows.append(torch.tensor([texts[row][lengths[row] + step] for row in still], device=model.device))
         if step == 0:  # another batch in between: what lies in the model's own modules is lost by it
             other = Rows(model, [text[1:3] for text in texts], plan)
@@ -195,6 +199,6 @@ def _errors(
     return found
 
 
-def _relative(logits: Tensor, expected: Tensor) -> float:
+def relative_error(logits: Tensor, expected: Tensor) -> float:
     """How far logits are from those expected, as a share of their spread over the vocabulary."""
     return float((logits - expected).norm() / (expected - expected.mean()).norm().clamp(min=torch.finfo(torch.float32).tiny))

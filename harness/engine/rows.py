@@ -144,6 +144,16 @@ class Rows:
             cut_rows(self._cache, index, self.plan.cut)
         return index
 
+    def spread_cache(self, layers: int, of_row: Tensor) -> None:
+        """Give what the first layers have kept of each prompt to all of its rows.
+
+        Args:
+            layers: how many.
+            of_row: ``[rows]`` int64, the prompt of each row.
+        """
+        for layer in self._cache.layers[:layers]:
+            layer.batch_select_indices(of_row)
+
     def _take_cache(self, output: Any) -> None:
         if self._names is None:
             self._names = cache_names(self.model.hf, output)

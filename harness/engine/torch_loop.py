@@ -21,6 +21,7 @@ from harness.engine.placing import Placed, edited, place, why_not
 from harness.engine.plan import plan_for
 from harness.engine.rows import WHOLE, DecodingPlan, Rows, View
 from harness.engine.sampling import check_decoding, choose, penalise
+from harness.engine.shared import can_share, last_common_layer, prompts_once
 from harness.errors import EngineError
 from harness.interventions import Edit, EditContext, Site
 from harness.model.activations import Row
@@ -201,8 +202,8 @@ class _Batch:
     def _step(self) -> list[Generated]:
         """Adds one token to every open row and returns the texts that ended by it."""
         view = self._rows.view()
-        with self._edited(view):
-            logits = self._rows.logits(view)
+        with prompts_once(self._rows, view, self._common()) as read, self._edited(view):
+            logits = self._rows.logits(read)
         chosen = self._choose(logits)
         self._rows.append(chosen)
         stopped = [token in self.model.eos_ids for token in chosen.tolist()]
@@ -251,6 +252,12 @@ class _Batch:
             logits[:, sorted(self.model.eos_ids)] = float("-inf")
         uniforms = self.uniforms[:, step]
         return choose(logits.to(uniforms.device), uniforms, decoding.temperature, decoding.top_p).to(logits.device)
+
+    def _common(self) -> int:
+        """Return the last layer in which rows of one prompt are the same; -1 where the model cannot be read so."""
+        if self._rows.n_new or not can_share(self.model, self._rows.plan):
+            return -1
+        return last_common_layer(self.model, [site for request in self.requests for edit in request.edits for site in edit.sites])
 
     def _edited(self, view: View) -> AbstractContextManager[None]:
         """Within the context the streams at the columns that are read are edited."""

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from harness.evaluations.registry import EVALUATIONS
 from harness.evaluations.steering.rate import ratings_by, why_unrated
 from harness.leaderboard.entry import Entry, JudgeRef
-from harness.leaderboard.table import FAILS_SELFTEST, IS_OFFLINE
+from harness.leaderboard.notices import FAILS_SELFTEST, IS_OFFLINE
 from harness.run.warnings import kept_warnings
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest, Protocol

@@ -42,19 +42,21 @@ Options = Mapping[str, Any]
 """Option values by name, or ``plugin:option`` for one of several; text or typed, as on the command line."""
 
 
-def load_task(name: str | Path = "demo", **choices: Any) -> OpenTask:
+def load_task(name: str | Path = "demo", *, plugins: Sequence[str | Path] = (), **choices: Any) -> OpenTask:
     """Return a task with its model, dictionaries and corpus, each made when first asked for.
 
     Args:
         name: a registered name, a folder with a ``task.toml``, or such a file.
+        plugins: Python files whose plugins are used beside the installed ones (``--plugin``).
         choices: what the command line may replace (:class:`harness.run.bench.Choices`): ``concepts``, ``limit``,
                 ``seed``, ``device``, ``dtype``, ``corpus``, ….
 
     Raises:
         UnknownNameError, TaskError: there is no such task, or its file is not valid.
         OptionError: a choice that does not exist.
+        PluginError: a plugin file that cannot be used.
     """
-    host = PluginHost.load()
+    host = PluginHost.load(plugins)
     return OpenTask(find_task(host, str(name)), _choices(choices), host)
 
 
@@ -150,6 +152,7 @@ def evaluate(
     controls: bool | Literal["full"] = True,
     out: str | Path = ".",
     max_cost: float = 0.0,
+    plugins: Sequence[str | Path] = (),
     **choices: Any,
 ) -> StoredRun:
     """Return what ``harness eval`` does; with no plugin named, what the task lists. Given again, it goes on where it stopped.
@@ -166,6 +169,7 @@ def evaluate(
         controls: run the task's controls beside what is asked for; ``"full"``: also another concept's features, and a random direction of equal norm.
         out: where ``runs/`` and ``leaderboard/entries/`` lie.
         max_cost: dollars that may be spent; what may cost more is refused before anything is sent.
+        plugins: Python files whose plugins are used beside the installed ones; not with a task that is open already.
         choices: see :func:`load_task`; not with a task that is open already.
 
     Raises:
@@ -174,9 +178,10 @@ def evaluate(
     """
     from harness.leaderboard.files import save_entry
 
-    if isinstance(task, OpenTask) and choices:
-        raise OptionError("the task is open already", given=tuple(choices), hint=f"give {', '.join(choices)} to load_task")
-    opened = task if isinstance(task, OpenTask) else load_task(task, **choices)
+    late = [*choices, *(["plugins"] if plugins else [])]
+    if isinstance(task, OpenTask) and late:
+        raise OptionError("the task is open already", given=tuple(late), hint=f"give {', '.join(late)} to load_task")
+    opened = task if isinstance(task, OpenTask) else load_task(task, plugins=plugins, **choices)
     by_kind = {kind: dict((options or {}).get(kind, {})) for kind in ("labeler", "steerer", "detector", "metric", "judge")}
     asked = Asked(
         tuple(labelers),
@@ -195,7 +200,7 @@ def evaluate(
     )
     plan = make_plan(opened.host, opened.task, asked)
     where = str(opened.task.folder) if opened.task.name not in opened.host.tasks.entries else opened.task.name
-    manifest = settle(plan, opened.bench, command_of(where, opened.bench, asked))
+    manifest = settle(plan, opened.bench, command_of(where, opened.bench, asked, opened.host.files))
     folder = run_folder(Path(out), manifest)
     with Run.begin(folder, manifest, plan, opened.bench, opened.host, _limit(max_cost)) as run:
         entry = evaluate_run(run)
@@ -228,6 +233,7 @@ def rate(
     *,
     task: str | Path | OpenTask = "demo",
     max_cost: float = 0.0,
+    plugins: Sequence[str | Path] = (),
 ) -> list[Rating]:
     """Return a judge's ratings of a run's texts, or of any others.
 
@@ -237,6 +243,7 @@ def rate(
         options: its options, too.
         task: for texts of no run, the task whose subject model a judge may need.
         max_cost: dollars that may be spent.
+        plugins: Python files whose plugins are used beside the installed ones; not with a task that is open already.
 
     Returns:
         The ratings, of a run in the order of its trials, of other texts in theirs.
@@ -246,12 +253,14 @@ def rate(
         OptionError: a cost above ``max_cost``.
     """
     if isinstance(texts, StoredRun):
-        with texts.open(_limit(max_cost)) as run:
+        with texts.open(_limit(max_cost), plugins) as run:
             check_generated(run.manifest, run.store)
             record = rate_run(run, plan_stored_judge(run.host, run.manifest, judge, options or {}))
             conclude(run, record)
             return list(run.store.ratings(record.key).values())
-    opened = task if isinstance(task, OpenTask) else load_task(task)
+    if isinstance(task, OpenTask) and plugins:
+        raise OptionError("the task is open already", given=tuple(plugins), hint="give plugins to load_task")
+    opened = task if isinstance(task, OpenTask) else load_task(task, plugins=plugins)
     planned = plan_judge(opened.host, opened.task, judge, options or {})
     items = [
         JudgeItem(f"text-{place}", one.concept, one.instruction, one.text) if isinstance(one, SteeredText) else one
@@ -276,12 +285,12 @@ class StoredRun:
         with RunStore.open(self.folder, read_only=True) as store:
             yield store
 
-    def open(self, approve: Any = None) -> Run:
+    def open(self, approve: Any = None, plugins: Sequence[str | Path] = ()) -> Run:
         """Return the run, open for writing, e.g. to be rated; a context manager.
 
-        ``approve`` is called with what may cost money, and raises to refuse.
+        ``approve`` is called with what may cost money, and raises to refuse; ``plugins`` are Python files whose plugins are used, too.
         """
-        return Run.reopen(self.folder, PluginHost.load(), quiet=True, approve=approve)
+        return Run.reopen(self.folder, PluginHost.load(plugins), quiet=True, approve=approve)
 
     @property
     def manifest(self) -> Manifest:

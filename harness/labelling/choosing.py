@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from harness.labelling.labelled_corpus import Pair, Study
     from harness.labelling.options import PairOptions
 
+Elsewhere = Callable[[list[int]], NDArray[np.float64]]
+"""Places of concepts → the scores ``[those concepts, d_sae]`` that the same rule gives on the texts that only report."""
+
 Explain = Callable[[Sequence["Pair"]], Sequence[dict[str, Json]]]
 """Pairs that were chosen → the evidence of each."""
 
@@ -43,28 +46,37 @@ class Chooser:
         both = (study.chosen_support > 0) & (study.chosen_support < len(study.choose))
         return both & (study.support >= self.least)
 
-    def answers(self, scores: NDArray[np.float64], above: float, explain: Explain) -> list[Labeling | Abstention]:
+    def answers(
+        self, scores: NDArray[np.float64], above: float, explain: Explain, elsewhere: Elsewhere | None = None
+    ) -> list[Labeling | Abstention]:
         """Choose by a score: one answer per concept in fixed mode, the best pairs in chosen mode.
+
+        The evidence of the first feature of an answer has ``other_half``: the feature that the same rule and the same filters choose for the concept
+        on the texts that only report, or null where none passes there. It is absent where those texts hold too few of the concept to choose by.
 
         Args:
             scores: ``[concepts, d_sae]``; NaN for a pair without a score. Changed in place.
             above: only a greater score is an answer.
             explain: evidence of the pairs that were chosen.
+            elsewhere: the scores on the texts that only report; None: they are not asked.
         """
-        self._exclude(scores)
+        self._exclude(scores, np.arange(len(scores)), self.eligible, self.study.choose)
         if self.study.bench.concept_mode == "chosen":
             found = [(place, [feature]) for place, feature in self._chosen(scores, above)]
             if not found or (len(found) < self.options.top_k and self.filter.active):
                 self.study.bench.warn(f"{self._who}: {len(found)} pairs were found where top_k asks for {self.options.top_k}{self.filter.summary}")
         else:
-            found = [(place, self._best(scores[place], above)) for place in range(len(self.study.concepts))]
+            n = self.options.features_per_label
+            found = [(place, self._best(scores[place], above, n)) for place in range(len(self.study.concepts))]
         pairs = [(place, feature) for place, features in found for feature in features]
-        evidence = iter(explain(pairs))
+        evidence = iter(self._with_other_half(pairs, explain(pairs), above, elsewhere))
         return [self._answer(place, features, scores, [next(evidence) for _ in features]) for place, features in found]
 
-    def _exclude(self, scores: NDArray[np.float64]) -> None:
-        """Set the scores of pairs that the cheap filters rule out to −∞."""
-        scores[~self.eligible] = -np.inf
+    def _exclude(
+        self, scores: NDArray[np.float64], places: NDArray[np.int64], eligible: NDArray[np.bool_], texts: NDArray[np.int64]
+    ) -> None:
+        """Set the scores ``[places, d_sae]`` of pairs that the cheap filters rule out on ``texts`` to −∞."""
+        scores[~eligible] = -np.inf
         if self.options.min_cosine is None:
             return
         from harness.labelling.splits import label_directions
@@ -74,11 +86,34 @@ class Chooser:
         study.bench.warn(
             f"{self._who}: features were filtered by their cosine with the difference of means (min_cosine), which is not in the paper"
         )
-        directions = label_directions(study.bench, study.name, study.concepts, study.choose)
+        directions = label_directions(study.bench, study.name, [study.concepts[place] for place in places], texts)
         for start in range(0, len(directions), _CONCEPTS_AT_ONCE):
             part = slice(start, start + _CONCEPTS_AT_ONCE)
             # a concept without a direction has no cosine: NaN is not as large as any limit
             scores[part][~(decoder_cosines(study.bench.dictionaries[study.name], directions[part]) >= self.options.min_cosine)] = -np.inf
+
+    def _with_other_half(
+        self, pairs: Sequence[Pair], evidence: Sequence[dict[str, Json]], above: float, elsewhere: Elsewhere | None
+    ) -> list[dict[str, Json]]:
+        """Return the evidence with what the same rule chooses on the texts that only report, beside the first feature of each concept."""
+        chosen = self._elsewhere(sorted({place for place, _ in pairs}), above, elsewhere)
+        found, seen = [], set()
+        for (place, _), row in zip(pairs, evidence, strict=True):
+            found.append({**row, "other_half": chosen[place]} if place in chosen and place not in seen else row)
+            seen.add(place)
+        return found
+
+    def _elsewhere(self, places: list[int], above: float, elsewhere: Elsewhere | None) -> dict[int, int | None]:
+        study = self.study
+        if elsewhere is None or not len(study.report) or not places:
+            return {}
+        support = study.support - study.chosen_support
+        places = [place for place in places if 0 < support[place] < len(study.report)]
+        if not places:
+            return {}
+        scores = elsewhere(places)
+        self._exclude(scores, np.array(places), np.ones(len(places), dtype=bool), study.report)
+        return {place: next(iter(self._best(row, above, 1)), None) for place, row in zip(places, scores, strict=True)}
 
     def _answer(
         self, place: int, features: list[int], scores: NDArray[np.float64], evidence: list[dict[str, Json]]
@@ -100,12 +135,12 @@ class Chooser:
             return f"label {concept.label!r} is on {which} of the {len(study.choose)} texts that choose (held_out={self.options.held_out:g})"
         return f"no feature that passes the filters fires on the texts of label {concept.label!r}"
 
-    def _best(self, scores: NDArray[np.float64], above: float) -> list[int]:
-        """Return the best features of one concept."""
+    def _best(self, scores: NDArray[np.float64], above: float, n: int) -> list[int]:
+        """Return the best ``n`` features of one concept."""
         best: list[int] = []
         for piece in descending(scores, above):
-            best += self.filter.first(piece, self.options.features_per_label - len(best))
-            if len(best) == self.options.features_per_label:
+            best += self.filter.first(piece, n - len(best))
+            if len(best) == n:
                 break
         return best
 

@@ -22,8 +22,8 @@ def snippets(bench: Bench, dictionary: str, features: Sequence[int], n: int = 3,
     The corpus' statistics name these texts; the model reads only them again, to find the token.
 
     Returns:
-        By feature, a list of ``{"text": id, "labels": […], "activation", "before", "token", "after"}``; shorter for a feature that fires in
-        fewer texts, empty with ``n`` 0.
+        By feature, a list of ``{"text": id, "labels": […], "activation", "before", "token", "after", "tokens"}``; shorter for a feature that
+        fires in fewer texts, empty with ``n`` 0. ``tokens`` are all of the passage, each as ``[text, activation]``.
     """
     wanted = _best_texts(bench, dictionary, features, n)
     of_text: dict[int, list[int]] = {}
@@ -36,7 +36,7 @@ def snippets(bench: Bench, dictionary: str, features: Sequence[int], n: int = 3,
         shown[feature] = []
         for text in wanted[feature]:
             document, row = bench.corpus[text], found[text, feature]
-            parts = {name: row[name] for name in ("activation", "before", "token", "after")}
+            parts = {name: row[name] for name in ("activation", "before", "token", "after", "tokens")}
             shown[feature].append({"text": document.id, "labels": sorted(document.labels), **parts})
     return shown
 
@@ -65,17 +65,31 @@ def _read(bench: Bench, dictionary: str, of_text: dict[int, list[int]], context:
             activations = target.feature(batch.x[place, : len(ids)], features)
             strength = activations.abs() if target.signed else activations.clone()
             strength[~batch.counted[place, : len(ids)].to(strength.device)] = float("-inf")
-            strongest = strength.max(dim=0).indices
-            values, tokens = activations.gather(0, strongest[None])[0].tolist(), strongest.tolist()
-            found.append((text, [_shown(model, ids, *item, context) for item in zip(features, tokens, values, strict=True)]))
+            strongest = strength.max(dim=0).indices.tolist()
+            columns = activations.T.tolist()
+            found.append((text, [_shown(model, ids, *item, context) for item in zip(features, strongest, columns, strict=True)]))
     return found
 
 
-def _shown(model: Any, ids: list[int], feature: int, at: int, activation: float, context: int) -> dict[str, Any]:
+def _shown(model: Any, ids: list[int], feature: int, at: int, activations: list[float], context: int) -> dict[str, Any]:
+    first, last = max(0, at - context), at + 1 + context
+    values = [float(f"{value:.4g}") for value in activations[first:last]]
     return {
         "index": feature,
-        "activation": activation,
-        "before": model.decode(ids[max(0, at - context) : at]),
+        "activation": activations[at],
+        "before": model.decode(ids[first:at]),
         "token": model.decode(ids[at : at + 1]),
-        "after": model.decode(ids[at + 1 : at + 1 + context]),
+        "after": model.decode(ids[at + 1 : last]),
+        "tokens": [list(pair) for pair in zip(_pieces(model, ids[first:last]), values, strict=True)],
     }
+
+
+def _pieces(model: Any, ids: list[int]) -> list[str]:
+    """Return the text of each token such that all together are the text of the passage; a letter of several tokens is the last one's."""
+    pieces, done = [], ""
+    for end in range(1, len(ids) + 1):
+        text = model.decode(ids[:end])
+        ready = text.startswith(done) and (end == len(ids) or not text.endswith("\ufffd"))
+        pieces.append(text[len(done) :] if ready else "")
+        done = text if ready else done
+    return pieces

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.leaderboard.entry import STEERING_METRICS, ItemResult, MetricValue, Reading, Row, full_name
 from harness.leaderboard.layout import Column, Grid, Line
 from harness.leaderboard.subject import DictionarySubjectRef, Subject
-from harness.types import EvaluationKind, canonical_json
+from harness.types import EvaluationKind, Json, canonical_json
 
 MISSING = "–"
 KINDS: tuple[EvaluationKind, ...] = ("steering", "detection", "dictionary")
@@ -30,26 +30,34 @@ class Shown:
         row: the row.
         score: what it is judged by; it stands in the place of its primary metric.
         mark: stands in brackets behind its name, e.g. ``control``.
-        rank: on a leaderboard.
         style: of rich.
-        seed: of the run, on a leaderboard, where the row's options stand beside its name, too.
+        rank: on a leaderboard.
+        name: on a leaderboard; empty: the subject's, told apart from other controls of its name.
+        extra: cells of further columns, as :func:`grid` is given them.
     """
 
     row: Row
     score: MetricValue
     mark: str = ""
-    rank: int | None = None
     style: str = ""
-    seed: int | None = None
+    rank: str = ""
+    name: str = ""
+    extra: tuple[str, ...] = ()
 
 
-def grid(kind: EvaluationKind, rows: Sequence[Shown], ranks: bool = False) -> Grid:
-    """Return the table of ``rows``, which are of one ``kind``; ``ranks``: with their ranks before their names."""
+def grid(kind: EvaluationKind, rows: Sequence[Shown], ranks: bool = False, extra: Sequence[Column] = ()) -> Grid:
+    """Return the table of ``rows``, which are of one ``kind``.
+
+    Args:
+        kind: of evaluation.
+        rows: in the order in which they are shown.
+        ranks: with their ranks before their names.
+        extra: columns behind the kind's own, with cells in :attr:`Shown.extra`.
+    """
     columns, cells = {"steering": _steering, "detection": _detection, "dictionary": _dictionary}[kind](rows)
-    if not ranks:
-        return Grid(columns, [Line(parts, shown.style) for shown, parts in cells])
-    lines = [Line((str(shown.rank or ""), *parts, MISSING if shown.seed is None else str(shown.seed)), shown.style) for shown, parts in cells]
-    return Grid([Column("#"), *columns, Column("seed")], lines)
+    empty = (MISSING,) * len(extra)
+    lines = [Line(((shown.rank,) if ranks else ()) + parts + (shown.extra or empty), shown.style) for shown, parts in cells]
+    return Grid([*([Column("#")] if ranks else []), *columns, *extra], lines)
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -128,9 +136,7 @@ def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
         row, subject = shown.row, shown.row.subject
         assert isinstance(subject, DictionarySubjectRef)
         seed = "" if subject.training_seed is None else f", training seed {subject.training_seed}"
-        marks = [shown.mark] if shown.mark and shown.mark != "control" else []
-        marks += [options] if shown.seed is not None and (options := given_options(subject)) else []
-        arm = f"{subject.arm}{seed}" + (f" ({', '.join(marks)})" if marks else "")
+        arm = f"{subject.arm}{seed}" + (f" ({shown.mark})" if shown.mark and shown.mark != "control" else "")
         for name in (row.primary, *(name for name in row.metrics if name != row.primary)):
             metric = shown.score if name == row.primary else row.metrics[name]
             better = {True: "higher", False: "lower", None: MISSING}[metric.higher_is_better]
@@ -139,7 +145,7 @@ def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
             options = subject.label.partition(":")[2]
             called = (metric.title or name) + (f" ({options})" if options else "")
             line = (called, subject.dictionary, arm, *values, _significant(metric.trivial), _significant(metric.random), _answered(row))
-            cells.append((shown if name == row.primary else Shown(row, metric, style=shown.style, seed=shown.seed), line))
+            cells.append((shown if name == row.primary else Shown(row, metric, style=shown.style), line))
     return columns, cells
 
 
@@ -147,8 +153,7 @@ def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
 
 
 def _name(shown: Shown, rows: Sequence[Shown]) -> str:
-    marks = [mark for mark in (shown.mark, _chosen_options(shown.row) if shown.seed is not None else "") if mark]
-    return full_name(shown.row, [other.row for other in rows]) + (f" ({', '.join(marks)})" if marks else "")
+    return (shown.name or full_name(shown.row, [other.row for other in rows])) + (f" ({shown.mark})" if shown.mark else "")
 
 
 def given_options(subject: Subject) -> str:
@@ -160,11 +165,6 @@ def given_options(subject: Subject) -> str:
         for name, value in parts.get(field, {}).get("given", {}).items()
     ]
     return ", ".join(option for option in given if option not in subject.name)
-
-
-def _chosen_options(row: Row) -> str:
-    """Return :func:`given_options` of a method; nothing of a control, whose options follow from the methods beside it."""
-    return "" if row.role == "control" else given_options(row.subject)
 
 
 def _interval(metric: MetricValue, digits: int) -> str:
@@ -185,11 +185,17 @@ def _strengths(row: Row) -> str:
 
 
 def _chosen(item: ItemResult) -> list[float]:
-    draws = item.details.get("draws")
-    if not isinstance(draws, list):
+    parts = _parts(item.details, "draws") or [part for run in _parts(item.details, "runs") for part in (_parts(run, "draws") or [run])]
+    if not parts:
         return [] if item.strength is None else [item.strength]
-    found = [draw.get("strength") for draw in draws if isinstance(draw, dict)]
+    found = [part.get("strength") for part in parts]
     return [float(strength) for strength in found if isinstance(strength, int | float)]
+
+
+def _parts(details: Mapping[str, Json], name: str) -> list[Mapping[str, Json]]:
+    """Return the draws of a concept, or its runs, as an item's details have them; empty where it has none."""
+    found = details.get(name)
+    return [part for part in found if isinstance(part, dict)] if isinstance(found, list) else []
 
 
 def _significant(value: float | None) -> str:

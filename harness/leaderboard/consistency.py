@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
+from pydantic import JsonValue
+
 from harness.leaderboard.entry import STEERING_METRICS, Entry, MetricValue, Row, full_name, metric_value
 from harness.leaderboard.findings import Finding
 from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
@@ -38,7 +40,7 @@ def _of_row(row: Row, entry: Entry) -> list[str]:
     checks = {"steering": _steering, "detection": _detection, "dictionary": _dictionary}
     try:
         return [*_counts(row, entry), *checks[row.kind](row, entry)]
-    except (ValueError, TypeError, ArithmeticError) as error:  # items that no harness wrote
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:  # items that no harness wrote
         return [f"the numbers cannot be computed from the items ({type(error).__name__}: {' '.join(str(error).split())[:200]})"]
 
 
@@ -105,20 +107,19 @@ def _bounds(row: Row) -> Iterator[str]:
 
 
 def _steered_item(item: ItemResult, grid: Sequence[float], entry: Entry) -> Iterator[str]:
-    draws = item.details.get("draws")
-    strengths = [draw.get("strength") for draw in draws] if _are_objects(draws) else [item.strength]  # type: ignore[union-attr]
-    if any(strength is not None and strength not in grid for strength in (item.strength, *strengths)):
-        yield f"strength {item.strength if item.strength is not None else strengths} is not in the grid"
+    draws = _draws_of(item)
+    strengths = [item.strength, *(draw.get("strength") for draw in draws)]
+    if off := [strength for strength in strengths if strength is not None and strength not in grid]:
+        yield f"strength {off[0]} is not in the grid"
     if item.n % len(grid):
         yield f"{item.n} texts are not equally many at each of {len(grid)} strengths"
-    if _are_objects(draws):
-        yield from _draws(item, draws)  # type: ignore[arg-type]
+    yield from _mean_of_draws(item)
     parts = [item.values.get(part) for part in ASPECTS]
     overall = item.values.get("overall")
     if overall is None or any(part is None for part in parts):
         return
     most = _harmonic([part for part in parts if part is not None])
-    exact = entry.protocol.aggregation == "harmonic-mean-of-means" and not _are_objects(draws)
+    exact = entry.protocol.aggregation == "harmonic-mean-of-means" and not draws
     if overall > most + TOLERANCE or (exact and overall < most - TOLERANCE):
         relation = "is not" if exact else "is above"
         yield f"overall {_shown(overall)} {relation} the harmonic mean {_shown(most)} of its concept, instruction and fluency"
@@ -138,9 +139,7 @@ def _detection(row: Row, entry: Entry) -> Iterator[str]:
     if row.ranked is not None:
         yield from _ranked(row, [item.values.get(row.primary) if item.answered else 0.5 for item in row.items], entry)
     for item in answered:
-        draws = item.details.get("draws")
-        if _are_objects(draws):
-            yield from (f"concept {item.id}: {problem}" for problem in _draws(item, draws))  # type: ignore[arg-type]
+        yield from (f"concept {item.id}: {problem}" for problem in _mean_of_draws(item))
 
 
 def _dictionary(row: Row, entry: Entry) -> Iterator[str]:
@@ -216,17 +215,19 @@ def _against(name: str, stated: MetricValue, expected: MetricValue, entry: Entry
         yield f"{name}: the interval is {_ends(stated.low, stated.high)}, but that of the items is {ends}"
 
 
-def _draws(item: ItemResult, draws: Sequence[dict[str, object]]) -> Iterator[str]:
-    """An item's values are the means over its draws."""
-    for name, value in item.values.items():
+def _draws_of(item: ItemResult) -> list[dict[str, JsonValue]]:
+    """The draws that an item's values are the means of; empty where there are none."""
+    draws = item.details.get("draws")
+    return [draw for draw in draws if isinstance(draw, dict)] if isinstance(draws, list) else []
+
+
+def _mean_of_draws(item: ItemResult) -> Iterator[str]:
+    draws = _draws_of(item)
+    for name, value in item.values.items() if draws else ():
         found = [values.get(name) for draw in draws if isinstance(values := draw.get("values"), dict)]
         known = [float(number) for number in found if isinstance(number, int | float)]
         if not _same(value, fmean(known) if known else None):
             yield f"{name} is {_shown(value)}, but its draws average to {_shown(fmean(known) if known else None)}"
-
-
-def _are_objects(draws: object) -> bool:
-    return isinstance(draws, list) and bool(draws) and all(isinstance(draw, dict) for draw in draws)
 
 
 def _harmonic(values: Sequence[float]) -> float:

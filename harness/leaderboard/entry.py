@@ -191,8 +191,11 @@ class Row(Part):
 
 def full_name(row: Row, rows: Iterable[Row]) -> str:
     """A row's name, and which labelers it is a control of where another of ``rows`` of its name is one of others."""
-    name, twins = row.subject.name, {other.controls for other in rows if other.subject.name == row.subject.name}
-    return f"{name} for {', '.join(row.controls)}" if row.controls and len(twins) > 1 else name
+    name = row.subject.name
+    if not row.controls:
+        return name
+    twins = {other.controls for other in rows if other.subject.name == name}
+    return f"{name} for {', '.join(row.controls)}" if len(twins) > 1 else name
 
 
 class Entry(Part):
@@ -211,7 +214,7 @@ class Entry(Part):
     libraries: dict[str, str] = Field(default_factory=dict)
     """Versions of the libraries that the numbers depend on."""
     plugins: dict[str, str] = Field(default_factory=dict)
-    """Versions of the distributions whose plugins took part."""
+    """Versions of the distributions whose plugins took part; of a single file, by its name, ``sha256:`` and the digest of its content."""
     git: GitState | None = None
     task: TaskRef
     model: ModelRef

@@ -16,7 +16,13 @@ from harness.files.visible import in_cell
 
 MIN_NAME = 16
 """Columns of text that a folded name keeps at least, where its own table is to be read at a glance."""
+LEAST_COMMAND = 16
+"""Columns below which a command is not folded any more."""
 _INDENT = 2
+_WORDS = re.compile(r"\[-?[\d.,]+ -?[\d.,]+\]\S*|\S+")
+"""Words, an interval among them: ``[0.17, 0.58]`` stays in one line."""
+_SHELL_WORDS = re.compile(r"(?:'[^']*'|\S)+")
+"""Words as a shell has them: what is quoted is not broken."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,59 @@ class Grid:
         return part + space if column.name or column.left or column.words else space + part
 
 
+class Prose:
+    """A sentence for :mod:`rich` in lines of the width there is; the second and further ones stand a little to the right. No space ends a line."""
+
+    def __init__(self, text: str, style: str = "", *, indent: int = 1, lead: str = "") -> None:
+        """See the class.
+
+        Args:
+            text: one line, however long.
+            style: of rich, for all of it.
+            indent: blanks before the first line.
+            lead: what stands before the text, bold.
+        """
+        self.lead, self.text = in_cell(lead), in_cell(f"{lead} {text}" if lead else text)
+        self.style, self.indent = style, indent
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(options.max_width - self.indent - _INDENT, 1)
+        parts = [piece for part in _fold(self.text, width) for piece in ([part] if cell_len(part) <= width else chop_cells(part, width))]
+        for place, part in enumerate(parts):
+            line = Text(" " * (self.indent + (_INDENT if place else 0)) + part, self.style, no_wrap=True, overflow="ignore")
+            if place == 0 and self.lead:
+                line.stylize("bold", self.indent, self.indent + len(self.lead))
+            yield line
+
+
+class CommandLine:
+    """A command for :mod:`rich` that can be copied, and what it is for: in one line where there is room, else below each other.
+
+    A command that is wider than the screen goes on behind a backslash, as a shell reads it.
+    """
+
+    def __init__(self, lead: str, command: str, why: str) -> None:
+        self.lead, self.command, self.why = lead, in_cell(command), in_cell(why)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(options.max_width, LEAST_COMMAND)
+        start = f" {self.lead} "
+        beside = f"{start}{self.command}  ({self.why})"
+        if cell_len(beside) <= width:
+            lines = [beside]
+        else:
+            blanks = " " * cell_len(start)
+            parts = _fold(self.command, width - len(blanks) - 2, _SHELL_WORDS)
+            lines = [f"{blanks}{part} \\" for part in parts[:-1]] + [f"{blanks}{parts[-1]}"]
+            lines[0] = start + lines[0][len(blanks) :]
+            lines += [blanks + part for part in _fold(f"({self.why})", width - len(blanks))]
+        for place, line in enumerate(lines):
+            text = Text(line, no_wrap=True, overflow="ignore")
+            if place == 0:
+                text.stylize("bold", 1, 1 + len(self.lead))
+            yield text
+
+
 def text_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
     """Return a table of any cells: the first column names the row, and columns of words may fold as it does.
 
@@ -193,12 +252,12 @@ def _has_digit(word: str) -> bool:
     return any(letter.isdigit() for letter in word)
 
 
-def _fold(text: str, width: int) -> list[str]:
+def _fold(text: str, width: int, words: re.Pattern[str] = _WORDS) -> list[str]:
     """Return ``text`` in lines of ``width`` cells, broken between words, and within a word only where one without a digit is too long."""
     if cell_len(text) <= width:
         return [text]
     lines = [""]
-    for word in text.split():
+    for word in words.findall(text):
         for part in [word] if cell_len(word) <= width or _has_digit(word) else chop_cells(word, width):
             joined = f"{lines[-1]} {part}".strip()
             if cell_len(joined) <= width or not lines[-1]:

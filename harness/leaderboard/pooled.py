@@ -7,21 +7,23 @@ the concepts allow.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Group as Stack
 from rich.console import RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from harness.errors import OptionError
-from harness.files.visible import in_cell
 from harness.leaderboard.columns import KINDS, heading, number
 from harness.leaderboard.entry import Entry, MetricValue, Row, full_name, metric_value
-from harness.leaderboard.layout import Column, Grid, Line
-from harness.leaderboard.ranking import item_noun
+from harness.leaderboard.grouping import item_noun
+from harness.leaderboard.layout import Column, Grid, Line, Prose
+from harness.leaderboard.merging import Spread, merged_row
+from harness.leaderboard.next_step import NOWHERE, Sources
+from harness.leaderboard.opening import NOTICE, comparison_notes, next_line, sentences, title
+from harness.leaderboard.places import Group
+from harness.leaderboard.ranking import rank
 from harness.leaderboard.subject import DictionarySubjectRef
 from harness.types import EvaluationKind, Json, Role, digest, judge_title
 
@@ -142,16 +144,14 @@ def _pooled(found: Sequence[tuple[Entry, Row]]) -> PooledRow:
     from harness.scoring import clusters_of  # numpy-heavy: only when something is pooled
 
     first_entry, first = found[0]
-    values: dict[tuple[str, str], list[float]] = {}
-    features: dict[tuple[str, str], set[str]] = {}
-    for _, row in found:
-        for item, value in row.values(trivial=row.ranked is not None).items():
-            values.setdefault(item, []).append(value)
-        for part in row.items:
-            features.setdefault((part.id, part.text), set()).update(part.features)
+    merged = merged_row([row for _, row in found])
+    values = merged.values(trivial=first.ranked is not None)
+    features: dict[tuple[str, str], set[str]] = {item: set() for item in values}
+    for part in merged.items:
+        features.get((part.id, part.text), set()).update(part.features)
     metric = first.metrics[first.primary]
     score = metric_value(
-        [statistics.fmean(own) for own in values.values()],
+        list(values.values()),
         clusters_of((item, sorted(features[item])) for item in values) if values else None,
         unit=metric.unit,
         bounds=metric.bounds,
@@ -160,32 +160,41 @@ def _pooled(found: Sequence[tuple[Entry, Row]]) -> PooledRow:
         item=item_noun(first.kind),
         empty=next((row.score.reason for _, row in found if row.score.reason), "nothing was answered"),
     )
+    spread = Spread.of(row for _, row in found)
     own = [
         SeedScore(entry.seed, entry.id, row.score.value, row.score.low, row.score.high, row.n_answered, row.n_items) for entry, row in found
     ]
-    scores = [seed.value for seed in own if seed.value is not None]
     return PooledRow(
         kind=first.kind,
         role=first.role,
         name=full_name(first, first_entry.rows_of(first.kind)),
         metric=first.primary,
         score=score,
-        spread=statistics.stdev(scores) if len(scores) > 1 else None,
-        lowest=min(scores, default=None),
-        highest=max(scores, default=None),
+        spread=spread.sd,
+        lowest=spread.lowest,
+        highest=spread.highest,
         n_items=len(values),
         seeds=tuple(own),
         reasons=tuple(dict.fromkeys(reason for _, row in found for reason in row.reasons)),
     )
 
 
-def render_pooled(pooled: Pooled) -> RenderableType:
-    """Return a table for each kind of evaluation: the pooled score, the spread between seeds, and each seed's own score."""
+def render_pooled(pooled: Pooled, sources: Sources = NOWHERE) -> RenderableType:
+    """Return who beats the controls by all seeds together, and for each kind of evaluation the pooled score, the spread and each seed's own score.
+
+    Args:
+        pooled: what is shown.
+        sources: where the entries came from, for the command that is proposed.
+    """
     entry = pooled.entries[0]
     seeds = ", ".join(map(str, pooled.seeds))
     judge = f" · judge {judge_title(entry.judge.name, entry.judge.options)}" if entry.judge is not None else ""
-    title = f"{entry.task.name} {entry.task.version} · {entry.task.split} · {entry.model.name}{judge} · pooled over the seeds {seeds}"
-    parts: list[RenderableType] = [Text(in_cell(title), style="bold")]
+    about = f"{entry.task.name} {entry.task.version} · {entry.task.split} · {entry.model.name}{judge} · pooled over the seeds {seeds}"
+    groups = _whole_groups(pooled)
+    kinds = {group.key.kind for group in groups}
+    parts: list[RenderableType] = [title(about)]
+    parts += [part for group in groups for part in sentences(group, f"{group.key.kind}:" if len(kinds) > 1 else "")]
+    parts += next_line(groups, sources)
     for kind in KINDS:
         for metric in dict.fromkeys(row.metric for row in pooled.rows if row.kind == kind):
             rows = [row for row in pooled.rows if (row.kind, row.metric) == (kind, metric)]
@@ -195,8 +204,15 @@ def render_pooled(pooled: Pooled) -> RenderableType:
     if entry.task.mode == "chosen" and len({other.concept_set_digest for other in pooled.entries}) > 1:
         notes.append("the concepts differ from seed to seed: a labeler chose them")
     warnings = [warning for other in pooled.entries for warning in other.warnings]
-    lines = [(note, "dim") for note in notes] + [(warning, "yellow") for warning in warnings]
-    return Stack(*parts, *[Padding(Text(in_cell(line), style=style), (0, 1)) for line, style in dict.fromkeys(lines)])
+    lines = [(note, "dim") for note in notes] + [(warning, NOTICE) for warning in warnings]
+    compared = [part for group in groups for part in comparison_notes(group)]
+    return Stack(*parts, *compared, *[Prose(line, style) for line, style in dict.fromkeys(lines)])
+
+
+def _whole_groups(pooled: Pooled) -> list[Group]:
+    """Return the rankings of the entries together in which every method has all seeds: not those of concepts that a single seed chose."""
+    groups = [group for kind in KINDS for group in rank(pooled.entries) if group.key.kind == kind != "dictionary"]
+    return [group for group in groups if all(len(place.runs) == len(pooled.entries) for place in group.places if place.standing == "ranked")]
 
 
 def _grid(rows: Sequence[PooledRow], seeds: Sequence[int]) -> Grid:

@@ -8,254 +8,169 @@ one set of concepts; nothing is ranked across these. The rules:
   these, a set with a single method gives no rank.
 - A dictionary's rows are ranked by its metric, whose options are part of what it measures; concepts play no part there.
 - The metric says whether higher or lower is better. Where it says neither, rows are listed by name and take no rank.
-- Controls stand at their place by score and take no rank. Rows that are not eligible are listed last, with the reason and without a rank.
-- Equal scores share a rank, and the next rank is skipped.
-- Each row is compared with the scored row above it: whether the intervals overlap, and the paired difference on the items of both.
+- Runs of one configuration are one method (:mod:`harness.leaderboard.merging`).
+- Every pair of methods is compared, all pairs at once (:mod:`harness.leaderboard.comparing`); methods that cannot be told apart share ranks.
+- Controls stand at their place by score and take no rank; each method is compared with those that are its own or everybody's, all at once.
+- Rows that are not eligible are listed last, with the reason and without a rank.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from harness.leaderboard.entry import Entry, ItemResult, MetricValue, Row, full_name
-from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
-from harness.types import ConceptMode, EvaluationKind, digest
+from harness.errors import OptionError
+from harness.leaderboard.cautions import cautions
+from harness.leaderboard.controls import pairings_of
+from harness.leaderboard.entry import Entry, Row
+from harness.leaderboard.grouping import GroupKey, group_rows, what_varies
+from harness.leaderboard.merging import MethodRun, Spread, merged_row, runs_by_method
+from harness.leaderboard.naming import names_of
+from harness.leaderboard.places import Group, Place, Standing
+from harness.leaderboard.smallest_difference import smallest_difference
 
-Standing = Literal["ranked", "control", "unpaired", "unordered", "ineligible"]
-_TIE_DIGITS = 9
+__all__ = ["Group", "GroupKey", "Place", "Standing", "rank"]
+
+Method = tuple[Row, list[MethodRun]]
 
 
-@dataclass(frozen=True, order=True)
-class GroupKey:
-    """What all rows of a group have in common.
+def rank(entries: Iterable[Entry], win_rate_against: str | None = None) -> list[Group]:
+    """Return the groups of ``entries``, ranked by the rules of this module; a family's groups follow each other. A repeated entry counts once.
 
-    Attributes:
-        metric: the primary metric of the rows.
-        metric_options: a dictionary metric's options, as a digest; empty otherwise.
-        judge_key: who rated, for steering; empty otherwise.
-        concept_set: a digest; empty for dictionaries.
-        protocol: how scores were made of ratings, for steering, e.g. ``axbench, harmonic mean of means``; empty otherwise.
+    Args:
+        entries: any, in any order.
+        win_rate_against: name of the method or control that win rates are taken against, in every group that has it.
+
+    Raises:
+        OptionError: a name that no group has, or that several methods of a group have.
     """
-
-    task: str
-    version: str
-    task_digest: str
-    split: str
-    mode: ConceptMode
-    kind: EvaluationKind
-    metric: str
-    metric_options: str
-    judge_key: str
-    concept_set: str
-    protocol: str = ""
-
-    @property
-    def family(self) -> GroupKey:
-        """Return the key without the concepts: groups of one family stand side by side."""
-        return replace(self, concept_set="")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A row against the scored row above it (``above``, its subject's name).
-
-    Attributes:
-        overlap: whether the two intervals overlap; None where one of them is missing.
-        n_shared: items that both have a score for.
-        difference: how far this row is behind, as a mean over those items; None without a shared item.
-        low, high: its interval; None where it cannot be had.
-        p_value: of the paired permutation test; None without a shared item.
-        note: what limits the comparison.
-    """
-
-    above: str
-    overlap: bool | None
-    n_shared: int
-    difference: float | None
-    low: float | None
-    high: float | None
-    p_value: float | None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A row of an entry in a group. ``score`` is what the group is sorted by; ``reasons`` say why there is no rank."""
-
-    entry: Entry
-    row: Row
-    score: MetricValue
-    standing: Standing
-    rank: int | None = None
-    reasons: tuple[str, ...] = ()
-    comparison: Comparison | None = None
-    name: str = ""
-    """The subject's, and which labelers it is a control of where several of that name are of others."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows that may be compared.
-
-    Attributes:
-        places: the best first.
-        offline: an offline judge rated; such numbers serve demonstrations and tests.
-        unpaired: other groups of the family have other concepts; the two are not ranked against each other.
-        higher_is_better: the metric's direction; None where it has none.
-        varies: what differs between the entries although a ranking allows it, e.g. ``seed``.
-    """
-
-    key: GroupKey
-    places: tuple[Place, ...]
-    offline: bool
-    unpaired: bool
-    higher_is_better: bool | None
-    varies: tuple[str, ...] = ()
-
-
-def rank(entries: Iterable[Entry]) -> list[Group]:
-    """Return the groups of ``entries``, ranked by the rules of this module; a family's groups follow each other. A repeated entry counts once."""
-    unique = {entry.id: entry for entry in entries}
-    members: dict[GroupKey, list[tuple[Entry, Row]]] = {}
-    for entry in sorted(unique.values(), key=lambda entry: (entry.created, entry.id)):
-        for row in entry.rows:
-            members.setdefault(_key(entry, row), []).append((entry, row))
+    members = group_rows(entries)
     families: dict[GroupKey, int] = {}
     for key in members:
         families[key.family] = families.get(key.family, 0) + 1
-    return [_group(key, members[key], unpaired=families[key.family] > 1 and key.mode == "chosen") for key in sorted(members)]
+    groups = [_group(key, rows, unpaired=families[key.family] > 1 and key.mode == "chosen") for key, rows in members.items()]
+    return groups if win_rate_against is None else _with_win_rates(groups, win_rate_against)
 
 
-def _key(entry: Entry, row: Row) -> GroupKey:
-    task, concepts, options = entry.task, entry.concept_set_digest, ""
-    if task.mode == "chosen":  # methods of one entry may have chosen different concepts
-        concepts = digest(sorted({(item.id, item.text) for item in row.items}))
-    if isinstance(row.subject, DictionarySubjectRef):
-        concepts, options = "", digest(row.subject.metric_options.identity)
-    judge = entry.judge.key if entry.judge is not None and row.kind == "steering" else ""
-    protocol = entry.protocol.title if row.kind == "steering" else ""
-    return GroupKey(task.name, task.version, task.digest, task.split, task.mode, row.kind, row.primary, options, judge, concepts, protocol)
-
-
-def _group(key: GroupKey, members: list[tuple[Entry, Row]], unpaired: bool) -> Group:
-    directions = {row.metrics[row.primary].higher_is_better for _, row in members}
+def _group(key: GroupKey, members: Sequence[tuple[Entry, Row]], unpaired: bool) -> Group:
+    methods: list[Method] = [(merged_row([run.row for run in runs]), runs) for runs in runs_by_method(members)]
+    directions = {row.metrics[row.primary].higher_is_better for row, _ in methods}
     better = directions.pop() if len(directions) == 1 else None
     sign = 0 if better is None else 1 if better else -1
-    rows = [row for _, row in members]
+    alone = unpaired and sum(row.role == "method" for row, _ in methods) == 1
     places = [
-        replace(_place(entry, row, alone=unpaired and len(members) == 1, ordered=better is not None), name=full_name(row, rows))
-        for entry, row in members
+        _place(row, runs, name, alone, ordered=bool(sign)) for (row, runs), name in zip(methods, names_of(methods), strict=True)
     ]
     places.sort(key=lambda place: (place.standing == "ineligible", -sign * (place.score.value or 0.0), place.name, place.entry.id))
-    scores = [sign * _rounded(place.score) for place in places if place.standing == "ranked"]
-    found: list[Place] = []
-    for place in places:
-        above = found[-1] if found and sign else None
-        found.append(
-            replace(
-                place,
-                rank=1 + sum(score > sign * _rounded(place.score) for score in scores) if place.standing == "ranked" else None,
-                comparison=_compare(above, place, sign) if above is not None and place.standing != "ineligible" else None,
-            )
-        )
     entries = list({entry.id: entry for entry, _ in members}.values())
-    offline = key.kind == "steering" and any(entry.judge is not None and entry.judge.offline for entry in entries)
-    return Group(key, tuple(found), offline, unpaired, better, _varies(entries, key.kind))
+    group = Group(
+        key=key,
+        places=tuple(places),
+        offline=key.kind == "steering" and any(entry.judge is not None and entry.judge.offline for entry in entries),
+        unpaired=unpaired,
+        higher_is_better=better,
+        varies=what_varies(entries, key.kind),
+        smallest=smallest_difference(key.kind, key.metric, places[0].row.metrics[key.metric]),
+    )
+    if not sign:
+        return group
+    group = _with_verdicts(_with_ranks(group, sign), sign)
+    return replace(group, warnings=cautions(group))
 
 
-def _place(entry: Entry, row: Row, alone: bool, ordered: bool) -> Place:
-    score = row.score
-    if not row.eligible or score.value is None:
-        return Place(entry, row, score, "ineligible", reasons=row.reasons or (score.reason,))
+def _place(row: Row, runs: list[MethodRun], name: str, alone: bool, ordered: bool) -> Place:
+    standing, reasons = _standing(row, alone, ordered)
+    return Place(name, row, tuple(runs), Spread.of(run.row for run in runs), standing, reasons=reasons)
+
+
+def _standing(row: Row, alone: bool, ordered: bool) -> tuple[Standing, tuple[str, ...]]:
+    if not row.eligible or row.score.value is None:
+        return "ineligible", row.reasons or (row.score.reason,)
     if row.role == "control":
-        return Place(entry, row, score, "control", reasons=("a control is not ranked",))
+        return "control", ("a control is not ranked",)
     if not ordered:
-        return Place(entry, row, score, "unordered", reasons=("neither direction of this metric is better",))
+        return "unordered", ("neither direction of this metric is better",)
     if alone:
-        return Place(entry, row, score, "unpaired", reasons=("unpaired: no other method has these concepts",))
-    return Place(entry, row, score, "ranked")
+        return "unpaired", ("unpaired: no other method has these concepts",)
+    return "ranked", ()
 
 
-def _rounded(score: MetricValue) -> float:
-    return round(score.value or 0.0, _TIE_DIGITS)
+def _with_ranks(group: Group, sign: int) -> Group:
+    """Return the group with every pair of its methods compared."""
+    from harness.leaderboard.comparing import compare_methods, scores_of  # numpy-heavy: only where something is compared
+
+    order = [number for number, place in enumerate(group.places) if place.standing == "ranked"]
+    if not order:
+        return group
+    found = compare_methods(scores_of([_method(group.places[number]) for number in order], sign, group.key.mode == "fixed"), order)
+    ranks = dict(zip(order, found.ranks, strict=True))
+    return replace(
+        group,
+        places=tuple(replace(place, rank=ranks.get(number)) for number, place in enumerate(group.places)),
+        comparisons=found.comparisons,
+        groups=found.groups,
+        tested=found.tested,
+        criterion=found.criterion,
+    )
 
 
-def _varies(entries: list[Entry], kind: EvaluationKind) -> tuple[str, ...]:
-    """Return what differs between entries, matters for the kind, and is not part of the group's key."""
-    aspects: dict[str, list[Any]] = {
-        "model": [entry.model.model_copy(update={"dtype": "-", "device": "-"}) for entry in entries],
-        "dtype": [entry.model.dtype for entry in entries],
-        "device": [entry.model.device for entry in entries],
-    }
-    if kind != "dictionary":  # there they are what is compared
-        aspects["dictionaries"] = [entry.dictionaries for entry in entries]
-    if kind == "steering":
-        aspects["decoding"] = [entry.decoding for entry in entries]
-        aspects["instructions"] = [entry.instruction_set_digest for entry in entries]
-        aspects["strengths"] = _grids(entries)
-        aspects["the judge's code"] = [entry.judge.code for entry in entries if entry.judge is not None]
-    aspects["seed"] = [entry.seed for entry in entries]
-    aspects["harness version"] = [entry.harness_version for entry in entries]
-    return tuple(name for name, values in aspects.items() if any(value != values[0] for value in values[1:]))
+def _with_verdicts(group: Group, sign: int) -> Group:
+    """Return the group with each of its methods compared with its controls."""
+    pairings = pairings_of(group.places)
+    if not pairings:
+        return group
+    from harness.leaderboard.comparing import (  # numpy-heavy: only where something is compared
+        compare_with_controls,
+        scores_of,
+        verdict_criterion,
+    )
+
+    order = sorted({number for pairing in pairings for number in (pairing.method, pairing.control)})
+    scores = scores_of([_method(group.places[number]) for number in order], sign, group.key.mode == "fixed")
+    against = compare_with_controls(scores, order, pairings, group.smallest)
+    return replace(
+        group,
+        places=tuple(replace(place, against=against.get(number, ())) for number, place in enumerate(group.places)),
+        verdict_criterion=verdict_criterion(len(pairings), group.smallest),
+    )
 
 
-def _grids(entries: list[Entry]) -> list[object]:
-    """Return the grids of the first method that was run with several; nothing where there is none."""
-    found: dict[str, list[object]] = {}
-    for entry in entries:
-        for row in entry.rows:
-            if isinstance(row.subject, SteeringSubject):
-                found.setdefault(row.subject.id, []).append(row.subject.grid)
-    return next((grids for grids in found.values() if len(set(grids)) > 1), [])
+def _method(place: Place) -> Method:
+    return place.row, list(place.runs)
 
 
-# ------------------------------------------------------------------------------------------------------- against the row above
+# -------------------------------------------------------------------------------------------------------------------------- win rates
 
 
-def _compare(above: Place, place: Place, sign: int) -> Comparison:
-    """Return ``place`` against the one above it; ``sign`` is -1 where lower is better."""
-    from harness.scoring import clusters_of, paired_difference  # numpy-heavy: only when a ranking is made
-
-    trivial = place.entry.task.mode == "fixed"
-    first, second = above.row.values(trivial), place.row.values(trivial)
-    shared = [item for item in first if item in second]
-    note = _other_instructions(above.entry, place.entry) if place.row.kind == "steering" else ""
-    overlap = _overlap(above.score, place.score)
-    noun = item_noun(place.row.kind)
-    if not shared:
-        return Comparison(above.name, overlap, 0, None, None, None, None, note or f"no {noun} is shared")
-    features = [_features(item, (*above.row.items, *place.row.items)) for item in shared]
-    clusters = clusters_of(zip(shared, features, strict=True))
-    bounds = place.row.metrics[place.row.primary].bounds
-    ours, theirs = [sign * first[item] for item in shared], [sign * second[item] for item in shared]
-    found = paired_difference(ours, theirs, clusters, bounds=bounds, item=noun)
-    ends = found.interval
-    return Comparison(above.name, overlap, len(shared), ends.estimate, ends.low, ends.high, found.p_value, note or ends.warning or "")
+def _with_win_rates(groups: Sequence[Group], name: str) -> list[Group]:
+    """Return the groups with each method's win rate against the method of that name, where a group has it."""
+    found = [_with_win_rate(group, name) for group in groups]
+    if any(place.win_rate is not None for group in found for place in group.places) or any(_named(group, name) for group in groups):
+        return found
+    known = tuple(dict.fromkeys(place.name for group in groups for place in group.places))
+    raise OptionError(f"no method is called {name!r}", given=name, allowed=known)
 
 
-def _other_instructions(first: Entry, second: Entry) -> str:
-    """Return why a concept's texts answer other instructions in one entry than in the other; empty where they answer the same."""
-    if first.instruction_set_digest != second.instruction_set_digest:
-        return "other instructions: paired by concept only"
-    if first.seed != second.seed:  # the seed draws each concept's instructions from the set
-        return f"seeds {first.seed} and {second.seed} draw other instructions for a concept: paired by concept only"
-    return ""
+def _with_win_rate(group: Group, name: str) -> Group:
+    chosen = _named(group, name)
+    if not chosen or group.higher_is_better is None:
+        return group
+    if len(chosen) > 1:
+        names = tuple(group.places[number].name for number in chosen)
+        raise OptionError(f"{len(chosen)} methods are called {name!r}", given=name, allowed=names, hint="give the whole name")
+    from harness.leaderboard.comparing import scores_of, win_rate  # numpy-heavy: only where something is compared
+
+    order = [number for number, place in enumerate(group.places) if place.standing != "ineligible"]
+    against = chosen[0]
+    if against not in order:
+        return group
+    sign = 1 if group.higher_is_better else -1
+    scores = scores_of([_method(group.places[number]) for number in order], sign, group.key.mode == "fixed")
+    rates = {number: win_rate(scores, row, order.index(against), against) for row, number in enumerate(order) if number != against}
+    return replace(group, places=tuple(replace(place, win_rate=rates.get(number)) for number, place in enumerate(group.places)))
 
 
-def item_noun(kind: EvaluationKind) -> str:
-    """Return what the rows of a kind are made of, in the singular."""
-    return "item" if kind == "dictionary" else "concept"
-
-
-def _features(item: tuple[str, str], rows: Iterable[ItemResult]) -> set[str]:
-    """Return the features by which either of two methods answers a concept: concepts that share one are not independent."""
-    return set(itertools.chain.from_iterable(row.features for row in rows if (row.id, row.text) == item))
-
-
-def _overlap(first: MetricValue, second: MetricValue) -> bool | None:
-    if first.low is None or first.high is None or second.low is None or second.high is None:
-        return None
-    return first.low <= second.high and second.low <= first.high
+def _named(group: Group, name: str) -> list[int]:
+    """Return the places of a name: those of exactly that one, else those whose subject has it."""
+    exact = [number for number, place in enumerate(group.places) if place.name == name]
+    return exact or [number for number, place in enumerate(group.places) if place.row.subject.name == name]

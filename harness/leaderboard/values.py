@@ -14,6 +14,7 @@ from harness.store.manifest import Count, Part, Text
 
 if TYPE_CHECKING:
     from harness.scoring.checks import IntArray
+    from harness.scoring.intervals import IntervalMethod
 
 Limits = tuple[float | None, float | None]
 """The least and the greatest value that a metric can take; null where it has no such limit."""
@@ -192,6 +193,7 @@ def metric_value(
     seed: int = 0,
     item: str = "concept",
     empty: str = "no concept was answered",
+    method: IntervalMethod = "auto",
 ) -> MetricValue:
     """Return the mean of ``values`` with its interval, as every kind of evaluation reports a metric.
 
@@ -202,6 +204,7 @@ def metric_value(
         seed: of the bootstrap.
         item: what ``values`` has one of, in words of the reason (``2 concepts: no interval``).
         empty: the reason where ``values`` holds nothing.
+        method: of the interval, as :func:`harness.scoring.interval` takes it.
 
     Returns:
         The ends lie within ``bounds``. What :func:`harness.scoring.interval` warns of is the ``warning`` beside an interval, and the reason why
@@ -217,7 +220,7 @@ def metric_value(
     if not len(values):
         return MetricValue.model_validate({"value": None, "reason": empty, **scale})
     numbers = [float("nan") if value is None else value for value in values]
-    found = interval(numbers, clusters, seed=seed, bounds=bounds, item=item)
+    found = interval(numbers, clusters, method, seed=seed, bounds=bounds, item=item)
     mean = found.estimate
     if mean is not None and abs(clip(mean, bounds) - mean) <= _ROUNDING:  # a mean of ones may round to more than 1
         mean = clip(mean, bounds)

@@ -63,7 +63,7 @@ def fast_decoding(hf: Any) -> Iterator[None]:
     Nothing happens to a model that is not on the CPU, does not use SDPA (models that cap their attention scores), has its attention built in
     (Falcon), or has parts other than text, each with an attention of its own.
     """
-    if not _can_switch(hf):
+    if not can_switch(hf):
         yield
         return
     _register()
@@ -87,7 +87,8 @@ def _caps(hf: Any) -> bool:
     return getattr(text_config(hf), "attn_logit_softcapping", None) is not None
 
 
-def _can_switch(hf: Any) -> bool:
+def can_switch(hf: Any) -> bool:
+    """Return whether the attention of ``hf`` can be replaced by another function for a while; see :func:`fast_decoding`."""
     config = hf.config
     if _caps(hf):
         return False

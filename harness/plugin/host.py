@@ -1,12 +1,14 @@
-"""PluginHost: a typed face over pluggy. It finds plugins through entry points, and knows which broke and why."""
+"""PluginHost: a typed face over pluggy. It finds plugins through entry points and in files, and knows which broke and why."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import inspect
 import re
-from collections.abc import Mapping
+import types
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pluggy
@@ -14,8 +16,9 @@ import pluggy
 from harness.errors import HarnessError, PluginError, UnknownNameError
 from harness.plugin import spec as hookspecs
 from harness.plugin.calls import PluginName, calling, one_line
+from harness.plugin.files import PluginFile, import_file, located
 from harness.plugin.imports import ImportWatch
-from harness.plugin.registry import KINDS, Kind, NameTaken, PluginRegistry, Registered, TaskRegistry
+from harness.plugin.registry import KINDS, METHODS, Kind, NameTaken, PluginRegistry, Registered, TaskRegistry
 
 ENTRY_POINT_GROUP = "harness"
 Observer = Literal["harness_run_started", "harness_trial_done", "harness_run_finished"]
@@ -45,19 +48,46 @@ class PluginHost:
         self._registries: dict[Kind, PluginRegistry] = {kind: PluginRegistry(kind) for kind in KINDS}
         self.tasks = TaskRegistry()
         self.broken: list[Broken] = []
+        self.files: list[PluginFile] = []
 
     @classmethod
-    def load(cls) -> PluginHost:
+    def load(cls, files: Iterable[str | Path] = ()) -> PluginHost:
         """Return the host with every plugin that an installed distribution names in the entry-point group ``harness``.
 
+        Args:
+            files: Python files whose plugins are added (``--plugin``); a file that is named twice is read once.
+
         Raises:
-            PluginError: two plugins with one name. A plugin that breaks in any other way is kept in ``broken``.
+            PluginError: two plugins with one name, or a file that cannot be used, since it was asked for. An installed plugin that breaks in any
+                other way is kept in ``broken``.
         """
         host = cls()
         with ImportWatch() as watch:
             for entry_point in sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (e.name, e.value)):
                 host._load(entry_point, watch)
+            for path in files:
+                host._load_file(path, watch)
         return host
+
+    def add_file(self, path: str | Path) -> None:
+        """Register a plugin file. Raises PluginError for one that cannot be used, or has a plugin of a name that is taken."""
+        with ImportWatch() as watch:
+            self._load_file(path, watch)
+
+    def _load_file(self, given: str | Path, watch: ImportWatch) -> None:
+        """Import a plugin file, and register what it has; nothing is done for one that is here already."""
+        path = Path(given).expanduser().resolve()
+        if path in [file.path for file in self.files]:
+            return
+        for other in self.files:
+            if path.name == other.name:
+                message = f"two plugin files are called {path.name}: {other.path} and {path}"
+                raise PluginError(message, given=path, hint="rename one of them: a run keeps them by their names")
+        file, module = import_file(path, watch)
+        who = PluginName("plugin", file.name, str(file.path), module.__name__)
+        with located(file.path, module):
+            self._register(module, file.name, who, file.name, file.version, file)
+        self.files.append(file)
 
     def _load(self, entry_point: importlib.metadata.EntryPoint, watch: ImportWatch) -> None:
         """Import what an entry point names, and register it; where that fails, or ends the program, it is broken."""
@@ -76,23 +106,31 @@ class PluginHost:
         """Register one plugin (a module or object with hook implementations); what breaks is recorded, except two plugins of one name."""
         if self._manager.is_registered(plugin):
             return  # two entry points name one module: all that it has is there already
+        try:
+            self._register(plugin, name, PluginName("plugin", name, distribution, target), distribution, version)
+        except (HarnessError, OSError) as error:
+            if isinstance(error, NameTaken):
+                raise
+            self.broken.append(Broken(name, target, distribution, error.__cause__ or error))
+
+    def _register(
+        self, plugin: object, name: str, who: PluginName, distribution: str, version: str, file: PluginFile | None = None
+    ) -> None:
+        """Register one plugin; where it breaks, nothing of it stays."""
         before = {kind: dict(registry.entries) for kind, registry in self._registries.items()}
         tasks_before = dict(self.tasks.entries)
-        who = PluginName("plugin", name, distribution, target)
         try:
             with calling(who, "its hooks"):
                 self._manager.register(plugin, name=f"{distribution}:{name}")
                 self._check_hooks(plugin)
-                self._collect(plugin, distribution, version)
-        except (HarnessError, OSError) as error:
+                self._collect(plugin, distribution, version, file)
+        except BaseException:
             for kind, registry in self._registries.items():
                 registry.entries = before[kind]
             self.tasks.entries = tasks_before
             if self._manager.is_registered(plugin):
                 self._manager.unregister(plugin)
-            if isinstance(error, NameTaken):
-                raise
-            self.broken.append(Broken(name, target, distribution, error.__cause__ or error))
+            raise
 
     def _check_hooks(self, plugin: object) -> None:
         """A misspelt, unmarked or missing hook is an error, not silence."""
@@ -111,14 +149,14 @@ class PluginHost:
                     raise UnknownNameError("hook", name, known)
                 raise PluginError(f"{name} is not marked as a hook", given=name, hint="put @harness.hookimpl above it")
         if not marked:
-            raise PluginError("it has no hook, so it does nothing", allowed=known, hint="define one of these functions")
+            raise PluginError("it has no hook, so it does nothing", allowed=known, hint=_missing_hook(plugin) or "define one of these functions")
 
-    def _collect(self, plugin: object, distribution: str, version: str) -> None:
+    def _collect(self, plugin: object, distribution: str, version: str, file: PluginFile | None = None) -> None:
         """Call this plugin's registering hooks alone, so that what it adds is known to be its own."""
         others = [other for other in self._manager.get_plugins() if other is not plugin]
         module = getattr(plugin, "__name__", None) or type(plugin).__module__
         for kind, registry in self._registries.items():
-            with registry.owned_by(distribution, version, module):
+            with registry.owned_by(distribution, version, module, file):
                 caller = self._manager.subset_hook_caller(f"harness_register_{kind}s", others)
                 caller(registry=registry)
         self.tasks.owner = distribution
@@ -175,6 +213,19 @@ class PluginHost:
             if broken.entry_point == name:
                 message = f"plugin {name!r} ({broken.target}) of {broken.distribution} is broken: {broken.reason}"
                 raise PluginError(message, given=name, hint="mend or uninstall it") from broken.error
+
+
+def _missing_hook(plugin: object) -> str:
+    """Return what would register the first class of a plugin that keeps the contract of a kind; empty where there is none."""
+    if not isinstance(plugin, types.ModuleType):
+        return ""
+    for name, item in vars(plugin).items():
+        if inspect.isclass(item) and item.__module__ == plugin.__name__:
+            for kind, members in METHODS.items():
+                if all(hasattr(item, member) for member in members):
+                    hook = f"@harness.hookimpl def harness_register_{kind}s(registry): registry.add('name', {name}, summary='…')"
+                    return f"{name} looks like a {kind}: register it by {hook}"
+    return ""
 
 
 def _hook_names() -> list[str]:

@@ -16,23 +16,25 @@ from pydantic import BaseModel
 from harness.errors import PluginError
 from harness.options import Options, as_json, build, describe
 from harness.plugin.calls import PluginName, calling
+from harness.plugin.files import PluginFile
 from harness.plugin.guarded import guarded
 from harness.plugin.inputs import path_contents
 from harness.plugin.source import source_digest, unwrapped
-from harness.types import canonical_json
+from harness.types import canonical_json, digest
 
 Kind = Literal["labeler", "steerer", "detector", "metric", "judge"]
 KINDS: tuple[Kind, ...] = ("labeler", "steerer", "detector", "metric", "judge")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """What a plugin may be called. The command line needs : , + = and / for itself: ``NAME:option=value,…``, ``a+b``, places of runs."""
-_METHODS: Mapping[Kind, tuple[str, ...]] = {
+METHODS: Mapping[Kind, tuple[str, ...]] = {
     "labeler": ("traits", "label"),
     "steerer": ("traits", "prepare", "intervene"),
     "detector": ("traits", "prepare", "scores"),
     "metric": ("traits", "measure"),
     "judge": ("traits", "prepare", "submit", "collect"),
 }
+"""What a plugin of each kind must have."""
 _BEFORE_TRAITS: Mapping[Kind, tuple[str, ...]] = {"judge": ("rubric", "offline")}
 """What stands for traits in a plugin of the first contracts, by kind."""
 
@@ -55,6 +57,8 @@ class Registered:
     module: str
     registered_in: str = ""
     """The module whose hook registered it; empty where that is not known."""
+    file: PluginFile | None = None
+    """The file that it comes from, where it is none of an installed distribution (``--plugin``)."""
 
     def create(self, given: Mapping[str, Any] | None = None) -> Any:
         """Return the plugin with options ``given`` (text or typed values), each of its calls guarded (:mod:`harness.plugin.guarded`).
@@ -66,7 +70,7 @@ class Registered:
         options = self.build_options(given or {})
         with calling(self.who, "its factory"):
             instance = self.factory(options)
-            missing = [name for name in _METHODS[self.kind] if not hasattr(instance, name)]
+            missing = [name for name in METHODS[self.kind] if not hasattr(instance, name)]
             older = _BEFORE_TRAITS.get(self.kind, ())
             if "traits" in missing and older and all(hasattr(instance, name) for name in older):
                 missing.remove("traits")
@@ -99,12 +103,19 @@ class Registered:
 
     @cached_property
     def code(self) -> str:
-        """Return the digest of its source, see :func:`harness.plugin.source.source_digest`."""
-        return source_digest(self.factory, self.distribution, self.registered_in)
+        """Return the digest of its source, see :func:`harness.plugin.source.source_digest`; of a plugin file, that of its content."""
+        if self.file is None:
+            return source_digest(self.factory, self.distribution, self.registered_in)
+        own = self.file.digest[:16]
+        if self.module == self.registered_in:
+            return own
+        return digest([own, source_digest(self.factory, "", self.module)], 16)  # a class of a library that the file registers
 
     @property
     def source(self) -> str:
         """Return the file that it is defined in."""
+        if self.file is not None:
+            return str(self.file.path)
         try:
             return inspect.getsourcefile(unwrapped(self.factory)) or self.module
         except TypeError:
@@ -121,12 +132,12 @@ class PluginRegistry:
     def __init__(self, kind: Kind) -> None:
         self.kind: Kind = kind
         self.entries: dict[str, Registered] = {}
-        self._owner = ("unknown", "", "")
+        self._owner: tuple[str, str, str, PluginFile | None] = ("unknown", "", "", None)
 
     @contextmanager
-    def owned_by(self, distribution: str, version: str, module: str = "") -> Iterator[None]:
-        """Within the context, what is added belongs to this distribution, and is registered by this module."""
-        self._owner = (distribution, version, module)
+    def owned_by(self, distribution: str, version: str, module: str = "", file: PluginFile | None = None) -> Iterator[None]:
+        """Within the context, what is added belongs to this distribution (or file), and is registered by this module."""
+        self._owner = (distribution, version, module, file)
         yield
 
     def add(
@@ -138,7 +149,7 @@ class PluginRegistry:
             PluginError: a name that is taken (names both distributions) or malformed, a factory that cannot be called, options that are
                 not a pydantic model.
         """
-        distribution, version, registered_in = self._owner
+        distribution, version, registered_in, file = self._owner
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             allowed = "lower-case letters, digits, '.', '_' and '-'"
             raise PluginError(f"{self.kind} name {name!r} of {distribution} is not valid", given=name, allowed=allowed)
@@ -146,7 +157,7 @@ class PluginRegistry:
             raise NameTaken(
                 f"two {self.kind}s are named {name!r}: one of {self.entries[name].distribution}, one of {distribution}",
                 given=name,
-                hint="uninstall one of them or rename it",
+                hint="uninstall one of them or rename it" if file is None else "rename it in the file, or leave --plugin out",
             )
         if not callable(factory):
             message = f"{self.kind} {name!r} of {distribution}: the factory is {type(factory).__name__}, which cannot be called"
@@ -159,7 +170,8 @@ class PluginRegistry:
             message = f"{self.kind} {name!r} of {distribution}: the summary is a value of class {type(summary).__name__}"
             raise PluginError(message, given=summary, allowed="a text of one line")
         module = getattr(unwrapped(factory), "__module__", None) or ""
-        self.entries[name] = Registered(self.kind, name, factory, options or NoOptions, summary, distribution, version, module, registered_in)
+        about = (summary, distribution, version, module, registered_in, file)
+        self.entries[name] = Registered(self.kind, name, factory, options or NoOptions, *about)
 
 
 class TaskRegistry:

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.files.version import PACKAGE
@@ -25,15 +25,17 @@ CORE = "harness"
 """What the core is called where a run says by which code it was made."""
 
 _NOT_COMPUTING = {
-    "chat", "cli", "files", "judging", "leaderboard", "plugin", "store", "tasks", "testing",
-    "evaluations/entry.py", "evaluations/evaluate.py", "evaluations/face.py", "evaluations/older_identity.py", "evaluations/prompts.py",
+    "chat", "cli", "files", "judging", "leaderboard", "plugin", "store", "tasks", "testing", "view",
+    "evaluations/details", "evaluations/entry.py", "evaluations/evaluate.py", "evaluations/face.py", "evaluations/older_identity.py",
+    "evaluations/power.py", "evaluations/prompts.py", "evaluations/recompute.py",
     "evaluations/steering/concepts.py", "evaluations/steering/judge_record.py", "evaluations/steering/rate.py",
     "evaluations/steering/reading.py", "evaluations/steering/rows.py", "evaluations/steering/score.py", "evaluations/steering/stored.py",
     "evaluations/detection/rows.py", "evaluations/detection/score.py", "evaluations/dictionary/rows.py", "evaluations/dictionary/score.py",
     "run/check_task.py", "run/estimate.py", "run/notes.py", "run/protocol.py", "run/provenance.py", "run/spending.py", "run/throughput.py",
     "run/warnings.py",
     "scoring/checks.py", "scoring/clusters.py", "scoring/columns.py", "scoring/comparison.py", "scoring/crossval.py", "scoring/ends.py",
-    "scoring/folds.py", "scoring/intervals.py", "scoring/protocols.py", "scoring/ratings.py",
+    "scoring/folds.py", "scoring/intervals.py", "scoring/power.py", "scoring/protocols.py", "scoring/ratings.py", "scoring/simultaneous.py",
+    "scoring/verdict.py",
     "errors.py", "__init__.py",
 }  # fmt: skip
 """Rooms and modules that make no text, label, detection or measurement: they ask, keep, rate, score and show. Ratings have the judge's code."""
@@ -85,7 +87,7 @@ def is_core(compute: Callable[..., Any]) -> bool:
 def core_digest() -> str:
     """Return the digest (16 hex digits) of the core's code that makes texts, labels, detections and measurements."""
     files = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
-    return _sum({name: path for name, path in files.items() if not {name, name.partition("/")[0]} & _NOT_COMPUTING})
+    return _sum({name: path for name, path in files.items() if not _NOT_COMPUTING & {name, *map(str, PurePosixPath(name).parents)}})
 
 
 def _source_file(code: Callable[..., Any]) -> Path | None:

@@ -484,6 +484,11 @@ class TaskBench:
             read_only(self._statistics[name])
         return self._statistics[name]
 
+    @property
+    def known_statistics(self) -> frozenset[str]:
+        """Return the dictionaries whose statistics were asked for: what needs them costs no further pass over the corpus."""
+        return frozenset(self._statistics)
+
     def _statistics_folder(self, name: str) -> Path:
         from harness.sae.corpus.collect import FORMAT, measure
 

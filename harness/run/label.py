@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from harness.errors import OptionError, PluginError, StoreError
+from harness.labelling.passages import with_passages
 from harness.plugin.calls import PluginName
 from harness.run.bench import TaskBench
 from harness.run.concept_check import explained, note_problems
@@ -38,7 +39,16 @@ def _label(run: Run, labeler: PlannedPlugin) -> None:
     run.bench.answered = {other.identity_key: run.store.labelings(other.key) or () for other in run.planned.labelers if other.follows is None}
     answers = labeler.instance.label(run.bench, run.bench.concepts if followed is None else followed)
     answers = checked(labeler, answers, run.bench, followed)
+    if _shown(run, labeler):
+        run.progress.step(f"reading the passages on which the features of {name} fire")
+        answers = with_passages(run.bench, answers, run.bench.known_statistics)
     run.store.add_labelings(labeler.key, explained(answers, run.bench))
+
+
+def _shown(run: Run, labeler: PlannedPlugin) -> bool:
+    """Return whether a run's page shows passages of a labeler's features: of one that was asked for, where there are statistics of the corpus."""
+    asked = {m.labeler.key for m in run.manifest.methods if m.labeler is not None and m.role == "method"}
+    return labeler.key in asked and bool(run.bench.known_statistics)
 
 
 def checked(

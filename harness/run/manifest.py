@@ -11,6 +11,7 @@ from harness.engine.choice import DEFAULT
 from harness.files.hashing import path_digest
 from harness.files.version import PACKAGE, own_version
 from harness.model.prompts import RENDERING
+from harness.plugin.files import PluginFile
 from harness.plugin.inputs import FILE, path_contents, replaced
 from harness.plugin.source import CORE, core_digest
 from harness.run.bench import TaskBench
@@ -70,13 +71,21 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
     )
 
 
-def command_of(task: str, bench: TaskBench, asked: Asked) -> dict[str, Json]:
-    """Return what was asked for, so that a later look can tell, and the subject model be found again; paths hold from any folder."""
+def command_of(task: str, bench: TaskBench, asked: Asked, files: Sequence[PluginFile] = ()) -> dict[str, Json]:
+    """Return what was asked for, so that a later look can tell, and the subject model be found again; paths hold from any folder.
+
+    Args:
+        task: its name or folder.
+        bench: the task, with what the command line replaced.
+        asked: the plugins.
+        files: those that came from a file (``--plugin``).
+    """
     choices = dataclasses.asdict(bench.choices)
     choices |= {name: _absolute(choices[name]) for name in ("corpus", "instructions")}
     plain = dataclasses.asdict(asked)
     plain["strengths"] = {name: list(grid) for name, grid in asked.strengths.items()}
-    return {"task": task, "choices": _lists(choices), "asked": _lists(plain)}
+    given: dict[str, Json] = {"plugins": [str(file.path) for file in files]} if files else {}
+    return {"task": task, "choices": _lists(choices), "asked": _lists(plain), **given}
 
 
 def _lists(values: Mapping[str, Json]) -> dict[str, Json]:
@@ -102,6 +111,7 @@ def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
         options=OptionValues(given=given, default=default, content=content),
         distribution=plugin.registered.distribution,
         version=plugin.registered.version,
+        file="" if plugin.registered.file is None else str(plugin.registered.file.path),
     )
 
 

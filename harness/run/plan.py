@@ -445,6 +445,9 @@ def plan_judge(host: PluginHost, task: Task, asked: str | PluginRequest, given: 
 def plan_stored_judge(host: PluginHost, manifest: Manifest, asked: str | PluginRequest, given: Mapping[str, Any]) -> PlannedPlugin:
     """A judge for a stored run, with the options that the run's task had and the user gives. Raises UnknownNameError, OptionError."""
     request = as_request(asked, "--judge")
+    own = manifest.judge
+    if own is not None and own.file and own.name == request.name and own.name not in host.all("judge"):
+        raise UnknownNameError("judge", own.name, host.all("judge"), f"The run's own came from a file: give --plugin {own.file}.")
     base = manifest.judge_defaults.get(request.name, {})
     shared = distribute(host, "judge", given, [request.name], ())[request.name]
     check_reached("judge", given, [request])

@@ -188,10 +188,10 @@ def rating_bounds(
     possible = possible_choices(part_means(worst, folds.training), part_means(best, folds.training))
     # What was chosen on the rated texts counts as possible, although a tie with a strength that has no rating could rule it out.
     possible |= np.arange(len(values))[:, None] == choose(part_means(values, folds.training))
-    low, high = extremes(worst, best, possible, folds)
+    least, greatest = extremes(worst, best, possible, folds)
     return RatingBounds(
-        low=low,
-        high=high,
+        low=float(least),
+        high=float(greatest),
         at_lowest=cross_validate(worst, repeats, splits, seed).score,
         at_highest=cross_validate(best, repeats, splits, seed).score,
     )

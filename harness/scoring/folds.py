@@ -106,7 +106,7 @@ def no_choice(n_instructions: int) -> Folds:
 
 
 def part_means(values: FloatArray, parts: FloatArray) -> FloatArray:
-    """Return ``[strength, part]``: mean of ``values [strength, instruction]`` over the rated instructions of each part; NaN without any.
+    """Return ``[…, strength, part]``: mean of ``values […, strength, instruction]`` over the rated instructions of each part; NaN without any.
 
     Args:
         values: NaN = unrated.
@@ -137,24 +137,24 @@ def possible_choices(lowest: FloatArray, highest: FloatArray) -> NDArray[np.bool
 
 
 def at_choice(means: FloatArray, chosen: IntArray) -> FloatArray:
-    """Return ``[part]``: the mean of the chosen strength in each part; NaN where none was chosen."""
-    picked = means[np.maximum(chosen, 0), np.arange(len(chosen))]
+    """Return ``[…, part]``: the mean of the chosen strength in each part, of ``means […, strength, part]``; NaN where none was chosen."""
+    picked = means[..., np.maximum(chosen, 0), np.arange(len(chosen))]
     return np.where(chosen == NO_CHOICE, np.nan, picked)
 
 
-def extremes(worst: FloatArray, best: FloatArray, possible: NDArray[np.bool_], folds: Folds) -> tuple[float, float]:
-    """Return the least and the greatest score of the evaluation parts, whichever of the ``possible [strength, fold]`` strengths was chosen in each.
+def extremes(worst: FloatArray, best: FloatArray, possible: NDArray[np.bool_], folds: Folds) -> tuple[FloatArray, FloatArray]:
+    """Return the least and the greatest score ``[…]`` of the evaluation parts, whichever possible strength was chosen in each.
 
     Args:
-        worst, best: ``[strength, instruction]``, the ratings with every unrated text at the lowest and at the highest end of the scale.
-        possible: from :func:`possible_choices`.
+        worst, best: ``[…, strength, instruction]``, the ratings with every unrated text at the lowest and at the highest end of the scale.
+        possible: ``[strength, fold]`` from :func:`possible_choices`; at least one in each fold.
         folds: which instructions report in each fold; with one strength all that do in any fold count once.
     """
-    if len(worst) == 1:
-        return mean_of_known(worst[0, folds.reporting]), mean_of_known(best[0, folds.reporting])
-    low = np.where(possible, part_means(worst, folds.evaluation), np.inf).min(axis=0)
-    high = np.where(possible, part_means(best, folds.evaluation), -np.inf).max(axis=0)
-    return mean_of_known(low), mean_of_known(high)
+    if worst.shape[-2] == 1:
+        return worst[..., 0, folds.reporting].mean(axis=-1), best[..., 0, folds.reporting].mean(axis=-1)
+    low = np.where(possible, part_means(worst, folds.evaluation), np.inf).min(axis=-2)
+    high = np.where(possible, part_means(best, folds.evaluation), -np.inf).max(axis=-2)
+    return low.mean(axis=-1), high.mean(axis=-1)
 
 
 def all_tied(means: FloatArray) -> bool:

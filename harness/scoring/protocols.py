@@ -7,6 +7,7 @@ one name in the literature: AxBench averages the harmonic means of texts, Arad e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -69,29 +70,38 @@ def score_ratings(ratings: ArrayLike, folds: Folds, aggregation: Aggregation = "
         aggregation: how the ratings become one number.
 
     Raises:
-        ScoringError: ratings of another shape, of other instructions than the folds', or outside of the scale.
+        ScoringError: ratings of another shape, of other instructions than the folds', or outside of the scale; an unknown aggregation.
     """
+    if aggregation not in get_args(Aggregation):
+        raise ScoringError(f"the aggregation is {aggregation!r}", given=aggregation, allowed=get_args(Aggregation))
     values = _checked(ratings, folds)
-    streams = _streams(values, aggregation)
-    training = _scores(streams, folds.training)
-    chosen = choose(training)
-    worst, best = (_streams(np.where(np.isnan(values), end, values), aggregation) for end in (LOWEST, HIGHEST))
-    possible = possible_choices(_scores(worst, folds.training), _scores(best, folds.training))
-    # What was chosen on the rated texts counts as possible, although a tie with a strength that has no rating could rule it out.
-    possible |= np.arange(len(values))[:, None] == chosen
-    ends = np.array([extremes(worst[..., k], best[..., k], possible, folds) for k in range(streams.shape[-1])])
-    decided = _scores(streams, folds.deciding)
+    parts = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+    streams = _streams(parts, aggregation)
+    chosen = choose(_joined(part_means(streams, folds.training)))
+    decided = _joined(part_means(streams, folds.deciding))
     overall = int(choose(decided)[0])
+    score = float(_joined(_reported(streams, chosen, folds)))
+    low, high = _bounds(parts, chosen, folds, aggregation) if np.isnan(parts).any() else (score, score)
     return ProtocolScore(
-        overall=float(_joined(_reported(streams, chosen, folds))),
-        aspects=read_only(_reported(values, chosen, folds)),
-        low=float(_joined(ends[:, 0])),
-        high=float(_joined(ends[:, 1])),
+        overall=score,
+        aspects=read_only(_reported(parts, chosen, folds)),
+        low=low,
+        high=high,
         chosen=None if overall == NO_CHOICE else overall,
         chosen_per_fold=read_only(chosen.reshape(folds.shape)),
         tied=all_tied(decided),
         folds=folds,
     )
+
+
+def _bounds(parts: FloatArray, chosen: IntArray, folds: Folds, aggregation: Aggregation) -> tuple[float, float]:
+    """Return the least and the greatest score that ratings of the unrated texts could give, changes of the choice included."""
+    worst, best = (_streams(np.where(np.isnan(parts), end, parts), aggregation) for end in (LOWEST, HIGHEST))
+    possible = possible_choices(_joined(part_means(worst, folds.training)), _joined(part_means(best, folds.training)))
+    # What was chosen on the rated texts counts as possible, although a tie with a strength that has no rating could rule it out.
+    possible |= np.arange(parts.shape[1])[:, None] == chosen
+    low, high = extremes(worst, best, possible, folds)
+    return float(_joined(low)), float(_joined(high))
 
 
 def _checked(ratings: ArrayLike, folds: Folds) -> FloatArray:
@@ -106,24 +116,19 @@ def _checked(ratings: ArrayLike, folds: Folds) -> FloatArray:
     return values
 
 
-def _streams(values: FloatArray, aggregation: Aggregation) -> FloatArray:
-    """Return what is averaged over instructions, ``[strength, instruction, 1 or 3]``: the harmonic mean, or the three ratings."""
-    return harmonic_mean(values)[..., None] if aggregation == "mean-of-harmonic-means" else values
+def _streams(parts: FloatArray, aggregation: Aggregation) -> FloatArray:
+    """Return what is averaged over instructions, ``[1 or 3, strength, instruction]``: the harmonic mean, or the three ratings ``parts``."""
+    return harmonic_mean(parts, axis=0)[None] if aggregation == "mean-of-harmonic-means" else parts
 
 
 def _joined(means: FloatArray) -> FloatArray:
-    """Return the means themselves, or the harmonic mean of three, over the last axis."""
-    found: FloatArray = means[..., 0] if means.shape[-1] == 1 else harmonic_mean(means)
+    """Return the means themselves, or the harmonic mean of three, over the first axis."""
+    found: FloatArray = means[0] if len(means) == 1 else harmonic_mean(means, axis=0)
     return found
-
-
-def _scores(streams: FloatArray, parts: FloatArray) -> FloatArray:
-    """Return the score ``[strength, part]`` of each part of the instructions."""
-    return _joined(np.stack([part_means(streams[..., k], parts) for k in range(streams.shape[-1])], axis=-1))
 
 
 def _reported(streams: FloatArray, chosen: IntArray, folds: Folds) -> FloatArray:
     """Return the mean over evaluation parts at the choices, ``[streams]``; with one strength, that over all instructions that report."""
-    if len(streams) == 1:
-        return np.array([mean_of_known(streams[0, folds.reporting, k]) for k in range(streams.shape[-1])])
-    return np.array([mean_of_known(at_choice(part_means(streams[..., k], folds.evaluation), chosen)) for k in range(streams.shape[-1])])
+    if streams.shape[1] == 1:
+        return np.array([mean_of_known(stream[0, folds.reporting]) for stream in streams])
+    return np.array([mean_of_known(means) for means in at_choice(part_means(streams, folds.evaluation), chosen)])

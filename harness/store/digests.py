@@ -36,8 +36,12 @@ _ADD = "harness_add_digest"
 
 def add(value: str, sign: int, *row: object) -> str:
     """Return a group's digest after a row has come (``sign`` 1) or gone (-1); the empty group's is 32 zeros."""
-    own = hashlib.blake2b(ascii(row).encode("ascii"), digest_size=16).digest()  # ascii(), since repr() changes with Python's Unicode tables
-    return f"{(int(value, 16) + sign * int.from_bytes(own, 'big')) % _MODULUS:032x}"
+    return f"{(int(value, 16) + sign * int.from_bytes(row_digest(row), 'big')) % _MODULUS:032x}"
+
+
+def row_digest(row: tuple[object, ...]) -> bytes:
+    """Return the digest of one row, all of its columns in the table's order: 16 bytes."""
+    return hashlib.blake2b(ascii(row).encode("ascii"), digest_size=16).digest()  # ascii(), since repr() changes with Python's Unicode tables
 
 
 def write_all(connection: sqlite3.Connection) -> None:

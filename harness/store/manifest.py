@@ -6,10 +6,11 @@ It holds facts, not objects: no model, no dictionary, no corpus and no plugin is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from harness.errors import UnknownNameError
 from harness.types import Aggregation, ConceptMode, Decoding, EvaluationKind, Json, ProtocolName, Role, StrengthUnit, digest, rng
 
 MANIFEST_VERSION = 1
@@ -126,8 +127,11 @@ class PluginRef(Part):
     options: OptionValues = OptionValues()
     """Those that a result depends on."""
     distribution: str
-    """Empty where it is not known."""
+    """Empty where it is not known; the name of a file that was given with ``--plugin``."""
     version: str = ""
+    """Of such a file, ``sha256:`` and the digest of its content."""
+    file: str = ""
+    """Where such a file was."""
 
     @property
     def title(self) -> str:
@@ -212,7 +216,13 @@ class Protocol(Part):
         return f"{self.name}, {self.aggregation.replace('-', ' ')}"
 
     def named(self, name: ProtocolName | None = None, aggregation: Aggregation | None = None) -> Protocol:
-        """Return this protocol with another name or aggregation, and the same limits; None keeps what it is."""
+        """Return this protocol with another name or aggregation, and the same limits; None keeps what it is.
+
+        Raises UnknownNameError for one that does not exist.
+        """
+        for what, given, known in (("protocol", name, get_args(ProtocolName)), ("aggregation", aggregation, get_args(Aggregation))):
+            if given is not None and given not in known:
+                raise UnknownNameError(what, str(given), known)
         return self.model_copy(update={"name": name or self.name, "aggregation": aggregation or self.aggregation})
 
 

@@ -23,7 +23,7 @@ from harness.types import Abstention, Concept, Json, Labeling
 if TYPE_CHECKING:
     from harness.contracts import Bench
     from harness.labelling.choosing import Chooser
-    from harness.labelling.labelled_corpus import Pair
+    from harness.labelling.labelled_corpus import Pair, Study
 
 
 SCORES: dict[str, Score] = {"calibrated-f1": "calibrated_f1", "f1": "f1", "auroc": "auroc_frequency"}
@@ -67,28 +67,32 @@ class CalibratedF1:
         def explain(pairs: Sequence[Pair]) -> Sequence[dict[str, Json]]:
             return pair_evidence(study, pairs, SCORES[self.options.score], self.options.thresholds, self.options.pi0)
 
-        return chooser.answers(self._scores(chooser), 0.5 if self.options.score == "auroc" else 0.0, explain)
+        def elsewhere(places: list[int]) -> NDArray[np.float64]:
+            return self._scores_on(study, study.report, study.positive[:, places])[0]
+
+        return chooser.answers(self._scores(chooser), 0.5 if self.options.score == "auroc" else 0.0, explain, elsewhere)
 
     def _scores(self, chooser: Chooser) -> NDArray[np.float64]:
         """Return scores ``[concepts, d_sae]`` on the texts that choose; NaN where a concept has no positive or no negative among them."""
         from harness.scoring import warn_small_negatives
-        from harness.scoring.counting import auroc_pairs, best_pairs
 
         study = chooser.study
-        if self.options.score == "auroc":
-            return auroc_pairs(study.statistics.frequencies, study.positive, rows=study.choose)
-        pairs = best_pairs(
-            study.statistics.frequencies,
-            study.positive,
-            self.options.thresholds,
-            self.options.pi0,
-            score=self.options.score,
-            rows=study.choose,
-        )
-        negatives = int((pairs.n - pairs.support)[chooser.eligible].min(initial=pairs.n))
-        if self.options.score == "calibrated-f1" and (warning := warn_small_negatives(negatives, self.options.pi0)):
+        scores, negatives = self._scores_on(study, study.choose, study.positive)
+        if negatives is None or self.options.score != "calibrated-f1":
+            return scores
+        if warning := warn_small_negatives(int(negatives[chooser.eligible].min(initial=len(study.choose))), self.options.pi0):
             study.bench.warn(f"calibf1: {warning}")
-        return pairs.score
+        return scores
+
+    def _scores_on(self, study: Study, texts: NDArray[np.int64], positive: Any) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
+        """Return the scores ``[concepts, d_sae]`` on some texts and, of F1, how many of them each concept is not in."""
+        from harness.scoring.counting import auroc_pairs, best_pairs
+
+        frequencies, options = study.statistics.frequencies, self.options
+        if options.score == "auroc":
+            return auroc_pairs(frequencies, positive, rows=texts), None
+        pairs = best_pairs(frequencies, positive, options.thresholds, options.pi0, score=options.score, rows=texts)
+        return pairs.score, pairs.n - pairs.support
 
 
 @hookimpl

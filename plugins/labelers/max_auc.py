@@ -14,6 +14,9 @@ from harness.labelling.options import PairOptions, traits_of
 from harness.types import Abstention, Concept, Json, Labeling
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from harness.contracts import Bench
     from harness.labelling.labelled_corpus import Pair
 
@@ -45,8 +48,11 @@ class MaxAuroc:
         def explain(pairs: Sequence[Pair]) -> Sequence[dict[str, Json]]:
             return pair_evidence(study, pairs, "auroc_maximum" if self.options.pool == "maximum" else "auroc_frequency")
 
+        def elsewhere(places: list[int]) -> NDArray[np.float64]:
+            return auroc_pairs(values, study.positive[:, places], rows=study.report)
+
         # .5 is chance: a feature that separates nothing, or fires on the other texts, is not an answer
-        return chooser.answers(auroc_pairs(values, study.positive, rows=study.choose), 0.5, explain)
+        return chooser.answers(auroc_pairs(values, study.positive, rows=study.choose), 0.5, explain, elsewhere)
 
 
 @hookimpl

@@ -228,4 +228,4 @@ def test_a_run_is_rated_and_scored_by_what_it_was(harness: Callable[..., Any], v
     before = harness(*PROMPT, "--task", folder, "--out", tmp_path / "out", "--json").json
     shutil.rmtree(folder)
     after = harness("judge", run_of(tmp_path / "out"), "--judge", "words", "--out", tmp_path / "out", "--json").json
-    assert {**after, "created": "", "id": ""} == {**before, "created": "", "id": ""}
+    assert {**after, "created": "", "id": "", "seal": ""} == {**before, "created": "", "id": "", "seal": ""}

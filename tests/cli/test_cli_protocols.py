@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from harness import load_run
+from harness.errors import UnknownNameError
 from harness.leaderboard.files import load_entries, load_entry
 from harness.scoring import halves, harmonic_mean, score_ratings
 
@@ -100,6 +101,14 @@ def test_a_task_file_names_its_protocol(harness: Callable[..., Any], variant: Ca
     assert harness(*command, "--protocol", "cv", "--json").json["protocol"]["name"] == "cv"
     bad = variant(("[evaluation]\n", '[evaluation]\nprotocol = "axbnch"\n'), name="bad")
     assert "evaluation.protocol" in harness("tasks", "validate", bad).out
+
+
+def test_an_unknown_protocol_names_those_that_exist(harness: Callable[..., Any], out: Path, tiny_task: Path) -> None:
+    assert "axbench" in harness("runs", "score", run_of(out), "--protocol", "axbnch").error
+    for wrong in ({"protocol": "axbnch"}, {"aggregation": "mean"}):
+        with pytest.raises(UnknownNameError) as error:
+            load_run(run_of(out)).entry(**wrong)
+        assert error.value.given in wrong.values()
 
 
 def test_what_has_no_ratings_is_not_scored_by_a_protocol(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -119,3 +120,38 @@ def test_no_table_cuts_a_figure(harness: Callable[..., Any], evaluation: tuple[P
         lost = all_there_are - shown
         assert not lost or "not shown for want of room: texts, unrated" in " ".join(text.split()), lost
         assert max(map(len, text.splitlines())) <= max(width, max(map(len, FIGURE.findall(wide)), default=0))
+
+
+def test_the_end_of_a_run_opens_with_verdict_and_next_command(
+    harness: Callable[..., Any], evaluation: tuple[Path, Any], tiny_task: Path, tmp_path: Path
+) -> None:
+    """The same command again, on 80 columns: nothing is computed, and the command that it proposes can be run as it stands."""
+    out = tmp_path / "out"
+    shutil.copytree(evaluation[0], out)
+    command = ("eval", "--labeler", "calibf1", "--steerer", "sae-clamp", "--task", tiny_task, "--out", out)
+    text = harness(*command, env={"COLUMNS": "80"}).out
+    opening, table = text.split("\n\n", 1)
+    assert "calibf1 × sae-clamp beats random" in " ".join(opening.split())
+    assert "next: harness " in opening
+    assert table.lstrip().startswith("overall")
+    proposed = shlex.split(opening.partition("next: harness ")[2].rpartition("(")[0].replace("\\\n", ""))
+    assert (proposed[0], proposed[-2:]) == ("judge", ["--out", str(out)])  # an offline judge rated the run
+    assert (out / "runs" / proposed[1]).is_dir()
+    failed = harness(*["nobody" if word == "gpt-4o" else word for word in proposed])  # understood, up to the judge
+    assert failed.code == 2
+    assert "'nobody'" in failed.err
+    assert max(map(len, text.split("entry: ")[0].splitlines())) <= 80
+
+
+def test_win_rates_on_the_command_line(harness: Callable[..., Any], evaluation: tuple[Path, Any]) -> None:
+    out = ("--out", evaluation[0])
+    groups = harness("leaderboard", *out, "--win-rate-against", "prompt", "--json").json["groups"]
+    (group,) = [group for group in groups if group["kind"] == "steering"]
+    rates = {row["name"]: row["win_rate"] for row in group["rows"]}
+    assert rates.pop("prompt") is None
+    assert {rate["against_name"] for rate in rates.values()} == {"prompt"}
+    assert "win rate" in harness("leaderboard", *out, "--win-rate-against", "prompt", env={"COLUMNS": "200"}).out
+    failed = harness("leaderboard", *out, "--win-rate-against", "nobody")
+    assert failed.code == 2
+    assert len(failed.err.splitlines()) == 1
+    assert "nobody" in failed.err

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from harness.errors import ModelError
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress
 from harness.labelling.describe import Settings, describe
+from harness.labelling.passages import with_passages
 from harness.labelling.snippets import snippets
 from harness.run.bench import Choices, TaskBench
 from harness.run.warnings import Warnings
@@ -52,6 +54,38 @@ def test_snippets_are_the_best_texts_around_their_strongest_token(bench: TaskBen
             assert row["before"] == bench.model.decode(ids[max(0, at - 4) : at])
             assert row["after"] == bench.model.decode(ids[at + 1 : at + 5])
             assert row["labels"] == sorted(bench.corpus[text].labels)
+            passage = slice(max(0, at - 4), at + 5)
+            assert "".join(piece for piece, _ in row["tokens"]) == bench.model.decode(ids[passage])
+            own = activations(bench, text, feature)[passage]
+            assert [value for _, value in row["tokens"]][-(len(own) - 1) :] == pytest.approx(own[1:], rel=1e-2, abs=1e-3)
+
+
+def test_labels_get_passages_of_dictionaries_whose_statistics_are_known(bench: TaskBench) -> None:
+    live = [int(j) for j in bench.statistics().live[:2]]
+    concept = Concept("c", "a concept")
+    answers = [
+        Labeling(concept, (FeatureRef("sae", live[0]), FeatureRef("sae", live[1])), 0.5, {"mine": 1}),
+        Abstention(concept, "no feature"),
+        Labeling(Concept("d", "another"), (FeatureRef("sae", live[0]),), 0.1, {"about": "the labeler's own"}),
+    ]
+    assert bench.known_statistics == {"sae"}
+    first, second, third = with_passages(bench, answers, bench.known_statistics, n=1)
+    assert isinstance(first, Labeling)
+    assert first.evidence["mine"] == 1
+    assert [row["feature"] for row in first.evidence["about"]] == [f"sae/{feature}" for feature in live]
+    assert [len(row["snippets"]) for row in first.evidence["about"]] == [1, 1]
+    assert (second, third) == (answers[1], answers[2])
+    assert with_passages(bench, answers, ()) == answers
+
+
+def test_labels_are_kept_where_no_passage_can_be_read(bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ModelError("the model has gone")
+
+    monkeypatch.setattr("harness.labelling.passages.snippets", broken)
+    answers = [Labeling(Concept("c", "a concept"), (FeatureRef("sae", 1),))]
+    assert with_passages(bench, answers, ("sae",)) == answers
+    assert "the model has gone" in bench.warnings.messages[-1]
 
 
 def test_no_snippets_are_read_where_none_are_wanted(bench: TaskBench) -> None:

@@ -181,6 +181,11 @@ def test_a_hostile_grid_is_a_finding(make_entry: Make, make_result: Make, grid: 
     assert any("grid" in finding.message for finding in inconsistencies(entry))
 
 
+def test_a_sample_without_its_ratings_is_a_finding(make_entry: Make, make_result: Make) -> None:
+    sample = {"concept_text": "c", "instruction": "i", "strength": 0.4, "text": "t", "overall": 1.0, "ratings": {"other": 1.0}}
+    assert any("cannot be computed" in finding.message for finding in inconsistencies(make_entry(make_result(samples=[sample]))))
+
+
 def test_draws_of_another_kind_are_findings(make_entry: Make, make_result: Make) -> None:
     for draws in ([{"values": {"overall": 10**400}}], [{"values": {"overall": "x"}, "strength": []}], [{}]):
         row = make_result()

@@ -393,3 +393,14 @@ def test_subjects_name_their_methods(make_result: Make, make_detection: Make, ma
     arms = [make_dictionary(arm=arm).subject for arm in ("trained", "random")]
     assert [arm.name for arm in arms] == ["reconstruction × sae", "reconstruction × sae (random)"]
     assert len({arm.id for arm in arms}) == 2
+
+
+def test_an_entry_without_a_protocol_is_one_by_cv_and_keeps_its_id(make_entry: Make) -> None:
+    older = make_entry()
+    assert "protocol" not in older.as_json()
+    assert (older.protocol.name, older.protocol.aggregation) == ("cv", "mean-of-harmonic-means")
+    assert Entry.model_validate(older.as_json()).id == older.id
+    new = make_entry(protocol={"name": "axbench"})
+    assert new.as_json()["protocol"]["name"] == "axbench"
+    assert Entry.model_validate(new.as_json()).id == new.id != older.id
+    assert new.file_name != older.file_name == make_entry(protocol={}).file_name

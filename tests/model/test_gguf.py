@@ -153,3 +153,18 @@ def test_the_real_embedding_model(tmp_path: Path) -> None:
     mask = batch["attention_mask"][..., None]
     pooled = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
     assert pooled[0] @ pooled[1] > pooled[0] @ pooled[2] + 0.3
+
+
+def test_a_file_is_parsed_once(gguf_file: tuple[Path, dict[str, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gguf
+
+    read, reader = [], gguf.GGUFReader
+
+    def counted(path: Any, *args: Any) -> Any:
+        read.append(Path(path))
+        return reader(path, *args)
+
+    monkeypatch.setattr(gguf, "GGUFReader", counted)
+    convert_gguf(gguf_file[0], tmp_path / "made")
+    assert read == [gguf_file[0]]
+    assert gguf.GGUFReader is counted

@@ -150,6 +150,12 @@ def test_what_cannot_be_scored_is_refused(found: np.ndarray, field: str) -> None
     assert field in str(error.value.allowed)
 
 
+def test_an_unknown_aggregation_is_refused() -> None:
+    with pytest.raises(ScoringError) as error:
+        score_ratings(np.ones((1, 4, 3)), halves(4), "mean")  # type: ignore[arg-type]
+    assert (error.value.given, error.value.allowed) == ("mean", AGGREGATIONS)
+
+
 def test_too_few_instructions_are_refused() -> None:
     for make in (lambda: halves(1), lambda: cross_validation_folds(3, 10, 4)):
         with pytest.raises(ScoringError) as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.benches import MetricBench
 
@@ -76,7 +76,7 @@ def fails(check: Callable[[], Any], named: str) -> None:
         (lambda: good(details={"x": (1, 2)}), None),
         (lambda: Measurement(None, reason=" ", parts={"n": 1.0}), "None without a reason"),
         (lambda: good(parts={"n": None}, part_reasons={"n": "why", "m": "why"}), "a reason is given for part 'm'"),
-        (lambda: good(value=random.random()), "a second metric measured something else"),
+        (lambda: good(value=float(np.random.default_rng().random())), "a second metric measured something else"),
     ],
 )
 def test_a_measurement_that_breaks_it(bench: Any, answer: Any, named: str | None) -> None:

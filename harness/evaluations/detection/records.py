@@ -67,6 +67,14 @@ def texts_record(split: TextSplit, threshold: NDArray[np.int64], report: NDArray
     return {"version": 1, "split": split.as_json(), **places}
 
 
+def places_of(record: Mapping[str, Json], part: str) -> NDArray[np.int64]:
+    """Return the corpus places of one part's texts from a run's record. Raises StoreError where it is damaged."""
+    content = _bytes(record.get(part))
+    if len(content) % 8:
+        raise StoreError("stored places of texts are damaged", given=len(content), allowed="a multiple of 8 bytes", hint=_MAKE_AGAIN)
+    return np.frombuffer(content, dtype="<i8").astype(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Truth:
     """Which texts have a concept: all that scoring needs beside the scores.

@@ -50,6 +50,10 @@ SHOWN = {
 """Measurements that a rating's details show beside the three expected ratings, and the features that they are."""
 
 
+SLICE = 128
+"""Items that are measured together; their ratings are there before the next ones are begun."""
+
+
 class OfflineOptions(Options):
     """Options of ``offline``. The defaults of the cut points come from ``benchmarks/calibrate_offline_judge.py``."""
 
@@ -81,7 +85,7 @@ class OfflineJudge:
     """See the module. Implements :class:`harness.contracts.Judge`; every item is answered at once."""
 
     # The self-test costs seconds and no money, so every entry can say how far the judge is to be trusted.
-    traits = JudgeTraits(rubric="offline/2", offline=True, needs_model=True, selftest_first=True)
+    traits = JudgeTraits(rubric="offline/2", offline=True, at_once=4096, needs_model=True, selftest_first=True)
 
     def __init__(self, options: OfflineOptions) -> None:
         self.options = options
@@ -108,12 +112,10 @@ class OfflineJudge:
         """
         self.instruments()
         answers = [by_rule(item) for item in items]
-        rest = [item for item, answer in zip(items, answers, strict=True) if answer is None]
-        try:
-            measured = map(self._rating, rest, self.measure(rest))
-        except RuntimeError:  # torch's own errors, out of memory above all: find the items that cannot be rated
-            measured = map(self._rate_alone, rest)
-        return itertools.chain(filter(None, answers), measured)
+        # Replies to one instruction often begin alike, and what they begin with is read once.
+        rest = sorted(itertools.compress(items, [answer is None for answer in answers]), key=lambda item: (item.instruction, item.text, item.concept))
+        slices = (rest[start : start + SLICE] for start in range(0, len(rest), SLICE))
+        return itertools.chain(filter(None, answers), itertools.chain.from_iterable(map(self._rate, slices)))
 
     def collect(self, tickets: Sequence[str]) -> Iterable[Rating]:
         """Nothing, since no ticket is ever handed out. Raises JudgeError for tickets of another judge."""
@@ -135,6 +137,12 @@ class OfflineJudge:
         if self._instruments is None:
             raise JudgeError("the offline judge has not been prepared", hint="call prepare(bench) first")
         return self._instruments
+
+    def _rate(self, items: Sequence[JudgeItem]) -> list[Rating]:
+        try:
+            return list(map(self._rating, items, self.measure(items)))
+        except RuntimeError:  # torch's own errors, out of memory above all: find the items that cannot be rated
+            return list(map(self._rate_alone, items))
 
     def _rate_alone(self, item: JudgeItem) -> Rating:
         try:

@@ -14,6 +14,11 @@ WIDTH_STEP = 8
 """Tokens; batches are as wide as a multiple of this."""
 
 
+def padded_width(length: int) -> int:
+    """Return how wide a batch is in which a row of ``length`` tokens stands."""
+    return -(-max(length, 1) // WIDTH_STEP) * WIDTH_STEP
+
+
 def in_batches(rows: Sequence[Sequence[int]], pad: int, budget: int, device: torch.device) -> Iterator[tuple[list[int], Any, Any]]:
     """Yield ``rows`` of token ids in batches of like length: (indices of the rows, ids ``[B, T]``, mask ``[B, T]``), padded on the right.
 
@@ -24,7 +29,7 @@ def in_batches(rows: Sequence[Sequence[int]], pad: int, budget: int, device: tor
 
     widths: dict[int, list[int]] = {}
     for index, row in enumerate(rows):
-        widths.setdefault(-(-max(len(row), 1) // WIDTH_STEP) * WIDTH_STEP, []).append(index)
+        widths.setdefault(padded_width(len(row)), []).append(index)
     for width in sorted(widths):
         size = max(1, budget // width)
         for start in range(0, len(widths[width]), size):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness.errors import JudgeError
 from harness.types import rng
 
-from .batches import in_batches
+from .packed import Row, scorer
 from .references import REFERENCES
 
 if TYPE_CHECKING:
@@ -40,14 +40,6 @@ class Likelihood:
     topic: Floats
 
 
-@dataclass(frozen=True, eq=False)
-class _Row:
-    """Token ids, and the spans of them whose log-probabilities are wanted (each begins at 1 or later)."""
-
-    ids: list[int]
-    spans: tuple[tuple[int, int], ...]
-
-
 class LikelihoodMeter:
     """Measures log-probabilities under the subject model, on a scale that is comparable between models.
 
@@ -59,12 +51,14 @@ class LikelihoodMeter:
     """
 
     def __init__(self, model: SubjectModel, budget: int) -> None:
-        self._model, self._budget = model, budget
+        self._model = model
         self._bos = model.encode("")
         # What the first token is predicted from: the tokenizer's own BOS, or a line break for a model that was trained without one.
         self._context = self._bos or model.encode("\n") or [model.pad_id]
         self._topic = model.encode(TOPIC, add_bos=False)
         self._baselines: dict[str, float] = {}
+        example = [self._reply(REFERENCES[0], self._ids(text)) for text in REFERENCES[1:3]] + [self._plain(REFERENCES[3])]
+        self._scorer = scorer(model, budget, example)
         references = self.log_probabilities(REFERENCES)
         orders = [rng(0, "offline-judge-shuffle", str(number)).permutation(len(text.split())) for number, text in enumerate(REFERENCES)]
         shuffled = [" ".join(np.array(text.split())[order]) for text, order in zip(REFERENCES, orders, strict=True)]
@@ -97,11 +91,10 @@ class LikelihoodMeter:
             tail = [*self._topic, *topic][: max(0, limit - start - len(own))]
             first = start + len(own)
             alone.append(
-                _Row([*self._context, *own, *tail], ((start, first), (min(first + len(self._topic), first + len(tail)), first + len(tail))))
+                Row([*self._context, *own, *tail], ((start, first), (min(first + len(self._topic), first + len(tail)), first + len(tail))))
             )
-            before = [*self._context, *self._ids(instruction + ANSWER)][: max(1, limit - len(own))]
-            reply.append(_Row([*before, *own], ((len(before), len(before) + len(own)),)))
-        found = self._score([*alone, *reply])
+            reply.append(self._reply(instruction, own))
+        found = self._scorer.score([*alone, *reply])
         own_rows, reply_rows = found[: len(asked)], found[len(asked) :]
         return [Likelihood(first[0], second[0], first[1]) for first, second in zip(own_rows, reply_rows, strict=True)]
 
@@ -113,8 +106,8 @@ class LikelihoodMeter:
             for text in REFERENCES[:N_BASE]:
                 before = [*self._context, *self._ids(text), *self._topic]
                 ids = [*before, *self._ids(concept)][: self._model.max_tokens]
-                rows.append(_Row(ids, ((min(len(before), len(ids)), len(ids)),)))
-        found = self._score(rows)
+                rows.append(Row(ids, ((min(len(before), len(ids)), len(ids)),)))
+        found = self._scorer.score(rows)
         for number, concept in enumerate(new):
             values = np.concatenate([row[0] for row in found[number * N_BASE : (number + 1) * N_BASE]])
             self._baselines[concept] = float(values.mean()) if len(values) else self.fluent
@@ -122,32 +115,17 @@ class LikelihoodMeter:
 
     def log_probabilities(self, texts: Sequence[str]) -> list[Floats]:
         """Return the log-probability of each token of each text by itself, in nats; a text's first token included."""
-        rows = [[*self._context, *self._ids(text)][: self._model.max_tokens] for text in texts]
-        return [found[0] for found in self._score([_Row(ids, ((len(self._context), len(ids)),)) for ids in rows])]
+        return [found[0] for found in self._scorer.score([self._plain(text) for text in texts])]
+
+    def _plain(self, text: str) -> Row:
+        ids = [*self._context, *self._ids(text)][: self._model.max_tokens]
+        return Row(ids, ((len(self._context), len(ids)),))
+
+    def _reply(self, instruction: str, own: Sequence[int]) -> Row:
+        """Return a text as a reply: its tokens after those of its instruction."""
+        limit = self._model.max_tokens or sys.maxsize
+        before = [*self._context, *self._ids(instruction + ANSWER)][: max(1, limit - len(own))]
+        return Row([*before, *own], ((len(before), len(before) + len(own)),))
 
     def _ids(self, text: str) -> list[int]:
         return self._model.encode(text)[len(self._bos) :]
-
-    def _score(self, rows: Sequence[_Row]) -> list[tuple[Floats, ...]]:
-        import torch
-
-        answers: list[tuple[Floats, ...]] = [()] * len(rows)
-        with torch.inference_mode():
-            for indices, ids, _ in in_batches([row.ids for row in rows], self._model.pad_id, self._budget, self._model.device):
-                # Padding stands on the right, where a causal model does not look.
-                logits = self._model.hf(input_ids=ids, use_cache=False).logits
-                for place, index in enumerate(indices):
-                    answers[index] = tuple(_chosen(logits[place, a - 1 : b - 1], ids[place, a:b]) for a, b in rows[index].spans)
-        return answers
-
-
-def _chosen(logits: object, ids: object) -> Floats:
-    """Log-probabilities ``[n]`` of the tokens ``ids`` ``[n]`` under ``logits`` ``[n, vocabulary]``."""
-    import torch
-
-    assert isinstance(logits, torch.Tensor)
-    assert isinstance(ids, torch.Tensor)
-    own = logits.float()  # row by row: a large vocabulary in float32 is large
-    own -= own.amax(-1, keepdim=True)
-    chosen = own.gather(-1, ids[:, None])[:, 0]
-    return np.asarray((chosen - own.exp_().sum(-1).log_()).cpu().numpy())  # in place: thrice as fast as logsumexp

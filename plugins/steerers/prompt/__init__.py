@@ -81,7 +81,7 @@ class PromptOptions(Options):
         if not isinstance(given, Mapping):
             return given
         writer = given.get("writer", TEMPLATE)
-        if writer not in MODELS:
+        if not isinstance(writer, str) or writer not in MODELS:
             useless = [name for name in ("writer_model", "base_url", "key_name") if given.get(name) is not None]
             if useless:
                 message = f"option {useless[0]} of steerer prompt is for writers behind an API only"

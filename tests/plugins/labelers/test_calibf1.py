@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from harness.errors import OptionError
+from harness.labelling import splits
 from harness.labelling.evidence import GRID
 from harness.options import build
 from harness.scoring.checks import ScoringError
@@ -167,6 +168,34 @@ def test_the_held_out_part_chooses_nothing(make_bench: Callable[..., Any]) -> No
         (a.features, a.score, a.evidence["features"][0]["chosen_on"]) for a in before
     ]
     assert [a.evidence["features"][0]["held_out"] for a in after] != [a.evidence["features"][0]["held_out"] for a in before]
+
+
+@pytest.mark.parametrize("score", ["calibrated-f1", "auroc"])
+def test_the_other_half_is_chosen_from_by_the_same_rule(
+    make_bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, score: str
+) -> None:
+    """Against the definition: the labeler itself with the halves exchanged."""
+    agreed = []
+    for seed in range(6):
+        counts, tokens, labels = halves(n=40, seed=seed)
+        draw = np.random.default_rng(seed)
+        noisy = np.column_stack([draw.permutation(counts), draw.binomial(tokens[:, None], 0.3, (40, 12))])  # what is chosen hangs on the draw
+        bench = make_bench(noisy, tokens, labels)
+        answers = [answer for answer in label(bench, pi0=0.05, score=score) if isinstance(answer, Labeling)]
+        with monkeypatch.context() as exchanged:
+            exchanged.setattr(splits, "split_texts", lambda *given, own=splits.split_texts: own(*given)[::-1])
+            others = {answer.concept.id: answer for answer in label(bench, pi0=0.05, score=score)}
+        for answer in answers:
+            other, evidence = others[answer.concept.id], answer.evidence["features"][0]
+            assert evidence["other_half"] == (other.features[0].index if isinstance(other, Labeling) else None)
+            agreed.append(evidence["other_half"] == answer.features[0].index)
+    assert len(agreed) >= 8
+    assert not all(agreed)
+
+
+def test_nothing_is_said_of_another_half_where_there_is_none(make_bench: Callable[..., Any]) -> None:
+    counts, tokens, labels = halves()
+    assert all("other_half" not in answer.evidence["features"][0] for answer in label(make_bench(counts, tokens, labels), pi0=0.05, held_out=0.0))
 
 
 def test_the_split_is_the_seeds(make_bench: Callable[..., Any]) -> None:

@@ -1,0 +1,32 @@
+"""Hold what `harness plugins new` writes against mypy --strict: a package of each kind is written to a temporary folder, and checked there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from harness.plugin.new import write_package
+from harness.plugin.registry import KINDS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> int:
+    """Return mypy's exit code."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for kind in KINDS:
+            package = folder / kind
+            write_package(kind, f"my-{kind}", package)
+            (package / "tests" / "test_contract.py").rename(folder / f"test_{kind}.py")
+            (package / f"my_{kind}.py").rename(folder / f"my_{kind}.py")
+        files = sorted(path.name for path in folder.glob("*.py"))
+        command = [sys.executable, "-m", "mypy", "--strict", "--explicit-package-bases", "--follow-imports=silent", *files]
+        return subprocess.run(command, cwd=folder, env={**os.environ, "MYPYPATH": str(ROOT)}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

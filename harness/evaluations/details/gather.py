@@ -1,0 +1,127 @@
+"""A run's details: curves, texts, labels and scores, for its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.errors import HarnessError, StoreError, UnknownNameError
+from harness.evaluations.details.command import command_line
+from harness.evaluations.details.detection import detected
+from harness.evaluations.details.labels import labels
+from harness.evaluations.details.steering import curves, texts
+from harness.evaluations.entry import make_entry
+from harness.leaderboard.entry import Entry
+from harness.leaderboard.files import load_entry
+from harness.leaderboard.site.details import RunDetails
+from harness.store import JudgeRecord, RunStore
+from harness.store.folder import DATABASE
+
+MOST_TEXTS = 60
+"""Concepts of which texts are taken at most; a page may show fewer."""
+MOST_SCORES = 120
+"""Concepts of which a detector's curves are taken at most."""
+
+
+def details_of(store: RunStore, judge: JudgeRecord | None) -> RunDetails:
+    """Return what a run's page shows beyond its entry.
+
+    Args:
+        store: the run, open for reading.
+        judge: whose ratings; None for a run without texts.
+
+    Raises:
+        StoreError: the run's manifest or values cannot be understood.
+    """
+    manifest, key = store.manifest, judge.key if judge is not None else None
+    found, n_concepts = texts(manifest, store, key, MOST_TEXTS)
+    return RunDetails(
+        run=store.id,
+        started=store.started,
+        status=store.status,
+        command=command_line(manifest.command),
+        hardware=manifest.hardware,
+        curves=curves(manifest, store, key),
+        texts=found,
+        labels=labels(manifest, store),
+        detected=detected(manifest, store, MOST_SCORES),
+        n_texts=store.counts()["generations"],
+        n_concepts_with_texts=n_concepts,
+    )
+
+
+def report_of(store: RunStore, judge_key: str | None = None) -> tuple[Entry, RunDetails]:
+    """Return a run's entry and its details, by one judge's ratings.
+
+    An entry beside the run's file is taken as it is; without one it is made of what the run holds.
+
+    Args:
+        store: the run, open for reading.
+        judge_key: whose ratings; None for the judge that the run was started with.
+
+    Raises:
+        UnknownNameError: no judge of that key has rated.
+        StoreError: the run has stopped before there was anything to score.
+    """
+    judge = _judge(store, judge_key)
+    entry = next(
+        (entry for entry in _entries(store) if (entry.judge.key if entry.judge else None) == (judge.ranking_key if judge else None)), None
+    )
+    if entry is None or store.status != "finished":
+        try:
+            entry = make_entry(store.manifest, store, judge)
+        except HarnessError as error:
+            message = f"the run {store.id} has no scores yet: {error.message}"
+            raise StoreError(message, given=store.id, hint="run its `harness eval` again first") from error
+    return entry, details_of(store, judge)
+
+
+def _judge(store: RunStore, key: str | None) -> JudgeRecord | None:
+    if key is None:
+        return store.own_judge()
+    known = {judge.key: judge for judge in store.judges()} | {judge.ranking_key: judge for judge in store.judges()}
+    if key not in known:
+        raise UnknownNameError("judge", key, sorted(known), f"(of the run {store.id})")
+    return known[key]
+
+
+def _entries(store: RunStore) -> list[Entry]:
+    """Return the entries beside a run's file that can be read."""
+    found = []
+    for path in sorted(store.folder.glob("entry*.json")):
+        try:
+            entry = load_entry(path)
+        except StoreError:
+            continue
+        found += [entry] if entry.run_digest == store.plan_digest else []
+    return found
+
+
+class RunsAtHand:
+    """The runs in a folder, by the digest that their entries name.
+
+    Attributes:
+        problems: why runs could not be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.problems: list[str] = []
+        self._folders: dict[str, Path] = {}
+        for path in sorted(folder.glob(f"*/{DATABASE}")):
+            try:
+                with RunStore.open(path.parent, read_only=True, check=False) as store:
+                    self._folders.setdefault(store.plan_digest, path.parent)
+            except HarnessError as error:
+                self.problems.append(str(error))
+
+    def details(self, entry: Entry) -> RunDetails | None:
+        """Return what the run of an entry adds; None where it is not there, cannot be read, or was not rated by the entry's judge."""
+        folder = self._folders.get(entry.run_digest)
+        if folder is None:
+            return None
+        try:
+            with RunStore.open(folder, read_only=True) as store:
+                judges = [judge for judge in store.judges() if entry.judge is not None and judge.ranking_key == entry.judge.key]
+                return None if entry.judge is not None and not judges else details_of(store, judges[-1] if judges else None)
+        except HarnessError as error:
+            self.problems.append(str(error))
+            return None

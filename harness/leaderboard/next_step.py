@@ -1,0 +1,133 @@
+"""What to run next, as a command that can be copied, and why."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from harness.leaderboard.entry import Entry, Protocol, Row
+from harness.leaderboard.places import Group
+from harness.leaderboard.subject import DetectionSubject, DictionarySubjectRef, SteeringSubject
+
+SUBSET = ("--limit", "--concepts")
+"""How warnings of an entry begin that say that only some of the task's concepts were run."""
+_FEW = 12
+"""As :data:`harness.scoring.simultaneous.MIN_CLUSTERS`, which a test holds it to: this module stays free of numpy."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a result came from, as far as a command needs it.
+
+    Attributes:
+        run: returns what commands call an entry's stored run; None where it is not there.
+        task: what ``--task`` is given; None: the entry's task by name.
+        out: what ``--out`` is given; None: nothing.
+    """
+
+    run: Callable[[Entry], str | None] = lambda entry: None
+    task: str | None = None
+    out: str | None = None
+
+
+NOWHERE = Sources()
+"""Nothing is known but the entry."""
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """A command, and what it is good for."""
+
+    command: str
+    why: str
+
+
+def next_step(group: Group, sources: Sources = NOWHERE) -> NextStep | None:
+    """Return what to run next, by the first of these that applies; None where nothing is left to do.
+
+    1. ratings are pending: the same command again;
+    2. only some of the task's concepts were run, and too few to test: all of them;
+    3. a method's controls were not run: with them;
+    4. a difference was not shown: how many concepts and instructions would show one;
+    5. an offline judge rated: a judge whose ratings can be relied on;
+    6. a method was run once: further seeds.
+    """
+    return next(_steps(group, sources), None)
+
+
+def _steps(group: Group, sources: Sources) -> Iterator[NextStep]:
+    methods = [place for place in group.places if place.row.role == "method"]
+    if not methods:
+        return
+    leader = methods[0]
+    entry, row = leader.entry, leader.runs[-1].row
+    again = eval_command(entry, row, sources)
+    if any(place.row.n_pending for place in group.places):
+        waiting = next(place for place in group.places if place.row.n_pending)
+        yield NextStep(eval_command(waiting.entry, waiting.runs[-1].row, sources), "collects the ratings that are pending")
+    counts = [pair.effective_clusters for pair in group.comparisons] + [found.effective_clusters for place in methods for found in place.against]
+    subset = any(line.startswith(SUBSET) for line in entry.warnings)
+    if subset and any(count < _FEW for count in counts):
+        yield NextStep(again, f"all of the task's concepts: fewer than {_FEW} are not tested")
+    if group.key.kind != "dictionary" and not any(place.row.role == "control" for place in group.places):
+        yield NextStep(again, "with the task's controls: what is a method worth beside chance and a prompt?")
+    run = sources.run(entry)
+    if run is not None and _not_shown(group):
+        yield NextStep(_with_out(f"harness power {shlex.quote(run)}", sources), "how many concepts and instructions would show a difference")
+    if run is not None and group.offline:
+        judged = _with_out(f"harness judge {shlex.quote(run)} --judge gpt-4o", sources)
+        yield NextStep(judged, "the same texts, rated by a judge that can be relied on: any of `harness plugins`")
+    if group.key.kind == "steering" and len(leader.runs) == 1:
+        yield NextStep(f"{again} --seeds {','.join(str(entry.seed + more) for more in range(3))}", "how far do runs of one method lie apart?")
+
+
+def _not_shown(group: Group) -> bool:
+    """Whether any test was made that told nothing."""
+    pairs = [pair for pair in group.comparisons if pair.low is not None and not pair.apart]
+    return bool(pairs) or any(found.answer == "not shown" for place in group.places for found in place.against)
+
+
+def eval_command(entry: Entry, row: Row, sources: Sources = NOWHERE) -> str:
+    """Return the command that evaluates the method of ``row`` beside its task's controls, as ``entry`` did; with the task's defaults left out."""
+    task = sources.task if sources.task is not None else entry.task.name
+    parts = ["harness eval"] + ([f"--task {shlex.quote(task)}"] if task != "demo" else [])
+    subject = row.subject
+    if isinstance(subject, DictionarySubjectRef):
+        parts.append(f"--metric {shlex.quote(subject.label or subject.metric)}")
+    else:
+        labeler, plugin = _requests(subject)
+        parts += [f"--labeler {shlex.quote(labeler)}"] if labeler else []
+        parts.append(f"--{'steerer' if row.kind == 'steering' else 'detector'} {shlex.quote(plugin)}")
+    parts += [f"--split {shlex.quote(entry.task.split)}"] if entry.task.split != "report" else []
+    return _with_out(" ".join(parts + (_as_scored(entry) if row.kind == "steering" else [])), sources)
+
+
+def _as_scored(entry: Entry) -> list[str]:
+    """Return the options that have texts rated and scored as in ``entry``; nothing of an offline judge, which rated since the task says so."""
+    judge, protocol, usual = entry.judge, entry.protocol, Protocol()
+    parts = []
+    if judge is not None and not judge.offline:
+        model = judge.options.get("model")
+        own = f"{judge.name}:model={model}" if model and model != judge.name else judge.name
+        parts.append(f"--judge {shlex.quote(own)}")
+    parts += [f"--protocol {protocol.name}"] if protocol.name != usual.name else []
+    return parts + ([f"--aggregation {protocol.aggregation}"] if protocol.aggregation != usual.aggregation else [])
+
+
+def beside_the_others(sources: Sources) -> NextStep:
+    """Return the step that is always left after a run: to see its entry among the others."""
+    return NextStep(_with_out("harness leaderboard", sources), "this result beside the others")
+
+
+def _requests(subject: SteeringSubject | DetectionSubject) -> tuple[str | None, str]:
+    """Return labeler and plugin as a command line asks for them: ``NAME:option=value``."""
+    plugin = subject.steerer if isinstance(subject, SteeringSubject) else subject.detector
+    if not subject.label:
+        return subject.labeler, plugin
+    first, times, second = subject.label.partition(" × ")
+    return (first, second) if times else (None, first)
+
+
+def _with_out(command: str, sources: Sources) -> str:
+    return command if sources.out is None else f"{command} --out {shlex.quote(sources.out)}"

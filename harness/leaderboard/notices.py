@@ -1,0 +1,68 @@
+"""What must be known to read rows: abstentions, texts without a rating, rough intervals; each said once for all rows that it holds for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.leaderboard.columns import heading, number
+from harness.leaderboard.entry import Row
+from harness.leaderboard.places import Place
+
+IS_OFFLINE = "is an offline judge"
+FAILS_SELFTEST = "fails the self-test"
+"""How warnings of entries begin to say it, after the judge's name."""
+OFFLINE_NOTICE = "offline judge: for demonstrations and tests, no person or strong model stands behind these ratings"
+
+
+def abstention_notices(rows: Iterable[Row]) -> list[str]:
+    """Return what the scores of rows with abstentions count, once per metric."""
+    found = []
+    for row in rows:
+        if row.ranked is not None and row.n_answered < row.n_items:
+            trivial = row.metrics[row.primary].trivial
+            worth = "as the trivial value" if trivial is None else f"as {trivial:g}"
+            found.append(f"{heading(row.primary)} counts a concept without an answer {worth}; the other numbers are of the answered ones")
+    return list(dict.fromkeys(found))
+
+
+_MOST = 8
+"""So many concepts without an answer are named below a table; the entry has all."""
+
+
+def unanswered(rows: Iterable[Row]) -> list[str]:
+    """Which concepts have no answer, and why: a line each, with the methods where not all that abstain say the same."""
+    abstaining = [row for row in rows if any(not item.answered for item in row.items)]
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in abstaining:
+        for item in row.items:
+            if not item.answered:
+                found.setdefault((item.id, item.reason), []).append(row.subject.name)
+    lines = [
+        f"{'' if len(names) == len(abstaining) else ', '.join(names) + ': '}concept {concept} has no answer: {reason or 'no reason is given'}"
+        for (concept, reason), names in found.items()
+    ]
+    return lines[:_MOST] + ([f"{len(lines) - _MOST} more concepts have no answer; --json and the entry say why"] if len(lines) > _MOST else [])
+
+
+def bounds(row: Row) -> list[str]:
+    """Return what the texts without a rating could have changed."""
+    if row.bounds is None or not row.n_unrated or row.bounds.low is None or row.bounds.high is None:
+        return []
+    ends = f"{number(row.bounds.low)} and {number(row.bounds.high)}"
+    return [f"{row.n_unrated} of {row.n_texts} texts have no rating; overall lies between {ends} whatever they are worth"]
+
+
+def rough(row: Row) -> list[str]:
+    """Return what the row's intervals warn of; that of a metric beside the score only where it is another."""
+    own = row.score.warning
+    others = {name: value.warning for name, value in row.metrics.items() if value.warning not in ("", own)}
+    return ([own] if own else []) + [f"{heading(name)}: {warning}" for name, warning in others.items()]
+
+
+def rough_scores(places: Sequence[Place]) -> list[str]:
+    """Return what the intervals of a group's scores warn of, each once, with the rows where it does not hold for all."""
+    found: dict[str, list[str]] = {}
+    for place in places:
+        if place.score.warning:
+            found.setdefault(place.score.warning, []).append(place.name)
+    return [warning if len(names) == len(places) else f"{', '.join(names)}: {warning}" for warning, names in found.items()]

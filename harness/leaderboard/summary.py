@@ -1,0 +1,137 @@
+"""What a reader wants to know of a group first, in sentences: who is ahead of whom, and who is beyond its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.leaderboard.columns import number
+from harness.leaderboard.comparisons import AgainstControl, Comparison
+from harness.leaderboard.grouping import item_noun
+from harness.leaderboard.places import Group, Place
+
+NAMED = 4
+"""So many methods are named in a sentence, and so many have a sentence of their own above the table."""
+PAIRS = 6
+"""So many pairs are listed below a table; ``--json`` has all."""
+
+
+def who_is_ahead(group: Group) -> str:
+    """Return who leads the group, and who is behind; empty where there are no two methods to compare."""
+    ranked = [place for place in group.places if place.standing == "ranked"]
+    if len(ranked) < 2:
+        return ""
+    if not group.tested:
+        return f"who is ahead: not tested ({group.criterion}); by score {names(ranked)}"
+    leaders = [place for place in ranked if place.rank is not None and place.rank[0] == 1]
+    behind = [place for place in ranked if place not in leaders]
+    if not behind:
+        return f"who is ahead: not shown, {names(ranked)} cannot be told apart{_lead(group, ranked)}"
+    if len(leaders) > 1:
+        return f"ahead: {names(leaders)}, who cannot be told apart; behind: {names(behind, ranks=True)}"
+    far = f"of {names(behind)}" if len(behind) == 1 else f"of all {len(behind)} others"
+    if leaders[0].rank == (1, 1):
+        return f"ahead: {leaders[0].name}, {far}{_lead(group, ranked)}"
+    return f"ahead: {leaders[0].name} (rank {leaders[0].rank_text}); behind: {names(behind, ranks=True)}"
+
+
+def _lead(group: Group, ranked: Sequence[Place]) -> str:
+    """Return how far the first of two methods is ahead; nothing of more."""
+    if len(ranked) != 2 or not group.comparisons:
+        return ""
+    pair = group.comparisons[0]
+    return f" ({lead(pair)})" if pair.difference is not None else ""
+
+
+def names(places: Sequence[Place], ranks: bool = False) -> str:
+    """Return names in a sentence, ``A, B and C``; of many the first."""
+    found = [f"{place.name} ({place.rank_text})" if ranks else place.name for place in places[:NAMED]]
+    if len(places) > NAMED:
+        return f"{', '.join(found)} and {len(places) - NAMED} more"
+    return " and ".join([", ".join(found[:-1]), found[-1]]) if len(found) > 1 else found[0]
+
+
+def lead(pair: Comparison | AgainstControl) -> str:
+    """Return a lead with its interval: ``lead 0.12 [0.03, 0.20]``."""
+    return f"lead {number(pair.difference, 2)}{_interval(pair)}"
+
+
+def _interval(pair: Comparison | AgainstControl) -> str:
+    return "" if pair.low is None else f" [{number(pair.low, 2)}, {number(pair.high, 2)}]"
+
+
+# --------------------------------------------------------------------------------------------------------------------------- verdicts
+
+
+def verdicts(group: Group) -> list[str]:
+    """Return a sentence for each method on whether it beats its controls, in the order of the places."""
+    return [line for place in group.places if (line := verdict_of(place))]
+
+
+def verdict_of(place: Place) -> str:
+    """Return the sentence of one method; empty where it has no control, and needs none."""
+    return _verdict(place) if place.against or _lacks_control(place) else ""
+
+
+def _lacks_control(place: Place) -> bool:
+    """Whether a method that may be compared has no control of its own, although it uses features or is a dictionary."""
+    uses_features = place.row.kind == "dictionary" or getattr(place.row.subject, "labeler", None) is not None
+    return place.standing in ("ranked", "unpaired") and uses_features and not any(found.own for found in place.against)
+
+
+def _verdict(place: Place) -> str:
+    clauses: list[str] = ["beats random: not tested (no random control of it was run)"] * _lacks_control(place)
+    untested = [found for found in place.against if found.answer == "not tested"]
+    for reason in dict.fromkeys(found.reason for found in untested):
+        same = [found.name for found in untested if found.reason == reason]
+        clauses.append(f"beats {', '.join(same)}: not tested ({reason})")
+    clauses += [_clause(found, len(place.runs)) for found in place.against if found.answer != "not tested"]
+    return f"{place.name} {'; '.join(clauses)}"
+
+
+def _clause(found: AgainstControl, n_runs: int) -> str:
+    """Return the verdict against one control."""
+    if found.answer == "yes":
+        return f"beats {found.name}: yes, by {number(found.difference, 2)}{_interval(found)}"
+    if found.answer == "no":
+        limit = "" if found.smallest is None or (found.high is not None and found.high < 0) else f", less than {found.smallest:g}"
+        return f"beats {found.name}: no ({lead(found)}{limit})"
+    if found.low is None:
+        return f"beats {found.name}: not shown ({found.reason})"
+    these = "this run" if n_runs == 1 else "these runs"
+    shown = f"; {these} could have shown {number(found.shown_from, 2)}" if found.shown_from is not None else ""
+    return f"against {found.name}: not shown ({lead(found)}{shown})"
+
+
+# ------------------------------------------------------------------------------------------------------------------------------ pairs
+
+
+def pair_lines(group: Group) -> list[str]:
+    """Return the pairs of methods, where they are few; of many, how many there are."""
+    if not group.tested:
+        return []
+    if len(group.comparisons) > PAIRS:
+        apart = sum(pair.apart for pair in group.comparisons)
+        return [f"{apart} of {len(group.comparisons)} pairs of methods are apart; `--json` has each with its interval"]
+    return [_pair(group, pair) for pair in group.comparisons]
+
+
+def _pair(group: Group, pair: Comparison) -> str:
+    first, second = group.places[pair.first].name, group.places[pair.second].name
+    if pair.low is None:
+        return f"{first} and {second}: not tested ({pair.reason})"
+    noun = item_noun(group.key.kind) + "s" * (pair.n_shared != 1)
+    p_value = f", p {pair.p_value:.2g}" if pair.p_value is not None else ""
+    answer = "apart" if pair.apart else "not apart"
+    return f"{first} and {second}: {answer} ({lead(pair)}{p_value}, paired on {pair.n_shared} {noun})"
+
+
+def spread_lines(group: Group) -> list[str]:
+    """Return how the runs of each method that was run several times differ."""
+    found = []
+    for place in group.places:
+        if len(place.runs) > 1 and place.spread.lowest is not None:
+            seeds = ", ".join(str(seed) for seed in sorted({run.entry.seed for run in place.runs}))
+            sd = f", SD {number(place.spread.sd)}" if place.spread.sd is not None else ""
+            ends = f"{number(place.spread.lowest)} to {number(place.spread.highest)}"
+            found.append(f"{place.name}: mean of {len(place.runs)} runs (seed{'s' * (',' in seeds)} {seeds}), from {ends}{sd}")
+    return found

@@ -1,0 +1,86 @@
+"""Entries and details of runs whose every text is hostile, the site of them, and a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.pages import details_for, entry_of, hostile, sample
+
+from harness.leaderboard.entry import Entry
+from harness.leaderboard.published import load_published
+from harness.leaderboard.site.build import build_site
+from harness.leaderboard.site.entry_page import entry_page
+
+
+@pytest.fixture
+def entries(make_entry: Any, make_result: Any, make_detection: Any, make_dictionary: Any, make_metric: Any) -> list[Entry]:
+    """Four entries with all kinds of evaluation, of several models, layers and dictionaries."""
+    found = []
+    for number in range(4):
+        values = [0.1 * ((place * 7 + number * 3) % 13) for place in range(14)]
+        l0 = {"metrics": {"reconstruction": make_metric(0.9 - number / 20, 0.01, unit="share", higher_is_better=True, trivial=0, random=0.2),
+                          "l0": make_metric(20.0 + 10 * number, None, unit="features per token")}}  # fmt: skip
+        rows = [
+            make_result(hostile(0), values, samples=[sample(number)]),
+            make_result("max-auc", [value / 2 for value in values]),
+            make_result("random", [0.01 * place for place in range(14)], role="control", controls=("calibf1",)),
+            make_detection(hostile(2)),
+            make_detection("bow", (0.6, 0.6, 0.7, None), detector="bow"),
+            make_dictionary(**l0, items=[]),
+            make_dictionary("reconstruction", (0.1, 0.2, 0.15), arm="random"),
+        ]
+        found.append(entry_of(make_entry, rows, number, offline=True))
+    return found
+
+
+@dataclass(frozen=True)
+class Pages:
+    """A site, the report of one run, and an entry's page without its run's file."""
+
+    site: Path
+    report: Path
+    entries: list[Entry]
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.report, *sorted(self.site.rglob("*.html"))]
+
+
+@pytest.fixture
+def pages(entries: list[Entry], tmp_path: Path) -> Pages:
+    """The pages of :func:`entries`; the first two have their run at hand."""
+    known = {entry.id: details_for(entry) for entry in entries[:2]}
+    site = build_site(entries, tmp_path / "site", published=load_published(), problems=[hostile(0)], details=lambda entry: known.get(entry.id))
+    report = tmp_path / "report.html"
+    report.write_text(entry_page(entries[0], known[entries[0].id]), encoding="utf-8")
+    return Pages(site.folder, report, entries)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ the browser
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage", "--window-size=1280,900",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A real browser, started once; tests skip, visibly, where it is absent."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip("chromium or its driver is not installed (Debian: apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    for flag in FLAGS:
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser.set_page_load_timeout(20)
+    yield browser
+    browser.quit()
