@@ -12,7 +12,7 @@ from harness.cli.common import echo
 @click.command("report")
 @click.argument("run")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The page's file (default: report-RUN.html, here).")
-@click.option("--judge", help="Key of the judge whose ratings are shown (default: the run's own); `harness runs` shows the keys.")
+@click.option("--judge", help="Whose ratings are shown, by name or key (default: the run's own judge); `harness runs` shows the keys.")
 @click.option(
     "--from", "source", type=click.Path(path_type=Path, file_okay=False), default=Path("."), help="Folder with runs/ (default: here)."
 )

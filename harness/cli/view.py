@@ -29,6 +29,8 @@ def command(run: str | None, out: Path, port: int, browser: bool) -> None:
         runs = Runs([find_run(run, out)])
         runs.get(runs.only).names()  # what cannot be read is said before a page is opened
     listening = open_port(port)
+    if runs.only:
+        runs.get(runs.only).watch()  # the index is made while the browser opens
     try:
         serve(runs, listening, browser, lambda address: echo(f"harness view: {address} (Ctrl-C ends it)"))
     except KeyboardInterrupt as stop:

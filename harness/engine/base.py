@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harness.errors import EngineError
@@ -47,6 +47,8 @@ class Generated:
     token_ids: tuple[int, ...]
     text: str
     finish: FinishReason
+    moment: int | None = field(default=None, compare=False)
+    """Texts with one number were ready together, before any of them came out of the engine; None where it does not say."""
 
     @property
     def n_tokens(self) -> int:

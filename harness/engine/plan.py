@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.engine.rows import WHOLE, DecodingPlan, Mask, Padding, Rows
+from harness.engine.shared import prompts_once
 from harness.errors import EngineError
 from harness.model.attention import fast_decoding
 from harness.model.fingerprint import global_hooks
@@ -41,6 +42,9 @@ _TOLERANCE = 0.005
 _PADDINGS: tuple[Padding, ...] = ("left", "none")
 _MASKS: tuple[Mask, ...] = ("all", "new")
 
+_sharing: WeakKeyDictionary[torch.nn.Module, dict[Hooks, bool]] = WeakKeyDictionary()
+"""Whether prompts may be read once, by the same."""
+
 _plans: WeakKeyDictionary[torch.nn.Module, dict[Hooks, DecodingPlan]] = WeakKeyDictionary()
 """The plans of each model, by the hooks that were in it: what is right under a hook need not be so without it."""
 
@@ -51,11 +55,12 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
     Raises:
         EngineError: the model cannot read a short text, or does not fit into memory.
     """
-    hooks = hooks_of(model.hf)
+    hooks = _hooks(model.hf)
     plan = _known(model, hooks)
     if plan is None:
-        with evaluating(model.hf):
+        with _evaluating(model.hf):
             plan = _plans.setdefault(model.hf, {})[hooks] = _find(model)
+            _sharing.setdefault(model.hf, {})[hooks] = plan == DecodingPlan() and _shares(model, plan)
         if plan != DecodingPlan():
             logger.warning("%s (%s) can only be decoded %s", model.name, type(model.hf).__name__, _described(plan))
     return plan
@@ -63,7 +68,13 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
 
 def known_plan(model: SubjectModel) -> DecodingPlan | None:
     """Return the plan of a model as it is, where one has been found."""
-    return _known(model, hooks_of(model.hf))
+    return _known(model, _hooks(model.hf))
+
+
+def can_share(model: SubjectModel) -> bool:
+    """Return whether a model whose plan has been found reads rows of one prompt once (:mod:`harness.engine.shared`) as it reads each of them."""
+    hooks = _hooks(model.hf)
+    return any(able for found_with, able in _sharing.get(model.hf, {}).items() if found_with <= hooks)
 
 
 def _described(plan: DecodingPlan) -> str:
@@ -76,7 +87,7 @@ def _described(plan: DecodingPlan) -> str:
     return f"with {plan.padding} padding, a mask of {plan.mask} tokens, and rows cut by {plan.cut}"
 
 
-def hooks_of(root: torch.nn.Module) -> Hooks:
+def _hooks(root: torch.nn.Module) -> Hooks:
     """Return which forward hooks stand in a model."""
     places = ((place, vars(module).get(kind)) for place, module in enumerate(root.modules()) for kind in ("_forward_pre_hooks", "_forward_hooks"))
     own = [(place, id(hook)) for place, hooks in places for hook in (hooks or {}).values()]
@@ -90,7 +101,7 @@ def _known(model: SubjectModel, hooks: Hooks) -> DecodingPlan | None:
 
 
 @contextmanager
-def evaluating(root: torch.nn.Module) -> Iterator[None]:
+def _evaluating(root: torch.nn.Module) -> Iterator[None]:
     """Within the context no module is in training mode: dropout would make every way to decode look wrong."""
     training = [module for module in root.modules() if module.training]
     for module in training:
@@ -103,7 +114,7 @@ def evaluating(root: torch.nn.Module) -> Iterator[None]:
 
 
 def _find(model: SubjectModel) -> DecodingPlan:
-    texts = trial_texts(model)
+    texts = _texts(model)
     if texts is None:
         return WHOLE
     with fast_decoding(model.hf), torch.no_grad():
@@ -128,7 +139,7 @@ def _candidates(model: SubjectModel, texts: Sequence[list[int]], expected: Seque
     yield WHOLE
 
 
-def trial_texts(model: SubjectModel) -> list[list[int]] | None:
+def _texts(model: SubjectModel) -> list[list[int]] | None:
     """Three texts as token ids, each of its length in _LENGTHS and all steps, no two with the same beginning; None for a very short context."""
     longest = max(_LENGTHS) + 2 * _STEPS
     if model.max_tokens is not None and model.max_tokens < longest:
@@ -168,11 +179,11 @@ def _is_right(model: SubjectModel, texts: Sequence[list[int]], expected: Sequenc
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             raise EngineError(f"out of memory on {model.device} with three short texts", given=str(model.device)) from None
         return False
-    return all(float(torch.tensor(part).median()) <= tolerance(model) for part in errors)  # a NaN is not
+    return all(float(torch.tensor(part).median()) <= _tolerance(model) for part in errors)  # a NaN is not
 
 
-def tolerance(model: SubjectModel) -> float:
-    """Return the relative error of logits up to which they count as right."""
+def _tolerance(model: SubjectModel) -> float:
+    """Relative error of logits up to which they count as right."""
     return max(_TOLERANCE, 16 * torch.finfo(model.dtype).eps)
 
 
@@ -191,7 +202,7 @@ def _errors(
             found.extend(parts.values())
         logits = rows.logits(rows.view())
         for place, row in enumerate(still):
-            parts[row].append(relative_error(logits[place], expected[row][lengths[row] - 1 + step]))
+            parts[row].append(_relative(logits[place], expected[row][lengths[row] - 1 + step]))
         rows.append(torch.tensor([texts[row][lengths[row] + step] for row in still], device=model.device))
         if step == 0:  # another batch in between: what lies in the model's own modules is lost by it
             other = Rows(model, [text[1:3] for text in texts], plan)
@@ -199,6 +210,40 @@ def _errors(
     return found
 
 
-def relative_error(logits: Tensor, expected: Tensor) -> float:
+def _relative(logits: Tensor, expected: Tensor) -> float:
     """How far logits are from those expected, as a share of their spread over the vocabulary."""
     return float((logits - expected).norm() / (expected - expected.mean()).norm().clamp(min=torch.finfo(torch.float32).tiny))
+
+
+def _shares(model: SubjectModel, plan: DecodingPlan) -> bool:
+    """Whether rows of one prompt that is read once have the logits that they have apart."""
+    texts = _texts(model)
+    if texts is None:
+        return False
+    prompts = [texts[0][:10], texts[1][:6], texts[0][:10], texts[0][:10]]
+    try:
+        with fast_decoding(model.hf), torch.no_grad():
+            layers = {(model.n_layers - 1) // 2, model.n_layers - 1}
+            errors = [error for after in layers for error in _errors_of_sharing(model, plan, prompts, texts[2], after)]
+    except Exception:  # whatever an architecture cannot do, memory for four short texts included
+        return False
+    return all(error <= _tolerance(model) for error in errors)  # a NaN is not
+
+
+def _errors_of_sharing(
+    model: SubjectModel, plan: DecodingPlan, prompts: Sequence[Sequence[int]], new: Sequence[int], after: int
+) -> Iterator[float]:
+    """Relative errors of the logits at some steps, before and after a row has left the batch."""
+    apart, once, left = Rows(model, prompts, plan), Rows(model, prompts, plan), len(prompts)
+    for step in range(4):
+        if step == 2:
+            left -= 1
+            apart.keep(range(1, left + 1))
+            once.keep(range(1, left + 1))
+        expected = apart.logits(apart.view())
+        with prompts_once(once, once.view(), after) as view:
+            found = once.logits(view)
+        yield from (_relative(*pair) for pair in zip(found, expected, strict=True))
+        chosen = torch.tensor(new[step : step + left], device=model.device)
+        apart.append(chosen)
+        once.append(chosen)

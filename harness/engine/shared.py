@@ -10,21 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from harness.engine.plan import Hooks, evaluating, hooks_of, relative_error, tolerance, trial_texts
-from harness.engine.rows import DecodingPlan, Rows, View
+from harness.engine.rows import Rows, View
 from harness.interventions import Site
-from harness.model.attention import fast_decoding
 from harness.model.loading import SubjectModel, hidden_of, with_hidden
 
 _MOST = 0.75
 """Share of the rows that may be prompts of their own; above it there is little to save."""
-
-_able: WeakKeyDictionary[torch.nn.Module, dict[tuple[Hooks, DecodingPlan], bool]] = WeakKeyDictionary()
 
 
 def last_common_layer(model: SubjectModel, sites: Sequence[Site]) -> int:
@@ -101,44 +96,3 @@ def _for_rows(value: Any, n: int, of_row: Tensor) -> Any:
     if isinstance(value, Tensor):
         return value[of_row.to(value.device)] if value.dim() > 1 and len(value) == n else value
     return tuple(_for_rows(part, n, of_row) for part in value) if type(value) is tuple else value
-
-
-def can_share(model: SubjectModel, plan: DecodingPlan) -> bool:
-    """Return whether a model that is decoded by ``plan`` reads prompts once as it reads rows. Tried once a model and the hooks in it."""
-    key = hooks_of(model.hf), plan
-    known = _able.setdefault(model.hf, {})
-    if key not in known:
-        with evaluating(model.hf), fast_decoding(model.hf), torch.no_grad():
-            known[key] = plan == DecodingPlan() and _is_right(model, plan)
-    return known[key]
-
-
-def _is_right(model: SubjectModel, plan: DecodingPlan) -> bool:
-    texts = trial_texts(model)
-    if texts is None:
-        return False
-    prompts = [texts[0][:10], texts[1][:6], texts[0][:10], texts[0][:10]]
-    try:
-        errors = [
-            error for after in {(model.n_layers - 1) // 2, model.n_layers - 1} for error in _errors(model, plan, prompts, texts[2], after)
-        ]
-    except Exception:  # whatever an architecture cannot do, memory for four short texts included
-        return False
-    return all(error <= tolerance(model) for error in errors)  # a NaN is not
-
-
-def _errors(model: SubjectModel, plan: DecodingPlan, prompts: Sequence[Sequence[int]], new: Sequence[int], after: int) -> Iterator[float]:
-    """Yield relative errors of the logits at some steps, before and after a row has left the batch."""
-    apart, once, left = Rows(model, prompts, plan), Rows(model, prompts, plan), len(prompts)
-    for step in range(4):
-        if step == 2:
-            left -= 1
-            apart.keep(range(1, left + 1))
-            once.keep(range(1, left + 1))
-        expected = apart.logits(apart.view())
-        with prompts_once(once, once.view(), after) as view:
-            found = once.logits(view)
-        yield from (relative_error(*pair) for pair in zip(found, expected, strict=True))
-        chosen = torch.tensor(new[step : step + left], device=model.device)
-        apart.append(chosen)
-        once.append(chosen)

@@ -7,6 +7,7 @@ leave it. Each request draws from (seed, "sampling", id), so batch size, order a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -18,10 +19,10 @@ from torch import Tensor
 from harness.engine.base import VERSIONS, Chunk, Generated, GenerationRequest, check_edit, check_requests
 from harness.engine.forward import logits
 from harness.engine.placing import Placed, edited, place, why_not
-from harness.engine.plan import plan_for
+from harness.engine.plan import can_share, plan_for
 from harness.engine.rows import WHOLE, DecodingPlan, Rows, View
 from harness.engine.sampling import check_decoding, choose, penalise
-from harness.engine.shared import can_share, last_common_layer, prompts_once
+from harness.engine.shared import last_common_layer, prompts_once
 from harness.errors import EngineError
 from harness.interventions import Edit, EditContext, Site
 from harness.model.activations import Row
@@ -32,6 +33,8 @@ from harness.model.memory import Budget, attempt, release
 from harness.types import Decoding, FinishReason, rng
 
 DEFAULT_BATCH = 128
+_MOMENTS = itertools.count()
+"""Numbers the steps by which texts end."""
 
 
 class TorchEngine:
@@ -120,7 +123,8 @@ class TorchEngine:
             batch = _Batch(self.model, waiting[:size], decoding, plan, adapter)
             del waiting[:size]
             while batch.requests and (ended := attempt(batch.advance, device)) is not None:
-                yield from ended[0]
+                moment = next(_MOMENTS)
+                yield from (replace(text, moment=moment) for text in ended[0])
             left = batch.requests
             if not left:
                 continue
@@ -255,7 +259,7 @@ class _Batch:
 
     def _common(self) -> int:
         """Return the last layer in which rows of one prompt are the same; -1 where the model cannot be read so."""
-        if self._rows.n_new or not can_share(self.model, self._rows.plan):
+        if self._rows.n_new or self._rows.plan != DecodingPlan() or not can_share(self.model):
             return -1
         return last_common_layer(self.model, [site for request in self.requests for edit in request.edits for site in edit.sites])
 

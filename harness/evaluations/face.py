@@ -324,12 +324,12 @@ class StoredRun:
         """Return trials, texts and one judge's ratings: a row for each trial, with the columns of ``harness runs export``."""
         from pandas import DataFrame
 
-        from harness.store.export import COLUMNS, steering_rows
+        from harness.evaluations.export import TEXT_COLUMNS, text_rows
 
         with self._reading() as store:
             record = store.judge_named(judge)
-            rows = steering_rows(store, record.key if record is not None else None)
-            frame: DataFrame = DataFrame(list(rows), columns=list(COLUMNS))
+            rows = text_rows(store, record.key if record is not None else None)
+            frame: DataFrame = DataFrame(list(rows), columns=list(TEXT_COLUMNS))
         return frame
 
     def labels(self) -> DataFrame:

@@ -99,7 +99,7 @@ class Grid:
         lines = [Line(tuple(line.cells[place] for place in kept), line.style) for line in self.lines]
         rows = Grid([self.columns[place] for place in kept], lines)._as_table(width)
         note = f"not shown for want of room: {', '.join(left_out)}"
-        return [*rows, *(Text(part, "dim") for part in _fold(note, width))] if rows else []
+        return [*rows, *(Text(part, "dim") for part in fold(note, width))] if rows else []
 
     def _widths(self, width: int, above: bool, gap: int, broad: bool) -> list[int] | None:
         """Return the width of each column, or None where they do not fit; with names ``above``, the columns of the lead have none."""
@@ -128,13 +128,13 @@ class Grid:
 
         def rows(cells: Sequence[str], style: str) -> list[Text]:
             """Return a row of the table; a cell that is wider than its column takes several lines of text."""
-            folded = [_fold(cells[place], widths[place]) for place in places]
+            folded = [fold(cells[place], widths[place]) for place in places]
             return [
                 Text(indent + (" " * gap).join(self._pad(part, place, widths[place]) for part, place in zip(parts, places, strict=True)), style)
                 for parts in zip_longest(*folded, fillvalue="")
             ]
 
-        heads = [_fold(column.heading, widths[place]) for place, column in enumerate(self.columns)]
+        heads = [fold(column.heading, widths[place]) for place, column in enumerate(self.columns)]
         height = max(len(heads[place]) for place in places)
         level = [[""] * (height - len(parts)) + parts for parts in heads]  # headings of one line stand at the bottom
         titles = [row for number in range(height) for row in rows([parts[number] for parts in level], "bold")]
@@ -142,7 +142,7 @@ class Grid:
         body = []
         for line in self.lines:
             if above:
-                body += [Text(part, line.style) for part in _fold(self._lead(line), width)]
+                body += [Text(part, line.style) for part in fold(self._lead(line), width)]
             body += rows(line.cells, line.style)
         return [*titles, rule, *body]
 
@@ -152,12 +152,12 @@ class Grid:
         margin = max(map(cell_len, titles), default=0) + 1
         texts = []
         for line in self.lines:
-            texts += [Text(part, line.style) for part in _fold(self._lead(line), width)]
+            texts += [Text(part, line.style) for part in fold(self._lead(line), width)]
             for title, cell in zip(titles, line.cells[self.n_lead :], strict=True):
                 beside = _INDENT + margin + cell_len(cell) <= width
                 texts += [Text(f"  {title}{' ' * (margin - cell_len(title))}{cell}", line.style)] if beside else []
                 if not beside:
-                    texts += [Text(f"  {part}", line.style) for part in (*_fold(title, width - 2), *_fold(cell, width - 2))]
+                    texts += [Text(f"  {part}", line.style) for part in (*fold(title, width - 2), *fold(cell, width - 2))]
         return texts
 
     def _lead(self, line: Line) -> str:
@@ -189,7 +189,7 @@ class Prose:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(options.max_width - self.indent - _INDENT, 1)
-        parts = [piece for part in _fold(self.text, width) for piece in ([part] if cell_len(part) <= width else chop_cells(part, width))]
+        parts = [piece for part in fold(self.text, width) for piece in ([part] if cell_len(part) <= width else chop_cells(part, width))]
         for place, part in enumerate(parts):
             line = Text(" " * (self.indent + (_INDENT if place else 0)) + part, self.style, no_wrap=True, overflow="ignore")
             if place == 0 and self.lead:
@@ -214,10 +214,10 @@ class CommandLine:
             lines = [beside]
         else:
             blanks = " " * cell_len(start)
-            parts = _fold(self.command, width - len(blanks) - 2, _SHELL_WORDS)
+            parts = fold(self.command, width - len(blanks) - 2, _SHELL_WORDS)
             lines = [f"{blanks}{part} \\" for part in parts[:-1]] + [f"{blanks}{parts[-1]}"]
             lines[0] = start + lines[0][len(blanks) :]
-            lines += [blanks + part for part in _fold(f"({self.why})", width - len(blanks))]
+            lines += [blanks + part for part in fold(f"({self.why})", width - len(blanks))]
         for place, line in enumerate(lines):
             text = Text(line, no_wrap=True, overflow="ignore")
             if place == 0:
@@ -252,7 +252,7 @@ def _has_digit(word: str) -> bool:
     return any(letter.isdigit() for letter in word)
 
 
-def _fold(text: str, width: int, words: re.Pattern[str] = _WORDS) -> list[str]:
+def fold(text: str, width: int, words: re.Pattern[str] = _WORDS) -> list[str]:
     """Return ``text`` in lines of ``width`` cells, broken between words, and within a word only where one without a digit is too long."""
     if cell_len(text) <= width:
         return [text]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +42,6 @@ _CORE = ("harness.run.", "harness.evaluations.", "harness.cli.")
 _SHOWN = 3
 _HINT = "a plugin removes its hooks and puts back the weights that it changes (with try/finally); nothing that was made meanwhile was kept"
 _T = TypeVar("_T")
-READY, PREEMPTED = 0.0005, 0.008
-"""Seconds of CPU time within which no model makes a step, and those for which a busy machine may let us wait: what comes sooner was ready."""
-AT_ONCE = 0.25
-"""Seconds that comparisons may take before their share of the time counts."""
 
 
 class ChangedModelError(PluginError):
@@ -184,37 +180,36 @@ class Guard:
             raise
         self.leave(entered)
 
-    def compared(self, names: Sequence[PluginName], items: Iterable[_T]) -> Iterator[_T]:
-        """Yield what the core makes while edits of plugins are at work, each item after a comparison that was made since it came.
+    def compared(self, names: Sequence[PluginName], items: Iterable[_T], moment: Callable[[_T], Hashable] = lambda _: None) -> Iterator[_T]:
+        """Yield what the core makes while edits of plugins are at work, each item after a comparison that was made since it was made.
 
-        All comparisons together take no more than a share of the time (1 / :data:`STEPS`); what comes in between waits. What comes at once
-        (:data:`READY`) after something that was compared was made before it, as the other texts of a batch are, and waits for nothing: a process
-        that is killed in the next batch loses none of them. What came before an error or Ctrl-C is still yielded.
+        All is compared no more often than makes :data:`STEPS` times as long as it takes; what comes in between waits. What was ready together with
+        an item that was compared, as the other texts of a batch are, waits for nothing: a process that is killed in the next batch loses none of
+        them. What came before an error or Ctrl-C is still yielded.
 
         Args:
             names: the plugins whose edits are at work; without any, nothing is compared.
             items: what is made.
+            moment: items of one moment were all made before the first of them came; None for one of which that is not known.
 
         Raises:
             ChangedModelError: in place of items that were made since the last comparison.
         """
         call = _Call(" or ".join(dict.fromkeys(map(str, names))), EDIT, tuple(names))
         held: list[_T] = []
-        start = asked = time.monotonic()
-        worked, spent, begun = time.thread_time(), 0.0, False
+        following = time.monotonic()
+        last: Hashable = None
         try:
             for item in items:
                 held.append(item)
-                now = time.monotonic()
-                ready = begun and len(held) == 1 and now - asked < PREEMPTED and time.thread_time() - worked < READY
-                if not ready and spent <= AT_ONCE + (now - start) / STEPS:
+                if (began := time.monotonic()) >= following:
                     if names:
                         self._compare(call)
-                        spent += time.monotonic() - now
-                    ready = begun = True
-                if ready:
+                        following = (now := time.monotonic()) + STEPS * (now - began)
+                    last = moment(item)
                     yield from _emptied(held)
-                asked, worked = time.monotonic(), time.thread_time()
+                elif last is not None and moment(item) == last:
+                    yield from _emptied(held)
         except (GeneratorExit, ChangedModelError):
             raise
         except BaseException:

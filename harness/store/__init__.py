@@ -1,8 +1,8 @@
-"""The run store (SQLite): append, resume, list, export."""
+"""The run store (SQLite): append, resume, list, rows for tables."""
 
 from __future__ import annotations
 
-from harness.store.export import COLUMNS, OUTCOME_COLUMNS, export
+from harness.store.export import COLUMNS, OUTCOME_COLUMNS
 from harness.store.folder import DATABASE, ENTRY, RunStatus
 from harness.store.items import Note
 from harness.store.listing import JudgeProgress, KindProgress, RunSummary, list_runs, summarize
@@ -14,6 +14,6 @@ from harness.store.verify import Verified, verify
 
 __all__ = [
     "COLUMNS", "DATABASE", "ENTRY", "GENERATE", "OUTCOME_COLUMNS", "RATE", "SCHEMA_VERSION", "Item", "JudgeProgress", "JudgeRecord",
-    "KindProgress", "Manifest", "Note", "Outcome", "OutcomeStatus", "Record", "RunStatus", "RunStore", "RunSummary", "Verified", "export",
+    "KindProgress", "Manifest", "Note", "Outcome", "OutcomeStatus", "Record", "RunStatus", "RunStore", "RunSummary", "Verified",
     "list_runs", "summarize", "verify",
 ]  # fmt: skip

@@ -28,7 +28,7 @@ from harness.store.values import (
     row_outcome,
     text_outcome,
 )
-from harness.types import Abstention, Concept, DetectionMethod, Generation, Instruction, Labeling, Method, Rating, Trial, digest
+from harness.types import ASPECTS, Abstention, Concept, DetectionMethod, Generation, Instruction, Labeling, Method, Rating, Trial, digest
 
 _TEXTS = f"o.stage = '{GENERATE}' AND o.status = 'done'"
 
@@ -122,6 +122,10 @@ class RunStore(ItemStore):
             elif stored != answers_digest:
                 message = f"labeler {labeler_key!r} gave other answers before in the run in {self.folder}"
                 raise StoreError(message, given=labeler_key, hint="choose another folder (--out)")
+
+    def labeled_by(self) -> set[str]:
+        """Return the keys of the labelers that have finished."""
+        return {row[0] for row in self._database.rows("SELECT key FROM labelers")}
 
     def labelings(self, labeler_key: str) -> list[Labeling | Abstention] | None:
         """Return a labeler's answers in its order, or None if it has not finished."""
@@ -297,17 +301,64 @@ class RunStore(ItemStore):
 
     def records(self, judge_key: str | None = None, method_id: str | None = None) -> Iterator[Record]:
         """Yield every trial with its text and its rating by one judge (none without ``judge_key``), in order; read in pages."""
+        where = f"i.position > ? {'AND i.method_id = ?' if method_id is not None else ''} ORDER BY i.position LIMIT {PAGE}"
+        last = -1
+        while rows := self._database.rows(_RECORDS + where, (RATE, judge_key, STEERING, last, *([method_id] if method_id is not None else []))):
+            last = rows[-1][0]
+            yield from map(_record, rows)
+
+    def records_at(self, positions: Sequence[int], judge_key: str | None = None) -> Iterator[Record]:
+        """Yield the trials at these places (:meth:`positions`), as :meth:`records` does, in the order of the trials; read in pages."""
+        for start in range(0, len(positions), PAGE):
+            page = positions[start : start + PAGE]
+            where = f"i.position IN ({', '.join('?' * len(page))}) ORDER BY i.position"
+            yield from map(_record, self._database.rows(_RECORDS + where, (RATE, judge_key, STEERING, *page)))
+
+    def positions(self) -> dict[str, list[int]]:
+        """Return the places of the trials by concept id, concepts in the order in which they come: what :meth:`records_at` is given."""
+        found: dict[str, list[int]] = {}
+        for concept, position in self._database.rows("SELECT concept_id, position FROM items WHERE kind = ? ORDER BY position", (STEERING,)):
+            found.setdefault(concept, []).append(position)
+        return found
+
+    def positions_of(self, method_id: str) -> dict[str, list[int]]:
+        """Return the places of a method's trials by labeling id."""
+        found: dict[str, list[int]] = {}
+        sql = "SELECT labeling_id, position FROM items WHERE kind = ? AND method_id = ? ORDER BY position"
+        for labeling, position in self._database.rows(sql, (STEERING, method_id)):
+            found.setdefault(labeling, []).append(position)
+        return found
+
+    def steered_labelings(self) -> list[tuple[str, str, str]]:
+        """Return method, labeling and concept of the trials, each once, in the order in which they come."""
+        sql = "SELECT method_id, labeling_id, concept_id FROM items WHERE kind = ? GROUP BY 1, 2, 3 ORDER BY min(position)"
+        return [(method, labeling, concept) for method, labeling, concept in self._database.rows(sql, (STEERING,))]
+
+    def rated(self, judge_key: str, method_id: str) -> Iterator[tuple[Trial, tuple[float, float, float]]]:
+        """Yield the trials of a method that a judge has rated, with concept, instruction and fluency, in order; texts are not read."""
         sql = (
-            f"SELECT i.position, {ITEM}, t.value, {OUTCOME} FROM items i "
-            f"LEFT JOIN outcomes t ON t.item_id = i.id AND t.stage = '{GENERATE}' AND t.status = 'done' "
-            "LEFT JOIN outcomes o ON o.item_id = i.id AND o.stage = ? AND o.source = ? "
-            f"WHERE i.kind = ? AND i.position > ? {'AND i.method_id = ?' if method_id is not None else ''} ORDER BY i.position LIMIT {PAGE}"
+            f"SELECT i.position, {ITEM}, {', '.join(f'o.{name}' for name in ASPECTS)} FROM items i CROSS JOIN outcomes o ON o.item_id = i.id "
+            f"WHERE o.stage = ? AND o.source = ? AND o.status = 'done' AND i.kind = ? AND i.method_id = ? AND i.position > ? "
+            f"ORDER BY i.position LIMIT {PAGE}"
         )
-        last, text = -1, 1 + len(ITEM_COLUMNS)
-        while rows := self._database.rows(sql, (RATE, judge_key, STEERING, last, *([method_id] if method_id is not None else []))):
+        last, numbers = -1, 1 + len(ITEM_COLUMNS)
+        while rows := self._database.rows(sql, (RATE, judge_key, STEERING, method_id, last)):
             last = rows[-1][0]
             for row in rows:
-                trial = item_trial(row_item(row[1:text]))
-                generation = None if row[text] is None else decode_text(row[1], row[text])
-                rated = row[text + 2] is not None
-                yield Record(trial, generation, outcome_rating(row_outcome(row[text + 1 :])) if rated else None)
+                concept, instruction, fluency = row[numbers:]
+                yield item_trial(row_item(row[1:numbers])), (concept, instruction, fluency)
+
+
+_RECORDS = (
+    f"SELECT i.position, {ITEM}, t.value, {OUTCOME} FROM items i "
+    f"LEFT JOIN outcomes t ON t.item_id = i.id AND t.stage = '{GENERATE}' AND t.status = 'done' "
+    "LEFT JOIN outcomes o ON o.item_id = i.id AND o.stage = ? AND o.source = ? WHERE i.kind = ? AND "
+)
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    """Return the record of a row of :data:`_RECORDS`."""
+    text = 1 + len(ITEM_COLUMNS)
+    generation = None if row[text] is None else decode_text(row[1], row[text])
+    rated = row[text + 2] is not None
+    return Record(item_trial(row_item(row[1:text])), generation, outcome_rating(row_outcome(row[text + 1 :])) if rated else None)

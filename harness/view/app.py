@@ -62,9 +62,9 @@ class Pages:
         self._runs = runs
 
     def first(self, request: Request) -> Response:
-        """The list of runs, or the way to the only one."""
+        """The list of runs, or the texts of the only one."""
         if self._runs.only:
-            return RedirectResponse(f"{run_address(self._runs.only)}/")
+            return self._texts(self._runs.get(self._runs.only), request)
         return HTMLResponse(render("runs.html.jinja", lines=self._runs.lines()))
 
     def with_slash(self, request: Request) -> Response:
@@ -72,7 +72,11 @@ class Pages:
 
     def texts(self, request: Request) -> Response:
         """The texts that a filter holds."""
-        run, given = self._run(request), dict(request.query_params)
+        return self._texts(self._run(request), request)
+
+    def _texts(self, run: RunView, request: Request) -> Response:
+        run.watch()
+        given = dict(request.query_params)
         names = run.names()
         asked = read_filter(given, names)
         cursor = read_cursor(given)

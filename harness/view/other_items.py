@@ -25,7 +25,7 @@ from harness.view.run_file import understood
 
 PAGE, SCORES = 20, 100
 """Labelings, and scored texts, on a page."""
-SETS: Mapping[str, str] = {REPORT: "reported", THRESHOLD: "choose the threshold", NO_KEYWORDS: "reported, without the concept's keywords"}
+SETS: Mapping[str, str] = {REPORT: "reported", THRESHOLD: "for choosing the threshold", NO_KEYWORDS: "reported, without the concept's keywords"}
 LABELS = ("positive", "negative", "hard negative")
 ORDERS = {"high": "highest score first", "low": "lowest score first", "corpus": "as in the corpus"}
 _ITEM = (

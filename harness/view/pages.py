@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 from harness.files.version import VERSION
 from harness.files.visible import visible
+from harness.leaderboard.site import pages as site
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -22,8 +23,12 @@ TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 @lru_cache(maxsize=1)
 def static_files() -> Mapping[str, bytes]:
-    """Return the files beside the pages, by name: read once, so that no name in an address is ever looked for on the disk."""
-    return {path.name: path.read_bytes() for path in sorted((FOLDER / "static").iterdir()) if path.suffix in TYPES}
+    """Return the files beside the pages, by name: read once, so that no name in an address is ever looked for on the disk.
+
+    The style of the leaderboard's pages is theirs, too.
+    """
+    own = {path.name: path.read_bytes() for path in sorted((FOLDER / "static").iterdir()) if path.suffix in TYPES}
+    return {**own, **{name: site.static(name).encode("utf-8") for name in site.STYLES}}
 
 
 def static_address(name: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.errors import StoreError
 from harness.store.database import Database
+from harness.store.folder import UNREADABLE
 from harness.view.errors import NotFound
 from harness.view.filters import Cursor, Filter
 from harness.view.follow import Follower
@@ -31,6 +32,11 @@ INDEX_WAIT, INDEX_WAIT_SMALL = 0.3, 3.0
 """Seconds that a page which needs the index waits for it: of a run of any size, and of one of few outcomes, whose index is nearly there."""
 _SMALL = 20_000
 _COUNTS = 200
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Return whether an error of the index says that it is broken; else its place is (a full disk, a lock)."""
+    return not isinstance(error, sqlite3.OperationalError) or "no such" in str(error)
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ class RunView:
             with index.open() as connection:
                 yield index, follower, connection
         except sqlite3.Error as error:
-            if not isinstance(error, sqlite3.OperationalError):
+            if _is_damage(error):
                 self._discard(index)
             message = f"the index of this run's texts cannot be read ({error})"
             raise StoreError(message, given=index.path, hint="load the page again; the index is made anew") from error
@@ -194,12 +200,12 @@ class RunView:
             try:
                 follower.follow()
                 self._complete.set()
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):
+            except sqlite3.Error as error:
+                if not _is_damage(error):
                     raise
                 self._discard(index)
             self.problem = ""
-        except (StoreError, OSError, sqlite3.Error) as error:
+        except (StoreError, OSError, sqlite3.Error, *UNREADABLE) as error:
             self.problem = " ".join(str(error).split())
 
     def close(self) -> None:

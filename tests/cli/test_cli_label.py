@@ -35,7 +35,7 @@ def test_each_label_comes_with_its_evidence(harness: Callable[..., Any], tiny_ta
     assert about["feature"] == row["features"][0]
     assert about["output_score"] >= 1e-3  # the paper's own filter
     assert 1 <= len(about["snippets"]) <= 2
-    assert set(about["snippets"][0]) == {"text", "labels", "activation", "before", "token", "after"}
+    assert set(about["snippets"][0]) == {"text", "labels", "activation", "before", "token", "after", "tokens"}
 
 
 def test_the_table_shows_what_a_reader_needs(harness: Callable[..., Any], tiny_task: Path, monkeypatch: pytest.MonkeyPatch) -> None:

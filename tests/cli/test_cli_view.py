@@ -56,9 +56,8 @@ def started(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str
 def test_it_serves_a_run_and_ends_when_it_is_asked_to(out: Path, started: Any, number: signal.Signals, code: int) -> None:
     process, address = started("demo-1", "--out", out)
     with httpx.Client() as client:  # keeps its connection, as a browser does
-        answer = client.get(address, follow_redirects=True)
+        answer = client.get(address)
         assert answer.status_code == 200
-        assert answer.url.path == "/run/demo-1/"
         assert "Waves of sea" in answer.text
         begun = time.monotonic()
         process.send_signal(number)

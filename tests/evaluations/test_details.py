@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import UnknownNameError
+from harness.errors import HarnessError
 from harness.evaluations.details import RunsAtHand, details_of, report_of
 from harness.evaluations.details.command import command_line
 from harness.evaluations.details.detection import _RATES, _roc
@@ -151,5 +151,6 @@ def test_an_entry_finds_its_run_and_no_other(folder: Path, tmp_path: Path) -> No
 
 
 def test_a_judge_that_has_not_rated_is_unknown(store: RunStore) -> None:
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(HarnessError) as caught:
         report_of(store, "nobody")
+    assert caught.value.given == "nobody"

@@ -403,7 +403,6 @@ def test_what_came_before_an_error_is_yielded_and_what_came_of_a_changed_model_i
 
     def texts(after: Callable[[], Any]) -> Any:
         yield from (1, 2, 3)
-        time.sleep(0.01)  # no model makes a step in less than half a millisecond
         after()
         yield 4
 
@@ -523,16 +522,34 @@ def test_weights_whose_bytes_cannot_be_read_are_told_by_their_facts() -> None:
     assert found.weights() == ["weight has shape (4,) in place of (3,)"]
 
 
-def test_the_texts_of_a_batch_wait_for_nothing(bench: TaskBench) -> None:
-    """They are there together, and one comparison holds for all: whoever is killed in the next batch loses none of them."""
+def test_the_texts_of_a_batch_wait_for_nothing(bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are there together, and one comparison holds for all, however slow the machine: whoever is killed in the next batch loses none of them."""
+    monkeypatch.setattr("harness.run.guard.STEPS", 1e9)  # one comparison, and the one at the end
     stored: list[int] = []
 
     def texts() -> Any:
-        yield from range(50)
+        for number in range(50):
+            time.sleep(0.001)
+            yield number
         assert stored == list(range(50))
-        time.sleep(0.01)
-        yield 50
+        yield from range(50, 60)
+        assert stored == list(range(50))  # what the next batch made is not known to be sound
+        yield 60
+
+    names = [PluginName("steerer", "mine", "their-dist")]
+    for number in bench.guard.compared(names, texts(), lambda number: number // 50):
+        stored.append(number)
+    assert stored == list(range(61))
+
+
+def test_items_of_an_unknown_moment_wait_for_a_comparison(bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.run.guard.STEPS", 1e9)
+    stored: list[int] = []
+
+    def texts() -> Any:
+        yield from range(5)
+        assert stored == [0]
 
     for number in bench.guard.compared([PluginName("steerer", "mine", "their-dist")], texts()):
         stored.append(number)
-    assert stored == list(range(51))
+    assert stored == list(range(5))

@@ -23,7 +23,8 @@ from helpers.runs import manifest
 from helpers.stores import add_generations, add_trials, missing_trials
 
 from harness.errors import StoreError
-from harness.store import JudgeRecord, RunStore, export, list_runs
+from harness.evaluations.export import export
+from harness.store import JudgeRecord, RunStore, list_runs
 from harness.types import Generation, Rating, Trial
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -337,7 +338,8 @@ def as_other_user(code: str, folder: Path) -> list[str]:
     """What ``code`` prints where ``folder`` may be read and not written: run by a user without rights, or, if we are none, by ourselves."""
     become = "import os\nif os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
     process = start(
-        "from harness.errors import StoreError\nfrom harness.store import list_runs, export\n" + become + textwrap.dedent(code), folder
+        "from harness.errors import StoreError\n"
+        "from harness.evaluations.export import export\nfrom harness.store import list_runs\n" + become + textwrap.dedent(code), folder
     )
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0

@@ -18,7 +18,8 @@ from helpers.runs import manifest
 from helpers.stores import add_generations, add_trials, missing_trials
 
 from harness.errors import StoreError
-from harness.store import DATABASE, JudgeRecord, Outcome, RunStore, Verified, digests, export, list_runs, sound, verify
+from harness.evaluations.export import export
+from harness.store import DATABASE, JudgeRecord, Outcome, RunStore, Verified, digests, list_runs, sound, verify
 from harness.store.database import Database
 from harness.store.listing import summarize
 from harness.types import Abstention, Concept, FeatureRef, Generation, Instruction, Labeling, Method, Rating, Trial

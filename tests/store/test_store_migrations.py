@@ -22,8 +22,9 @@ from helpers.runs import manifest
 from helpers.stores import add_generations, add_trials, missing_trials
 
 from harness.errors import StoreError
+from harness.evaluations.export import export
 from harness.scoring import cross_validate, harmonic_mean
-from harness.store import SCHEMA_VERSION, Manifest, RunStore, export, list_runs, summarize
+from harness.store import SCHEMA_VERSION, Manifest, RunStore, list_runs, summarize
 from harness.store.database import Database
 from harness.types import Abstention, Generation, Instruction, Labeling, Method, Rating, Trial
 
@@ -204,7 +205,8 @@ def test_old_runs_are_read_where_nothing_can_be_written() -> None:
         import os, sys
         from pathlib import Path
         from harness.errors import StoreError
-        from harness.store import RunStore, export, list_runs
+        from harness.evaluations.export import export
+        from harness.store import RunStore, list_runs
         folder = Path(sys.argv[1])
         if os.getuid() == 0:
             os.setgid(65534)

@@ -192,12 +192,13 @@ def test_another_run_in_the_same_folder_gets_another_index(run_folder: Path) -> 
     view.close()
 
 
-def test_a_damaged_index_is_made_again(view: RunView, own_cache: Path) -> None:
+@pytest.mark.parametrize("damage", [b"no database" * 1000, b""])
+def test_a_damaged_index_is_made_again(view: RunView, own_cache: Path, damage: bytes) -> None:
     (path,) = (own_cache / "view").glob("*.sqlite")
     before = content(view)
     for end in ("-wal", "-shm"):
         path.with_name(path.name + end).unlink(missing_ok=True)
-    path.write_bytes(b"no database" * 1000)
+    path.write_bytes(damage)
     with pytest.raises(StoreError) as error:
         view.page(Filter(), None)
     assert error.value.given == path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.errors import HarnessError, StoreError, UnknownNameError
+from harness.errors import HarnessError, StoreError
 from harness.evaluations.details.command import command_line
 from harness.evaluations.details.detection import detected
 from harness.evaluations.details.labels import labels
@@ -49,20 +49,19 @@ def details_of(store: RunStore, judge: JudgeRecord | None) -> RunDetails:
     )
 
 
-def report_of(store: RunStore, judge_key: str | None = None) -> tuple[Entry, RunDetails]:
+def report_of(store: RunStore, wanted: str | None = None) -> tuple[Entry, RunDetails]:
     """Return a run's entry and its details, by one judge's ratings.
 
     An entry beside the run's file is taken as it is; without one it is made of what the run holds.
 
     Args:
         store: the run, open for reading.
-        judge_key: whose ratings; None for the judge that the run was started with.
+        wanted: whose ratings, as :meth:`harness.store.RunStore.judge_named` takes it; None for the judge that the run was started with.
 
     Raises:
-        UnknownNameError: no judge of that key has rated.
-        StoreError: the run has stopped before there was anything to score.
+        StoreError: no such judge has rated; the run has stopped before there was anything to score.
     """
-    judge = _judge(store, judge_key)
+    judge = store.judge_named(wanted)
     entry = next(
         (entry for entry in _entries(store) if (entry.judge.key if entry.judge else None) == (judge.ranking_key if judge else None)), None
     )
@@ -75,17 +74,8 @@ def report_of(store: RunStore, judge_key: str | None = None) -> tuple[Entry, Run
     return entry, details_of(store, judge)
 
 
-def _judge(store: RunStore, key: str | None) -> JudgeRecord | None:
-    if key is None:
-        return store.own_judge()
-    known = {judge.key: judge for judge in store.judges()} | {judge.ranking_key: judge for judge in store.judges()}
-    if key not in known:
-        raise UnknownNameError("judge", key, sorted(known), f"(of the run {store.id})")
-    return known[key]
-
-
 def _entries(store: RunStore) -> list[Entry]:
-    """Return the entries beside a run's file that can be read."""
+    """Return the entries beside a run's file that can be read, those by the run's own protocol first."""
     found = []
     for path in sorted(store.folder.glob("entry*.json")):
         try:
@@ -93,7 +83,7 @@ def _entries(store: RunStore) -> list[Entry]:
         except StoreError:
             continue
         found += [entry] if entry.run_digest == store.plan_digest else []
-    return found
+    return sorted(found, key=lambda entry: entry.protocol.title != store.manifest.protocol.title)
 
 
 class RunsAtHand:

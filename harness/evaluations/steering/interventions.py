@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import EngineError, PluginError
 from harness.interventions import EditContext, Intervention, Positions, Site
@@ -21,7 +21,8 @@ from harness.types import Labeling, rng
 if TYPE_CHECKING:
     import torch
 
-_T = TypeVar("_T")
+    from harness.engine.base import Generated
+
 _ROWS, _TOKENS = 64, 2
 """Rows that are tried together, and their tokens."""
 _MEMBERS = ("sites", "positions", "batch_key", "stack")
@@ -119,7 +120,7 @@ def try_edits(bench: TaskBench, asked: Iterable[Asked]) -> None:
     bench.guard.settle()
 
 
-def edited_texts(bench: TaskBench, names: Sequence[PluginName], texts: Iterator[_T]) -> Iterator[_T]:
+def edited_texts(bench: TaskBench, names: Sequence[PluginName], texts: Iterator[Generated]) -> Iterator[Generated]:
     """Yield what the engine generates under edits, of which no text was made with a model that an edit has changed.
 
     Args:
@@ -131,7 +132,7 @@ def edited_texts(bench: TaskBench, names: Sequence[PluginName], texts: Iterator[
         PluginFault: an edit raises.
         ChangedModelError: an edit has changed the model or a dictionary.
     """
-    return bench.guard.compared(names, blamed(names, EDIT, texts))
+    return bench.guard.compared(names, blamed(names, EDIT, texts), lambda text: text.moment)
 
 
 def _try(bench: TaskBench, rows: Sequence[tuple[Asked, Any]]) -> None:

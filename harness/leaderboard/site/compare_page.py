@@ -102,6 +102,7 @@ def compare_data(entry: Entry, file: str, title: str, tested: Tested) -> str:
             ", ".join(f"{one.name}: layer {one.layer}, {one.d_sae:,} features, {one.digest}" for one in entry.dictionaries) or "none",
         ),
         ("judge", "none" if judge is None else f"{judge_title(judge.name, judge.options)} ({judge.rubric}, {judge.key})"),
+        ("protocol", entry.protocol.title),
         ("decoding", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in vars(entry.decoding).items())),
         ("seed", str(entry.seed)),
         ("harness", entry.harness_version),

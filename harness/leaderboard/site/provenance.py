@@ -33,6 +33,8 @@ def facts_of(entry: Entry, details: RunDetails | None) -> Facts:
         options = [("options", _json(judge.options))] if judge.options else []
         lines = [("name", judge_title(judge.name, judge.options)), ("rubric", judge.rubric), ("kind", kind), ("key", judge.key)]
         found.append(("Judge", lines + options + ([("code", judge.code)] if judge.code else [])))
+    if entry.rows_of("steering"):
+        found.append(("Protocol", [(name.replace("_", " "), str(value)) for name, value in entry.protocol.model_dump().items()]))
     decoding = [(name.replace("_", " "), str(value)) for name, value in asdict(entry.decoding).items()]
     found.append(("Decoding", [*decoding, ("seed", str(entry.seed))]))
     sets = [

@@ -52,6 +52,8 @@ class Ranking:
     """When two count as apart, and when a method beats a control."""
 
 
+RANDOM = "random"
+"""What a method's own random control is called in a verdict (:class:`harness.leaderboard.comparisons.AgainstControl`)."""
 _SHORT = 28
 """Letters."""
 SENTENCES = 6
@@ -132,6 +134,7 @@ def _ranking(at: int, group: Group, pages: dict[str, str], sparsity: dict[str, f
     better = {True: "higher is better", False: "lower is better", None: "neither direction is better"}[group.higher_is_better]
     about = [f"by {metric.title or heading(group.key.metric)}, {better}"]
     about += [f"judge {shown_judge} ({judge.rubric})"] if judge is not None else []
+    about += [f"protocol {group.key.protocol}"] if group.key.protocol else []
     about += [f"concepts {group.key.mode}"] if group.key.kind != "dictionary" else []
     figures: dict[str, Any] = {f"ranking-{at}-figure": figure_of(group, places)}
     points = sparsity_points(places, sparsity)
@@ -144,7 +147,7 @@ def _ranking(at: int, group: Group, pages: dict[str, str], sparsity: dict[str, f
         about=" · ".join(about),
         kind=group.key.kind,
         data={"task": f"{group.key.task} {group.key.version}", "kind": group.key.kind, "judge": shown_judge},
-        table=Table(f"ranking-{at}-table", f"{_title(group)}, {about[0]}", _heads(group, places), lines, names=1),
+        table=Table(f"ranking-{at}-table", f"{_title(group)} · {' · '.join(about)}", _heads(group, places), lines, names=1),
         figures=figures,
         notes=tuple(_notes(group, places)),
         sentences=tuple(line for line in (who_is_ahead(group), *verdicts(group)[:SENTENCES]) if line),
@@ -192,7 +195,10 @@ def _line(place: Place, group: Group, places: Sequence[Place], pages: dict[str, 
     if group.key.kind == "dictionary":
         cells += [significant(score.trivial), significant(score.random)]
     if _has_verdicts(group):
-        cells += [_verdict([found for found in place.against if found.own]), _verdict([found for found in place.against if not found.own])]
+        cells += [
+            _verdict([found for found in place.against if found.name == RANDOM]),
+            _verdict([found for found in place.against if found.name != RANDOM]),
+        ]
     if any(other.win_rate is not None for other in group.places):
         cells.append(plain(None if place.win_rate is None else place.win_rate.value, 2))
     layers = ", ".join(str(layer) for layer in sorted({one.layer for one in own}))
@@ -225,7 +231,7 @@ def _verdict(found: Sequence[AgainstControl]) -> Cell:
     if not found:
         return Cell("–")
     css = "good" if all(one.answer == "yes" for one in found) else ""
-    if all(one.own for one in found):
+    if all(one.name == RANDOM for one in found):
         return Cell(", ".join(dict.fromkeys(one.answer for one in found)), css=css, mark=" ".join(_lead(one) for one in found))
     answers: dict[str, list[str]] = {}
     for one in found:
@@ -234,11 +240,8 @@ def _verdict(found: Sequence[AgainstControl]) -> Cell:
 
 
 def _lead(found: AgainstControl) -> str:
-    return (
-        ""
-        if found.difference is None
-        else f"{number(found.difference, 2)} {ends(found.low, found.high, 2) if found.low is not None else ''}".strip()
-    )
+    interval = "" if found.low is None else f" {ends(found.low, found.high, 2)}"
+    return "" if found.difference is None else f"{number(found.difference, 2)}{interval}"
 
 
 def _seeds(place: Place) -> Cell:

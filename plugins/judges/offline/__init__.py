@@ -5,7 +5,7 @@ It sees what every judge sees (concept, instruction, text) and is deterministic:
 - The instruction, where the text begins with it, is cut off (:mod:`.echo`).
 - Measured are cosines of embeddings (all-MiniLM-L6-v2) of text, runs of word pieces and sentences with concept and instruction; log-probabilities
   under the unsteered subject model of the text by itself, as a reply to its instruction, and of the concept after it; and words: repetition, words
-  of the concept, refusals (:mod:`.features`).
+  of the concept, refusals (:mod:`.features`). The subject model reads texts packed, without padding (:mod:`.packed`).
 - Three forests of regression trees, fitted to rated texts and shipped as numbers, make an expected rating of each (:mod:`.forest`).
 
 Two cut points make 0, 1 and 2 of it. Fit, figures and known failures: ``docs/offline-judge.md``.
@@ -90,6 +90,7 @@ class OfflineJudge:
     def __init__(self, options: OfflineOptions) -> None:
         self.options = options
         self._instruments: Instruments | None = None
+        self._model: object = None
 
     def prepare(self, bench: JudgeBench) -> None:
         """Load the embedding model (fetched when used for the first time), and see how the subject model rates the reference passages.
@@ -100,9 +101,12 @@ class OfflineJudge:
         """
         from harness.model.embedded import ensure
 
+        if self._instruments is not None and self._model is bench.model:
+            return  # the self-test has prepared it
         budget = self.options.batch_tokens
         embedder = Embedder(ensure(EMBEDDING_MODEL), bench.model.device, budget)
         self._instruments = Instruments(embedder, LikelihoodMeter(bench.model, budget))
+        self._model = bench.model
 
     def submit(self, items: Sequence[JudgeItem]) -> Iterator[Rating]:
         """Return a rating an item: by rule where there is nothing to measure (see :func:`by_rule`), else by measurement.

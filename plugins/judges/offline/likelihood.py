@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness.errors import JudgeError
 from harness.types import rng
 
-from .packed import Row, scorer
+from .packed import Row, Scorer, scorer
 from .references import REFERENCES
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class LikelihoodMeter:
         self._topic = model.encode(TOPIC, add_bos=False)
         self._baselines: dict[str, float] = {}
         example = [self._reply(REFERENCES[0], self._ids(text)) for text in REFERENCES[1:3]] + [self._plain(REFERENCES[3])]
-        self._scorer = scorer(model, budget, example)
+        self._scorer: Scorer = scorer(model, budget, example)
         references = self.log_probabilities(REFERENCES)
         orders = [rng(0, "offline-judge-shuffle", str(number)).permutation(len(text.split())) for number, text in enumerate(REFERENCES)]
         shuffled = [" ".join(np.array(text.split())[order]) for text, order in zip(REFERENCES, orders, strict=True)]
@@ -80,6 +80,10 @@ class LikelihoodMeter:
     def span(self) -> float:
         """Nats per token between shuffled words and fluent text: the unit of what is made of log-probabilities."""
         return self.fluent - self.shuffled
+
+    def use(self, way: Scorer) -> None:
+        """Read rows in another way from now on (for comparisons)."""
+        self._scorer = way
 
     def measure(self, asked: Sequence[tuple[str, str, str]]) -> list[Likelihood]:
         """Return the likelihoods of each (concept, instruction, text)."""

@@ -188,10 +188,10 @@ def test_every_item_gets_one_answer(judge: OfflineJudge) -> None:
 
 
 def test_a_text_that_cannot_be_measured_is_unrated_and_spoils_no_other(tiny: SubjectModel) -> None:
-    judge = prepared(tiny)
+    judge = prepared(tiny, batch_tokens=64)
 
     def full(module: Any, args: Any, kwargs: Any) -> None:
-        if kwargs["input_ids"].shape[1] > 200:
+        if kwargs["input_ids"].shape[1] > 256:
             raise torch.OutOfMemoryError("out of memory: tried to allocate\nmore than there is")
 
     tiny.hf.register_forward_pre_hook(full, with_kwargs=True)

@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const known = new Map();
-  const RANKED_WITHIN = ["task", "task's digest", "concepts' digest", "judge"];
+  const RANKED_WITHIN = ["task", "task's digest", "concepts' digest", "judge", "protocol"];
   const form = () => document.getElementById("pair");
   const shown = (value) => value !== null && value !== undefined;
   const figure = (value, digits = 3) => (shown(value) ? (Math.round(value * 10 ** digits) / 10 ** digits + 0).toFixed(digits) : "–");

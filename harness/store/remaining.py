@@ -1,0 +1,50 @@
+"""What a run has still to do, as far as its file tells."""
+
+from __future__ import annotations
+
+from harness.store.run import RunStore
+from harness.store.values import STEERING
+
+_NOUNS = {"steering": "texts", "detection": "labelings to detect", "dictionary": "measurements"}
+
+
+def remaining(store: RunStore) -> list[str]:
+    """Return what is left, a phrase each (``40 of 72 texts``); empty for a run that is done.
+
+    Of a finished run it is what its judges still owe: one that failed has failed, and is tried again by the same command.
+    """
+    if store.status == "finished":
+        return _pending(store)
+    if store.incomplete:
+        return ["an older harness began it, and did not keep what it was to do"]
+    manifest = store.manifest
+    labeled = store.labeled_by()
+    unlabeled = [labeler.title for labeler in manifest.labelers if labeler.key not in labeled]
+    found = [f"labels of {', '.join(unlabeled)}"] if unlabeled else []
+    counts = store.item_counts()
+    wanted = {kind: bool(manifest.methods_of(kind)) for kind in ("steering", "detection")} | {"dictionary": bool(manifest.metrics)}
+    for kind in (kind for kind, is_wanted in wanted.items() if is_wanted):
+        items, done = counts.get(kind, (0, 0))
+        if not items:
+            found.append(f"all {_NOUNS[kind]}")
+        elif done < items:
+            found.append(f"{items - done} of {items} {_NOUNS[kind]}")
+    if wanted[STEERING]:
+        found += _ratings(store, counts.get(STEERING, (0, 0))[0])
+    return found or ["scores and entry"]
+
+
+def _ratings(store: RunStore, n_trials: int) -> list[str]:
+    """Return what the run's own judge has still to rate."""
+    judge = store.own_judge()
+    if judge is None:
+        return ["all ratings"]
+    counts = store.rating_counts(judge.key)
+    open_ratings = n_trials - counts["rated"] - counts["unrated"]
+    pending = f", {counts['pending']} of them pending" if counts["pending"] else ""
+    return [f"{open_ratings} of {n_trials} ratings by {judge.name}{pending}"] if open_ratings > 0 else []
+
+
+def _pending(store: RunStore) -> list[str]:
+    counts = {judge.name: store.rating_counts(judge.key)["pending"] for judge in store.judges()}
+    return [f"{count} pending rating{'s' * (count != 1)} by {name}" for name, count in counts.items() if count]
