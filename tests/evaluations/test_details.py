@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
 from harness.evaluations.details import RunsAtHand, details_of, report_of
 from harness.evaluations.details.detection import _RATES, _roc
 from harness.leaderboard.entry import Entry
@@ -140,3 +140,18 @@ def test_a_judge_that_has_not_rated_is_unknown(store: RunStore) -> None:
     with pytest.raises(HarnessError) as caught:
         report_of(store, "nobody")
     assert caught.value.given == "nobody"
+
+
+def test_a_run_that_has_stopped_before_its_ratings_has_no_page_yet(store: RunStore, tmp_path: Path) -> None:
+    with RunStore.create_or_open(tmp_path / "stopped", store.manifest) as stopped:
+        with pytest.raises(StoreError):
+            report_of(stopped)
+        stopped.add_concepts(store.concepts())
+        stopped.add_instructions(store.instructions())
+        for labeler in store.manifest.labelers:
+            stopped.add_labelings(labeler.key, store.labelings(labeler.key) or ())
+        stopped.add_methods([*store.methods(), *store.detection_methods()])
+        stopped.add_items(store.items())
+        with pytest.raises(StoreError) as caught:
+            report_of(stopped)
+        assert caught.value.given == "stopped"
