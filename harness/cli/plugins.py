@@ -91,7 +91,7 @@ def new(kind: str, name: str, out: Path | None, single: bool, as_json: bool) -> 
     else:
         folder = out or Path(name)
         written = write_package(wanted, name, folder)
-        further = [f"pip install -e {_shell(folder)}", f"harness plugins show {name}", command, f"python -m pytest {_shell(folder)}"]
+        further = [f"python -m pip install -e {_shell(folder)}", f"harness plugins show {name}", command, f"python -m pytest {_shell(folder)}"]
     if as_json:
         print_json({"kind": wanted, "name": name, "written": [str(path) for path in written], "next": [*further]})
         return

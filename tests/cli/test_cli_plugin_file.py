@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
-from harness.run.bench import Choices
-from harness.run.planned import Asked
-from harness.store import RunStore, repeat
-from harness.store.repeat import repeat_command
+from harness.store import RunStore
+from harness.store.command import eval_command
 from harness.testing import toy_task
 
 METHODS = """import numpy as np
@@ -126,8 +121,8 @@ def test_a_run_is_known_by_the_files_content(harness: Callable[..., Any], toy: P
     assert harness(*(moved if part == file else part for part in command), "--json").json["id"] == entry["id"]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
 
-    words = shlex.split(repeat_command(manifest.command))
-    assert words[:4] == ["harness", "eval", "--plugin", str(file)]
+    words = eval_command(manifest.command)
+    assert words[words.index("--plugin") + 1] == str(file)
     assert harness(*words[1:], "--out", tmp_path, "--json").json["id"] == entry["id"]
 
     file.write_text(METHODS.replace("torch.ones", "2 * torch.ones"), encoding="utf-8")
@@ -199,39 +194,3 @@ def test_a_broken_file_is_one_line_and_computes_nothing(harness: Callable[..., A
     error = harness("eval", "--plugin", file, "--task", toy, "--out", tmp_path, "--judge", "words", "--steerer", "shift").error
     assert f"{file}, line {METHODS.count(chr(10)) + 2}" in error
     assert not (tmp_path / "runs").exists()
-
-
-def test_the_repeated_command_is_the_command() -> None:
-    """Whatever stands in it comes out as it went in."""
-    from harness.cli import cli
-
-    command = {
-        "task": "my task",
-        "plugins": ["/a b/c.py"],
-        "choices": {"corpus": "x.jsonl", "text_field": None, "seed": 4, "limit": 3, "concepts": ["a,b"]},
-        "asked": {
-            "labelers": ["calibf1:pi0=0.1"], "steerers": ["shift", "sae-clamp"], "judge": "words", "labeler_options": {"held_out": 0.5},
-            "steerer_options": {"sae-clamp:unit": "residual-norm"}, "judge_options": {"mailbox": None}, "controls": False, "detectors": ["length"],
-            "metrics": [], "detector_options": {}, "metric_options": {}, "strengths": {"": [0.5, 1.0], "shift": [0.25]},
-        },
-    }  # fmt: skip
-    words = shlex.split(repeat_command(command))
-    inner = cli.get_command(click.Context(cli), "eval")
-    assert inner is not None
-    given = inner.make_context("eval", words[2:], parent=click.Context(cli)).params
-    assert (given["plugin_files"], given["task_name"], given["no_controls"]) == ((Path("/a b/c.py"),), "my task", True)
-    assert (given["labelers"], given["steerers"], given["detectors"], given["judge"]) == (
-        ("calibf1:pi0=0.1",), ("shift", "sae-clamp"), ("length",), "words",
-    )  # fmt: skip
-    assert (given["labeler_options"], given["judge_options"]) == (("held_out=0.5",), ("mailbox=none",))
-    assert given["steerer_options"] == ("sae-clamp:unit=residual-norm",)
-    assert given["strengths"] == ("0.5,1.0", "shift=0.25")
-    assert (given["corpus"], given["seed"], given["limit"], given["concepts"]) == ("x.jsonl", 4, 3, ("a,b",))
-    assert repeat_command({}) == ""
-    assert repeat_command({"task": "t", "asked": {"controls": True, "full_controls": True}}) == "harness eval --task t --controls full"
-
-
-def test_nothing_that_a_command_may_replace_is_forgotten() -> None:
-    assert {field.name for field in dataclasses.fields(Choices)} == {*repeat._CHOICES, "concepts"}
-    kinds = {name for kind in repeat._KINDS for name in (f"{kind}s", f"{kind}_options")} - {"judges"}
-    assert {field.name for field in dataclasses.fields(Asked)} == {*kinds, "judge", "strengths", "controls", "full_controls"}
