@@ -14,7 +14,6 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.evaluations.details import RunsAtHand, details_of, report_of
-from harness.evaluations.details.command import command_line
 from harness.evaluations.details.detection import _RATES, _roc
 from harness.leaderboard.entry import Entry
 from harness.leaderboard.files import load_entries
@@ -119,19 +118,6 @@ def test_the_command_repeats_the_run(found: RunDetails, tiny_task: Path) -> None
     words = shlex.split(found.command)
     assert words[:4] == ["harness", "eval", "--task", str(tiny_task)]
     assert " ".join(GIVEN[:6]) in found.command
-
-
-@pytest.mark.parametrize(
-    ("asked", "choices", "expected"),
-    [
-        ({"labelers": ["a:b=1"], "controls": False}, {"seed": 3}, "--labeler a:b=1 --seed 3 --no-controls"),
-        ({"steerer_options": {"x": {"unit": None}, "y": True}}, {}, "-S x:unit=none -S y=true"),
-        ({"strengths": {"": [0.1, 1.0], "caa": [2]}}, {"concepts": ["two words"]}, "--strengths 0.1,1 --strengths caa=2 --concepts 'two words'"),
-        ({"judge": "openai", "judge_options": {"model": "m x"}}, {"limit": 2}, "--judge openai -J 'model=m x' --limit 2"),
-    ],
-)
-def test_commands(asked: dict[str, Any], choices: dict[str, Any], expected: str) -> None:
-    assert command_line({"task": "demo", "asked": asked, "choices": choices}) == f"harness eval --task demo {expected}"
 
 
 def test_an_entry_finds_its_run_and_no_other(folder: Path, tmp_path: Path) -> None:

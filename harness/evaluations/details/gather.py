@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from harness.errors import HarnessError, StoreError
-from harness.evaluations.details.command import command_line
 from harness.evaluations.details.detection import detected
 from harness.evaluations.details.labels import labels
 from harness.evaluations.details.steering import curves, texts
@@ -14,6 +14,7 @@ from harness.leaderboard.entry import Entry
 from harness.leaderboard.files import load_entry
 from harness.leaderboard.site.details import RunDetails
 from harness.store import JudgeRecord, RunStore
+from harness.store.command import eval_command
 from harness.store.folder import DATABASE
 
 MOST_TEXTS = 60
@@ -38,7 +39,7 @@ def details_of(store: RunStore, judge: JudgeRecord | None) -> RunDetails:
         run=store.id,
         started=store.started,
         status=store.status,
-        command=command_line(manifest.command),
+        command=shlex.join(eval_command(manifest.command)),
         hardware=manifest.hardware,
         curves=curves(manifest, store, key),
         texts=found,
