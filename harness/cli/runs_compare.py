@@ -16,6 +16,7 @@ from harness.types import Aggregation, EvaluationKind, ProtocolName
 if TYPE_CHECKING:
     from harness.evaluations.compare import Comparison, Side
     from harness.evaluations.compare_texts import TextPair
+    from harness.evaluations.win_rates import WinRates
     from harness.store import RunStore
     from harness.store.run import Record
 
@@ -51,16 +52,17 @@ def compare_command(
     """
     from harness.evaluations.compare import compare
     from harness.evaluations.compare_texts import most_different
+    from harness.evaluations.win_rates import win_rates
 
     with contextlib.ExitStack() as stack:
         (store, method), (other, other_method) = (_open(text, out, stack) for text in (first, second))
         sides = _sides(_kinds(store, other, kind), (store, method), (other, other_method), judge, protocol, aggregation)
         found = compare(*sides)
-        texts = most_different(found, store, other, count)
+        texts, rates = most_different(found, store, other, count), win_rates(found, store, other)
     if as_json:
-        print_json({**found.as_json(), "texts": [pair.as_json() for pair in texts]})
+        print_json({**found.as_json(), "win_rates": rates.as_json(), "texts": [pair.as_json() for pair in texts]})
         return
-    _print(found, texts, count)
+    _print(found, rates, texts, count)
 
 
 def _open(text: str, out: Path, stack: contextlib.ExitStack) -> tuple[RunStore, str]:
@@ -121,7 +123,7 @@ def _sides(
 # ------------------------------------------------------------------------------------------------------------------------- shown
 
 
-def _print(found: Comparison, texts: list[TextPair], wanted: int) -> None:
+def _print(found: Comparison, rates: WinRates, texts: list[TextPair], wanted: int) -> None:
     """Print the answer, then what stands behind it; ``wanted`` is how many pairs of texts were asked for."""
     screen = console()
     echo(found.headline())
@@ -129,7 +131,7 @@ def _print(found: Comparison, texts: list[TextPair], wanted: int) -> None:
     for letter, side in (("A", found.first), ("B", found.second)):
         for line in folded([f"{letter}  {side.name}", side.run, *_score(side)], screen.width, ""):
             screen.print(line, soft_wrap=True)
-    for note in _notes(found):
+    for note in (*_win_rates(rates), *_notes(found)):
         for line in folded([note], screen.width, "", "dim"):
             screen.print(line, soft_wrap=True)
     echo("")
@@ -140,6 +142,13 @@ def _print(found: Comparison, texts: list[TextPair], wanted: int) -> None:
         _print_texts(pair)
     if found.kind == "steering" and not texts and wanted:
         echo("no text of one concept and instruction is rated otherwise at the chosen strengths")
+
+
+def _win_rates(rates: WinRates) -> Iterator[str]:
+    """Yield how often A is above B."""
+    for name, rate in rates.named.items():
+        ends = "" if rate.low is None or rate.high is None else f" [{rate.low:.2f}, {rate.high:.2f}]"
+        yield f"{name}: A above B on {rate.value:.0%}{ends}: {rate.wins} wins, {rate.ties} ties, {rate.losses} losses"
 
 
 def _score(side: Side) -> list[str]:

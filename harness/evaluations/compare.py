@@ -291,7 +291,7 @@ def compare(first: Side, second: Side) -> Comparison:
     """Return how two methods compare. Raises OptionError, with the reason, for two that may not be compared."""
     _check(first, second)
     metric = first.row.metrics[first.row.primary]
-    scores = _paired(first, second)
+    scores = paired_scores(first, second)
     found = paired_difference(*scores.values, clusters=scores.clusters, bounds=metric.bounds, item=scores.noun)
     items = [_item(key, *values) for key, values in zip(scores.items, scores.values.T, strict=True)]
     items.sort(key=lambda item: (item.difference is None, -abs(item.difference or 0.0)))
@@ -320,11 +320,11 @@ def _verdict(found: PairedDifference, higher_is_better: bool | None) -> Verdict:
     return "first" if (ends.low > 0) == (higher_is_better is not False) else "second"
 
 
-def _paired(first: Side, second: Side) -> Scores:
-    """Return the scores of both, in the metric's own direction, paired by item."""
+def paired_scores(first: Side, second: Side, sign: int = 1) -> Scores:
+    """Return the scores of both, paired by item; in the metric's own direction, or turned around by a ``sign`` of -1."""
     sides = (first, second)
     features = [features_of([(side.row, side.manifest.dictionaries)]) for side in sides]
-    return scores_of([side.row for side in sides], features, sign=1, trivial=first.manifest.task.mode == "fixed")
+    return scores_of([side.row for side in sides], features, sign, trivial=first.manifest.task.mode == "fixed")
 
 
 def _item(key: Item, first: float, second: float) -> ItemPair:
