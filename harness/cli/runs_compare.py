@@ -185,9 +185,10 @@ def _notes(found: Comparison) -> Iterator[str]:
 
 
 def _print_items(found: Comparison) -> None:
+    from harness.leaderboard.columns import number, signed
     from harness.leaderboard.layout import Column, Grid, Line
 
-    rows = [Line((item.text or item.id, _figure(item.first), _figure(item.second), _signed(item.difference))) for item in found.items[:_MOST_ITEMS]]
+    rows = [Line((item.text or item.id, number(item.first), number(item.second), signed(item.difference))) for item in found.items[:_MOST_ITEMS]]
     console().print(Grid([Column(found.item, name=True), Column("A"), Column("B"), Column("A − B")], rows, broad=True))
     if len(found.items) > _MOST_ITEMS:
         echo(f"{len(found.items) - _MOST_ITEMS} more {found.item}s with smaller differences; --json has all")
@@ -196,6 +197,7 @@ def _print_items(found: Comparison) -> None:
 
 def _print_metrics(found: Comparison) -> None:
     """Print the further numbers of a metric, value by value."""
+    from harness.leaderboard.columns import significant
     from harness.leaderboard.layout import Column, Grid, Line
 
     ours, theirs = found.first.row.metrics, found.second.row.metrics
@@ -205,15 +207,16 @@ def _print_metrics(found: Comparison) -> None:
         values = (metric.value, None if other is None else other.value)
         apart = values[0] - values[1] if values[0] is not None and values[1] is not None else None
         better = {True: "higher", False: "lower", None: "–"}[metric.higher_is_better]
-        rows.append(Line((metric.title or name, _significant(values[0]), _significant(values[1]), _significant(apart, "+"), better)))
+        rows.append(Line((metric.title or name, significant(values[0]), significant(values[1]), significant(apart, "+"), better)))
     columns = [Column("number", name=True), Column("A"), Column("B"), Column("A − B"), Column("better", left=True)]
     console().print(Grid(columns, rows, broad=True))
 
 
 def _print_texts(pair: TextPair) -> None:
     from harness.cli.side_by_side import SideBySide
+    from harness.leaderboard.columns import signed
 
-    title = f"{pair.concept} · {' '.join(pair.instruction.split())} · A − B {_signed(pair.difference)}"
+    title = f"{pair.concept} · {' '.join(pair.instruction.split())} · A − B {signed(pair.difference)}"
     console().print(SideBySide(title, [(_heading(letter, record), _body(record)) for letter, record in (("A", pair.first), ("B", pair.second))]))
 
 
@@ -237,15 +240,3 @@ def _body(record: Record) -> str:
 def _short(text: str, most: int = 600) -> str:
     text = " ".join(text.split())
     return text if len(text) <= most else f"{text[:most]}…"
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
-
-
-def _significant(value: float | None, sign: str = "") -> str:
-    return "–" if value is None else format(value, f"{sign}.4g")

@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.errors import OptionError, StoreError, UnknownNameError
 from harness.evaluations.registry import EVALUATIONS
-from harness.leaderboard.columns import heading
+from harness.leaderboard.columns import heading, signed
 from harness.leaderboard.entry import Row
 from harness.leaderboard.paired import Item, Scores, features_of, scores_of
 from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
@@ -127,11 +127,11 @@ class Comparison:
         count = f"{ends.n} {self.item}{'s' * (ends.n != 1)}"
         if self.verdict == "nothing":
             clusters = f"{ends.n_effective:.3g} effective clusters of {self.item}s" if ends.n else f"no {self.item} is shared"
-            return f"Nothing can be said: {clusters}, {ENOUGH_CLUSTERS} needed; A − B {number(self.difference)}"
+            return f"Nothing can be said: {clusters}, {ENOUGH_CLUSTERS} needed; A − B {signed(self.difference)}"
         certainty = f"p {p_value:.2g}, {count}" if p_value is not None else count
         if self.verdict == "not shown":
             better = "higher" if self.higher_is_better is None else "better"
-            return f"Not shown which is {better}: A − B {number(ends.estimate)}{_ends(ends.low, ends.high)}, {certainty}"
+            return f"Not shown which is {better}: A − B {signed(ends.estimate)}{_ends(ends.low, ends.high)}, {certainty}"
         word = "higher" if self.higher_is_better is None else "better"
         better, worse = ("A", "B") if self.verdict == "first" else ("B", "A")
         turned = (ends.estimate or 0.0) < 0
@@ -168,11 +168,6 @@ class Comparison:
                 for item in self.items
             ],
         }
-
-
-def number(value: float | None) -> str:
-    """Return a signed number with three decimals, or a dash."""
-    return "–" if value is None else f"{value:+.3f}"
 
 
 def _ends(low: float | None, high: float | None) -> str:
