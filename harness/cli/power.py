@@ -24,7 +24,7 @@ TIMES = (1, 2, 4)
 @click.option("--difference", metavar="0.05,0.1", help="Differences to ask for (default: .05, .1, .2 and .4 of the score).")
 @click.option("--power", type=click.FloatRange(0.05, 0.99), default=0.8, show_default=True, help="Chance to tell such a difference from 0.")
 @click.option("--instructions", metavar="8,16", help="Instructions for each concept (default: those of the run, twice and four times as many).")
-@click.option("--judge", "judge_key", help="Key of the judge whose ratings are read (default: the run's own).")
+@click.option("--judge", "judge_key", help="Key or name of the judge whose ratings are read (default: the run's own).")
 @out_option
 @json_option
 def command(run: str, difference: str | None, power: float, instructions: str | None, judge_key: str | None, out: Path, as_json: bool) -> None:

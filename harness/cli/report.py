@@ -12,12 +12,12 @@ from harness.cli.common import echo, target_option
 @click.command("report")
 @click.argument("run")
 @target_option(click.Path(path_type=Path), "The page's file (default: report-RUN.html, here).")
-@click.option("--judge", help="Whose ratings are shown, by name or key (default: the run's own judge); `harness runs` shows the keys.")
+@click.option("--judge", help="Key or name of the judge whose ratings are shown (default: the run's own).")
 @click.option(
     "--from", "source", type=click.Path(path_type=Path, file_okay=False), default=Path("."), help="Folder with runs/ (default: here)."
 )
 def command(run: str, output: Path | None, judge: str | None, source: Path) -> None:
-    """Write RUN (an id that `harness runs` shows, or a folder) as one HTML page: scores, curves, texts, labels, where it comes from.
+    """Write RUN (as `harness runs` takes it) as one HTML page: scores, curves, texts, labels, where it comes from.
 
     It is made of the run's file alone: no model, no plugin, no network. The page holds all that it needs, so it can be sent as it is.
     """
