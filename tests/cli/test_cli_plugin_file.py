@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from harness.store import RunStore
@@ -194,3 +195,33 @@ def test_a_broken_file_is_one_line_and_computes_nothing(harness: Callable[..., A
     error = harness("eval", "--plugin", file, "--task", toy, "--out", tmp_path, "--judge", "words", "--steerer", "shift").error
     assert f"{file}, line {METHODS.count(chr(10)) + 2}" in error
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_repeated_command_is_the_command() -> None:
+    """Whatever stands in it comes out as it went in."""
+    from harness.cli import cli
+
+    command = {
+        "task": "my task",
+        "plugins": ["/a b/c.py"],
+        "choices": {"corpus": "x.jsonl", "text_field": None, "seed": 4, "limit": 3, "concepts": ["a,b"]},
+        "asked": {
+            "labelers": ["calibf1:pi0=0.1"], "steerers": ["shift", "sae-clamp"], "judge": "words", "labeler_options": {"held_out": 0.5},
+            "steerer_options": {"sae-clamp:unit": "residual-norm"}, "judge_options": {"mailbox": None}, "controls": False, "detectors": ["length"],
+            "metrics": [], "detector_options": {}, "metric_options": {}, "strengths": {"": [0.5, 1.0], "shift": [0.25]},
+        },
+    }  # fmt: skip
+    words = eval_command(command)
+    inner = cli.get_command(click.Context(cli), "eval")
+    assert inner is not None
+    given = inner.make_context("eval", words[2:], parent=click.Context(cli)).params
+    assert (given["plugin_files"], given["task_name"], given["no_controls"]) == ((Path("/a b/c.py"),), "my task", True)
+    assert (given["labelers"], given["steerers"], given["detectors"], given["judge"]) == (
+        ("calibf1:pi0=0.1",), ("shift", "sae-clamp"), ("length",), "words",
+    )  # fmt: skip
+    assert (given["labeler_options"], given["judge_options"]) == (("held_out=0.5",), ("mailbox=none",))
+    assert given["steerer_options"] == ("sae-clamp:unit=residual-norm",)
+    assert given["strengths"] == ("0.5,1.0", "shift=0.25")
+    assert (given["corpus"], given["seed"], given["limit"], given["concepts"]) == ("x.jsonl", 4, 3, ("a,b",))
+    full = eval_command({"task": "t", "asked": {"controls": True, "full_controls": True}})
+    assert full == ["harness", "eval", "--task", "t", "--controls", "full"]
