@@ -287,7 +287,7 @@ def compare(first: Side, second: Side) -> Comparison:
     _check(first, second)
     metric = first.row.metrics[first.row.primary]
     scores = paired_scores(first, second)
-    found = paired_difference(*scores.values, clusters=scores.clusters, bounds=metric.bounds, item=scores.noun)
+    found = paired_difference(scores.values[0], scores.values[1], clusters=scores.clusters, bounds=metric.bounds, item=scores.noun)
     items = [_item(key, *values) for key, values in zip(scores.items, scores.values.T, strict=True)]
     items.sort(key=lambda item: (item.difference is None, -abs(item.difference or 0.0)))
     better = metric.higher_is_better

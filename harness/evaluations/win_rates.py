@@ -6,7 +6,7 @@ the other instructions chose for its method. An entry of the leaderboard holds n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -67,7 +67,7 @@ def win_rates(comparison: Comparison, first: RunStore, second: RunStore) -> WinR
     return WinRates(over_concepts, win_rate(_paired(scores, sides), _A, _B, against=_B))
 
 
-def _paired(scores: Scores, sides: list[Mapping[tuple[Item, str], float]]) -> Scores:
+def _paired(scores: Scores, sides: Sequence[Mapping[tuple[Item, str], float]]) -> Scores:
     """Return the values of both sides, paired by concept and instruction; instructions stay in the cluster of their concept."""
     cluster = dict(zip(scores.items, scores.clusters.tolist(), strict=True))
     keys = sorted(sides[_A].keys() & sides[_B].keys())
