@@ -9,7 +9,7 @@ from typing import Any
 from harness.leaderboard.columns import KINDS, heading, number
 from harness.leaderboard.comparisons import AgainstControl
 from harness.leaderboard.entry import STEERING_METRICS
-from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, rough_scores
+from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, gone_judge, rough_scores
 from harness.leaderboard.places import Group, Place
 from harness.leaderboard.site.limits import Limits
 from harness.leaderboard.site.ranking_figures import dictionaries_of, figure_of, sparsity_of, sparsity_points
@@ -269,6 +269,7 @@ def _ends(place: Place) -> str:
 
 def _notes(group: Group, places: Sequence[Place]) -> list[tuple[bool, str]]:
     found = [(True, OFFLINE_NOTICE)] if group.offline else []
+    found += [(True, line) for line in gone_judge(group.places[0].entry.judge if group.key.judge_key else None)]
     if group.unpaired:
         found.append((True, "unpaired: other methods of this task chose other concepts; these rankings are not held against each other"))
     if group.varies:
