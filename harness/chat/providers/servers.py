@@ -177,7 +177,7 @@ def connect(api: str, key_name: str | None, base_url: str | None, timeout: float
 
 def is_own(api: str, url: str | None) -> bool:
     """Return whether an address is the API's own server, or one of its regions; None stands for its own."""
-    if url is None:
+    if url is None or url == HOMES[api]:
         return True
     parts = urlsplit(url)
     domain = ".".join((urlsplit(HOMES[api]).hostname or "").split(".")[-2:])

@@ -39,8 +39,7 @@ def make_bridge(manifest: Manifest, store: RunStore, first: JudgeRecord, second:
         raise JudgeError(message, given=first.ranking_key, hint="name another judge, or other options of the same one, with --to")
     entries = make_entry(manifest, store, first), make_entry(manifest, store, second)
     agreement = _agreement(store, first, second)
-    judges = [entry.judge for entry in entries]
-    assert judges[0] is not None and judges[1] is not None, "both entries have their judge"
+    judges = [entry.judge for entry in entries if entry.judge is not None]
     pairs = _pairs(*entries)
     trivial = manifest.task.mode == "fixed"
     return Bridge(
