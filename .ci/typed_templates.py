@@ -12,6 +12,7 @@ from harness.plugin.new import write_package
 from harness.plugin.registry import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
+CACHE = str(ROOT / ".mypy_cache" / "templates")
 
 
 def main() -> int:
@@ -24,7 +25,7 @@ def main() -> int:
             (package / "tests" / "test_contract.py").rename(folder / f"test_{kind}.py")
             (package / f"my_{kind}.py").rename(folder / f"my_{kind}.py")
         files = sorted(path.name for path in folder.glob("*.py"))
-        command = [sys.executable, "-m", "mypy", "--strict", "--explicit-package-bases", "--follow-imports=silent", *files]
+        command = [sys.executable, "-m", "mypy", "--strict", "--explicit-package-bases", "--follow-imports=silent", "--cache-dir", CACHE, *files]
         return subprocess.run(command, cwd=folder, env={**os.environ, "MYPYPATH": str(ROOT)}).returncode
 
 

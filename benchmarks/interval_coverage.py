@@ -112,11 +112,11 @@ SETTINGS: dict[str, Draw] = {
 """Name -> how to draw a run."""
 
 
-def true_mean(draw: Draw, name: str) -> float:
+def true_mean(draw: Draw, name: str, population: int) -> float:
     """The mean over a large population of clusters (ratio of sums, as in a run)."""
     if name.startswith("one giant"):  # its share of the values grows with the number of clusters; all values have one mean
         draw = SETTINGS["unequal clusters"]
-    values, _ = draw(rng(0, "population", name), 2_000_000)
+    values, _ = draw(rng(0, "population", name), population)
     return float(values.mean())
 
 
@@ -150,10 +150,11 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=599, help="bootstrap resamples")
     parser.add_argument("--clusters", type=int, nargs="+", default=[5, 8, 10, 12, 16, 20, 24, 50], help="numbers of clusters")
     parser.add_argument("--scores", nargs="+", default=list(SETTINGS), choices=list(SETTINGS), help="populations")
+    parser.add_argument("--population", type=int, default=2_000_000, help="clusters of the population whose mean is the truth")
     arguments = parser.parse_args()
     print("| scores | clusters | t | BCa | bootstrap-t | auto | width of auto / t | no interval |\n|---|---|---|---|---|---|---|---|")
     for name in arguments.scores:
-        truth = true_mean(SETTINGS[name], name)
+        truth = true_mean(SETTINGS[name], name, arguments.population)
         for n_clusters in arguments.clusters:
             found = list(covered(SETTINGS[name], truth, n_clusters, arguments.samples, arguments.resamples, name))
             cells = [_mean([pair[0] for row in found if (pair := row[method]) is not None], 3) for method in (*METHODS, "auto")]

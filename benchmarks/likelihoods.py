@@ -2,8 +2,8 @@
 
     python benchmarks/likelihoods.py [--run RUN] [--texts 64] [--repeats 3]
 
-Texts are those of a stored run (a folder with ``run.sqlite``; default: the judge's reference passages as replies), sorted as the judge sorts them. The
-two ways take turns; printed are processor seconds, their ratio, and how many log-probabilities are the same to the last bit.
+Texts are those of a stored run (a folder with ``run.sqlite``; default: the judge's reference passages as replies), sorted as the judge sorts them.
+The two ways take turns; printed are processor seconds, their ratio, and how many log-probabilities are the same to the last bit.
 """
 
 from __future__ import annotations

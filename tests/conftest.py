@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -181,20 +182,26 @@ def tiny_task(open_folder: Path, tiny_model_path: Path, tiny_sae_path: Path) -> 
 
 
 @pytest.fixture
-def variant(tiny_task: Path, tmp_path: Path) -> Callable[..., Path]:
+def variant(variant_in: Callable[[Path], Callable[..., Path]], tmp_path: Path) -> Callable[..., Path]:
     """A function that copies the tiny task and replaces parts of its task.toml: ``variant(("old", "new"), …)``."""
+    return variant_in(tmp_path)
 
-    def make(*changes: tuple[str, str], name: str = "variant") -> Path:
-        folder = tmp_path / name
-        shutil.copytree(tiny_task, folder)
-        text = (folder / "task.toml").read_text(encoding="utf-8")
-        for old, new in changes:
-            assert old in text, f"{old!r} is not in the task"
-            text = text.replace(old, new)
-        (folder / "task.toml").write_text(text, encoding="utf-8")
-        return folder
 
-    return make
+@pytest.fixture(scope="session")
+def variant_in(tiny_task: Path) -> Callable[[Path], Callable[..., Path]]:
+    """``variant_in(parent)`` is :func:`variant` with its folders in ``parent``, for fixtures of a whole module."""
+    return lambda parent: partial(_variant, tiny_task, parent)
+
+
+def _variant(tiny_task: Path, parent: Path, *changes: tuple[str, str], name: str = "variant") -> Path:
+    folder = parent / name
+    shutil.copytree(tiny_task, folder)
+    text = (folder / "task.toml").read_text(encoding="utf-8")
+    for old, new in changes:
+        assert old in text, f"{old!r} is not in the task"
+        text = text.replace(old, new)
+    (folder / "task.toml").write_text(text, encoding="utf-8")
+    return folder
 
 
 # ------------------------------------------------------------------------------------------------------------- plugins, as installed
@@ -217,18 +224,24 @@ def install(tmp_path: Path) -> Callable[..., Path]:
 
     Answers with a folder like site-packages, to be given to :func:`harness` as ``sites=(folder,)``.
     """
+    return partial(_install, tmp_path)
 
-    def make(source: str, name: str = "mine", distribution: str = "other-dist", version: str = "0.1") -> Path:
-        site = tmp_path / f"site-{distribution}-{version}"
-        info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
-        info.mkdir(parents=True)
-        module = f"{distribution.replace('-', '_')}_module"
-        (site / f"{module}.py").write_text(source, encoding="utf-8")
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n", encoding="utf-8")
-        (info / "entry_points.txt").write_text(f"[harness]\n{name} = {module}\n", encoding="utf-8")
-        return site
 
-    return make
+@pytest.fixture(scope="session")
+def install_in() -> Callable[..., Path]:
+    """``install_in(parent, …)`` is :func:`install` with its folder in ``parent``, for fixtures of a whole module."""
+    return _install
+
+
+def _install(tmp_path: Path, source: str, name: str = "mine", distribution: str = "other-dist", version: str = "0.1") -> Path:
+    site = tmp_path / f"site-{distribution}-{version}"
+    info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    module = f"{distribution.replace('-', '_')}_module"
+    (site / f"{module}.py").write_text(source, encoding="utf-8")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[harness]\n{name} = {module}\n", encoding="utf-8")
+    return site
 
 
 @contextlib.contextmanager

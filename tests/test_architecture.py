@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,18 +32,24 @@ def layers() -> list[list[str]]:
     return [line.split() for line in block.group(1).splitlines() if line.strip()]
 
 
-def rooms() -> set[str]:
+@cache
+def rooms() -> frozenset[str]:
     """What lies directly in harness/: packages and modules."""
     folder = ROOT / "harness"
     packages = {path.parent.name for path in folder.glob("*/__init__.py")}
-    return packages | {path.stem for path in folder.glob("*.py") if path.stem != "__init__"}
+    return frozenset(packages) | {path.stem for path in folder.glob("*.py") if path.stem != "__init__"}
 
 
-def imported(path: Path, early: bool = False) -> Iterator[tuple[int, str]]:
+@cache
+def imported(path: Path, early: bool = False) -> tuple[tuple[int, str], ...]:
     """(line, dotted name) of everything that a file imports, for type checkers and inside of functions included.
 
     ``early``: only what is imported when the file is.
     """
+    return tuple(_imported(path, early))
+
+
+def _imported(path: Path, early: bool) -> Iterator[tuple[int, str]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     left_out = {
         id(inner)

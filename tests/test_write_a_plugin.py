@@ -47,8 +47,8 @@ class Reader:
             self.call(words[1:])
         elif words[0] == "cp":
             shutil.copy(*words[1:])
-        elif words[:3] == ["pip", "install", "-e"]:
-            self.sites = (pip_install(Path(words[3]).resolve(), self.folder / "site"),)
+        elif words[:5] == ["python", "-m", "pip", "install", "-e"]:
+            self.sites = (pip_install(Path(words[5]).resolve(), self.folder / "site"),)
         elif words[:3] == ["python", "-m", "pytest"]:
             target = Path(words[3])
             run_tests(target if target.is_file() else target / "tests" / "test_contract.py", self.folder / "toy-of-tests", self.sites)

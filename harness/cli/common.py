@@ -33,6 +33,11 @@ out_option = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("."), help="Folder for runs/ and leaderboard/entries/ (default: here)."
 )
 
+def target_option(kind: click.Path, help_text: str, default: Path | None = None) -> Callable[[F], F]:
+    """Return ``-o``, ``--output``, ``--out``: where a command writes that reads runs from another folder, or none."""
+    return click.option("-o", "--output", "--out", "output", type=kind, default=default, show_default=default is not None, help=help_text)
+
+
 plugin_files_option = click.option(
     "--plugin",
     "plugin_files",

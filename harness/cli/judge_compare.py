@@ -71,7 +71,7 @@ class _Compared:
 @click.option("--limit", type=click.IntRange(min=1), help="Compare on a random part of so many texts.")
 @click.option("--show", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="Texts shown that they disagree on most.")
 @click.option("--task", "task_name", help="For a file of texts: the task whose subject model a judge may need (default: demo).")
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Write texts and ratings (.jsonl, .csv, .parquet).")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write texts and ratings (.jsonl, .csv, .parquet).")
 @cost_options
 @out_option
 @json_option

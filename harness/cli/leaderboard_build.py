@@ -6,20 +6,18 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import echo, quiet_option
+from harness.cli.common import echo, quiet_option, target_option
 
 
 @click.command("build")
-@click.option(
-    "--out", "site", type=click.Path(path_type=Path, file_okay=False), default=Path("site"), show_default=True, help="Folder of the site."
-)
+@target_option(click.Path(path_type=Path, file_okay=False), "Folder of the site.", Path("site"))
 @click.option(
     "--from", "source", type=click.Path(path_type=Path, file_okay=False), help="Folder with runs/ and leaderboard/entries/ (default: here)."
 )
 @click.option("--published/--no-published", default=True, help="Show published results below, too (never ranked against runs).")
 @quiet_option
 @click.pass_context
-def build_command(ctx: click.Context, site: Path, source: Path | None, published: bool, quiet: bool) -> None:
+def build_command(ctx: click.Context, output: Path, source: Path | None, published: bool, quiet: bool) -> None:
     """Write the leaderboard as static pages: rankings, a page for each entry, one that compares two.
 
     They are opened from the disk or put on any server, and load nothing from elsewhere. An entry whose run lies below --from gets its curves,
@@ -37,7 +35,7 @@ def build_command(ctx: click.Context, site: Path, source: Path | None, published
     entries, problems = load_entries(folder / "leaderboard" / "entries")
     runs = RunsAtHand(folder / "runs")
     made = build_site(
-        entries, site, published=load_published() if published else (), problems=problems, details=runs.details, step=progress.step
+        entries, output, published=load_published() if published else (), problems=problems, details=runs.details, step=progress.step
     )
     for problem in (*problems, *runs.problems):
         echo(f"not shown: {problem}", err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.common import echo, json_option, load_host, plugin_files_option, print_json, print_table
+from harness.cli.common import echo, json_option, load_host, plugin_files_option, print_json, print_table, target_option
 
 if TYPE_CHECKING:
     from harness.plugin.host import PluginHost
@@ -75,10 +75,10 @@ def show(ctx: click.Context, name: str, plugin_files: tuple[Path, ...], as_json:
 @command.command("new")
 @click.argument("kind", metavar="KIND")
 @click.argument("name")
-@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder (with --file: file) to be written (default: NAME, here).")
+@target_option(click.Path(path_type=Path), "Folder (with --file: file) to be written (default: NAME, here).")
 @click.option("--file", "single", is_flag=True, help="Write a single file for --plugin, and no package.")
 @json_option
-def new(kind: str, name: str, out: Path | None, single: bool, as_json: bool) -> None:
+def new(kind: str, name: str, output: Path | None, single: bool, as_json: bool) -> None:
     """Write a new plugin of KIND (labeler, steerer, detector, metric, judge): a package with one method that works, its options and tests.
 
     NAME is what --steerer and its like take, and the distribution's name.
@@ -89,12 +89,12 @@ def new(kind: str, name: str, out: Path | None, single: bool, as_json: bool) -> 
     check_name(name, load_host())
     command = example_command(wanted, name)
     if single:
-        file = write_file(wanted, name, out or Path(f"{module_of(name)}.py"))
+        file = write_file(wanted, name, output or Path(f"{module_of(name)}.py"))
         written, further = [file], [command.replace("harness eval", f"harness eval --plugin {_shell(file)}")]
     else:
-        folder = out or Path(name)
+        folder = output or Path(name)
         written = write_package(wanted, name, folder)
-        further = [f"pip install -e {_shell(folder)}", f"harness plugins show {name}", command, f"python -m pytest {_shell(folder)}"]
+        further = [f"python -m pip install -e {_shell(folder)}", f"harness plugins show {name}", command, f"python -m pytest {_shell(folder)}"]
     if as_json:
         print_json({"kind": wanted, "name": name, "written": [str(path) for path in written], "next": [*further]})
         return

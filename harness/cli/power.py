@@ -24,13 +24,13 @@ TIMES = (1, 2, 4)
 @click.option("--difference", metavar="0.05,0.1", help="Differences to ask for (default: .05, .1, .2 and .4 of the score).")
 @click.option("--power", type=click.FloatRange(0.05, 0.99), default=0.8, show_default=True, help="Chance to tell such a difference from 0.")
 @click.option("--instructions", metavar="8,16", help="Instructions for each concept (default: those of the run, twice and four times as many).")
-@click.option("--judge", "judge_key", help="Key of the judge whose ratings are read (default: the run's own).")
+@click.option("--judge", "judge_key", help="Key or name of the judge whose ratings are read (default: the run's own).")
 @out_option
 @json_option
 def command(run: str, difference: str | None, power: float, instructions: str | None, judge_key: str | None, out: Path, as_json: bool) -> None:
     """Say how many concepts and instructions a difference of a given size needs, by what the scores of RUN vary.
 
-    Each method of the run is set against each of its controls. Reads the stored run alone: no model is loaded.
+    Each method of the run is set against the controls that the leaderboard compares it with. Reads the stored run alone: no model is loaded.
     """
     from harness.evaluations.power import power_pairs
     from harness.store import RunStore
@@ -57,7 +57,7 @@ def _counts(pair: PowerPair, wanted: tuple[float, ...]) -> tuple[float | None, .
 def _show(pair: PowerPair, sizes: tuple[float, ...], power: float, wanted: tuple[float, ...]) -> None:
     about = pair.spread
     per_concept = f" × {about.n_instructions:g} instructions" if about.n_instructions else ""
-    echo(f"{pair.kind}: {pair.method} against {pair.control}: {about.difference:+.3f} in {pair.metric}")
+    echo(f"{pair.kind}: {pair.method} against {pair.name}: {about.difference:+.3f} in {pair.metric}")
     echo(f"this run ({about.n_concepts} concepts{per_concept}) tells a difference of {about.detectable(power):.2f} from 0 with power {power:g}")
     rows = [
         ("as in the run" if count is None else f"{count:g}", *[_cell(about.concepts_for(size, power, count)) for size in sizes])
@@ -82,6 +82,7 @@ def _as_json(pair: PowerPair, sizes: tuple[float, ...], power: float, wanted: tu
         "kind": pair.kind,
         "method": pair.method,
         "control": pair.control,
+        "name": pair.name,
         "metric": pair.metric,
         "pair": {name: value for name, value in asdict(pair.pair).items() if name not in ("first", "second")},
         "spread": asdict(about),

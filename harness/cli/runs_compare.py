@@ -16,6 +16,7 @@ from harness.types import Aggregation, EvaluationKind, ProtocolName
 if TYPE_CHECKING:
     from harness.evaluations.compare import Comparison, Side
     from harness.evaluations.compare_texts import TextPair
+    from harness.evaluations.win_rates import WinRates
     from harness.store import RunStore
     from harness.store.run import Record
 
@@ -51,16 +52,17 @@ def compare_command(
     """
     from harness.evaluations.compare import compare
     from harness.evaluations.compare_texts import most_different
+    from harness.evaluations.win_rates import win_rates
 
     with contextlib.ExitStack() as stack:
         (store, method), (other, other_method) = (_open(text, out, stack) for text in (first, second))
         sides = _sides(_kinds(store, other, kind), (store, method), (other, other_method), judge, protocol, aggregation)
         found = compare(*sides)
-        texts = most_different(found, store, other, count)
+        texts, rates = most_different(found, store, other, count), win_rates(found, store, other)
     if as_json:
-        print_json({**found.as_json(), "texts": [pair.as_json() for pair in texts]})
+        print_json({**found.as_json(), "win_rates": rates.as_json(), "texts": [pair.as_json() for pair in texts]})
         return
-    _print(found, texts, count)
+    _print(found, rates, texts, count)
 
 
 def _open(text: str, out: Path, stack: contextlib.ExitStack) -> tuple[RunStore, str]:
@@ -121,7 +123,7 @@ def _sides(
 # ------------------------------------------------------------------------------------------------------------------------- shown
 
 
-def _print(found: Comparison, texts: list[TextPair], wanted: int) -> None:
+def _print(found: Comparison, rates: WinRates, texts: list[TextPair], wanted: int) -> None:
     """Print the answer, then what stands behind it; ``wanted`` is how many pairs of texts were asked for."""
     screen = console()
     echo(found.headline())
@@ -129,7 +131,7 @@ def _print(found: Comparison, texts: list[TextPair], wanted: int) -> None:
     for letter, side in (("A", found.first), ("B", found.second)):
         for line in folded([f"{letter}  {side.name}", side.run, *_score(side)], screen.width, ""):
             screen.print(line, soft_wrap=True)
-    for note in _notes(found):
+    for note in (*_win_rates(rates), *_notes(found)):
         for line in folded([note], screen.width, "", "dim"):
             screen.print(line, soft_wrap=True)
     echo("")
@@ -140,6 +142,13 @@ def _print(found: Comparison, texts: list[TextPair], wanted: int) -> None:
         _print_texts(pair)
     if found.kind == "steering" and not texts and wanted:
         echo("no text of one concept and instruction is rated otherwise at the chosen strengths")
+
+
+def _win_rates(rates: WinRates) -> Iterator[str]:
+    """Yield how often A is above B."""
+    for name, rate in rates.named.items():
+        ends = "" if rate.low is None or rate.high is None else f" [{rate.low:.2f}, {rate.high:.2f}]"
+        yield f"{name}: A above B on {rate.value:.0%}{ends}: {rate.wins} wins, {rate.ties} ties, {rate.losses} losses"
 
 
 def _score(side: Side) -> list[str]:
@@ -176,9 +185,10 @@ def _notes(found: Comparison) -> Iterator[str]:
 
 
 def _print_items(found: Comparison) -> None:
+    from harness.leaderboard.columns import number, signed
     from harness.leaderboard.layout import Column, Grid, Line
 
-    rows = [Line((item.text or item.id, _figure(item.first), _figure(item.second), _signed(item.difference))) for item in found.items[:_MOST_ITEMS]]
+    rows = [Line((item.text or item.id, number(item.first), number(item.second), signed(item.difference))) for item in found.items[:_MOST_ITEMS]]
     console().print(Grid([Column(found.item, name=True), Column("A"), Column("B"), Column("A − B")], rows, broad=True))
     if len(found.items) > _MOST_ITEMS:
         echo(f"{len(found.items) - _MOST_ITEMS} more {found.item}s with smaller differences; --json has all")
@@ -187,6 +197,7 @@ def _print_items(found: Comparison) -> None:
 
 def _print_metrics(found: Comparison) -> None:
     """Print the further numbers of a metric, value by value."""
+    from harness.leaderboard.columns import significant
     from harness.leaderboard.layout import Column, Grid, Line
 
     ours, theirs = found.first.row.metrics, found.second.row.metrics
@@ -196,15 +207,16 @@ def _print_metrics(found: Comparison) -> None:
         values = (metric.value, None if other is None else other.value)
         apart = values[0] - values[1] if values[0] is not None and values[1] is not None else None
         better = {True: "higher", False: "lower", None: "–"}[metric.higher_is_better]
-        rows.append(Line((metric.title or name, _significant(values[0]), _significant(values[1]), _significant(apart, "+"), better)))
+        rows.append(Line((metric.title or name, significant(values[0]), significant(values[1]), significant(apart, "+"), better)))
     columns = [Column("number", name=True), Column("A"), Column("B"), Column("A − B"), Column("better", left=True)]
     console().print(Grid(columns, rows, broad=True))
 
 
 def _print_texts(pair: TextPair) -> None:
     from harness.cli.side_by_side import SideBySide
+    from harness.leaderboard.columns import signed
 
-    title = f"{pair.concept} · {' '.join(pair.instruction.split())} · A − B {_signed(pair.difference)}"
+    title = f"{pair.concept} · {' '.join(pair.instruction.split())} · A − B {signed(pair.difference)}"
     console().print(SideBySide(title, [(_heading(letter, record), _body(record)) for letter, record in (("A", pair.first), ("B", pair.second))]))
 
 
@@ -228,15 +240,3 @@ def _body(record: Record) -> str:
 def _short(text: str, most: int = 600) -> str:
     text = " ".join(text.split())
     return text if len(text) <= most else f"{text[:most]}…"
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
-
-
-def _significant(value: float | None, sign: str = "") -> str:
-    return "–" if value is None else format(value, f"{sign}.4g")

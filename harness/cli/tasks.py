@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import echo, json_option, load_host, plugin_files_option, print_json, print_table
+from harness.cli.common import echo, json_option, load_host, plugin_files_option, print_json, print_table, target_option
 
 
 @click.group("tasks", invoke_without_command=True)
@@ -64,9 +64,9 @@ def validate(names: tuple[str, ...], plugin_files: tuple[Path, ...], as_json: bo
 
 @command.command("pin")
 @click.argument("name")
-@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder (or task.toml) to be written (default: NAME-pinned, here).")
+@target_option(click.Path(path_type=Path), "Folder (or task.toml) to be written (default: NAME-pinned, here).")
 @json_option
-def pin(name: str, out: Path | None, as_json: bool) -> None:
+def pin(name: str, output: Path | None, as_json: bool) -> None:
     """Write a copy of task NAME that names the commits which the hub serves today.
 
     Model, dictionaries, instructions and corpus get a `revision` each, so that whoever runs the copy gets the same. Nothing large is downloaded.
@@ -75,7 +75,7 @@ def pin(name: str, out: Path | None, as_json: bool) -> None:
     from harness.tasks.find import find_task
 
     task = find_task(load_host(), name)
-    target = out or Path(f"{task.name}-pinned")
+    target = output or Path(f"{task.name}-pinned")
     pinned = pin_task(task, target)
     if as_json:
         print_json({"task": task.name, "written": str(target), "sources": [ref.model_dump(mode="json") for ref in pinned]})

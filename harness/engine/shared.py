@@ -31,7 +31,8 @@ def last_common_layer(model: SubjectModel, sites: Sequence[Site]) -> int:
 def prompts_of(rows: Rows) -> tuple[Tensor, Tensor] | None:
     """Return the prompts of a batch: (a row that has each ``[prompts]``, each row's place among these ``[rows]``); None where few rows share one."""
     places: dict[tuple[int, ...], int] = {}
-    first, of_row = [], []
+    first: list[int] = []
+    of_row: list[int] = []
     for row, ids in enumerate(torch.where(rows.real, rows.tokens, -1).tolist()):
         place = places.setdefault(tuple(ids), len(places))
         first += [row] if place == len(first) else []

@@ -16,10 +16,11 @@ import numpy as np
 
 from harness.errors import OptionError, StoreError, UnknownNameError
 from harness.evaluations.registry import EVALUATIONS
-from harness.leaderboard.columns import heading
-from harness.leaderboard.entry import ItemResult, Row
+from harness.leaderboard.columns import heading, signed
+from harness.leaderboard.entry import Row
+from harness.leaderboard.paired import Item, Scores, features_of, scores_of
 from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
-from harness.scoring import PairedDifference, clusters_of, paired_difference
+from harness.scoring import PairedDifference, paired_difference
 from harness.scoring.intervals import Limits
 from harness.scoring.simultaneous import MIN_CLUSTERS
 from harness.store import JudgeRecord, RunStore
@@ -66,13 +67,12 @@ class Side:
 
 @dataclass(frozen=True)
 class ItemPair:
-    """A concept, or a seed of a dictionary's metric, with both scores; None where one has none. ``features`` are those of both."""
+    """A concept, or a seed of a dictionary's metric, with both scores; None where one has none."""
 
     id: str
     text: str
     first: float | None
     second: float | None
-    features: frozenset[str] = frozenset()
 
     @property
     def difference(self) -> float | None:
@@ -127,11 +127,11 @@ class Comparison:
         count = f"{ends.n} {self.item}{'s' * (ends.n != 1)}"
         if self.verdict == "nothing":
             clusters = f"{ends.n_effective:.3g} effective clusters of {self.item}s" if ends.n else f"no {self.item} is shared"
-            return f"Nothing can be said: {clusters}, {ENOUGH_CLUSTERS} needed; A − B {number(self.difference)}"
+            return f"Nothing can be said: {clusters}, {ENOUGH_CLUSTERS} needed; A − B {signed(self.difference)}"
         certainty = f"p {p_value:.2g}, {count}" if p_value is not None else count
         if self.verdict == "not shown":
             better = "higher" if self.higher_is_better is None else "better"
-            return f"Not shown which is {better}: A − B {number(ends.estimate)}{_ends(ends.low, ends.high)}, {certainty}"
+            return f"Not shown which is {better}: A − B {signed(ends.estimate)}{_ends(ends.low, ends.high)}, {certainty}"
         word = "higher" if self.higher_is_better is None else "better"
         better, worse = ("A", "B") if self.verdict == "first" else ("B", "A")
         turned = (ends.estimate or 0.0) < 0
@@ -168,11 +168,6 @@ class Comparison:
                 for item in self.items
             ],
         }
-
-
-def number(value: float | None) -> str:
-    """Return a signed number with three decimals, or a dash."""
-    return "–" if value is None else f"{value:+.3f}"
 
 
 def _ends(low: float | None, high: float | None) -> str:
@@ -291,16 +286,9 @@ def compare(first: Side, second: Side) -> Comparison:
     """Return how two methods compare. Raises OptionError, with the reason, for two that may not be compared."""
     _check(first, second)
     metric = first.row.metrics[first.row.primary]
-    items = list(_pairs(first, second))
-    paired = [item for item in items if item.difference is not None]
-    clusters = clusters_of((item.id, item.features) for item in paired) if paired else None
-    found = paired_difference(
-        np.array([item.first for item in paired], dtype=np.float64),
-        np.array([item.second for item in paired], dtype=np.float64),
-        clusters,
-        bounds=metric.bounds,
-        item="seed" if first.row.kind == "dictionary" else "concept",
-    )
+    scores = paired_scores(first, second)
+    found = paired_difference(*scores.values, clusters=scores.clusters, bounds=metric.bounds, item=scores.noun)
+    items = [_item(key, *values) for key, values in zip(scores.items, scores.values.T, strict=True)]
     items.sort(key=lambda item: (item.difference is None, -abs(item.difference or 0.0)))
     better = metric.higher_is_better
     return Comparison(
@@ -327,27 +315,15 @@ def _verdict(found: PairedDifference, higher_is_better: bool | None) -> Verdict:
     return "first" if (ends.low > 0) == (higher_is_better is not False) else "second"
 
 
-def _pairs(first: Side, second: Side) -> Iterator[ItemPair]:
-    """Yield the items of both: concepts by id and text; seeds of a dictionary by seed, without the parts that a seed's value is made of."""
-    trivial = first.manifest.task.mode == "fixed"
-    ours, theirs = _values(first, trivial), _values(second, trivial)
-    features: dict[tuple[str, str], set[str]] = {}
-    for item in (*first.row.items, *second.row.items):
-        features.setdefault(_key(first.row.kind, item), set()).update(item.features)
-    for key in dict.fromkeys([*ours, *theirs]):
-        yield ItemPair(*key, ours.get(key), theirs.get(key), frozenset(features[key]))
+def paired_scores(first: Side, second: Side, sign: int = 1) -> Scores:
+    """Return the scores of both, paired by item; in the metric's own direction, or turned around by a ``sign`` of -1."""
+    sides = (first, second)
+    features = [features_of([(side.row, side.manifest.dictionaries)]) for side in sides]
+    return scores_of([side.row for side in sides], features, sign, trivial=first.manifest.task.mode == "fixed")
 
 
-def _values(side: Side, trivial: bool) -> dict[tuple[str, str], float | None]:
-    """Return a side's score of each item."""
-    values = side.row.values(trivial)
-    whole = [item for item in side.row.items if not (side.row.kind == "dictionary" and ": " in item.id)]
-    return {_key(side.row.kind, item): values.get((item.id, item.text)) for item in whole}
-
-
-def _key(kind: EvaluationKind, item: ItemResult) -> tuple[str, str]:
-    """Return by what an item of one side is found in the other: a concept by id and text, a seed by its name."""
-    return item.id, "" if kind == "dictionary" else item.text
+def _item(key: Item, first: float, second: float) -> ItemPair:
+    return ItemPair(*key, None if np.isnan(first) else float(first), None if np.isnan(second) else float(second))
 
 
 # ----------------------------------------------------------------------------------------------------- what may be compared with what

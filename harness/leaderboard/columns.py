@@ -65,6 +65,18 @@ def number(value: float | None, digits: int = 3) -> str:
     return MISSING if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no negative zero
 
 
+def signed(value: float | None, digits: int = 3) -> str:
+    """Return a difference: a number with its sign, or a dash."""
+    return MISSING if value is None else f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
+def significant(value: float | None, sign: str = "") -> str:
+    """Return four significant digits, for metrics of any scale; whole numbers from a thousand on. ``sign``: ``+`` for a difference."""
+    if value is None:
+        return MISSING
+    return f"{value:{sign},.0f}" if 1000 <= abs(value) < 1e9 else f"{value:{sign}.4g}"
+
+
 def heading(metric: str) -> str:
     """Return a metric's heading: the name's words, those that are abbreviations as they are written."""
     words = metric.replace("_", " ").replace("-", " ").split()
@@ -140,11 +152,11 @@ def _dictionary(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
         for name in (row.primary, *(name for name in row.metrics if name != row.primary)):
             metric = shown.score if name == row.primary else row.metrics[name]
             better = {True: "higher", False: "lower", None: MISSING}[metric.higher_is_better]
-            ends = MISSING if metric.low is None else f"[{_significant(metric.low)}, {_significant(metric.high)}]"
-            values = (_significant(metric.value), ends, metric.unit or MISSING, better)
+            ends = MISSING if metric.low is None else f"[{significant(metric.low)}, {significant(metric.high)}]"
+            values = (significant(metric.value), ends, metric.unit or MISSING, better)
             options = subject.label.partition(":")[2]
             called = (metric.title or name) + (f" ({options})" if options else "")
-            line = (called, subject.dictionary, arm, *values, _significant(metric.trivial), _significant(metric.random), _answered(row))
+            line = (called, subject.dictionary, arm, *values, significant(metric.trivial), significant(metric.random), _answered(row))
             cells.append((shown if name == row.primary else Shown(row, metric, style=shown.style), line))
     return columns, cells
 
@@ -196,10 +208,3 @@ def _parts(details: Mapping[str, Json], name: str) -> list[Mapping[str, Json]]:
     """Return the draws of a concept, or its runs, as an item's details have them; empty where it has none."""
     found = details.get(name)
     return [part for part in found if isinstance(part, dict)] if isinstance(found, list) else []
-
-
-def _significant(value: float | None) -> str:
-    """Return four significant digits, for metrics of any scale; whole numbers from a thousand on."""
-    if value is None:
-        return MISSING
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"

@@ -1,7 +1,6 @@
 """Compares the methods of a group: all pairs at once, and each with its controls; win rates against one of them.
 
-Values are paired by item (a concept; for a dictionary a seed). Concepts that share a feature of any compared method or control are no independent
-evidence and are kept together (:func:`harness.scoring.clusters_of`). Where a lower value is better, all values change their sign first.
+Values are paired by item, and items that are no independent evidence are kept together (:mod:`harness.leaderboard.paired`).
 """
 
 from __future__ import annotations
@@ -14,19 +13,14 @@ import numpy as np
 
 from harness.leaderboard.comparisons import AgainstControl, Comparison, WinRate
 from harness.leaderboard.controls import Pairing
-from harness.leaderboard.entry import Row, metric_value
-from harness.leaderboard.grouping import item_noun
-from harness.leaderboard.merging import MethodRun
-from harness.leaderboard.subject import DictionarySubjectRef
-from harness.scoring import clusters_of
+from harness.leaderboard.entry import metric_value
+from harness.leaderboard.paired import Scores
 from harness.scoring.simultaneous import MIN_CLUSTERS, compare_all, compare_pairs
 from harness.scoring.verdict import verdict
 
 if TYPE_CHECKING:
-    from harness.scoring.checks import FloatArray, IntArray
     from harness.scoring.simultaneous import Comparisons, Pair
 
-Item = tuple[str, str]
 LEVEL = 0.95
 """Of all intervals of a group's methods together, and of all those against controls."""
 STATISTICS = 20_000_000
@@ -37,83 +31,6 @@ MOST_METHODS = 60
 """Of more methods, groups are not listed: there may be a great many that overlap. Ranks are there for any number."""
 TIE = 1e-6
 """Values that differ by less count half in a win rate, as in AxBench."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The values of several methods on the items of any of them.
-
-    Attributes:
-        values: float64 ``[methods, items]``, NaN where a method has none; the larger the better.
-        clusters: int64 ``[items]``.
-        bounds: of the values.
-        noun: what an item is.
-    """
-
-    values: FloatArray
-    clusters: IntArray
-    bounds: tuple[float | None, float | None]
-    noun: str
-
-
-def scores_of(methods: Sequence[tuple[Row, Sequence[MethodRun]]], sign: int, trivial: bool) -> Scores:
-    """Return the values of ``methods`` (each a row with the runs behind it), paired by item.
-
-    Args:
-        methods: at least one, all of one kind and metric.
-        sign: -1 where lower is better.
-        trivial: an abstention counts as the metric's trivial value; else it is left out.
-    """
-    values = [_values(row, trivial) for row, _ in methods]
-    items = sorted({item for own in values for item in own})
-    features = _links(methods)
-    row = methods[0][0]
-    low, high = row.metrics[row.primary].bounds
-    return Scores(
-        np.array([[sign * own.get(item, np.nan) for item in items] for own in values], dtype=np.float64).reshape(len(methods), len(items)),
-        clusters_of((item, sorted(features.get(item, ()))) for item in items),
-        (low, high) if sign > 0 else (None if high is None else -high, None if low is None else -low),
-        item_noun(row.kind),
-    )
-
-
-def _values(row: Row, trivial: bool) -> dict[Item, float]:
-    """Return a row's values by item; of a dictionary by seed, without the parts that a seed's value is made of."""
-    if not isinstance(row.subject, DictionarySubjectRef):
-        return row.values(trivial)
-    found = {item.id: item.values.get(row.primary) for item in row.items if ": " not in item.id}
-    return {(item, ""): value for item, value in found.items() if value is not None}
-
-
-def _links(methods: Sequence[tuple[Row, Sequence[MethodRun]]]) -> dict[Item, set[str]]:
-    """Return the features that link items: those by which any method or control answers them.
-
-    What a control borrows is no link: a feature by which a method answers *another* item, as labels that were permuted are. It would link all
-    items to one, and it takes no evidence away: what the feature does by itself counts once for the method and once against it.
-    """
-    found: dict[Item, set[str]] = {}
-    users: dict[str, set[Item]] = {}
-    for row, runs in sorted(methods, key=lambda method: method[0].role == "control"):
-        for item, own in _features(runs).items():
-            if row.role == "control":
-                own = {feature for feature in own if not users.get(feature, set()) - {item}}
-            else:
-                for feature in own:
-                    users.setdefault(feature, set()).add(item)
-            found.setdefault(item, set()).update(own)
-    return found
-
-
-def _features(runs: Sequence[MethodRun]) -> dict[Item, set[str]]:
-    """Return the features by which a method answers each item, named by the dictionaries' weights rather than by their names in a task."""
-    found: dict[Item, set[str]] = {}
-    for run in runs:
-        weights = {part.name: part.digest or part.source for part in run.entry.dictionaries}
-        for item in run.row.items:
-            for feature in item.features:
-                name, _, index = feature.rpartition("/")
-                found.setdefault((item.id, item.text), set()).add(f"{weights.get(name, name)}/{index}")
-    return found
 
 
 # --------------------------------------------------------------------------------------------------------------- methods against methods
@@ -206,15 +123,20 @@ def compare_with_controls(
     """
     if not pairings:
         return {}
-    at = {number: place for place, number in enumerate(order)}
-    pairs = [(at[pairing.method], at[pairing.control]) for pairing in pairings]
-    found = compare_pairs(
-        scores.values, pairs, scores.clusters, level=LEVEL, resamples=_patterns(len(pairs)), bounds=scores.bounds, item=scores.noun
-    )
+    found = control_pairs(scores, order, pairings)
     verdicts: dict[int, list[AgainstControl]] = {}
     for pairing, pair in zip(pairings, found.pairs, strict=True):
         verdicts.setdefault(pairing.method, []).append(_against(pairing, pair, smallest))
     return {method: tuple(sorted(own, key=lambda one: not one.own)) for method, own in verdicts.items()}
+
+
+def control_pairs(scores: Scores, order: Sequence[int], pairings: Sequence[Pairing]) -> Comparisons:
+    """Return every method set against its controls, all of them in one family; arguments as of :func:`compare_with_controls`."""
+    at = {number: place for place, number in enumerate(order)}
+    pairs = [(at[pairing.method], at[pairing.control]) for pairing in pairings]
+    return compare_pairs(
+        scores.values, pairs, scores.clusters, level=LEVEL, resamples=_patterns(len(pairs)), bounds=scores.bounds, item=scores.noun
+    )
 
 
 def _against(pairing: Pairing, pair: Pair, smallest: float | None) -> AgainstControl:

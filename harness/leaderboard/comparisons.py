@@ -78,7 +78,7 @@ class AgainstControl:
 
 @dataclass(frozen=True)
 class WinRate:
-    """On how many items a method is above another one (AxBench's win rate, here over concepts).
+    """On how many items a method is above another one: concepts, or instructions as in AxBench.
 
     Attributes:
         against: the other one's place.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.leaderboard.entry import Entry, Protocol, Row
@@ -62,10 +62,10 @@ def _steps(group: Group, sources: Sources) -> Iterator[NextStep]:
         return
     leader = methods[0]
     entry, row = leader.entry, leader.runs[-1].row
-    again = eval_command(entry, row, sources)
+    again = eval_command(entry, [row], sources)
     if any(place.row.n_pending for place in group.places):
         waiting = next(place for place in group.places if place.row.n_pending)
-        yield NextStep(eval_command(waiting.entry, waiting.runs[-1].row, sources), "collects the ratings that are pending")
+        yield NextStep(eval_command(waiting.entry, [waiting.runs[-1].row], sources), "collects the ratings that are pending")
     counts = [pair.effective_clusters for pair in group.comparisons] + [found.effective_clusters for place in methods for found in place.against]
     subset = any(line.startswith(SUBSET) for line in entry.warnings)
     if subset and any(count < _FEW for count in counts):
@@ -96,19 +96,27 @@ def _not_shown(group: Group) -> bool:
     return bool(pairs) or any(found.answer == "not shown" for place in group.places for found in place.against)
 
 
-def eval_command(entry: Entry, row: Row, sources: Sources = NOWHERE) -> str:
-    """Return the command that evaluates the method of ``row`` beside its task's controls, as ``entry`` did; with the task's defaults left out."""
+def eval_command(entry: Entry, rows: Sequence[Row], sources: Sources = NOWHERE) -> str:
+    """Return the command that evaluates the methods of ``rows`` beside their task's controls, as ``entry`` did; the task's defaults are left out.
+
+    What an entry does not hold (places of files, a limit, plugin files) is not in it: a run's own file has the whole command
+    (:mod:`harness.store.command`).
+    """
     task = sources.task if sources.task is not None else entry.task.name
     parts = ["harness eval"] + ([f"--task {shlex.quote(task)}"] if task != "demo" else [])
+    parts += dict.fromkeys(asked for row in rows for asked in _plugins(row))
+    parts += [f"--split {shlex.quote(entry.task.split)}"] if entry.task.split != "report" else []
+    return _with_out(" ".join(parts + (_as_scored(entry) if any(row.kind == "steering" for row in rows) else [])), sources)
+
+
+def _plugins(row: Row) -> list[str]:
+    """Return how a command line asks for a method's plugins."""
     subject = row.subject
     if isinstance(subject, DictionarySubjectRef):
-        parts.append(f"--metric {shlex.quote(subject.label or subject.metric)}")
-    else:
-        labeler, plugin = _requests(subject)
-        parts += [f"--labeler {shlex.quote(labeler)}"] if labeler else []
-        parts.append(f"--{'steerer' if row.kind == 'steering' else 'detector'} {shlex.quote(plugin)}")
-    parts += [f"--split {shlex.quote(entry.task.split)}"] if entry.task.split != "report" else []
-    return _with_out(" ".join(parts + (_as_scored(entry) if row.kind == "steering" else [])), sources)
+        return [f"--metric {shlex.quote(subject.label or subject.metric)}"]
+    labeler, plugin = _requests(subject)
+    named = [f"--labeler {shlex.quote(labeler)}"] if labeler else []
+    return [*named, f"--{'steerer' if row.kind == 'steering' else 'detector'} {shlex.quote(plugin)}"]
 
 
 def _as_scored(entry: Entry) -> list[str]:

@@ -18,16 +18,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from harness.errors import OptionError
 from harness.leaderboard.cautions import cautions
-from harness.leaderboard.controls import pairings_of
+from harness.leaderboard.controls import Pairing, pairings_of
 from harness.leaderboard.entry import Entry, Row
 from harness.leaderboard.grouping import GroupKey, group_rows, what_varies
 from harness.leaderboard.merging import MethodRun, Spread, merged_row, runs_by_method
 from harness.leaderboard.naming import names_of
 from harness.leaderboard.places import Group, Place, Standing
 from harness.leaderboard.smallest_difference import smallest_difference
+
+if TYPE_CHECKING:
+    from harness.leaderboard.paired import Scores
 
 __all__ = ["Group", "GroupKey", "Place", "Standing", "rank"]
 
@@ -74,7 +78,7 @@ def _group(key: GroupKey, members: Sequence[tuple[Entry, Row]], unpaired: bool) 
     )
     if not sign:
         return group
-    group = _with_verdicts(_with_ranks(group, sign), sign)
+    group = _with_verdicts(_with_ranks(group))
     return replace(group, warnings=cautions(group))
 
 
@@ -95,14 +99,14 @@ def _standing(row: Row, alone: bool, ordered: bool) -> tuple[Standing, tuple[str
     return "ranked", ()
 
 
-def _with_ranks(group: Group, sign: int) -> Group:
+def _with_ranks(group: Group) -> Group:
     """Return the group with every pair of its methods compared."""
-    from harness.leaderboard.comparing import compare_methods, scores_of  # numpy-heavy: only where something is compared
+    from harness.leaderboard.comparing import compare_methods  # numpy-heavy: only where something is compared
 
     order = [number for number, place in enumerate(group.places) if place.standing == "ranked"]
     if not order:
         return group
-    found = compare_methods(scores_of([_method(group.places[number]) for number in order], sign, group.key.mode == "fixed"), order)
+    found = compare_methods(scores_in(group, order), order)
     ranks = dict(zip(order, found.ranks, strict=True))
     return replace(
         group,
@@ -114,20 +118,15 @@ def _with_ranks(group: Group, sign: int) -> Group:
     )
 
 
-def _with_verdicts(group: Group, sign: int) -> Group:
+def _with_verdicts(group: Group) -> Group:
     """Return the group with each of its methods compared with its controls."""
     pairings = pairings_of(group.places)
     if not pairings:
         return group
-    from harness.leaderboard.comparing import (  # numpy-heavy: only where something is compared
-        compare_with_controls,
-        scores_of,
-        verdict_criterion,
-    )
+    from harness.leaderboard.comparing import compare_with_controls, verdict_criterion  # numpy-heavy: only where something is compared
 
-    order = sorted({number for pairing in pairings for number in (pairing.method, pairing.control)})
-    scores = scores_of([_method(group.places[number]) for number in order], sign, group.key.mode == "fixed")
-    against = compare_with_controls(scores, order, pairings, group.smallest)
+    order = compared_in(pairings)
+    against = compare_with_controls(scores_in(group, order), order, pairings, group.smallest)
     return replace(
         group,
         places=tuple(replace(place, against=against.get(number, ())) for number, place in enumerate(group.places)),
@@ -135,8 +134,17 @@ def _with_verdicts(group: Group, sign: int) -> Group:
     )
 
 
-def _method(place: Place) -> Method:
-    return place.row, list(place.runs)
+def compared_in(pairings: Iterable[Pairing]) -> list[int]:
+    """Return the places that any pairing has, in their order."""
+    return sorted({number for pairing in pairings for number in (pairing.method, pairing.control)})
+
+
+def scores_in(group: Group, order: Sequence[int]) -> Scores:
+    """Return the values of a group's places of these numbers, paired by item; the group's metric has a direction."""
+    from harness.leaderboard.paired import scores_of_places  # numpy-heavy: only where something is compared
+
+    sign = 1 if group.higher_is_better else -1
+    return scores_of_places([group.places[number] for number in order], sign, group.key.mode == "fixed")
 
 
 # -------------------------------------------------------------------------------------------------------------------------- win rates
@@ -158,14 +166,13 @@ def _with_win_rate(group: Group, name: str) -> Group:
     if len(chosen) > 1:
         names = tuple(group.places[number].name for number in chosen)
         raise OptionError(f"{len(chosen)} methods are called {name!r}", given=name, allowed=names, hint="give the whole name")
-    from harness.leaderboard.comparing import scores_of, win_rate  # numpy-heavy: only where something is compared
+    from harness.leaderboard.comparing import win_rate  # numpy-heavy: only where something is compared
 
     order = [number for number, place in enumerate(group.places) if place.standing != "ineligible"]
     against = chosen[0]
     if against not in order:
         return group
-    sign = 1 if group.higher_is_better else -1
-    scores = scores_of([_method(group.places[number]) for number in order], sign, group.key.mode == "fixed")
+    scores = scores_in(group, order)
     rates = {number: win_rate(scores, row, order.index(against), against) for row, number in enumerate(order) if number != against}
     return replace(group, places=tuple(replace(place, win_rate=rates.get(number)) for number, place in enumerate(group.places)))
 

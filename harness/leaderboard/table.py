@@ -14,6 +14,7 @@ from harness.files.screen import Screen
 from harness.leaderboard.bridge import Bridge
 from harness.leaderboard.columns import KINDS, MISSING, Shown, given_options, grid, heading, number
 from harness.leaderboard.entry import Entry, Protocol
+from harness.leaderboard.grouping import item_noun
 from harness.leaderboard.layout import Column, Grid, Line, Prose
 from harness.leaderboard.next_step import NOWHERE, Sources
 from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, gone_judge, rough_scores
@@ -203,7 +204,9 @@ def _footnotes(group: Group) -> list[tuple[bool, str]]:
 
 def _win_rate_notes(group: Group) -> list[str]:
     against = next((place.win_rate.against for place in group.places if place.win_rate is not None), None)
-    return [] if against is None else [f"win rate: on how many concepts a method is above {group.places[against].name}, ties half"]
+    if against is None:
+        return []
+    return [f"win rate over {item_noun(group.key.kind)}s: on how many a method is above {group.places[against].name}, ties half"]
 
 
 def _conditions(group: Group) -> list[str]:

@@ -49,6 +49,7 @@ class PluginHost:
         self.tasks = TaskRegistry()
         self.broken: list[Broken] = []
         self.files: list[PluginFile] = []
+        self._distributions: dict[importlib.metadata.Distribution, tuple[str, str]] = {}
 
     @classmethod
     def load(cls, files: Iterable[str | Path] = ()) -> PluginHost:
@@ -91,8 +92,7 @@ class PluginHost:
 
     def _load(self, entry_point: importlib.metadata.EntryPoint, watch: ImportWatch) -> None:
         """Import what an entry point names, and register it; where that fails, or ends the program, it is broken."""
-        distribution = entry_point.dist.name if entry_point.dist else "unknown"
-        version = entry_point.dist.version if entry_point.dist else ""
+        distribution, version = self._distribution(entry_point.dist) if entry_point.dist else ("unknown", "")
         who = PluginName("plugin", entry_point.name, distribution, entry_point.value)
         try:
             with watch.importing(f"{entry_point.name} ({entry_point.value}) of {distribution}"), calling(who, "its import"):
@@ -101,6 +101,13 @@ class PluginHost:
             self.broken.append(Broken(entry_point.name, entry_point.value, distribution, error.__cause__ or error))
             return
         self.add(plugin, name=entry_point.name, target=entry_point.value, distribution=distribution, version=version)
+
+    def _distribution(self, found: importlib.metadata.Distribution) -> tuple[str, str]:
+        """Return name and version of a distribution; read once, since each look at either parses all that its maker wrote of it."""
+        if found not in self._distributions:
+            metadata = found.metadata
+            self._distributions[found] = metadata["Name"], metadata["Version"]
+        return self._distributions[found]
 
     def add(self, plugin: object, *, name: str, target: str = "", distribution: str = "local", version: str = "") -> None:
         """Register one plugin (a module or object with hook implementations); what breaks is recorded, except two plugins of one name."""

@@ -36,6 +36,7 @@ _NOT_COMPUTING = {
     "run/warnings.py",
     "scoring/checks.py", "scoring/clusters.py", "scoring/columns.py", "scoring/comparison.py", "scoring/crossval.py", "scoring/ends.py",
     "scoring/folds.py", "scoring/intervals.py", "scoring/power.py", "scoring/protocols.py", "scoring/ratings.py", "scoring/simultaneous.py",
+    "scoring/differences.py", "scoring/sign_flips.py",
     "scoring/verdict.py",
     "errors.py", "__init__.py",
 }  # fmt: skip

@@ -20,31 +20,20 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from harness.scoring.checks import FloatArray, IntArray, ScoringError, at_least, float_array, open_share
-from harness.scoring.clusters import cluster_codes, effective_clusters, ratio_variance
-from harness.scoring.ends import ROUNDING, batches
+from harness.scoring.checks import IntArray, ScoringError, at_least, float_array, open_share
+from harness.scoring.clusters import cluster_codes
+from harness.scoring.differences import Differences, differences_of
+from harness.scoring.ends import ROUNDING
 from harness.scoring.intervals import Limits
-from harness.types import rng
+from harness.scoring.sign_flips import max_t
 
-_PAIRS_AT_ONCE = 8192
-_MOST_STATISTICS = 40_000_000
-"""Of all pairs under all sign patterns together; more pairs get fewer patterns, but never fewer than the next."""
-_LEAST_FLIPS = 999
-_COLUMNS = 1024
 MIN_CLUSTERS = 12
 """Fewer effective clusters than this and a pair is not tested: 2^-11 of the sign patterns are too coarse, and unlike shapes mislead too often."""
 
 FEW_FOR_SHAPE = 60
 """Below so many effective clusters, differences of a skewed shape make the test reject alike means too often (simulated: docs/scoring.md)."""
-
-SKEWED = 1.0
-"""From this skewness of the clusters' differences on (in absolute value), their shape is called skewed."""
-
-UNLIKE_SPREAD = 3.0
-"""From this ratio of two methods' standard deviations over clusters on, their shapes are called unlike."""
 
 
 @dataclass(frozen=True)
@@ -195,9 +184,9 @@ def compare_pairs(
     codes = cluster_codes(clusters, n_items)
     level, resamples = open_share(level, "level"), at_least(resamples, 99, "resamples")
     _check_pairs(pairs, n_methods)
-    found = _differences(table, pairs, codes)
+    found = differences_of(table, pairs, codes)
     tested = [place for place, one in enumerate(found) if one.effective >= MIN_CLUSTERS - ROUNDING and not one.alike]
-    stepped = _max_t([found[place] for place in tested], level, resamples, seed) if tested else None
+    stepped = max_t([found[place] for place in tested], level, resamples, seed) if tested else None
     results = [_untested(pair, one, item) for pair, one in zip(pairs, found, strict=True)]
     if stepped is not None:
         for place, p_value in zip(tested, stepped.p_values, strict=True):
@@ -206,109 +195,7 @@ def compare_pairs(
     return Comparisons(tuple(results), n_methods, level, stepped.critical if stepped else None, n_flips, exact)
 
 
-# ------------------------------------------------------------------------------------------------------------------- a pair's numbers
-
-
-@dataclass(frozen=True)
-class _Differences:
-    """The differences of one pair by cluster: ``sums`` and ``sizes`` over all clusters, 0 where the pair has no item."""
-
-    sums: FloatArray
-    sizes: FloatArray
-    mean: float
-    deviation: float
-    n: int
-    effective: float
-    unlike: str
-    """In what way the shapes of the two differ; empty where they do not."""
-
-    @property
-    def t(self) -> float:
-        """Return |mean| / standard error: 0 where all differences are 0, infinite where all are one other number."""
-        if self.deviation:
-            return abs(self.mean) / self.deviation
-        return float("inf") if abs(self.mean) > ROUNDING else 0.0
-
-    @property
-    def alike(self) -> bool:
-        """Return whether all differences are 0."""
-        return not self.deviation and abs(self.mean) <= ROUNDING
-
-
-def _differences(table: FloatArray, pairs: Sequence[tuple[int, int]], codes: IntArray) -> list[_Differences]:
-    """Return each pair's numbers; pairs that share the same items are computed together."""
-    known = ~np.isnan(table)
-    patterns, of_method = np.unique(known, axis=0, return_inverse=True)
-    together: dict[tuple[int, int], list[int]] = {}
-    for place, (first, second) in enumerate(pairs):
-        together.setdefault((int(of_method[first]), int(of_method[second])), []).append(place)
-    found: list[_Differences | None] = [None] * len(pairs)
-    for (one, other), places in together.items():
-        shared = patterns[one] & patterns[other]
-        for start in range(0, len(places), _PAIRS_AT_ONCE):
-            part = places[start : start + _PAIRS_AT_ONCE]
-            numbers = _alike_pairs(table, np.array([pairs[place] for place in part]), shared, codes)
-            for place, own in zip(part, numbers, strict=True):
-                found[place] = own
-    return [own for own in found if own is not None]
-
-
-def _alike_pairs(table: FloatArray, pairs: IntArray, shared: NDArray[np.bool_], codes: IntArray) -> list[_Differences]:
-    """Return the numbers of pairs ``[pairs, 2]`` that share the same items."""
-    n_clusters, n = int(codes.max(initial=-1)) + 1, int(shared.sum())
-    sizes = np.bincount(codes[shared], minlength=n_clusters).astype(np.float64)
-    if n == 0:
-        return [_Differences(np.zeros(n_clusters), sizes, 0.0, 0.0, 0, 0.0, "") for _ in pairs]
-    used = sizes > 0
-    members = np.zeros((n, n_clusters))
-    members[np.arange(n), codes[shared]] = 1.0
-    methods, places = np.unique(pairs, return_inverse=True)
-    scores = table[methods][:, shared]
-    of_cluster = (scores @ members)[:, used] / sizes[used]
-    first, second = places.reshape(pairs.shape).T
-    differences = scores[first] - scores[second]
-    sums = differences @ members
-    means = sums.sum(axis=1) / n
-    deviations = np.sqrt(ratio_variance(sums[:, used], sizes[used])) if used.sum() > 1 else np.zeros(len(pairs))
-    deviations[deviations <= ROUNDING * np.maximum(1.0, np.abs(differences).max(axis=1))] = 0.0
-    unlike = _unlike(sums[:, used] / sizes[used], of_cluster.std(axis=1)[np.stack([first, second])])
-    effective = effective_clusters(sizes[used])
-    return [
-        _Differences(own, sizes, float(mean), float(deviation), n, effective, why)
-        for own, mean, deviation, why in zip(sums, means, deviations, unlike, strict=True)
-    ]
-
-
-def _unlike(differences: FloatArray, spreads: FloatArray) -> list[str]:
-    """Return in what way two methods' scores have unlike shapes; empty where nothing is seen.
-
-    Args:
-        differences: clusters' means ``[pairs, clusters]``.
-        spreads: standard deviations of the two methods' own clusters' means, ``[2, pairs]``.
-    """
-    skewness = _skewness(differences)
-    least, most = spreads.min(axis=0), spreads.max(axis=0)
-    uneven = (most > ROUNDING) & (most >= UNLIKE_SPREAD * least)
-    return [
-        f"their differences are skewed (skewness {skew:.1f})"
-        if abs(skew) >= SKEWED
-        else f"one varies little (standard deviation {low:.2g}), the other much ({high:.2g})"
-        if other
-        else ""
-        for skew, low, high, other in zip(skewness.tolist(), least.tolist(), most.tolist(), uneven.tolist(), strict=True)
-    ]
-
-
-def _skewness(values: FloatArray) -> FloatArray:
-    """Return the third standardised moment of each row; 0 for values that are all alike."""
-    centred = values - values.mean(axis=1, keepdims=True)
-    spread = np.sqrt((centred**2).mean(axis=1))
-    varies = spread > ROUNDING * np.maximum(1.0, np.abs(values).max(axis=1))
-    found: FloatArray = np.where(varies, (centred**3).mean(axis=1) / np.where(varies, spread, 1.0) ** 3, 0.0)
-    return found
-
-
-def _untested(pair: tuple[int, int], one: _Differences, item: str) -> Pair:
+def _untested(pair: tuple[int, int], one: Differences, item: str) -> Pair:
     noun = f"{item}s" if one.n != 1 else item
     if one.effective >= MIN_CLUSTERS - ROUNDING and one.alike:
         reason = f"both have the same score on all {one.n} {noun}"
@@ -318,7 +205,7 @@ def _untested(pair: tuple[int, int], one: _Differences, item: str) -> Pair:
     return Pair(*pair, one.n, one.effective, one.mean if one.n else None, reason=reason)
 
 
-def _tested(pair: tuple[int, int], one: _Differences, critical: float, p_value: float, level: float, bounds: Limits, item: str) -> Pair:
+def _tested(pair: tuple[int, int], one: Differences, critical: float, p_value: float, level: float, bounds: Limits, item: str) -> Pair:
     half = critical * one.deviation
     low, high = one.mean - half, one.mean + half
     apart = p_value <= 1 - level + ROUNDING and one.t > 0
@@ -336,106 +223,6 @@ def _tested(pair: tuple[int, int], one: _Differences, critical: float, p_value: 
             "told apart too often"
         )
     return Pair(*pair, one.n, one.effective, one.mean, low, high, half, p_value, apart, warning=warning)
-
-
-# ----------------------------------------------------------------------------------------------------------------------- the test
-
-
-@dataclass(frozen=True)
-class _Stepped:
-    critical: float
-    p_values: FloatArray
-    n_flips: int
-    exact: bool
-
-
-def _max_t(found: Sequence[_Differences], level: float, resamples: int, seed: int) -> _Stepped:
-    """Return the quantile of the largest |t*| of all pairs, and each pair's adjusted p-value."""
-    sums, sizes = np.array([one.sums for one in found]), np.array([one.sizes for one in found])
-    observed = np.array([one.t for one in found])
-    order = np.argsort(-observed, kind="stable")
-    used = sizes.any(axis=0)
-    flips = _Flipped(sums[order][:, used], sizes[order][:, used])
-    n_clusters, n_pairs = int(used.sum()), len(found)
-    exact = n_clusters <= 20 and 2 ** (n_clusters - 1) <= resamples  # |t| of a pattern and of its mirror image are one
-    n_flips = 2 ** (n_clusters - 1) if exact else min(resamples, max(_LEAST_FLIPS, _MOST_STATISTICS // n_pairs))
-    generator = rng(seed, "sign flips of all pairs")
-    limits = np.where(np.isinf(observed[order]), np.finfo(float).max, observed[order] * (1 - 1e-9))  # rounding must not lose a tie
-    largest, exceeding, start = np.empty(n_flips), np.zeros(n_pairs), 0
-    for rows in batches(n_flips, max(n_clusters, n_pairs)):
-        signs = _patterns(start, rows, n_clusters) if exact else generator.choice(np.array([-1.0, 1.0]), size=(rows, n_clusters))
-        t = flips.t(signs)
-        of_the_rest = np.maximum.accumulate(t[:, ::-1], axis=1)[:, ::-1]  # the largest of this pair and of those that are nearer to 0
-        exceeding += (of_the_rest >= limits).sum(axis=0)
-        largest[start : start + rows] = of_the_rest[:, 0]
-        start += rows
-    p = exceeding / n_flips if exact else (exceeding + 1) / (n_flips + 1)
-    p_values = np.empty(n_pairs)
-    p_values[order] = np.minimum(np.maximum.accumulate(p), 1.0)
-    return _Stepped(_critical(largest, level, exact), p_values, n_flips, exact)
-
-
-def _critical(largest: FloatArray, level: float, exact: bool) -> float:
-    """Return the least c of which |t| > c has a p-value of at most 1 − level, by the same count as the p-values."""
-    allowed = (1 - level) * (len(largest) + (not exact)) - (not exact)
-    n_above = max(int(np.floor(allowed + 1e-9)), 0)  # so many of the drawn statistics may be at least as large
-    ordered = np.sort(largest)[::-1]
-    value = float(ordered[min(n_above, len(ordered) - 1)])
-    return value if np.isfinite(value) else float(ordered[np.isfinite(ordered)].max(initial=0.0))
-
-
-def _patterns(start: int, rows: int, n_clusters: int) -> FloatArray:
-    """Return sign patterns by their number; the last cluster keeps its sign."""
-    bits = np.arange(start, start + rows)[:, None] >> np.arange(n_clusters) & 1
-    signs: FloatArray = 1.0 - 2.0 * bits.astype(np.float64)
-    return signs
-
-
-class _Flipped:
-    """The studentised statistics of all pairs under sign patterns, by two matrix products.
-
-    With S and n a cluster's sum and size in a pair, N its items, a cluster's sign s and w = n / N, the mean is m = Σ s S / N, and CR2 is
-    Σ (s S − n m)² / (1 − w) / N² = (Σ S²/(1−w) − 2 m Σ s S n/(1−w) + m² Σ n²/(1−w)) / N².
-    """
-
-    def __init__(self, sums: FloatArray, sizes: FloatArray) -> None:
-        self.totals = sizes.sum(axis=1)
-        ratio = 1 / (1 - sizes / self.totals[:, None])
-        self.sums = np.ascontiguousarray(sums.T)
-        self.cross = np.ascontiguousarray((sums * sizes * ratio).T)
-        self.squares = (sums**2 * ratio).sum(axis=1)
-        self.own = (sizes**2 * ratio).sum(axis=1)
-
-    def t(self, signs: FloatArray) -> FloatArray:
-        """Return |t| as ``[patterns, pairs]``; a pattern in which all differences are one number has an infinite one, 0 if that is 0."""
-        t: FloatArray = np.empty((len(signs), len(self.totals)))
-        for start in range(0, len(self.totals), _COLUMNS):  # so few that what is computed of them stays in the processor's cache
-            part = slice(start, start + _COLUMNS)
-            self._t(signs, part, t[:, part])
-        return t
-
-    def _t(self, signs: FloatArray, part: slice, t: FloatArray) -> None:
-        """Write |t| of some pairs into ``t``."""
-        totals, squares = self.totals[part], self.squares[part]
-        means = signs @ self.sums[:, part]
-        means /= totals
-        variances = signs @ self.cross[:, part]
-        variances *= -2
-        np.multiply(means, self.own[part], out=t)
-        variances += t
-        variances *= means
-        variances += squares
-        variances /= totals**2
-        np.abs(means, out=means)
-        flat = variances <= 1e-12 * squares / totals**2
-        np.maximum(variances, 0.0, out=variances)
-        np.sqrt(variances, out=variances)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            np.divide(means, variances, out=t)
-        t[flat] = np.where(means[flat] > ROUNDING, np.inf, 0.0)
-
-
-# --------------------------------------------------------------------------------------------------------------------------- groups
 
 
 def _check_pairs(pairs: Sequence[tuple[int, int]], n_methods: int) -> None:

@@ -134,14 +134,14 @@ class _Operations:
 
         self.count, outer = 0, self
 
-        class Counting(TorchDispatchMode):
+        class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
             def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 outer.count += 1
                 if outer.count == at:
                     raise Interruption(f"broken off at operation {at}")
                 return func(*args, **(kwargs or {}))
 
-        self._mode: Any = Counting()
+        self._mode: Any = Counting()  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> None:
         self._mode.__enter__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -81,7 +81,7 @@ def _variants(model: type[BaseModel], defaults: BaseModel) -> Iterator[BaseModel
 def _check_round_trip(model: type[BaseModel], options: BaseModel) -> None:
     written = as_json(options)
     require_json(written, f"the options {options!r}")
-    ways = {
+    ways: dict[str, Callable[[], BaseModel]] = {
         "as JSON": lambda: build(model, json.loads(json.dumps(written)), model.__name__),
         "for the command line": lambda: build(model, parse_request(format_request("plugin", written)).options, model.__name__),
     }

@@ -164,13 +164,13 @@ def read_filter(given: Mapping[str, str], names: Names) -> Filter:
         concept=text["concept"],
         instruction=text["instruction"],
         labeling=text["labeling"],
-        strength=None if not strength else CHOSEN if strength == CHOSEN else _number("strength", strength),
+        strength=None if not strength else CHOSEN if strength == CHOSEN else finite_number("strength", strength),
         judge=text["judge"] or names.own_judge,
         status=text["status"],
         order=text["order"] or "run",
         least=_bounds(given, "min"),
         most=_bounds(given, "max"),
-        differ=_number("differ", differ) if differ else 0.0,
+        differ=finite_number("differ", differ) if differ else 0.0,
     )
 
 
@@ -263,7 +263,7 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
 
 def _bounds(given: Mapping[str, str], end: str) -> dict[str, float]:
     values = {name: given.get(f"{name}_{end}", "").strip() for name in ASPECT_NAMES}
-    return {name: _number(f"{name}_{end}", value) for name, value in values.items() if value}
+    return {name: finite_number(f"{name}_{end}", value) for name, value in values.items() if value}
 
 
 def _concept(given: str, names: Names) -> str:
@@ -273,7 +273,8 @@ def _concept(given: str, names: Names) -> str:
     return next((identity for identity, text in names.concepts.items() if text.lower() == given.lower()), given)
 
 
-def _number(name: str, value: str) -> float:
+def finite_number(name: str, value: str) -> float:
+    """Return the number that an address gives for ``name``. Raises BadRequest for anything else."""
     try:
         found = float(value)
     except ValueError:

@@ -20,6 +20,7 @@ from harness.store.database import Database
 from harness.store.values import unpack as unpack_fact
 from harness.types import Json
 from harness.view.errors import BadRequest, NotFound
+from harness.view.filters import finite_number
 from harness.view.names import NamedMethod, Names
 from harness.view.run_file import understood
 
@@ -127,11 +128,11 @@ def scored_texts(database: Database, item: Json, outcome: Json, given: Mapping[s
         kept &= labels == LABELS.index(label)
     for name, sign in (("score_min", 1), ("score_max", -1)):
         if text := given.get(name, "").strip():
-            kept &= sign * scores >= sign * _number(name, text)
+            kept &= sign * scores >= sign * finite_number(name, text)
     found = np.flatnonzero(kept)
     if order != "corpus":
         found = found[np.argsort(scores[found] if order == "low" else -scores[found], kind="stable")]
-    begin = min(max(int(_number("from", given.get("from", "") or "0")), 0), len(found))
+    begin = min(max(int(finite_number("from", given.get("from", "") or "0")), 0), len(found))
     texts = [
         ScoredText(int(places[rows[n]]) if rows[n] < len(places) else None, LABELS[labels[n]], float(scores[n]))
         for n in found[begin : begin + SCORES]
@@ -150,16 +151,6 @@ def _one(given: Mapping[str, str], name: str, allowed: Any, default: str) -> str
     if value not in (*allowed, default):
         raise BadRequest(f"{name} is {value!r:.80}", given=value, allowed=tuple(allowed))
     return value
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
-        raise BadRequest(f"{name} is {text!r:.80}", given=text, allowed="a number")
-    return found
 
 
 # ------------------------------------------------------------------------------------------------------------------- dictionaries

@@ -36,7 +36,7 @@ class Permuted:
         self.traits = LabelerTraits(selects_on="nothing")
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
-        """Answer each concept with the features of the next ones in a random circle of all that were answered."""
+        """Answer each concept that is asked for with the features of the next ones in a random circle of all that were answered."""
         if self.options.follows is None:
             raise OptionError("labeler permuted has nobody's features to permute", given=None, hint="use it as a control: --controls full")
         answers: Sequence[Labeling | Abstention] = bench.answers(self.options.follows)
@@ -45,6 +45,9 @@ class Permuted:
         circle = [answer for answer in answers if isinstance(answer, Labeling)]
         circle.sort(key=lambda one: (bench.rng("permuted-labels", one.id).random(), one.id))
         places = {labeling.id: place for place, labeling in enumerate(circle)}
+        if bench.concept_mode == "fixed":
+            asked = {concept.id for concept in concepts}
+            answers = [answer for answer in answers if answer.concept.id in asked]
         found: list[Labeling | Abstention] = []
         for answer in answers:
             if isinstance(answer, Labeling):

@@ -84,25 +84,27 @@ def harness_trial_done(trial):
 EVAL = ("eval", "--labeler", "bomb", "--steerer", "bomb")
 
 
-@pytest.fixture
-def bomb(install: Callable[..., Path]) -> Path:
-    return install(BOMB, "bomb", "bomb-dist")
+@pytest.fixture(scope="module")
+def bomb(install_in: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install_in(tmp_path_factory.mktemp("bomb"), BOMB, "bomb", "bomb-dist")
 
 
-@pytest.fixture
-def task(variant: Callable[..., Path]) -> Path:
+@pytest.fixture(scope="module")
+def task(variant_in: Callable[[Path], Callable[..., Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 texts: more than one batch of the engine, so that some are stored when a later batch is interrupted."""
-    changed = variant(("per_concept = 4", "per_concept = 10"))
+    changed = variant_in(tmp_path_factory.mktemp("task"))(("per_concept = 4", "per_concept = 10"))
     with (changed / "instructions.jsonl").open("a", encoding="utf-8") as file:
         more = ("Lily ran", "Tim had", "The sun", "Mom")
         file.writelines(json.dumps({"id": text, "text": text}) + "\n" for text in more)
     return changed
 
 
-@pytest.fixture
-def undisturbed(harness: Callable[..., Any], bomb: Path, task: Path, tmp_path: Path) -> tuple[Any, list[Any]]:
+@pytest.fixture(scope="module")
+def undisturbed(
+    harness: Callable[..., Any], bomb: Path, task: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, list[Any]]:
     """Entry and rows of a run that nothing interrupts."""
-    out = tmp_path / "undisturbed"
+    out = tmp_path_factory.mktemp("undisturbed")
     return harness(*EVAL, "--task", task, "--out", out, "--json", sites=(bomb,)).json, rows(out)
 
 
@@ -128,26 +130,46 @@ def subprocess_of(task: Path, out: Path, cache: Path, sites: list[Path], bomb: s
 # ----------------------------------------------------------------------------------------------------------------------------- killed
 
 
-@pytest.mark.parametrize(("moment", "texts", "ratings"), [("apply:15", 128, 0), ("rated:40", 200, 40)], ids=["generation", "rating"])
+KILLED = """
+import os, sys
+import sae_lens, torch, transformers.models.llama.modeling_llama  # once for all that are killed: they take most of the time
+from harness.cli import main
+for moment in sys.argv[2].split():
+    child = os.fork()
+    if not child:
+        os.environ["BOMB"] = f"{moment}:9"
+        try:
+            main([*sys.argv[3:], "--out", os.path.join(sys.argv[1], moment.split(":")[0])])
+        finally:
+            os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9, (moment, status)
+"""
+
+
 def test_a_killed_run_goes_on_to_the_undisturbed_result(
     harness: Callable[..., Any], measured: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, sample_site: Path,
-    task: Path, cache_folder: Path, tmp_path: Path, moment: str, texts: int, ratings: int,
+    task: Path, cache_folder: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
+    """Killed in the generation, and in the rating; each in a process of its own."""
     entry, expected = undisturbed
-    out = tmp_path / "killed"
-    process = subprocess_of(task, out, cache_folder, [bomb, sample_site], f"{moment}:{int(signal.SIGKILL)}")
-    process.communicate(timeout=300)
-    assert process.returncode == -signal.SIGKILL
-    with RunStore.open(run_of(out), read_only=True) as store:
-        assert store.counts() == {"trials": 200, "generations": texts}
-        assert sum(store.rating_counts(judge.key)["rated"] for judge in store.judges()) == ratings
-        assert store.status == "interrupted"
-    assert not (out / "leaderboard").exists()
-    again = harness(*EVAL, "--task", task, "--out", out, "--json", sites=(bomb,)).json
-    assert measured(again) == measured(entry)
-    assert rows(out) == expected
-    with RunStore.open(run_of(out), read_only=True) as store:
-        assert sum(note.value["texts"] for note in store.notes("generated")) == (200 - texts or 200)
+    path = os.pathsep.join(map(str, [bomb, sample_site, ROOT]))
+    environment = {**os.environ, "PYTHONPATH": path, "HARNESS_CACHE": str(cache_folder), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path), "apply:15 rated:40", *EVAL, "--task", str(task)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    for name, texts, ratings in (("apply", 128, 0), ("rated", 200, 40)):
+        out = tmp_path / name
+        with RunStore.open(run_of(out), read_only=True) as store:
+            assert store.counts() == {"trials": 200, "generations": texts}
+            assert sum(store.rating_counts(judge.key)["rated"] for judge in store.judges()) == ratings
+            assert store.status == "interrupted"
+        assert not (out / "leaderboard").exists()
+        again = harness(*EVAL, "--task", task, "--out", out, "--json", sites=(bomb,)).json
+        assert measured(again) == measured(entry)
+        assert rows(out) == expected
+        with RunStore.open(run_of(out), read_only=True) as store:
+            assert sum(note.value["texts"] for note in store.notes("generated")) == (200 - texts or 200)
 
 
 @pytest.mark.parametrize("moment", ["label:1", "prepare:1", "apply:3", "rated:7"])

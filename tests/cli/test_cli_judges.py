@@ -264,7 +264,7 @@ def test_people_rate_a_run(harness: Callable[..., Any], tiny_task: Path, tmp_pat
 @pytest.mark.parametrize("writer", ["subject", "openai"])
 def test_prompts_are_written_for_each_concept(harness: Callable[..., Any], api: Any, tiny_task: Path, tmp_path: Path, writer: str) -> None:
     env = {"MY_KEY": SECRET, "HARNESS_CACHE": str(tmp_path / "cache")}
-    server = () if writer == "subject" else ("-S", f"prompt:base_url={api.url}/v1", "-S", "prompt:key_name=MY_KEY")
+    server = ("-S", "prompt:max_tokens=48") if writer == "subject" else ("-S", f"prompt:base_url={api.url}/v1", "-S", "prompt:key_name=MY_KEY")
     command = (
         "eval",
         "--steerer",

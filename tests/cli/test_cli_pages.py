@@ -21,7 +21,7 @@ def test_a_run_becomes_one_page_and_a_leaderboard_a_site(harness: Callable[..., 
     assert "1 entry, 1 with its run at hand" in harness("leaderboard", "build", "--from", out, "--out", site, "--quiet").out
     own = (site / "entries" / next((site / "entries").iterdir()).name).read_text(encoding="utf-8")
     assert "steering-curves" in own
-    assert harness("leaderboard", "--out", out, "build", "--out", site, "--quiet").code == 0, "a site may be written again"
+    assert harness("leaderboard", "--out", out, "build", "-o", site, "--quiet").code == 0, "a site may be written again"
 
 
 def test_what_cannot_be_shown_is_one_line(harness: Callable[..., Any], evaluation: tuple[Path, Any], tmp_path: Path) -> None:
@@ -29,5 +29,6 @@ def test_what_cannot_be_shown_is_one_line(harness: Callable[..., Any], evaluatio
     (run,) = (out / "runs").iterdir()
     assert "nothing" in harness("report", "nothing", "--from", out).error
     assert "nobody" in harness("report", run, "--judge", "nobody").error
+    assert f"--from {out}" in harness("report", run, "--out", out).error, "the folder with runs/ is another option"
     assert str(out) in harness("leaderboard", "build", "--from", out, "--out", out, "--quiet").error
     assert harness("leaderboard", "build", "--from", tmp_path, "--out", tmp_path / "site", "--quiet").code == 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,8 @@ from typing import Any
 import click
 import pytest
 
-from harness.run.bench import Choices
-from harness.run.planned import Asked
-from harness.store import RunStore, repeat
-from harness.store.repeat import repeat_command
+from harness.store import RunStore
+from harness.store.command import eval_command
 from harness.testing import toy_task
 
 METHODS = """import numpy as np
@@ -126,8 +122,8 @@ def test_a_run_is_known_by_the_files_content(harness: Callable[..., Any], toy: P
     assert harness(*(moved if part == file else part for part in command), "--json").json["id"] == entry["id"]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
 
-    words = shlex.split(repeat_command(manifest.command))
-    assert words[:4] == ["harness", "eval", "--plugin", str(file)]
+    words = eval_command(manifest.command)
+    assert words[words.index("--plugin") + 1] == str(file)
     assert harness(*words[1:], "--out", tmp_path, "--json").json["id"] == entry["id"]
 
     file.write_text(METHODS.replace("torch.ones", "2 * torch.ones"), encoding="utf-8")
@@ -215,7 +211,7 @@ def test_the_repeated_command_is_the_command() -> None:
             "metrics": [], "detector_options": {}, "metric_options": {}, "strengths": {"": [0.5, 1.0], "shift": [0.25]},
         },
     }  # fmt: skip
-    words = shlex.split(repeat_command(command))
+    words = eval_command(command)
     inner = cli.get_command(click.Context(cli), "eval")
     assert inner is not None
     given = inner.make_context("eval", words[2:], parent=click.Context(cli)).params
@@ -227,11 +223,5 @@ def test_the_repeated_command_is_the_command() -> None:
     assert given["steerer_options"] == ("sae-clamp:unit=residual-norm",)
     assert given["strengths"] == ("0.5,1.0", "shift=0.25")
     assert (given["corpus"], given["seed"], given["limit"], given["concepts"]) == ("x.jsonl", 4, 3, ("a,b",))
-    assert repeat_command({}) == ""
-    assert repeat_command({"task": "t", "asked": {"controls": True, "full_controls": True}}) == "harness eval --task t --controls full"
-
-
-def test_nothing_that_a_command_may_replace_is_forgotten() -> None:
-    assert {field.name for field in dataclasses.fields(Choices)} == {*repeat._CHOICES, "concepts"}
-    kinds = {name for kind in repeat._KINDS for name in (f"{kind}s", f"{kind}_options")} - {"judges"}
-    assert {field.name for field in dataclasses.fields(Asked)} == {*kinds, "judge", "strengths", "controls", "full_controls"}
+    full = eval_command({"task": "t", "asked": {"controls": True, "full_controls": True}})
+    assert full == ["harness", "eval", "--task", "t", "--controls", "full"]

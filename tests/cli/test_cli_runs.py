@@ -164,11 +164,14 @@ def test_the_first_line_answers_whether_a_is_better(harness: Callable[..., Any],
     text = "\n".join(rest)
     assert "A  l-clamp × clamp" in text
     assert "B  prompt" in text
+    assert "win rate over concepts: A above B on 100%" in text
+    assert "win rate over instructions (AxBench): A above B on 100%" in text
     assert sum(line.startswith("concept ") for line in rest) == 14 + 1 + 3, "heading, concepts and titles of texts"
     assert re.search(r"concept: I\b", text), "what the judge said"
     found = harness("runs", "compare", "demo-1", "demo-1:2", "--out", tmp_path, "--json", "--texts", "1").json
     assert found["answer"] == first
     assert (found["verdict"], found["n"], len(found["items"]), len(found["texts"])) == ("first", 14, 14, 1)
+    assert (found["win_rates"]["concepts"]["wins"], found["win_rates"]["instructions"]["wins"]) == (14, 14 * 4)
     assert found["texts"][0]["first"]["text"].startswith("clamp")
     turned = harness("runs", "compare", "demo-1:2", "demo-1", "--out", tmp_path, "--json", "--texts", "0").json
     assert (turned["verdict"], turned["difference"], turned["texts"]) == ("second", pytest.approx(-found["difference"]), [])

@@ -159,7 +159,7 @@ def test_a_key_in_the_wrong_place_is_not_shown(judged: Callable[..., Any], argum
 
 
 def test_a_crash_report_shows_no_key(tmp_path: Path) -> None:
-    program = "import sys; from harness.cli import main; import harness.plugin.host as p\ndef broken(): raise RuntimeError(sys.argv[-1])\n"
+    program = "import sys; from harness.cli import main; import harness.plugin.host as p\ndef broken(*_): raise RuntimeError(sys.argv[-1])\n"
     program += "p.PluginHost.load = broken\nmain()"
     done = subprocess.run(
         [sys.executable, "-c", program, "plugins", "show", PASTED], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60

@@ -87,6 +87,11 @@ def test_nothing_is_said_of_fewer_than_twelve_effective_clusters(run: Open, n_co
     assert found.as_json()["difference"] == pytest.approx(found.found.interval.estimate)
 
 
+def test_labels_that_were_permuted_do_not_make_all_concepts_one(run: Open) -> None:
+    store = run("run", rating(1.0), "clamp", controls={"permuted/clamp": lambda concept: (concept + 1) % 14})
+    assert compared(store, store, "l-clamp × clamp", "permuted × clamp").found.interval.n_clusters == 14
+
+
 def test_equal_methods_are_not_told_apart(run: Open) -> None:
     found = compared(run("one", rating(1.0)), run("two", rating(1.0)))
     assert (found.verdict, found.difference, found.found.p_value) == ("not shown", 0.0, 1.0)

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
 from harness.evaluations.details import RunsAtHand, details_of, report_of
-from harness.evaluations.details.command import command_line
 from harness.evaluations.details.detection import _RATES, _roc
 from harness.leaderboard.entry import Entry
 from harness.leaderboard.files import load_entries
@@ -121,19 +120,6 @@ def test_the_command_repeats_the_run(found: RunDetails, tiny_task: Path) -> None
     assert " ".join(GIVEN[:6]) in found.command
 
 
-@pytest.mark.parametrize(
-    ("asked", "choices", "expected"),
-    [
-        ({"labelers": ["a:b=1"], "controls": False}, {"seed": 3}, "--labeler a:b=1 --seed 3 --no-controls"),
-        ({"steerer_options": {"x": {"unit": None}, "y": True}}, {}, "-S x:unit=none -S y=true"),
-        ({"strengths": {"": [0.1, 1.0], "caa": [2]}}, {"concepts": ["two words"]}, "--strengths 0.1,1 --strengths caa=2 --concepts 'two words'"),
-        ({"judge": "openai", "judge_options": {"model": "m x"}}, {"limit": 2}, "--judge openai -J 'model=m x' --limit 2"),
-    ],
-)
-def test_commands(asked: dict[str, Any], choices: dict[str, Any], expected: str) -> None:
-    assert command_line({"task": "demo", "asked": asked, "choices": choices}) == f"harness eval --task demo {expected}"
-
-
 def test_an_entry_finds_its_run_and_no_other(folder: Path, tmp_path: Path) -> None:
     (entry,), _ = load_entries(folder / "leaderboard" / "entries")
     runs = RunsAtHand(folder / "runs")
@@ -154,3 +140,18 @@ def test_a_judge_that_has_not_rated_is_unknown(store: RunStore) -> None:
     with pytest.raises(HarnessError) as caught:
         report_of(store, "nobody")
     assert caught.value.given == "nobody"
+
+
+def test_a_run_that_has_stopped_before_its_ratings_has_no_page_yet(store: RunStore, tmp_path: Path) -> None:
+    with RunStore.create_or_open(tmp_path / "stopped", store.manifest) as stopped:
+        with pytest.raises(StoreError):
+            report_of(stopped)
+        stopped.add_concepts(store.concepts())
+        stopped.add_instructions(store.instructions())
+        for labeler in store.manifest.labelers:
+            stopped.add_labelings(labeler.key, store.labelings(labeler.key) or ())
+        stopped.add_methods([*store.methods(), *store.detection_methods()])
+        stopped.add_items(store.items())
+        with pytest.raises(StoreError) as caught:
+            report_of(stopped)
+        assert caught.value.given == "stopped"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import time
 
 import pytest
+from helpers.waiting import wait_for
 
 from harness.files.progress import Progress
 from harness.files.progress_lines import Line, clock
@@ -71,7 +71,7 @@ def test_a_line_is_written_while_no_unit_ends() -> None:
     error = io.StringIO()
     with contextlib.redirect_stderr(error), Line("downloading x", 4_000_000, 0.25, False, in_bytes=True, seconds=0.02) as line:
         line(500_000)
-        time.sleep(0.15)
+        wait_for(lambda: error.getvalue().count("\n") >= 3)
     lines = error.getvalue().splitlines()
     assert lines[0] == "downloading x (4.0 MB)"
     assert len(lines) > 2

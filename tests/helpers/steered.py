@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ Rate = Callable[[str, int, float, int], "tuple[float, float, float] | None"]
 
 
 def method_record(name: str, role: Role = "method", grid: Sequence[float] = (0.5, 1.0)) -> tuple[Method, MethodRecord]:
-    """A steerer with a labeler of its own (``name``), or without one where the name ends in ``!``."""
-    steerer = name.rstrip("!")
-    labeler = None if name.endswith("!") else f"l-{steerer}"
+    """A steerer with a labeler of its own (``name``), with another one (``labeler/steerer``), or without one where the name ends in ``!``."""
+    other, _, steerer = name.rstrip("!").rpartition("/")
+    labeler = None if name.endswith("!") else other or f"l-{steerer}"
     method = Method(labeler, steerer, {} if labeler is None else {"pi0": 0.5}, {"unit": "max, or =none"})
     key = PluginRef(kind="labeler", name=labeler, key=labeler, options={"given": {"pi0": 0.5}}, distribution="") if labeler else None
     plugin = PluginRef(kind="steerer", name=steerer, key=steerer, options={"default": {"unit": "max, or =none"}}, distribution="")
@@ -39,12 +39,19 @@ def steered_run(
     feature: Callable[[int], int] = lambda concept: concept,
     text: Callable[[str, int, float, int], str] = lambda method, concept, strength, place: f"{method} {concept} {strength} {place}",
     judge: JudgeRecord = JUDGE,
+    controls: Mapping[str, Callable[[int], int]] | None = None,
     **changes: Any,
 ) -> Manifest:
-    """Write a run; the steerer whose name ends in ``!`` has no labeler, and one strength. ``changes`` are fields of its manifest."""
+    """Write a run; the steerer whose name ends in ``!`` has no labeler, and one strength.
+
+    ``controls`` are more methods, each with its features; ``changes`` are fields of its manifest.
+    """
     concepts = [Concept(f"c{number}", f"concept {number}") for number in range(n_concepts)]
     instructions = [Instruction(f"i{number}", f"Instruction {number}?") for number in range(n_instructions)]
-    made = [method_record(name, grid=(1.0,) if name.endswith("!") else (0.5, 1.0)) for name in methods]
+    controls = controls or {}
+    features = {**dict.fromkeys(methods, feature), **controls}
+    grids = {name: (1.0,) if name.endswith("!") else (0.5, 1.0) for name in features}
+    made = [method_record(name, "control" if name in controls else "method", grids[name]) for name in features]
     identity = {"task": {"name": "demo", "version": "1"}, "seed": 0, "methods": list(methods), "judge": {"name": judge.name, "options": {}}}
     facts: dict[str, Any] = {
         "concepts": tuple(concept.id for concept in concepts),
@@ -62,8 +69,8 @@ def steered_run(
         store.add_judge(judge)
         trials: dict[str, tuple[str, int, float, int]] = {}
         items = []
-        for method, record in made:
-            refs = [(FeatureRef("sae", feature(number)),) if record.labeler else () for number in range(n_concepts)]
+        for (name, own), (method, record) in zip(features.items(), made, strict=True):
+            refs = [(FeatureRef("sae", own(number)),) if record.labeler else () for number in range(n_concepts)]
             labelings = [Labeling(concept, own) for concept, own in zip(concepts, refs, strict=True)]
             if record.labeler is not None:
                 store.add_labelings(record.labeler.key, labelings)
@@ -72,7 +79,7 @@ def steered_run(
                 for strength in record.grid:
                     for place, instruction in enumerate(asked):
                         trial = Trial(method.id, labeling.id, labeling.concept.id, strength, instruction, given.seed)
-                        trials[trial.id] = (method.steerer, number, strength, place)
+                        trials[trial.id] = (name.rstrip("!"), number, strength, place)
                         items.append(trial_item(trial))
         store.add_items(items)
         with store._database.transaction("fill"):

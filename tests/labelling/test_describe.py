@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +30,38 @@ def bench(tiny_task: Path, tmp_path_factory: pytest.TempPathFactory) -> TaskBenc
     return TaskBench(load_task(tiny_task), choices, ArtifactCache(tmp_path_factory.mktemp("cache")), Progress(quiet=True))
 
 
-def activations(bench: TaskBench, text: int, feature: int) -> list[float]:
-    """The feature at every token of a text, by transformers' own hidden states; the first token left out."""
-    ids = bench.model.encode(bench.corpus[text].text)[:256]
-    with torch.no_grad():
-        x = bench.model.hf(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[3][0]
-    values: list[float] = bench.dictionaries["sae"].feature(x, feature).tolist()
+@pytest.fixture(scope="module")
+def hidden(bench: TaskBench) -> Callable[[int], torch.Tensor]:
+    """A text's residual vectors ``[tokens, d_model]``, by transformers' own hidden states; every feature is read from them."""
+
+    @cache
+    def of(text: int) -> torch.Tensor:
+        ids = bench.model.encode(bench.corpus[text].text)[:256]
+        with torch.no_grad():
+            states: torch.Tensor = bench.model.hf(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[3][0]
+        return states
+
+    return of
+
+
+def activations(bench: TaskBench, hidden: Callable[[int], torch.Tensor], text: int, feature: int) -> list[float]:
+    """The feature at every token of a text; the first token left out."""
+    values: list[float] = bench.dictionaries["sae"].feature(hidden(text), feature).tolist()
     return [float("-inf"), *values[1:]]
 
 
-def test_snippets_are_the_best_texts_around_their_strongest_token(bench: TaskBench) -> None:
+def test_snippets_are_the_best_texts_around_their_strongest_token(bench: TaskBench, hidden: Callable[[int], torch.Tensor]) -> None:
     features = [int(j) for j in bench.statistics().live[5:400:90]]
     found = snippets(bench, "sae", features, n=2, context=4)
     assert list(found) == features
     for feature in features:
-        every = [max(activations(bench, text, feature)) for text in range(len(bench.corpus))]
+        every = [max(activations(bench, hidden, text, feature)) for text in range(len(bench.corpus))]
         firing = sorted((text for text in range(len(every)) if every[text] > 0), key=lambda text: -every[text])
         assert len(found[feature]) == min(2, len(firing))
         for row, expected in zip(found[feature], firing, strict=False):
             assert row["activation"] == pytest.approx(every[expected], rel=1e-3)
             text = next(place for place in range(len(every)) if bench.corpus[place].id == row["text"])
-            ids, values = bench.model.encode(bench.corpus[text].text), activations(bench, text, feature)
+            ids, values = bench.model.encode(bench.corpus[text].text), activations(bench, hidden, text, feature)
             at = values.index(max(values))
             assert row["token"] == bench.model.decode(ids[at : at + 1])
             assert row["before"] == bench.model.decode(ids[max(0, at - 4) : at])
@@ -56,7 +69,7 @@ def test_snippets_are_the_best_texts_around_their_strongest_token(bench: TaskBen
             assert row["labels"] == sorted(bench.corpus[text].labels)
             passage = slice(max(0, at - 4), at + 5)
             assert "".join(piece for piece, _ in row["tokens"]) == bench.model.decode(ids[passage])
-            own = activations(bench, text, feature)[passage]
+            own = activations(bench, hidden, text, feature)[passage]
             assert [value for _, value in row["tokens"]][-(len(own) - 1) :] == pytest.approx(own[1:], rel=1e-2, abs=1e-3)
 
 

@@ -138,7 +138,7 @@ def test_a_command_asks_for_the_same_judge_protocol_and_split(make_entry: Make, 
     entry = make_entry(make_result("a"), protocol={"name": "axbench", "aggregation": "harmonic-mean-of-means"})
     task = {**entry.task.model_dump(), "split": "dev"}
     entry = type(entry).model_validate({**entry.as_json(), "id": "", "judge": judge, "task": task})
-    assert eval_command(entry, entry.rows[0]) == (
+    assert eval_command(entry, entry.rows[:1]) == (
         "harness eval --labeler a --steerer sae-clamp --split dev --judge openai:model=small-judge --protocol axbench "
         "--aggregation harmonic-mean-of-means"
     )

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.waiting import wait_for
 
 from harness.errors import ModelError, UnknownNameError
 from harness.files.cache_dir import cache_root
@@ -294,14 +294,12 @@ def test_two_processes_at_once_make_it_once(wheel: Path, index: Index, tmp_path:
     for path in said:
         with path.open("w") as stderr:
             processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True))
-    assert index.asked.wait(60)
+    assert index.asked.wait(120)
 
     def waiting() -> int:
         return sum("waiting for another process" in path.read_text(encoding="utf-8") for path in said)
 
-    until = time.monotonic() + 60
-    while not waiting() and time.monotonic() < until:
-        time.sleep(0.02)
+    wait_for(waiting)
     index.go_on.set()
     outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert [out.strip() for out in outputs] == [str(tmp_path / "models" / "tiny")] * 2

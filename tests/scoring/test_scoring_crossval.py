@@ -271,10 +271,10 @@ def test_the_input_is_not_touched_and_the_answer_cannot_be() -> None:
 
 def test_hundreds_of_labelings_take_no_time() -> None:
     scores = np.random.default_rng(0).random((300, 15, 20))
-    started = time.perf_counter()
+    started = time.process_time()
     for grid in scores:
         cross_validate(grid)
-    assert time.perf_counter() - started < 3  # 0.03 s when measured; the limit leaves room for a busy machine
+    assert time.process_time() - started < 3  # 0.03 s when measured, however busy the machine is
 
 
 # -------------------------------------------------------------------------------------------------------------- rating bounds

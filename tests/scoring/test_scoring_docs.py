@@ -38,7 +38,8 @@ def test_importing_scoring_imports_neither_torch_nor_scipy() -> None:
 
 
 def test_the_coverage_simulation_prints_its_table() -> None:
-    table = python("benchmarks/interval_coverage.py", "--samples", "4", "--resamples", "50", "--clusters", "6", "25").splitlines()
+    sizes = ("--samples", "4", "--resamples", "50", "--population", "20000", "--clusters", "6", "25")
+    table = python("benchmarks/interval_coverage.py", *sizes).splitlines()
     assert table[0] == "| scores | clusters | t | BCa | bootstrap-t | auto | width of auto / t | no interval |"
     assert len(table) == 2 + 13 * 2
     rows = [[cell.strip() for cell in line.split("|")[3:-1]] for line in table[2:]]

@@ -44,7 +44,9 @@ def watched(model: SubjectModel, layer: int) -> Iterator[list[tuple[Tensor, Tens
         before.append(hidden_of(out).clone())
 
     def next_input(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-        seen.append((before.pop(), (args[0] if args else kwargs["hidden_states"]).clone()))
+        own, after = before.pop(), (args[0] if args else kwargs["hidden_states"]).clone()
+        # a prompt that all rows have is read once, up to the first edit
+        seen.append((own.expand(len(after), *own.shape[1:]) if len(own) == 1 else own, after))
 
     handles = [
         model.layers[layer].register_forward_hook(output),

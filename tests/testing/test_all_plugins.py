@@ -21,7 +21,7 @@ from harness.run.bench import Choices, TaskBench
 from harness.tasks.find import load_task
 from harness.testing import CHECKS, check_detector, check_judge, check_labeler, check_metric, check_options, check_steerer, toy_bench
 from harness.testing.judges import example_items
-from harness.types import ASPECTS
+from harness.types import ASPECTS, FeatureRef, Labeling
 
 CHECK: dict[Kind, Callable[..., Any]] = {
     "labeler": check_labeler, "steerer": check_steerer, "detector": check_detector, "metric": check_metric, "judge": check_judge,
@@ -43,7 +43,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bench(folder: Path) -> TaskBench:
-    return toy_bench(folder)
+    made = toy_bench(folder)
+    made.answered = {"another": [Labeling(concept, (FeatureRef("sae", place),)) for place, concept in enumerate(made.concepts)]}
+    return made
 
 
 @pytest.fixture
@@ -66,6 +68,8 @@ def options_of(kind: Kind, name: str, tmp_path: Path, folder: Path, request: pyt
         topics = ("music and songs", "water", "bread and dough", "Error: 404")
         (tmp_path / "export.json").write_text(json.dumps({f"model/1-res/{index}": topics[index % 4] for index in range(48)}), encoding="utf-8")
         return {"source": str(tmp_path / "export.json"), "match": "words"}
+    if (kind, name) == ("labeler", "permuted"):
+        return {"follows": "another"}
     if (kind, name) == ("judge", "human"):
         return {"folder": str(tmp_path / "sheets")}
     if (kind, name) == ("judge", "hf-local"):

@@ -29,7 +29,7 @@ def host(sample_site: Path, installed: Callable[..., Any]) -> Iterator[PluginHos
         yield PluginHost.load()
 
 
-@pytest.mark.parametrize("name", ["reconstruction", "density", "overlap"])
+@pytest.mark.parametrize("name", ["reconstruction", "overlap"])
 def test_metrics_keep_it(host: PluginHost, bench: Any, name: str) -> None:
     registered = host.get("metric", name)
     found = check_metric(registered.create, bench)

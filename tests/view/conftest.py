@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from helpers.view_runs import make
+from helpers.waiting import wait_for
 
 from harness.view.run_view import RunView
 from harness.view.runs import Runs
@@ -92,14 +92,6 @@ def site(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         runs.get("demo-1").follow_once()
     with served(runs) as address:
         yield address
-
-
-def wait_for(true: Callable[[], bool], seconds: float = 15) -> None:
-    """Wait until something is so; fail if it never is."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 @pytest.fixture(name="wait_for")

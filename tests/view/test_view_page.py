@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from helpers.view_runs import HOSTILE, JUDGES, begin, rate, trials, write
+from helpers.waiting import wait_for
 
 from harness.view.runs import Runs
 
@@ -62,13 +62,6 @@ def keys(browser: Any, *pressed: str) -> None:
     ActionChains(browser).send_keys(*pressed).perform()
 
 
-def wait(true: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
 def test_hostile_texts_are_shown_and_run_nothing(browser: Any, site: str) -> None:
     first = trials()[0].id
     for path in (f"/run/demo-1/text/{first}", "/run/demo-1/?q=hacked", "/run/demo-1/"):
@@ -86,12 +79,12 @@ def test_a_filter_and_a_search_by_hand(browser: Any, site: str) -> None:
     keys(browser, "/")
     assert browser.execute_script("return document.activeElement.id") == "q"
     keys(browser, "waves of war", "\ue007")
-    wait(lambda: len(articles(browser)) == 20)
+    wait_for(lambda: len(articles(browser)) == 20)
     assert browser.current_url.endswith("/?q=waves+of+war")  # what says nothing is not in it
     assert browser.execute_script("return document.querySelectorAll('.trial mark').length") >= 40
     browser.find_element("css selector", "#order option[value=overall]").click()
     browser.find_element("css selector", "#filter button").click()
-    wait(lambda: "order=overall" in browser.current_url)
+    wait_for(lambda: "order=overall" in browser.current_url)
     badges = browser.execute_script("return [...document.querySelectorAll('.own .badge')].map((one) => parseFloat(one.lastChild.textContent))")
     rated = [badge for badge in badges if badge is not None]
     assert rated == sorted(rated, reverse=True)
@@ -111,7 +104,7 @@ def test_everything_works_without_scripts(browser: Any, site: str) -> None:
         browser.get(f"{site}/run/demo-1/?method=&q=waves&order=newest")
         assert len(browser.find_elements("css selector", "article")) == 39
         browser.find_element("css selector", "article h3 a").click()
-        wait(lambda: "/text/" in browser.current_url)
+        wait_for(lambda: "/text/" in browser.current_url)
         assert browser.find_element("css selector", ".figures dd").is_displayed()
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
@@ -123,19 +116,19 @@ def test_new_texts_and_ratings_come_while_one_reads(browser: Any, tmp_path: Path
     with begin(folder) as store, serve(Runs([folder])) as address:
         write(store, every[5:15])
         browser.get(f"{address}/run/run/")
-        wait(lambda: len(articles(browser)) == 10)
+        wait_for(lambda: len(articles(browser)) == 10)
         assert browser.execute_script("return document.querySelector('.top .status').textContent") == "running"
         browser.execute_script("arguments[0].scrollIntoView()", browser.find_element("id", f"t-{every[10].id}"))
         place = "return Math.round(document.getElementById(arguments[0]).getBoundingClientRect().top)"
         before = browser.execute_script(place, f"t-{every[10].id}")
         write(store, every[:5])  # these come above what is read
         write(store, every[15:20])
-        wait(lambda: len(articles(browser)) == 20)
+        wait_for(lambda: len(articles(browser)) == 20)
         assert articles(browser) == [trial.id for trial in every[:20]]
         assert abs(browser.execute_script(place, f"t-{every[10].id}") - before) <= 1
         rate(store, JUDGES[0], every[:6])
         badge = f"return document.querySelector('#t-{every[3].id} .badge').textContent"
-        wait(lambda: "overall" in browser.execute_script(badge))
+        wait_for(lambda: "overall" in browser.execute_script(badge))
         assert abs(browser.execute_script(place, f"t-{every[10].id}") - before) <= 1
         assert "20 texts" in " ".join(browser.execute_script("return document.getElementById('counts').textContent").split())
     browser.get("about:blank")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from harness.errors import HarnessError, StoreError
-from harness.evaluations.details.command import command_line
 from harness.evaluations.details.detection import detected
 from harness.evaluations.details.labels import labels
 from harness.evaluations.details.steering import curves, texts
 from harness.evaluations.entry import make_entry
+from harness.evaluations.stored_entries import entries_of
 from harness.leaderboard.entry import Entry
-from harness.leaderboard.files import load_entry
 from harness.leaderboard.site.details import RunDetails
 from harness.store import JudgeRecord, RunStore
+from harness.store.command import eval_command
 from harness.store.folder import DATABASE
 
 MOST_TEXTS = 60
@@ -38,7 +39,7 @@ def details_of(store: RunStore, judge: JudgeRecord | None) -> RunDetails:
         run=store.id,
         started=store.started,
         status=store.status,
-        command=command_line(manifest.command),
+        command=shlex.join(eval_command(manifest.command)),
         hardware=manifest.hardware,
         curves=curves(manifest, store, key),
         texts=found,
@@ -62,28 +63,15 @@ def report_of(store: RunStore, wanted: str | None = None) -> tuple[Entry, RunDet
         StoreError: no such judge has rated; the run has stopped before there was anything to score.
     """
     judge = store.judge_named(wanted)
-    entry = next(
-        (entry for entry in _entries(store) if (entry.judge.key if entry.judge else None) == (judge.ranking_key if judge else None)), None
-    )
-    if entry is None or store.status != "finished":
-        try:
-            entry = make_entry(store.manifest, store, judge)
-        except HarnessError as error:
-            message = f"the run {store.id} has no scores yet: {error.message}"
-            raise StoreError(message, given=store.id, hint="run its `harness eval` again first") from error
-    return entry, details_of(store, judge)
-
-
-def _entries(store: RunStore) -> list[Entry]:
-    """Return the entries beside a run's file that can be read, those by the run's own protocol first."""
-    found = []
-    for path in sorted(store.folder.glob("entry*.json")):
-        try:
-            entry = load_entry(path)
-        except StoreError:
-            continue
-        found += [entry] if entry.run_digest == store.plan_digest else []
-    return sorted(found, key=lambda entry: entry.protocol.title != store.manifest.protocol.title)
+    key = judge.ranking_key if judge is not None else None
+    found, reason = entries_of(store)
+    own = [entry for entry in found if (entry.judge.key if entry.judge is not None else None) == key]
+    if own:  # of several, the one by the run's own protocol
+        return min(own, key=lambda entry: entry.protocol.title != store.manifest.protocol.title), details_of(store, judge)
+    if reason:
+        message = f"the run {store.id} has no scores yet: {reason}"
+        raise StoreError(message, given=store.id, hint="run its `harness eval` again first")
+    return make_entry(store.manifest, store, judge), details_of(store, judge)
 
 
 class RunsAtHand:

@@ -8,9 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from harness.evaluations.steering.concepts import score_labeling
+from harness.evaluations.steering.concepts import Scored, score_labeling
 from harness.scoring import NO_CHOICE, ProtocolScore, ScoringError, harmonic_mean
-from harness.scoring.checks import IntArray
+from harness.scoring.checks import FloatArray, IntArray
 from harness.store import Record, RunStore
 from harness.store.manifest import Manifest, MethodRecord
 from harness.types import ASPECTS, Concept, Labeling, Rating
@@ -69,6 +69,26 @@ def _choices(found: ProtocolScore, n_strengths: int) -> IntArray:
     chosen = found.chosen_per_fold if n_strengths > 1 else np.zeros_like(found.chosen_per_fold)
     choices: IntArray = np.where(evaluation.any(axis=1), np.take_along_axis(chosen, evaluation.argmax(axis=1), axis=1), NO_CHOICE)
     return choices
+
+
+def instruction_scores(scored: Scored) -> FloatArray:
+    """Return what each instruction adds to a concept's score, ``[instructions]``; NaN where it does not report, or is unrated.
+
+    It is the harmonic mean of the ratings of its text, at the strength that was chosen without this instruction: the mean over the repeats of the
+    cross-validation, and over draws.
+    """
+    drawn = []
+    for part in scored.parts:
+        assert part.ratings is not None, "of one labeling"
+        assert part.found is not None, "of one labeling"
+        values = harmonic_mean(part.ratings)
+        chosen = _choices(part.found, len(values))
+        drawn.append(np.where(chosen == NO_CHOICE, np.nan, np.take_along_axis(values, np.maximum(chosen, 0), axis=0)))
+    known = np.concatenate(drawn)
+    counts = (~np.isnan(known)).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        means: FloatArray = np.nansum(known, axis=0) / counts
+    return means
 
 
 def overall(rating: Rating | None) -> float | None:

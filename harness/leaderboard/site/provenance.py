@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import asdict
 from typing import Any
 
 from harness.leaderboard.entry import Entry
+from harness.leaderboard.next_step import eval_command
 from harness.leaderboard.site.details import RunDetails
 from harness.types import judge_title
 
@@ -80,24 +80,8 @@ def command_of(entry: Entry, details: RunDetails | None) -> str:
     """Return the command that repeats a run: as it was given, where the run's file is at hand; else what the entry's methods say of it."""
     if details is not None and details.command:
         return details.command
-    parts = ["harness", "eval", "--task", entry.task.name]
-    asked: dict[str, None] = {}
-    for row in entry.rows:
-        if row.role == "method":
-            for flag, name in _plugins(row.subject.model_dump(), row.subject.name):
-                asked[f"{flag} {shlex.quote(name)}"] = None
-    return " ".join([*map(shlex.quote, parts), *asked, *([f"--seed {entry.seed}"] if entry.seed else [])])
-
-
-def _plugins(subject: dict[str, Any], name: str) -> list[tuple[str, str]]:
-    """Return the flags of a method's plugins, each with the options that its name has."""
-    if subject["kind"] == "dictionary":
-        return [("--metric", subject["label"] or subject["metric"])]
-    kind = "steerer" if subject["kind"] == "steering" else "detector"
-    labelled = name.split(" × ")
-    if subject["labeler"] is None or len(labelled) != 2:
-        return [(f"--{kind}", name if subject["labeler"] is None else subject[kind])]
-    return [("--labeler", labelled[0]), (f"--{kind}", labelled[1])]
+    command = eval_command(entry, [row for row in entry.rows if row.role == "method"])
+    return f"{command} --seed {entry.seed}" if entry.seed else command
 
 
 def _json(value: Any) -> str:

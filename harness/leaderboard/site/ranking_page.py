@@ -46,6 +46,8 @@ class Ranking:
     """True marks what must not be overlooked."""
     sentences: tuple[str, ...] = ()
     """Who is ahead of whom, and who beats its controls."""
+    cautions: tuple[str, ...] = ()
+    """What to be careful of in reading comparisons and verdicts."""
     pairs: tuple[str, ...] = ()
     """How the methods compare, pair by pair."""
     criteria: tuple[str, ...] = ()
@@ -56,7 +58,7 @@ RANDOM = "random"
 """What a method's own random control is called in a verdict (:class:`harness.leaderboard.comparisons.AgainstControl`)."""
 _SHORT = 28
 """Letters."""
-SENTENCES = 6
+SENTENCES = 3
 """Methods that have a sentence on their controls above the table; the table has all."""
 
 FILTERS = (("task", "task"), ("kind", "kind"), ("model", "model"), ("layer", "layer"), ("sae", "SAE"), ("judge", "judge"))
@@ -152,6 +154,7 @@ def _ranking(at: int, group: Group, pages: dict[str, str], sparsity: dict[str, f
         notes=tuple(_notes(group, places)),
         sentences=tuple(line for line in (who_is_ahead(group), *verdicts(group)[:SENTENCES]) if line),
         pairs=(*pair_lines(group), *spread_lines(group)),
+        cautions=group.warnings,
         criteria=tuple(line for line in (group.criterion if group.tested else "", group.verdict_criterion) if line),
     )  # fmt: skip
 
@@ -236,7 +239,7 @@ def _verdict(found: Sequence[AgainstControl]) -> Cell:
     answers: dict[str, list[str]] = {}
     for one in found:
         answers.setdefault(one.answer, []).append(one.name)
-    return Cell("; ".join(f"{answer}: {', '.join(names)}" for answer, names in answers.items()), css=css)
+    return Cell("; ".join(f"{answer}: {', '.join(names)}" for answer, names in answers.items()), css=f"verdict {css}".strip())
 
 
 def _lead(found: AgainstControl) -> str:
@@ -274,7 +277,6 @@ def _notes(group: Group, places: Sequence[Place]) -> list[tuple[bool, str]]:
         found.append((True, "unpaired: other methods of this task chose other concepts; these rankings are not held against each other"))
     if group.varies:
         found.append((True, f"these entries differ in: {', '.join(group.varies)}"))
-    found += [(True, warning) for warning in group.warnings]
     found += [(False, line) for line in abstention_notices(place.row for place in places)]
     found += [(False, line) for line in rough_scores(places)]
     found += [(False, f"{place.name} is not eligible: {'; '.join(place.reasons)}") for place in places if place.standing == "ineligible"]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.leaderboard import columns
 from harness.leaderboard.columns import MISSING, number
 from harness.leaderboard.layout import Grid
 
@@ -68,9 +69,7 @@ def words(text: str) -> Cell:
 
 def significant(value: float | None) -> Cell:
     """Return a cell of a number of any scale, with four significant digits."""
-    if value is None:
-        return Cell(MISSING)
-    return Cell(f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}", value)
+    return Cell(columns.significant(value), value)
 
 
 def of_grid(name: str, caption: str, grid: Grid, note: str = "") -> Table:

@@ -244,7 +244,7 @@ def test_one_process_at_a_time_hands_in(path: Path) -> None:
             thread.start()
             time.sleep(0.15)
             order.append("first")
-        thread.join(10)
+        thread.join(120)
     assert order == ["first", "second"]
     with ReplyCache(None) as cache, cache.handing_in():
         assert cache.batch_of(key(1)) is None
@@ -313,7 +313,7 @@ def writer(path: Path, start: int, end: int) -> subprocess.Popen[str]:
 
 def test_processes_share_one_file_that_none_has_made_yet(path: Path) -> None:
     processes = [writer(path, 1000 * n, 1000 * n + 150) for n in range(3)]
-    assert [process.communicate(timeout=50)[0].count("\n") for process in processes] == [150] * 3
+    assert [process.communicate(timeout=300)[0].count("\n") for process in processes] == [150] * 3
     with ReplyCache(path) as cache:
         assert len(cache) == 450
 
@@ -326,7 +326,7 @@ def test_nothing_that_was_put_is_lost_by_a_kill(path: Path) -> None:
         first = process.stdout.readline()
         time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
-        rest = process.communicate(timeout=20)[0]
+        rest = process.communicate(timeout=120)[0]
         announced = int((first + rest).splitlines()[-1]) if (first + rest).endswith("\n") else int((first + rest).splitlines()[-2])
     with ReplyCache(path) as cache:
         assert announced > 4

@@ -264,7 +264,7 @@ def test_each_failure_is_one_line_and_says_whether_to_try_again(
     assert "\n" not in error.reason
     assert error.retry_after == (7.0 if "retry-after" in reply.headers else None)
     assert len(server.seen) == 1, "the provider tries once"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize(

@@ -295,13 +295,13 @@ def test_reading_holds_no_more_than_a_part_of_the_file(tmp_path: Path) -> None:
     import tracemalloc
 
     path = tmp_path / "large.jsonl"
-    text = "word " * 200
+    text = "word " * 800
     with path.open("w") as file:
-        for number in range(60_000):
+        for number in range(15_000):
             file.write(json.dumps({"id": number, "text": text}) + "\n")
     tracemalloc.start()
     corpus = open_corpus(path)
-    assert len(corpus) == 60_000
+    assert len(corpus) == 15_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 12e6

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -229,18 +229,19 @@ def test_a_killed_process_loses_nothing_that_was_written(model, tiny_model_path:
     prompts = [Prompt(f"k{i}", f"Tell me story number {i}.") for i in range(60)]
     decoding = Decoding(max_new_tokens=60, temperature=1.0, min_new_tokens=40)
     script = (
+        "import os, signal, threading, time\n"
+        "def kill_in_the_middle():\n"  # by itself: this process may see it late
+        "    while not out.exists() or out.read_bytes().count(b'\\n') < 6: time.sleep(0.002)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "import sys; from pathlib import Path; from harness.data.written.generate import generate; from harness.data.written.recipe import Prompt\n"
         "from harness.model.loading import load_model; from harness.types import Decoding\n"
         f"prompts = [Prompt(f'k{{i}}', f'Tell me story number {{i}}.') for i in range(60)]\n"
+        f"out = Path({str(out)!r}); threading.Thread(target=kill_in_the_middle, daemon=True).start()\n"
         f"model = load_model({str(tiny_model_path)!r}, device='cpu', dtype='float32')\n"
-        f"generate(model, prompts, Decoding(max_new_tokens=60, temperature=1.0, min_new_tokens=40), Path({str(out)!r}), batch=2)\n"
+        f"generate(model, prompts, Decoding(max_new_tokens=60, temperature=1.0, min_new_tokens=40), out, batch=2)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=DEMO.parents[1])
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline and (not out.exists() or out.read_bytes().count(b"\n") < 6):
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
+    killed = subprocess.run([sys.executable, "-c", script], cwd=DEMO.parents[1])
+    assert killed.returncode == -signal.SIGKILL
     written = out.read_bytes().count(b"\n")
     assert 6 <= written < 60
     assert generate(model, prompts, decoding, out, batch=16) == 60 - written

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.waiting import wait_for
 
 from harness.chat.batch.anthropic import AnthropicBatches
 from harness.chat.batch.openai import OpenAIBatches
@@ -457,7 +458,7 @@ def test_who_waits_for_another_process_is_warned(
     with other.handing_in():
         waiting = threading.Thread(target=lambda: list(desk(api).submit([CHESS])))
         waiting.start()
-        time.sleep(0.4)
+        wait_for(lambda: "waiting" in caplog.text)
         assert "waiting for another process that is handing in batches" in caplog.text
         assert len(api.handed_in) == 1
     waiting.join()

@@ -63,7 +63,7 @@ class Reader:
     def wait(self, script: str) -> None:
         from selenium.webdriver.support.wait import WebDriverWait
 
-        WebDriverWait(self.browser, 10, 0.02).until(lambda _: self.run(script))
+        WebDriverWait(self.browser, 120, 0.02).until(lambda _: self.run(script))
 
     def scroll_through(self) -> None:
         """Look at the whole page, so that all figures are drawn."""

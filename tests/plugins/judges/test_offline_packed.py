@@ -89,7 +89,7 @@ def test_a_llama_is_packed_and_its_attention_is_put_back(tiny: SubjectModel) -> 
 
 def test_a_model_that_is_not_read_rightly_so_is_padded(tiny: SubjectModel) -> None:
     # looks at the token before, whoever's it is
-    tiny.model_hook = tiny.layers[0].register_forward_pre_hook(lambda module, args: (args[0] + args[0].roll(1, dims=1), *args[1:]))
+    tiny.layers[0].register_forward_pre_hook(lambda module, args: (args[0] + args[0].roll(1, dims=1), *args[1:]))
     assert isinstance(scorer(tiny, 64, rows_of(tiny)), Padded)
 
 

@@ -1,0 +1,65 @@
+"""What a run's differences vary by: the pairs, clusters and family are those of the leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.steered import steered_run
+
+from harness.errors import OptionError
+from harness.evaluations.entry import make_entry
+from harness.evaluations.power import PowerPair, power_pairs
+from harness.leaderboard.ranking import rank
+from harness.store import RunStore
+
+_NOISE = np.random.default_rng(2).uniform(0.2, 0.8, size=(3, 14))
+_LEVEL = {"clamp": 0, "random/clamp": 1, "permuted/clamp": 2}
+
+
+def _rate(method: str, concept: int, strength: float, place: int) -> tuple[float, float, float]:
+    if method == "add":
+        return (1.0 + 0.02 * concept, 1.0, 1.0)
+    return (float(_NOISE[_LEVEL.get(method, 0), concept]) + (method == "clamp"), 1.0 + 0.1 * place, 1.0)
+
+
+def _pairs(folder: Path) -> list[PowerPair]:
+    with RunStore.open(folder, read_only=True) as store:
+        return power_pairs(store.manifest, store, store.judge_named(None))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two methods; of one of them random features and permuted labels, and a control of both that needs no labels."""
+    folder = tmp_path_factory.mktemp("power") / "run"
+    controls = {"random/clamp": lambda concept: 100 + concept, "permuted/clamp": lambda concept: (concept + 1) % 14, "prompt!": lambda concept: 0}
+    steered_run(folder, _rate, ("clamp", "add"), controls=controls)
+    return folder
+
+
+def test_the_pairs_and_their_intervals_are_those_of_the_leaderboard(run: Path) -> None:
+    found = {(pair.method, pair.name): pair.pair for pair in _pairs(run)}
+    with RunStore.open(run, read_only=True) as store:
+        (group,) = rank([make_entry(store.manifest, store, store.judge_named(None))])
+    board = {(place.name, against.name): against for place in group.places for against in place.against}
+    assert set(found) == set(board)
+    assert {name for method, name in found if method == "l-add × add"} == {"prompt"}, "random features steered otherwise are no control of it"
+    for key, pair in found.items():
+        against = board[key]
+        assert (pair.low, pair.high, pair.p_value) == (against.low, against.high, against.p_value)
+
+
+def test_permuted_labels_leave_the_concepts_apart(run: Path) -> None:
+    for pair in _pairs(run):
+        assert pair.pair.tested, pair.name
+        assert pair.pair.effective_clusters == pytest.approx(14)
+        assert pair.spread.effective == pytest.approx(14)
+        assert pair.spread.level > 0.95, "sharpened for the family"
+
+
+def test_a_run_without_controls_has_nothing_to_compare(tmp_path: Path) -> None:
+    steered_run(tmp_path / "run", _rate, ("clamp",))
+    with pytest.raises(OptionError) as error:
+        _pairs(tmp_path / "run")
+    assert error.value.allowed
