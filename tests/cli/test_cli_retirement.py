@@ -89,6 +89,10 @@ def test_a_judge_that_retires_is_bridged_to_its_successor(
     assert board.count("bridge openai gpt-4o-mini → openai gpt-6-luna") == 2, "beside the rankings of either judge"
     assert board.count("the judge is gone") == 1
     assert command("leaderboard", "--json").json["bridges"][0]["id"] == bridge["id"]
+    harness("leaderboard", "build", "--out", tmp_path / "site", "--from", tmp_path, env=env)
+    page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert page.count("bridge openai gpt-4o-mini → openai gpt-6-luna") == 2
+    assert "the judge is gone" in page
     same = command("judge", "bridge", run.name, "--from", "gpt-4o-mini", "--to", "openai:model=gpt-4o-mini")
     assert same.code == 2
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.leaderboard.bridge import Bridge
 from harness.leaderboard.columns import KINDS, heading, number
 from harness.leaderboard.comparisons import AgainstControl
 from harness.leaderboard.entry import STEERING_METRICS
@@ -67,18 +68,21 @@ _BETWEEN = "\n"
 """Between the values of a row that has several, e.g. layers."""
 
 
-def rankings(groups: Sequence[Group], pages: dict[str, str], limits: Limits) -> list[Ranking]:
+def rankings(groups: Sequence[Group], pages: dict[str, str], limits: Limits, bridges: Sequence[Bridge] = ()) -> list[Ranking]:
     """Return what the first page shows of ``groups``.
 
     Args:
         groups: the best first within each.
         pages: the address of each entry's page, by the entry's id.
         limits: rows that are shown over all groups.
+        bridges: between judges; each stands beside the rankings of either.
     """
     total = sum(len(group.places) for group in groups)
     share = min(1.0, limits.rows / total) if total else 1.0
     sparsity = sparsity_of(place.entry for group in groups for place in group.places)
-    return [_ranking(at, group, pages, sparsity, limits, share) for at, group in enumerate(groups, 1)]
+    found = [_ranking(at, group, pages, sparsity, limits, share) for at, group in enumerate(groups, 1)]
+    lines = [tuple((False, bridge.line(group.key)) for bridge in bridges if bridge.concerns(group.key)) for group in groups]
+    return [replace(ranking, notes=(*ranking.notes, *own)) for ranking, own in zip(found, lines, strict=True)]
 
 
 def in_order(groups: Iterable[Group]) -> list[Group]:
