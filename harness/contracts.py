@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
     from harness.chat.cost import Estimate
-    from harness.chat.values import Usage
+    from harness.chat.values import APIModel, Usage
     from harness.data.corpora.labels import LabelTable
     from harness.data.split import Part, TextSplit
     from harness.data.texts import TextSet
@@ -444,6 +444,16 @@ class Priced(Metered, Protocol):
 
     def estimate(self, work: Work) -> Estimate:
         """An upper bound of calls, tokens and dollars for ``work``; sends nothing. No calls for what it has already."""
+        ...
+
+
+@runtime_checkable
+class AsksAPI(Protocol):
+    """A plugin that asks a model behind an API, which may be shut down one day: plans warn of that, and refuse it afterwards."""
+
+    @property
+    def api_model(self) -> APIModel | None:
+        """Who is asked; None where nobody is. Sends nothing and needs no key."""
         ...
 
 

@@ -35,7 +35,8 @@ FREE = "a local server, free unless the price file says otherwise"
 """Where the price of a local server is from."""
 
 _LOCAL_NAMES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
-_SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
+SNAPSHOT = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
+"""What a snapshot's name has behind that of its model."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Prices:
     def stated(self, provider: str, model: str) -> Price | None:
         """Return the price of a model that stands in a table; None where none does."""
         exact = self.models.get((provider, model))
-        return exact if exact is not None else self.models.get((provider, _SNAPSHOT.sub("", model)))
+        return exact if exact is not None else self.models.get((provider, SNAPSHOT.sub("", model)))
 
     def cost(self, provider: str, model: str, usage: Usage, batch: bool = False) -> float | None:
         """Return dollars for ``usage``; None where the model's price is not known."""
@@ -248,14 +249,31 @@ def load_prices(folder: Path | None = None) -> Prices:
     Raises:
         OptionError: a file of the user's is missing where it was named, or malformed.
     """
-    shipped = _read(Path(__file__).with_name(FILE_NAME))
-    paths = [folder / FILE_NAME] if folder is not None and (folder / FILE_NAME).is_file() else []
-    if named := os.environ.get(PRICES_ENV, "").strip():
-        paths.append(Path(named).expanduser())
-    for path in paths:
+    first, *own = price_files(folder)
+    shipped = _read(first)
+    for path in own:
         shipped = _over(shipped, _read(path), str(path))
-    place = paths[-1] if named else folder / FILE_NAME if folder is not None else Path(FILE_NAME)
+    place = own[-1] if named_file() is not None else folder / FILE_NAME if folder is not None else Path(FILE_NAME)
     return replace(shipped, place=str(place))
+
+
+def price_files(folder: Path | None = None) -> list[Path]:
+    """Return the shipped price file, then the user's, each of which goes before those in front of it; ``folder`` as in :func:`load_prices`."""
+    paths = [Path(__file__).with_name(FILE_NAME)]
+    paths += [folder / FILE_NAME] if folder is not None and (folder / FILE_NAME).is_file() else []
+    named = named_file()
+    return paths + ([named] if named is not None else [])
+
+
+def named_file() -> Path | None:
+    """Return the price file that ``HARNESS_PRICES`` names, None where it names none."""
+    named = os.environ.get(PRICES_ENV, "").strip()
+    return Path(named).expanduser() if named else None
+
+
+def read_price_file(path: Path) -> dict[str, Any]:
+    """Return the content of a price file, unchecked. Raises OptionError where it cannot be read."""
+    return read_toml(path, "price file", OptionError, f"mend it, or unset {PRICES_ENV}")
 
 
 def _over(base: Prices, own: Prices, path: str) -> Prices:
@@ -269,11 +287,12 @@ def _over(base: Prices, own: Prices, path: str) -> Prices:
     )
 
 
-_SECTION = ("source", "characters_per_token", "schema_tokens", "models")
+_SECTION = ("source", "characters_per_token", "schema_tokens", "models", "shutdown", "reasoning")
+"""The last two are read by :mod:`harness.chat.retirement` and :mod:`harness.chat.reasoning`."""
 
 
 def _read(path: Path) -> Prices:
-    content = read_toml(path, "price file", OptionError, f"mend it, or unset {PRICES_ENV}")
+    content = read_price_file(path)
     models: dict[tuple[str, str], Price] = {}
     ratios: dict[str, float] = {}
     schema_tokens: dict[str, int] = {}

@@ -177,6 +177,19 @@ class ChatReply:
         object.__setattr__(self, "finish", clean_line(self.finish))
 
 
+@dataclass(frozen=True)
+class APIModel:
+    """A model behind an API.
+
+    Attributes:
+        server: the API's name for its own server and its regions (``openai``); else API and server, e.g. ``openai@localhost:8000``.
+        model: as the server knows it.
+    """
+
+    server: str
+    model: str
+
+
 @runtime_checkable
 class Provider(Protocol):
     """One API (and server). Made outside of an event loop, used within one: clients are opened at the first call of ``complete``."""

@@ -24,11 +24,14 @@ def command(as_json: bool) -> None:
     from harness.files.version import own_version
     from harness.model.devices import choose_device, choose_dtype
     from harness.model.embedded import describe
+    from harness.run.retiring import described_retirement
 
     host = load_host()
     device = choose_device(None)
     root = cache_root()
     free = next((shutil.disk_usage(path).free for path in (root, *root.parents) if path.exists()), 0)
+    found = ((judge.name, described_retirement(judge)) for judge in host.all("judge").values())
+    retiring = [f"{name}: {line}" for name, line in found if line]
     report = {
         "harness": own_version(),
         "python": f"{platform.python_version()} ({sys.executable})",
@@ -41,6 +44,7 @@ def command(as_json: bool) -> None:
         "models": {row.name: "cached" if row.cached else "not fetched yet" for row in describe()},
         "plugins": sum(len(host.all(kind)) for kind in ("labeler", "steerer", "judge")),
         "broken plugins": [f"{broken.entry_point}: {broken.reason}" for broken in host.broken],
+        "judges that are shut down": retiring or ["none known"],
         "keys": {key: "set" if os.environ.get(key) else "not set" for key in KEYS},
     }
     if as_json:

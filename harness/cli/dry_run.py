@@ -71,9 +71,12 @@ def _refused(plan: Plan, bench: TaskBench) -> HarnessError | None:
 def _problems(plan: Plan, bench: TaskBench, known: list[str]) -> list[str]:
     """What would end the run before it begins: what is known already, what the hub cannot give, a corpus that a labeler lacks."""
     from harness.errors import HarnessError
+    from harness.run.retiring import judge_is_gone
     from harness.run.sources import source_problems
 
     problems = [*known, *source_problems(bench)]
+    if plan.judge is not None and (gone := judge_is_gone(plan.judge)) is not None:
+        problems.append(f"{gone} (unless the run has all its texts, and the cache all replies)")
     try:
         _ = bench.instructions if plan.judge is not None else ()
     except HarnessError as error:

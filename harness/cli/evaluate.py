@@ -185,6 +185,7 @@ class _Evaluation:
         from harness.cli.dry_run import concept_count, estimate_of
         from harness.cli.spending import foresee
         from harness.evaluations.evaluate import changed_code, evaluate, run_folder, set_aside, settle
+        from harness.evaluations.steering.retired import check_judge_answers
         from harness.run.manifest import command_of
         from harness.run.plan import make_plan
         from harness.run.run import Run
@@ -193,6 +194,7 @@ class _Evaluation:
         bench = make_bench(self.task, choices, self.quiet)
         manifest = settle(plan, bench, command_of(self.where, bench, self.asked, self.host.files))
         folder = run_folder(self.out, manifest)
+        check_judge_answers(plan, folder, self.fresh)
         if why := changed_code(folder, manifest):
             bench.progress.step(why)
         if self.fresh or not _generated(folder):  # else the judge's own estimate of what is left is exact, and asked about before anything is sent

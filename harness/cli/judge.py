@@ -1,4 +1,4 @@
-"""``harness judge RUN --judge X``: rate the stored texts of a run again; and whether a judge is to be trusted: compare, selftest, cache."""
+"""``harness judge RUN --judge X``: rate the stored texts of a run again; and whether a judge is to be trusted: compare, selftest, cache, bridge."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from harness.cli.common import (
     show_entry,
     show_pending,
 )
+from harness.cli.judge_bridge import bridge_command
 from harness.cli.judge_compare import compare_command
 
 if TYPE_CHECKING:
@@ -221,3 +222,4 @@ def _cache() -> ReplyCache:
 
 
 command.add_command(compare_command)
+command.add_command(bridge_command)

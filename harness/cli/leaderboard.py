@@ -25,12 +25,14 @@ def command(ctx: click.Context, out: Path, published: bool, win_rate_against: st
     if ctx.invoked_subcommand is not None:
         return
     from harness.leaderboard.board_json import board_json
+    from harness.leaderboard.bridge import load_bridges
     from harness.leaderboard.files import load_entries
     from harness.leaderboard.published import load_published
     from harness.leaderboard.table import build_board, render_board
 
     entries, problems = load_entries(out / "leaderboard" / "entries")
-    board = build_board(entries, load_published() if published else (), problems, win_rate_against)
+    bridges, faulty = load_bridges(out)
+    board = build_board(entries, load_published() if published else (), [*problems, *faulty], win_rate_against, bridges)
     if as_json:
         print_json(board_json(board))
         return

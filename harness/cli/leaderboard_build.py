@@ -25,6 +25,7 @@ def build_command(ctx: click.Context, output: Path, source: Path | None, publish
     """
     from harness.evaluations.details import RunsAtHand
     from harness.files.progress import Progress
+    from harness.leaderboard.bridge import load_bridges
     from harness.leaderboard.files import load_entries
     from harness.leaderboard.published import load_published
     from harness.leaderboard.site.build import build_site
@@ -33,9 +34,12 @@ def build_command(ctx: click.Context, output: Path, source: Path | None, publish
     folder = source if source is not None else Path(ctx.parent.params["out"])
     progress = Progress(quiet)
     entries, problems = load_entries(folder / "leaderboard" / "entries")
+    bridges, faulty = load_bridges(folder)
+    problems += faulty
     runs = RunsAtHand(folder / "runs")
     made = build_site(
-        entries, output, published=load_published() if published else (), problems=problems, details=runs.details, step=progress.step
+        entries, output, published=load_published() if published else (), problems=problems, details=runs.details, step=progress.step,
+        bridges=bridges,
     )
     for problem in (*problems, *runs.problems):
         echo(f"not shown: {problem}", err=True)

@@ -55,6 +55,7 @@ def show(ctx: click.Context, name: str, plugin_files: tuple[Path, ...], as_json:
         return
     flags = {"labeler": "-L", "steerer": "-S", "detector": "-D", "metric": "-M", "judge": "-J"}
     from harness.options import describe
+    from harness.run.retiring import described_retirement
 
     for plugin in plugins:
         echo(f"{plugin.kind} {plugin.name}: {plugin.summary}")
@@ -67,6 +68,8 @@ def show(ctx: click.Context, name: str, plugin_files: tuple[Path, ...], as_json:
             print_table("", ("option", "type", "default", "bounds", "what it does"), rows)
         else:
             echo("no options")
+        if line := described_retirement(plugin):
+            echo(line)
 
 
 @command.command("new")
@@ -127,6 +130,7 @@ def _everything(host: PluginHost) -> list[Registered]:
 
 def _as_json(plugin: Registered) -> dict[str, Json]:
     from harness.options import describe
+    from harness.run.retiring import described_retirement
 
     return {
         "kind": plugin.kind,
@@ -136,5 +140,6 @@ def _as_json(plugin: Registered) -> dict[str, Json]:
         "version": plugin.version,
         "source": plugin.source,
         "options": describe(plugin.options),
+        "retirement": described_retirement(plugin) or None,
     }
 

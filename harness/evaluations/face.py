@@ -18,6 +18,7 @@ from harness.evaluations.evaluate import evaluate as evaluate_run
 from harness.evaluations.prompts import SteeredText, feature_labeling, steered, unsteered
 from harness.evaluations.steering.rate import rate as rate_run
 from harness.evaluations.steering.rate import rate_texts
+from harness.evaluations.steering.retired import check_judge_answers
 from harness.evaluations.steering.stored import check_generated
 from harness.leaderboard.entry import Entry
 from harness.plugin.host import PluginHost
@@ -202,6 +203,7 @@ def evaluate(
     where = str(opened.task.folder) if opened.task.name not in opened.host.tasks.entries else opened.task.name
     manifest = settle(plan, opened.bench, command_of(where, opened.bench, asked, opened.host.files))
     folder = run_folder(Path(out), manifest)
+    check_judge_answers(plan, folder)
     with Run.begin(folder, manifest, plan, opened.bench, opened.host, _limit(max_cost)) as run:
         entry = evaluate_run(run)
     save_entry(entry, Path(out) / "leaderboard" / "entries" / entry.file_name)

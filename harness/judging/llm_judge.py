@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from harness.chat.retirement import ModelRetired
 from harness.chat.values import THOUGHTS_ALONE, BatchProvider, ChatReply, ChatRequest, Provider, RequestFailed, SchemaRefused, Usage
 from harness.contracts import JudgeTraits, Metered, Work
 from harness.errors import JudgeError
@@ -92,6 +93,7 @@ class LLMJudge:
         options: the judge's options.
         connect: ``connect(cache, seed)`` answers with what asks the model; called by :meth:`prepare`.
         batches: makes the batch API, for judges that have one.
+        room: tokens that the model may think, beside those of its reply.
     """
 
     def __init__(
@@ -99,9 +101,10 @@ class LLMJudge:
         options: LLMJudgeOptions,
         connect: Connect,
         batches: Callable[[], BatchProvider] | None = None,
+        room: int = 0,
     ) -> None:
         self.options = options
-        self.questions = Questions(options, load_rubric(options.rubric))
+        self.questions = Questions(options, load_rubric(options.rubric), room)
         self._connect, self._batches = connect, batches
         self._replies: ReplyCache | None = None
         self._bench: JudgeBench | None = None
@@ -249,6 +252,8 @@ class LLMJudge:
                 self._bench.warn(note)
 
     def _stopped(self, failure: RequestFailed) -> JudgeError:
+        if isinstance(failure, ModelRetired):
+            return JudgeError(f"{self.options.model} cannot be asked: {failure.retirement.fact}", given=self.options.model, hint=failure.hint)
         return JudgeError(f"{self.options.model} cannot be asked: {failure.reason}", given=self.options.model, hint=advice(failure))
 
     def _ask_in_words(self, refusal: SchemaRefused) -> None:

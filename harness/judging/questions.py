@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import Field
 
 from harness.chat.client.cache import ReplyCache
+from harness.chat.retirement import ModelRetired
 from harness.chat.values import ABOUT_THE_REQUEST, IN_A_ROW, REDIRECTS, THOUGHTS_ALONE, WRONG_FOR_ALL, ChatReply, ChatRequest, RequestFailed
 from harness.errors import JudgeError
 from harness.judging.replies import explain_rating
@@ -33,6 +34,9 @@ CUT = "length"
 
 THINKING = "switch the model's thinking, or the server's parser of it, off, or raise -J max_tokens"
 """What to do where a model thinks and does not answer."""
+
+MORE_ROOM = "raise -J max_tokens or, where the model thinks before it replies, -J reasoning_tokens"
+"""What to do where a model's thoughts leave no room for its reply."""
 
 _MARK = re.compile(r"\b(?=[\w-]*\d)[\w-]{6,}\b|\d+")  # numbers, and the ids of requests
 _CLOSED = re.compile(r"(?:\]\]|\}|```|\d[*_)\]\"'`]|\d[ \t]*\r?\n)[\s*_\"'”’)`.$]*\Z")
@@ -141,6 +145,8 @@ def read(reply: ChatReply) -> tuple[float | None, str]:
     In a reply that was cut off a rating counts only at its very end: one that the reply had gone beyond may have been taken back.
     """
     value, reason = explain_rating(reply.text)
+    if reply.finish == CUT and not reply.text.strip():
+        return None, f"the reply is empty; it was cut off at max_tokens; {MORE_ROOM}"
     if reply.finish == CUT and (value is None or not _ends_with(reply.text, value)):
         why = reason if value is None else f"the rating {value:g} does not end the reply"
         return None, f"{why}; it was cut off at max_tokens; raise -J max_tokens"
@@ -187,7 +193,7 @@ class Refusals:
             if not answer.from_cache:
                 self._replied, self._row, self._equal = True, 0, 0
             return False
-        if not self._replied and answer.status in WRONG_FOR_ALL:
+        if isinstance(answer, ModelRetired) or (not self._replied and answer.status in WRONG_FOR_ALL):
             return True
         self._equal = self._equal + 1 if self._last is not None and _kind(answer) == _kind(self._last) else 1
         self._last = answer
@@ -252,12 +258,13 @@ class Questions:
     Attributes:
         options: the judge's options.
         rubric: what is asked.
+        room: tokens that the model may think, beside those of its reply.
         structured: the option, as far as the rubric goes along with it.
         in_words: with ``structured`` at ``auto``: the model takes no schema, or makes nothing of it, so everything is asked in words.
     """
 
-    def __init__(self, options: LLMJudgeOptions, rubric: Rubric) -> None:
-        self.options, self.rubric = options, rubric
+    def __init__(self, options: LLMJudgeOptions, rubric: Rubric, room: int = 0) -> None:
+        self.options, self.rubric, self.room = options, rubric, room
         self.structured: Structured = False if options.structured == "auto" and rubric.in_words else options.structured
         self.in_words = False
         if options.examples and not rubric.examples:
@@ -291,7 +298,7 @@ class Questions:
             temperature = max(temperature, AGAIN_TEMPERATURE)
         messages = self.rubric.messages(aspect, item, examples=options.examples, structured=structured, again=ask > 0)
         schema = REPLY_SCHEMA if structured else None
-        return ChatRequest(options.model, messages, options.max_tokens, temperature, schema, seed=ask or None)
+        return ChatRequest(options.model, messages, options.max_tokens + self.room, temperature, schema, seed=ask or None)
 
     def asks(self, item: JudgeItem, aspect: Aspect, server: str, cache: ReplyCache | None) -> Iterator[Ask]:
         """Yield the asks of one rating in their order, each with its reply where the cache has it.

@@ -6,9 +6,12 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from harness.chat.providers.refusals import REFUSALS
-from harness.chat.providers.servers import HOMES, ServerOptions
+from harness.chat.providers.servers import HOMES, ServerOptions, retiring_name
+from harness.chat.reasoning import ROOM, load_patterns, reasons
+from harness.chat.values import APIModel
 from harness.judging.llm_judge import Asker, LLMJudge, ask_api
 from harness.judging.questions import APIJudgeOptions
+from harness.options import transport_field
 from harness.types import JudgeItem
 
 if TYPE_CHECKING:
@@ -20,13 +23,30 @@ if TYPE_CHECKING:
 class ServerJudgeOptions(ServerOptions, APIJudgeOptions):
     """Options of judges behind an API: the model's, the batches', and which server."""
 
+    reasoning_tokens: int | None = transport_field(None, ge=0)
+    """Room for a model's thoughts, beside max_tokens; none: 2000 for models that are known to reason, 0 for others."""
+
+
+def _room(options: ServerJudgeOptions) -> int:
+    """Return the tokens that a model may think, beside those of its reply."""
+    from harness.files.cache_dir import cache_root
+
+    if options.reasoning_tokens is not None:
+        return options.reasoning_tokens
+    return ROOM if reasons(options.model, load_patterns(options.api, cache_root())) else 0
+
 
 class ServerJudge(LLMJudge):
     """See the module. A subclass names its provider and its batches. Implements :class:`harness.contracts.Judge`."""
 
     def __init__(self, options: ServerJudgeOptions) -> None:
         self._server = options
-        super().__init__(options, self._open, self._open_batches)
+        super().__init__(options, self._open, self._open_batches, _room(options))
+
+    @property
+    def api_model(self) -> APIModel:
+        """Return who is asked."""
+        return APIModel(retiring_name(self._server.api, self._server.base_url), self._server.model)
 
     @abstractmethod
     def _provider_type(self) -> type[APIProvider]:
@@ -42,7 +62,9 @@ class ServerJudge(LLMJudge):
         server = self._server
         memory = cache_root() / REFUSALS if server.cache else None
         address = server.base_url or HOMES[server.api]  # as the options say it: the environment has had its word there
-        provider = self._provider_type()(base_url=address, key_name=server.key_name, timeout=server.timeout, memory=memory)
+        provider = self._provider_type()(
+            base_url=address, key_name=server.key_name, timeout=server.timeout, memory=memory, folder=cache_root()
+        )
         # Replies in the cache may have been given without a parameter that another process saw refused: said again, for this run's entry.
         provider.recall(self.questions.request(JudgeItem("", "", "", ""), "fluency"))
         return provider

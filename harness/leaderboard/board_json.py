@@ -17,6 +17,7 @@ def board_json(board: Board) -> Json:
     return {
         "groups": [_group(group) for group in board.groups],
         "published": [{**table.model_dump(mode="json"), "ranked": False} for table in board.published],
+        "bridges": [bridge.as_json() for bridge in board.bridges],
         "problems": list(board.problems),
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.leaderboard.entry import Entry, full_name
 from harness.leaderboard.findings import Finding
+from harness.leaderboard.notices import gone_judge
 
 MAX_UNRATED = 0.1
 """Largest share of a method's texts that may be without a rating, whatever the task allows."""
@@ -37,6 +38,8 @@ def remarks(entry: Entry, others: Sequence[Entry] = ()) -> Iterator[Finding]:
     """Yield what is shown beside an entry that is taken; ``others`` are the entries that stand beside it."""
     if entry.judge is not None and entry.judge.offline:
         yield Finding("eligibility", "", f"judge {entry.judge.name} is an offline judge: marked as such, for demonstrations and tests")
+    for line in gone_judge(entry.judge):
+        yield Finding("eligibility", "", line)
     for warning in entry.warnings:
         if warning.startswith(SUBSETS):
             yield Finding("eligibility", "", warning)

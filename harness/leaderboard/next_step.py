@@ -76,10 +76,18 @@ def _steps(group: Group, sources: Sources) -> Iterator[NextStep]:
     if run is not None and _not_shown(group):
         yield NextStep(_with_out(f"harness power {shlex.quote(run)}", sources), "how many concepts and instructions would show a difference")
     if run is not None and group.offline:
-        judged = _with_out(f"harness judge {shlex.quote(run)} --judge gpt-4o", sources)
+        judged = _with_out(f"harness judge {shlex.quote(run)} --judge {_strong_judge()}", sources)
         yield NextStep(judged, "the same texts, rated by a judge that can be relied on: any of `harness plugins`")
     if group.key.kind == "steering" and len(leader.runs) == 1:
         yield NextStep(f"{again} --seeds {','.join(str(entry.seed + more) for more in range(3))}", "how far do runs of one method lie apart?")
+
+
+def _strong_judge() -> str:
+    """Return a judge to propose: the published results' own, or once that is gone its named successor."""
+    from harness.leaderboard.notices import retired
+
+    found = retired("gpt-4o")
+    return "gpt-4o" if found is None or not found.successor else f"openai:model={found.successor}"
 
 
 def _not_shown(group: Group) -> bool:

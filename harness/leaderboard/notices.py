@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from harness.leaderboard.columns import heading, number
-from harness.leaderboard.entry import Row
+from harness.leaderboard.entry import JudgeRef, Row
 from harness.leaderboard.places import Place
+
+if TYPE_CHECKING:
+    from harness.chat.retirement import Retirement
 
 IS_OFFLINE = "is an offline judge"
 FAILS_SELFTEST = "fails the self-test"
 """How warnings of entries begin to say it, after the judge's name."""
+GONE_JUDGE = "the judge is gone"
+"""How the line on a judge whose model was shut down begins."""
 OFFLINE_NOTICE = "offline judge: for demonstrations and tests, no person or strong model stands behind these ratings"
+
+
+def gone_judge(judge: JudgeRef | None) -> list[str]:
+    """Return a line where the model that rated was shut down by its API: nobody can have it rate again. Nothing for any other judge."""
+    model = None if judge is None else judge.options.get("model")
+    if judge is None or not isinstance(model, str) or "base_url" not in judge.options:
+        return []
+    from harness.chat.providers.servers import HOMES, is_own
+
+    url = judge.options["base_url"]
+    if url is not None and not any(is_own(api, str(url)) for api in HOMES):
+        return []  # another server that serves a model of that name
+    found = retired(model)
+    return [] if found is None else [f"{GONE_JUDGE}: {found.fact}; these ratings stay, and nobody can have them repeated"]
+
+
+def retired(model: str) -> Retirement | None:
+    """Return the retirement of a model that its API has shut down; None for any other."""
+    from harness.chat.retirement import load_retirements
+    from harness.errors import HarnessError
+    from harness.files.cache_dir import cache_root
+
+    try:
+        found = load_retirements(cache_root()).of_any(model)
+    except HarnessError:  # a price file that is not valid: said where prices matter
+        return None
+    return found if found is not None and found.gone else None
 
 
 def abstention_notices(rows: Iterable[Row]) -> list[str]:

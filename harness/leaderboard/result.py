@@ -16,7 +16,16 @@ from harness.leaderboard.columns import KINDS, Shown, grid, number
 from harness.leaderboard.entry import Entry, Protocol, Row, Sample, full_name
 from harness.leaderboard.layout import Prose
 from harness.leaderboard.next_step import NOWHERE, Sources, beside_the_others
-from harness.leaderboard.notices import FAILS_SELFTEST, IS_OFFLINE, OFFLINE_NOTICE, abstention_notices, bounds, rough, unanswered
+from harness.leaderboard.notices import (
+    FAILS_SELFTEST,
+    IS_OFFLINE,
+    OFFLINE_NOTICE,
+    abstention_notices,
+    bounds,
+    gone_judge,
+    rough,
+    unanswered,
+)
 from harness.leaderboard.opening import NOTICE, comparison_notes, judge_text, next_line, sentences, title
 from harness.leaderboard.places import Group
 from harness.leaderboard.ranking import rank
@@ -87,7 +96,7 @@ def _judge_lines(entry: Entry) -> list[str]:
     """Return what must be known of the judge, each fact once: how an offline one did in its self-test says more than that it is one."""
     offline = entry.judge is not None and entry.judge.offline
     lines = [line for line in entry.warnings if _about_judge(entry, line) and not (offline and IS_OFFLINE in line)]
-    return [OFFLINE_NOTICE] * (offline and not any(FAILS_SELFTEST in line for line in lines)) + lines
+    return [OFFLINE_NOTICE] * (offline and not any(FAILS_SELFTEST in line for line in lines)) + gone_judge(entry.judge) + lines
 
 
 def _mark(row: Row) -> str:

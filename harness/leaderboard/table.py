@@ -11,12 +11,13 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from harness.files.screen import Screen
+from harness.leaderboard.bridge import Bridge
 from harness.leaderboard.columns import KINDS, MISSING, Shown, given_options, grid, heading, number
 from harness.leaderboard.entry import Entry, Protocol
 from harness.leaderboard.grouping import item_noun
 from harness.leaderboard.layout import Column, Grid, Line, Prose
 from harness.leaderboard.next_step import NOWHERE, Sources
-from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, rough_scores
+from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, gone_judge, rough_scores
 from harness.leaderboard.opening import NOTICE, comparison_notes, judge_text, next_line, sentences, title
 from harness.leaderboard.places import Group, Place
 from harness.leaderboard.published import PublishedTable
@@ -32,10 +33,15 @@ class Board:
     groups: tuple[Group, ...]
     published: tuple[PublishedTable, ...] = ()
     problems: tuple[str, ...] = ()
+    bridges: tuple[Bridge, ...] = ()
 
 
 def build_board(
-    entries: Iterable[Entry], published: Sequence[PublishedTable] = (), problems: Sequence[str] = (), win_rate_against: str | None = None
+    entries: Iterable[Entry],
+    published: Sequence[PublishedTable] = (),
+    problems: Sequence[str] = (),
+    win_rate_against: str | None = None,
+    bridges: Sequence[Bridge] = (),
 ) -> Board:
     """Return the board of ``entries``; of one task, the groups stand in the order of a run's own tables.
 
@@ -43,11 +49,12 @@ def build_board(
         entries: any, in any order.
         published: tables of published numbers.
         problems: messages of entry files that could not be read.
+        bridges: between judges; each is shown beside the rankings of either.
         win_rate_against: as :func:`harness.leaderboard.ranking.rank` takes it.
     """
     groups = rank(entries, win_rate_against)
     groups.sort(key=lambda group: (group.key.task, group.key.version, KINDS.index(group.key.kind)))
-    return Board(tuple(groups), tuple(published), tuple(problems))
+    return Board(tuple(groups), tuple(published), tuple(problems), tuple(bridges))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- rendering
@@ -60,7 +67,7 @@ def render_board(board: Board, sources: Sources = NOWHERE) -> RenderableType:
         board: what is shown.
         sources: where entries came from, for the commands that are proposed.
     """
-    parts: list[RenderableType] = [part for group in board.groups for part in (render_group(group, sources), Text())]
+    parts: list[RenderableType] = [part for group in board.groups for part in (render_group(group, sources, board.bridges), Text())]
     if not board.groups:
         parts += [Text("no entries yet: `harness eval` makes one"), Text()]
     parts += [part for table in board.published for part in (render_published(table), Text())]
@@ -68,7 +75,7 @@ def render_board(board: Board, sources: Sources = NOWHERE) -> RenderableType:
     return Stack(*parts)
 
 
-def render_group(group: Group, sources: Sources = NOWHERE) -> RenderableType:
+def render_group(group: Group, sources: Sources = NOWHERE, bridges: Sequence[Bridge] = ()) -> RenderableType:
     """Return one group: who is ahead, who is beyond its controls and what to run next; then the table, how it was compared, what must be known."""
     opening = [*sentences(group), *next_line([group], sources)]
     columns = _further_columns(group)
@@ -86,6 +93,7 @@ def render_group(group: Group, sources: Sources = NOWHERE) -> RenderableType:
     ]
     table = grid(group.key.kind, shown, ranks=True, extra=[column for column, _ in columns])
     notes = [Prose(line, NOTICE if notice else "dim") for notice, line in _footnotes(group)]
+    notes += [Prose(bridge.line(group.key), "dim") for bridge in bridges if bridge.concerns(group.key)]
     return Stack(title(_group_title(group)), *opening, *([Text()] if opening else []), table, *comparison_notes(group), *notes)
 
 
@@ -179,6 +187,7 @@ def _decimals(value: float | None) -> int:
 def _footnotes(group: Group) -> list[tuple[bool, str]]:
     """Return what must be known to read a group; True marks what must not be overlooked."""
     lines = [(True, OFFLINE_NOTICE)] if group.offline else []
+    lines += [(True, line) for line in gone_judge(group.places[0].entry.judge if group.key.judge_key else None)]
     if group.unpaired:
         lines.append((True, "unpaired: other methods of this task chose other concepts; these groups are not ranked against each other"))
     lines += [(False, notice) for notice in abstention_notices(place.row for place in group.places)]

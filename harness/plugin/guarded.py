@@ -204,8 +204,12 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "unanswered": (lambda found: isinstance(found, int), "a number of requests"),
     "record": (_stored, "a JSON value without NaN"),
     "model_identity": (lambda found: isinstance(found, str), "text: digest, number format and kind of device"),
+    "api_model": (
+        lambda found: found is None or all(isinstance(getattr(found, name, None), str) for name in ("server", "model")),
+        "harness.chat.values.APIModel, or None",
+    ),
 }
-"""Members of Metered, Recorded and RunsModel: whether a value is right, and what is allowed."""
+"""Members of Metered, Recorded, AsksAPI and RunsModel: whether a value is right, and what is allowed."""
 
 
 def _value(name: str) -> property:
@@ -236,7 +240,7 @@ def _restore(self: Guarded, record: Any) -> None:
 
 
 def guarded(who: PluginName, plugin: Any) -> Guarded:
-    """Return a plugin as the core calls it: of its kind's contract, and with those of Metered, Priced, Recorded and RunsModel that it has itself."""
+    """Return a plugin as the core calls it: of its kind's contract, and with the further members (:data:`_VALUES`) that it has itself."""
     base = _CLASSES[who.kind]
     made = base(who, plugin)
     members: dict[str, Any] = {name: _value(name) for name in _VALUES if made.has(name)}

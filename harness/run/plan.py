@@ -26,6 +26,7 @@ from harness.run.planned import (
 )
 from harness.run.protocol import check_instructions, protocol_of
 from harness.run.requested import Requests, as_request, check_reached, distribute, plan_plugin, requests_of
+from harness.run.retiring import retiring_notices
 from harness.run.strengths import AskedGrids, grids_for
 from harness.store.manifest import Manifest
 from harness.tasks.dictionaries import MetricTable
@@ -134,6 +135,7 @@ class _Planner:
         plan = Plan(methods, judge, detections, self._metrics())
         self._note_unused(plan)
         check_instructions(self.task, protocol_of(self.task), plan.chooses)
+        self.notices += retiring_notices(plan.plugins)
         return Plan(methods, judge, detections, plan.metrics, tuple(dict.fromkeys(self.notices)))
 
     def _labelers(self) -> None:

@@ -17,6 +17,8 @@ from harness.chat.cost import Estimate, Price, Prices, Tally, input_bound, is_lo
 from harness.chat.values import ChatRequest, Message, Usage
 from harness.errors import OptionError
 
+SECTION = ("source", "characters_per_token", "schema_tokens", "models", "shutdown", "reasoning")
+
 
 @pytest.fixture(autouse=True)
 def _no_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +157,7 @@ ROW = "{ input = …, output = … } and, where there is one, cached_input"
         ('[openai.models]\n"m" = { input = nan, output = 2 }', math.nan, "a number of at least 0", "[openai.models] m input"),
         ('[openai.models]\n"m" = { input = 1 }', {"input": 1}, ROW, "[openai.models] m"),
         ('[openai.models]\n"m" = { input = 1, output = 2, cache = 3 }', {"input": 1, "output": 2, "cache": 3}, ROW, "[openai.models] m"),
-        ('[openai]\n"m" = { input = 1, output = 2 }', "m", ("source", "characters_per_token", "schema_tokens", "models"), "[openai] m"),
+        ('[openai]\n"m" = { input = 1, output = 2 }', "m", SECTION, "[openai] m"),
         ("[openai]\ncharacters_per_token = 0", 0, "a number above 0", "[openai] characters_per_token"),
         ("currency = 'EUR'", "currency", ("date", "batch", "one table a provider"), "'currency'"),
     ],

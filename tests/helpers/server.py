@@ -98,6 +98,7 @@ class ApiServer:
     Attributes:
         answer: what a prompt gets: text, a whole body, or a :class:`Reply`; a function of the request's body.
         seen: the requests so far.
+        models: what ``/v1/models`` lists.
         files, batches: what was handed in; ``batches[id]["status"]`` may be set by a test.
     """
 
@@ -106,6 +107,7 @@ class ApiServer:
         self.seen: list[Seen] = []
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, Body] = {}
+        self.models: Any = []
         self._faults: list[tuple[str, Reply]] = []
         self._lock = threading.Lock()
         outer = self
@@ -172,6 +174,8 @@ class ApiServer:
             return self._spoken(body, "chat")
         if path == "/v1/messages":
             return self._spoken(body, "messages")
+        if path == "/v1/models":
+            return Reply({"object": "list", "data": self.models})
         if path == "/v1/files":
             return self._upload(handler, raw)
         if parts[0] == "files" and parts[-1] == "content":

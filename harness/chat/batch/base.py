@@ -41,7 +41,6 @@ UNKNOWN = "whether the batch was taken is unknown"
 
 _NAMED, _SHOWN_ID = 5, 40  # lines that are named, and characters of an id
 _UNSENT = ("ConnectError", "ConnectTimeout")
-_PROBE = ChatRequest("", (Message("user", ""),))
 
 
 class Batches(ABC):
@@ -63,8 +62,9 @@ class Batches(ABC):
     def __init__(self, provider: APIProvider, model: str, *, wait: float = 1.0) -> None:
         self._provider, self._model, self._wait = provider, model, wait
         self._connection, self._dialect = provider.connection, provider.dialect
+        probe = ChatRequest(model, (Message("user", ""),), temperature=None)
         # Parameters that requests of a batch may hold; of two names for the bound, the one that is sent: a complaint about it names both.
-        self._parameters = {*provider.optional} - {"stream_options", *LIMITS} | parameter_names(provider.body(_PROBE))
+        self._parameters = {*provider.optional} - {"stream_options", *LIMITS} | parameter_names(provider.body(probe))
         self._client: Any = None
 
     def __repr__(self) -> str:
@@ -130,6 +130,8 @@ class Batches(ABC):
         if len(requests) > self.max_requests:
             message, allowed = f"{self.name}: {len(requests)} requests in a batch", f"{self.max_requests} at most"
             raise RequestFailed(message, given=len(requests), allowed=allowed, hint="hand them in in parts")
+        self._provider.dates.ask()
+        self._provider.check_answers(self._model)
         lines = [self._line(name, request) for name, request in requests.items()]
         total = sum(map(len, lines)) + len(lines)
         if total > self.max_bytes:

@@ -10,10 +10,13 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from harness.chat.http import http_client
+from harness.chat.model_list import TIMEOUT
+from harness.chat.providers.dates import ModelDates
 from harness.chat.providers.errors import Trouble, failure_without_status, is_error, read_object, trouble
 from harness.chat.providers.events import Assembler, assembled, is_stream, read_events
 from harness.chat.providers.refusals import SYSTEM, Dialect, only_streams
 from harness.chat.providers.servers import connect
+from harness.chat.reasoning import load_patterns, reasons
 from harness.chat.values import ChatReply, ChatRequest, RequestFailed, SchemaRefused, Usage
 from harness.types import Json
 
@@ -31,6 +34,7 @@ class APIProvider(ABC):
         timeout: seconds that one request may take.
         stream: ask for the reply piece by piece: for servers behind a proxy that cuts silent connections.
         memory: a file in which parameters that models refuse are kept, for :meth:`recall`.
+        folder: the cache folder: the user's price file and what the API's list of models said last lie there; None asks for no list.
 
     Attributes:
         connection: where requests go.
@@ -54,8 +58,11 @@ class APIProvider(ABC):
         timeout: float = 120.0,
         stream: bool = False,
         memory: Path | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.connection = connect(self.api, key_name, base_url, timeout)
+        self._reasoning = load_patterns(self.api, folder)
+        self.dates = ModelDates(self.api, self.connection, folder, self._fetch_list)
         self.dialect = Dialect(self.connection.server, self.optional, memory)
         self._stream = stream
         self._client: Any = None
@@ -113,7 +120,12 @@ class APIProvider(ABC):
         return {}
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """Make one attempt. A request that is turned down for an optional parameter is asked again without it; one for its schema fails by that."""
+        """Make one attempt. A request that is turned down for an optional parameter is asked again without it; one for its schema fails by that.
+
+        Raises ModelRetired, and sends nothing, for a model that the API has shut down.
+        """
+        await self.dates.ask_once()
+        self.check_answers(request.model)
         while True:
             body = self.body(request)
             body |= {"stream": self._stream, **(self.stream_parameters(request.model) if self._stream else {})}
@@ -130,6 +142,15 @@ class APIProvider(ABC):
                 self.dialect.note(f"{self.name}: the server answers by streams alone, so replies are asked for as streams")
             elif outcome.said is None or not self.dialect.learn(request.model, parameter_names(body), outcome.said):
                 raise outcome.failure
+
+    def check_answers(self, model: str) -> None:
+        """Raise ModelRetired for a model that the API has shut down; note the day of one that it is going to shut down."""
+        if (retirement := self.dates.check(model)) is not None:
+            self.dialect.note(retirement.warning)
+
+    def reasons(self, model: str) -> bool:
+        """Return whether ``model`` thinks before it replies, as far as its name says so."""
+        return reasons(model, self._reasoning)
 
     def takes_schema(self, model: str) -> bool:
         """Return False where ``model`` has refused the schema of a reply, in whatever way, now or in an earlier process."""
@@ -173,6 +194,13 @@ class APIProvider(ABC):
             "max_retries": 0,
             "default_headers": self.headers(),
         }
+
+    def _fetch_list(self) -> Json:
+        """Return the server's list of models, as it comes. Blocks."""
+        kind = self.sdk.OpenAI if self.api == "openai" else self.sdk.Anthropic
+        with kind(**self.client_options(blocking=True)) as client:
+            response = client.models.with_raw_response.list(timeout=TIMEOUT)
+            return read_object(self.name, response.http_response.content)
 
     async def close(self) -> None:
         """Close the connections. A later request opens new ones."""

@@ -1,7 +1,8 @@
 """Chat completions of OpenAI, and of every server that speaks like it (vLLM, llama.cpp, Ollama, …), through the official ``openai`` package.
 
 Servers differ in what they take: OpenAI's reasoning models refuse a temperature, older servers know ``max_tokens`` alone, not all have
-structured output. A parameter that a model refuses is left out from then on, and ``notes`` says so.
+structured output. Models that are known to reason (:mod:`harness.chat.reasoning`) are asked accordingly from the
+start. A parameter that a model refuses is left out from then on, and ``notes`` says so.
 
 Source: OpenAI API reference, chat completions.
 """
@@ -54,14 +55,17 @@ class OpenAIProvider(APIProvider):
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
         """See :class:`APIProvider`. Raises RequestFailed where the model refused both names of the limit, or the reply's schema."""
-        takes = self.dialect.takes
+        takes, thinks = self.dialect.takes, self.reasons(request.model)
+        if thinks and request.temperature is not None:
+            self.dialect.leave_out(request.model, "temperature")
         messages = request.messages if takes(request.model, SYSTEM) else folded(request.messages)
         body: dict[str, Any] = {
             "model": request.model,
             "messages": [{"role": one.role, "content": one.content} for one in messages],
         }
-        # Some servers ignore a name that they do not know, which would leave the reply without a bound: they get the old name, known to all.
-        limits = LIMITS if self.connection.own else LIMITS[::-1]
+        # Some servers ignore a name that they do not know, which would leave the reply without a bound: they get the old name, known to all,
+        # but for models that are known to refuse it.
+        limits = LIMITS if self.connection.own or thinks else LIMITS[::-1]
         limit = next((name for name in limits if takes(request.model, name)), None)
         if limit is None:
             both = " as well as ".join(LIMITS)

@@ -94,6 +94,11 @@ class Dialect:
             self._keep(model, parameter)
         return learned
 
+    def leave_out(self, model: str, parameter: str) -> None:
+        """Leave out a parameter that ``model`` is known to refuse, before it does; noted as a refusal is."""
+        self._refused.add((model, parameter))
+        self._note_refusal(model, parameter)
+
     def remembers(self, model: str, parameter: str) -> bool:
         """Return whether ``model`` refused the parameter in an earlier process."""
         if self._remembered is None:

@@ -165,18 +165,33 @@ def connect(api: str, key_name: str | None, base_url: str | None, timeout: float
         url = server_address(api, base_url) or home
     except Misplaced as error:
         raise JudgeError(error.message, given=error.name, hint=error.hint) from None
-    parts = urlsplit(url)
-    domain = ".".join((urlsplit(home).hostname or "").split(".")[-2:])
-    own = parts.scheme == "https" and (parts.hostname or "").endswith("." + domain)
+    own = is_own(api, url)
     trusted = own or _named_by_environment(api, url)
     if trusted:
         check_headers(api)
     if key_name is None and trusted:
         key_name = f"{api.upper()}_API_KEY"
     secret = key(key_name) if key_name else None
-    host = parts.netloc + parts.path.removesuffix("/v1")
-    name = api if url == home else f"{api}@{host}"
-    return Connection(name, url, SecretStr(secret) if secret else None, key_name, timeout, own, trusted)
+    return Connection(_name(api, url), url, SecretStr(secret) if secret else None, key_name, timeout, own, trusted)
+
+
+def is_own(api: str, url: str | None) -> bool:
+    """Return whether an address is the API's own server, or one of its regions; None stands for its own."""
+    if url is None or url == HOMES[api]:
+        return True
+    parts = urlsplit(url)
+    domain = ".".join((urlsplit(HOMES[api]).hostname or "").split(".")[-2:])
+    return parts.scheme == "https" and (parts.hostname or "").endswith("." + domain)
+
+
+def retiring_name(api: str, url: str | None) -> str:
+    """Return under which name a server's models are retired: the API's for its own server and regions, API and server for another."""
+    return api if url is None or is_own(api, url) else _name(api, url)
+
+
+def _name(api: str, url: str) -> str:
+    parts = urlsplit(url)
+    return api if url == HOMES[api] else f"{api}@{parts.netloc}{parts.path.removesuffix('/v1')}"
 
 
 def _named_by_environment(api: str, url: str) -> bool:

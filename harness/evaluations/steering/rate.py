@@ -16,6 +16,7 @@ from harness.run.bench import TaskBench
 from harness.run.notes import chat_news, note_versions
 from harness.run.plan import PlannedPlugin
 from harness.run.prepare import note_lap, note_usage
+from harness.run.retiring import check_can_rate, judge_is_gone, retiring_notices
 from harness.run.run import Run
 from harness.run.spending import NOTE_EVERY, Meter, line
 from harness.store import JudgeRecord, RunStore
@@ -45,21 +46,26 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
     key = record.key
     run.warnings.keep_in(run.store, key)
 
-    def missing() -> list[Generation]:
-        return [text for text in run.store.missing_ratings(key, retry_unrated=True) if only is None or text.trial_id in only]
+    answers = judge_is_gone(judge) is None
 
+    def missing() -> list[Generation]:  # what a judge that is gone could not rate stays so
+        return [text for text in run.store.missing_ratings(key, retry_unrated=answers) if only is None or text.trial_id in only]
+
+    for notice in retiring_notices([judge]):
+        run.judge_bench.warn(notice)
     owed = sorted({rating.ticket for rating in run.store.pending(key)})
     if not missing() and not owed:
         warn_untrusted(judge, run.judge_bench, run.manifest.model)
         run.store.add_judge(record)
         return
+    trials = {trial.id: trial for trial in run.store.trials()}
+    check_can_rate(judge, items_of(missing(), trials, run.store) if not answers else [])
     run.progress.step(f"preparing judge {judge.registered.name}")
     examine_first(judge, run.judge_bench)
     instance.prepare(run.judge_bench)
     run.store.add_judge(record)  # one that cannot begin, for want of a key, leaves nothing
     note_versions(run.store, run.warnings, ratings_by(record), [judge.registered.made_by])
     warn_untrusted(judge, run.judge_bench)
-    trials = {trial.id: trial for trial in run.store.trials()}
     generations = run.store.generations()
     meter = Meter(instance)
 
@@ -74,7 +80,7 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
     try:
         yield from noted(check_rating(judge.registered.who, rating, trials) for rating in (instance.collect(owed) if owed else ()))
         # again from the store: what a batch left out, or a person skipped, is asked for once more in the same call
-        items = _items(missing(), trials, run.store)
+        items = items_of(missing(), trials, run.store)
         if items and run.approve is not None and isinstance(instance, Priced):
             run.approve(instance.estimate(Work(items=items)))
         yield from noted(_submit(judge, items, run.progress, meter))
@@ -90,10 +96,13 @@ def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBenc
     """
     instance: Judge = judge.instance
     check_answers_at_once(judge)
+    check_can_rate(judge, items)
     bench.progress.step(f"preparing judge {judge.registered.name}")
     examine_first(judge, bench)
     instance.prepare(bench)
     warn_untrusted(judge, bench)
+    for notice in retiring_notices([judge]):
+        bench.warn(notice)
     meter = Meter(instance)
     try:
         found = list(_submit(judge, items, bench.progress, meter))
@@ -156,10 +165,10 @@ def why_unrated(ratings: Iterable[Rating], most: int = 3) -> str:
 
 def judge_items(store: RunStore) -> list[JudgeItem]:
     """Return all texts of a run as a judge is shown them."""
-    return _items(store.generations().values(), {trial.id: trial for trial in store.trials()}, store)
+    return items_of(store.generations().values(), {trial.id: trial for trial in store.trials()}, store)
 
 
-def _items(missing: Iterable[Generation], trials: dict[str, Trial], store: RunStore) -> list[JudgeItem]:
+def items_of(missing: Iterable[Generation], trials: dict[str, Trial], store: RunStore) -> list[JudgeItem]:
     """Return what the judge is shown, in the order of the digests: it sees nothing of method or strength, not even through the order."""
     concepts = dict(_concept_texts(store, trials.values()))
     instructions = {instruction.id: instruction.text for instruction in store.instructions()}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.errors import StoreError
 from harness.files.atomic import disk_error
+from harness.leaderboard.bridge import Bridge
 from harness.leaderboard.entry import Entry
 from harness.leaderboard.published import PublishedTable
 from harness.leaderboard.ranking import rank
@@ -42,6 +43,7 @@ def build_site(
     problems: Sequence[str] = (),
     details: Callable[[Entry], RunDetails | None] = lambda entry: None,
     step: Callable[[str], None] = lambda line: None,
+    bridges: Sequence[Bridge] = (),
 ) -> Site:
     """Write the pages of ``entries`` into ``folder``; pages of entries that are no longer there go.
 
@@ -52,6 +54,7 @@ def build_site(
         problems: files of entries that could not be read; the first page says so.
         details: what the run's file of an entry adds; None where it is not at hand.
         step: told what is being done.
+        bridges: between judges; each stands beside the rankings of either.
 
     Raises:
         StoreError: the folder holds something else, or the disk refuses.
@@ -63,7 +66,7 @@ def build_site(
     groups = in_order(rank(unique))
     places, tested = standings(groups), tested_pairs(groups)
     written: dict[str, str] = {
-        "index.html": index_page(groups, {name: f"entries/{file}.html" for name, file in files.items()}, published, problems)
+        "index.html": index_page(groups, {name: f"entries/{file}.html" for name, file in files.items()}, published, problems, bridges)
     }
     n_runs = 0
     for number, entry in enumerate(unique, 1):

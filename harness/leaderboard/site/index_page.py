@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.leaderboard.bridge import Bridge
 from harness.leaderboard.columns import number
 from harness.leaderboard.published import PublishedTable
 from harness.leaderboard.ranking import Group
@@ -13,15 +14,26 @@ from harness.leaderboard.site.ranking_page import FILTERS, filters, rankings
 from harness.leaderboard.site.tables import Cell, Head, Table, rows_of
 
 
-def index_page(groups: Sequence[Group], pages: dict[str, str], published: Sequence[PublishedTable], problems: Sequence[str]) -> str:
+def index_page(
+    groups: Sequence[Group],
+    pages: dict[str, str],
+    published: Sequence[PublishedTable],
+    problems: Sequence[str],
+    bridges: Sequence[Bridge] = (),
+) -> str:
     """Return the first page as HTML; ``pages`` are the addresses of the entries' pages by the entries' ids."""
-    return fitting(lambda limits: _page(groups, pages, published, problems, limits))
+    return fitting(lambda limits: _page(groups, pages, published, problems, bridges, limits))
 
 
 def _page(
-    groups: Sequence[Group], pages: dict[str, str], published: Sequence[PublishedTable], problems: Sequence[str], limits: Limits
+    groups: Sequence[Group],
+    pages: dict[str, str],
+    published: Sequence[PublishedTable],
+    problems: Sequence[str],
+    bridges: Sequence[Bridge],
+    limits: Limits,
 ) -> str:
-    found = rankings(groups, pages, limits)
+    found = rankings(groups, pages, limits, bridges)
     values = filters(found)
     return render(
         "index.html.jinja",

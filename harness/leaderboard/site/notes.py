@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.leaderboard.columns import number
 from harness.leaderboard.entry import Entry, Row, full_name
-from harness.leaderboard.notices import FAILS_SELFTEST, IS_OFFLINE, OFFLINE_NOTICE
+from harness.leaderboard.notices import FAILS_SELFTEST, IS_OFFLINE, OFFLINE_NOTICE, gone_judge
 from harness.types import EvaluationKind
 
 
@@ -14,7 +14,7 @@ def judge_notes(entry: Entry) -> list[str]:
         return []
     about = [line for line in entry.warnings if line.startswith((f"judge {entry.judge.name} ", f"judge {entry.judge.name!r}"))]
     lines = [line for line in about if not (entry.judge.offline and IS_OFFLINE in line)]
-    return [OFFLINE_NOTICE] * (entry.judge.offline and not any(FAILS_SELFTEST in line for line in lines)) + lines
+    return [OFFLINE_NOTICE] * (entry.judge.offline and not any(FAILS_SELFTEST in line for line in lines)) + gone_judge(entry.judge) + lines
 
 
 def general_notes(entry: Entry) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.leaderboard.bridge import Bridge
 from harness.leaderboard.columns import KINDS, heading, number
 from harness.leaderboard.comparisons import AgainstControl
 from harness.leaderboard.entry import STEERING_METRICS
-from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, rough_scores
+from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, gone_judge, rough_scores
 from harness.leaderboard.places import Group, Place
 from harness.leaderboard.site.limits import Limits
 from harness.leaderboard.site.ranking_figures import dictionaries_of, figure_of, sparsity_of, sparsity_points
@@ -67,18 +68,21 @@ _BETWEEN = "\n"
 """Between the values of a row that has several, e.g. layers."""
 
 
-def rankings(groups: Sequence[Group], pages: dict[str, str], limits: Limits) -> list[Ranking]:
+def rankings(groups: Sequence[Group], pages: dict[str, str], limits: Limits, bridges: Sequence[Bridge] = ()) -> list[Ranking]:
     """Return what the first page shows of ``groups``.
 
     Args:
         groups: the best first within each.
         pages: the address of each entry's page, by the entry's id.
         limits: rows that are shown over all groups.
+        bridges: between judges; each stands beside the rankings of either.
     """
     total = sum(len(group.places) for group in groups)
     share = min(1.0, limits.rows / total) if total else 1.0
     sparsity = sparsity_of(place.entry for group in groups for place in group.places)
-    return [_ranking(at, group, pages, sparsity, limits, share) for at, group in enumerate(groups, 1)]
+    found = [_ranking(at, group, pages, sparsity, limits, share) for at, group in enumerate(groups, 1)]
+    lines = [tuple((False, bridge.line(group.key)) for bridge in bridges if bridge.concerns(group.key)) for group in groups]
+    return [replace(ranking, notes=(*ranking.notes, *own)) for ranking, own in zip(found, lines, strict=True)]
 
 
 def in_order(groups: Iterable[Group]) -> list[Group]:
@@ -272,6 +276,7 @@ def _ends(place: Place) -> str:
 
 def _notes(group: Group, places: Sequence[Place]) -> list[tuple[bool, str]]:
     found = [(True, OFFLINE_NOTICE)] if group.offline else []
+    found += [(True, line) for line in gone_judge(group.places[0].entry.judge if group.key.judge_key else None)]
     if group.unpaired:
         found.append((True, "unpaired: other methods of this task chose other concepts; these rankings are not held against each other"))
     if group.varies:

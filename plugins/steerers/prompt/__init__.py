@@ -24,7 +24,7 @@ from harness.types import Decoding, Json, Labeling
 
 if TYPE_CHECKING:
     from harness.chat.cost import Estimate
-    from harness.chat.values import ChatReply, ChatRequest, Provider, RequestFailed, Usage
+    from harness.chat.values import APIModel, ChatReply, ChatRequest, Provider, RequestFailed, Usage
     from harness.contracts import Bench
 
     from .writing import APIWriter, Commission, Written
@@ -100,6 +100,17 @@ class Prompt:
         self.options = options
         self._written: dict[str, Written] = {}
         self._writer: APIWriter | None = None
+
+    @property
+    def api_model(self) -> APIModel | None:
+        """Return the writer behind an API; None for the template and the subject model."""
+        from harness.chat.providers.servers import retiring_name
+        from harness.chat.values import APIModel
+
+        options = self.options
+        if options.writer not in MODELS or options.writer_model is None:
+            return None
+        return APIModel(retiring_name(options.writer, options.base_url), options.writer_model)
 
     # ------------------------------------------------------------------------------------------------------------ what it costs
 
@@ -287,7 +298,7 @@ class Prompt:
         options = self.options
         address = options.base_url or HOMES[options.writer]  # as the options say it: the environment has had its word there
         memory = cache_root() / REFUSALS
-        provider = kind(base_url=address, key_name=options.key_name, timeout=options.timeout, memory=memory)
+        provider = kind(base_url=address, key_name=options.key_name, timeout=options.timeout, memory=memory, folder=cache_root())
         provider.recall(self._commission.request(""))  # replies in the cache may have been given without what the model refused
         return provider
 
