@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from harness.errors import HarnessError, StoreError, UnknownNameError
@@ -56,7 +57,8 @@ def check_entry(file: Path, host: PluginHost, run: Path | None = None) -> Checke
         entry = load_entry(file)
     except StoreError as error:
         return CheckedEntry(file, None, (Finding("schema", "", str(error)),))
-    problems = [*inconsistencies(entry), *(() if run is None else _against_run(entry, file, run)), *_task(entry, host), *refusals(entry)]
+    against = () if run is None else _against_run(entry, file, run)
+    problems = [*inconsistencies(entry), *_created(entry), *against, *_task(entry, host), *refusals(entry)]
     if file.resolve().parent.name == ENTRIES and file.name != entry.file_name:
         problems.append(Finding("schema", "", f"the file's name must be {entry.file_name}, which one run, judge and protocol share"))
     return CheckedEntry(file, entry, tuple(problems), tuple(remarks(entry, _beside(file))))
@@ -75,6 +77,41 @@ def _against_run(entry: Entry, file: Path, run: Path) -> Iterator[Finding]:
         yield Finding("run", "", f"its numbers cannot be computed from the run: {made.reason}")
     for difference in made.differences:
         yield Finding("run", difference.row, str(difference).removeprefix(f"{difference.row}: " if difference.row else ""))
+
+
+    if made.entry is not None:
+        yield from _provenance(entry, made.entry)
+
+
+def _provenance(entry: Entry, made: Entry) -> Iterator[Finding]:
+    """What an entry says beside its numbers, against the entry that its run gives."""
+    for name in ("harness_version", "git", "libraries", "plugins", "sources"):
+        if getattr(entry, name) != getattr(made, name):
+            yield Finding("run", "", f"{name} is {_short(getattr(entry, name))}; the run has {_short(getattr(made, name))}")
+    for where, ours, theirs in [("", entry.warnings, made.warnings), *_row_warnings(entry, made)]:
+        for warning in theirs:
+            if warning not in ours:
+                yield Finding("run", where, f"lacks what its run warns of: {warning}")
+
+
+def _row_warnings(entry: Entry, made: Entry) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
+    theirs = {(row.kind, row.subject.id): row for row in made.rows}
+    for row in entry.rows:
+        other = theirs.get((row.kind, row.subject.id))
+        if other is not None:
+            yield row.subject.name, row.warnings, other.warnings
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _created(entry: Entry) -> Iterator[Finding]:
+    """Whether the day on which the entry was made has come."""
+    made = datetime.fromisoformat(entry.created.replace("Z", "+00:00"))
+    if made > datetime.now(timezone.utc) + timedelta(days=1):
+        yield Finding("schema", "", f"created is {entry.created}, which is yet to come")
 
 
 def _task(entry: Entry, host: PluginHost) -> Iterator[Finding]:

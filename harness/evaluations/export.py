@@ -79,6 +79,9 @@ def export(
     wanted = format_of(path, format)
     metadata: Mapping[str, Json] = {}
     columns: Mapping[str, ColumnType]
+    if kind == STEERING and not run.counts()["trials"] and (kinds := [name for name in run.item_counts() if name != STEERING]):
+        message = f"the run {run.id} has nothing of kind {kind!r} to export"
+        raise StoreError(message, given=kind, allowed=tuple(kinds), hint=f"give --kind {kinds[0]}")
     if kind != STEERING:
         _check_kind(run, kind, judge_key, layout)
         columns, rows = OUTCOME_COLUMNS, outcome_rows(run, kind)

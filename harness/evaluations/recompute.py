@@ -55,12 +55,14 @@ class Recomputed:
         differences: empty where every number is the run's.
         reason: why the numbers cannot be made again; then there are no differences.
         damaged: since the run's file holds what no harness wrote.
+        entry: the entry that the run gives today; None where it gives none.
     """
 
     file: Path
     differences: tuple[Difference, ...] = ()
     reason: str = ""
     damaged: bool = False
+    entry: Entry | None = None
 
 
 def recompute_entries(folder: Path) -> list[Recomputed]:
@@ -85,7 +87,8 @@ def recompute_entry(entry: Entry, file: Path, folder: Path) -> Recomputed:
             manifest = store.manifest
             if "protocol" in manifest.unknown:  # of an older harness
                 manifest = with_protocol(manifest, PluginHost.load(), folder)
-            return Recomputed(file, tuple(differences(entry, recompute(entry, manifest, store))))
+            made = recompute(entry, manifest, store)
+            return Recomputed(file, tuple(differences(entry, made)), entry=made)
     except HarnessError as error:
         return Recomputed(file, reason=str(error))
     except UNREADABLE as error:

@@ -104,7 +104,8 @@ def _criterion(found: Comparisons, noun: str) -> str:
     n = sum(pair.tested for pair in found.pairs)
     together = "" if n < 2 else f", one of {n} that hold together,"
     alike = f"{noun}s that share a feature counted as one" if noun == "concept" else f"{noun} by {noun}"
-    return f"apart: where the {100 * found.level:g} % interval of the paired difference{together} excludes 0 ({alike})"
+    what = f"the {100 * found.level:g} % interval of the paired difference{together}"
+    return f"apart: where {what} excludes 0, or touches it where only stepping down tells the two apart ({alike})"
 
 
 # -------------------------------------------------------------------------------------------------------------- methods against controls

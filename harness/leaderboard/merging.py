@@ -72,12 +72,13 @@ def configuration(entry: Entry, row: Row) -> dict[str, Json]:
 def runs_by_method(members: Iterable[tuple[Entry, Row]]) -> list[list[MethodRun]]:
     """Return the runs of each method, in the order of their first runs.
 
-    A run that stands in several entries with the same values counts once: rated by two judges, it brings its detection and its metrics twice.
+    The same values with the same seed count once: a run rated by two judges brings its detection and its metrics twice, and a control that several
+    runs share is in each of them.
     """
     found: dict[str, dict[str, MethodRun]] = {}
     for entry, row in members:
         values = [[item.id, item.text, dict(item.values)] for item in row.items]
-        same_run = digest([entry.run_digest, values or entry.id])
+        same_run = digest([entry.seed, values or entry.id])
         found.setdefault(digest(configuration(entry, row)), {})[same_run] = MethodRun(entry, row)
     return [list(runs.values()) for runs in found.values()]
 

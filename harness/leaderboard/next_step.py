@@ -68,9 +68,10 @@ def _steps(group: Group, sources: Sources) -> Iterator[NextStep]:
         yield NextStep(eval_command(waiting.entry, [waiting.runs[-1].row], sources), "collects the ratings that are pending")
     counts = [pair.effective_clusters for pair in group.comparisons] + [found.effective_clusters for place in methods for found in place.against]
     subset = any(line.startswith(SUBSET) for line in entry.warnings)
-    if subset and any(count < _FEW for count in counts):
+    known = not any(version.startswith("sha256:") for version in entry.plugins.values())  # a plugin in a file: an entry does not say where
+    if known and subset and any(count < _FEW for count in counts):
         yield NextStep(again, f"all of the task's concepts: fewer than {_FEW} are not tested")
-    if group.key.kind != "dictionary" and not any(place.row.role == "control" for place in group.places):
+    if known and group.key.kind != "dictionary" and not any(place.row.role == "control" for place in group.places):
         yield NextStep(again, "with the task's controls: what is a method worth beside chance and a prompt?")
     run = sources.run(entry)
     if run is not None and _not_shown(group):
@@ -78,7 +79,7 @@ def _steps(group: Group, sources: Sources) -> Iterator[NextStep]:
     if run is not None and group.offline:
         judged = _with_out(f"harness judge {shlex.quote(run)} --judge {_strong_judge()}", sources)
         yield NextStep(judged, "the same texts, rated by a judge that can be relied on: any of `harness plugins`")
-    if group.key.kind == "steering" and len(leader.runs) == 1:
+    if known and group.key.kind == "steering" and len(leader.runs) == 1:
         yield NextStep(f"{again} --seeds {','.join(str(entry.seed + more) for more in range(3))}", "how far do runs of one method lie apart?")
 
 

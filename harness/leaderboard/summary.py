@@ -26,12 +26,12 @@ def who_is_ahead(group: Group) -> str:
     behind = [place for place in ranked if place not in leaders]
     if not behind:
         return f"who is ahead: not shown, {names(ranked)} cannot be told apart{_lead(group, ranked)}"
-    if len(leaders) > 1:
-        return f"ahead: {names(leaders)}, who cannot be told apart; behind: {names(behind, ranks=True)}"
     far = f"of {names(behind)}" if len(behind) == 1 else f"of all {len(behind)} others"
-    if leaders[0].rank == (1, 1):
+    if len(leaders) == 1 and leaders[0].rank == (1, 1):
         return f"ahead: {leaders[0].name}, {far}{_lead(group, ranked)}"
-    return f"ahead: {leaders[0].name} (rank {leaders[0].rank_text}); behind: {names(behind, ranks=True)}"
+    if all(place.rank is not None and place.rank[1] <= len(leaders) for place in leaders):  # each of them is ahead of each of the others
+        return f"ahead: {names(leaders)}, who cannot be told apart; behind: {names(behind, ranks=True)}"
+    return f"may be first: {names(leaders, ranks=True)}; shown to be behind another: {names(behind, ranks=True)}"
 
 
 def _lead(group: Group, ranked: Sequence[Place]) -> str:
@@ -92,8 +92,11 @@ def _clause(found: AgainstControl, n_runs: int) -> str:
     """Return the verdict against one control."""
     if found.answer == "yes":
         return f"beats {found.name}: yes, by {number(found.difference, 2)}{_interval(found)}"
+    if found.answer == "no" and found.difference is not None and found.low is not None and found.high is not None and found.high <= 0:
+        ends = f" [{number(-found.high, 2)}, {number(-found.low, 2)}]"
+        return f"beats {found.name}: no, it is behind by {number(-found.difference, 2)}{ends}"
     if found.answer == "no":
-        limit = "" if found.smallest is None or (found.high is not None and found.high < 0) else f", less than {found.smallest:g}"
+        limit = "" if found.smallest is None else f", less than {found.smallest:g}"
         return f"beats {found.name}: no ({lead(found)}{limit})"
     if found.low is None:
         return f"beats {found.name}: not shown ({found.reason})"

@@ -42,6 +42,7 @@ class RunFolder:
         self.folder = folder
         self._database = database
         self._lock = lock
+        self._begun_here = False
         self._concepts = Concepts(database)
         self._stored: Json = self._stored_manifest()
         self._manifest: Manifest | None = None
@@ -97,6 +98,7 @@ class RunFolder:
                 with store._database.transaction("store the run's manifest"):
                     store._put_manifest(given)
                     store._set_meta("started", json.dumps(now()))
+                store._begun_here = True
             else:
                 store._compare(given)
                 if isinstance(manifest, Manifest) and store.partial:
@@ -168,10 +170,13 @@ class RunFolder:
             self._lock.release()
 
     def discard_if_empty(self) -> None:
-        """Close a run that holds no result yet, and remove its folder.
+        """Close a run that this store began and that holds no result yet, and remove its folder.
 
-        One with a labeler's answers or an outcome stays, and so does one with a plugin's record, or a note of what was paid for.
+        One with a labeler's answers or an outcome stays, and so does one with a plugin's record, or a note of what was paid for. A run that was
+        there before is never removed.
         """
+        if not self._begun_here:
+            return
         counts = [self._database.value(f"SELECT EXISTS (SELECT 1 FROM {table})") for table in ("labelers", "outcomes")]
         noted = {kind for (kind,) in self._database.rows("SELECT DISTINCT kind FROM notes")}
         counts.append(any(not kind.startswith(_PASSING_NOTES) for kind in noted))

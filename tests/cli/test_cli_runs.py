@@ -122,7 +122,7 @@ def test_show_says_what_the_run_is_and_what_it_found_without_a_model(harness: Ca
         assert shown.out == harness("runs", "show", "last", "--out", out, env=NARROW).out
         found = harness("runs", "show", run, "--json").json
     assert shown.code == 0
-    assert widths(re.sub(r".*(sae|task) +/.*|.*--task.*", "", shown.out)) <= 80
+    assert widths(re.sub(r".*(sae|task) +/.*|.*--(task|out) .*", "", shown.out)) <= 80
     plain = " ".join(shown.out.split())
     for part in ("steering 72/72", "tiny 1", "stories260K", "layer 2, 512 features", "pi0=0.05", "strengths 0.5, 1", "rubric words/1", "harness"):
         assert part in plain, part

@@ -123,10 +123,10 @@ def test_no_table_cuts_a_figure(harness: Callable[..., Any], evaluation: tuple[P
 
 
 def test_the_end_of_a_run_opens_with_verdict_and_next_command(
-    harness: Callable[..., Any], evaluation: tuple[Path, Any], tiny_task: Path, tmp_path: Path
+    harness: Callable[..., Any], evaluation: tuple[Path, Any], tiny_task: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The same command again, on 80 columns: nothing is computed, and the command that it proposes can be run as it stands."""
-    out = tmp_path / "out"
+    out = tmp_path_factory.mktemp("o") / "o"  # a path that fits into a line, whatever the test is called
     shutil.copytree(evaluation[0], out)
     command = ("eval", "--labeler", "calibf1", "--steerer", "sae-clamp", "--task", tiny_task, "--out", out)
     text = harness(*command, env={"COLUMNS": "80"}).out

@@ -62,6 +62,9 @@ def test_who_is_ahead(make_entry: Make, make_result: Make) -> None:
     assert shared.startswith("who is ahead: not shown, a × sae-clamp and b × sae-clamp cannot be told apart (lead 0.00")
     leaders = of(a=0.5, b=0.5, c=0.1, d=0.1)
     assert leaders == "ahead: a × sae-clamp and b × sae-clamp, who cannot be told apart; behind: c × sae-clamp (3–4) and d × sae-clamp (3–4)"
+    between = make_result("between", [0.4, 1.0, 0.2, 0.6] * 4)  # shown to be ahead of the last alone
+    overlapping = who_is_ahead(only([make_entry(make_result("a", around(0.6)), between, make_result("c", around(0.5)))]))
+    assert overlapping.startswith("may be first: a × sae-clamp (1–2) and between × sae-clamp (1–3); shown to be behind another: c × sae-clamp")
     many = of(**{f"m{number}": 0.5 for number in range(7)})
     assert "m3 × sae-clamp and 3 more cannot be told apart" in many
     few = only([make_entry(make_result("a", [0.9] * 4), make_result("b", [0.1] * 4))])
@@ -79,7 +82,7 @@ def test_a_verdict_in_a_sentence(make_entry: Make, make_result: Make) -> None:
     ends = rf"\[{number}, {number}\]"
     patterns = [
         rf"beats random: yes, by 0\.50 {ends}",
-        rf"beats diff-mean: no \(lead -0\.30 {ends}\)",
+        rf"beats diff-mean: no, it is behind by 0\.30 {ends}",
         rf"beats prompt: no \(lead {number} {ends}, less than 0\.05\)",
         rf"against wide: not shown \(lead {number} {ends}",
         rf"this run could have shown {number}\)",

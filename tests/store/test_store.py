@@ -357,6 +357,15 @@ def test_lists_show_progress_and_report_broken_runs(tmp_path: Path) -> None:
     assert str(tmp_path / "file.txt") in error.value.message
 
 
+def test_a_run_that_was_there_is_never_removed_by_who_opens_it(tmp_path: Path) -> None:
+    RunStore.create_or_open(tmp_path / "run", {"task": "t"}).close()  # killed before it had any result
+    for again in (lambda: RunStore.open(tmp_path / "run"), lambda: RunStore.create_or_open(tmp_path / "run", {"task": "t"})):
+        store = again()
+        store.discard_if_empty()
+        store.close()
+        assert (tmp_path / "run" / "run.sqlite").is_file()
+
+
 @pytest.mark.parametrize(("kind", "stays"), [("usage: judge", True), ("prompt", True), ("versions: labels", False), ("warning", False)])
 def test_a_run_with_a_note_of_what_was_paid_for_is_not_empty(kind: str, stays: bool, tmp_path: Path) -> None:
     store = RunStore.create_or_open(tmp_path / "run", {"task": "t"})
