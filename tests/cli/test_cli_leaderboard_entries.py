@@ -92,6 +92,16 @@ def test_an_entry_is_checked_and_added(harness: Callable[..., Any], out: tuple[P
     assert harness("leaderboard", "add", run, "--to", board, sites=(site,)).code == 2
     assert not added.exists()
 
+    # what an entry says beside its numbers: its run knows better
+    assert load_entry(entry).warnings
+    silent = edited(entry, tmp_path / "silent.json", lambda value: value.update(warnings=[], harness_version="9.9"))
+    found = json.loads(harness("leaderboard", "check", silent, "--run", run, "--json", sites=(site,)).out)[0]["problems"]
+    assert {problem["kind"] for problem in found} == {"run"}
+    assert len(found) == 1 + len(load_entry(entry).warnings)
+    early = edited(entry, tmp_path / "early.json", lambda value: value.update(created="2990-01-01T00:00:00+00:00"))
+    (problem,) = json.loads(harness("leaderboard", "check", early, "--json", sites=(site,)).out)[0]["problems"]
+    assert (problem["kind"], "2990" in problem["message"]) == ("schema", True)
+
     # a renamed file, a task that nobody registered, a version that does not exist, edited text
     renamed = shutil.copy(entry, tmp_path / "board" / "entries" / "mine.json")
     versions = edited(entry, tmp_path / "version.json", lambda value: value["task"].update(version="2"))

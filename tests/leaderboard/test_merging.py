@@ -115,6 +115,17 @@ def test_one_run_in_two_entries_counts_once(make_entry: Make, make_detection: Ma
     assert len(place.runs) == 1
 
 
+def test_equal_values_of_one_seed_count_once(make_entry: Make, make_result: Make) -> None:
+    """A control that several runs share is in each of them: every further run would pull its mean to that seed, and its spread to 0."""
+    shared = [make_entry(make_result("a", [0.2, 0.4]), run_digest=name) for name in ("r1", "r2", "r3")]
+    other = make_entry(make_result("a", [0.6, 0.8]), run_digest="r4", seed=1)
+    same_by_chance = make_entry(make_result("a", [0.2, 0.4]), run_digest="r5", seed=2)
+    (place,) = only(rank([*shared, other])).places
+    assert (len(place.runs), place.score.value) == (2, pytest.approx(0.5))
+    (place,) = only(rank([*shared, other, same_by_chance])).places
+    assert (len(place.runs), place.score.value) == (3, pytest.approx(1.3 / 3))
+
+
 # --------------------------------------------------------------------------------------------------------------------- the arithmetic
 
 
