@@ -25,7 +25,7 @@ class Comparison:
         difference: how far ``first`` is ahead, as a mean over those items; None without one.
         low, high: its simultaneous interval; None where the pair was not tested.
         p_value: adjusted for all pairs of the group; None where the pair was not tested.
-        apart: whether the two can be told apart, which is whether the interval excludes 0.
+        apart: whether the two can be told apart: the interval excludes 0, or touches it where only stepping down tells them apart.
         reason: why the pair was not tested; empty where it was.
         warning: what limits the comparison; empty where nothing does.
     """

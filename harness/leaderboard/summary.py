@@ -92,8 +92,8 @@ def _clause(found: AgainstControl, n_runs: int) -> str:
     """Return the verdict against one control."""
     if found.answer == "yes":
         return f"beats {found.name}: yes, by {number(found.difference, 2)}{_interval(found)}"
-    if found.answer == "no" and found.difference is not None and found.low is not None and found.high is not None and found.high <= 0:
-        ends = f" [{number(-found.high, 2)}, {number(-found.low, 2)}]"
+    if found.answer == "no" and found.difference is not None and found.difference < 0 and found.low is not None and (found.high or 0.0) <= 0:
+        ends = f" [{number(-(found.high or 0.0), 2)}, {number(-found.low, 2)}]"
         return f"beats {found.name}: no, it is behind by {number(-found.difference, 2)}{ends}"
     if found.answer == "no":
         limit = "" if found.smallest is None else f", less than {found.smallest:g}"
@@ -125,6 +125,7 @@ def _pair(group: Group, pair: Comparison) -> str:
     noun = item_noun(group.key.kind) + "s" * (pair.n_shared != 1)
     p_value = f", p {pair.p_value:.2g}" if pair.p_value is not None else ""
     answer = "apart" if pair.apart else "not apart"
+    answer += ", by stepping down alone" if pair.apart and 0.0 in (pair.low, pair.high) else ""
     return f"{first} and {second}: {answer} ({lead(pair)}{p_value}, paired on {pair.n_shared} {noun})"
 
 
