@@ -26,6 +26,8 @@ from unittest import mock
 # A shell that starts the suite in the background has it ignore Ctrl-C, and its children inherit that; the tests of Ctrl-C need the usual state.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Two torch processes with two threads each slow each other down manyfold on small machines; set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,6 +42,9 @@ from hypothesis import HealthCheck, settings
 # A property is wrong or right however busy the machine is: no example has a time limit.
 settings.register_profile("harness", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("harness")
+
+# Tests edit a module and import it anew within one second: compiled code, which is told by second and size, would be that of before.
+sys.dont_write_bytecode = True
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared" / "data"))
