@@ -58,6 +58,9 @@ def _show(pair: PowerPair, sizes: tuple[float, ...], power: float, wanted: tuple
     about = pair.spread
     per_concept = f" × {about.n_instructions:g} instructions" if about.n_instructions else ""
     echo(f"{pair.kind}: {pair.method} against {pair.name}: {about.difference:+.3f} in {pair.metric}")
+    if not about.foresees:
+        echo(f"nothing can be foreseen: the {about.n_concepts} concepts share features, and count as {about.effective:.1f} independent\n")
+        return
     echo(f"this run ({about.n_concepts} concepts{per_concept}) tells a difference of {about.detectable(power):.2f} from 0 with power {power:g}")
     rows = [
         ("as in the run" if count is None else f"{count:g}", *[_cell(about.concepts_for(size, power, count)) for size in sizes])
@@ -87,10 +90,10 @@ def _as_json(pair: PowerPair, sizes: tuple[float, ...], power: float, wanted: tu
         "pair": {name: value for name, value in asdict(pair.pair).items() if name not in ("first", "second")},
         "spread": asdict(about),
         "power": power,
-        "detectable": about.detectable(power),
+        "detectable": about.detectable(power) if about.foresees else None,
         "needed": [
             {"difference": size, "instructions": count, "concepts": about.concepts_for(size, power, count)}
-            for count in _counts(pair, wanted)
+            for count in (_counts(pair, wanted) if about.foresees else ())
             for size in sizes
         ],
     }

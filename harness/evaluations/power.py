@@ -81,8 +81,6 @@ def _pairs(group: Group, noise: Mapping[str, Mapping[str, FloatArray]]) -> Itera
         within, counts = _within(noise.get(first.row.subject.id, {}), noise.get(second.row.subject.id, {}), scores.items)
         level = LEVEL if compared.critical is None or not pair.tested else level_of_one(compared.critical, pair.effective_clusters)
         about = spread(differences, within, counts, scores.clusters, level)
-        if about.effective < 2:  # all concepts share features, so they count as one: nothing can be foreseen
-            continue
         yield PowerPair(group.key.kind, first.name, second.name, pairing.name, group.key.metric, pair, about)
 
 

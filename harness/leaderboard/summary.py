@@ -92,9 +92,10 @@ def _clause(found: AgainstControl, n_runs: int) -> str:
     """Return the verdict against one control."""
     if found.answer == "yes":
         return f"beats {found.name}: yes, by {number(found.difference, 2)}{_interval(found)}"
-    if found.answer == "no" and found.difference is not None and found.difference < 0 and found.low is not None and (found.high or 0.0) <= 0:
-        ends = f" [{number(-(found.high or 0.0), 2)}, {number(-found.low, 2)}]"
-        return f"beats {found.name}: no, it is behind by {number(-found.difference, 2)}{ends}"
+    if found.answer == "no" and None not in (found.difference, found.low, found.high):
+        difference, low, high = found.difference or 0.0, found.low or 0.0, found.high or 0.0
+        if difference < 0 and high <= 0:
+            return f"beats {found.name}: no, it is behind by {number(-difference, 2)} [{number(-high, 2)}, {number(-low, 2)}]"
     if found.answer == "no":
         limit = "" if found.smallest is None else f", less than {found.smallest:g}"
         return f"beats {found.name}: no ({lead(found)}{limit})"

@@ -43,6 +43,11 @@ class Spread:
     n_instructions: float
     level: float
 
+    @property
+    def foresees(self) -> bool:
+        """Return whether anything can be foreseen: concepts that all share features count as one, and one has no spread."""
+        return self.effective >= 2
+
     def deviation(self, concepts: float, instructions: float | None = None) -> float:
         """Return the standard error of the mean difference with so many concepts and instructions (None: those of the run).
 

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Literal
 from harness.errors import OptionError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from harness.contracts import Bench
+    from harness.sae.dictionary import Dictionary
     from harness.types import Labeling
 
 FeatureUnit = Literal["max-activation", "residual-norm"]
@@ -64,3 +67,24 @@ class FeatureScales:
             message = f"the decoder row of feature {feature} has no length, so no strength moves anything along it"
             raise OptionError(message, given=feature, hint="leave it out")
         return strength * scale / len(labeling.features)
+
+    def added(self, labeling: Labeling, name: str, dictionary: Dictionary, strength: float) -> Tensor:
+        """Return what adding a labeling's features of one dictionary adds at a strength: their decoder rows, each times its activation.
+
+        Args:
+            labeling: whose features.
+            name: the dictionary's, as the features have it.
+            dictionary: it.
+            strength: in the unit of these scales.
+
+        Returns:
+            float32 ``[d_model]``, on the dictionary's device.
+
+        Raises:
+            OptionError: as :meth:`activation`.
+        """
+        import torch
+
+        places = [place for place, feature in enumerate(labeling.features) if feature.dictionary == name]
+        rows = [self.activation(labeling, place, strength) * dictionary.decoder_row(labeling.features[place].index).float() for place in places]
+        return torch.stack(rows).sum(dim=0)

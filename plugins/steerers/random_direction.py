@@ -52,12 +52,7 @@ class RandomDirection:
         edits = []
         for name in dict.fromkeys(feature.dictionary for feature in labeling.features):
             dictionary = self._bench.dictionaries[name]
-            places = [place for place, feature in enumerate(labeling.features) if feature.dictionary == name]
-            rows = [
-                self._scales.activation(labeling, place, strength) * dictionary.decoder_row(labeling.features[place].index).float()
-                for place in places
-            ]
-            added = torch.stack(rows).sum(dim=0)
+            added = self._scales.added(labeling, name, dictionary, strength)
             drawn = torch.from_numpy(self._bench.rng("random-direction", f"{labeling.concept.id}\x1f{name}").standard_normal(len(added))).float()
             vector = (drawn / drawn.norm()).to(added.device) * added.norm() * (1 if strength >= 0 else -1)
             edits.append(AddVector(Site(dictionary.layer), vector, self._bench.positions))

@@ -40,19 +40,12 @@ class Add:
         self._dictionaries, self._positions = bench.dictionaries, bench.positions
 
     def intervene(self, labeling: Labeling, strength: float) -> Intervention:
-        import torch
-
         from harness.steering.add_vector import AddVector
 
         edits = []
         for name in dict.fromkeys(feature.dictionary for feature in labeling.features):
             dictionary = self._dictionaries[name]
-            places = [place for place, feature in enumerate(labeling.features) if feature.dictionary == name]
-            rows = [
-                self._scales.activation(labeling, place, strength) * dictionary.decoder_row(labeling.features[place].index).float()
-                for place in places
-            ]
-            edits.append(AddVector(Site(dictionary.layer), torch.stack(rows).sum(dim=0), self._positions))
+            edits.append(AddVector(Site(dictionary.layer), self._scales.added(labeling, name, dictionary, strength), self._positions))
         return Intervention(edits=tuple(edits))
 
 

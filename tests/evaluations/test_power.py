@@ -63,3 +63,18 @@ def test_a_run_without_controls_has_nothing_to_compare(tmp_path: Path) -> None:
     with pytest.raises(OptionError) as error:
         _pairs(tmp_path / "run")
     assert error.value.allowed
+
+
+def test_concepts_that_count_as_one_are_said_and_not_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from harness.cli.power import _as_json, _show
+
+    shared = {"random/clamp": lambda concept: 100, "prompt!": lambda concept: 0}  # one random feature for all concepts links them
+    steered_run(tmp_path / "run", _rate, ("clamp",), controls=shared)
+    pairs = {pair.name: pair for pair in _pairs(tmp_path / "run")}
+    linked = [pair for pair in pairs.values() if not pair.spread.foresees]
+    assert linked
+    for pair in linked:
+        value = _as_json(pair, (0.1,), 0.8, ())
+        assert (value["detectable"], value["needed"]) == (None, [])
+        _show(pair, (0.1,), 0.8, ())
+        assert "nothing can be foreseen: the 14 concepts" in capsys.readouterr().out
