@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import console, echo, json_option, out_option, print_json
+from harness.cli.common import console, echo, json_option, out_option, print_json, stored_runs
 from harness.cli.runs_list import INDENT, counts, folded, moment
 
 if TYPE_CHECKING:
@@ -35,15 +35,17 @@ def show_command(run: str, out: Path, as_json: bool) -> None:
     with RunStore.open(find_run(run, out), read_only=True) as store:
         facts = describe(store, summarize(store.folder))
         entries, missing = entries_of(store)
+        task = store.manifest.command.get("task")
     if as_json:
         print_json({**facts, "scores": [entry.as_json() for entry in entries], "no_scores": missing})
         return
     screen = console()
     for line in _head(facts, screen.width):
         screen.print(line, soft_wrap=True)
+    sources = None if facts["left"] else stored_runs(out, None if task is None else str(task))  # an unfinished run is to be gone on with, below
     for entry in entries:
         echo("")
-        screen.print(render_entry(entry, samples=0))
+        screen.print(render_entry(entry, samples=0, sources=sources))
     if missing:
         echo(f"no scores: {missing}")
     for line in _body(facts, screen.width):

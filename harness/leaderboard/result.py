@@ -32,7 +32,7 @@ from harness.leaderboard.ranking import rank
 from harness.types import EvaluationKind
 
 
-def render_entry(entry: Entry, samples: int = 3, sources: Sources = NOWHERE) -> RenderableType:
+def render_entry(entry: Entry, samples: int = 3, sources: Sources | None = NOWHERE) -> RenderableType:
     """Return one run's result.
 
     First a sentence for each method on whether it beats its controls, and what to run next; then a table for each kind of evaluation, methods beside
@@ -41,7 +41,7 @@ def render_entry(entry: Entry, samples: int = 3, sources: Sources = NOWHERE) -> 
     Args:
         entry: of the run.
         samples: so many texts at most.
-        sources: where the entry came from, for the command that is proposed.
+        sources: where the entry came from, for the command that is proposed; None proposes none.
     """
     task = entry.task
     judge = f" · {judge_text(entry.judge)}" if entry.judge is not None else ""
@@ -51,7 +51,8 @@ def render_entry(entry: Entry, samples: int = 3, sources: Sources = NOWHERE) -> 
     parts: list[RenderableType] = [title(f"{task.name} {task.version} · {task.split} · {entry.model.name}{judge}{protocol}")]
     for kind in kinds:
         parts += [part for group in groups[kind] for part in sentences(group, f"{kind}:" if len(kinds) > 1 else "")]
-    parts += next_line([group for kind in kinds for group in groups[kind]], sources, beside_the_others(sources))
+    if sources is not None:
+        parts += next_line([group for kind in kinds for group in groups[kind]], sources, beside_the_others(sources))
     parts += [Text()] if len(parts) > 1 and len(kinds) == 1 else []
     for kind in kinds:
         parts += [Text(), title(kind)] if len(kinds) > 1 else []
