@@ -46,7 +46,7 @@ def check_command(files: tuple[Path, ...], run: str | None, out: Path, as_json: 
     "--to", type=click.Path(path_type=Path, file_okay=False), default=Path("leaderboard"), show_default=True, help="The leaderboard's folder."
 )
 @click.option(
-    "--entry", "name", default="entry.json", show_default=True, help="Which entry of the run: the file's name beside it, see `harness runs score`."
+    "--entry", "name", default="entry.json", show_default=True, help="Which entry of the run, by its file's name beside it (see `harness runs score`)."
 )
 @out_option
 @json_option
