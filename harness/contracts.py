@@ -22,6 +22,7 @@ from harness.types import (
     JudgeItem,
     Labeling,
     Measurement,
+    ProtocolName,
     Rating,
     StrengthUnit,
 )
@@ -110,6 +111,11 @@ class Bench(JudgeBench, Protocol):
         ...
 
     @property
+    def protocol(self) -> ProtocolName:
+        """By which protocol the run is scored (``cv``, ``axbench``)."""
+        ...
+
+    @property
     def site(self) -> Site:
         """Where methods that need no dictionary (difference of means) read and write: the task's site, by default its dictionary's."""
         ...
@@ -145,6 +151,11 @@ class Bench(JudgeBench, Protocol):
     @property
     def skip(self) -> int:
         """Leading tokens of each text that never count: 1; in a corpus of conversations those that all templated prompts share."""
+        ...
+
+    @property
+    def token_limit(self) -> int:
+        """Tokens at which texts are cut: the task's ``corpus.max_tokens``, or fewer where the model reads no more."""
         ...
 
     def answer_start(self, place: int) -> int:

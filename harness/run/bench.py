@@ -131,6 +131,10 @@ class TaskBench:
         return Positions(prompt=steering.prompt, generated=steering.generated, first_token=steering.first_token)
 
     @property
+    def protocol(self) -> ProtocolName:
+        return self.choices.protocol or self.task.file.evaluation.protocol
+
+    @property
     def site(self) -> Site:
         layer = self.task.file.steering.layer
         if layer is None:
