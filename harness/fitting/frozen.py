@@ -130,7 +130,7 @@ class FrozenModel:
     # ------------------------------------------------------------------------------------------------------------------------- inside
 
     def _stream(self, batch: Batch) -> torch.Tensor | None:
-        """Return the output of layer ``after`` for a batch, ``[rows, tokens, d_model]``; None where it is not known. Padding has other texts' values."""
+        """Return the output of layer ``after``, ``[rows, tokens, d_model]``; None where it is not known. At padding it is another text's."""
         import torch
 
         numbers = batch.text.tolist()
@@ -219,7 +219,11 @@ class FrozenModel:
         from harness.model.structure import hidden_of, with_hidden
 
         seen: list[Any] = []
-        handles = [layer.register_forward_hook(lambda module, arguments, output: seen.append(output)) for layer in self.model.layers[: self.after + 1]]
+
+        def note(module: Any, arguments: Any, output: Any) -> None:
+            seen.append(output)
+
+        handles = [layer.register_forward_hook(note) for layer in self.model.layers[: self.after + 1]]
         try:
             self.model.hf(input_ids=batch.tokens, attention_mask=batch.real.long(), use_cache=False)
             stream = hidden_of(seen[-1])

@@ -146,7 +146,7 @@ def _train(bench: Bench, learner: Learner, training: TrainingSet, schedule: Sche
         which = f"concepts {done + 1} to {done + len(chunk)} of {len(training.concepts)}" if len(chunks) > 1 else f"{len(chunk)} concepts"
         checkpoint = Checkpoint(folder / _CHECKPOINT, f"{name} {number}")
         pupils = _train_chunk(bench, learner, frozen, chunk, schedule, budget, f"training {who}, {which}", checkpoint)
-        values = np.concatenate([np.concatenate([value.detach().cpu().float().numpy().ravel() for value in pupil.parameters.values()]) for pupil in pupils])
+        values = np.concatenate([value.detach().cpu().float().numpy().ravel() for pupil in pupils for value in pupil.parameters.values()])
         losses = np.array([loss for pupil in pupils for loss in pupil.curve.losses], dtype=np.float32)
         files.append({_VALUES: values, _LOSSES: losses}, [[one.one.concept, one.step, one.curve.as_json()] for one in pupils])
     (folder / _CHECKPOINT).unlink(missing_ok=True)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 HELD_OUT = "held out"
 """What draws for held-out examples depend on in place of a step."""
 
+FAR, HIGH = 1.0, 0.25
+"""A training loss that has risen by so much, in units of the first (2 at least), has diverged; by so much, it is no good state to end with."""
+
 Report = Callable[[int, int, str], None]
 """Told after each step: steps done, steps in all, and how the losses are."""
 
@@ -156,8 +159,9 @@ class Training:
             asked += self._asked(owner, pupil, places, str(pupil.step), pupil.step / pupil.curve.steps)
         losses, penalties, gradients = self._passes([pupil.parameters for pupil in active], asked, training=True)
         for pupil, loss, penalty, gradient in zip(active, losses, penalties, gradients, strict=True):
-            if not math.isfinite(loss + penalty) or not math.isfinite(torch.nn.utils.get_total_norm(gradient.values()).item()):
-                pupil.stop(f"its loss was {loss + penalty:.3g}, its gradient not finite" if math.isfinite(loss + penalty) else "its loss was not finite")
+            finite = math.isfinite(loss + penalty)
+            if not finite or not math.isfinite(torch.nn.utils.get_total_norm(gradient.values()).item()):
+                pupil.stop(f"its {'gradient' if finite else 'loss'} was not finite")
                 continue
             for name, value in pupil.parameters.items():
                 value.grad = gradient[name]
@@ -193,29 +197,24 @@ class Training:
         held = dict(zip(map(id, looked), losses, strict=True))
         for pupil in pupils:
             training = sum(pupil.since) / len(pupil.since) if pupil.since else None
-            loss = held.get(id(pupil))
             pupil.since = []
-            if reason := _unsound(pupil.curve, training, loss):
-                pupil.stop(reason)
+            rise = _rise(pupil.curve, training)
+            held_out = held.get(id(pupil))
+            if not math.isfinite(rise) or not math.isfinite(held_out or 0.0):
+                pupil.stop("its loss was not finite")
                 continue
-            pupil.curve.points.append((pupil.step, training, loss))
-            pupil.keep()
+            ends = pupil.step == pupil.curve.steps > 0
+            if rise > FAR or (ends and rise > HIGH):
+                pupil.stop(f"its mean training loss was {training:.3g}, against {pupil.curve.losses[0]:.3g} in the beginning")
+                continue
+            pupil.curve.points.append((pupil.step, training, held_out))
+            if rise <= HIGH:
+                pupil.keep()
 
 
-def _unsound(curve: Curve, training: float | None, held_out: float | None) -> str:
-    """Return what is wrong with the losses of a new point of a curve, or "": not finite, or far above what they were in the beginning."""
-    first = curve.points[0][2] if curve.points else None
-    for what, loss, start in (
-        ("mean training loss", training, curve.losses[0] if curve.losses else None),
-        ("loss on held-out pairs", held_out, first),
-    ):
-        if loss is None:
-            continue
-        if not math.isfinite(loss):
-            return f"its {what} was not finite"
-        if start is not None and loss > start + max(1.0, abs(start)):
-            return f"its {what} was {loss:.3g}, against {start:.3g} in the beginning"
-    return ""
+def _rise(curve: Curve, loss: float | None) -> float:
+    """Return by how much a mean training loss is above that of the first step, in units of that (2 at least); 0 where there is none."""
+    return 0.0 if loss is None else (loss - curve.losses[0]) / max(abs(curve.losses[0]), 2.0)
 
 
 def parameters_of(pupil: Pupil) -> Mapping[str, torch.Tensor]:

@@ -117,7 +117,8 @@ class TrainingSet:
         texts = hashlib.sha256()
         for text in self.texts:
             texts.update(f"{len(text.ids)} {text.start}\x1f".encode() + text.ids.astype("<i8").tobytes())
-        return [texts.hexdigest()[:16], digest([[one.concept, [[example.kind, *example.texts] for example in one.examples]] for one in self.concepts])]
+        examples = [[one.concept, [[example.kind, *example.texts] for example in one.examples]] for one in self.concepts]
+        return [texts.hexdigest()[:16], digest(examples)]
 
 
 def answers_of(bench: Bench, concepts: Sequence[ConceptTexts], kinds: Sequence[Kind] = ("positive", "negative")) -> TrainingSet:

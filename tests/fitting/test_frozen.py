@@ -113,12 +113,14 @@ def test_the_model_is_left_as_it_was(tiny_model: SubjectModel) -> None:
     before = [dict(vars(layer)) for layer in tiny_model.layers]
     frozen = FrozenModel(tiny_model, texts(), 3, 1)
     frozen.read(range(4), TokenBudget(1024))
-    with pytest.raises(RuntimeError, match="broken off"), added(tiny_model, 4, torch.zeros(1)):
-        tiny_model.layers[4].register_forward_pre_hook(lambda *arguments: (_ for _ in ()).throw(RuntimeError("broken off")))
-        try:
-            frozen.answers(frozen.batch_of([0]))
-        finally:
-            tiny_model.layers[4]._forward_pre_hooks.clear()
+
+    def break_off(*arguments: Any) -> None:
+        raise RuntimeError("broken off")
+
+    handle = tiny_model.layers[4].register_forward_pre_hook(break_off)
+    with pytest.raises(RuntimeError, match="broken off"):
+        frozen.answers(frozen.batch_of([0]))
+    handle.remove()
     assert [set(vars(layer)) for layer in tiny_model.layers] == [set(one) for one in before]
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in tiny_model.hf.modules())
 
