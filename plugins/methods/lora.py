@@ -1,6 +1,6 @@
-"""LoRA for each concept (Hu et al. 2021, as in AxBench, Wu et al. 2025): adapters of attention's output at a few layers, trained on answers with the concept.
+"""LoRA for each concept (Hu et al. 2021, as in AxBench, Wu et al. 2025): adapters of attention at a few layers, trained on answers with the concept.
 
-It has no strength. Trained on good answers alone it may lift fluency, whatever the concept: read it beside its fit on other concepts (`--controls full`).
+It has no strength. Trained on good answers alone it may lift fluency, whatever the concept: read it beside its fit on others (`--controls full`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""LoReFT for each concept (Wu et al. 2024, arXiv 2404.03592, as in AxBench): low-rank edits at the prompt's first and last tokens, trained on answers.
+"""LoReFT for each concept (Wu et al. 2024, arXiv 2404.03592, as in AxBench): low-rank edits at the prompt's ends, trained on answers.
 
 After a few layers h becomes h + Rᵀ(W h + b − R h). It has no strength, and touches nothing that is generated.
 """
