@@ -496,6 +496,19 @@ class RunsModel(Protocol):
 
 
 @runtime_checkable
+class Fitted(Protocol):
+    """A plugin that trains something by steps. The run keeps how that went."""
+
+    @property
+    def curves(self) -> Mapping[str, Json]:
+        """For each concept that was trained, by its id, its curve: ``step``, ``loss`` (of training) and ``held_out``, lists of one length.
+
+        A loss is None where there is none. Further members are kept, too. Read after ``prepare``; empty where nothing was trained.
+        """
+        ...
+
+
+@runtime_checkable
 class Recorded(Protocol):
     """A plugin whose preparation might come out otherwise another time. The run keeps the record, and hands it back when it goes on."""
 
