@@ -477,7 +477,7 @@ def plan_stored_judge(host: PluginHost, manifest: Manifest, asked: str | PluginR
         raise UnknownNameError("judge", own.name, host.all("judge"), f"The run's own came from a file: give --plugin {own.file}.")
     base = manifest.judge_defaults.get(request.name, {})
     shared = distribute(host, "judge", given, [request.name], ())[request.name]
-    check_reached("judge", given, [request])
+    check_reached(host, "judge", given, [request])
     return plan_plugin(host.get("judge", request.name), {**base, **shared, **request.options}, base)
 
 
@@ -494,5 +494,5 @@ def judges_asked(host: PluginHost, asked: Sequence[str], options: Mapping[str, A
     """
     requests = {text: parse_request(text, "a judge") for text in dict.fromkeys(asked)}
     shared = distribute(host, "judge", options, [request.name for request in requests.values()], ())
-    check_reached("judge", options, list(requests.values()))
+    check_reached(host, "judge", options, list(requests.values()))
     return {text: PluginRequest(request.name, {**shared[request.name], **request.options}) for text, request in requests.items()}

@@ -119,7 +119,7 @@ def requests_of(
         _check_joined(host, kind, request)
     given = distribute(host, kind, options, [part.name for request in asked for part in request.each], controls)
     if not of_task:
-        check_reached(kind, options, asked)
+        check_reached(host, kind, options, asked)
     return Requests(host, task, kind, tuple(asked), of_task, given)
 
 
@@ -159,15 +159,16 @@ def distribute(
     return found
 
 
-def check_reached(kind: Kind, options: Mapping[str, Any], asked: Sequence[PluginRequest]) -> None:
-    """Raise OptionError for an option that every plugin asked for states behind its own name, so that it would change nothing."""
+def check_reached(host: PluginHost, kind: Kind, options: Mapping[str, Any], asked: Sequence[PluginRequest]) -> None:
+    """Raise OptionError for an option that every plugin asked for that has it states behind its own name, so that it would change nothing."""
     for given in options:
         plugin, _, option = given.rpartition(":")
-        holders = [part for request in asked for part in request.each if plugin in ("", part.name)]
+        named = [part for request in asked for part in request.each if plugin in ("", part.name)]
+        holders = [part for part in named if option in host.get(kind, part.name).options.model_fields]
         stating = [request for request in holders if option in request.options]
         if stating and len(stating) == len(holders):
-            named = " and ".join(format_request(request.name, request.options) for request in stating)
-            message = f"option {given!r} reaches no {kind}: {named} states it"
+            texts = " and ".join(format_request(request.name, request.options) for request in stating)
+            message = f"option {given!r} reaches no {kind}: {texts} states it"
             raise OptionError(message, given=given, hint="leave one of the two out")
 
 
