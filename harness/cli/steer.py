@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--feature", help="The feature to steer with: N of the task's first dictionary, or DICTIONARY/N.")
 @click.option("--concept", help="What to steer to: one of the task's concepts, or (without a labeler) any text.")
 @click.option("--labeler", help="In place of --feature: the labeler that finds the concept's, NAME[:option=value,…].")
-@click.option("--steerer", default="sae-clamp", show_default=True, help="A steerer, NAME[:option=value,…], or several with + between, in order.")
+@click.option("--steerer", default="sae-clamp", show_default=True, help="A steerer, NAME[:option=value,…], or several joined by +.")
 @click.option("--strength", "strengths", multiple=True, metavar="0.1,0.2", help="Strengths in the steerer's unit; repeatable (default: the task's).")
 @plugin_option("-L", "labeler")
 @plugin_option("-S", "steerer")

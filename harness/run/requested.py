@@ -33,8 +33,8 @@ class Requests:
         asked: what is asked for, in order.
         of_task: the task's rows ask, not the user.
         given: option values of the user, by plugin.
-        made: the plugins that were made so far, by what they do (:attr:`PlannedPlugin.same`): whoever does the same is the same instance, so that
-            it is prepared and paid for once, alone and as a part of others.
+        made: the steerers that were made so far, by what they do (:attr:`PlannedPlugin.same`): those that do the same are one instance, which is
+            prepared and paid for once, alone and as a part of others.
     """
 
     host: PluginHost
@@ -72,6 +72,8 @@ class Requests:
         return compose(members)
 
     def _shared(self, planned: PlannedPlugin) -> PlannedPlugin:
+        if self.kind != "steerer":
+            return planned
         return replace(planned, instance=self.made.setdefault(planned.same, planned.instance))
 
     def plan_control(self, request: PluginRequest, own: Mapping[str, Any], shared: Mapping[str, Any], alone: bool = True) -> PlannedPlugin:

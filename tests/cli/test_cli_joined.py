@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from harness import load_task
 from harness.files.version import DISTRIBUTION
 from harness.store import RunStore
 
@@ -130,13 +133,19 @@ def test_prompts_are_written_and_paid_for_once(harness: Callable[..., Any], api_
         assert len(api.seen) == 5
 
 
-def test_steer_shows_what_they_do_together(harness: Callable[..., Any], tiny_task: Path) -> None:
+def test_steer_shows_what_they_do_together(
+    harness: Callable[..., Any], tiny_task: Path, cache_folder: Path, sample_site: Path, installed: Callable[..., Any]
+) -> None:
     base = ("steer", "Once upon a time", "--feature", "7", "--task", tiny_task, "--json")
     found = harness(*base, "--steerer", f"{JOINED}:unit=residual-norm", "--strength", "0.5,400").json
     assert (found["steerer"], found["strength_unit"]) == (f"{JOINED}:unit=residual-norm", "residual-norm")
     assert [text["strength"] for text in found["texts"]] == [None, 0.5, 400.0]
     assert len({text["text"] for text in found["texts"]}) == 3
     assert [text["strength"] for text in harness(*base, "--steerer", "prompt+none").json["texts"]] == [None, 1.0]
+    with installed(sample_site), mock.patch.dict(os.environ, {"HARNESS_CACHE": str(cache_folder)}):
+        task = load_task(tiny_task)
+        script = task.steer(f"{JOINED}:unit=residual-norm", task.feature(7), [0.5, 400.0], ["Once upon a time"])
+    assert [text.text for text in script] == [text["text"] for text in found["texts"][1:]]
 
 
 @pytest.mark.parametrize(
