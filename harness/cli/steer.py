@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--feature", help="The feature to steer with: N of the task's first dictionary, or DICTIONARY/N.")
 @click.option("--concept", help="What to steer to: one of the task's concepts, or (without a labeler) any text.")
 @click.option("--labeler", help="In place of --feature: the labeler that finds the concept's, NAME[:option=value,…].")
-@click.option("--steerer", default="sae-clamp", show_default=True, help="A steerer, NAME[:option=value,…].")
+@click.option("--steerer", default="sae-clamp", show_default=True, help="A steerer, NAME[:option=value,…], or several joined by +.")
 @click.option("--strength", "strengths", multiple=True, metavar="0.1,0.2", help="Strengths in the steerer's unit; repeatable (default: the task's).")
 @plugin_option("-L", "labeler")
 @plugin_option("-S", "steerer")
@@ -92,9 +92,10 @@ def command(
     opened = OpenTask(task, Choices(seed=seed, device=device, dtype=dtype, concepts=named), host, quiet=quiet or as_json)
     labeling = _labeling(opened, feature, concept, labeler, assignments(labeler_options, "-L"))
     check_labeling(planned, labeling)
-    if isinstance(planned.instance, Priced):
-        estimate = planned.instance.estimate(Work(concepts=[labeling.concept]))
-        Purse(max_cost, yes, quiet or as_json).approve(estimate, f"steerer {planned.registered.name}")
+    purse = Purse(max_cost, yes, quiet or as_json)
+    for part in planned.parts:
+        if isinstance(part.instance, Priced):
+            purse.approve(part.instance.estimate(Work(concepts=[labeling.concept])), f"steerer {part.registered.name}")
     own = opened.unsteered(prompts)
     texts = steered(opened.bench, planned, labeling, chosen, prompts)
     beside = [{text.strength: text.text for text in texts[place :: len(prompts)]} for place in range(len(prompts))]

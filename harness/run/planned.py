@@ -60,6 +60,11 @@ class PlannedPlugin:
     label: str
 
     @property
+    def parts(self) -> tuple[PlannedPlugin, ...]:
+        """The plugins that are joined in it (:mod:`harness.run.composed`), or this one alone: what is prepared, paid for and recorded."""
+        return (self,)
+
+    @property
     def shown(self) -> dict[str, Json]:
         """The options that a result depends on, as people read them: all but those that say how something is fetched."""
         left_out = transport_names(self.registered.options)
@@ -206,8 +211,9 @@ class Plan:
 
     @property
     def plugins(self) -> tuple[PlannedPlugin, ...]:
-        """Every plugin in use, once each."""
-        used = [*self.labelers, *(m.steerer for m in self.methods), *(d.detector for d in self.detections), *(m.metric for m in self.metrics)]
+        """Every plugin in use, once each; of steerers that are joined, each by itself."""
+        steerers = (part for method in self.methods for part in method.steerer.parts)
+        used = [*self.labelers, *steerers, *(d.detector for d in self.detections), *(m.metric for m in self.metrics)]
         used += [self.judge] if self.judge is not None else []
         return tuple({(plugin.registered.kind, plugin.key): plugin for plugin in used}.values())
 

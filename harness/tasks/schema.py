@@ -137,14 +137,14 @@ class SteeringTable(Table):
     layer: int | None = Field(None, ge=0)
     """Layer of methods without a dictionary; left out, that of the first dictionary."""
     grids: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    """Strengths by steerer, ascending; a steerer that is not named here uses its own."""
+    """Strengths by steerer, ascending; a steerer that is not named here uses its own. Joined ones: by their names with + between."""
 
 
 class ControlTable(Table):
     """``[[controls]]``: a method that is run beside what was asked for."""
 
     steerer: str
-    """A steerer: NAME, or NAME:option=value,…"""
+    """A steerer: NAME, or NAME:option=value,…; or several joined by +, e.g. prompt+sae-clamp"""
     labeler: str | None = None
     """A labeler, in the same way; left out for a steerer that uses no feature."""
     draws: int = Field(1, ge=1)
@@ -166,7 +166,7 @@ class RunTable(Table):
     labeler_options: Options = Field(default_factory=dict)
     """Options of this row's labeler, before those of `[labelers]`; the command line overrides them."""
     options: Options = Field(default_factory=dict)
-    """Options of this row's steerer or detector; the command line overrides them."""
+    """Options of this row's steerer or detector; the command line overrides them. Those of joined steerers stand behind their names."""
 
     @property
     def request(self) -> PluginRequest:
@@ -190,7 +190,7 @@ class MethodTable(RunTable):
     """``[[methods]]``: a method of steering that `harness eval --task` runs when no plugin is named: a row's steerer with the row's labeler."""
 
     steerer: str
-    """A steerer: NAME, or NAME:option=value,…"""
+    """A steerer: NAME, or NAME:option=value,…; or several joined by +, e.g. prompt+sae-clamp"""
 
     @property
     def request(self) -> PluginRequest:
