@@ -29,6 +29,9 @@ EvaluationKind = Literal["steering", "detection", "dictionary"]
 """What is asked: whether a method makes the model express a concept, whether it tells texts apart, whether a dictionary is more than a random one."""
 Role = Literal["method", "control"]
 """A control is shown among the methods, and not ranked."""
+ControlKind = Literal["random features", "permuted labels", "random direction"]
+"""What a control takes away from a method that steers or detects through features: the choice of the feature, the label under which it was chosen,
+or the feature's direction."""
 FinishReason = Literal["eos", "length"]
 ConceptMode = Literal["fixed", "chosen"]
 

@@ -16,6 +16,7 @@ from harness.plugin.inputs import FILE, path_contents, replaced
 from harness.plugin.source import CORE, core_digest
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
+from harness.run.planned import control_kind
 from harness.run.protocol import protocol_of
 from harness.run.provenance import LIBRARIES, git_state, hardware, versions
 from harness.run.sources import sources_served
@@ -130,6 +131,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
             selects_on="nothing" if m.labeler is None else m.labeler.instance.traits.selects_on,
             draws=m.draws,
             controls=m.controls,
+            control=control_kind(m.labeler, m.steerer),
         )
         for m in plan.methods
     ]
@@ -144,6 +146,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
             selects_on="nothing" if d.labeler is None else d.labeler.instance.traits.selects_on,
             draws=d.draws,
             controls=d.controls,
+            control=control_kind(d.labeler, d.detector),
         )
         for d in plan.detections
     ]

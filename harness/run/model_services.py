@@ -127,7 +127,9 @@ class ModelServices:
         done = sum(map(len, shards[: len(files.notes)]))
         with progress.task("reading the corpus", int((row_lengths(tokens) > skip).sum()), done) as advance:
             for shard in shards[len(files.notes) :]:
-                means, counted, norms = np.zeros((len(shard), self.model.d_model), dtype=np.float32), [], []
+                means = np.zeros((len(shard), self.model.d_model), dtype=np.float32)
+                counted: list[int] = []
+                norms: list[float] = []
                 for batch in sweep(self.model, tokens, site, texts=shard, token_budget=budget, skip=skip):
                     for x, usual in zip(batch.x, batch.counted, strict=True):
                         vectors = x[usual].float()

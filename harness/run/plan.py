@@ -9,11 +9,11 @@ from typing import Any
 
 from harness.contracts import Steerer
 from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
-from harness.options import control_names, filter_names
 from harness.plugin.grammar import JOIN, PluginRequest, parse_request, parse_steerer
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
-from harness.run.composed import PlannedComposition, PlannedPart, compose, strength_part
+from harness.run.composed import PlannedComposition, strength_part
+from harness.run.controls import Controls, Rivals, control_request, is_chance_of, stands_for, with_defaults
 from harness.run.planned import (
     Asked,
     ControlLabeler,
@@ -33,7 +33,7 @@ from harness.store.manifest import Manifest
 from harness.tasks.dictionaries import MetricTable
 from harness.tasks.find import options_of
 from harness.tasks.schema import ControlTable, Task
-from harness.types import DetectionMethod, Json, Method, Role
+from harness.types import DetectionMethod, Method, Role
 
 __all__ = [
     "Asked", "Plan", "PlannedDetection", "PlannedMethod", "PlannedMetric", "PlannedPlugin",
@@ -109,7 +109,7 @@ class _Planner:
         self.wanted = wanted = _wanted(task, asked)
         self.controls = task.file.controls if asked.controls else ()
         ours = [part.name for c in self.controls for part in parse_steerer(c.steerer).each] if wanted.steerers else []
-        others = [parse_request(c.labeler).name for c in self.controls if c.labeler]
+        others = [control_request(c.labeler).name for c in self.controls if c.labeler]
 
         def requests(kind: Kind, of: Sequence[PluginRequest], given: Mapping[str, Any], own: bool, controls: Sequence[str] = ()) -> Requests:
             return requests_of(host, task, kind, of, given, controls=controls, of_task=own)
@@ -121,6 +121,7 @@ class _Planner:
         self.for_metrics = requests("metric", [row.plugin for row in wanted.metrics], asked.metric_options, own)
         self.labelers: dict[str, PlannedPlugin] = {}
         self.grids = AskedGrids({}, {})
+        self.beside = Controls(host, task, self.controls, self.for_labelers, self.for_steerers, self.labelers, self.notices)
 
     def plan(self) -> Plan:
         """See :func:`make_plan`."""
@@ -128,10 +129,11 @@ class _Planner:
         steered = self._rows(self.for_steerers, self.wanted.steerers)
         detected = self._rows(self.for_detectors, self.wanted.detectors)
         used = {way.labeler.same: way.labeler for row in (*steered, *detected) for way in row.ways if way is not None}
-        rivals = [(control, self._control_labelers(control, list(used.values()))) for control in self.controls]
+        rivals = self.beside.rivals(list(used.values()))
+        chance = self.beside.chance(rivals, list(used.values())) if self.asked.full_controls and used else []
         self.grids = self._asked_grids(steered)
-        methods = self._methods(steered, rivals)
-        detections = self._detections(detected, [labeler for _, theirs in rivals for labeler in theirs])
+        methods = self._methods(steered, rivals, chance)
+        detections = self._detections(detected, [*(labeler for _, theirs in rivals for labeler in theirs), *chance])
         judge = self._judge() if methods else None
         plan = Plan(methods, judge, detections, self._metrics())
         self._note_unused(plan)
@@ -169,17 +171,14 @@ class _Planner:
         controls = [self.for_steerers.plan_control(parse_steerer(c.steerer), {}, {}) for c in self.controls] if steered else []
         return grids_for(self.asked.strengths, [row.plugin for row in steered], controls)
 
-    def _methods(self, rows: Sequence[_PlannedRow], rivals: Sequence[tuple[ControlTable, list[ControlLabeler]]]) -> tuple[PlannedMethod, ...]:
+    def _methods(self, rows: Sequence[_PlannedRow], rivals: Rivals, chance: Sequence[ControlLabeler]) -> tuple[PlannedMethod, ...]:
         found: dict[str, PlannedMethod] = {}
         for row in rows:
             self._add(found, row.plugin, row.ways, "method")
         for control, theirs in rivals if rows else ():
             self._add_control(found, control, theirs, [row.plugin for row in rows])
         if self.asked.full_controls:
-            for row in rows:
-                for _, theirs in rivals if _joins_features(row.plugin) else ():
-                    self._add(found, row.plugin, theirs, "control")
-            self._add_full_controls(found, rows)
+            self._add_full_controls(found, rows, chance)
         return tuple(found.values())
 
     def _add_control(
@@ -195,28 +194,16 @@ class _Planner:
         for steerer in (*(list(alike.values()) or [self.for_steerers.plan_control(request, {}, {})]), *holding.values()):
             self._add(methods, steerer, theirs if self._needs_features(steerer, theirs) else [None], "control")
 
-    def _add_full_controls(self, methods: dict[str, PlannedMethod], rows: Sequence[_PlannedRow]) -> None:
-        """Of each method that steers by features: the features of other concepts, and a random direction as long as the features' rows."""
+    def _add_full_controls(self, methods: dict[str, PlannedMethod], rows: Sequence[_PlannedRow], chance: Sequence[ControlLabeler]) -> None:
+        """Of each method that steers by features: random ones, those of other concepts, and a random direction of their rows' length."""
         for row in rows:
             for way in row.ways:
                 if way is not None:
-                    self._add(methods, row.plugin, [self._permuted(way.labeler)], "control")
-                    drawn = self._undirected(row.plugin)
-                    self._add(methods, drawn, [ControlLabeler(way.labeler, (way.labeler,))], "control", self._grid(row.plugin))
-
-    def _undirected(self, steerer: PlannedPlugin) -> PlannedPlugin:
-        """The control that pushes as hard as a steerer along a random direction; of joined ones, it stands in the place of each with features."""
-        if isinstance(steerer, PlannedComposition):
-            pushed = [(self._undirected(m.plugin) if m.plugin.instance.traits.needs_features else m.plugin, m.strength) for m in steerer.members]
-            return compose([PlannedPart(plugin, strength) for plugin, strength in pushed])
-        own = {name: steerer.options[name] for name in ("unit", "quantile") if name in steerer.options}
-        return self.for_steerers.plan_control(parse_request("random-direction", "--controls full"), {}, own)
-
-    def _permuted(self, labeler: PlannedPlugin) -> ControlLabeler:
-        """The control that answers each concept with other concepts' features of ``labeler``, in as many draws as the task's random control has."""
-        draws = max((control.draws for control in self.controls if control.labeler is not None), default=1)
-        request = parse_request("permuted", "--controls full")
-        return ControlLabeler(self.for_labelers.plan_control(request, {"draws": draws}, {"follows": labeler.identity_key}), (labeler,))
+                    if not any(is_chance_of(method, row.plugin, way.labeler) for method in methods.values()):
+                        self._add(methods, row.plugin, [one for one in chance if stands_for(one.controls, way.labeler)], "control")
+                    self._add(methods, row.plugin, self.beside.permuted(way.labeler), "control")
+                    for drawn in self.beside.directions(row.plugin):
+                        self._add(methods, drawn, [ControlLabeler(way.labeler, (way.labeler,))], "control", self._grid(row.plugin))
 
     def _grid(self, steerer: PlannedPlugin) -> tuple[float, ...]:
         return tuple(self.grids.of(steerer) or grid_of(self.task, steerer))
@@ -260,39 +247,6 @@ class _Planner:
             planned = PlannedMethod(method, role, labeler, steerer, instance.traits.unit, grid, *_as_control(self.task, way))
             methods.setdefault(method.id, planned)
 
-    def _control_labelers(self, control: ControlTable, used: Sequence[PlannedPlugin]) -> list[ControlLabeler]:
-        """A control's labeler, drawing from the same features as each labeler asked for: once for each way in which these filter.
-
-        In chosen mode it answers the concepts that a labeler chose, so there is one for each. Without labelers that are ``used`` it is on its own.
-
-        Raises OptionError where the control asks for draws and its labeler has none.
-        """
-        if control.labeler is None:
-            return []
-        request = parse_request(control.labeler)
-        options = self.host.get("labeler", request.name).options
-        own, offered, draws = filter_names(options), control_names(options), {}
-        if control.draws > 1:
-            if "draws" not in offered:
-                which = f"{control.labeler} × {control.steerer} of task {self.task.name!r}"
-                message = f"control {which} has draws = {control.draws}, and labeler {request.name!r} draws nothing"
-                raise OptionError(message, given=control.draws, allowed=1, hint="leave out draws, or take a labeler that draws at random")
-            draws = {"draws": control.draws}
-        shared: list[tuple[PlannedPlugin | None, dict[str, Json]]] = []
-        for labeler in used or list(self.labelers.values()):
-            values = {option: labeler.options[option] for option in labeler.instance.traits.filters if option in own}
-            if used and self.task.file.concepts.mode == "chosen" and "follows" in offered:
-                values["follows"] = labeler.identity_key
-            shared.append((labeler, values))
-        shared = shared or [(None, {})]
-        alone = len({self.for_labelers.plan_control(request, draws, values).same for _, values in shared}) == 1
-        found: dict[str, ControlLabeler] = {}
-        for controlled, values in shared:
-            planned = self.for_labelers.plan_control(request, draws, values, alone)
-            before = found[planned.key].controls if planned.key in found else ()
-            found[planned.key] = ControlLabeler(planned, before if controlled is None else (*before, controlled))
-        return list(found.values())
-
     def _detections(self, rows: Sequence[_PlannedRow], rivals: Sequence[ControlLabeler]) -> tuple[PlannedDetection, ...]:
         """The detectors asked for, and beside them: control labelers through the same detectors, and what one gets for free."""
         found: dict[str, PlannedDetection] = {}
@@ -318,7 +272,7 @@ class _Planner:
                 if detector.instance.traits.needs_features:
                     add(detector, rivals, "control")
             for row in rows if self.asked.full_controls else ():
-                add(row.plugin, [self._permuted(way.labeler) for way in row.ways if way is not None], "control")
+                add(row.plugin, [one for way in row.ways if way is not None for one in self.beside.permuted(way.labeler)], "control")
             asked = {detector.registered.name for detector in detectors.values()}
             for name, registered in self.host.all("detector").items():
                 if name not in asked and (trivial := _trivial(self.task, registered)) is not None:
@@ -420,13 +374,8 @@ def _as_control(task: Task, way: ControlLabeler | None) -> tuple[int, tuple[str,
 
 def _trivial(task: Task, registered: Registered) -> PlannedPlugin | None:
     """A detector that stands for what one gets for free; None for any other, and for one that cannot be made with its defaults."""
-    base = options_of(task, "detector").get(registered.name, {})
-    try:
-        planned = plan_plugin(registered, base, base)
-    except Exception:  # nobody asked for it
-        return None
-    traits = planned.instance.traits
-    return planned if traits.trivial and not traits.needs_features else None
+    planned = with_defaults(task, registered)
+    return planned if planned is not None and planned.instance.traits.trivial and not planned.instance.traits.needs_features else None
 
 
 def grid_of(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:

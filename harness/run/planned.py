@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from harness.options import control_names, transport_names
 from harness.plugin.inputs import contents
 from harness.plugin.registry import Registered
-from harness.types import DetectionMethod, Json, Method, Role, StrengthUnit, digest
+from harness.types import ControlKind, DetectionMethod, Json, Method, Role, StrengthUnit, digest
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Asked:
     detector_options: Mapping[str, Any] = field(default_factory=dict)
     metric_options: Mapping[str, Any] = field(default_factory=dict)
     full_controls: bool = False
-    """Beside the task's controls: another concept's features, and a random direction of equal norm, for each method that steers by features."""
+    """Beside the task's: random features, another concept's, and a random direction of equal norm, for each method that steers by features."""
     strengths: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Grids in place of the task's, by a steerer's name; that of no name is for all steerers asked for (:mod:`harness.run.strengths`)."""
 
@@ -154,6 +154,13 @@ class PlannedDetection:
     def name(self) -> str:
         """What people call it."""
         return method_label(self.labeler, self.detector)
+
+
+def control_kind(labeler: PlannedPlugin | None, plugin: PlannedPlugin) -> ControlKind | None:
+    """Return as which control a labeler with a steerer or detector may stand, by the traits of labeler or steerer."""
+    by_labeler: ControlKind | None = None if labeler is None else labeler.instance.traits.control
+    by_steerer: ControlKind | None = plugin.instance.traits.control if plugin.registered.kind == "steerer" else None
+    return by_labeler or by_steerer
 
 
 def method_label(labeler: PlannedPlugin | None, plugin: PlannedPlugin) -> str:

@@ -11,7 +11,19 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from harness.errors import UnknownNameError
-from harness.types import Aggregation, ConceptMode, Decoding, EvaluationKind, Json, ProtocolName, Role, StrengthUnit, digest, rng
+from harness.types import (
+    Aggregation,
+    ConceptMode,
+    ControlKind,
+    Decoding,
+    EvaluationKind,
+    Json,
+    ProtocolName,
+    Role,
+    StrengthUnit,
+    digest,
+    rng,
+)
 
 MANIFEST_VERSION = 1
 
@@ -166,6 +178,8 @@ class MethodRecord(Part):
     """So many answers of its labeler in turn belong together: draws of one concept, whose score is the mean over them."""
     controls: tuple[Text, ...] = ()
     """Of a control with a labeler: keys of the labelers that it stands for."""
+    control: ControlKind | None = None
+    """As which control its plugins may be run; null for any other, and in a run of an older harness, which did not ask."""
 
 
 class NumberRecord(Part):

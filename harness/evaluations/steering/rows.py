@@ -23,7 +23,7 @@ from harness.leaderboard.entry import (
 from harness.scoring import clusters_of, harmonic_mean
 from harness.store import Record
 from harness.store.manifest import Protocol
-from harness.types import ASPECTS, Abstention, Role, rng
+from harness.types import ASPECTS, Abstention, ControlKind, Role, rng
 
 SAMPLES = 3
 POINTS = (0.0, 2.0)
@@ -53,6 +53,7 @@ def steering_row(
     seed: int,
     samples: Sequence[Sample] = (),
     controls: Sequence[str] = (),
+    control: ControlKind | None = None,
     readings: Sequence[Reading] = (),
 ) -> Row:
     """Return the row of one method.
@@ -65,6 +66,7 @@ def steering_row(
         seed: of the bootstrap.
         samples: texts to look at.
         controls: of a control, the labelers that it stands for.
+        control: as which control it may be run.
         readings: of a control, its texts at the strengths of methods.
     """
     scored, fixed = answered.scored, answered.concepts is not None
@@ -96,6 +98,7 @@ def steering_row(
         warnings=strength_warnings(scored, subject.grid),
         samples=tuple(samples),
         controls=tuple(controls),
+        control=control,
         readings=tuple(readings),
     )
 
