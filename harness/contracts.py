@@ -131,7 +131,24 @@ class Bench(JudgeBench, Protocol):
 
     @property
     def corpus_tokens(self) -> Sequence[np.ndarray[Any, np.dtype[np.int64]]]:
-        """Each text of the corpus as token ids of the subject model ``[tokens]``, cut to the task's ``corpus.max_tokens``; on disk."""
+        """Each text of the corpus as token ids of the subject model ``[tokens]``, cut to the task's ``corpus.max_tokens``; on disk.
+
+        In a corpus of conversations (the task's ``corpus.conversations``) the templated instruction stands before the text.
+        """
+        ...
+
+    @property
+    def conversations(self) -> bool:
+        """Whether texts of the corpus are read as answers to their instructions, under the chat template."""
+        ...
+
+    @property
+    def skip(self) -> int:
+        """Leading tokens of each text that never count: 1; in a corpus of conversations those that all templated prompts share."""
+        ...
+
+    def answer_start(self, place: int) -> int:
+        """Where in ``corpus_tokens[place]`` the text's own tokens begin: behind the templated instruction, in a corpus of conversations."""
         ...
 
     def statistics(self, dictionary: str | None = None) -> CorpusStatistics:

@@ -91,8 +91,8 @@ def cross_entropy(bench: Bench, texts: TextSet, intervention: Intervention | Non
         total, n = 0.0, 0
         rows = bench.logits([row.tolist() for row in texts.tokens], intervention)
         for ids, logits in zip(texts.tokens, bench.track(rows, f"cross-entropy{what and ', '}{what}", len(texts)), strict=True):
-            total += _surprise(ids, logits)
-            n += max(0, len(ids) - 2)
+            total += _surprise(ids, logits, bench.skip)
+            n += max(0, len(ids) - bench.skip - 1)
         return CrossEntropy(total / n if n else float("nan"), n)
 
     if key is None:
@@ -101,14 +101,14 @@ def cross_entropy(bench: Bench, texts: TextSet, intervention: Intervention | Non
     return _kept(bench, full, compute, by_plugin=intervention is not None)
 
 
-def _surprise(ids: np.ndarray[Any, Any], logits: Tensor) -> float:
-    """Return −Σ log p of the tokens from the third on."""
+def _surprise(ids: np.ndarray[Any, Any], logits: Tensor, skip: int) -> float:
+    """Return −Σ log p of the tokens that are predicted from one that counts."""
     import torch
 
-    if len(ids) < 3:
+    if len(ids) < skip + 2:
         return 0.0
-    wanted = torch.as_tensor(ids[2:], device=logits.device)[:, None]
-    found = logits[1:-1].float().log_softmax(dim=-1).gather(1, wanted)
+    wanted = torch.as_tensor(ids[skip + 1 :], device=logits.device)[:, None]
+    found = logits[skip:-1].float().log_softmax(dim=-1).gather(1, wanted)
     return -float(found.sum(dtype=torch.float64))
 
 

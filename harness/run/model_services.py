@@ -86,35 +86,35 @@ class ModelServices:
             raise EngineError(message, given=intervention.prompt_prefix, hint="put it into the texts")
         return self.engine.logits(texts, intervention.edits, intervention.adapter)
 
-    def activations(self, site: Site, tokens: Tokens) -> Iterator[tuple[int, torch.Tensor]]:
-        """Return each text's place and its activations: float32 ``[tokens, d_model]`` without the first token, in any order of the texts.
+    def activations(self, site: Site, tokens: Tokens, skip: int = 1) -> Iterator[tuple[int, torch.Tensor]]:
+        """Return each text's place and its activations: float32 ``[tokens, d_model]`` without the first ``skip``, in any order of the texts.
 
         Raises:
             ModelError: at once, for a site that the model does not have; while iterating, for a vector that is not finite.
             DataError: while iterating, for a text that is longer than the model's context.
         """
         self.model.stream_module(site)
-        return self._activations(site, tokens)
+        return self._activations(site, tokens, skip)
 
-    def _activations(self, site: Site, tokens: Tokens) -> Iterator[tuple[int, torch.Tensor]]:
+    def _activations(self, site: Site, tokens: Tokens, skip: int) -> Iterator[tuple[int, torch.Tensor]]:
         import torch
 
         from harness.model.activations import row_lengths
         from harness.sae.corpus.sweep import activations
 
-        for place in np.flatnonzero(row_lengths(tokens) <= 1).tolist():
+        for place in np.flatnonzero(row_lengths(tokens) <= skip).tolist():
             yield place, torch.empty(0, self.model.d_model, device=self.model.device)
-        yield from activations(self.model, tokens, site)
+        yield from activations(self.model, tokens, site, skip=skip)
 
-    def write_means(self, site: Site, tokens: Tokens, folder: Path, progress: Progress) -> None:
+    def write_means(self, site: Site, tokens: Tokens, folder: Path, progress: Progress, skip: int = 1) -> None:
         """Write to ``folder``, for :func:`read_means`, each text's mean vector (zeros without a counted token) and what belongs to it."""
         from harness.model.activations import row_lengths
         from harness.sae.corpus.sweep import BLOCK, sweep
 
         means = np.zeros((len(tokens), self.model.d_model), dtype=np.float32)
         counted, norm = np.zeros(len(tokens), dtype=np.int64), 0.0
-        with progress.task("reading the corpus", int((row_lengths(tokens) > 1).sum())) as advance:
-            for batch in sweep(self.model, tokens, site, block=BLOCK):
+        with progress.task("reading the corpus", int((row_lengths(tokens) > skip).sum())) as advance:
+            for batch in sweep(self.model, tokens, site, block=BLOCK, skip=skip):
                 for place, x, usual in zip(batch.rows, batch.x, batch.counted, strict=True):
                     vectors = x[usual].float()
                     means[place], counted[place] = vectors.mean(dim=0).cpu().numpy(), len(vectors)

@@ -65,6 +65,8 @@ class CorpusTable(Table):
     """Append other users' comments to a question (Stack Exchange)."""
     code_blocks: bool = True
     """Keep code that stands in blocks (Stack Exchange)."""
+    conversations: bool = False
+    """Read a text as the answer to its instruction, under the chat template (AxBench); what all prompts share does not count. Else as it stands."""
     max_tokens: int = Field(256, ge=2)
     """Texts are cut to this many tokens."""
     max_documents: int | None = Field(None, ge=1)
@@ -356,6 +358,8 @@ class Task:
         for table in (content["corpus"], content["instructions"], *content["dictionaries"]):
             if table["revision"] is None:
                 table.pop("revision")
+        if not content["corpus"]["conversations"]:
+            content["corpus"].pop("conversations")
         for name, default in _LATER_IN_EVALUATION.items():
             if content["evaluation"][name] == default:
                 content["evaluation"].pop(name)
