@@ -229,6 +229,13 @@ class LabelerTraits:
     filters: tuple[str, ...] = ()
 
 
+Suppresses = Literal["negate", "ablate"]
+"""How a steerer works against a concept.
+
+``negate``: by its strengths × −1, as AxBench does. ``ablate``: by these and by strength 0, which removes what stands for the concept (a clamp).
+"""
+
+
 @dataclass(frozen=True)
 class SteererTraits:
     """What the core must know of a steerer before it runs.
@@ -238,12 +245,15 @@ class SteererTraits:
         grid: strengths to try, ascending; a single point for a method without a strength. A task may override it.
         neutral: the strength at which nothing changes, or None where there is none (a clamp to 0 ablates the feature).
         needs_features: whether it steers through a labeling's features. If not, it is run once for all labelers, on every concept.
+        suppresses: how it works against a concept where that is asked for: ``intervene`` then gets strengths of 0 and below. None: it
+            cannot, and is left out of such runs.
     """
 
     unit: StrengthUnit
     grid: tuple[float, ...]
     neutral: float | None = None
     needs_features: bool = False
+    suppresses: Suppresses | None = None
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ class _Layout:
         numbers = [None if rating is None else getattr(rating, aspect) for aspect in ASPECTS]
         replies = _replies(rating)
         ratings = dict(zip(parts[::2], numbers, strict=True)) | dict(zip(parts[1::2], (replies.get(aspect) for aspect in ASPECTS), strict=True))
-        return {generation: record.generation.text if record.generation else None, judge: overall(rating), **ratings}
+        return {generation: record.generation.text if record.generation else None, judge: overall(rating, self.run.manifest.protocol.goal), **ratings}
 
 
 def _columns(name: str) -> list[str]:

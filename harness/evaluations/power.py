@@ -16,7 +16,7 @@ from harness.leaderboard.controls import pairings_of
 from harness.leaderboard.paired import Item
 from harness.leaderboard.places import Group
 from harness.leaderboard.ranking import compared_in, rank, scores_in
-from harness.scoring import harmonic_mean
+from harness.scoring import overall
 from harness.scoring.checks import FloatArray
 from harness.scoring.power import Spread, level_of_one, spread
 from harness.scoring.simultaneous import Pair
@@ -97,7 +97,7 @@ def _at_chosen(scored: Scored) -> FloatArray:
     drawn = []
     for part in scored.parts:
         if part.ratings is not None and part.found is not None:
-            drawn.append(np.asarray(harmonic_mean(part.ratings))[part.found.chosen or 0])
+            drawn.append(np.asarray(overall(part.ratings, part.found.goal))[part.found.chosen or 0])
     return np.mean(drawn, axis=0) if drawn else np.array([])
 
 

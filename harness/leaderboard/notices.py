@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.leaderboard.columns import heading, number
+from harness.leaderboard.columns import metric_heading, number
 from harness.leaderboard.entry import JudgeRef, Row
 from harness.leaderboard.places import Place
 
@@ -54,7 +54,7 @@ def abstention_notices(rows: Iterable[Row]) -> list[str]:
         if row.ranked is not None and row.n_answered < row.n_items:
             trivial = row.metrics[row.primary].trivial
             worth = "as the trivial value" if trivial is None else f"as {trivial:g}"
-            found.append(f"{heading(row.primary)} counts a concept without an answer {worth}; the other numbers are of the answered ones")
+            found.append(f"{metric_heading(row, row.primary)} counts a concept without an answer {worth}; the other numbers are of the answered ones")
     return list(dict.fromkeys(found))
 
 
@@ -82,14 +82,14 @@ def bounds(row: Row) -> list[str]:
     if row.bounds is None or not row.n_unrated or row.bounds.low is None or row.bounds.high is None:
         return []
     ends = f"{number(row.bounds.low)} and {number(row.bounds.high)}"
-    return [f"{row.n_unrated} of {row.n_texts} texts have no rating; overall lies between {ends} whatever they are worth"]
+    return [f"{row.n_unrated} of {row.n_texts} texts have no rating; {metric_heading(row, row.primary)} lies between {ends} whatever they are worth"]
 
 
 def rough(row: Row) -> list[str]:
     """Return what the row's intervals warn of; that of a metric beside the score only where it is another."""
     own = row.score.warning
     others = {name: value.warning for name, value in row.metrics.items() if value.warning not in ("", own)}
-    return ([own] if own else []) + [f"{heading(name)}: {warning}" for name, warning in others.items()]
+    return ([own] if own else []) + [f"{metric_heading(row, name)}: {warning}" for name, warning in others.items()]
 
 
 def rough_scores(places: Sequence[Place]) -> list[str]:

@@ -6,7 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from harness.contracts import DetectorTraits, JudgeTraits, LabelerTraits, MetricTraits, Need, NumberTraits, SelectsOn, SteererTraits
+from harness.contracts import (
+    DetectorTraits,
+    JudgeTraits,
+    LabelerTraits,
+    MetricTraits,
+    Need,
+    NumberTraits,
+    SelectsOn,
+    SteererTraits,
+    Suppresses,
+)
 from harness.errors import PluginError
 from harness.plugin.registry import Registered
 from harness.types import StrengthUnit
@@ -69,6 +79,10 @@ def _steerer(traits: SteererTraits) -> str:
         return f"grid is {grid}; strengths must ascend, none twice, since ties go to the smaller"
     if neutral is not None and not _number(neutral):
         return f"neutral is {neutral!r}; give a number, or None where no strength changes nothing"
+    if traits.suppresses not in (None, *get_args(Suppresses)):
+        return f"suppresses is {traits.suppresses!r}; known: {', '.join(get_args(Suppresses))}, or None where it cannot"
+    if traits.suppresses is not None and grid[0] < 0:
+        return f"grid is {grid}; strengths of a steerer that can suppress a concept must be at least 0, since they are turned round for that"
     return _yes_or_no(traits, "needs_features")
 
 

@@ -1,9 +1,9 @@
 """Asking the subject model (AxBench's Prompt): it is shown a text and a concept, and rates from 0 to 2 how much the text shows the concept.
 
 The score is the expected rating. The model's reply is begun for it with ``Rating: ``, and of the token that comes next only the three digits count:
-Σ r · p(r) / Σ p(r) over r = 0, 1, 2. So it is finite for every text, costs one forward pass and no generation, and tells texts apart to which a greedy
-reply gives one digit. ``reading=greedy`` has the model write its reply, and reads the rating in it. A reply without one is no 0: the expected rating
-stands in for it, and the result says for how many.
+Σ r · p(r) / Σ p(r) over r = 0, 1, 2. So it is finite for every text, costs one forward pass and no generation, and tells texts apart to which a
+greedy reply gives one digit. ``reading=greedy`` has the model write its reply, and reads the rating in it. A reply without one is no 0: the expected
+rating stands in for it, and the result says for how many.
 
 The question is ours, and stands in the option ``question``. What differs between concepts comes last in it, so a text is read once for all of them.
 Nothing is fitted.

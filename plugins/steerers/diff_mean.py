@@ -29,7 +29,7 @@ class DiffMeanOptions(Options):
 class DiffMean:
     """See the module. Implements :class:`harness.contracts.Steerer`; strengths are shares of the mean residual norm, 0 changes nothing."""
 
-    traits = SteererTraits(unit="residual-norm", grid=NORM_GRID, neutral=0.0, needs_features=False)
+    traits = SteererTraits(unit="residual-norm", grid=NORM_GRID, neutral=0.0, needs_features=False, suppresses="negate")
 
     def __init__(self, options: DiffMeanOptions) -> None:
         self.options = options
