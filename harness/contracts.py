@@ -245,6 +245,13 @@ class LabelerTraits:
     control: ControlKind | None = None
 
 
+Suppresses = Literal["negate", "ablate"]
+"""How a steerer works against a concept.
+
+``negate``: by its strengths × −1, as AxBench does. ``ablate``: by these and by strength 0, which removes what stands for the concept (a clamp).
+"""
+
+
 @dataclass(frozen=True)
 class SteererTraits:
     """What the core must know of a steerer before it runs.
@@ -256,6 +263,8 @@ class SteererTraits:
         needs_features: whether it steers through a labeling's features. If not, it is run once for all labelers, on every concept.
         control: ``random direction`` for one that pushes as hard as a labeling's features, along nothing; it needs features. ``--controls full`` runs
             every such steerer at the strengths of each method through features, with the options that both have. None: no control.
+        suppresses: how it works against a concept where that is asked for: ``intervene`` then gets strengths of 0 and below. None: it
+            cannot, and is left out of such runs.
     """
 
     unit: StrengthUnit
@@ -263,6 +272,7 @@ class SteererTraits:
     neutral: float | None = None
     needs_features: bool = False
     control: ControlKind | None = None
+    suppresses: Suppresses | None = None
 
 
 @dataclass(frozen=True)

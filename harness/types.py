@@ -36,6 +36,10 @@ FinishReason = Literal["eos", "length"]
 ConceptMode = Literal["fixed", "chosen"]
 
 ProtocolName = Literal["cv", "axbench"]
+Goal = Literal["express", "suppress"]
+"""What steering is for: that the model expresses a concept, or that it does not although it is asked to."""
+CONCEPT_PROMPT = "Bring this subject into your answer, mention it by name, and keep to it throughout: {concept}."
+"""What stands before every instruction where methods are to suppress a concept: without it there would be nothing to suppress. Our words."""
 Aggregation = Literal["mean-of-harmonic-means", "harmonic-mean-of-means"]
 
 

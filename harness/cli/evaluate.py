@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     metavar="[STEERER=]0.1,0.2",
     help="Strengths to try in place of the task's, for all steerers that have a strength or for the one named; repeatable.",
 )
+@click.option("--suppress", is_flag=True, help="Methods work against concepts that a prompt asks for: strengths × -1, 2 - concept rating.")
 @click.option("--seeds", metavar="0,1,2", help="Run each of these seeds as a run of its own, then show them pooled, with the spread between seeds.")
 @click.option("--judge", help="A judge, NAME[:option=value,…] (default: the task's).")
 @plugin_option("-L", "labeler")
@@ -83,6 +84,7 @@ def command(
     detectors: tuple[str, ...],
     metrics: tuple[str, ...],
     strengths: tuple[str, ...],
+    suppress: bool,
     seeds: str | None,
     judge: str | None,
     labeler_options: tuple[str, ...],
@@ -143,6 +145,7 @@ def command(
         assignments(metric_options, "-M"),
         strengths=parse_strengths(strengths),
         full_controls=controls == "full",
+        suppress=suppress,
     )
     choices = choices_from(click.get_current_context().params)
     wanted = _seeds(seeds)

@@ -83,6 +83,12 @@ def heading(metric: str) -> str:
     return HEADINGS.get(metric, " ".join(_WORDS.get(word, word) for word in words))
 
 
+def metric_heading(row: Row, metric: str) -> str:
+    """Return the heading of a metric of a row: its title, or the words of its name."""
+    found = row.metrics.get(metric)
+    return heading(metric) if found is None or not found.title else found.title
+
+
 # ------------------------------------------------------------------------------------------------------------------------ by kind
 
 Cells = list[tuple[Shown, tuple[str, ...]]]
@@ -90,7 +96,7 @@ Cells = list[tuple[Shown, tuple[str, ...]]]
 
 def _steering(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
     """Return the scores that every method has; ``answered`` is concepts answered of all."""
-    overall, *parts = [Column(heading(name)) for name in STEERING_METRICS]
+    overall, *parts = [Column(metric_heading(rows[0].row, name) if rows else heading(name)) for name in STEERING_METRICS]
     counts = [_ANSWERED, Column("texts", optional=True), Column("unrated", optional=True)]
     columns = [Column("method", name=True), overall, Column("interval"), *parts, *counts, Column("strength")]  # fmt: skip
     cells: Cells = []

@@ -135,6 +135,7 @@ def _as_scored(entry: Entry) -> list[str]:
         model = judge.options.get("model")
         own = f"{judge.name}:model={model}" if model and model != judge.name else judge.name
         parts.append(f"--judge {shlex.quote(own)}")
+    parts += ["--suppress"] if protocol.goal != usual.goal else []
     parts += [f"--protocol {protocol.name}"] if protocol.name != usual.name else []
     return parts + ([f"--aggregation {protocol.aggregation}"] if protocol.aggregation != usual.aggregation else [])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.leaderboard.columns import heading, number
+from harness.leaderboard.columns import metric_heading, number
 from harness.leaderboard.entry import JudgeRef, MetricValue, Row
 from harness.leaderboard.places import Place
 
@@ -54,7 +54,7 @@ def abstention_notices(rows: Iterable[Row]) -> list[str]:
         if row.ranked is not None and row.n_answered < row.n_items:
             trivial = row.metrics[row.primary].trivial
             worth = "as the trivial value" if trivial is None else f"as {trivial:g}"
-            found.append(f"{heading(row.primary)} counts a concept without an answer {worth}; the other numbers are of the answered ones")
+            found.append(f"{metric_heading(row, row.primary)} counts a concept without an answer {worth}; the other numbers are of the answered ones")
     return list(dict.fromkeys(found))
 
 
@@ -83,7 +83,8 @@ def bounds(row: Row) -> list[str]:
         return []
     low, high = number(row.bounds.low), number(row.bounds.high)
     have, worth = ("has", "it is") if row.n_unrated == 1 else ("have", "they are")
-    rest = "which moves overall by less than 0.001" if low == high else f"overall lies between {low} and {high}"
+    score = metric_heading(row, row.primary)
+    rest = f"which moves {score} by less than 0.001" if low == high else f"{score} lies between {low} and {high}"
     return [f"{row.n_unrated} of {row.n_texts} texts {have} no rating{',' if low == high else ';'} {rest} whatever {worth} worth"]
 
 
@@ -117,7 +118,7 @@ def rough(row: Row) -> list[str]:
     """Return what the row's intervals warn of; that of a metric beside the score only where it is another."""
     own = row.score.warning
     others = {name: value.warning for name, value in row.metrics.items() if value.warning not in ("", own)}
-    return ([own] if own else []) + [f"{heading(name)}: {warning}" for name, warning in others.items()]
+    return ([own] if own else []) + [f"{metric_heading(row, name)}: {warning}" for name, warning in others.items()]
 
 
 def rough_scores(places: Sequence[Place]) -> list[str]:

@@ -154,6 +154,7 @@ def _pooled(found: Sequence[tuple[Entry, Row]]) -> PooledRow:
     score = metric_value(
         list(values.values()),
         clusters_of((item, sorted(features[item])) for item in values) if values else None,
+        title=metric.title,
         unit=metric.unit,
         bounds=metric.bounds,
         higher_is_better=metric.higher_is_better,
@@ -200,7 +201,7 @@ def render_pooled(pooled: Pooled, sources: Sources = NOWHERE) -> RenderableType:
     for kind in KINDS:
         for metric in dict.fromkeys(row.metric for row in pooled.rows if row.kind == kind):
             rows = [row for row in pooled.rows if (row.kind, row.metric) == (kind, metric)]
-            parts += [Text(), Text(f"{kind}: {heading(metric)}", style="bold"), _grid(rows, pooled.seeds)]
+            parts += [Text(), Text(f"{kind}: {rows[0].score.title or heading(metric)}", style="bold"), _grid(rows, pooled.seeds)]
     notes = ["mean: over concepts, of each concept's mean over seeds, with its interval over concepts; SD: of the seeds' scores"]
     notes += said_once([(row.name, line) for row in pooled.rows for line in missing(row.score)], len(pooled.rows))
     notes += [f"{row.name}, not eligible: {reason}" for row in pooled.rows for reason in row.reasons]

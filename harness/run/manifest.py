@@ -60,7 +60,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         instructions=tuple(i.id for i in instructions),
         per_concept=file.instructions.per_concept,
         decoding=file.decoding.decoding(),
-        protocol=protocol_of(bench.task, choices),
+        protocol=protocol_of(bench.task, choices, plan.goal),
         seed=choices.seed,
         limit=choices.limit,
         concepts=tuple(concept.id for concept in concepts),
@@ -176,8 +176,16 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "code": _code(plan),
         "engine": [DEFAULT, VERSIONS[DEFAULT]],
         "prompts": RENDERING,
+        **_goal(plan, bench),
         **_further_kinds(plan, bench),
     }
+
+
+def _goal(plan: Plan, bench: TaskBench) -> dict[str, Json]:
+    """Return what methods are to suppress concepts by; nothing for a run that has them expressed, whose identity is what it was before."""
+    if plan.goal == "express":
+        return {}
+    return {"goal": plan.goal, "concept_prompt": protocol_of(bench.task, goal=plan.goal).concept_prompt}
 
 
 def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.contracts import Steerer
@@ -29,6 +29,7 @@ from harness.run.protocol import check_instructions, protocol_of
 from harness.run.requested import Requests, as_request, check_reached, distribute, plan_plugin, requests_of
 from harness.run.retiring import retiring_notices
 from harness.run.strengths import AskedGrids, grids_for
+from harness.run.suppression import able_to_suppress, goal_of, left_out, strengths_against, suppresses
 from harness.store.manifest import Manifest
 from harness.tasks.dictionaries import MetricTable
 from harness.tasks.find import options_of
@@ -119,6 +120,7 @@ class _Planner:
         self.for_steerers = requests("steerer", [row.plugin for row in wanted.steerers], asked.steerer_options, own, ours)
         self.for_detectors = requests("detector", [row.plugin for row in wanted.detectors], asked.detector_options, own)
         self.for_metrics = requests("metric", [row.plugin for row in wanted.metrics], asked.metric_options, own)
+        self.goal = goal_of(task, asked.suppress)
         self.labelers: dict[str, PlannedPlugin] = {}
         self.grids = AskedGrids({}, {})
         self.beside = Controls(host, task, self.controls, self.for_labelers, self.for_steerers, self.labelers, self.notices)
@@ -127,6 +129,8 @@ class _Planner:
         """See :func:`make_plan`."""
         self._labelers()
         steered = self._rows(self.for_steerers, self.wanted.steerers)
+        if self.goal == "suppress":
+            steered = able_to_suppress(steered, self.asked, self.notices)
         detected = self._rows(self.for_detectors, self.wanted.detectors)
         used = {way.labeler.same: way.labeler for row in (*steered, *detected) for way in row.ways if way is not None}
         rivals = self.beside.rivals(list(used.values()))
@@ -135,11 +139,11 @@ class _Planner:
         methods = self._methods(steered, rivals, chance)
         detections = self._detections(detected, [*(labeler for _, theirs in rivals for labeler in theirs), *chance])
         judge = self._judge() if methods else None
-        plan = Plan(methods, judge, detections, self._metrics())
+        plan = Plan(methods, judge, detections, self._metrics(), goal=self.goal if methods else "express")
         self._note_unused(plan)
         check_instructions(self.task, protocol_of(self.task), plan.chooses)
         self.notices += retiring_notices(plan.plugins)
-        return Plan(methods, judge, detections, plan.metrics, tuple(dict.fromkeys(self.notices)))
+        return replace(plan, notices=tuple(dict.fromkeys(self.notices)))
 
     def _labelers(self) -> None:
         """Plan every labeler that is asked for, each once."""
@@ -192,6 +196,9 @@ class _Planner:
         alike = {s.same: s for s in asked if s.registered.name == request.name and control.labeler and request.plain}
         holding = {s.same: s for s in asked if control.labeler and request.plain and _through(s, request.name)}
         for steerer in (*(list(alike.values()) or [self.for_steerers.plan_control(request, {}, {})]), *holding.values()):
+            if self.goal == "suppress" and not suppresses(steerer):
+                self.notices += left_out([steerer])
+                continue
             self._add(methods, steerer, theirs if self._needs_features(steerer, theirs) else [None], "control")
 
     def _add_full_controls(self, methods: dict[str, PlannedMethod], rows: Sequence[_PlannedRow], chance: Sequence[ControlLabeler]) -> None:
@@ -235,10 +242,13 @@ class _Planner:
     ) -> None:
         """The steerer with each labeler, or once alone; what is there already stays as it is. ``grid``: its strengths, where they are another's."""
         instance: Steerer = steerer.instance
+        exact = bool(grid or self.grids.of(steerer))
         name, grid = steerer.registered.name, grid or self._grid(steerer)
         if not grid or list(grid) != sorted(set(grid)) or not all(map(math.isfinite, grid)):
             message = f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}"
             raise PluginError(message, given=grid, allowed="finite strengths that ascend")
+        if self.goal == "suppress":
+            grid = strengths_against(instance.traits, grid, exact, f"steerer {name!r}")
         for way in ways:
             labeler = way.labeler if way is not None else None
             method = Method(labeler.registered.name if labeler else None, name, labeler.identity if labeler else {}, steerer.identity)

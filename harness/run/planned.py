@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from harness.options import control_names, transport_names
 from harness.plugin.inputs import contents
 from harness.plugin.registry import Registered
-from harness.types import ControlKind, DetectionMethod, Json, Method, Role, StrengthUnit, digest
+from harness.types import ControlKind, DetectionMethod, Goal, Json, Method, Role, StrengthUnit, digest
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Asked:
     """Beside the task's: random features, another concept's, and a random direction of equal norm, for each method that steers by features."""
     strengths: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Grids in place of the task's, by a steerer's name; that of no name is for all steerers asked for (:mod:`harness.run.strengths`)."""
+    suppress: bool = False
+    """Methods are to suppress concepts, whatever the task says."""
 
     @property
     def nothing(self) -> bool:
@@ -197,6 +199,7 @@ class Plan:
         detections: what is detected with.
         metrics: what is measured.
         notices: what was asked for and is not done (a labeler that nothing uses, one thing twice); kept with the run.
+        goal: what its methods are for.
     """
 
     methods: tuple[PlannedMethod, ...]
@@ -204,6 +207,7 @@ class Plan:
     detections: tuple[PlannedDetection, ...] = ()
     metrics: tuple[PlannedMetric, ...] = ()
     notices: tuple[str, ...] = ()
+    goal: Goal = "express"
 
     @property
     def chooses(self) -> bool:

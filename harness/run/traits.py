@@ -6,7 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from harness.contracts import DetectorTraits, JudgeTraits, LabelerTraits, MetricTraits, Need, NumberTraits, SelectsOn, SteererTraits
+from harness.contracts import (
+    DetectorTraits,
+    JudgeTraits,
+    LabelerTraits,
+    MetricTraits,
+    Need,
+    NumberTraits,
+    SelectsOn,
+    SteererTraits,
+    Suppresses,
+)
 from harness.errors import PluginError
 from harness.options import control_names
 from harness.plugin.registry import Registered
@@ -75,6 +85,10 @@ def _steerer(traits: SteererTraits) -> str:
         return f"grid is {grid}; strengths must ascend, none twice, since ties go to the smaller"
     if neutral is not None and not _number(neutral):
         return f"neutral is {neutral!r}; give a number, or None where no strength changes nothing"
+    if traits.suppresses not in (None, *get_args(Suppresses)):
+        return f"suppresses is {traits.suppresses!r}; known: {', '.join(get_args(Suppresses))}, or None where it cannot"
+    if traits.suppresses is not None and grid[0] < 0:
+        return f"grid is {grid}; strengths of a steerer that can suppress a concept must be at least 0, since they are turned round for that"
     if traits.control is not None and traits.needs_features is False:
         return f"control is {traits.control!r}, which stands for a method through features, so it needs_features, too"
     return _yes_or_no(traits, "needs_features") or _control(traits.control, ("random direction",))

@@ -81,7 +81,8 @@ def test_joined_steerers_keep_it(host: PluginHost, bench: TaskBench, asked: str)
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("sae", {"pool": "max"}), ("sae", {"pool": "mean"}), ("bow", {"max_words": 9}), ("own-words", {})],
+    [("sae", {"pool": "max"}), ("sae", {"pool": "mean"}), ("bow", {"max_words": 9}), ("own-words", {}),
+     ("prompt", {"question": "{concept}? {text}", "reading": "greedy", "max_tokens": 2})],
 )
 def test_detectors_keep_it(host: PluginHost, bench: TaskBench, name: str, options: dict[str, Any]) -> None:
     assert check_detector(lambda: host.get("detector", name).create(options), bench).shape == (2, len(bench.split.report))

@@ -80,9 +80,10 @@ def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
     requests = []
     for trial in trials:
         intervention = asked[trial.method_id, trial.labeling_id, trial.strength].intervention
-        words = intervention.prompt_prefix, trial.instruction_id
+        concept = by_id[trial.method_id, trial.labeling_id].concept.text
+        words = run.manifest.protocol.asking(concept, intervention.prompt_prefix), trial.instruction_id
         if words not in prompts:
-            prompts[words] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=intervention.prompt_prefix)
+            prompts[words] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=words[0])
         requests.append(GenerationRequest(trial.id, prompts[words], trial.seed, tuple(intervention.edits), intervention.adapter))
     return requests
 
