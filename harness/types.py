@@ -29,10 +29,17 @@ EvaluationKind = Literal["steering", "detection", "dictionary"]
 """What is asked: whether a method makes the model express a concept, whether it tells texts apart, whether a dictionary is more than a random one."""
 Role = Literal["method", "control"]
 """A control is shown among the methods, and not ranked."""
+ControlKind = Literal["random features", "permuted labels", "random direction"]
+"""What a control takes away from a method that steers or detects through features: the choice of the feature, the label under which it was chosen,
+or the feature's direction."""
 FinishReason = Literal["eos", "length"]
 ConceptMode = Literal["fixed", "chosen"]
 
 ProtocolName = Literal["cv", "axbench"]
+Goal = Literal["express", "suppress"]
+"""What steering is for: that the model expresses a concept, or that it does not although it is asked to."""
+CONCEPT_PROMPT = "Bring this subject into your answer, mention it by name, and keep to it throughout: {concept}."
+"""What stands before every instruction where methods are to suppress a concept: without it there would be nothing to suppress. Our words."""
 Aggregation = Literal["mean-of-harmonic-means", "harmonic-mean-of-means"]
 
 

@@ -21,7 +21,7 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
     """
     refused = _refused(plan, bench)
     table = bench.task.file
-    title = f"task {table.name} (version {table.version}), model {table.model.name}"
+    title = f"task {table.name} (version {table.version}), model {table.model.name}" + (", suppression" if plan.goal == "suppress" else "")
     methods = [(m.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
     detections = [(d.name, d.role) for d in plan.detections]
     metrics = [(m.metric.label, m.dictionary) for m in plan.metrics]
@@ -35,7 +35,7 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
             "metrics": [{"metric": name, "dictionary": dictionary} for name, dictionary in metrics],
         }
         judge = None if plan.judge is None else plan.judge.label
-        extra = {"notices": list(plan.notices), "problems": problems, "runs": n_seeds}
+        extra = {"goal": plan.goal, "notices": list(plan.notices), "problems": problems, "runs": n_seeds}
         print_json({"task": table.name, "judge": judge, "methods": rows, **further, "estimate": asdict(cost), "concepts": why, **extra})
         if refused is not None:
             raise refused

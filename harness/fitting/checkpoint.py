@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from harness.files.shards import replace_file
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.fitting.training import Pupil
 
 SECONDS = 20.0
@@ -46,13 +48,13 @@ class Checkpoint:
         size = sum(value.numel() * value.itemsize for pupil in pupils for value in pupil.parameters.values())
         if size > LARGEST or time.monotonic() - self._written < SECONDS:
             return
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for place, pupil in enumerate(pupils):
             for name, value in pupil.parameters.items():
                 tensors |= {f"{place}/now/{name}": value.detach(), f"{place}/good/{name}": pupil.good[name]}
                 state = pupil.optimiser.state[value]
                 tensors |= {f"{place}/{part}/{name}": state[part] for part in (*_ADAM, "step") if part in state}
-        record = [{"curve": asdict(pupil.curve), "good": pupil.good_step, "since": pupil.since} for pupil in pupils]
+        record = [{"curve": asdict(pupil.curve), "since": pupil.since} for pupil in pupils]
         metadata = {"name": self._name, "pupils": json.dumps(record)}
         replace_file(self._path, save({name: value.contiguous() for name, value in tensors.items()}, metadata=metadata))
         self._written = time.monotonic()
@@ -76,7 +78,7 @@ class Checkpoint:
             return False
         with torch.no_grad():
             for place, (pupil, kept) in enumerate(zip(pupils, record, strict=True)):
-                pupil.curve, pupil.good_step, pupil.since = Curve(**kept["curve"]), kept["good"], kept["since"]
+                pupil.curve, pupil.since = Curve(**kept["curve"]), kept["since"]
                 pupil.curve.points = [(int(step), training, held) for step, training, held in pupil.curve.points]
                 for name, value in pupil.parameters.items():
                     value.copy_(tensors[f"{place}/now/{name}"])

@@ -19,7 +19,8 @@ class Curve:
             held-out pairs their loss is None; of before the training the other is.
         losses: the loss of each step's batch before that step.
         stopped: after so many steps the training was given up, as it diverged; None for one that was not.
-        reason: why.
+        kept: after so many steps all was well for the last time; what it was then is the result.
+        reason: why it was given up.
     """
 
     steps: int
@@ -28,9 +29,14 @@ class Curve:
     points: list[tuple[int, float | None, float | None]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     stopped: int | None = None
+    kept: int = 0
     reason: str = ""
 
     def as_json(self) -> dict[str, Json]:
-        """Return all of it but the losses of single steps, as JSON."""
-        shown = {"steps": self.steps, "pairs": self.pairs, "held_out": self.held_out, "points": [list(point) for point in self.points]}
-        return shown if self.stopped is None else {**shown, "stopped": self.stopped, "reason": self.reason}
+        """Return all of it but the losses of single steps, as a run keeps it (:class:`harness.contracts.Fitted`).
+
+        ``examples`` are how many are trained on, and how many are held out.
+        """
+        columns = [list(column) for column in zip(*self.points, strict=True)] or [[], [], []]
+        shown = {**dict(zip(("step", "loss", "held_out"), columns, strict=True)), "steps": self.steps, "examples": [self.pairs, self.held_out]}
+        return shown if self.stopped is None else {**shown, "stopped": self.stopped, "kept": self.kept, "reason": self.reason}

@@ -243,11 +243,11 @@ def _notes(curves: Sequence[tuple[str, int, Json]], schedule: Schedule) -> Itera
     """Yield what must be said of some trainings: those that diverged, and those that hold nothing out."""
     for concept, _, curve in curves:
         if "stopped" in curve:
-            kept = curve["points"][-1][0] if curve["points"] else 0
+            kept = curve["kept"]
             yield (
                 f"the training of concept {concept!r} diverged: {curve['reason']} after {curve['stopped']} of {curve['steps']} steps; what it was "
                 f"after {kept} steps is kept (try a learning rate below {schedule.lr:g})"
             )
-    bare = [concept for concept, _, curve in curves if schedule.held_out and not curve["held_out"]]
+    bare = [concept for concept, _, curve in curves if schedule.held_out and not curve["examples"][1]]
     if bare:
         yield f"{len(bare)} of {len(curves)} concepts have too few examples to hold one out, the first {bare[0]!r}; their curves show no such loss"

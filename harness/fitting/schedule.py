@@ -7,7 +7,7 @@ from typing import Literal
 
 from harness.errors import OptionError
 
-Decay = Literal["linear", "none"]
+Decay = Literal["linear", "constant"]
 """What becomes of the learning rate: it falls on a line to 0 at the end (transformers' ``linear``, without a warm-up), or stays."""
 
 POINTS = (4, 12)

@@ -43,7 +43,6 @@ class Pupil:
         trained_on: places of the examples that are trained on.
         held_out: places of the others.
         good: the last parameters with which all was well.
-        good_step: after so many steps.
     """
 
     one: ConceptExamples
@@ -53,7 +52,6 @@ class Pupil:
     trained_on: list[int]
     held_out: list[int]
     good: dict[str, torch.Tensor]
-    good_step: int = 0
     since: list[float] = field(default_factory=list)
     """Losses since the curve's last point."""
 
@@ -70,7 +68,7 @@ class Pupil:
     def keep(self) -> None:
         """Take the parameters as they are for good ones."""
         self.good = {name: value.detach().clone() for name, value in self.parameters.items()}
-        self.good_step = self.step
+        self.curve.kept = self.step
 
     def stop(self, reason: str) -> None:
         """Give the training up, and put the last good parameters back."""

@@ -87,7 +87,7 @@ def _steering(row: Row, entry: Entry) -> Iterator[str]:
     for number, sample in enumerate(row.samples, 1):
         if sample.strength not in row.subject.grid:
             yield f"sample {number} has the strength {sample.strength:g}, which is not in the grid"
-        if sample.ratings is not None and not _same(sample.overall, _harmonic([sample.ratings[part] for part in ASPECTS])):
+        if sample.ratings is not None and not _same(sample.overall, _overall([sample.ratings[part] for part in ASPECTS], entry)):
             yield f"sample {number}: overall is {_shown(sample.overall)}, but not the harmonic mean of its ratings"
     methods = {(other.subject.id, full_name(other, entry.rows_of("steering"))) for other in entry.rows_of("steering") if other.role == "method"}
     for reading in row.readings:
@@ -118,7 +118,7 @@ def _steered_item(item: ItemResult, grid: Sequence[float], entry: Entry) -> Iter
     overall = item.values.get("overall")
     if overall is None or any(part is None for part in parts):
         return
-    most = _harmonic([part for part in parts if part is not None])
+    most = _overall([part for part in parts if part is not None], entry)
     exact = entry.protocol.aggregation == "harmonic-mean-of-means" and not draws
     if overall > most + TOLERANCE or (exact and overall < most - TOLERANCE):
         relation = "is not" if exact else "is above"
@@ -230,7 +230,11 @@ def _mean_of_draws(item: ItemResult) -> Iterator[str]:
             yield f"{name} is {_shown(value)}, but its draws average to {_shown(fmean(known) if known else None)}"
 
 
-def _harmonic(values: Sequence[float]) -> float:
+def _overall(ratings: Sequence[float], entry: Entry) -> float:
+    """The harmonic mean of concept, instruction and fluency as they count toward the entry's goal."""
+    from harness.scoring import concept_counted
+
+    values = [concept_counted(ratings[0], entry.protocol.goal), *ratings[1:]]
     return 0.0 if min(values) <= 0 else len(values) / sum(1 / value for value in values)
 
 

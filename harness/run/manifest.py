@@ -16,6 +16,7 @@ from harness.plugin.inputs import FILE, path_contents, replaced
 from harness.plugin.source import CORE, core_digest
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
+from harness.run.planned import control_kind
 from harness.run.protocol import protocol_of
 from harness.run.provenance import LIBRARIES, git_state, hardware, versions
 from harness.run.sources import sources_served
@@ -59,7 +60,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         instructions=tuple(i.id for i in instructions),
         per_concept=file.instructions.per_concept,
         decoding=file.decoding.decoding(),
-        protocol=protocol_of(bench.task, choices),
+        protocol=protocol_of(bench.task, choices, plan.goal),
         seed=choices.seed,
         limit=choices.limit,
         concepts=tuple(concept.id for concept in concepts),
@@ -112,6 +113,7 @@ def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
         distribution=plugin.registered.distribution,
         version=plugin.registered.version,
         file="" if plugin.registered.file is None else str(plugin.registered.file.path),
+        parts=() if len(plugin.parts) == 1 else tuple(map(plugin_ref, plugin.parts)),
     )
 
 
@@ -129,6 +131,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
             selects_on="nothing" if m.labeler is None else m.labeler.instance.traits.selects_on,
             draws=m.draws,
             controls=m.controls,
+            control=control_kind(m.labeler, m.steerer),
         )
         for m in plan.methods
     ]
@@ -143,6 +146,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
             selects_on="nothing" if d.labeler is None else d.labeler.instance.traits.selects_on,
             draws=d.draws,
             controls=d.controls,
+            control=control_kind(d.labeler, d.detector),
         )
         for d in plan.detections
     ]
@@ -172,8 +176,16 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "code": _code(plan),
         "engine": [DEFAULT, VERSIONS[DEFAULT]],
         "prompts": RENDERING,
+        **_goal(plan, bench),
         **_further_kinds(plan, bench),
     }
+
+
+def _goal(plan: Plan, bench: TaskBench) -> dict[str, Json]:
+    """Return what methods are to suppress concepts by; nothing for a run that has them expressed, whose identity is what it was before."""
+    if plan.goal == "express":
+        return {}
+    return {"goal": plan.goal, "concept_prompt": protocol_of(bench.task, goal=plan.goal).concept_prompt}
 
 
 def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness.data.concepts import concepts_digest
 from harness.data.corpora.corpus import Format
@@ -21,7 +21,7 @@ from harness.files.hashing import path_digest
 from harness.files.names import Name, PathText
 from harness.plugin.grammar import PluginRequest
 from harness.tasks.dictionaries import DictionaryTable, MetricTable, Options, Table, TrainTable, request_in
-from harness.types import Aggregation, Decoding, Json, ProtocolName, canonical_json, digest
+from harness.types import CONCEPT_PROMPT, Aggregation, Decoding, Goal, Json, ProtocolName, canonical_json, digest
 
 SCHEMA = 2
 """The newest version of the task file; version 1 is read, too."""
@@ -137,14 +137,14 @@ class SteeringTable(Table):
     layer: int | None = Field(None, ge=0)
     """Layer of methods without a dictionary; left out, that of the first dictionary."""
     grids: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    """Strengths by steerer, ascending; a steerer that is not named here uses its own."""
+    """Strengths by steerer, ascending; a steerer that is not named here uses its own. Joined ones: by their names with + between."""
 
 
 class ControlTable(Table):
     """``[[controls]]``: a method that is run beside what was asked for."""
 
     steerer: str
-    """A steerer: NAME, or NAME:option=value,…"""
+    """A steerer: NAME, or NAME:option=value,…; or several joined by +, e.g. prompt+sae-clamp"""
     labeler: str | None = None
     """A labeler, in the same way; left out for a steerer that uses no feature."""
     draws: int = Field(1, ge=1)
@@ -166,7 +166,7 @@ class RunTable(Table):
     labeler_options: Options = Field(default_factory=dict)
     """Options of this row's labeler, before those of `[labelers]`; the command line overrides them."""
     options: Options = Field(default_factory=dict)
-    """Options of this row's steerer or detector; the command line overrides them."""
+    """Options of this row's steerer or detector; the command line overrides them. Those of joined steerers stand behind their names."""
 
     @property
     def request(self) -> PluginRequest:
@@ -190,7 +190,7 @@ class MethodTable(RunTable):
     """``[[methods]]``: a method of steering that `harness eval --task` runs when no plugin is named: a row's steerer with the row's labeler."""
 
     steerer: str
-    """A steerer: NAME, or NAME:option=value,…"""
+    """A steerer: NAME, or NAME:option=value,…; or several joined by +, e.g. prompt+sae-clamp"""
 
     @property
     def request(self) -> PluginRequest:
@@ -208,7 +208,9 @@ class DetectorTable(RunTable):
         return request_in(self.detector, self.options, "detector")
 
 
-_LATER_IN_EVALUATION: dict[str, Json] = {"pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means"}
+_LATER_IN_EVALUATION: dict[str, Json] = {
+    "pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means", "goal": "express", "concept_prompt": CONCEPT_PROMPT,
+}  # fmt: skip
 """Fields that came after the first tasks, and what they were before: where they still are so, digests of tasks stay what they were."""
 
 
@@ -219,6 +221,10 @@ class EvaluationTable(Table):
     """Who chooses a strength and who reports on it: `cv` (cross-validation) or `axbench` (the first half of the instructions, the second half)."""
     aggregation: Aggregation = "mean-of-harmonic-means"
     """How three ratings become one score: `mean-of-harmonic-means` (of texts), or `harmonic-mean-of-means` (of a concept)."""
+    goal: Goal = "express"
+    """What steering is for: `express` a concept, or `suppress` it although a prompt asks for it (`harness eval --suppress`)."""
+    concept_prompt: str = CONCEPT_PROMPT
+    """With `suppress`: what asks for the concept, before every instruction of every method; {concept} is replaced by the concept's text."""
 
     split: str | None = None
     """Split of concepts and instructions that is reported on; left out, all."""
@@ -230,6 +236,13 @@ class EvaluationTable(Table):
     """Share of unrated texts above which a result is not ranked."""
     pi0: float = Field(PI0, gt=0, lt=1)
     """Detection: reference prior of calibrated F1; small values make each false positive expensive."""
+
+    @field_validator("concept_prompt")
+    @classmethod
+    def _names_the_concept(cls, value: str) -> str:
+        if "{concept}" not in value:
+            raise ValueError("evaluation.concept_prompt must hold {concept}")
+        return value
 
 
 class TaskFile(Table):

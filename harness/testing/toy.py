@@ -73,7 +73,8 @@ def toy_task(folder: Path, mode: ConceptMode = "fixed", conversations: bool = Fa
     _write(folder / "corpus.jsonl", [{**row, **instruction} for row, instruction in zip(rows, asked, strict=True)])
     _write(folder / "concepts.jsonl", [{"id": label, "text": label, "label": label} for label in LABELS])
     _write(folder / "instructions.jsonl", [{"id": str(i), "text": text} for i, text in enumerate(INSTRUCTIONS)])
-    (folder / "task.toml").write_text(_TASK.format(layer=LAYER, mode=mode, conversations="\nconversations = true" if conversations else ""), encoding="utf-8")
+    reading = "\nconversations = true" if conversations else ""
+    (folder / "task.toml").write_text(_TASK.format(layer=LAYER, mode=mode, conversations=reading), encoding="utf-8")
     _write_model(folder / "model")
     _write_dictionary(folder / "sae", load_model(folder / "model", device="cpu", dtype="float32"), [text for _, text in texts])
     return folder

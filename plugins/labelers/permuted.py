@@ -33,7 +33,7 @@ class Permuted:
 
     def __init__(self, options: PermutedOptions) -> None:
         self.options = options
-        self.traits = LabelerTraits(selects_on="nothing")
+        self.traits = LabelerTraits(selects_on="nothing", control="permuted labels")
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
         """Answer each concept that is asked for with the features of the next ones in a random circle of all that were answered."""
@@ -43,7 +43,7 @@ class Permuted:
         if bench.concept_mode == "chosen":
             answers = [answer for answer in answers if isinstance(answer, Labeling)][: len(concepts)]
         circle = [answer for answer in answers if isinstance(answer, Labeling)]
-        circle.sort(key=lambda one: (bench.rng("permuted-labels", one.id).random(), one.id))
+        circle.sort(key=lambda one: (bench.rng("permuted labels", one.id).random(), one.id))
         places = {labeling.id: place for place, labeling in enumerate(circle)}
         if bench.concept_mode == "fixed":
             asked = {concept.id for concept in concepts}

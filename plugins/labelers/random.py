@@ -55,7 +55,7 @@ class RandomFeatures:
 
     def __init__(self, options: RandomOptions) -> None:
         self.options = options
-        self.traits = traits_of(options, None if options.min_cosine is not None else "nothing")
+        self.traits = traits_of(options, None if options.min_cosine is not None else "nothing", "random features")
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
         from harness.labelling.filters import CausalFilter
@@ -129,7 +129,7 @@ class RandomFeatures:
         )
         if note:
             bench.warn(f"random: {note}")
-        order = in_drawn_order(bench.rng("random-features"), np.asarray(bench.statistics(name).live))
+        order = in_drawn_order(bench.rng("random features"), np.asarray(bench.statistics(name).live))
         for feature, explanations in islice(explained_features(labels, causal.passing(order)), options.count):
             best = explanations[0]
             concept = Concept(f"{labels.source}/{feature}", best.text)
@@ -151,7 +151,7 @@ class RandomFeatures:
 
 def _order(bench: Bench, concept: Concept, pool: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the features of ``pool`` in the order in which they are drawn for a concept."""
-    return in_drawn_order(bench.rng("random-features", concept.id), pool)
+    return in_drawn_order(bench.rng("random features", concept.id), pool)
 
 
 @hookimpl

@@ -14,6 +14,7 @@ from unittest import mock
 
 import pandas
 import pytest
+from helpers.proposals import proposed
 from helpers.steered import steered_run
 from rich.cells import cell_len
 
@@ -144,6 +145,18 @@ def test_show_of_a_run_that_has_stopped_gives_no_scores(harness: Callable[..., A
     assert found["no_scores"]
     (entry,) = harness("runs", "show", "rated", "--out", tmp_path / "there", "--json").json["scores"]
     assert entry["rows"] == json.loads((run_of(out) / "entry.json").read_text())["rows"], "made of the stored ratings"
+
+
+def test_show_proposes_what_to_run_next_of_a_finished_run_alone(harness: Callable[..., Any], out: Path, tmp_path: Path) -> None:
+    """One that was stopped is to be gone on with, which its own command does."""
+    run = run_of(out)
+    assert proposed(harness("runs", "show", run.name, "--out", out, env=NARROW).out)[:3] == ["harness", "judge", run.name]
+    stopped(run, tmp_path / "there" / "runs" / run.name, 72, 71)
+    found = harness("runs", "show", "last", "--out", tmp_path / "there", env=NARROW)
+    assert found.code == 0
+    assert "overall" in found.out  # it has scores of what was rated
+    assert "next:" not in found.out
+    assert "go on with it" in found.out
 
 
 # ------------------------------------------------------------------------------------------------------------------------- compare

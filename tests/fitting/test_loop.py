@@ -87,7 +87,8 @@ def test_all_concepts_get_what_training_gives(shared: TaskBench, undisturbed: Tr
         np.testing.assert_allclose(undisturbed.parameter(VECTOR)[place], pupil.parameters[VECTOR].detach(), rtol=1e-4, atol=1e-6)
         curve = undisturbed.curves[pupil.one.concept]
         assert curve == json.loads(json.dumps(pupil.curve.as_json()))
-        assert all(held is not None for _, _, held in curve["points"])
+        assert len(curve["step"]) == len(curve["loss"]) == len(curve["held_out"]) == len(pupil.curve.points)
+        assert None not in curve["held_out"]
 
 
 def test_it_is_made_once(bench: TaskBench, undisturbed: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +194,8 @@ def test_one_example_is_trained_on_and_said(bench: TaskBench) -> None:
     whole = training_set(bench)
     one = TrainingSet(whole.texts, [ConceptExamples("one", whole.concepts[0].examples[:1])])
     found = fit(bench, one)
-    assert [point[2] for point in found.curves["one"]["points"]] == [None] * 4
+    assert found.curves["one"]["held_out"] == [None] * 4
+    assert found.curves["one"]["examples"] == [1, 0]
     assert [line for line in bench.warnings.messages if "too few examples" in line]
 
 

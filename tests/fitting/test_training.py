@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from harness.errors import DataError, EngineError, OptionError
 from harness.fitting.batches import Batch
 from harness.fitting.frozen import FrozenModel
+from harness.fitting.learner import Parameters
 from harness.fitting.schedule import Schedule
 from harness.fitting.training_set import ConceptExamples, TrainingExample, TrainingSet, TrainingText
 from harness.fitting.vectors import VECTOR
@@ -69,7 +70,7 @@ def by_hand(model: SubjectModel, training: TrainingSet, concept: int, schedule: 
 
 
 @pytest.mark.parametrize(
-    "schedule", [SCHEDULE, Schedule(epochs=5, batch=3, lr=0.02, decay="none", held_out=0.0)], ids=["clip, decay, held out", "plain"]
+    "schedule", [SCHEDULE, Schedule(epochs=5, batch=3, lr=0.02, decay="constant", held_out=0.0)], ids=["clip, decay, held out", "plain"]
 )
 def test_a_concept_gets_what_a_plain_loop_gives(tiny_model: SubjectModel, schedule: Schedule) -> None:
     training = stories(tiny_model)
@@ -162,23 +163,23 @@ class Forgetful(Adding):
 
 
 def test_passes_are_halved_where_memory_runs_out(tiny_model: SubjectModel) -> None:
-    training = stories(tiny_model)
-    usual = trained(tiny_model, Adding(tiny_model, Site(2)), training, SCHEDULE)
-    learner = Forgetful(tiny_model, 1)
-    halved = trained(tiny_model, learner, training, SCHEDULE)
-    assert 0 < learner.failed < 8  # it learns, and does not try again each time
-    assert all(largest_difference(a.curve, b.curve) < 1e-5 for a, b in zip(usual, halved, strict=True))
+    training, schedule = stories(tiny_model), Schedule(epochs=2, batch=4, lr=0.05)
+    usual = trained(tiny_model, Adding(tiny_model, Site(2)), training, schedule)
+    learner = Forgetful(tiny_model, 2)
+    halved = trained(tiny_model, learner, training, schedule)
+    assert 0 < learner.failed < 6  # it learns, and does not try again each time
+    assert all(largest_difference(a.curve, b.curve, 4) < 1e-5 for a, b in zip(usual, halved, strict=True))
     with pytest.raises(EngineError) as error:
-        trained(tiny_model, Forgetful(tiny_model, 0), training, SCHEDULE)
+        trained(tiny_model, Forgetful(tiny_model, 0), training, schedule)
     assert "\n" not in str(error.value)
 
 
 def test_a_training_that_diverges_stops_and_keeps_the_last_good_state(tiny_model: SubjectModel) -> None:
-    pupils = trained(tiny_model, Adding(tiny_model, Site(2)), stories(tiny_model), Schedule(epochs=7, batch=2, lr=1e4, decay="none"))
+    pupils = trained(tiny_model, Adding(tiny_model, Site(2)), stories(tiny_model), Schedule(epochs=7, batch=2, lr=1e4, decay="constant"))
     for pupil in pupils:
         assert pupil.curve.stopped == 3
         assert "mean training loss" in pupil.curve.reason
-        assert pupil.good_step == pupil.curve.points[-1][0] == 0
+        assert pupil.curve.kept == pupil.curve.points[-1][0] == 0
         assert pupil.parameters[VECTOR].detach().norm().item() == pytest.approx(1)
 
 
@@ -188,7 +189,7 @@ def test_one_without_a_finite_loss_stops_and_disturbs_no_other(tiny_model: Subje
     pupils = trained(tiny_model, Breaking(tiny_model, Site(2), "concept 1"), training, schedule)
     assert [pupil.curve.stopped for pupil in pupils] == [None, 5, None]
     assert "not finite" in pupils[1].curve.reason
-    assert pupils[1].good_step == 3
+    assert pupils[1].curve.kept == 3
     assert len(pupils[1].curve.losses) == 5
     assert bool(pupils[1].parameters[VECTOR].isfinite().all())
     assert all(largest_difference(usual[place].curve, pupils[place].curve) < 1e-5 for place in (0, 2))
@@ -203,7 +204,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 
 @given(
-    epochs=st.integers(1, 30), batch=st.integers(1, 40), pairs=st.integers(1, 200), decay=st.sampled_from(["linear", "none"])
+    epochs=st.integers(1, 30), batch=st.integers(1, 40), pairs=st.integers(1, 200), decay=st.sampled_from(["linear", "constant"])
 )
 @settings(max_examples=60)
 def test_schedules(epochs: int, batch: int, pairs: int, decay: Any) -> None:

@@ -102,9 +102,8 @@ def double_model() -> SubjectModel:
     """A GPT-2 with random weights in float64, which computes in float64 all the way."""
     import copy
 
-    from helpers.models import byte_tokenizer, random_hf
-
     from harness.model.loading import SubjectModel
+    from helpers.models import byte_tokenizer, random_hf
 
     return SubjectModel(copy.deepcopy(random_hf("gpt2")).double(), byte_tokenizer(), name="gpt2 in float64")
 
