@@ -29,7 +29,7 @@ EvaluationKind = Literal["steering", "detection", "dictionary"]
 """What is asked: whether a method makes the model express a concept, whether it tells texts apart, whether a dictionary is more than a random one."""
 Role = Literal["method", "control"]
 """A control is shown among the methods, and not ranked."""
-ControlKind = Literal["random features", "permuted labels", "random direction"]
+ControlKind = Literal["random features", "permuted labels", "permuted fits", "random direction"]
 """What a control takes away from a method that steers or detects through features: the choice of the feature, the label under which it was chosen,
 or the feature's direction."""
 FinishReason = Literal["eos", "length"]
@@ -137,18 +137,21 @@ class Labeling:
     """A labeler's answer: these features carry this concept.
 
     No feature for a method that needs none, several for one that combines. ``score`` is in the labeler's own unit (higher is better);
-    ``evidence`` is JSON, shown to people and kept in the store.
+    ``evidence`` is JSON, shown to people and kept in the store. ``fit``: the id of another concept, by whose fit a method that learns is to
+    steer in place of this one's; None for the concept's own, as everywhere but in a control.
     """
 
     concept: Concept
     features: tuple[FeatureRef, ...] = ()
     score: float | None = None
     evidence: Mapping[str, Json] = field(default_factory=dict)
+    fit: str | None = None
 
     @property
     def id(self) -> str:
-        """Identifies the (concept, features) pair, whatever its score."""
-        return digest([self.concept.id, self.concept.text, [str(feature) for feature in self.features]])
+        """Identifies the (concept, features) pair, and whose fit is used, whatever its score."""
+        named = [self.concept.id, self.concept.text, [str(feature) for feature in self.features]]
+        return digest(named if self.fit is None else [*named, self.fit])
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,19 @@ class Controls:
             found.append(ControlLabeler(planned, (labeler,)))
         return found
 
+    def fits(self, steerer: PlannedPlugin) -> list[ControlLabeler]:
+        """The controls that steer each concept by what ``steerer`` learnt for others; none of one that learns nothing.
+
+        They answer the task's concepts, so there is none where a labeler chooses its own; that is noted.
+        """
+        if not steerer.instance.traits.fitted:
+            return []
+        if self.task.file.concepts.mode == "chosen":
+            self.notices.append(f"{steerer.label} was not run by other concepts' fits: the task lists no concepts")
+            return []
+        requests = serving(self.host, self.task, "labeler", "permuted fits")
+        return [ControlLabeler(self.for_labelers.plan_control(request, self._drawn(request), {})) for request in requests]
+
     def directions(self, steerer: PlannedPlugin) -> list[PlannedPlugin]:
         """The controls that push as hard as ``steerer`` and along nothing, with the options that both have; noted is one that cannot.
 

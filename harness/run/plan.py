@@ -202,8 +202,13 @@ class _Planner:
             self._add(methods, steerer, theirs if self._needs_features(steerer, theirs) else [None], "control")
 
     def _add_full_controls(self, methods: dict[str, PlannedMethod], rows: Sequence[_PlannedRow], chance: Sequence[ControlLabeler]) -> None:
-        """Of each method that steers by features: random ones, those of other concepts, and a random direction of their rows' length."""
+        """Of each method that steers by features: random ones, those of other concepts, and a random direction of their rows' length.
+
+        Of one that learns: other concepts' fits.
+        """
         for row in rows:
+            if row.ways == [None]:
+                self._add(methods, row.plugin, self.beside.fits(row.plugin), "control")
             for way in row.ways:
                 if way is not None:
                     if not any(is_chance_of(method, row.plugin, way.labeler) for method in methods.values()):
