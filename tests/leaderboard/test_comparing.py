@@ -320,9 +320,9 @@ def test_a_control_of_joined_steerers_differs_from_them_in_the_features_alone(ma
         row("a", "clamp", 0.5, "method", unit="norm"),
         row("random", "prompt+clamp", 0.1, **joined),
         row("random", "clamp", 0.2, unit="norm"),
-        row("a", "prompt+pushed", 0.3, **{"prompt__template": "about {concept}", "pushed__unit": "norm"}),
+        row("a", "prompt+pushed", 0.3, prompt__template="about {concept}", pushed__unit="norm"),
         row("a", "pushed", 0.35, unit="norm"),
-        row("a", "clamp+pushed", 0.4, **{"clamp__unit": "norm", "pushed__unit": "norm"}),
+        row("a", "clamp+pushed", 0.4, clamp__unit="norm", pushed__unit="norm"),
         row("a", "pushed+pushed", 0.45, **{"pushed__unit": "norm", "pushed#2__unit": "norm"}),
     ]
     group = only(rank([make_entry(*rows)]))

@@ -68,7 +68,7 @@ def test_what_does_not_follow_the_grammar_is_refused(text: str, why: str, way_on
         ("caa", [("caa", {})]),
         ("prompt+sae-clamp", [("prompt", {}), ("sae-clamp", {})]),
         (" prompt : x = 1 , y=2 + caa+prompt ", [("prompt", {"x": "1", "y": "2"}), ("caa", {}), ("prompt", {})]),
-        ('prompt:template="a + {concept}, b"+caa:x=["+"] + b:y=1', [("prompt", {"template": "a + {concept}, b"}), ("caa", {"x": ["+"]}), ("b", {"y": "1"})]),
+        ('prompt:template="a + b, c"+caa:x=["+"] + b:y=1', [("prompt", {"template": "a + b, c"}), ("caa", {"x": ["+"]}), ("b", {"y": "1"})]),
         ("caa:x=1e5+b", [("caa", {"x": "1e5"}), ("b", {})]),
     ],
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ class Steerer:
     """Says in its prefix what it was asked for."""
 
     name: str
-    traits: SteererTraits = SteererTraits(unit="none", grid=(1.0,))
+    traits: SteererTraits = field(default_factory=lambda: SteererTraits(unit="none", grid=(1.0,)))
     prepared: int = 0
 
     def prepare(self, bench: Any, labelings: Sequence[Labeling]) -> None:
