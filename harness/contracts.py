@@ -23,6 +23,7 @@ from harness.types import (
     JudgeItem,
     Labeling,
     Measurement,
+    ProtocolName,
     Rating,
     StrengthUnit,
 )
@@ -111,6 +112,11 @@ class Bench(JudgeBench, Protocol):
         ...
 
     @property
+    def protocol(self) -> ProtocolName:
+        """By which protocol the run is scored (``cv``, ``axbench``)."""
+        ...
+
+    @property
     def site(self) -> Site:
         """Where methods that need no dictionary (difference of means) read and write: the task's site, by default its dictionary's."""
         ...
@@ -132,7 +138,29 @@ class Bench(JudgeBench, Protocol):
 
     @property
     def corpus_tokens(self) -> Sequence[np.ndarray[Any, np.dtype[np.int64]]]:
-        """Each text of the corpus as token ids of the subject model ``[tokens]``, cut to the task's ``corpus.max_tokens``; on disk."""
+        """Each text of the corpus as token ids of the subject model ``[tokens]``, cut to the task's ``corpus.max_tokens``; on disk.
+
+        In a corpus of conversations (the task's ``corpus.conversations``) the templated instruction stands before the text.
+        """
+        ...
+
+    @property
+    def conversations(self) -> bool:
+        """Whether texts of the corpus are read as answers to their instructions, under the chat template."""
+        ...
+
+    @property
+    def skip(self) -> int:
+        """Leading tokens of each text that never count: 1; in a corpus of conversations those that all templated prompts share."""
+        ...
+
+    @property
+    def token_limit(self) -> int:
+        """Tokens at which texts are cut: the task's ``corpus.max_tokens``, or fewer where the model reads no more."""
+        ...
+
+    def answer_start(self, place: int) -> int:
+        """Where in ``corpus_tokens[place]`` the text's own tokens begin: behind the templated instruction, in a corpus of conversations."""
         ...
 
     def statistics(self, dictionary: str | None = None) -> CorpusStatistics:
@@ -474,6 +502,19 @@ class RunsModel(Protocol):
     @property
     def model_identity(self) -> str:
         """Digest, number format and kind of device of the model that rates; loads its weights only where nothing else tells."""
+        ...
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A plugin that trains something by steps. The run keeps how that went."""
+
+    @property
+    def curves(self) -> Mapping[str, Json]:
+        """For each concept that was trained, by its id, its curve: ``step``, ``loss`` (of training) and ``held_out``, lists of one length.
+
+        A loss is None where there is none. Further members are kept, too. Read after ``prepare``; empty where nothing was trained.
+        """
         ...
 
 

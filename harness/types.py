@@ -17,8 +17,9 @@ import numpy as np
 Json = Any
 """A value that ``json.dumps`` accepts."""
 
-StrengthUnit = Literal["max-activation", "residual-norm", "none"]
-"""What a strength of 1 means: the feature's largest activation on the corpus, the corpus' mean residual norm, or nothing."""
+StrengthUnit = Literal["max-activation", "max-detection", "max-evaluation", "residual-norm", "none"]
+"""What a strength of 1 means: the feature's largest activation on the corpus, the largest score of a token as the method detects (on its training
+texts, or as AxBench on those that are evaluated), the corpus' mean residual norm, or nothing."""
 
 RatingStatus = Literal["rated", "unrated", "pending"]
 Aspect = Literal["concept", "instruction", "fluency"]
@@ -68,12 +69,21 @@ def rng(seed: int, purpose: str, item: str = "") -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Document:
-    """A text of a corpus with the set of its labels. ``id`` is unique within its corpus; ``instruction`` is what the text answers, if anything."""
+    """A text of a corpus with the set of its labels.
+
+    Attributes:
+        id: unique within its corpus.
+        instruction: what the text answers, if anything.
+        genre: what kind of text it is (``text``, ``math``, ``code``), where the corpus says so: a concept's negatives are of its positives' genres.
+        part: ``train`` or ``evaluation``, where the corpus itself says for what a text is; empty leaves that to the split.
+    """
 
     id: str
     text: str
     labels: frozenset[str] = frozenset()
     instruction: str = ""
+    genre: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,11 +157,21 @@ class Abstention:
 
 @dataclass(frozen=True)
 class Example:
-    """A text with or without a concept, for methods that are fitted: ``instruction`` is empty for a text that answers none."""
+    """A text with or without a concept, for methods that are fitted.
+
+    Attributes:
+        instruction: what it answers; empty for a text that answers none.
+        answer: the text.
+        positive: it has the concept.
+        plain: it has no concept of the corpus at all.
+        genre: its genre, where the corpus says so.
+    """
 
     instruction: str
     answer: str
     positive: bool
+    plain: bool = False
+    genre: str = ""
 
 
 @dataclass(frozen=True)

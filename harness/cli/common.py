@@ -134,17 +134,28 @@ def keep_entry(entry: Entry, out: Path) -> Path:
     return save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
 
 
-def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool, task: str | None = None) -> None:
-    """Save an entry below ``out``, and print it: as JSON, or as tables with the places of entry and run; ``task``: what --task was given."""
+def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool, task: str | None = None, keep: bool = True) -> None:
+    """Print an entry: as JSON, or as tables with the places of entry and run.
+
+    Args:
+        entry: the entry.
+        out: below it the entry is saved, before it is printed.
+        folder: of its run.
+        as_json: print JSON alone.
+        task: what --task was given.
+        keep: False: it is printed, and not saved.
+    """
     from harness.cli.proposals import stored_runs
     from harness.leaderboard.result import render_entry
 
-    path = keep_entry(entry, out)
+    path = keep_entry(entry, out) if keep else None
     if as_json:
         print_json(entry.as_json())
         return
     console().print(render_entry(entry, sources=stored_runs(out, task)), crop=False)
-    echo(f"entry: {path}\nrun:   {folder}")
+    if path is not None:
+        echo(f"entry: {path}")
+    echo(f"run:   {folder}")
 
 
 def choices_from(given: Mapping[str, Any]) -> Choices:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.option("--labeler", "labelers", multiple=True, help="A labeler, NAME[:option=value,…], e.g. calibf1 (calibrated F1); repeatable.")
-@click.option("--steerer", "steerers", multiple=True, help="A steerer, NAME[:option=value,…]; repeatable: all share concepts and instructions.")
+@click.option("--steerer", "steerers", multiple=True, help="A steerer, NAME[:option=value,…], or several joined by +; repeatable: all share concepts and instructions.")
 @click.option("--detector", "detectors", multiple=True, help="A detector, NAME[:option=value,…]; repeatable.")
 @click.option("--metric", "metrics", multiple=True, help="A metric of the task's dictionaries, NAME[:option=value,…]; repeatable.")
 @click.option(

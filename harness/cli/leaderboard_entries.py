@@ -45,9 +45,7 @@ def check_command(files: tuple[Path, ...], run: str | None, out: Path, as_json: 
 @click.option(
     "--to", type=click.Path(path_type=Path, file_okay=False), default=Path("leaderboard"), show_default=True, help="The leaderboard's folder."
 )
-@click.option(
-    "--entry", "name", default="entry.json", show_default=True, help="Which entry of the run: the file's name beside it, see `harness runs score`."
-)
+@click.option("--entry", "name", default="entry.json", show_default=True, help="Which entry of the run, by its file's name beside it.")
 @out_option
 @json_option
 def add_command(run: str, to: Path, name: str, out: Path, as_json: bool) -> None:

@@ -56,7 +56,7 @@ class CorpusExamples(Picked[Example]):
 
     def _example(self, place: int) -> Example:
         document = self._corpus[place]
-        return Example(document.instruction, document.text, place in self._labelled)
+        return Example(document.instruction, document.text, place in self._labelled, not document.labels, document.genre)
 
 
 def corpus_texts(corpus: Sequence[Document], places: Places) -> Picked[str]:

@@ -16,7 +16,7 @@ from harness.types import Json, digest
 Part = Literal["train", "threshold", "report"]
 PARTS: tuple[Part, ...] = ("train", "threshold", "report")
 
-FORMAT = 1
+FORMAT = 2
 """Version of how texts are split; part of the key under which a split is kept."""
 
 TRAIN_SHARE = 0.5
@@ -68,7 +68,13 @@ class TextSplit:
             return cls(saved["train"], saved["threshold"], saved["report"], int(saved["n_copies"]))
 
 
-def split_texts(rows: Sequence[np.ndarray[Any, Any]], texts: Iterable[str], order: Places) -> TextSplit:
+Stated = Literal["", "train", "evaluation"]
+"""What a corpus says of a text's part: nothing, for methods to be fitted on, or for thresholds and the report."""
+
+
+def split_texts(
+    rows: Sequence[np.ndarray[Any, Any]], texts: Iterable[str], order: Places, stated: Sequence[str] | None = None
+) -> TextSplit:
     """Split a corpus into train, threshold and report.
 
     Train begins as what labelers choose by with ``held_out`` = 1 − :data:`TRAIN_SHARE` (:func:`choosing`), or with any larger ``held_out`` a
@@ -76,16 +82,22 @@ def split_texts(rows: Sequence[np.ndarray[Any, Any]], texts: Iterable[str], orde
     (:func:`~harness.data.near_copies.near_copies`). A group of which one text is in train is in train; the others go, in the same random order,
     each to the smaller of threshold and report. So no near-copy of a text is in another part, and train may exceed its share.
 
+    Where the corpus states the parts of its texts, these hold: a text for evaluation is in train only as a near-copy of one for training.
+
     Args:
         rows: token ids of each text as the model sees it.
         texts: the same texts, read once.
         order: the places of all texts in the run's random order, ``bench.rng("held-out-texts").permutation(n)``.
+        stated: each text's part as the corpus states it (:data:`Stated`); None where it states none.
     """
     from harness.data.near_copies import near_copies
 
     n = len(rows)
     first = originals(rows)
     chosen = choosing(order, 1 - TRAIN_SHARE)[first]
+    if stated is not None:
+        said = np.array(stated, dtype=object)
+        chosen = (chosen & (said != "evaluation")) | (said == "train")
     copies = np.flatnonzero(first != np.arange(n))
     group = _groups(n, np.concatenate([np.stack([first[copies], copies], axis=1), near_copies(texts)]))
     sizes = np.bincount(group, minlength=n)

@@ -58,7 +58,7 @@ def text_statistics(bench: Bench, dictionary: str, texts: TextSet) -> tuple[Corp
     target = bench.dictionaries[dictionary]
 
     def compute(folder: Path) -> None:
-        measure(bench.model, target, texts.tokens, folder)
+        measure(bench.model, target, texts.tokens, folder, skip=bench.skip)
 
     key = {"kind": "text-statistics", "version": FORMAT, "dictionary": target.digest, "texts": texts.digest}
     return CorpusStatistics.load(bench.artifact(key, compute)), np.arange(len(texts))
@@ -91,7 +91,10 @@ def texts_read(bench: Bench, places: NDArray[np.int64]) -> Sequence[str]:
 
     def read(place: int) -> str:
         # only a text that is as long as any can have been cut
-        return corpus[place].text if lengths[place] < longest else bench.model.decode(rows[place].tolist())
+        if lengths[place] < longest:
+            return corpus[place].text
+        own = bench.answer_start(place) if bench.skip > 1 else 0  # of a conversation, the answer alone
+        return bench.model.decode(rows[place][own:].tolist())
 
     return Picked(places, read)
 

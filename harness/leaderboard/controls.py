@@ -10,6 +10,7 @@ from harness.leaderboard.merging import configuration
 from harness.leaderboard.older_controls import control_kind
 from harness.leaderboard.places import Place
 from harness.leaderboard.subject import DetectionSubject, DictionarySubjectRef, SteeringSubject
+from harness.options import split_options
 from harness.types import ControlKind, Json, digest
 
 Relation = Literal["own", "everybody's"]
@@ -119,11 +120,20 @@ def _relation(method: Place, control: Place) -> Relation | None:
 
 
 def _by_the_same_labels(method: SteeringSubject | DetectionSubject, control: SteeringSubject | DetectionSubject) -> bool:
-    """Whether a control goes by the method's own labels, in another way (a random direction as long as the features' rows), with its options."""
+    """Whether a control goes by the method's own labels, in another way (a random direction as long as the features' rows), with its options.
+
+    Of joined steerers, all are as they are in the method, but that way stands in the place of those that steer by the labels.
+    """
     if (method.labeler, method.labeler_options.identity) != (control.labeler, control.labeler_options.identity):
         return False
-    theirs, ours = _options(control), _options(method)
-    return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+    ours, theirs = split_options(_plugin(method), _options(method)), split_options(_plugin(control), _options(control))
+    if len(ours) != len(theirs):
+        return False
+    pairs = list(zip(ours, theirs, strict=True))
+    changed = [(own.keys() & their.keys(), name) for (first, own), (name, their) in pairs if first != name]
+    if len(pairs) > 1 and (len({name for _, name in changed}) > 1 or not all(shared for shared, _ in changed)):
+        return False
+    return all(own[option] == their[option] for (_, own), (_, their) in pairs for option in own.keys() & their.keys())
 
 
 def _options(subject: SteeringSubject | DetectionSubject) -> dict[str, Json]:

@@ -38,11 +38,11 @@ def sample_texts(bench: Bench, max_tokens: int, seed: int, part: Part = "report"
     from harness.model.activations import row_lengths
 
     tokens, places = bench.corpus_tokens, bench.split.part(part)
-    counted = (row_lengths(tokens)[places] - 1).clip(min=0)
+    counted = (row_lengths(tokens)[places] - bench.skip).clip(min=0)
     order = rng(seed, "metric-texts", part).permutation(len(places))
     order = order[counted[order] > 0]
     if not len(order):
-        raise DataError(f"no text of the {part} part of the corpus has more than one token", given=part, hint="give more or longer texts")
+        raise DataError(f"no text of the {part} part of the corpus has a token that counts", given=part, hint="give more or longer texts")
     fits = np.cumsum(counted[order]) <= max_tokens
     chosen = np.sort(places[order[: max(1, int(fits.sum()))]])
     ids = [tokens[int(place)] for place in chosen]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """Version of the files and of how texts become token ids; part of the key of everything that is made of a corpus. 2: no control token in a text."""
+
+T = TypeVar("T")
 
 BLOCK_TEXTS = 1024
 """Number of texts that are tokenised at a time, held in memory, and committed."""
@@ -87,13 +89,14 @@ class TokenTable(Sequence[npt.NDArray[np.int64]]):
 
 def write_tokens(
     model: SubjectModel,
-    texts: Iterable[str],
+    texts: Iterable[T],
     n: int,
     limit: int,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
+    encode: Callable[[SubjectModel, list[T], int], list[list[int]]] | None = None,
 ) -> TokenTable:
-    """Tokenise texts to files in ``folder``: for each exactly ``model.encode(text)[:limit]``.
+    """Tokenise texts to files in ``folder``: for each exactly ``model.encode(text)[:limit]``, unless ``encode`` says otherwise.
 
     Texts are read and tokenised a block at a time. A folder in which a call with the same model, number and limit was interrupted is gone
     on with after its last whole block: ``texts`` must be the same again (those that are done are read over).
@@ -105,6 +108,7 @@ def write_tokens(
         limit: tokens kept per text, at least one.
         folder: one process at a time; made when it is not there.
         progress: called with (texts done, texts in all).
+        encode: makes token ids of some texts, of ``limit`` at most each; None for :func:`encoded`.
 
     Raises:
         OptionError: ``limit`` is below 1.
@@ -123,7 +127,7 @@ def write_tokens(
         progress(done, n)
     rest = itertools.islice(texts, done, None)
     while block := list(itertools.islice(rest, BLOCK_TEXTS)):
-        ids = encoded(model, block, limit)
+        ids = encoded(model, [str(text) for text in block], limit) if encode is None else encode(model, block, limit)
         ends = end + np.cumsum([len(row) for row in ids], dtype="<i8")
         tokens = np.fromiter(itertools.chain.from_iterable(ids), "<u4", int(ends[-1]) - end)
         done, end = done + len(block), int(ends[-1])

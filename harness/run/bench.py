@@ -26,7 +26,20 @@ from harness.run.warnings import Warnings
 from harness.store.manifest import DictionaryRef, ModelRef
 from harness.tasks.find import resolve
 from harness.tasks.schema import CorpusTable, Task
-from harness.types import Abstention, Aggregation, Concept, Decoding, Example, Instruction, Json, Labeling, ProtocolName, digest, rng
+from harness.types import (
+    Abstention,
+    Aggregation,
+    Concept,
+    Decoding,
+    Document,
+    Example,
+    Instruction,
+    Json,
+    Labeling,
+    ProtocolName,
+    digest,
+    rng,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +50,7 @@ if TYPE_CHECKING:
     from harness.data.texts import TextSet
     from harness.engine.base import Engine, Generated, GenerationRequest
     from harness.model.activations import Row
+    from harness.model.conversations import Turns
     from harness.model.loading import SubjectModel
     from harness.model.tokens import TokenTable
     from harness.sae.corpus.collect import CorpusStatistics
@@ -115,6 +129,10 @@ class TaskBench:
     def positions(self) -> Positions:
         steering = self.task.file.steering
         return Positions(prompt=steering.prompt, generated=steering.generated, first_token=steering.first_token)
+
+    @property
+    def protocol(self) -> ProtocolName:
+        return self.choices.protocol or self.task.file.evaluation.protocol
 
     @property
     def site(self) -> Site:
@@ -268,7 +286,17 @@ class TaskBench:
     @cached_property
     def corpus_digest(self) -> str:
         """Names the texts, their labels, and how many of their tokens are used; the same wherever the corpus lies."""
-        return digest([self.corpus.digest, self.task.file.corpus.max_tokens])
+        read = [self.corpus.digest, self.task.file.corpus.max_tokens]
+        if self.conversations:
+            from harness.model.prompts import RENDERING
+
+            read += [{"conversations": RENDERING}]
+        return digest(read)
+
+    @property
+    def conversations(self) -> bool:
+        """Return whether texts are read as answers to their instructions."""
+        return self.task.file.corpus.conversations
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -315,7 +343,14 @@ class TaskBench:
         def compute(folder: Path) -> None:
             self.progress.step("splitting the corpus")
             order = self.rng("held-out-texts").permutation(len(self.corpus))
-            split_texts(self.corpus_tokens, (document.text for document in self.corpus), order).save(folder)
+            stated: list[str] = []
+
+            def texts() -> Iterator[str]:
+                for document in self.corpus:
+                    stated.append(document.part)
+                    yield document.text
+
+            split_texts(self.corpus_tokens, list(texts()), order, stated if any(stated) else None).save(folder)
 
         found = TextSplit.load(self._own_artifact({"kind": "text-split", "version": FORMAT, "seed": self.seed}, compute))
         read_only(found)
@@ -456,10 +491,11 @@ class TaskBench:
 
     def activations(self, site: Site | None = None, texts: TextSet | None = None) -> Iterator[tuple[int, torch.Tensor]]:
         self.guard.settle()
-        return self.services.activations(site or self.site, self.corpus_tokens if texts is None else texts.tokens)
+        return self.services.activations(site or self.site, self.corpus_tokens if texts is None else texts.tokens, self.skip)
 
     @cached_property
     def corpus_tokens(self) -> TokenTable:
+        from harness.model.conversations import encoded_turns
         from harness.model.tokens import TokenTable, write_tokens
 
         limit = self.token_limit
@@ -468,12 +504,22 @@ class TaskBench:
             with self.progress.gauge("tokenising the corpus") as gauge:
                 texts = (document.text for document in self.corpus)
                 try:
-                    write_tokens(self.model, texts, len(self.corpus), limit, folder, gauge)
+                    if self.conversations:
+                        write_tokens(self.model, map(_turns, self.corpus), len(self.corpus), limit, folder, gauge, encoded_turns)
+                    else:
+                        write_tokens(self.model, texts, len(self.corpus), limit, folder, gauge)
                 except DataError:  # the corpus was changed meanwhile: what is written is not its tokens
                     shutil.rmtree(folder, ignore_errors=True)
                     raise
 
         return TokenTable.load(self._own_artifact({"kind": "corpus-tokens"}, compute))
+
+    @property
+    def skip(self) -> int:
+        return max(1, self.model.chat_prefix_length) if self.conversations else 1
+
+    def answer_start(self, place: int) -> int:
+        return len(self.model.prompt(self.corpus[place].instruction)) if self.conversations else self.skip
 
     def statistics(self, dictionary: str | None = None) -> CorpusStatistics:
         name = self.dictionary_name(dictionary)
@@ -496,7 +542,7 @@ class TaskBench:
 
         def compute(folder: Path) -> None:
             with self.progress.gauge("reading the corpus") as gauge:
-                measure(self.model, target, self.corpus_tokens, folder, progress=gauge)
+                measure(self.model, target, self.corpus_tokens, folder, skip=self.skip, progress=gauge)
 
         return self._own_artifact({"kind": "corpus-statistics", "version": FORMAT, "dictionary": target.digest}, compute)
 
@@ -507,10 +553,10 @@ class TaskBench:
                 return ResidualMeans(statistics.document_means, statistics.n_tokens, statistics.mean_norm)
 
         def compute(folder: Path) -> None:
-            if not (self.corpus_tokens.lengths > 1).any():
-                message = f"no text of {self.corpus_path} has more than one token"
+            if not (self.corpus_tokens.lengths > self.skip).any():
+                message = f"no text of {self.corpus_path} has a token that counts, beyond the first {self.skip}"
                 raise DataError(message, given=self.corpus_path, hint="give longer texts")
-            self.services.write_means(self.site, self.corpus_tokens, folder, self.progress)
+            self.services.write_means(self.site, self.corpus_tokens, folder, self.progress, self.skip)
 
         return read_means(self._own_artifact({"kind": "residual-means", "version": 2, "layer": self.site.layer}, compute))
 
@@ -562,6 +608,12 @@ class TaskBench:
     def warn(self, message: str) -> None:
         """Say something that a reader of the result must know; shown at the end, kept in the entry."""
         self.warnings(message)
+
+
+def _turns(document: Document) -> Turns:
+    from harness.model.conversations import Turns
+
+    return Turns(document.instruction, document.text)
 
 
 def _candidate(label: str) -> Concept:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from harness.errors import HarnessError, UnknownNameError
-from harness.plugin.grammar import PluginRequest, parse_request
+from harness.plugin.grammar import JOIN, PluginRequest, parse_request, parse_steerer
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
 from harness.run.bench import Choices, TaskBench, open_bench
 from harness.run.concept_check import concept_problems, wrong_column
 from harness.run.estimate import estimate
-from harness.run.plan import Asked, make_plan
+from harness.run.plan import Asked, make_plan, plan_one
 from harness.tasks.dictionaries import DictionaryTable
 from harness.tasks.find import find_task, option_tables
 from harness.tasks.schema import Task
@@ -33,7 +33,10 @@ def check_task(host: PluginHost, name: str) -> dict[str, Json]:
     listed = [(kind, plugin, options) for kind in KINDS for plugin, options in option_tables(task, kind).items()]
     for kind, plugin, options in (*listed, *_listed(task)):
         _collect(report, lambda k=kind, p=plugin, o=options: _check_options(host.get(k, p), o))
-    for steerer in task.file.steering.grids:
+    for request in _steerers(task):
+        if request.parts:
+            _collect(report, lambda joined=request: plan_one(host, task, "steerer", joined, {}))
+    for steerer in [name for joined in task.file.steering.grids for name in joined.split(JOIN)]:
         _collect(report, lambda s=steerer: host.get("steerer", s))
     _check_files(task, report)
     _check_content(task, report)
@@ -42,14 +45,18 @@ def check_task(host: PluginHost, name: str) -> dict[str, Json]:
     return report
 
 
+def _steerers(task: Task) -> list[PluginRequest]:
+    """The steerers that the task names: what it runs when none is asked for, and its controls."""
+    return [*(table.request for table in task.file.methods), *(parse_steerer(control.steerer) for control in task.file.controls)]
+
+
 def _listed(task: Task) -> Iterator[tuple[Kind, str, Mapping[str, Json]]]:
-    """Kind, name and options of the plugins that the task names: what it runs when none is asked for, its controls, its judge."""
-    rows: list[tuple[Kind, PluginRequest | None]] = [("steerer", table.request) for table in task.file.methods]
+    """Kind, name and options of the plugins that the task names: what it runs when none is asked for, its controls, its judge; no joined ones."""
+    rows: list[tuple[Kind, PluginRequest | None]] = [("steerer", request) for request in _steerers(task) if not request.parts]
     rows += [("detector", table.request) for table in task.file.detectors]
     rows += [("labeler", table.labeler_request) for table in (*task.file.methods, *task.file.detectors)]
     rows += [("metric", table.request) for table in task.file.metrics]
     for control in task.file.controls:
-        rows.append(("steerer", parse_request(control.steerer)))
         rows += [("labeler", parse_request(control.labeler))] if control.labeler is not None else []
     rows += [("judge", parse_request(task.file.judge))] if task.file.judge is not None else []
     for kind, request in rows:

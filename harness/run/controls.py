@@ -9,6 +9,7 @@ from harness.options import control_names, filter_names
 from harness.plugin.grammar import PluginRequest, parse_request
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
+from harness.run.composed import PlannedComposition, PlannedPart, compose
 from harness.run.planned import ControlLabeler, PlannedMethod, PlannedPlugin
 from harness.run.requested import Requests, plan_plugin
 from harness.tasks.find import options_of
@@ -54,7 +55,7 @@ class Controls:
         """The labelers of a control of the task; none of one without. Raises OptionError where it asks for draws and its labeler has none."""
         if control.labeler is None:
             return []
-        request = control_request(control.labeler)
+        request = parse_request(control.labeler)
         if control.draws > 1 and "draws" not in control_names(self.host.get("labeler", request.name).options):
             which = f"{control.labeler} × {control.steerer} of task {self.task.name!r}"
             message = f"control {which} has draws = {control.draws}, and labeler {request.name!r} draws nothing"
@@ -76,20 +77,32 @@ class Controls:
         return found
 
     def directions(self, steerer: PlannedPlugin) -> list[PlannedPlugin]:
-        """The controls that push as hard as ``steerer`` and along nothing, with the options that both have; noted is one that cannot."""
+        """The controls that push as hard as ``steerer`` and along nothing, with the options that both have; noted is one that cannot.
+
+        Of joined steerers, such a one stands in the place of each that goes by features.
+        """
         found = []
         for request in serving(self.host, self.task, "steerer", "random direction"):
-            offered = self.host.get("steerer", request.name).options.model_fields
-            shared = {name: value for name, value in steerer.options.items() if name in offered}
-            try:
-                planned = self.for_steerers.plan_control(request, {}, shared)
-            except HarnessError:  # an option of the same name that means something else
-                planned = None
-            if planned is not None and planned.instance.traits.unit == steerer.instance.traits.unit:
-                found.append(planned)
+            drawn = self._undirected(request, steerer)
+            if drawn is not None:
+                found.append(drawn)
             else:
                 self.notices.append(f"control {request.name} was not run beside {steerer.label}, which steers in a unit of its own")
         return found
+
+    def _undirected(self, request: PluginRequest, steerer: PlannedPlugin) -> PlannedPlugin | None:
+        """A control in the place of a steerer; None where it steers in another unit, or has an option of the same name that means something else."""
+        if isinstance(steerer, PlannedComposition):
+            parts = [(self._undirected(request, m.plugin) if m.plugin.instance.traits.needs_features else m.plugin, m) for m in steerer.members]
+            pushed = [PlannedPart(plugin, member.strength) for plugin, member in parts if plugin is not None]
+            return compose(pushed) if len(pushed) == len(parts) else None
+        offered = self.host.get("steerer", request.name).options.model_fields
+        shared = {name: value for name, value in steerer.options.items() if name in offered}
+        try:
+            planned = self.for_steerers.plan_control(request, {}, shared)
+        except HarnessError:
+            return None
+        return planned if planned.instance.traits.unit == steerer.instance.traits.unit else None
 
     def _control_labelers(
         self, request: PluginRequest, used: Sequence[PlannedPlugin], draws: Mapping[str, Json] | None = None
@@ -120,11 +133,6 @@ class Controls:
     def _drawn(self, request: PluginRequest) -> dict[str, Json]:
         """So many draws as the task's random control has, for a labeler that offers them."""
         return {"draws": self.draws} if "draws" in control_names(self.host.get("labeler", request.name).options) else {}
-
-
-def control_request(text: str) -> PluginRequest:
-    """A steerer or labeler of ``[[controls]]``; the task file's schema has looked at its form."""
-    return parse_request(text, "[[controls]]")
 
 
 def is_chance_of(method: PlannedMethod, steerer: PlannedPlugin, labeler: PlannedPlugin) -> bool:

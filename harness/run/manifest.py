@@ -113,6 +113,7 @@ def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
         distribution=plugin.registered.distribution,
         version=plugin.registered.version,
         file="" if plugin.registered.file is None else str(plugin.registered.file.path),
+        parts=() if len(plugin.parts) == 1 else tuple(map(plugin_ref, plugin.parts)),
     )
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from harness.contracts import Steerer
 from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
-from harness.plugin.grammar import PluginRequest, parse_request
+from harness.plugin.grammar import JOIN, PluginRequest, parse_request, parse_steerer
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
-from harness.run.controls import Controls, Rivals, control_request, is_chance_of, stands_for, with_defaults
+from harness.run.composed import PlannedComposition, strength_part
+from harness.run.controls import Controls, Rivals, is_chance_of, stands_for, with_defaults
 from harness.run.planned import (
     Asked,
     ControlLabeler,
@@ -86,7 +87,7 @@ def check_tables(host: PluginHost, task: Task) -> None:
     tables: tuple[tuple[str, Kind, Iterable[str]], ...] = (
         ("labelers", "labeler", file.labelers),
         ("steerers", "steerer", file.steerers),
-        ("steering.grids", "steerer", file.steering.grids),
+        ("steering.grids", "steerer", [name for joined in file.steering.grids for name in joined.split(JOIN)]),
         ("judges", "judge", file.judges),
     )
     for table, kind, names in tables:
@@ -107,8 +108,8 @@ class _Planner:
         self.notices: list[str] = []
         self.wanted = wanted = _wanted(task, asked)
         self.controls = task.file.controls if asked.controls else ()
-        ours = [control_request(c.steerer).name for c in self.controls] if wanted.steerers else []
-        others = [control_request(c.labeler).name for c in self.controls if c.labeler]
+        ours = [part.name for c in self.controls for part in parse_steerer(c.steerer).each] if wanted.steerers else []
+        others = [parse_request(c.labeler).name for c in self.controls if c.labeler]
 
         def requests(kind: Kind, of: Sequence[PluginRequest], given: Mapping[str, Any], own: bool, controls: Sequence[str] = ()) -> Requests:
             return requests_of(host, task, kind, of, given, controls=controls, of_task=own)
@@ -167,7 +168,7 @@ class _Planner:
     def _asked_grids(self, steered: Sequence[_PlannedRow]) -> AskedGrids:
         if not self.asked.strengths:
             return self.grids
-        controls = [self.for_steerers.plan_control(control_request(c.steerer), {}, {}) for c in self.controls] if steered else []
+        controls = [self.for_steerers.plan_control(parse_steerer(c.steerer), {}, {}) for c in self.controls] if steered else []
         return grids_for(self.asked.strengths, [row.plugin for row in steered], controls)
 
     def _methods(self, rows: Sequence[_PlannedRow], rivals: Rivals, chance: Sequence[ControlLabeler]) -> tuple[PlannedMethod, ...]:
@@ -183,10 +184,14 @@ class _Planner:
     def _add_control(
         self, methods: dict[str, PlannedMethod], control: ControlTable, theirs: list[ControlLabeler], asked: Sequence[PlannedPlugin]
     ) -> None:
-        """A control of the task. One for a labeler steers as each asked for: with other options it would control for nothing."""
-        request = control_request(control.steerer)
-        alike = {s.same: s for s in asked if s.registered.name == request.name and control.labeler and not request.options}
-        for steerer in list(alike.values()) or [self.for_steerers.plan_control(request, {}, {})]:
+        """A control of the task. One for a labeler steers as each asked for: with other options it would control for nothing.
+
+        Of joined steerers with its steerer among them it is run with the others, too: their control differs in the features alone.
+        """
+        request = parse_steerer(control.steerer)
+        alike = {s.same: s for s in asked if s.registered.name == request.name and control.labeler and request.plain}
+        holding = {s.same: s for s in asked if control.labeler and request.plain and _through(s, request.name)}
+        for steerer in (*(list(alike.values()) or [self.for_steerers.plan_control(request, {}, {})]), *holding.values()):
             self._add(methods, steerer, theirs if self._needs_features(steerer, theirs) else [None], "control")
 
     def _add_full_controls(self, methods: dict[str, PlannedMethod], rows: Sequence[_PlannedRow], chance: Sequence[ControlLabeler]) -> None:
@@ -325,7 +330,7 @@ def _wanted(task: Task, asked: Asked) -> _Wanted:
     """
     named = tuple(parse_request(text, "--labeler") for text in asked.labelers)
     if not asked.nothing:
-        steerers = tuple(_Row(parse_request(text, "--steerer"), named) for text in asked.steerers)
+        steerers = tuple(_Row(parse_steerer(text, "--steerer"), named) for text in asked.steerers)
         detectors = tuple(_Row(parse_request(text, "--detector"), named) for text in asked.detectors)
         metrics = tuple(_Row(parse_request(text, "--metric")) for text in asked.metrics)
         return _Wanted(named, steerers, detectors, metrics, of_task=False)
@@ -350,6 +355,12 @@ def _wanted(task: Task, asked: Asked) -> _Wanted:
     )
 
 
+def _through(steerer: PlannedPlugin, name: str) -> bool:
+    """Whether a steerer of this name, one that needs features, is joined to others."""
+    joined = isinstance(steerer, PlannedComposition)
+    return joined and any(part.registered.name == name and part.instance.traits.needs_features for part in steerer.parts)
+
+
 def _as_control(task: Task, way: ControlLabeler | None) -> tuple[int, tuple[str, ...]]:
     """Return how many draws of a concept a method has, and the keys of the labelers that it is a control of."""
     if way is None:
@@ -364,12 +375,17 @@ def _trivial(task: Task, registered: Registered) -> PlannedPlugin | None:
 
 
 def grid_of(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
-    """Return the task's strengths, or the steerer's own where the task states none, or in another unit than the user asked for."""
-    name = steerer.registered.name
+    """Return the task's strengths, or the steerer's own where the task states none, or in another unit than the user asked for.
+
+    Of joined steerers: the task's for them together, or else for the one whose strength is tried.
+    """
     grid, unit = steerer.instance.traits.grid, steerer.instance.traits.unit
-    stated = task.file.steering.grids.get(name)
-    if stated is not None and steerer.registered.create(options_of(task, "steerer").get(name, {})).traits.unit == unit:
-        grid = stated
+    tried = strength_part(steerer)
+    if tried is not None:
+        grids, name = task.file.steering.grids, tried.registered.name
+        stated = grids.get(steerer.registered.name, grids.get(name))
+        if stated is not None and tried.registered.create(options_of(task, "steerer").get(name, {})).traits.unit == unit:
+            grid = stated
     return tuple(float(strength) for strength in grid)
 
 
@@ -389,7 +405,7 @@ def plan_one(host: PluginHost, task: Task, kind: Kind, asked: str | PluginReques
     Raises:
         UnknownNameError, OptionError: a plugin or option that does not exist, or a value that is not allowed.
     """
-    request = as_request(asked, f"--{kind}")
+    request = as_request(asked, kind)
     return requests_of(host, task, kind, [request], given).plan(request)
 
 
@@ -400,13 +416,13 @@ def plan_judge(host: PluginHost, task: Task, asked: str | PluginRequest, given: 
 
 def plan_stored_judge(host: PluginHost, manifest: Manifest, asked: str | PluginRequest, given: Mapping[str, Any]) -> PlannedPlugin:
     """A judge for a stored run, with the options that the run's task had and the user gives. Raises UnknownNameError, OptionError."""
-    request = as_request(asked, "--judge")
+    request = as_request(asked, "judge")
     own = manifest.judge
     if own is not None and own.file and own.name == request.name and own.name not in host.all("judge"):
         raise UnknownNameError("judge", own.name, host.all("judge"), f"The run's own came from a file: give --plugin {own.file}.")
     base = manifest.judge_defaults.get(request.name, {})
     shared = distribute(host, "judge", given, [request.name], ())[request.name]
-    check_reached("judge", given, [request])
+    check_reached(host, "judge", given, [request])
     return plan_plugin(host.get("judge", request.name), {**base, **shared, **request.options}, base)
 
 
@@ -423,5 +439,5 @@ def judges_asked(host: PluginHost, asked: Sequence[str], options: Mapping[str, A
     """
     requests = {text: parse_request(text, "a judge") for text in dict.fromkeys(asked)}
     shared = distribute(host, "judge", options, [request.name for request in requests.values()], ())
-    check_reached("judge", options, list(requests.values()))
+    check_reached(host, "judge", options, list(requests.values()))
     return {text: PluginRequest(request.name, {**shared[request.name], **request.options}) for text, request in requests.items()}

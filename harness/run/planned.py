@@ -60,6 +60,11 @@ class PlannedPlugin:
     label: str
 
     @property
+    def parts(self) -> tuple[PlannedPlugin, ...]:
+        """The plugins that are joined in it (:mod:`harness.run.composed`), or this one alone: what is prepared, paid for and recorded."""
+        return (self,)
+
+    @property
     def shown(self) -> dict[str, Json]:
         """The options that a result depends on, as people read them: all but those that say how something is fetched."""
         left_out = transport_names(self.registered.options)
@@ -152,10 +157,10 @@ class PlannedDetection:
 
 
 def control_kind(labeler: PlannedPlugin | None, plugin: PlannedPlugin) -> ControlKind | None:
-    """Return as which control a labeler with a steerer or detector may stand, by the traits of labeler or steerer."""
+    """Return as which control a labeler with a steerer or detector may stand, by the traits of labeler or steerer (of joined ones: of any)."""
     by_labeler: ControlKind | None = None if labeler is None else labeler.instance.traits.control
-    by_steerer: ControlKind | None = plugin.instance.traits.control if plugin.registered.kind == "steerer" else None
-    return by_labeler or by_steerer
+    steerers = plugin.parts if plugin.registered.kind == "steerer" else ()
+    return by_labeler or next((part.instance.traits.control for part in steerers if part.instance.traits.control is not None), None)
 
 
 def method_label(labeler: PlannedPlugin | None, plugin: PlannedPlugin) -> str:
@@ -213,8 +218,9 @@ class Plan:
 
     @property
     def plugins(self) -> tuple[PlannedPlugin, ...]:
-        """Every plugin in use, once each."""
-        used = [*self.labelers, *(m.steerer for m in self.methods), *(d.detector for d in self.detections), *(m.metric for m in self.metrics)]
+        """Every plugin in use, once each; of steerers that are joined, each by itself."""
+        steerers = (part for method in self.methods for part in method.steerer.parts)
+        used = [*self.labelers, *steerers, *(d.detector for d in self.detections), *(m.metric for m in self.metrics)]
         used += [self.judge] if self.judge is not None else []
         return tuple({(plugin.registered.kind, plugin.key): plugin for plugin in used}.values())
 

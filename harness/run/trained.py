@@ -75,7 +75,7 @@ def trained(bench: Bench, table: TrainTable, name: str, seed: int, progress: Pro
 
     bench.model.check_layer(table.layer)
     places = training_texts(bench, table)
-    config = TrainConfig(**table.settings, seed=seed)
+    config = TrainConfig(**table.settings, skip=bench.skip, seed=seed)
     texts: Json = {"texts": table.texts, "max_tokens": table.max_tokens, "seed": table.seeds[0] if table.max_tokens else None}
     if table.texts != "all":
         texts["split"] = bench.split.digest
@@ -94,12 +94,12 @@ def training_texts(bench: Bench, table: TrainTable) -> np.ndarray[tuple[int], np
     """Return places in the corpus of the texts that a table trains on, ascending. Raises DataError where there is none."""
     from harness.model.activations import row_lengths
 
-    lengths = row_lengths(bench.corpus_tokens)
+    lengths, skip = row_lengths(bench.corpus_tokens), bench.skip
     places = np.arange(len(lengths), dtype=np.int64) if table.texts == "all" else np.asarray(bench.split.part(table.texts))
-    places = places[lengths[places] > 1]
+    places = places[lengths[places] > skip]
     if table.max_tokens is not None:
         order = rng(table.seeds[0], "training-texts").permutation(len(places))
-        fits = np.cumsum(lengths[places[order]] - 1) <= table.max_tokens
+        fits = np.cumsum(lengths[places[order]] - skip) <= table.max_tokens
         places = np.sort(places[order[: int(fits.sum())]])
     if not len(places):
         hint = "give a corpus with longer texts, or a larger max_tokens"

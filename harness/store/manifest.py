@@ -144,6 +144,13 @@ class PluginRef(Part):
     """Of such a file, ``sha256:`` and the digest of its content."""
     file: str = ""
     """Where such a file was."""
+    parts: tuple[PluginRef, ...] = Field((), exclude_if=_is_empty)
+    """Of steerers that are joined, each by itself, in their order; left out of any other plugin, whose distribution is its own."""
+
+    @property
+    def each(self) -> tuple[PluginRef, ...]:
+        """Return the plugins that are joined, or this one alone."""
+        return self.parts or (self,)
 
     @property
     def title(self) -> str:

@@ -65,6 +65,8 @@ class CorpusTable(Table):
     """Append other users' comments to a question (Stack Exchange)."""
     code_blocks: bool = True
     """Keep code that stands in blocks (Stack Exchange)."""
+    conversations: bool = False
+    """Read a text as the answer to its instruction, under the chat template (AxBench); what all prompts share does not count. Else as it stands."""
     max_tokens: int = Field(256, ge=2)
     """Texts are cut to this many tokens."""
     max_documents: int | None = Field(None, ge=1)
@@ -135,14 +137,14 @@ class SteeringTable(Table):
     layer: int | None = Field(None, ge=0)
     """Layer of methods without a dictionary; left out, that of the first dictionary."""
     grids: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    """Strengths by steerer, ascending; a steerer that is not named here uses its own."""
+    """Strengths by steerer, ascending; a steerer that is not named here uses its own. Joined ones: by their names with + between."""
 
 
 class ControlTable(Table):
     """``[[controls]]``: a method that is run beside what was asked for."""
 
     steerer: str
-    """A steerer: NAME, or NAME:option=value,…"""
+    """A steerer: NAME, or NAME:option=value,…; or several joined by +, e.g. prompt+sae-clamp"""
     labeler: str | None = None
     """A labeler, in the same way; left out for a steerer that uses no feature."""
     draws: int = Field(1, ge=1)
@@ -164,7 +166,7 @@ class RunTable(Table):
     labeler_options: Options = Field(default_factory=dict)
     """Options of this row's labeler, before those of `[labelers]`; the command line overrides them."""
     options: Options = Field(default_factory=dict)
-    """Options of this row's steerer or detector; the command line overrides them."""
+    """Options of this row's steerer or detector; the command line overrides them. Those of joined steerers stand behind their names."""
 
     @property
     def request(self) -> PluginRequest:
@@ -188,7 +190,7 @@ class MethodTable(RunTable):
     """``[[methods]]``: a method of steering that `harness eval --task` runs when no plugin is named: a row's steerer with the row's labeler."""
 
     steerer: str
-    """A steerer: NAME, or NAME:option=value,…"""
+    """A steerer: NAME, or NAME:option=value,…; or several joined by +, e.g. prompt+sae-clamp"""
 
     @property
     def request(self) -> PluginRequest:
@@ -356,6 +358,8 @@ class Task:
         for table in (content["corpus"], content["instructions"], *content["dictionaries"]):
             if table["revision"] is None:
                 table.pop("revision")
+        if not content["corpus"]["conversations"]:
+            content["corpus"].pop("conversations")
         for name, default in _LATER_IN_EVALUATION.items():
             if content["evaluation"][name] == default:
                 content["evaluation"].pop(name)

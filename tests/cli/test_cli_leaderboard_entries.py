@@ -69,7 +69,7 @@ def test_an_entry_is_checked_and_added(harness: Callable[..., Any], out: tuple[P
     assert f"added: {added}" in done.out
 
     # another protocol of the same run is an entry of its own
-    assert harness("runs", "score", run, "--protocol", "axbench", "--out", folder, sites=(site,)).code == 0
+    assert harness("runs", "score", run, "--protocol", "axbench", "--add", "--out", folder, sites=(site,)).code == 0
     other = ("leaderboard", "add", run, "--to", board, "--entry", "entry-axbench-mean-of-harmonic-means.json", "--json")
     assert harness(*other, sites=(site,)).json["added"]
     assert len(list((board / "entries").iterdir())) == 2

@@ -190,6 +190,13 @@ def test_the_first_line_answers_whether_a_is_better(harness: Callable[..., Any],
     assert (turned["verdict"], turned["difference"], turned["texts"]) == ("second", pytest.approx(-found["difference"]), [])
 
 
+def test_runs_that_gave_the_same_are_said_to_be_identical(harness: Callable[..., Any], tmp_path: Path) -> None:
+    for name in ("demo-1", "demo-2"):
+        steered_run(tmp_path / "runs" / name, rated(1.0))
+    assert harness("runs", "compare", "demo-1", "demo-2", "--out", tmp_path).out.startswith("A and B are identical: all 112 texts and their ratings,")
+    assert harness("runs", "compare", "demo-1", "demo-1:2", "--out", tmp_path, "--json").json["alike"] is None
+
+
 def test_real_runs_of_three_concepts_say_that_nothing_can_be_said(harness: Callable[..., Any], out: Path) -> None:
     done = harness("runs", "compare", "last", "last:prompt", "--out", out, env=NARROW)
     assert done.out.startswith("Nothing can be said: 4 effective clusters of concepts, 12 needed; A − B ")

@@ -22,10 +22,6 @@ from harness.types import Concept, digest
 CHANGED = "report without keywords"
 """Name of the set in which a concept's keywords are taken out."""
 
-_SHORTEST = 2
-"""Tokens: the first of a text never counts, so a shorter text has none that does."""
-
-
 @dataclass(frozen=True, eq=False)
 class Changed:
     """The reported texts in which a keyword of one concept stood, without its keywords.
@@ -85,8 +81,9 @@ class DetectionTexts:
         if concept_id not in self._changed:
             matcher = KeywordMatcher(concept.keywords)
             left = [(row, new) for row, text in enumerate(self._read) if (new := matcher.without(text)) != text]
-            rows = _tokens(self.bench, [text for _, text in left])
-            kept = [place for place, row in enumerate(rows) if len(row) >= _SHORTEST]
+            assert self.report.places is not None  # they are of the corpus
+            rows = _tokens(self.bench, [text for _, text in left], [int(self.report.places[row]) for row, _ in left])
+            kept = [place for place, row in enumerate(rows) if len(row) > self.bench.skip]
             texts = text_set(f"{CHANGED}: {concept_id}", [left[place][1] for place in kept], [rows[place] for place in kept])
             places = np.array([row for row, _ in left], dtype=np.int64)
             self._changed[concept_id] = Changed(texts, places[kept], np.delete(places, kept))
@@ -130,7 +127,7 @@ def corpus_texts(bench: TaskBench, part: Part) -> TextSet:
 
     tokens = bench.corpus_tokens
     every = bench.split.part(part)
-    places = every[tokens.lengths[every] >= _SHORTEST]
+    places = every[tokens.lengths[every] > bench.skip]
     if len(places) < len(every):
         bench.warn(f"detection: {len(every) - len(places)} of {len(every)} {part} texts have no token that counts; they are left out")
     identity = digest(["corpus", bench.corpus_digest, bench.model.digest, bench.split.digest, part])
@@ -151,10 +148,19 @@ def text_set(name: str, texts: Sequence[str], rows: Sequence[NDArray[np.int64]])
     return TextSet(name, state.hexdigest()[:16], texts, rows)
 
 
-def _tokens(bench: TaskBench, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+def _tokens(bench: TaskBench, texts: Sequence[str], places: Sequence[int] = ()) -> list[NDArray[np.int64]]:
+    """Return token ids of texts; ``places`` are those of the texts of the corpus whose instructions they answer."""
+    from harness.model.conversations import Turns, encoded_turns
     from harness.model.tokens import encoded
 
-    return [np.array(row, dtype=np.int64) for row in encoded(bench.model, list(texts), bench.token_limit)] if texts else []
+    if not texts:
+        return []
+    if bench.conversations:
+        asked = [bench.corpus[place].instruction for place in places] or [""] * len(texts)
+        rows = encoded_turns(bench.model, list(map(Turns, asked, texts)), bench.token_limit)
+    else:
+        rows = encoded(bench.model, list(texts), bench.token_limit)
+    return [np.array(row, dtype=np.int64) for row in rows]
 
 
 def _undetectable(bench: TaskBench, concept: Concept, hard: NDArray[np.int64], found: Mapping[str, TextSet]) -> str:

@@ -38,14 +38,14 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     wanted = set(missing)
     trials = run.store.trials()
     asked = {trial.method_id for trial in trials if trial.id in wanted}
-    steerers = [m.steerer for m in run.planned.methods if m.method.id in asked]
+    steerers = [part for m in run.planned.methods if m.method.id in asked for part in m.steerer.parts]
     note_versions(run.store, run.warnings, "texts", [steerer.registered.made_by for steerer in steerers])
     requests = _requests(run, trials)
     prompts = {request.id: request.prompt_ids for request in requests}
     model = run.bench.model
     started, tokens = time.monotonic(), 0
     edited = {trial.method_id for trial, request in zip(trials, requests, strict=True) if request.edits}
-    names = [m.steerer.registered.who for m in run.planned.methods if m.method.id in edited]
+    names = [part.registered.who for m in run.planned.methods if m.method.id in edited for part in m.steerer.parts]
     for done in run.progress.track(edited_texts(run.bench, names, run.bench.generate(requests, only=wanted)), "generating", len(wanted)):
         tokens += done.n_tokens
         yield Generation(done.id, model.tokenizer.decode(list(prompts[done.id])), done.text, done.n_tokens, done.finish)
@@ -89,8 +89,8 @@ def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
 
 def _warn_of_nothing(run: Run, asked: Iterable[Asked]) -> None:
     """Have the entry say which steerers do nothing at a strength at which they should."""
-    traits = {m.steerer.registered.who: m.steerer.instance.traits for m in run.planned.methods}
-    steering = [one for one in asked if traits[one.who].unit != "none" and one.strength != traits[one.who].neutral]
+    traits = {part.registered.who: part.instance.traits for m in run.planned.methods for part in m.steerer.parts}
+    steering = [one for whole in asked for one in whole.each if traits[one.who].unit != "none" and one.strength != traits[one.who].neutral]
     for who in dict.fromkeys(one.who for one in steering):
         own = [one for one in steering if one.who == who]
         empty = [one for one in own if not (one.intervention.edits or one.intervention.prompt_prefix or one.intervention.adapter)]
