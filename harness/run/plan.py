@@ -13,7 +13,7 @@ from harness.plugin.grammar import JOIN, PluginRequest, parse_request, parse_ste
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
 from harness.run.composed import PlannedComposition, strength_part
-from harness.run.controls import Controls, Rivals, control_request, is_chance_of, stands_for, with_defaults
+from harness.run.controls import Controls, Rivals, is_chance_of, stands_for, with_defaults
 from harness.run.planned import (
     Asked,
     ControlLabeler,
@@ -110,7 +110,7 @@ class _Planner:
         self.wanted = wanted = _wanted(task, asked)
         self.controls = task.file.controls if asked.controls else ()
         ours = [part.name for c in self.controls for part in parse_steerer(c.steerer).each] if wanted.steerers else []
-        others = [control_request(c.labeler).name for c in self.controls if c.labeler]
+        others = [parse_request(c.labeler).name for c in self.controls if c.labeler]
 
         def requests(kind: Kind, of: Sequence[PluginRequest], given: Mapping[str, Any], own: bool, controls: Sequence[str] = ()) -> Requests:
             return requests_of(host, task, kind, of, given, controls=controls, of_task=own)
@@ -372,12 +372,8 @@ def _wanted(task: Task, asked: Asked) -> _Wanted:
 
 def _through(steerer: PlannedPlugin, name: str) -> bool:
     """Whether a steerer of this name, one that needs features, is joined to others."""
-    return _joins_features(steerer) and any(p.registered.name == name and p.instance.traits.needs_features for p in steerer.parts)
-
-
-def _joins_features(steerer: PlannedPlugin) -> bool:
-    """Whether steerers are joined of which one needs features."""
-    return isinstance(steerer, PlannedComposition) and steerer.instance.traits.needs_features
+    joined = isinstance(steerer, PlannedComposition)
+    return joined and any(part.registered.name == name and part.instance.traits.needs_features for part in steerer.parts)
 
 
 def _as_control(task: Task, way: ControlLabeler | None) -> tuple[int, tuple[str, ...]]:
