@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from harness.cli.common import echo, json_option, print_json, print_table, quiet_option
+from harness.cli.common import context_fields, echo, json_option, print_json, print_table, quiet_option
 from harness.data.corpora.corpus import Format
 from harness.errors import DataError
 
@@ -25,6 +25,7 @@ _SHOWN = 25
 """So many labels are listed for people; ``--json`` has them all."""
 _EXAMPLES = 10
 _BAR = 50
+_FIELDS = ("text_field", "label_field", "id_field", "label_separator", "instruction_field", "genre_field", "part_field")
 
 
 def corpus_options(function: F) -> F:
@@ -35,6 +36,7 @@ def corpus_options(function: F) -> F:
         click.option("--label-field", help="Name of the label column."),
         click.option("--id-field", help="Name of the id column."),
         click.option("--label-separator", help="Splits a label column that is one string, e.g. ','."),
+        *context_fields(),
         click.option("--no-comments", is_flag=True, help="Stack Exchange: leave out other users' comments."),
         click.option("--no-code", is_flag=True, help="Stack Exchange: leave out code blocks."),
     ]
@@ -44,19 +46,15 @@ def corpus_options(function: F) -> F:
 
 
 def _open(
-    path: Path, form: Format | None, fields: tuple[str | None, ...], no_comments: bool, no_code: bool, progress: Callable[[int, int], None]
+    path: Path, form: Format | None, given: Mapping[str, Any], no_comments: bool, no_code: bool, progress: Callable[[int, int], None]
 ) -> Corpus:
-    """Return the corpus that PATH and :func:`corpus_options` mean; ``fields`` are those of text, label and id, and the separator of labels."""
+    """Return the corpus that PATH and :func:`corpus_options` mean; ``given`` are the values of the command's options, fields among them."""
     from harness.data import open_corpus
 
-    text_field, label_field, id_field, label_separator = fields
     return open_corpus(
         path,
         format=form,
-        text_field=text_field,
-        label_field=label_field,
-        id_field=id_field,
-        label_separator=label_separator,
+        **{name: given[name] for name in _FIELDS},
         comments=not no_comments,
         code_blocks=not no_code,
         progress=progress,
@@ -84,6 +82,9 @@ def stats(
     label_field: str | None,
     id_field: str | None,
     label_separator: str | None,
+    instruction_field: str | None,
+    genre_field: str | None,
+    part_field: str | None,
     no_comments: bool,
     no_code: bool,
     min_support: int,
@@ -107,7 +108,7 @@ def stats(
     name = model or default_model()
     counter = None if name is None else token_counter(name)
     with Progress(quiet or as_json or not sys.stderr.isatty()).gauge(f"indexing {path.name}") as gauge:
-        corpus = _open(path, form, (text_field, label_field, id_field, label_separator), no_comments, no_code, gauge)
+        corpus = _open(path, form, click.get_current_context().params, no_comments, no_code, gauge)
         corpus = corpus if limit is None else corpus.head(limit)
         found = corpus_stats(corpus, counter)
     classes = support_classes(list(found.labels.values()))
@@ -174,13 +175,16 @@ def convert_command(
     label_field: str | None,
     id_field: str | None,
     label_separator: str | None,
+    instruction_field: str | None,
+    genre_field: str | None,
+    part_field: str | None,
     no_comments: bool,
     no_code: bool,
     min_support: int,
     limit: int | None,
     quiet: bool,
 ) -> None:
-    """Write a corpus of any format that `stats` reads as rows of id, text and labels."""
+    """Write a corpus of any format that `stats` reads as rows of id, text and labels; of instruction, genre and part, too, where it has any."""
     from dataclasses import replace
 
     from harness.data.corpora.convert import check_suffix, convert
@@ -192,18 +196,24 @@ def convert_command(
         raise DataError(message, given=output, hint="give another name")
     progress = Progress(quiet or not sys.stderr.isatty())
     with progress.gauge(f"indexing {path.name}") as gauge:
-        corpus = _open(path, form, (text_field, label_field, id_field, label_separator), no_comments, no_code, gauge)
+        corpus = _open(path, form, click.get_current_context().params, no_comments, no_code, gauge)
         corpus = corpus if limit is None else corpus.head(limit)
         table = corpus.labels
     kept = frozenset(name for name, support in zip(table.names, table.support.tolist(), strict=True) if support >= min_support)
     with progress.task(f"writing {output.name}", len(corpus)) as advance:
-        count = convert((replace(document, labels=document.labels & kept) for document in corpus), output, advance)
+        count = convert((replace(document, labels=document.labels & kept) for document in corpus), output, advance, _context(corpus))
     if not quiet:
         echo(f"{output}: {count:,} texts, {len(kept):,} labels; {corpus.n_skipped:,} records skipped")
     for line in corpus.label_warnings:
         echo(f"warning: {line}", err=True)
     for skipped in corpus.skipped[:_EXAMPLES]:
         echo(f"skipped: {skipped}", err=True)
+
+
+def _context(corpus: Corpus) -> list[str]:
+    """Return the columns beside id, text and labels that a corpus fills."""
+    stated = ["genre", "part"] if corpus.parts is not None else ["genre"] if corpus.stated_digest else []
+    return (["instruction"] if corpus.instructions_digest else []) + stated
 
 
 @command.command("generate")
