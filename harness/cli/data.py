@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from harness.cli.common import context_fields, echo, json_option, print_json, print_table, quiet_option
+from harness.cli.common import context_fields, echo, json_option, print_json, print_table, quiet_option, spending_options
 from harness.data.corpora.corpus import Format
-from harness.errors import DataError
+from harness.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from harness.data import Corpus, CorpusStats
@@ -218,13 +218,18 @@ def _context(corpus: Corpus) -> list[str]:
 
 @command.command("generate")
 @click.argument("recipe", type=click.Path(exists=True, path_type=Path))
-@click.argument("part", type=click.Choice(["corpus", "sae"]))
+@click.argument("part", type=click.Choice(["corpus", "sae", "pairs"]))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="JSONL file; an interrupted one is continued.")
 @click.option("--model", "model_name", default="smollm2-135m-instruct", show_default=True, help="Subject model that writes.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many prompts.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many prompts; of pairs, concepts.")
 @click.option("--batch", type=click.IntRange(min=1), default=96, show_default=True, help="Texts written together.")
 @click.option("--device", help="cpu, cuda, … (default: the best there is).")
 @click.option("--dtype", help="float32, bfloat16, … (default: what the device is fast with).")
+@click.option("--writer", type=click.Choice(["openai", "anthropic"]), help="Pairs: have a model behind this API write, in place of the subject.")
+@click.option("--writer-model", help="Its model (default: gpt-4o-mini, claude-haiku-4-5).")
+@click.option("--base-url", help="Another server that speaks like the API.")
+@click.option("--key-name", help="Name of the variable that holds that server's key.")
+@spending_options
 @quiet_option
 def generate_command(
     recipe: Path,
@@ -235,15 +240,36 @@ def generate_command(
     batch: int,
     device: str | None,
     dtype: str | None,
+    writer: str | None,
+    writer_model: str | None,
+    base_url: str | None,
+    key_name: str | None,
+    max_cost: float,
+    yes: bool,
     quiet: bool,
 ) -> None:
-    """Have the subject model write the texts of RECIPE: PART is the labelled corpus, or the training texts of a dictionary."""
+    """Have a model write the texts of RECIPE.
+
+    PART is the labelled corpus, the training texts of a dictionary, or pairs: answers to instructions with a concept and without, for methods
+    that are fitted.
+    """
+    from harness.cli.data_pairs import Writer, generate_pairs
+    from harness.cli.spending import Purse
     from harness.data.written.generate import generate
     from harness.data.written.recipe import load_recipe, plan
     from harness.files.progress import Progress
     from harness.model.loading import load_model
 
     progress = Progress(quiet)
+    if writer is None and (given := [name for name, value in (("--writer-model", writer_model), ("--base-url", base_url)) if value is not None]):
+        raise OptionError(f"{given[0]} is of a writer behind an API, and none is named", given=given[0], hint="give --writer, too")
+    if part == "pairs":
+        api = None if writer is None else Writer(writer, writer_model, base_url, key_name)
+        local = lambda: load_model(model_name, device=device, dtype=dtype, progress=progress.step, downloads=progress)  # noqa: E731
+        generate_pairs(recipe, output, limit, batch, api, local, Purse(max_cost, yes, quiet), progress)
+        return
+    if writer is not None:
+        raise OptionError("--writer is for pairs", given=writer, hint="leave it out: the subject model writes a corpus")
     loaded = load_recipe(recipe)
     table = loaded.corpus if part == "corpus" else loaded.sae
     prompts = plan(loaded, "corpus" if part == "corpus" else "sae")[:limit]
