@@ -102,14 +102,16 @@ class Instruction:
 class Concept:
     """What is to be expressed. ``text`` is what a judge and a prompt see; example texts may be empty for a bare name.
 
-    ``label`` is the label of the corpus whose documents are the positives (None for a bare name). The last two are for detection alone: no part
-    of what is compared, digested or stored, so that a task may gain them without becoming another one.
+    ``label`` is the label of the corpus whose documents are the positives (None for a bare name). The last three are no part of what is compared,
+    digested or stored; the two for detection alone are no part of a task's digest either, so that a task may gain them without becoming another one.
 
     Attributes:
         keywords: lower-case words by which its positives could be told (``cook*``: words that begin so). Detection also reports on texts
             without them.
         hard_negatives: the label of the corpus whose documents look like the concept and are not (other senses of its words). They count apart
             from other negatives.
+        feature: the feature that the concept was worded for, as Neuronpedia names it (``gemma-2-2b/10-gemmascope-res-16k/14874``), for labelers
+            that take it as it is.
     """
 
     id: str
@@ -119,6 +121,7 @@ class Concept:
     negatives: tuple[str, ...] = field(default=(), repr=False)
     keywords: tuple[str, ...] = field(default=(), repr=False, compare=False)
     hard_negatives: str | None = field(default=None, repr=False, compare=False)
+    feature: str | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, order=True)

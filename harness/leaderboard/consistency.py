@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -116,7 +117,7 @@ def _steered_item(item: ItemResult, grid: Sequence[float], entry: Entry) -> Iter
     if item.n % len(grid):
         yield f"{item.n} texts are not equally many at each of {len(grid)} strengths"
     yield from _mean_of_draws(item)
-    each: list[Mapping[str, JsonValue | float | None]] = [values for draw in draws if isinstance(values := draw.get("values"), dict)]
+    each: list[Mapping[str, Any]] = [values for draw in draws if isinstance(values := draw.get("values"), dict)]
     for values in each or [item.values]:
         parts, overall = [values.get(part) for part in ASPECTS], values.get("overall")
         known = [float(part) for part in parts if isinstance(part, int | float)]

@@ -48,7 +48,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         task=TaskRef(
             name=bench.task.name,
             version=str(file.version),
-            digest=bench.task.digest([bench.corpus_digest if bench.has_corpus else None]),
+            digest=bench.task.digest([bench.corpus_digest if bench.has_corpus else None, *_hub_concepts(bench)]),
             split=bench.split_name or "all",
             mode=file.concepts.mode,
         ),
@@ -96,7 +96,7 @@ def _lists(values: Mapping[str, Json]) -> dict[str, Json]:
 
 def _absolute(path: str | None) -> str | None:
     """Return a path that holds from any folder; the name of a dataset (hf:…) as it is."""
-    return path if path is None or path.startswith("hf:") else str(Path(path).expanduser().resolve())
+    return path if path is None or path.startswith(("hf:", "hub:")) else str(Path(path).expanduser().resolve())
 
 
 def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
@@ -166,6 +166,7 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "split": bench.split_name or "all",
         "limit": choices.limit,
         **({"concepts": [concept.id for concept in bench.list_concepts()]} if choices.concepts else {}),
+        **({"concept_list": found[0]} if (found := _hub_concepts(bench)) else {}),
         "seed": choices.seed,
         "model": {"name": model.name, "digest": model.digest, "dtype": f"torch.{model.dtype}", "device": model.device.partition(":")[0]},
         "dictionaries": {ref.name: ref.digest for ref in bench.dictionary_refs},
@@ -186,6 +187,12 @@ def _goal(plan: Plan, bench: TaskBench) -> dict[str, Json]:
     if plan.goal == "express":
         return {}
     return {"goal": plan.goal, "concept_prompt": protocol_of(bench.task, goal=plan.goal).concept_prompt}
+
+
+def _hub_concepts(bench: TaskBench) -> list[str]:
+    """Return the digest of a list of concepts that lies on the hub; nothing for one that the task's own digest covers."""
+    found = bench.hub_concepts_digest
+    return [] if found is None else [found]
 
 
 def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:
