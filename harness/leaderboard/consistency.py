@@ -6,7 +6,7 @@ What only the run knows (which text was rated how) is not looked at here; :mod:`
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -117,8 +117,8 @@ def _steered_item(item: ItemResult, grid: Sequence[float], entry: Entry) -> Iter
     if item.n % len(grid):
         yield f"{item.n} texts are not equally many at each of {len(grid)} strengths"
     yield from _mean_of_draws(item)
-    each: list[Mapping[str, Any]] = [values for draw in draws if isinstance(values := draw.get("values"), dict)]
-    for values in each or [item.values]:
+    each: list[dict[str, Any]] = [found for draw in draws if isinstance(found := draw.get("values"), dict)]
+    for values in each or [dict(item.values)]:
         parts, overall = [values.get(part) for part in ASPECTS], values.get("overall")
         known = [float(part) for part in parts if isinstance(part, int | float)]
         if not isinstance(overall, int | float) or len(known) < len(parts):
