@@ -38,8 +38,9 @@ def _method_in_todays_form(method: Mapping[str, Json], texts: Mapping[str, Mappi
 def with_older_digests(manifest: Manifest, stored: Mapping[str, Json]) -> dict[str, Json]:
     """Return a manifest's identity with such digests of files as the harness made that has stored another one: of a file the name counted, too."""
     identity = _with_older_options(manifest) if stored.get("files") else dict(manifest.identity)
-    given = (manifest.command.get("choices") or {}).get("instructions")
-    if given is not None and stored.get("instructions") == path_digest(Path(given)):
+    choices = manifest.command.get("choices")
+    given = choices.get("instructions") if isinstance(choices, dict) else None
+    if isinstance(given, str) and stored.get("instructions") == path_digest(Path(given)):
         identity["instructions"] = stored["instructions"]
     return identity
 
