@@ -235,8 +235,9 @@ class LabelerTraits:
         needs_corpus: whether it reads the corpus at all.
         filters: names of its options that filter features; a control draws its features under the same values.
         control: as which control it may be run: ``random features`` (drawn under the filters of the labeler that it stands for) or
-            ``permuted labels`` (another concept's; its option ``follows`` names the labeler). ``--controls full`` runs the task's random features, or
-            else every such labeler, and every one of permuted labels. None: no control.
+            ``permuted labels`` (another concept's; its option ``follows`` names the labeler), or ``permuted fits`` (what a method learnt for
+            another concept, :attr:`Labeling.fit`). ``--controls full`` runs the task's random features, or else every such labeler, and every one
+            of the others. None: no control.
     """
 
     selects_on: SelectsOn = "all"
@@ -265,6 +266,7 @@ class SteererTraits:
             every such steerer at the strengths of each method through features, with the options that both have. None: no control.
         suppresses: how it works against a concept where that is asked for: ``intervene`` then gets strengths of 0 and below. None: it
             cannot, and is left out of such runs.
+        fitted: whether it learns from a concept's texts. ``--controls full`` then also steers each concept by what was learnt for another one.
     """
 
     unit: StrengthUnit
@@ -273,6 +275,7 @@ class SteererTraits:
     needs_features: bool = False
     control: ControlKind | None = None
     suppresses: Suppresses | None = None
+    fitted: bool = False
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,15 @@ def spending_options(function: F) -> F:
     return function
 
 
+def context_fields() -> list[Callable[[Any], Any]]:
+    """Return the options that name the columns of what a text answers, of its genre, and of what it is for."""
+    return [
+        click.option("--instruction-field", help="Name of the column with what a text answers (default: the first usual name)."),
+        click.option("--genre-field", help="Name of the column with a text's genre."),
+        click.option("--part-field", help="Name of the column that says what a text is for: train, evaluation, or nothing."),
+    ]
+
+
 def task_options(function: F) -> F:
     """Return the options that say what is evaluated: --task, --corpus and its columns, --instructions, --split, --limit, --concepts, --seed, ….
 
@@ -83,6 +92,7 @@ def task_options(function: F) -> F:
         click.option("--text-field", help="Name of the text column of --corpus (default: the first usual name)."),
         click.option("--label-field", help="Name of its label column."),
         click.option("--label-separator", help="Splits a label column that is one text, e.g. ','."),
+        *context_fields(),
         click.option("--instructions", type=click.Path(), help="Instructions to use instead of the task's."),
         click.option("--split", help="Split of concepts and instructions, e.g. development; 'all' for all."),
         click.option("--limit", type=click.IntRange(min=1), help="Use the first so many concepts only."),

@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 @click.option("--feature", help="The feature to steer with: N of the task's first dictionary, or DICTIONARY/N.")
 @click.option("--concept", help="What to steer to: one of the task's concepts, or (without a labeler) any text.")
 @click.option("--labeler", help="In place of --feature: the labeler that finds the concept's, NAME[:option=value,…].")
-@click.option(
-    "--steerer", help="A steerer, NAME[:option=value,…], or several joined by + (default: the first that the task steers through features with)."
-)
+@click.option("--steerer", help="A steerer, NAME[:option=value,…], or several joined by + (default: the task's first that goes through features).")
 @click.option("--strength", "strengths", multiple=True, metavar="0.1,0.2", help="Strengths in the steerer's unit; repeatable (default: the task's).")
 @plugin_option("-L", "labeler")
 @plugin_option("-S", "steerer")
@@ -109,10 +107,10 @@ def command(
 def _usual(task: Task) -> PluginRequest:
     """Return the first steerer that a task lists with a labeler, among its methods or else its controls. Raises OptionError where there is none."""
     from harness.errors import OptionError
-    from harness.run.controls import control_request
+    from harness.plugin.grammar import parse_steerer
 
     methods = [table.request for table in task.file.methods if table.labeler is not None]
-    for request in [*methods, *(control_request(control.steerer) for control in task.file.controls if control.labeler is not None)]:
+    for request in [*methods, *(parse_steerer(control.steerer) for control in task.file.controls if control.labeler is not None)]:
         return request
     message = f"nothing says how to steer: task {task.name!r} lists no steerer that goes through features"
     raise OptionError(message, given=task.name, hint="name a --steerer (see `harness plugins`)")

@@ -112,7 +112,9 @@ def _relation(method: Place, control: Place) -> Relation | None:
         return None
     if second.labeler is None:
         return "everybody's"
-    if first.labeler is None or _weights(method) != _weights(control):
+    if first.labeler is None:  # it learnt something for each concept, and its control steers by what was learnt for others
+        return "own" if control_kind(control.row) == "permuted fits" and _applied(first) == _applied(second) else None
+    if _weights(method) != _weights(control):
         return None
     if control.row.controls and not _called(first) & set(control.row.controls):
         return None

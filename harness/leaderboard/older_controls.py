@@ -17,5 +17,6 @@ def control_kind(row: Row) -> ControlKind | None:
     subject = row.subject
     if row.control is not None or isinstance(subject, DictionarySubjectRef):
         return row.control
-    labeler = None if subject.labeler is None else _LABELERS.get(subject.labeler)
-    return labeler or (_STEERERS.get(subject.steerer) if isinstance(subject, SteeringSubject) else None)
+    steerers = subject.steerer.split("+") if isinstance(subject, SteeringSubject) else []
+    kinds = [_LABELERS.get(subject.labeler or ""), *map(_STEERERS.get, steerers)]
+    return next((kind for kind in kinds if kind is not None), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from harness.data.axbench_concepts import concept_files
 from harness.errors import HarnessError, UnknownNameError
 from harness.plugin.grammar import JOIN, PluginRequest, parse_request, parse_steerer
 from harness.plugin.host import PluginHost
@@ -64,6 +65,10 @@ def _listed(task: Task) -> Iterator[tuple[Kind, str, Mapping[str, Json]]]:
             yield kind, request.name, {**option_tables(task, kind).get(request.name, {}), **request.options}
 
 
+def _on_the_hub(source: str) -> bool:
+    return source.startswith(("hub:", "hf:"))
+
+
 def _collect(report: dict[str, Json], check: object) -> None:
     try:
         check()  # type: ignore[operator]
@@ -85,18 +90,22 @@ def _check_options(registered: Registered, given: Mapping[str, Json]) -> None:
 
 def _check_files(task: Task, report: dict[str, Json]) -> None:
     file = task.file
-    for what, source in (("instructions", file.instructions.source), ("concepts", file.concepts.file)):
-        if source is not None and not source.startswith(("hub:", "hf:")) and task.path(source).is_dir():
-            report["problems"].append(f"{what} {task.path(source)} is a folder, not a file")
+    source = file.instructions.source
+    if source is not None and not _on_the_hub(source) and task.path(source).is_dir():
+        report["problems"].append(f"instructions {task.path(source)} is a folder, not a file")
     for what, source, flag in (("corpus", file.corpus.source, "--corpus"), ("instructions", file.instructions.source, "--instructions")):
         if source is None:
             report["notes"].append(f"needs {flag} PATH: the task ships no {what}")
-        elif source.startswith(("hub:", "hf:")):
+        elif _on_the_hub(source):
             report["notes"].append(f"{what} come from the hub ({source}), on first use")
         elif not task.path(source).exists():
             report["problems"].append(f"{what} {task.path(source)} does not exist")
-    if file.concepts.file is not None and not task.path(file.concepts.file).exists():
+    if file.concepts.file is not None and _on_the_hub(file.concepts.file):
+        report["notes"].append(f"concepts come from the hub ({file.concepts.file}), on first use")
+    elif file.concepts.file is not None and not task.path(file.concepts.file).exists():
         report["problems"].append(f"concepts {task.path(file.concepts.file)} does not exist")
+    elif file.concepts.file is not None and not concept_files(task.path(file.concepts.file)):
+        report["problems"].append(f"concepts {task.path(file.concepts.file)} is a folder, not a file")
     for dictionary in file.dictionaries:
         if task.path(dictionary.source).exists():
             _collect(report, lambda table=dictionary: _check_dictionary(task, table))
@@ -152,6 +161,9 @@ def _estimate(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
         report["notes"].append("no estimate: the task has no controls to go by; use `harness eval --dry-run` with your methods")
         return
     plan = make_plan(host, task, Asked(labelers if steerers == through_features else (), steerers))
+    if task.file.concepts.mode == "fixed" and _on_the_hub(str(task.file.concepts.file)):
+        report["notes"].append("no estimate: how many concepts there are is known once their list has been fetched; `harness eval --dry-run` does")
+        return
     if task.file.concepts.mode == "fixed" and task.file.concepts.file and task.path(task.file.concepts.file).exists():
         from harness.files.artifacts import ArtifactCache
         from harness.files.progress import Progress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 from harness.errors import HarnessError, OptionError
@@ -56,7 +55,7 @@ class Controls:
         """The labelers of a control of the task; none of one without. Raises OptionError where it asks for draws and its labeler has none."""
         if control.labeler is None:
             return []
-        request = control_request(control.labeler)
+        request = parse_request(control.labeler)
         if control.draws > 1 and "draws" not in control_names(self.host.get("labeler", request.name).options):
             which = f"{control.labeler} × {control.steerer} of task {self.task.name!r}"
             message = f"control {which} has draws = {control.draws}, and labeler {request.name!r} draws nothing"
@@ -77,30 +76,46 @@ class Controls:
             found.append(ControlLabeler(planned, (labeler,)))
         return found
 
+    def fits(self, steerer: PlannedPlugin) -> list[ControlLabeler]:
+        """The controls that steer each concept by what ``steerer`` learnt for others; none of one that learns nothing.
+
+        They answer the task's concepts, so there is none where a labeler chooses its own; that is noted.
+        """
+        if not steerer.instance.traits.fitted:
+            return []
+        if self.task.file.concepts.mode == "chosen":
+            self.notices.append(f"{steerer.label} was not run by other concepts' fits: the task lists no concepts")
+            return []
+        requests = serving(self.host, self.task, "labeler", "permuted fits")
+        return [ControlLabeler(self.for_labelers.plan_control(request, self._drawn(request), {})) for request in requests]
+
     def directions(self, steerer: PlannedPlugin) -> list[PlannedPlugin]:
         """The controls that push as hard as ``steerer`` and along nothing, with the options that both have; noted is one that cannot.
 
-        Of joined steerers it stands in the place of each that steers through features.
+        Of joined steerers, such a one stands in the place of each that goes by features.
         """
-        if isinstance(steerer, PlannedComposition):
-            places = [self.directions(one.plugin) if one.plugin.instance.traits.needs_features else [one.plugin] for one in steerer.members]
-            return [
-                compose([PlannedPart(plugin, own.strength) for plugin, own in zip(plugins, steerer.members, strict=True)])
-                for plugins in itertools.product(*places)
-            ]
         found = []
         for request in serving(self.host, self.task, "steerer", "random direction"):
-            offered = self.host.get("steerer", request.name).options.model_fields
-            shared = {name: value for name, value in steerer.options.items() if name in offered}
-            try:
-                planned = self.for_steerers.plan_control(request, {}, shared)
-            except HarnessError:  # an option of the same name that means something else
-                planned = None
-            if planned is not None and planned.instance.traits.unit == steerer.instance.traits.unit:
-                found.append(planned)
+            drawn = self._undirected(request, steerer)
+            if drawn is not None:
+                found.append(drawn)
             else:
                 self.notices.append(f"control {request.name} was not run beside {steerer.label}, which steers in a unit of its own")
         return found
+
+    def _undirected(self, request: PluginRequest, steerer: PlannedPlugin) -> PlannedPlugin | None:
+        """A control in the place of a steerer; None where it steers in another unit, or has an option of the same name that means something else."""
+        if isinstance(steerer, PlannedComposition):
+            parts = [(self._undirected(request, m.plugin) if m.plugin.instance.traits.needs_features else m.plugin, m) for m in steerer.members]
+            pushed = [PlannedPart(plugin, member.strength) for plugin, member in parts if plugin is not None]
+            return compose(pushed) if len(pushed) == len(parts) else None
+        offered = self.host.get("steerer", request.name).options.model_fields
+        shared = {name: value for name, value in steerer.options.items() if name in offered}
+        try:
+            planned = self.for_steerers.plan_control(request, {}, shared)
+        except HarnessError:
+            return None
+        return planned if planned.instance.traits.unit == steerer.instance.traits.unit else None
 
     def _control_labelers(
         self, request: PluginRequest, used: Sequence[PlannedPlugin], draws: Mapping[str, Json] | None = None
@@ -131,11 +146,6 @@ class Controls:
     def _drawn(self, request: PluginRequest) -> dict[str, Json]:
         """So many draws as the task's random control has, for a labeler that offers them."""
         return {"draws": self.draws} if "draws" in control_names(self.host.get("labeler", request.name).options) else {}
-
-
-def control_request(text: str) -> PluginRequest:
-    """A steerer or labeler of ``[[controls]]``; the task file's schema has looked at its form."""
-    return parse_request(text, "[[controls]]")
 
 
 def is_chance_of(method: PlannedMethod, steerer: PlannedPlugin, labeler: PlannedPlugin) -> bool:

@@ -13,7 +13,7 @@ from harness.plugin.grammar import JOIN, PluginRequest, parse_request, parse_ste
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
 from harness.run.composed import PlannedComposition, strength_part
-from harness.run.controls import Controls, Rivals, control_request, is_chance_of, stands_for, with_defaults
+from harness.run.controls import Controls, Rivals, is_chance_of, stands_for, with_defaults
 from harness.run.planned import (
     Asked,
     ControlLabeler,
@@ -110,7 +110,7 @@ class _Planner:
         self.wanted = wanted = _wanted(task, asked)
         self.controls = task.file.controls if asked.controls else ()
         ours = [part.name for c in self.controls for part in parse_steerer(c.steerer).each] if wanted.steerers else []
-        others = [control_request(c.labeler).name for c in self.controls if c.labeler]
+        others = [parse_request(c.labeler).name for c in self.controls if c.labeler]
 
         def requests(kind: Kind, of: Sequence[PluginRequest], given: Mapping[str, Any], own: bool, controls: Sequence[str] = ()) -> Requests:
             return requests_of(host, task, kind, of, given, controls=controls, of_task=own)
@@ -202,8 +202,13 @@ class _Planner:
             self._add(methods, steerer, theirs if self._needs_features(steerer, theirs) else [None], "control")
 
     def _add_full_controls(self, methods: dict[str, PlannedMethod], rows: Sequence[_PlannedRow], chance: Sequence[ControlLabeler]) -> None:
-        """Of each method that steers by features: random ones, those of other concepts, and a random direction of their rows' length."""
+        """Of each method that steers by features: random ones, those of other concepts, and a random direction of their rows' length.
+
+        Of one that learns: other concepts' fits.
+        """
         for row in rows:
+            if row.ways == [None]:
+                self._add(methods, row.plugin, self.beside.fits(row.plugin), "control")
             for way in row.ways:
                 if way is not None:
                     if not any(is_chance_of(method, row.plugin, way.labeler) for method in methods.values()):
@@ -367,12 +372,8 @@ def _wanted(task: Task, asked: Asked) -> _Wanted:
 
 def _through(steerer: PlannedPlugin, name: str) -> bool:
     """Whether a steerer of this name, one that needs features, is joined to others."""
-    return _joins_features(steerer) and any(p.registered.name == name and p.instance.traits.needs_features for p in steerer.parts)
-
-
-def _joins_features(steerer: PlannedPlugin) -> bool:
-    """Whether steerers are joined of which one needs features."""
-    return isinstance(steerer, PlannedComposition) and steerer.instance.traits.needs_features
+    joined = isinstance(steerer, PlannedComposition)
+    return joined and any(part.registered.name == name and part.instance.traits.needs_features for part in steerer.parts)
 
 
 def _as_control(task: Task, way: ControlLabeler | None) -> tuple[int, tuple[str, ...]]:

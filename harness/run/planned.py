@@ -159,10 +159,10 @@ class PlannedDetection:
 
 
 def control_kind(labeler: PlannedPlugin | None, plugin: PlannedPlugin) -> ControlKind | None:
-    """Return as which control a labeler with a steerer or detector may stand, by the traits of labeler or steerer."""
+    """Return as which control a labeler with a steerer or detector may stand, by the traits of labeler or steerer (of joined ones: of any)."""
     by_labeler: ControlKind | None = None if labeler is None else labeler.instance.traits.control
-    by_steerer: ControlKind | None = plugin.instance.traits.control if plugin.registered.kind == "steerer" else None
-    return by_labeler or by_steerer
+    steerers = plugin.parts if plugin.registered.kind == "steerer" else ()
+    return by_labeler or next((part.instance.traits.control for part in steerers if part.instance.traits.control is not None), None)
 
 
 def method_label(labeler: PlannedPlugin | None, plugin: PlannedPlugin) -> str:

@@ -71,7 +71,7 @@ def _labeler(traits: LabelerTraits) -> str:
         return f"selects_on is {traits.selects_on!r}; known: {', '.join(get_args(SelectsOn))}"
     if isinstance(traits.filters, str) or not all(isinstance(name, str) for name in traits.filters):
         return f"filters is {traits.filters!r}; give names of options"
-    return _yes_or_no(traits, "needs_corpus") or _control(traits.control, ("random features", "permuted labels"))
+    return _yes_or_no(traits, "needs_corpus") or _control(traits.control, ("random features", "permuted labels", "permuted fits"))
 
 
 def _steerer(traits: SteererTraits) -> str:
@@ -91,7 +91,7 @@ def _steerer(traits: SteererTraits) -> str:
         return f"grid is {grid}; strengths of a steerer that can suppress a concept must be at least 0, since they are turned round for that"
     if traits.control is not None and traits.needs_features is False:
         return f"control is {traits.control!r}, which stands for a method through features, so it needs_features, too"
-    return _yes_or_no(traits, "needs_features") or _control(traits.control, ("random direction",))
+    return _yes_or_no(traits, "needs_features") or _yes_or_no(traits, "fitted") or _control(traits.control, ("random direction",))
 
 
 def _control(given: object, known: tuple[ControlKind, ...]) -> str:

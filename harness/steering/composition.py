@@ -82,12 +82,12 @@ class Composition:
                 given=tuple(part.name for part in open_),
                 hint=f"fix all but one, e.g. {open_[0].name.partition(':')[0]}:{STRENGTH}=0.5",
             )
-        needs = any(part.steerer.traits.needs_features for part in self.parts)
+        needs, fitted = (any(getattr(part.steerer.traits, name) for part in self.parts) for name in ("needs_features", "fitted"))
         if open_:
             chosen = open_[0].steerer.traits
-            self.traits = SteererTraits(unit=chosen.unit, grid=chosen.grid, neutral=None, needs_features=needs)
+            self.traits = SteererTraits(unit=chosen.unit, grid=chosen.grid, neutral=None, needs_features=needs, fitted=fitted)
         else:
-            self.traits = SteererTraits(unit="none", grid=(ALONE,), neutral=None, needs_features=needs)
+            self.traits = SteererTraits(unit="none", grid=(ALONE,), neutral=None, needs_features=needs, fitted=fitted)
 
     def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
         """Have each part prepare itself, in their order; a steerer that stands in it twice, once."""

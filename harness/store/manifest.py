@@ -86,7 +86,7 @@ class DictionaryRef(Part):
 class SourceRef(Part):
     """Something of the run that came from the Hugging Face hub: what was asked for, and what was served."""
 
-    what: Literal["model", "dictionary", "instructions", "corpus"]
+    what: Literal["model", "dictionary", "instructions", "concepts", "corpus"]
     name: Text
     """As the task names it: of a dictionary its own name, else as ``source``."""
     source: Text

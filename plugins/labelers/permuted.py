@@ -43,7 +43,7 @@ class Permuted:
         if bench.concept_mode == "chosen":
             answers = [answer for answer in answers if isinstance(answer, Labeling)][: len(concepts)]
         circle = [answer for answer in answers if isinstance(answer, Labeling)]
-        circle.sort(key=lambda one: (bench.rng("permuted labels", one.id).random(), one.id))
+        circle.sort(key=lambda one: (bench.rng("permuted-labels", one.id).random(), one.id))
         places = {labeling.id: place for place, labeling in enumerate(circle)}
         if bench.concept_mode == "fixed":
             asked = {concept.id for concept in concepts}

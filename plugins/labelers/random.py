@@ -129,7 +129,7 @@ class RandomFeatures:
         )
         if note:
             bench.warn(f"random: {note}")
-        order = in_drawn_order(bench.rng("random features"), np.asarray(bench.statistics(name).live))
+        order = in_drawn_order(bench.rng("random-features"), np.asarray(bench.statistics(name).live))
         for feature, explanations in islice(explained_features(labels, causal.passing(order)), options.count):
             best = explanations[0]
             concept = Concept(f"{labels.source}/{feature}", best.text)
@@ -151,7 +151,7 @@ class RandomFeatures:
 
 def _order(bench: Bench, concept: Concept, pool: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return the features of ``pool`` in the order in which they are drawn for a concept."""
-    return in_drawn_order(bench.rng("random features", concept.id), pool)
+    return in_drawn_order(bench.rng("random-features", concept.id), pool)
 
 
 @hookimpl

@@ -20,6 +20,7 @@ from harness.run.reference import reference_judge
 from harness.run.traits import problem
 from harness.tasks.find import load_task
 from harness.tasks.schema import Task
+from harness.types import Labeling
 
 FULL = Asked(("calibf1",), ("sae-clamp", "sae-add"), full_controls=True)
 
@@ -66,6 +67,35 @@ def test_a_task_that_lists_no_random_features_gets_them_too(host: PluginHost, va
     plan = make_plan(host, task, replace(FULL, detectors=("sae",)))
     assert {"random × sae-clamp", "random × sae-add"} <= set(controls(plan))
     assert "random × sae" in [found.name for found in plan.detections if found.role == "control"]
+
+
+def test_what_learns_is_also_steered_by_other_concepts_fits(harness: Callable[..., Any], host: PluginHost, tmp_path: Path) -> None:
+    """The edits of the control are the method's own, of another concept; its texts are rated for the concept that was asked for."""
+    from harness.store import RunStore
+    from harness.testing.toy import toy_task
+
+    folder = toy_task(tmp_path / "toy")
+    file = folder / "task.toml"
+    file.write_text(file.read_text(encoding="utf-8").replace("max_new_tokens = 8", "max_new_tokens = 8\ntemperature = 0"), encoding="utf-8")
+    plan = make_plan(host, load_task(folder), Asked((), ("diff-mean", "none"), judge="words", full_controls=True))
+    assert controls(plan) == ["permuted-fits × diff-mean"]
+    asked = ("--steerer", "diff-mean", "--judge", "words", "--controls", "full", "--strengths", "2")
+    harness("eval", "--task", folder, *asked, "--out", tmp_path, "--json")
+    (run,) = (tmp_path / "runs").iterdir()
+    with RunStore.open(run, read_only=True) as store:
+        methods = {method.name: method for method in store.manifest.methods}
+        answers = store.labelings(methods["permuted-fits × diff-mean"].labeler.key)  # type: ignore[union-attr]
+        made = store.generations()
+        texts = {(trial.method_id, trial.concept_id, trial.instruction_id): made[trial.id].text for trial in store.trials()}
+    borrowed = {answer.concept.id: answer.fit for answer in answers or [] if isinstance(answer, Labeling)}
+    assert len(borrowed) == 3
+    assert all(own != other for own, other in borrowed.items())
+    own, control = methods["diff-mean"].id, methods["permuted-fits × diff-mean"].id
+    shared = [(name, instruction) for method, name, instruction in texts if method == control and (own, borrowed[name], instruction) in texts]
+    assert shared
+    assert all(texts[control, name, instruction] == texts[own, borrowed[name], instruction] for name, instruction in shared)
+    there = [place for place in shared if (own, *place) in texts]
+    assert any(texts[(control, *place)] != texts[(own, *place)] for place in there)
 
 
 def test_the_kind_of_each_control_is_in_the_manifest(host: PluginHost, task: Task) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 
 from harness.engine.base import GenerationRequest
 from harness.evaluations.steering.interventions import Asked, edited_texts, intervene, try_edits
@@ -15,7 +15,7 @@ from harness.run.run import Run
 from harness.run.throughput import remember
 from harness.store import RunStore
 from harness.store.manifest import Manifest
-from harness.types import Generation, Labeling, Trial
+from harness.types import Concept, Generation, Labeling, Trial
 
 
 def trials_of(manifest: Manifest, store: RunStore) -> list[Trial]:
@@ -67,9 +67,11 @@ def _note_plan(run: Run) -> None:
 def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
     """Return what the engine is to generate. The trials of one labeling and strength share an intervention, those of one prefix a prompt."""
     labelings = {m.id: labelings_of(m, run.manifest, run.store) for m in run.manifest.methods_of("steering")}
+    concepts = {concept.id: concept for concept in run.store.concepts()}
+    own = {name: {labeling.id: _by_its_fit(labeling, concepts) for labeling in found} for name, found in labelings.items()}
     steerers = {m.method.id: m.steerer for m in run.planned.methods}
-    prepare_shared(run, [(m.name, steerers[m.id], labelings[m.id]) for m in run.manifest.methods_of("steering")])
-    by_id: dict[tuple[str, str], Labeling] = {(method, labeling.id): labeling for method, found in labelings.items() for labeling in found}
+    prepare_shared(run, [(m.name, steerers[m.id], list(own[m.id].values())) for m in run.manifest.methods_of("steering")])
+    by_id = {(method, name): labeling for method, found in own.items() for name, labeling in found.items()}
     instructions = {instruction.id: instruction.text for instruction in run.store.instructions()}
     wanted = dict.fromkeys((trial.method_id, trial.labeling_id, trial.strength) for trial in trials)
     asked = {place: intervene(steerers[place[0]], by_id[place[:2]], place[2]) for place in wanted}
@@ -86,6 +88,11 @@ def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
             prompts[words] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=words[0])
         requests.append(GenerationRequest(trial.id, prompts[words], trial.seed, tuple(intervention.edits), intervention.adapter))
     return requests
+
+
+def _by_its_fit(labeling: Labeling, concepts: Mapping[str, Concept]) -> Labeling:
+    """Return what a steerer is handed: of a control that goes by another concept's fit, the labeling of that concept."""
+    return labeling if labeling.fit is None else replace(labeling, concept=concepts[labeling.fit], fit=None)
 
 
 def _warn_of_nothing(run: Run, asked: Iterable[Asked]) -> None:
