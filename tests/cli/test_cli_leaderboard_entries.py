@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.runs import run_of
 
 from harness.leaderboard.entry import Entry
 from harness.leaderboard.files import load_entry, save_entry
@@ -41,11 +42,6 @@ def out(harness: Callable[..., Any], variant: Callable[..., Path], install: Call
     done = harness(*EVAL, "--out", tmp_path / "out", "--json", sites=(site,))
     assert done.code == 0, done.err
     return tmp_path / "out", site
-
-
-def run_of(out: Path) -> Path:
-    (run,) = (out / "runs").iterdir()
-    return run
 
 
 def edited(path: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from unittest import mock
 import pandas
 import pytest
 from helpers.proposals import proposed
+from helpers.runs import run_of
 from helpers.steered import steered_run
 from rich.cells import cell_len
 
@@ -22,18 +22,6 @@ from harness.files.visible import is_hidden
 from harness.store import RunStore
 
 NARROW = {"COLUMNS": "80"}
-
-
-@pytest.fixture
-def out(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
-    """A finished run of the tiny task."""
-    shutil.copytree(evaluation[0], tmp_path / "out")
-    return tmp_path / "out"
-
-
-def run_of(out: Path) -> Path:
-    (run,) = (out / "runs").iterdir()
-    return run
 
 
 def stopped(finished: Path, folder: Path, texts: int, ratings: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,6 @@ from harness.run.plan import Asked, Plan, make_plan
 from harness.tasks.find import load_task
 from harness.tasks.schema import Task, TaskFile
 from harness.types import Json
-
-
-@pytest.fixture(scope="module")
-def host(sample_site: Path, installed: Callable[..., Any]) -> Iterator[PluginHost]:
-    with installed(sample_site):
-        yield PluginHost.load()
-
-
-@pytest.fixture(scope="module")
-def task(tiny_task: Path) -> Task:
-    return load_task(tiny_task)
-
 
 CLAMP = Asked(("calibf1",), ("sae-clamp",))
 

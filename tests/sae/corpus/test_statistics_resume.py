@@ -19,10 +19,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness import sae as harness_sae
 from harness.errors import DataError, OptionError, StoreError
 from harness.files.shards import JOURNAL, ShardedFiles
-from harness.model.loading import SubjectModel, load_model
+from harness.model.loading import SubjectModel
 from harness.model.memory import TokenBudget
 from harness.model.tokens import TokenTable, write_tokens
 from harness.sae.corpus.collect import CorpusStatistics, measure
@@ -37,16 +36,6 @@ SHARD = 5
 
 class Stopped(Exception):
     pass
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_path: Path) -> SubjectModel:
-    return load_model(tiny_model_path, device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def dictionary(tiny_sae_path: Path) -> Dictionary:
-    return harness_sae.load(tiny_sae_path)
 
 
 @pytest.fixture(scope="module")

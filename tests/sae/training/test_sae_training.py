@@ -18,7 +18,7 @@ from harness import __version__
 from harness import sae as harness_sae
 from harness.errors import DataError, DictionaryError, OptionError, StoreError
 from harness.interventions import Site
-from harness.model.loading import SubjectModel, load_model
+from harness.model.loading import SubjectModel
 from harness.sae.corpus.counts import Meter
 from harness.sae.dictionary import Dictionary
 from harness.sae.training.activations import harvest
@@ -29,11 +29,6 @@ from harness.sae.training.train import train
 
 SITE = Site(2)
 CONFIG = TrainConfig(width=256, k=8, batch_size=256, epochs=20, lr=4e-3, dead_tokens=10_000, fast=False, token_budget=4096)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_path: Path) -> SubjectModel:
-    return load_model(tiny_model_path, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
