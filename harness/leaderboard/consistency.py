@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from statistics import fmean
-from typing import Any
 
 from pydantic import JsonValue
 
 from harness.leaderboard.entry import STEERING_METRICS, Entry, MetricValue, Row, full_name, metric_value
 from harness.leaderboard.findings import Finding
-from harness.leaderboard.relabelled import relabelled
+from harness.leaderboard.relabelled import each_of, relabelled
 from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
 from harness.leaderboard.values import TOLERANCE, ItemResult
 from harness.store.values import JudgeRecord
@@ -117,11 +116,10 @@ def _steered_item(item: ItemResult, grid: Sequence[float], entry: Entry) -> Iter
     if item.n % len(grid):
         yield f"{item.n} texts are not equally many at each of {len(grid)} strengths"
     yield from _mean_of_draws(item)
-    each: list[dict[str, Any]] = [found for draw in draws if isinstance(found := draw.get("values"), dict)]
-    for values in each or [dict(item.values)]:
+    for values in each_of(item):
         parts, overall = [values.get(part) for part in ASPECTS], values.get("overall")
-        known = [float(part) for part in parts if isinstance(part, int | float)]
-        if not isinstance(overall, int | float) or len(known) < len(parts):
+        known = [part for part in parts if part is not None]
+        if overall is None or len(known) < len(parts):
             continue
         most, exact = _overall(known, entry), entry.protocol.aggregation == "harmonic-mean-of-means"
         if overall > most + TOLERANCE or (exact and overall < most - TOLERANCE):

@@ -8,6 +8,7 @@ What is found is beyond chance; where nothing is found the numbers may still be 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from harness.leaderboard.entry import Entry, ItemResult
 from harness.leaderboard.values import TOLERANCE
@@ -31,15 +32,15 @@ def relabelled(entry: Entry) -> Iterator[str]:
     whole = [row for row in rows if not row.n_pending and row.subject.kind == "steering"]
     scored = [(item, len(row.subject.grid)) for row in whole for item in row.items if item.answered]  # type: ignore[union-attr]
     if entry.protocol.aggregation == "mean-of-harmonic-means":
-        yield from _of_means([values for item, _ in scored for values in _each(item)])
+        yield from _of_means([values for item, _ in scored for values in each_of(item)])
     yield from _halves(entry, scored)
 
 
-def _each(item: ItemResult) -> list[Values]:
-    """The values of each draw, or the item's own."""
-    draws = item.details.get("draws")
+def each_of(item: ItemResult) -> list[Values]:
+    """Return the values of each draw of an item, or the item's own."""
+    draws: Any = item.details.get("draws")
     found = [draw["values"] for draw in draws if isinstance(draw, dict) and isinstance(draw.get("values"), dict)] if isinstance(draws, list) else []
-    return found or [item.values]  # type: ignore[return-value]
+    return found or [item.values]
 
 
 def _of_means(values: Sequence[Values]) -> Iterator[str]:
@@ -60,7 +61,7 @@ def _halves(entry: Entry, scored: Sequence[tuple[ItemResult, int]]) -> Iterator[
     """Whether the means of ratings are those over the second half of the instructions, and no others, under ``axbench`` alone."""
     means: list[tuple[float, int]] = []
     for item, n_strengths in scored:
-        each = _each(item)
+        each = each_of(item)
         n = item.n // (n_strengths * len(each)) if n_strengths else 0
         if item.n_unrated or n < 2:
             continue
