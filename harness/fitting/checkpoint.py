@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from harness.files.shards import replace_file
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.fitting.training import Pupil
 
 SECONDS = 20.0
@@ -46,7 +48,7 @@ class Checkpoint:
         size = sum(value.numel() * value.itemsize for pupil in pupils for value in pupil.parameters.values())
         if size > LARGEST or time.monotonic() - self._written < SECONDS:
             return
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for place, pupil in enumerate(pupils):
             for name, value in pupil.parameters.items():
                 tensors |= {f"{place}/now/{name}": value.detach(), f"{place}/good/{name}": pupil.good[name]}

@@ -102,7 +102,6 @@ class FrozenModel:
         """Return the log-probability of the answers of some texts: ``[all texts]``, NaN for the others; nothing is learnt or edited."""
         import torch
 
-        from harness.errors import EngineError
         from harness.model.memory import halving
 
         chosen = sorted(set(numbers), key=lambda number: -len(self.texts[number].ids))
@@ -112,7 +111,7 @@ class FrozenModel:
             with torch.no_grad():
                 return self.answers(self.batch_of(chosen[part]))
 
-        def alone(place: int) -> EngineError:
+        def alone(place: int) -> Exception:
             return too_large(self, 1, len(self.texts[chosen[place]].ids))
 
         def width(place: int) -> int:
