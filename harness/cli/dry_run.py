@@ -21,7 +21,7 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
     """
     refused = _refused(plan, bench)
     table = bench.task.file
-    title = f"task {table.name} (version {table.version}), model {table.model.name}"
+    title = f"task {table.name} (version {table.version}), model {table.model.name}" + (", suppression" if plan.goal == "suppress" else "")
     methods = [(m.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
     detections = [(d.name, d.role) for d in plan.detections]
     metrics = [(m.metric.label, m.dictionary) for m in plan.metrics]
@@ -35,7 +35,7 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
             "metrics": [{"metric": name, "dictionary": dictionary} for name, dictionary in metrics],
         }
         judge = None if plan.judge is None else plan.judge.label
-        extra = {"notices": list(plan.notices), "problems": problems, "runs": n_seeds}
+        extra = {"goal": plan.goal, "notices": list(plan.notices), "problems": problems, "runs": n_seeds}
         print_json({"task": table.name, "judge": judge, "methods": rows, **further, "estimate": asdict(cost), "concepts": why, **extra})
         if refused is not None:
             raise refused
@@ -114,8 +114,13 @@ def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concept
 
 def concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
     """Return how many labelings a method has: exact where the task lists its concepts, else at most what the labeler may choose."""
+    from harness.errors import HarnessError
+
     if bench.concept_mode == "fixed":
-        return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
+        try:
+            return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
+        except HarnessError as error:  # a list on the hub that cannot be had; any other is refused before
+            return bench.choices.limit or 1, False, str(error)
     chosen = [[most for name in ("top_k", "count") if isinstance(most := labeler.options.get(name), int)] for labeler in plan.labelers]
     most = max((number for numbers in chosen for number in numbers), default=1)
     if all(chosen):

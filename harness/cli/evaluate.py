@@ -27,9 +27,9 @@ from harness.cli.common import (
     quiet_option,
     show_entry,
     show_pending,
-    stored_runs,
     task_options,
 )
+from harness.cli.proposals import stored_runs
 
 if TYPE_CHECKING:
     from harness.cli.spending import Purse
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.option("--labeler", "labelers", multiple=True, help="A labeler, NAME[:option=value,…], e.g. calibf1 (calibrated F1); repeatable.")
-@click.option("--steerer", "steerers", multiple=True, help="A steerer, NAME[:option=value,…]; repeatable: all share concepts and instructions.")
+@click.option("--steerer", "steerers", multiple=True, help="A steerer, NAME[:option=value,…], or several joined by +; repeatable.")
 @click.option("--detector", "detectors", multiple=True, help="A detector, NAME[:option=value,…]; repeatable.")
 @click.option("--metric", "metrics", multiple=True, help="A metric of the task's dictionaries, NAME[:option=value,…]; repeatable.")
 @click.option(
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     metavar="[STEERER=]0.1,0.2",
     help="Strengths to try in place of the task's, for all steerers that have a strength or for the one named; repeatable.",
 )
+@click.option("--suppress", is_flag=True, help="Methods work against concepts that a prompt asks for: strengths × -1, 2 - concept rating.")
 @click.option("--seeds", metavar="0,1,2", help="Run each of these seeds as a run of its own, then show them pooled, with the spread between seeds.")
 @click.option("--judge", help="A judge, NAME[:option=value,…] (default: the task's).")
 @plugin_option("-L", "labeler")
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     flag_value="task",
     default="task",
     show_default=True,
-    help="Controls beside what is asked for: the task's; full: also another concept's features, and a random direction of equal norm.",
+    help="Controls beside what is asked for: the task's; full: also random and other concepts' features for each steerer, and a random direction.",
 )
 @click.option("--no-controls", is_flag=True, help="The same as --controls none.")
 @cost_options
@@ -83,6 +84,7 @@ def command(
     detectors: tuple[str, ...],
     metrics: tuple[str, ...],
     strengths: tuple[str, ...],
+    suppress: bool,
     seeds: str | None,
     judge: str | None,
     labeler_options: tuple[str, ...],
@@ -96,6 +98,9 @@ def command(
     text_field: str | None,
     label_field: str | None,
     label_separator: str | None,
+    instruction_field: str | None,
+    genre_field: str | None,
+    part_field: str | None,
     instructions: str | None,
     split: str | None,
     limit: int | None,
@@ -143,6 +148,7 @@ def command(
         assignments(metric_options, "-M"),
         strengths=parse_strengths(strengths),
         full_controls=controls == "full",
+        suppress=suppress,
     )
     choices = choices_from(click.get_current_context().params)
     wanted = _seeds(seeds)
@@ -246,7 +252,7 @@ def _run_seeds(once: _Evaluation, choices: Choices, seeds: list[int], as_json: b
     if as_json:
         print_json(pooled.as_json())
         return
-    console().print(render_pooled(pooled, stored_runs(once.out, once.where)))
+    console().print(render_pooled(pooled, stored_runs(once.out, once.where)), crop=False)
     for seed, path, folder in places:
         echo(f"seed {seed}: entry {path}, run {folder}")
 

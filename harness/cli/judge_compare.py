@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.plugin.host import PluginHost
     from harness.run.run import Run
     from harness.store import JudgeRecord, RunStore
-    from harness.types import Json
+    from harness.types import Goal, Json
 
 SHOWN = 5
 ROUGH_BELOW = 20
@@ -46,6 +46,8 @@ class _Compared:
 
     texts: Texts
     ratings: dict[str, list[Rated]] = field(default_factory=dict)
+    goal: Goal = "express"
+    """What the texts were steered for."""
 
     def check_names(self, judges: Iterable[str]) -> None:
         """Raise OptionError for a judge that is called as somebody whose ratings come from a file."""
@@ -124,7 +126,7 @@ def compare_command(
         raters = ", ".join(compared.ratings) or "nobody"
         message = f"agreement needs two, and these texts are rated by {raters} alone"
         raise OptionError(message, given=tuple(compared.ratings), hint=f"name a judge after {source}, or give --ratings FILE")
-    found = compare(compared.ratings, groups=compared.texts.concepts, top=max(show, 1))
+    found = compare(compared.ratings, groups=compared.texts.concepts, top=max(show, 1), goal=compared.goal)
     if output is not None:
         _write(compared, output)
     if as_json:
@@ -199,10 +201,11 @@ def _of_run(
     with RunStore.open(folder, read_only=True) as store:
         texts = _with_files(Texts(tuple(judge_items(store))), files, limit)
         stored = _stored(store)
+        goal: Goal = "express" if store.incomplete else store.manifest.protocol.goal
         ids = {item.id for item in texts.items}
         done = {} if given else {name: record.key for name, record in stored.items() if _has_rated(store, record, ids)}
     asked, taken = _asked(host, judges, stored, done, given) if judges else ({}, {name: record.key for name, record in stored.items()})
-    found = _Compared(texts, _given(texts))
+    found = _Compared(texts, _given(texts), goal)
     found.check_names((*asked, *taken))
     keys = dict(taken)
     if asked:

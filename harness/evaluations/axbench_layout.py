@@ -28,7 +28,7 @@ from harness.files.tables import ColumnType
 from harness.store import RunStore
 from harness.store.export import Names
 from harness.store.run import Record
-from harness.types import ASPECTS, Json, Rating, canonical_json
+from harness.types import ASPECTS, Goal, Json, Rating, canonical_json
 
 STATUS = {
     "rated": "there is a text, and it is rated",
@@ -139,6 +139,7 @@ class _Layout:
         factors = sorted({*self.factors, *(factor for found in answers.values() for _, factor in found if factor is not None)}) or [1.0]
         for instruction in sorted(prompts, key=lambda name: order[name]):
             by_length = sorted(set(prompts[instruction]), key=len)
+            goal = self.run.manifest.protocol.goal
             for factor in factors:
                 found = {name: own.get((instruction, factor)) or own.get((instruction, None)) for name, own in answers.items()}
                 if not any(found.values()):
@@ -151,7 +152,7 @@ class _Layout:
                     "original_prompt": self.texts.instructions.get(instruction),
                     "input": by_length[0] if by_length else None,
                     "steered_input": by_length[-1] if len(by_length) > 1 else None,
-                    **{key: value for name, record in found.items() for key, value in _cells(name, record, answers[name], factor).items()},
+                    **{key: value for name, record in found.items() for key, value in _cells(name, record, answers[name], factor, goal).items()},
                 }
 
     def strengths(self, method: str) -> dict[str, Json]:
@@ -178,14 +179,14 @@ def as_factor(strength: float) -> float:
     return float(f"{strength:.12g}")
 
 
-def _cells(name: str, record: Record | None, answers: _Answers, factor: float) -> dict[str, Json]:
+def _cells(name: str, record: Record | None, answers: _Answers, factor: float, goal: Goal) -> dict[str, Json]:
     """Return what a method has in a row, in each of its columns: nulls where it has nothing, and why. ``answers`` are all that it has."""
     rating = None if record is None else record.rating
     parts: list[Json] = []
     for aspect in ASPECTS:
         parts += [None if rating is None else getattr(rating, aspect), _said(rating, aspect)]
     text = record.generation.text if record is not None and record.generation is not None else None
-    return dict(zip(_columns(name), [text, overall(rating), *parts, _status(record, answers, factor)], strict=True))
+    return dict(zip(_columns(name), [text, overall(rating, goal), *parts, _status(record, answers, factor)], strict=True))
 
 
 def _status(record: Record | None, answers: _Answers, factor: float) -> str:

@@ -349,6 +349,7 @@ def _check(first: Side, second: Side) -> None:
         ("concept mode", ours.mode, theirs.mode),
         ("metric", _metric(first), _metric(second)),
         ("judge", _ranking_key(first), _ranking_key(second)),
+        ("goal of steering", _goal(first), _goal(second)),
         ("protocol", _protocol(first), _protocol(second)),
     ]
     hints = {
@@ -365,6 +366,11 @@ def _metric(side: Side) -> str:
     subject = side.row.subject
     options = subject.metric_options.all if isinstance(subject, DictionarySubjectRef) else {}
     return f"{side.row.primary} {options}" if options else side.row.primary
+
+
+def _goal(side: Side) -> str:
+    """Return what steering was for: how well a concept is expressed is not held against how well one is suppressed."""
+    return f"to {side.manifest.protocol.goal}" if side.row.kind == "steering" else ""
 
 
 def _protocol(side: Side) -> str:

@@ -150,6 +150,7 @@ def evaluate(
     judge: str | None = None,
     strengths: Sequence[float] | Mapping[str, Sequence[float]] = (),
     options: Mapping[str, Options] | None = None,
+    suppress: bool = False,
     controls: bool | Literal["full"] = True,
     out: str | Path = ".",
     max_cost: float = 0.0,
@@ -167,7 +168,8 @@ def evaluate(
         judge: the judge, in the same way; None takes the task's.
         strengths: to try in place of the task's, for all steerers that have a strength, or by a steerer's name.
         options: option values by kind: ``{"labeler": {"pi0": 0.01}, "steerer": {"sae-clamp:unit": "residual-norm"}}``.
-        controls: run the task's controls beside what is asked for; ``"full"``: also another concept's features, and a random direction of equal norm.
+        suppress: methods work against concepts that a prompt asks for, whatever the task says.
+        controls: run the task's controls beside what is asked for; ``"full"``: also random and other features, and a random direction.
         out: where ``runs/`` and ``leaderboard/entries/`` lie.
         max_cost: dollars that may be spent; what may cost more is refused before anything is sent.
         plugins: Python files whose plugins are used beside the installed ones; not with a task that is open already.
@@ -198,6 +200,7 @@ def evaluate(
         by_kind["metric"],
         strengths=_grids(strengths),
         full_controls=controls == "full",
+        suppress=suppress,
     )
     plan = make_plan(opened.host, opened.task, asked)
     where = str(opened.task.folder) if opened.task.name not in opened.host.tasks.entries else opened.task.name

@@ -16,7 +16,7 @@ from harness.leaderboard.controls import pairings_of
 from harness.leaderboard.paired import Item
 from harness.leaderboard.places import Group
 from harness.leaderboard.ranking import compared_in, rank, scores_in
-from harness.scoring import harmonic_mean
+from harness.scoring import counted, harmonic_mean
 from harness.scoring.checks import FloatArray
 from harness.scoring.power import Spread, level_of_one, spread
 from harness.scoring.simultaneous import Pair
@@ -121,14 +121,18 @@ def _instructions(manifest: Manifest, store: RunStore, judge: JudgeRecord) -> di
 
 def _at_chosen(scored: Scored, aggregation: Aggregation) -> _Noise:
     """The mean over draws."""
-    parts = [(part.ratings[part.found.chosen or 0], part.found.folds) for part in scored.parts if part.ratings is not None and part.found is not None]
+    parts = [
+        (counted(part.ratings[part.found.chosen or 0], part.found.goal), part.found.folds)
+        for part in scored.parts
+        if part.ratings is not None and part.found is not None
+    ]
     if not parts:
         return _NONE
     return _Noise(np.mean([_shares(ratings[folds.reporting], aggregation) for ratings, folds in parts], axis=0), parts[0][1].n_instructions)
 
 
 def _shares(ratings: FloatArray, aggregation: Aggregation) -> FloatArray:
-    """Return what each instruction gives to a concept's score, from its three ratings ``[instructions, 3]``: values of which that is the mean.
+    """Return what each instruction gives to a concept's score, from its ratings as they count, ``[instructions, 3]``: values whose mean that is.
 
     The harmonic mean of means is no mean over instructions: there it is the jackknife's pseudo-values, n · score − (n − 1) · score without the
     instruction (Tukey 1958), whose variance over n is that of the score.

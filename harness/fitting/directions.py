@@ -183,7 +183,7 @@ class DirectionSteerer(DirectionMethod):
         super().__init__(options)
         self._steering: SteerOptions = options
         grid = NORM_GRID if options.unit == "residual-norm" else AXBENCH_GRID
-        self.traits = SteererTraits(unit=options.unit, grid=grid, neutral=None if options.subspace else 0.0, needs_features=False)
+        self.traits = SteererTraits(unit=options.unit, grid=grid, neutral=None if options.subspace else 0.0, suppresses="negate", fitted=True)
 
     def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
         self._fit = self.fitted(bench, labelings, "steerer")

@@ -16,6 +16,7 @@ from harness.fitting.batches import Asked, Batch, make_batch
 if TYPE_CHECKING:
     import torch
 
+    from harness.errors import EngineError
     from harness.fitting.training_set import TrainingText
     from harness.model.loading import SubjectModel
     from harness.model.memory import TokenBudget
@@ -256,7 +257,7 @@ def _holds_more(output: Any) -> bool:
     return not isinstance(output, torch.Tensor) and any(isinstance(part, torch.Tensor) for part in output[1:])
 
 
-def too_large(frozen: FrozenModel, rows: int, tokens: int) -> Exception:
+def too_large(frozen: FrozenModel, rows: int, tokens: int) -> EngineError:
     """Return the error of an example that does not fit into memory by itself."""
     from harness.errors import EngineError
 

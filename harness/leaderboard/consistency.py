@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from statistics import fmean
+from typing import Any
 
 from pydantic import JsonValue
 
 from harness.leaderboard.entry import STEERING_METRICS, Entry, MetricValue, Row, full_name, metric_value
 from harness.leaderboard.findings import Finding
+from harness.leaderboard.relabelled import relabelled
 from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
 from harness.leaderboard.values import TOLERANCE, ItemResult
 from harness.store.values import JudgeRecord
@@ -31,6 +33,7 @@ def inconsistencies(entry: Entry) -> Iterator[Finding]:
         key = JudgeRecord(entry.judge.name, entry.judge.rubric, entry.judge.options, content=entry.judge.content).ranking_key
         if key != entry.judge.key:
             yield Finding("numbers", "", f"the judge's key is {entry.judge.key}, but that of its name, rubric and options is {key}")
+    yield from (Finding("numbers", "", message) for message in relabelled(entry))
     for row in entry.rows:
         name = full_name(row, entry.rows_of(row.kind))
         yield from (Finding("numbers", name, message) for message in _of_row(row, entry))
@@ -87,7 +90,7 @@ def _steering(row: Row, entry: Entry) -> Iterator[str]:
     for number, sample in enumerate(row.samples, 1):
         if sample.strength not in row.subject.grid:
             yield f"sample {number} has the strength {sample.strength:g}, which is not in the grid"
-        if sample.ratings is not None and not _same(sample.overall, _harmonic([sample.ratings[part] for part in ASPECTS])):
+        if sample.ratings is not None and not _same(sample.overall, _overall([sample.ratings[part] for part in ASPECTS], entry)):
             yield f"sample {number}: overall is {_shown(sample.overall)}, but not the harmonic mean of its ratings"
     methods = {(other.subject.id, full_name(other, entry.rows_of("steering"))) for other in entry.rows_of("steering") if other.role == "method"}
     for reading in row.readings:
@@ -114,15 +117,16 @@ def _steered_item(item: ItemResult, grid: Sequence[float], entry: Entry) -> Iter
     if item.n % len(grid):
         yield f"{item.n} texts are not equally many at each of {len(grid)} strengths"
     yield from _mean_of_draws(item)
-    parts = [item.values.get(part) for part in ASPECTS]
-    overall = item.values.get("overall")
-    if overall is None or any(part is None for part in parts):
-        return
-    most = _harmonic([part for part in parts if part is not None])
-    exact = entry.protocol.aggregation == "harmonic-mean-of-means" and not draws
-    if overall > most + TOLERANCE or (exact and overall < most - TOLERANCE):
-        relation = "is not" if exact else "is above"
-        yield f"overall {_shown(overall)} {relation} the harmonic mean {_shown(most)} of its concept, instruction and fluency"
+    each: list[dict[str, Any]] = [found for draw in draws if isinstance(found := draw.get("values"), dict)]
+    for values in each or [dict(item.values)]:
+        parts, overall = [values.get(part) for part in ASPECTS], values.get("overall")
+        known = [float(part) for part in parts if isinstance(part, int | float)]
+        if not isinstance(overall, int | float) or len(known) < len(parts):
+            continue
+        most, exact = _overall(known, entry), entry.protocol.aggregation == "harmonic-mean-of-means"
+        if overall > most + TOLERANCE or (exact and overall < most - TOLERANCE):
+            relation = "is not" if exact else "is above"
+            yield f"overall {_shown(overall)} {relation} the harmonic mean {_shown(most)} of its concept, instruction and fluency"
 
 
 # ------------------------------------------------------------------------------------------------------- detection, dictionaries
@@ -213,6 +217,10 @@ def _against(name: str, stated: MetricValue, expected: MetricValue, entry: Entry
     elif not (_same(stated.low, expected.low) and _same(stated.high, expected.high)):
         ends = _ends(expected.low, expected.high)
         yield f"{name}: the interval is {_ends(stated.low, stated.high)}, but that of the items is {ends}"
+    for what in ("warning", "reason"):
+        ours, theirs = getattr(stated, what), getattr(expected, what)
+        if ours != theirs and (what == "warning" or stated.value is not None):  # a reason for no value at all may know more
+            yield f"{name}: its {what} is {ours or 'none'!r}, but the items give {theirs or 'none'!r}"
 
 
 def _draws_of(item: ItemResult) -> list[dict[str, JsonValue]]:
@@ -230,7 +238,11 @@ def _mean_of_draws(item: ItemResult) -> Iterator[str]:
             yield f"{name} is {_shown(value)}, but its draws average to {_shown(fmean(known) if known else None)}"
 
 
-def _harmonic(values: Sequence[float]) -> float:
+def _overall(ratings: Sequence[float], entry: Entry) -> float:
+    """The harmonic mean of concept, instruction and fluency as they count toward the entry's goal."""
+    from harness.scoring import concept_counted
+
+    values = [concept_counted(ratings[0], entry.protocol.goal), *ratings[1:]]
     return 0.0 if min(values) <= 0 else len(values) / sum(1 / value for value in values)
 
 

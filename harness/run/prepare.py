@@ -17,17 +17,18 @@ CURVES = "curves"
 
 
 def prepare_shared(run: Run, methods: Iterable[tuple[str, PlannedPlugin, Sequence[Labeling]]]) -> None:
-    """Prepare plugins that several methods may share, each once, for the labelings of all of its methods.
+    """Prepare plugins that several methods may share, each once, for the labelings of all of its methods; of joined ones, each by itself.
 
     Args:
         run: the run.
         methods: a method's name, its steerer or detector, and what it is run on.
     """
     shared: dict[int, tuple[PlannedPlugin, list[str], dict[str, Labeling]]] = {}
-    for name, plugin, labelings in methods:
-        _, names, found = shared.setdefault(id(plugin), (plugin, [], {}))
-        names.append(name)
-        found.update({labeling.id: labeling for labeling in labelings if labeling.id not in found})
+    for name, whole, labelings in methods:
+        for plugin in {id(part.instance): part for part in whole.parts}.values():
+            _, names, found = shared.setdefault(id(plugin.instance), (plugin, [], {}))
+            names.append(name)
+            found.update({labeling.id: labeling for labeling in labelings if labeling.id not in found})
     for plugin, names, found in shared.values():
         run.progress.step(f"preparing {', '.join(names)}")
         _prepare(run, plugin, list(found.values()))

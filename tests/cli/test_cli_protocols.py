@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.runs import run_of
 
 from harness import load_run
 from harness.errors import UnknownNameError
@@ -16,17 +16,6 @@ from harness.leaderboard.files import load_entries, load_entry
 from harness.scoring import halves, harmonic_mean, score_ratings
 
 OF_MEANS = ("--aggregation", "harmonic-mean-of-means")
-
-
-@pytest.fixture
-def out(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
-    shutil.copytree(evaluation[0], tmp_path / "out")
-    return tmp_path / "out"
-
-
-def run_of(out: Path) -> Path:
-    (run,) = (out / "runs").iterdir()
-    return run
 
 
 def texts_of(run: Path) -> Any:

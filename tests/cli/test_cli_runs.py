@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,8 @@ from unittest import mock
 
 import pandas
 import pytest
+from helpers.proposals import proposed
+from helpers.runs import run_of
 from helpers.steered import steered_run
 from rich.cells import cell_len
 
@@ -21,18 +22,6 @@ from harness.files.visible import is_hidden
 from harness.store import RunStore
 
 NARROW = {"COLUMNS": "80"}
-
-
-@pytest.fixture
-def out(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
-    """A finished run of the tiny task."""
-    shutil.copytree(evaluation[0], tmp_path / "out")
-    return tmp_path / "out"
-
-
-def run_of(out: Path) -> Path:
-    (run,) = (out / "runs").iterdir()
-    return run
 
 
 def stopped(finished: Path, folder: Path, texts: int, ratings: int) -> None:
@@ -144,6 +133,18 @@ def test_show_of_a_run_that_has_stopped_gives_no_scores(harness: Callable[..., A
     assert found["no_scores"]
     (entry,) = harness("runs", "show", "rated", "--out", tmp_path / "there", "--json").json["scores"]
     assert entry["rows"] == json.loads((run_of(out) / "entry.json").read_text())["rows"], "made of the stored ratings"
+
+
+def test_show_proposes_what_to_run_next_of_a_finished_run_alone(harness: Callable[..., Any], out: Path, tmp_path: Path) -> None:
+    """One that was stopped is to be gone on with, which its own command does."""
+    run = run_of(out)
+    assert proposed(harness("runs", "show", run.name, "--out", out, env=NARROW).out)[:3] == ["harness", "judge", run.name]
+    stopped(run, tmp_path / "there" / "runs" / run.name, 72, 71)
+    found = harness("runs", "show", "last", "--out", tmp_path / "there", env=NARROW)
+    assert found.code == 0
+    assert "overall" in found.out  # it has scores of what was rated
+    assert "next:" not in found.out
+    assert "go on with it" in found.out
 
 
 # ------------------------------------------------------------------------------------------------------------------------- compare

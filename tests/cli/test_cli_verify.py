@@ -10,20 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.runs import run_of
 
 from harness import load_run
 from harness.errors import StoreError
-
-
-@pytest.fixture
-def out(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
-    shutil.copytree(evaluation[0], tmp_path / "out")
-    return tmp_path / "out"
-
-
-def run_of(out: Path) -> Path:
-    (run,) = (out / "runs").iterdir()
-    return run
 
 
 def change(run: Path, sql: str) -> None:

@@ -80,6 +80,8 @@ def options_of(kind: Kind, name: str, tmp_path: Path, folder: Path, request: pyt
         return {"source": str(tmp_path / "export.json"), "match": "words"}
     if (kind, name) == ("labeler", "permuted"):
         return {"follows": "another"}
+    if (kind, name) == ("detector", "prompt"):
+        return {"question": "{text}\nAbout {concept}?"}  # of bytes, of which the toy reads 256
     if (kind, name) == ("judge", "human"):
         return {"folder": str(tmp_path / "sheets")}
     if (kind, name) == ("judge", "hf-local"):

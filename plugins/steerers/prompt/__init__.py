@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from harness import hookimpl
 from harness.chat.providers.servers import HOMES, settle_server
-from harness.contracts import SteererTraits, Work
+from harness.contracts import SteererTraits, Suppresses, Work
 from harness.errors import JudgeError, OptionError
 from harness.interventions import Intervention
 from harness.options import Options, transport_field
@@ -50,6 +50,8 @@ class PromptOptions(Options):
 
     template: str = "Your answer must be about {concept}."
     """What stands before the instruction; {concept} is replaced by the concept's text. With a writer: what stands there where it writes nothing."""
+    against: str = "Your answer must not be about {concept}, and must not mention it."
+    """What stands there where the concept is to be suppressed (`harness eval --suppress`)."""
     writer: Literal["template", "subject", "openai", "anthropic"] = "template"
     """Who writes: nobody (the template), the subject model itself, or a model behind an API."""
     writer_model: str | None = Field(None, min_length=1)
@@ -67,11 +69,11 @@ class PromptOptions(Options):
     concurrency: int = transport_field(64, ge=1, le=4096)
     """Requests in flight at most."""
 
-    @field_validator("template")
+    @field_validator("template", "against")
     @classmethod
     def _names_the_concept(cls, value: str) -> str:
         if "{concept}" not in value:
-            raise ValueError("the template must hold {concept}")
+            raise ValueError("it must hold {concept}")
         return value
 
     @model_validator(mode="before")
@@ -92,12 +94,15 @@ class PromptOptions(Options):
 
 
 class Prompt:
-    """See the module. Implements :class:`harness.contracts.Steerer`, with a single strength, and as one that may cost money and keeps a record."""
+    """See the module. Implements :class:`harness.contracts.Steerer`, with a single strength, and as one that may cost money and keeps a record.
 
-    traits = SteererTraits(unit="none", grid=(1.0,), neutral=None, needs_features=False)
+    At the strength −1, to which suppression turns it, it asks the model to leave the concept out, in fixed words: writers write for it alone.
+    """
 
     def __init__(self, options: PromptOptions) -> None:
         self.options = options
+        suppresses: Suppresses | None = "negate" if options.writer == TEMPLATE else None
+        self.traits = SteererTraits(unit="none", grid=(1.0,), neutral=None, needs_features=False, suppresses=suppresses)
         self._written: dict[str, Written] = {}
         self._writer: APIWriter | None = None
 
@@ -167,7 +172,8 @@ class Prompt:
         self._warn_of_templates(bench, subjects)
 
     def intervene(self, labeling: Labeling, strength: float) -> Intervention:
-        return Intervention(prompt_prefix=self._prompt(labeling.concept.text))
+        concept = labeling.concept.text
+        return Intervention(prompt_prefix=self._prompt(concept) if strength > 0 else self.options.against.replace("{concept}", concept))
 
     @property
     def record(self) -> Json:
