@@ -17,9 +17,9 @@ import numpy as np
 Json = Any
 """A value that ``json.dumps`` accepts."""
 
-StrengthUnit = Literal["max-activation", "max-detection", "max-evaluation", "residual-norm", "none"]
+StrengthUnit = Literal["max-activation", "max-detection", "max-evaluation", "residual-norm", "trained-vector", "none"]
 """What a strength of 1 means: the feature's largest activation on the corpus, the largest score of a token as the method detects (on its training
-texts, or as AxBench on those that are evaluated), the corpus' mean residual norm, or nothing."""
+texts, or as AxBench on those that are evaluated), the corpus' mean residual norm, the vector as long as it was trained, or nothing."""
 
 RatingStatus = Literal["rated", "unrated", "pending"]
 Aspect = Literal["concept", "instruction", "fluency"]

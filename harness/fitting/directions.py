@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,6 +22,7 @@ from harness.fitting.texts import ConceptTexts, Negatives, concept_texts
 from harness.fitting.tokens import text_set, token_activations
 from harness.interventions import Intervention, Site
 from harness.options import Options
+from harness.plugin.source import depends_on_plugin
 from harness.steering.scales import AXBENCH_GRID, NORM_GRID
 from harness.types import Json, Labeling
 
@@ -40,7 +41,7 @@ FALLBACK = 50.0
 Unit = Literal["max-detection", "max-evaluation", "residual-norm"]
 Pool = Literal["max", "mean"]
 
-_FILE, _NOTES = "directions.npz", "notes.json"
+_FILE, _NOTES, _EXTRA = "directions.npz", "notes.json", "extra "
 
 
 class FitOptions(Options):
@@ -82,6 +83,7 @@ class Fit:
         largest: float64 ``[concepts]``, the largest token score on the concept's training texts, offset left out.
         notes: what a reader of the result must know.
         curves: how each concept's training went, where it was trained: JSON by concept id.
+        extras: what else was learnt, by name, float64 ``[concepts, …]``.
     """
 
     names: tuple[str, ...]
@@ -90,11 +92,13 @@ class Fit:
     largest: NDArray[np.float64]
     notes: tuple[str, ...] = ()
     curves: Mapping[str, Json] | None = None
+    extras: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write the fit to ``folder``."""
         with (folder / _FILE).open("wb") as file:
-            np.savez(file, directions=self.directions, offsets=self.offsets, largest=self.largest)
+            own = {f"{_EXTRA}{name}": value for name, value in self.extras.items()}
+            np.savez(file, directions=self.directions, offsets=self.offsets, largest=self.largest, **own)  # type: ignore[arg-type]
         record = {"names": self.names, "notes": self.notes, "curves": self.curves}
         (folder / _NOTES).write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
 
@@ -104,7 +108,8 @@ class Fit:
         record = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
         with np.load(folder / _FILE, allow_pickle=False) as saved:
             parts = saved["directions"], saved["offsets"], saved["largest"]
-        return cls(tuple(record["names"]), *parts, tuple(record["notes"]), record["curves"])
+            extras = {name.removeprefix(_EXTRA): saved[name] for name in saved.files if name.startswith(_EXTRA)}
+        return cls(tuple(record["names"]), *parts, tuple(record["notes"]), record["curves"], extras)
 
     @property
     def row(self) -> dict[str, int]:
@@ -121,9 +126,16 @@ class DirectionMethod:
     name: ClassVar[str]
     answers: ClassVar[bool] = False
     """Whether it learns from answers to instructions alone."""
+    _fit: Fit
+    """Once it is prepared."""
 
     def __init__(self, options: FitOptions) -> None:
         self.options = options
+
+    @property
+    def curves(self) -> Mapping[str, Json]:
+        """Return how each concept's training went; see :class:`harness.contracts.Fitted`."""
+        return (self._fit.curves or {}) if "_fit" in vars(self) else {}
 
     def identity(self) -> Json:
         """Return all that the fit depends on beside the training texts and the site, as JSON: for the key of the artifact."""
@@ -153,7 +165,12 @@ class DirectionMethod:
             "kind": f"fit of {self.name}", "version": VERSION, "site": str(site), "seed": bench.seed, "options": self.identity(),
             "concepts": [one.identity for one in texts],
         }  # fmt: skip
-        found = Fit.load(bench.artifact(key, lambda folder: self.fit(bench, site, texts).save(folder)))
+
+        @depends_on_plugin
+        def compute(folder: Path) -> None:
+            self.fit(bench, site, texts).save(folder)
+
+        found = Fit.load(bench.artifact(key, compute))
         for note in found.notes:
             bench.warn(f"{self.name}: {note}")
         return found
@@ -206,6 +223,8 @@ class DirectionDetector(DirectionMethod):
     """Scores a text by its tokens' h · w. Implements :class:`harness.contracts.Detector`."""
 
     traits = DetectorTraits()
+    relu: ClassVar[bool] = False
+    """Whether a token's score is ReLU(h · w)."""
 
     def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
         self._fit, self._bench = self.fitted(bench, labelings, "detector"), bench
@@ -213,7 +232,8 @@ class DirectionDetector(DirectionMethod):
 
     def scores(self, labelings: Sequence[Labeling], texts: TextSet) -> NDArray[np.float64]:
         rows = [self._row[labeling.concept.id] for labeling in labelings]
-        return scores(self._bench, self.site(self._bench), self._fit, texts, self.options.pool)[rows]  # type: ignore[attr-defined]
+        pool = self.options.pool  # type: ignore[attr-defined]
+        return scores(self._bench, self.site(self._bench), self._fit, texts, pool, relu=self.relu)[rows]
 
 
 # ------------------------------------------------------------------------------------------------------------------------ arithmetic
@@ -275,10 +295,11 @@ class TokensOf:
         return found
 
 
-def scores(bench: Bench, site: Site, fit: Fit, texts: TextSet, pool: Pool) -> NDArray[np.float64]:
+def scores(bench: Bench, site: Site, fit: Fit, texts: TextSet, pool: Pool, *, relu: bool = False) -> NDArray[np.float64]:
     """Return each concept's score of each text, float64 ``[concepts, texts]``. One pass of the model serves all concepts."""
     found = np.zeros((len(fit.names), len(texts)))
-    for place, values in _token_scores(bench, site, fit, texts):
+    for place, along in _token_scores(bench, site, fit, texts):
+        values = along.clip(min=0) if relu else along
         found[:, place] = values.max(axis=0) if pool == "max" else values.mean(axis=0)
     return found + fit.offsets[:, None]
 

@@ -112,7 +112,7 @@ class FrozenModel:
             with torch.no_grad():
                 return self.answers(self.batch_of(chosen[part]))
 
-        def alone(place: int) -> EngineError:
+        def alone(place: int) -> Exception:
             return too_large(self, 1, len(self.texts[chosen[place]].ids))
 
         def width(place: int) -> int:

@@ -43,7 +43,7 @@ class Schedule:
         for name, given, good, allowed in (
             ("epochs", self.epochs, self.epochs >= 1, "at least 1"),
             ("batch", self.batch, self.batch >= 1, "at least 1"),
-            ("lr", self.lr, self.lr > 0, "more than 0"),
+            ("lr", self.lr, 0 < self.lr <= 100, "more than 0, at most 100"),
             ("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0"),
             ("clip", self.clip, self.clip is None or self.clip > 0, "more than 0, or none"),
             ("held_out", self.held_out, 0 <= self.held_out < 1, "0 to less than 1"),

@@ -15,13 +15,14 @@ from harness.types import digest
 
 @dataclass(frozen=True, eq=False)
 class ReplaceAlong:
-    """x' = x − ReLU(x·w) w + v at one site: what the stream has along w gives way to v.
+    """x' = x − ReLU(x·w + b) w + v at one site: what the stream has along w gives way to v.
 
     Attributes:
         site: where.
         direction: w, ``[d_model]``, of unit norm.
         vector: v, ``[d_model]``.
         positions: which tokens.
+        offset: b.
 
     Raises:
         EngineError: the two are not vectors of one width, or w is not of unit norm.
@@ -31,6 +32,7 @@ class ReplaceAlong:
     direction: Tensor
     vector: Tensor
     positions: Positions = field(default_factory=Positions)
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         shapes = tuple(self.direction.shape), tuple(self.vector.shape)
@@ -49,25 +51,29 @@ class ReplaceAlong:
         return "replace-along:" + digest([self.site, self.positions])
 
     def exact(self, x: Tensor) -> Tensor:
-        """x − ReLU(x·w) w + v in float64."""
+        """x − ReLU(x·w + b) w + v in float64."""
         x, w = x.double(), self.direction.to(x.device).double()
-        return x - (x @ w).clamp_min(0)[..., None] * w + self.vector.to(x.device).double()
+        return x - (x @ w + self.offset).clamp_min(0)[..., None] * w + self.vector.to(x.device).double()
 
     def stack(self, rows: Sequence[ReplaceAlong], device: torch.device) -> StackedReplace:
-        both = (torch.stack([getattr(row, name) for row in rows]).to(device=device, dtype=torch.float32) for name in ("direction", "vector"))
-        return StackedReplace(*both)
+        def moved(values: Sequence[Tensor]) -> Tensor:
+            return torch.stack([value.to(device=device, dtype=torch.float32) for value in values])
+
+        offsets = [torch.tensor(row.offset) for row in rows]
+        return StackedReplace(moved([row.direction for row in rows]), moved([row.vector for row in rows]), moved(offsets))
 
 
 @dataclass(frozen=True, eq=False)
 class StackedReplace:
-    """Directions and vectors of several rows, each ``[rows, d_model]`` float32."""
+    """Directions and vectors of several rows, each ``[rows, d_model]`` float32, and their offsets ``[rows]``."""
 
     directions: Tensor
     vectors: Tensor
+    offsets: Tensor
 
     def apply(self, x: Tensor, ctx: EditContext) -> Tensor:
         width = self.vectors.shape[-1]
         if x.shape[-1] != width:
             raise EngineError(f"the vector to add has {width} numbers", given=width, allowed=f"{x.shape[-1]}, the width of the residual stream")
-        along = (x * self.directions[:, None, :]).sum(dim=-1, keepdim=True).clamp_min(0)
-        return x - along * self.directions[:, None, :] + self.vectors[:, None, :]
+        along = (x * self.directions[:, None, :]).sum(dim=-1, keepdim=True) + self.offsets[:, None, None]
+        return x - along.clamp_min(0) * self.directions[:, None, :] + self.vectors[:, None, :]

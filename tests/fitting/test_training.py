@@ -175,7 +175,7 @@ def test_passes_are_halved_where_memory_runs_out(tiny_model: SubjectModel) -> No
 
 
 def test_a_training_that_diverges_stops_and_keeps_the_last_good_state(tiny_model: SubjectModel) -> None:
-    pupils = trained(tiny_model, Adding(tiny_model, Site(2)), stories(tiny_model), Schedule(epochs=7, batch=2, lr=1e4, decay="constant"))
+    pupils = trained(tiny_model, Adding(tiny_model, Site(2)), stories(tiny_model), Schedule(epochs=7, batch=2, lr=100.0, decay="constant"))
     for pupil in pupils:
         assert pupil.curve.stopped == 3
         assert "mean training loss" in pupil.curve.reason

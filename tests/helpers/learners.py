@@ -113,7 +113,8 @@ def check_gradients(model: SubjectModel, learner: Learner, training: TrainingSet
     frozen = FrozenModel(model, training.texts, learner.after, 1)
     frozen.read(range(len(training.texts)), TokenBudget(1024))
     run = Training(frozen, learner, training.concepts, Schedule(epochs=1, batch=2, lr=1.0), 0, TokenBudget(1024))
-    passes = Passes(frozen, learner, 0, TokenBudget(1024))
+    known = frozen.reference(range(len(training.texts)), TokenBudget(1024)) if learner.reference else None
+    passes = Passes(frozen, learner, 0, TokenBudget(1024), known)
     asked = [one for owner, pupil in enumerate(run.pupils) for one in run._asked(owner, pupil, [0, 1], "0", 0.5)]
     parameters = [pupil.parameters for pupil in run.pupils]
     _, _, gradients = passes(parameters, asked, training=True)
