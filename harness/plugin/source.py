@@ -25,7 +25,7 @@ CORE = "harness"
 """What the core is called where a run says by which code it was made."""
 
 _NOT_COMPUTING = {
-    "chat", "cli", "files", "judging", "leaderboard", "plugin", "store", "tasks", "testing", "view",
+    "chat", "cli", "data/dumps", "files", "judging", "leaderboard", "plugin", "store", "tasks", "testing", "view",
     "evaluations/axbench_layout.py", "evaluations/compare.py", "evaluations/compare_texts.py", "evaluations/details", "evaluations/entry.py",
     "evaluations/evaluate.py", "evaluations/export.py", "evaluations/face.py", "evaluations/older_identity.py", "evaluations/power.py",
     "evaluations/prompts.py", "evaluations/recompute.py", "evaluations/stored_entries.py", "evaluations/steering/choices.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from harness.data.corpora.reading import DUMP_PREFIX
 from harness.errors import HarnessError, UnknownNameError
 from harness.plugin.grammar import PluginRequest, parse_request
 from harness.plugin.host import PluginHost
@@ -13,7 +14,7 @@ from harness.run.concept_check import concept_problems, wrong_column
 from harness.run.estimate import estimate
 from harness.run.plan import Asked, make_plan
 from harness.tasks.dictionaries import DictionaryTable
-from harness.tasks.find import find_task, option_tables
+from harness.tasks.find import find_task, is_elsewhere, option_tables
 from harness.tasks.schema import Task
 from harness.types import Json
 
@@ -79,12 +80,14 @@ def _check_options(registered: Registered, given: Mapping[str, Json]) -> None:
 def _check_files(task: Task, report: dict[str, Json]) -> None:
     file = task.file
     for what, source in (("instructions", file.instructions.source), ("concepts", file.concepts.file)):
-        if source is not None and not source.startswith(("hub:", "hf:")) and task.path(source).is_dir():
+        if source is not None and not is_elsewhere(source) and task.path(source).is_dir():
             report["problems"].append(f"{what} {task.path(source)} is a folder, not a file")
     for what, source, flag in (("corpus", file.corpus.source, "--corpus"), ("instructions", file.instructions.source, "--instructions")):
         if source is None:
             report["notes"].append(f"needs {flag} PATH: the task ships no {what}")
-        elif source.startswith(("hub:", "hf:")):
+        elif source.startswith(DUMP_PREFIX):
+            _note_dump(report, source)
+        elif is_elsewhere(source):
             report["notes"].append(f"{what} come from the hub ({source}), on first use")
         elif not task.path(source).exists():
             report["problems"].append(f"{what} {task.path(source)} does not exist")
@@ -101,6 +104,15 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
         report["notes"].append(f"dictionary {dictionary.name!r} comes from the hub ({dictionary.source}), on first use")
         if dictionary.trained_on:
             report["notes"].append(f"dictionary {dictionary.name!r} was made for {dictionary.trained_on}, not for {file.model.name}; recorded")
+
+
+def _note_dump(report: dict[str, Json], source: str) -> None:
+    from harness.data.dumps.stackexchange import find_dump
+
+    try:
+        find_dump(source)
+    except HarnessError as error:
+        report["notes"].append(str(error))
 
 
 def _check_content(task: Task, report: dict[str, Json]) -> None:

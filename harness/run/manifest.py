@@ -20,6 +20,7 @@ from harness.run.protocol import protocol_of
 from harness.run.provenance import LIBRARIES, git_state, hardware, versions
 from harness.run.sources import sources_served
 from harness.store.manifest import Manifest, MethodRecord, MetricRecord, OptionValues, PluginRef, TaskRef
+from harness.tasks.find import is_elsewhere
 from harness.types import Json, digest
 
 
@@ -94,8 +95,8 @@ def _lists(values: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _absolute(path: str | None) -> str | None:
-    """Return a path that holds from any folder; the name of a dataset (hf:…) as it is."""
-    return path if path is None or path.startswith("hf:") else str(Path(path).expanduser().resolve())
+    """Return a path that holds from any folder; the name of a dataset or a dump (hf:…) as it is."""
+    return path if path is None or is_elsewhere(path) else str(Path(path).expanduser().resolve())
 
 
 def plugin_ref(plugin: PlannedPlugin) -> PluginRef:

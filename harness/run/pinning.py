@@ -16,7 +16,7 @@ from harness.files.progress import Progress
 from harness.run.bench import Choices, TaskBench
 from harness.run.sources import HubInput, hub_inputs
 from harness.store.manifest import SourceRef
-from harness.tasks.find import load_task
+from harness.tasks.find import is_elsewhere, load_task
 from harness.tasks.schema import FILE_NAME, Task
 
 
@@ -92,7 +92,7 @@ def _absolute(document: tomlkit.TOMLDocument, task: Task, moved: bool) -> None:
     places += [(document.get(name), "source") for name in ("corpus", "instructions")] + [(document.get("concepts"), "file")]
     for table, key in places:
         value = str(table.get(key, "")) if table is not None else ""
-        if not value or value.startswith(("hub:", "hf:")) or os.path.isabs(value):
+        if not value or is_elsewhere(value) or os.path.isabs(value):
             continue
         path = task.path(value)
         if path.exists() and (moved or not path.is_relative_to(task.folder)):

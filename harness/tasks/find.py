@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.data.corpora.reading import DATASET_PREFIX, DUMP_PREFIX
 from harness.errors import DataError, TaskError, UnknownNameError
 from harness.files.progress import Progress
 from harness.files.toml import read_toml
@@ -73,17 +74,26 @@ def hub_file(source: str, revision: str | None = None, what: str = "file", progr
     return fetch(where, file, progress)
 
 
+def is_elsewhere(source: str) -> bool:
+    """Return whether a source of a task is the name of something on the hub, or of a dump in the cache, and not a path."""
+    return source.startswith(("hub:", DATASET_PREFIX, DUMP_PREFIX))
+
+
 def resolve(task: Task, source: str | None, flag: str, what: str, revision: str | None = None, progress: Progress | None = None) -> Path:
     """Return where a corpus or instruction file of a task lies, fetched from the hub where it is there.
 
-    Raises TaskError where the task names none or it is not there, DataError where the hub cannot give it.
+    Raises TaskError where the task names none or it is not there, DataError where the hub cannot give it, or where a dump was not fetched yet.
     """
     if source is None:
         raise TaskError(f"task {task.name!r} ships no {what} (licence)", hint=f"give your own with {flag} PATH")
     if source.startswith("hub:"):
         return hub_file(source, revision, what, progress)
-    if source.startswith("hf:"):
+    if source.startswith(DATASET_PREFIX):
         return Path(source)
+    if source.startswith(DUMP_PREFIX):
+        from harness.data.dumps.stackexchange import find_dump
+
+        return find_dump(source)
     path = task.path(source)
     if not os.path.exists(path):
         raise TaskError(f"task {task.name!r}: {what} {path} does not exist", given=path, hint=f"give another with {flag} PATH")

@@ -50,7 +50,7 @@ class CorpusTable(Table):
     """``[corpus]``: labelled texts."""
 
     source: PathText | None = None
-    """A corpus as `harness data` reads it, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
+    """A corpus as `harness data` reads it, relative to the task's folder, `hf:owner/name` or `stackexchange:FORUM`; left out, `--corpus` is needed."""
     revision: str | None = None
     """Branch, tag or commit of a corpus on the hub (`hf:`, `hub:`); left out, the hub's default."""
     format: Format | None = None
