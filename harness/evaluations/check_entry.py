@@ -117,7 +117,8 @@ def _created(entry: Entry) -> Iterator[Finding]:
 def _task(entry: Entry, host: PluginHost) -> Iterator[Finding]:
     """Whether the task and its version are known here: a version that came before the one that is installed is."""
     name, version = entry.task.name, entry.task.version
-    if name not in host.tasks.entries:
+    registered = name if entry.task.cell is None else entry.task.cell.matrix
+    if registered not in host.tasks.entries:
         yield Finding("task", "", str(UnknownNameError("task", name, host.tasks.entries, "Install what brings it, or add it.")))
         return
     try:

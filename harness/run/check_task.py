@@ -31,6 +31,25 @@ def check_task(host: PluginHost, name: str) -> dict[str, Json]:
     except HarnessError as error:
         report["problems"].append(str(error))
         return report
+    _check(host, task, report)
+    if not report["problems"]:
+        _check_cells(host, task, report)
+        _collect(report, lambda: _estimate(host, task, report))
+    return report
+
+
+def _check_cells(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
+    """Check the cells of a matrix, each as a task of its own; what is said of all is said once."""
+    for cell in task.file.cells:
+        own: dict[str, Json] = {"problems": [], "notes": []}
+        _check(host, task.at(cell), own)
+        report["problems"] += [f"cell {cell.name}: {problem}" for problem in own["problems"]]
+        report["notes"] += [note for note in own["notes"] if note not in report["notes"]]
+    if task.file.cells:
+        report["notes"].append(f"a matrix of {len(task.file.cells)} cells, each a run of its own; the estimates are of one")
+
+
+def _check(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
     listed = [(kind, plugin, options) for kind in KINDS for plugin, options in option_tables(task, kind).items()]
     for kind, plugin, options in (*listed, *_listed(task)):
         _collect(report, lambda k=kind, p=plugin, o=options: _check_options(host.get(k, p), o))
@@ -38,9 +57,6 @@ def check_task(host: PluginHost, name: str) -> dict[str, Json]:
         _collect(report, lambda s=steerer: host.get("steerer", s))
     _check_files(task, report)
     _check_content(task, report)
-    if not report["problems"]:
-        _collect(report, lambda: _estimate(host, task, report))
-    return report
 
 
 def _listed(task: Task) -> Iterator[tuple[Kind, str, Mapping[str, Json]]]:

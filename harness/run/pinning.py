@@ -34,6 +34,11 @@ def pin(task: Task, target: Path) -> list[SourceRef]:
         TaskError: nothing of it lies on the hub, or ``target`` exists.
         HarnessError: the hub cannot tell.
     """
+    moving = [path for axis in task.file.matrix for row in axis.values for path in row.sets if path.rpartition(".")[2] in ("source", "name")]
+    if task.cell is not None or moving:
+        what = "a cell of a matrix" if task.cell is not None else f"a matrix that sets {moving[0]}"
+        hint = "write the commits into the task file yourself: `revision` beside each source"
+        raise TaskError(f"task {task.name!r} is {what}, which cannot be pinned", given=task.name, hint=hint)
     if target.exists():
         raise TaskError(f"{target} exists already", given=target, hint="name another place with --out")
     bench = TaskBench(task, Choices(), ArtifactCache(task.folder), Progress(quiet=True))

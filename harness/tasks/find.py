@@ -17,6 +17,7 @@ from harness.hub.download import fetch
 from harness.hub.source import Source
 from harness.plugin.grammar import PluginRequest
 from harness.plugin.host import PluginHost
+from harness.tasks.matrix import IS, MARK, one_cell
 from harness.tasks.schema import FILE_NAME, Task, TaskFile
 
 
@@ -46,13 +47,30 @@ def shown(text: str) -> str:
 
 
 def find_task(host: PluginHost, name: str) -> Task:
-    """Return a task by its registered name, or by a path (anything with a slash, or that exists as a folder or file)."""
+    """Return a task by its registered name, or by a path (anything with a slash, or that exists as a folder or file).
+
+    ``NAME@axis=value,axis=value`` is a cell of a task's matrix: a task of its own.
+    """
     if name in host.tasks.entries:
         return load_task(host.tasks.entries[name][0])
     path = Path(os.path.expanduser(name))
+    base, mark, cell = name.rpartition(MARK)
+    if base and mark and IS in cell and not os.path.exists(path):
+        task = find_task(host, base)
+        return task.at(one_cell(task.name, task.file.cells, cell))
     if "/" in name or os.path.exists(path):
         return load_task(path)
     raise UnknownNameError("task", name, host.tasks.entries, "A folder with a task.toml works, too.")
+
+
+def task_address(host: PluginHost, name: str) -> str:
+    """Return what names a task from any folder: its registered name as it is, a path in full; a cell of either stays one."""
+    base, mark, cell = name.rpartition(MARK)
+    if name in host.tasks.entries or (base in host.tasks.entries and IS in cell):
+        return name
+    if base and IS in cell and not os.path.exists(os.path.expanduser(name)):
+        return f"{task_address(host, base)}{mark}{cell}"
+    return str(Path(name).expanduser().resolve())
 
 
 def hub_source(source: str, revision: str | None = None, what: str = "file") -> tuple[Source, str]:
