@@ -186,7 +186,7 @@ def test_the_options_of_the_page_are_marked_and_described(tmp_path: Path) -> Non
 def test_the_task_file_of_the_docs_is_valid(tmp_path: Path) -> None:
     from harness.tasks.find import load_task
 
-    body, training = blocks(ROOT / "docs" / "tasks.md", "toml")
+    body, training, matrix = blocks(ROOT / "docs" / "tasks.md", "toml")
     (tmp_path / "task.toml").write_text(body, encoding="utf-8")
     task = load_task(tmp_path)
     assert task.name == "my-task"
@@ -194,6 +194,8 @@ def test_the_task_file_of_the_docs_is_valid(tmp_path: Path) -> None:
     assert [(table.labeler, table.detector) for table in task.file.detectors] == [("calibf1", "sae"), (None, "diff-mean")]
     (tmp_path / "task.toml").write_text(f"{body}\n{training}", encoding="utf-8")
     assert load_task(tmp_path).file.dictionary_names == ("sae", "small", "small@1", "small@2")
+    (tmp_path / "task.toml").write_text(f"{body.replace('schema = 2', 'schema = 3')}\n{matrix}", encoding="utf-8")
+    assert [cell.name for cell in load_task(tmp_path).file.cells][::3] == ["score=calibrated-f1,layer=15", "score=f1,layer=20"]
 
 
 def test_the_task_of_the_readme_works(
@@ -288,7 +290,7 @@ def test_the_task_file_of_the_docs_names_what_there_is(tmp_path: Path) -> None:
     from harness.run.plan import Asked, make_plan
     from harness.tasks.find import load_task
 
-    (tmp_path / "task.toml").write_text("\n".join(blocks(ROOT / "docs" / "tasks.md", "toml")), encoding="utf-8")
+    (tmp_path / "task.toml").write_text("\n".join(blocks(ROOT / "docs" / "tasks.md", "toml")[:2]), encoding="utf-8")
     plan = make_plan(PluginHost.load(), load_task(tmp_path), Asked())
     methods, detections = ([planned.name for planned in found] for found in (plan.methods, plan.detections))
     own = ["calibf1 × sae-clamp", "calibf1:pi0=0.1 × sae-clamp:quantile=0.9"]

@@ -107,7 +107,7 @@ def _against_task(entry: Entry, host: PluginHost, folder: Path | None) -> tuple[
     """What holding an entry against its task found, and what that task is called; a version that came before the installed one is not there."""
     name, version = entry.task.name, entry.task.version
     try:
-        task = _installed(name, host) if folder is None else load_task(folder)
+        task = _installed(entry, host) if folder is None else load_task(folder)
     except HarnessError as error:
         return AgainstTask((Finding("task", "", str(error)),), (), (), ("its task, which cannot be read here",)), ""
     known, where = task.file.version, "installed" if folder is None else f"in {folder}"
@@ -121,8 +121,9 @@ def _against_task(entry: Entry, host: PluginHost, folder: Path | None) -> tuple[
     return AgainstTask((Finding("task", "", problem),), (), (), ("its task, which is not here",)), ""
 
 
-def _installed(name: str, host: PluginHost) -> Task:
-    if name not in host.tasks.entries:
+def _installed(entry: Entry, host: PluginHost) -> Task:
+    name = entry.task.name
+    if (name if entry.task.cell is None else entry.task.cell.matrix) not in host.tasks.entries:
         raise UnknownNameError("task", name, host.tasks.entries, "Install what brings it, or give its folder with --task.")
     try:
         return find_task(host, name)

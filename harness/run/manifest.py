@@ -20,7 +20,10 @@ from harness.run.planned import control_kind
 from harness.run.protocol import protocol_of
 from harness.run.provenance import LIBRARIES, git_state, hardware, versions
 from harness.run.sources import sources_served
-from harness.store.manifest import Manifest, MethodRecord, MetricRecord, OptionValues, PluginRef, TaskRef
+from harness.store.manifest import CellRef, Manifest, MethodRecord, MetricRecord, OptionValues, PluginRef, TaskRef
+from harness.tasks.find import is_elsewhere
+from harness.tasks.matrix import MARK
+from harness.tasks.schema import Task
 from harness.types import Json, digest
 
 
@@ -51,6 +54,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
             digest=bench.task.digest([bench.corpus_digest if bench.has_corpus else None, *_hub_concepts(bench)]),
             split=bench.split_name or "all",
             mode=file.concepts.mode,
+            cell=_cell_ref(bench.task),
         ),
         model=bench.model_ref,
         dictionaries=bench.dictionary_refs,
@@ -70,6 +74,13 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         judge_defaults={name: dict(options) for name, options in file.judges.items()},
         command=dict(command),
     )
+
+
+def _cell_ref(task: Task) -> CellRef | None:
+    cell = task.cell
+    if cell is None:
+        return None
+    return CellRef(matrix=task.name.removesuffix(f"{MARK}{cell.name}"), values=cell.values, place=cell.place, of=cell.of)
 
 
 def command_of(task: str, bench: TaskBench, asked: Asked, files: Sequence[PluginFile] = ()) -> dict[str, Json]:
@@ -95,8 +106,8 @@ def _lists(values: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _absolute(path: str | None) -> str | None:
-    """Return a path that holds from any folder; the name of a dataset (hf:…) as it is."""
-    return path if path is None or path.startswith(("hf:", "hub:")) else str(Path(path).expanduser().resolve())
+    """Return a path that holds from any folder; the name of a dataset or a dump (hf:…) as it is."""
+    return path if path is None or is_elsewhere(path) else str(Path(path).expanduser().resolve())
 
 
 def plugin_ref(plugin: PlannedPlugin) -> PluginRef:

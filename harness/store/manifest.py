@@ -47,6 +47,19 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+class CellRef(Part):
+    """Which cell of a task's matrix a run is of."""
+
+    matrix: Text
+    """Name of the task that has the matrix."""
+    values: tuple[tuple[Text, Text], ...]
+    """(axis, value), in the order of the axes."""
+    place: Count
+    """Its number in the matrix, from 0."""
+    of: Annotated[int, Field(ge=1)]
+    """Cells of the matrix."""
+
+
 class TaskRef(Part):
     """The task, its version and split."""
 
@@ -58,6 +71,8 @@ class TaskRef(Part):
     """Which concepts and instructions: ``report``, ``dev``, …"""
     mode: ConceptMode
     """``fixed``: the task lists the concepts; ``chosen``: the labeler picks its own."""
+    cell: CellRef | None = Field(None, exclude_if=_is_empty)
+    """Of a task with a matrix: which cell of it; left out for any other."""
 
 
 class ModelRef(Part):
