@@ -344,11 +344,11 @@ class FeatureColumns:
             return self._from_full_encoding(x)
         hidden = dictionary._encoder_input(x) @ self._encoder
         if dictionary.architecture == "gated":
-            magnitude = hidden * self._of(sae.r_mag).exp() + self._of(sae.b_mag)
-            return torch.where(hidden + self._of(sae.b_gate) > 0, magnitude.relu(), 0.0)
-        hidden = hidden + self._of(sae.b_enc)
+            magnitude = hidden * self._rows_of(sae.r_mag).exp() + self._rows_of(sae.b_mag)
+            return torch.where(hidden + self._rows_of(sae.b_gate) > 0, magnitude.relu(), 0.0)
+        hidden = hidden + self._rows_of(sae.b_enc)
         if dictionary.architecture == "jumprelu":
-            return torch.where(hidden > self._of(sae.threshold), hidden.relu(), 0.0)
+            return torch.where(hidden > self._rows_of(sae.threshold), hidden.relu(), 0.0)
         return torch.relu(hidden)
 
     def clamp(self, x: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -368,7 +368,7 @@ class FeatureColumns:
         columns: Tensor = self.dictionary.sae.W_enc.T[self.index]
         return columns.transpose(-1, -2).contiguous()
 
-    def _of(self, parameter: Tensor) -> Tensor:
+    def _rows_of(self, parameter: Tensor) -> Tensor:
         values = parameter[self.index]
         return values if self.index.dim() == 1 else values.unsqueeze(-2)
 
