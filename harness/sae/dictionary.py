@@ -103,6 +103,13 @@ class Dictionary:
     def device(self) -> torch.device:
         return self.sae.W_dec.device  # type: ignore[no-any-return]
 
+    def check_device(self, device: torch.device) -> None:
+        """Raise DictionaryError where the dictionary is on another device than the model, which is on ``device``."""
+        here = self.device
+        if (here.type, here.index or 0) != (device.type, device.index or 0):
+            message, hint = f"{self.source} is on {here}, the model on {device}", f"load it with device={str(device)!r}"
+            raise DictionaryError(message, given=str(here), allowed=str(device), hint=hint)
+
     @property
     def dtype(self) -> torch.dtype:
         """Return the dtype of the arithmetic."""
