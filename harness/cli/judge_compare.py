@@ -162,7 +162,7 @@ def _of_file(
     from harness.tasks.find import find_task
 
     texts = _with_files(read_texts(path), files, limit)
-    found = _Compared(texts, _given(texts))
+    found = _Compared(texts, _ratings_of_files(texts))
     found.check_names(asked)
     if asked:
         task = find_task(host, task_name)
@@ -205,7 +205,7 @@ def _of_run(
         ids = {item.id for item in texts.items}
         done = {} if given else {name: record.key for name, record in stored.items() if _has_rated(store, record, ids)}
     asked, taken = _asked(host, judges, stored, done, given) if judges else ({}, {name: record.key for name, record in stored.items()})
-    found = _Compared(texts, _given(texts), goal)
+    found = _Compared(texts, _ratings_of_files(texts), goal)
     found.check_names((*asked, *taken))
     keys = dict(taken)
     if asked:
@@ -293,7 +293,7 @@ def _with_files(texts: Texts, files: Sequence[Path], limit: int | None) -> Texts
     return texts.part(ids[int(place)] for place in rng(0, "judges compared").permutation(len(ids))[:limit])
 
 
-def _given(texts: Texts) -> dict[str, list[Rated]]:
+def _ratings_of_files(texts: Texts) -> dict[str, list[Rated]]:
     return {rater: list(ratings.values()) for rater, ratings in texts.given.items()}
 
 
@@ -336,11 +336,11 @@ def _figure(figure: Figure) -> str:
 
 
 def _as_json(source: str, compared: _Compared, found: Iterable[Agreement]) -> dict[str, Json]:
-    counts = {name: sum(_whole(rating) for rating in ratings) for name, ratings in compared.ratings.items()}
+    counts = {name: sum(_is_complete(rating) for rating in ratings) for name, ratings in compared.ratings.items()}
     return {"source": source, "texts": len(compared.texts.items), "rated": counts, "pairs": [pair.as_json() for pair in found]}
 
 
-def _whole(rating: Rated) -> bool:
+def _is_complete(rating: Rated) -> bool:
     return None not in (rating.concept, rating.instruction, rating.fluency)
 
 

@@ -254,12 +254,12 @@ def _find(wanted: str, rows: Sequence[Row], known: Sequence[tuple[str, str]]) ->
     """
     if not wanted:
         return next((place for place, row in enumerate(rows) if row.role == "method"), 0)
-    text = _plain(wanted)
+    text = _comparable_name(wanted)
     tests: tuple[Callable[[int, Row], bool], ...] = (
-        lambda place, row: text == _plain(row.subject.name) or wanted in known[place],
+        lambda place, row: text == _comparable_name(row.subject.name) or wanted in known[place],
         lambda place, row: text in _plugins(row),
-        lambda place, row: _plain(row.subject.name).startswith(text) or known[place][0].startswith(text),
-        lambda place, row: text in _plain(row.subject.name),
+        lambda place, row: _comparable_name(row.subject.name).startswith(text) or known[place][0].startswith(text),
+        lambda place, row: text in _comparable_name(row.subject.name),
     )
     for test in tests:
         found = [place for place, row in enumerate(rows) if test(place, row)]
@@ -272,7 +272,7 @@ def _find(wanted: str, rows: Sequence[Row], known: Sequence[tuple[str, str]]) ->
     raise UnknownNameError("method", wanted, [row.subject.name for row in rows], "(of this run; `harness runs show` numbers them)")
 
 
-def _plain(name: str) -> str:
+def _comparable_name(name: str) -> str:
     """Return a name as it is compared: lower case, x for ×, single spaces."""
     return " ".join(name.lower().replace("×", " x ").split())
 
@@ -281,9 +281,9 @@ def _plugins(row: Row) -> set[str]:
     """Return the names of a row's plugins."""
     subject = row.subject
     if isinstance(subject, DictionarySubjectRef):
-        return {_plain(subject.metric), _plain(subject.dictionary)}
+        return {_comparable_name(subject.metric), _comparable_name(subject.dictionary)}
     plugin = subject.steerer if isinstance(subject, SteeringSubject) else subject.detector
-    return {_plain(name) for name in (subject.labeler, plugin) if name is not None}
+    return {_comparable_name(name) for name in (subject.labeler, plugin) if name is not None}
 
 
 # --------------------------------------------------------------------------------------------------------------------- comparing
@@ -408,16 +408,16 @@ def _differs(first: Side, second: Side) -> Iterator[str]:
         yield f"seed: {one.seed} and {other.seed}{draws}"
     for what, value, other_value in aspects:
         if value != other_value:
-            yield f"{what}: {_shown(value)} and {_shown(other_value)}"
+            yield f"{what}: {_value_text(value)} and {_value_text(other_value)}"
 
 
 def _dictionaries(manifest: Manifest) -> Mapping[str, str]:
     return {ref.name: f"{ref.source} {ref.digest}".strip() for ref in manifest.dictionaries}
 
 
-def _shown(value: Json) -> str:
+def _value_text(value: Json) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_shown(part)}" for name, part in value.items()) or "none"
+        return ", ".join(f"{name} {_value_text(part)}" for name, part in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value)) or "none"
+        return ", ".join(map(_value_text, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

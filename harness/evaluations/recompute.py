@@ -43,7 +43,7 @@ class Difference:
 
     def __str__(self) -> str:
         where = f"{self.row}: {self.metric}" if self.row else self.metric
-        return f"{where}: stored {_shown(self.stored)}, recomputed {_shown(self.recomputed)}"
+        return f"{where}: stored {_fact_text(self.stored)}, recomputed {_fact_text(self.recomputed)}"
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,11 @@ def differences(stored: Entry, recomputed: Entry) -> Iterator[Difference]:
 def _compare(row: str, stored: Mapping[str, Fact], recomputed: Mapping[str, Fact]) -> Iterator[Difference]:
     for name in dict.fromkeys((*stored, *recomputed)):
         ours, theirs = stored.get(name), recomputed.get(name)
-        if not _same(ours, theirs):
+        if not _is_close(ours, theirs):
             yield Difference(row, name, ours, theirs)
 
 
-def _same(first: Fact, second: Fact) -> bool:
+def _is_close(first: Fact, second: Fact) -> bool:
     if isinstance(first, float | int) and isinstance(second, float | int) and not isinstance(first, bool) and not isinstance(second, bool):
         return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     return first == second
@@ -229,7 +229,7 @@ def _details(where: str, value: Json) -> Iterator[tuple[str, Fact]]:
         yield where, value
 
 
-def _shown(value: Fact) -> str:
+def _fact_text(value: Fact) -> str:
     """Return a number with nine digits, a text cut where it is long."""
     if value is None:
         return "nothing"

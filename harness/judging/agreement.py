@@ -196,11 +196,11 @@ def _agreement(
     found = {name: agree(x, y, groups=group, level=level, resamples=resamples, seed=seed) for name, (x, y) in columns.items()}
     distances = np.nan_to_num(np.abs(a - b)).sum(axis=1)
     order = sorted((place for place in range(len(items)) if distances[place] > 0), key=lambda place: (-distances[place], items[place]))
-    worst = tuple(Disagreement(items[i], _shown(a[i]), _shown(b[i]), float(distances[i])) for i in order[:top])
+    worst = tuple(Disagreement(items[i], _without_nan(a[i]), _without_nan(b[i]), float(distances[i])) for i in order[:top])
     return Agreement(first, second, found, worst, level)
 
 
-def _shown(ratings: FloatArray) -> tuple[float | None, ...]:
+def _without_nan(ratings: FloatArray) -> tuple[float | None, ...]:
     return tuple(None if np.isnan(value) else float(value) for value in ratings)
 
 

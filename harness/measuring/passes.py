@@ -116,7 +116,7 @@ def cross_entropy(bench: Bench, texts: TextSet, intervention: Intervention | Non
     if key is None:
         return compute()
     full: Json = {"kind": "cross-entropy", "version": VERSION, "texts": texts.digest, "edit": key}
-    return _kept(bench, full, compute, by_plugin=intervention is not None)
+    return _kept_cross_entropy(bench, full, compute, by_plugin=intervention is not None)
 
 
 def _surprise(ids: np.ndarray[Any, Any], logits: Tensor, skip: int) -> float:
@@ -130,7 +130,7 @@ def _surprise(ids: np.ndarray[Any, Any], logits: Tensor, skip: int) -> float:
     return -float(found.sum(dtype=torch.float64))
 
 
-def _kept(bench: Bench, key: Json, compute: Callable[[], CrossEntropy], by_plugin: bool) -> CrossEntropy:
+def _kept_cross_entropy(bench: Bench, key: Json, compute: Callable[[], CrossEntropy], by_plugin: bool) -> CrossEntropy:
     """Return what is kept under ``key``; ``by_plugin``: the plugin at work has made the edit, so its code is part of the key."""
 
     def fill(folder: Path) -> None:

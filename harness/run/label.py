@@ -39,13 +39,13 @@ def _label(run: Run, labeler: PlannedPlugin) -> None:
     run.bench.answered = {other.identity_key: run.store.labelings(other.key) or () for other in run.planned.labelers if other.follows is None}
     answers = labeler.instance.label(run.bench, run.bench.concepts if followed is None else followed)
     answers = checked(labeler, answers, run.bench, followed)
-    if _shown(run, labeler):
+    if _shows_passages(run, labeler):
         run.progress.step(f"reading the passages on which the features of {name} fire")
         answers = with_passages(run.bench, answers, run.bench.known_statistics)
     run.store.add_labelings(labeler.key, explained(answers, run.bench))
 
 
-def _shown(run: Run, labeler: PlannedPlugin) -> bool:
+def _shows_passages(run: Run, labeler: PlannedPlugin) -> bool:
     """Return whether a run's page shows passages of a labeler's features: of one that was asked for, where there are statistics of the corpus."""
     asked = {m.labeler.key for m in run.manifest.methods if m.labeler is not None and m.role == "method"}
     return labeler.key in asked and bool(run.bench.known_statistics)
@@ -56,10 +56,10 @@ def checked(
 ) -> list[Labeling | Abstention]:
     """Return a labeler's answers with Python's own numbers in place of numpy's. Raises PluginError as :func:`check_answers` does."""
     check_answers(labeler.registered.who, answers, bench, labeler.draws(bench.concept_mode), followed)
-    return [_plain(answer) if isinstance(answer, Labeling) else answer for answer in answers]
+    return [_with_plain_numbers(answer) if isinstance(answer, Labeling) else answer for answer in answers]
 
 
-def _plain(answer: Labeling) -> Labeling:
+def _with_plain_numbers(answer: Labeling) -> Labeling:
     features = tuple(FeatureRef(feature.dictionary, int(feature.index)) for feature in answer.features)
     return replace(answer, features=features, score=None if answer.score is None else float(answer.score))
 

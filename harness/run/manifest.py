@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.engine.base import VERSIONS
 from harness.engine.choice import DEFAULT
@@ -16,7 +17,7 @@ from harness.plugin.inputs import FILE, path_contents, replaced
 from harness.plugin.source import CORE, core_digest
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
-from harness.run.planned import control_kind
+from harness.run.planned import PlannedDetection, PlannedMethod, control_kind
 from harness.run.protocol import protocol_of
 from harness.run.provenance import LIBRARIES, git_state, hardware, versions
 from harness.run.sources import sources_served
@@ -129,39 +130,26 @@ def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
 
 
 def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
-    steered = [
-        MethodRecord(
-            kind="steering",
-            id=m.method.id,
-            name=m.name,
-            role=m.role,
-            labeler=None if m.labeler is None else plugin_ref(m.labeler),
-            plugin=plugin_ref(m.steerer),
-            strength_unit=m.strength_unit,
-            grid=m.grid,
-            selects_on="nothing" if m.labeler is None else m.labeler.instance.traits.selects_on,
-            draws=m.draws,
-            controls=m.controls,
-            control=control_kind(m.labeler, m.steerer),
-        )
-        for m in plan.methods
-    ]
-    detected = [
-        MethodRecord(
-            kind="detection",
-            id=d.method.id,
-            name=d.name,
-            role=d.role,
-            labeler=None if d.labeler is None else plugin_ref(d.labeler),
-            plugin=plugin_ref(d.detector),
-            selects_on="nothing" if d.labeler is None else d.labeler.instance.traits.selects_on,
-            draws=d.draws,
-            controls=d.controls,
-            control=control_kind(d.labeler, d.detector),
-        )
-        for d in plan.detections
-    ]
-    return (*steered, *detected)
+    steered = [_record("steering", m, m.steerer, strength_unit=m.strength_unit, grid=m.grid) for m in plan.methods]
+    return (*steered, *(_record("detection", d, d.detector) for d in plan.detections))
+
+
+def _record(kind: str, planned: PlannedMethod | PlannedDetection, plugin: PlannedPlugin, **more: Any) -> MethodRecord:
+    """Return a method as the manifest keeps it: its labeler, and the ``plugin`` that the labeler's features go through."""
+    labeler = planned.labeler
+    return MethodRecord(
+        kind=kind,
+        id=planned.method.id,
+        name=planned.name,
+        role=planned.role,
+        labeler=None if labeler is None else plugin_ref(labeler),
+        plugin=plugin_ref(plugin),
+        selects_on="nothing" if labeler is None else labeler.instance.traits.selects_on,
+        draws=planned.draws,
+        controls=planned.controls,
+        control=control_kind(labeler, plugin),
+        **more,
+    )
 
 
 def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:

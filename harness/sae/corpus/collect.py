@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import DataError, DictionaryError, OptionError
+from harness.errors import DataError, OptionError
 from harness.files.shards import ShardedFiles, replace_file
 from harness.interventions import Site
 from harness.model.activations import ResidualBatch, Row, check_lengths, in_parts, row_lengths
 from harness.model.memory import TokenBudget
+from harness.sae.checks import check_width
 from harness.sae.corpus.counts import Meter, TextMeter
 from harness.sae.corpus.outliers import OUTLIER
 from harness.sae.corpus.statistics import BY_FEATURE, BY_TEXT, FORMAT, META, CorpusStatistics, write_meta
@@ -235,13 +236,7 @@ class _Pass:
 
 def _check(model: SubjectModel, dictionary: Dictionary, lengths: npt.NDArray[np.int64], skip: int) -> None:
     """Raises whatever can be known to fail before hours of reading."""
-    if dictionary.d_in != model.d_model:
-        raise DictionaryError(
-            f"{dictionary.source} reads a residual stream of width {dictionary.d_in}",
-            given=dictionary.d_in,
-            allowed=f"{model.d_model}, the width of {model.name}",
-            hint="use a dictionary of this model",
-        )
+    check_width(dictionary, model)
     model.check_layer(dictionary.layer)
     if not (lengths > skip).any():
         message = f"none of {len(lengths)} texts has more than {skip} tokens, so there is nothing to measure"

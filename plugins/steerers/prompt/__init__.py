@@ -168,7 +168,7 @@ class Prompt:
         if self.options.writer == TEMPLATE or not subjects:
             return
         if missing := self._missing(subjects):
-            self._written |= self._kept(bench, missing)
+            self._written |= self._kept_prompts(bench, missing)
         self._warn_of_templates(bench, subjects)
 
     def intervene(self, labeling: Labeling, strength: float) -> Intervention:
@@ -214,7 +214,7 @@ class Prompt:
     def _missing(self, subjects: Iterable[str]) -> list[str]:
         return [subject for subject in dict.fromkeys(subjects) if subject not in self._written]
 
-    def _kept(self, bench: Bench, subjects: Sequence[str]) -> dict[str, Written]:
+    def _kept_prompts(self, bench: Bench, subjects: Sequence[str]) -> dict[str, Written]:
         """Return what is written for ``subjects``, once: whoever asks for the same again gets the same, whatever became of the paid replies."""
         from .writing import Written
 
