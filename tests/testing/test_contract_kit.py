@@ -214,7 +214,7 @@ class Moving:
 @pytest.mark.parametrize(
     ("answer", "members", "named"),
     [
-        (nothing, {"unit": "metre"}, "unit is 'metre'; known: max-activation, residual-norm, none"),
+        (nothing, {"unit": "metre"}, "unit is 'metre'; known: max-activation, "),
         (nothing, {"grid": ()}, "give finite strengths"),
         (nothing, {"grid": (1.0, float("nan"))}, "give finite strengths"),
         (nothing, {"grid": (2.0, 1.0)}, "strengths must ascend"),
