@@ -71,8 +71,8 @@ class RepsSteerOptions(RepsFit):
 texts (under protocol axbench alone), or the corpus' mean residual norm."""
     subspace: bool = False
     """Take out what the stream has along the direction before adding to it: h − ReLU(h·w)·w + strength × scale × w."""
-    negative: Literal["subtract", "remove"] = "subtract"
-    """What a strength below 0 does: the same sum, or h − ReLU(h·v + b)/‖v‖²·v, the same at each such strength (the paper's suppression)."""
+    negative: Literal["remove", "subtract"] = "remove"
+    """What a strength below 0 does: h − ReLU(h·v + b)/‖v‖²·v, the same at each such strength (published), or the sum with that strength."""
 
 
 class RepsDetectOptions(RepsFit, DetectOptions):

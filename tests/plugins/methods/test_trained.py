@@ -319,7 +319,7 @@ def test_the_subspace_setting(bench: TaskBench, labelings: list[Labeling]) -> No
 
 
 def test_reps_steers_by_the_vector_as_it_was_trained_and_can_take_it_out(bench: TaskBench, labelings: list[Labeling]) -> None:
-    steerer = prepared(RepsSteerer(RepsSteerOptions(negative="remove", **SHORT)), bench, labelings)
+    steerer = prepared(RepsSteerer(RepsSteerOptions(**SHORT)), bench, labelings)
     fit = steerer._fit
     v = fit.directions[1] * fit.extras["length"][1]
     np.testing.assert_allclose(steerer.intervene(labelings[1], 4.0).edits[0].vector.numpy(), 4 * v, rtol=1e-5, atol=1e-7)
@@ -327,7 +327,7 @@ def test_reps_steers_by_the_vector_as_it_was_trained_and_can_take_it_out(bench: 
     h = x.numpy()
     expected = h - (np.maximum(h @ v + fit.extras["offset"][1], 0) / (v @ v))[:, None] * v
     np.testing.assert_allclose(steerer.intervene(labelings[1], -2.0).edits[0].exact(x).numpy(), expected, atol=1e-5)
-    plain = prepared(RepsSteerer(RepsSteerOptions(**SHORT)), bench, labelings)
+    plain = prepared(RepsSteerer(RepsSteerOptions(negative="subtract", **SHORT)), bench, labelings)
     np.testing.assert_allclose(plain.intervene(labelings[1], -2.0).edits[0].vector.numpy(), -2 * v, rtol=1e-5, atol=1e-7)
     assert steerer.traits.unit == "trained-vector"
     assert steerer.traits.grid == tuple(range(2, 21, 2))
