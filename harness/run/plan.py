@@ -29,7 +29,7 @@ from harness.run.protocol import check_instructions, protocol_of
 from harness.run.requested import Requests, as_request, check_reached, distribute, plan_plugin, requests_of
 from harness.run.retiring import retiring_notices
 from harness.run.strengths import AskedGrids, grids_for
-from harness.run.suppression import able_to_suppress, goal_of, left_out, strengths_against, suppresses
+from harness.run.suppression import able_to_suppress, controls_for, goal_of, left_out, strengths_against, suppresses
 from harness.store.manifest import Manifest
 from harness.tasks.dictionaries import MetricTable
 from harness.tasks.find import options_of
@@ -108,7 +108,8 @@ class _Planner:
         self.host, self.task, self.asked = host, task, asked
         self.notices: list[str] = []
         self.wanted = wanted = _wanted(task, asked)
-        self.controls = task.file.controls if asked.controls else ()
+        self.goal = goal_of(task, asked.suppress)
+        self.controls = controls_for(self.goal, task.file.controls, host) if asked.controls else ()
         ours = [part.name for c in self.controls for part in parse_steerer(c.steerer).each] if wanted.steerers else []
         others = [parse_request(c.labeler).name for c in self.controls if c.labeler]
 
@@ -120,7 +121,6 @@ class _Planner:
         self.for_steerers = requests("steerer", [row.plugin for row in wanted.steerers], asked.steerer_options, own, ours)
         self.for_detectors = requests("detector", [row.plugin for row in wanted.detectors], asked.detector_options, own)
         self.for_metrics = requests("metric", [row.plugin for row in wanted.metrics], asked.metric_options, own)
-        self.goal = goal_of(task, asked.suppress)
         self.labelers: dict[str, PlannedPlugin] = {}
         self.grids = AskedGrids({}, {})
         self.beside = Controls(host, task, self.controls, self.for_labelers, self.for_steerers, self.labelers, self.notices)

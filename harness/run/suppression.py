@@ -7,9 +7,13 @@ from typing import Protocol, TypeVar
 
 from harness.contracts import SteererTraits
 from harness.errors import OptionError
+from harness.plugin.host import PluginHost
 from harness.run.planned import Asked, PlannedPlugin
-from harness.tasks.schema import Task
+from harness.tasks.schema import ControlTable, Task
 from harness.types import Goal
+
+UNSTEERED = "none"
+"""The steerer that leaves the model as it is."""
 
 
 class _Planned(Protocol):
@@ -24,6 +28,13 @@ Row = TypeVar("Row", bound=_Planned)
 def goal_of(task: Task, suppress: bool) -> Goal:
     """Return what a run's steering is for: what the task says, or to suppress where the user asks for that."""
     return "suppress" if suppress else task.file.evaluation.goal
+
+
+def controls_for(goal: Goal, controls: tuple[ControlTable, ...], host: PluginHost) -> tuple[ControlTable, ...]:
+    """Return a task's controls; where concepts are to be suppressed with the unsteered model among them, which shows what there is to suppress."""
+    if goal == "express" or UNSTEERED not in host.all("steerer") or any(table.steerer == UNSTEERED for table in controls):
+        return controls
+    return (*controls, ControlTable(steerer=UNSTEERED))
 
 
 def strengths_against(traits: SteererTraits, factors: Sequence[float], exact: bool, who: str) -> tuple[float, ...]:

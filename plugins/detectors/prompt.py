@@ -5,8 +5,7 @@ The score is the expected rating. The model's reply is begun for it with ``Ratin
 greedy reply gives one digit. ``reading=greedy`` has the model write its reply, and reads the rating in it. A reply without one is no 0: the expected
 rating stands in for it, and the result says for how many.
 
-The question is ours, and stands in the option ``question``. What differs between concepts comes last in it, so a text is read once for all of them.
-Nothing is fitted.
+The question is ours, and stands in the option ``question``. The text comes first in it, so it is read once for all concepts. Nothing is fitted.
 """
 
 from __future__ import annotations
@@ -33,11 +32,7 @@ if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
 
 QUESTION = (
-    "Here is a text.\n\n<text>\n{text}\n</text>\n\n"
-    "How much does this text have to do with the concept named below? Rate it 0, 1 or 2.\n"
-    "0: nothing in the text has to do with it.\n1: some of the text has to do with it, or it is touched in passing.\n"
-    "2: the text is clearly about it, or full of it.\n"
-    "Answer with the number alone.\n\nConcept: {concept}"
+    "Text: {text}\n\nHow much is this text about {concept}? Rate it 0 (not at all), 1 (partly) or 2 (fully). Answer with the number alone."
 )
 BEGINNING = "Rating: "
 """What the model's reply is begun with, so that the next token is a rating."""
@@ -52,7 +47,7 @@ class PromptDetectorOptions(Options):
     """Options of ``prompt`` as a detector."""
 
     question: str = QUESTION
-    """What the model is asked; {text} and {concept} are replaced. Where {concept} comes last, a text is read once for all concepts."""
+    """What the model is asked; {text} and {concept} are replaced. What stands before {concept} is read once for all concepts."""
     reading: Literal["expected", "greedy"] = "expected"
     """The score: the expected rating by the next token's probabilities, or the rating that the model writes."""
     max_tokens: int = Field(16, ge=1, le=1024)

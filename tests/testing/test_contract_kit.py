@@ -232,6 +232,9 @@ class Moving:
         (edited(lambda x, rows: x / 0), {}, "not finite"),
         (edited(lambda x, rows: x + rows), {}, "a row gets something else alone than among others"),
         (Moving(), {}, "a second call of intervene gave something else"),
+        (nothing, {"suppresses": "yes"}, "suppresses is 'yes'; known: negate, ablate, or None"),
+        (nothing, {"suppresses": "negate", "grid": (-1.0, 1.0)}, "must be at least 0, since they are turned round"),
+        (lambda labeling, strength: Intervention(prompt_prefix=f"{abs(strength)}"), {"suppresses": "negate"}, "strength -1 does what 1 does"),
         (edited(lambda x, rows: x * 0 + 5), {"neutral": 1.0}, "at the neutral strength 1 the model writes something else than unsteered"),
     ],
 )

@@ -39,6 +39,8 @@ VERSION = "prompt-writer/2"
 MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}
 """Writers' default models; gpt-4o-mini is the paper's (Jørgensen & Hansen 2026)."""
 TEMPLATE = "template"
+AGAINST = "Your answer must not be about {concept}, and must not mention it."
+"""What stands before the instruction where the concept is to be suppressed. No option: an option would give `prompt` another identity everywhere."""
 NAMED = 20
 """So many concepts are named in a warning; the run's record has all."""
 _ROOM = 16
@@ -50,8 +52,6 @@ class PromptOptions(Options):
 
     template: str = "Your answer must be about {concept}."
     """What stands before the instruction; {concept} is replaced by the concept's text. With a writer: what stands there where it writes nothing."""
-    against: str = "Your answer must not be about {concept}, and must not mention it."
-    """What stands there where the concept is to be suppressed (`harness eval --suppress`)."""
     writer: Literal["template", "subject", "openai", "anthropic"] = "template"
     """Who writes: nobody (the template), the subject model itself, or a model behind an API."""
     writer_model: str | None = Field(None, min_length=1)
@@ -69,11 +69,11 @@ class PromptOptions(Options):
     concurrency: int = transport_field(64, ge=1, le=4096)
     """Requests in flight at most."""
 
-    @field_validator("template", "against")
+    @field_validator("template")
     @classmethod
     def _names_the_concept(cls, value: str) -> str:
         if "{concept}" not in value:
-            raise ValueError("it must hold {concept}")
+            raise ValueError("the template must hold {concept}")
         return value
 
     @model_validator(mode="before")
@@ -173,7 +173,7 @@ class Prompt:
 
     def intervene(self, labeling: Labeling, strength: float) -> Intervention:
         concept = labeling.concept.text
-        return Intervention(prompt_prefix=self._prompt(concept) if strength > 0 else self.options.against.replace("{concept}", concept))
+        return Intervention(prompt_prefix=self._prompt(concept) if strength > 0 else AGAINST.replace("{concept}", concept))
 
     @property
     def record(self) -> Json:

@@ -21,7 +21,7 @@ from harness.types import CONCEPT_PROMPT
 from harness.view.filters import Filter
 from harness.view.run_view import RunView
 
-ASKED = ("--labeler", "calibf1", "--steerer", "sae-clamp", "--steerer", "diff-mean", "--steerer", "project-out")
+ASKED = ("--labeler", "calibf1", "--steerer", "sae-clamp", "--steerer", "sae-add", "--steerer", "project-out")
 PARTS = ("concept_rating", "instruction_rating", "fluency_rating")
 
 
@@ -43,7 +43,8 @@ def table(harness: Callable[..., Any], suppressed: tuple[Path, Any], tmp_path_fa
 
 
 def rows(entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {row["subject"]["label"]: row for row in entry["rows"]}
+    """By what people call them."""
+    return {row.subject.name: row.model_dump(mode="json") for row in Entry.model_validate(entry).rows}
 
 
 def run_of(out: Path) -> Path:
@@ -57,7 +58,8 @@ def run_of(out: Path) -> Path:
 def test_strengths_are_factors_times_minus_one_and_a_clamp_also_ablates(suppressed: tuple[Path, dict[str, Any]]) -> None:
     grids = {name: row["subject"]["grid"] for name, row in rows(suppressed[1]).items()}
     assert grids == {
-        "calibf1 × sae-clamp": [0.0, -0.5, -1.0], "diff-mean": [-0.2, -0.5], "random × sae-clamp": [0.0, -0.5, -1.0], "prompt": [-1.0],
+        "calibf1 × sae-clamp": [0.0, -0.5, -1.0], "calibf1 × sae-add": [-0.5, -1.0], "random × sae-clamp": [0.0, -0.5, -1.0], "prompt": [-1.0],
+        "none": [0.0],
     }  # fmt: skip
 
 
@@ -67,8 +69,8 @@ def test_who_cannot_is_left_out_with_a_line(suppressed: tuple[Path, dict[str, An
 
 def test_every_method_is_asked_for_the_concept_alike(table: list[dict[str, Any]]) -> None:
     for row in table:
-        asked = CONCEPT_PROMPT.replace("{concept}", row["concept_text"])
-        against = f"\n\nYour answer must not be about {row['concept_text']}, and must not mention it." if row["steerer"] == "prompt" else ""
+        asked = CONCEPT_PROMPT.replace("{concept}", row["concept"])
+        against = f"\n\nYour answer must not be about {row['concept']}, and must not mention it." if row["steerer"] == "prompt" else ""
         assert row["prompt"].endswith(f"{asked}{against}\n\n{row['instruction']}")
 
 
@@ -97,7 +99,7 @@ def test_scores_are_those_of_the_raw_ratings_turned_round(suppressed: tuple[Path
             score = harmonic_mean(np.stack([2 - raw[..., 0], raw[..., 1], raw[..., 2]], axis=-1))
             folds = cross_validation_folds(len(order), 2, 2, manifest.seed)
             found, concept = [], []
-            for training, evaluation in zip(folds.training, folds.evaluation, strict=True):
+            for training, evaluation in zip(folds.training > 0, folds.evaluation > 0, strict=True):
                 means = score[:, training].mean(axis=1)
                 chosen = int(np.flatnonzero(means >= means.max() - 1e-12)[0]) if len(grid) > 1 else 0
                 found.append(score[chosen, evaluation].mean())
@@ -128,7 +130,7 @@ def test_an_entry_says_its_goal_and_what_its_numbers_are(suppressed: tuple[Path,
 
 
 def test_the_samples_overall_is_turned_and_their_ratings_are_not(suppressed: tuple[Path, dict[str, Any]], table: list[dict[str, Any]]) -> None:
-    known = {(row["concept_text"], row["instruction"], row["strength"], row["text"]): row for row in table}
+    known = {(row["concept"], row["instruction"], row["strength"], row["text"]): row for row in table}
     samples = [sample for row in suppressed[1]["rows"] for sample in row["samples"]]
     assert samples
     for sample in samples:
@@ -155,7 +157,6 @@ def test_screens_say_suppression(harness: Callable[..., Any], suppressed: tuple[
     assert again.code == 0
     assert "suppression score" in again.out
     assert "mean of harmonic means, suppression" in again.out
-    assert "--suppress" in again.out or "harness power" in again.out
     assert "suppression score" in harness("leaderboard", "--out", out).out
     shown = harness("runs", "show", "last", "--out", out).out
     assert "--suppress" in shown
@@ -172,15 +173,16 @@ def test_a_stored_run_is_scored_checked_and_compared_by_its_goal(
     scored = harness("runs", "score", "last", "--protocol", "axbench", "--out", out, "--json")
     assert scored.json["protocol"] | {"name": "axbench", "goal": "suppress"} == scored.json["protocol"]
     assert harness("power", "last", "--out", out).code == 0
-    inside = harness("runs", "compare", "last:1", "last:2", "--out", out, "--json")
+    inside = harness("runs", "compare", "last:1", "last:2", "--out", out)
     assert inside.code == 0, inside.err
-    assert inside.json["title"] == "suppression score"
+    assert "suppression score" in inside.out
     across = harness("runs", "compare", f"{run_of(out)}:1", f"{run_of(evaluation[0])}:1", "--out", out)
     assert across.code == 2
     assert "goal of steering" in across.err
     axbench = tmp_path / "axbench.csv"
     assert harness("runs", "export", "last", axbench, "--layout", "axbench", "--out", out).code == 0
-    assert harness("leaderboard", "check", *(out / "leaderboard" / "entries").iterdir(), "--run", run_of(out)).code in (0, 2)
+    checked = json.loads(harness("leaderboard", "check", *(out / "leaderboard" / "entries").iterdir(), "--run", run_of(out), "--json").out)
+    assert {problem["kind"] for entry in checked for problem in entry["problems"]} == {"task", "eligibility"}  # of a test's task of four concepts
 
 
 def test_pages_show_the_score_of_each_text(
@@ -190,9 +192,9 @@ def test_pages_show_the_score_of_each_text(
     overall = {row["trial_id"]: row["overall"] for row in table}
     view = RunView(run_of(out))
     try:
-        unindexed = view.page(Filter(judge=view.names().own_judge, order="overall"), None)
+        unindexed = view.page(Filter(judge=view.names().own_judge, order="overall-low"), None)
         view.follow_once()
-        page = view.page(Filter(judge=view.names().own_judge, order="-overall"), None)
+        page = view.page(Filter(judge=view.names().own_judge, order="overall"), None)
     finally:
         view.close()
     shown = [text.answers[0].overall for text in page.texts]
@@ -202,7 +204,7 @@ def test_pages_show_the_score_of_each_text(
     expected = {(name, item["id"]): item["strength"] for name, row in rows(entry).items() for item in row["items"]}
     assert chosen
     assert all(expected[key] == strength for key, strength in chosen.items())
-    assert harness("report", "last", "--out", out, "--output", tmp_path / "report.html").code == 0
+    assert harness("report", "last", "--from", out, "--output", tmp_path / "report.html").code == 0
     assert "suppression score" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -228,13 +230,12 @@ def test_what_cannot_suppress_is_refused(
 
 
 def test_strengths_that_are_given_are_taken_as_they_are(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
-    given = ("--strengths", "sae-clamp=1,2", "--strengths", "diff-mean=0.1,0.3")
+    given = ("--strengths", "sae-clamp=1,2", "--strengths", "sae-add=0.1,0.3")
     plan = harness("eval", *ASKED, *given, "--suppress", "--controls", "full", "--task", tiny_task, "--out", tmp_path, "--dry-run", "--json").json
     assert plan["goal"] == "suppress"
     grids = {row["method"]: row["grid"] for row in plan["methods"]}
     assert grids["calibf1 × sae-clamp"] == grids["permuted × sae-clamp"] == "-1 -2"
-    assert grids["calibf1 × random-direction"] == "-1 -2"
-    assert grids["diff-mean"] == "-0.1 -0.3"
+    assert grids["calibf1 × sae-add"] == "-0.1 -0.3"
 
 
 def test_a_task_may_say_so_with_words_of_its_own(
