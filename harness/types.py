@@ -17,9 +17,9 @@ import numpy as np
 Json = Any
 """A value that ``json.dumps`` accepts."""
 
-StrengthUnit = Literal["max-activation", "max-detection", "residual-norm", "none"]
+StrengthUnit = Literal["max-activation", "max-detection", "max-evaluation", "residual-norm", "none"]
 """What a strength of 1 means: the feature's largest activation on the corpus, the largest score of a token as the method detects (on its training
-texts), the corpus' mean residual norm, or nothing."""
+texts, or as AxBench on those that are evaluated), the corpus' mean residual norm, or nothing."""
 
 RatingStatus = Literal["rated", "unrated", "pending"]
 Aspect = Literal["concept", "instruction", "fluency"]
@@ -29,6 +29,9 @@ EvaluationKind = Literal["steering", "detection", "dictionary"]
 """What is asked: whether a method makes the model express a concept, whether it tells texts apart, whether a dictionary is more than a random one."""
 Role = Literal["method", "control"]
 """A control is shown among the methods, and not ranked."""
+ControlKind = Literal["random features", "permuted labels", "permuted fits", "random direction"]
+"""What a control takes away from a method that steers or detects through features: the choice of the feature, the label under which it was chosen,
+or the feature's direction."""
 FinishReason = Literal["eos", "length"]
 ConceptMode = Literal["fixed", "chosen"]
 
@@ -99,14 +102,16 @@ class Instruction:
 class Concept:
     """What is to be expressed. ``text`` is what a judge and a prompt see; example texts may be empty for a bare name.
 
-    ``label`` is the label of the corpus whose documents are the positives (None for a bare name). The last two are for detection alone: no part
-    of what is compared, digested or stored, so that a task may gain them without becoming another one.
+    ``label`` is the label of the corpus whose documents are the positives (None for a bare name). The last three are no part of what is compared,
+    digested or stored; the two for detection alone are no part of a task's digest either, so that a task may gain them without becoming another one.
 
     Attributes:
         keywords: lower-case words by which its positives could be told (``cook*``: words that begin so). Detection also reports on texts
             without them.
         hard_negatives: the label of the corpus whose documents look like the concept and are not (other senses of its words). They count apart
             from other negatives.
+        feature: the feature that the concept was worded for, as Neuronpedia names it (``gemma-2-2b/10-gemmascope-res-16k/14874``), for labelers
+            that take it as it is.
     """
 
     id: str
@@ -116,6 +121,7 @@ class Concept:
     negatives: tuple[str, ...] = field(default=(), repr=False)
     keywords: tuple[str, ...] = field(default=(), repr=False, compare=False)
     hard_negatives: str | None = field(default=None, repr=False, compare=False)
+    feature: str | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, order=True)
@@ -134,18 +140,21 @@ class Labeling:
     """A labeler's answer: these features carry this concept.
 
     No feature for a method that needs none, several for one that combines. ``score`` is in the labeler's own unit (higher is better);
-    ``evidence`` is JSON, shown to people and kept in the store.
+    ``evidence`` is JSON, shown to people and kept in the store. ``fit``: the id of another concept, by whose fit a method that learns is to
+    steer in place of this one's; None for the concept's own, as everywhere but in a control.
     """
 
     concept: Concept
     features: tuple[FeatureRef, ...] = ()
     score: float | None = None
     evidence: Mapping[str, Json] = field(default_factory=dict)
+    fit: str | None = None
 
     @property
     def id(self) -> str:
-        """Identifies the (concept, features) pair, whatever its score."""
-        return digest([self.concept.id, self.concept.text, [str(feature) for feature in self.features]])
+        """Identifies the (concept, features) pair, and whose fit is used, whatever its score."""
+        named = [self.concept.id, self.concept.text, [str(feature) for feature in self.features]]
+        return digest(named if self.fit is None else [*named, self.fit])
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from harness.cli.common import echo, json_option, print_json, print_table, quiet_option
+from harness.cli.common import context_fields, echo, json_option, print_json, print_table, quiet_option, spending_options
 from harness.data.corpora.corpus import Format
-from harness.errors import DataError
+from harness.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from harness.data import Corpus, CorpusStats
@@ -25,6 +25,7 @@ _SHOWN = 25
 """So many labels are listed for people; ``--json`` has them all."""
 _EXAMPLES = 10
 _BAR = 50
+_FIELDS = ("text_field", "label_field", "id_field", "label_separator", "instruction_field", "genre_field", "part_field")
 
 
 def corpus_options(function: F) -> F:
@@ -35,6 +36,7 @@ def corpus_options(function: F) -> F:
         click.option("--label-field", help="Name of the label column."),
         click.option("--id-field", help="Name of the id column."),
         click.option("--label-separator", help="Splits a label column that is one string, e.g. ','."),
+        *context_fields(),
         click.option("--no-comments", is_flag=True, help="Stack Exchange: leave out other users' comments."),
         click.option("--no-code", is_flag=True, help="Stack Exchange: leave out code blocks."),
     ]
@@ -44,19 +46,15 @@ def corpus_options(function: F) -> F:
 
 
 def _open(
-    path: Path, form: Format | None, fields: tuple[str | None, ...], no_comments: bool, no_code: bool, progress: Callable[[int, int], None]
+    path: Path, form: Format | None, given: Mapping[str, Any], no_comments: bool, no_code: bool, progress: Callable[[int, int], None]
 ) -> Corpus:
-    """Return the corpus that PATH and :func:`corpus_options` mean; ``fields`` are those of text, label and id, and the separator of labels."""
+    """Return the corpus that PATH and :func:`corpus_options` mean; ``given`` are the values of the command's options, fields among them."""
     from harness.data import open_corpus
 
-    text_field, label_field, id_field, label_separator = fields
     return open_corpus(
         path,
         format=form,
-        text_field=text_field,
-        label_field=label_field,
-        id_field=id_field,
-        label_separator=label_separator,
+        **{name: given[name] for name in _FIELDS},
         comments=not no_comments,
         code_blocks=not no_code,
         progress=progress,
@@ -84,6 +82,9 @@ def stats(
     label_field: str | None,
     id_field: str | None,
     label_separator: str | None,
+    instruction_field: str | None,
+    genre_field: str | None,
+    part_field: str | None,
     no_comments: bool,
     no_code: bool,
     min_support: int,
@@ -107,7 +108,7 @@ def stats(
     name = model or default_model()
     counter = None if name is None else token_counter(name)
     with Progress(quiet or as_json or not sys.stderr.isatty()).gauge(f"indexing {path.name}") as gauge:
-        corpus = _open(path, form, (text_field, label_field, id_field, label_separator), no_comments, no_code, gauge)
+        corpus = _open(path, form, click.get_current_context().params, no_comments, no_code, gauge)
         corpus = corpus if limit is None else corpus.head(limit)
         found = corpus_stats(corpus, counter)
     classes = support_classes(list(found.labels.values()))
@@ -174,13 +175,16 @@ def convert_command(
     label_field: str | None,
     id_field: str | None,
     label_separator: str | None,
+    instruction_field: str | None,
+    genre_field: str | None,
+    part_field: str | None,
     no_comments: bool,
     no_code: bool,
     min_support: int,
     limit: int | None,
     quiet: bool,
 ) -> None:
-    """Write a corpus of any format that `stats` reads as rows of id, text and labels."""
+    """Write a corpus of any format that `stats` reads as rows of id, text and labels; of instruction, genre and part, too, where it has any."""
     from dataclasses import replace
 
     from harness.data.corpora.convert import check_suffix, convert
@@ -192,12 +196,12 @@ def convert_command(
         raise DataError(message, given=output, hint="give another name")
     progress = Progress(quiet or not sys.stderr.isatty())
     with progress.gauge(f"indexing {path.name}") as gauge:
-        corpus = _open(path, form, (text_field, label_field, id_field, label_separator), no_comments, no_code, gauge)
+        corpus = _open(path, form, click.get_current_context().params, no_comments, no_code, gauge)
         corpus = corpus if limit is None else corpus.head(limit)
         table = corpus.labels
     kept = frozenset(name for name, support in zip(table.names, table.support.tolist(), strict=True) if support >= min_support)
     with progress.task(f"writing {output.name}", len(corpus)) as advance:
-        count = convert((replace(document, labels=document.labels & kept) for document in corpus), output, advance)
+        count = convert((replace(document, labels=document.labels & kept) for document in corpus), output, advance, _context(corpus))
     if not quiet:
         echo(f"{output}: {count:,} texts, {len(kept):,} labels; {corpus.n_skipped:,} records skipped")
     for line in corpus.label_warnings:
@@ -206,15 +210,26 @@ def convert_command(
         echo(f"skipped: {skipped}", err=True)
 
 
+def _context(corpus: Corpus) -> list[str]:
+    """Return the columns beside id, text and labels that a corpus fills."""
+    stated = ["genre", "part"] if corpus.parts is not None else ["genre"] if corpus.stated_digest else []
+    return (["instruction"] if corpus.instructions_digest else []) + stated
+
+
 @command.command("generate")
 @click.argument("recipe", type=click.Path(exists=True, path_type=Path))
-@click.argument("part", type=click.Choice(["corpus", "sae"]))
+@click.argument("part", type=click.Choice(["corpus", "sae", "pairs"]))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="JSONL file; an interrupted one is continued.")
 @click.option("--model", "model_name", default="smollm2-135m-instruct", show_default=True, help="Subject model that writes.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many prompts.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many prompts; of pairs, concepts.")
 @click.option("--batch", type=click.IntRange(min=1), default=96, show_default=True, help="Texts written together.")
 @click.option("--device", help="cpu, cuda, … (default: the best there is).")
 @click.option("--dtype", help="float32, bfloat16, … (default: what the device is fast with).")
+@click.option("--writer", type=click.Choice(["openai", "anthropic"]), help="Pairs: have a model behind this API write, in place of the subject.")
+@click.option("--writer-model", help="Its model (default: gpt-4o-mini, claude-haiku-4-5).")
+@click.option("--base-url", help="Another server that speaks like the API.")
+@click.option("--key-name", help="Name of the variable that holds that server's key.")
+@spending_options
 @quiet_option
 def generate_command(
     recipe: Path,
@@ -225,15 +240,36 @@ def generate_command(
     batch: int,
     device: str | None,
     dtype: str | None,
+    writer: str | None,
+    writer_model: str | None,
+    base_url: str | None,
+    key_name: str | None,
+    max_cost: float,
+    yes: bool,
     quiet: bool,
 ) -> None:
-    """Have the subject model write the texts of RECIPE: PART is the labelled corpus, or the training texts of a dictionary."""
+    """Have a model write the texts of RECIPE.
+
+    PART is the labelled corpus, the training texts of a dictionary, or pairs: answers to instructions with a concept and without, for methods
+    that are fitted.
+    """
+    from harness.cli.data_pairs import Writer, generate_pairs
+    from harness.cli.spending import Purse
     from harness.data.written.generate import generate
     from harness.data.written.recipe import load_recipe, plan
     from harness.files.progress import Progress
     from harness.model.loading import load_model
 
     progress = Progress(quiet)
+    if writer is None and (given := [name for name, value in (("--writer-model", writer_model), ("--base-url", base_url)) if value is not None]):
+        raise OptionError(f"{given[0]} is of a writer behind an API, and none is named", given=given[0], hint="give --writer, too")
+    if part == "pairs":
+        api = None if writer is None else Writer(writer, writer_model, base_url, key_name)
+        local = lambda: load_model(model_name, device=device, dtype=dtype, progress=progress.step, downloads=progress)  # noqa: E731
+        generate_pairs(recipe, output, limit, batch, api, local, Purse(max_cost, yes, quiet), progress)
+        return
+    if writer is not None:
+        raise OptionError("--writer is for pairs", given=writer, hint="leave it out: the subject model writes a corpus")
     loaded = load_recipe(recipe)
     table = loaded.corpus if part == "corpus" else loaded.sae
     prompts = plan(loaded, "corpus" if part == "corpus" else "sae")[:limit]

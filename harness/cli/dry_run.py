@@ -114,8 +114,13 @@ def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concept
 
 def concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
     """Return how many labelings a method has: exact where the task lists its concepts, else at most what the labeler may choose."""
+    from harness.errors import HarnessError
+
     if bench.concept_mode == "fixed":
-        return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
+        try:
+            return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
+        except HarnessError as error:  # a list on the hub that cannot be had; any other is refused before
+            return bench.choices.limit or 1, False, str(error)
     chosen = [[most for name in ("top_k", "count") if isinstance(most := labeler.options.get(name), int)] for labeler in plan.labelers]
     most = max((number for numbers in chosen for number in numbers), default=1)
     if all(chosen):

@@ -27,9 +27,9 @@ from harness.cli.common import (
     quiet_option,
     show_entry,
     show_pending,
-    stored_runs,
     task_options,
 )
+from harness.cli.proposals import stored_runs
 
 if TYPE_CHECKING:
     from harness.cli.spending import Purse
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.option("--labeler", "labelers", multiple=True, help="A labeler, NAME[:option=value,…], e.g. calibf1 (calibrated F1); repeatable.")
-@click.option("--steerer", "steerers", multiple=True, help="A steerer, NAME[:option=value,…]; repeatable: all share concepts and instructions.")
+@click.option("--steerer", "steerers", multiple=True, help="A steerer, NAME[:option=value,…], or several joined by +; repeatable.")
 @click.option("--detector", "detectors", multiple=True, help="A detector, NAME[:option=value,…]; repeatable.")
 @click.option("--metric", "metrics", multiple=True, help="A metric of the task's dictionaries, NAME[:option=value,…]; repeatable.")
 @click.option(
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     flag_value="task",
     default="task",
     show_default=True,
-    help="Controls beside what is asked for: the task's; full: also another concept's features, and a random direction of equal norm.",
+    help="Controls beside what is asked for: the task's; full: also random and other concepts' features for each steerer, and a random direction.",
 )
 @click.option("--no-controls", is_flag=True, help="The same as --controls none.")
 @cost_options
@@ -98,6 +98,9 @@ def command(
     text_field: str | None,
     label_field: str | None,
     label_separator: str | None,
+    instruction_field: str | None,
+    genre_field: str | None,
+    part_field: str | None,
     instructions: str | None,
     split: str | None,
     limit: int | None,
@@ -249,7 +252,7 @@ def _run_seeds(once: _Evaluation, choices: Choices, seeds: list[int], as_json: b
     if as_json:
         print_json(pooled.as_json())
         return
-    console().print(render_pooled(pooled, stored_runs(once.out, once.where)))
+    console().print(render_pooled(pooled, stored_runs(once.out, once.where)), crop=False)
     for seed, path, folder in places:
         echo(f"seed {seed}: entry {path}, run {folder}")
 

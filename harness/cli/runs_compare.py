@@ -51,13 +51,13 @@ def compare_command(
     steerer, detector or metric. Both may belong to one run.
     """
     from harness.evaluations.compare import compare
-    from harness.evaluations.compare_texts import most_different
+    from harness.evaluations.compare_texts import most_different, told_alike
     from harness.evaluations.win_rates import win_rates
 
     with contextlib.ExitStack() as stack:
         (store, method), (other, other_method) = (_open(text, out, stack) for text in (first, second))
         sides = _sides(_kinds(store, other, kind), (store, method), (other, other_method), judge, protocol, aggregation)
-        found = compare(*sides)
+        found = told_alike(compare(*sides), store, other)
         texts, rates = most_different(found, store, other, count), win_rates(found, store, other)
     if as_json:
         print_json({**found.as_json(), "win_rates": rates.as_json(), "texts": [pair.as_json() for pair in texts]})

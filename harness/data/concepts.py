@@ -1,4 +1,4 @@
-"""A task's list of concepts: JSON lines ``{"id", "text", "label", "split", "keywords", "hard_negatives"}``."""
+"""A task's list of concepts: JSON lines ``{"id", "text", "label", "split", "keywords", "hard_negatives", "feature"}``, or AxBench's."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.data.axbench_concepts import axbench_concepts, concept_files, concepts_of_tables, is_metadata, metadata_row
+from harness.data.corpora.axbench import ConceptRow
 from harness.data.scalars import text_of
 from harness.errors import DataError, OptionError, UnknownNameError
 from harness.files.inputs import IN_MEMORY, Input, read_bytes
 from harness.files.json_text import json_lines, parse_json
-from harness.types import Concept
+from harness.types import Concept, digest
 
 _KEYWORD = re.compile(r"^\w+\*?$")
 _FORM = "give JSON lines with id and text"
@@ -25,8 +27,9 @@ def open_concepts(path: str | Path, split: str | None = None) -> list[Concept]:
     """Read the concepts of a task, in the order of the file.
 
     Args:
-        path: JSON lines; ``id`` and ``text`` are needed. ``label`` (of the corpus), ``split``, ``keywords`` (a list) and ``hard_negatives`` (a
-            label of the corpus) may be left out.
+        path: JSON lines; ``id`` and ``text`` are needed. ``label`` (of the corpus), ``split``, ``keywords`` (a list), ``hard_negatives`` (a
+            label of the corpus) and ``feature`` (as Neuronpedia names it) may be left out. Or AxBench's ``metadata.jsonl``, a table of a concept
+            folder (Parquet), or the folder: its concepts have their numbers as ids, their labels, hard negatives and features.
         split: keep the rows of this split only; a file without splits is used in full.
 
     Raises:
@@ -34,9 +37,19 @@ def open_concepts(path: str | Path, split: str | None = None) -> list[Concept]:
         UnknownNameError: no row has this split.
     """
     path = Path(path)
+    files = concept_files(path)
+    if path.is_dir() and not files:
+        raise DataError(f"the folder {path} has no list of concepts", given=path, allowed="a file, or AxBench's concept folder", hint=_FORM)
+    if files[0].suffix.lower() == ".parquet" and files[0].is_file():
+        return concepts_of_tables(files)
+    path = files[0]
     found: dict[str, tuple[Concept, str | None]] = {}
+    theirs: list[ConceptRow] = []
     for number, row in json_lines(path, _FILE, constants=True):
         try:
+            if is_metadata(row):
+                theirs.append(metadata_row(row))
+                continue
             concept, row_split = _concept(row), text_of(row.get("split"))
         except (ValueError, KeyError, TypeError) as error:
             given = json.dumps(row, ensure_ascii=False)
@@ -44,6 +57,10 @@ def open_concepts(path: str | Path, split: str | None = None) -> list[Concept]:
         if concept.id in found:
             raise DataError(f"{path} has two concepts with the id {concept.id!r}", given=concept.id, hint="remove one")
         found[concept.id] = (concept, row_split)
+    for concept in axbench_concepts(theirs):
+        found[concept.id] = (concept, None)
+    if len(found) < len(theirs):
+        raise DataError(f"{path} has two concepts with one concept_id", given=path, hint="remove one")
     if not found:
         raise DataError(f"{path} holds no concepts", given=path, hint=_FORM)
     unsplit = split is None or all(row_split is None for _, row_split in found.values())
@@ -100,8 +117,12 @@ def concepts_digest(path: Path) -> str:
     """Return the SHA-256 (first 16 hex digits) of a list of concepts, without the fields that :class:`Concept` keeps for detection only.
 
     A file without such fields has its :func:`~harness.files.hashing.path_digest`, so results of steering stay with their task when the task
-    gains them.
+    gains them. AxBench's tables have the digest of what they are read as.
     """
+    files = concept_files(path)
+    if not files or files[0].suffix.lower() == ".parquet":
+        return digest([[concept.id, concept.text, concept.label, concept.feature] for concept in (open_concepts(path) if files else ())])
+    path = files[0]
     lines = read_bytes(path, _FILE).split(b"\n")
     content = b"\n".join(_without(line, ("keywords", "hard_negatives")) for line in lines)
     return hashlib.sha256(f"{path.name}\x1f{len(content)}\x1f".encode() + content).hexdigest()[:16]
@@ -114,7 +135,8 @@ def _concept(row: dict[str, Any]) -> Concept:
     identity, text, label, hard = (text_of(row.get(name)) for name in ("id", "text", "label", "hard_negatives"))
     if identity is None or text is None:
         raise ValueError("id and text are needed")
-    return Concept(identity, text, label and label.strip(), keywords=tuple(keywords), hard_negatives=hard and hard.strip())
+    feature = text_of(row.get("feature"))
+    return Concept(identity, text, label and label.strip(), keywords=tuple(keywords), hard_negatives=hard and hard.strip(), feature=feature)
 
 
 def _without(line: bytes, names: tuple[str, ...]) -> bytes:

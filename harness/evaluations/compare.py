@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from harness.errors import OptionError, StoreError, UnknownNameError
+from harness.evaluations.compare_alike import Alike
 from harness.evaluations.registry import EVALUATIONS
 from harness.leaderboard.columns import heading, signed
 from harness.leaderboard.entry import Row
@@ -94,6 +95,8 @@ class Comparison:
         found: the mean difference first − second over the concepts that both have, in the metric's own direction, with its test.
         verdict: see :data:`Verdict`.
         differs: what else differs between the two.
+        alike: where all scores are the same, whether texts and ratings are, too; None where a score differs, or where nobody has looked
+            (:func:`harness.evaluations.compare_texts.told_alike`).
     """
 
     kind: EvaluationKind
@@ -107,6 +110,7 @@ class Comparison:
     found: PairedDifference
     verdict: Verdict
     differs: tuple[str, ...]
+    alike: Alike | None = None
 
     @property
     def item(self) -> str:
@@ -122,7 +126,9 @@ class Comparison:
         return None if ours is None or theirs is None else ours - theirs
 
     def headline(self) -> str:
-        """Return the answer: is A better than B, by how much, with what certainty."""
+        """Return the answer: is A better than B, by how much, with what certainty; or that they gave the same."""
+        if self.alike is not None:
+            return self.alike.headline()
         ends, p_value = self.found.interval, self.found.p_value
         count = f"{ends.n} {self.item}{'s' * (ends.n != 1)}"
         if self.verdict == "nothing":
@@ -144,6 +150,7 @@ class Comparison:
         return {
             "answer": self.headline(),
             "verdict": self.verdict,
+            "alike": None if self.alike is None else self.alike.as_json(),
             "kind": self.kind,
             "metric": self.metric,
             "higher_is_better": self.higher_is_better,

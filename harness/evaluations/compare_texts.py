@@ -1,11 +1,15 @@
-"""The texts in which two compared methods differ most: of one concept and instruction, each at the strength that was chosen for it."""
+"""The texts of two compared methods: those in which they differ most, and whether all of them are the same.
+
+Those that differ most are of one concept and instruction, each at the strength that was chosen for it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.evaluations.compare import Comparison, Side
+from harness.evaluations.compare_alike import TextsOf, alike
 from harness.evaluations.steering.choices import overall
 from harness.run.label import labelings_of
 from harness.store import RunStore
@@ -61,6 +65,20 @@ def said(rating: Rating | None) -> str:
     parts = [rating.reason, str(rating.details.get("rule") or "")]
     parts += [f"{aspect}: {text}" for aspect, text in replies.items()] if isinstance(replies, dict) else []
     return " ".join(part for part in parts if part)
+
+
+def told_alike(comparison: Comparison, first: RunStore, second: RunStore) -> Comparison:
+    """Return the comparison, which now says whether its two sides gave the very same.
+
+    Args:
+        comparison: of the two.
+        first, second: the runs of its sides, open; reading is enough.
+    """
+    sides = (first, comparison.first), (second, comparison.second)
+    texts = [TextsOf(store, side.method.id, None if side.judge is None else side.judge.key) for store, side in sides if side.method is not None]
+    n = sum(item.difference is not None for item in comparison.items)
+    own = (texts[0], texts[1]) if comparison.kind == "steering" else None
+    return replace(comparison, alike=alike((comparison.first.row, comparison.second.row), comparison.item, n, own))
 
 
 def most_different(comparison: Comparison, first: RunStore, second: RunStore, count: int) -> list[TextPair]:

@@ -169,7 +169,7 @@ def evaluate(
         strengths: to try in place of the task's, for all steerers that have a strength, or by a steerer's name.
         options: option values by kind: ``{"labeler": {"pi0": 0.01}, "steerer": {"sae-clamp:unit": "residual-norm"}}``.
         suppress: methods work against concepts that a prompt asks for, whatever the task says.
-        controls: run the task's controls beside what is asked for; ``"full"``: also another concept's features, and a random direction of equal norm.
+        controls: run the task's controls beside what is asked for; ``"full"``: also random and other features, and a random direction.
         out: where ``runs/`` and ``leaderboard/entries/`` lie.
         max_cost: dollars that may be spent; what may cost more is refused before anything is sent.
         plugins: Python files whose plugins are used beside the installed ones; not with a task that is open already.

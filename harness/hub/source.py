@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import HarnessError
+from harness.errors import DataError, HarnessError
+
+HUB_PREFIX = "hub:"
+"""Begins the name of a file of a dataset: ``hub:owner/name/path/in/dataset``."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -51,6 +54,16 @@ class Source:
     def at(self, revision: str | None) -> Source:
         """Return the same repository at another revision."""
         return replace(self, revision=revision)
+
+
+def hub_source(source: str, revision: str | None, what: str = "file") -> tuple[Source, str]:
+    """Return the repository and the file that ``hub:owner/name/path/in/dataset`` means. Raises DataError for another text."""
+    parts = source.removeprefix(HUB_PREFIX).split("/")
+    owner, name, rest = "/".join(parts[:1]), "/".join(parts[1:2]), parts[2:]
+    if not rest or any(part in ("", ".", "..") for part in parts):
+        raise DataError(f"{source!r} does not name a file", given=source, hint="write hub:owner/dataset/path")
+    instead = "download it yourself and give the file's path"
+    return Source(f"{owner}/{name}", what, source, revision, kind="dataset", error=DataError, instead=instead), "/".join(rest)
 
 
 def is_offline() -> bool:

@@ -178,11 +178,11 @@ def given_options(subject: Subject) -> str:
     """Return the options that were given to a subject's plugins: ``pi0=0.01``; empty where all have their defaults, or where its name has them."""
     parts = {**subject.model_dump(mode="json")}
     given = [
-        f"{name}={value if isinstance(value, str) else canonical_json(value)}"
+        (name, value if isinstance(value, str) else canonical_json(value))
         for field in ("labeler_options", "steerer_options", "detector_options", "metric_options")
         for name, value in parts.get(field, {}).get("given", {}).items()
     ]
-    return ", ".join(option for option in given if option not in subject.name)
+    return ", ".join(f"{name}={value}" for name, value in given if f"{name.rpartition(':')[2]}={value}" not in subject.name)
 
 
 def _interval(metric: MetricValue, digits: int) -> str:

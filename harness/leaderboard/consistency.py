@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from statistics import fmean
+from typing import Any
 
 from pydantic import JsonValue
 
 from harness.leaderboard.entry import STEERING_METRICS, Entry, MetricValue, Row, full_name, metric_value
 from harness.leaderboard.findings import Finding
+from harness.leaderboard.relabelled import relabelled
 from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
 from harness.leaderboard.values import TOLERANCE, ItemResult
 from harness.store.values import JudgeRecord
@@ -31,6 +33,7 @@ def inconsistencies(entry: Entry) -> Iterator[Finding]:
         key = JudgeRecord(entry.judge.name, entry.judge.rubric, entry.judge.options, content=entry.judge.content).ranking_key
         if key != entry.judge.key:
             yield Finding("numbers", "", f"the judge's key is {entry.judge.key}, but that of its name, rubric and options is {key}")
+    yield from (Finding("numbers", "", message) for message in relabelled(entry))
     for row in entry.rows:
         name = full_name(row, entry.rows_of(row.kind))
         yield from (Finding("numbers", name, message) for message in _of_row(row, entry))
@@ -114,15 +117,16 @@ def _steered_item(item: ItemResult, grid: Sequence[float], entry: Entry) -> Iter
     if item.n % len(grid):
         yield f"{item.n} texts are not equally many at each of {len(grid)} strengths"
     yield from _mean_of_draws(item)
-    parts = [item.values.get(part) for part in ASPECTS]
-    overall = item.values.get("overall")
-    if overall is None or any(part is None for part in parts):
-        return
-    most = _overall([part for part in parts if part is not None], entry)
-    exact = entry.protocol.aggregation == "harmonic-mean-of-means" and not draws
-    if overall > most + TOLERANCE or (exact and overall < most - TOLERANCE):
-        relation = "is not" if exact else "is above"
-        yield f"overall {_shown(overall)} {relation} the harmonic mean {_shown(most)} of its concept, instruction and fluency"
+    each: list[dict[str, Any]] = [found for draw in draws if isinstance(found := draw.get("values"), dict)]
+    for values in each or [dict(item.values)]:
+        parts, overall = [values.get(part) for part in ASPECTS], values.get("overall")
+        known = [float(part) for part in parts if isinstance(part, int | float)]
+        if not isinstance(overall, int | float) or len(known) < len(parts):
+            continue
+        most, exact = _overall(known, entry), entry.protocol.aggregation == "harmonic-mean-of-means"
+        if overall > most + TOLERANCE or (exact and overall < most - TOLERANCE):
+            relation = "is not" if exact else "is above"
+            yield f"overall {_shown(overall)} {relation} the harmonic mean {_shown(most)} of its concept, instruction and fluency"
 
 
 # ------------------------------------------------------------------------------------------------------- detection, dictionaries
@@ -213,6 +217,10 @@ def _against(name: str, stated: MetricValue, expected: MetricValue, entry: Entry
     elif not (_same(stated.low, expected.low) and _same(stated.high, expected.high)):
         ends = _ends(expected.low, expected.high)
         yield f"{name}: the interval is {_ends(stated.low, stated.high)}, but that of the items is {ends}"
+    for what in ("warning", "reason"):
+        ours, theirs = getattr(stated, what), getattr(expected, what)
+        if ours != theirs and (what == "warning" or stated.value is not None):  # a reason for no value at all may know more
+            yield f"{name}: its {what} is {ours or 'none'!r}, but the items give {theirs or 'none'!r}"
 
 
 def _draws_of(item: ItemResult) -> list[dict[str, JsonValue]]:

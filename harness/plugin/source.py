@@ -26,9 +26,11 @@ CORE = "harness"
 
 _NOT_COMPUTING = {
     "chat", "cli", "files", "judging", "leaderboard", "plugin", "store", "tasks", "testing", "view",
-    "evaluations/axbench_layout.py", "evaluations/compare.py", "evaluations/compare_texts.py", "evaluations/details", "evaluations/entry.py",
-    "evaluations/evaluate.py", "evaluations/export.py", "evaluations/face.py", "evaluations/older_identity.py", "evaluations/power.py",
-    "evaluations/prompts.py", "evaluations/recompute.py", "evaluations/stored_entries.py", "evaluations/steering/choices.py",
+    "evaluations/against_plugins.py", "evaluations/against_run.py", "evaluations/against_task.py", "evaluations/axbench_layout.py",
+    "evaluations/check_entry.py", "evaluations/compare.py", "evaluations/compare_alike.py", "evaluations/compare_texts.py",
+    "evaluations/declared_controls.py", "evaluations/details", "evaluations/entry.py", "evaluations/evaluate.py", "evaluations/export.py",
+    "evaluations/face.py", "evaluations/older_identity.py", "evaluations/power.py", "evaluations/prompts.py", "evaluations/recompute.py",
+    "evaluations/remade_warnings.py", "evaluations/stored_entries.py", "evaluations/win_rates.py", "evaluations/steering/choices.py",
     "evaluations/steering/concepts.py", "evaluations/steering/judge_record.py", "evaluations/steering/rate.py",
     "evaluations/steering/reading.py", "evaluations/steering/rows.py", "evaluations/steering/score.py", "evaluations/steering/stored.py",
     "evaluations/detection/rows.py", "evaluations/detection/score.py", "evaluations/dictionary/rows.py", "evaluations/dictionary/score.py",

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.contracts import ResidualMeans
-from harness.data.concepts import choose_concepts
+from harness.data.concepts import choose_concepts, concepts_digest
+from harness.data.corpora.axbench import hard_label, is_hard
+from harness.data.corpora.on_the_hub import fetch_corpus, hub_name
 from harness.errors import DataError, DictionaryError, OptionError, TaskError, UnknownNameError
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress, set_current_progress
@@ -68,6 +70,9 @@ class Choices:
     text_field: str | None = None
     label_field: str | None = None
     label_separator: str | None = None
+    instruction_field: str | None = None
+    genre_field: str | None = None
+    part_field: str | None = None
     instructions: str | None = None
     split: str | None = None
     limit: int | None = None
@@ -129,6 +134,10 @@ class TaskBench:
     def positions(self) -> Positions:
         steering = self.task.file.steering
         return Positions(prompt=steering.prompt, generated=steering.generated, first_token=steering.first_token)
+
+    @property
+    def protocol(self) -> ProtocolName:
+        return self.choices.protocol or self.task.file.evaluation.protocol
 
     @property
     def site(self) -> Site:
@@ -273,6 +282,8 @@ class TaskBench:
         if given is None:
             table = self.task.file.corpus
             return resolve(self.task, table.source, "--corpus", "corpus", table.revision, self.progress)
+        if (name := hub_name(given)) is not None:
+            return fetch_corpus(name, None, self.progress)
         path = Path(given) if given.startswith("hf:") else Path(given).expanduser()
         if not given.startswith("hf:") and not path.exists():
             hint = "give a file or folder that `harness data stats` reads"
@@ -281,12 +292,17 @@ class TaskBench:
 
     @cached_property
     def corpus_digest(self) -> str:
-        """Names the texts, their labels, and how many of their tokens are used; the same wherever the corpus lies."""
+        """Names the texts, their labels, and how many of their tokens are used; the same wherever the corpus lies.
+
+        What the texts answer belongs to it where they are read as answers; their genres and parts where the corpus states any.
+        """
         read = [self.corpus.digest, self.task.file.corpus.max_tokens]
         if self.conversations:
             from harness.model.prompts import RENDERING
 
-            read += [{"conversations": RENDERING}]
+            read += [{"conversations": RENDERING, "instructions": self.corpus.instructions_digest}]
+        if self.corpus.stated_digest:
+            read += [{"stated": self.corpus.stated_digest}]
         return digest(read)
 
     @property
@@ -318,6 +334,9 @@ class TaskBench:
             text_field=given.text_field or own.text_field,
             label_field=given.label_field or own.label_field,
             label_separator=given.label_separator or own.label_separator,
+            instruction_field=given.instruction_field or own.instruction_field,
+            genre_field=given.genre_field or own.genre_field,
+            part_field=given.part_field or own.part_field,
             comments=table.comments,
             code_blocks=table.code_blocks,
             progress=progress,
@@ -339,14 +358,7 @@ class TaskBench:
         def compute(folder: Path) -> None:
             self.progress.step("splitting the corpus")
             order = self.rng("held-out-texts").permutation(len(self.corpus))
-            stated: list[str] = []
-
-            def texts() -> Iterator[str]:
-                for document in self.corpus:
-                    stated.append(document.part)
-                    yield document.text
-
-            split_texts(self.corpus_tokens, list(texts()), order, stated if any(stated) else None).save(folder)
+            split_texts(self.corpus_tokens, (document.text for document in self.corpus), order, self.corpus.parts).save(folder)
 
         found = TextSplit.load(self._own_artifact({"kind": "text-split", "version": FORMAT, "seed": self.seed}, compute))
         read_only(found)
@@ -409,12 +421,28 @@ class TaskBench:
             return self._candidates()
         return self._fixed()[: self.choices.limit]
 
+    @cached_property
+    def concepts_path(self) -> Path:
+        """Return where the task's list of concepts is, fetched where it lies on the hub."""
+        table = self.task.file.concepts
+        assert table.file is not None  # the task file's validator holds this, in fixed mode
+        if (name := hub_name(table.file)) is not None:
+            return fetch_corpus(name, table.revision, self.progress, "list of concepts")
+        return self.task.path(table.file)
+
+    @property
+    def hub_concepts_digest(self) -> str | None:
+        """Return the identity of a list of concepts that lies on the hub; None for any other, which belongs to the task's own digest."""
+        table = self.task.file.concepts
+        if table.mode != "fixed" or table.file is None or hub_name(table.file) is None:
+            return None
+        return concepts_digest(self.concepts_path)
+
     def _fixed(self) -> list[Concept]:
         import harness.data
 
         name = self.task.file.concepts.file
-        assert name is not None  # the task file's validator holds this
-        found = harness.data.open_concepts(self.task.path(name), split=self.split_name)
+        found = harness.data.open_concepts(self.concepts_path, split=self.split_name)
         if not found:
             split = f" of split {self.split_name!r}" if self.split_name else ""
             message = f"{name} of task {self.task.name!r} has no concept{split}"
@@ -422,7 +450,7 @@ class TaskBench:
         return choose_concepts(found, self.choices.concepts)
 
     def _candidates(self) -> list[Concept]:
-        support = dict(zip(self.labels.names, self.labels.support.tolist(), strict=True))
+        support = {name: n for name, n in zip(self.labels.names, self.labels.support.tolist(), strict=True) if not is_hard(name)}
         labels = [label for label, count in support.items() if count >= self.min_support]
         if not labels:
             most = max(support.items(), key=lambda item: item[1], default=("none", 0))
@@ -437,7 +465,11 @@ class TaskBench:
             if few := [label for label in labels if support[label] < self.min_support]:
                 message = f"label {few[0]!r} has {support[few[0]]} of the {self.min_support} texts that concepts.min_support asks for"
                 raise DataError(message, given=few[0], hint="leave it out of --concepts, or lower min_support")
-        return [_candidate(label) for label in labels]
+        return [self._candidate(label) for label in labels]
+
+    def _candidate(self, label: str) -> Concept:
+        hard = hard_label(label)
+        return replace(_candidate(label), hard_negatives=hard if hard in self.labels.names else None)
 
     def _with_examples(self, concept: Concept) -> Concept:
         if concept.label is None or concept.positives or not self.has_corpus:

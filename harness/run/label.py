@@ -101,6 +101,7 @@ def check_answers(
         if isinstance(answer, Labeling):
             _check_values(who, answer)
             _check_features(who, answer, bench)
+            _check_fit(who, answer, bench)
             if answer.id in seen:
                 message = f"{who} gave concept {answer.concept.id!r} the same features twice"
                 raise PluginError(message, given=answer.concept.id, hint="give each set of features once")
@@ -147,6 +148,16 @@ def _check_features(who: PluginName, answer: Labeling, bench: TaskBench) -> None
     if len(set(answer.features)) != len(answer.features):
         message = f"{who} named a feature of concept {answer.concept.id!r} twice"
         raise PluginError(message, given=answer.concept.id, hint="name each feature once")
+
+
+def _check_fit(who: PluginName, answer: Labeling, bench: TaskBench) -> None:
+    """What a control steers by in place of a concept's own fit is another concept of the run."""
+    if answer.fit is None:
+        return
+    others = tuple(concept.id for concept in bench.concepts if concept.id != answer.concept.id)
+    if answer.fit not in others:
+        message = f"{who} named the fit of {answer.fit!r} for concept {answer.concept.id!r}"
+        raise PluginError(message, given=answer.fit, allowed=others or "none: there is one concept", hint="name another concept's id, or None")
 
 
 # ------------------------------------------------------------------------------------------------------------- what the store says

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.engine.base import VERSIONS
 from harness.engine.choice import DEFAULT
-from harness.files.hashing import path_digest
+from harness.files.hashing import content_digest, path_digest
 from harness.files.version import PACKAGE, own_version
 from harness.model.prompts import RENDERING
 from harness.plugin.files import PluginFile
@@ -16,6 +16,7 @@ from harness.plugin.inputs import FILE, path_contents, replaced
 from harness.plugin.source import CORE, core_digest
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
+from harness.run.planned import control_kind
 from harness.run.protocol import protocol_of
 from harness.run.provenance import LIBRARIES, git_state, hardware, versions
 from harness.run.sources import sources_served
@@ -47,7 +48,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         task=TaskRef(
             name=bench.task.name,
             version=str(file.version),
-            digest=bench.task.digest([bench.corpus_digest if bench.has_corpus else None]),
+            digest=bench.task.digest([bench.corpus_digest if bench.has_corpus else None, *_hub_concepts(bench)]),
             split=bench.split_name or "all",
             mode=file.concepts.mode,
         ),
@@ -95,7 +96,7 @@ def _lists(values: Mapping[str, Json]) -> dict[str, Json]:
 
 def _absolute(path: str | None) -> str | None:
     """Return a path that holds from any folder; the name of a dataset (hf:…) as it is."""
-    return path if path is None or path.startswith("hf:") else str(Path(path).expanduser().resolve())
+    return path if path is None or path.startswith(("hf:", "hub:")) else str(Path(path).expanduser().resolve())
 
 
 def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
@@ -112,6 +113,7 @@ def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
         distribution=plugin.registered.distribution,
         version=plugin.registered.version,
         file="" if plugin.registered.file is None else str(plugin.registered.file.path),
+        parts=() if len(plugin.parts) == 1 else tuple(map(plugin_ref, plugin.parts)),
     )
 
 
@@ -129,6 +131,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
             selects_on="nothing" if m.labeler is None else m.labeler.instance.traits.selects_on,
             draws=m.draws,
             controls=m.controls,
+            control=control_kind(m.labeler, m.steerer),
         )
         for m in plan.methods
     ]
@@ -143,6 +146,7 @@ def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
             selects_on="nothing" if d.labeler is None else d.labeler.instance.traits.selects_on,
             draws=d.draws,
             controls=d.controls,
+            control=control_kind(d.labeler, d.detector),
         )
         for d in plan.detections
     ]
@@ -162,11 +166,12 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "split": bench.split_name or "all",
         "limit": choices.limit,
         **({"concepts": [concept.id for concept in bench.list_concepts()]} if choices.concepts else {}),
+        **({"concept_list": found[0]} if (found := _hub_concepts(bench)) else {}),
         "seed": choices.seed,
         "model": {"name": model.name, "digest": model.digest, "dtype": f"torch.{model.dtype}", "device": model.device.partition(":")[0]},
         "dictionaries": {ref.name: ref.digest for ref in bench.dictionary_refs},
         "corpus": bench.corpus_digest if bench.has_corpus else None,
-        "instructions": path_digest(bench.instructions_path),
+        "instructions": _instructions(bench),
         "methods": methods,
         "judge": None if plan.judge is None else {"name": plan.judge.registered.name, "options": _without_files(plan.judge)},
         "code": _code(plan),
@@ -182,6 +187,24 @@ def _goal(plan: Plan, bench: TaskBench) -> dict[str, Json]:
     if plan.goal == "express":
         return {}
     return {"goal": plan.goal, "concept_prompt": protocol_of(bench.task, goal=plan.goal).concept_prompt}
+
+
+def _hub_concepts(bench: TaskBench) -> list[str]:
+    """Return the digest of a list of concepts that lies on the hub; nothing for one that the task's own digest covers."""
+    found = bench.hub_concepts_digest
+    return [] if found is None else [found]
+
+
+def _instructions(bench: TaskBench) -> str:
+    """Return the digest of the instructions in use: of the task's own by name and content, as their place in the task is fixed.
+
+    Of a file that the command line gives by its content, whatever it is called; where that is the content of the task's own, it is theirs.
+    """
+    path, own = bench.instructions_path, bench.task.file.instructions.source
+    if bench.choices.instructions is None:
+        return path_digest(path)
+    there = None if own is None or not bench.task.path(own).is_file() else bench.task.path(own)
+    return path_digest(there) if there is not None and content_digest(there) == content_digest(path) else content_digest(path)
 
 
 def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:

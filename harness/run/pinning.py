@@ -76,7 +76,7 @@ def _write(table: Any, commit: str) -> None:
     if "revision" in table:
         table["revision"] = commit
         return
-    key = "source" if "source" in table else "name"
+    key = next(key for key in ("source", "file", "name") if key in table)
     entries = [(name, table[name]) for name in table]
     place = [name for name, _ in entries].index(key)
     for name, _ in entries[place + 1 :]:

@@ -33,7 +33,7 @@ def check_values(plan: Plan, bench: TaskBench) -> None:
     choose_dtype(choices.dtype, choose_device(choices.device))
     for plugin in plan.plugins:
         _check_inputs(plugin)
-    if bench.concept_mode == "fixed" and (plan.methods or plan.detections):
+    if bench.concept_mode == "fixed" and (plan.methods or plan.detections) and not _on_the_hub(file.concepts.file):
         bench.list_concepts()  # an unknown split is said as such, not as too few instructions
     local = file.model.name
     check_local_model(str(bench.task.path(local)) if local.startswith((".", "/", "~")) else local)

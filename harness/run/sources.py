@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness.data.corpora.on_the_hub import hub_name, key_files
 from harness.errors import HarnessError
 from harness.hub.download import ask, has, head
 from harness.hub.errors import unreachable
-from harness.hub.source import Source, cached, commit_in, is_commit
+from harness.hub.source import HUB_PREFIX, Source, cached, commit_in, hub_source, is_commit
 from harness.run.bench import TaskBench
 from harness.store.manifest import SourceRef
 from harness.tasks.dictionaries import DictionaryTable
-from harness.tasks.find import hub_source
 from harness.tasks.schema import Task
 
-What = Literal["model", "dictionary", "instructions", "corpus"]
+What = Literal["model", "dictionary", "instructions", "concepts", "corpus"]
 
-DATASET, FILE = "hf:", "hub:"
+DATASET, FILE = "hf:", HUB_PREFIX
 _OF_A_DICTIONARY = (
     "config.json", "cfg.json", "params.npz", "params.safetensors", "sae_weights.safetensors", "sae.safetensors", "ae.pt", "hyperparams.json",
 )  # fmt: skip
@@ -68,20 +68,22 @@ def hub_inputs(bench: TaskBench) -> list[HubInput]:
         HarnessError: a name that is none, or that SAELens' registry does not have.
     """
     file, choices = bench.task.file, bench.choices
-    found = [*_instructions(bench.task, choices.instructions), *_model(bench.task)]
+    found = [*_instructions(bench.task, choices.instructions), *_concepts(bench.task), *_model(bench.task)]
     for table in file.dictionaries:
         found += _dictionary(bench.task, table)
     return [*found, *_corpus(bench.task, choices.corpus)]
 
 
 def check_sources(bench: TaskBench) -> None:
-    """Fetch the instructions, and ask whether the rest can be had, before anything large is fetched. What the cache holds is not asked about.
+    """Fetch instructions and concepts, and ask whether the rest can be had, before anything large is fetched; not about what the cache holds.
 
     Raises the error of the first that cannot be had.
     """
     for item in hub_inputs(bench):
         if item.what == "instructions":
             _ = bench.instructions_path
+        elif item.what == "concepts":
+            _ = bench.concepts_path
         elif item.cached_commit is None and item.what != "corpus":  # a corpus may lie in the cache of its own library, which asks itself
             item.served_commit()
 
@@ -125,6 +127,8 @@ def sources_served(bench: TaskBench) -> tuple[SourceRef, ...]:
 def _commit(bench: TaskBench, item: HubInput) -> str | None:
     if item.what == "instructions":
         return commit_in(bench.instructions_path)
+    if item.what == "concepts":
+        return commit_in(bench.concepts_path)
     if item.what == "corpus":
         return bench.corpus.commit if item.source.startswith(DATASET) else commit_in(bench.corpus_path)
     return item.cached_commit
@@ -135,6 +139,13 @@ def _instructions(task: Task, given: str | None) -> Iterator[HubInput]:
     if given is None and table.source is not None and table.source.startswith(FILE):
         where, file = hub_source(table.source, table.revision, "set of instructions")
         yield HubInput("instructions", table.source, table.source, where, (file,))
+
+
+def _concepts(task: Task) -> Iterator[HubInput]:
+    table = task.file.concepts
+    if table.mode == "fixed" and table.file is not None and (name := hub_name(table.file)) is not None:
+        where, path = hub_source(name, table.revision, "list of concepts")
+        yield HubInput("concepts", table.file, table.file, where, key_files(path))
 
 
 def _model(task: Task) -> Iterator[HubInput]:
@@ -169,8 +180,8 @@ def _corpus(task: Task, given: str | None) -> Iterator[HubInput]:
     source, revision = (table.source, table.revision) if given is None else (given, None)
     if source is None:
         return
-    if source.startswith(FILE):
-        where, file = hub_source(source, revision, "corpus")
-        yield HubInput("corpus", source, source, where, (file,))
+    if (name := hub_name(source)) is not None:
+        where, path = hub_source(name, revision, "corpus")
+        yield HubInput("corpus", source, source, where, key_files(path))
     elif source.startswith(DATASET) and (dataset := dataset_source(source, revision)) is not None:
         yield HubInput("corpus", source, source, dataset, ())

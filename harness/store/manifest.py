@@ -15,6 +15,7 @@ from harness.types import (
     CONCEPT_PROMPT,
     Aggregation,
     ConceptMode,
+    ControlKind,
     Decoding,
     EvaluationKind,
     Goal,
@@ -85,7 +86,7 @@ class DictionaryRef(Part):
 class SourceRef(Part):
     """Something of the run that came from the Hugging Face hub: what was asked for, and what was served."""
 
-    what: Literal["model", "dictionary", "instructions", "corpus"]
+    what: Literal["model", "dictionary", "instructions", "concepts", "corpus"]
     name: Text
     """As the task names it: of a dictionary its own name, else as ``source``."""
     source: Text
@@ -149,6 +150,13 @@ class PluginRef(Part):
     """Of such a file, ``sha256:`` and the digest of its content."""
     file: str = ""
     """Where such a file was."""
+    parts: tuple[PluginRef, ...] = Field((), exclude_if=_is_empty)
+    """Of steerers that are joined, each by itself, in their order; left out of any other plugin, whose distribution is its own."""
+
+    @property
+    def each(self) -> tuple[PluginRef, ...]:
+        """Return the plugins that are joined, or this one alone."""
+        return self.parts or (self,)
 
     @property
     def title(self) -> str:
@@ -176,6 +184,8 @@ class MethodRecord(Part):
     """So many answers of its labeler in turn belong together: draws of one concept, whose score is the mean over them."""
     controls: tuple[Text, ...] = ()
     """Of a control with a labeler: keys of the labelers that it stands for."""
+    control: ControlKind | None = None
+    """As which control its plugins may be run; null for any other, and in a run of an older harness, which did not ask."""
 
 
 class NumberRecord(Part):

@@ -218,7 +218,8 @@ def encode_labeling(labeling: Labeling) -> str:
     """Return a labeling without its concept, which is stored by itself."""
     feature_list = [[feature.dictionary, int(feature.index)] for feature in labeling.features]
     what = f"the labeling of concept {labeling.concept.id!r}"
-    return encode({"features": feature_list, "score": labeling.score, "evidence": labeling.evidence}, what)
+    fit = {} if labeling.fit is None else {"fit": labeling.fit}
+    return encode({"features": feature_list, "score": labeling.score, "evidence": labeling.evidence, **fit}, what)
 
 
 def decode_answer(kind: str, concept: Concept, text: str) -> Labeling | Abstention:
@@ -227,7 +228,7 @@ def decode_answer(kind: str, concept: Concept, text: str) -> Labeling | Abstenti
     if kind == "abstention":
         return Abstention(concept, value["reason"])
     features = tuple(FeatureRef(dictionary, index) for dictionary, index in value["features"])
-    return Labeling(concept, features, value["score"], value["evidence"])
+    return Labeling(concept, features, value["score"], value["evidence"], value.get("fit"))
 
 
 # ----------------------------------------------------------------------------------------------------------------- items and outcomes

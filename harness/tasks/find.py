@@ -9,11 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.errors import DataError, TaskError, UnknownNameError
+from harness.data.corpora.on_the_hub import fetch_corpus, hub_name
+from harness.errors import TaskError, UnknownNameError
 from harness.files.progress import Progress
 from harness.files.toml import read_toml
 from harness.hub.download import fetch
-from harness.hub.source import Source
+from harness.hub.source import HUB_PREFIX, hub_source
 from harness.plugin.grammar import PluginRequest
 from harness.plugin.host import PluginHost
 from harness.tasks.schema import FILE_NAME, Task, TaskFile
@@ -54,16 +55,6 @@ def find_task(host: PluginHost, name: str) -> Task:
     raise UnknownNameError("task", name, host.tasks.entries, "A folder with a task.toml works, too.")
 
 
-def hub_source(source: str, revision: str | None = None, what: str = "file") -> tuple[Source, str]:
-    """Return the repository and the file that ``hub:owner/name/path/in/dataset`` means. Raises DataError for another text."""
-    parts = source.removeprefix("hub:").split("/")
-    owner, name, rest = "/".join(parts[:1]), "/".join(parts[1:2]), parts[2:]
-    if not rest or any(part in ("", ".", "..") for part in parts):
-        raise DataError(f"{source!r} does not name a file", given=source, hint="write hub:owner/dataset/path")
-    instead = "download it yourself and give the file's path"
-    return Source(f"{owner}/{name}", what, source, revision, kind="dataset", error=DataError, instead=instead), "/".join(rest)
-
-
 def hub_file(source: str, revision: str | None = None, what: str = "file", progress: Progress | None = None) -> Path:
     """Return ``hub:owner/name/path/in/dataset`` as a local file, fetched where the hub's cache does not hold it.
 
@@ -80,7 +71,9 @@ def resolve(task: Task, source: str | None, flag: str, what: str, revision: str 
     """
     if source is None:
         raise TaskError(f"task {task.name!r} ships no {what} (licence)", hint=f"give your own with {flag} PATH")
-    if source.startswith("hub:"):
+    if what == "corpus" and (name := hub_name(source)) is not None:
+        return fetch_corpus(name, revision, progress)
+    if source.startswith(HUB_PREFIX):
         return hub_file(source, revision, what, progress)
     if source.startswith("hf:"):
         return Path(source)

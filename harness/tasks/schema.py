@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from harness.data.axbench_concepts import concept_files
 from harness.data.concepts import concepts_digest
 from harness.data.corpora.corpus import Format
 from harness.errors import TaskError
@@ -61,6 +62,12 @@ class CorpusTable(Table):
     """Name of the label column (JSONL, CSV, Parquet)."""
     label_separator: str | None = None
     """Splits a label column that is one text, e.g. ";"; without it such a text is one label, or a list in quotes and brackets."""
+    instruction_field: str | None = None
+    """Name of the column with what a text answers; left out, the first of instruction, prompt, input that is there (JSONL, CSV, Parquet)."""
+    genre_field: str | None = None
+    """Name of the column with a text's genre; a concept's plain negatives are of its positives' genres. None is read that is not named."""
+    part_field: str | None = None
+    """Name of the column that says what a text is for: `train` (fitting), `evaluation` (thresholds and report) or nothing (the split decides)."""
     comments: bool = True
     """Append other users' comments to a question (Stack Exchange)."""
     code_blocks: bool = True
@@ -79,7 +86,9 @@ class ConceptsTable(Table):
     mode: Literal["fixed", "chosen"] = "chosen"
     """fixed: the task lists the concepts, a labeler answers each or abstains. chosen: the labeler picks its own from the corpus' labels."""
     file: PathText | None = None
-    """Fixed mode: JSONL rows {id, text, label, split, keywords, hard_negatives}; `label` is the label of the corpus that marks the positives."""
+    """Fixed mode: JSONL rows {id, text, label (the corpus' of its positives), split, keywords, …}; or AxBench's list, table or folder, or `hub:…`."""
+    revision: str | None = None
+    """Branch, tag or commit of a list on the hub; left out, the hub's default."""
     min_support: int = Field(50, ge=1)
     """Labels with fewer texts are left out (chosen mode), or abstained from for lack of support by labelers (fixed mode)."""
 
@@ -137,14 +146,14 @@ class SteeringTable(Table):
     layer: int | None = Field(None, ge=0)
     """Layer of methods without a dictionary; left out, that of the first dictionary."""
     grids: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    """Strengths by steerer, ascending; a steerer that is not named here uses its own."""
+    """Strengths by steerer, ascending; a steerer that is not named here uses its own. Joined ones: by their names with + between."""
 
 
 class ControlTable(Table):
     """``[[controls]]``: a method that is run beside what was asked for."""
 
     steerer: str
-    """A steerer: NAME, or NAME:option=value,…"""
+    """A steerer: NAME, or NAME:option=value,…; or several joined by +, e.g. prompt+sae-clamp"""
     labeler: str | None = None
     """A labeler, in the same way; left out for a steerer that uses no feature."""
     draws: int = Field(1, ge=1)
@@ -166,7 +175,7 @@ class RunTable(Table):
     labeler_options: Options = Field(default_factory=dict)
     """Options of this row's labeler, before those of `[labelers]`; the command line overrides them."""
     options: Options = Field(default_factory=dict)
-    """Options of this row's steerer or detector; the command line overrides them."""
+    """Options of this row's steerer or detector; the command line overrides them. Those of joined steerers stand behind their names."""
 
     @property
     def request(self) -> PluginRequest:
@@ -190,7 +199,7 @@ class MethodTable(RunTable):
     """``[[methods]]``: a method of steering that `harness eval --task` runs when no plugin is named: a row's steerer with the row's labeler."""
 
     steerer: str
-    """A steerer: NAME, or NAME:option=value,…"""
+    """A steerer: NAME, or NAME:option=value,…; or several joined by +, e.g. prompt+sae-clamp"""
 
     @property
     def request(self) -> PluginRequest:
@@ -208,6 +217,8 @@ class DetectorTable(RunTable):
         return request_in(self.detector, self.options, "detector")
 
 
+_LATER_IN_CORPUS = ("conversations", "instruction_field", "genre_field", "part_field")
+"""Fields that came after the first tasks: digests of tasks without them stay what they were."""
 _LATER_IN_EVALUATION: dict[str, Json] = {
     "pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means", "goal": "express", "concept_prompt": CONCEPT_PROMPT,
 }  # fmt: skip
@@ -368,20 +379,21 @@ class Task:
         for control in content["controls"]:
             if control["draws"] == 1:
                 control.pop("draws")
-        for table in (content["corpus"], content["instructions"], *content["dictionaries"]):
+        for table in (content["corpus"], content["concepts"], content["instructions"], *content["dictionaries"]):
             if table["revision"] is None:
                 table.pop("revision")
-        if not content["corpus"]["conversations"]:
-            content["corpus"].pop("conversations")
+        for name in _LATER_IN_CORPUS:
+            if not content["corpus"][name]:
+                content["corpus"].pop(name)
         for name, default in _LATER_IN_EVALUATION.items():
             if content["evaluation"][name] == default:
                 content["evaluation"].pop(name)
         content["schema"] = 1  # how the file is written changes no score, and digests of before there was a version 2 hold
         names = [self.file.corpus.source, *(dictionary.source for dictionary in self.file.dictionaries)]
-        # these two are files: a folder in their place, which is refused where they are read, may hold a whole disk
-        names += [name for name in (self.file.concepts.file, self.file.instructions.source) if name and self.path(name).is_file()]
+        # this is a file: a folder in its place, which is refused where it is read, may hold a whole disk
+        names += [name for name in (self.file.instructions.source,) if name and self.path(name).is_file()]
         files = {name: path_digest(self.path(name)) for name in names if name and os.path.exists(self.path(name))}
         concepts = self.file.concepts.file
-        if concepts in files and self.path(concepts).is_file():
+        if concepts and (self.path(concepts).is_file() or (self.path(concepts).is_dir() and concept_files(self.path(concepts)))):
             files[concepts] = concepts_digest(self.path(concepts))
         return digest([content, files, extra])

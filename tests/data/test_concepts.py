@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.axbench import SOURCE, WORDINGS, evaluation_rows, metadata_rows, train_rows, write_table
 
-from harness.data import open_concepts
+from harness.data import open_concepts, open_corpus
 from harness.data.concepts import concepts_digest
 from harness.errors import DataError, UnknownNameError
 from harness.files.hashing import path_digest
@@ -85,3 +86,59 @@ def test_a_damaged_file_has_a_digest(tmp_path: Path) -> None:
     path = tmp_path / "concepts.jsonl"
     path.write_bytes(b'{"id": \r\n[1]\n\xff')
     assert concepts_digest(path) == path_digest(path)
+
+
+# ------------------------------------------------------------------------------------------------------------------------- AxBench's
+
+
+def test_a_feature_is_read_and_belongs_to_the_task(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", {**ROWS[0], "feature": "gemma-2-2b/20-gemmascope-res-16k/7"}, ROWS[1])
+    assert [concept.feature for concept in open_concepts(path)] == ["gemma-2-2b/20-gemmascope-res-16k/7", None]
+    assert concepts_digest(path) == path_digest(path) != concepts_digest(write(tmp_path / "b", *ROWS))
+
+
+def test_axbenchs_list_of_concepts(tmp_path: Path) -> None:
+    """Its numbers are the ids; labels and hard negatives are those of the corpus in the same folder."""
+    folder = tmp_path / "f"
+    write_table(folder / "train_data.parquet", train_rows())
+    write_table(folder / "latent_eval_data.parquet", evaluation_rows())
+    by_tables = open_concepts(folder)
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metadata_rows()), encoding="utf-8")
+    corpus = open_corpus(folder)
+    for found in (by_tables, open_concepts(folder), open_concepts(folder / "metadata.jsonl"), open_concepts(folder / "latent_eval_data.parquet")):
+        assert [(concept.id, concept.text) for concept in found] == [(str(number), wording) for number, wording in WORDINGS.items()]
+        assert [concept.feature for concept in found] == [f"{SOURCE}/{100 + number}" for number in WORDINGS]
+        assert {concept.label for concept in found} | {concept.hard_negatives for concept in found} == set(corpus.labels.names)
+        assert len({concept.label for concept in found}) == 4
+    without = open_concepts(folder / "train_data.parquet")
+    assert [(concept.label, concept.feature) for concept in without] == [(concept.label, None) for concept in by_tables]
+
+
+def test_the_real_list_tells_two_of_one_wording_apart(shared_data: Path) -> None:
+    concepts = open_concepts(shared_data / "axbench" / "concept500_2b_l10" / "metadata.jsonl")
+    assert len(concepts) == len({concept.id for concept in concepts}) == len({concept.label for concept in concepts}) == 500
+    assert len({concept.text for concept in concepts}) == 499
+    twice = [concept for concept in concepts if concept.label != concept.text]
+    assert len(twice) == 2
+    assert [concept.label for concept in twice] == [f"{concept.text} [{concept.id}]" for concept in twice]
+    assert len({concept.feature for concept in twice}) == 2
+    ten = open_concepts(shared_data / "axbench" / "concept10_2b_l10")
+    corpus = open_corpus(shared_data / "axbench" / "concept10_2b_l10")
+    assert {concept.label for concept in ten} | {concept.hard_negatives for concept in ten} == set(corpus.labels.names)
+    assert ten[0].feature == "gemma-2-2b/10-gemmascope-res-16k/14874"
+
+
+def test_a_list_that_is_none_of_theirs(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError) as error:
+        open_concepts(tmp_path / "empty")
+    assert error.value.given == tmp_path / "empty"
+    with pytest.raises(DataError) as error:
+        open_concepts(write_table(tmp_path / "t.parquet", [{"x": 1}]))
+    assert error.value.given == tmp_path / "t.parquet"
+    with pytest.raises(DataError) as error:
+        open_concepts(write(tmp_path, metadata_rows()[0], metadata_rows()[0]))
+    assert "concept_id" in error.value.message
+    with pytest.raises(DataError) as error:
+        open_concepts(write(tmp_path, {"concept_id": 1, "concept": ""}))
+    assert "line 1" in str(error.value)

@@ -74,6 +74,43 @@ def test_a_group_that_touches_train_is_in_train_and_a_large_one_stays_together()
     assert split.n_copies == 30
 
 
+@settings(deadline=None)
+@given(texts=texts, seed=st.integers(0, 3), draw=st.data())
+def test_what_the_corpus_states_holds(texts: list[str], seed: int, draw: st.DataObject) -> None:
+    """A text for training is in train; one for evaluation is there only as a near-copy of one that is."""
+    stated = draw.draw(st.lists(st.sampled_from(["", "train", "evaluation"]), min_size=len(texts), max_size=len(texts)))
+    rows = rows_of(texts)
+    order = rng(seed, "held-out-texts").permutation(len(texts))
+    split = split_texts(rows, texts, order, stated)
+    assert sorted([*split.train, *split.threshold, *split.report]) == list(range(len(texts)))
+    train = set(split.train.tolist())
+    assert {place for place, part in enumerate(stated) if part == "train"} <= train
+    unstated = split_texts(rows, texts, order)
+    alone = [place for place in range(len(texts)) if not any(_alike(texts, rows, place, other) for other in range(len(texts)) if other != place)]
+    for place in alone:
+        own = {"train": True, "evaluation": False, "": place in unstated.train}[stated[place]]
+        assert (place in train) == own
+
+
+def _alike(texts: list[str], rows: list[np.ndarray[Any, Any]], a: int, b: int) -> bool:
+    """Whether two texts may be joined: the same tokens, or a run of five words in common."""
+    if np.array_equal(rows[a], rows[b]):
+        return True
+    runs = [{tuple(words[i : i + 5]) for i in range(len(words) - 4)} or {tuple(words)} for words in (texts[a].split(), texts[b].split())]
+    return bool(runs[0] & runs[1]) or texts[a].split() == texts[b].split()
+
+
+def test_what_is_for_evaluation_is_halved() -> None:
+    different = [f"text {number} {number * 7919} of {number * 104729}" for number in range(60)]
+    order = rng(0, "held-out-texts").permutation(60)
+    split = split_texts(rows_of(different), different, order, ["train"] * 20 + ["evaluation"] * 40)
+    assert split.train.tolist() == list(range(20))
+    assert [len(split.threshold), len(split.report)] == [20, 20]
+    copied = [*different[:20], *different[:3], *different[23:]]
+    joined = split_texts(rows_of(copied), copied, order, ["train"] * 20 + ["evaluation"] * 40)
+    assert joined.train.tolist() == list(range(23)), "a copy of a training text is in train, whatever the corpus says"
+
+
 def test_it_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     split = split_of([SENTENCE, SENTENCE, "one", "two", "three"])
     split.save(tmp_path)

@@ -18,6 +18,8 @@ from harness.options import Options, input_field, transport_field
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import KINDS
 from harness.run.bench import TaskBench
+from harness.run.plan import plan_one
+from harness.steering.composition import Composition
 from harness.testing import check_detector, check_judge, check_labeler, check_options, check_plugin, check_steerer, toy_bench
 from harness.types import Abstention, Concept, FeatureRef, JudgeItem, Labeling, Rating
 
@@ -66,6 +68,15 @@ def test_labelers_keep_it(host: PluginHost, bench: TaskBench, chosen: TaskBench,
 def test_steerers_keep_it(host: PluginHost, bench: TaskBench, name: str, options: dict[str, Any]) -> None:
     registered = host.get("steerer", name)
     assert len(check_steerer(lambda: registered.create(options), bench)) == len(registered.create(options).traits.grid)
+
+
+@pytest.mark.parametrize("asked", ["prompt+sae-clamp:unit=residual-norm", "sae-clamp:strength=2+random-direction+prompt"])
+def test_joined_steerers_keep_it(host: PluginHost, bench: TaskBench, asked: str) -> None:
+    def plugin() -> Composition:
+        planned = plan_one(host, bench.task, "steerer", asked, {})
+        return Composition([dataclasses.replace(part, steerer=part.steerer._plugin) for part in planned.instance.parts])  # type: ignore[attr-defined]
+
+    assert len(check_steerer(plugin, bench)) == len(plugin().traits.grid) > 1
 
 
 @pytest.mark.parametrize(

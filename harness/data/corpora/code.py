@@ -11,8 +11,8 @@ from harness.files.version import PACKAGE
 _BESIDE = (
     "data/scalars.py", "files/contents.py", "files/csv_cells.py", "files/csv_text.py", "files/inputs.py", "files/json_text.py", "files/packed.py",
 )  # fmt: skip
-_NOT_READING = {"convert.py", "stats.py", "columns.py"}
-"""Modules of this folder that read no record: they count, show or write."""
+_NOT_READING = {"convert.py", "stats.py", "columns.py", "on_the_hub.py"}
+"""Modules of this folder that read no record: they count, show, write or fetch."""
 
 
 @lru_cache(maxsize=1)

@@ -10,12 +10,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, overload
 
+from harness.data.corpora.axbench import tables_of
 from harness.data.corpora.code import reading_code
+from harness.data.corpora.on_the_hub import fetch_corpus, hub_name
 from harness.data.corpora.reading import (
     BOM,
     CORPUS,
     DATASET_NAMES,
     DATASET_PREFIX,
+    PARTS,
     Fields,
     Place,
     Reader,
@@ -135,6 +138,22 @@ class Corpus(Sequence[Document]):
         return str(self._index.about["digest"])
 
     @property
+    def instructions_digest(self) -> str:
+        """Return the identity of the documents' instructions; empty where none has one."""
+        return str(self._index.about["asked"])
+
+    @property
+    def stated_digest(self) -> str:
+        """Return the identity of the genres and parts that the corpus states; empty where it states none."""
+        return str(self._index.about["stated"])
+
+    @property
+    def parts(self) -> list[str] | None:
+        """Return for what each document is, as the corpus states it (see :class:`~harness.types.Document`); None where it states nothing."""
+        codes = self._index.arrays.get("parts")
+        return None if codes is None else [("", *PARTS)[code] for code in codes.tolist()]
+
+    @property
     def commit(self) -> str | None:
         """Return the commit of the hub's dataset that it is; None for one that lies elsewhere."""
         return commit_in(self._reader.files[0]) if self._reader.files else None
@@ -247,6 +266,9 @@ def open_corpus(
     label_field: str | None = None,
     id_field: str | None = None,
     label_separator: str | None = None,
+    instruction_field: str | None = None,
+    genre_field: str | None = None,
+    part_field: str | None = None,
     comments: bool = True,
     code_blocks: bool = True,
     progress: Callable[[int, int], None] | None = None,
@@ -262,9 +284,10 @@ def open_corpus(
     csv           rows under a header, separated by commas, semicolons, tabs or bars
     parquet       a Parquet table
     fasttext      lines with ``__label__x`` words
-    axbench       a folder with ``train_data.parquet``: replies, labelled with the concept that they express
+    axbench       a concept folder (``train_data.parquet``, ``latent_eval_data.parquet``): replies, labelled with their concept
     stackexchange a dump's folder, or its ``Posts.xml``: questions, labelled with their tags
     huggingface   ``hf:owner/name``, ``hf:owner/name:config@split`` or ``hf:/folder``, through the ``datasets`` library
+    any           ``hub:owner/dataset/path``: a file or folder of a dataset of the hub, fetched, and read by its content
     ============= ==========================================================================================================
 
     A file may be packed (gzip, bzip2, xz, Zstandard, LZ4; ZIP and 7z with one corpus or a dump in them), in UTF-16 or UTF-32, a JSON list, or a
@@ -274,12 +297,15 @@ def open_corpus(
     Records that cannot be used are skipped, counted and named in ``corpus.skipped``; a file that was cut off is used up to the break.
 
     Args:
-        path: a file, a folder, or ``hf:…``.
+        path: a file, a folder, ``hf:…`` or ``hub:…``.
         format: overrides what the content shows.
         text_field: column or key of the text (jsonl, csv, parquet, huggingface); else the first of text, body, content, output that is there.
         label_field: column or key of the labels (a list, or one string); else the first of labels, label, tags, concept, if any.
         id_field: column or key of the id; else ``id`` or ``_id``, else the row's number.
         label_separator: splits a label field that is one text, e.g. ``"|"``; without it that is one label, or a list in quotes and brackets.
+        instruction_field: column or key of what a text answers; else the first of instruction, prompt, input that is there, if any.
+        genre_field: column or key of a text's genre; none is read that is not named.
+        part_field: column or key of what a text is for: ``train``, ``evaluation``, or nothing; none is read that is not named.
         comments: append other users' comments to a question (stackexchange).
         code_blocks: keep code that stands in blocks (stackexchange).
         progress: called with (done, in all) while an index is made: bytes, or rows of a table.
@@ -287,13 +313,17 @@ def open_corpus(
         downloads: where the progress of downloads from the hub is shown.
 
     Raises:
-        DataError: there is no file or folder at ``path``, its format is not known, it has no document, or a named field is missing.
+        DataError: there is no file or folder at ``path``, its format is not known, it has no document, a named field is missing, or a text is for
+            a part that does not exist (said when the row is read).
         UnknownNameError: ``format`` is not one of the above.
     """
     path = Path(path)
     if format is not None and format not in get_args(Format):
         raise UnknownNameError("corpus format", format, get_args(Format))
-    hub = str(path).startswith(DATASET_PREFIX)
+    given = str(path)
+    if (name := hub_name(given)) is not None:
+        path = fetch_corpus(name, revision, downloads)
+    hub = name is None and given.startswith(DATASET_PREFIX)
     if hub and format not in (None, "huggingface"):
         hint = "leave out the format, or give a file"
         raise DataError(f"{path} is a dataset of the datasets library, not {format}", given=format, hint=hint)
@@ -304,12 +334,14 @@ def open_corpus(
     plain = path if hub else plain_file(path, rows=format in (None, "jsonl"), progress=progress)
     with named_as(plain, path):
         chosen: Format = "huggingface" if hub else format or detect(plain)
-    fields = Fields(text_field, label_field, id_field, label_separator)
+    fields = Fields(text_field, label_field, id_field, label_separator, instruction_field, genre_field, part_field)
     if chosen not in _WITH_FIELDS and fields != Fields():
-        hint = "leave out text_field, label_field, id_field and label_separator"
+        hint = f"leave out {', '.join([*fields.named, *(['label_separator'] * (label_separator is not None))])}"
         raise DataError(f"{path} is read as {chosen}, which has no fields", given=chosen, hint=hint)
     more = {"stackexchange": (comments, code_blocks), "csv": (_CSV_VERSION,)}.get(chosen, ())
-    options = [chosen, text_field, label_field, id_field, label_separator, *more]
+    options: list[Json] = [chosen, text_field, label_field, id_field, label_separator, *more]
+    context = {"instruction": instruction_field, "genre": genre_field, "part": part_field}
+    options += [context] if any(context.values()) else []
     try:
         with named_as(plain, path):
             reader = _dataset(plain, fields, revision, downloads) if hub else _reader(plain, chosen, fields, comments, code_blocks)
@@ -354,7 +386,7 @@ def _detect_folder(path: Path) -> Format:
     names = sorted(item.name for item in path.iterdir())
     if "Posts.xml" in names:
         return "stackexchange"
-    if "train_data.parquet" in names:
+    if tables_of(path):
         return "axbench"
     tables = [name for name in names if name.lower().endswith((".jsonl", ".parquet", ".csv", ".tsv"))]
     if tables:

@@ -16,6 +16,8 @@ from harness.types import Document
 
 OWN_COLUMNS = ("id", "text", "labels")
 """The header of the CSV files that ``harness data convert`` writes; cells in them are guarded against spreadsheets."""
+CONTEXT_COLUMNS = ("instruction", "genre", "part")
+"""What may follow in that header, in this order."""
 _SAMPLE = 51
 """Lines by which the delimiter is found."""
 _OPEN_QUOTE = "a quoted field is never closed: the file was cut off here, and is used up to this place"
@@ -78,7 +80,7 @@ class CsvReader:
         self.files: tuple[Path, ...] = (path,)
         head = CsvHead.read(path)
         self._start, self._windows, self._delimiter = head.start, head.windows, head.delimiter
-        self._ours = head.header == ",".join(f'"{name}"' for name in OWN_COLUMNS)
+        self._ours = _is_ours(head.header)
         try:
             self._columns = head.columns
         except csv.Error as error:
@@ -167,6 +169,13 @@ class CsvReader:
             return f"another number of fields than the header has ({len(row)} instead of {len(self._columns)})"
         cells = [unguarded(cell) for cell in row] if self._ours else row
         return self._fields.record(dict(zip(self._columns, cells, strict=True)), Place(source.row_start, number))
+
+
+def _is_ours(header: str) -> bool:
+    """Return whether ``harness data convert`` wrote this header."""
+    names = header.split(",")
+    more = [f'"{name}"' for name in CONTEXT_COLUMNS if f'"{name}"' in names]
+    return names == [*(f'"{name}"' for name in OWN_COLUMNS), *more]
 
 
 class _Lines:

@@ -214,6 +214,10 @@ def _failure(spec: Spec, given: str, error: Exception, revision: str | None = No
     if "BuilderConfig" in detail or "Config name is missing" in detail:
         message = f"{given}: the dataset has no such configuration ({detail})"
         return DataError(message, given=given, hint=f"name one as {DATASET_PREFIX}{spec.name}:config")
+    if "column names don't match" in detail or "column names don't match" in str(error.__cause__):
+        message = f"the files of the dataset {given} have different columns, so they are not one table"
+        hint = "name a file or a folder of it as hub:owner/dataset/path" if spec.folder is None else "name a file of it"
+        return DataError(message, given=given, hint=hint)
     if spec.folder is not None:
         return DataError(f"the dataset {given} cannot be loaded ({type(error).__name__}: {detail})", given=given, hint=f"write {DATASET_NAMES}")
     source = _source(spec, given, revision)

@@ -27,7 +27,8 @@ from harness.files.folders import make_folder
 from harness.types import Json, canonical_json, digest
 
 FORMAT = 1
-"""Version of the files of an index, and of what reading makes of a corpus; raise it when either changes, so that older ones are made again."""
+"""Version of the files of an index, and of what reading makes of a corpus; raise it when either changes, so that older ones are made again. It is
+part of every corpus' digest: what is only added to an index is told by the digest of the reading code, which is part of its key."""
 
 _HEAD = "index.json"
 _ENDS = 1 << 16

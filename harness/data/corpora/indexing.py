@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.data.corpora.index import FORMAT, Column, Stored, file_state
 from harness.data.corpora.labels import LabelWriter
-from harness.data.corpora.reading import Reader, Record, SkipLog, Skipped
+from harness.data.corpora.reading import PARTS, Reader, Record, SkipLog, Skipped
 from harness.types import Document, Json, canonical_json
 
 _REPORT_EVERY = 1024
@@ -47,7 +47,8 @@ def build(
     """Write the index of a corpus into ``folder``, and answer with what else is kept of it.
 
     The digest covers the bytes of the file, the options of reading and what lies beside (Stack Exchange's comments). Where only the first
-    documents are indexed, or rows have no bytes, it covers the documents themselves.
+    documents are indexed, or rows have no bytes, it covers the documents themselves. Instructions, and genres and parts, have digests of their
+    own, empty where there are none, since few evaluations depend on them.
 
     Args:
         folder: empty.
@@ -64,6 +65,7 @@ def build(
     numbers = Column(folder, "numbers", "int64") if reader.by_bytes else None
     labels = LabelWriter(folder)
     content: _Bytes | _Documents = _Bytes(reader) if reader.by_bytes else _Documents()
+    context = _Context(folder)
     count = 0
     for item in items:
         if isinstance(item, Skipped):
@@ -74,6 +76,7 @@ def build(
             numbers.append(item.place.number)
         labels.add(item.labels)
         content.add(item)
+        context.add(item, count)
         count += 1
         if count % _REPORT_EVERY == 0:
             report(item.place.start)
@@ -85,7 +88,8 @@ def build(
     if numbers is not None:
         numbers.close()
     report.finish()
-    return {"labels": names, "skipped": skips.to_json(reader.files), "digest": content.digest([FORMAT, options, reader.content])}
+    digests = {"digest": content.digest([FORMAT, options, reader.content]), **context.close()}
+    return {"labels": names, "skipped": skips.to_json(reader.files), **digests}
 
 
 class _Report:
@@ -153,6 +157,31 @@ class _Documents:
 
     def digest(self, options: Json) -> str:
         return self._state.hexdigest()[:_DIGITS]
+
+
+class _Context:
+    """What few evaluations depend on: instructions, and the genres and parts that a corpus states. Nothing is kept where there are none."""
+
+    def __init__(self, folder: Path) -> None:
+        self._parts = Column(folder, "parts", "int32")
+        self._asked, self._stated = hashlib.sha256(), hashlib.sha256()
+        self._any = {"asked": False, "stated": False, "parts": False}
+
+    def add(self, record: Record, number: int) -> None:
+        self._parts.append(PARTS.index(record.part) + 1 if record.part else 0)
+        self._any["parts"] |= bool(record.part)
+        if record.instruction:
+            self._any["asked"] = True
+            self._asked.update(canonical_json([number, record.instruction]).encode() + b"\n")
+        if record.genre or record.part:
+            self._any["stated"] = True
+            self._stated.update(canonical_json([number, record.genre, record.part]).encode() + b"\n")
+
+    def close(self) -> dict[str, str]:
+        """Finish the array of parts, and return both digests; empty for what there is none of."""
+        self._parts.close(discard=not self._any["parts"])
+        found = {"asked": self._asked, "stated": self._stated}
+        return {name: state.hexdigest()[:_DIGITS] if self._any[name] else "" for name, state in found.items()}
 
 
 def _json(document: Document) -> list[Any]:

@@ -51,8 +51,7 @@ class JsonLinesReader:
 
     def check(self) -> None:
         """Refuse a named field that none of the first rows has: the name is a mistake."""
-        wanted = {"text_field": self._fields.text, "label_field": self._fields.label, "id_field": self._fields.id}
-        missing = {option: name for option, name in wanted.items() if name is not None}
+        missing = self._fields.named
         seen: dict[str, None] = {}
         for count, line in enumerate(lines(self._path)):
             if not missing or count >= _PEEK:

@@ -82,7 +82,7 @@ class ParquetReader:
                     number += 1
                     found = row if isinstance(row, str) else self._fields.record(row, Place(number - 1, number))
                     yield Skipped(str(self._path), None, f"{found} (row {number})") if isinstance(found, str) else found
-            except _faults() as error:
+            except faults() as error:
                 # A block that cannot be unpacked takes the rest of its row group with it, and no more.
                 detail = " ".join(str(error).split())
                 yield Skipped(str(self._path), None, f"a damaged part of the file (rows {number + 1} to {end}: {detail})")
@@ -91,7 +91,7 @@ class ParquetReader:
         group = bisect.bisect_right(self._starts, place.start) - 1
         try:
             row = self._row(group, place.start - self._starts[group])
-        except _faults() as error:
+        except faults() as error:
             raise vanished(self._path, place.start) from error
         found = row if isinstance(row, str) else self._fields.record(row, place)
         if isinstance(found, str):
@@ -106,7 +106,7 @@ class ParquetReader:
         if part is None:
             try:
                 part = self._group(group) if self._small[group] else self._batch(group, start // size)
-            except _faults():  # its first rows may be sound
+            except faults():  # its first rows may be sound
                 return next(islice(self._rows(self._open(), group), number, None), "")
             self._hold((group, start), part)
         self._held.move_to_end((group, start))
@@ -189,7 +189,7 @@ class ParquetReader:
         small = {"pre_buffer": False, "buffer_size": _BUFFER}
         try:
             return pyarrow.parquet.ParquetFile(self._path, metadata=metadata, page_checksum_verification=True, read_dictionary=list(once), **small)
-        except _faults() as error:
+        except faults() as error:
             message = f"{self._path} is not a complete Parquet file ({' '.join(str(error).split())})"
             raise DataError(message, given=self._path, hint="fetch it again") from error
 
@@ -225,7 +225,7 @@ def _one_row(batch: Any, place: int) -> Any:
         return f"not valid UTF-8 ({error})" if isinstance(error, UnicodeDecodeError) else f"a broken value ({error})"
 
 
-def _faults() -> tuple[type[Exception], ...]:
+def faults() -> tuple[type[Exception], ...]:
     """Return the exceptions that pyarrow raises on damaged files."""
     import pyarrow
 

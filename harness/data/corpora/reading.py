@@ -29,7 +29,9 @@ DATASET_PREFIX = "hf:"
 DATASET_NAMES = f"{DATASET_PREFIX}owner/name, {DATASET_PREFIX}owner/name:config@split, {DATASET_PREFIX}/folder"
 """The forms of such a name, for messages."""
 INSTRUCTION_FIELDS = ("instruction", "prompt", "input")
-"""Looked for, in this order, for what a text replies to; a file may have none of them."""
+"""Looked for, in this order, for what a text replies to, where ``instruction_field`` is not given; a file may have none of them."""
+PARTS = ("train", "evaluation")
+"""What a corpus may say that a text is for (``part_field``); an empty field says nothing."""
 RECORD_LIMIT = 1 << 24
 """Bytes; a longer record is skipped, so that a file without line ends does not fill the memory."""
 KEPT_SKIPS = 1000
@@ -114,9 +116,12 @@ class Record:
     labels: frozenset[str]
     text: str | Callable[[], str]
     instruction: str = ""
+    genre: str = ""
+    part: str = ""
 
     def document(self) -> Document:
-        return Document(self.id, self.text if isinstance(self.text, str) else self.text(), self.labels, self.instruction)
+        text = self.text if isinstance(self.text, str) else self.text()
+        return Document(self.id, text, self.labels, self.instruction, self.genre, self.part)
 
 
 class Reader(Protocol):
@@ -175,7 +180,8 @@ class Fields:
     Labels are read as :mod:`harness.data.corpora.label_text` says.
 
     Attributes:
-        text, label, id: names of fields.
+        text, label, id, instruction: names of fields.
+        genre, part: names of fields; of these none is read that is not named.
         label_separator: splits a label field that is one text.
         untyped: all fields are texts, as in CSV.
         one_label: a label field that is a text is one label, whatever it looks like.
@@ -187,13 +193,20 @@ class Fields:
     label: str | None = None
     id: str | None = None
     label_separator: str | None = None
+    instruction: str | None = None
+    genre: str | None = None
+    part: str | None = None
     untyped: bool = False
     one_label: bool = False
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     reading: Notations = field(default_factory=Notations, compare=False)
 
     def record(self, row: Mapping[str, Json], place: Place) -> Record | str:
-        """Return the record of a row, with its number as the id where the row has none; or the reason why it cannot be used."""
+        """Return the record of a row, with its number as the id where the row has none; or the reason why it cannot be used.
+
+        Raises:
+            DataError: the row is for a part that does not exist.
+        """
         text_field = self.text or _first(TEXT_FIELDS, row)
         if text_field is None or text_field not in row:
             return f"no field {self.text or ', '.join(TEXT_FIELDS)} (fields: {_names(row)}); name one as text_field"
@@ -217,17 +230,26 @@ class Fields:
             return f"field {id_field!r} holds no id"
         if not all(map(is_unicode, (text, name, *labels))):
             return "half a character of two (a lone surrogate)"
-        return Record(place, name, labels, text, self._instruction(row, text_field))
+        return Record(place, name, labels, text, self._instruction(row, text_field), self._genre(row), self._part(row, place))
 
     def check(self, columns: Sequence[str], path: Path | str) -> None:
         """Raise DataError where a table with these columns lacks a named field, or has no text field."""
-        for option, name in (("text_field", self.text), ("label_field", self.label), ("id_field", self.id)):
-            if name is not None and name not in columns:
+        for option, name in self.named.items():
+            if name not in columns:
                 message = f"{path} has no column {name!r} ({option})"
                 raise DataError(message, given=name, allowed=tuple(columns), hint=f"name another {option}")
         if self.text is None and not any(name in columns for name in TEXT_FIELDS):
             message = f"{path} has no column {' or '.join(TEXT_FIELDS)}"
             raise DataError(message, given=path, allowed=tuple(columns), hint="name one of these as text_field")
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Return the fields that were named, by option."""
+        fields = {
+            "text_field": self.text, "label_field": self.label, "id_field": self.id, "instruction_field": self.instruction,
+            "genre_field": self.genre, "part_field": self.part,
+        }  # fmt: skip
+        return {option: name for option, name in fields.items() if name is not None}
 
     def columns(self, present: Sequence[str]) -> list[str]:
         """Return the columns of a table that are read."""
@@ -236,14 +258,26 @@ class Fields:
             self.label or _first(LABEL_FIELDS, present),
             self.id or _first(ID_FIELDS, present),
         )
-        wanted += (_first([name for name in INSTRUCTION_FIELDS if name not in wanted], present),)
+        wanted += (self.instruction or _first([name for name in INSTRUCTION_FIELDS if name not in wanted], present), self.genre, self.part)
         return list(dict.fromkeys(name for name in wanted if name is not None and name in present))
 
     def _instruction(self, row: Mapping[str, Json], text_field: str) -> str:
         """Return what the text replies to; empty where the row has none, or one that is not valid Unicode."""
-        field = _first([name for name in INSTRUCTION_FIELDS if name not in (text_field, self.label, self.id)], row)
-        value = row[field] if field else ""
+        field = self.instruction or _first([name for name in INSTRUCTION_FIELDS if name not in (text_field, self.label, self.id)], row)
+        value = row.get(field) if field else ""
         return value if isinstance(value, str) and is_unicode(value) else ""
+
+    def _genre(self, row: Mapping[str, Json]) -> str:
+        value = row.get(self.genre) if self.genre else ""
+        return value.strip() if isinstance(value, str) and is_unicode(value) else ""
+
+    def _part(self, row: Mapping[str, Json], place: Place) -> str:
+        value = row.get(self.part) if self.part else None
+        part = "" if value is None else str(value).strip()
+        if part and part not in PARTS:
+            message = f"row {place.number}: field {self.part!r} (part_field) holds {value!r}"
+            raise DataError(message, given=value, allowed=(*PARTS, "nothing"), hint="name another part_field, or rename the part")
+        return part
 
     def _labels(self, value: Json, label_field: str) -> frozenset[str]:
         if self.one_label and isinstance(value, str):

@@ -23,7 +23,6 @@ BULK_URL = "https://neuronpedia-datasets.s3.us-east-1.amazonaws.com"
 ORIGINS = ("bulk", "api")
 """Origins that are not a local path."""
 
-_OWN_SOURCE = "give the explanations of the dictionary's own source"
 _UNITS = {"k": (1_000, 1 << 10), "m": (1_000_000, 1 << 20)}
 _SUFFIXES = {"-instruct": "-it", "-chat": "-it", "-pt": "", "-base": ""}
 _ALIASES = {"gpt2": "gpt2small"}
@@ -95,7 +94,7 @@ def neuronpedia_id(dictionary: Dictionary) -> SourceId | None:
     return SourceId.parse(text) if isinstance(text, str) and text.strip() else None
 
 
-def check_belongs(source: SourceId, dictionary: Dictionary, largest: int = -1) -> str:
+def check_belongs(source: SourceId, dictionary: Dictionary, largest: int = -1, what: str = "explanations") -> str:
     """Check that explanations of ``source`` are those of ``dictionary``, and return a note for the entry, empty where the metadata agree.
 
     The dictionary's own ``neuronpedia_id`` decides. Without it, model, layer (the number of the hook, not that of the layer whose output it
@@ -105,31 +104,32 @@ def check_belongs(source: SourceId, dictionary: Dictionary, largest: int = -1) -
         source: whose explanations they are.
         dictionary: whose features they are to explain.
         largest: the largest feature index among them.
+        what: what they are, for messages.
 
     Raises:
         DictionaryError: model, layer or width differ, or the dictionary does not have an index; the message names both.
     """
-    ours = f"dictionary {dictionary.source}"
+    ours, hint = f"dictionary {dictionary.source}", f"give the {what} of the dictionary's own source"
     if largest >= dictionary.d_sae:
-        message = f"the explanations of {source} reach feature {largest}, but {ours} has {dictionary.d_sae} features: they are of another SAE"
-        raise DictionaryError(message, given=largest, allowed=f"0 to {dictionary.d_sae - 1}", hint=_OWN_SOURCE)
+        message = f"the {what} of {source} reach feature {largest}, but {ours} has {dictionary.d_sae} features: they are of another SAE"
+        raise DictionaryError(message, given=largest, allowed=f"0 to {dictionary.d_sae - 1}", hint=hint)
     own = neuronpedia_id(dictionary)
     if own == source:
         return ""
     numbers = re.findall(r"(?:^|\.)(\d+)(?=\.|$)", dictionary.hook_name)
     layer = int(numbers[-1]) if numbers else None
     if source.layer is not None and layer is not None and source.layer != layer:
-        message = f"the explanations are of {source}, layer {source.layer}, but {ours} reads layer {layer} ({dictionary.hook_name})"
-        raise DictionaryError(message, given=source.layer, allowed=f"layer {layer}", hint=_OWN_SOURCE)
+        message = f"the {what} are of {source}, layer {source.layer}, but {ours} reads layer {layer} ({dictionary.hook_name})"
+        raise DictionaryError(message, given=source.layer, allowed=f"layer {layer}", hint=hint)
     if source.width is not None and not _is_width(source.width, dictionary.d_sae):
-        message = f"the explanations are of {source}, width {source.width}, but {ours} has {dictionary.d_sae} features"
-        raise DictionaryError(message, given=source.width, hint=_OWN_SOURCE)
+        message = f"the {what} are of {source}, width {source.width}, but {ours} has {dictionary.d_sae} features"
+        raise DictionaryError(message, given=source.width, hint=hint)
     if dictionary.model_name and _model(dictionary.model_name) != _model(source.model):
-        message = f"the explanations are of {source}, but {ours} was made for model {dictionary.model_name}"
-        raise DictionaryError(message, given=source.model, allowed=dictionary.model_name, hint=_OWN_SOURCE)
+        message = f"the {what} are of {source}, but {ours} was made for model {dictionary.model_name}"
+        raise DictionaryError(message, given=source.model, allowed=dictionary.model_name, hint=hint)
     if own is not None:
-        return f"{ours} names its source on Neuronpedia {own}; the explanations are of {source}, which may be another SAE"
-    return f"{ours} does not name its source on Neuronpedia; the explanations of {source} were taken to be its own"
+        return f"{ours} names its source on Neuronpedia {own}; the {what} are of {source}, which may be another SAE"
+    return f"{ours} does not name its source on Neuronpedia; the {what} of {source} were taken to be its own"
 
 
 def _is_width(tag: str, d_sae: int) -> bool:

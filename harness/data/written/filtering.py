@@ -67,7 +67,7 @@ def filter_corpus(rows: Iterable[Row], recipe: Recipe) -> FilterReport:
     trimmed = removed = added = 0
     for row in sorted(rows, key=lambda row: str(row["id"])):
         text = whole_sentences(row["text"])
-        reason = _flaw(text, settings)
+        reason = flaw(text, settings)
         asked = set(row["labels"])
         labels = set() if reason else shown_labels(text, asked, matchers, settings)
         if not reason and asked and not asked & labels:
@@ -85,6 +85,12 @@ def filter_corpus(rows: Iterable[Row], recipe: Recipe) -> FilterReport:
     if copies:
         dropped["near-duplicate"] = copies
     return FilterReport(distinct, dict(dropped), trimmed, removed, added)
+
+
+def is_copy(text: str, others: Sequence[str], bound: float) -> bool:
+    """Return whether a text's word 5-grams have a Jaccard index above ``bound`` with those of one of ``others``."""
+    own = _shingles(text)
+    return any(len(own & other) > bound * len(own | other) for other in map(_shingles, others))
 
 
 def shown_labels(text: str, asked: set[str], matchers: Mapping[str, KeywordMatcher], settings: FilterRecipe) -> set[str]:
@@ -120,7 +126,8 @@ def repeated_share(words: Sequence[str], n: int = 3) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-def _flaw(text: str, settings: FilterRecipe) -> str:
+def flaw(text: str, settings: FilterRecipe) -> str:
+    """Return what is wrong with a text whatever it is about: ``too short``, ``refusal``, ``loop``; empty where nothing is."""
     words = words_of(text)
     if len(words) < settings.min_words:
         return "too short"
@@ -130,6 +137,11 @@ def _flaw(text: str, settings: FilterRecipe) -> str:
     return "loop" if repeated_share(words) > settings.max_repeated_trigrams else ""
 
 
+def _shingles(text: str) -> set[tuple[str, ...]]:
+    words = words_of(text)
+    return {tuple(words[i : i + _SHINGLE]) for i in range(len(words) - _SHINGLE + 1)}
+
+
 def _distinct(rows: Sequence[Row], bound: float) -> tuple[list[Row], list[str]]:
     """Return the rows whose shingles have a Jaccard index of at most ``bound`` with every row kept before, and the ids of the others."""
     holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -137,8 +149,7 @@ def _distinct(rows: Sequence[Row], bound: float) -> tuple[list[Row], list[str]]:
     sizes: list[int] = []
     copies: list[str] = []
     for row in rows:
-        words = words_of(row["text"])
-        shingles = {tuple(words[i : i + _SHINGLE]) for i in range(len(words) - _SHINGLE + 1)}
+        shingles = _shingles(row["text"])
         shared: dict[int, int] = defaultdict(int)
         for shingle in shingles:
             for index in holders[shingle]:

@@ -37,17 +37,15 @@ def generate(
     batch: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Write the model's replies to ``prompts`` to the JSON-lines file ``out``, each as soon as it exists.
+    """Write the model's replies to ``prompts`` to the JSON-lines file ``out``; see :func:`write_replies`, which it is in terms of.
 
-    Called again after a kill it goes on where it stopped: a last line that was cut off is dropped, and prompts whose id is there are
-    not generated again. The draws of a prompt depend on (seed, prompt id) only; the order of the rows depends on batches and restarts.
-    What the rows were made with is kept beside them in ``<out>.made.json``.
+    The draws of a prompt depend on (seed, prompt id) only; the order of the rows depends on batches and restarts.
 
     Args:
         model: the subject model; its chat template is applied to each prompt.
         prompts: what the model replies to; ids must be unique.
         decoding: the same for every prompt.
-        out: the JSON-lines file, made or continued. Rows: ``{"id", "prompt", "text", "labels"}``.
+        out: the JSON-lines file, made or continued.
         seed: of the sampling.
         batch: rows decoded together.
         progress: called with (rows there, rows in all) at the start and after each row.
@@ -58,10 +56,53 @@ def generate(
     Raises:
         DataError: ``out`` holds rows of other prompts, another model, decoding or seed, or another process is writing it.
     """
-    from filelock import FileLock, Timeout
+    settings = {"model": model.name, "decoding": asdict(decoding), "seed": seed}
+    return write_replies(prompts, prompts, out, settings, model_replies(model, decoding, seed, batch), progress=progress)
 
-    from harness.engine.base import GenerationRequest
-    from harness.engine.torch_loop import TorchEngine
+
+def model_replies(model: SubjectModel, decoding: Decoding, seed: int, batch: int = 64) -> Callable[[Sequence[Prompt]], Iterator[tuple[str, str]]]:
+    """Return what has a subject model reply to prompts, as :func:`write_replies` takes it."""
+
+    def replies(prompts: Sequence[Prompt]) -> Iterator[tuple[str, str]]:
+        from harness.engine.base import GenerationRequest
+        from harness.engine.torch_loop import TorchEngine
+
+        requests = [GenerationRequest(prompt.id, model.prompt(prompt.text, prefix=prompt.prefix), seed) for prompt in prompts]
+        for generated in TorchEngine(model, batch_size=batch).run(requests, decoding):
+            yield generated.id, generated.text
+
+    return replies
+
+
+def write_replies(
+    prompts: Sequence[Prompt],
+    known: Sequence[Prompt],
+    out: Path,
+    settings: Json,
+    replies: Callable[[Sequence[Prompt]], Iterator[tuple[str, str]]],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write replies to ``prompts`` to the JSON-lines file ``out``, each as soon as it exists.
+
+    Called again after a kill it goes on where it stopped: a last line that was cut off is dropped, and prompts whose id is there are
+    not asked again. What the rows were made with is kept beside them in ``<out>.made.json``.
+
+    Args:
+        prompts: what is replied to.
+        known: all prompts whose replies may lie in ``out``; ids must be unique.
+        out: the JSON-lines file, made or continued. Rows: ``{"id", "prompt", "text", "labels"}``, and ``"prefix"`` where there is one.
+        settings: what the rows are made with; a file that was begun with others is refused.
+        replies: yields (id, reply) of prompts, in any order.
+        progress: called with (rows there, rows in all) at the start and after each row.
+
+    Returns:
+        The number of rows written by this call.
+
+    Raises:
+        DataError: ``out`` holds rows of other prompts or settings, or another process is writing it.
+    """
+    from filelock import FileLock, Timeout
 
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -71,28 +112,29 @@ def generate(
     except Timeout:
         raise DataError(f"another process is writing {out}", given=out, hint="wait for it, or give another file") from None
     try:
-        _check_settings(out, {"model": model.name, "decoding": asdict(decoding), "seed": seed})
-        by_id = {prompt.id: prompt for prompt in prompts}
-        if len(by_id) != len(prompts):
-            repeated = len(prompts) - len(by_id)
+        _check_settings(out, settings)
+        by_id = {prompt.id: prompt for prompt in known}
+        if len(by_id) != len(known):
+            repeated = len(known) - len(by_id)
             raise DataError(f"the plan has {repeated} repeated prompt ids", given=repeated, hint="give each prompt its own id")
         done = _resume(out, by_id)
-        requests = [GenerationRequest(prompt.id, model.prompt(prompt.text), seed) for prompt in prompts if prompt.id not in done]
-        count = len(done)
+        waiting = [prompt for prompt in prompts if prompt.id not in done]
+        count = len(prompts) - len(waiting)
         if progress:
             progress(count, len(prompts))
-        if not requests:
+        if not waiting:
             return 0
         with out.open("a", encoding="utf-8") as file:
-            for generated in TorchEngine(model, batch_size=batch).run(requests, decoding):
-                prompt = by_id[generated.id]
-                row: Row = {"id": prompt.id, "prompt": prompt.text, "text": generated.text, "labels": sorted(prompt.labels)}
+            for name, text in replies(waiting):
+                prompt = by_id[name]
+                row: Row = {"id": prompt.id, "prompt": prompt.text, "text": text, "labels": sorted(prompt.labels)}
+                row |= {"prefix": prompt.prefix} if prompt.prefix else {}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 file.flush()
                 count += 1
                 if progress:
                     progress(count, len(prompts))
-        return len(requests)
+        return len(waiting)
     finally:
         lock.release()
 
@@ -152,7 +194,7 @@ def _resume(out: Path, by_id: dict[str, Prompt]) -> set[str]:
         try:
             row = parse_json(line)
             known = by_id.get(row["id"])
-            same = known is not None and known.text == row["prompt"] and sorted(known.labels) == row["labels"]
+            same = known is not None and (known.text, sorted(known.labels), known.prefix) == (row["prompt"], row["labels"], row.get("prefix", ""))
         except (ValueError, KeyError, TypeError):
             hint = "remove the file, or give another one"
             raise DataError(f"line {number} of {out} is not a generated row", given=line.decode("utf-8", "replace"), hint=hint) from None

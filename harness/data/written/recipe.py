@@ -24,11 +24,13 @@ Keyword = Annotated[str, Field(pattern=r"^\w+\*?$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Table(BaseModel):
+class RecipeTable(BaseModel):
+    """Base of the tables of a recipe: no unknown keys, frozen."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ConceptRecipe(_Table):
+class ConceptRecipe(RecipeTable):
     """What the prompts of one concept are about, and the words that show it in a reply (``cook*``: words with this beginning).
 
     ``texts``: prompts with only this label, where more are needed than ``texts_per_concept`` since the filter drops many of its replies.
@@ -39,7 +41,7 @@ class ConceptRecipe(_Table):
     keywords: tuple[Keyword, ...] = Field(min_length=1)
 
 
-class CorpusRecipe(_Table):
+class CorpusRecipe(RecipeTable):
     """The labelled corpus: single-label prompts, prompts that join two concepts, and prompts of no concept."""
 
     seed: int
@@ -53,7 +55,7 @@ class CorpusRecipe(_Table):
     concepts: dict[str, ConceptRecipe] = Field(min_length=2)
 
 
-class SaeRecipe(_Table):
+class SaeRecipe(RecipeTable):
     """Training text of a sparse autoencoder; with ``concept_subtopics`` the subtopics of the concepts are subjects, too."""
 
     seed: int
@@ -64,7 +66,7 @@ class SaeRecipe(_Table):
     subjects: dict[str, tuple[Text, ...]] = Field(min_length=1)
 
 
-class FilterRecipe(_Table):
+class FilterRecipe(RecipeTable):
     """Bounds of :func:`harness.data.written.filtering.filter_corpus`, which explains each of them."""
 
     min_words: int = Field(ge=0)
@@ -78,7 +80,7 @@ class FilterRecipe(_Table):
     refusals: tuple[Text, ...]
 
 
-class Recipe(_Table):
+class Recipe(RecipeTable):
     """A complete recipe file."""
 
     corpus: CorpusRecipe
@@ -100,11 +102,15 @@ class Recipe(_Table):
 
 @dataclass(frozen=True)
 class Prompt:
-    """An instruction whose reply becomes a text; ``id`` is derived from labels and text, so a longer recipe keeps the ids it had."""
+    """An instruction whose reply becomes a text; ``id`` is derived from labels and text, so a longer recipe keeps the ids it had.
+
+    ``prefix`` stands before it, and a blank line between.
+    """
 
     id: str
     text: str
     labels: tuple[str, ...] = ()
+    prefix: str = ""
 
 
 def load_recipe(path: Path) -> Recipe:

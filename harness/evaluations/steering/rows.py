@@ -23,7 +23,7 @@ from harness.leaderboard.entry import (
 from harness.scoring import clusters_of, counted, overall
 from harness.store import Record
 from harness.store.manifest import Protocol
-from harness.types import ASPECTS, Abstention, Goal, Role, rng
+from harness.types import ASPECTS, Abstention, ControlKind, Goal, Role, rng
 
 SAMPLES = 3
 POINTS = (0.0, 2.0)
@@ -55,6 +55,7 @@ def steering_row(
     seed: int,
     samples: Sequence[Sample] = (),
     controls: Sequence[str] = (),
+    control: ControlKind | None = None,
     readings: Sequence[Reading] = (),
 ) -> Row:
     """Return the row of one method.
@@ -67,6 +68,7 @@ def steering_row(
         seed: of the bootstrap.
         samples: texts to look at.
         controls: of a control, the labelers that it stands for.
+        control: as which control it may be run.
         readings: of a control, its texts at the strengths of methods.
     """
     scored, fixed = answered.scored, answered.concepts is not None
@@ -98,6 +100,7 @@ def steering_row(
         warnings=strength_warnings(scored, subject.grid),
         samples=tuple(samples),
         controls=tuple(controls),
+        control=control,
         readings=tuple(readings),
     )
 
@@ -149,17 +152,29 @@ def _bounds(scored: Sequence[Scored], n_abstained: int, value: float | None) -> 
 def strength_warnings(scored: Sequence[Scored], grid: Sequence[float]) -> tuple[str, ...]:
     """Where the strengths that cross-validation chose say less than they seem to: all tie, or the choice lies at an end of the grid."""
     found = [part.found for one in scored for part in one.parts if part.found is not None and part.found.chosen is not None]
-    if len(grid) < 2 or not found:
+    places = [None if one.tied else one.chosen for one in found]
+    return strength_lines(places, grid, any(one.draws for one in scored))
+
+
+def strength_lines(places: Sequence[int | None], grid: Sequence[float], draws: bool = False) -> tuple[str, ...]:
+    """Return the warnings of :func:`strength_warnings`.
+
+    Args:
+        places: of the strength that was chosen for each concept, or draw of one, in the grid; None where all strengths score alike.
+        grid: the strengths.
+        draws: they are of draws.
+    """
+    if len(grid) < 2 or not places:
         return ()
-    what = "draws of concepts" if any(one.draws for one in scored) else "concepts"
-    n_tied = sum(one.tied for one in found)
-    ties = f"{TIED} for {n_tied} of {len(found)} {what}: none is chosen there, and the ratings shown are those of the smallest"
+    what = "draws of concepts" if draws else "concepts"
+    n_tied = sum(place is None for place in places)
+    ties = f"{TIED} for {n_tied} of {len(places)} {what}: none is chosen there, and the ratings shown are those of the smallest"
     ends = [
-        f"the {name} strength ({grid[place]:g}) for {n}"
-        for name, place in (("smallest", 0), ("largest", len(grid) - 1))
-        if (n := sum(one.chosen == place and not one.tied for one in found))
+        f"the {name} strength ({grid[end]:g}) for {n}"
+        for name, end in (("smallest", 0), ("largest", len(grid) - 1))
+        if (n := sum(place == end for place in places))
     ]
-    edge = f"the strength chosen is at the end of the grid, {' and '.join(ends)} of {len(found)} {what}: a wider grid could change the score"
+    edge = f"the strength chosen is at the end of the grid, {' and '.join(ends)} of {len(places)} {what}: a wider grid could change the score"
     return (*([ties] if n_tied else ()), *([edge] if ends else ()))
 
 

@@ -225,14 +225,9 @@ def test_fasttext_lines(tmp_path: Path, shared_data: Path) -> None:
     assert [(s.offset, s.reason.split(" (")[0]) for s in corpus.skipped] == [(36, "labels without a text"), (53, "not valid UTF-8")]
 
 
-def test_axbench_folder(shared_data: Path) -> None:
+def test_axbench_table_by_itself(shared_data: Path) -> None:
+    """Of the folder see test_axbench.py."""
     folder = shared_data / "axbench" / "concept10_2b_l10"
-    corpus = open_corpus(folder)
-    stats = corpus_stats(corpus)
-    concepts = {json.loads(line)["concept"] for line in (folder / "metadata.jsonl").read_text().splitlines()}
-    assert corpus.format == "axbench"
-    assert all(document.instruction for document in corpus[:20])
-    assert (stats.documents, stats.unlabelled, set(stats.labels.values()), set(stats.labels)) == (936, 216, {72}, concepts)
     evaluation = open_corpus(folder / "latent_eval_data.parquet", text_field="output", label_field="category")
     assert corpus_stats(evaluation).labels == {"negative": 360, "positive": 360, "hard negative": 50}
 
