@@ -29,7 +29,7 @@ from harness.run.protocol import check_instructions, protocol_of
 from harness.run.requested import Requests, as_request, check_reached, distribute, plan_plugin, requests_of
 from harness.run.retiring import retiring_notices
 from harness.run.strengths import AskedGrids, grids_for
-from harness.run.suppression import able_to_suppress, controls_for, goal_of, left_out, strengths_against, suppresses
+from harness.run.suppression import able_to_suppress, against, controls_for, goal_of, left_out, strengths_against, suppresses
 from harness.store.manifest import Manifest
 from harness.tasks.dictionaries import MetricTable
 from harness.tasks.find import options_of
@@ -109,7 +109,7 @@ class _Planner:
         self.notices: list[str] = []
         self.wanted = wanted = _wanted(task, asked)
         self.goal = goal_of(task, asked.suppress)
-        self.controls = controls_for(self.goal, task.file.controls, host) if asked.controls else ()
+        self.controls = controls_for(self.goal, host, task) if asked.controls else ()
         ours = [part.name for c in self.controls for part in parse_steerer(c.steerer).each] if wanted.steerers else []
         others = [parse_request(c.labeler).name for c in self.controls if c.labeler]
 
@@ -196,9 +196,6 @@ class _Planner:
         alike = {s.same: s for s in asked if s.registered.name == request.name and control.labeler and request.plain}
         holding = {s.same: s for s in asked if control.labeler and request.plain and _through(s, request.name)}
         for steerer in (*(list(alike.values()) or [self.for_steerers.plan_control(request, {}, {})]), *holding.values()):
-            if self.goal == "suppress" and not suppresses(steerer):
-                self.notices += left_out([steerer])
-                continue
             self._add(methods, steerer, theirs if self._needs_features(steerer, theirs) else [None], "control")
 
     def _add_full_controls(self, methods: dict[str, PlannedMethod], rows: Sequence[_PlannedRow], chance: Sequence[ControlLabeler]) -> None:
@@ -246,14 +243,17 @@ class _Planner:
         grid: tuple[float, ...] = (),
     ) -> None:
         """The steerer with each labeler, or once alone; what is there already stays as it is. ``grid``: its strengths, where they are another's."""
-        instance: Steerer = steerer.instance
         exact = bool(grid or self.grids.of(steerer))
         name, grid = steerer.registered.name, grid or self._grid(steerer)
         if not grid or list(grid) != sorted(set(grid)) or not all(map(math.isfinite, grid)):
             message = f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}"
             raise PluginError(message, given=grid, allowed="finite strengths that ascend")
         if self.goal == "suppress":
-            grid = strengths_against(instance.traits, grid, exact, f"steerer {name!r}")
+            if not suppresses(steerer):
+                self.notices += left_out([steerer])
+                return
+            steerer, grid = against(steerer), strengths_against(steerer.instance.traits, grid, exact, f"steerer {name!r}")
+        instance: Steerer = steerer.instance
         for way in ways:
             labeler = way.labeler if way is not None else None
             method = Method(labeler.registered.name if labeler else None, name, labeler.identity if labeler else {}, steerer.identity)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from harness.contracts import SteererTraits
 from harness.errors import OptionError
 from harness.plugin.host import PluginHost
+from harness.run.composed import PlannedComposition
+from harness.run.controls import with_defaults
 from harness.run.planned import Asked, PlannedPlugin
 from harness.tasks.schema import ControlTable, Task
 from harness.types import Goal
-
-UNSTEERED = "none"
-"""The steerer that leaves the model as it is."""
 
 
 class _Planned(Protocol):
@@ -30,11 +30,22 @@ def goal_of(task: Task, suppress: bool) -> Goal:
     return "suppress" if suppress else task.file.evaluation.goal
 
 
-def controls_for(goal: Goal, controls: tuple[ControlTable, ...], host: PluginHost) -> tuple[ControlTable, ...]:
+def controls_for(goal: Goal, host: PluginHost, task: Task) -> tuple[ControlTable, ...]:
     """Return a task's controls; where concepts are to be suppressed with the unsteered model among them, which shows what there is to suppress."""
-    if goal == "express" or UNSTEERED not in host.all("steerer") or any(table.steerer == UNSTEERED for table in controls):
-        return controls
-    return (*controls, ControlTable(steerer=UNSTEERED))
+    own, plain = task.file.controls, _unsteered(host, task) if goal == "suppress" else []
+    listed = {table.steerer for table in own}
+    return own if listed & set(plain) else (*own, *(ControlTable(steerer=name) for name in plain[:1]))
+
+
+def _unsteered(host: PluginHost, task: Task) -> list[str]:
+    """Return the steerers that leave the model as it is, by name: those whose only strength is the neutral one."""
+    found = {name: with_defaults(task, registered) for name, registered in host.all("steerer").items()}
+    return [name for name, planned in found.items() if planned is not None and planned.instance.traits.grid == (planned.instance.traits.neutral,)]
+
+
+def against(steerer: PlannedPlugin) -> PlannedPlugin:
+    """Return a steerer that works against concepts: of joined ones each part does, a fixed strength of one included."""
+    return replace(steerer, instance=steerer.instance.against()) if isinstance(steerer, PlannedComposition) else steerer
 
 
 def strengths_against(traits: SteererTraits, factors: Sequence[float], exact: bool, who: str) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.contracts import Steerer, SteererTraits
@@ -29,6 +29,7 @@ class Part:
         name: what people call it, for messages.
         steerer: the steerer.
         strength: the strength at which it is held; None: the composition's own, or that of its grid's single point.
+        against: it works against concepts, so what is fixed is taken times −1.
 
     Raises:
         OptionError: a strength that is not finite, or for a steerer that has none.
@@ -37,6 +38,7 @@ class Part:
     name: str
     steerer: Steerer
     strength: float | None = None
+    against: bool = False
 
     def __post_init__(self) -> None:
         if self.strength is None:
@@ -54,9 +56,10 @@ class Part:
 
     def at(self, strength: float) -> float:
         """Return its strength where the composition's is ``strength``."""
-        if self.strength is not None:
-            return self.strength
-        return strength if self.chooses else float(self.steerer.traits.grid[0])
+        if self.chooses:
+            return strength
+        own = float(self.steerer.traits.grid[0]) if self.strength is None else self.strength
+        return -own if self.against and own else own
 
 
 class Composition:
@@ -83,11 +86,23 @@ class Composition:
                 hint=f"fix all but one, e.g. {open_[0].name.partition(':')[0]}:{STRENGTH}=0.5",
             )
         needs, fitted = (any(getattr(part.steerer.traits, name) for part in self.parts) for name in ("needs_features", "fitted"))
-        if open_:
-            chosen = open_[0].steerer.traits
-            self.traits = SteererTraits(unit=chosen.unit, grid=chosen.grid, neutral=None, needs_features=needs, fitted=fitted)
-        else:
-            self.traits = SteererTraits(unit="none", grid=(ALONE,), neutral=None, needs_features=needs, fitted=fitted)
+        each = [part.steerer.traits.suppresses for part in (*open_, *self.parts)]
+        self.traits = SteererTraits(
+            unit=open_[0].steerer.traits.unit if open_ else "none",
+            grid=open_[0].steerer.traits.grid if open_ else (ALONE,),
+            neutral=None,
+            needs_features=needs,
+            suppresses=None if None in each else each[0] if open_ else "negate",
+            fitted=fitted,
+        )
+
+    def against(self) -> Composition:
+        """Return these steerers working against concepts: each at strengths of 0 and below. Raises OptionError for a fixed strength below 0."""
+        for part in self.parts:
+            if part.strength is not None and part.strength < 0:
+                message = f"the {STRENGTH} of steerer {part.name} is {part.strength:g}, and where concepts are suppressed it is taken times -1"
+                raise OptionError(message, given=part.strength, allowed="at least 0", hint="leave out the sign")
+        return Composition([replace(part, against=True) for part in self.parts])
 
     def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
         """Have each part prepare itself, in their order; a steerer that stands in it twice, once."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.contracts import SteererTraits
 from harness.errors import OptionError
 from harness.plugin.host import PluginHost
+from harness.run.composed import parts_at
 from harness.run.plan import Asked, make_plan
 from harness.run.suppression import strengths_against
 from harness.tasks.find import load_task
@@ -69,6 +70,15 @@ def test_controls_are_turned_round_once(host: PluginHost, task: Task) -> None:
     assert grids["calibf1 × sae-clamp"] == (0.0, -0.5, -1.0)
     assert [grid for name, grid in grids.items() if "random-direction" in name] == [(-0.5, -1.0)]
     assert [grid for name, grid in grids.items() if name.startswith("permuted")] == [(0.0, -0.5, -1.0)]
+
+
+def test_joined_steerers_work_against_a_concept_together(host: PluginHost, task: Task) -> None:
+    asked = Asked(("calibf1",), ("prompt+sae-clamp", "none+sae-add:strength=0.3"), suppress=True, judge="human")
+    planned = {m.name: m for m in make_plan(host, task, asked).methods if m.role == "method"}
+    assert planned["calibf1 × prompt+sae-clamp"].grid == (0.0, -0.5, -1.0)
+    assert planned["calibf1 × none+sae-add:strength=0.3"].grid == (-1.0,)
+    assert [own for _, own in parts_at(planned["calibf1 × prompt+sae-clamp"].steerer, -0.5)] == [-1.0, -0.5]
+    assert [own for _, own in parts_at(planned["calibf1 × none+sae-add:strength=0.3"].steerer, -1.0)] == [0.0, -0.3]
 
 
 def test_detection_has_no_goal(host: PluginHost, task: Task) -> None:

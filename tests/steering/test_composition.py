@@ -57,6 +57,24 @@ def test_the_others_are_fixed_or_have_a_single_one() -> None:
     assert none_left.intervene(WATER, 1.0).prompt_prefix == "a water 1.5\n\nwords water 1"
 
 
+def test_against_a_concept_all_of_them_act_so() -> None:
+    def able(name: str, suppresses: Any, *grid: float) -> Steerer:
+        return Steerer(name, SteererTraits(unit="residual-norm", grid=grid, suppresses=suppresses))
+
+    words, held, push = able("words", "negate", 1.0), able("held", "ablate", 0.1, 0.2), able("push", "ablate", 1, 2)
+    parts = [Part("words", words), Part("held", held, 0.3), Part("push", push)]
+    found = Composition(parts)
+    assert found.traits.suppresses == "ablate"  # as the one that has a strength to choose
+    for strength, pushed in ((0.0, "0"), (-2.0, "-2")):
+        assert found.against().intervene(WATER, strength).prompt_prefix.split("\n\n") == ["words water -1", "held water -0.3", f"push water {pushed}"]
+    assert found.intervene(WATER, 2.0).prompt_prefix.split("\n\n") == ["words water 1", "held water 0.3", "push water 2"]
+    assert Composition(parts[:2]).traits.suppresses == "negate"
+    assert Composition([*parts, Part("cannot", steerer("cannot", 1.0))]).traits.suppresses is None
+    with pytest.raises(OptionError) as error:
+        Composition([*parts, Part("turned", able("turned", "negate", 1, 2), -0.5)]).against()
+    assert error.value.given == -0.5
+
+
 def test_strengths_that_do_not_go_together() -> None:
     with pytest.raises(OptionError, match="a and b each have a strength") as error:
         Composition([Part("a", steerer("a", 1, 2)), Part("words", Steerer("words")), Part("b", steerer("b", 3, 4))])
