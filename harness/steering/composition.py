@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.contracts import Steerer, SteererTraits
+from harness.contracts import Abstains, Steerer, SteererTraits
 from harness.errors import OptionError
 from harness.interventions import Intervention
-from harness.types import Labeling
+from harness.types import Concept, Labeling
 
 if TYPE_CHECKING:
     from harness.contracts import Bench
@@ -88,6 +88,14 @@ class Composition:
             self.traits = SteererTraits(unit=chosen.unit, grid=chosen.grid, neutral=None, needs_features=needs, fitted=fitted)
         else:
             self.traits = SteererTraits(unit="none", grid=(ALONE,), neutral=None, needs_features=needs, fitted=fitted)
+
+    def abstains(self, concepts: Sequence[Concept]) -> dict[str, str]:
+        """Return the concepts that a part has no answer for, with its reason; of several parts the first one's."""
+        found: dict[str, str] = {}
+        for part in self.parts:
+            for concept, reason in part.steerer.abstains(concepts).items() if isinstance(part.steerer, Abstains) else ():
+                found.setdefault(concept, reason)
+        return found
 
     def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
         """Have each part prepare itself, in their order; a steerer that stands in it twice, once."""

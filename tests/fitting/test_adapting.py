@@ -11,7 +11,7 @@ import torch
 from harness_plugins.methods.lora import Lora, LoraOptions
 from harness_plugins.methods.loreft import Loreft, LoreftOptions
 from helpers.learners import largest_difference, stories, trained
-from helpers.models import random_hf
+from helpers.models import byte_tokenizer, random_hf
 from torch.nn.functional import cross_entropy
 
 from harness.errors import ModelError, OptionError
@@ -19,7 +19,7 @@ from harness.fitting.adapting import LoraLearner
 from harness.fitting.layers import PUBLISHED, attention_outputs, checked_layers, usual_layers
 from harness.fitting.rotating import LoreftLearner, rotation
 from harness.fitting.schedule import Schedule
-from harness.fitting.training_set import TrainingSet
+from harness.fitting.training_set import ConceptExamples, TrainingExample, TrainingSet, TrainingText
 from harness.interventions import Site
 from harness.model.loading import SubjectModel
 from harness.run.bench import TaskBench
@@ -50,8 +50,6 @@ def test_the_projection_of_attention_is_found_by_what_it_does(tiny_model: Subjec
 
 @pytest.mark.parametrize(("kind", "name"), [("gpt2", "c_proj"), ("gemma2", "o_proj"), ("gpt_neox", "dense"), ("qwen3", "o_proj")])
 def test_it_is_found_in_other_families(kind: str, name: str) -> None:
-    from helpers.models import byte_tokenizer
-
     model = SubjectModel(random_hf(kind), byte_tokenizer(), name=kind)
     found = attention_outputs(model, (0, 1))
     assert [path.rsplit(".", 1)[-1] for path in found.values()] == [name, name]
@@ -220,11 +218,16 @@ def test_rotations_are_orthonormal_and_stay_so() -> None:
     torch.testing.assert_close(found.mT @ (found @ x.mT), x.mT)  # the same span
 
 
-def test_one_concept_is_learnt_by_heart(tiny_model: SubjectModel) -> None:
-    training = stories(tiny_model, concepts=1, examples=2)
-    lora = LoraLearner(tiny_model, attention_outputs(tiny_model, range(5)), 16, 16.0, True, 0.0)
-    for learner in (lora, LoreftLearner(tiny_model, (0, 1, 2), 8, 9, 9)):
-        (pupil,) = trained(tiny_model, learner, training, Schedule(epochs=300, batch=2, lr=0.01, held_out=0.0))
+def test_one_concept_is_learnt_by_heart() -> None:
+    """Of a model so small that a step is a moment."""
+    model = SubjectModel(random_hf("llama"), byte_tokenizer(), name="llama")
+    answer = TrainingText(np.array([1, 40, 41, 42, 43, 90, 91, 92], dtype=np.int64), 5)
+    training = TrainingSet([answer], [ConceptExamples("one", (TrainingExample((0,)),))])
+    lora = LoraLearner(model, attention_outputs(model, range(model.n_layers)), 8, 16.0, True, 0.0)
+    for learner in (lora, LoreftLearner(model, range(model.n_layers), 8, 9, 9)):
+        (pupil,) = trained(model, learner, training, Schedule(epochs=40, batch=1, lr=0.05, held_out=0.0))
+        print(learner, pupil.curve.losses[0], pupil.curve.losses[-1])
+        assert pupil.curve.losses[0] > 2
         assert pupil.curve.losses[-1] < 0.1, learner
 
 
