@@ -11,7 +11,7 @@ import torch
 from harness_plugins.methods.lora import Lora, LoraOptions
 from harness_plugins.methods.loreft import Loreft, LoreftOptions
 from helpers.learners import largest_difference, stories, trained
-from helpers.models import byte_tokenizer, random_hf
+from helpers.models import random_hf
 from torch.nn.functional import cross_entropy
 
 from harness.errors import ModelError, OptionError
@@ -50,6 +50,8 @@ def test_the_projection_of_attention_is_found_by_what_it_does(tiny_model: Subjec
 
 @pytest.mark.parametrize(("kind", "name"), [("gpt2", "c_proj"), ("gemma2", "o_proj"), ("gpt_neox", "dense"), ("qwen3", "o_proj")])
 def test_it_is_found_in_other_families(kind: str, name: str) -> None:
+    from helpers.models import byte_tokenizer
+
     model = SubjectModel(random_hf(kind), byte_tokenizer(), name=kind)
     found = attention_outputs(model, (0, 1))
     assert [path.rsplit(".", 1)[-1] for path in found.values()] == [name, name]
@@ -99,7 +101,7 @@ def peft_losses(model: SubjectModel, training: TrainingSet, learner: LoraLearner
             optimiser.zero_grad()
             (total / tokens).backward()
             optimiser.step()
-            found.append(float(total / tokens))
+            found.append((total / tokens).item())
         return found
     finally:
         wrapped.unload()
@@ -218,16 +220,14 @@ def test_rotations_are_orthonormal_and_stay_so() -> None:
     torch.testing.assert_close(found.mT @ (found @ x.mT), x.mT)  # the same span
 
 
-def test_one_concept_is_learnt_by_heart() -> None:
-    """Of a model so small that a step is a moment."""
-    model = SubjectModel(random_hf("llama"), byte_tokenizer(), name="llama")
-    answer = TrainingText(np.array([1, 40, 41, 42, 43, 90, 91, 92], dtype=np.int64), 5)
-    training = TrainingSet([answer], [ConceptExamples("one", (TrainingExample((0,)),))])
-    lora = LoraLearner(model, attention_outputs(model, range(model.n_layers)), 8, 16.0, True, 0.0)
-    for learner in (lora, LoreftLearner(model, range(model.n_layers), 8, 9, 9)):
-        (pupil,) = trained(model, learner, training, Schedule(epochs=40, batch=1, lr=0.05, held_out=0.0))
-        print(learner, pupil.curve.losses[0], pupil.curve.losses[-1])
-        assert pupil.curve.losses[0] > 2
+def test_one_concept_is_learnt_by_heart(tiny_model: SubjectModel) -> None:
+    """One that is two short answers."""
+    texts = [TrainingText(np.array(tiny_model.encode(text), dtype=np.int64), 4) for text in ("The dog sang a blue song.", "Tom baked the moon.")]
+    training = TrainingSet(texts, [ConceptExamples("one", tuple(TrainingExample((place,)) for place in range(2)))])
+    lora = LoraLearner(tiny_model, attention_outputs(tiny_model, (2, 3, 4)), 16, 16.0, True, 0.0)
+    for learner, lr, epochs in ((lora, 0.02, 25), (LoreftLearner(tiny_model, (0, 1, 2), 8, 9, 9), 0.05, 40)):
+        (pupil,) = trained(tiny_model, learner, training, Schedule(epochs=epochs, batch=2, lr=lr, held_out=0.0))
+        assert pupil.curve.losses[0] > 1
         assert pupil.curve.losses[-1] < 0.1, learner
 
 
@@ -253,18 +253,29 @@ def test_texts_without_instructions_teach_neither(tmp_path: Path) -> None:
         assert "corpus.conversations" in str(error.value)
 
 
-def test_a_low_rank_edit_has_its_formula(tiny_model: SubjectModel) -> None:
-    from harness.errors import EngineError
+def test_a_prompt_and_an_adapter_act_together(bench: TaskBench, labelings: list[Labeling]) -> None:
+    from harness.engine.base import GenerationRequest
+    from harness.evaluations.prompts import steered
+    from harness.plugin.host import PluginHost
+    from harness.run.plan import plan_one
 
-    draw = rng(0, "low rank")
-    r = rotation(torch.from_numpy(draw.standard_normal((2, 8))).float())
-    w, b = torch.from_numpy(draw.standard_normal((2, 8))).float(), torch.tensor([0.3, -0.2])
-    edit, x = LowRank(Site(1), r, w, b), torch.from_numpy(draw.standard_normal((5, 8)))
-    rotate, weigh, offset = (part.double().numpy() for part in (r, w, b))
-    expected = np.stack([row + rotate.T @ (weigh @ row + offset - rotate @ row) for row in x.numpy()])
-    np.testing.assert_allclose(edit.exact(x).numpy(), expected)
-    np.testing.assert_allclose(edit.stack([edit], torch.device("cpu")).apply(x.float()[None], None)[0].numpy(), expected, atol=1e-5)  # type: ignore[arg-type]
-    with pytest.raises(EngineError):
-        LowRank(Site(1), 2 * r, w, b)
-    with pytest.raises(EngineError):
-        LowRank(Site(1), r, w[:, :3], b)
+    host, labeling, asked = PluginHost.load(), labelings[1], "What is new?"
+    options = "layers=[0,2],epochs=1,lr=0.05"
+    both, prompt, lora = (plan_one(host, bench.task, "steerer", text, {}) for text in (f"prompt+lora:{options}", "prompt", f"lora:{options}"))
+    for steerer in (prompt, lora):
+        steerer.instance.prepare(bench, [labeling])
+    (found,) = steered(bench, both, labeling, [1.0], [asked])
+    words = prompt.instance.intervene(labeling, 1.0).prompt_prefix
+    folder = lora.instance.intervene(labeling, 1.0).adapter
+    assert words
+    assert folder
+    joined = both.instance.intervene(labeling, 1.0)
+    assert (joined.prompt_prefix, joined.adapter, joined.edits) == (words, folder, ())  # the adapter is the one that lora has by itself
+    name = f"prompt+lora {labeling.id} 1.0 0"
+
+    def text(prefix: str, adapter: str | None) -> str:
+        request = GenerationRequest(name, bench.model.prompt(asked, prefix=prefix), bench.seed, (), adapter)
+        return next(iter(bench.generate([request]))).text
+
+    assert found.text == text(words, folder)
+    assert found.text not in (text(words, None), text("", folder))

@@ -48,6 +48,15 @@ def bench(folder: Path) -> TaskBench:
     return made
 
 
+ANSWERS = {("steerer", name) for name in ("lora", "loreft", "sft")}
+"""Plugins that learn from answers, and need a corpus of conversations."""
+
+
+@pytest.fixture(scope="module")
+def conversations(folder: Path) -> TaskBench:
+    return toy_bench(folder, conversations=True)
+
+
 @pytest.fixture
 def server(api_servers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """A server of both APIs that rates everything 1, and an empty cache."""
@@ -95,6 +104,8 @@ def test_it_keeps_its_contract(
 ) -> None:
     registered = host.get(kind, name)
     given = options_of(kind, name, tmp_path, folder, request)
+    if (kind, name) in ANSWERS:
+        bench, given = request.getfixturevalue("conversations"), {"epochs": 1}
     if name == "gpt-4o":
         given["key_name"] = "OPENAI_API_KEY"
     if (kind, name) == ("judge", "offline"):
