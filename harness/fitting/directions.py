@@ -81,7 +81,7 @@ class Fit:
         offsets: float64 ``[concepts]``, added to a token's score (a probe's intercept); 0 for most.
         largest: float64 ``[concepts]``, the largest token score on the concept's training texts, offset left out.
         notes: what a reader of the result must know.
-        curves: how each concept's training went, where it was trained: JSON by concept id.
+        curves: how each concept's training went, where it was trained by steps: :meth:`harness.fitting.curves.Curve.as_json` by concept id.
     """
 
     names: tuple[str, ...]
@@ -115,7 +115,7 @@ class Fit:
 class DirectionMethod:
     """Base of a method that fits a direction for each concept; its steerer and its detector share one fit (see :meth:`fitted`).
 
-    A subclass has a ``name``, says in :meth:`identity` what its fit depends on, and fits in :meth:`fit`.
+    Where the fit is trained by steps, ``curves`` are those of :class:`harness.contracts.Fitted`. A subclass has a ``name``, says in :meth:`identity` what its fit depends on, and fits in :meth:`fit`.
     """
 
     name: ClassVar[str]
@@ -124,6 +124,7 @@ class DirectionMethod:
 
     def __init__(self, options: FitOptions) -> None:
         self.options = options
+        self.curves: Mapping[str, Json] = {}
 
     def identity(self) -> Json:
         """Return all that the fit depends on beside the training texts and the site, as JSON: for the key of the artifact."""
@@ -156,6 +157,7 @@ class DirectionMethod:
         found = Fit.load(bench.artifact(key, lambda folder: self.fit(bench, site, texts).save(folder)))
         for note in found.notes:
             bench.warn(f"{self.name}: {note}")
+        self.curves = found.curves or {}
         return found
 
 
