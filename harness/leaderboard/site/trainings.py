@@ -8,6 +8,7 @@ from harness.leaderboard.site.details import LossCurve, RunDetails
 from harness.leaderboard.site.tables import Cell, Head, Table, plain, rows_of, words
 
 FIGURE = "training-losses"
+_SHOWN = 10
 NAMES = {"loss": "training", "held_out": "held out"}
 
 
@@ -29,10 +30,15 @@ def training_table(details: RunDetails | None) -> Table | None:
     ends = [Head(f"{title}, {end}") for title in NAMES.values() for end in ("first", "last")]
     heads = (Head("trained", True), Head("concepts"), Head("steps"), *ends, Head("diverged", True))
     lines = [
-        [words(one.name), plain(one.concepts, 0), plain(one.steps[-1], 0), *_ends(one.loss), *_ends(one.held_out), words(", ".join(one.diverged) or "–")]
+        [words(one.name), plain(one.concepts, 0), plain(one.steps[-1], 0), *_ends(one.loss), *_ends(one.held_out), words(_named(one.diverged))]
         for one in details.trainings
     ]
     return Table("training-table", "Losses in training and on held-out examples, means over concepts", heads, rows_of(lines))
+
+
+def _named(concepts: tuple[str, ...]) -> str:
+    more = f" and {len(concepts) - _SHOWN} more" if len(concepts) > _SHOWN else ""
+    return f"{', '.join(concepts[:_SHOWN])}{more}"
 
 
 def _points(steps: tuple[float, ...], curve: LossCurve) -> list[dict[str, float]]:

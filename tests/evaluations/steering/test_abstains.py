@@ -1,4 +1,7 @@
-"""A steerer without an answer for some concepts: no trial of these, and the entry says which and why; so does what it is joined to."""
+"""A steerer without an answer for some concepts: no trial of these, and the entry says which and why; so does what it is joined to.
+
+The same run shows how its steerer's training went.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,50 @@ def test_the_entry_counts_and_names_them(found: tuple[Path, dict[str, Any]]) -> 
         assert row["coverage"] == pytest.approx(2 / 3)
         assert [item["reason"] for item in row["items"] if not item["answered"]] == [REASON]
         assert row["ranked"]["value"] == pytest.approx(row["metrics"]["overall"]["value"] * 2 / 3)
+
+
+def test_how_its_training_went_is_shown(found: tuple[Path, dict[str, Any]], harness: Callable[..., Any], tmp_path: Path) -> None:
+    run, _ = found
+    facts = json.loads(harness("runs", "show", run, "--json").out)
+    curves = facts["trainings"]["steerer sft"]
+    assert set(curves) == set(facts["concepts"][:2])
+    for curve in curves.values():
+        assert len(curve["step"]) == len(curve["loss"]) == len(curve["held_out"]) > 1
+    first, last = (sum(curve["held_out"][place] for curve in curves.values()) / 2 for place in (0, -1))
+    assert f"steerer sft: 2 concepts · loss" in " ".join(harness("runs", "show", run).out.split()).replace("  ", " ")
+    assert f"held out {first:.3g} → {last:.3g}" in harness("runs", "show", run).out
+    harness("report", run, "-o", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '"type":"training"' in page.replace('": "', '":"')
+    assert f"{first:.3f}" in page
+
+
+def test_what_diverged_is_named_and_curves_of_other_lengths_share_an_axis(tmp_path: Path) -> None:
+    from harness.evaluations.details.trainings import trained
+    from harness.run.trainings import Summary, summary_of
+
+    curves = {
+        "one": {"step": [0, 10, 20], "loss": [None, 3.0, 1.0], "held_out": [4.0, 2.0, 2.0], "steps": 20},
+        "two": {"step": [0, 5, 10], "loss": [None, 1.0, 1.0], "held_out": [2.0, 2.0, 0.0], "steps": 10},
+        "gone": {"step": [0, 10], "loss": [None, 5.0], "held_out": [None, None], "steps": 20, "stopped": 12, "kept": 10, "reason": "why"},
+    }
+    assert summary_of(curves) == Summary(3, (3.0, 7 / 3), (3.0, 1.0), ("gone",))
+
+    class Stored:
+        def notes(self) -> list[Any]:
+            from harness.store.items import Note
+
+            return [Note("", "curves: steerer a", {"one": curves["two"]}), Note("", "curves: steerer a", curves), Note("", "decoding", {})]
+
+        def concepts(self) -> list[Concept]:
+            return [Concept("gone", "what is gone")]
+
+    (found,) = trained(Stored())  # type: ignore[arg-type]
+    assert (found.name, found.concepts, found.diverged, found.steps) == ("steerer a", 3, ("what is gone",), (0, 10, 20))
+    assert found.loss.mean == (None, 3.0, 1.0)
+    assert found.loss.high == (None, 5.0, 1.0)
+    assert found.held_out.mean == (3.0, 2.0, 1.0)
+    assert found.held_out.low == (2.0, 2.0, 0.0)
 
 
 def test_an_answer_that_is_no_reason_is_one_line() -> None:
