@@ -538,7 +538,8 @@ class Fitted(Protocol):
     def curves(self) -> Mapping[str, Json]:
         """For each concept that was trained, by its id, its curve: ``step``, ``loss`` (of training) and ``held_out``, lists of one length.
 
-        A loss is None where there is none. Further members are kept, too: ``stopped`` says that the training diverged, after how many steps. Read after ``prepare``; empty where nothing was trained.
+        A loss is None where there is none. Further members are kept, too; ``stopped``, where it is there, is the step at which the training was given
+        up. Read after ``prepare``; empty where nothing was trained.
         """
         ...
 

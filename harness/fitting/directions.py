@@ -115,7 +115,9 @@ class Fit:
 class DirectionMethod:
     """Base of a method that fits a direction for each concept; its steerer and its detector share one fit (see :meth:`fitted`).
 
-    Where the fit is trained by steps, ``curves`` are those of :class:`harness.contracts.Fitted`. A subclass has a ``name``, says in :meth:`identity` what its fit depends on, and fits in :meth:`fit`.
+    Where the fit is trained by steps, ``curves`` are those of :class:`harness.contracts.Fitted`.
+
+    A subclass has a ``name``, says in :meth:`identity` what its fit depends on, and fits in :meth:`fit`.
     """
 
     name: ClassVar[str]

@@ -33,8 +33,8 @@ class Losses(NamedTuple):
 class Learner:
     """Base of what is trained. Concepts share forward passes, so each row of a batch must get its own concept's parameters, and nothing of others.
 
-    The model's own weights stay as they are. What a row gets may depend on the row, its concept's parameters and :meth:`Batch.rng`, never on which rows
-    are beside it.
+    The model's own weights stay as they are. What a row gets may depend on the row, its concept's parameters and :meth:`Batch.rng`, never on which
+    rows are beside it.
 
     Attributes:
         after: the last layer whose output, before anything that is learnt acts on it, is the frozen model's (−1: none). Up to there each text is

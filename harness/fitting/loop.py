@@ -156,7 +156,8 @@ def _train(bench: Bench, learner: Learner, training: TrainingSet, schedule: Sche
         which = f"concepts {done + 1} to {done + len(chunk)} of {len(training.concepts)}" if len(chunks) > 1 else f"{len(chunk)} concepts"
         checkpoint = Checkpoint(folder / _CHECKPOINT, f"{name} {number}")
         pupils = _train_chunk(bench, learner, frozen, chunk, schedule, budget, f"training {who}, {which}", checkpoint)
-        if any([learner.keep(model, folder_of(folder, done + place), pupil.parameters) for place, pupil in enumerate(pupils)]):
+        kept = [learner.keep(model, folder_of(folder, done + place), pupil.parameters) for place, pupil in enumerate(pupils)]
+        if any(kept):
             values = np.empty(0, np.float32)
         else:
             values = np.concatenate([value.detach().cpu().float().numpy().ravel() for pupil in pupils for value in pupil.parameters.values()])

@@ -1,4 +1,4 @@
-"""Trained adapters (LoRA and its like, in peft's format) and whole sets of weights: a model wears one within a context, and is as it was outside of it."""
+"""Trained adapters (LoRA and its like, in peft's format), or all weights: a model wears one within a context, and is as it was outside of it."""
 
 from __future__ import annotations
 

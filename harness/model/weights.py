@@ -54,7 +54,7 @@ def computing_with(model: SubjectModel, weights: Weights) -> Iterator[None]:
     ]
     try:
         for members, name, parameter in places:
-            members[name] = by_place[id(parameter)]  # type: ignore[assignment]  # no parameter: it is made of one
+            members[name] = by_place[id(parameter)]
         yield
     finally:
         for members, name, parameter in places:
@@ -141,10 +141,11 @@ def _read(folder: str) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(Path(folder) / TENSORS)
+        found: dict[str, torch.Tensor] = load_file(Path(folder) / TENSORS)
     except Exception as error:  # safetensors' own error has no common root with the system's
         detail = " ".join(str(error).split())[:300]
         raise EngineError(f"the weights in {folder} cannot be read ({detail})", given=folder, hint="train them again") from error
+    return found
 
 
 def _shown(tensor: torch.Tensor) -> str:

@@ -22,7 +22,10 @@ UTILISATION = 0.15
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run costs, before it is run: counts are exact in fixed mode, where no steerer may abstain, else upper bounds; seconds are a rough guess."""
+    """What a run costs, before it is run; seconds are a rough guess.
+
+    Counts are exact in fixed mode where no steerer may abstain, and else upper bounds.
+    """
 
     concepts: int
     generations: int

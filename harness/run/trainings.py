@@ -23,7 +23,7 @@ def trainings(store: RunStore) -> dict[str, Curves]:
         kind, _, name = note.kind.partition(": ")
         if kind == CURVES:
             found.setdefault(name, {}).update(note.value)
-    return {name: curves for name, curves in found.items()}
+    return dict(found)
 
 
 @dataclass(frozen=True)

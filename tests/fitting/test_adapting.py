@@ -20,7 +20,6 @@ from harness.fitting.layers import PUBLISHED, attention_outputs, checked_layers,
 from harness.fitting.rotating import LoreftLearner, rotation
 from harness.fitting.schedule import Schedule
 from harness.fitting.training_set import ConceptExamples, TrainingExample, TrainingSet, TrainingText
-from harness.interventions import Site
 from harness.model.loading import SubjectModel
 from harness.run.bench import TaskBench
 from harness.steering.low_rank import LowRank

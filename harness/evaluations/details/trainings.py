@@ -14,8 +14,7 @@ def trained(store: RunStore) -> tuple[Training, ...]:
     texts = {concept.id: concept.text for concept in store.concepts()}
     found = []
     for name, curves in trainings(store).items():
-        longest = max(curves.values(), key=lambda curve: (curve["step"] or [0])[-1], default={"step": []})
-        steps = tuple(longest["step"])
+        steps: tuple[float, ...] = max((tuple(curve["step"]) for curve in curves.values()), key=lambda own: own[-1:], default=())
         if steps and steps[-1]:
             shares = np.array(steps) / steps[-1]
             diverged = tuple(texts.get(concept, concept) for concept in summary_of(curves).diverged)

@@ -70,7 +70,7 @@ def test_how_its_training_went_is_shown(found: tuple[Path, dict[str, Any]], harn
     for curve in curves.values():
         assert len(curve["step"]) == len(curve["loss"]) == len(curve["held_out"]) > 1
     first, last = (sum(curve["held_out"][place] for curve in curves.values()) / 2 for place in (0, -1))
-    assert f"steerer sft: 2 concepts · loss" in " ".join(harness("runs", "show", run).out.split()).replace("  ", " ")
+    assert "steerer sft: 2 concepts · loss" in harness("runs", "show", run).out
     assert f"held out {first:.3g} → {last:.3g}" in harness("runs", "show", run).out
     harness("report", run, "-o", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
