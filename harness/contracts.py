@@ -519,6 +519,18 @@ class RunsModel(Protocol):
 
 
 @runtime_checkable
+class Abstains(Protocol):
+    """A steerer or detector that has no answer for some concepts: nothing is steered or scored for these, and the entry says why."""
+
+    def abstains(self, concepts: Sequence[Concept]) -> Mapping[str, str]:
+        """For each concept without an answer, by its id, the reason; asked once, before ``prepare``, which then gets the others alone.
+
+        ``concepts`` are the run's, in its order; where a labeler chooses them, those that the method is run on. Depends on nothing else.
+        """
+        ...
+
+
+@runtime_checkable
 class Fitted(Protocol):
     """A plugin that trains something by steps. The run keeps how that went."""
 
@@ -526,7 +538,8 @@ class Fitted(Protocol):
     def curves(self) -> Mapping[str, Json]:
         """For each concept that was trained, by its id, its curve: ``step``, ``loss`` (of training) and ``held_out``, lists of one length.
 
-        A loss is None where there is none. Further members are kept, too. Read after ``prepare``; empty where nothing was trained.
+        A loss is None where there is none. Further members are kept, too; ``stopped``, where it is there, is the step at which the training was given
+        up. Read after ``prepare``; empty where nothing was trained.
         """
         ...
 

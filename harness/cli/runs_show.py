@@ -16,6 +16,7 @@ from harness.cli.runs_list import INDENT, counts, folded, moment
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from harness.run.trainings import Curves
     from harness.types import Json
 
 _MARGIN = 14
@@ -29,6 +30,7 @@ def show_command(run: str, out: Path, as_json: bool) -> None:
     """Show RUN: how far it is, its scores, what was run with which options, where, and the command that repeats it."""
     from harness.evaluations.stored_entries import entries_of
     from harness.leaderboard.result import render_entry
+    from harness.run.trainings import trainings
     from harness.store import RunStore, summarize
     from harness.store.describe import describe
     from harness.store.listing import find_run
@@ -37,8 +39,10 @@ def show_command(run: str, out: Path, as_json: bool) -> None:
         facts = describe(store, summarize(store.folder))
         entries, missing = entries_of(store)
         task = store.manifest.command.get("task")
+        curves = trainings(store)
+        texts = {concept.id: concept.text for concept in store.concepts()}
     if as_json:
-        print_json({**facts, "scores": [entry.as_json() for entry in entries], "no_scores": missing})
+        print_json({**facts, "scores": [entry.as_json() for entry in entries], "no_scores": missing, "trainings": curves})
         return
     screen = console()
     for line in _head(facts, screen.width):
@@ -49,7 +53,7 @@ def show_command(run: str, out: Path, as_json: bool) -> None:
         screen.print(render_entry(entry, samples=0, sources=sources), crop=False)
     if missing:
         echo(f"no scores: {missing}")
-    for line in _body(facts, screen.width):
+    for line in (*_trainings(curves, texts, screen.width), *_body(facts, screen.width)):
         screen.print(line, soft_wrap=True)
 
 
@@ -86,6 +90,25 @@ def _body(facts: Mapping[str, Any], width: int) -> Iterator[Text]:
         yield Text()
         yield Text("go on with it" if facts["left"] else "do it again", "bold")
         yield from (Text(f"{INDENT}{line}") for line in shell_lines(shlex.split(facts["command"]), width - len(INDENT)))
+
+
+def _trainings(curves: Mapping[str, Curves], texts: Mapping[str, str], width: int) -> Iterator[Text]:
+    """Yield how the training of each plugin went: losses in the beginning and in the end, and what diverged."""
+    from rich.text import Text
+
+    from harness.run.trainings import summary_of
+
+    if curves:
+        yield Text()
+        yield Text("training: first and last loss, means over concepts (the curves: --json)", "bold")
+    for name, own in curves.items():
+        found = summary_of(own)
+        parts = [f"{name}: {found.concepts} concept{'s' * (found.concepts != 1)}"]
+        parts += [] if found.loss is None else [f"loss {found.loss[0]:.3g} → {found.loss[1]:.3g}"]
+        parts += ["nothing held out"] if found.held_out is None else [f"held out {found.held_out[0]:.3g} → {found.held_out[1]:.3g}"]
+        yield from folded(parts, width)
+        if found.diverged:
+            yield from folded([f"diverged: {', '.join(texts.get(concept, concept) for concept in found.diverged)}"], width, INDENT, "yellow")
 
 
 def _what(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

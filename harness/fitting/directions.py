@@ -82,7 +82,7 @@ class Fit:
         offsets: float64 ``[concepts]``, added to a token's score (a probe's intercept); 0 for most.
         largest: float64 ``[concepts]``, the largest token score on the concept's training texts, offset left out.
         notes: what a reader of the result must know.
-        curves: how each concept's training went, where it was trained: JSON by concept id.
+        curves: how each concept's training went, where it was trained by steps: :meth:`harness.fitting.curves.Curve.as_json` by concept id.
         extras: what else was learnt, by name, float64 ``[concepts, …]``.
     """
 
@@ -119,6 +119,8 @@ class Fit:
 
 class DirectionMethod:
     """Base of a method that fits a direction for each concept; its steerer and its detector share one fit (see :meth:`fitted`).
+
+    Where the fit is trained by steps, ``curves`` are those of :class:`harness.contracts.Fitted`.
 
     A subclass has a ``name``, says in :meth:`identity` what its fit depends on, and fits in :meth:`fit`.
     """

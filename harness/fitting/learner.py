@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Losses(NamedTuple):
 class Learner:
     """Base of what is trained. Concepts share forward passes, so each row of a batch must get its own concept's parameters, and nothing of others.
 
-    The model's own weights stay frozen. What a row gets may depend on the row, its concept's parameters and :meth:`Batch.rng`, never on which rows
-    are beside it.
+    The model's own weights stay as they are. What a row gets may depend on the row, its concept's parameters and :meth:`Batch.rng`, never on which
+    rows are beside it.
 
     Attributes:
         after: the last layer whose output, before anything that is learnt acts on it, is the frozen model's (−1: none). Up to there each text is
@@ -77,6 +78,21 @@ class Learner:
             seen: what the context of :meth:`worn` gave.
         """
         return Losses(-logp / batch.step_tokens)
+
+    def keep(self, model: SubjectModel, folder: Path, parameters: Parameters) -> bool:
+        """Write what a concept has learnt to a folder of its own, and return True; False (the default) has it kept as numbers beside the others'.
+
+        What an interrupted call has left there is written over.
+
+        Args:
+            model: the subject model.
+            folder: :meth:`harness.fitting.loop.Trained.folder_of` the concept.
+            parameters: its.
+
+        Raises:
+            StoreError: the disk is full or cannot be written.
+        """
+        return False
 
     def settle(self, parameters: Parameters) -> None:
         """Put a concept's parameters right in place, after each step; nothing by default. Gradients are off."""

@@ -51,11 +51,13 @@ class Trained:
 
     Attributes:
         concepts: their ids.
-        shapes: shape of each parameter by name.
+        folder: where it is.
+        shapes: shape of each parameter by name; none where concepts have folders of their own (:meth:`Learner.keep`).
         curves: how each concept's training went, by its id (:meth:`Curve.as_json`).
         notes: what a reader of the result must know.
     """
 
+    folder: Path
     concepts: tuple[str, ...]
     shapes: Mapping[str, tuple[int, ...]]
     curves: Mapping[str, Json]
@@ -73,6 +75,10 @@ class Trained:
             start += prod(shape)
         raise KeyError(name)
 
+    def folder_of(self, concept: str) -> Path:
+        """Return the folder of what a concept has learnt, where its learner has kept it in one (:meth:`Learner.keep`)."""
+        return folder_of(self.folder, self.concepts.index(concept))
+
     def losses(self, concept: str) -> Array:
         """Return the loss of each step of a concept, ``[steps]``: of its batch, before the step."""
         place = self.concepts.index(concept)
@@ -86,9 +92,13 @@ class Trained:
         shapes = {name: tuple(shape) for name, shape in record["shapes"].items()}
         concepts, steps = tuple(record["concepts"]), tuple(record["steps"])
         flat = map_file(folder / _VALUES, np.float32, (len(concepts), sum(prod(shape) for shape in shapes.values())))
-        return cls(
-            concepts, shapes, record["curves"], tuple(record["notes"]), flat, map_file(folder / _LOSSES, np.float32, (sum(steps),)), steps
-        )
+        losses = map_file(folder / _LOSSES, np.float32, (sum(steps),))
+        return cls(folder, concepts, shapes, record["curves"], tuple(record["notes"]), flat, losses, steps)
+
+
+def folder_of(folder: Path, place: int) -> Path:
+    """Return the folder of the concept at a place, below that of a training."""
+    return folder / f"concept-{place}"
 
 
 def train_concepts(bench: Bench, learner: Learner, training: TrainingSet, schedule: Schedule, *, who: str, options: Json) -> Trained:
@@ -146,13 +156,18 @@ def _train(bench: Bench, learner: Learner, training: TrainingSet, schedule: Sche
         which = f"concepts {done + 1} to {done + len(chunk)} of {len(training.concepts)}" if len(chunks) > 1 else f"{len(chunk)} concepts"
         checkpoint = Checkpoint(folder / _CHECKPOINT, f"{name} {number}")
         pupils = _train_chunk(bench, learner, frozen, chunk, schedule, budget, f"training {who}, {which}", checkpoint)
-        values = np.concatenate([value.detach().cpu().float().numpy().ravel() for pupil in pupils for value in pupil.parameters.values()])
+        kept = [learner.keep(model, folder_of(folder, done + place), pupil.parameters) for place, pupil in enumerate(pupils)]
+        if any(kept):
+            values = np.empty(0, np.float32)
+        else:
+            values = np.concatenate([value.detach().cpu().float().numpy().ravel() for pupil in pupils for value in pupil.parameters.values()])
         losses = np.array([loss for pupil in pupils for loss in pupil.curve.losses], dtype=np.float32)
         files.append({_VALUES: values, _LOSSES: losses}, [[one.one.concept, one.step, one.curve.as_json()] for one in pupils])
+        del pupils, values  # their memory, before the next ones are made
     (folder / _CHECKPOINT).unlink(missing_ok=True)
     pairs = [pair for note in files.notes for pair in note]
     record = {
-        "concepts": [concept for concept, _, _ in pairs], "shapes": shapes, "steps": [steps for _, steps, _ in pairs],
+        "concepts": [concept for concept, _, _ in pairs], "shapes": shapes if files.size(_VALUES) else {}, "steps": [steps for _, steps, _ in pairs],
         "curves": {concept: curve for concept, _, curve in pairs}, "notes": list(_notes(pairs, schedule)),
     }  # fmt: skip
     replace_file(folder / _RECORD, json_text(record).encode())

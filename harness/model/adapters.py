@@ -1,13 +1,13 @@
-"""Trained adapters (LoRA and its like, in peft's format): a model wears one within a context, and is as it was outside of it."""
+"""Trained adapters (LoRA and its like, in peft's format), or all weights: a model wears one within a context, and is as it was outside of it."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -15,6 +15,7 @@ from harness.errors import EngineError
 from harness.files.inputs import Input
 from harness.files.json_text import read_json
 from harness.model.loading import SubjectModel
+from harness.model.weights import WholeWeights, check_weights, holds_weights
 
 CONFIG = "adapter_config.json"
 _WRITTEN = "give a folder that peft's save_pretrained wrote"
@@ -32,8 +33,16 @@ class _Place:
     adapted: nn.Module
 
 
-class Adapter:
-    """An adapter that was loaded for one model. Made by :class:`Adapters`."""
+class Adapter(Protocol):
+    """What was loaded for one model to be worn. Made by :class:`Adapters`."""
+
+    def worn(self) -> AbstractContextManager[None]:
+        """Return a context within which the model computes with it; the model is as it was afterwards, whatever happened."""
+        ...
+
+
+class _Modules:
+    """An adapter whose modules stand in the places of the model's own."""
 
     def __init__(self, places: list[_Place]) -> None:
         self._places = places
@@ -54,7 +63,7 @@ class Adapters:
     """The adapters of one model, the last one kept: requests come adapter by adapter.
 
     Args:
-        model: is changed within :meth:`Adapter.worn` alone; its weights never are.
+        model: is changed within :meth:`Adapter.worn` alone.
     """
 
     def __init__(self, model: SubjectModel) -> None:
@@ -63,6 +72,9 @@ class Adapters:
 
     def check(self, folder: str) -> None:
         """Raise EngineError for a folder that holds no adapter, or one that cannot be used. Only its configuration is read."""
+        if holds_weights(folder):
+            check_weights(folder)
+            return
         path = Path(folder) / CONFIG
         if not path.exists():
             raise EngineError(f"the adapter folder {folder} has no {CONFIG}", given=folder, hint=_WRITTEN)
@@ -85,11 +97,11 @@ class Adapters:
         if self._last is None or self._last[0] != folder:
             self._last = None  # its memory first
             self.check(folder)
-            self._last = folder, _load(self._model, folder)
+            self._last = folder, WholeWeights(self._model, folder) if holds_weights(folder) else _load(self._model, folder)
         return self._last[1]
 
 
-def _load(model: SubjectModel, folder: str) -> Adapter:
+def _load(model: SubjectModel, folder: str) -> _Modules:
     """Have peft put its modules into the model, note where they stand, and take them out again."""
     hf: Any = model.hf
     modules = list(hf.modules())
@@ -121,7 +133,7 @@ def _load(model: SubjectModel, folder: str) -> Adapter:
         raise EngineError(message, given=folder, hint="give a LoRA or one of its like")
     for place in places:
         place.adapted.eval().requires_grad_(False)
-    return Adapter(places)
+    return _Modules(places)
 
 
 def _by_peft(model: SubjectModel, folder: str) -> str:

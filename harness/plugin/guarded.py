@@ -240,10 +240,23 @@ def _restore(self: Guarded, record: Any) -> None:
         self._plugin.restore(record)
 
 
+def _abstains(self: Guarded, concepts: Sequence[Any]) -> dict[str, str]:
+    with self._at_work("abstains"):
+        found = self._plugin.abstains(concepts)
+    ids = {concept.id for concept in concepts}
+    if not isinstance(found, Mapping) or not all(key in ids and isinstance(why, str) and why.strip() for key, why in found.items()):
+        message = f"{self._who}: abstains did not return reasons by the ids of the concepts that it is given"
+        raise PluginError(message, given=found, allowed="a mapping of ids to text")
+    return dict(found)
+
+
+_METHODS: dict[str, Callable[..., Any]] = {"estimate": _estimate, "restore": _restore, "abstains": _abstains}
+
+
 def guarded(who: PluginName, plugin: Any) -> Guarded:
     """Return a plugin as the core calls it: of its kind's contract, and with the further members (:data:`_VALUES`) that it has itself."""
     base = _CLASSES[who.kind]
     made = base(who, plugin)
     members: dict[str, Any] = {name: _value(name) for name in _VALUES if made.has(name)}
-    members |= {name: method for name, method in (("estimate", _estimate), ("restore", _restore)) if made.has(name)}
+    members |= {name: method for name, method in _METHODS.items() if made.has(name)}
     return type(base.__name__, (base,), members)(who, plugin) if members else made

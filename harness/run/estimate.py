@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.contracts import Abstains
 from harness.run.plan import Plan
 from harness.tasks.schema import Task
 
@@ -21,7 +22,10 @@ UTILISATION = 0.15
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run costs, before it is run: counts are exact in fixed mode and upper bounds in chosen mode; seconds are a rough guess."""
+    """What a run costs, before it is run; seconds are a rough guess.
+
+    Counts are exact in fixed mode where no steerer may abstain, and else upper bounds.
+    """
 
     concepts: int
     generations: int
@@ -60,6 +64,7 @@ def estimate(
     elif parameters and flops:
         seconds = 2.0 * parameters * (new_tokens + prompt_tokens) / (flops * UTILISATION)
         note = f"generation only, from {parameters / 1e9:.3g}e9 parameters and {flops * UTILISATION / 1e12:.3g} TFLOP/s; rough"
+    exact = exact and not any(isinstance(part.instance, Abstains) for m in plan.methods for part in m.steerer.parts)
     return Estimate(n_concepts, generations, prompt_tokens, new_tokens, generations, generations * BYTES_PER_TRIAL, seconds, exact, note)
 
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
+from harness.contracts import Abstains
 from harness.errors import OptionError, PluginError, StoreError
 from harness.labelling.passages import with_passages
 from harness.plugin.calls import PluginName
+from harness.run.abstaining import ABSTAINED, reasons_of, without
 from harness.run.bench import TaskBench
 from harness.run.concept_check import explained, note_problems
 from harness.run.notes import note_versions
@@ -22,12 +24,32 @@ from harness.types import Abstention, Concept, FeatureRef, Labeling, canonical_j
 
 
 def label_all(run: Run) -> None:
-    """Have every labeler of the run answer that has not answered yet; its answers are in the store when it is done."""
+    """Have every labeler of the run answer that has not answered yet; its answers are in the store when it is done.
+
+    So is, then, what steerers and detectors abstain from.
+    """
     if any(run.store.labelings(labeler.key) is None for labeler in run.planned.labelers):
         note_problems(run.bench)
     for labeler in sorted(run.planned.labelers, key=lambda labeler: labeler.follows is not None):  # whom it follows comes first
         if run.store.labelings(labeler.key) is None:
             _label(run, labeler)
+    _ask_who_abstains(run)
+
+
+def _ask_who_abstains(run: Run) -> None:
+    """Keep which concepts steerers and detectors have no answer for; each is asked once in a run."""
+    plugins = {m.method.id: m.steerer for m in run.planned.methods} | {d.method.id: d.detector for d in run.planned.detections}
+    able = [method for method in run.manifest.methods if isinstance(plugins[method.id].instance, Abstains)]
+    if not able or run.store.record(ABSTAINED) is not None:
+        return
+    found = {}
+    for method in able:
+        if run.manifest.task.mode == "fixed":
+            concepts = concepts_of(run.manifest, run.store)
+        else:
+            concepts = list({one.concept.id: one.concept for one in in_play(method, run.manifest, run.store)}.values())
+        found[method.id] = dict(plugins[method.id].instance.abstains(concepts))
+    run.store.set_record(ABSTAINED, found)
 
 
 def _label(run: Run, labeler: PlannedPlugin) -> None:
@@ -170,7 +192,14 @@ def concepts_of(manifest: Manifest, store: RunStore) -> list[Concept]:
 
 
 def answers_of(method: MethodRecord, store: RunStore) -> Sequence[Labeling | Abstention]:
-    """Return the answers of a method's labeler; none for a method without one. Raises StoreError where it has not answered yet."""
+    """Return the answers of a method's labeler, with abstentions in place of those that its steerer or detector has none for.
+
+    None for a method without a labeler. Raises StoreError where it has not answered yet.
+    """
+    return without(_answers_of(method, store), reasons_of(method, store))
+
+
+def _answers_of(method: MethodRecord, store: RunStore) -> Sequence[Labeling | Abstention]:
     if method.labeler is None:
         return ()
     found = store.labelings(method.labeler.key)
@@ -182,7 +211,11 @@ def answers_of(method: MethodRecord, store: RunStore) -> Sequence[Labeling | Abs
 
 def groups_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> list[Sequence[Labeling | Abstention]]:
     """Return the answers of a method's labeler that a run goes by, those together that are draws of one concept; in chosen mode no abstentions."""
-    answers, size = answers_of(method, store), method.draws
+    return _groups(answers_of(method, store), method, manifest)
+
+
+def _groups(answers: Sequence[Labeling | Abstention], method: MethodRecord, manifest: Manifest) -> list[Sequence[Labeling | Abstention]]:
+    size = method.draws
     groups = [answers[start : start + size] for start in range(0, len(answers), size)]
     if manifest.task.mode == "fixed":
         return groups
@@ -194,21 +227,27 @@ def labelings_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> l
 
     In chosen mode these are the concepts that the labelers asked for chose; without such a labeler, the task's candidates.
     """
+    reasons = reasons_of(method, store)
+    return [answer for answer in without(in_play(method, manifest, store), reasons) if isinstance(answer, Labeling)]
+
+
+def in_play(method: MethodRecord, manifest: Manifest, store: RunStore) -> list[Labeling]:
+    """Return the labelings that a method would be run on if its steerer or detector had an answer for each."""
     if method.labeler is not None:
-        groups = groups_of(method, manifest, store)
-        return [answer for group in groups for answer in group if isinstance(answer, Labeling)]
+        return [answer for group in _groups(_answers_of(method, store), method, manifest) for answer in group if isinstance(answer, Labeling)]
     if manifest.task.mode == "fixed":
         return [Labeling(concept) for concept in concepts_of(manifest, store)]
     asked = {m.labeler.key: m for m in manifest.methods if m.labeler is not None and m.role == "method"}
-    chosen = [labeling for other in asked.values() for labeling in labelings_of(other, manifest, store)]
+    chosen = [labeling for other in asked.values() for labeling in in_play(other, manifest, store)]
     concepts = {labeling.concept.id: labeling.concept for labeling in chosen}
     return [Labeling(concept) for concept in (concepts.values() if asked else concepts_of(manifest, store)[: manifest.limit])]
 
 
 def abstentions_of(method: MethodRecord, manifest: Manifest, store: RunStore) -> list[Abstention]:
-    """The concepts that a method's labeler has no answer for; of draws, those without any."""
+    """The concepts that a method's labeler, or its steerer or detector, has no answer for; of draws, those without any."""
     if method.labeler is None:
-        return []
+        reasons = reasons_of(method, store)
+        return [Abstention(one.concept, reasons[one.concept.id]) for one in in_play(method, manifest, store) if one.concept.id in reasons]
     if method.draws == 1:
         return [answer for answer in answers_of(method, store) if isinstance(answer, Abstention)]
     groups = groups_of(method, manifest, store)

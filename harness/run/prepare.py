@@ -10,10 +10,8 @@ from harness.run.notes import chat_news
 from harness.run.plan import PlannedPlugin
 from harness.run.run import Run
 from harness.run.spending import Meter, line
+from harness.run.trainings import CURVES
 from harness.types import Labeling
-
-CURVES = "curves"
-"""Kind of the notes that keep how the training of a plugin went, with its name behind: ``curves: steerer NAME``."""
 
 
 def prepare_shared(run: Run, methods: Iterable[tuple[str, PlannedPlugin, Sequence[Labeling]]]) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.contracts import Steerer, SteererTraits
+from harness.contracts import Abstains, Steerer, SteererTraits
 from harness.errors import OptionError
 from harness.interventions import Intervention
-from harness.types import Labeling
+from harness.types import Concept, Labeling
 
 if TYPE_CHECKING:
     from harness.contracts import Bench
@@ -103,6 +103,14 @@ class Composition:
                 message = f"the {STRENGTH} of steerer {part.name} is {part.strength:g}, and where concepts are suppressed it is taken times -1"
                 raise OptionError(message, given=part.strength, allowed="at least 0", hint="leave out the sign")
         return Composition([replace(part, against=True) for part in self.parts])
+
+    def abstains(self, concepts: Sequence[Concept]) -> dict[str, str]:
+        """Return the concepts that a part has no answer for, with its reason; of several parts the first one's."""
+        found: dict[str, str] = {}
+        for part in self.parts:
+            for concept, reason in part.steerer.abstains(concepts).items() if isinstance(part.steerer, Abstains) else ():
+                found.setdefault(concept, reason)
+        return found
 
     def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
         """Have each part prepare itself, in their order; a steerer that stands in it twice, once."""

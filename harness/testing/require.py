@@ -23,7 +23,7 @@ CHECKS = {
     "hooks-removed": "they are so, too, where an error breaks the call off in the middle",
     "concepts": "a labeler answers each concept that it was asked for once, and no other (in chosen mode: candidates alone, best first)",
     "features": "features exist in the task's dictionaries, none twice, and no set of them twice",
-    "abstention": "an abstention gives its reason, and is given in fixed mode alone",
+    "abstention": "an abstention gives its reason; a labeler gives one in fixed mode alone",
     "placing": "the engine can place each edit, and no edit touches a token that the task spares",
     "purity": "an edit leaves its input as it is, keeps its shape, and is finite",
     "kv-cache": "a token's edit depends on that token alone, so that generating with and without a cache of keys and values is the same",

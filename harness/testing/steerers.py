@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.contracts import Steerer, SteererTraits
+from harness.contracts import Abstains, Steerer, SteererTraits
 from harness.interventions import Intervention
 from harness.run.bench import TaskBench
 from harness.run.suppression import strengths_against
@@ -25,6 +25,7 @@ def check_steerer(factory: Factory[Steerer], bench: TaskBench, labelings: Sequen
     * The strength unit is known; the grid is finite and ascending; the neutral point is a number or None.
     * One that says how it suppresses a concept is also tried at the weakest and the strongest of those strengths, and does something else there
       than at their positive.
+    * One that abstains gives its reasons by concept, the same each time, and is tried on the others.
     * ``intervene`` gives an :class:`Intervention`, the same for the same labeling and strength, also after another was asked for, and also from
       a second steerer that is prepared anew.
     * The run's engine can place the edits, and they touch no token that the task spares; ``apply`` is pure, keeps shape and is finite; a
@@ -49,6 +50,8 @@ def check_steerer(factory: Factory[Steerer], bench: TaskBench, labelings: Sequen
     traits = _check_declared(steerer.traits)
     grid = list(traits.grid)
     chosen = list(labelings) if labelings is not None else example_labelings(settled(bench), traits.needs_features)
+    if isinstance(steerer, Abstains):
+        chosen = _answered(steerer, bench, chosen)
     with watched(settled(bench), "steerer", steerer, "prepare", first=True):
         steerer.prepare(bench, chosen)
     against = [] if traits.suppresses is None else list(strengths_against(traits, grid, False, "the steerer"))
@@ -75,6 +78,20 @@ def check_steerer(factory: Factory[Steerer], bench: TaskBench, labelings: Sequen
     _check_generation(steerer, chosen, bench, list(found.values()))
     check_interrupted(bench, "steerer", lambda: made(factory), "prepare", lambda steerer: steerer.prepare(bench, chosen))
     return [found[0, strength] for strength in grid]
+
+
+def _answered(steerer: Abstains, bench: TaskBench, labelings: Sequence[Labeling]) -> list[Labeling]:
+    """Return the labelings whose concepts a steerer does not abstain from; there must be one."""
+    concepts = [labeling.concept for labeling in labelings]
+    with watched(bench, "steerer", steerer, "abstains", first=True):
+        reasons = steerer.abstains(concepts)
+    known = {concept.id for concept in concepts}
+    right = isinstance(reasons, Mapping) and all(key in known and isinstance(why, str) and why.strip() for key, why in reasons.items())
+    require("abstention", right, f"abstains returned {reasons!r}; it must give a reason for each concept without an answer, by its id")
+    require("abstention", steerer.abstains(concepts) == reasons, "a second call of abstains gave something else")
+    found = [labeling for labeling in labelings if labeling.concept.id not in reasons]
+    require("abstention", bool(found), "it abstains from all concepts")
+    return found
 
 
 def example_labelings(bench: TaskBench, needs_features: bool) -> list[Labeling]:

@@ -46,7 +46,7 @@ class LoreftOptions(Options):
 class Loreft:
     """See the module. Implements :class:`harness.contracts.Steerer`."""
 
-    traits = SteererTraits(unit="none", grid=(1.0,), needs_features=False)
+    traits = SteererTraits(unit="none", grid=(1.0,), needs_features=False, fitted=True)
 
     def __init__(self, options: LoreftOptions) -> None:
         self.options = options

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from harness import hookimpl
 from harness.errors import OptionError
+from harness.fitting.curves import Curve
 from harness.fitting.directions import (
     DetectOptions,
     DirectionDetector,
@@ -74,7 +75,7 @@ class _Trained:
     """``[concepts, d_model]``."""
     offsets: torch.Tensor
     """``[concepts]``."""
-    curves: list[dict[str, list[float]]]
+    curves: list[Curve]
     stopped: list[int]
     """The epoch after which a concept's training diverged; 0 where it did not."""
 
@@ -102,7 +103,7 @@ class _Probe(DirectionMethod):
             concepts = [texts[place].concept.id for place in places]
             found = self._train(bench, concepts, [self._data(bench, x, texts[place]) for place in places])
             weights[places], offsets[places] = found.weights.double().cpu().numpy(), found.offsets.double().cpu().numpy()
-            curves.update(zip(concepts, found.curves, strict=True))
+            curves.update((name, curve.as_json()) for name, curve in zip(concepts, found.curves, strict=True))
             notes += [
                 f"the training of concept {name!r} diverged after epoch {epoch}; its last finite state is used"
                 for name, epoch in zip(concepts, found.stopped, strict=True)
@@ -146,9 +147,12 @@ class _Probe(DirectionMethod):
         optimizer = torch.optim.AdamW([weight, offset], lr=options.lr, weight_decay=options.weight_decay)
         steps = math.ceil(len(data[0].learned) / options.batch)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1 - n / (steps * options.epochs) if options.decay == "linear" else 1.0)
-        curves: list[dict[str, list[float]]] = [{"step": [], "loss": [], "held_out": []} for _ in data]
+        curves = [Curve(steps * options.epochs, len(one.learned), len(one.held_out)) for one in data]
         good, stopped = (weight.detach().clone(), offset.detach().clone()), [0] * len(data)
         with torch.no_grad():
+            begun = self._held_out(weight, offset, data)
+            for place, curve in enumerate(curves):
+                curve.points.append((0, None, None if begun is None else float(begun[place])))
             limit = _DIVERGED * _losses(weight, offset, data, [one.learned for one in data]).double().cpu().numpy()
         with torch.enable_grad():
             for epoch in range(options.epochs):
@@ -172,11 +176,11 @@ class _Probe(DirectionMethod):
                 for place, curve in enumerate(curves):
                     if sound[place] and not stopped[place]:
                         good[0][place], good[1][place] = weight.detach()[place], offset.detach()[place]
-                        curve["step"].append((epoch + 1) * steps)
-                        curve["loss"].append(float(total[place]))
-                        curve["held_out"] += [] if held_out is None else [float(held_out[place])]
+                        curve.points.append(((epoch + 1) * steps, float(total[place]), None if held_out is None else float(held_out[place])))
+                        curve.kept = (epoch + 1) * steps
                     elif not stopped[place]:
                         stopped[place] = self._last_good(concepts[place], epoch)
+                        curve.stopped, curve.reason = (epoch + 1) * steps, "its weights were not finite, or its loss had risen too far"
         return _Trained(*good, curves, stopped)
 
     def _last_good(self, concept: str, epochs: int) -> int:

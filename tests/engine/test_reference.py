@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.edits import Scale, vector
+from helpers.edits import Scale, low_rank_edit, vector
 from helpers.generation import generate
 from torch import Tensor
 
@@ -63,6 +63,10 @@ def programs(model: SubjectModel) -> dict[str, tuple[Edit, ...]]:
         "clamp several": (ClampFeature(Site(1), normed, (1, 7, 30), (6.0, 0.0, -2.0), Positions(first_token=False)),),
         "clamp where one feature needs all": (ClampFeature(Site(1), top, (2, 5), (4.0, 0.0)),),
         "clamp at attention": (ClampFeature(Site(2, "attention"), plain, 3, 5.0, Positions(prompt=False, last=2)),),
+        "low rank": (low_rank_edit(model, Site(1)),),
+        "low rank at the prompt's ends": (
+            low_rank_edit(model, Site(0), 3, Positions(prompt=False, generated=False, first=2, last=1)), low_rank_edit(model, Site(2)),
+        ),
         "several at one site": (AddVector(Site(1), v), Scale((Site(1),), 0.5), AddVector(Site(1), w, Positions(prompt=False)),
                                 ClampFeature(Site(1), plain, 9, 3.0)),
         "one at several sites": (Scale((Site(0), Site(2, "mlp"), Site(1, "attention")), 0.7), AddVector(Site(2), w)),

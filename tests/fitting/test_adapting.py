@@ -19,8 +19,7 @@ from harness.fitting.adapting import LoraLearner
 from harness.fitting.layers import PUBLISHED, attention_outputs, checked_layers, usual_layers
 from harness.fitting.rotating import LoreftLearner, rotation
 from harness.fitting.schedule import Schedule
-from harness.fitting.training_set import TrainingSet
-from harness.interventions import Site
+from harness.fitting.training_set import ConceptExamples, TrainingExample, TrainingSet, TrainingText
 from harness.model.loading import SubjectModel
 from harness.run.bench import TaskBench
 from harness.steering.low_rank import LowRank
@@ -101,7 +100,7 @@ def peft_losses(model: SubjectModel, training: TrainingSet, learner: LoraLearner
             optimiser.zero_grad()
             (total / tokens).backward()
             optimiser.step()
-            found.append(float(total / tokens))
+            found.append((total / tokens).item())
         return found
     finally:
         wrapped.unload()
@@ -221,10 +220,13 @@ def test_rotations_are_orthonormal_and_stay_so() -> None:
 
 
 def test_one_concept_is_learnt_by_heart(tiny_model: SubjectModel) -> None:
-    training = stories(tiny_model, concepts=1, examples=2)
-    lora = LoraLearner(tiny_model, attention_outputs(tiny_model, range(5)), 16, 16.0, True, 0.0)
-    for learner in (lora, LoreftLearner(tiny_model, (0, 1, 2), 8, 9, 9)):
-        (pupil,) = trained(tiny_model, learner, training, Schedule(epochs=300, batch=2, lr=0.01, held_out=0.0))
+    """One that is two short answers."""
+    texts = [TrainingText(np.array(tiny_model.encode(text), dtype=np.int64), 4) for text in ("The dog sang a blue song.", "Tom baked the moon.")]
+    training = TrainingSet(texts, [ConceptExamples("one", tuple(TrainingExample((place,)) for place in range(2)))])
+    lora = LoraLearner(tiny_model, attention_outputs(tiny_model, (2, 3, 4)), 16, 16.0, True, 0.0)
+    for learner, lr, epochs in ((lora, 0.02, 25), (LoreftLearner(tiny_model, (0, 1, 2), 8, 9, 9), 0.05, 40)):
+        (pupil,) = trained(tiny_model, learner, training, Schedule(epochs=epochs, batch=2, lr=lr, held_out=0.0))
+        assert pupil.curve.losses[0] > 1
         assert pupil.curve.losses[-1] < 0.1, learner
 
 
@@ -250,18 +252,29 @@ def test_texts_without_instructions_teach_neither(tmp_path: Path) -> None:
         assert "corpus.conversations" in str(error.value)
 
 
-def test_a_low_rank_edit_has_its_formula(tiny_model: SubjectModel) -> None:
-    from harness.errors import EngineError
+def test_a_prompt_and_an_adapter_act_together(bench: TaskBench, labelings: list[Labeling]) -> None:
+    from harness.engine.base import GenerationRequest
+    from harness.evaluations.prompts import steered
+    from harness.plugin.host import PluginHost
+    from harness.run.plan import plan_one
 
-    draw = rng(0, "low rank")
-    r = rotation(torch.from_numpy(draw.standard_normal((2, 8))).float())
-    w, b = torch.from_numpy(draw.standard_normal((2, 8))).float(), torch.tensor([0.3, -0.2])
-    edit, x = LowRank(Site(1), r, w, b), torch.from_numpy(draw.standard_normal((5, 8)))
-    rotate, weigh, offset = (part.double().numpy() for part in (r, w, b))
-    expected = np.stack([row + rotate.T @ (weigh @ row + offset - rotate @ row) for row in x.numpy()])
-    np.testing.assert_allclose(edit.exact(x).numpy(), expected)
-    np.testing.assert_allclose(edit.stack([edit], torch.device("cpu")).apply(x.float()[None], None)[0].numpy(), expected, atol=1e-5)  # type: ignore[arg-type]
-    with pytest.raises(EngineError):
-        LowRank(Site(1), 2 * r, w, b)
-    with pytest.raises(EngineError):
-        LowRank(Site(1), r, w[:, :3], b)
+    host, labeling, asked = PluginHost.load(), labelings[1], "What is new?"
+    options = "layers=[0,2],epochs=1,lr=0.05"
+    both, prompt, lora = (plan_one(host, bench.task, "steerer", text, {}) for text in (f"prompt+lora:{options}", "prompt", f"lora:{options}"))
+    for steerer in (prompt, lora):
+        steerer.instance.prepare(bench, [labeling])
+    (found,) = steered(bench, both, labeling, [1.0], [asked])
+    words = prompt.instance.intervene(labeling, 1.0).prompt_prefix
+    folder = lora.instance.intervene(labeling, 1.0).adapter
+    assert words
+    assert folder
+    joined = both.instance.intervene(labeling, 1.0)
+    assert (joined.prompt_prefix, joined.adapter, joined.edits) == (words, folder, ())  # the adapter is the one that lora has by itself
+    name = f"prompt+lora {labeling.id} 1.0 0"
+
+    def text(prefix: str, adapter: str | None) -> str:
+        request = GenerationRequest(name, bench.model.prompt(asked, prefix=prefix), bench.seed, (), adapter)
+        return next(iter(bench.generate([request]))).text
+
+    assert found.text == text(words, folder)
+    assert found.text not in (text(words, None), text("", folder))

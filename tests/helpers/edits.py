@@ -42,3 +42,14 @@ class StackedScale:
 def vector(model: Any, item: str, length: float = 3.0) -> Tensor:
     """A random vector of this length times √d_model."""
     return torch.from_numpy(rng(0, "vector", item).standard_normal(model.d_model)).float() * length
+
+
+def low_rank_edit(model: Any, site: Site, rank: int = 2, positions: Positions | None = None, seed: int = 0) -> Any:
+    """A random low-rank edit about as strong as the stream."""
+    from harness.fitting.rotating import rotation
+    from harness.steering.low_rank import LowRank
+
+    draw = rng(seed, "low-rank edit", f"{site} {rank}")
+    r = rotation(torch.from_numpy(draw.standard_normal((rank, model.d_model)))).float()
+    w, b = (torch.from_numpy(draw.standard_normal(shape)).float() for shape in ((rank, model.d_model), (rank,)))
+    return LowRank(site, r, w, 3 * b, positions or Positions())

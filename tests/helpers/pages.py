@@ -15,9 +15,11 @@ from harness.leaderboard.site.details import (
     Label,
     LabelFeature,
     Labels,
+    LossCurve,
     RunDetails,
     Snippet,
     Text,
+    Training,
 )
 
 SCRIPT = "<script>window.hacked = 1</script>"
@@ -84,6 +86,9 @@ def details_for(entry: Entry, n_texts: int = 6) -> RunDetails:
     roc = ((0.0, 0.0), *((step / 40, (step / 40) ** 0.5) for step in range(41)))
     scores = ConceptScores(roc, (0.0, 0.5, 1.0), (1, 5), (8, 2))
     detected = [Detected(row.subject.id, roc, {item.id: scores for item in row.items if item.answered}) for row in detection]
+    losses = LossCurve((None, 2.5, 1.25), (None, 2.0, 1.0), (None, 3.0, 1.5)), LossCurve((2.75, 2.625, 1.5), (2.0, 2.0, 1.25), (3.5, 3.0, 2.0))
+    nothing = LossCurve(*[(None, None)] * 3)
+    trainings = [Training(hostile(1), 12, tuple(map(hostile, range(12))), (0, 10, 20), *losses), Training("bare", 1, (), (0, 5), nothing, nothing)]
     return RunDetails(
         run=hostile(0),
         started="2026-01-31T12:00:00+00:00",
@@ -94,6 +99,7 @@ def details_for(entry: Entry, n_texts: int = 6) -> RunDetails:
         texts=tuple(texts),
         labels=(labels,),
         detected=tuple(detected),
+        trainings=tuple(trainings),
         n_texts=100,
         n_concepts_with_texts=len(concepts),
     )

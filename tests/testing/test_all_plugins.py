@@ -48,7 +48,7 @@ def bench(folder: Path) -> TaskBench:
     return made
 
 
-ANSWERING = ("reft-r1", "ssv", "reps", "lora", "loreft")
+ANSWERING = ("reft-r1", "ssv", "reps", "lora", "loreft", "sft")
 """Methods that learn from answers to instructions."""
 
 

@@ -9,6 +9,7 @@ from harness.errors import HarnessError, StoreError
 from harness.evaluations.details.detection import detected
 from harness.evaluations.details.labels import labels
 from harness.evaluations.details.steering import curves, texts
+from harness.evaluations.details.trainings import trained
 from harness.evaluations.entry import make_entry
 from harness.evaluations.stored_entries import entries_of, nothing_to_score
 from harness.leaderboard.entry import Entry
@@ -46,6 +47,7 @@ def details_of(store: RunStore, judge: JudgeRecord | None) -> RunDetails:
         texts=found,
         labels=labels(manifest, store),
         detected=detected(manifest, store, MOST_SCORES),
+        trainings=trained(store),
         n_texts=store.counts()["generations"],
         n_concepts_with_texts=n_concepts,
         unfinished=tuple(unfinished(store, judge)),

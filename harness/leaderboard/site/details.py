@@ -138,6 +138,34 @@ class Detected:
 
 
 @dataclass(frozen=True)
+class LossCurve:
+    """A loss over concepts, by step.
+
+    Attributes:
+        mean, low, high: mean, smallest and largest over concepts; None where no concept has one.
+    """
+
+    mean: tuple[float | None, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the trainings of a plugin went, over its concepts; those that were given up are among them up to there."""
+
+    name: str
+    """Its kind and name."""
+    concepts: int
+    diverged: tuple[str, ...]
+    """Names of the concepts whose training was given up."""
+    steps: tuple[float, ...]
+    """Of the longest training; of a shorter one, the same shares of it stand there."""
+    loss: LossCurve
+    held_out: LossCurve
+
+
+@dataclass(frozen=True)
 class RunDetails:
     """All that a run's page shows beyond its entry."""
 
@@ -151,6 +179,7 @@ class RunDetails:
     texts: tuple[ConceptTexts, ...] = ()
     labels: tuple[Labels, ...] = ()
     detected: tuple[Detected, ...] = ()
+    trainings: tuple[Training, ...] = ()
     n_texts: int = 0
     """Texts that the run holds."""
     n_concepts_with_texts: int = 0

@@ -19,6 +19,7 @@ from harness.leaderboard.site.provenance import command_of, facts_of, options_of
 from harness.leaderboard.site.ranking_page import Standing, sentences_of
 from harness.leaderboard.site.scores import Section, ends, sections
 from harness.leaderboard.site.steering import add_curves, samples_of, texts_of
+from harness.leaderboard.site.trainings import FIGURE, training_figure, training_table
 from harness.types import judge_title
 
 
@@ -50,6 +51,9 @@ def _page(
     if details is not None and detection is not None:
         add_detected(detection, details, limits)
     labels = [] if details is None else labels_of(details, limits)
+    figures = {name: figure for section in found for name, figure in section.figures.items()}
+    if (training := training_figure(details)) is not None:
+        figures[FIGURE] = training
     return render(
         "entry.html.jinja",
         title=title_of(entry),
@@ -67,7 +71,8 @@ def _page(
         options=options_of(entry),
         command=command_of(entry, details),
         left_out=list(dict.fromkeys(limits.left_out)),
-        data=json_block({name: figure for section in found for name, figure in section.figures.items()}),
+        trainings=training_table(details),
+        data=json_block(figures),
         file=file,
         alone=not file,
         root="../",

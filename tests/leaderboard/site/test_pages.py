@@ -89,6 +89,17 @@ def test_every_number_of_the_entry_is_in_a_table_without_scripts(pages: Any) -> 
         assert expected in where, expected
 
 
+def test_losses_of_trainings_stand_in_a_table_and_a_figure(pages: Any) -> None:
+    text = pages.report.read_text(encoding="utf-8")
+    for expected in ("2.500", "1.250", "2.750", "1.500", "and 2 more"):
+        assert expected in text, expected
+    figure = json.loads(json_of(text))["training-losses"]
+    assert [(point["loss"], point["step"], point["low"]) for point in figure["panels"][0]["points"]] == [
+        ("training", 10, 2.0), ("training", 20, 1.0), ("held out", 0, 2.0), ("held out", 10, 2.0), ("held out", 20, 1.25),
+    ]  # fmt: skip
+    assert figure["panels"][1]["points"] == []
+
+
 def test_a_page_stays_small_and_says_what_it_leaves_out(make_entry: Any, make_result: Any) -> None:
     concepts = [f"concept {number}" for number in range(700)]
     rows = [make_result(f"method-{number}", [0.5] * len(concepts), concepts=concepts) for number in range(4)]

@@ -183,9 +183,12 @@ def test_probes_do_not_depend_on_who_is_trained_beside_them(bench: TaskBench, la
     np.testing.assert_allclose(alone.directions[0], together.directions[1], atol=1e-5)
     for name in ("loss", "held_out"):
         mine, theirs = (fit.curves[labelings[1].concept.id][name] for fit in (alone, together))
-        assert len(mine) == 24
-        np.testing.assert_allclose(mine, theirs, rtol=1e-5)
-    assert together.curves[labelings[0].concept.id]["loss"][-1] < together.curves[labelings[0].concept.id]["loss"][0]
+        assert len(mine) == 25  # before the training, where there is no training loss, and after each epoch
+        assert (mine[0] is None) == (theirs[0] is None) == (name == "loss")
+        np.testing.assert_allclose(mine[1:], theirs[1:], rtol=1e-5)
+    curve = together.curves[labelings[0].concept.id]
+    assert curve["loss"][-1] < curve["loss"][1]
+    assert curve["steps"] == curve["step"][-1]
 
 
 def test_a_training_that_diverges_at_once_is_refused(bench: TaskBench, labelings: list[Labeling]) -> None:
@@ -210,7 +213,8 @@ def test_a_training_that_diverges_later_keeps_its_last_good_state(
     monkeypatch.setattr(probe, "_losses", losses)
     fit = prepared(ProbeSteerer(ProbeSteerOptions(epochs=4, decay="constant")), bench, labelings[:1])._fit
     np.testing.assert_allclose(fit.directions, short.directions, atol=1e-6)
-    assert [curve["step"] for curve in (fit.curves or {}).values()] == [[STEPS, 2 * STEPS]] 
+    (curve,) = (fit.curves or {}).values()
+    assert (curve["step"], curve["stopped"], curve["kept"]) == ([0, STEPS, 2 * STEPS], 3 * STEPS, 2 * STEPS)
     assert sum("diverged after epoch 2" in line for line in bench.warnings.messages) == 1
 
 

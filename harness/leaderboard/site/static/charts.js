@@ -354,9 +354,35 @@
     });
   }
 
+  // ----------------------------------------------------------------------------------------------------------------- training
+
+  function training(spec, width) {
+    const [n, panel] = columns(width, 300, 22, spec.panels.length);
+    const hue = (loss) => colour(loss === "training" ? 0 : 1);
+    return grid("panels", spec.panels.map((one) => {
+      const kinds = [...new Set(one.points.map((point) => point.loss))];
+      const of = (loss) => one.points.filter((point) => point.loss === loss);
+      return titled(one.name, plot({
+        width: panel,
+        height: 240,
+        marginLeft: 44,
+        marginRight: 14,
+        marginBottom: 40,
+        x: { label: "step", grid: false, ticks: Math.max(2, Math.floor(panel / 80)) },
+        y: { label: "loss", grid: true, ticks: 5, zero: true },
+        marks: [
+          ...kinds.map((loss) => Plot.areaY(of(loss), { x: "step", y1: "low", y2: "high", fill: hue(loss), fillOpacity: 0.15 })),
+          ...kinds.map((loss) => Plot.line(of(loss), { x: "step", y: "mean", stroke: hue(loss), strokeWidth: 2.2, strokeDasharray: loss === "training" ? null : "5,4" })),
+          Plot.dot(one.points, { x: "step", y: "mean", fill: (point) => hue(point.loss), r: 3 }),
+          Plot.tip(one.points, Plot.pointer({ x: "step", y: "mean", title: (point) => `${point.loss}\nstep ${figure(point.step)}: ${figure(point.mean)} [${figure(point.low)}, ${figure(point.high)}]`, fill: variable("--ground") })),
+        ],
+      }));
+    }), n);
+  }
+
   // ---------------------------------------------------------------------------------------------------------------- the figures
 
-  const KINDS = { intervals, curves, tradeoff, multiples, ratings, roc, histogram, bars, sparsity, pair };
+  const KINDS = { intervals, curves, tradeoff, multiples, ratings, roc, histogram, bars, sparsity, pair, training };
 
   function draw(figure) {
     const spec = data[figure.id], holder = figure.querySelector(".plot");
