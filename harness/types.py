@@ -33,6 +33,8 @@ FinishReason = Literal["eos", "length"]
 ConceptMode = Literal["fixed", "chosen"]
 
 ProtocolName = Literal["cv", "axbench"]
+DetectionNegatives = Literal["all", "plain", "others"]
+"""Which texts a concept's positives are held against: all without it, those without any label, or those of other concepts. Hard negatives never."""
 Aggregation = Literal["mean-of-harmonic-means", "harmonic-mean-of-means"]
 
 

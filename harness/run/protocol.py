@@ -18,6 +18,7 @@ def protocol_of(task: Task, choices: Choices | None = None) -> Protocol:
         splits=table.splits,
         max_unrated=table.max_unrated,
         pi0=table.pi0,
+        negatives=table.negatives,
     )
     return own if choices is None else own.named(choices.protocol, choices.aggregation)
 

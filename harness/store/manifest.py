@@ -11,7 +11,19 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from harness.errors import UnknownNameError
-from harness.types import Aggregation, ConceptMode, Decoding, EvaluationKind, Json, ProtocolName, Role, StrengthUnit, digest, rng
+from harness.types import (
+    Aggregation,
+    ConceptMode,
+    Decoding,
+    DetectionNegatives,
+    EvaluationKind,
+    Json,
+    ProtocolName,
+    Role,
+    StrengthUnit,
+    digest,
+    rng,
+)
 
 MANIFEST_VERSION = 1
 
@@ -21,6 +33,10 @@ Text = Annotated[str, Field(min_length=1)]
 
 def _is_empty(value: object) -> bool:
     return not value
+
+
+def _is_all(value: object) -> bool:
+    return value == "all"
 
 
 class Part(BaseModel):
@@ -209,6 +225,8 @@ class Protocol(Part):
     """Share of unrated texts above which a result is not ranked."""
     pi0: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     """Detection: reference prior of calibrated F1."""
+    negatives: DetectionNegatives = Field("all", exclude_if=_is_all)
+    """Detection: which texts the AUROC that ranks holds a concept's positives against; left out where it is all of them."""
 
     @property
     def title(self) -> str:

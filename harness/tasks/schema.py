@@ -22,7 +22,7 @@ from harness.files.hashing import path_digest
 from harness.files.names import Name, PathText
 from harness.plugin.grammar import PluginRequest
 from harness.tasks.dictionaries import DictionaryTable, MetricTable, Options, Table, TrainTable, request_in
-from harness.types import Aggregation, Decoding, Json, ProtocolName, canonical_json, digest
+from harness.types import Aggregation, Decoding, DetectionNegatives, Json, ProtocolName, canonical_json, digest
 
 SCHEMA = 2
 """The newest version of the task file; version 1 is read, too."""
@@ -219,7 +219,7 @@ class DetectorTable(RunTable):
 
 _LATER_IN_CORPUS = ("conversations", "instruction_field", "genre_field", "part_field")
 """Fields that came after the first tasks: digests of tasks without them stay what they were."""
-_LATER_IN_EVALUATION: dict[str, Json] = {"pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means"}
+_LATER_IN_EVALUATION: dict[str, Json] = {"pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means", "negatives": "all"}
 """Fields that came after the first tasks, and what they were before: where they still are so, digests of tasks stay what they were."""
 
 
@@ -241,6 +241,8 @@ class EvaluationTable(Table):
     """Share of unrated texts above which a result is not ranked."""
     pi0: float = Field(PI0, gt=0, lt=1)
     """Detection: reference prior of calibrated F1; small values make each false positive expensive."""
+    negatives: DetectionNegatives = "all"
+    """Detection: which texts rank a method against a concept's positives: all others, those without a label (`plain`), those of other concepts."""
 
 
 class TaskFile(Table):
