@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from activations import seconds  # the script beside this one
 
 from harness.engine.base import GenerationRequest
 from harness.engine.torch_loop import TorchEngine
@@ -47,16 +47,6 @@ def make_edits(model: SubjectModel, layer: int | None, dictionary: str | None, r
     loaded = sae.load(dictionary, device=str(model.device))
     features = random.choice(loaded.d_sae, rows, replace=rows > loaded.d_sae).tolist()
     return [ClampFeature(Site(loaded.layer if layer is None else layer), loaded, int(j), 1.0) for j in features]
-
-
-def seconds(run: Callable[[], None], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def runners(model: SubjectModel, args: argparse.Namespace) -> tuple[Callable[[], None], Callable[[], None]]:

@@ -83,12 +83,19 @@ def value(item: Any) -> str:
 def task_file(_: str | None) -> str:
     """The task file's tables, from the models that read it."""
     parts = [f"### The file itself\n\n{_fields(TaskFile)}"]
-    for info in TaskFile.model_fields.values():
-        model = _model_of(info.annotation)
-        if model is not None:
-            heading, _, rest = text_of(model).partition(":")
-            parts.append(f"### {heading}\n\n{_sentence(rest.strip())}\n\n{_fields(model)}")
+    for model in _tables(TaskFile):
+        heading, _, rest = text_of(model).partition(":")
+        parts.append(f"### {heading}\n\n{_sentence(rest.strip())}\n\n{_fields(model)}")
     return "\n\n".join(parts)
+
+
+def _tables(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """The tables that a table holds, each followed by those that it holds itself."""
+    for info in model.model_fields.values():
+        inner = _model_of(info.annotation)
+        if inner is not None:
+            yield inner
+            yield from _tables(inner)
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
@@ -113,6 +120,7 @@ def _fields(model: type[BaseModel]) -> str:
 TYPES = {
     "dict[str, dict[str, typing.Any]]": "tables of options",
     "dict[str, typing.Any]": "table of options",
+    "dict[str, str]": "table of text",
     "dict[str, tuple[float, ...]]": "lists of numbers",
 }
 

@@ -14,6 +14,7 @@ from harness.interventions import Intervention, Positions, Site
 from harness.types import (
     Abstention,
     Concept,
+    ControlKind,
     Decoding,
     Document,
     Example,
@@ -22,6 +23,7 @@ from harness.types import (
     JudgeItem,
     Labeling,
     Measurement,
+    ProtocolName,
     Rating,
     StrengthUnit,
 )
@@ -110,6 +112,11 @@ class Bench(JudgeBench, Protocol):
         ...
 
     @property
+    def protocol(self) -> ProtocolName:
+        """By which protocol the run is scored (``cv``, ``axbench``)."""
+        ...
+
+    @property
     def site(self) -> Site:
         """Where methods that need no dictionary (difference of means) read and write: the task's site, by default its dictionary's."""
         ...
@@ -145,6 +152,11 @@ class Bench(JudgeBench, Protocol):
     @property
     def skip(self) -> int:
         """Leading tokens of each text that never count: 1; in a corpus of conversations those that all templated prompts share."""
+        ...
+
+    @property
+    def token_limit(self) -> int:
+        """Tokens at which texts are cut: the task's ``corpus.max_tokens``, or fewer where the model reads no more."""
         ...
 
     def answer_start(self, place: int) -> int:
@@ -222,11 +234,23 @@ class LabelerTraits:
         selects_on: which texts of the corpus it chooses by.
         needs_corpus: whether it reads the corpus at all.
         filters: names of its options that filter features; a control draws its features under the same values.
+        control: as which control it may be run: ``random features`` (drawn under the filters of the labeler that it stands for) or
+            ``permuted labels`` (another concept's; its option ``follows`` names the labeler), or ``permuted fits`` (what a method learnt for
+            another concept, :attr:`Labeling.fit`). ``--controls full`` runs the task's random features, or else every such labeler, and every one
+            of the others. None: no control.
     """
 
     selects_on: SelectsOn = "all"
     needs_corpus: bool = True
     filters: tuple[str, ...] = ()
+    control: ControlKind | None = None
+
+
+Suppresses = Literal["negate", "ablate"]
+"""How a steerer works against a concept.
+
+``negate``: by its strengths × −1, as AxBench does. ``ablate``: by these and by strength 0, which removes what stands for the concept (a clamp).
+"""
 
 
 @dataclass(frozen=True)
@@ -238,12 +262,20 @@ class SteererTraits:
         grid: strengths to try, ascending; a single point for a method without a strength. A task may override it.
         neutral: the strength at which nothing changes, or None where there is none (a clamp to 0 ablates the feature).
         needs_features: whether it steers through a labeling's features. If not, it is run once for all labelers, on every concept.
+        control: ``random direction`` for one that pushes as hard as a labeling's features, along nothing; it needs features. ``--controls full`` runs
+            every such steerer at the strengths of each method through features, with the options that both have. None: no control.
+        suppresses: how it works against a concept where that is asked for: ``intervene`` then gets strengths of 0 and below. None: it
+            cannot, and is left out of such runs.
+        fitted: whether it learns from a concept's texts. ``--controls full`` then also steers each concept by what was learnt for another one.
     """
 
     unit: StrengthUnit
     grid: tuple[float, ...]
     neutral: float | None = None
     needs_features: bool = False
+    control: ControlKind | None = None
+    suppresses: Suppresses | None = None
+    fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -308,6 +340,7 @@ class JudgeTraits:
         answers_later: for whom or what its ratings wait (``people, who rate its sheets by hand``); empty for one that answers at once.
         needs_model: it needs the subject model, so a stored run cannot be rated without it.
         selftest_first: it costs seconds and no money, so it is tested before it rates for the first time.
+        reference: published results were rated by it. Where an offline judge rated, it is the one that is proposed.
     """
 
     rubric: str
@@ -316,6 +349,7 @@ class JudgeTraits:
     answers_later: str = ""
     needs_model: bool = False
     selftest_first: bool = False
+    reference: bool = False
 
 
 # --------------------------------------------------------------------------------------------------------------------- plugins
@@ -481,6 +515,19 @@ class RunsModel(Protocol):
     @property
     def model_identity(self) -> str:
         """Digest, number format and kind of device of the model that rates; loads its weights only where nothing else tells."""
+        ...
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A plugin that trains something by steps. The run keeps how that went."""
+
+    @property
+    def curves(self) -> Mapping[str, Json]:
+        """For each concept that was trained, by its id, its curve: ``step``, ``loss`` (of training) and ``held_out``, lists of one length.
+
+        A loss is None where there is none. Further members are kept, too. Read after ``prepare``; empty where nothing was trained.
+        """
         ...
 
 

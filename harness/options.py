@@ -238,6 +238,36 @@ def as_json(options: BaseModel) -> dict[str, Json]:
     return options.model_dump(mode="json")
 
 
+def join_options(parts: Sequence[tuple[str, Mapping[str, Json]]]) -> dict[str, Json]:
+    """Return the options of plugins that are joined as one, ``plugin:option`` by name; the second of one name is ``plugin#2``.
+
+    Args:
+        parts: each plugin's name and options, in order.
+    """
+    names = [name for name, _ in parts]
+    called = [name if (nth := names[:place].count(name)) == 0 else f"{name}#{nth + 1}" for place, name in enumerate(names)]
+    return {f"{own}:{option}": value for own, (_, options) in zip(called, parts, strict=True) for option, value in options.items()}
+
+
+def split_options(joined: str, options: Mapping[str, Json]) -> list[tuple[str, dict[str, Json]]]:
+    """Return what :func:`join_options` was given; a plugin that is not joined is one part.
+
+    Args:
+        joined: the plugins' names with ``+`` between.
+        options: all options.
+    """
+    names = joined.split("+")
+    if len(names) == 1:
+        return [(joined, dict(options))]
+    found: list[tuple[str, dict[str, Json]]] = [(name, {}) for name in names]
+    places = {key.rpartition(":")[0]: place for place, key in enumerate(join_options([(name, {"": None}) for name in names]))}
+    for key, value in options.items():
+        own, _, option = key.partition(":")
+        if own in places:
+            found[places[own]][1][option] = value
+    return found
+
+
 def parse_assignment(text: str, flag: str) -> tuple[str, str]:
     """Returns name and value of ``name=value``. Raises OptionError for anything else."""
     name, equals, value = text.partition("=")

@@ -17,9 +17,9 @@ import numpy as np
 Json = Any
 """A value that ``json.dumps`` accepts."""
 
-StrengthUnit = Literal["max-activation", "max-detection", "residual-norm", "none"]
+StrengthUnit = Literal["max-activation", "max-detection", "max-evaluation", "residual-norm", "trained-vector", "none"]
 """What a strength of 1 means: the feature's largest activation on the corpus, the largest score of a token as the method detects (on its training
-texts), the corpus' mean residual norm, or nothing."""
+texts, or as AxBench on those that are evaluated), the corpus' mean residual norm, the vector as long as it was trained, or nothing."""
 
 RatingStatus = Literal["rated", "unrated", "pending"]
 Aspect = Literal["concept", "instruction", "fluency"]
@@ -29,12 +29,19 @@ EvaluationKind = Literal["steering", "detection", "dictionary"]
 """What is asked: whether a method makes the model express a concept, whether it tells texts apart, whether a dictionary is more than a random one."""
 Role = Literal["method", "control"]
 """A control is shown among the methods, and not ranked."""
+ControlKind = Literal["random features", "permuted labels", "permuted fits", "random direction"]
+"""What a control takes away from a method that steers or detects through features: the choice of the feature, the label under which it was chosen,
+or the feature's direction."""
 FinishReason = Literal["eos", "length"]
 ConceptMode = Literal["fixed", "chosen"]
 
 ProtocolName = Literal["cv", "axbench"]
 DetectionNegatives = Literal["all", "plain", "others"]
 """Which texts a concept's positives are held against: all without it, those without any label, or those of other concepts. Hard negatives never."""
+Goal = Literal["express", "suppress"]
+"""What steering is for: that the model expresses a concept, or that it does not although it is asked to."""
+CONCEPT_PROMPT = "Bring this subject into your answer, mention it by name, and keep to it throughout: {concept}."
+"""What stands before every instruction where methods are to suppress a concept: without it there would be nothing to suppress. Our words."""
 Aggregation = Literal["mean-of-harmonic-means", "harmonic-mean-of-means"]
 
 
@@ -135,18 +142,21 @@ class Labeling:
     """A labeler's answer: these features carry this concept.
 
     No feature for a method that needs none, several for one that combines. ``score`` is in the labeler's own unit (higher is better);
-    ``evidence`` is JSON, shown to people and kept in the store.
+    ``evidence`` is JSON, shown to people and kept in the store. ``fit``: the id of another concept, by whose fit a method that learns is to
+    steer in place of this one's; None for the concept's own, as everywhere but in a control.
     """
 
     concept: Concept
     features: tuple[FeatureRef, ...] = ()
     score: float | None = None
     evidence: Mapping[str, Json] = field(default_factory=dict)
+    fit: str | None = None
 
     @property
     def id(self) -> str:
-        """Identifies the (concept, features) pair, whatever its score."""
-        return digest([self.concept.id, self.concept.text, [str(feature) for feature in self.features]])
+        """Identifies the (concept, features) pair, and whose fit is used, whatever its score."""
+        named = [self.concept.id, self.concept.text, [str(feature) for feature in self.features]]
+        return digest(named if self.fit is None else [*named, self.fit])
 
 
 @dataclass(frozen=True)

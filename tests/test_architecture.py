@@ -138,6 +138,83 @@ def test_the_core_imports_no_plugin() -> None:
     assert found == []
 
 
+WORDS = {
+    "anthropic", "density", "file", "human", "neuronpedia", "none", "offline", "openai", "probe", "prompt", "random", "reconstruction",
+    "sae", "stated",
+}  # fmt: skip
+"""Names of shipped plugins that are words of the core as well: an API, an arm of a dictionary, a field, a value that says that there is nothing."""
+KINDS_OF_PLUGINS = ("labeler", "steerer", "detector", "metric", "judge")
+
+
+def shipped_names() -> set[str]:
+    calls = [node for path in sorted((ROOT / "plugins").rglob("*.py")) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    adding = [node for node in calls if isinstance(node, ast.Call) and ast.unparse(node.func) == "registry.add"]
+    return {str(ast.literal_eval(node.args[0])) for node in adding}
+
+
+def quoted(tree: ast.AST) -> list[str]:
+    """Every text of a module but docstrings, and what helps a user: ``help=`` of an option, ``hint=`` of an error."""
+    left_out = {
+        id(inner)
+        for node in ast.walk(tree)
+        for outer in ([node.value] if isinstance(node, ast.Expr) or (isinstance(node, ast.keyword) and node.arg in ("help", "hint")) else [])
+        if isinstance(node, ast.keyword) or isinstance(outer, ast.Constant)
+        for inner in ast.walk(outer)
+    }
+    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in left_out]
+
+
+def named_in(text: str) -> set[str]:
+    """The names of plugins that a text may be made of, as the grammar has them: ``NAME``, ``NAME:option=value``, ``NAME × NAME``, ``--kind NAME``."""
+    asked = re.findall(rf"--(?:{'|'.join(KINDS_OF_PLUGINS)})[ =](\S+)", text)
+    return {part.partition(":")[0] for part in (*text.split(" × "), *asked)}
+
+
+def compared_with_a_plugin(tree: ast.AST) -> Iterator[str]:
+    """Every text that is held against the name of a plugin (``subject.labeler == "…"``), or by which one is looked up or asked for."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+            if any(ast.unparse(part).rpartition(".")[2].strip("_()") in (*KINDS_OF_PLUGINS, "name") for part in parts):
+                some = [one for part in parts for one in (part.elts if isinstance(part, ast.Tuple | ast.List | ast.Set) else [part])]
+                yield from (one.value for one in some if isinstance(one, ast.Constant) and isinstance(one.value, str))
+        elif isinstance(node, ast.Call):
+            texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant) and isinstance(argument.value, str)]
+            if ast.unparse(node.func).rpartition(".")[2] in ("parse_request", "PluginRequest") or set(texts[:1]) & set(KINDS_OF_PLUGINS):
+                yield from texts
+
+
+def test_the_core_knows_no_plugin_by_name() -> None:
+    """What it must know of a plugin is in the plugin's traits, so that anybody's may play the part."""
+    names = shipped_names()
+    assert names > WORDS
+    worth_reading = re.compile("|".join([*(re.escape(name) for name in names - WORDS), rf"[\"'](?:{'|'.join(WORDS)})[\"':]"]))
+    found = set()
+    for path in sorted((ROOT / "harness").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        if not worth_reading.search(source):
+            continue
+        tree = ast.parse(source)
+        texts = {name for text in quoted(tree) for name in named_in(text)} & (names - WORDS)
+        texts |= {name for text in compared_with_a_plugin(tree) for name in named_in(text)} & names
+        found |= {(path.relative_to(ROOT / "harness").as_posix(), name) for name in texts}
+    assert found == {
+        ("leaderboard/older_controls.py", "permuted"),  # entries of before plugins said it themselves
+        ("leaderboard/older_controls.py", "random-direction"),
+        ("plugin/new.py", "calibf1"),  # commands that a new plugin's author may try
+        ("plugin/new.py", "sae-clamp"),
+    }
+
+
+def test_a_plugins_name_in_the_core_is_found() -> None:
+    names = shipped_names()
+    for line in ('request = parse_request("random")', 'host.get("labeler", "random")', 'if row.subject.labeler == "random": pass',
+                 'if name in ("none", "x"): pass', 'f"{judge} of human" if judge.name != "human" else ""'):  # fmt: skip
+        assert {name for text in compared_with_a_plugin(ast.parse(line)) for name in named_in(text)} & names, line
+    for line in ('DEFAULT = "sae-clamp"', 'find("gpt-4o:examples=true")', 'f"calibf1 × {steerer}"', '"harness eval --labeler max-auc"'):
+        assert {name for text in quoted(ast.parse(f"x = {line}")) for name in named_in(text)} & (names - WORDS), line
+
+
 def test_plugins_import_neither_the_main_job_nor_each_other() -> None:
     forbidden = {"cli", "evaluations", "run", "store", "leaderboard", "plugin", "tasks", "testing"}
     found = [

@@ -21,7 +21,9 @@ from harness.options import (
     filter_names,
     input_field,
     input_names,
+    join_options,
     parse_assignment,
+    split_options,
     transport_field,
 )
 from harness.plugin.host import PluginHost
@@ -236,3 +238,12 @@ def test_what_python_takes_for_a_number_is_none(name: str, value: Any) -> None:
     with pytest.raises(OptionError) as error:
         build(Example, {name: value}, "labeler example")
     assert error.value.given == value
+
+
+def test_options_of_joined_plugins_are_told_apart_by_their_place() -> None:
+    parts: list[tuple[str, dict[str, Any]]] = [("prompt", {"template": "a:b"}), ("caa", {"x": 1, "y": None}), ("caa", {"x": 2}), ("caa", {})]
+    joined = join_options(parts)
+    assert joined == {"prompt:template": "a:b", "caa:x": 1, "caa:y": None, "caa#2:x": 2}
+    assert split_options("prompt+caa+caa+caa", joined) == parts
+    assert split_options("caa", {"x": 1}) == [("caa", {"x": 1})]
+    assert split_options("caa+prompt", {"other:x": 1, "plain": 2}) == [("caa", {}), ("prompt", {})]  # of an entry that somebody else wrote

@@ -105,8 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _fail(f"{error.format_message().rstrip('.')}; see `{_path(error)} --help`")
     except click.ClickException as error:
         code = _fail(error.format_message())
-    except (KeyboardInterrupt, click.Abort):
-        code = _interrupted()
+    except (KeyboardInterrupt, click.Abort) as stop:
+        code = _interrupted(stop)
     except BrokenPipeError:  # the reader (head, less) has gone; nothing is left to say
         standard_streams.discard("stdout")
         code = 0
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _fail("this user has no home folder; give paths without ~, and name a folder for the cache in HARNESS_CACHE")
     except OSError as error:
         if signals.received() is not None:  # the terminal has gone, and took the standard streams along
-            sys.exit(_interrupted())
+            sys.exit(_interrupted(error))
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EPERM, errno.EFBIG, errno.ENOTDIR):
             raise
         code = _fail(f"{error.filename or 'the disk'}: {error.strerror}; what was computed before is kept; make room or choose another --out")
@@ -128,11 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _interrupted() -> int:
+def _interrupted(stop: BaseException) -> int:
     """Say so, and return the exit code: 130 after Ctrl-C, 128 and the signal's number after another."""
     signal = signals.received()
     why = "" if signal is None else f" by {signal.name}"
-    say(f"harness: interrupted{why}; what was computed is kept, and the same command goes on from there")
+    told = next((error for error in (stop, stop.__cause__) if isinstance(error, signals.Kept)), None)
+    say(f"harness: interrupted{why}; {told or 'what was computed is kept, and the same command goes on from there'}")
     return 130 if signal is None else 128 + signal
 
 

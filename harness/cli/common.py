@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.leaderboard.entry import Entry
-    from harness.leaderboard.next_step import Sources
     from harness.plugin.host import PluginHost
     from harness.run.bench import Choices, TaskBench
     from harness.store import RunStore
@@ -145,27 +144,28 @@ def keep_entry(entry: Entry, out: Path) -> Path:
     return save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
 
 
-def stored_runs(out: Path, task: str | None = None) -> Sources:
-    """Return where entries' runs are below ``out``, for commands that are proposed; ``task``: what --task was given."""
-    from harness.leaderboard.next_step import Sources
+def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool, task: str | None = None, keep: bool = True) -> None:
+    """Print an entry: as JSON, or as tables with the places of entry and run.
 
-    def stored(entry: Entry) -> str | None:
-        name = f"{entry.task.name}-{entry.run_digest[:12]}"  # as harness.evaluations.evaluate.run_id has it
-        return name if (out / "runs" / name).is_dir() else None
-
-    return Sources(stored, task, None if out == Path(".") else str(out))
-
-
-def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool, task: str | None = None) -> None:
-    """Save an entry below ``out``, and print it: as JSON, or as tables with the places of entry and run; ``task``: what --task was given."""
+    Args:
+        entry: the entry.
+        out: below it the entry is saved, before it is printed.
+        folder: of its run.
+        as_json: print JSON alone.
+        task: what --task was given.
+        keep: False: it is printed, and not saved.
+    """
+    from harness.cli.proposals import stored_runs
     from harness.leaderboard.result import render_entry
 
-    path = keep_entry(entry, out)
+    path = keep_entry(entry, out) if keep else None
     if as_json:
         print_json(entry.as_json())
         return
-    console().print(render_entry(entry, sources=stored_runs(out, task)))
-    echo(f"entry: {path}\nrun:   {folder}")
+    console().print(render_entry(entry, sources=stored_runs(out, task)), crop=False)
+    if path is not None:
+        echo(f"entry: {path}")
+    echo(f"run:   {folder}")
 
 
 def choices_from(given: Mapping[str, Any]) -> Choices:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from harness.cli.common import context_fields, echo, json_option, print_json, print_table, quiet_option, spending_options
+from harness.cli.data_fetch import command as fetch_command
 from harness.data.corpora.corpus import Format
 from harness.errors import DataError, OptionError
 
@@ -63,7 +64,10 @@ def _open(
 
 @click.group("data")
 def command() -> None:
-    """Labelled corpora: what is in one, one format for all, and how the demo's was made."""
+    """Labelled corpora: getting one, what is in one, one format for all, and how the demo's was made."""
+
+
+command.add_command(fetch_command)
 
 
 @command.command("stats")
@@ -96,7 +100,7 @@ def stats(
 ) -> None:
     """Show documents, words, tokens, lengths, labels by support, and what was skipped and why.
 
-    PATH is a file, a folder, or hf:owner/name, hf:owner/name:config@split, hf:/folder.
+    PATH is a file, a folder, or hf:owner/name, hf:owner/name:config@split, hf:/folder, stackexchange:FORUM.
     """
     if plot is not None and plot.suffix != ".svg":
         raise DataError(f"cannot draw {plot.name!r}", given=plot, allowed=".svg", hint="give a file name with that ending")

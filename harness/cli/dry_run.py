@@ -19,9 +19,9 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
 
     Raises what a run would be refused for before it computes, after the plan is shown.
     """
-    refused = _refused(plan, bench)
+    refused = refused_for(plan, bench)
     table = bench.task.file
-    title = f"task {table.name} (version {table.version}), model {table.model.name}"
+    title = f"task {table.name} (version {table.version}), model {table.model.name}" + (", suppression" if plan.goal == "suppress" else "")
     methods = [(m.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
     detections = [(d.name, d.role) for d in plan.detections]
     metrics = [(m.metric.label, m.dictionary) for m in plan.metrics]
@@ -35,7 +35,7 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
             "metrics": [{"metric": name, "dictionary": dictionary} for name, dictionary in metrics],
         }
         judge = None if plan.judge is None else plan.judge.label
-        extra = {"notices": list(plan.notices), "problems": problems, "runs": n_seeds}
+        extra = {"goal": plan.goal, "notices": list(plan.notices), "problems": problems, "runs": n_seeds}
         print_json({"task": table.name, "judge": judge, "methods": rows, **further, "estimate": asdict(cost), "concepts": why, **extra})
         if refused is not None:
             raise refused
@@ -56,7 +56,7 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
         raise refused
 
 
-def _refused(plan: Plan, bench: TaskBench) -> HarnessError | None:
+def refused_for(plan: Plan, bench: TaskBench) -> HarnessError | None:
     """Return what a run would be refused for before it computes."""
     from harness.errors import HarnessError
     from harness.run.preflight import check_values
@@ -70,17 +70,30 @@ def _refused(plan: Plan, bench: TaskBench) -> HarnessError | None:
 
 def _problems(plan: Plan, bench: TaskBench, known: list[str]) -> list[str]:
     """What would end the run before it begins: what is known already, what the hub cannot give, a corpus that a labeler lacks."""
-    from harness.errors import HarnessError
-    from harness.run.retiring import judge_is_gone
     from harness.run.sources import source_problems
 
     problems = [*known, *source_problems(bench)]
+    return problems + plan_problems(plan, bench, problems)
+
+
+def plan_problems(plan: Plan, bench: TaskBench, known: list[str], instructions: bool = True) -> list[str]:
+    """What would end the run before it begins, whatever the hub has: a judge that is gone, no instructions, no corpus.
+
+    Args:
+        plan, bench: of the run.
+        known: problems that are not named again.
+        instructions: look at the instructions, which may have to be fetched.
+    """
+    from harness.errors import HarnessError
+    from harness.run.retiring import judge_is_gone
+
+    problems: list[str] = []
     if plan.judge is not None and (gone := judge_is_gone(plan.judge)) is not None:
         problems.append(f"{gone} (unless the run has all its texts, and the cache all replies)")
     try:
-        _ = bench.instructions if plan.judge is not None else ()
+        _ = bench.instructions if plan.judge is not None and instructions else ()
     except HarnessError as error:
-        problems += [str(error)] if str(error) not in problems else []
+        problems += [str(error)] if str(error) not in known else []
     readers = [labeler.label for labeler in plan.labelers if labeler.instance.traits.needs_corpus]
     if readers and not bench.has_corpus:
         problems.append(f"labeler {readers[0]} reads a corpus, and task {bench.task.name} ships none; give one with --corpus")
@@ -130,7 +143,8 @@ def concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
     return most, False, "chosen by a labeler that does not say how many; more of them cost more"
 
 
-def estimate_of(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool) -> Estimate:
+def estimate_of(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool, instructions: bool = True) -> Estimate:
+    """Return what a run would take; the length of prompts is that of the instructions where these may be looked at."""
     from harness.errors import HarnessError
     from harness.model.devices import choose_device
     from harness.run.estimate import PROMPT_TOKENS, device_flops, estimate
@@ -139,7 +153,7 @@ def estimate_of(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool) -> E
     device = choose_device(bench.choices.device)
     measured = recall(bench.artifacts.root, bench.task.file.model.name, device.type)
     try:
-        words = [len(instruction.text.split()) for instruction in bench.instructions]
+        words = [len(instruction.text.split()) for instruction in bench.instructions] if instructions else [PROMPT_TOKENS // 3]
         prompt = round(1.4 * sum(words) / len(words)) + PROMPT_TOKENS // 2  # a third more tokens than words, and the chat template's own
     except HarnessError:
         prompt = PROMPT_TOKENS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,23 +26,18 @@ from harness.cli.common import (
     protocol_options,
     quiet_option,
     show_entry,
-    show_pending,
-    stored_runs,
     task_options,
 )
+from harness.cli.evaluation import Evaluation
+from harness.cli.proposals import stored_runs
 
 if TYPE_CHECKING:
-    from harness.cli.spending import Purse
-    from harness.leaderboard.entry import Entry
-    from harness.plugin.host import PluginHost
     from harness.run.bench import Choices
-    from harness.run.plan import Asked
-    from harness.tasks.schema import Task
 
 
 @click.command("eval")
 @click.option("--labeler", "labelers", multiple=True, help="A labeler, NAME[:option=value,…], e.g. calibf1 (calibrated F1); repeatable.")
-@click.option("--steerer", "steerers", multiple=True, help="A steerer, NAME[:option=value,…]; repeatable: all share concepts and instructions.")
+@click.option("--steerer", "steerers", multiple=True, help="A steerer, NAME[:option=value,…], or several joined by +; repeatable.")
 @click.option("--detector", "detectors", multiple=True, help="A detector, NAME[:option=value,…]; repeatable.")
 @click.option("--metric", "metrics", multiple=True, help="A metric of the task's dictionaries, NAME[:option=value,…]; repeatable.")
 @click.option(
@@ -51,7 +46,15 @@ if TYPE_CHECKING:
     metavar="[STEERER=]0.1,0.2",
     help="Strengths to try in place of the task's, for all steerers that have a strength or for the one named; repeatable.",
 )
+@click.option("--suppress", is_flag=True, help="Methods work against concepts that a prompt asks for: strengths × -1, 2 - concept rating.")
 @click.option("--seeds", metavar="0,1,2", help="Run each of these seeds as a run of its own, then show them pooled, with the spread between seeds.")
+@click.option(
+    "--cell",
+    "cells",
+    multiple=True,
+    metavar="AXIS=VALUE,…",
+    help="Of a task with a matrix only these cells, with all values of the axes that are not named; repeatable.",
+)
 @click.option("--judge", help="A judge, NAME[:option=value,…] (default: the task's).")
 @plugin_option("-L", "labeler")
 @plugin_option("-S", "steerer", "[steerer:]name=value")
@@ -68,7 +71,7 @@ if TYPE_CHECKING:
     flag_value="task",
     default="task",
     show_default=True,
-    help="Controls beside what is asked for: the task's; full: also another concept's features, and a random direction of equal norm.",
+    help="Controls beside what is asked for: the task's; full: also random and other concepts' features for each steerer, and a random direction.",
 )
 @click.option("--no-controls", is_flag=True, help="The same as --controls none.")
 @cost_options
@@ -83,7 +86,9 @@ def command(
     detectors: tuple[str, ...],
     metrics: tuple[str, ...],
     strengths: tuple[str, ...],
+    suppress: bool,
     seeds: str | None,
+    cells: tuple[str, ...],
     judge: str | None,
     labeler_options: tuple[str, ...],
     steerer_options: tuple[str, ...],
@@ -121,12 +126,14 @@ def command(
 ) -> None:
     """Evaluate labelers, steerers, detectors and dictionaries on a task; with none named, what the task lists.
 
-    The same command again goes on where it stopped. Results: a table for each kind, a few texts, and a JSON entry below --out.
+    The same command again goes on where it stopped. Results: a table for each kind, a few texts, and a JSON entry below --out. Of a task with a
+    matrix every cell is a run of its own, and the result is one table of all.
     """
+    from harness.cli.spending import Purse
     from harness.errors import OptionError
     from harness.run.plan import Asked, make_plan
     from harness.run.strengths import parse_strengths
-    from harness.tasks.find import find_task
+    from harness.tasks.find import find_task, task_address
 
     if no_controls and controls == "full":
         raise OptionError("--controls full and --no-controls are given", given=controls, hint="leave one of the two out")
@@ -146,71 +153,32 @@ def command(
         assignments(metric_options, "-M"),
         strengths=parse_strengths(strengths),
         full_controls=controls == "full",
+        suppress=suppress,
     )
     choices = choices_from(click.get_current_context().params)
     wanted = _seeds(seeds)
+    once = Evaluation(host, task, task_address(host, task_name), asked, out, fresh, quiet or as_json, Purse(max_cost, yes, quiet or as_json))
+    if task.file.matrix or cells:
+        from harness.cli.matrix import check_overrides, run_matrix, show_matrix_plan
+        from harness.tasks.matrix import chosen_cells
+
+        chosen = chosen_cells(task.name, task.file.cells, cells)
+        check_overrides(task, asked, choices)
+        if wanted:
+            hint = "run the matrix once for each --seed, or give one cell as the task"
+            raise OptionError("--seeds is given for a task with a matrix", given=seeds, hint=hint)
+        (show_matrix_plan if dry_run else run_matrix)(once, choices, chosen, as_json)
+        return
     if dry_run:
         from harness.cli.dry_run import show_plan
 
         bench = make_bench(task, replace(choices, seed=wanted[0]) if wanted else choices, quiet or as_json)
         show_plan(make_plan(host, task, asked), bench, as_json, len(wanted) or 1)
         return
-    from harness.cli.spending import Purse
-
-    where = task_name if task_name in host.tasks.entries else str(Path(task_name).expanduser().resolve())
-    once = _Evaluation(host, task, where, asked, out, fresh, quiet or as_json, Purse(max_cost, yes, quiet or as_json))
     if not wanted:
-        show_entry(*once.run(choices), as_json, where)
+        show_entry(*once.run(choices), as_json, once.where)
         return
     _run_seeds(once, choices, wanted, as_json)
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    """What is evaluated, and where it is kept; run once for each seed."""
-
-    host: PluginHost
-    task: Task
-    where: str
-    asked: Asked
-    out: Path
-    fresh: bool
-    quiet: bool
-    purse: Purse
-
-    def run(self, choices: Choices, left: int = 1) -> tuple[Entry, Path, Path]:
-        """Do one run, or go on with it. Returns its entry, ``out`` and the run's folder.
-
-        Args:
-            choices: what is replaced in the task.
-            left: so many runs alike are still to be done, this one among them: what they all may cost is asked about at once.
-        """
-        from harness.cli.dry_run import concept_count, estimate_of
-        from harness.cli.spending import foresee
-        from harness.evaluations.evaluate import changed_code, evaluate, run_folder, set_aside, settle
-        from harness.evaluations.steering.retired import check_judge_answers
-        from harness.run.manifest import command_of
-        from harness.run.plan import make_plan
-        from harness.run.run import Run
-
-        plan = make_plan(self.host, self.task, self.asked)
-        bench = make_bench(self.task, choices, self.quiet)
-        manifest = settle(plan, bench, command_of(self.where, bench, self.asked, self.host.files))
-        folder = run_folder(self.out, manifest)
-        check_judge_answers(plan, folder, self.fresh)
-        if why := changed_code(folder, manifest):
-            bench.progress.step(why)
-        if self.fresh or not _generated(folder):  # else the judge's own estimate of what is left is exact, and asked about before anything is sent
-            n_concepts, exact, _ = concept_count(plan, bench)
-            foreseen = foresee(plan, bench, estimate_of(plan, bench, n_concepts, exact).ratings, n_concepts)
-            self.purse.approve_all({who: estimate.times(left) for who, estimate in foreseen.items()}, self.purse.given)
-        if self.fresh and (kept := set_aside(folder)) is not None:  # not before the cost is approved
-            bench.progress.step(f"the stored run is kept in {kept}")
-        bench.progress.step(f"run {folder}")
-        with Run.begin(folder, manifest, plan, bench, self.host, self.purse.approve) as run:
-            entry = evaluate(run)
-            show_pending(run.store, [record.key for record in run.judge_records.values()])
-        return entry, self.out, folder
 
 
 def _seeds(text: str | None) -> list[int]:
@@ -231,7 +199,7 @@ def _seeds(text: str | None) -> list[int]:
     return found
 
 
-def _run_seeds(once: _Evaluation, choices: Choices, seeds: list[int], as_json: bool) -> None:
+def _run_seeds(once: Evaluation, choices: Choices, seeds: list[int], as_json: bool) -> None:
     """Run each seed as a run of its own, then show them pooled."""
     import gc
 
@@ -249,21 +217,6 @@ def _run_seeds(once: _Evaluation, choices: Choices, seeds: list[int], as_json: b
     if as_json:
         print_json(pooled.as_json())
         return
-    console().print(render_pooled(pooled, stored_runs(once.out, once.where)))
+    console().print(render_pooled(pooled, stored_runs(once.out, once.where)), crop=False)
     for seed, path, folder in places:
         echo(f"seed {seed}: entry {path}, run {folder}")
-
-
-def _generated(folder: Path) -> bool:
-    """Return whether a run has all its texts already."""
-    from harness.errors import StoreError
-    from harness.store import RunStore
-
-    if not folder.is_dir():
-        return False
-    try:
-        with RunStore.open(folder, read_only=True, check=False) as store:
-            counts = store.counts()
-            return counts["trials"] > 0 and counts["generations"] == counts["trials"]
-    except StoreError:  # stopped before it began, or damaged: whoever opens it to write mends it, or says what is wrong
-        return False

@@ -10,13 +10,10 @@ import click
 
 from harness.cli.common import (
     assignments,
-    cost_options,
     echo,
     json_option,
-    judge_assignments,
     load_host,
     make_bench,
-    out_option,
     plugin_files_option,
     plugin_option,
     print_json,
@@ -27,6 +24,7 @@ from harness.cli.common import (
 )
 from harness.cli.judge_bridge import bridge_command
 from harness.cli.judge_compare import compare_command
+from harness.cli.rating import RatingOptions, rating_options
 
 if TYPE_CHECKING:
     from harness.chat.client.cache import ReplyCache
@@ -51,29 +49,12 @@ def command() -> None:
 @command.command("rate")
 @click.argument("run")
 @click.option("--judge", required=True, help="A judge (see `harness plugins`), NAME[:option=value,…].")
-@plugin_option("-J", "judge")
-@plugin_files_option
-@cost_options
-@out_option
-@json_option
-@quiet_option
-def rate_command(
-    run: str,
-    judge: str,
-    judge_options: tuple[str, ...],
-    plugin_files: tuple[Path, ...],
-    judge_mode: str | None,
-    max_cost: float,
-    yes: bool,
-    out: Path,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+@rating_options()
+def rate_command(run: str, judge: str, options: RatingOptions) -> None:
     """Rate the stored texts of RUN (an id that `harness runs` shows, or a folder) with another judge; makes an entry of its own.
 
     Given again, it collects what was pending: people's sheets, batches.
     """
-    from harness.cli.spending import Purse
     from harness.evaluations.evaluate import conclude
     from harness.evaluations.steering.rate import rate
     from harness.evaluations.steering.stored import check_generated
@@ -81,16 +62,14 @@ def rate_command(
     from harness.run.run import Run
     from harness.store.listing import find_run
 
-    host = load_host(plugin_files)
-    folder = find_run(run, out)
-    purse = Purse(max_cost, yes, quiet or as_json)
-    with Run.reopen(folder, host, quiet or as_json, purse.approve) as stored:
+    host, folder = options.host, find_run(run, options.out)
+    with Run.reopen(folder, host, options.silent, options.purse.approve) as stored:
         check_generated(stored.manifest, stored.store)
-        planned = plan_stored_judge(host, stored.manifest, judge, judge_assignments(judge_options, judge_mode))
+        planned = plan_stored_judge(host, stored.manifest, judge, options.given)
         record = rate(stored, planned)
         entry = conclude(stored, record)
         show_pending(stored.store, [record.key])
-    show_entry(entry, out, folder, as_json)
+    show_entry(entry, options.out, folder, options.as_json)
 
 
 # -------------------------------------------------------------------------------------------------------------------- self-test

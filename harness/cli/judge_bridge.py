@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.common import (
-    cost_options,
-    echo,
-    json_option,
-    judge_assignments,
-    keep_entry,
-    load_host,
-    out_option,
-    plugin_files_option,
-    plugin_option,
-    print_json,
-    print_table,
-    quiet_option,
-    show_pending,
-)
+from harness.cli.common import echo, keep_entry, print_json, print_table, show_pending
+from harness.cli.rating import RatingOptions, rating_options
 
 if TYPE_CHECKING:
     from harness.leaderboard.bridge import Bridge, Shifted
@@ -33,31 +19,13 @@ if TYPE_CHECKING:
     "--from", "first", required=True, help="The earlier judge: NAME[:option=value,…], a model's name, or the key of one that has rated RUN."
 )
 @click.option("--to", "second", required=True, help="The judge that comes after it, in the same form; or the same one with another rubric.")
-@plugin_option("-J", "judge", "[judge:]name=value")
-@plugin_files_option
-@cost_options
-@out_option
-@json_option
-@quiet_option
-def bridge_command(
-    run: str,
-    first: str,
-    second: str,
-    judge_options: tuple[str, ...],
-    plugin_files: tuple[Path, ...],
-    judge_mode: str | None,
-    max_cost: float,
-    yes: bool,
-    out: Path,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+@rating_options("[judge:]name=value")
+def bridge_command(run: str, first: str, second: str, options: RatingOptions) -> None:
     """Have the texts of RUN rated by two judges, and report by how much each method's score, and each difference between methods, shifts.
 
     Ratings that the run or the cache holds are used, and only missing ones are asked for. The bridge is kept below --out, where `harness leaderboard`
     shows it beside the rankings of either judge; no number is converted.
     """
-    from harness.cli.spending import Purse
     from harness.evaluations.evaluate import conclude
     from harness.evaluations.steering.bridge import make_bridge
     from harness.evaluations.steering.bridged import bridged_judges
@@ -66,18 +34,16 @@ def bridge_command(
     from harness.run.run import Run
     from harness.store.listing import find_run
 
-    host = load_host(plugin_files)
-    folder = find_run(run, out)
-    purse = Purse(max_cost, yes, quiet or as_json)
-    with Run.reopen(folder, host, quiet or as_json, purse.approve) as stored:
+    host, folder = options.host, find_run(run, options.out)
+    with Run.reopen(folder, host, options.silent, options.purse.approve) as stored:
         check_generated(stored.manifest, stored.store)
-        records, asked = bridged_judges(stored, (first, second), judge_assignments(judge_options, judge_mode))
+        records, asked = bridged_judges(stored, (first, second), options.given)
         for record in asked:
-            keep_entry(conclude(stored, record), out)
+            keep_entry(conclude(stored, record), options.out)
         show_pending(stored.store, [record.key for record in records])
         bridge = make_bridge(stored.manifest, stored.store, *records)
-    path = save_bridge(bridge, out)
-    if as_json:
+    path = save_bridge(bridge, options.out)
+    if options.as_json:
         print_json({**bridge.as_json(), "file": str(path)})
         return
     _print(bridge)

@@ -9,21 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import (
-    cost_options,
-    echo,
-    json_option,
-    judge_assignments,
-    load_host,
-    make_bench,
-    out_option,
-    plugin_files_option,
-    plugin_option,
-    print_json,
-    print_table,
-    quiet_option,
-    show_pending,
-)
+from harness.cli.common import echo, make_bench, print_json, print_table, show_pending
+from harness.cli.rating import RatingOptions, rating_options
 
 if TYPE_CHECKING:
     from harness.cli.spending import Purse
@@ -33,7 +20,7 @@ if TYPE_CHECKING:
     from harness.plugin.host import PluginHost
     from harness.run.run import Run
     from harness.store import JudgeRecord, RunStore
-    from harness.types import Json
+    from harness.types import Goal, Json
 
 SHOWN = 5
 ROUGH_BELOW = 20
@@ -46,6 +33,8 @@ class _Compared:
 
     texts: Texts
     ratings: dict[str, list[Rated]] = field(default_factory=dict)
+    goal: Goal = "express"
+    """What the texts were steered for."""
 
     def check_names(self, judges: Iterable[str]) -> None:
         """Raise OptionError for a judge that is called as somebody whose ratings come from a file."""
@@ -66,39 +55,26 @@ class _Compared:
     type=click.Path(path_type=Path),
     help="A file of people's (or other) ratings of these texts, or a folder of sheets; repeatable.",
 )
-@plugin_option("-J", "judge", "[judge:]name=value")
-@plugin_files_option
 @click.option("--limit", type=click.IntRange(min=1), help="Compare on a random part of so many texts.")
 @click.option("--show", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="Texts shown that they disagree on most.")
 @click.option("--task", "task_name", help="For a file of texts: the task whose subject model a judge may need (default: demo).")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write texts and ratings (.jsonl, .csv, .parquet).")
-@cost_options
-@out_option
-@json_option
-@quiet_option
+@rating_options("[judge:]name=value")
 def compare_command(
     source: str,
     judges: tuple[str, ...],
     files: tuple[Path, ...],
-    judge_options: tuple[str, ...],
-    plugin_files: tuple[Path, ...],
     limit: int | None,
     show: int,
     task_name: str | None,
     output: Path | None,
-    judge_mode: str | None,
-    max_cost: float,
-    yes: bool,
-    out: Path,
-    as_json: bool,
-    quiet: bool,
+    options: RatingOptions,
 ) -> None:
     """How far judges and people agree on one set of texts, two by two: exact agreement, weighted κ, Spearman, bias, and where they differ most.
 
     SOURCE is a run, or a file of texts (.jsonl, .csv, .parquet) with the columns concept, instruction and text. JUDGES are names of judges, or
     NAME:option=value,… to have one of them twice; they rate what they have not rated yet. Without JUDGES, those that have rated the run are compared.
     """
-    from harness.cli.spending import Purse
     from harness.errors import OptionError
     from harness.files.rows import check_suffix
     from harness.judging.agreement import compare
@@ -106,28 +82,26 @@ def compare_command(
 
     if output is not None:
         check_suffix(output)
-    host = load_host(plugin_files)
-    given = judge_assignments(judge_options, judge_mode)
+    host, given = options.host, options.given
     if given and not judges:
         option = next(iter(given))
         raise OptionError(f"-J {option}=… is for a judge, and none was named", given=option, hint=f"name one after {source}")
-    purse = Purse(max_cost, yes, quiet or as_json)
     if _is_file(source):
         asked = judges_asked(host, judges, given)
-        compared = _of_file(Path(source), asked, files, limit, host, task_name or "demo", purse, quiet or as_json)
+        compared = _of_file(Path(source), asked, files, limit, task_name or "demo", options)
     elif task_name is not None:
         message = f"--task is for a file of texts; the run {source} has a task of its own"
         raise OptionError(message, given=task_name, hint="leave --task out")
     else:
-        compared = _of_run(source, judges, given, files, limit, host, purse, out, quiet or as_json)
+        compared = _of_run(source, judges, files, limit, options)
     if len(compared.ratings) < 2:
         raters = ", ".join(compared.ratings) or "nobody"
         message = f"agreement needs two, and these texts are rated by {raters} alone"
         raise OptionError(message, given=tuple(compared.ratings), hint=f"name a judge after {source}, or give --ratings FILE")
-    found = compare(compared.ratings, groups=compared.texts.concepts, top=max(show, 1))
+    found = compare(compared.ratings, groups=compared.texts.concepts, top=max(show, 1), goal=compared.goal)
     if output is not None:
         _write(compared, output)
-    if as_json:
+    if options.as_json:
         print_json(_as_json(source, compared, found))
         return
     _print(compared, found, show)
@@ -143,14 +117,7 @@ def _is_file(source: str) -> bool:
 
 
 def _of_file(
-    path: Path,
-    asked: Mapping[str, PluginRequest],
-    files: Sequence[Path],
-    limit: int | None,
-    host: PluginHost,
-    task_name: str,
-    purse: Purse,
-    quiet: bool,
+    path: Path, asked: Mapping[str, PluginRequest], files: Sequence[Path], limit: int | None, task_name: str, options: RatingOptions
 ) -> _Compared:
     from harness.contracts import Priced, Work
     from harness.evaluations.steering.rate import check_answers_at_once, rate_texts
@@ -160,54 +127,45 @@ def _of_file(
     from harness.tasks.find import find_task
 
     texts = _with_files(read_texts(path), files, limit)
-    found = _Compared(texts, _given(texts))
+    found = _Compared(texts, _ratings_of_files(texts))
     found.check_names(asked)
     if asked:
-        task = find_task(host, task_name)
-        every = {spec: plan_judge(host, task, request, {}) for spec, request in asked.items()}
+        task = find_task(options.host, task_name)
+        every = {spec: plan_judge(options.host, task, request, {}) for spec, request in asked.items()}
         for judge in every.values():
             check_answers_at_once(judge)
         planned = {spec: every[spec] for spec in _each_once({spec: judge.same for spec, judge in every.items()})}
         priced = {spec: judge.instance for spec, judge in planned.items() if isinstance(judge.instance, Priced)}
-        purse.approve_all(
+        options.purse.approve_all(
             {f"judge {spec}": judge.estimate(Work(items=texts.items)) for spec, judge in priced.items()}
         )  # all of them, before one is paid
-        bench = make_bench(task, Choices(), quiet)
+        bench = make_bench(task, Choices(), options.silent)
         for spec, judge in planned.items():
             found.ratings[spec] = list(rate_texts(judge, texts.items, bench))
     return found
 
 
-def _of_run(
-    run: str,
-    judges: Sequence[str],
-    given: Mapping[str, str],
-    files: Sequence[Path],
-    limit: int | None,
-    host: PluginHost,
-    purse: Purse,
-    out: Path,
-    quiet: bool,
-) -> _Compared:
+def _of_run(run: str, judges: Sequence[str], files: Sequence[Path], limit: int | None, options: RatingOptions) -> _Compared:
     from harness.evaluations.steering.rate import judge_items
     from harness.judging.texts import Texts
     from harness.run.run import Run
     from harness.store import RunStore
     from harness.store.listing import find_run
 
-    folder = find_run(run, out)
+    folder, given = find_run(run, options.out), options.given
     with RunStore.open(folder, read_only=True) as store:
         texts = _with_files(Texts(tuple(judge_items(store))), files, limit)
         stored = _stored(store)
+        goal: Goal = "express" if store.incomplete else store.manifest.protocol.goal
         ids = {item.id for item in texts.items}
         done = {} if given else {name: record.key for name, record in stored.items() if _has_rated(store, record, ids)}
-    asked, taken = _asked(host, judges, stored, done, given) if judges else ({}, {name: record.key for name, record in stored.items()})
-    found = _Compared(texts, _given(texts))
+    asked, taken = _asked(options.host, judges, stored, done, given) if judges else ({}, {name: record.key for name, record in stored.items()})
+    found = _Compared(texts, _ratings_of_files(texts), goal)
     found.check_names((*asked, *taken))
     keys = dict(taken)
     if asked:
-        with Run.reopen(folder, host, quiet) as stored_run:
-            keys.update(_rate(stored_run, asked, purse, ids))
+        with Run.reopen(folder, options.host, options.silent) as stored_run:
+            keys.update(_rate(stored_run, asked, options.purse, ids))
             show_pending(stored_run.store, keys.values())
     with RunStore.open(folder, read_only=True) as store:
         for name, key in _each_once({name: keys[name] for name in dict.fromkeys((*judges, *keys))}).items():
@@ -290,7 +248,7 @@ def _with_files(texts: Texts, files: Sequence[Path], limit: int | None) -> Texts
     return texts.part(ids[int(place)] for place in rng(0, "judges compared").permutation(len(ids))[:limit])
 
 
-def _given(texts: Texts) -> dict[str, list[Rated]]:
+def _ratings_of_files(texts: Texts) -> dict[str, list[Rated]]:
     return {rater: list(ratings.values()) for rater, ratings in texts.given.items()}
 
 
@@ -333,11 +291,11 @@ def _figure(figure: Figure) -> str:
 
 
 def _as_json(source: str, compared: _Compared, found: Iterable[Agreement]) -> dict[str, Json]:
-    counts = {name: sum(_whole(rating) for rating in ratings) for name, ratings in compared.ratings.items()}
+    counts = {name: sum(_is_complete(rating) for rating in ratings) for name, ratings in compared.ratings.items()}
     return {"source": source, "texts": len(compared.texts.items), "rated": counts, "pairs": [pair.as_json() for pair in found]}
 
 
-def _whole(rating: Rated) -> bool:
+def _is_complete(rating: Rated) -> bool:
     return None not in (rating.concept, rating.instruction, rating.fluency)
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from harness.cli.common import console, echo, json_option, out_option, print_json, stored_runs
+from harness.cli.common import console, echo, json_option, out_option, print_json
 from harness.cli.leaderboard_build import build_command
 from harness.cli.leaderboard_entries import add_command, check_command
+from harness.cli.proposals import stored_runs
 
 
 @click.group("leaderboard", invoke_without_command=True)
@@ -38,7 +39,7 @@ def command(ctx: click.Context, out: Path, published: bool, win_rate_against: st
         return
     if not entries:
         echo(f"no entries below {out / 'leaderboard' / 'entries'}; make one with `harness eval`")
-    console().print(render_board(board, stored_runs(out)))
+    console().print(render_board(board, stored_runs(out)), crop=False)
 
 
 command.add_command(add_command)

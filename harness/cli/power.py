@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.common import echo, json_option, out_option, print_json, print_table
+from harness.cli.common import echo, json_option, out_option, print_json, print_table, protocol_options
+from harness.types import Aggregation, ProtocolName
 
 if TYPE_CHECKING:
     from harness.evaluations.power import PowerPair
@@ -25,9 +26,20 @@ TIMES = (1, 2, 4)
 @click.option("--power", type=click.FloatRange(0.05, 0.99), default=0.8, show_default=True, help="Chance to tell such a difference from 0.")
 @click.option("--instructions", metavar="8,16", help="Instructions for each concept (default: those of the run, twice and four times as many).")
 @click.option("--judge", "judge_key", help="Key or name of the judge whose ratings are read (default: the run's own).")
+@protocol_options
 @out_option
 @json_option
-def command(run: str, difference: str | None, power: float, instructions: str | None, judge_key: str | None, out: Path, as_json: bool) -> None:
+def command(
+    run: str,
+    difference: str | None,
+    power: float,
+    instructions: str | None,
+    judge_key: str | None,
+    protocol: ProtocolName | None,
+    aggregation: Aggregation | None,
+    out: Path,
+    as_json: bool,
+) -> None:
     """Say how many concepts and instructions a difference of a given size needs, by what the scores of RUN vary.
 
     Each method of the run is set against the controls that the leaderboard compares it with. Reads the stored run alone: no model is loaded.
@@ -39,7 +51,7 @@ def command(run: str, difference: str | None, power: float, instructions: str | 
     sizes = _numbers(difference, "--difference", SIZES)
     wanted = _numbers(instructions, "--instructions", ())
     with RunStore.open(find_run(run, out), read_only=True) as store:
-        pairs = power_pairs(store.manifest, store, store.judge_named(judge_key))
+        pairs = power_pairs(store.manifest, store, store.judge_named(judge_key), store.manifest.protocol.named(protocol, aggregation))
     if as_json:
         print_json([_as_json(pair, sizes, power, wanted) for pair in pairs])
         return
@@ -56,8 +68,9 @@ def _counts(pair: PowerPair, wanted: tuple[float, ...]) -> tuple[float | None, .
 
 def _show(pair: PowerPair, sizes: tuple[float, ...], power: float, wanted: tuple[float, ...]) -> None:
     about = pair.spread
+    by = f" ({pair.protocol})" if pair.protocol else ""
     per_concept = f" × {about.n_instructions:g} instructions" if about.n_instructions else ""
-    echo(f"{pair.kind}: {pair.method} against {pair.name}: {about.difference:+.3f} in {pair.metric}")
+    echo(f"{pair.kind}: {pair.method} against {pair.name}: {about.difference:+.3f} in {pair.metric}{by}")
     if not about.foresees:
         echo(f"nothing can be foreseen: the {about.n_concepts} concepts share features, and count as {about.effective:.1f} independent\n")
         return
@@ -87,6 +100,7 @@ def _as_json(pair: PowerPair, sizes: tuple[float, ...], power: float, wanted: tu
         "control": pair.control,
         "name": pair.name,
         "metric": pair.metric,
+        "protocol": pair.protocol or None,
         "pair": {name: value for name, value in asdict(pair.pair).items() if name not in ("first", "second")},
         "spread": asdict(about),
         "power": power,

@@ -19,7 +19,8 @@ from harness.cli.common import echo, target_option
 def command(run: str, output: Path | None, judge: str | None, source: Path) -> None:
     """Write RUN (as `harness runs` takes it) as one HTML page: scores, curves, texts, labels, where it comes from.
 
-    It is made of the run's file alone: no model, no plugin, no network. The page holds all that it needs, so it can be sent as it is.
+    It is made of the run's file alone: no model, no plugin, no network. The page holds all that it needs, so it can be sent as it is. That of a run
+    that is not finished says so, and how far it is; where nothing can be scored yet, none is written.
     """
     from harness.errors import OptionError
     from harness.evaluations.details import report_of
@@ -36,3 +37,5 @@ def command(run: str, output: Path | None, judge: str | None, source: Path) -> N
         target = output if output is not None else Path(f"report-{store.id}.html")
     write_atomically(target, entry_page(entry, details), "report")
     echo(target)
+    if details.unfinished:
+        echo(f"{details.what_is_unfinished}: {', '.join(details.unfinished)}; the page says so, and its scores will change", err=True)

@@ -1,4 +1,4 @@
-"""``harness runs``: the runs that are stored: listed, shown, compared, exported, scored, verified, deleted."""
+"""``harness runs``: the runs that are stored: listed, shown, compared, gathered into a matrix, exported, scored, verified, deleted."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from harness.cli.runs_compare import compare_command
 from harness.cli.runs_delete import delete_command
 from harness.cli.runs_export import export_command
 from harness.cli.runs_list import show_list
+from harness.cli.runs_matrix import matrix_command
 from harness.cli.runs_score import score_command
 from harness.cli.runs_show import show_command
 from harness.cli.runs_verify import verify_command
@@ -42,6 +43,7 @@ def list_command(out: Path, as_json: bool) -> None:
 
 command.add_command(show_command)
 command.add_command(compare_command)
+command.add_command(matrix_command)
 command.add_command(export_command)
 command.add_command(score_command)
 command.add_command(verify_command)

@@ -11,7 +11,7 @@ import click
 
 from harness.cli.common import console, echo, json_option, out_option, print_json, protocol_options
 from harness.cli.runs_list import folded
-from harness.types import Aggregation, EvaluationKind, ProtocolName
+from harness.types import Aggregation, EvaluationKind, Goal, ProtocolName
 
 if TYPE_CHECKING:
     from harness.evaluations.compare import Comparison, Side
@@ -51,13 +51,13 @@ def compare_command(
     steerer, detector or metric. Both may belong to one run.
     """
     from harness.evaluations.compare import compare
-    from harness.evaluations.compare_texts import most_different
+    from harness.evaluations.compare_texts import most_different, told_alike
     from harness.evaluations.win_rates import win_rates
 
     with contextlib.ExitStack() as stack:
         (store, method), (other, other_method) = (_open(text, out, stack) for text in (first, second))
         sides = _sides(_kinds(store, other, kind), (store, method), (other, other_method), judge, protocol, aggregation)
-        found = compare(*sides)
+        found = told_alike(compare(*sides), store, other)
         texts, rates = most_different(found, store, other, count), win_rates(found, store, other)
     if as_json:
         print_json({**found.as_json(), "win_rates": rates.as_json(), "texts": [pair.as_json() for pair in texts]})
@@ -217,21 +217,22 @@ def _print_texts(pair: TextPair) -> None:
     from harness.leaderboard.columns import signed
 
     title = f"{pair.concept} · {' '.join(pair.instruction.split())} · A − B {signed(pair.difference)}"
-    console().print(SideBySide(title, [(_heading(letter, record), _body(record)) for letter, record in (("A", pair.first), ("B", pair.second))]))
+    sides = [(_heading(letter, record), _body(record, pair.goal)) for letter, record in (("A", pair.first), ("B", pair.second))]
+    console().print(SideBySide(title, sides))
 
 
 def _heading(letter: str, record: Record) -> str:
     return f"{letter}, strength {record.trial.strength:g}"
 
 
-def _body(record: Record) -> str:
+def _body(record: Record, goal: Goal) -> str:
     """Return a text, and below it what the judge said of it."""
     from harness.evaluations.compare_texts import said
     from harness.evaluations.steering.choices import overall
     from harness.types import ASPECTS
 
     assert record.generation is not None
-    rating, total = record.rating, overall(record.rating)
+    rating, total = record.rating, overall(record.rating, goal)
     rated = [] if rating is None or total is None else [f"overall {total:.2f}", *(f"{aspect} {getattr(rating, aspect):g}" for aspect in ASPECTS)]
     judged = " · ".join(part for part in (", ".join(rated), _short(said(rating))) if part)
     return f"{record.generation.text}\n— {judged or 'not rated'}"

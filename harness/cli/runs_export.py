@@ -29,7 +29,7 @@ def export_command(
     """Write RUN to OUTPUT (.parquet, .csv or .jsonl), one row per text with its method, strength, ratings and overall score.
 
     Detection and dictionary metrics get one row per item and outcome. With --layout axbench there is a row for each concept, instruction and
-    strength, and columns for each method.
+    strength, and columns for each method, one of which says what a cell without a text or rating means.
     """
     from harness.evaluations.export import export
     from harness.store import RunStore

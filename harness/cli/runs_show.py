@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import console, echo, json_option, out_option, print_json, stored_runs
+from harness.cli.common import console, echo, json_option, out_option, print_json
+from harness.cli.proposals import stored_runs
 from harness.cli.runs_list import INDENT, counts, folded, moment
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def show_command(run: str, out: Path, as_json: bool) -> None:
     sources = None if facts["left"] else stored_runs(out, None if task is None else str(task))  # an unfinished run is to be gone on with, below
     for entry in entries:
         echo("")
-        screen.print(render_entry(entry, samples=0, sources=sources))
+        screen.print(render_entry(entry, samples=0, sources=sources), crop=False)
     if missing:
         echo(f"no scores: {missing}")
     for line in _body(facts, screen.width):

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 MOST = 20
 """So many differences of an entry are shown; --json has all."""
+SAYS = {
+    "intact": "every record is as it was written",
+    "no digests": "an older harness wrote it, so a record that was changed could not be noticed",
+}
+"""What a verdict means, for one that needs it said."""
 FAULTS = ("damaged", "scores differ")
 """Verdicts that end the command with exit code 2."""
 
@@ -83,17 +88,38 @@ def _report(folder: Path) -> dict[str, Any]:
 def _entry(entry: Recomputed) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {"file": entry.file.name, "reason": entry.reason, "differences": [{**asdict(one), "line": str(one)} for one in entry.differences]}
+    return {
+        "file": entry.file.name,
+        "reason": entry.reason,
+        "differences": [{**asdict(one), "line": str(one)} for one in entry.differences],
+        "rows": 0 if entry.entry is None else len(entry.entry.rows),
+        "made_of": dict(entry.made_of),
+    }
 
 
 def _show(report: dict[str, Any]) -> None:
-    echo(f"{report['run']}: {report['verdict']}")
+    echo(f"{report['run']}: {report['verdict']}{_meaning(report)}")
     for problem in report["problems"]:
         echo(f"  {problem}")
+    if not report["entries"] and report["verdict"] in SAYS:
+        echo("  no entry lies beside it, so no score was made again")
     for entry in report["entries"]:
         if entry["reason"]:
             echo(in_cell(f"  {entry['file']} cannot be recomputed: {entry['reason']}"))
+        elif not entry["differences"]:
+            echo(in_cell(f"  {entry['file']}: every score is what the run gives: {_made_again(entry)}"))
         for difference in entry["differences"][:MOST]:
             echo(in_cell(f"  {entry['file']}: {difference['line']}"))
         if len(entry["differences"]) > MOST:
             echo(f"  {entry['file']}: {len(entry['differences']) - MOST} more numbers differ; --json has all")
+
+
+def _meaning(report: dict[str, Any]) -> str:
+    return f": {SAYS[report['verdict']]}" if report["verdict"] in SAYS else ""
+
+
+def _made_again(entry: dict[str, Any]) -> str:
+    """Return how many rows were made again, and of how much: ``4 rows made again from 192 ratings and 8 detections``."""
+    rows = f"{entry['rows']:,} row{'s' * (entry['rows'] != 1)} made again"
+    parts = [f"{count:,} {what if count != 1 else what.removesuffix('s')}" for what, count in entry["made_of"].items()]
+    return f"{rows} from {', '.join(parts[:-1]) + ' and ' * (len(parts) > 1) + parts[-1]}" if parts else rows

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.common import assignments, echo, json_option, print_json, quiet_option
+from harness.cli.signals import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,11 @@ def train_command(
             elif now.stage == "train":
                 training(now.done, now.total)
 
-        folder = train(model, rows, Site(layer), config, output, report, cache=cache, dataset=dataset)
+        try:
+            folder = train(model, rows, Site(layer), config, output, report, cache=cache, dataset=dataset)
+        except KeyboardInterrupt as stop:
+            kept = "nothing is kept; with --cache FOLDER the activations that were collected would be"
+            raise Kept(f"activations are kept in {cache}; the training itself begins anew" if cache else kept) from stop
     echo(f"{folder}: {config.width} features of layer {layer} of {model.name}; see `harness sae info {folder}`")
 
 

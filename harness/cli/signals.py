@@ -16,6 +16,10 @@ class Terminated(KeyboardInterrupt):
     """The process was asked to end. It takes the way of Ctrl-C: what is under way is collected and stored."""
 
 
+class Kept(KeyboardInterrupt):
+    """Ends a command that was interrupted and says itself what is kept of its work."""
+
+
 def end_gently() -> None:
     """Raise :class:`Terminated` in the main thread at the first of these signals. One that is ignored from the start (nohup) stays so."""
     own = os.getpid()

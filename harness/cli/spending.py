@@ -105,7 +105,7 @@ def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict
     from harness.types import JudgeItem
 
     found: dict[str, Estimate] = {}
-    for steerer in {id(method.steerer): method.steerer for method in plan.methods}.values():
+    for steerer in {id(part.instance): part for method in plan.methods for part in method.steerer.parts}.values():
         writer: Any = steerer.instance
         if isinstance(writer, Priced) and (estimate := writer.estimate(Work(concepts=_subjects(plan, bench, n_concepts)))).most.calls:
             found[plan.called(steerer)] = estimate

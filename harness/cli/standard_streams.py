@@ -18,7 +18,7 @@ _PLAIN = {
 _HANDLER = "harness-plain"
 
 
-def _plain(error: UnicodeError) -> tuple[str, int]:
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
     """Return a codec's error handler: our signs in ASCII, any other character written out."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -46,7 +46,7 @@ def output_is_lost() -> bool:
 
 def prepare() -> None:
     """Let the standard streams take any text: one that is closed takes everything (:class:`ClosedStream`), another encoding what it can hold."""
-    codecs.register_error(_HANDLER, _plain)
+    codecs.register_error(_HANDLER, _in_ascii)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed before we began

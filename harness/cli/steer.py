@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.evaluations.face import OpenTask
+    from harness.plugin.grammar import PluginRequest
     from harness.run.plan import PlannedPlugin
+    from harness.tasks.schema import Task
     from harness.types import Json, Labeling
 
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--feature", help="The feature to steer with: N of the task's first dictionary, or DICTIONARY/N.")
 @click.option("--concept", help="What to steer to: one of the task's concepts, or (without a labeler) any text.")
 @click.option("--labeler", help="In place of --feature: the labeler that finds the concept's, NAME[:option=value,…].")
-@click.option("--steerer", default="sae-clamp", show_default=True, help="A steerer, NAME[:option=value,…].")
+@click.option("--steerer", help="A steerer, NAME[:option=value,…], or several joined by + (default: the task's first that goes through features).")
 @click.option("--strength", "strengths", multiple=True, metavar="0.1,0.2", help="Strengths in the steerer's unit; repeatable (default: the task's).")
 @plugin_option("-L", "labeler")
 @plugin_option("-S", "steerer")
@@ -51,7 +53,7 @@ def command(
     feature: str | None,
     concept: str | None,
     labeler: str | None,
-    steerer: str,
+    steerer: str | None,
     strengths: tuple[str, ...],
     labeler_options: tuple[str, ...],
     steerer_options: tuple[str, ...],
@@ -84,7 +86,7 @@ def command(
         raise OptionError("a prompt is empty", given=prompts, hint="put each prompt in quotes")
     host = load_host(plugin_files)
     task = find_task(host, task_name)
-    planned = plan_one(host, task, "steerer", steerer, assignments(steerer_options, "-S"))
+    planned = plan_one(host, task, "steerer", steerer or _usual(task), assignments(steerer_options, "-S"))
     wanted = [number for text in strengths for number in parse_numbers(text, "--strength")]
     chosen = check_strengths(planned, wanted if strengths else grid_of(task, planned))
     named = (concept,) if concept is not None and labeler is not None else ()
@@ -92,13 +94,26 @@ def command(
     opened = OpenTask(task, Choices(seed=seed, device=device, dtype=dtype, concepts=named), host, quiet=quiet or as_json)
     labeling = _labeling(opened, feature, concept, labeler, assignments(labeler_options, "-L"))
     check_labeling(planned, labeling)
-    if isinstance(planned.instance, Priced):
-        estimate = planned.instance.estimate(Work(concepts=[labeling.concept]))
-        Purse(max_cost, yes, quiet or as_json).approve(estimate, f"steerer {planned.registered.name}")
+    purse = Purse(max_cost, yes, quiet or as_json)
+    for part in planned.parts:
+        if isinstance(part.instance, Priced):
+            purse.approve(part.instance.estimate(Work(concepts=[labeling.concept])), f"steerer {part.registered.name}")
     own = opened.unsteered(prompts)
     texts = steered(opened.bench, planned, labeling, chosen, prompts)
     beside = [{text.strength: text.text for text in texts[place :: len(prompts)]} for place in range(len(prompts))]
     _show(opened, planned, labeling, list(zip(prompts, own, beside, strict=True)), as_json)
+
+
+def _usual(task: Task) -> PluginRequest:
+    """Return the first steerer that a task lists with a labeler, among its methods or else its controls. Raises OptionError where there is none."""
+    from harness.errors import OptionError
+    from harness.plugin.grammar import parse_steerer
+
+    methods = [table.request for table in task.file.methods if table.labeler is not None]
+    for request in [*methods, *(parse_steerer(control.steerer) for control in task.file.controls if control.labeler is not None)]:
+        return request
+    message = f"nothing says how to steer: task {task.name!r} lists no steerer that goes through features"
+    raise OptionError(message, given=task.name, hint="name a --steerer (see `harness plugins`)")
 
 
 def _check_choice(feature: str | None, concept: str | None, labeler: str | None) -> None:

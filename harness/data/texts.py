@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from harness.data.examples import Picked
+from harness.types import digest
+
 
 @dataclass(frozen=True, eq=False)
 class TextSet:
@@ -30,3 +33,13 @@ class TextSet:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def part(self, chosen: np.ndarray[Any, np.dtype[np.int64]]) -> TextSet:
+        """Return the texts at the places ``chosen`` of this set, in that order."""
+        return TextSet(
+            self.name,
+            digest([self.digest, chosen.tolist()]),
+            Picked(chosen, lambda place: self.texts[place]),
+            [self.tokens[int(place)] for place in chosen],
+            None if self.places is None else self.places[chosen],
+        )

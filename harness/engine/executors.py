@@ -18,9 +18,9 @@ class LocalExecutor:
             EngineError: see :meth:`harness.engine.base.Engine.run`.
         """
         check_requests(engine, [request for chunk in chunks for request in chunk])
-        return self._each([engine.run(chunk, decoding) for chunk in chunks])
+        return self._texts_of([engine.run(chunk, decoding) for chunk in chunks])
 
-    def _each(self, runs: Sequence[Iterator[Generated]]) -> Iterator[Generated]:
+    def _texts_of(self, runs: Sequence[Iterator[Generated]]) -> Iterator[Generated]:
         for run in runs:
             yield from run
 

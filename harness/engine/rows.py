@@ -114,7 +114,7 @@ class Rows:
         if self._cache is not None and self._names is not None:
             arguments[self._names.argument] = self._cache
         last = view.real.sum(dim=1) - 1 if right else None
-        with _head_reads(self.model, last):
+        with head_reads(self.model, last):
             output = self.model.hf(**arguments)
         if self.plan.cache:
             self._take_cache(output)
@@ -164,7 +164,7 @@ class Rows:
 
 
 @contextmanager
-def _head_reads(model: SubjectModel, last: Tensor | None) -> Iterator[None]:
+def head_reads(model: SubjectModel, last: Tensor | None) -> Iterator[None]:
     """Within the context the unembedding gets contiguous vectors; those at the columns ``last`` (``[rows]``) alone where that is given.
 
     The last token of each row, cut out of a whole prompt, is a view with gaps; torch multiplies such a view row by row, with a copy of the

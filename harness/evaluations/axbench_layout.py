@@ -4,10 +4,14 @@ The columns are those that AxBench's own programs write and read (``inference/st
 ``evaluate/steering_data.parquet``): ``dataset_name``, ``concept_id``, ``input_concept``, ``input_id``, ``factor``, ``original_prompt``,
 ``steered_input``, ``input``, ``sae_link``, ``sae_id``, and for each method M ``M_steered_generation``, ``M_LMJudgeEvaluator`` (the harmonic
 mean), and for each of ``relevance_concept``, ``relevance_instruction`` and ``fluency`` ``M_LMJudgeEvaluator_…_ratings`` and ``…_completions``
-(a judge's replies, where it keeps them). Rows stand by concept, instruction and factor.
+(the judge's replies). Rows stand by concept, instruction and factor; there is none in which no method has anything.
+
+A method without strengths (``prompt``, ``none``: unit ``none`` and one strength) has its text at every factor, as in AxBench's own files, whose
+programs take the factor with the best mean: a gap there would be taken for the best.
 
 What differs: methods have grids of their own, so a method has nulls at the factors of others; a text without a rating has null, where AxBench
-puts 0; there are no ``M_perplexity`` and ``M_strength`` (the absolute one), which a run does not keep.
+puts 0; ``M_LMJudgeEvaluator_status`` says for each row why (:data:`STATUS`). Of a judge without replies the ``…_completions`` are what its ratings
+keep. There are no ``M_perplexity`` and ``M_strength`` (the absolute one), which a run does not keep.
 """
 
 from __future__ import annotations
@@ -24,7 +28,18 @@ from harness.files.tables import ColumnType
 from harness.store import RunStore
 from harness.store.export import Names
 from harness.store.run import Record
-from harness.types import ASPECTS, Json, Rating
+from harness.types import ASPECTS, Goal, Json, Rating, canonical_json
+
+STATUS = {
+    "rated": "there is a text, and it is rated",
+    "unrated: …": "there is a text, and the judge gave no rating, for that reason",
+    "pending": "its rating is still to come",
+    "not rated": "there is a text, and the judge has not come to it",
+    "no text": "it is not generated yet",
+    "no such factor": "the method did not try this strength",
+    "no answer": "the method's labeler has no answer to the concept, or not so many",
+}
+"""What stands in a method's status; in all but the first there is no rating, in the last three no text."""
 
 _SHARED: dict[str, ColumnType] = {
     "dataset_name": "text", "concept_id": "whole", "input_concept": "text", "input_id": "whole", "factor": "number", "original_prompt": "text",
@@ -34,6 +49,8 @@ _JUDGE = "LMJudgeEvaluator"
 _RATINGS = {"concept": "relevance_concept", "instruction": "relevance_instruction", "fluency": "fluency"}
 """AxBench's names of the three ratings."""
 
+_Answers = dict[tuple[str, float | None], Record]
+"""A method's trials of a concept by instruction and factor; None is the factor of a method without strengths."""
 Table = tuple[dict[str, ColumnType], Iterator[dict[str, Json]], dict[str, Json]]
 
 
@@ -52,14 +69,12 @@ def axbench_table(run: RunStore, judge_key: str | None) -> Table:
     made = _Layout.of(run, judge_key)
     columns = dict(_SHARED)
     for name in made.names.values():
-        columns |= {f"{name}_steered_generation": "text", f"{name}_{_JUDGE}": "number"}
-        for part in _RATINGS.values():
-            columns |= {f"{name}_{_JUDGE}_{part}_ratings": "number", f"{name}_{_JUDGE}_{part}_completions": "text"}
+        columns |= {column: "number" if column.endswith(("_ratings", _JUDGE)) else "text" for column in _columns(name)}
     metadata = {
         "run": run.id,
         "judge": judge_key,
         "concepts": {str(number): concept for concept, number in made.numbers.items()},
-        "methods": {name: {"method_id": method, "draw": draw} for (method, draw), name in made.names.items()},
+        "methods": {name: {"method_id": method, "draw": draw, **made.strengths(method)} for (method, draw), name in made.names.items()},
     }
     return columns, made.rows(), metadata
 
@@ -76,6 +91,8 @@ class _Layout:
         names: AxBench's name of each method and answer of its labeler to one concept, of which a control may have several (draws).
         draws: which answer to its concept a method's labeling is, by method and labeling.
         texts: what ids stand for.
+        without_strength: ids of the methods that have none: one text for each instruction.
+        factors: the strengths of all others.
     """
 
     run: RunStore
@@ -85,6 +102,8 @@ class _Layout:
     names: Mapping[tuple[str, int], str]
     draws: Mapping[tuple[str, str], int]
     texts: Names = field(repr=False)
+    without_strength: frozenset[str]
+    factors: frozenset[float]
 
     @classmethod
     def of(cls, run: RunStore, judge_key: str | None) -> _Layout:
@@ -95,7 +114,10 @@ class _Layout:
             draws[method, labeling] = seen[method, concept]
             seen[method, concept] += 1
         texts = Names(run)
-        return cls(run, judge_key, positions, _numbers(run, positions), _names(texts.methods, draws), draws, texts)
+        methods = run.manifest.methods_of("steering")
+        without = frozenset(method.id for method in methods if method.strength_unit == "none" and len(method.grid) == 1)
+        factors = frozenset(as_factor(strength) for method in methods if method.id not in without for strength in method.grid)
+        return cls(run, judge_key, positions, _numbers(run, positions), _names(texts.methods, draws), draws, texts, without, factors)
 
     def rows(self) -> Iterator[dict[str, Json]]:
         """Yield the rows, a concept's at a time."""
@@ -107,26 +129,37 @@ class _Layout:
         for record in records:  # a run whose manifest does not tell: as they come
             order.setdefault(record.trial.instruction_id, len(order))
         shared = self._about(concept, records)
-        cells: dict[tuple[int, float], list[Record]] = {}
+        answers: dict[str, _Answers] = {name: {} for name in self.names.values()}
+        prompts: dict[str, list[str]] = {}
         for record in records:
-            cells.setdefault((order[record.trial.instruction_id], float(record.trial.strength)), []).append(record)
-        prompts: dict[int, list[str]] = {}
-        for (place, _), found in cells.items():
-            prompts.setdefault(place, []).extend(record.generation.prompt for record in found if record.generation)
-        for place, factor in sorted(cells):
-            found = cells[place, factor]
-            by_length = sorted(set(prompts[place]), key=len)
-            yield {
-                **dict.fromkeys(_SHARED),
-                **shared,
-                "input_id": place,
-                "factor": factor,
-                "original_prompt": self.texts.instructions.get(found[0].trial.instruction_id),
-                "input": by_length[0] if by_length else None,
-                "steered_input": by_length[-1] if len(by_length) > 1 else None,
-                **dict.fromkeys(column for name in self.names.values() for column in _columns(name)),
-                **{column: value for record in found for column, value in self._answer(record).items()},
-            }
+            trial = record.trial
+            factor = None if trial.method_id in self.without_strength else as_factor(trial.strength)
+            answers[self.names[trial.method_id, self.draws[trial.method_id, trial.labeling_id]]][trial.instruction_id, factor] = record
+            prompts.setdefault(trial.instruction_id, []).extend([record.generation.prompt] if record.generation else [])
+        factors = sorted({*self.factors, *(factor for found in answers.values() for _, factor in found if factor is not None)}) or [1.0]
+        for instruction in sorted(prompts, key=lambda name: order[name]):
+            by_length = sorted(set(prompts[instruction]), key=len)
+            goal = self.run.manifest.protocol.goal
+            for factor in factors:
+                found = {name: own.get((instruction, factor)) or own.get((instruction, None)) for name, own in answers.items()}
+                if not any(found.values()):
+                    continue
+                yield {
+                    **dict.fromkeys(_SHARED),
+                    **shared,
+                    "input_id": order[instruction],
+                    "factor": factor,
+                    "original_prompt": self.texts.instructions.get(instruction),
+                    "input": by_length[0] if by_length else None,
+                    "steered_input": by_length[-1] if len(by_length) > 1 else None,
+                    **{key: value for name, record in found.items() for key, value in _cells(name, record, answers[name], factor, goal).items()},
+                }
+
+    def strengths(self, method: str) -> dict[str, Json]:
+        """Return what a method's factors are: their unit, and which it tried; null for one that has none, or where the run does not say."""
+        known = next((one for one in self.run.manifest.methods if one.id == method), None)
+        tried = None if known is None or method in self.without_strength else [as_factor(strength) for strength in known.grid]
+        return {"unit": None if known is None else known.strength_unit, "factors": tried}
 
     def _about(self, concept: str, records: Sequence[Record]) -> dict[str, Json]:
         """Return what all rows of a concept share; its feature is that of the first method that has a single one."""
@@ -140,20 +173,37 @@ class _Layout:
             "sae_id": None if feature is None else int(feature.rpartition("/")[2]),
         }
 
-    def _answer(self, record: Record) -> dict[str, Json]:
-        trial, rating = record.trial, record.rating
-        name = self.names[trial.method_id, self.draws[trial.method_id, trial.labeling_id]]
-        generation, judge, *parts = _columns(name)
-        numbers = [None if rating is None else getattr(rating, aspect) for aspect in ASPECTS]
-        replies = _replies(rating)
-        ratings = dict(zip(parts[::2], numbers, strict=True)) | dict(zip(parts[1::2], (replies.get(aspect) for aspect in ASPECTS), strict=True))
-        return {generation: record.generation.text if record.generation else None, judge: overall(rating), **ratings}
+
+def as_factor(strength: float) -> float:
+    """Return a strength as it stands in the table: two that differ by rounding alone share a row."""
+    return float(f"{strength:.12g}")
+
+
+def _cells(name: str, record: Record | None, answers: _Answers, factor: float, goal: Goal) -> dict[str, Json]:
+    """Return what a method has in a row, in each of its columns: nulls where it has nothing, and why. ``answers`` are all that it has."""
+    rating = None if record is None else record.rating
+    parts: list[Json] = []
+    for aspect in ASPECTS:
+        parts += [None if rating is None else getattr(rating, aspect), _said(rating, aspect)]
+    text = record.generation.text if record is not None and record.generation is not None else None
+    return dict(zip(_columns(name), [text, overall(rating, goal), *parts, _status(record, answers, factor)], strict=True))
+
+
+def _status(record: Record | None, answers: _Answers, factor: float) -> str:
+    """Return one of :data:`STATUS`."""
+    if record is None:
+        return "no answer" if not answers else "no text" if factor in {tried for _, tried in answers} else "no such factor"
+    if record.generation is None:
+        return "no text"
+    if record.rating is None:
+        return "not rated"
+    return f"unrated: {record.rating.reason}" if record.rating.status == "unrated" else record.rating.status
 
 
 def _columns(name: str) -> list[str]:
     """Return the columns of a method, in order."""
     parts = [f"{name}_{_JUDGE}_{_RATINGS[aspect]}_{what}" for aspect in ASPECTS for what in ("ratings", "completions")]
-    return [f"{name}_steered_generation", f"{name}_{_JUDGE}", *parts]
+    return [f"{name}_steered_generation", f"{name}_{_JUDGE}", *parts, f"{name}_{_JUDGE}_status"]
 
 
 def _numbers(run: RunStore, concepts: Mapping[str, Any]) -> dict[str, int]:
@@ -178,7 +228,12 @@ def _one_each(records: Sequence[Record]) -> list[Record]:
     return list({(record.trial.method_id, record.trial.labeling_id): record for record in reversed(records)}.values())[::-1]
 
 
-def _replies(rating: Rating | None) -> dict[str, str]:
-    """Return a judge's replies by aspect, where its ratings keep them."""
-    found = {} if rating is None else rating.details.get("replies")
-    return {name: text for name, text in found.items() if isinstance(text, str)} if isinstance(found, dict) else {}
+def _said(rating: Rating | None, aspect: str) -> str | None:
+    """Return a judge's reply on an aspect; of one that is no language model what its rating keeps on it, the rule by which it rated, or all."""
+    details = {} if rating is None else rating.details
+    if "replies" in details:
+        replies = details["replies"]
+        found: Json = replies.get(aspect) if isinstance(replies, dict) else None
+    else:
+        found = next((details[name] for name in (aspect, "rule") if details.get(name) is not None), dict(details) or None)
+    return found if found is None or isinstance(found, str) else canonical_json(found)

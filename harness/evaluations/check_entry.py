@@ -1,4 +1,4 @@
-"""Whether an entry may stand on a leaderboard: schema and seals, its numbers, its run where that is given, limits, provenance."""
+"""Whether an entry may stand on a leaderboard: schema and seals, numbers and warnings, its task, its plugins, its run where that is given, limits."""
 
 from __future__ import annotations
 
@@ -7,20 +7,29 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from harness.errors import HarnessError, StoreError, UnknownNameError
-from harness.evaluations.recompute import recompute_entry
+from harness.errors import HarnessError, StoreError, TaskError, UnknownNameError
+from harness.evaluations.against_plugins import NAMES, against_plugins
+from harness.evaluations.against_run import against_run
+from harness.evaluations.against_task import AgainstTask, against_task
+from harness.evaluations.remade_warnings import warning_problems
 from harness.leaderboard.consistency import inconsistencies
 from harness.leaderboard.eligibility import refusals, remarks
 from harness.leaderboard.entry import Entry
 from harness.leaderboard.files import load_entries, load_entry
 from harness.leaderboard.findings import Finding
 from harness.plugin.host import PluginHost
-from harness.store import verify
-from harness.tasks.find import find_task
+from harness.tasks.find import find_task, load_task
+from harness.tasks.schema import Task
 from harness.types import Json
 
 ENTRIES = "entries"
 """The folder of a leaderboard in which entries lie, each under its own file name."""
+ALONE = "the file: schema, id and seal; its numbers and warnings against its own items; what it says of installed plugins; limits"
+WITH_RUN = "its run: digests of the records, and every number, warning and fact of the entry made again from them; when the run began"
+WITHOUT_RUN = (
+    "its run (give --run): whether the items' numbers are those of real texts and ratings, what plugins and corpus warned of, "
+    "versions, commit and seed, and when it was made"
+)
 
 
 @dataclass(frozen=True)
@@ -32,79 +41,59 @@ class CheckedEntry:
         entry: what it holds; None for one that is no entry.
         problems: why it may not stand on a leaderboard.
         notes: what is shown beside it.
+        checked: what was compared with what.
+        unchecked: what was not, and why.
     """
 
     file: Path
     entry: Entry | None
     problems: tuple[Finding, ...]
     notes: tuple[Finding, ...] = ()
+    checked: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Json]:
         """Return the findings as JSON."""
         found = {"problems": [asdict(one) for one in self.problems], "notes": [asdict(one) for one in self.notes]}
-        return {"file": str(self.file), "id": None if self.entry is None else self.entry.id, **found}
+        looked_at = {"checked": list(self.checked), "unchecked": list(self.unchecked)}
+        return {"file": str(self.file), "id": None if self.entry is None else self.entry.id, **found, **looked_at}
 
 
-def check_entry(file: Path, host: PluginHost, run: Path | None = None) -> CheckedEntry:
+def check_entry(file: Path, host: PluginHost, run: Path | None = None, task: Path | None = None) -> CheckedEntry:
     """Return what is found in an entry's file.
 
     Args:
         file: the entry.
         host: knows the tasks of this installation.
         run: the folder of the entry's run; without it the entry's numbers are held against its own items alone.
+        task: folder or file of the entry's task; without it the installed one of its name is taken.
     """
     try:
         entry = load_entry(file)
     except StoreError as error:
         return CheckedEntry(file, None, (Finding("schema", "", str(error)),))
-    against = () if run is None else _against_run(entry, file, run)
-    problems = [*inconsistencies(entry), *_created(entry), *against, *_task(entry, host), *refusals(entry)]
+    of_task, title = _against_task(entry, host, task)
+    problems = [*inconsistencies(entry), *warning_problems(entry), *_created(entry), *([] if run is None else against_run(entry, file, run))]
+    of_plugins, absent = against_plugins(entry, host)
+    problems += [*of_task.problems, *of_plugins, *refusals(entry)]
     if file.resolve().parent.name == ENTRIES and file.name != entry.file_name:
         problems.append(Finding("schema", "", f"the file's name must be {entry.file_name}, which one run, judge and protocol share"))
-    return CheckedEntry(file, entry, tuple(problems), tuple(remarks(entry, _beside(file))))
+    notes = [*remarks(entry, _beside(file)), *of_task.notes]
+    checked = [ALONE, *([] if run is None else [WITH_RUN])] + ([f"{title}: {', '.join(of_task.checked)}"] if of_task.checked else [])
+    unchecked = [*([WITHOUT_RUN] if run is None else []), *_not_looked_at(entry, absent), *of_task.unchecked]
+    return CheckedEntry(file, entry, tuple(problems), tuple(notes), tuple(checked), tuple(unchecked))
+
+
+def _not_looked_at(entry: Entry, absent: Sequence[str]) -> Iterator[str]:
+    if entry.migrated_from:
+        yield "its intervals and warnings, which an older schema made in another way"
+    if absent:
+        named = ", ".join(absent[:NAMES]) + (", …" if len(absent) > NAMES else "")
+        yield f"what it says of its plugins that are not installed here, or take other options: {named}"
 
 
 def _beside(file: Path) -> Sequence[Entry]:
     return load_entries(file.resolve().parent)[0] if file.resolve().parent.name == ENTRIES else ()
-
-
-def _against_run(entry: Entry, file: Path, run: Path) -> Iterator[Finding]:
-    found = verify(run)
-    if found.verdict == "damaged":
-        yield Finding("run", "", f"the run is damaged: {found.problem}")
-    made = recompute_entry(entry, file, run)
-    if made.reason:
-        yield Finding("run", "", f"its numbers cannot be computed from the run: {made.reason}")
-    for difference in made.differences:
-        yield Finding("run", difference.row, str(difference).removeprefix(f"{difference.row}: " if difference.row else ""))
-
-
-    if made.entry is not None:
-        yield from _provenance(entry, made.entry)
-
-
-def _provenance(entry: Entry, made: Entry) -> Iterator[Finding]:
-    """What an entry says beside its numbers, against the entry that its run gives."""
-    for name in ("harness_version", "git", "libraries", "plugins", "sources"):
-        if getattr(entry, name) != getattr(made, name):
-            yield Finding("run", "", f"{name} is {_short(getattr(entry, name))}; the run has {_short(getattr(made, name))}")
-    for where, ours, theirs in [("", entry.warnings, made.warnings), *_row_warnings(entry, made)]:
-        for warning in theirs:
-            if warning not in ours:
-                yield Finding("run", where, f"lacks what its run warns of: {warning}")
-
-
-def _row_warnings(entry: Entry, made: Entry) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
-    theirs = {(row.kind, row.subject.id): row for row in made.rows}
-    for row in entry.rows:
-        other = theirs.get((row.kind, row.subject.id))
-        if other is not None:
-            yield row.subject.name, row.warnings, other.warnings
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def _created(entry: Entry) -> Iterator[Finding]:
@@ -114,16 +103,29 @@ def _created(entry: Entry) -> Iterator[Finding]:
         yield Finding("schema", "", f"created is {entry.created}, which is yet to come")
 
 
-def _task(entry: Entry, host: PluginHost) -> Iterator[Finding]:
-    """Whether the task and its version are known here: a version that came before the one that is installed is."""
+def _against_task(entry: Entry, host: PluginHost, folder: Path | None) -> tuple[AgainstTask, str]:
+    """What holding an entry against its task found, and what that task is called; a version that came before the installed one is not there."""
     name, version = entry.task.name, entry.task.version
-    if name not in host.tasks.entries:
-        yield Finding("task", "", str(UnknownNameError("task", name, host.tasks.entries, "Install what brings it, or add it.")))
-        return
     try:
-        known = find_task(host, name).file.version
+        task = _installed(entry, host) if folder is None else load_task(folder)
     except HarnessError as error:
-        yield Finding("task", "", f"task {name} cannot be read here: {error}")
-        return
-    if version not in map(str, range(1, known + 1)):
-        yield Finding("task", "", f"version {version[:40]} of task {name} is not known; allowed: 1 to {known}")
+        return AgainstTask((Finding("task", "", str(error)),), (), (), ("its task, which cannot be read here",)), ""
+    known, where = task.file.version, "installed" if folder is None else f"in {folder}"
+    if (task.name, str(known)) == (name, version):
+        return against_task(entry, task), f"task {name} {version}, as it is {where}"
+    if folder is None and version in map(str, range(1, known)):
+        why = f"its task: version {known} of {name} is installed, the entry is of version {version}; give the folder of that one with --task"
+        return AgainstTask((), (), (), (why,)), ""
+    allowed = f"1 to {known}" if folder is None else f"{task.name} {known}, which is {where}"
+    problem = f"version {version[:40]} of task {name} is not known; allowed: {allowed}"
+    return AgainstTask((Finding("task", "", problem),), (), (), ("its task, which is not here",)), ""
+
+
+def _installed(entry: Entry, host: PluginHost) -> Task:
+    name = entry.task.name
+    if (name if entry.task.cell is None else entry.task.cell.matrix) not in host.tasks.entries:
+        raise UnknownNameError("task", name, host.tasks.entries, "Install what brings it, or give its folder with --task.")
+    try:
+        return find_task(host, name)
+    except HarnessError as error:
+        raise TaskError(f"task {name} cannot be read here: {error}", given=name, hint="give its folder with --task") from error

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from harness.errors import OptionError, StoreError, UnknownNameError
+from harness.evaluations.compare_alike import Alike
 from harness.evaluations.registry import EVALUATIONS
 from harness.leaderboard.columns import heading, signed
 from harness.leaderboard.entry import Row
@@ -94,6 +95,8 @@ class Comparison:
         found: the mean difference first − second over the concepts that both have, in the metric's own direction, with its test.
         verdict: see :data:`Verdict`.
         differs: what else differs between the two.
+        alike: where all scores are the same, whether texts and ratings are, too; None where a score differs, or where nobody has looked
+            (:func:`harness.evaluations.compare_texts.told_alike`).
     """
 
     kind: EvaluationKind
@@ -107,6 +110,7 @@ class Comparison:
     found: PairedDifference
     verdict: Verdict
     differs: tuple[str, ...]
+    alike: Alike | None = None
 
     @property
     def item(self) -> str:
@@ -122,7 +126,9 @@ class Comparison:
         return None if ours is None or theirs is None else ours - theirs
 
     def headline(self) -> str:
-        """Return the answer: is A better than B, by how much, with what certainty."""
+        """Return the answer: is A better than B, by how much, with what certainty; or that they gave the same."""
+        if self.alike is not None:
+            return self.alike.headline()
         ends, p_value = self.found.interval, self.found.p_value
         count = f"{ends.n} {self.item}{'s' * (ends.n != 1)}"
         if self.verdict == "nothing":
@@ -144,6 +150,7 @@ class Comparison:
         return {
             "answer": self.headline(),
             "verdict": self.verdict,
+            "alike": None if self.alike is None else self.alike.as_json(),
             "kind": self.kind,
             "metric": self.metric,
             "higher_is_better": self.higher_is_better,
@@ -247,12 +254,12 @@ def _find(wanted: str, rows: Sequence[Row], known: Sequence[tuple[str, str]]) ->
     """
     if not wanted:
         return next((place for place, row in enumerate(rows) if row.role == "method"), 0)
-    text = _plain(wanted)
+    text = _comparable_name(wanted)
     tests: tuple[Callable[[int, Row], bool], ...] = (
-        lambda place, row: text == _plain(row.subject.name) or wanted in known[place],
+        lambda place, row: text == _comparable_name(row.subject.name) or wanted in known[place],
         lambda place, row: text in _plugins(row),
-        lambda place, row: _plain(row.subject.name).startswith(text) or known[place][0].startswith(text),
-        lambda place, row: text in _plain(row.subject.name),
+        lambda place, row: _comparable_name(row.subject.name).startswith(text) or known[place][0].startswith(text),
+        lambda place, row: text in _comparable_name(row.subject.name),
     )
     for test in tests:
         found = [place for place, row in enumerate(rows) if test(place, row)]
@@ -265,7 +272,7 @@ def _find(wanted: str, rows: Sequence[Row], known: Sequence[tuple[str, str]]) ->
     raise UnknownNameError("method", wanted, [row.subject.name for row in rows], "(of this run; `harness runs show` numbers them)")
 
 
-def _plain(name: str) -> str:
+def _comparable_name(name: str) -> str:
     """Return a name as it is compared: lower case, x for ×, single spaces."""
     return " ".join(name.lower().replace("×", " x ").split())
 
@@ -274,9 +281,9 @@ def _plugins(row: Row) -> set[str]:
     """Return the names of a row's plugins."""
     subject = row.subject
     if isinstance(subject, DictionarySubjectRef):
-        return {_plain(subject.metric), _plain(subject.dictionary)}
+        return {_comparable_name(subject.metric), _comparable_name(subject.dictionary)}
     plugin = subject.steerer if isinstance(subject, SteeringSubject) else subject.detector
-    return {_plain(name) for name in (subject.labeler, plugin) if name is not None}
+    return {_comparable_name(name) for name in (subject.labeler, plugin) if name is not None}
 
 
 # --------------------------------------------------------------------------------------------------------------------- comparing
@@ -342,6 +349,7 @@ def _check(first: Side, second: Side) -> None:
         ("concept mode", ours.mode, theirs.mode),
         ("metric", _metric(first), _metric(second)),
         ("judge", _ranking_key(first), _ranking_key(second)),
+        ("goal of steering", _goal(first), _goal(second)),
         ("protocol", _protocol(first), _protocol(second)),
     ]
     hints = {
@@ -358,6 +366,11 @@ def _metric(side: Side) -> str:
     subject = side.row.subject
     options = subject.metric_options.all if isinstance(subject, DictionarySubjectRef) else {}
     return f"{side.row.primary} {options}" if options else side.row.primary
+
+
+def _goal(side: Side) -> str:
+    """Return what steering was for: how well a concept is expressed is not held against how well one is suppressed."""
+    return f"to {side.manifest.protocol.goal}" if side.row.kind == "steering" else ""
 
 
 def _protocol(side: Side) -> str:
@@ -395,16 +408,16 @@ def _differs(first: Side, second: Side) -> Iterator[str]:
         yield f"seed: {one.seed} and {other.seed}{draws}"
     for what, value, other_value in aspects:
         if value != other_value:
-            yield f"{what}: {_shown(value)} and {_shown(other_value)}"
+            yield f"{what}: {_value_text(value)} and {_value_text(other_value)}"
 
 
 def _dictionaries(manifest: Manifest) -> Mapping[str, str]:
     return {ref.name: f"{ref.source} {ref.digest}".strip() for ref in manifest.dictionaries}
 
 
-def _shown(value: Json) -> str:
+def _value_text(value: Json) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_shown(part)}" for name, part in value.items()) or "none"
+        return ", ".join(f"{name} {_value_text(part)}" for name, part in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value)) or "none"
+        return ", ".join(map(_value_text, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,16 +1,20 @@
-"""The texts in which two compared methods differ most: of one concept and instruction, each at the strength that was chosen for it."""
+"""The texts of two compared methods: those in which they differ most, and whether all of them are the same.
+
+Those that differ most are of one concept and instruction, each at the strength that was chosen for it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.evaluations.compare import Comparison, Side
+from harness.evaluations.compare_alike import TextsOf, alike
 from harness.evaluations.steering.choices import overall
 from harness.run.label import labelings_of
 from harness.store import RunStore
 from harness.store.run import Record
-from harness.types import ASPECTS, Json, Rating
+from harness.types import ASPECTS, Goal, Json, Rating
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,13 @@ class TextPair:
     instruction: str
     first: Record
     second: Record
+    goal: Goal = "express"
+    """What the two steered for."""
 
     @property
     def difference(self) -> float | None:
-        """Return the difference first − second of the overall ratings; None where one is unrated."""
-        one, other = overall(self.first.rating), overall(self.second.rating)
+        """Return the difference first − second of the texts' scores; None where one is unrated."""
+        one, other = overall(self.first.rating, self.goal), overall(self.second.rating, self.goal)
         return None if one is None or other is None else one - other
 
     def as_json(self) -> dict[str, Json]:
@@ -34,18 +40,18 @@ class TextPair:
             "concept": self.concept,
             "instruction": self.instruction,
             "difference": self.difference,
-            "first": _text_json(self.first),
-            "second": _text_json(self.second),
+            "first": _text_json(self.first, self.goal),
+            "second": _text_json(self.second, self.goal),
         }
 
 
-def _text_json(record: Record) -> dict[str, Json]:
+def _text_json(record: Record, goal: Goal) -> dict[str, Json]:
     assert record.generation is not None
     rating = record.rating
     return {
         "strength": record.trial.strength,
         "text": record.generation.text,
-        "overall": overall(record.rating),
+        "overall": overall(record.rating, goal),
         **{aspect: None if rating is None else getattr(rating, aspect) for aspect in ASPECTS},
         "judge": said(rating),
     }
@@ -61,8 +67,22 @@ def said(rating: Rating | None) -> str:
     return " ".join(part for part in parts if part)
 
 
+def told_alike(comparison: Comparison, first: RunStore, second: RunStore) -> Comparison:
+    """Return the comparison, which now says whether its two sides gave the very same.
+
+    Args:
+        comparison: of the two.
+        first, second: the runs of its sides, open; reading is enough.
+    """
+    sides = (first, comparison.first), (second, comparison.second)
+    texts = [TextsOf(store, side.method.id, None if side.judge is None else side.judge.key) for store, side in sides if side.method is not None]
+    n = sum(item.difference is not None for item in comparison.items)
+    own = (texts[0], texts[1]) if comparison.kind == "steering" else None
+    return replace(comparison, alike=alike((comparison.first.row, comparison.second.row), comparison.item, n, own))
+
+
 def most_different(comparison: Comparison, first: RunStore, second: RunStore, count: int) -> list[TextPair]:
-    """Return the pairs of texts whose overall ratings differ most, the largest difference first; none that are rated alike.
+    """Return the pairs of texts whose scores differ most, the largest difference first; none that are rated alike.
 
     The strength is that chosen on all instructions, the smallest one where all score alike. Of a control with several draws the first one counts.
 
@@ -76,10 +96,11 @@ def most_different(comparison: Comparison, first: RunStore, second: RunStore, co
     texts = {instruction.id: instruction.text for store in (first, second) for instruction in store.instructions()}
     ours, theirs = _Texts(first, comparison.first), _Texts(second, comparison.second)
     found: list[TextPair] = []
+    goal = comparison.first.manifest.protocol.goal
     for item in comparison.items:
         records = ours.at_choice(item.id), theirs.at_choice(item.id)
         shared = [name for name in records[0] if name in records[1]]
-        found += [TextPair(item.text, texts[name], records[0][name], records[1][name]) for name in shared]
+        found += [TextPair(item.text, texts[name], records[0][name], records[1][name], goal) for name in shared]
         found.sort(key=lambda pair: -abs(pair.difference or 0.0))
         del found[count:]
     return [pair for pair in found if pair.difference]

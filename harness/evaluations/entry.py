@@ -95,7 +95,7 @@ def constant_ratings(judge: str, ratings: Iterable[Rating]) -> list[str]:
 
 def _plugin_versions(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> dict[str, str]:
     """Return the versions that did the work, by distribution; those of the manifest where a part has noted none."""
-    used = [m.plugin for m in manifest.methods] + [m.plugin for m in manifest.metrics] + list(manifest.labelers)
+    used = [part for m in manifest.methods for part in m.plugin.each] + [m.plugin for m in manifest.metrics] + list(manifest.labelers)
     used += [manifest.judge] if manifest.judge is not None else []
     found = {plugin.distribution: plugin.version for plugin in used if plugin.version}
     parts = ["labels", "texts", "detection", "metrics"] + ([ratings_by(judge)] if judge is not None else [])

@@ -75,7 +75,7 @@ def changed_code(folder: Path, manifest: Manifest) -> str:
                 stored: dict[str, Json] = store.plan
         except HarnessError:
             continue
-        if _alike(in_todays_form(stored), with_older_digests(manifest) if stored.get("files") else manifest.identity):
+        if _alike(in_todays_form(stored), with_older_digests(manifest, stored)):
             before: dict[str, Json] = stored.get("code") or {}
             now: dict[str, Json] = dict(manifest.identity["code"])  # type: ignore[arg-type]
             names = [name for name in now if name in before and before[name] != now[name]]

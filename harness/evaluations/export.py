@@ -19,7 +19,7 @@ from harness.store.export import COLUMNS, OUTCOME_COLUMNS, Names, outcome_rows, 
 from harness.store.manifest import MethodRecord
 from harness.store.run import Record
 from harness.store.values import STEERING
-from harness.types import EvaluationKind, Json, canonical_json
+from harness.types import EvaluationKind, Goal, Json, canonical_json
 
 Layout = Literal["rows", "axbench"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -40,7 +40,8 @@ TEXT_COLUMNS: dict[str, ColumnType] = {
 """The columns of a steering export: what is stored of a trial, then
 
 - ``role`` (``method`` or ``control``), the unit of its strength, and all options of labeler and steerer as JSON;
-- ``overall``: the harmonic mean of the three ratings; null where one is missing;
+- ``overall``: the text's score, the harmonic mean of the three ratings (of a run that suppresses concepts, with 2 − concept rating); null where one
+  is missing. The ratings themselves are those that were given;
 - ``chosen_strength``: what cross-validation chose for the labeling on all instructions; null where all strengths score alike;
   ``is_chosen``: whether this text has that strength;
 - ``fold_strengths``: by repeat of the cross-validation, the strength that was chosen without this text's instruction;
@@ -115,6 +116,7 @@ def text_rows(run: RunStore, judge_key: str | None) -> Iterator[dict[str, Json]]
     methods = {} if run.incomplete else {method.id: method for method in run.manifest.methods_of(STEERING)}
     choices: tuple[str, dict[str, Choice]] = ("", {})  # of the method whose trials are being read: those of one follow each other
     facts: dict[str, dict[str, Json]] = {}
+    goal: Goal = "express" if run.incomplete else run.manifest.protocol.goal
     for record in run.records(judge_key):
         method = methods.get(record.trial.method_id)
         if method is not None and judge_key is not None and choices[0] != method.id:
@@ -123,7 +125,7 @@ def text_rows(run: RunStore, judge_key: str | None) -> Iterator[dict[str, Json]]
         if record.trial.method_id not in facts:
             facts[record.trial.method_id] = _method(names, record.trial.method_id, method)
         row = trial_row(names, record, judge_key)
-        yield {**row, "labeling_id": record.trial.labeling_id, **facts[record.trial.method_id], **_score(record, choice)}
+        yield {**row, "labeling_id": record.trial.labeling_id, **facts[record.trial.method_id], **_score(record, choice, goal)}
 
 
 def _method(names: Names, method_id: str, found: MethodRecord | None) -> dict[str, Json]:
@@ -137,11 +139,11 @@ def _method(names: Names, method_id: str, found: MethodRecord | None) -> dict[st
     }
 
 
-def _score(record: Record, choice: Choice) -> dict[str, Json]:
+def _score(record: Record, choice: Choice, goal: Goal) -> dict[str, Json]:
     """Return what a trial's text is worth, and in which folds it counts."""
     folds = choice.without.get(record.trial.instruction_id)
     return {
-        "overall": overall(record.rating),
+        "overall": overall(record.rating, goal),
         "chosen_strength": choice.on_all,
         "is_chosen": None if choice.on_all is None else record.trial.strength == choice.on_all,
         "fold_strengths": None if folds is None else list(folds),

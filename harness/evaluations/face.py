@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.errors import OptionError
+from harness.errors import OptionError, TaskError
 from harness.evaluations.entry import make_entry
 from harness.evaluations.evaluate import conclude, run_folder, settle
 from harness.evaluations.evaluate import evaluate as evaluate_run
@@ -31,6 +31,7 @@ from harness.run.strengths import ALL
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
 from harness.tasks.find import find_task
+from harness.tasks.matrix import MARK
 from harness.tasks.schema import Task
 from harness.types import Abstention, Aggregation, Concept, Instruction, JudgeItem, Labeling, ProtocolName, Rating
 
@@ -150,6 +151,7 @@ def evaluate(
     judge: str | None = None,
     strengths: Sequence[float] | Mapping[str, Sequence[float]] = (),
     options: Mapping[str, Options] | None = None,
+    suppress: bool = False,
     controls: bool | Literal["full"] = True,
     out: str | Path = ".",
     max_cost: float = 0.0,
@@ -167,7 +169,8 @@ def evaluate(
         judge: the judge, in the same way; None takes the task's.
         strengths: to try in place of the task's, for all steerers that have a strength, or by a steerer's name.
         options: option values by kind: ``{"labeler": {"pi0": 0.01}, "steerer": {"sae-clamp:unit": "residual-norm"}}``.
-        controls: run the task's controls beside what is asked for; ``"full"``: also another concept's features, and a random direction of equal norm.
+        suppress: methods work against concepts that a prompt asks for, whatever the task says.
+        controls: run the task's controls beside what is asked for; ``"full"``: also random and other features, and a random direction.
         out: where ``runs/`` and ``leaderboard/entries/`` lie.
         max_cost: dollars that may be spent; what may cost more is refused before anything is sent.
         plugins: Python files whose plugins are used beside the installed ones; not with a task that is open already.
@@ -198,9 +201,14 @@ def evaluate(
         by_kind["metric"],
         strengths=_grids(strengths),
         full_controls=controls == "full",
+        suppress=suppress,
     )
+    if opened.task.file.matrix:
+        message = f"task {opened.task.name!r} is a matrix of {len(opened.task.file.cells)} cells"
+        hint = f"evaluate them one by one, e.g. {opened.task.name}{MARK}{opened.task.file.cells[0].name}, or run `harness eval`"
+        raise TaskError(message, given=opened.task.name, hint=hint)
     plan = make_plan(opened.host, opened.task, asked)
-    where = str(opened.task.folder) if opened.task.name not in opened.host.tasks.entries else opened.task.name
+    where = _address(opened)
     manifest = settle(plan, opened.bench, command_of(where, opened.bench, asked, opened.host.files))
     folder = run_folder(Path(out), manifest)
     check_judge_answers(plan, folder)
@@ -208,6 +216,15 @@ def evaluate(
         entry = evaluate_run(run)
     save_entry(entry, Path(out) / "leaderboard" / "entries" / entry.file_name)
     return StoredRun(folder)
+
+
+def _address(opened: OpenTask) -> str:
+    """Return what names an open task from any folder."""
+    task, registered = opened.task, opened.host.tasks.entries
+    if task.cell is None:
+        return task.name if task.name in registered else str(task.folder)
+    base = task.name.removesuffix(f"{MARK}{task.cell.name}")
+    return f"{base if base in registered else task.folder}{MARK}{task.cell.name}"
 
 
 def _grids(strengths: Sequence[float] | Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:

@@ -35,8 +35,17 @@ def _method_in_todays_form(method: Mapping[str, Json], texts: Mapping[str, Mappi
     return {name: replaced(value, own) if name.endswith("options") else value for name, value in method.items()}
 
 
-def with_older_digests(manifest: Manifest) -> dict[str, Json]:
-    """Return a manifest's identity with such digests of files as an older harness made: of a file the name counted, too."""
+def with_older_digests(manifest: Manifest, stored: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a manifest's identity with such digests of files as the harness made that has stored another one: of a file the name counted, too."""
+    identity = _with_older_options(manifest) if stored.get("files") else dict(manifest.identity)
+    choices = manifest.command.get("choices")
+    given = choices.get("instructions") if isinstance(choices, dict) else None
+    if isinstance(given, str) and stored.get("instructions") == path_digest(Path(given)):
+        identity["instructions"] = stored["instructions"]
+    return identity
+
+
+def _with_older_options(manifest: Manifest) -> dict[str, Json]:
     older: dict[str, str] = {}
     for plugin in [*manifest.labelers, *(method.plugin for method in manifest.methods), *(metric.plugin for metric in manifest.metrics)]:
         for name, content in plugin.options.content.items():

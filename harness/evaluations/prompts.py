@@ -95,7 +95,7 @@ def steered(
             prompt = bench.model.prompt(text, prefix=one.intervention.prompt_prefix)
             requests.append(GenerationRequest(name, prompt, bench.seed, tuple(one.intervention.edits), one.intervention.adapter))
             asked[name] = (one.strength, text)
-    made = {done.id: done.text for done in edited_texts(bench, [steerer.registered.who], bench.generate(requests))}
+    made = {done.id: done.text for done in edited_texts(bench, [part.registered.who for part in steerer.parts], bench.generate(requests))}
     return [SteeredText(labeling.concept.text, *strength_and_text, made[name]) for name, strength_and_text in asked.items()]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from harness.errors import HarnessError, StoreError
@@ -43,7 +43,7 @@ class Difference:
 
     def __str__(self) -> str:
         where = f"{self.row}: {self.metric}" if self.row else self.metric
-        return f"{where}: stored {_shown(self.stored)}, recomputed {_shown(self.recomputed)}"
+        return f"{where}: stored {_fact_text(self.stored)}, recomputed {_fact_text(self.recomputed)}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Recomputed:
         reason: why the numbers cannot be made again; then there are no differences.
         damaged: since the run's file holds what no harness wrote.
         entry: the entry that the run gives today; None where it gives none.
+        made_of: how many ``ratings``, ``detections`` and ``measurements`` of the run its numbers were made of; no key for what it has none of.
     """
 
     file: Path
@@ -63,6 +64,7 @@ class Recomputed:
     reason: str = ""
     damaged: bool = False
     entry: Entry | None = None
+    made_of: Mapping[str, int] = field(default_factory=dict)
 
 
 def recompute_entries(folder: Path) -> list[Recomputed]:
@@ -88,7 +90,7 @@ def recompute_entry(entry: Entry, file: Path, folder: Path) -> Recomputed:
             if "protocol" in manifest.unknown:  # of an older harness
                 manifest = with_protocol(manifest, PluginHost.load(), folder)
             made = recompute(entry, manifest, store)
-            return Recomputed(file, tuple(differences(entry, made)), entry=made)
+            return Recomputed(file, tuple(differences(entry, made)), entry=made, made_of=_made_of(entry, store))
     except HarnessError as error:
         return Recomputed(file, reason=str(error))
     except UNREADABLE as error:
@@ -109,6 +111,13 @@ def recompute(entry: Entry, manifest: Manifest, store: RunStore) -> Entry:
         message = "the entry was written in an older schema, whose intervals were made in another way"
         raise StoreError(message, given=entry.migrated_from, hint="run its `harness eval` again, which makes the entry anew")
     return make_entry(manifest, store, _judge(entry, store), manifest.protocol.named(entry.protocol.name, entry.protocol.aggregation))
+
+
+def _made_of(entry: Entry, store: RunStore) -> dict[str, int]:
+    judge, done = _judge(entry, store), store.item_counts()
+    found = {"ratings": 0 if judge is None else sum(store.rating_counts(judge.key).values())}
+    found |= {f"{what}s": done.get(kind, (0, 0))[1] for what, kind in (("detection", "detection"), ("measurement", "dictionary"))}
+    return {what: count for what, count in found.items() if count}
 
 
 def _judge(entry: Entry, store: RunStore) -> JudgeRecord | None:
@@ -140,11 +149,11 @@ def differences(stored: Entry, recomputed: Entry) -> Iterator[Difference]:
 def _compare(row: str, stored: Mapping[str, Fact], recomputed: Mapping[str, Fact]) -> Iterator[Difference]:
     for name in dict.fromkeys((*stored, *recomputed)):
         ours, theirs = stored.get(name), recomputed.get(name)
-        if not _same(ours, theirs):
+        if not _is_close(ours, theirs):
             yield Difference(row, name, ours, theirs)
 
 
-def _same(first: Fact, second: Fact) -> bool:
+def _is_close(first: Fact, second: Fact) -> bool:
     if isinstance(first, float | int) and isinstance(second, float | int) and not isinstance(first, bool) and not isinstance(second, bool):
         return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     return first == second
@@ -220,7 +229,7 @@ def _details(where: str, value: Json) -> Iterator[tuple[str, Fact]]:
         yield where, value
 
 
-def _shown(value: Fact) -> str:
+def _fact_text(value: Fact) -> str:
     """Return a number with nine digits, a text cut where it is long."""
     if value is None:
         return "nothing"

@@ -56,9 +56,9 @@ class Progress:
             say(message)
 
     @contextmanager
-    def task(self, description: str, total: int | None = None) -> Iterator[Bar | Line]:
-        """A piece of work of ``total`` units; the value is called with the number of units just done."""
-        with self._shown(description, total, in_bytes=False) as advance:
+    def task(self, description: str, total: int | None = None, done: int = 0) -> Iterator[Bar | Line]:
+        """A piece of work of ``total`` units, of which ``done`` are done already; the value is called with the number of units just done."""
+        with self._shown(description, total, in_bytes=False, done=done) as advance:
             yield advance
 
     @contextmanager
@@ -68,13 +68,13 @@ class Progress:
             yield advance
 
     @contextmanager
-    def _shown(self, description: str, total: int | None, in_bytes: bool) -> Iterator[Bar | Line]:
+    def _shown(self, description: str, total: int | None, in_bytes: bool, done: int = 0) -> Iterator[Bar | Line]:
         if self.quiet or not sys.stderr.isatty():
-            with Line(description, total, self.plain_every, self.quiet, in_bytes=in_bytes) as line:
+            with Line(description, total, self.plain_every, self.quiet, in_bytes=in_bytes, done=done) as line:
                 yield line
             return
         with self._bars() as bars:
-            bar = bars.add_task(description, total=total, in_bytes=in_bytes)
+            bar = bars.add_task(description, total=total, completed=done, in_bytes=in_bytes)
             try:
                 yield Bar(bars, bar)
             finally:
@@ -82,15 +82,16 @@ class Progress:
 
     @contextmanager
     def gauge(self, description: str) -> Iterator[Callable[[int, int], None]]:
-        """A piece of work that reports (done, total) itself."""
+        """A piece of work that reports (done, total) itself; with its first report it begins, which is not at 0 where it goes on."""
         seen = {"done": 0}
         with contextlib.ExitStack() as stack:
             advance: list[Bar | Line] = []
 
             def report(done: int, total: int) -> None:
                 if not advance:
-                    advance.append(stack.enter_context(self.task(description, total)))
-                advance[0](done - seen["done"])
+                    advance.append(stack.enter_context(self.task(description, total, done)))
+                else:
+                    advance[0](done - seen["done"])
                 seen["done"] = done
 
             yield report

@@ -31,21 +31,31 @@ class Line:
         quiet: nothing is shown.
         in_bytes: units are bytes.
         seconds: a line is written at least so often, with the time left, even while no unit ends.
+        done: units that an earlier call has done.
     """
 
     describe: Callable[[str], None] | None = None
     """Nobody watches a line change."""
 
     def __init__(
-        self, description: str, total: int | None, every: float, quiet: bool, *, in_bytes: bool = False, seconds: float | None = None
+        self,
+        description: str,
+        total: int | None,
+        every: float,
+        quiet: bool,
+        *,
+        in_bytes: bool = False,
+        seconds: float | None = None,
+        done: int = 0,
     ) -> None:
         self._description, self._total, self._every, self._quiet, self._in_bytes = description, total, every, quiet, in_bytes
         self._seconds = EVERY_SECONDS if seconds is None else seconds
-        self._done, self._shown_share = 0, 0.0
+        self._done = self._done_before = done
+        self._shown_share = done / total if total else 0.0
         self._began = self._last = time.monotonic()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._say(f" ({self._size(total)})" if total and in_bytes else f" (0/{total})" if total else "")
+        self._say(f" ({self._size(total)})" if total and in_bytes else f" ({done}/{total})" if total else "")
 
     def __enter__(self) -> Line:
         if not self._quiet:
@@ -70,10 +80,10 @@ class Line:
     def how_far(self) -> str:
         """What is done, of how much, and how long the rest will take by the pace so far."""
         done = f"{self._size(self._done)}/{self._size(self._total)}" if self._total else self._size(self._done)
-        passed = time.monotonic() - self._began
-        if not self._total or not self._done or self._done >= self._total or passed < 1:
+        passed, just_done = time.monotonic() - self._began, self._done - self._done_before
+        if not self._total or not just_done or self._done >= self._total or passed < 1:
             return done
-        return f"{done}, {clock(passed * (self._total - self._done) / self._done)} left"
+        return f"{done}, {clock(passed * (self._total - self._done) / just_done)} left"
 
     def _watch(self) -> None:
         """Write a line whenever none was written for a while."""

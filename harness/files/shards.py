@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -147,8 +147,25 @@ class ShardedFiles:
             raise disk_error(error, f"write to {self.folder}", "what was finished before is kept") from error
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def remove_shards(folder: Path, names: Sequence[str]) -> None:
+    """Remove files that grew together, and their journal: what they held is kept elsewhere by now.
+
+    Raises:
+        StoreError: the disk refuses.
+    """
+    try:
+        for name in (JOURNAL, *names):  # the journal first: it must never promise more than there is
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_error(error, f"remove parts in {folder}", "what was finished before is kept") from error
+
+
+def replace_file(path: Path, data: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file whole or not at all; what a kill leaves beside it is overwritten by the next try, so that no junk stays in the folder.
+
+    Args:
+        path: where to.
+        data: its content, or what writes it to an open file.
 
     Raises:
         StoreError: the disk is full or cannot be written.
@@ -156,7 +173,7 @@ def replace_file(path: Path, data: bytes) -> None:
     new = path.with_name(path.name + ".new")
     try:
         with new.open("wb") as file:
-            file.write(data)
+            file.write(data) if isinstance(data, bytes) else data(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(new, path)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.errors import JudgeError
-from harness.scoring import ScoringError, harmonic_mean
-from harness.types import ASPECTS, Json, rng
+from harness.scoring import ScoringError, overall
+from harness.types import ASPECTS, Goal, Json, rng
 
 FloatArray = NDArray[np.float64]
 
@@ -114,6 +114,7 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
     top: int = 20,
+    goal: Goal = "express",
 ) -> list[Agreement]:
     """Return the agreement of each pair of judges, over the texts that either was given.
 
@@ -124,6 +125,7 @@ def compare(
         resamples: bootstrap resamples.
         seed: of the bootstrap.
         top: how many disagreements are kept.
+        goal: what the texts were steered for: :data:`OVERALL` is their score.
 
     Raises:
         JudgeError: fewer than two judges, a judge that rated a text twice, or a pair without a single text in common.
@@ -133,7 +135,7 @@ def compare(
         raise JudgeError(message, given=tuple(judges), hint="name another judge or a file of ratings")
     tables = {name: _table(name, ratings) for name, ratings in judges.items()}
     pairs = itertools.combinations(tables, 2)
-    return [_agreement(first, second, tables, groups, level, resamples, seed, top) for first, second in pairs]
+    return [_agreement(first, second, tables, groups, level, resamples, seed, top, goal) for first, second in pairs]
 
 
 def agree(
@@ -179,6 +181,7 @@ def _agreement(
     resamples: int,
     seed: int,
     top: int,
+    goal: Goal,
 ) -> Agreement:
     ours, theirs = tables[first], tables[second]
     if not ours.keys() & theirs.keys():
@@ -188,16 +191,16 @@ def _agreement(
     a = np.array([ours.get(item, nothing) for item in items])
     b = np.array([theirs.get(item, nothing) for item in items])
     columns: dict[str, tuple[FloatArray, FloatArray]] = {aspect: (a[:, place], b[:, place]) for place, aspect in enumerate(ASPECTS)}
-    columns[OVERALL] = harmonic_mean(a), harmonic_mean(b)
+    columns[OVERALL] = overall(a, goal), overall(b, goal)
     group = [groups.get(item, item) for item in items] if groups is not None else None
     found = {name: agree(x, y, groups=group, level=level, resamples=resamples, seed=seed) for name, (x, y) in columns.items()}
     distances = np.nan_to_num(np.abs(a - b)).sum(axis=1)
     order = sorted((place for place in range(len(items)) if distances[place] > 0), key=lambda place: (-distances[place], items[place]))
-    worst = tuple(Disagreement(items[i], _shown(a[i]), _shown(b[i]), float(distances[i])) for i in order[:top])
+    worst = tuple(Disagreement(items[i], _without_nan(a[i]), _without_nan(b[i]), float(distances[i])) for i in order[:top])
     return Agreement(first, second, found, worst, level)
 
 
-def _shown(ratings: FloatArray) -> tuple[float | None, ...]:
+def _without_nan(ratings: FloatArray) -> tuple[float | None, ...]:
     return tuple(None if np.isnan(value) else float(value) for value in ratings)
 
 

@@ -210,16 +210,16 @@ def keep_result(judge: Examined, result: SelfTest) -> None:
 
 def known(judge: Examined) -> bool:
     """Whether a result of the judge is kept, for these texts."""
-    return _kept(judge) is not None
+    return _kept_result(judge) is not None
 
 
 def stored_warning(judge: Examined) -> str | None:
     """What an entry must say of a judge, from its last self-test; None where it passed, or was never tested."""
-    found = _kept(judge)
+    found = _kept_result(judge)
     return found["warning"] if found is not None else None
 
 
-def _kept(judge: Examined) -> Any:
+def _kept_result(judge: Examined) -> Any:
     try:
         found = json.loads(_place(judge).read_text(encoding="utf-8"))
         return found if found["version"] == version() and "warning" in found else None

@@ -7,6 +7,7 @@ from pydantic import Field
 from harness.contracts import LabelerTraits, SelectsOn
 from harness.data.split import TRAIN_SHARE
 from harness.options import Options, filter_field, filter_names
+from harness.types import ControlKind
 
 PROMPT = "From my experience,"
 """The neutral prompt of both causal scores (Arad et al. 2025, public code; Wang et al. 2025)."""
@@ -42,12 +43,13 @@ class PairOptions(FilterOptions):
     """Chosen mode: labels that one feature gets at most."""
 
 
-def traits_of(options: FilterOptions, selects_on: SelectsOn | None = None) -> LabelerTraits:
+def traits_of(options: FilterOptions, selects_on: SelectsOn | None = None, control: ControlKind | None = None) -> LabelerTraits:
     """Return the traits of a labeler with these options.
 
     Args:
         options: its options.
         selects_on: what it chooses by; None: the texts that ``held_out`` leaves it, which lie within the split's train part if it is large enough.
+        control: as which control it may be run; None: as none.
     """
     held: SelectsOn = "train" if options.held_out >= 1 - TRAIN_SHARE else "all"
-    return LabelerTraits(selects_on=selects_on or held, filters=filter_names(type(options)))
+    return LabelerTraits(selects_on=selects_on or held, filters=filter_names(type(options)), control=control)

@@ -67,11 +67,11 @@ def _read(bench: Bench, dictionary: str, of_text: dict[int, list[int]], context:
             strength[~batch.counted[place, : len(ids)].to(strength.device)] = float("-inf")
             strongest = strength.max(dim=0).indices.tolist()
             columns = activations.T.tolist()
-            found.append((text, [_shown(model, ids, *item, context) for item in zip(features, strongest, columns, strict=True)]))
+            found.append((text, [_snippet_json(model, ids, *item, context) for item in zip(features, strongest, columns, strict=True)]))
     return found
 
 
-def _shown(model: Any, ids: list[int], feature: int, at: int, activations: list[float], context: int) -> dict[str, Any]:
+def _snippet_json(model: Any, ids: list[int], feature: int, at: int, activations: list[float], context: int) -> dict[str, Any]:
     first, last = max(0, at - context), at + 1 + context
     values = [float(f"{value:.4g}") for value in activations[first:last]]
     return {

@@ -58,7 +58,7 @@ def _place(group: Group, place: Place) -> Json:
         "file": place.entry.file_name,
         "created": place.entry.created,
         "seed": place.entry.seed,
-        "runs": [_run(run) for run in place.runs],
+        "runs": [_run_json(run) for run in place.runs],
         "spread": asdict(place.spread),
         "name": place.name,
         "options": given_options(place.row.subject),
@@ -73,7 +73,7 @@ def _place(group: Group, place: Place) -> Json:
     }
 
 
-def _run(run: MethodRun) -> Json:
+def _run_json(run: MethodRun) -> Json:
     score = run.row.score
     about = {"entry": run.entry.id, "file": run.entry.file_name, "created": run.entry.created, "seed": run.entry.seed}
     return {**about, "value": score.value, "low": score.low, "high": score.high}

@@ -86,6 +86,12 @@ def heading(metric: str) -> str:
     return HEADINGS.get(metric, " ".join(_WORDS.get(word, word) for word in words))
 
 
+def metric_heading(row: Row, metric: str) -> str:
+    """Return the heading of a metric of a row: its title, or the words of its name."""
+    found = row.metrics.get(metric)
+    return heading(metric) if found is None or not found.title else found.title
+
+
 # ------------------------------------------------------------------------------------------------------------------------ by kind
 
 Cells = list[tuple[Shown, tuple[str, ...]]]
@@ -93,7 +99,7 @@ Cells = list[tuple[Shown, tuple[str, ...]]]
 
 def _steering(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
     """Return the scores that every method has; ``answered`` is concepts answered of all."""
-    overall, *parts = [Column(heading(name)) for name in STEERING_METRICS]
+    overall, *parts = [Column(metric_heading(rows[0].row, name) if rows else heading(name)) for name in STEERING_METRICS]
     counts = [_ANSWERED, Column("texts", optional=True), Column("unrated", optional=True)]
     columns = [Column("method", name=True), overall, Column("interval"), *parts, *counts, Column("strength")]  # fmt: skip
     cells: Cells = []
@@ -175,11 +181,11 @@ def given_options(subject: Subject) -> str:
     """Return the options that were given to a subject's plugins: ``pi0=0.01``; empty where all have their defaults, or where its name has them."""
     parts = {**subject.model_dump(mode="json")}
     given = [
-        f"{name}={value if isinstance(value, str) else canonical_json(value)}"
+        (name, value if isinstance(value, str) else canonical_json(value))
         for field in ("labeler_options", "steerer_options", "detector_options", "metric_options")
         for name, value in parts.get(field, {}).get("given", {}).items()
     ]
-    return ", ".join(option for option in given if option not in subject.name)
+    return ", ".join(f"{name}={value}" for name, value in given if f"{name.rpartition(':')[2]}={value}" not in subject.name)
 
 
 def _interval(metric: MetricValue, digits: int) -> str:

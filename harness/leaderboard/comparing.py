@@ -157,6 +157,7 @@ def _against(pairing: Pairing, pair: Pair, smallest: float | None) -> AgainstCon
         effective_clusters=pair.effective_clusters,
         reason=pair.reason,
         warning=pair.warning,
+        kind=pairing.kind,
     )
 
 

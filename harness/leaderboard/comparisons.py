@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.types import ControlKind
+
 Answer = Literal["yes", "no", "not shown", "not tested"]
 """``yes``: the simultaneous interval lies above 0. ``no``: it lies below the smallest difference of interest. Else ``not shown``.
 ``not tested``: too few independent concepts, or none that both have."""
@@ -56,6 +58,7 @@ class AgainstControl:
         low, high: its interval, simultaneous over all methods and controls of the group; None where it was not tested.
         p_value: adjusted likewise.
         smallest: the smallest difference of interest; None for a metric that has none (then ``no`` means that the interval lies below 0).
+        kind: as which control it stands, e.g. ``random features``; None for one that needs no features, and for a dictionary's.
         shown_from: the smallest difference that these runs could have shown; None where it is not known.
         n_shared, effective_clusters, reason, warning: as in :class:`Comparison`.
     """
@@ -74,6 +77,7 @@ class AgainstControl:
     effective_clusters: float
     reason: str = ""
     warning: str = ""
+    kind: ControlKind | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from harness.leaderboard.entry import STEERING_METRICS, Entry, MetricValue, Row, full_name, metric_value
 from harness.leaderboard.findings import Finding
+from harness.leaderboard.relabelled import each_of, relabelled
 from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
 from harness.leaderboard.values import TOLERANCE, ItemResult
 from harness.store.values import JudgeRecord
@@ -31,6 +32,7 @@ def inconsistencies(entry: Entry) -> Iterator[Finding]:
         key = JudgeRecord(entry.judge.name, entry.judge.rubric, entry.judge.options, content=entry.judge.content).ranking_key
         if key != entry.judge.key:
             yield Finding("numbers", "", f"the judge's key is {entry.judge.key}, but that of its name, rubric and options is {key}")
+    yield from (Finding("numbers", "", message) for message in relabelled(entry))
     for row in entry.rows:
         name = full_name(row, entry.rows_of(row.kind))
         yield from (Finding("numbers", name, message) for message in _of_row(row, entry))
@@ -87,8 +89,8 @@ def _steering(row: Row, entry: Entry) -> Iterator[str]:
     for number, sample in enumerate(row.samples, 1):
         if sample.strength not in row.subject.grid:
             yield f"sample {number} has the strength {sample.strength:g}, which is not in the grid"
-        if sample.ratings is not None and not _same(sample.overall, _harmonic([sample.ratings[part] for part in ASPECTS])):
-            yield f"sample {number}: overall is {_shown(sample.overall)}, but not the harmonic mean of its ratings"
+        if sample.ratings is not None and not _is_close(sample.overall, _overall([sample.ratings[part] for part in ASPECTS], entry)):
+            yield f"sample {number}: overall is {_number_text(sample.overall)}, but not the harmonic mean of its ratings"
     methods = {(other.subject.id, full_name(other, entry.rows_of("steering"))) for other in entry.rows_of("steering") if other.role == "method"}
     for reading in row.readings:
         if (reading.method, reading.at_strengths_of) not in methods or reading.n_read > reading.n_items:
@@ -101,9 +103,10 @@ def _bounds(row: Row) -> Iterator[str]:
     if score is None or bounds is None or bounds.low is None or bounds.high is None:
         return
     if not bounds.low - TOLERANCE <= score <= bounds.high + TOLERANCE:
-        yield f"the bounds for unrated texts, {_shown(bounds.low)} to {_shown(bounds.high)}, do not hold the score {_shown(score)}"
-    if not row.n_unrated and not row.n_pending and not (_same(bounds.low, score) and _same(bounds.high, score)):
-        yield f"no text is unrated, but the bounds for unrated texts are {_shown(bounds.low)} to {_shown(bounds.high)} about {_shown(score)}"
+        yield f"the bounds for unrated texts, {_number_text(bounds.low)} to {_number_text(bounds.high)}, do not hold the score {_number_text(score)}"
+    if not row.n_unrated and not row.n_pending and not (_is_close(bounds.low, score) and _is_close(bounds.high, score)):
+        ends = f"{_number_text(bounds.low)} to {_number_text(bounds.high)}"
+        yield f"no text is unrated, but the bounds for unrated texts are {ends} about {_number_text(score)}"
 
 
 def _steered_item(item: ItemResult, grid: Sequence[float], entry: Entry) -> Iterator[str]:
@@ -114,15 +117,15 @@ def _steered_item(item: ItemResult, grid: Sequence[float], entry: Entry) -> Iter
     if item.n % len(grid):
         yield f"{item.n} texts are not equally many at each of {len(grid)} strengths"
     yield from _mean_of_draws(item)
-    parts = [item.values.get(part) for part in ASPECTS]
-    overall = item.values.get("overall")
-    if overall is None or any(part is None for part in parts):
-        return
-    most = _harmonic([part for part in parts if part is not None])
-    exact = entry.protocol.aggregation == "harmonic-mean-of-means" and not draws
-    if overall > most + TOLERANCE or (exact and overall < most - TOLERANCE):
-        relation = "is not" if exact else "is above"
-        yield f"overall {_shown(overall)} {relation} the harmonic mean {_shown(most)} of its concept, instruction and fluency"
+    for values in each_of(item):
+        parts, overall = [values.get(part) for part in ASPECTS], values.get("overall")
+        known = [part for part in parts if part is not None]
+        if overall is None or len(known) < len(parts):
+            continue
+        most, exact = _overall(known, entry), entry.protocol.aggregation == "harmonic-mean-of-means"
+        if overall > most + TOLERANCE or (exact and overall < most - TOLERANCE):
+            relation = "is not" if exact else "is above"
+            yield f"overall {_number_text(overall)} {relation} the harmonic mean {_number_text(most)} of its concept, instruction and fluency"
 
 
 # ------------------------------------------------------------------------------------------------------- detection, dictionaries
@@ -134,8 +137,8 @@ def _detection(row: Row, entry: Entry) -> Iterator[str]:
         own = [item for item in answered if name in item.values]
         yield from _mean(row, name, own, entry)
         trivial = [item.trivial[name] for item in own if item.values[name] is not None and name in item.trivial]
-        if trivial and not _same(row.metrics[name].trivial, fmean(trivial)):
-            yield f"{name}: the trivial value is {_shown(row.metrics[name].trivial)}, but the items' average to {_shown(fmean(trivial))}"
+        if trivial and not _is_close(row.metrics[name].trivial, fmean(trivial)):
+            yield f"{name}: the trivial value is {_number_text(row.metrics[name].trivial)}, but the items' average to {_number_text(fmean(trivial))}"
     if row.ranked is not None:
         yield from _ranked(row, [item.values.get(row.primary) if item.answered else 0.5 for item in row.items], entry)
     for item in answered:
@@ -157,20 +160,20 @@ def _dictionary(row: Row, entry: Entry) -> Iterator[str]:
         known = [value for value in values if value is not None]
         if len(known) < len(values) or not known:
             if metric.value is not None:
-                yield f"{name} is {_shown(metric.value)}, but {len(values) - len(known)} of {len(values)} measurements lack it"
+                yield f"{name} is {_number_text(metric.value)}, but {len(values) - len(known)} of {len(values)} measurements lack it"
             continue
         by_seed: dict[str, list[float]] = {}
         for item, value in zip(measured, known, strict=True):
             by_seed.setdefault(item.id.split(", ")[0] if item.id.startswith("seed ") else "", []).append(value)
         means = [fmean(own) for own in by_seed.values()]
-        if not _same(metric.value, fmean(means)):
-            yield f"{name} is {_shown(metric.value)}, but the measurements average to {_shown(fmean(means))}"
+        if not _is_close(metric.value, fmean(means)):
+            yield f"{name} is {_number_text(metric.value)}, but the measurements average to {_number_text(fmean(means))}"
         ends = interval(means if len(means) > 1 else known, method="t", bounds=metric.bounds, item="seed")
-        if not (_same(metric.low, ends.low) and _same(metric.high, ends.high)):
+        if not (_is_close(metric.low, ends.low) and _is_close(metric.high, ends.high)):
             yield f"{name}: the interval is {_ends(metric.low, metric.high)}, but that of the measurements is {_ends(ends.low, ends.high)}"
         control = random[0].metrics.get(name) if len(random) == 1 and row.subject.arm != RANDOM else None
-        if control is not None and not _same(metric.random, control.value):
-            yield f"{name}: the random value is {_shown(metric.random)}, but the control's row has {_shown(control.value)}"
+        if control is not None and not _is_close(metric.random, control.value):
+            yield f"{name}: the random value is {_number_text(metric.random)}, but the control's row has {_number_text(control.value)}"
 
 
 def _is_control_of(other: DictionarySubjectRef, subject: DictionarySubjectRef) -> bool:
@@ -197,22 +200,26 @@ def _ranked(row: Row, values: Sequence[float | None], entry: Entry) -> Iterator[
     assert row.ranked is not None
     if None in values:
         if row.ranked.value is not None:
-            yield f"the ranked score is {_shown(row.ranked.value)}, but a concept has no score"
+            yield f"the ranked score is {_number_text(row.ranked.value)}, but a concept has no score"
         return
     clusters = clusters_of((item.id, item.features) for item in row.items) if row.items else None
     yield from _against("ranked score", row.ranked, metric_value(values, clusters, bounds=row.ranked.bounds, seed=entry.seed), entry)
 
 
 def _against(name: str, stated: MetricValue, expected: MetricValue, entry: Entry) -> Iterator[str]:
-    if not _same(stated.value, expected.value):
-        yield f"{name} is {_shown(stated.value)}, but the items average to {_shown(expected.value)}"
+    if not _is_close(stated.value, expected.value):
+        yield f"{name} is {_number_text(stated.value)}, but the items average to {_number_text(expected.value)}"
     if entry.migrated_from:  # an older schema, whose intervals were made in another way
         return
     if stated.interval_method != expected.interval_method and stated.low is not None and expected.low is not None:
         yield f"{name}: the interval was made by {stated.interval_method!r}, but {expected.interval_method!r} is in use"
-    elif not (_same(stated.low, expected.low) and _same(stated.high, expected.high)):
+    elif not (_is_close(stated.low, expected.low) and _is_close(stated.high, expected.high)):
         ends = _ends(expected.low, expected.high)
         yield f"{name}: the interval is {_ends(stated.low, stated.high)}, but that of the items is {ends}"
+    for what in ("warning", "reason"):
+        ours, theirs = getattr(stated, what), getattr(expected, what)
+        if ours != theirs and (what == "warning" or stated.value is not None):  # a reason for no value at all may know more
+            yield f"{name}: its {what} is {ours or 'none'!r}, but the items give {theirs or 'none'!r}"
 
 
 def _draws_of(item: ItemResult) -> list[dict[str, JsonValue]]:
@@ -226,23 +233,27 @@ def _mean_of_draws(item: ItemResult) -> Iterator[str]:
     for name, value in item.values.items() if draws else ():
         found = [values.get(name) for draw in draws if isinstance(values := draw.get("values"), dict)]
         known = [float(number) for number in found if isinstance(number, int | float)]
-        if not _same(value, fmean(known) if known else None):
-            yield f"{name} is {_shown(value)}, but its draws average to {_shown(fmean(known) if known else None)}"
+        if not _is_close(value, fmean(known) if known else None):
+            yield f"{name} is {_number_text(value)}, but its draws average to {_number_text(fmean(known) if known else None)}"
 
 
-def _harmonic(values: Sequence[float]) -> float:
+def _overall(ratings: Sequence[float], entry: Entry) -> float:
+    """The harmonic mean of concept, instruction and fluency as they count toward the entry's goal."""
+    from harness.scoring import concept_counted
+
+    values = [concept_counted(ratings[0], entry.protocol.goal), *ratings[1:]]
     return 0.0 if min(values) <= 0 else len(values) / sum(1 / value for value in values)
 
 
-def _same(first: float | None, second: float | None) -> bool:
+def _is_close(first: float | None, second: float | None) -> bool:
     if first is None or second is None:
         return first is second
     return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
 def _ends(low: float | None, high: float | None) -> str:
-    return "missing" if low is None or high is None else f"[{_shown(low)}, {_shown(high)}]"
+    return "missing" if low is None or high is None else f"[{_number_text(low)}, {_number_text(high)}]"
 
 
-def _shown(value: float | None) -> str:
+def _number_text(value: float | None) -> str:
     return "missing" if value is None else f"{value:.6g}"

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.leaderboard.merging import configuration
+from harness.leaderboard.older_controls import control_kind
 from harness.leaderboard.places import Place
 from harness.leaderboard.subject import DetectionSubject, DictionarySubjectRef, SteeringSubject
-from harness.types import Json, digest
+from harness.options import split_options
+from harness.types import ControlKind, Json, digest
 
 Relation = Literal["own", "everybody's"]
 
@@ -20,12 +23,14 @@ class Pairing:
     Attributes:
         name: what the control is called in a sentence about the method: ``random`` rather than ``random × sae-clamp``.
         own: whether the control was made for this method, as random features are.
+        kind: as which control it stands; None for one that needs no features, and for a dictionary's.
     """
 
     method: int
     control: int
     name: str
     own: bool
+    kind: ControlKind | None = None
 
 
 def pairings_of(places: Sequence[Place]) -> list[Pairing]:
@@ -35,24 +40,60 @@ def pairings_of(places: Sequence[Place]) -> list[Pairing]:
     own steerer or detector (random features) or with its own labeler (a random direction). A control without a labeler (a prompt, a difference of
     means, the unsteered model, a bag of words) stands for all. The control of a dictionary is that of the same name. Rows that are not eligible take
     no part, and a control that was read at a method's strengths is compared at its own.
+
+    A control of another run counts where no run of the method has one of its sort, and it ran as the method did (:func:`ran_alike`).
     """
     controls = [number for number, place in enumerate(places) if _is_control(place)]
     found = []
     for method, place in enumerate(places):
         if place.standing in ("ranked", "unpaired"):
             pairs = [(control, relation) for control in controls if control != method and (relation := _relation(place, places[control]))]
-            pairs = _of_the_same_entry(place, places, pairs)
+            pairs = _of_the_same_runs(place, places, pairs)
             names = _short_names(place, [places[control] for control, _ in pairs])
-            found += [Pairing(method, control, name, relation == "own") for (control, relation), name in zip(pairs, names, strict=True)]
+            found += [
+                Pairing(method, control, name, relation == "own", control_kind(places[control].row))
+                for (control, relation), name in zip(pairs, names, strict=True)
+            ]
     return found
 
 
-def _of_the_same_entry(method: Place, places: Sequence[Place], pairs: list[tuple[int, Relation]]) -> list[tuple[int, Relation]]:
-    """Return the controls without those of other entries that have a twin in an entry of the method: it ran under the method's conditions."""
+def lacks_random(place: Place) -> bool:
+    """Return whether a method that may be compared has no random control of its own, although it uses features or is a dictionary.
+
+    One that goes by random features itself needs none.
+    """
+    if place.standing not in ("ranked", "unpaired") or control_kind(place.row) == "random features":
+        return False
+    if isinstance(place.row.subject, DictionarySubjectRef):
+        return not any(found.own for found in place.against)
+    return place.row.subject.labeler is not None and not any(found.own and found.kind == "random features" for found in place.against)
+
+
+def _of_the_same_runs(method: Place, places: Sequence[Place], pairs: list[tuple[int, Relation]]) -> list[tuple[int, Relation]]:
+    """Return the controls that ran beside the method, and those of other runs that take the place of one that did not."""
     entries = {run.entry.id for run in method.runs}
     beside = {control for control, _ in pairs if entries & {run.entry.id for run in places[control].runs}}
-    subjects = {places[control].row.subject.id for control in beside}
-    return [(control, relation) for control, relation in pairs if control in beside or places[control].row.subject.id not in subjects]
+    sorts = {_sort(places[control]) for control in beside}
+    return [
+        (control, relation)
+        for control, relation in pairs
+        if control in beside or (_sort(places[control]) not in sorts and ran_alike(method, places[control]))
+    ]
+
+
+def _sort(control: Place) -> str:
+    """Return what a control is one of: of its kind, else of its steerer or detector, or its arm."""
+    subject = control.row.subject
+    return control_kind(control.row) or (subject.arm if isinstance(subject, DictionarySubjectRef) else _plugin(subject))
+
+
+def ran_alike(method: Place, control: Place) -> bool:
+    """Whether a control of another run had what the method had: model, precision, decoding, instructions, and through one steerer its strengths."""
+    ours, theirs = (configuration(place.entry, place.runs[-1].row) for place in (method, control))
+    first, second = method.row.subject, control.row.subject
+    same_plugin = isinstance(first, SteeringSubject) and isinstance(second, SteeringSubject) and first.steerer == second.steerer
+    aspects = ours.keys() & theirs.keys() - {"subject", "eligible"} - (set() if same_plugin else {"strengths"})
+    return all(ours[aspect] == theirs[aspect] for aspect in aspects)
 
 
 def _is_control(place: Place) -> bool:
@@ -71,7 +112,9 @@ def _relation(method: Place, control: Place) -> Relation | None:
         return None
     if second.labeler is None:
         return "everybody's"
-    if first.labeler is None or _weights(method) != _weights(control):
+    if first.labeler is None:  # it learnt something for each concept, and its control steers by what was learnt for others
+        return "own" if control_kind(control.row) == "permuted fits" and _applied(first) == _applied(second) else None
+    if _weights(method) != _weights(control):
         return None
     if control.row.controls and not _called(first) & set(control.row.controls):
         return None
@@ -79,11 +122,20 @@ def _relation(method: Place, control: Place) -> Relation | None:
 
 
 def _by_the_same_labels(method: SteeringSubject | DetectionSubject, control: SteeringSubject | DetectionSubject) -> bool:
-    """Whether a control goes by the method's own labels, in another way (a random direction as long as the features' rows), with its options."""
+    """Whether a control goes by the method's own labels, in another way (a random direction as long as the features' rows), with its options.
+
+    Of joined steerers, all are as they are in the method, but that way stands in the place of those that steer by the labels.
+    """
     if (method.labeler, method.labeler_options.identity) != (control.labeler, control.labeler_options.identity):
         return False
-    theirs, ours = _options(control), _options(method)
-    return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+    ours, theirs = split_options(_plugin(method), _options(method)), split_options(_plugin(control), _options(control))
+    if len(ours) != len(theirs):
+        return False
+    pairs = list(zip(ours, theirs, strict=True))
+    changed = [(own.keys() & their.keys(), name) for (first, own), (name, their) in pairs if first != name]
+    if len(pairs) > 1 and (len({name for _, name in changed}) > 1 or not all(shared for shared, _ in changed)):
+        return False
+    return all(own[option] == their[option] for (_, own), (_, their) in pairs for option in own.keys() & their.keys())
 
 
 def _options(subject: SteeringSubject | DetectionSubject) -> dict[str, Json]:

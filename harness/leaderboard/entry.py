@@ -26,7 +26,7 @@ from harness.leaderboard.values import (
     metric_value,
 )
 from harness.store.manifest import Count, DictionaryRef, GitState, ModelRef, OptionValues, Part, Protocol, SourceRef, TaskRef, Text
-from harness.types import ASPECTS, Decoding, EvaluationKind, Json, Role, digest
+from harness.types import ASPECTS, ControlKind, Decoding, EvaluationKind, Json, Role, digest
 
 __all__ = [
     "ENTRY_SCHEMA_VERSION", "IN_SAMPLE", "STEERING_METRICS", "Bounds", "DetectionSubject", "DictionaryRef", "DictionarySubjectRef", "Entry",
@@ -93,6 +93,8 @@ class Row(Part):
     samples: tuple[Sample, ...] = ()
     controls: tuple[Text, ...] = Field((), exclude_if=is_empty)
     """Of a control with a labeler: the labelers asked for that it stands for."""
+    control: ControlKind | None = Field(None, exclude_if=lambda control: control is None)
+    """As which control its plugins may be run, by what they say of themselves; left out where they are none, as in older entries."""
     readings: tuple[Reading, ...] = Field((), exclude_if=is_empty)
     """Of a control: its texts at the strengths of methods that it stands for."""
 

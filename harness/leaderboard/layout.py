@@ -16,9 +16,12 @@ from harness.files.visible import in_cell
 
 MIN_NAME = 16
 """Columns of text that a folded name keeps at least, where its own table is to be read at a glance."""
+MOST_LINES = 2
+"""A name that takes more lines beside its figures stands above them, where there is room for that."""
 LEAST_COMMAND = 16
 """Columns below which a command is not folded any more."""
 _INDENT = 2
+_COMMAND_INDENT = 3
 _WORDS = re.compile(r"\[-?[\d.,]+ -?[\d.,]+\]\S*|\S+")
 """Words, an interval among them: ``[0.17, 0.58]`` stays in one line."""
 _SHELL_WORDS = re.compile(r"(?:'[^']*'|\S)+")
@@ -60,7 +63,7 @@ class Line:
 class Grid:
     """A table for :mod:`rich` that is laid out by the width there is: the first of these that fits.
 
-    1. Names beside their figures, in one line or folded.
+    1. Names beside their figures, in one line or folded into two.
     2. Each name on a line of its own above its figures.
     3. The same without the optional columns, which a line below names.
     4. A figure a line, all of them.
@@ -86,13 +89,18 @@ class Grid:
 
     def _as_table(self, width: int) -> list[Text]:
         """Return the table with all its columns; empty where they do not fit."""
-        for above in (False, True):
+        for above, lines in ((False, MOST_LINES), (True, None), (False, None)):
             for broad in (True, False) if self._broad else (False,):
                 for gap in (2, 1):
                     widths = self._widths(width, above, gap, broad)
-                    if widths is not None:
+                    if widths is not None and (lines is None or self._name_lines(widths) <= lines):
                         return self._table(widths, above, gap, width)
         return []
+
+    def _name_lines(self, widths: Sequence[int]) -> int:
+        """Return how many lines a name takes at most."""
+        names = [place for place, column in enumerate(self.columns) if column.name]
+        return max((len(fold(line.cells[place], widths[place])) for place in names for line in self.lines), default=0)
 
     def _without_optional(self, width: int, left_out: Sequence[str]) -> list[Text]:
         kept = [place for place, column in enumerate(self.columns) if not column.optional]
@@ -200,7 +208,8 @@ class Prose:
 class CommandLine:
     """A command for :mod:`rich` that can be copied, and what it is for: in one line where there is room, else below each other.
 
-    A command that is wider than the screen goes on behind a backslash, as a shell reads it.
+    A command that does not fit beside its lead has lines of its own. They go on behind a backslash, as a shell reads it, never within a word, and an
+    option stays with its value where there is room: a path that is wider than the screen stands in one line all the same.
     """
 
     def __init__(self, lead: str, command: str, why: str) -> None:
@@ -208,21 +217,43 @@ class CommandLine:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(options.max_width, LEAST_COMMAND)
-        start = f" {self.lead} "
-        beside = f"{start}{self.command}  ({self.why})"
-        if cell_len(beside) <= width:
-            lines = [beside]
+        beside, why = f" {self.lead} {self.command}", f"({self.why})"
+        if cell_len(f"{beside}  {why}") <= width:
+            lines = [f"{beside}  {why}"]
+        elif cell_len(beside) <= width:
+            lines = [beside, *self._indented(fold(why, width - len(self.lead) - 2), len(self.lead) + 2)]
         else:
-            blanks = " " * cell_len(start)
-            parts = fold(self.command, width - len(blanks) - 2, _SHELL_WORDS)
-            lines = [f"{blanks}{part} \\" for part in parts[:-1]] + [f"{blanks}{parts[-1]}"]
-            lines[0] = start + lines[0][len(blanks) :]
-            lines += [blanks + part for part in fold(f"({self.why})", width - len(blanks))]
+            parts = _command_lines(self.command, width - _COMMAND_INDENT - 2)
+            lines = [f" {self.lead}", *self._indented([*(f"{part} \\" for part in parts[:-1]), parts[-1]], _COMMAND_INDENT)]
+            lines += self._indented(fold(why, width - _COMMAND_INDENT), _COMMAND_INDENT)
         for place, line in enumerate(lines):
             text = Text(line, no_wrap=True, overflow="ignore")
             if place == 0:
                 text.stylize("bold", 1, 1 + len(self.lead))
             yield text
+
+    @staticmethod
+    def _indented(parts: Iterable[str], blanks: int) -> list[str]:
+        return [" " * blanks + part for part in parts]
+
+
+def _command_lines(command: str, width: int) -> list[str]:
+    """Return a command in lines of ``width`` cells, no word broken, an option with its value where both fit, or the value fits nowhere."""
+    parts: list[str] = []
+    for word in _SHELL_WORDS.findall(command):
+        option = parts and parts[-1].startswith("-") and " " not in parts[-1] and not word.startswith("-")
+        if option and (cell_len(f"{parts[-1]} {word}") <= width or cell_len(word) > width):
+            parts[-1] += f" {word}"
+        else:
+            parts.append(word)
+    lines = [""]
+    for part in parts:
+        joined = f"{lines[-1]} {part}".strip()
+        if cell_len(joined) <= width or not lines[-1]:
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return lines
 
 
 def text_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
@@ -252,12 +283,12 @@ def _has_digit(word: str) -> bool:
     return any(letter.isdigit() for letter in word)
 
 
-def fold(text: str, width: int, words: re.Pattern[str] = _WORDS) -> list[str]:
+def fold(text: str, width: int) -> list[str]:
     """Return ``text`` in lines of ``width`` cells, broken between words, and within a word only where one without a digit is too long."""
     if cell_len(text) <= width:
         return [text]
     lines = [""]
-    for word in words.findall(text):
+    for word in _WORDS.findall(text):
         for part in [word] if cell_len(word) <= width or _has_digit(word) else chop_cells(word, width):
             joined = f"{lines[-1]} {part}".strip()
             if cell_len(joined) <= width or not lines[-1]:

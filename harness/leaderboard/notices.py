@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.leaderboard.columns import heading, number
-from harness.leaderboard.entry import JudgeRef, Row
+from harness.leaderboard.columns import metric_heading, number
+from harness.leaderboard.entry import JudgeRef, MetricValue, Row
 from harness.leaderboard.places import Place
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def abstention_notices(rows: Iterable[Row]) -> list[str]:
         if row.ranked is not None and row.n_answered < row.n_items:
             trivial = row.metrics[row.primary].trivial
             worth = "as the trivial value" if trivial is None else f"as {trivial:g}"
-            found.append(f"{heading(row.primary)} counts a concept without an answer {worth}; the other numbers are of the answered ones")
+            found.append(f"{metric_heading(row, row.primary)} counts a concept without an answer {worth}; the other numbers are of the answered ones")
     return list(dict.fromkeys(found))
 
 
@@ -81,21 +81,46 @@ def bounds(row: Row) -> list[str]:
     """Return what the texts without a rating could have changed."""
     if row.bounds is None or not row.n_unrated or row.bounds.low is None or row.bounds.high is None:
         return []
-    ends = f"{number(row.bounds.low)} and {number(row.bounds.high)}"
-    return [f"{row.n_unrated} of {row.n_texts} texts have no rating; overall lies between {ends} whatever they are worth"]
+    low, high = number(row.bounds.low), number(row.bounds.high)
+    have, worth = ("has", "it is") if row.n_unrated == 1 else ("have", "they are")
+    score = metric_heading(row, row.primary)
+    rest = f"which moves {score} by less than 0.001" if low == high else f"{score} lies between {low} and {high}"
+    return [f"{row.n_unrated} of {row.n_texts} texts {have} no rating{',' if low == high else ';'} {rest} whatever {worth} worth"]
+
+
+def no_interval(row: Row) -> list[str]:
+    """Return why numbers of a row that its table shows with an interval have none."""
+    shown = [row.score] if row.kind != "dictionary" else [row.score, *(metric for name, metric in row.metrics.items() if name != row.primary)]
+    return list(dict.fromkeys(line for metric in shown for line in missing(metric)))
+
+
+def missing(metric: MetricValue) -> list[str]:
+    """Return why a number has no interval; nothing for one that has, and where there is no number."""
+    if metric.value is None or metric.low is not None:
+        return []
+    return [metric.reason if "interval" in metric.reason else f"no interval: {metric.reason}"]
+
+
+def no_intervals(places: Sequence[Place]) -> list[str]:
+    """Return why numbers of a group have no interval, each reason once, with the rows where it does not hold for all."""
+    return said_once([(place.name, line) for place in places for line in no_interval(place.row)], len(places))
+
+
+def said_once(lines: Iterable[tuple[str, str]], n: int) -> list[str]:
+    """Return each line once, with the names of those for whom it holds where these are not all ``n``."""
+    found: dict[str, list[str]] = {}
+    for name, line in lines:
+        found.setdefault(line, []).append(name)
+    return [line if len(names) == n else f"{', '.join(names)}: {line}" for line, names in found.items()]
 
 
 def rough(row: Row) -> list[str]:
     """Return what the row's intervals warn of; that of a metric beside the score only where it is another."""
     own = row.score.warning
     others = {name: value.warning for name, value in row.metrics.items() if value.warning not in ("", own)}
-    return ([own] if own else []) + [f"{heading(name)}: {warning}" for name, warning in others.items()]
+    return ([own] if own else []) + [f"{metric_heading(row, name)}: {warning}" for name, warning in others.items()]
 
 
 def rough_scores(places: Sequence[Place]) -> list[str]:
     """Return what the intervals of a group's scores warn of, each once, with the rows where it does not hold for all."""
-    found: dict[str, list[str]] = {}
-    for place in places:
-        if place.score.warning:
-            found.setdefault(place.score.warning, []).append(place.name)
-    return [warning if len(names) == len(places) else f"{', '.join(names)}: {warning}" for warning, names in found.items()]
+    return said_once([(place.name, place.score.warning) for place in places if place.score.warning], len(places))

@@ -10,7 +10,7 @@ from harness.leaderboard.entry import JudgeRef
 from harness.leaderboard.layout import CommandLine, Prose
 from harness.leaderboard.next_step import NextStep, Sources, next_step
 from harness.leaderboard.places import Group
-from harness.leaderboard.summary import NAMED, pair_lines, spread_lines, verdicts, who_is_ahead
+from harness.leaderboard.summary import opening_verdicts, pair_lines, spread_lines, who_is_ahead
 from harness.types import judge_title
 
 NOTICE = "yellow"
@@ -29,7 +29,7 @@ def judge_text(judge: JudgeRef, key: bool = False) -> str:
 
 def sentences(group: Group, lead: str = "") -> list[RenderableType]:
     """Return who is ahead of whom, and for the first methods whether they beat their controls; ``lead`` stands bold before each."""
-    lines = [line for line in [who_is_ahead(group)] if line] + verdicts(group)[:NAMED]
+    lines = [line for line in [who_is_ahead(group)] if line] + opening_verdicts(group, lead)[0]
     return [Prose(line, lead=lead) for line in lines]
 
 
@@ -40,9 +40,15 @@ def next_line(groups: Iterable[Group], sources: Sources, otherwise: NextStep | N
     return [] if found is None else [CommandLine("next:", found.command, found.why)]
 
 
-def comparison_notes(group: Group) -> list[RenderableType]:
-    """Return what stands under a table of how its methods were compared: further verdicts, pairs, runs, criteria, and what to be careful of."""
-    lines = [*verdicts(group)[NAMED:], *pair_lines(group), *spread_lines(group)]
+def comparison_notes(group: Group, lead: str = "", *, spread: bool = True) -> list[RenderableType]:
+    """Return what stands under a table of how its methods were compared: whole verdicts, pairs, runs, criteria, and what to be careful of.
+
+    Args:
+        group: whose table it is.
+        lead: as :func:`sentences` was given it: what stands above the table whole is not said again.
+        spread: say how far runs of one method lie apart, where no table does.
+    """
+    lines = [*opening_verdicts(group, lead)[1], *pair_lines(group), *(spread_lines(group) if spread else [])]
     lines += [group.criterion] if group.tested else []
     lines += [group.verdict_criterion] if any(found.low is not None for place in group.places for found in place.against) else []
     return [*(Prose(line, "dim") for line in lines), *(Prose(caution, NOTICE) for caution in group.warnings)]

@@ -21,6 +21,7 @@ from harness.leaderboard.grouping import item_noun
 from harness.leaderboard.layout import Column, Grid, Line, Prose
 from harness.leaderboard.merging import Spread, merged_row
 from harness.leaderboard.next_step import NOWHERE, Sources
+from harness.leaderboard.notices import missing, said_once
 from harness.leaderboard.opening import NOTICE, comparison_notes, next_line, sentences, title
 from harness.leaderboard.places import Group
 from harness.leaderboard.ranking import rank
@@ -153,6 +154,7 @@ def _pooled(found: Sequence[tuple[Entry, Row]]) -> PooledRow:
     score = metric_value(
         list(values.values()),
         clusters_of((item, sorted(features[item])) for item in values) if values else None,
+        title=metric.title,
         unit=metric.unit,
         bounds=metric.bounds,
         higher_is_better=metric.higher_is_better,
@@ -193,19 +195,21 @@ def render_pooled(pooled: Pooled, sources: Sources = NOWHERE) -> RenderableType:
     groups = _whole_groups(pooled)
     kinds = {group.key.kind for group in groups}
     parts: list[RenderableType] = [title(about)]
-    parts += [part for group in groups for part in sentences(group, f"{group.key.kind}:" if len(kinds) > 1 else "")]
+    leads = {kind: f"{kind}:" if len(kinds) > 1 else "" for kind in kinds}
+    parts += [part for group in groups for part in sentences(group, leads[group.key.kind])]
     parts += next_line(groups, sources)
     for kind in KINDS:
         for metric in dict.fromkeys(row.metric for row in pooled.rows if row.kind == kind):
             rows = [row for row in pooled.rows if (row.kind, row.metric) == (kind, metric)]
-            parts += [Text(), Text(f"{kind}: {heading(metric)}", style="bold"), _grid(rows, pooled.seeds)]
+            parts += [Text(), Text(f"{kind}: {rows[0].score.title or heading(metric)}", style="bold"), _grid(rows, pooled.seeds)]
     notes = ["mean: over concepts, of each concept's mean over seeds, with its interval over concepts; SD: of the seeds' scores"]
+    notes += said_once([(row.name, line) for row in pooled.rows for line in missing(row.score)], len(pooled.rows))
     notes += [f"{row.name}, not eligible: {reason}" for row in pooled.rows for reason in row.reasons]
     if entry.task.mode == "chosen" and len({other.concept_set_digest for other in pooled.entries}) > 1:
         notes.append("the concepts differ from seed to seed: a labeler chose them")
     warnings = [warning for other in pooled.entries for warning in other.warnings]
     lines = [(note, "dim") for note in notes] + [(warning, NOTICE) for warning in warnings]
-    compared = [part for group in groups for part in comparison_notes(group)]
+    compared = [part for group in groups for part in comparison_notes(group, leads[group.key.kind], spread=False)]
     return Stack(*parts, *compared, *[Prose(line, style) for line, style in dict.fromkeys(lines)])
 
 

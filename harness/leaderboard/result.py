@@ -23,7 +23,9 @@ from harness.leaderboard.notices import (
     abstention_notices,
     bounds,
     gone_judge,
+    no_interval,
     rough,
+    said_once,
     unanswered,
 )
 from harness.leaderboard.opening import NOTICE, comparison_notes, judge_text, next_line, sentences, title
@@ -48,15 +50,16 @@ def render_entry(entry: Entry, samples: int = 3, sources: Sources | None = NOWHE
     protocol = f" · protocol {entry.protocol.title}" if entry.protocol.title != Protocol().title else ""
     kinds = [kind for kind in KINDS if entry.rows_of(kind)]
     groups = {kind: [group for group in rank([entry]) if group.key.kind == kind] for kind in kinds}
+    leads = {kind: f"{kind}:" if len(kinds) > 1 else "" for kind in kinds}
     parts: list[RenderableType] = [title(f"{task.name} {task.version} · {task.split} · {entry.model.name}{judge}{protocol}")]
     for kind in kinds:
-        parts += [part for group in groups[kind] for part in sentences(group, f"{kind}:" if len(kinds) > 1 else "")]
+        parts += [part for group in groups[kind] for part in sentences(group, leads[kind])]
     if sources is not None:
         parts += next_line([group for kind in kinds for group in groups[kind]], sources, beside_the_others(sources))
     parts += [Text()] if len(parts) > 1 and len(kinds) == 1 else []
     for kind in kinds:
         parts += [Text(), title(kind)] if len(kinds) > 1 else []
-        parts += _kind(entry, kind, groups[kind])
+        parts += _kind(entry, kind, groups[kind], leads[kind])
     general = [line for line in entry.warnings if not _about_judge(entry, line)]
     parts += [Text(), title("notes")] if general and len(kinds) > 1 else []
     parts += [Prose(line, NOTICE) for line in general]
@@ -69,8 +72,8 @@ def render_entry(entry: Entry, samples: int = 3, sources: Sources | None = NOWHE
     return Stack(*parts)
 
 
-def _kind(entry: Entry, kind: EvaluationKind, groups: Sequence[Group]) -> list[RenderableType]:
-    """Return the table of a run's rows of one kind, and what must be known to read it."""
+def _kind(entry: Entry, kind: EvaluationKind, groups: Sequence[Group], lead: str) -> list[RenderableType]:
+    """Return the table of a run's rows of one kind, and what must be known to read it; ``lead`` stood before its verdicts."""
     rows = entry.rows_of(kind)
     shown = [Shown(row, row.score, _mark(row), style="dim" if row.role == "control" else "") for row in rows]
     parts: list[RenderableType] = [grid(kind, shown)]
@@ -78,14 +81,13 @@ def _kind(entry: Entry, kind: EvaluationKind, groups: Sequence[Group]) -> list[R
         parts += [Prose(line, NOTICE) for line in _judge_lines(entry)]
     parts += [Prose(notice, "dim") for notice in abstention_notices(rows)]
     parts += [Prose(line, NOTICE) for line in unanswered(rows)]
-    subjects: dict[str, list[str]] = {}  # by line: what holds for several rows is shown once
-    for row in rows:
-        for line in [f"not eligible: {reason}" for reason in row.reasons] + list(row.warnings) + bounds(row) + rough(row):
-            subjects.setdefault(line, []).append(full_name(row, rows))
-    parts += [
-        Prose(line if len(names) == len(rows) > 1 else f"{', '.join(names)}: {line}", NOTICE) for line, names in subjects.items()
+    lines = [
+        (full_name(row, rows), line)
+        for row in rows
+        for line in [f"not eligible: {reason}" for reason in row.reasons] + list(row.warnings) + bounds(row) + no_interval(row) + rough(row)
     ]
-    return parts + [part for group in groups for part in comparison_notes(group)]
+    parts += [Prose(line, NOTICE) for line in said_once(lines, len(rows) if len(rows) > 1 else 0)]
+    return parts + [part for group in groups for part in comparison_notes(group, lead)]
 
 
 def _about_judge(entry: Entry, line: str) -> bool:

@@ -31,7 +31,30 @@ class _Labelled(Part):
         return self
 
 
-class SteeringSubject(_Labelled):
+class _WithLabeler(_Labelled):
+    """Base of a labeler together with the plugin that its features go through, which stands alone where it uses no features."""
+
+    @property
+    def method(self) -> Method | DetectionMethod:
+        """As a value of :mod:`harness.types`, with all options, of files their content."""
+        raise NotImplementedError
+
+    @property
+    def plain(self) -> str:
+        return self.method.name
+
+    @property
+    def name(self) -> str:
+        """``labeler × plugin``, or the plugin alone, each with the options that tell it apart."""
+        return self.label or self.plain
+
+    @property
+    def id(self) -> str:
+        """Return the digest of names and options."""
+        return self.method.id
+
+
+class SteeringSubject(_WithLabeler):
     """A labeler and a steerer; ``labeler`` is null for a steerer that uses no features."""
 
     kind: Literal["steering"] = "steering"
@@ -48,22 +71,8 @@ class SteeringSubject(_Labelled):
         """As a value of :mod:`harness.types`, with all options, of files their content."""
         return Method(self.labeler, self.steerer, self.labeler_options.identity, self.steerer_options.identity)
 
-    @property
-    def plain(self) -> str:
-        return self.method.name
 
-    @property
-    def name(self) -> str:
-        """``labeler × steerer``, or the steerer alone, each with the options that tell it apart."""
-        return self.label or self.plain
-
-    @property
-    def id(self) -> str:
-        """Return the digest of names and options."""
-        return self.method.id
-
-
-class DetectionSubject(_Labelled):
+class DetectionSubject(_WithLabeler):
     """A labeler and a detector; ``labeler`` is null for a detector that uses no features."""
 
     kind: Literal["detection"] = "detection"
@@ -76,20 +85,6 @@ class DetectionSubject(_Labelled):
     def method(self) -> DetectionMethod:
         """As a value of :mod:`harness.types`, with all options, of files their content."""
         return DetectionMethod(self.labeler, self.detector, self.labeler_options.identity, self.detector_options.identity)
-
-    @property
-    def plain(self) -> str:
-        return self.method.name
-
-    @property
-    def name(self) -> str:
-        """``labeler × detector``, or the detector alone, each with the options that tell it apart."""
-        return self.label or self.plain
-
-    @property
-    def id(self) -> str:
-        """Return the digest of names and options."""
-        return self.method.id
 
 
 class DictionarySubjectRef(_Labelled):

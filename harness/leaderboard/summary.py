@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from harness.leaderboard.columns import number
 from harness.leaderboard.comparisons import AgainstControl, Comparison
+from harness.leaderboard.controls import lacks_random
 from harness.leaderboard.grouping import item_noun
+from harness.leaderboard.layout import fold
 from harness.leaderboard.places import Group, Place
 
 NAMED = 4
 """So many methods are named in a sentence, and so many have a sentence of their own above the table."""
+LINES, WIDTH = 2, 77
+"""So many lines a method has above the table of a screen of 80 columns, which leaves so many for text; what is longer stands below it."""
 PAIRS = 6
 """So many pairs are listed below a table; ``--json`` has all."""
 
@@ -44,9 +48,12 @@ def _lead(group: Group, ranked: Sequence[Place]) -> str:
 
 def names(places: Sequence[Place], ranks: bool = False) -> str:
     """Return names in a sentence, ``A, B and C``; of many the first."""
-    found = [f"{place.name} ({place.rank_text})" if ranks else place.name for place in places[:NAMED]]
-    if len(places) > NAMED:
-        return f"{', '.join(found)} and {len(places) - NAMED} more"
+    return _listed([f"{place.name} ({place.rank_text})" if ranks else place.name for place in places])
+
+
+def _listed(found: Sequence[str]) -> str:
+    if len(found) > NAMED:
+        return f"{', '.join(found[:NAMED])} and {len(found) - NAMED} more"
     return " and ".join([", ".join(found[:-1]), found[-1]]) if len(found) > 1 else found[0]
 
 
@@ -69,33 +76,76 @@ def verdicts(group: Group) -> list[str]:
 
 def verdict_of(place: Place) -> str:
     """Return the sentence of one method; empty where it has no control, and needs none."""
-    return _verdict(place) if place.against or _lacks_control(place) else ""
+    return _verdict(place) if place.against or lacks_random(place) else ""
 
 
-def _lacks_control(place: Place) -> bool:
-    """Whether a method that may be compared has no control of its own, although it uses features or is a dictionary."""
-    uses_features = place.row.kind == "dictionary" or getattr(place.row.subject, "labeler", None) is not None
-    return place.standing in ("ranked", "unpaired") and uses_features and not any(found.own for found in place.against)
+def opening_verdicts(group: Group, lead: str = "") -> tuple[list[str], list[str]]:
+    """Return what is said of methods above a table and below it.
+
+    Above: of the first methods a sentence of at most two lines, shortened where the whole one is longer. Below: the whole ones of those that were
+    shortened, and of all other methods. ``lead`` stands before each above.
+    """
+    above: list[str] = []
+    below: list[str] = []
+    for place in group.places:
+        if whole := verdict_of(place):
+            short = next((text for text in (whole, *_shortened(place)) if _fits(text, lead)), whole) if len(above) < NAMED else ""
+            above += [short] if short else []
+            below += [whole] if short != whole else []
+    return above, below
+
+
+def _fits(text: str, lead: str) -> bool:
+    return len(fold(f"{lead} {text}" if lead else text, WIDTH)) <= LINES
+
+
+def _shortened(place: Place) -> Iterator[str]:
+    """Yield a method's verdict in ever fewer words: that on random features whole, on the others the answers alone, then how many, then none."""
+    in_order = _in_order(place)
+    first = _lacking(place) or [_clause(in_order[0], len(place.runs))]
+    others = in_order if lacks_random(place) else in_order[1:]
+    by_answer: dict[str, list[str]] = {}
+    for found in others:
+        by_answer.setdefault(found.answer, []).append(found.name)
+    answers = [f"{', '.join(names)}: {answer}" for answer, names in by_answer.items()]
+    yield f"{place.name} {'; '.join([*first, *answers])}"
+    counted = ", ".join(f"{answer} {len(names)}" for answer, names in by_answer.items())
+    yield f"{place.name} {first[0]}; {len(others)} other controls: {counted}"
+    yield f"{place.name} {first[0]}"
+
+
+def _is_behind(found: AgainstControl) -> bool:
+    return found.difference is not None and found.high is not None and found.difference < 0 and found.high <= 0
+
+
+def _in_order(place: Place) -> list[AgainstControl]:
+    """Return the verdicts of a method, that on random features first."""
+    return sorted(place.against, key=lambda found: found.kind != "random features")
+
+
+def _lacking(place: Place) -> list[str]:
+    return ["beats random: not tested (no random control of it was run)"] * lacks_random(place)
 
 
 def _verdict(place: Place) -> str:
-    clauses: list[str] = ["beats random: not tested (no random control of it was run)"] * _lacks_control(place)
-    untested = [found for found in place.against if found.answer == "not tested"]
+    clauses = _lacking(place)
+    untested = [found for found in _in_order(place) if found.answer == "not tested"]
     for reason in dict.fromkeys(found.reason for found in untested):
         same = [found.name for found in untested if found.reason == reason]
         clauses.append(f"beats {', '.join(same)}: not tested ({reason})")
-    clauses += [_clause(found, len(place.runs)) for found in place.against if found.answer != "not tested"]
+    clauses += [_clause(found, len(place.runs)) for found in _in_order(place) if found.answer != "not tested"]
     return f"{place.name} {'; '.join(clauses)}"
 
 
 def _clause(found: AgainstControl, n_runs: int) -> str:
     """Return the verdict against one control."""
+    if found.answer == "not tested":
+        return f"beats {found.name}: not tested ({found.reason})"
     if found.answer == "yes":
         return f"beats {found.name}: yes, by {number(found.difference, 2)}{_interval(found)}"
-    if found.answer == "no" and None not in (found.difference, found.low, found.high):
-        difference, low, high = found.difference or 0.0, found.low or 0.0, found.high or 0.0
-        if difference < 0 and high <= 0:
-            return f"beats {found.name}: no, it is behind by {number(-difference, 2)} [{number(-high, 2)}, {number(-low, 2)}]"
+    if found.answer == "no" and _is_behind(found) and found.low is not None:
+        difference, low, high = found.difference or 0.0, found.low, found.high or 0.0
+        return f"beats {found.name}: no, it is behind by {number(-difference, 2)} [{number(-high, 2)}, {number(-low, 2)}]"
     if found.answer == "no":
         limit = "" if found.smallest is None else f", less than {found.smallest:g}"
         return f"beats {found.name}: no ({lead(found)}{limit})"
@@ -131,12 +181,12 @@ def _pair(group: Group, pair: Comparison) -> str:
 
 
 def spread_lines(group: Group) -> list[str]:
-    """Return how the runs of each method that was run several times differ."""
-    found = []
+    """Return how the runs of each method that was run several times differ: a line for all that have as many, of the same seeds."""
+    alike: dict[str, list[str]] = {}
     for place in group.places:
         if len(place.runs) > 1 and place.spread.lowest is not None:
             seeds = ", ".join(str(seed) for seed in sorted({run.entry.seed for run in place.runs}))
             sd = f", SD {number(place.spread.sd)}" if place.spread.sd is not None else ""
-            ends = f"{number(place.spread.lowest)} to {number(place.spread.highest)}"
-            found.append(f"{place.name}: mean of {len(place.runs)} runs (seed{'s' * (',' in seeds)} {seeds}), from {ends}{sd}")
-    return found
+            ends = f"{number(place.spread.lowest)} and {number(place.spread.highest)}"
+            alike.setdefault(f"{len(place.runs)} runs (seed{'s' * (',' in seeds)} {seeds})", []).append(f"{place.name} {ends}{sd}")
+    return [f"means of {runs}, lowest and highest score: {'; '.join(methods)}" for runs, methods in alike.items()]

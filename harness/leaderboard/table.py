@@ -17,7 +17,7 @@ from harness.leaderboard.entry import Entry, Protocol
 from harness.leaderboard.grouping import item_noun
 from harness.leaderboard.layout import Column, Grid, Line, Prose
 from harness.leaderboard.next_step import NOWHERE, Sources
-from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, gone_judge, rough_scores
+from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, gone_judge, no_intervals, rough_scores
 from harness.leaderboard.opening import NOTICE, comparison_notes, judge_text, next_line, sentences, title
 from harness.leaderboard.places import Group, Place
 from harness.leaderboard.published import PublishedTable
@@ -118,7 +118,7 @@ def render_published(table: PublishedTable) -> RenderableType:
 def to_text(renderable: RenderableType, width: int = 160) -> str:
     """Return plain text without colours or trailing spaces, for files and pipes."""
     console = Screen(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
-    console.print(renderable)
+    console.print(renderable, crop=False)  # a word that is wider than the screen stays whole: a path of a command to copy
     output = console.file
     assert isinstance(output, io.StringIO)
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
@@ -191,7 +191,7 @@ def _footnotes(group: Group) -> list[tuple[bool, str]]:
     if group.unpaired:
         lines.append((True, "unpaired: other methods of this task chose other concepts; these groups are not ranked against each other"))
     lines += [(False, notice) for notice in abstention_notices(place.row for place in group.places)]
-    lines += [(False, warning) for warning in rough_scores(group.places)]
+    lines += [(False, line) for line in (*no_intervals(group.places), *rough_scores(group.places))]
     if any(place.standing == "unordered" for place in group.places):
         lines.append((False, f"not ranked: neither direction of {group.key.metric} is better"))
     if group.varies:

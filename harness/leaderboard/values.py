@@ -185,6 +185,7 @@ def metric_value(
     values: Sequence[float | None],
     clusters: Sequence[Hashable] | IntArray | None = None,
     *,
+    title: str = "",
     unit: str = "",
     bounds: Limits = (None, None),
     higher_is_better: bool | None = None,
@@ -200,7 +201,7 @@ def metric_value(
     Args:
         values: one an item; None (or NaN) where an item has none: it is left out, and the reason counts it.
         clusters: which values belong together (:func:`harness.scoring.clusters_of`); None: each stands alone.
-        unit, bounds, higher_is_better, trivial, random: as in :class:`MetricValue`.
+        title, unit, bounds, higher_is_better, trivial, random: as in :class:`MetricValue`.
         seed: of the bootstrap.
         item: what ``values`` has one of, in words of the reason (``2 concepts: no interval``).
         empty: the reason where ``values`` holds nothing.
@@ -216,7 +217,7 @@ def metric_value(
     """
     from harness.scoring import interval
 
-    scale = {"unit": unit, "bounds": bounds, "higher_is_better": higher_is_better, "trivial": trivial, "random": random}
+    scale = {"title": title, "unit": unit, "bounds": bounds, "higher_is_better": higher_is_better, "trivial": trivial, "random": random}
     if not len(values):
         return MetricValue.model_validate({"value": None, "reason": empty, **scale})
     numbers = [float("nan") if value is None else value for value in values]

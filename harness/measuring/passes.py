@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from harness.contracts import Bench
     from harness.data.texts import TextSet
+    from harness.sae.corpus.counts import Meter
     from harness.sae.dictionary import Dictionary
 
 
@@ -52,11 +53,17 @@ def reading_pass(bench: Bench, dictionary: Dictionary, texts: TextSet) -> Readin
     from harness.sae.corpus.counts import Meter
 
     def compute(folder: Path) -> None:
-        meter = Meter(dictionary)
-        for x in kept_vectors(bench, dictionary.layer, texts):
+        meter, vectors, done = Meter(dictionary), kept_vectors(bench, dictionary.layer, texts), 0
+        if (folder / _SO_FAR).is_file():
+            with np.load(folder / _SO_FAR, allow_pickle=False) as saved:
+                meter.include(saved["sums"], saved["fired"])
+            done = meter.n
+        for number, x in enumerate(vectors.following(done), 1):
             meter.count(x)
-        with (folder / "pass.npz").open("wb") as file:
-            np.savez(file, sums=meter.sums, fired=meter.fired.numpy())
+            if number % _KEPT_EVERY == 0:
+                _keep_counts(folder / _SO_FAR, meter)
+        _keep_counts(folder / "pass.npz", meter)
+        (folder / _SO_FAR).unlink(missing_ok=True)
 
     key = {"kind": "reading-pass", "version": VERSION, "dictionary": dictionary.digest, "layer": dictionary.layer, "texts": texts.digest}
     with np.load(bench.artifact(key, compute) / "pass.npz", allow_pickle=False) as saved:
@@ -64,6 +71,17 @@ def reading_pass(bench: Bench, dictionary: Dictionary, texts: TextSet) -> Readin
         meter.include(saved["sums"], saved["fired"])
     mean = meter.sums[-dictionary.d_in :] / max(1, meter.n)
     return ReadingPass(meter.n, meter.l0, meter.explained_variance, meter.fired.numpy(), mean)
+
+
+_SO_FAR = "so-far.npz"
+_KEPT_EVERY = 4
+"""After so many parts of the vectors, what is counted is kept for a pass that goes on."""
+
+
+def _keep_counts(path: Path, meter: Meter) -> None:
+    from harness.files.shards import replace_file
+
+    replace_file(path, lambda file: np.savez(file, sums=meter.sums, fired=meter.fired.numpy()))
 
 
 @dataclass(frozen=True)
@@ -98,7 +116,7 @@ def cross_entropy(bench: Bench, texts: TextSet, intervention: Intervention | Non
     if key is None:
         return compute()
     full: Json = {"kind": "cross-entropy", "version": VERSION, "texts": texts.digest, "edit": key}
-    return _kept(bench, full, compute, by_plugin=intervention is not None)
+    return _kept_cross_entropy(bench, full, compute, by_plugin=intervention is not None)
 
 
 def _surprise(ids: np.ndarray[Any, Any], logits: Tensor, skip: int) -> float:
@@ -112,7 +130,7 @@ def _surprise(ids: np.ndarray[Any, Any], logits: Tensor, skip: int) -> float:
     return -float(found.sum(dtype=torch.float64))
 
 
-def _kept(bench: Bench, key: Json, compute: Callable[[], CrossEntropy], by_plugin: bool) -> CrossEntropy:
+def _kept_cross_entropy(bench: Bench, key: Json, compute: Callable[[], CrossEntropy], by_plugin: bool) -> CrossEntropy:
     """Return what is kept under ``key``; ``by_plugin``: the plugin at work has made the edit, so its code is part of the key."""
 
     def fill(folder: Path) -> None:

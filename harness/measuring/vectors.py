@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.interventions import Site
 from harness.measuring import VERSION
@@ -45,7 +47,11 @@ class KeptVectors:
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """Yield float32 ``[tokens, width]``, some thousand tokens at a time."""
-        for start in range(0, self.n, TOKENS_AT_ONCE):
+        return self.following(0)
+
+    def following(self, n: int) -> Iterator[torch.Tensor]:
+        """Yield what comes after the first ``n``."""
+        for start in range(n, self.n, TOKENS_AT_ONCE):
             yield self._part(slice(start, start + TOKENS_AT_ONCE))
 
     def all(self) -> torch.Tensor:
@@ -64,24 +70,34 @@ _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
 """numpy has no bfloat16: what lies on disk is the bits."""
 
 
+def _as_bits(x: torch.Tensor) -> NDArray[np.signedinteger[Any]]:
+    import torch
+
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[x.dtype.itemsize]
+    return np.asarray(x.contiguous().view(bits).cpu().numpy())
+
+
 def kept_vectors(bench: Bench, layer: int, texts: TextSet) -> KeptVectors:
     """Return the counted tokens' vectors of ``texts`` after a layer; made when they are first asked for, n · width · the dtype's bytes on disk.
+
+    What is read is committed now and then, so that a call which was interrupted is gone on with.
 
     Raises:
         ModelError: a counted token's vector is not finite.
     """
-    import torch
+    from harness.files.shards import ShardedFiles
+    from harness.sae.corpus.sweep import BLOCK, SHARD_TOKENS, sweep_shards
 
-    dtype = bench.model.dtype
+    dtype, width = bench.model.dtype, bench.model.d_model
 
     def compute(folder: Path) -> None:
-        n, width = 0, 0
-        with (folder / _DATA).open("wb") as file:
-            for _, x in bench.track(bench.activations(Site(layer), texts), "reading texts", len(texts)):
-                bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
-                x.to(dtype).contiguous().view(bits).cpu().numpy().tofile(file)
-                n, width = n + len(x), x.shape[1]
-        (folder / _META).write_text(json.dumps([n, width]), encoding="utf-8")
+        files = ShardedFiles(folder, [_DATA], [BLOCK, SHARD_TOKENS, bench.skip])
+        shards = list(sweep_shards(texts.tokens, skip=bench.skip, block=BLOCK))[len(files.notes) :]
+        read = itertools.chain.from_iterable(bench.activations(Site(layer), texts.part(shard)) for shard in shards)
+        vectors = bench.track(read, "reading texts", sum(map(len, shards)))
+        for shard in shards:  # of texts with tokens that count, so each of them comes
+            files.append({_DATA: np.concatenate([_as_bits(x.to(dtype)) for _, x in itertools.islice(vectors, len(shard))])}, None)
+        (folder / _META).write_text(json.dumps([files.size(_DATA) // (width * dtype.itemsize), width]), encoding="utf-8")
 
     folder = bench.artifact({"kind": "kept-vectors", "version": VERSION, "layer": layer, "texts": texts.digest}, compute)
     n, width = json.loads((folder / _META).read_text(encoding="utf-8"))

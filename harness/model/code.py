@@ -52,7 +52,7 @@ class SharedCode:
 
     def changes(self) -> list[str]:
         """Return what has been replaced, a phrase each. Empty where nothing has."""
-        return [f"{name} of {_shown(owner)} is replaced" for owner, name, _ in self._replaced()]
+        return [f"{name} of {_title_of_owner(owner)} is replaced" for owner, name, _ in self._replaced()]
 
     def put_back(self) -> None:
         """Give each function its place again."""
@@ -92,7 +92,7 @@ def _of_same_package(function: Any, owner: Any) -> bool:
     return place.name == "__init__.py" and file.startswith(str(place.parent) + os.sep)
 
 
-def _shown(owner: Any) -> str:
+def _title_of_owner(owner: Any) -> str:
     if isinstance(owner, ModuleType):
         return f"module {owner.__name__}"
     return f"class {owner.__name__}" if isinstance(owner, type) else f"the {type(owner).__name__} that all share"

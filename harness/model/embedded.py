@@ -160,7 +160,7 @@ def ensure(name: str, progress: Say | None = None, *, cache_dir: Path | None = N
 
     def fill(new: Path) -> None:
         try:
-            _make(asset, new, say)
+            _make_entry(asset, new, say)
         except OSError as error:
             raise refused(error) from error
 
@@ -209,7 +209,7 @@ def _is_intact(folder: Path, asset: Asset, *, content: bool = True) -> bool:
     return True
 
 
-def _make(asset: Asset, new: Path, say: Say) -> None:
+def _make_entry(asset: Asset, new: Path, say: Say) -> None:
     """Make the entry in the empty folder ``new``."""
     raw = new / ".raw"
     raw.mkdir()

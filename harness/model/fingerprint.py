@@ -53,14 +53,14 @@ class Fingerprint:
             found += _replaced(dict(self._modules), dict(self._root.named_modules()))
         for (name, module), kind, methods, hooks in zip(self._modules, self._types, self._methods, self._hooks, strict=True):
             if type(module) is not kind:
-                found.append(f"{_shown(name)} is a {type(module).__name__} in place of a {kind.__name__}")
+                found.append(f"{_title_of(name)} is a {type(module).__name__} in place of a {kind.__name__}")
             if (present := _methods_of(module)) != methods:
-                found += [f"{method} of {_shown(name)} is replaced" for method in _unequal(present, methods)]
+                found += [f"{method} of {_title_of(name)} is replaced" for method in _unequal(present, methods)]
             if (own := _hooks_of(module)) != hooks:
                 kinds = [kind for kind in {**own, **hooks} if own.get(kind) != hooks.get(kind)]
                 gone = all(len(own.get(kind, ())) < len(hooks.get(kind, ())) for kind in kinds)
                 named = " and ".join(kind.strip("_").replace("_hooks", "").replace("_", " ") for kind in kinds)
-                found.append(f"a {named} hook {'is gone from' if gone else 'is left on'} {_shown(name)}")
+                found.append(f"a {named} hook {'is gone from' if gone else 'is left on'} {_title_of(name)}")
         if global_hooks() != self._global_hooks:
             found.append("a hook is left on all modules of torch")
         return found
@@ -186,10 +186,10 @@ def _replaced(before: Mapping[str, nn.Module], now: Mapping[str, nn.Module]) -> 
     names = [name for name in {**before, **now} if before.get(name) is not now.get(name)]
     outer = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
     verbs = {(True, False): "is gone", (False, True): "is new", (True, True): "is replaced"}
-    return [f"module {_shown(name)} {verbs[name in before, name in now]}" for name in outer] or ["modules have another order"]
+    return [f"module {_title_of(name)} {verbs[name in before, name in now]}" for name in outer] or ["modules have another order"]
 
 
-def _shown(name: str) -> str:
+def _title_of(name: str) -> str:
     return name or "the whole model"
 
 

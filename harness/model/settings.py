@@ -30,12 +30,12 @@ class Settings:
         extra = {id(one): one for one in (*configurations, *others) if one is not None and hasattr(one, "__dict__")}
         for owner in (*owners, *extra.values()):
             attributes = vars(owner)
-            self._owners.append((attributes, _plain(attributes)))
+            self._owners.append((attributes, _plain_attributes(attributes)))
 
     def put_back(self) -> None:
         """Give each setting that has another value by now its own again; one that is new is taken away."""
         for attributes, before in self._owners:
-            now = _plain(attributes)
+            now = _plain_attributes(attributes)
             if now == before:
                 continue
             for name in now.keys() - before.keys():
@@ -43,5 +43,5 @@ class Settings:
             attributes.update((name, value) for name, value in before.items() if name not in now or now[name] != value)
 
 
-def _plain(attributes: dict[str, Any]) -> dict[str, Any]:
+def _plain_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if type(value) in _PLAIN}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
@@ -203,13 +203,14 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "hits": (lambda found: isinstance(found, int), "a number of replies"),
     "unanswered": (lambda found: isinstance(found, int), "a number of requests"),
     "record": (_stored, "a JSON value without NaN"),
+    "curves": (lambda found: isinstance(found, Mapping) and _stored(dict(found)), "JSON without NaN, by the concepts' ids"),
     "model_identity": (lambda found: isinstance(found, str), "text: digest, number format and kind of device"),
     "api_model": (
         lambda found: found is None or all(isinstance(getattr(found, name, None), str) for name in ("server", "model")),
         "harness.chat.values.APIModel, or None",
     ),
 }
-"""Members of Metered, Recorded, AsksAPI and RunsModel: whether a value is right, and what is allowed."""
+"""Members of Metered, Recorded, Fitted, AsksAPI and RunsModel: whether a value is right, and what is allowed."""
 
 
 def _value(name: str) -> property:

@@ -25,10 +25,12 @@ CORE = "harness"
 """What the core is called where a run says by which code it was made."""
 
 _NOT_COMPUTING = {
-    "chat", "cli", "files", "judging", "leaderboard", "plugin", "store", "tasks", "testing", "view",
-    "evaluations/axbench_layout.py", "evaluations/compare.py", "evaluations/compare_texts.py", "evaluations/details", "evaluations/entry.py",
-    "evaluations/evaluate.py", "evaluations/export.py", "evaluations/face.py", "evaluations/older_identity.py", "evaluations/power.py",
-    "evaluations/prompts.py", "evaluations/recompute.py", "evaluations/stored_entries.py", "evaluations/steering/choices.py",
+    "chat", "cli", "data/dumps", "files", "judging", "leaderboard", "plugin", "store", "tasks", "testing", "view",
+    "evaluations/against_plugins.py", "evaluations/against_run.py", "evaluations/against_task.py", "evaluations/axbench_layout.py",
+    "evaluations/check_entry.py", "evaluations/compare.py", "evaluations/compare_alike.py", "evaluations/compare_texts.py",
+    "evaluations/declared_controls.py", "evaluations/details", "evaluations/entry.py", "evaluations/evaluate.py", "evaluations/export.py",
+    "evaluations/face.py", "evaluations/older_identity.py", "evaluations/power.py", "evaluations/prompts.py", "evaluations/recompute.py",
+    "evaluations/remade_warnings.py", "evaluations/stored_entries.py", "evaluations/win_rates.py", "evaluations/steering/choices.py",
     "evaluations/steering/concepts.py", "evaluations/steering/judge_record.py", "evaluations/steering/rate.py",
     "evaluations/steering/reading.py", "evaluations/steering/rows.py", "evaluations/steering/score.py", "evaluations/steering/stored.py",
     "evaluations/detection/rows.py", "evaluations/detection/score.py", "evaluations/dictionary/rows.py", "evaluations/dictionary/score.py",
@@ -37,7 +39,7 @@ _NOT_COMPUTING = {
     "scoring/checks.py", "scoring/clusters.py", "scoring/columns.py", "scoring/comparison.py", "scoring/crossval.py", "scoring/ends.py",
     "scoring/folds.py", "scoring/intervals.py", "scoring/power.py", "scoring/protocols.py", "scoring/ratings.py", "scoring/simultaneous.py",
     "scoring/differences.py", "scoring/sign_flips.py",
-    "scoring/verdict.py",
+    "scoring/unpaired.py", "scoring/verdict.py",
     "errors.py", "__init__.py",
 }  # fmt: skip
 """Rooms and modules that make no text, label, detection or measurement: they ask, keep, rate, score and show. Ratings have the judge's code."""

@@ -26,7 +26,7 @@ from harness.run.guard import DICTIONARIES, MODEL, Guard, handed_out, read_only
 from harness.run.model_services import ModelServices, read_means
 from harness.run.warnings import Warnings
 from harness.store.manifest import DictionaryRef, ModelRef
-from harness.tasks.find import resolve
+from harness.tasks.find import is_elsewhere, resolve
 from harness.tasks.schema import CorpusTable, Task
 from harness.types import (
     Abstention,
@@ -134,6 +134,10 @@ class TaskBench:
     def positions(self) -> Positions:
         steering = self.task.file.steering
         return Positions(prompt=steering.prompt, generated=steering.generated, first_token=steering.first_token)
+
+    @property
+    def protocol(self) -> ProtocolName:
+        return self.choices.protocol or self.task.file.evaluation.protocol
 
     @property
     def site(self) -> Site:
@@ -278,10 +282,10 @@ class TaskBench:
         if given is None:
             table = self.task.file.corpus
             return resolve(self.task, table.source, "--corpus", "corpus", table.revision, self.progress)
-        if (name := hub_name(given)) is not None:
-            return fetch_corpus(name, None, self.progress)
-        path = Path(given) if given.startswith("hf:") else Path(given).expanduser()
-        if not given.startswith("hf:") and not path.exists():
+        if is_elsewhere(given):
+            return resolve(self.task, given, "--corpus", "corpus", None, self.progress)
+        path = Path(given).expanduser()
+        if not path.exists():
             hint = "give a file or folder that `harness data stats` reads"
             raise DataError(f"--corpus {path} does not exist", given=path, hint=hint)
         return path

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from harness.data.axbench_concepts import concept_files
+from harness.data.corpora.reading import DUMP_PREFIX
 from harness.errors import HarnessError, UnknownNameError
-from harness.plugin.grammar import PluginRequest, parse_request
+from harness.plugin.grammar import JOIN, PluginRequest, parse_request, parse_steerer
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
 from harness.run.bench import Choices, TaskBench, open_bench
 from harness.run.concept_check import concept_problems, wrong_column
 from harness.run.estimate import estimate
-from harness.run.plan import Asked, make_plan
+from harness.run.plan import Asked, make_plan, plan_one
 from harness.tasks.dictionaries import DictionaryTable
-from harness.tasks.find import find_task, option_tables
+from harness.tasks.find import find_task, is_elsewhere, option_tables
 from harness.tasks.schema import Task
 from harness.types import Json
 
@@ -31,35 +32,54 @@ def check_task(host: PluginHost, name: str) -> dict[str, Json]:
     except HarnessError as error:
         report["problems"].append(str(error))
         return report
-    listed = [(kind, plugin, options) for kind in KINDS for plugin, options in option_tables(task, kind).items()]
-    for kind, plugin, options in (*listed, *_listed(task)):
-        _collect(report, lambda k=kind, p=plugin, o=options: _check_options(host.get(k, p), o))
-    for steerer in task.file.steering.grids:
-        _collect(report, lambda s=steerer: host.get("steerer", s))
-    _check_files(task, report)
-    _check_content(task, report)
+    _check(host, task, report)
     if not report["problems"]:
+        _check_cells(host, task, report)
         _collect(report, lambda: _estimate(host, task, report))
     return report
 
 
+def _check_cells(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
+    """Check the cells of a matrix, each as a task of its own; what is said of all is said once."""
+    for cell in task.file.cells:
+        own: dict[str, Json] = {"problems": [], "notes": []}
+        _check(host, task.at(cell), own)
+        report["problems"] += [f"cell {cell.name}: {problem}" for problem in own["problems"]]
+        report["notes"] += [note for note in own["notes"] if note not in report["notes"]]
+    if task.file.cells:
+        report["notes"].append(f"a matrix of {len(task.file.cells)} cells, each a run of its own; the estimates are of one")
+
+
+def _check(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
+    listed = [(kind, plugin, options) for kind in KINDS for plugin, options in option_tables(task, kind).items()]
+    for kind, plugin, options in (*listed, *_listed(task)):
+        _collect(report, lambda k=kind, p=plugin, o=options: _check_options(host.get(k, p), o))
+    for request in _steerers(task):
+        if request.parts:
+            _collect(report, lambda joined=request: plan_one(host, task, "steerer", joined, {}))
+    for steerer in [name for joined in task.file.steering.grids for name in joined.split(JOIN)]:
+        _collect(report, lambda s=steerer: host.get("steerer", s))
+    _check_files(task, report)
+    _check_content(task, report)
+
+
+def _steerers(task: Task) -> list[PluginRequest]:
+    """The steerers that the task names: what it runs when none is asked for, and its controls."""
+    return [*(table.request for table in task.file.methods), *(parse_steerer(control.steerer) for control in task.file.controls)]
+
+
 def _listed(task: Task) -> Iterator[tuple[Kind, str, Mapping[str, Json]]]:
-    """Kind, name and options of the plugins that the task names: what it runs when none is asked for, its controls, its judge."""
-    rows: list[tuple[Kind, PluginRequest | None]] = [("steerer", table.request) for table in task.file.methods]
+    """Kind, name and options of the plugins that the task names: what it runs when none is asked for, its controls, its judge; no joined ones."""
+    rows: list[tuple[Kind, PluginRequest | None]] = [("steerer", request) for request in _steerers(task) if not request.parts]
     rows += [("detector", table.request) for table in task.file.detectors]
     rows += [("labeler", table.labeler_request) for table in (*task.file.methods, *task.file.detectors)]
     rows += [("metric", table.request) for table in task.file.metrics]
     for control in task.file.controls:
-        rows.append(("steerer", parse_request(control.steerer)))
         rows += [("labeler", parse_request(control.labeler))] if control.labeler is not None else []
     rows += [("judge", parse_request(task.file.judge))] if task.file.judge is not None else []
     for kind, request in rows:
         if request is not None:
             yield kind, request.name, {**option_tables(task, kind).get(request.name, {}), **request.options}
-
-
-def _on_the_hub(source: str) -> bool:
-    return source.startswith(("hub:", "hf:"))
 
 
 def _collect(report: dict[str, Json], check: object) -> None:
@@ -84,16 +104,18 @@ def _check_options(registered: Registered, given: Mapping[str, Json]) -> None:
 def _check_files(task: Task, report: dict[str, Json]) -> None:
     file = task.file
     source = file.instructions.source
-    if source is not None and not _on_the_hub(source) and task.path(source).is_dir():
+    if source is not None and not is_elsewhere(source) and task.path(source).is_dir():
         report["problems"].append(f"instructions {task.path(source)} is a folder, not a file")
     for what, source, flag in (("corpus", file.corpus.source, "--corpus"), ("instructions", file.instructions.source, "--instructions")):
         if source is None:
             report["notes"].append(f"needs {flag} PATH: the task ships no {what}")
-        elif _on_the_hub(source):
+        elif source.startswith(DUMP_PREFIX):
+            _note_dump(report, source)
+        elif is_elsewhere(source):
             report["notes"].append(f"{what} come from the hub ({source}), on first use")
         elif not task.path(source).exists():
             report["problems"].append(f"{what} {task.path(source)} does not exist")
-    if file.concepts.file is not None and _on_the_hub(file.concepts.file):
+    if file.concepts.file is not None and is_elsewhere(file.concepts.file):
         report["notes"].append(f"concepts come from the hub ({file.concepts.file}), on first use")
     elif file.concepts.file is not None and not task.path(file.concepts.file).exists():
         report["problems"].append(f"concepts {task.path(file.concepts.file)} does not exist")
@@ -110,6 +132,15 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
         report["notes"].append(f"dictionary {dictionary.name!r} comes from the hub ({dictionary.source}), on first use")
         if dictionary.trained_on:
             report["notes"].append(f"dictionary {dictionary.name!r} was made for {dictionary.trained_on}, not for {file.model.name}; recorded")
+
+
+def _note_dump(report: dict[str, Json], source: str) -> None:
+    from harness.data.dumps.stackexchange import find_dump
+
+    try:
+        find_dump(source)
+    except HarnessError as error:
+        report["notes"].append(str(error))
 
 
 def _check_content(task: Task, report: dict[str, Json]) -> None:
@@ -154,7 +185,7 @@ def _estimate(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
         report["notes"].append("no estimate: the task has no controls to go by; use `harness eval --dry-run` with your methods")
         return
     plan = make_plan(host, task, Asked(labelers if steerers == through_features else (), steerers))
-    if task.file.concepts.mode == "fixed" and _on_the_hub(str(task.file.concepts.file)):
+    if task.file.concepts.mode == "fixed" and is_elsewhere(str(task.file.concepts.file)):
         report["notes"].append("no estimate: how many concepts there are is known once their list has been fetched; `harness eval --dry-run` does")
         return
     if task.file.concepts.mode == "fixed" and task.file.concepts.file and task.path(task.file.concepts.file).exists():

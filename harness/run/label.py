@@ -39,13 +39,13 @@ def _label(run: Run, labeler: PlannedPlugin) -> None:
     run.bench.answered = {other.identity_key: run.store.labelings(other.key) or () for other in run.planned.labelers if other.follows is None}
     answers = labeler.instance.label(run.bench, run.bench.concepts if followed is None else followed)
     answers = checked(labeler, answers, run.bench, followed)
-    if _shown(run, labeler):
+    if _shows_passages(run, labeler):
         run.progress.step(f"reading the passages on which the features of {name} fire")
         answers = with_passages(run.bench, answers, run.bench.known_statistics)
     run.store.add_labelings(labeler.key, explained(answers, run.bench))
 
 
-def _shown(run: Run, labeler: PlannedPlugin) -> bool:
+def _shows_passages(run: Run, labeler: PlannedPlugin) -> bool:
     """Return whether a run's page shows passages of a labeler's features: of one that was asked for, where there are statistics of the corpus."""
     asked = {m.labeler.key for m in run.manifest.methods if m.labeler is not None and m.role == "method"}
     return labeler.key in asked and bool(run.bench.known_statistics)
@@ -56,10 +56,10 @@ def checked(
 ) -> list[Labeling | Abstention]:
     """Return a labeler's answers with Python's own numbers in place of numpy's. Raises PluginError as :func:`check_answers` does."""
     check_answers(labeler.registered.who, answers, bench, labeler.draws(bench.concept_mode), followed)
-    return [_plain(answer) if isinstance(answer, Labeling) else answer for answer in answers]
+    return [_with_plain_numbers(answer) if isinstance(answer, Labeling) else answer for answer in answers]
 
 
-def _plain(answer: Labeling) -> Labeling:
+def _with_plain_numbers(answer: Labeling) -> Labeling:
     features = tuple(FeatureRef(feature.dictionary, int(feature.index)) for feature in answer.features)
     return replace(answer, features=features, score=None if answer.score is None else float(answer.score))
 
@@ -101,6 +101,7 @@ def check_answers(
         if isinstance(answer, Labeling):
             _check_values(who, answer)
             _check_features(who, answer, bench)
+            _check_fit(who, answer, bench)
             if answer.id in seen:
                 message = f"{who} gave concept {answer.concept.id!r} the same features twice"
                 raise PluginError(message, given=answer.concept.id, hint="give each set of features once")
@@ -147,6 +148,16 @@ def _check_features(who: PluginName, answer: Labeling, bench: TaskBench) -> None
     if len(set(answer.features)) != len(answer.features):
         message = f"{who} named a feature of concept {answer.concept.id!r} twice"
         raise PluginError(message, given=answer.concept.id, hint="name each feature once")
+
+
+def _check_fit(who: PluginName, answer: Labeling, bench: TaskBench) -> None:
+    """What a control steers by in place of a concept's own fit is another concept of the run."""
+    if answer.fit is None:
+        return
+    others = tuple(concept.id for concept in bench.concepts if concept.id != answer.concept.id)
+    if answer.fit not in others:
+        message = f"{who} named the fit of {answer.fit!r} for concept {answer.concept.id!r}"
+        raise PluginError(message, given=answer.fit, allowed=others or "none: there is one concept", hint="name another concept's id, or None")
 
 
 # ------------------------------------------------------------------------------------------------------------- what the store says

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.engine.base import VERSIONS
 from harness.engine.choice import DEFAULT
-from harness.files.hashing import path_digest
+from harness.files.hashing import content_digest, path_digest
 from harness.files.version import PACKAGE, own_version
 from harness.model.prompts import RENDERING
 from harness.plugin.files import PluginFile
@@ -16,10 +17,14 @@ from harness.plugin.inputs import FILE, path_contents, replaced
 from harness.plugin.source import CORE, core_digest
 from harness.run.bench import TaskBench
 from harness.run.plan import Asked, Plan, PlannedPlugin
+from harness.run.planned import PlannedDetection, PlannedMethod, control_kind
 from harness.run.protocol import protocol_of
 from harness.run.provenance import LIBRARIES, git_state, hardware, versions
 from harness.run.sources import sources_served
-from harness.store.manifest import Manifest, MethodRecord, MetricRecord, OptionValues, PluginRef, TaskRef
+from harness.store.manifest import CellRef, Manifest, MethodRecord, MetricRecord, OptionValues, PluginRef, TaskRef
+from harness.tasks.find import is_elsewhere
+from harness.tasks.matrix import MARK
+from harness.tasks.schema import Task
 from harness.types import Json, digest
 
 
@@ -50,6 +55,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
             digest=bench.task.digest([bench.corpus_digest if bench.has_corpus else None, *_hub_concepts(bench)]),
             split=bench.split_name or "all",
             mode=file.concepts.mode,
+            cell=_cell_ref(bench.task),
         ),
         model=bench.model_ref,
         dictionaries=bench.dictionary_refs,
@@ -59,7 +65,7 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         instructions=tuple(i.id for i in instructions),
         per_concept=file.instructions.per_concept,
         decoding=file.decoding.decoding(),
-        protocol=protocol_of(bench.task, choices),
+        protocol=protocol_of(bench.task, choices, plan.goal),
         seed=choices.seed,
         limit=choices.limit,
         concepts=tuple(concept.id for concept in concepts),
@@ -69,6 +75,13 @@ def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], met
         judge_defaults={name: dict(options) for name, options in file.judges.items()},
         command=dict(command),
     )
+
+
+def _cell_ref(task: Task) -> CellRef | None:
+    cell = task.cell
+    if cell is None:
+        return None
+    return CellRef(matrix=task.name.removesuffix(f"{MARK}{cell.name}"), values=cell.values, place=cell.place, of=cell.of)
 
 
 def command_of(task: str, bench: TaskBench, asked: Asked, files: Sequence[PluginFile] = ()) -> dict[str, Json]:
@@ -94,8 +107,8 @@ def _lists(values: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _absolute(path: str | None) -> str | None:
-    """Return a path that holds from any folder; the name of a dataset (hf:…) as it is."""
-    return path if path is None or path.startswith(("hf:", "hub:")) else str(Path(path).expanduser().resolve())
+    """Return a path that holds from any folder; the name of a dataset or a dump (hf:…) as it is."""
+    return path if path is None or is_elsewhere(path) else str(Path(path).expanduser().resolve())
 
 
 def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
@@ -112,41 +125,31 @@ def plugin_ref(plugin: PlannedPlugin) -> PluginRef:
         distribution=plugin.registered.distribution,
         version=plugin.registered.version,
         file="" if plugin.registered.file is None else str(plugin.registered.file.path),
+        parts=() if len(plugin.parts) == 1 else tuple(map(plugin_ref, plugin.parts)),
     )
 
 
 def _methods(plan: Plan) -> tuple[MethodRecord, ...]:
-    steered = [
-        MethodRecord(
-            kind="steering",
-            id=m.method.id,
-            name=m.name,
-            role=m.role,
-            labeler=None if m.labeler is None else plugin_ref(m.labeler),
-            plugin=plugin_ref(m.steerer),
-            strength_unit=m.strength_unit,
-            grid=m.grid,
-            selects_on="nothing" if m.labeler is None else m.labeler.instance.traits.selects_on,
-            draws=m.draws,
-            controls=m.controls,
-        )
-        for m in plan.methods
-    ]
-    detected = [
-        MethodRecord(
-            kind="detection",
-            id=d.method.id,
-            name=d.name,
-            role=d.role,
-            labeler=None if d.labeler is None else plugin_ref(d.labeler),
-            plugin=plugin_ref(d.detector),
-            selects_on="nothing" if d.labeler is None else d.labeler.instance.traits.selects_on,
-            draws=d.draws,
-            controls=d.controls,
-        )
-        for d in plan.detections
-    ]
-    return (*steered, *detected)
+    steered = [_record("steering", m, m.steerer, strength_unit=m.strength_unit, grid=m.grid) for m in plan.methods]
+    return (*steered, *(_record("detection", d, d.detector) for d in plan.detections))
+
+
+def _record(kind: str, planned: PlannedMethod | PlannedDetection, plugin: PlannedPlugin, **more: Any) -> MethodRecord:
+    """Return a method as the manifest keeps it: its labeler, and the ``plugin`` that the labeler's features go through."""
+    labeler = planned.labeler
+    return MethodRecord(
+        kind=kind,
+        id=planned.method.id,
+        name=planned.name,
+        role=planned.role,
+        labeler=None if labeler is None else plugin_ref(labeler),
+        plugin=plugin_ref(plugin),
+        selects_on="nothing" if labeler is None else labeler.instance.traits.selects_on,
+        draws=planned.draws,
+        controls=planned.controls,
+        control=control_kind(labeler, plugin),
+        **more,
+    )
 
 
 def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
@@ -167,20 +170,40 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "model": {"name": model.name, "digest": model.digest, "dtype": f"torch.{model.dtype}", "device": model.device.partition(":")[0]},
         "dictionaries": {ref.name: ref.digest for ref in bench.dictionary_refs},
         "corpus": bench.corpus_digest if bench.has_corpus else None,
-        "instructions": path_digest(bench.instructions_path),
+        "instructions": _instructions(bench),
         "methods": methods,
         "judge": None if plan.judge is None else {"name": plan.judge.registered.name, "options": _without_files(plan.judge)},
         "code": _code(plan),
         "engine": [DEFAULT, VERSIONS[DEFAULT]],
         "prompts": RENDERING,
+        **_goal(plan, bench),
         **_further_kinds(plan, bench),
     }
+
+
+def _goal(plan: Plan, bench: TaskBench) -> dict[str, Json]:
+    """Return what methods are to suppress concepts by; nothing for a run that has them expressed, whose identity is what it was before."""
+    if plan.goal == "express":
+        return {}
+    return {"goal": plan.goal, "concept_prompt": protocol_of(bench.task, goal=plan.goal).concept_prompt}
 
 
 def _hub_concepts(bench: TaskBench) -> list[str]:
     """Return the digest of a list of concepts that lies on the hub; nothing for one that the task's own digest covers."""
     found = bench.hub_concepts_digest
     return [] if found is None else [found]
+
+
+def _instructions(bench: TaskBench) -> str:
+    """Return the digest of the instructions in use: of the task's own by name and content, as their place in the task is fixed.
+
+    Of a file that the command line gives by its content, whatever it is called; where that is the content of the task's own, it is theirs.
+    """
+    path, own = bench.instructions_path, bench.task.file.instructions.source
+    if bench.choices.instructions is None:
+        return path_digest(path)
+    there = None if own is None or not bench.task.path(own).is_file() else bench.task.path(own)
+    return path_digest(there) if there is not None and content_digest(there) == content_digest(path) else content_digest(path)
 
 
 def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.contracts import ResidualMeans
 from harness.errors import EngineError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from harness.engine.base import Engine, Executor, Generated, GenerationRequest
     from harness.files.progress import Progress
+    from harness.files.shards import ShardedFiles
     from harness.model.activations import Row
     from harness.model.loading import SubjectModel
 
@@ -30,6 +32,8 @@ Tokens = Sequence["np.ndarray[Any, np.dtype[np.int64]]"]
 
 
 MEANS = "means.npz"
+_PARTS = {"part-means": "<f4", "part-tokens": "<i8", "part-norms": "<f8"}
+"""What is kept of the texts while they are read, in the order in which they are."""
 
 
 def read_means(folder: Path) -> ResidualMeans:
@@ -107,18 +111,43 @@ class ModelServices:
         yield from activations(self.model, tokens, site, skip=skip)
 
     def write_means(self, site: Site, tokens: Tokens, folder: Path, progress: Progress, skip: int = 1) -> None:
-        """Write to ``folder``, for :func:`read_means`, each text's mean vector (zeros without a counted token) and what belongs to it."""
-        from harness.model.activations import row_lengths
-        from harness.sae.corpus.sweep import BLOCK, sweep
+        """Write to ``folder``, for :func:`read_means`, each text's mean vector (zeros without a counted token) and what belongs to it.
 
-        means = np.zeros((len(tokens), self.model.d_model), dtype=np.float32)
-        counted, norm = np.zeros(len(tokens), dtype=np.int64), 0.0
-        with progress.task("reading the corpus", int((row_lengths(tokens) > skip).sum())) as advance:
-            for batch in sweep(self.model, tokens, site, block=BLOCK, skip=skip):
-                for place, x, usual in zip(batch.rows, batch.x, batch.counted, strict=True):
-                    vectors = x[usual].float()
-                    means[place], counted[place] = vectors.mean(dim=0).cpu().numpy(), len(vectors)
-                    norm += float(vectors.norm(dim=-1).sum())
-                advance(len(batch.rows))
-        with (folder / MEANS).open("wb") as file:
-            np.savez(file, means=means, tokens=counted, norm=norm / int(counted.sum()))
+        A call that was interrupted is gone on with by the same call.
+        """
+        from harness.files.shards import ShardedFiles, remove_shards
+        from harness.model.activations import row_lengths
+        from harness.model.memory import TokenBudget
+        from harness.sae.corpus.sweep import BLOCK, BUDGET, SHARD_TOKENS, sweep, sweep_shards
+
+        if (folder / MEANS).is_file():  # it was finished, and killed while the parts were removed
+            return remove_shards(folder, list(_PARTS))
+        files = ShardedFiles(folder, list(_PARTS), [str(site), len(tokens), self.model.digest, BLOCK, BUDGET, SHARD_TOKENS, skip])
+        shards, budget = list(sweep_shards(tokens, skip=skip, block=BLOCK)), TokenBudget(BUDGET)
+        done = sum(map(len, shards[: len(files.notes)]))
+        with progress.task("reading the corpus", int((row_lengths(tokens) > skip).sum()), done) as advance:
+            for shard in shards[len(files.notes) :]:
+                means = np.zeros((len(shard), self.model.d_model), dtype=np.float32)
+                counted: list[int] = []
+                norms: list[float] = []
+                for batch in sweep(self.model, tokens, site, texts=shard, token_budget=budget, skip=skip):
+                    for x, usual in zip(batch.x, batch.counted, strict=True):
+                        vectors = x[usual].float()
+                        means[len(counted)] = vectors.mean(dim=0).cpu().numpy()
+                        counted.append(len(vectors))
+                        norms.append(float(vectors.norm(dim=-1).sum()))
+                    advance(len(batch.rows))
+                parts = {"part-means": means, "part-tokens": counted, "part-norms": norms}
+                files.append({name: np.asarray(part, dtype=_PARTS[name]) for name, part in parts.items()}, None)
+        self._finish_means(files, np.concatenate([np.empty(0, np.int64), *shards]), len(tokens))
+
+    def _finish_means(self, files: ShardedFiles, order: NDArray[np.int64], n: int) -> None:
+        """Write what was found of the texts ``order`` by their place among all ``n``; the parts are removed after that."""
+        from harness.files.shards import remove_shards, replace_file
+
+        found = {name: np.fromfile(files.path(name), dtype) for name, dtype in _PARTS.items()}
+        means, counted = np.zeros((n, self.model.d_model), dtype=np.float32), np.zeros(n, dtype=np.int64)
+        means[order], counted[order] = found["part-means"].reshape(-1, self.model.d_model), found["part-tokens"]
+        norm = found["part-norms"].sum() / int(counted.sum())
+        replace_file(files.folder / MEANS, lambda file: np.savez(file, means=means, tokens=counted, norm=norm))
+        remove_shards(files.folder, files.names)

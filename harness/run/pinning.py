@@ -16,7 +16,7 @@ from harness.files.progress import Progress
 from harness.run.bench import Choices, TaskBench
 from harness.run.sources import HubInput, hub_inputs
 from harness.store.manifest import SourceRef
-from harness.tasks.find import load_task
+from harness.tasks.find import is_elsewhere, load_task
 from harness.tasks.schema import FILE_NAME, Task
 
 
@@ -34,6 +34,11 @@ def pin(task: Task, target: Path) -> list[SourceRef]:
         TaskError: nothing of it lies on the hub, or ``target`` exists.
         HarnessError: the hub cannot tell.
     """
+    moving = [path for axis in task.file.matrix for row in axis.values for path in row.sets if path.rpartition(".")[2] in ("source", "name")]
+    if task.cell is not None or moving:
+        what = "a cell of a matrix" if task.cell is not None else f"a matrix that sets {moving[0]}"
+        hint = "write the commits into the task file yourself: `revision` beside each source"
+        raise TaskError(f"task {task.name!r} is {what}, which cannot be pinned", given=task.name, hint=hint)
     if target.exists():
         raise TaskError(f"{target} exists already", given=target, hint="name another place with --out")
     bench = TaskBench(task, Choices(), ArtifactCache(task.folder), Progress(quiet=True))
@@ -92,7 +97,7 @@ def _absolute(document: tomlkit.TOMLDocument, task: Task, moved: bool) -> None:
     places += [(document.get(name), "source") for name in ("corpus", "instructions")] + [(document.get("concepts"), "file")]
     for table, key in places:
         value = str(table.get(key, "")) if table is not None else ""
-        if not value or value.startswith(("hub:", "hf:")) or os.path.isabs(value):
+        if not value or is_elsewhere(value) or os.path.isabs(value):
             continue
         path = task.path(value)
         if path.exists() and (moved or not path.is_relative_to(task.folder)):

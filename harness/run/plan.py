@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.contracts import Steerer
 from harness.errors import OptionError, PluginError, TaskError, UnknownNameError
-from harness.options import control_names, filter_names
-from harness.plugin.grammar import PluginRequest, parse_request
+from harness.plugin.grammar import JOIN, PluginRequest, parse_request, parse_steerer
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
+from harness.run.composed import PlannedComposition, strength_part
+from harness.run.controls import Controls, Rivals, is_chance_of, stands_for, with_defaults
 from harness.run.planned import (
     Asked,
     ControlLabeler,
@@ -28,11 +29,12 @@ from harness.run.protocol import check_instructions, protocol_of
 from harness.run.requested import Requests, as_request, check_reached, distribute, plan_plugin, requests_of
 from harness.run.retiring import retiring_notices
 from harness.run.strengths import AskedGrids, grids_for
+from harness.run.suppression import able_to_suppress, against, controls_for, goal_of, left_out, strengths_against, suppresses
 from harness.store.manifest import Manifest
 from harness.tasks.dictionaries import MetricTable
 from harness.tasks.find import options_of
 from harness.tasks.schema import ControlTable, Task
-from harness.types import DetectionMethod, Json, Method, Role
+from harness.types import DetectionMethod, Method, Role
 
 __all__ = [
     "Asked", "Plan", "PlannedDetection", "PlannedMethod", "PlannedMetric", "PlannedPlugin",
@@ -86,7 +88,7 @@ def check_tables(host: PluginHost, task: Task) -> None:
     tables: tuple[tuple[str, Kind, Iterable[str]], ...] = (
         ("labelers", "labeler", file.labelers),
         ("steerers", "steerer", file.steerers),
-        ("steering.grids", "steerer", file.steering.grids),
+        ("steering.grids", "steerer", [name for joined in file.steering.grids for name in joined.split(JOIN)]),
         ("judges", "judge", file.judges),
     )
     for table, kind, names in tables:
@@ -106,9 +108,10 @@ class _Planner:
         self.host, self.task, self.asked = host, task, asked
         self.notices: list[str] = []
         self.wanted = wanted = _wanted(task, asked)
-        self.controls = task.file.controls if asked.controls else ()
-        ours = [_control(c.steerer).name for c in self.controls] if wanted.steerers else []
-        others = [_control(c.labeler).name for c in self.controls if c.labeler]
+        self.goal = goal_of(task, asked.suppress)
+        self.controls = controls_for(self.goal, host, task) if asked.controls else ()
+        ours = [part.name for c in self.controls for part in parse_steerer(c.steerer).each] if wanted.steerers else []
+        others = [parse_request(c.labeler).name for c in self.controls if c.labeler]
 
         def requests(kind: Kind, of: Sequence[PluginRequest], given: Mapping[str, Any], own: bool, controls: Sequence[str] = ()) -> Requests:
             return requests_of(host, task, kind, of, given, controls=controls, of_task=own)
@@ -120,23 +123,27 @@ class _Planner:
         self.for_metrics = requests("metric", [row.plugin for row in wanted.metrics], asked.metric_options, own)
         self.labelers: dict[str, PlannedPlugin] = {}
         self.grids = AskedGrids({}, {})
+        self.beside = Controls(host, task, self.controls, self.for_labelers, self.for_steerers, self.labelers, self.notices)
 
     def plan(self) -> Plan:
         """See :func:`make_plan`."""
         self._labelers()
         steered = self._rows(self.for_steerers, self.wanted.steerers)
+        if self.goal == "suppress":
+            steered = able_to_suppress(steered, self.asked, self.notices)
         detected = self._rows(self.for_detectors, self.wanted.detectors)
         used = {way.labeler.same: way.labeler for row in (*steered, *detected) for way in row.ways if way is not None}
-        rivals = [(control, self._control_labelers(control, list(used.values()))) for control in self.controls]
+        rivals = self.beside.rivals(list(used.values()))
+        chance = self.beside.chance(rivals, list(used.values())) if self.asked.full_controls and used else []
         self.grids = self._asked_grids(steered)
-        methods = self._methods(steered, rivals)
-        detections = self._detections(detected, [labeler for _, theirs in rivals for labeler in theirs])
+        methods = self._methods(steered, rivals, chance)
+        detections = self._detections(detected, [*(labeler for _, theirs in rivals for labeler in theirs), *chance])
         judge = self._judge() if methods else None
-        plan = Plan(methods, judge, detections, self._metrics())
+        plan = Plan(methods, judge, detections, self._metrics(), goal=self.goal if methods else "express")
         self._note_unused(plan)
         check_instructions(self.task, protocol_of(self.task), plan.chooses)
         self.notices += retiring_notices(plan.plugins)
-        return Plan(methods, judge, detections, plan.metrics, tuple(dict.fromkeys(self.notices)))
+        return replace(plan, notices=tuple(dict.fromkeys(self.notices)))
 
     def _labelers(self) -> None:
         """Plan every labeler that is asked for, each once."""
@@ -165,43 +172,47 @@ class _Planner:
     def _asked_grids(self, steered: Sequence[_PlannedRow]) -> AskedGrids:
         if not self.asked.strengths:
             return self.grids
-        controls = [self.for_steerers.plan_control(_control(c.steerer), {}, {}) for c in self.controls] if steered else []
+        controls = [self.for_steerers.plan_control(parse_steerer(c.steerer), {}, {}) for c in self.controls] if steered else []
         return grids_for(self.asked.strengths, [row.plugin for row in steered], controls)
 
-    def _methods(self, rows: Sequence[_PlannedRow], rivals: Sequence[tuple[ControlTable, list[ControlLabeler]]]) -> tuple[PlannedMethod, ...]:
+    def _methods(self, rows: Sequence[_PlannedRow], rivals: Rivals, chance: Sequence[ControlLabeler]) -> tuple[PlannedMethod, ...]:
         found: dict[str, PlannedMethod] = {}
         for row in rows:
             self._add(found, row.plugin, row.ways, "method")
         for control, theirs in rivals if rows else ():
             self._add_control(found, control, theirs, [row.plugin for row in rows])
         if self.asked.full_controls:
-            self._add_full_controls(found, rows)
+            self._add_full_controls(found, rows, chance)
         return tuple(found.values())
 
     def _add_control(
         self, methods: dict[str, PlannedMethod], control: ControlTable, theirs: list[ControlLabeler], asked: Sequence[PlannedPlugin]
     ) -> None:
-        """A control of the task. One for a labeler steers as each asked for: with other options it would control for nothing."""
-        request = _control(control.steerer)
-        alike = {s.same: s for s in asked if s.registered.name == request.name and control.labeler and not request.options}
-        for steerer in list(alike.values()) or [self.for_steerers.plan_control(request, {}, {})]:
+        """A control of the task. One for a labeler steers as each asked for: with other options it would control for nothing.
+
+        Of joined steerers with its steerer among them it is run with the others, too: their control differs in the features alone.
+        """
+        request = parse_steerer(control.steerer)
+        alike = {s.same: s for s in asked if s.registered.name == request.name and control.labeler and request.plain}
+        holding = {s.same: s for s in asked if control.labeler and request.plain and _through(s, request.name)}
+        for steerer in (*(list(alike.values()) or [self.for_steerers.plan_control(request, {}, {})]), *holding.values()):
             self._add(methods, steerer, theirs if self._needs_features(steerer, theirs) else [None], "control")
 
-    def _add_full_controls(self, methods: dict[str, PlannedMethod], rows: Sequence[_PlannedRow]) -> None:
-        """Of each method that steers by features: the features of other concepts, and a random direction as long as the features' rows."""
+    def _add_full_controls(self, methods: dict[str, PlannedMethod], rows: Sequence[_PlannedRow], chance: Sequence[ControlLabeler]) -> None:
+        """Of each method that steers by features: random ones, those of other concepts, and a random direction of their rows' length.
+
+        Of one that learns: other concepts' fits.
+        """
         for row in rows:
+            if row.ways == [None]:
+                self._add(methods, row.plugin, self.beside.fits(row.plugin), "control")
             for way in row.ways:
                 if way is not None:
-                    self._add(methods, row.plugin, [self._permuted(way.labeler)], "control")
-                    own = {name: row.plugin.options[name] for name in ("unit", "quantile") if name in row.plugin.options}
-                    drawn = self.for_steerers.plan_control(parse_request("random-direction", "--controls full"), {}, own)
-                    self._add(methods, drawn, [ControlLabeler(way.labeler, (way.labeler,))], "control", self._grid(row.plugin))
-
-    def _permuted(self, labeler: PlannedPlugin) -> ControlLabeler:
-        """The control that answers each concept with other concepts' features of ``labeler``, in as many draws as the task's random control has."""
-        draws = max((control.draws for control in self.controls if control.labeler is not None), default=1)
-        request = parse_request("permuted", "--controls full")
-        return ControlLabeler(self.for_labelers.plan_control(request, {"draws": draws}, {"follows": labeler.identity_key}), (labeler,))
+                    if not any(is_chance_of(method, row.plugin, way.labeler) for method in methods.values()):
+                        self._add(methods, row.plugin, [one for one in chance if stands_for(one.controls, way.labeler)], "control")
+                    self._add(methods, row.plugin, self.beside.permuted(way.labeler), "control")
+                    for drawn in self.beside.directions(row.plugin):
+                        self._add(methods, drawn, [ControlLabeler(way.labeler, (way.labeler,))], "control", self._grid(row.plugin))
 
     def _grid(self, steerer: PlannedPlugin) -> tuple[float, ...]:
         return tuple(self.grids.of(steerer) or grid_of(self.task, steerer))
@@ -232,11 +243,17 @@ class _Planner:
         grid: tuple[float, ...] = (),
     ) -> None:
         """The steerer with each labeler, or once alone; what is there already stays as it is. ``grid``: its strengths, where they are another's."""
-        instance: Steerer = steerer.instance
+        exact = bool(grid or self.grids.of(steerer))
         name, grid = steerer.registered.name, grid or self._grid(steerer)
         if not grid or list(grid) != sorted(set(grid)) or not all(map(math.isfinite, grid)):
             message = f"steerer {name!r} of {steerer.registered.distribution} has the grid {list(grid)}"
             raise PluginError(message, given=grid, allowed="finite strengths that ascend")
+        if self.goal == "suppress":
+            if not suppresses(steerer):
+                self.notices += left_out([steerer])
+                return
+            steerer, grid = against(steerer), strengths_against(steerer.instance.traits, grid, exact, f"steerer {name!r}")
+        instance: Steerer = steerer.instance
         for way in ways:
             labeler = way.labeler if way is not None else None
             method = Method(labeler.registered.name if labeler else None, name, labeler.identity if labeler else {}, steerer.identity)
@@ -244,39 +261,6 @@ class _Planner:
                 self._note_twice(steerer, method_label(labeler, steerer))
             planned = PlannedMethod(method, role, labeler, steerer, instance.traits.unit, grid, *_as_control(self.task, way))
             methods.setdefault(method.id, planned)
-
-    def _control_labelers(self, control: ControlTable, used: Sequence[PlannedPlugin]) -> list[ControlLabeler]:
-        """A control's labeler, drawing from the same features as each labeler asked for: once for each way in which these filter.
-
-        In chosen mode it answers the concepts that a labeler chose, so there is one for each. Without labelers that are ``used`` it is on its own.
-
-        Raises OptionError where the control asks for draws and its labeler has none.
-        """
-        if control.labeler is None:
-            return []
-        request = _control(control.labeler)
-        options = self.host.get("labeler", request.name).options
-        own, offered, draws = filter_names(options), control_names(options), {}
-        if control.draws > 1:
-            if "draws" not in offered:
-                which = f"{control.labeler} × {control.steerer} of task {self.task.name!r}"
-                message = f"control {which} has draws = {control.draws}, and labeler {request.name!r} draws nothing"
-                raise OptionError(message, given=control.draws, allowed=1, hint="leave out draws, or take a labeler that draws at random")
-            draws = {"draws": control.draws}
-        shared: list[tuple[PlannedPlugin | None, dict[str, Json]]] = []
-        for labeler in used or list(self.labelers.values()):
-            values = {option: labeler.options[option] for option in labeler.instance.traits.filters if option in own}
-            if used and self.task.file.concepts.mode == "chosen" and "follows" in offered:
-                values["follows"] = labeler.identity_key
-            shared.append((labeler, values))
-        shared = shared or [(None, {})]
-        alone = len({self.for_labelers.plan_control(request, draws, values).same for _, values in shared}) == 1
-        found: dict[str, ControlLabeler] = {}
-        for controlled, values in shared:
-            planned = self.for_labelers.plan_control(request, draws, values, alone)
-            before = found[planned.key].controls if planned.key in found else ()
-            found[planned.key] = ControlLabeler(planned, before if controlled is None else (*before, controlled))
-        return list(found.values())
 
     def _detections(self, rows: Sequence[_PlannedRow], rivals: Sequence[ControlLabeler]) -> tuple[PlannedDetection, ...]:
         """The detectors asked for, and beside them: control labelers through the same detectors, and what one gets for free."""
@@ -303,7 +287,7 @@ class _Planner:
                 if detector.instance.traits.needs_features:
                     add(detector, rivals, "control")
             for row in rows if self.asked.full_controls else ():
-                add(row.plugin, [self._permuted(way.labeler) for way in row.ways if way is not None], "control")
+                add(row.plugin, [one for way in row.ways if way is not None for one in self.beside.permuted(way.labeler)], "control")
             asked = {detector.registered.name for detector in detectors.values()}
             for name, registered in self.host.all("detector").items():
                 if name not in asked and (trivial := _trivial(self.task, registered)) is not None:
@@ -361,7 +345,7 @@ def _wanted(task: Task, asked: Asked) -> _Wanted:
     """
     named = tuple(parse_request(text, "--labeler") for text in asked.labelers)
     if not asked.nothing:
-        steerers = tuple(_Row(parse_request(text, "--steerer"), named) for text in asked.steerers)
+        steerers = tuple(_Row(parse_steerer(text, "--steerer"), named) for text in asked.steerers)
         detectors = tuple(_Row(parse_request(text, "--detector"), named) for text in asked.detectors)
         metrics = tuple(_Row(parse_request(text, "--metric")) for text in asked.metrics)
         return _Wanted(named, steerers, detectors, metrics, of_task=False)
@@ -386,9 +370,10 @@ def _wanted(task: Task, asked: Asked) -> _Wanted:
     )
 
 
-def _control(text: str) -> PluginRequest:
-    """A steerer or labeler of ``[[controls]]``; the task file's schema has looked at its form."""
-    return parse_request(text, "[[controls]]")
+def _through(steerer: PlannedPlugin, name: str) -> bool:
+    """Whether a steerer of this name, one that needs features, is joined to others."""
+    joined = isinstance(steerer, PlannedComposition)
+    return joined and any(part.registered.name == name and part.instance.traits.needs_features for part in steerer.parts)
 
 
 def _as_control(task: Task, way: ControlLabeler | None) -> tuple[int, tuple[str, ...]]:
@@ -400,22 +385,22 @@ def _as_control(task: Task, way: ControlLabeler | None) -> tuple[int, tuple[str,
 
 def _trivial(task: Task, registered: Registered) -> PlannedPlugin | None:
     """A detector that stands for what one gets for free; None for any other, and for one that cannot be made with its defaults."""
-    base = options_of(task, "detector").get(registered.name, {})
-    try:
-        planned = plan_plugin(registered, base, base)
-    except Exception:  # nobody asked for it
-        return None
-    traits = planned.instance.traits
-    return planned if traits.trivial and not traits.needs_features else None
+    planned = with_defaults(task, registered)
+    return planned if planned is not None and planned.instance.traits.trivial and not planned.instance.traits.needs_features else None
 
 
 def grid_of(task: Task, steerer: PlannedPlugin) -> tuple[float, ...]:
-    """Return the task's strengths, or the steerer's own where the task states none, or in another unit than the user asked for."""
-    name = steerer.registered.name
+    """Return the task's strengths, or the steerer's own where the task states none, or in another unit than the user asked for.
+
+    Of joined steerers: the task's for them together, or else for the one whose strength is tried.
+    """
     grid, unit = steerer.instance.traits.grid, steerer.instance.traits.unit
-    stated = task.file.steering.grids.get(name)
-    if stated is not None and steerer.registered.create(options_of(task, "steerer").get(name, {})).traits.unit == unit:
-        grid = stated
+    tried = strength_part(steerer)
+    if tried is not None:
+        grids, name = task.file.steering.grids, tried.registered.name
+        stated = grids.get(steerer.registered.name, grids.get(name))
+        if stated is not None and tried.registered.create(options_of(task, "steerer").get(name, {})).traits.unit == unit:
+            grid = stated
     return tuple(float(strength) for strength in grid)
 
 
@@ -435,7 +420,7 @@ def plan_one(host: PluginHost, task: Task, kind: Kind, asked: str | PluginReques
     Raises:
         UnknownNameError, OptionError: a plugin or option that does not exist, or a value that is not allowed.
     """
-    request = as_request(asked, f"--{kind}")
+    request = as_request(asked, kind)
     return requests_of(host, task, kind, [request], given).plan(request)
 
 
@@ -446,13 +431,13 @@ def plan_judge(host: PluginHost, task: Task, asked: str | PluginRequest, given: 
 
 def plan_stored_judge(host: PluginHost, manifest: Manifest, asked: str | PluginRequest, given: Mapping[str, Any]) -> PlannedPlugin:
     """A judge for a stored run, with the options that the run's task had and the user gives. Raises UnknownNameError, OptionError."""
-    request = as_request(asked, "--judge")
+    request = as_request(asked, "judge")
     own = manifest.judge
     if own is not None and own.file and own.name == request.name and own.name not in host.all("judge"):
         raise UnknownNameError("judge", own.name, host.all("judge"), f"The run's own came from a file: give --plugin {own.file}.")
     base = manifest.judge_defaults.get(request.name, {})
     shared = distribute(host, "judge", given, [request.name], ())[request.name]
-    check_reached("judge", given, [request])
+    check_reached(host, "judge", given, [request])
     return plan_plugin(host.get("judge", request.name), {**base, **shared, **request.options}, base)
 
 
@@ -469,5 +454,5 @@ def judges_asked(host: PluginHost, asked: Sequence[str], options: Mapping[str, A
     """
     requests = {text: parse_request(text, "a judge") for text in dict.fromkeys(asked)}
     shared = distribute(host, "judge", options, [request.name for request in requests.values()], ())
-    check_reached("judge", options, list(requests.values()))
+    check_reached(host, "judge", options, list(requests.values()))
     return {text: PluginRequest(request.name, {**shared[request.name], **request.options}) for text, request in requests.items()}

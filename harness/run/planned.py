@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from harness.options import control_names, transport_names
 from harness.plugin.inputs import contents
 from harness.plugin.registry import Registered
-from harness.types import DetectionMethod, Json, Method, Role, StrengthUnit, digest
+from harness.types import ControlKind, DetectionMethod, Goal, Json, Method, Role, StrengthUnit, digest
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,11 @@ class Asked:
     detector_options: Mapping[str, Any] = field(default_factory=dict)
     metric_options: Mapping[str, Any] = field(default_factory=dict)
     full_controls: bool = False
-    """Beside the task's controls: another concept's features, and a random direction of equal norm, for each method that steers by features."""
+    """Beside the task's: random features, another concept's, and a random direction of equal norm, for each method that steers by features."""
     strengths: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Grids in place of the task's, by a steerer's name; that of no name is for all steerers asked for (:mod:`harness.run.strengths`)."""
+    suppress: bool = False
+    """Methods are to suppress concepts, whatever the task says."""
 
     @property
     def nothing(self) -> bool:
@@ -58,6 +60,11 @@ class PlannedPlugin:
     options: Mapping[str, Json]
     instance: Any
     label: str
+
+    @property
+    def parts(self) -> tuple[PlannedPlugin, ...]:
+        """The plugins that are joined in it (:mod:`harness.run.composed`), or this one alone: what is prepared, paid for and recorded."""
+        return (self,)
 
     @property
     def shown(self) -> dict[str, Json]:
@@ -151,6 +158,13 @@ class PlannedDetection:
         return method_label(self.labeler, self.detector)
 
 
+def control_kind(labeler: PlannedPlugin | None, plugin: PlannedPlugin) -> ControlKind | None:
+    """Return as which control a labeler with a steerer or detector may stand, by the traits of labeler or steerer (of joined ones: of any)."""
+    by_labeler: ControlKind | None = None if labeler is None else labeler.instance.traits.control
+    steerers = plugin.parts if plugin.registered.kind == "steerer" else ()
+    return by_labeler or next((part.instance.traits.control for part in steerers if part.instance.traits.control is not None), None)
+
+
 def method_label(labeler: PlannedPlugin | None, plugin: PlannedPlugin) -> str:
     """What people call a labeler with a steerer or detector."""
     return plugin.label if labeler is None else f"{labeler.label} × {plugin.label}"
@@ -185,6 +199,7 @@ class Plan:
         detections: what is detected with.
         metrics: what is measured.
         notices: what was asked for and is not done (a labeler that nothing uses, one thing twice); kept with the run.
+        goal: what its methods are for.
     """
 
     methods: tuple[PlannedMethod, ...]
@@ -192,6 +207,7 @@ class Plan:
     detections: tuple[PlannedDetection, ...] = ()
     metrics: tuple[PlannedMetric, ...] = ()
     notices: tuple[str, ...] = ()
+    goal: Goal = "express"
 
     @property
     def chooses(self) -> bool:
@@ -206,8 +222,9 @@ class Plan:
 
     @property
     def plugins(self) -> tuple[PlannedPlugin, ...]:
-        """Every plugin in use, once each."""
-        used = [*self.labelers, *(m.steerer for m in self.methods), *(d.detector for d in self.detections), *(m.metric for m in self.metrics)]
+        """Every plugin in use, once each; of steerers that are joined, each by itself."""
+        steerers = (part for method in self.methods for part in method.steerer.parts)
+        used = [*self.labelers, *steerers, *(d.detector for d in self.detections), *(m.metric for m in self.metrics)]
         used += [self.judge] if self.judge is not None else []
         return tuple({(plugin.registered.kind, plugin.key): plugin for plugin in used}.values())
 

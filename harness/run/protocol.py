@@ -6,11 +6,19 @@ from harness.errors import TaskError
 from harness.run.bench import Choices
 from harness.store.manifest import Protocol
 from harness.tasks.schema import Task
+from harness.types import Goal
 
 
-def protocol_of(task: Task, choices: Choices | None = None) -> Protocol:
-    """Return how a task's scores are made of what is stored; ``choices`` may name another protocol or aggregation than the task does."""
+def protocol_of(task: Task, choices: Choices | None = None, goal: Goal | None = None) -> Protocol:
+    """Return how a task's scores are made of what is stored.
+
+    Args:
+        task: says it.
+        choices: may name another protocol or aggregation than the task does.
+        goal: what steering is for, where that is not what the task says.
+    """
     table = task.file.evaluation
+    goal = goal or table.goal
     own = Protocol(
         name=table.protocol,
         aggregation=table.aggregation,
@@ -19,6 +27,8 @@ def protocol_of(task: Task, choices: Choices | None = None) -> Protocol:
         max_unrated=table.max_unrated,
         pi0=table.pi0,
         negatives=table.negatives,
+        goal=goal,
+        concept_prompt=table.concept_prompt if goal == "suppress" else "",
     )
     return own if choices is None else own.named(choices.protocol, choices.aggregation)
 

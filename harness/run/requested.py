@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.errors import HarnessError, OptionError, UnknownNameError
 from harness.options import CONTROL_OPTIONS, filter_names, transport_names
-from harness.plugin.grammar import PluginRequest, format_request, parse_request
+from harness.plugin.grammar import PluginRequest, format_request, parse_request, parse_steerer
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
+from harness.run.composed import PlannedPart, compose, fixed_strength
 from harness.run.planned import PlannedPlugin
 from harness.run.traits import check_traits
+from harness.steering.composition import STRENGTH
 from harness.tasks.find import option_tables, options_of
 from harness.tasks.schema import Task
 
@@ -31,6 +33,8 @@ class Requests:
         asked: what is asked for, in order.
         of_task: the task's rows ask, not the user.
         given: option values of the user, by plugin.
+        made: the steerers that were made so far, by what they do (:attr:`PlannedPlugin.same`): those that do the same are one instance, which is
+            prepared and paid for once, alone and as a part of others.
     """
 
     host: PluginHost
@@ -39,18 +43,38 @@ class Requests:
     asked: tuple[PluginRequest, ...]
     of_task: bool
     given: Mapping[str, Mapping[str, Any]]
+    made: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def plan(self, request: PluginRequest) -> PlannedPlugin:
-        """A plugin with its options. Raises UnknownNameError, OptionError."""
+        """A plugin with its options, or several that are joined. Raises UnknownNameError, OptionError."""
+        if request.parts:
+            return self._joined(request, self.plan)
         given = self.given.get(request.name, {})
         if self.of_task:
             base = option_tables(self.task, self.kind).get(request.name, {})
             values = {**base, **request.options, **given}
         else:
             values = {**options_of(self.task, self.kind).get(request.name, {}), **given, **request.options}
-        planned = plan_plugin(self.host.get(self.kind, request.name), values, options_of(self.task, self.kind).get(request.name, {}))
+        registered = self.host.get(self.kind, request.name)
+        if self.kind == "steerer" and STRENGTH in request.options and STRENGTH not in registered.options.model_fields:
+            message = f"steerer {request.name!r} stands alone, so its strengths are tried, and none is fixed"
+            raise OptionError(message, given=request.options[STRENGTH], hint=f"give --strengths {request.name}=0.1,0.2, or join it to another by +")
+        planned = plan_plugin(registered, values, options_of(self.task, self.kind).get(request.name, {}))
         check_dictionary_option(planned, self.task)
-        return planned
+        return self._shared(planned)
+
+    def _joined(self, request: PluginRequest, plan: Callable[[PluginRequest], PlannedPlugin]) -> PlannedPlugin:
+        """Steerers as one, each planned by ``plan``."""
+        members = []
+        for part in request.parts:
+            strength, options = fixed_strength(part.options, self.host.get(self.kind, part.name), request.name)
+            members.append(PlannedPart(plan(PluginRequest(part.name, options)), strength))
+        return compose(members)
+
+    def _shared(self, planned: PlannedPlugin) -> PlannedPlugin:
+        if self.kind != "steerer":
+            return planned
+        return replace(planned, instance=self.made.setdefault(planned.same, planned.instance))
 
     def plan_control(self, request: PluginRequest, own: Mapping[str, Any], shared: Mapping[str, Any], alone: bool = True) -> PlannedPlugin:
         """A control of the task.
@@ -61,10 +85,12 @@ class Requests:
             shared: values that it shares with what it controls; part of its label where it is not ``alone``, so that each has its own name.
             alone: whether there is one such control.
         """
+        if request.parts:
+            return self._joined(request, lambda part: self.plan_control(part, own, shared, alone))
         base = {**options_of(self.task, self.kind).get(request.name, {}), **own}
         values = {**base, **self.given.get(request.name, {}), **shared, **request.options}
         unsaid = {name: value for name, value in shared.items() if alone or name in CONTROL_OPTIONS}  # rows say whom a control stands for
-        return plan_plugin(self.host.get(self.kind, request.name), values, {**base, **unsaid})
+        return self._shared(plan_plugin(self.host.get(self.kind, request.name), values, {**base, **unsaid}))
 
 
 def requests_of(
@@ -91,10 +117,22 @@ def requests_of(
     Raises:
         UnknownNameError, OptionError: a plugin or option that does not exist, or an option that reaches nothing.
     """
-    given = distribute(host, kind, options, [request.name for request in asked], controls)
+    for request in asked:
+        _check_joined(host, kind, request)
+    given = distribute(host, kind, options, [part.name for request in asked for part in request.each], controls)
     if not of_task:
-        check_reached(kind, options, asked)
+        check_reached(host, kind, options, asked)
     return Requests(host, task, kind, tuple(asked), of_task, given)
+
+
+def _check_joined(host: PluginHost, kind: Kind, request: PluginRequest) -> None:
+    """Raise UnknownNameError for a part that does not exist: what stands behind a + may have been meant as a part of a value."""
+    for part in request.parts:
+        try:
+            host.get(kind, part.name)
+        except UnknownNameError as error:
+            hint = f"{error.hint} A value that holds a + is written as JSON."
+            raise UnknownNameError(f"{kind} in {request.name!r}:", part.name, error.known, hint) from None
 
 
 def distribute(
@@ -123,15 +161,16 @@ def distribute(
     return found
 
 
-def check_reached(kind: Kind, options: Mapping[str, Any], asked: Sequence[PluginRequest]) -> None:
-    """Raise OptionError for an option that every plugin asked for states behind its own name, so that it would change nothing."""
+def check_reached(host: PluginHost, kind: Kind, options: Mapping[str, Any], asked: Sequence[PluginRequest]) -> None:
+    """Raise OptionError for an option that every plugin asked for that has it states behind its own name, so that it would change nothing."""
     for given in options:
         plugin, _, option = given.rpartition(":")
-        holders = [request for request in asked if plugin in ("", request.name)]
+        named = [part for request in asked for part in request.each if plugin in ("", part.name)]
+        holders = [part for part in named if option in host.get(kind, part.name).options.model_fields]
         stating = [request for request in holders if option in request.options]
         if stating and len(stating) == len(holders):
-            named = " and ".join(format_request(request.name, request.options) for request in stating)
-            message = f"option {given!r} reaches no {kind}: {named} states it"
+            texts = " and ".join(format_request(request.name, request.options) for request in stating)
+            message = f"option {given!r} reaches no {kind}: {texts} states it"
             raise OptionError(message, given=given, hint="leave one of the two out")
 
 
@@ -170,6 +209,8 @@ def _differing(registered: Registered, options: Mapping[str, Any], base: Mapping
     }
 
 
-def as_request(asked: str | PluginRequest, where: str) -> PluginRequest:
+def as_request(asked: str | PluginRequest, kind: Kind) -> PluginRequest:
     """What was asked for, parsed if it is text. Raises OptionError for text that does not follow the grammar."""
-    return asked if isinstance(asked, PluginRequest) else parse_request(asked, where)
+    if isinstance(asked, PluginRequest):
+        return asked
+    return parse_steerer(asked, "--steerer") if kind == "steerer" else parse_request(asked, f"--{kind}")

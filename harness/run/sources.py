@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -91,9 +91,13 @@ def check_sources(bench: TaskBench) -> None:
 def source_problems(bench: TaskBench) -> list[str]:
     """Return what of a bench's sources cannot be had, a line each; nothing is fetched."""
     try:
-        items = hub_inputs(bench)
+        return input_problems(hub_inputs(bench))
     except HarnessError as error:
         return [str(error)]
+
+
+def input_problems(items: Iterable[HubInput]) -> list[str]:
+    """Return which of several inputs cannot be had, a line each; nothing is fetched."""
     problems: list[str] = []
     for item in items:
         if item.cached_commit is None:

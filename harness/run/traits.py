@@ -6,10 +6,21 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from harness.contracts import DetectorTraits, JudgeTraits, LabelerTraits, MetricTraits, Need, NumberTraits, SelectsOn, SteererTraits
+from harness.contracts import (
+    DetectorTraits,
+    JudgeTraits,
+    LabelerTraits,
+    MetricTraits,
+    Need,
+    NumberTraits,
+    SelectsOn,
+    SteererTraits,
+    Suppresses,
+)
 from harness.errors import PluginError
+from harness.options import control_names
 from harness.plugin.registry import Registered
-from harness.types import StrengthUnit
+from harness.types import ControlKind, StrengthUnit
 
 _CLASSES: dict[str, type] = {
     "labeler": LabelerTraits,
@@ -27,16 +38,21 @@ def check_traits(registered: Registered, instance: Any) -> None:
     """
     if registered.kind == "judge" and not instance.has("traits"):
         instance.traits = JudgeTraits(rubric=instance.rubric, offline=instance.offline)
-    if why := problem(registered.kind, instance.traits) or _unknown_filters(registered, instance.traits):
+    if why := problem(registered.kind, instance.traits) or _lacks_options(registered, instance.traits):
         traits = instance.traits
         given = traits.grid if isinstance(traits, SteererTraits) and why.startswith("grid") else traits
         raise PluginError(f"{registered.who}: {why}", given=given, hint=f"see harness.contracts.{registered.kind.title()}Traits")
 
 
-def _unknown_filters(registered: Registered, traits: Any) -> str:
-    """Return which of a labeler's filters are no options of its own, in a sentence; empty where all are."""
-    unknown = [name for name in traits.filters if name not in registered.options.model_fields] if registered.kind == "labeler" else []
-    return f"filters names {', '.join(unknown)}, which it has no option for" if unknown else ""
+def _lacks_options(registered: Registered, traits: Any) -> str:
+    """Return which options a labeler's traits speak of and it lacks, in a sentence; empty where it has all."""
+    if registered.kind != "labeler":
+        return ""
+    unknown = [name for name in traits.filters if name not in registered.options.model_fields]
+    if unknown:
+        return f"filters names {', '.join(unknown)}, which it has no option for"
+    follows = traits.control != "permuted labels" or "follows" in control_names(registered.options)
+    return "" if follows else "control is 'permuted labels', and it has no option follows (a control_field) that says whose labels"
 
 
 def problem(kind: str, traits: Any) -> str:
@@ -55,7 +71,7 @@ def _labeler(traits: LabelerTraits) -> str:
         return f"selects_on is {traits.selects_on!r}; known: {', '.join(get_args(SelectsOn))}"
     if isinstance(traits.filters, str) or not all(isinstance(name, str) for name in traits.filters):
         return f"filters is {traits.filters!r}; give names of options"
-    return _yes_or_no(traits, "needs_corpus")
+    return _yes_or_no(traits, "needs_corpus") or _control(traits.control, ("random features", "permuted labels", "permuted fits"))
 
 
 def _steerer(traits: SteererTraits) -> str:
@@ -69,7 +85,17 @@ def _steerer(traits: SteererTraits) -> str:
         return f"grid is {grid}; strengths must ascend, none twice, since ties go to the smaller"
     if neutral is not None and not _number(neutral):
         return f"neutral is {neutral!r}; give a number, or None where no strength changes nothing"
-    return _yes_or_no(traits, "needs_features")
+    if traits.suppresses not in (None, *get_args(Suppresses)):
+        return f"suppresses is {traits.suppresses!r}; known: {', '.join(get_args(Suppresses))}, or None where it cannot"
+    if traits.suppresses is not None and grid[0] < 0:
+        return f"grid is {grid}; strengths of a steerer that can suppress a concept must be at least 0, since they are turned round for that"
+    if traits.control is not None and traits.needs_features is False:
+        return f"control is {traits.control!r}, which stands for a method through features, so it needs_features, too"
+    return _yes_or_no(traits, "needs_features") or _yes_or_no(traits, "fitted") or _control(traits.control, ("random direction",))
+
+
+def _control(given: object, known: tuple[ControlKind, ...]) -> str:
+    return "" if given is None or given in known else f"control is {given!r}; known: {', '.join(known)}, or None"
 
 
 def _detector(traits: DetectorTraits) -> str:
@@ -114,7 +140,7 @@ def _judge(traits: JudgeTraits) -> str:
         return f"at_once is {traits.at_once!r}; give a number of items from 1 up"
     if not isinstance(traits.answers_later, str):
         return f"answers_later is {traits.answers_later!r}; say for whom or what its ratings wait, or leave it empty"
-    return next((why for name in ("offline", "needs_model", "selftest_first") if (why := _yes_or_no(traits, name))), "")
+    return next((why for name in ("offline", "needs_model", "selftest_first", "reference") if (why := _yes_or_no(traits, name))), "")
 
 
 _PROBLEMS: dict[str, Any] = {"labeler": _labeler, "steerer": _steerer, "detector": _detector, "metric": _metric, "judge": _judge}

@@ -220,6 +220,17 @@ def weight_notes(sae: Any) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def check_width(dictionary: Dictionary, model: SubjectModel) -> None:
+    """Raise DictionaryError for a dictionary that reads vectors of another width than the model's."""
+    if dictionary.d_in != model.d_model:
+        raise DictionaryError(
+            f"{dictionary.source} reads a residual stream of width {dictionary.d_in}",
+            given=dictionary.d_in,
+            allowed=f"{model.d_model}, the width of {model.name}",
+            hint="use a dictionary of this model",
+        )
+
+
 def check_fits(dictionary: Dictionary, model: SubjectModel, *, allow_other_model: bool = False) -> str:
     """Checks that a dictionary belongs to a model and returns a note for the run's entry.
 
@@ -229,13 +240,7 @@ def check_fits(dictionary: Dictionary, model: SubjectModel, *, allow_other_model
     Raises:
         DictionaryError: another width, a layer that the model lacks, or another model's dictionary without ``allow_other_model``.
     """
-    if dictionary.d_in != model.d_model:
-        raise DictionaryError(
-            f"{dictionary.source} reads a residual stream of width {dictionary.d_in}",
-            given=dictionary.d_in,
-            allowed=f"{model.d_model}, the width of {model.name}",
-            hint="use a dictionary of this model",
-        )
+    check_width(dictionary, model)
     n_layers = len(model.layers)
     if dictionary.layer >= n_layers:
         raise DictionaryError(

@@ -103,6 +103,13 @@ class Dictionary:
     def device(self) -> torch.device:
         return self.sae.W_dec.device  # type: ignore[no-any-return]
 
+    def check_device(self, device: torch.device) -> None:
+        """Raise DictionaryError where the dictionary is on another device than the model, which is on ``device``."""
+        here = self.device
+        if (here.type, here.index or 0) != (device.type, device.index or 0):
+            message, hint = f"{self.source} is on {here}, the model on {device}", f"load it with device={str(device)!r}"
+            raise DictionaryError(message, given=str(here), allowed=str(device), hint=hint)
+
     @property
     def dtype(self) -> torch.dtype:
         """Return the dtype of the arithmetic."""
@@ -344,11 +351,11 @@ class FeatureColumns:
             return self._from_full_encoding(x)
         hidden = dictionary._encoder_input(x) @ self._encoder
         if dictionary.architecture == "gated":
-            magnitude = hidden * self._of(sae.r_mag).exp() + self._of(sae.b_mag)
-            return torch.where(hidden + self._of(sae.b_gate) > 0, magnitude.relu(), 0.0)
-        hidden = hidden + self._of(sae.b_enc)
+            magnitude = hidden * self._rows_of(sae.r_mag).exp() + self._rows_of(sae.b_mag)
+            return torch.where(hidden + self._rows_of(sae.b_gate) > 0, magnitude.relu(), 0.0)
+        hidden = hidden + self._rows_of(sae.b_enc)
         if dictionary.architecture == "jumprelu":
-            return torch.where(hidden > self._of(sae.threshold), hidden.relu(), 0.0)
+            return torch.where(hidden > self._rows_of(sae.threshold), hidden.relu(), 0.0)
         return torch.relu(hidden)
 
     def clamp(self, x: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -368,7 +375,7 @@ class FeatureColumns:
         columns: Tensor = self.dictionary.sae.W_enc.T[self.index]
         return columns.transpose(-1, -2).contiguous()
 
-    def _of(self, parameter: Tensor) -> Tensor:
+    def _rows_of(self, parameter: Tensor) -> Tensor:
         values = parameter[self.index]
         return values if self.index.dim() == 1 else values.unsqueeze(-2)
 

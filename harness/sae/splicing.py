@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from harness.errors import DictionaryError
 from harness.interventions import EditContext, Positions, Site
 from harness.sae.corpus.counts import slice_tokens
 from harness.sae.corpus.outliers import OUTLIER, usual_tokens
@@ -54,10 +53,7 @@ class Splice:
         return "splice:" + digest([self.dictionary.digest, self.dictionary.layer, self.positions, self.outlier])
 
     def stack(self, rows: Sequence[Splice], device: torch.device) -> StackedSplice:
-        here = self.dictionary.device
-        if (here.type, here.index or 0) != (device.type, device.index or 0):
-            message, hint = f"{self.dictionary.source} is on {here}, the model on {device}", f"load it with device={str(device)!r}"
-            raise DictionaryError(message, given=str(here), allowed=str(device), hint=hint)
+        self.dictionary.check_device(device)
         return StackedSplice(self.dictionary, self.positions, self.outlier)
 
 

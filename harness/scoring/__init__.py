@@ -13,7 +13,7 @@ from harness.scoring.crossval import CrossValidation, RatingBounds, cross_valida
 from harness.scoring.folds import NO_CHOICE, Folds, cross_validation_folds, halves, no_choice
 from harness.scoring.intervals import Interval, IntervalMethod, interval
 from harness.scoring.protocols import ProtocolScore, score_ratings
-from harness.scoring.ratings import harmonic_mean
+from harness.scoring.ratings import concept_counted, counted, harmonic_mean, overall
 
 __all__ = [
     "NO_CHOICE",
@@ -28,6 +28,8 @@ __all__ = [
     "auroc",
     "calibrated_f1",
     "clusters_of",
+    "concept_counted",
+    "counted",
     "cross_validate",
     "cross_validation_folds",
     "f1",
@@ -36,6 +38,7 @@ __all__ = [
     "holm",
     "interval",
     "no_choice",
+    "overall",
     "paired_difference",
     "precision_recall",
     "rating_bounds",

@@ -25,11 +25,8 @@ from harness.scoring.folds import (
     possible_choices,
     read_only,
 )
-from harness.scoring.ratings import harmonic_mean
-from harness.types import Aggregation
-
-LOWEST, HIGHEST = 0.0, 2.0
-"""The ends of AxBench's scale."""
+from harness.scoring.ratings import HIGHEST, LOWEST, counted, harmonic_mean
+from harness.types import Aggregation, Goal
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +41,7 @@ class ProtocolScore:
         chosen_per_fold: ``[repeats, splits]``, index of the strength chosen on the training part, or ``NO_CHOICE``.
         tied: there are several strengths, and all have one score on the deciding instructions: ``chosen`` is the smallest by rule, and no choice.
         folds: which instructions choose and which report.
+        goal: what the ratings counted toward.
     """
 
     overall: float
@@ -54,9 +52,12 @@ class ProtocolScore:
     chosen_per_fold: IntArray
     tied: bool
     folds: Folds
+    goal: Goal = "express"
 
 
-def score_ratings(ratings: ArrayLike, folds: Folds, aggregation: Aggregation = "mean-of-harmonic-means") -> ProtocolScore:
+def score_ratings(
+    ratings: ArrayLike, folds: Folds, aggregation: Aggregation = "mean-of-harmonic-means", goal: Goal = "express"
+) -> ProtocolScore:
     """Return the score of a concept, whose strength is chosen on some instructions and reported on others.
 
     With ``mean-of-harmonic-means`` a part of the instructions scores a strength by the mean of the texts' harmonic means, with
@@ -64,10 +65,14 @@ def score_ratings(ratings: ArrayLike, folds: Folds, aggregation: Aggregation = "
     chosen, the smaller of equals. The three ratings are averaged over the evaluation parts at the choices; ``overall`` is the mean of the harmonic
     means there, or the harmonic mean of these three averages, which at the same choices is never below it.
 
+    Where the goal is to suppress, the concept rating counts turned round in all of that (:func:`harness.scoring.ratings.concept_counted`), in the
+    choice, the score and its bounds; ``aspects`` has it as it was rated.
+
     Args:
         ratings: ``[strength, instruction, 3]`` from 0 to 2, strengths ascending, NaN = unrated.
         folds: from :func:`cross_validation_folds` or :func:`halves`.
         aggregation: how the ratings become one number.
+        goal: what steering is for.
 
     Raises:
         ScoringError: ratings of another shape, of other instructions than the folds', or outside of the scale; an unknown aggregation.
@@ -75,7 +80,8 @@ def score_ratings(ratings: ArrayLike, folds: Folds, aggregation: Aggregation = "
     if aggregation not in get_args(Aggregation):
         raise ScoringError(f"the aggregation is {aggregation!r}", given=aggregation, allowed=get_args(Aggregation))
     values = _checked(ratings, folds)
-    parts = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+    rated = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+    parts = counted(rated, goal, axis=0)
     streams = _streams(parts, aggregation)
     chosen = choose(_joined(part_means(streams, folds.training)))
     decided = _joined(part_means(streams, folds.deciding))
@@ -84,13 +90,14 @@ def score_ratings(ratings: ArrayLike, folds: Folds, aggregation: Aggregation = "
     low, high = _bounds(parts, chosen, folds, aggregation) if np.isnan(parts).any() else (score, score)
     return ProtocolScore(
         overall=score,
-        aspects=read_only(_reported(parts, chosen, folds)),
+        aspects=read_only(_reported(rated, chosen, folds)),
         low=low,
         high=high,
         chosen=None if overall == NO_CHOICE else overall,
         chosen_per_fold=read_only(chosen.reshape(folds.shape)),
         tied=all_tied(decided),
         folds=folds,
+        goal=goal,
     )
 
 

@@ -1,11 +1,63 @@
-"""From the three ratings of a text to its one score."""
+"""From the three ratings of a text to its one score.
+
+What a judge says of the concept counts as it is where the model is to express it, and turned round (2 − rating) where it is to suppress it:
+:data:`CONCEPT_COUNTS` is the one place that says so. Stored ratings, and the means of the concept rating that are shown, are never turned.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from harness.scoring.checks import FloatArray, ScoringError, float_array
+from harness.types import ASPECTS, Goal
+
+LOWEST, HIGHEST = 0.0, 2.0
+"""The ends of AxBench's scale."""
+
+CONCEPT_COUNTS: Mapping[Goal, tuple[float, float]] = {"express": (LOWEST, 1.0), "suppress": (HIGHEST, -1.0)}
+"""What a concept rating c counts toward each goal, as (offset, factor): offset + factor · c."""
+
+_Rating = TypeVar("_Rating", float, FloatArray)
+
+
+def concept_counted(concept: _Rating, goal: Goal) -> _Rating:
+    """Return what a concept rating counts toward a goal, by :data:`CONCEPT_COUNTS`.
+
+    Raises:
+        ScoringError: an unknown goal.
+    """
+    if goal not in CONCEPT_COUNTS:
+        raise ScoringError(f"the goal is {goal!r}", given=goal, allowed=tuple(CONCEPT_COUNTS))
+    offset, factor = CONCEPT_COUNTS[goal]
+    return offset + factor * concept
+
+
+def counted(ratings: ArrayLike, goal: Goal, axis: int = -1) -> FloatArray:
+    """Return ratings as they count toward a goal, in the same shape: the concept's (the first along ``axis``) by :func:`concept_counted`.
+
+    Args:
+        ratings: any shape with an axis of the three ratings, in the order of :data:`harness.types.ASPECTS`; NaN = unrated stays NaN.
+        goal: what steering is for.
+        axis: that of the three ratings.
+
+    Raises:
+        ScoringError: another number of ratings than three, an unknown goal.
+    """
+    values = np.array(float_array(ratings, "ratings"))  # a copy, written to below
+    if not -values.ndim <= axis < values.ndim or values.shape[axis] != len(ASPECTS):
+        raise ScoringError(f"ratings have the shape {values.shape}", given=values.shape, allowed=f"three ratings along axis {axis}")
+    concept = np.moveaxis(values, axis, 0)[:1]
+    concept[...] = concept_counted(np.array(concept), goal)
+    return values
+
+
+def overall(ratings: ArrayLike, goal: Goal = "express", axis: int = -1) -> FloatArray:
+    """Return the score of texts: the :func:`harmonic_mean` of their three ratings as they count toward ``goal``."""
+    return harmonic_mean(counted(ratings, goal, axis), axis)
 
 
 def harmonic_mean(ratings: ArrayLike, axis: int = -1) -> FloatArray:

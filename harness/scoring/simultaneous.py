@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING, TypedDict
 
 from numpy.typing import ArrayLike
 
@@ -28,6 +29,9 @@ from harness.scoring.differences import Differences, differences_of
 from harness.scoring.ends import ROUNDING
 from harness.scoring.intervals import Limits
 from harness.scoring.sign_flips import max_t
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 MIN_CLUSTERS = 12
 """Fewer effective clusters than this and a pair is not tested: 2^-11 of the sign patterns are too coarse, and unlike shapes mislead too often."""
@@ -132,20 +136,20 @@ class Comparisons:
         return tuple(sorted(found))
 
 
-def compare_all(
-    scores: ArrayLike,
-    clusters: Sequence[Hashable] | IntArray | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int = 9999,
-    seed: int = 0,
-    bounds: Limits = (None, None),
-    item: str = "concept",
-) -> Comparisons:
-    """Compare every pair of methods (:func:`compare_pairs`)."""
+class Terms(TypedDict, total=False):
+    """What a comparison may be asked for beside scores and clusters; :func:`compare_pairs` says what each is."""
+
+    level: float
+    resamples: int
+    seed: int
+    bounds: Limits
+    item: str
+
+
+def compare_all(scores: ArrayLike, clusters: Sequence[Hashable] | IntArray | None = None, **terms: Unpack[Terms]) -> Comparisons:
+    """Compare every pair of methods, on the terms of :func:`compare_pairs`."""
     table = float_array(scores, "scores", ndim=2)
-    pairs = list(combinations(range(len(table)), 2))
-    return compare_pairs(table, pairs, clusters, level=level, resamples=resamples, seed=seed, bounds=bounds, item=item)
+    return compare_pairs(table, list(combinations(range(len(table)), 2)), clusters, **terms)
 
 
 def compare_pairs(

@@ -82,10 +82,7 @@ class ClampFeature:
         index = torch.tensor([row.features + row.features[:1] * (width - len(row.features)) for row in rows])
         targets = torch.tensor([row.targets + (0.0,) * (width - len(row.targets)) for row in rows], dtype=torch.float32)
         mask = torch.tensor([[place < len(row.features) for place in range(width)] for row in rows])
-        here = self.dictionary.device
-        if (here.type, here.index or 0) != (device.type, device.index or 0):
-            message, hint = f"{self.dictionary.source} is on {here}, the model on {device}", f"load it with device={str(device)!r}"
-            raise DictionaryError(message, given=str(here), allowed=str(device), hint=hint)
+        self.dictionary.check_device(device)
         return StackedClamp(self.dictionary.columns(index), targets.to(device), mask.to(device))
 
 

@@ -32,6 +32,7 @@ def eval_command(command: Mapping[str, Json], out: Path = Path(".")) -> list[str
         if value not in (None, (), [], "") and not (name == "seed" and value == 0):
             for one in value if isinstance(value, list | tuple) else (value,):
                 words += [f"--{name.replace('_', '-')}", _text(one)]
+    words += ["--suppress"] if asked.get("suppress") else []
     words += ["--controls", "full"] if asked.get("full_controls") else []
     words += [] if asked.get("controls", True) else ["--no-controls"]
     return words if out == Path(".") else [*words, "--out", str(out)]

@@ -92,7 +92,8 @@ def _plugin(ref: PluginRef) -> dict[str, Json]:
 
 def _distributions(manifest: Manifest) -> Mapping[str, Any]:
     """Return the versions of the distributions whose plugins the run uses."""
-    used = [method.plugin for method in manifest.methods] + [metric.plugin for metric in manifest.metrics] + list(manifest.labelers)
+    used = [part for method in manifest.methods for part in method.plugin.each] + list(manifest.labelers)
+    used += [metric.plugin for metric in manifest.metrics]
     used += [manifest.judge] if manifest.judge is not None else []
     return {plugin.distribution: plugin.version for plugin in used if plugin.distribution and plugin.version}
 

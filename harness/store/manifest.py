@@ -12,11 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from harness.errors import UnknownNameError
 from harness.types import (
+    CONCEPT_PROMPT,
     Aggregation,
     ConceptMode,
+    ControlKind,
     Decoding,
     DetectionNegatives,
     EvaluationKind,
+    Goal,
     Json,
     ProtocolName,
     Role,
@@ -39,10 +42,27 @@ def _is_all(value: object) -> bool:
     return value == "all"
 
 
+def _is_expressed(goal: Goal) -> bool:
+    return goal == "express"
+
+
 class Part(BaseModel):
     """Base of what is kept as validated JSON: frozen, no unknown fields, no NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class CellRef(Part):
+    """Which cell of a task's matrix a run is of."""
+
+    matrix: Text
+    """Name of the task that has the matrix."""
+    values: tuple[tuple[Text, Text], ...]
+    """(axis, value), in the order of the axes."""
+    place: Count
+    """Its number in the matrix, from 0."""
+    of: Annotated[int, Field(ge=1)]
+    """Cells of the matrix."""
 
 
 class TaskRef(Part):
@@ -56,6 +76,8 @@ class TaskRef(Part):
     """Which concepts and instructions: ``report``, ``dev``, …"""
     mode: ConceptMode
     """``fixed``: the task lists the concepts; ``chosen``: the labeler picks its own."""
+    cell: CellRef | None = Field(None, exclude_if=_is_empty)
+    """Of a task with a matrix: which cell of it; left out for any other."""
 
 
 class ModelRef(Part):
@@ -148,6 +170,13 @@ class PluginRef(Part):
     """Of such a file, ``sha256:`` and the digest of its content."""
     file: str = ""
     """Where such a file was."""
+    parts: tuple[PluginRef, ...] = Field((), exclude_if=_is_empty)
+    """Of steerers that are joined, each by itself, in their order; left out of any other plugin, whose distribution is its own."""
+
+    @property
+    def each(self) -> tuple[PluginRef, ...]:
+        """Return the plugins that are joined, or this one alone."""
+        return self.parts or (self,)
 
     @property
     def title(self) -> str:
@@ -168,13 +197,15 @@ class MethodRecord(Part):
     """The steerer or the detector."""
     strength_unit: StrengthUnit = "none"
     grid: tuple[float, ...] = ()
-    """Steering: the strengths that are tried, ascending."""
+    """Steering: the strengths that are tried, ascending; where a concept is to be suppressed, from the weakest, each below the one before."""
     selects_on: Literal["nothing", "train", "all"] = "nothing"
     """Which texts of the corpus its labeler chose by."""
     draws: Annotated[int, Field(ge=1)] = 1
     """So many answers of its labeler in turn belong together: draws of one concept, whose score is the mean over them."""
     controls: tuple[Text, ...] = ()
     """Of a control with a labeler: keys of the labelers that it stands for."""
+    control: ControlKind | None = None
+    """As which control its plugins may be run; null for any other, and in a run of an older harness, which did not ask."""
 
 
 class NumberRecord(Part):
@@ -227,11 +258,32 @@ class Protocol(Part):
     """Detection: reference prior of calibrated F1."""
     negatives: DetectionNegatives = Field("all", exclude_if=_is_all)
     """Detection: which texts the AUROC that ranks holds a concept's positives against; left out where it is all of them."""
+    goal: Goal = Field("express", exclude_if=_is_expressed)
+    """What steering is for; left out where it is to express a concept, as in all older files.
+
+    ``suppress``: each instruction stands behind ``concept_prompt``, methods work against it, and the concept rating counts as 2 − rating.
+    """
+    concept_prompt: str = Field("", exclude_if=_is_empty)
+    """``suppress``: what asks for the concept, the same for every method; {concept} is replaced by the concept's text."""
+
+    @model_validator(mode="after")
+    def _asks_to_suppress(self) -> Protocol:
+        if (self.goal == "suppress") != bool(self.concept_prompt):
+            raise ValueError("a concept prompt belongs to the goal suppress, and to no other")
+        return self
 
     @property
     def title(self) -> str:
-        """Return the protocol and its aggregation in words: scores of two titles are never ranked together."""
-        return f"{self.name}, {self.aggregation.replace('-', ' ')}"
+        """Return the protocol, its aggregation and another goal than usual in words: scores of two titles are never ranked together."""
+        found = f"{self.name}, {self.aggregation.replace('-', ' ')}"
+        if self.goal == "express":
+            return found
+        return f"{found}, suppression" + ("" if self.concept_prompt == CONCEPT_PROMPT else f" of prompt {digest(self.concept_prompt, 6)}")
+
+    def asking(self, concept: str, prefix: str = "") -> str:
+        """Return what stands before an instruction: what asks for the concept where it is to be suppressed, and a method's own words."""
+        asked = self.concept_prompt.replace("{concept}", concept)
+        return "\n\n".join(part for part in (asked, prefix) if part)
 
     def named(self, name: ProtocolName | None = None, aggregation: Aggregation | None = None) -> Protocol:
         """Return this protocol with another name or aggregation, and the same limits; None keeps what it is.

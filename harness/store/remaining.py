@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from harness.store.run import RunStore
-from harness.store.values import STEERING
+from harness.store.values import STEERING, JudgeRecord
 
 _NOUNS = {"steering": "texts", "detection": "labelings to detect", "dictionary": "measurements"}
+_DONE = {"steering": "texts", "detection": "detections", "dictionary": "measurements"}
 
 
 def remaining(store: RunStore) -> list[str]:
@@ -32,6 +33,25 @@ def remaining(store: RunStore) -> list[str]:
     if wanted[STEERING]:
         found += _ratings(store, counts.get(STEERING, (0, 0))[0])
     return found or ["scores and entry"]
+
+
+def progress(store: RunStore, judge: JudgeRecord | None) -> list[str]:
+    """Return how far a run is, with the ratings by one judge, a phrase each: ``72 of 72 texts``, ``30 of 72 ratings by words``."""
+    found = []
+    for kind, (items, done) in store.item_counts().items():
+        found.append(f"{done} of {items} {_DONE.get(kind, kind)}")
+        if kind == STEERING:
+            counts = {"rated": 0, "unrated": 0} if judge is None else store.rating_counts(judge.key)
+            found.append(f"{counts['rated'] + counts['unrated']} of {items} ratings" + ("" if judge is None else f" by {judge.name}"))
+    return found
+
+
+def unfinished(store: RunStore, judge: JudgeRecord | None) -> list[str]:
+    """Return how far a run is that is not finished, or that one judge has not rated to its end, as :func:`progress` does; else nothing."""
+    n_trials = store.counts()["trials"]
+    counts = {} if judge is None else store.rating_counts(judge.key)
+    owed = bool(judge is not None and n_trials > counts["rated"] + counts["unrated"])
+    return progress(store, judge) or ["nothing yet"] if store.status != "finished" or owed else []
 
 
 def _ratings(store: RunStore, n_trials: int) -> list[str]:

@@ -169,20 +169,20 @@ class Outcome:
 def encode(value: Any, what: str) -> str:
     """Return ``value`` (a dataclass or JSON) as stored. Raises StoreError for what JSON cannot hold, such as NaN, arrays and tensors."""
     try:
-        return canonical_json(_plain(value))
+        return canonical_json(_plain_json(value))
     except (TypeError, ValueError, RecursionError) as error:
         allowed = "text, finite Python numbers, None, lists and dicts"
         raise StoreError(f"{what} cannot be stored: {error}", given=value, allowed=allowed) from error
 
 
-def _plain(value: Any) -> Any:
+def _plain_json(value: Any) -> Any:
     """Return dataclasses and every kind of mapping as dicts, tuples as lists; the rest as it is."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+        return {part.name: _plain_json(getattr(value, part.name)) for part in fields(value)}
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain_json(item) for item in value]
     return value
 
 
@@ -218,7 +218,8 @@ def encode_labeling(labeling: Labeling) -> str:
     """Return a labeling without its concept, which is stored by itself."""
     feature_list = [[feature.dictionary, int(feature.index)] for feature in labeling.features]
     what = f"the labeling of concept {labeling.concept.id!r}"
-    return encode({"features": feature_list, "score": labeling.score, "evidence": labeling.evidence}, what)
+    fit = {} if labeling.fit is None else {"fit": labeling.fit}
+    return encode({"features": feature_list, "score": labeling.score, "evidence": labeling.evidence, **fit}, what)
 
 
 def decode_answer(kind: str, concept: Concept, text: str) -> Labeling | Abstention:
@@ -227,7 +228,7 @@ def decode_answer(kind: str, concept: Concept, text: str) -> Labeling | Abstenti
     if kind == "abstention":
         return Abstention(concept, value["reason"])
     features = tuple(FeatureRef(dictionary, index) for dictionary, index in value["features"])
-    return Labeling(concept, features, value["score"], value["evidence"])
+    return Labeling(concept, features, value["score"], value["evidence"], value.get("fit"))
 
 
 # ----------------------------------------------------------------------------------------------------------------- items and outcomes

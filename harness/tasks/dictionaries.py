@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from harness.errors import OptionError
 from harness.files.json_text import JsonError, check_depth
 from harness.files.names import Name, PathText
-from harness.plugin.grammar import PluginRequest, parse_request
+from harness.plugin.grammar import PluginRequest, parse_request, parse_steerer
 from harness.types import canonical_json
 
 
@@ -37,14 +37,19 @@ class Table(BaseModel):
 
 
 def request_in(text: str, options: Mapping[str, Any], key: str) -> PluginRequest:
-    """A plugin that a table names, with the options behind its name and those of a key of the table.
+    """A plugin that a table names, with the options behind its name and those of a key of the table; under ``steerer`` several may be joined.
 
-    Raises ValueError for text that does not follow the grammar, and for an option that stands in both places.
+    Raises ValueError for text that does not follow the grammar, for an option that stands in both places, and for options of joined steerers that
+    stand behind no name.
     """
     try:
-        found = parse_request(text, key)
+        found = parse_steerer(text, key) if key == "steerer" else parse_request(text, key)
     except OptionError as error:
         raise ValueError(str(error)) from None
+    if found.parts:
+        if options:
+            raise ValueError(f"the options of {found.name} stand behind its steerers' names, e.g. {found.parts[0].name}:option=value")
+        return found
     if twice := sorted(found.options.keys() & options.keys()):
         raise ValueError(f"option {twice[0]} of {found.name} stands behind its name and in the table's options; leave one out")
     return PluginRequest(found.name, {**found.options, **options})

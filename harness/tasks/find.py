@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.data.corpora.on_the_hub import fetch_corpus, hub_name
+from harness.data.corpora.reading import DATASET_PREFIX, DUMP_PREFIX
 from harness.errors import TaskError, UnknownNameError
 from harness.files.progress import Progress
 from harness.files.toml import read_toml
@@ -17,6 +18,7 @@ from harness.hub.download import fetch
 from harness.hub.source import HUB_PREFIX, hub_source
 from harness.plugin.grammar import PluginRequest
 from harness.plugin.host import PluginHost
+from harness.tasks.matrix import IS, MARK, one_cell
 from harness.tasks.schema import FILE_NAME, Task, TaskFile
 
 
@@ -46,13 +48,30 @@ def shown(text: str) -> str:
 
 
 def find_task(host: PluginHost, name: str) -> Task:
-    """Return a task by its registered name, or by a path (anything with a slash, or that exists as a folder or file)."""
+    """Return a task by its registered name, or by a path (anything with a slash, or that exists as a folder or file).
+
+    ``NAME@axis=value,axis=value`` is a cell of a task's matrix: a task of its own.
+    """
     if name in host.tasks.entries:
         return load_task(host.tasks.entries[name][0])
     path = Path(os.path.expanduser(name))
+    base, mark, cell = name.rpartition(MARK)
+    if base and mark and IS in cell and not os.path.exists(path):
+        task = find_task(host, base)
+        return task.at(one_cell(task.name, task.file.cells, cell))
     if "/" in name or os.path.exists(path):
         return load_task(path)
     raise UnknownNameError("task", name, host.tasks.entries, "A folder with a task.toml works, too.")
+
+
+def task_address(host: PluginHost, name: str) -> str:
+    """Return what names a task from any folder: its registered name as it is, a path in full; a cell of either stays one."""
+    base, mark, cell = name.rpartition(MARK)
+    if name in host.tasks.entries or (base in host.tasks.entries and IS in cell):
+        return name
+    if base and IS in cell and not os.path.exists(os.path.expanduser(name)):
+        return f"{task_address(host, base)}{mark}{cell}"
+    return str(Path(name).expanduser().resolve())
 
 
 def hub_file(source: str, revision: str | None = None, what: str = "file", progress: Progress | None = None) -> Path:
@@ -64,10 +83,15 @@ def hub_file(source: str, revision: str | None = None, what: str = "file", progr
     return fetch(where, file, progress)
 
 
+def is_elsewhere(source: str) -> bool:
+    """Return whether a source of a task is the name of something on the hub, or of a dump in the cache, and not a path."""
+    return source.startswith(("hub:", DATASET_PREFIX, DUMP_PREFIX))
+
+
 def resolve(task: Task, source: str | None, flag: str, what: str, revision: str | None = None, progress: Progress | None = None) -> Path:
     """Return where a corpus or instruction file of a task lies, fetched from the hub where it is there.
 
-    Raises TaskError where the task names none or it is not there, DataError where the hub cannot give it.
+    Raises TaskError where the task names none or it is not there, DataError where the hub cannot give it, or where a dump was not fetched yet.
     """
     if source is None:
         raise TaskError(f"task {task.name!r} ships no {what} (licence)", hint=f"give your own with {flag} PATH")
@@ -75,8 +99,12 @@ def resolve(task: Task, source: str | None, flag: str, what: str, revision: str 
         return fetch_corpus(name, revision, progress)
     if source.startswith(HUB_PREFIX):
         return hub_file(source, revision, what, progress)
-    if source.startswith("hf:"):
+    if source.startswith(DATASET_PREFIX):
         return Path(source)
+    if source.startswith(DUMP_PREFIX):
+        from harness.data.dumps.stackexchange import find_dump
+
+        return find_dump(source)
     path = task.path(source)
     if not os.path.exists(path):
         raise TaskError(f"task {task.name!r}: {what} {path} does not exist", given=path, hint=f"give another with {flag} PATH")

@@ -8,11 +8,13 @@ here. ``docs/tasks.md`` is made from these docstrings. Tables of dictionaries, t
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from harness.data.axbench_concepts import concept_files
 from harness.data.concepts import concepts_digest
@@ -22,10 +24,11 @@ from harness.files.hashing import path_digest
 from harness.files.names import Name, PathText
 from harness.plugin.grammar import PluginRequest
 from harness.tasks.dictionaries import DictionaryTable, MetricTable, Options, Table, TrainTable, request_in
-from harness.types import Aggregation, Decoding, DetectionNegatives, Json, ProtocolName, canonical_json, digest
+from harness.tasks.matrix import MARK, Cell, MatrixTable, cells_of, with_settings
+from harness.types import CONCEPT_PROMPT, Aggregation, Decoding, DetectionNegatives, Goal, Json, ProtocolName, canonical_json, digest
 
-SCHEMA = 2
-"""The newest version of the task file; version 1 is read, too."""
+SCHEMA = 3
+"""The newest version of the task file; older ones are read, too."""
 FILE_NAME = "task.toml"
 
 WHAT_IS_RUN = ("methods", "detectors", "metrics")
@@ -51,7 +54,7 @@ class CorpusTable(Table):
     """``[corpus]``: labelled texts."""
 
     source: PathText | None = None
-    """A corpus as `harness data` reads it, relative to the task's folder, or `hf:owner/name`; left out, `--corpus` must give it."""
+    """A corpus as `harness data` reads it: a path in the task's folder, `hf:owner/name`, `stackexchange:FORUM`; left out, `--corpus` is needed."""
     revision: str | None = None
     """Branch, tag or commit of a corpus on the hub (`hf:`, `hub:`); left out, the hub's default."""
     format: Format | None = None
@@ -146,14 +149,14 @@ class SteeringTable(Table):
     layer: int | None = Field(None, ge=0)
     """Layer of methods without a dictionary; left out, that of the first dictionary."""
     grids: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    """Strengths by steerer, ascending; a steerer that is not named here uses its own."""
+    """Strengths by steerer, ascending; a steerer that is not named here uses its own. Joined ones: by their names with + between."""
 
 
 class ControlTable(Table):
     """``[[controls]]``: a method that is run beside what was asked for."""
 
     steerer: str
-    """A steerer: NAME, or NAME:option=value,…"""
+    """A steerer: NAME, or NAME:option=value,…; or several joined by +, e.g. prompt+sae-clamp"""
     labeler: str | None = None
     """A labeler, in the same way; left out for a steerer that uses no feature."""
     draws: int = Field(1, ge=1)
@@ -175,7 +178,7 @@ class RunTable(Table):
     labeler_options: Options = Field(default_factory=dict)
     """Options of this row's labeler, before those of `[labelers]`; the command line overrides them."""
     options: Options = Field(default_factory=dict)
-    """Options of this row's steerer or detector; the command line overrides them."""
+    """Options of this row's steerer or detector; the command line overrides them. Those of joined steerers stand behind their names."""
 
     @property
     def request(self) -> PluginRequest:
@@ -199,7 +202,7 @@ class MethodTable(RunTable):
     """``[[methods]]``: a method of steering that `harness eval --task` runs when no plugin is named: a row's steerer with the row's labeler."""
 
     steerer: str
-    """A steerer: NAME, or NAME:option=value,…"""
+    """A steerer: NAME, or NAME:option=value,…; or several joined by +, e.g. prompt+sae-clamp"""
 
     @property
     def request(self) -> PluginRequest:
@@ -219,7 +222,10 @@ class DetectorTable(RunTable):
 
 _LATER_IN_CORPUS = ("conversations", "instruction_field", "genre_field", "part_field")
 """Fields that came after the first tasks: digests of tasks without them stay what they were."""
-_LATER_IN_EVALUATION: dict[str, Json] = {"pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means", "negatives": "all"}
+_LATER_IN_EVALUATION: dict[str, Json] = {
+    "pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means", "goal": "express", "concept_prompt": CONCEPT_PROMPT,
+    "negatives": "all",
+}  # fmt: skip
 """Fields that came after the first tasks, and what they were before: where they still are so, digests of tasks stay what they were."""
 
 
@@ -230,6 +236,10 @@ class EvaluationTable(Table):
     """Who chooses a strength and who reports on it: `cv` (cross-validation) or `axbench` (the first half of the instructions, the second half)."""
     aggregation: Aggregation = "mean-of-harmonic-means"
     """How three ratings become one score: `mean-of-harmonic-means` (of texts), or `harmonic-mean-of-means` (of a concept)."""
+    goal: Goal = "express"
+    """What steering is for: `express` a concept, or `suppress` it although a prompt asks for it (`harness eval --suppress`)."""
+    concept_prompt: str = CONCEPT_PROMPT
+    """With `suppress`: what asks for the concept, before every instruction of every method; {concept} is replaced by the concept's text."""
 
     split: str | None = None
     """Split of concepts and instructions that is reported on; left out, all."""
@@ -244,12 +254,19 @@ class EvaluationTable(Table):
     negatives: DetectionNegatives = "all"
     """Detection: which texts rank a method against a concept's positives: all others, those without a label (`plain`), those of other concepts."""
 
+    @field_validator("concept_prompt")
+    @classmethod
+    def _names_the_concept(cls, value: str) -> str:
+        if "{concept}" not in value:
+            raise ValueError("evaluation.concept_prompt must hold {concept}")
+        return value
+
 
 class TaskFile(Table):
     """A whole task file."""
 
-    schema_version: Literal[1, 2] = Field(1, alias="schema")
-    """Version of this file's schema; `train`, `methods`, `detectors` and `metrics` need 2."""
+    schema_version: Literal[1, 2, 3] = Field(1, alias="schema")
+    """Version of this file's schema; `train`, `methods`, `detectors` and `metrics` need 2, `matrix` needs 3."""
     name: Name
     """The task's name; rankings are by name, version and digest. Runs and entries are called by it, so it holds no path."""
     version: int = Field(ge=1)
@@ -277,6 +294,20 @@ class TaskFile(Table):
     detectors: tuple[DetectorTable, ...] = ()
     metrics: tuple[MetricTable, ...] = ()
     evaluation: EvaluationTable = EvaluationTable()
+    matrix: tuple[MatrixTable, ...] = ()
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Return the cells of the matrix; none for a task without one."""
+        return cells_of(self.matrix)
+
+    def at(self, cell: Cell) -> TaskFile:
+        """Return the task file of a cell: a task of its own, without a matrix, named ``task@axis=value,…``.
+
+        Raises ValueError where what the cell sets gives no task.
+        """
+        content = self.model_dump(mode="python", by_alias=True, exclude={"matrix"})
+        return TaskFile.model_validate({**with_settings(_lists(content), cell.sets), "name": f"{self.name}{MARK}{cell.name}"})
 
     @property
     def dictionary_names(self) -> tuple[str, ...]:
@@ -285,9 +316,25 @@ class TaskFile(Table):
 
     @model_validator(mode="after")
     def _version_has_the_keys(self) -> TaskFile:
-        newer = [name for name in ("train", "methods", "detectors", "metrics") if name in self.model_fields_set]
-        if self.schema_version == 1 and newer:
-            raise ValueError(f"[[{newer[0]}]] came with version 2 of the task file; write schema = 2")
+        for name, version in (*((name, 2) for name in ("train", *WHAT_IS_RUN)), ("matrix", 3)):
+            if self.schema_version < version and getattr(self, name):
+                raise ValueError(f"[[{name}]] came with version {version} of the task file; write schema = {version}")
+        return self
+
+    @model_validator(mode="after")
+    def _cells_are_tasks(self) -> TaskFile:
+        if MARK in self.name and self.matrix:
+            raise ValueError(f"the name of a task with a matrix holds no {MARK}, which stands before a cell")
+        for cell in self.cells:
+            try:
+                self.at(cell)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                where = "".join(f"{part}." for part in problem["loc"]).removesuffix(".")
+                message = str(problem["msg"]).removeprefix("Value error, ")
+                raise ValueError(f"matrix, cell {cell.name}: {where}{': ' * bool(where)}{message}") from None
+            except ValueError as error:
+                raise ValueError(f"matrix, cell {cell.name}: {error}") from None
         return self
 
     @model_validator(mode="after")
@@ -330,12 +377,24 @@ class TaskFile(Table):
         return self
 
 
+def _lists(value: Any) -> Any:
+    """Return tables and lists as a TOML file has them: what pydantic dumps as tuples becomes lists."""
+    if isinstance(value, Mapping):
+        return {name: _lists(part) for name, part in value.items()}
+    return [_lists(part) for part in value] if isinstance(value, list | tuple) else value
+
+
 @dataclass(frozen=True)
 class Task:
-    """A loaded task: its folder, its file, and the files that it names."""
+    """A loaded task: its folder, its file, and the files that it names; of a cell of a matrix, which one it is."""
 
     folder: Path
     file: TaskFile
+    cell: Cell | None = None
+
+    def at(self, cell: Cell) -> Task:
+        """Return the task of one of the matrix' cells: another one with the same folder."""
+        return Task(self.folder, self.file.at(cell), cell)
 
     @property
     def name(self) -> str:
@@ -360,7 +419,8 @@ class Task:
         ``extra`` is what the command line replaced (another corpus, …).
         """
         content: dict[str, Json] = self.file.model_dump(mode="json", by_alias=True)
-        content.pop("summary")
+        for name in ("summary", "matrix"):
+            content.pop(name)
         for name in WHAT_IS_RUN:
             content.pop(name)
         if not content["train"]:

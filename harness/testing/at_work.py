@@ -160,12 +160,12 @@ def _state() -> dict[str, Any]:
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    return [_NAMES.get(name, name.replace("_", " ")) for name, value in before.items() if not _same(value, after.get(name))]
+    return [_NAMES.get(name, name.replace("_", " ")) for name, value in before.items() if not _equal_values(value, after.get(name))]
 
 
-def _same(one: Any, other: Any) -> bool:
+def _equal_values(one: Any, other: Any) -> bool:
     if isinstance(one, tuple | list) and isinstance(other, tuple | list):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(_equal_values, one, other))
     if hasattr(one, "shape"):  # a tensor or an array
         return bool((one == other).all())
     return bool(one == other)

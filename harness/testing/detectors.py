@@ -79,7 +79,7 @@ def check_detector(factory: Factory[Detector], bench: TaskBench, labelings: Sequ
         _check_order(detector, chosen, texts, expected)
     unplaced = text_set("report, as if it were not the corpus'", report.texts[:_CHANGED], report.tokens[:_CHANGED])
     elsewhere = _scores(detector, chosen, unplaced)
-    _same("training-only", elsewhere, found[:, :_CHANGED], "texts of the corpus get other scores where TextSet.places does not say so")
+    _require_close("training-only", elsewhere, found[:, :_CHANGED], "texts of the corpus get other scores where TextSet.places does not say so")
     _check_training(factory, bench, chosen, found)
     _check_interrupted(factory, bench, chosen, report)
     return found
@@ -98,10 +98,10 @@ def _check_interrupted(factory: Factory[Detector], bench: TaskBench, labelings: 
 def _check_order(detector: Detector, labelings: Sequence[Labeling], texts: TextSet, expected: NDArray[np.float64]) -> None:
     rows = np.arange(len(texts))[::-1]
     turned, alone = (_scores(detector, labelings, _picked(texts, some)) for some in (rows, rows[:1]))
-    _same("batch-invariance", turned, expected[:, rows], f"scores of set {texts.name!r} depend on the order of the texts")
-    _same("batch-invariance", alone, expected[:, rows[:1]], f"a text of set {texts.name!r} has another score alone")
-    _same("batch-invariance", _scores(detector, labelings[::-1], texts), expected[::-1], "scores depend on the order of the labelings")
-    _same("batch-invariance", _scores(detector, labelings[:1], texts), expected[:1], "a labeling has other scores alone")
+    _require_close("batch-invariance", turned, expected[:, rows], f"scores of set {texts.name!r} depend on the order of the texts")
+    _require_close("batch-invariance", alone, expected[:, rows[:1]], f"a text of set {texts.name!r} has another score alone")
+    _require_close("batch-invariance", _scores(detector, labelings[::-1], texts), expected[::-1], "scores depend on the order of the labelings")
+    _require_close("batch-invariance", _scores(detector, labelings[:1], texts), expected[:1], "a labeling has other scores alone")
 
 
 def _check_training(factory: Factory[Detector], bench: TaskBench, labelings: Sequence[Labeling], expected: NDArray[np.float64]) -> None:
@@ -114,7 +114,7 @@ def _check_training(factory: Factory[Detector], bench: TaskBench, labelings: Seq
         detector.prepare(turned, theirs)
         found = _scores(detector, theirs, corpus_texts(turned, "report"))
     message = "the labels of texts outside bench.split.train change the scores; fit on bench.examples(concept, 'train') alone"
-    _same("training-only", found, expected, message)
+    _require_close("training-only", found, expected, message)
 
 
 def turned_round(bench: TaskBench, folder: Path, labels: set[str]) -> TaskBench:
@@ -145,7 +145,7 @@ def _scores(detector: Detector, labelings: Sequence[Labeling], texts: TextSet) -
     return np.asarray(found, dtype=np.float64)
 
 
-def _same(check: str, found: NDArray[np.float64], expected: NDArray[np.float64], message: str) -> None:
+def _require_close(check: str, found: NDArray[np.float64], expected: NDArray[np.float64], message: str) -> None:
     limit = _TOLERANCE * max(1e-12, float(np.abs(expected).max(initial=0)))
     require(check, (np.abs(found - expected) <= limit).all(), message)
 

@@ -9,6 +9,7 @@ import numpy as np
 from harness.contracts import Steerer, SteererTraits
 from harness.interventions import Intervention
 from harness.run.bench import TaskBench
+from harness.run.suppression import strengths_against
 from harness.run.traits import problem
 from harness.testing.at_work import Factory, anew, check_interrupted, made, settled, watched
 from harness.testing.edits import check_batches, check_edit, effect
@@ -22,6 +23,8 @@ def check_steerer(factory: Factory[Steerer], bench: TaskBench, labelings: Sequen
     """Prepare a steerer on ``bench`` and check its interventions.
 
     * The strength unit is known; the grid is finite and ascending; the neutral point is a number or None.
+    * One that says how it suppresses a concept is also tried at the weakest and the strongest of those strengths, and does something else there
+      than at their positive.
     * ``intervene`` gives an :class:`Intervention`, the same for the same labeling and strength, also after another was asked for, and also from
       a second steerer that is prepared anew.
     * The run's engine can place the edits, and they touch no token that the task spares; ``apply`` is pure, keeps shape and is finite; a
@@ -48,8 +51,10 @@ def check_steerer(factory: Factory[Steerer], bench: TaskBench, labelings: Sequen
     chosen = list(labelings) if labelings is not None else example_labelings(settled(bench), traits.needs_features)
     with watched(settled(bench), "steerer", steerer, "prepare", first=True):
         steerer.prepare(bench, chosen)
+    against = [] if traits.suppresses is None else list(strengths_against(traits, grid, False, "the steerer"))
+    tried = list(dict.fromkeys([*grid, *against[:1], *against[-1:]]))
     with watched(bench, "steerer", steerer, "the calls of intervene", first=True):
-        found = {(place, strength): steerer.intervene(labeling, strength) for place, labeling in enumerate(chosen) for strength in grid}
+        found = {(place, strength): steerer.intervene(labeling, strength) for place, labeling in enumerate(chosen) for strength in tried}
     for (place, strength), intervention in found.items():
         where = f"at strength {strength:g} for concept {chosen[place].concept.id!r}"
         kind = type(intervention).__name__
@@ -62,6 +67,10 @@ def check_steerer(factory: Factory[Steerer], bench: TaskBench, labelings: Sequen
         again = effect(steerer.intervene(chosen[place], strength), bench)
         where = f"at strength {strength:g} for concept {chosen[place].concept.id!r}"
         require("determinism", again == effect(intervention, bench), f"a second call of intervene gave something else {where}")
+    if against and against[-1] < 0:
+        turned, intervention = found[0, against[-1]], found[0, -against[-1]]
+        same = effect(turned, bench) == effect(intervention, bench) and intervention != Intervention()
+        require("traits", not same, f"suppresses is {traits.suppresses!r}, but strength {against[-1]:g} does what {-against[-1]:g} does")
     _check_second(factory, bench, chosen, found)
     _check_generation(steerer, chosen, bench, list(found.values()))
     check_interrupted(bench, "steerer", lambda: made(factory), "prepare", lambda steerer: steerer.prepare(bench, chosen))

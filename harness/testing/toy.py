@@ -39,7 +39,7 @@ layer = {layer}
 
 [corpus]
 source = "corpus.jsonl"
-max_tokens = 64
+max_tokens = 64{conversations}
 
 [concepts]
 mode = "{mode}"
@@ -55,8 +55,10 @@ max_new_tokens = 8
 """
 
 
-def toy_task(folder: Path, mode: ConceptMode = "fixed") -> Path:
+def toy_task(folder: Path, mode: ConceptMode = "fixed", conversations: bool = False) -> Path:
     """Write the toy task, its model and its dictionary included, into ``folder`` (made if absent); the folder itself.
+
+    With ``conversations`` its texts answer instructions, and are read so.
 
     Use it with ``harness eval --task FOLDER`` or :func:`harness.tasks.find.load_task`.
     """
@@ -66,31 +68,35 @@ def toy_task(folder: Path, mode: ConceptMode = "fixed") -> Path:
     texts = [
         (label, f"{opening} {sentence}") for label, sentences in LABELS.items() for opening in OPENINGS for sentence in sentences
     ]
-    _write(folder / "corpus.jsonl", [{"id": str(i), "text": text, "labels": [label]} for i, (label, text) in enumerate(texts)])
+    rows = [{"id": str(i), "text": text, "labels": [label]} for i, (label, text) in enumerate(texts)]
+    asked = [{"instruction": INSTRUCTIONS[i % len(INSTRUCTIONS)]} if conversations else {} for i in range(len(rows))]
+    _write(folder / "corpus.jsonl", [{**row, **instruction} for row, instruction in zip(rows, asked, strict=True)])
     _write(folder / "concepts.jsonl", [{"id": label, "text": label, "label": label} for label in LABELS])
     _write(folder / "instructions.jsonl", [{"id": str(i), "text": text} for i, text in enumerate(INSTRUCTIONS)])
-    (folder / "task.toml").write_text(_TASK.format(layer=LAYER, mode=mode), encoding="utf-8")
+    reading = "\nconversations = true" if conversations else ""
+    (folder / "task.toml").write_text(_TASK.format(layer=LAYER, mode=mode, conversations=reading), encoding="utf-8")
     _write_model(folder / "model")
     _write_dictionary(folder / "sae", load_model(folder / "model", device="cpu", dtype="float32"), [text for _, text in texts])
     return folder
 
 
-def toy_bench(folder: Path, mode: ConceptMode = "fixed", seed: int = 0) -> TaskBench:
+def toy_bench(folder: Path, mode: ConceptMode = "fixed", seed: int = 0, conversations: bool = False) -> TaskBench:
     """Return the bench of :func:`toy_task` in ``folder`` (written there unless it is), quiet, on the CPU, with an artifact cache of its own there.
 
     Args:
         folder: where; a test's temporary folder, or one of the session to make it once.
         mode: the concept mode: ``fixed`` or ``chosen``.
         seed: the run's seed.
+        conversations: whether its texts answer instructions.
     """
     from harness.files.artifacts import ArtifactCache
     from harness.files.progress import Progress
     from harness.run.bench import Choices, TaskBench
     from harness.tasks.find import load_task
 
-    place = folder / mode
+    place = folder / (f"{mode}-conversations" if conversations else mode)
     if not (place / "sae" / "cfg.json").exists():
-        toy_task(place, mode)
+        toy_task(place, mode, conversations)
     choices = Choices(device="cpu", dtype="float32", seed=seed)
     return TaskBench(load_task(place), choices, ArtifactCache(folder / "cache"), Progress(quiet=True))
 

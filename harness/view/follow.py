@@ -13,6 +13,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from harness.files.json_text import parse_json
@@ -20,8 +21,9 @@ from harness.files.sqlite import transaction
 from harness.store.database import Database
 from harness.store.digests import row_digest
 from harness.store.values import GENERATE, RATE
+from harness.types import Goal
 from harness.view.chosen import update_chosen
-from harness.view.index import OVERALL_SQL, Index
+from harness.view.index import Index, overall_sql
 from harness.view.names import Names
 from harness.view.run_file import Marks, RunFile, marks
 
@@ -32,10 +34,14 @@ _MOST_RECENT = 20 * PORTION
 _MODULUS = 1 << 128
 _OUTCOME = ("stage", "source", "item_id", "status", "ticket", "created", "concept", "instruction", "fluency", "reason", "value")
 _OWN = len(_OUTCOME)
-_ROWS = (
-    f"SELECT {', '.join(f'o.{name}' for name in _OUTCOME)}, o.rowid, {OVERALL_SQL}, i.position, i.kind, i.method_id, i.labeling_id, "
-    "i.concept_id, i.strength, i.instruction_id FROM outcomes o LEFT JOIN items i ON i.id = o.item_id "
-)
+
+
+def _rows_sql(goal: Goal) -> str:
+    own = ", ".join(f"o.{name}" for name in _OUTCOME)
+    return (
+        f"SELECT {own}, o.rowid, {overall_sql(goal)}, i.position, i.kind, i.method_id, i.labeling_id, "
+        "i.concept_id, i.strength, i.instruction_id FROM outcomes o LEFT JOIN items i ON i.id = o.item_id "
+    )
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Row:
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> Row:
-        """Return the row of :data:`_ROWS`."""
+        """Return the row of :func:`_rows_sql`."""
         seq, overall, position, kind, *place = row[_OWN:]
         return cls(tuple(row[:_OWN]), seq, overall, position, kind, tuple(place))
 
@@ -105,6 +111,11 @@ class Follower:
                 self.share, self._state = 1.0, state
         return changed
 
+    @cached_property
+    def _goal(self) -> Goal:
+        """What the run's steering is for, which is settled when the run begins."""
+        return self._names().rule.goal
+
     # ---------------------------------------------------------------------------------------------------------------- the passes
 
     def _append(self, connection: sqlite3.Connection) -> tuple[bool, Marks | None]:
@@ -145,7 +156,7 @@ class Follower:
         before, changed = 0, False
         while not self._stopped():
             with self._file.open() as database:
-                rows = _read(database, "o.rowid > ?", before)
+                rows = _read(database, self._goal, "o.rowid > ?", before)
             until = rows[-1].seq if len(rows) == PORTION else 2**62
             seen = connection.execute("SELECT seq FROM seen WHERE seq > ? AND seq <= ?", (before, until)).fetchall()
             gone = {seq for (seq,) in seen} - {row.seq for row in rows}
@@ -165,7 +176,7 @@ class Follower:
         with self._file.open() as database:
             database.rows("BEGIN")
             try:
-                rows = _read(database, where, *values, limit=limit)
+                rows = _read(database, self._goal, where, *values, limit=limit)
                 found = {name: mark for name, mark in marks(database).items() if name.startswith("outcomes ") and mark[0]}
                 return rows, found, int(database.value("SELECT ifnull(max(rowid), 0) FROM outcomes"))
             finally:
@@ -197,8 +208,8 @@ class Follower:
         return bool(changed)
 
 
-def _read(database: Database, where: str, *values: Any, limit: int = PORTION) -> list[Row]:
-    return [Row.of(row) for row in database.rows(f"{_ROWS} WHERE {where} ORDER BY o.rowid LIMIT {limit}", values)]
+def _read(database: Database, goal: Goal, where: str, *values: Any, limit: int = PORTION) -> list[Row]:
+    return [Row.of(row) for row in database.rows(f"{_rows_sql(goal)} WHERE {where} ORDER BY o.rowid LIMIT {limit}", values)]
 
 
 def _last_seen(connection: sqlite3.Connection) -> int:

@@ -17,8 +17,9 @@ from harness.errors import StoreError
 from harness.files.cache_dir import cache_root
 from harness.files.sqlite import SqliteKind, connect, set_journal, stamp, version_of
 from harness.judging.agreement import OVERALL
+from harness.scoring.ratings import CONCEPT_COUNTS
 from harness.store.schema import statements
-from harness.types import ASPECTS, digest
+from harness.types import ASPECTS, Goal, digest
 from harness.view.filters import Columns
 
 INDEX = SqliteKind(
@@ -64,22 +65,28 @@ COLUMNS = Columns(
 )
 """How the index names what filters speak of."""
 
-OVERALL_SQL = (
-    "CASE WHEN min({0}, {1}, {2}) > 0 THEN 3.0 / (1.0 / {0} + 1.0 / {1} + 1.0 / {2}) WHEN {0} IS NOT NULL THEN 0.0 END".format(
-        *(f"o.{aspect}" for aspect in ASPECTS)
-    )
-)
-"""The harmonic mean of a rating's parts, which the run's file does not hold; null without a rating."""
 
-RUN_COLUMNS = Columns(
-    tables=(
-        "items i CROSS JOIN outcomes t ON t.item_id = i.id AND t.stage = 'generate' AND t.status = 'done' "
-        "LEFT JOIN outcomes o ON o.stage = 'rate' AND o.source = ? AND o.item_id = i.id"
-    ),
-    overall=OVERALL_SQL,
-    seq="t.rowid",
-)
-"""How the run's file names it."""
+
+def overall_sql(goal: Goal) -> str:
+    """Return the SQL of a text's score, the harmonic mean of its ratings as they count toward a goal; null without a rating.
+
+    The run's file does not hold it.
+    """
+    (offset, factor), (concept, *others) = CONCEPT_COUNTS[goal], (f"o.{aspect}" for aspect in ASPECTS)
+    parts = [f"({offset} + {factor} * {concept})", *others]
+    return "CASE WHEN min({0}, {1}, {2}) > 0 THEN 3.0 / (1.0 / {0} + 1.0 / {1} + 1.0 / {2}) WHEN {0} IS NOT NULL THEN 0.0 END".format(*parts)
+
+
+def run_columns(goal: Goal) -> Columns:
+    """Return how the file of a run names what filters speak of; ``goal`` is what steering was for."""
+    return Columns(
+        tables=(
+            "items i CROSS JOIN outcomes t ON t.item_id = i.id AND t.stage = 'generate' AND t.status = 'done' "
+            "LEFT JOIN outcomes o ON o.stage = 'rate' AND o.source = ? AND o.item_id = i.id"
+        ),
+        overall=overall_sql(goal),
+        seq="t.rowid",
+    )
 
 
 class Index:

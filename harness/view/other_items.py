@@ -114,7 +114,7 @@ def scored_texts(database: Database, item: Json, outcome: Json, given: Mapping[s
     """
     with understood(database.path):
         truth = Truth.from_json(item)
-        part, order = _one(given, "set", SETS, REPORT), _one(given, "order", ORDERS, "high")
+        part, order = _choice(given, "set", SETS, REPORT), _choice(given, "order", ORDERS, "high")
         if part not in outcome:
             return Scores([], 0, 0, tuple(name for name in SETS if name in outcome))
         scores = unpack(outcome[part]).astype(np.float64)
@@ -124,7 +124,7 @@ def scored_texts(database: Database, item: Json, outcome: Json, given: Mapping[s
         labels = np.where(of_set[rows], 0, np.where(hard[rows], 2, 1))
         places = _places(database, part)
     kept = np.ones(len(scores), dtype=bool)
-    if label := _one(given, "label", LABELS, ""):
+    if label := _choice(given, "label", LABELS, ""):
         kept &= labels == LABELS.index(label)
     for name, sign in (("score_min", 1), ("score_max", -1)):
         if text := given.get(name, "").strip():
@@ -146,7 +146,7 @@ def _places(database: Database, part: str) -> Any:
     return places_of(parse_json(unpack_fact(stored)), THRESHOLD if part == THRESHOLD else REPORT) if stored is not None else np.empty(0, np.int64)
 
 
-def _one(given: Mapping[str, str], name: str, allowed: Any, default: str) -> str:
+def _choice(given: Mapping[str, str], name: str, allowed: Any, default: str) -> str:
     value = given.get(name, "").strip() or default
     if value not in (*allowed, default):
         raise BadRequest(f"{name} is {value!r:.80}", given=value, allowed=tuple(allowed))

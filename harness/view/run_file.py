@@ -42,7 +42,7 @@ class RunFile:
     def open(self) -> Iterator[Database]:
         """Yield the file, open to be read. Raises StoreError where it cannot be read."""
         with self._lock:
-            kept = self._kept()
+            kept = self._current_copy()
             if kept is not None:
                 yield kept
                 return
@@ -58,7 +58,7 @@ class RunFile:
             self._copy = before, database
             yield database
 
-    def _kept(self) -> Database | None:
+    def _current_copy(self) -> Database | None:
         if self._copy is not None and self._copy[0] != self.state():
             self._copy[1].close()
             self._copy = None

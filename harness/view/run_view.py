@@ -230,7 +230,7 @@ class RunView:
                 found = find_in_index(connection, asked, cursor)
                 counts = self._count(connection, asked, index.meta(connection, "version"))
             else:
-                found, counts = find_in_run(run.database, asked, cursor), None
+                found, counts = find_in_run(run.database, asked, cursor, run.names.rule.goal), None
             texts = complete_texts(run.database, run.names, self._read_unsteered(run), connection, found.ids, asked)
         return Page(texts, found, counts, asked.needs_index and not complete)
 

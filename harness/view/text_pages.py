@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.store.database import Database
+from harness.types import Goal
 from harness.view.filters import PAGE, Columns, Cursor, Filter, count_query, page_query
-from harness.view.index import COLUMNS, RUN_COLUMNS
+from harness.view.index import COLUMNS, run_columns
 from harness.view.names import Names
 from harness.view.texts import LONGEST, MARKS, Text, Unsteered, cut_into_segments, read_texts
 
@@ -42,15 +43,15 @@ class IdPage:
 
 def find_in_index(connection: sqlite3.Connection, asked: Filter, cursor: Cursor | None) -> IdPage:
     """Return a page by the index; of a search after :meth:`harness.view.search.Search.find`."""
-    return _found(connection.execute(*page_query(asked, COLUMNS, cursor)).fetchall(), cursor)
+    return _id_page(connection.execute(*page_query(asked, COLUMNS, cursor)).fetchall(), cursor)
 
 
-def find_in_run(database: Database, asked: Filter, cursor: Cursor | None) -> IdPage:
-    """Return a page by the run's file alone; ``asked`` must not need the index."""
-    return _found(database.rows(*page_query(asked, RUN_COLUMNS, cursor)), cursor)
+def find_in_run(database: Database, asked: Filter, cursor: Cursor | None, goal: Goal = "express") -> IdPage:
+    """Return a page by the run's file alone; ``asked`` must not need the index. ``goal``: what its steering was for."""
+    return _id_page(database.rows(*page_query(asked, run_columns(goal), cursor)), cursor)
 
 
-def _found(rows: Sequence[tuple[Any, ...]], cursor: Cursor | None) -> IdPage:
+def _id_page(rows: Sequence[tuple[Any, ...]], cursor: Cursor | None) -> IdPage:
     more, rows = len(rows) > PAGE, rows[:PAGE]
     backward = cursor is not None and cursor.backward
     if backward:

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.files.json_text import parse_json, without_surrogates
 from harness.files.visible import visible
-from harness.scoring import harmonic_mean
+from harness.scoring import overall as overall_of
 from harness.store.database import Database
 from harness.store.folder import UNREADABLE
 from harness.types import ASPECTS, Json
@@ -42,7 +42,7 @@ class JudgeAnswer:
         judge: who.
         status: a name of :data:`harness.view.filters.STATUSES`.
         values: concept, instruction, fluency; empty where it is not rated.
-        overall: their harmonic mean.
+        overall: their score, the harmonic mean as they count toward the run's goal.
         reason: why it is not rated, or what is to be known.
         details: what else the judge has handed over (its replies, its measurements), by name.
     """
@@ -150,7 +150,7 @@ def read_ratings(database: Database, names: Names, ids: Sequence[str]) -> dict[s
         place, judge = judges.get(source, (len(judges), NamedJudge(source, source, "", False)))
         rated = status == "done" and None not in values
         numbers = tuple(map(float, values)) if rated else ()
-        overall = float(harmonic_mean(np.array(numbers))) if numbers else None
+        overall = float(overall_of(np.array(numbers), names.rule.goal)) if numbers else None
         details = tuple(flatten(_parsed(value).get("details", {})))
         found.setdefault(identity, []).append((place, JudgeAnswer(judge, _STATUS.get(status, status), numbers, overall, reason, details)))
     return {identity: tuple(one for _, one in sorted(each, key=lambda pair: pair[0])) for identity, each in found.items()}
@@ -168,7 +168,7 @@ def read_ignored(database: Database, names: Names, identity: str) -> tuple[Judge
             continue
         numbers = tuple(float(number) for aspect in ASPECTS if isinstance(number := rating.get(aspect), int | float))
         numbers = numbers if len(numbers) == len(ASPECTS) else ()
-        overall = float(harmonic_mean(np.array(numbers))) if numbers else None
+        overall = float(overall_of(np.array(numbers), names.rule.goal)) if numbers else None
         source = str(note.get("judge", ""))
         judge = judges.get(source, NamedJudge(source, source, "", False))
         details = tuple(flatten(rating.get("details", {})))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import hookimpl
@@ -17,6 +18,7 @@ from harness.errors import JudgeError
 from harness.judging.llm_judge import LLMJudge
 from harness.judging.questions import Answer, LLMJudgeOptions
 from harness.judging.rubric import Structured
+from harness.model.embedded import embedded_names
 from harness.model.prompts import RENDERING
 from harness.options import input_field, transport_field
 from harness.types import Decoding, digest
@@ -119,10 +121,21 @@ class LocalAsker:
         self.name = f"hf-local@{model.digest or model.name}/{dtype}/{digest(RENDERING, 6)}"
         self.usage, self.hits, self.notes = Usage(), 0, ()
         self._model, self._options, self._cache, self._seed = model, options, cache, seed
+        self._in_folder = options.model not in embedded_names() and Path(options.model).expanduser().is_dir()
 
     def takes_schema(self, model: str) -> bool:
         """Return False: nothing here holds a reply to a schema."""
         return False
+
+    def key(self, request: ChatRequest, rubric: str) -> str:
+        """Return the key of a reply in the cache. Of a model in a folder it holds the content, which :attr:`name` names, and not the place."""
+        return (replace(request, model="") if self._in_folder and self._model.digest else request).key(self.name, rubric)
+
+    def _known(self, request: ChatRequest, rubric: str) -> ChatReply | None:
+        """Return a reply of the cache; an older harness kept it under the folder's place, too."""
+        if self._cache is None:
+            return None
+        return self._cache.get(self.key(request, rubric)) or self._cache.get(request.key(self.name, rubric))
 
     def run(self, requests: Mapping[str, ChatRequest], rubric: str = "") -> Iterator[tuple[str, Answer]]:
         """Yield an answer to each request; one whose prompt is too long for the model fails, and no other with it. Failures come last."""
@@ -133,8 +146,7 @@ class LocalAsker:
         names: dict[str, list[str]] = {}
         failed: dict[str, RequestFailed] = {}
         for name, request in requests.items():
-            key = request.key(self.name, rubric)
-            known = self._cache.get(key) if self._cache is not None else None
+            key, known = self.key(request, rubric), self._known(request, rubric)
             if known is not None:
                 self.hits += 1
                 yield name, known

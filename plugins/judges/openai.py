@@ -6,9 +6,11 @@ environment or a ``.env``; a server given by ``base_url`` gets no key unless ``k
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness import hookimpl
+from harness.contracts import JudgeTraits
 from harness.judging.server_judge import ServerJudge, ServerJudgeOptions
 from harness.options import transport_field
 
@@ -49,9 +51,18 @@ class OpenAIJudge(ServerJudge):
         return OpenAIBatches(provider, self.options.model)
 
 
+class GPT4oJudge(OpenAIJudge):
+    """The judge of the published results."""
+
+    @property
+    def traits(self) -> JudgeTraits:
+        """Return the traits of a judge that published results were rated by."""
+        return replace(super().traits, reference=True)
+
+
 @hookimpl
 def harness_register_judges(registry: Any) -> None:
     registry.add(
         "openai", OpenAIJudge, options=OpenAIOptions, summary="a model behind OpenAI's API, or by base_url any server that speaks like it"
     )
-    registry.add("gpt-4o", OpenAIJudge, options=GPT4oOptions, summary="OpenAI's gpt-4o, the judge of the published results")
+    registry.add("gpt-4o", GPT4oJudge, options=GPT4oOptions, summary="OpenAI's gpt-4o, the judge of the published results")

@@ -41,6 +41,9 @@ MOST_REQUESTS = 2000
 RUNNERS_UP = 3
 _PAGES = 5
 _CACHED_FROM = 2000
+_EMBEDDED_AT_ONCE = 4096
+"""Explanations after whose embedding an interrupted labeling goes on."""
+_VECTORS = "vectors.f32"
 
 
 class NeuronpediaOptions(FilterOptions):
@@ -252,6 +255,7 @@ class NeuronpediaLabeler:
 
     def _embedding(self, work: _Work, wanted: Sequence[str], texts: Sequence[str]) -> Iterator[Floats]:
         """Yield cosines of sentence embeddings, one row per concept; many explanations' are kept, since an SAE's take minutes on a CPU."""
+        from harness.files.shards import ShardedFiles, map_file
         from harness.model.sentences import MODEL, SentenceEmbedder
 
         embedder = SentenceEmbedder(work.bench.dictionaries[work.name].device)
@@ -261,10 +265,12 @@ class NeuronpediaLabeler:
         else:
 
             def compute(folder: Path) -> None:
-                np.save(folder / "vectors.npy", embedder.embed(distinct), allow_pickle=False)
+                files = ShardedFiles(folder, [_VECTORS], None)
+                for start in range(len(files.notes) * _EMBEDDED_AT_ONCE, len(distinct), _EMBEDDED_AT_ONCE):
+                    files.append({_VECTORS: embedder.embed(distinct[start : start + _EMBEDDED_AT_ONCE])}, None)
 
-            key = {"kind": "explanation-embeddings", "version": 1, "embedder": MODEL, "texts": digest(distinct)}
-            vectors = np.load(work.bench.artifact(key, compute) / "vectors.npy", allow_pickle=False)
+            key = {"kind": "explanation-embeddings", "version": 2, "embedder": MODEL, "texts": digest(distinct)}
+            vectors = map_file(work.bench.artifact(key, compute) / _VECTORS, "<f4", (len(distinct), embedder.width))
         place = {text: number for number, text in enumerate(distinct)}
         places = np.array([place[text] for text in texts])
         for vector in embedder.embed(wanted):

@@ -33,7 +33,7 @@ class Permuted:
 
     def __init__(self, options: PermutedOptions) -> None:
         self.options = options
-        self.traits = LabelerTraits(selects_on="nothing")
+        self.traits = LabelerTraits(selects_on="nothing", control="permuted labels")
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
         """Answer each concept that is asked for with the features of the next ones in a random circle of all that were answered."""

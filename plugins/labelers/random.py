@@ -55,7 +55,7 @@ class RandomFeatures:
 
     def __init__(self, options: RandomOptions) -> None:
         self.options = options
-        self.traits = traits_of(options, None if options.min_cosine is not None else "nothing")
+        self.traits = traits_of(options, None if options.min_cosine is not None else "nothing", "random features")
 
     def label(self, bench: Bench, concepts: Sequence[Concept]) -> list[Labeling | Abstention]:
         from harness.labelling.filters import CausalFilter

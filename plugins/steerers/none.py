@@ -1,4 +1,4 @@
-"""No steering: the unsteered model, the floor of every comparison."""
+"""No steering: the unsteered model, the floor of every comparison. Where concepts are suppressed, it shows what there is to suppress."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NoneOptions(Options):
 class Unsteered:
     """See the module. Implements :class:`harness.contracts.Steerer`, with a single strength."""
 
-    traits = SteererTraits(unit="none", grid=(0.0,), neutral=0.0, needs_features=False)
+    traits = SteererTraits(unit="none", grid=(0.0,), neutral=0.0, needs_features=False, suppresses="negate")
 
     def __init__(self, options: NoneOptions) -> None:
         self.options = options

@@ -38,7 +38,9 @@ class RandomDirection:
     def __init__(self, options: RandomDirectionOptions) -> None:
         self.options = options
         grid = AXBENCH_GRID if options.unit == "max-activation" else NORM_GRID
-        self.traits = SteererTraits(unit=options.unit, grid=grid, neutral=0.0, needs_features=True)
+        self.traits = SteererTraits(
+            unit=options.unit, grid=grid, neutral=0.0, needs_features=True, control="random direction", suppresses="negate"
+        )
 
     def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
         self._scales = FeatureScales(bench, labelings, self.options.unit, self.options.quantile)

@@ -31,12 +31,15 @@ class ClampOptions(Options):
 
 
 class Clamp:
-    """See the module. Implements :class:`harness.contracts.Steerer`. No strength is neutral: a clamp to 0 ablates the feature."""
+    """See the module. Implements :class:`harness.contracts.Steerer`. No strength is neutral: a clamp to 0 ablates the feature.
+
+    A concept is suppressed by that, and by targets below 0, which push the stream against the feature's decoder row.
+    """
 
     def __init__(self, options: ClampOptions) -> None:
         self.options = options
         grid = AXBENCH_CLAMP_GRID if options.unit == "max-activation" else NORM_GRID
-        self.traits = SteererTraits(unit=options.unit, grid=grid, neutral=None, needs_features=True)
+        self.traits = SteererTraits(unit=options.unit, grid=grid, neutral=None, needs_features=True, suppresses="ablate")
 
     def prepare(self, bench: Bench, labelings: Sequence[Labeling]) -> None:
         self._scales = FeatureScales(bench, labelings, self.options.unit, self.options.quantile)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,3 +38,9 @@ def harness_register_judges(registry):
 def judge() -> Callable[..., str]:
     """``judge(*lines)``: the source of a plugin whose judge 'mine' submits by these lines."""
     return lambda *lines: JUDGE.replace("{body}", "\n        ".join(lines))
+
+
+@pytest.fixture
+def out(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
+    """A copy of the --out folder with the one finished run of the tiny task, which the judge 'words' has rated."""
+    return Path(shutil.copytree(evaluation[0], tmp_path / "out"))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.runs import run_of
 from helpers.users import as_nobody
 
 from harness.store import RunStore
@@ -106,11 +107,6 @@ def undisturbed(
     """Entry and rows of a run that nothing interrupts."""
     out = tmp_path_factory.mktemp("undisturbed")
     return harness(*EVAL, "--task", task, "--out", out, "--json", sites=(bomb,)).json, rows(out)
-
-
-def run_of(out: Path) -> Path:
-    (run,) = (out / "runs").iterdir()
-    return run
 
 
 def rows(out: Path) -> list[Any]:

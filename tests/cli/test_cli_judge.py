@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.runs import run_of
 
 from harness.store import RunStore
 
@@ -19,11 +20,6 @@ PROMPT = ("eval", "--steerer", "prompt", "--no-controls")
 def scores(entry: dict[str, Any]) -> list[Any]:
     """What an entry measured, without who judged and what it warns of."""
     return [{name: value for name, value in row.items() if name != "samples"} for row in entry["rows"]]
-
-
-def run_of(out: Path) -> Path:
-    (run,) = (out / "runs").iterdir()
-    return run
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- late

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
+from helpers.runs import run_of
 
 from harness.files.rows import write_rows
 from harness.store import RunStore
 
 STERN = "yield from (Rating(i.id, 'rated', 0.0, 1.0, rated(i).fluency) for i in items)"
-
-
-@pytest.fixture
-def out(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
-    """A folder with the run of the tiny task, which the judge 'words' has rated."""
-    shutil.copytree(evaluation[0], tmp_path / "out")
-    return tmp_path / "out"
-
-
-def run_of(out: Path) -> Path:
-    (run,) = (out / "runs").iterdir()
-    return run
 
 
 def texts_of(out: Path) -> int:

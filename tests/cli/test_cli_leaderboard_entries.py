@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.runs import run_of
 
 from harness.leaderboard.entry import Entry
 from harness.leaderboard.files import load_entry, save_entry
@@ -43,11 +44,6 @@ def out(harness: Callable[..., Any], variant: Callable[..., Path], install: Call
     return tmp_path / "out", site
 
 
-def run_of(out: Path) -> Path:
-    (run,) = (out / "runs").iterdir()
-    return run
-
-
 def edited(path: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """An entry with a change, sealed anew."""
     value = load_entry(path).as_json()
@@ -69,38 +65,60 @@ def test_an_entry_is_checked_and_added(harness: Callable[..., Any], out: tuple[P
     assert f"added: {added}" in done.out
 
     # another protocol of the same run is an entry of its own
-    assert harness("runs", "score", run, "--protocol", "axbench", "--out", folder, sites=(site,)).code == 0
+    assert harness("runs", "score", run, "--protocol", "axbench", "--add", "--out", folder, sites=(site,)).code == 0
     other = ("leaderboard", "add", run, "--to", board, "--entry", "entry-axbench-mean-of-harmonic-means.json", "--json")
     assert harness(*other, sites=(site,)).json["added"]
     assert len(list((board / "entries").iterdir())) == 2
     unknown = harness("leaderboard", "add", run, "--to", board, "--entry", "entry-other.json", sites=(site,))
     assert (unknown.code, "entry-axbench" in unknown.error) == (2, True)
 
-    # numbers that fit each other, and not the run: a concept's strength, which is another one of the grid
-    def change(value: dict[str, Any]) -> None:
-        item = next(item for row in value["rows"] for item in row["items"] if item["strength"] is not None)
-        item["strength"] = 0.5 if item["strength"] == 1.0 else 1.0
-
-    made_up = edited(entry, tmp_path / "made-up.json", change)
-    assert harness("leaderboard", "check", made_up, sites=(site,)).code == 0
+    # what fits itself and its task, and not the run: a text that nobody generated
+    made_up = edited(entry, tmp_path / "made-up.json", lambda value: value["rows"][0]["samples"][0].update(text="made up"))
+    seen = harness("leaderboard", "check", made_up, sites=(site,))
+    assert seen.code == 0
+    assert "checked: task many 1, as it is installed: content, concept mode, model, weights of the model," in seen.out
+    assert "not checked: its run (give --run)" in seen.out
     refused = harness("leaderboard", "check", made_up, "--run", run, "--json", sites=(site,))
     assert refused.code == 2
     (problem,) = json.loads(refused.out)[0]["problems"]
-    assert (problem["kind"], "strength" in problem["message"]) == ("run", True)
+    assert (problem["kind"], "made up" in problem["message"]) == ("run", True)
     (board / "entries").joinpath(added.name).unlink()
     shutil.copy(made_up, run / "entry.json")
     assert harness("leaderboard", "add", run, "--to", board, sites=(site,)).code == 2
     assert not added.exists()
 
     # what an entry says beside its numbers: its run knows better
+    def problems(change: Callable[[dict[str, Any]], Any], *options: Any) -> list[tuple[str, str]]:
+        told = harness("leaderboard", "check", edited(entry, tmp_path / "edited.json", change), "--json", *options, sites=(site,))
+        return [(problem["kind"], problem["message"]) for problem in json.loads(told.out)[0]["problems"]]
+
     assert load_entry(entry).warnings
-    silent = edited(entry, tmp_path / "silent.json", lambda value: value.update(warnings=[], harness_version="9.9"))
-    found = json.loads(harness("leaderboard", "check", silent, "--run", run, "--json", sites=(site,)).out)[0]["problems"]
-    assert {problem["kind"] for problem in found} == {"run"}
-    assert len(found) == 1 + len(load_entry(entry).warnings)
-    early = edited(entry, tmp_path / "early.json", lambda value: value.update(created="2990-01-01T00:00:00+00:00"))
-    (problem,) = json.loads(harness("leaderboard", "check", early, "--json", sites=(site,)).out)[0]["problems"]
-    assert (problem["kind"], "2990" in problem["message"]) == ("schema", True)
+    silent = problems(lambda value: value.update(warnings=[], harness_version="9.9"), "--run", run)
+    assert len([kind for kind, _ in silent if kind == "run"]) == 1 + len(load_entry(entry).warnings)
+    with_run = [
+        (lambda value: value["warnings"].append("made up"), "warns of what its run does not warn of: made up"),
+        (lambda value: value["libraries"].update(numpy="0.1"), "libraries.numpy is 0.1; the run has "),
+        (lambda value: value["rows"][0]["items"][0].update(reason="made up"), "items 1.reason is made up; the run has "),
+        (lambda value: value.update(created="2020-01-01T00:00:00+00:00"), "created is 2020-01-01T00:00:00+00:00, before its run began ("),
+    ]
+    for change, said in with_run:
+        assert not problems(change), "without the run nobody can tell"
+        ((kind, message),) = problems(change, "--run", run)
+        assert (kind, message.startswith(said)) == ("run", True), message
+    in_row = problems(lambda value: value["rows"][0]["warnings"].append("made up"), "--run", run)
+    assert [message for kind, message in in_row if kind == "run"] == ["warns of what its run does not warn of: made up"]
+    ((kind, message),) = problems(lambda value: value.update(created="2990-01-01T00:00:00+00:00"))
+    assert (kind, "2990" in message) == ("schema", True)
+
+    # its task, from a folder where it is not installed
+    task = next(tmp_path.glob("**/task.toml")).parent
+    assert harness("leaderboard", "check", entry, "--task", task, "--json").json[0]["problems"] == []
+    done = harness("leaderboard", "check", entry, "--task", ROOT / "tasks" / "demo", "--json")
+    ((kind, message),) = [(one["kind"], one["message"]) for one in json.loads(done.out)[0]["problems"]]
+    assert (kind, "demo 5, which is in" in message) == ("task", True)
+    (run / "entry.json").write_bytes(entry.read_bytes())
+    assert harness("leaderboard", "add", run, "--to", tmp_path / "other", "--task", task).code == 0
+    assert harness("leaderboard", "add", run, "--to", tmp_path / "third").code == 2
 
     # a renamed file, a task that nobody registered, a version that does not exist, edited text
     renamed = shutil.copy(entry, tmp_path / "board" / "entries" / "mine.json")
@@ -113,7 +131,7 @@ def test_an_entry_is_checked_and_added(harness: Callable[..., Any], out: tuple[P
     assert kinds == [["schema"], ["task"], ["schema"], ["schema"]]
     assert "4 of 4 entries" in seen.error
     lines = harness("leaderboard", "check", renamed, versions, broken, sites=(site,)).out.splitlines()
-    assert len([line for line in lines if ": note: " not in line]) == 3
+    assert len([line for line in lines if not any(mark in line for mark in (": note: ", ": checked: ", ": not checked: "))]) == 3
     assert [problem["kind"] for problem in json.loads(harness("leaderboard", "check", entry, "--json").out)[0]["problems"]] == ["task"]
 
 

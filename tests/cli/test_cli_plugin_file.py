@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import click
 import pytest
 
+from harness.cli.proposals import stored_runs
+from harness.leaderboard.files import load_entry
+from harness.leaderboard.next_step import eval_command as proposed_command
 from harness.store import RunStore
 from harness.store.command import eval_command
 from harness.testing import toy_task
@@ -121,6 +125,10 @@ def test_a_run_is_known_by_the_files_content(harness: Callable[..., Any], toy: P
     moved.write_text(METHODS, encoding="utf-8")
     assert harness(*(moved if part == file else part for part in command), "--json").json["id"] == entry["id"]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
+
+    (kept,) = (tmp_path / "leaderboard" / "entries").iterdir()
+    proposed = shlex.split(proposed_command(load_entry(kept), load_entry(kept).rows[:1], stored_runs(tmp_path)))
+    assert Path(proposed[proposed.index("--plugin") + 1]).resolve() == file  # the entry has its name alone, the run where it lies
 
     words = eval_command(manifest.command)
     assert words[words.index("--plugin") + 1] == str(file)

@@ -34,6 +34,13 @@ def test_the_screen_names_the_pair_and_what_the_run_could_tell(harness: Callable
     assert max(map(len, out.splitlines())) <= 100
 
 
+def test_a_protocol_is_named_and_asked_for(harness: Callable[..., Any], run: Path) -> None:
+    assert {pair["protocol"] for pair in harness("power", run, "--json").json} == {"cv, mean of harmonic means"}
+    other = ("--protocol", "axbench", "--aggregation", "harmonic-mean-of-means")
+    assert {pair["protocol"] for pair in harness("power", run, *other, "--json").json} == {"axbench, harmonic mean of means"}
+    assert "(axbench, harmonic mean of means)" in harness("power", run, *other).out
+
+
 @pytest.mark.parametrize("arguments", [["--difference", "0"], ["--difference", "a"], ["--instructions", "-3"], ["--judge", "nobody"]])
 def test_wrong_values_are_one_line(harness: Callable[..., Any], run: Path, arguments: list[str]) -> None:
     assert arguments[1] in harness("power", run, *arguments).error

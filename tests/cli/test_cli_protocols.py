@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.runs import run_of
 
 from harness import load_run
 from harness.errors import UnknownNameError
@@ -18,24 +18,19 @@ from harness.scoring import halves, harmonic_mean, score_ratings
 OF_MEANS = ("--aggregation", "harmonic-mean-of-means")
 
 
-@pytest.fixture
-def out(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
-    shutil.copytree(evaluation[0], tmp_path / "out")
-    return tmp_path / "out"
-
-
-def run_of(out: Path) -> Path:
-    (run,) = (out / "runs").iterdir()
-    return run
-
-
 def texts_of(run: Path) -> Any:
     return load_run(run).texts().drop(columns=["instruction", "text"])
 
 
 def test_a_stored_run_is_scored_by_another_protocol(harness: Callable[..., Any], out: Path) -> None:
     run, before = run_of(out), texts_of(run_of(out))
-    entry = harness("runs", "score", run.name, "--protocol", "axbench", "--out", out, "--json").json
+    files = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    ask = ("runs", "score", run.name, "--protocol", "axbench", "--out", out)
+    printed = harness(*ask, "--json").json
+    assert "--add keeps this entry" in harness(*ask).out
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == files, "nothing is written unasked"
+    entry = harness(*ask, "--add", "--json").json
+    assert (entry["id"], entry["rows"]) == (printed["id"], printed["rows"])
     assert (entry["protocol"]["name"], entry["protocol"]["aggregation"]) == ("axbench", "mean-of-harmonic-means")
     assert texts_of(run).equals(before)
     assert sorted(path.name for path in run.glob("entry*.json")) == ["entry-axbench-mean-of-harmonic-means.json", "entry.json"]
@@ -45,6 +40,7 @@ def test_a_stored_run_is_scored_by_another_protocol(harness: Callable[..., Any],
     own, other = load_entry(run / "entry.json"), load_entry(run / "entry-axbench-mean-of-harmonic-means.json")
     assert own.file_name != other.file_name
     assert harness("runs", "verify", "--out", out, "--json").json[0]["verdict"] == "intact"
+    assert f"entry: {out / 'leaderboard' / 'entries'}" in harness(*ask, "--add").out
     again = harness("runs", "score", run.name, "--protocol", "cv", "--out", out, "--json").json
     assert again["rows"] == own.as_json()["rows"]
 
@@ -83,7 +79,7 @@ def test_an_evaluation_is_scored_by_what_it_asks_for(harness: Callable[..., Any]
 
 def test_protocols_are_never_ranked_together(harness: Callable[..., Any], out: Path) -> None:
     for more in ((), OF_MEANS):
-        assert harness("runs", "score", run_of(out).name, "--protocol", "axbench", *more, "--out", out).code == 0
+        assert harness("runs", "score", run_of(out).name, "--protocol", "axbench", *more, "--add", "--out", out).code == 0
     groups = harness("leaderboard", "--out", out, "--json").json["groups"]
     assert len(groups) == 3
     shown = harness("leaderboard", "--out", out).out
@@ -114,6 +110,7 @@ def test_an_unknown_protocol_names_those_that_exist(harness: Callable[..., Any],
 def test_what_has_no_ratings_is_not_scored_by_a_protocol(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
     command = ("eval", "--labeler", "most-frequent", "--detector", "bow", "--no-controls", "--task", tiny_task, "--out", tmp_path)
     assert harness(*command).code == 0
-    done = harness("runs", "score", run_of(tmp_path).name, "--protocol", "axbench", "--out", tmp_path)
-    assert (done.code, "no texts" in done.error) == (2, True)
+    for more in ((), ("--add",)):
+        done = harness("runs", "score", run_of(tmp_path).name, "--protocol", "axbench", "--out", tmp_path, *more)
+        assert (done.code, "no texts" in done.error) == (2, True)
     assert harness("runs", "score", "nothing", "--protocol", "axbench", "--out", tmp_path).code == 2

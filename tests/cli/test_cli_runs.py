@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,8 @@ from unittest import mock
 
 import pandas
 import pytest
+from helpers.proposals import proposed
+from helpers.runs import run_of
 from helpers.steered import steered_run
 from rich.cells import cell_len
 
@@ -21,18 +22,6 @@ from harness.files.visible import is_hidden
 from harness.store import RunStore
 
 NARROW = {"COLUMNS": "80"}
-
-
-@pytest.fixture
-def out(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
-    """A finished run of the tiny task."""
-    shutil.copytree(evaluation[0], tmp_path / "out")
-    return tmp_path / "out"
-
-
-def run_of(out: Path) -> Path:
-    (run,) = (out / "runs").iterdir()
-    return run
 
 
 def stopped(finished: Path, folder: Path, texts: int, ratings: int) -> None:
@@ -146,6 +135,18 @@ def test_show_of_a_run_that_has_stopped_gives_no_scores(harness: Callable[..., A
     assert entry["rows"] == json.loads((run_of(out) / "entry.json").read_text())["rows"], "made of the stored ratings"
 
 
+def test_show_proposes_what_to_run_next_of_a_finished_run_alone(harness: Callable[..., Any], out: Path, tmp_path: Path) -> None:
+    """One that was stopped is to be gone on with, which its own command does."""
+    run = run_of(out)
+    assert proposed(harness("runs", "show", run.name, "--out", out, env=NARROW).out)[:3] == ["harness", "judge", run.name]
+    stopped(run, tmp_path / "there" / "runs" / run.name, 72, 71)
+    found = harness("runs", "show", "last", "--out", tmp_path / "there", env=NARROW)
+    assert found.code == 0
+    assert "overall" in found.out  # it has scores of what was rated
+    assert "next:" not in found.out
+    assert "go on with it" in found.out
+
+
 # ------------------------------------------------------------------------------------------------------------------------- compare
 
 
@@ -175,6 +176,13 @@ def test_the_first_line_answers_whether_a_is_better(harness: Callable[..., Any],
     assert found["texts"][0]["first"]["text"].startswith("clamp")
     turned = harness("runs", "compare", "demo-1:2", "demo-1", "--out", tmp_path, "--json", "--texts", "0").json
     assert (turned["verdict"], turned["difference"], turned["texts"]) == ("second", pytest.approx(-found["difference"]), [])
+
+
+def test_runs_that_gave_the_same_are_said_to_be_identical(harness: Callable[..., Any], tmp_path: Path) -> None:
+    for name in ("demo-1", "demo-2"):
+        steered_run(tmp_path / "runs" / name, rated(1.0))
+    assert harness("runs", "compare", "demo-1", "demo-2", "--out", tmp_path).out.startswith("A and B are identical: all 112 texts and their ratings,")
+    assert harness("runs", "compare", "demo-1", "demo-1:2", "--out", tmp_path, "--json").json["alike"] is None
 
 
 def test_real_runs_of_three_concepts_say_that_nothing_can_be_said(harness: Callable[..., Any], out: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.proposals import proposed, without_command
 
 from harness.files.visible import is_hidden
 from harness.leaderboard.files import load_entry, save_entry
@@ -119,7 +119,7 @@ def test_no_table_cuts_a_figure(harness: Callable[..., Any], evaluation: tuple[P
         assert set(shown) <= set(all_there_are), "no figure is cut"
         lost = all_there_are - shown
         assert not lost or "not shown for want of room: texts, unrated" in " ".join(text.split()), lost
-        assert max(map(len, text.splitlines())) <= max(width, max(map(len, FIGURE.findall(wide)), default=0))
+        assert max(map(len, without_command(text).splitlines())) <= max(width, max(map(len, FIGURE.findall(wide)), default=0))
 
 
 def test_the_end_of_a_run_opens_with_verdict_and_next_command(
@@ -132,12 +132,12 @@ def test_the_end_of_a_run_opens_with_verdict_and_next_command(
     text = harness(*command, env={"COLUMNS": "80"}).out
     opening, table = text.split("\n\n", 1)
     assert "calibf1 × sae-clamp beats random" in " ".join(opening.split())
-    assert "next: harness " in opening
     assert table.lstrip().startswith("overall")
-    proposed = shlex.split(opening.partition("next: harness ")[2].rpartition("(")[0].replace("\\\n", ""))
-    assert (proposed[0], proposed[-2:]) == ("judge", ["--out", str(out)])  # an offline judge rated the run
-    assert (out / "runs" / proposed[1]).is_dir()
-    failed = harness(*["nobody" if word == "gpt-4o" else word for word in proposed])  # understood, up to the judge
+    program, *words = proposed(opening)
+    assert (program, words[0], words[-2]) == ("harness", "judge", "--out")  # an offline judge rated the run
+    assert Path(words[-1]).resolve() == out.resolve()
+    assert (out / "runs" / words[1]).is_dir()
+    failed = harness(*["nobody" if word == "gpt-4o" else word for word in words])  # understood, up to the judge
     assert failed.code == 2
     assert "'nobody'" in failed.err
     assert max(map(len, text.split("entry: ")[0].splitlines())) <= 80

@@ -10,20 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.runs import run_of
 
 from harness import load_run
 from harness.errors import StoreError
-
-
-@pytest.fixture
-def out(evaluation: tuple[Path, Any], tmp_path: Path) -> Path:
-    shutil.copytree(evaluation[0], tmp_path / "out")
-    return tmp_path / "out"
-
-
-def run_of(out: Path) -> Path:
-    (run,) = (out / "runs").iterdir()
-    return run
 
 
 def change(run: Path, sql: str) -> None:
@@ -33,11 +23,17 @@ def change(run: Path, sql: str) -> None:
     connection.close()
 
 
-def test_an_intact_run_and_its_entry(harness: Callable[..., Any], out: Path) -> None:
+def test_an_intact_run_and_its_entry(harness: Callable[..., Any], evaluation: tuple[Path, Any], out: Path) -> None:
     found = harness("runs", "verify", "--out", out, "--json").json
-    entries = [{"file": "entry.json", "reason": "", "differences": []}]
+    rows, texts = evaluation[1]["rows"], sum(row["n_texts"] for row in evaluation[1]["rows"])
+    entries = [{"file": "entry.json", "reason": "", "differences": [], "rows": len(rows), "made_of": {"ratings": texts}}]
     assert found == [{"run": run_of(out).name, "folder": str(run_of(out)), "verdict": "intact", "groups": [], "problems": [], "entries": entries}]
-    assert harness("runs", "verify", run_of(out).name[:8], "--out", out).out == f"{run_of(out).name}: intact\n"
+    said = f"{run_of(out).name}: intact: every record is as it was written\n"
+    scores = f"  entry.json: every score is what the run gives: {len(rows)} rows made again from {texts} ratings\n"
+    assert harness("runs", "verify", run_of(out).name[:8], "--out", out).out == said + scores
+    (run_of(out) / "entry.json").unlink()
+    without = harness("runs", "verify", "--out", out)
+    assert (without.code, without.out) == (0, said + "  no entry lies beside it, so no score was made again\n")
     assert harness("runs", "verify", "--out", out / "elsewhere").code == 0
 
 
@@ -98,7 +94,9 @@ def test_a_run_without_digests_is_said_to_have_none(harness: Callable[..., Any],
     change(run_of(out), "DROP TABLE digests")
     change(run_of(out), "PRAGMA user_version=2")
     done = harness("runs", "verify", "--out", out)
-    assert (done.code, done.out) == (0, f"{run_of(out).name}: no digests\n")
+    assert done.code == 0
+    assert done.out.startswith(f"{run_of(out).name}: no digests: an older harness wrote it")
+    assert "rows made again from" in done.out
     assert harness("judge", run_of(out).name, "--judge", "words", "--out", out, "--quiet", "--json").code == 0
     assert harness("runs", "verify", "--out", out, "--json").json[0]["verdict"] == "intact"
 
@@ -201,7 +199,12 @@ def all_entries(out: Path) -> list[Any]:
     ids=["measurement", "detection", "ratings taken away"],
 )  # fmt: skip
 def test_each_kind_is_computed_anew(harness: Callable[..., Any], all_kinds: Path, sql: str, row: str, metric: str) -> None:
-    assert harness("runs", "verify", "--out", all_kinds, "--json").json[0]["verdict"] == "intact"
+    (before,) = harness("runs", "verify", "--out", all_kinds, "--json").json
+    entry = all_entries(all_kinds)[0]
+    detected, texts = (sum(item.answered for row in entry.rows_of("detection") for item in row.items), entry.rows_of("steering")[0].n_texts)
+    assert before["verdict"] == "intact"
+    assert before["entries"][0]["made_of"] == {"ratings": texts, "detections": detected, "measurements": len(entry.rows_of("dictionary"))}
+    assert f"from {texts} ratings, {detected} detections and 1 measurement\n" in harness("runs", "verify", "--out", all_kinds).out
     change(run_of(all_kinds), sql)
     seal_again(run_of(all_kinds))
     (report,) = json.loads(harness("runs", "verify", "--out", all_kinds, "--json").out)

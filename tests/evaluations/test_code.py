@@ -110,7 +110,7 @@ def test_a_run_of_an_older_harness_is_told_from_another_run(tmp_path: Path) -> N
     def told(stored: dict[str, Any], name: str, asked: dict[str, Any] = now) -> str:
         runs = tmp_path / name
         RunStore.create_or_open(runs / "t-1", stored).close()
-        manifest: Any = SimpleNamespace(identity=asked, task=SimpleNamespace(name="t"), labelers=(), methods=(), metrics=())
+        manifest: Any = SimpleNamespace(identity=asked, task=SimpleNamespace(name="t"), labelers=(), methods=(), metrics=(), command={})
         return changed_code(runs / "t-2", manifest)
 
     assert "made by an older harness" in told(older, "older")

@@ -13,7 +13,8 @@ from helpers.steered import JUDGE, steered_run
 
 from harness.errors import OptionError, StoreError, UnknownNameError
 from harness.evaluations.compare import Comparison, compare, load_side
-from harness.evaluations.compare_texts import most_different
+from harness.evaluations.compare_alike import alike as alike_rows
+from harness.evaluations.compare_texts import most_different, told_alike
 from harness.scoring import clusters_of, paired_difference
 from harness.store import JudgeRecord, RunStore
 from harness.types import Decoding
@@ -75,6 +76,39 @@ def test_the_test_is_that_of_the_paired_scores_with_shared_features_together(run
     assert found.verdict == "not shown"
     assert "Not shown which is better: A − B" in found.headline()
     assert len(found.headline()) <= 80
+
+
+def test_methods_that_gave_the_same_are_said_to_have(run: Open) -> None:
+    def alike(*stores: RunStore) -> Comparison:
+        return told_alike(compared(*stores), *stores)
+
+    first = run("first", rating(1.0))
+    again, other = run("again", rating(1.0)), run("other", rating(1.0), text=lambda *place: f"another at {place}")
+    found = alike(first, again)
+    assert found.headline() == "A and B are identical: all 112 texts and their ratings, 14 concepts"
+    assert found.as_json()["answer"] == found.headline()
+    assert found.alike is not None
+    assert found.alike.identical
+    found = alike(first, other)
+    assert found.headline() == "A and B score the same on 14 concepts; 112 of 112 texts differ"
+    assert found.as_json()["alike"] == {"identical": False, "n_texts": [112, 112], "texts_that_differ": 112, "ratings_that_differ": 0}
+
+    # one text of one strength that nothing depends on; one rating, likewise; one score
+    def text(method: str, concept: int, strength: float, place: int) -> str:
+        return "another" if (concept, strength, place) == (3, 0.5, 2) else f"{method} {concept} {strength} {place}"
+
+    def rate(method: str, concept: int, strength: float, place: int) -> tuple[float, float, float]:
+        return rating(1.0)(method, concept, strength, place) if strength == 1.0 else (0.1 + 0.1 * (concept == 3 and place == 2), 1.0, 1.0)
+
+    chosen = run("chosen", lambda method, concept, strength, place: rate(method, concept - 3 * (concept == 3), strength, place))
+    assert alike(run("text", rate), run("one-text", rate, text=text)).headline().endswith("; 1 of 112 texts differs")
+    assert alike(run("rating", rate), chosen).headline() == "A and B score the same on 14 concepts; 1 of 112 ratings differs"
+    assert alike(run("better", rating(1.1)), first).alike is None
+    assert alike(run("unrated", lambda *_: None), run("unrated-too", lambda *_: None)).alike is None, "there is no score"
+    row = load_side(first, "steering").row
+    without_texts = alike_rows((row, row), "seed", 1)
+    assert without_texts is not None
+    assert without_texts.headline() == "A and B are identical: every number of 1 seed is the same"
 
 
 @pytest.mark.parametrize(("n_concepts", "shared", "verdict"), [(11, False, "nothing"), (12, False, "first"), (40, True, "nothing")])

@@ -16,7 +16,7 @@ import pandas
 import pyarrow.parquet as pq
 import pytest
 from helpers.runs import manifest
-from helpers.steered import steered_run
+from helpers.steered import method_record, steered_run
 from helpers.stores import add_generations, add_trials
 
 from harness.errors import StoreError
@@ -284,7 +284,7 @@ SHARED = ["dataset_name", "concept_id", "input_concept", "input_id", "factor", "
 def axbench_columns(name: str) -> list[str]:
     parts = ("relevance_concept", "relevance_instruction", "fluency")
     rated = [f"{name}_LMJudgeEvaluator_{part}_{what}" for part in parts for what in ("ratings", "completions")]
-    return [f"{name}_steered_generation", f"{name}_LMJudgeEvaluator", *rated]
+    return [f"{name}_steered_generation", f"{name}_LMJudgeEvaluator", *rated, f"{name}_LMJudgeEvaluator_status"]
 
 
 def test_axbench_layout_holds_every_text_at_its_place(store: RunStore, tmp_path: Path) -> None:
@@ -296,29 +296,86 @@ def test_axbench_layout_holds_every_text_at_its_place(store: RunStore, tmp_path:
     assert frame.equals(frame.sort_values(["concept_id", "input_id", "factor"], ignore_index=True))
     assert str(frame.dtypes["concept_id"]) == str(frame.dtypes["input_id"]) == "int64"
     kept = json.loads(pq.read_schema(tmp_path / "steering_data.parquet").metadata[b"harness"])
+    assert [(one["unit"], one["factors"]) for one in kept["methods"].values()] == [("max-activation", [0.5, 1.0]), ("none", None)]
     concepts = {concept: int(number) for number, concept in kept["concepts"].items()}
     steerers = {method.id: method.steerer for method in store.methods()}
     found = 0
     for record in store.records(store.judges()[0].key):
         trial, rating = record.trial, record.rating
-        place = store.manifest.instructions_for(trial.concept_id).index(trial.instruction_id)
-        (row,) = frame[
-            (frame["concept_id"] == concepts[trial.concept_id]) & (frame["input_id"] == place) & (frame["factor"] == trial.strength)
-        ].to_dict("records")
-        name = names[steerers[trial.method_id]]
+        place, steerer = store.manifest.instructions_for(trial.concept_id).index(trial.instruction_id), steerers[trial.method_id]
+        own = frame[(frame["concept_id"] == concepts[trial.concept_id]) & (frame["input_id"] == place)]
+        rows = (own if steerer == "prompt" else own[own["factor"] == trial.strength]).to_dict("records")
+        assert len(rows) == (2 if steerer == "prompt" else 1), "a method without strengths has its text at every factor"
         assert record.generation is not None
         assert rating is not None
-        assert row[f"{name}_steered_generation"] == record.generation.text
-        assert row["original_prompt"] == f"Instruction {trial.instruction_id[1:]}?"
-        assert (row["input_concept"], row["sae_id"]) == (f"concept {trial.concept_id[1:]}", int(trial.concept_id[1:]))
-        ratings = [row[f"{name}_LMJudgeEvaluator_{part}_ratings"] for part in ("relevance_concept", "relevance_instruction", "fluency")]
-        given = [math.nan if value is None else value for value in (rating.concept, rating.instruction, rating.fluency)]
-        assert ratings == pytest.approx(given, nan_ok=True), "an unrated text is no 0"
-        said = row[f"{name}_LMJudgeEvaluator_relevance_concept_completions"]
-        assert said == f"I give {rating.concept:g}" if rating.status == "rated" else pandas.isna(said)
+        for row in rows:
+            cells = {name: row[f"{names[steerer]}_{name}"] for name in (column.partition("_")[2] for column in axbench_columns("M"))}
+            assert cells["steered_generation"] == record.generation.text
+            assert row["original_prompt"] == f"Instruction {trial.instruction_id[1:]}?"
+            assert (row["input_concept"], row["sae_id"]) == (f"concept {trial.concept_id[1:]}", int(trial.concept_id[1:]))
+            ratings = [cells[f"LMJudgeEvaluator_{part}_ratings"] for part in ("relevance_concept", "relevance_instruction", "fluency")]
+            given = [math.nan if value is None else value for value in (rating.concept, rating.instruction, rating.fluency)]
+            assert ratings == pytest.approx(given, nan_ok=True), "an unrated text is no 0"
+            said = cells["LMJudgeEvaluator_relevance_concept_completions"]
+            assert said == f"I give {rating.concept:g}" if rating.status == "rated" else pandas.isna(said)
+            assert cells["LMJudgeEvaluator_status"] == ("rated" if rating.status == "rated" else "unrated: refused")
         found += 1
-    texts = frame[[column for column in frame.columns if column.endswith("_steered_generation")]]
-    assert int(texts.notna().sum().sum()) == found == store.counts()["generations"]
+    assert found == store.counts()["generations"]
+    assert frame[[column for column in frame.columns if column.endswith("_steered_generation")]].notna().all(axis=None), "no gap"
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_axbench_layout_says_why_a_cell_is_empty(tmp_path: Path, kind: str) -> None:
+    """Grids that differ, an abstention, texts and ratings that are still to come: each null has its reason, in its own row and column."""
+    method, add = method_record("add", grid=(0.2, 0.5))
+    given = steered_run(tmp_path / "run", lambda *_: (2.0, 1.0, 1.0), ("clamp", "prompt!"), n_concepts=2, n_instructions=2, planned=(add,))
+    with RunStore.open(tmp_path / "run") as run:
+        labeling = Labeling(run.concepts()[0], (FeatureRef("sae", 0),))  # the other concept has no answer
+        run.add_labelings(add.labeler.key if add.labeler else "", [labeling])
+        instructions = given.instructions_for("c0")
+        trials = [Trial(add.id, labeling.id, "c0", strength, name, 0) for strength in add.grid for name in instructions]
+        run.add_methods([method])
+        add_trials(run, trials)
+        add_generations(run, [Generation(trials[0].id, "p", "", 0, "eos"), Generation(trials[1].id, "p", "at .2 of the second", 1, "eos")])
+        run.add_ratings(run.judges()[0].key, [Rating(trials[1].id, "pending", ticket="t")])
+        export(run, tmp_path / f"out.{kind}", layout="axbench")
+    if kind == "csv":
+        frame = pandas.read_csv(tmp_path / "out.csv", encoding="utf-8-sig", keep_default_na=False)
+    else:
+        frame = pandas.DataFrame(rows_of(tmp_path / f"out.{kind}")).astype(object)
+        frame = frame.where(frame.notna(), "")
+    names = ("l-add×add", "l-clamp×clamp", "prompt")
+    assert list(frame.columns) == [*SHARED, *(column for name in ("l-clamp×clamp", "prompt", "l-add×add") for column in axbench_columns(name))]
+    statuses = [tuple(row[f"{name}_LMJudgeEvaluator_status"] for name in names) for row in frame.to_dict("records")]
+    assert list(zip(frame["concept_id"], frame["input_id"], frame["factor"], strict=True)) == [
+        (concept, place, factor) for concept in (0, 1) for place in (0, 1) for factor in (0.2, 0.5, 1.0)
+    ]
+    assert statuses == [
+        ("not rated", "no such factor", "rated"), ("no text", "rated", "rated"), ("no such factor", "rated", "rated"),
+        ("pending", "no such factor", "rated"), ("no text", "rated", "rated"), ("no such factor", "rated", "rated"),
+        *[("no answer", "no such factor", "rated"), ("no answer", "rated", "rated"), ("no answer", "rated", "rated")] * 2,
+    ]  # fmt: skip
+    for name, column in zip(names, zip(*statuses, strict=True), strict=True):
+        for status, row in zip(column, frame.to_dict("records"), strict=True):
+            cells = [row[cell] for cell in axbench_columns(name)[:-1]]
+            assert all(cell != "" for cell in cells[:3]) == (status == "rated"), (name, status, cells)
+            if status.startswith("no "):
+                assert set(cells) == {""}
+    assert frame["l-add×add_steered_generation"].tolist()[3] == "at .2 of the second"
+
+
+def test_what_a_judge_without_replies_keeps_stands_in_place_of_them(tmp_path: Path) -> None:
+    steered_run(tmp_path / "run", lambda *_: None, ("clamp",), n_concepts=1, n_instructions=2)
+    details = [{"concept": 0.62, "other": 1}, {"rule": "the text is empty"}, {"raters": {"ann": {"concept": 1}}}, {}]
+    with RunStore.open(tmp_path / "run") as run:
+        key = run.add_judge(JudgeRecord("other", "r1"))
+        run.add_ratings(key, [Rating(trial.id, "rated", 1, 1, 1, details=kept) for trial, kept in zip(run.trials(), details, strict=True)])
+        export(run, tmp_path / "out.jsonl", key, layout="axbench")
+        texts = {record.trial.id: record.generation.text for record in run.records() if record.generation}
+        order = [texts[trial.id] for trial in run.trials()]
+    said = {row["l-clamp×clamp_steered_generation"]: row["l-clamp×clamp_LMJudgeEvaluator_relevance_concept_completions"]
+            for row in rows_of(tmp_path / "out.jsonl")}  # fmt: skip
+    assert [said[text] for text in order] == ["0.62", "the text is empty", '{"raters":{"ann":{"concept":1}}}', None]
 
 
 def test_axbench_reads_its_columns_by_its_own_rules(store: RunStore, tmp_path: Path) -> None:

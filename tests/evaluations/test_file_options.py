@@ -129,6 +129,26 @@ def test_ratings_of_an_older_harness_that_kept_the_path_stay() -> None:
     assert not JudgeRecord("mine", "mine/1", {"words": "/now/grade"}, content={"words": "content:d2"}).goes_on_from(older)
 
 
+def test_a_run_of_an_older_harness_with_the_name_of_a_file_of_instructions_in_its_identity_is_told(tmp_path: Path) -> None:
+    from harness.evaluations.evaluate import changed_code
+    from harness.files.hashing import content_digest, path_digest
+    from harness.store import RunStore
+
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text('{"id": "1", "text": "Tell me of the sea."}')
+    now = {"task": {"name": "t"}, "seed": 0, "code": {}, "methods": [], "instructions": content_digest(asked)}
+
+    def told(stored: str, name: str, given: Path | None = asked) -> str:
+        RunStore.create_or_open(tmp_path / name / "t-1", {**now, "instructions": stored}).close()
+        command = {"choices": {"instructions": None if given is None else str(given)}}
+        manifest: Any = SimpleNamespace(identity=now, task=SimpleNamespace(name="t"), labelers=(), methods=(), metrics=(), command=command)
+        return changed_code(tmp_path / name / "t-2", manifest)
+
+    assert "the run t-1 has the same options, but it was made by an older harness" in told(path_digest(asked), "before")
+    assert told("another", "other") == ""
+    assert told(path_digest(asked), "own", None) == ""
+
+
 def test_a_run_of_an_older_harness_with_paths_in_its_identity_is_told(tmp_path: Path) -> None:
     from harness.evaluations.evaluate import changed_code
     from harness.files.hashing import content_digest, path_digest
@@ -149,7 +169,7 @@ def test_a_run_of_an_older_harness_with_paths_in_its_identity_is_told(tmp_path: 
 
     def told(stored: Mapping[str, Any], name: str) -> str:
         RunStore.create_or_open(tmp_path / name / "t-1", stored).close()
-        manifest: Any = SimpleNamespace(identity=now, task=SimpleNamespace(name="t"), labelers=(), methods=(steered,), metrics=())
+        manifest: Any = SimpleNamespace(identity=now, task=SimpleNamespace(name="t"), labelers=(), methods=(steered,), metrics=(), command={})
         return changed_code(tmp_path / name / "t-2", manifest)
 
     assert "made by an older harness" in told(before, "before")

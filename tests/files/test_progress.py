@@ -28,7 +28,7 @@ def shown(progress: Progress, error: io.StringIO) -> str:
         with progress.task("outer", 2) as advance:
             progress.step("within [y]")
             with progress.gauge("inner") as gauge:
-                for done in (1, 4, 4):
+                for done in (1, 2, 4, 4):  # 1 was done before
                     gauge(done, 4)
             advance(2)
         assert list(progress.track(iter("ab"), "unknown length")) == ["a", "b"]
@@ -39,7 +39,7 @@ def shown(progress: Progress, error: io.StringIO) -> str:
 def test_without_a_terminal_there_is_a_line_each_quarter() -> None:
     assert shown(Progress(), io.StringIO()).splitlines() == [
         "starting [x] runs/a", "counting (0/8)", "counting (2/8)", "counting (4/8)", "counting (6/8)", "counting (8/8)", "outer (0/2)",
-        "within [y]", "inner (0/4)", "inner (1/4)", "inner (4/4)", "outer (2/2)", "unknown length",
+        "within [y]", "inner (1/4)", "inner (2/4)", "inner (4/4)", "outer (2/2)", "unknown length",
     ]  # fmt: skip
 
 
@@ -88,6 +88,10 @@ def test_how_long_the_rest_takes(monkeypatch: pytest.MonkeyPatch) -> None:
         assert line.how_far() == "1.00 GB/8.00 GB, 10:30 left"
         line(7_000_000_000)
         assert line.how_far() == "8.00 GB/8.00 GB"
+        goes_on = Line("reading", 100, 0.25, False, done=60)
+        goes_on(10)
+        now[0] += 90
+        assert goes_on.how_far() == "70/100, 4:30 left"
     assert [clock(seconds) for seconds in (5, 75, 11_230)] == ["0:05", "1:15", "3:07:10"]
 
 

@@ -1,8 +1,9 @@
-"""Manifests for runs that no task is behind."""
+"""Manifests for runs that no task is behind, and the run of a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from harness.store import Manifest
@@ -22,3 +23,9 @@ def manifest(identity: Mapping[str, Any] | None = None, **changes: Any) -> Manif
         "seed": 0,
     }
     return Manifest(**{**facts, **changes})
+
+
+def run_of(out: Path) -> Path:
+    """The folder of the one run below an --out folder."""
+    (run,) = (out / "runs").iterdir()
+    return run

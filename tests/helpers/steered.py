@@ -9,7 +9,7 @@ from typing import Any
 from harness.store import JudgeRecord, Manifest, RunStore
 from harness.store.manifest import MethodRecord, PluginRef
 from harness.store.values import trial_item
-from harness.types import Concept, FeatureRef, Generation, Instruction, Labeling, Method, Rating, Role, Trial
+from harness.types import Concept, FeatureRef, Generation, Instruction, Labeling, Method, Rating, Role, StrengthUnit, Trial
 from helpers.runs import manifest
 from helpers.stores import add_generations
 
@@ -25,8 +25,9 @@ def method_record(name: str, role: Role = "method", grid: Sequence[float] = (0.5
     method = Method(labeler, steerer, {} if labeler is None else {"pi0": 0.5}, {"unit": "max, or =none"})
     key = PluginRef(kind="labeler", name=labeler, key=labeler, options={"given": {"pi0": 0.5}}, distribution="") if labeler else None
     plugin = PluginRef(kind="steerer", name=steerer, key=steerer, options={"default": {"unit": "max, or =none"}}, distribution="")
+    unit: StrengthUnit = "none" if name.endswith("!") else "max-activation"
     return method, MethodRecord(
-        kind="steering", id=method.id, name=method.name, role=role, labeler=key, plugin=plugin, strength_unit="max-activation", grid=tuple(grid)
+        kind="steering", id=method.id, name=method.name, role=role, labeler=key, plugin=plugin, strength_unit=unit, grid=tuple(grid)
     )
 
 
@@ -40,11 +41,13 @@ def steered_run(
     text: Callable[[str, int, float, int], str] = lambda method, concept, strength, place: f"{method} {concept} {strength} {place}",
     judge: JudgeRecord = JUDGE,
     controls: Mapping[str, Callable[[int], int]] | None = None,
+    planned: Sequence[MethodRecord] = (),
     **changes: Any,
 ) -> Manifest:
-    """Write a run; the steerer whose name ends in ``!`` has no labeler, and one strength.
+    """Write a run; the steerer whose name ends in ``!`` has no labeler and no strength: one text for each instruction.
 
-    ``controls`` are more methods, each with its features; ``changes`` are fields of its manifest.
+    ``controls`` are more methods, each with its features; ``planned`` are methods of the manifest that have come to nothing yet; ``changes`` are
+    fields of the manifest.
     """
     concepts = [Concept(f"c{number}", f"concept {number}") for number in range(n_concepts)]
     instructions = [Instruction(f"i{number}", f"Instruction {number}?") for number in range(n_instructions)]
@@ -57,7 +60,7 @@ def steered_run(
         "concepts": tuple(concept.id for concept in concepts),
         "instructions": tuple(instruction.id for instruction in instructions),
         "per_concept": n_instructions,
-        "methods": tuple(record for _, record in made),
+        "methods": (*(record for _, record in made), *planned),
         "protocol": {"repeats": 3, "splits": 2},
         "command": {"task": "demo", "asked": {"steerers": list(methods)}, "choices": {"seed": 0}},
     }

@@ -308,6 +308,28 @@ def test_further_controls_of_one_method(make_entry: Make, make_result: Make) -> 
     assert all(one.own for one in place_of(group, "a × sae-clamp").against)
 
 
+def test_a_control_of_joined_steerers_differs_from_them_in_the_features_alone(make_entry: Make, make_result: Make) -> None:
+    def row(labeler: str, steerer: str, score: float, role: str = "control", **options: Any) -> Any:
+        made = make_result(labeler, around(score), role=role, steerer=steerer, **({} if role == "method" else {"controls": ["a"]}))
+        subject = {**made.subject.model_dump(mode="json"), "steerer_options": {"given": {name.replace("__", ":"): v for name, v in options.items()}}}
+        return type(made).model_validate({**made.model_dump(), "subject": subject})
+
+    joined = {"prompt__template": "about {concept}", "clamp__unit": "norm"}
+    rows = [
+        row("a", "prompt+clamp", 0.6, "method", **joined),
+        row("a", "clamp", 0.5, "method", unit="norm"),
+        row("random", "prompt+clamp", 0.1, **joined),
+        row("random", "clamp", 0.2, unit="norm"),
+        row("a", "prompt+pushed", 0.3, prompt__template="about {concept}", pushed__unit="norm"),
+        row("a", "pushed", 0.35, unit="norm"),
+        row("a", "clamp+pushed", 0.4, clamp__unit="norm", pushed__unit="norm"),
+        row("a", "pushed+pushed", 0.45, **{"pushed__unit": "norm", "pushed#2__unit": "norm"}),
+    ]
+    group = only(rank([make_entry(*rows)]))
+    found = {place.name: {one.name for one in place.against} for place in group.places if place.standing == "ranked"}
+    assert found == {"a × prompt+clamp": {"random", "prompt+pushed"}, "a × clamp": {"random", "pushed"}}
+
+
 def test_a_control_of_another_model_or_dictionary_is_none(make_entry: Make, make_result: Make) -> None:
     control = make_result("random", around(0.1), role="control", controls=["a"])
     prompt = make_result(None, around(0.2), role="control", steerer="prompt")

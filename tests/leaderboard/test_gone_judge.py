@@ -10,8 +10,9 @@ import pytest
 
 from harness.chat import retirement
 from harness.leaderboard.entry import JudgeRef
-from harness.leaderboard.next_step import _strong_judge
 from harness.leaderboard.notices import GONE_JUDGE, gone_judge
+from harness.plugin.host import PluginHost
+from harness.run.reference import reference_judge
 
 DAY = date(2027, 1, 14)
 
@@ -52,6 +53,7 @@ def test_nobody_judged_and_a_price_file_that_is_not_valid_mark_nothing(tmp_path:
 
 
 def test_a_judge_that_is_gone_is_not_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _strong_judge() == "openai:model=gpt-6-luna"
+    host = PluginHost.load()
+    assert reference_judge(host) == "openai:model=gpt-6-luna"
     monkeypatch.setattr(retirement, "today", lambda: date(2026, 10, 1))
-    assert _strong_judge() == "gpt-4o"
+    assert reference_judge(host) == "gpt-4o"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.proposals import without_command
 from rich.cells import cell_len
 from rich.console import Group as Stack
 
@@ -305,7 +306,7 @@ def test_no_figure_is_cut_at_any_width(
         assert not shown - all_there_are, "no figure is cut"
         assert shown == all_there_are or "not shown for want of room: texts, unrated" in " ".join(text.split())
     for table in (*published, render_entry(entry), render_board(build_board([entry]))):
-        assert max(map(cell_len, to_text(table, width).splitlines())) <= width
+        assert max(map(cell_len, without_command(to_text(table, width)).splitlines())) <= width
 
 
 def test_numbers_for_people() -> None:

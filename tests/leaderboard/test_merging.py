@@ -168,7 +168,7 @@ def test_chosen_strengths_of_all_runs_are_kept(make_entry: Make, make_result: Ma
     assert "the runs chose different strengths" in place.row.items[0].reason
     text = to_text(render_board(build_board(entries)), 200)
     assert "0.3 (0.2–0.4)" in text
-    assert "a × sae-clamp: mean of 2 runs (seeds 0, 1), from 0.500 to 0.600, SD 0.071" in text
+    assert "means of 2 runs (seeds 0, 1), lowest and highest score: a × sae-clamp 0.500 and 0.600, SD 0.071" in text
 
 
 def test_readings_of_runs_are_averaged(make_result: Make, make_metric: Make) -> None:

@@ -8,21 +8,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from helpers.proposals import proposed, without_command
 from rich.cells import cell_len
 
 from harness.leaderboard.entry import Entry
 from harness.leaderboard.layout import CommandLine, Prose
 from harness.leaderboard.next_step import Sources, eval_command, next_step
+from harness.leaderboard.notices import bounds
 from harness.leaderboard.places import Group
 from harness.leaderboard.pooled import pool_seeds, render_pooled
 from harness.leaderboard.ranking import rank
 from harness.leaderboard.result import render_entry
-from harness.leaderboard.summary import pair_lines, verdicts, who_is_ahead
+from harness.leaderboard.summary import opening_verdicts, pair_lines, verdicts, who_is_ahead
 from harness.leaderboard.table import build_board, render_board, to_text
 
 Make = Callable[..., Any]
 STEPS = [0.01 * (number % 7) for number in range(16)]
-SOURCES = Sources(run=lambda entry: f"demo-{entry.run_digest}")
+SOURCES = Sources(run=lambda entry: f"demo-{entry.run_digest}", judge=lambda: "gpt-4o")
 
 
 def around(value: float, n: int = 16) -> list[float]:
@@ -168,7 +170,10 @@ def test_a_runs_screen_opens_with_the_verdict_and_the_next_command(make_entry: M
 
 
 def test_after_a_run_the_board_is_always_left_to_see(make_entry: Make, make_detection: Make, make_dictionary: Make) -> None:
-    rows = [make_detection("a", [0.9] * 4), make_detection(None, [0.5] * 4, detector="bow", role="control"), make_dictionary()]
+    rows = [
+        make_detection("a", [0.9] * 4), make_detection("random", [0.5] * 4, role="control"),
+        make_detection(None, [0.5] * 4, detector="bow", role="control"), make_dictionary(),
+    ]  # fmt: skip
     text = to_text(render_entry(make_entry(*rows, judge=None), sources=Sources(out="else where")), 80)
     assert "next: harness leaderboard --out 'else where'" in text
     assert "hold together" not in text  # nothing was tested, so no criterion is said
@@ -212,7 +217,7 @@ def test_every_screen_fits_its_width(
         render_pooled(pool_seeds([other, make_entry(*rows[:3], **about)]), SOURCES),
     ]
     for screen in screens:
-        lines = to_text(screen, width).splitlines()
+        lines = without_command(to_text(screen, width)).splitlines()
         assert max(map(cell_len, lines)) <= width
     heads = " ".join(to_text(screens[1], 160).split("────")[0].split())
     assert heads.endswith("strength runs runs win rate")  # headings of several words stand below each other: "SD of" above the second "runs"
@@ -239,6 +244,110 @@ def test_a_command_can_be_copied_at_any_width(width: int) -> None:
     command = "harness eval --labeler calibf1 --steerer sae-clamp --seeds 0,1,2 --out 'some where'"
     text = to_text(CommandLine("next:", command, "how far do runs lie apart?"), width)
     assert max(map(cell_len, text.splitlines())) <= width
-    copied = text.partition("next:")[2].rpartition("(")[0].replace("\\\n", "")  # as a shell reads a line that goes on
-    assert shlex.split(copied) == shlex.split(command)
+    assert proposed(text) == shlex.split(command)
     assert words(text).endswith("(how far do runs lie apart?)")
+
+
+@pytest.mark.parametrize("width", [24, 60, 80])
+def test_a_path_that_is_wider_than_the_screen_stays_whole_beside_its_option(width: int) -> None:
+    path = "/a/folder/somewhere/" + "and-another/" * 7 + "task"
+    command = f"harness eval --task {path} --labeler calibf1 --out 'some where'"
+    lines = to_text(CommandLine("next:", command, "why?"), width).splitlines()
+    assert f"   --task {path} \\" in lines
+    assert all(cell_len(line) <= width for line in lines if path not in line)
+    assert proposed("\n".join(lines)) == shlex.split(command)
+
+
+# ------------------------------------------------------------------------------------------------------- what stands above the table
+
+
+def many_controls(make_entry: Make, make_result: Make, labeler: str = "calibf1", **changes: Any) -> Entry:
+    other = {"role": "control", "controls": [labeler]}
+    everybody = [("prompt", 0.6), ("diff-mean", 0.9), ("none", 0.0), ("mine", 0.2)]
+    rows = [
+        make_result(labeler, around(0.6)),
+        make_result("random", around(0.1), **other),
+        make_result("permuted", around(0.2), **other),
+        make_result(labeler, around(0.3), steerer="random-direction", **other),
+        *(make_result(None, around(level)[::-1], steerer=name, role="control") for name, level in everybody),
+    ]
+    return make_entry(*rows, **changes)
+
+
+def test_a_method_has_two_lines_above_the_table_and_its_whole_verdict_below(make_entry: Make, make_result: Make) -> None:
+    entry = many_controls(make_entry, make_result)
+    for screen in (render_entry(entry, sources=None), render_board(build_board([entry, many_controls(make_entry, make_result, seed=1)]))):
+        opening, below = to_text(screen, 80).split("\n\n", 1)
+        start = opening.index(" calibf1")
+        lines = opening[start:].partition("\n next:")[0].splitlines()
+        assert len(lines) == 2
+        said = words(" ".join(lines))
+        assert said.startswith("calibf1 × sae-clamp beats random: yes, by 0.50 [")
+        assert said.endswith("]; random-direction, permuted, mine, none: yes; diff-mean, prompt: no")
+        assert "beats diff-mean: no, it is behind by 0.30 [" in words(below)
+    long = many_controls(make_entry, make_result, "a-labeler-with-a-very-long-name-indeed")
+    (said,) = opening_verdicts(only([long]))[0]
+    assert said.endswith("]; 6 other controls: yes 4, no 2")
+    few = full_entry(make_entry, make_result)
+    assert opening_verdicts(only([few]))[1] == verdicts(only([few]))  # three clauses do not fit, either
+    one = make_entry(make_result("a", around(0.6)), make_result("random", around(0.1), role="control"))
+    assert opening_verdicts(only([one])) == (verdicts(only([one])), [])  # what fits whole is not said again
+
+
+def test_names_that_would_take_three_lines_stand_above_their_figures(make_entry: Make, make_result: Make) -> None:
+    other = make_result("another-labeler-of-a-long-name", around(0.5), steerer="random-direction-of-my-own-making")
+    rows = [make_result("calibf1", around(0.6)), other]
+    entries = [make_entry(*rows, seed=seed, run_digest=f"r{seed}") for seed in (0, 1, 2)]
+    table = to_text(render_pooled(pool_seeds(entries), SOURCES), 80).split("────\n")[1]
+    assert table.splitlines()[:3:2] == ["calibf1 × sae-clamp", "another-labeler-of-a-long-name × random-direction-of-my-own-making"]
+
+
+# --------------------------------------------------------------------------------------------------------------- what must be said
+
+
+def test_why_an_interval_is_missing_is_on_every_screen(make_entry: Make, make_result: Make, make_score: Make) -> None:
+    rows = [make_result("a", [0.1, 0.3], ranked={**make_score(0.2, None), "reason": "2 concepts: no interval"}), make_result("b", [0.1, 0.3])]
+    entries = [make_entry(*rows, seed=seed, run_digest=f"r{seed}") for seed in (0, 1)]
+    assert "a × sae-clamp: 2 concepts: no interval" in to_text(render_entry(entries[0]), 80)
+    assert "a × sae-clamp: 2 concepts: no interval" in to_text(render_board(build_board(entries[:1])), 80)
+    assert "\n 2 concepts: no interval\n" in to_text(render_board(build_board(entries)), 80)  # of both, over the runs
+    assert "\n 2 concepts: no interval\n" in to_text(render_pooled(pool_seeds(entries)), 80)
+
+
+@pytest.mark.parametrize(
+    ("n", "high", "said"),
+    [
+        (1, 0.6, "1 of 40 texts has no rating, which moves overall by less than 0.001 whatever it is worth"),
+        (2, 0.6004, "2 of 40 texts have no rating, which moves overall by less than 0.001 whatever they are worth"),
+        (1, 0.7, "1 of 40 texts has no rating; overall lies between 0.600 and 0.700 whatever it is worth"),
+        (2, 0.7, "2 of 40 texts have no rating; overall lies between 0.600 and 0.700 whatever they are worth"),
+    ],
+)
+def test_what_texts_without_a_rating_could_change(make_result: Make, n: int, high: float, said: str) -> None:
+    row = make_result("a", [0.6] * 4, n_unrated=n, bounds={"low": 0.6, "high": high})
+    assert bounds(row) == [said]
+
+
+def test_a_method_that_lacks_random_features_is_proposed_with_all_controls(make_entry: Make, make_result: Make) -> None:
+    rows = [
+        make_result("a", around(0.6)), make_result("a", around(0.5), steerer="sae-add"), make_result("random", around(0.1), role="control"),
+        make_result("a", around(0.2), steerer="random-direction", role="control"),
+    ]  # fmt: skip
+    group = only([make_entry(*rows)])
+    lines = {place.name: line for place, line in zip(group.places, verdicts(group), strict=False)}
+    assert "beats random: yes" in lines["a × sae-clamp"]
+    assert lines["a × sae-add"].startswith("a × sae-add beats random: not tested (no random control of it was run); beats random-direction: yes")
+    step = next_step(group, SOURCES)
+    assert step is not None
+    assert step.command == "harness eval --labeler a --steerer sae-add --judge offline --controls full"
+    alone = only([make_entry(make_result("random", around(0.1)), make_result(None, around(0.1), steerer="none", role="control"))])
+    assert "no random control" not in " ".join(verdicts(alone))  # it goes by random features itself
+
+
+def test_a_plugin_in_a_file_is_asked_for_with_its_file(make_entry: Make, make_result: Make) -> None:
+    entry = make_entry(make_result("a", around(0.5)), plugins={"harness": "0.1", "my method.py": "sha256:" + "0" * 64})
+    command = eval_command(entry, entry.rows, Sources(files=lambda entry: {"my method.py": "../mine/my method.py"}))
+    assert command == "harness eval --plugin '../mine/my method.py' --labeler a --steerer sae-clamp --judge offline"
+    step = next_step(only([entry]))
+    assert step is not None
+    assert step.command == "harness eval --plugin 'my method.py' --labeler a --steerer sae-clamp --judge offline"

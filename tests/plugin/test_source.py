@@ -98,12 +98,13 @@ def test_partials_are_told_by_their_function_and_by_who_registered_them(package:
 
 @pytest.mark.parametrize("distribution", ["harness", "another-name-of-harness"])
 def test_our_own_plugins_are_told_by_their_file_whatever_their_distribution_is_called(distribution: str) -> None:
-    from harness_plugins.detectors import bow, diff_mean
+    from harness_plugins.detectors import bow
+    from harness_plugins.methods import diff_mean
     from harness_plugins.steerers import prompt
 
-    made = [digest(factory, distribution) for factory in (bow.BagOfWords, diff_mean.DiffMeanDetector, prompt.Prompt)]
+    made = [digest(factory, distribution) for factory in (bow.BagOfWords, diff_mean.DiffMeanSteerer, prompt.Prompt)]
     assert len(set(made)) == 3
-    assert made == [digest(factory, "") for factory in (bow.BagOfWords, diff_mean.DiffMeanDetector, prompt.Prompt)]
+    assert made == [digest(factory, "") for factory in (bow.BagOfWords, diff_mean.DiffMeanSteerer, prompt.Prompt)]
 
 
 def test_the_core_is_told_by_what_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

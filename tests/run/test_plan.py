@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from harness import hookimpl
 from harness.contracts import LabelerTraits, SteererTraits
 from harness.errors import HarnessError, OptionError, PluginError, TaskError, UnknownNameError
+from harness.files.hashing import path_digest
 from harness.options import Options, filter_field
 from harness.plugin.host import PluginHost
 from harness.run.bench import Choices, TaskBench, open_bench
@@ -21,18 +22,7 @@ from harness.run.manifest import identity_of
 from harness.run.plan import Asked, Plan, make_plan
 from harness.tasks.find import load_task
 from harness.tasks.schema import Task, TaskFile
-
-
-@pytest.fixture(scope="module")
-def host(sample_site: Path, installed: Callable[..., Any]) -> Iterator[PluginHost]:
-    with installed(sample_site):
-        yield PluginHost.load()
-
-
-@pytest.fixture(scope="module")
-def task(tiny_task: Path) -> Task:
-    return load_task(tiny_task)
-
+from harness.types import Json
 
 CLAMP = Asked(("calibf1",), ("sae-clamp",))
 
@@ -312,6 +302,24 @@ def test_every_choice_enters_the_runs_identity(host: PluginHost, task: Task, ben
         bench_with = replace(bench, choices=choices)
         bench_with.__dict__.update(model=bench.model, model_ref=bench.model_ref, dictionary_refs=bench.dictionary_refs)
         assert identity_of(make_plan(host, task, CLAMP), bench_with) != base
+
+
+def test_instructions_are_told_by_their_content(host: PluginHost, task: Task, bench: TaskBench, tmp_path: Path) -> None:
+    """What a file is called is nothing that a text depends on; a run with the task's own has the digest that it always had."""
+    own = task.path("instructions.jsonl")
+
+    def digest_with(path: Path | None) -> Json:
+        given = replace(bench, choices=Choices(device="cpu", instructions=None if path is None else str(path)))
+        given.__dict__.update(model=bench.model, model_ref=bench.model_ref, dictionary_refs=bench.dictionary_refs)
+        return identity_of(make_plan(host, task, CLAMP), given)["instructions"]
+
+    assert digest_with(None) == path_digest(own)
+    copied, other, renamed = tmp_path / "copied.jsonl", tmp_path / "other.jsonl", tmp_path / "renamed.jsonl"
+    copied.write_bytes(own.read_bytes())
+    assert digest_with(copied) == digest_with(own) == digest_with(None)
+    for path in (other, renamed):
+        path.write_bytes(own.read_bytes().replace(b"Once upon a time", b"Long ago"))
+    assert digest_with(other) == digest_with(renamed) != digest_with(None)
 
 
 def test_the_estimate_counts_what_a_run_does(host: PluginHost, task: Task, evaluation: tuple[Path, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,6 @@ from harness.run.plan import Asked, make_plan
 from harness.run.strengths import parse_strengths
 from harness.tasks.find import load_task
 from harness.tasks.schema import Task
-
-
-@pytest.fixture
-def host(sample_site: Path, installed: Callable[..., Any]) -> Iterator[PluginHost]:
-    with installed(sample_site):
-        yield PluginHost.load()
-
-
-@pytest.fixture(scope="module")
-def task(tiny_task: Path) -> Task:
-    return load_task(tiny_task)
 
 
 def grids(host: PluginHost, task: Task, *strengths: str, steerers: tuple[str, ...] = ("sae-clamp",), **asked: Any) -> dict[str, tuple[float, ...]]:

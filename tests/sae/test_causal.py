@@ -7,7 +7,6 @@ import itertools
 import warnings
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harness import sae as harness_sae
 from harness.errors import DictionaryError, EngineError, OptionError
 from harness.model.continuation import Continuation
-from harness.model.loading import SubjectModel, hidden_of, load_model, with_hidden
+from harness.model.loading import SubjectModel, hidden_of, with_hidden
 from harness.sae.causal import NEUTRAL_PROMPT, confidence_changes, logit_lens, output_scores
 from harness.sae.dictionary import Dictionary
 
@@ -92,16 +90,6 @@ def changed(dictionary: Dictionary, row: int, values: Any) -> Dictionary:
     sae = copy.deepcopy(dictionary.sae)
     sae.W_dec.data[row] = torch.as_tensor(values)
     return Dictionary(sae, dictionary.layer, dictionary.source)
-
-
-@pytest.fixture(scope="module")
-def tiny_model(tiny_model_path: Path) -> SubjectModel:
-    return load_model(tiny_model_path, device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def tiny_dictionary(tiny_sae_path: Path) -> Dictionary:
-    return harness_sae.load(tiny_sae_path)
 
 
 # ---------------------------------------------------------------------------------------------------------- one feature at a time
@@ -188,18 +176,18 @@ def test_output_scores_are_those_of_one_feature_at_a_time(architecture: str, kin
     assert hooks(model) == 0
 
 
-def test_output_scores_on_a_real_model(tiny_model: SubjectModel, tiny_dictionary: Dictionary) -> None:
+def test_output_scores_on_a_real_model(tiny_model: SubjectModel, dictionary: Dictionary) -> None:
     features = list(range(0, 512, 32))
-    found = output_scores(tiny_model, tiny_dictionary, np.array(features))
+    found = output_scores(tiny_model, dictionary, np.array(features))
     for i, j in enumerate(features):
-        lens = plain_lens(tiny_model.hf.model.norm, tiny_model.hf.lm_head, tiny_dictionary, j, 20)
-        rank, probability, score = plain_score(tiny_model, tiny_dictionary, j, lens)
+        lens = plain_lens(tiny_model.hf.model.norm, tiny_model.hf.lm_head, dictionary, j, 20)
+        rank, probability, score = plain_score(tiny_model, dictionary, j, lens)
         assert (found.tokens[i].tolist(), found.rank[i]) == (lens, rank)
         assert found.probability[i] == pytest.approx(probability, rel=1e-3)
         assert found.score[i] == pytest.approx(score, rel=1e-3)
     ids = torch.tensor([tiny_model.encode(NEUTRAL_PROMPT)])
-    x = tiny_model.hf(input_ids=ids, output_hidden_states=True).hidden_states[tiny_dictionary.layer + 1][0, -1]
-    assert found.amount == pytest.approx(10 * tiny_dictionary.sae.encode(x).max().item(), rel=1e-4)
+    x = tiny_model.hf(input_ids=ids, output_hidden_states=True).hidden_states[dictionary.layer + 1][0, -1]
+    assert found.amount == pytest.approx(10 * dictionary.sae.encode(x).max().item(), rel=1e-4)
 
 
 CHOICES = list(itertools.product(("zero", "keep"), ("largest", "own", "one"), ("last", "all")))
@@ -220,10 +208,10 @@ def test_confidence_changes_are_those_of_one_feature_at_a_time(
 
 
 @pytest.mark.parametrize(("others", "positions"), [("zero", "last"), ("keep", "all")])
-def test_confidence_changes_on_a_real_model(tiny_model: SubjectModel, tiny_dictionary: Dictionary, others: Any, positions: Any) -> None:
+def test_confidence_changes_on_a_real_model(tiny_model: SubjectModel, dictionary: Dictionary, others: Any, positions: Any) -> None:
     features = list(range(3, 512, 64))
-    found = confidence_changes(tiny_model, tiny_dictionary, features, others=others, positions=positions)
-    expected = [plain_change(tiny_model, tiny_dictionary, j, 10.0, 1, others, "largest", positions) for j in features]
+    found = confidence_changes(tiny_model, dictionary, features, others=others, positions=positions)
+    expected = [plain_change(tiny_model, dictionary, j, 10.0, 1, others, "largest", positions) for j in features]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-4)
     assert np.abs(found).max() > 0.1
 
@@ -443,9 +431,9 @@ def test_what_is_not_allowed_is_refused() -> None:
     assert "top" in error.value.message
 
 
-def test_a_dictionary_of_another_width_is_refused(tiny_dictionary: Dictionary) -> None:
+def test_a_dictionary_of_another_width_is_refused(dictionary: Dictionary) -> None:
     with pytest.raises(DictionaryError) as error:
-        output_scores(random_model("llama"), tiny_dictionary, [0])
+        output_scores(random_model("llama"), dictionary, [0])
     assert error.value.given == 64
     assert all(part in str(error.value.allowed) for part in ("32", "llama"))
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import harness.sae
 from harness.errors import DictionaryError, UnknownNameError
 from harness.interventions import Site
 from harness.model import SubjectModel
@@ -18,11 +15,6 @@ from harness.sae.corpus.counts import Meter
 from harness.sae.corpus.sweep import activations
 from harness.sae.dictionary import Dictionary
 from harness.sae.splicing import reconstruct
-
-
-@pytest.fixture(scope="module")
-def dictionary(tiny_sae_path: Path) -> Dictionary:
-    return harness.sae.load(tiny_sae_path)
 
 
 @pytest.fixture(scope="module")

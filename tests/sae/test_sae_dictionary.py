@@ -166,11 +166,6 @@ def test_large_batches_are_encoded_in_slices_with_one_result(monkeypatch: pytest
     torch.testing.assert_close(dictionary.feature(x, [3, 5]), whole)
 
 
-@pytest.fixture(scope="module")
-def dictionary(tiny_sae_path: Path) -> Dictionary:
-    return harness_sae.load(tiny_sae_path)
-
-
 class TestRealDictionary:
     """The SAE of layer 2 of stories260K."""
 

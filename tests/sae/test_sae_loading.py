@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from harness import sae as harness_sae
 from harness.errors import DictionaryError
-from harness.model.loading import SubjectModel, load_model
+from harness.model.loading import SubjectModel
 from harness.sae.checks import NOT_A_DICTIONARY, residual_layer
 from harness.sae.dictionary import ARCHITECTURES
 
@@ -29,11 +29,6 @@ def folder(tiny_sae_path: Path, tmp_path: Path) -> Path:
     for name in (CFG, WEIGHTS):
         shutil.copyfile(tiny_sae_path / name, copy / name)
     return copy
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_path: Path) -> SubjectModel:
-    return load_model(tiny_model_path, device="cpu", dtype="float32")
 
 
 def refused(path: Path | str, given: Any, *parts: str) -> None:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
 from helpers.benches import whole_text
 
-import harness.sae
 from harness.errors import DictionaryError
 from harness.interventions import Positions, Site
 from harness.sae.corpus.outliers import usual_tokens
 from harness.sae.dictionary import Dictionary
 from harness.sae.splicing import COUNTED, Ablate, Splice, reconstruct
-
-
-@pytest.fixture(scope="module")
-def dictionary(tiny_sae_path: Path) -> Dictionary:
-    return harness.sae.load(tiny_sae_path)
 
 
 def stream(rows: int = 3, tokens: int = 7) -> torch.Tensor:

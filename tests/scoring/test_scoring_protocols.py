@@ -14,11 +14,13 @@ from hypothesis.extra.numpy import arrays
 from harness.scoring import (
     NO_CHOICE,
     ScoringError,
+    counted,
     cross_validate,
     cross_validation_folds,
     halves,
     harmonic_mean,
     no_choice,
+    overall,
     rating_bounds,
     score_ratings,
 )
@@ -161,3 +163,56 @@ def test_too_few_instructions_are_refused() -> None:
         with pytest.raises(ScoringError) as error:
             make()
         assert error.value.given in (1, 3)
+
+
+# -------------------------------------------------------------------------------------------------------------------- suppression
+
+PARTIAL = st.floats(0, 2, allow_nan=False)
+
+
+@given(found=arrays(float, st.tuples(st.integers(1, 4), st.integers(1, 3), st.just(3)), elements=st.one_of(PARTIAL, st.just(math.nan))))
+def test_only_the_concept_is_turned_and_turning_twice_changes_nothing(found: np.ndarray) -> None:
+    turned = counted(found, "suppress")
+    np.testing.assert_array_equal(turned[..., 1:], found[..., 1:])
+    np.testing.assert_allclose(turned[..., 0], 2 - found[..., 0])
+    np.testing.assert_allclose(counted(turned, "suppress"), found, atol=1e-15)
+    np.testing.assert_array_equal(counted(found, "express"), found)
+    np.testing.assert_allclose(overall(found, "suppress"), harmonic_mean(turned))
+    np.testing.assert_array_equal(overall(found), harmonic_mean(found))
+    np.testing.assert_array_equal(counted(np.moveaxis(found, -1, 0), "suppress", axis=0), np.moveaxis(turned, -1, 0))
+    np.testing.assert_array_equal(counted(found[0, 0], "suppress"), turned[0, 0])  # a single text
+
+
+@settings(max_examples=60, deadline=None)
+@given(found=ratings(unrated=True), aggregation=st.sampled_from(AGGREGATIONS), axbench=st.booleans())
+def test_suppression_is_the_score_of_turned_ratings(found: np.ndarray, aggregation: Aggregation, axbench: bool) -> None:
+    folds = halves(found.shape[1]) if axbench else cross_validation_folds(found.shape[1], 2, 2)
+    mine = score_ratings(found, folds, aggregation, "suppress")
+    turned = found.copy()
+    turned[..., 0] = 2 - turned[..., 0]
+    theirs = score_ratings(turned, folds, aggregation)
+    assert mine.overall == pytest.approx(theirs.overall, nan_ok=True)
+    assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high), nan_ok=True)
+    np.testing.assert_array_equal(mine.chosen_per_fold, theirs.chosen_per_fold)
+    assert (mine.chosen, mine.tied, mine.goal) == (theirs.chosen, theirs.tied, "suppress")
+    assert mine.aspects[0] == pytest.approx(2 - theirs.aspects[0], nan_ok=True)  # as it was rated
+    assert mine.aspects[1:] == pytest.approx(theirs.aspects[1:], nan_ok=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(found=ratings(strengths=1))
+def test_a_text_without_the_concept_is_worth_what_one_full_of_it_is_when_expressed(found: np.ndarray) -> None:
+    folds = no_choice(found.shape[1])
+    without, full = found.copy(), found.copy()
+    without[..., 0], full[..., 0] = 0, 2
+    assert score_ratings(without, folds, goal="suppress").overall == pytest.approx(score_ratings(full, folds).overall)
+    assert score_ratings(full, folds, goal="suppress").overall == 0  # the concept is all there
+
+
+def test_an_unknown_goal_is_refused() -> None:
+    with pytest.raises(ScoringError) as error:
+        score_ratings(np.zeros((1, 2, 3)), no_choice(2), goal="forget")  # type: ignore[arg-type]
+    assert error.value.given == "forget"
+    for ratings_of_two in (np.zeros((2, 2)), 1.0):
+        with pytest.raises(ScoringError):
+            counted(ratings_of_two, "express")

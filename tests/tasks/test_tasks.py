@@ -42,7 +42,7 @@ def test_what_a_task_leaves_out_has_a_default(tmp_path: Path) -> None:
     ("text", "named", "given"),
     [
         (MINIMAL.replace("version = 1\n", ""), "version", {}),
-        (MINIMAL.replace("schema = 1", "schema = 3"), "schema", 3),
+        (MINIMAL.replace("schema = 1", "schema = 4"), "schema", 4),
         (MINIMAL + "[decoding]\ntemperatur = 1\n", "decoding.temperatur", "decoding.temperatur"),
         (MINIMAL + "[decoding]\ntemperature = -1\n", "decoding.temperature", -1),
         (MINIMAL + "[decoding]\ntop_p = nan\n", "decoding.top_p", float("nan")),

@@ -48,6 +48,16 @@ def bench(folder: Path) -> TaskBench:
     return made
 
 
+ANSWERING = ("reft-r1", "ssv", "reps", "lora", "loreft")
+"""Methods that learn from answers to instructions."""
+
+
+@pytest.fixture(scope="module")
+def answers(folder: Path) -> TaskBench:
+    """The toy task with texts that answer instructions."""
+    return toy_bench(folder, conversations=True)
+
+
 @pytest.fixture
 def server(api_servers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """A server of both APIs that rates everything 1, and an empty cache."""
@@ -70,6 +80,8 @@ def options_of(kind: Kind, name: str, tmp_path: Path, folder: Path, request: pyt
         return {"source": str(tmp_path / "export.json"), "match": "words"}
     if (kind, name) == ("labeler", "permuted"):
         return {"follows": "another"}
+    if (kind, name) == ("detector", "prompt"):
+        return {"question": "{text}\nAbout {concept}?"}  # of bytes, of which the toy reads 256
     if (kind, name) == ("judge", "human"):
         return {"folder": str(tmp_path / "sheets")}
     if (kind, name) == ("judge", "hf-local"):
@@ -81,6 +93,8 @@ def options_of(kind: Kind, name: str, tmp_path: Path, folder: Path, request: pyt
         for aspect in ASPECTS:
             (rubric / f"{aspect}.md").write_text("Rate. {concept} {instruction} {text}", encoding="utf-8")
         return {"model": str(model), "rubric": str(rubric), "cache": False, "asks": 1, "max_tokens": 4, "device": "cpu", "dtype": "float32"}
+    if name in ANSWERING:
+        return {"epochs": 1}
     if name in ("openai", "gpt-4o", "anthropic"):
         url = request.getfixturevalue("server").url
         return {"base_url": url if name == "anthropic" else f"{url}/v1", "cache": False, "concurrency": 4, "key_name": f"{name.upper()}_API_KEY"}
@@ -95,6 +109,8 @@ def test_it_keeps_its_contract(
     given = options_of(kind, name, tmp_path, folder, request)
     if name == "gpt-4o":
         given["key_name"] = "OPENAI_API_KEY"
+    if name in ANSWERING:
+        bench = request.getfixturevalue("answers")
     if (kind, name) == ("judge", "offline"):
         bench = judged_by_models(request, tmp_path)
     check_options(registered.options, given if any(info.is_required() for info in registered.options.model_fields.values()) else None)

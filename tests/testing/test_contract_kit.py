@@ -18,6 +18,8 @@ from harness.options import Options, input_field, transport_field
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import KINDS
 from harness.run.bench import TaskBench
+from harness.run.plan import plan_one
+from harness.steering.composition import Composition
 from harness.testing import check_detector, check_judge, check_labeler, check_options, check_plugin, check_steerer, toy_bench
 from harness.types import Abstention, Concept, FeatureRef, JudgeItem, Labeling, Rating
 
@@ -68,9 +70,19 @@ def test_steerers_keep_it(host: PluginHost, bench: TaskBench, name: str, options
     assert len(check_steerer(lambda: registered.create(options), bench)) == len(registered.create(options).traits.grid)
 
 
+@pytest.mark.parametrize("asked", ["prompt+sae-clamp:unit=residual-norm", "sae-clamp:strength=2+random-direction+prompt"])
+def test_joined_steerers_keep_it(host: PluginHost, bench: TaskBench, asked: str) -> None:
+    def plugin() -> Composition:
+        planned = plan_one(host, bench.task, "steerer", asked, {})
+        return Composition([dataclasses.replace(part, steerer=part.steerer._plugin) for part in planned.instance.parts])  # type: ignore[attr-defined]
+
+    assert len(check_steerer(plugin, bench)) == len(plugin().traits.grid) > 1
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("sae", {"pool": "max"}), ("sae", {"pool": "mean"}), ("bow", {"max_words": 9}), ("own-words", {})],
+    [("sae", {"pool": "max"}), ("sae", {"pool": "mean"}), ("bow", {"max_words": 9}), ("own-words", {}),
+     ("prompt", {"question": "{concept}? {text}", "reading": "greedy", "max_tokens": 2})],
 )
 def test_detectors_keep_it(host: PluginHost, bench: TaskBench, name: str, options: dict[str, Any]) -> None:
     assert check_detector(lambda: host.get("detector", name).create(options), bench).shape == (2, len(bench.split.report))
@@ -202,7 +214,7 @@ class Moving:
 @pytest.mark.parametrize(
     ("answer", "members", "named"),
     [
-        (nothing, {"unit": "metre"}, "unit is 'metre'; known: max-activation, residual-norm, none"),
+        (nothing, {"unit": "metre"}, "unit is 'metre'; known: max-activation, "),
         (nothing, {"grid": ()}, "give finite strengths"),
         (nothing, {"grid": (1.0, float("nan"))}, "give finite strengths"),
         (nothing, {"grid": (2.0, 1.0)}, "strengths must ascend"),
@@ -220,6 +232,9 @@ class Moving:
         (edited(lambda x, rows: x / 0), {}, "not finite"),
         (edited(lambda x, rows: x + rows), {}, "a row gets something else alone than among others"),
         (Moving(), {}, "a second call of intervene gave something else"),
+        (nothing, {"suppresses": "yes"}, "suppresses is 'yes'; known: negate, ablate, or None"),
+        (nothing, {"suppresses": "negate", "grid": (-1.0, 1.0)}, "must be at least 0, since they are turned round"),
+        (lambda labeling, strength: Intervention(prompt_prefix=f"{abs(strength)}"), {"suppresses": "negate"}, "strength -1 does what 1 does"),
         (edited(lambda x, rows: x * 0 + 5), {"neutral": 1.0}, "at the neutral strength 1 the model writes something else than unsteered"),
     ],
 )

@@ -7,8 +7,8 @@ import threading
 
 from harness.chat.client.cache import ReplyCache
 from harness.chat.client.limits import Latency, TokenBucket, Window
-from harness.chat.cost import Prices
-from harness.chat.values import Provider, Usage
+from harness.chat.cost import Prices, input_bound
+from harness.chat.values import ChatRequest, Provider, Usage
 from harness.errors import OptionError
 
 
@@ -76,6 +76,19 @@ class Account:
     def takes_schema(self, model: str) -> bool:
         """Return False where ``model`` is known to refuse the schema of a reply."""
         return self.provider.takes_schema(model)
+
+    def pass_limits(self, request: ChatRequest, now: float) -> float:
+        """Return seconds until the limits a minute let a request pass; 0 lets it, and counts it."""
+        buckets = []
+        if self.requests_bucket is not None:
+            buckets.append((self.requests_bucket, 1.0))
+        if self.tokens_bucket is not None:
+            buckets.append((self.tokens_bucket, float(input_bound(request) + request.max_tokens)))
+        wait = max((bucket.wait(amount, now) for bucket, amount in buckets), default=0.0)
+        if wait <= 0:
+            for bucket, amount in buckets:
+                bucket.take(amount, now)
+        return wait
 
     @property
     def unanswered(self) -> int:

@@ -15,27 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from harness.chat.client.attempts import OpenAttempts
 from harness.chat.client.cache import ReplyCache
 from harness.chat.client.cache_writer import CacheWriter, Job
-from harness.chat.client.limits import Clock, pause_before
-from harness.chat.cost import input_bound
+from harness.chat.client.limits import pause_before
 from harness.chat.values import ABOUT_THE_REQUEST, IN_A_ROW, ChatReply, ChatRequest, RequestFailed
 from harness.types import rng
 
 if TYPE_CHECKING:
     from harness.chat.client.account import Account
-
-SWEEP = 0.05
-"""Seconds between looks at how long the open requests have taken; each is a beat of the clock that takes their time."""
-
-BEAT_TURNS = 3
-"""Turns of the event loop in each beat. A timer is late by half a turn on average and often by none; whole turns show how busy the loop is."""
-
-TURNS = 50
-"""Turns of the event loop before an attempt is given up: what has come is read first, however late this process is. A request and its reply need
-seven, sixteen with a new connection."""
 
 SILENCE = 8.0
 """Seconds without a reply after which a failure is reported."""
@@ -50,14 +40,6 @@ _LOOKUPS = 200  # requests looked up before the loop gets a turn
 _BACKLOG = 2000  # answers that wait for the caller before no more requests are taken
 
 logger = logging.getLogger(__name__)
-
-
-class _Attempt(NamedTuple):
-    """An attempt that is open: its task, and when it began by the loop's time and by :class:`harness.chat.client.limits.Clock`."""
-
-    task: asyncio.Task[None]
-    started: float
-    began: float
 
 
 class Sending:
@@ -93,8 +75,7 @@ class Sending:
         self._stopping = False
         self._next_at = 0.0
         self._replied_at = self._reported_at = time.monotonic()
-        self._clock = Clock(SWEEP)
-        self._open: dict[Job, _Attempt] = {}
+        self._open = OpenAttempts(account, lambda: not (self._fresh or self._held or self._retries))
 
     # ----------------------------------------------------------------------------------------------------------- the caller's thread
 
@@ -139,7 +120,7 @@ class Sending:
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
         self._begun.set()
         self._writer = writer = CacheWriter(self._cache, self._provider.name, self._rubric, self._report_stored)
-        sweeping = self._loop.create_task(self._sweep(self._loop))
+        sweeping = self._loop.create_task(self._open.sweep(self._loop))
         try:
             try:
                 await self._dispatch(self._loop, self._wake)
@@ -195,7 +176,7 @@ class Sending:
         while job is None and self._may_take() and looked < _LOOKUPS:
             job, looked = self._take(), looked + 1
         if job is not None:
-            wait = self._limits_wait(job, now)
+            wait = self._account.pass_limits(job.request, now)
             if wait <= 0:
                 self._next_at = now + self._account.latency.gap
                 return job
@@ -250,19 +231,6 @@ class Sending:
         job = self._jobs[key] = Job(key, request, [item])
         return job
 
-    def _limits_wait(self, job: Job, now: float) -> float:
-        """Return seconds until the limits a minute let the request pass; 0 lets it, and counts it."""
-        buckets = []
-        if self._account.requests_bucket is not None:
-            buckets.append((self._account.requests_bucket, 1.0))
-        if self._account.tokens_bucket is not None:
-            buckets.append((self._account.tokens_bucket, float(input_bound(job.request) + job.request.max_tokens)))
-        wait = max((bucket.wait(amount, now) for bucket, amount in buckets), default=0.0)
-        if wait <= 0:
-            for bucket, amount in buckets:
-                bucket.take(amount, now)
-        return wait
-
     # ---------------------------------------------------------------------------------------------------------------- one attempt
 
     async def _work(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
@@ -276,10 +244,9 @@ class Sending:
             following = self._pick(loop.time(), len(self._tasks) - 1)
 
     async def _attempt(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
-        job.expired, started = False, loop.time()
-        task = asyncio.current_task()
+        started, task = loop.time(), asyncio.current_task()
         assert task is not None
-        attempt = self._open[job] = _Attempt(task, started, self._clock.at(started))
+        self._open.begin(job, task, started)
         try:
             reply = await self._provider.complete(job.request)
         except RequestFailed as failure:
@@ -294,44 +261,10 @@ class Sending:
             dropped = RequestFailed(f"the connection failed: {error or type(error).__name__}", retryable=True)
             self._unanswered(job, dropped, started, loop.time())
         else:
-            now = loop.time()
-            self._account.latency.took(max(0.0, self._clock.at(now) - attempt.began), now - started)
+            self._open.replied(job, loop.time())
             self._paid(job, reply)
         finally:
-            self._open.pop(job, None)
-
-    async def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give up the attempts that take too long, by a clock that leaves out the time in which this process was late itself."""
-        while True:
-            self._clock.beat(loop.time())
-            if overdue := self._overdue(loop.time()):
-                for _ in range(TURNS):
-                    await asyncio.sleep(0)
-            for job, attempt, patience in overdue:
-                if self._open.get(job) is attempt:
-                    job.expired, job.patience = True, patience
-                    job.given_up += 1
-                    attempt.task.cancel()
-            await asyncio.sleep(SWEEP)
-            for _ in range(BEAT_TURNS):
-                await asyncio.sleep(0)
-
-    def _overdue(self, now: float) -> list[tuple[Job, _Attempt, float]]:
-        """Return the open attempts that have taken too long, and how long each might take; the time limit holds whoever was late."""
-        found, limit, at = [], self._account.timeout, self._clock.at(now)
-        for job, attempt in self._open.items():
-            expired = now - attempt.started >= limit
-            patience = limit if expired else self._patience(job)
-            if not job.expired and (expired or at - attempt.began >= patience):
-                found.append((job, attempt, patience))
-        return found
-
-    def _patience(self, job: Job) -> float:
-        """Return seconds that the present attempt gets: all of them where it is the last one."""
-        if job.failures + 1 >= self._account.attempts:
-            return self._account.timeout
-        last = not (self._fresh or self._held or self._retries)
-        return self._account.latency.patience(job.given_up, last=last)
+            self._open.end(job)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

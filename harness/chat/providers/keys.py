@@ -78,8 +78,8 @@ def find_key(name: str, folder: Path | None = None) -> str | None:
         return None
     remember(value)
     if not all("!" <= character <= "~" for character in value):
-        message = f"{_shown(name)} in {where} holds a blank, a line break or a character that no key has"
-        raise JudgeError(message, given=_shown(name), hint="copy the key again")
+        message = f"{_shown_name(name)} in {where} holds a blank, a line break or a character that no key has"
+        raise JudgeError(message, given=_shown_name(name), hint="copy the key again")
     return value
 
 
@@ -87,8 +87,8 @@ def key(name: str, folder: Path | None = None) -> str:
     """Return the key as :func:`find_key` does, for what cannot do without. Raises JudgeError naming the variable where there is no key."""
     value = find_key(name, folder)
     if value is None:
-        message = f"no API key: {_shown(name)} is neither in the environment nor in {(folder or Path.cwd()) / '.env'}"
-        raise JudgeError(message, given=_shown(name), hint="set it in one of them")
+        message = f"no API key: {_shown_name(name)} is neither in the environment nor in {(folder or Path.cwd()) / '.env'}"
+        raise JudgeError(message, given=_shown_name(name), hint="set it in one of them")
     return value
 
 
@@ -108,11 +108,11 @@ def check_key_name(name: str | None) -> str | None:
 
 
 def _looks_like_a_key(name: str) -> bool:
-    known = _known()
+    known = _known_keys()
     return name in known or _PREFIXED.fullmatch(name) is not None or any(_RANDOM.fullmatch(part) for part in name.split("_"))
 
 
-def _shown(name: str) -> str:
+def _shown_name(name: str) -> str:
     """Return a variable's name for messages, unless it may be a key that was given in its place."""
     return redact(name) if len(name) <= LONGEST_NAME else "the variable named in key_name (not shown: it may be a key)"
 
@@ -129,10 +129,10 @@ def redact(text: str) -> str:
     Known are the keys that this process has read, and the values of environment variables named like secrets (``…_API_KEY``, ``…_TOKEN``, …).
     A long key is also found where a text cuts it off behind its first twelve characters.
     """
-    return _LOOKS_LIKE_A_KEY.sub(HIDDEN, _without(_known(), text, cut=True))
+    return _LOOKS_LIKE_A_KEY.sub(HIDDEN, _without(_known_keys(), text, cut=True))
 
 
-def _known() -> set[str]:
+def _known_keys() -> set[str]:
     """Return the keys that this process knows of and that are long enough to be hidden."""
     values = _seen | {value.strip() for name, value in os.environ.items() if _SECRET_NAME.search(name)}
     return {value for value in values if len(value) >= SHORTEST}

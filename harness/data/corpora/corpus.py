@@ -18,6 +18,7 @@ from harness.data.corpora.reading import (
     CORPUS,
     DATASET_NAMES,
     DATASET_PREFIX,
+    DUMP_PREFIX,
     PARTS,
     Fields,
     Place,
@@ -297,7 +298,8 @@ def open_corpus(
     Records that cannot be used are skipped, counted and named in ``corpus.skipped``; a file that was cut off is used up to the break.
 
     Args:
-        path: a file, a folder, ``hf:…`` or ``hub:…``.
+        path: a file, a folder, ``hf:…`` or ``hub:…``, or ``stackexchange:FORUM`` for a dump that was fetched into the cache
+            (:mod:`harness.data.dumps`).
         format: overrides what the content shows.
         text_field: column or key of the text (jsonl, csv, parquet, huggingface); else the first of text, body, content, output that is there.
         label_field: column or key of the labels (a list, or one string); else the first of labels, label, tags, concept, if any.
@@ -318,6 +320,10 @@ def open_corpus(
         UnknownNameError: ``format`` is not one of the above.
     """
     path = Path(path)
+    if str(path).startswith(DUMP_PREFIX):
+        from harness.data.dumps.stackexchange import find_dump
+
+        path = find_dump(str(path))
     if format is not None and format not in get_args(Format):
         raise UnknownNameError("corpus format", format, get_args(Format))
     given = str(path)

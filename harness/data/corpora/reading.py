@@ -28,6 +28,8 @@ DATASET_PREFIX = "hf:"
 """Begins the name of a dataset that is read through the ``datasets`` library."""
 DATASET_NAMES = f"{DATASET_PREFIX}owner/name, {DATASET_PREFIX}owner/name:config@split, {DATASET_PREFIX}/folder"
 """The forms of such a name, for messages."""
+DUMP_PREFIX = "stackexchange:"
+"""Begins the name of a forum's dump that ``harness data fetch stackexchange`` has put into the cache."""
 INSTRUCTION_FIELDS = ("instruction", "prompt", "input")
 """Looked for, in this order, for what a text replies to, where ``instruction_field`` is not given; a file may have none of them."""
 PARTS = ("train", "evaluation")

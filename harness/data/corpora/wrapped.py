@@ -6,6 +6,7 @@ pickle, a database, a page of HTML, a pointer of Git LFS) is named, with what to
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import shutil
@@ -193,12 +194,12 @@ def _decode(path: Path, encoding: str, new: Path) -> str:
 
 def _extract(path: Path, method: str, new: Path) -> str:
     """Extract the one member of an archive that is a corpus, or the posts and comments of a Stack Exchange dump."""
-    members = _members_of_7z(path) if method == "7z" else check_zip(path, CORPUS)
+    members = members_of_7z(path) if method == "7z" else check_zip(path, CORPUS)
     chosen = _choose(path, list(members))
     place = new / ".all"
     place.mkdir()
     try:
-        _extract_7z(path, chosen, place) if method == "7z" else _extract_zip(path, chosen, place)
+        extract_7z(path, chosen, place) if method == "7z" else _extract_zip(path, chosen, place)
     except HarnessError:
         raise
     except OSError:
@@ -223,7 +224,11 @@ def _extract_zip(path: Path, chosen: Sequence[str], place: Path) -> None:
                 shutil.copyfileobj(source, file, _BLOCK)
 
 
-def _members_of_7z(path: Path) -> dict[str, int]:
+def members_of_7z(path: Path) -> dict[str, int]:
+    """Return the files of a 7z archive with the bytes that each has when it is unpacked; nothing is unpacked.
+
+    Raises DataError for an archive that is damaged, encrypted, or holds more than :func:`~harness.files.packed.largest_unpacked` allows.
+    """
     import py7zr
 
     check_file(path, CORPUS)
@@ -243,11 +248,38 @@ def _members_of_7z(path: Path) -> dict[str, int]:
     return members
 
 
-def _extract_7z(path: Path, chosen: Sequence[str], place: Path) -> None:
+def extract_7z(path: Path, chosen: Sequence[str], place: Path, advance: Callable[[int], None] | None = None) -> None:
+    """Unpack files of a 7z archive below a folder.
+
+    Raises errors of py7zr and its decoders for a damaged archive (each file's CRC is compared), OSError where the disk refuses.
+
+    Args:
+        path: the archive.
+        chosen: names of its files.
+        place: the folder, which is made.
+        advance: called with the number of bytes just unpacked.
+    """
     import py7zr
+    from py7zr.callbacks import ExtractCallback
+
+    class Count(ExtractCallback):
+        """Hands on how many bytes are done."""
+
+        def report_start_preparation(self) -> None: ...
+        def report_start(self, processing_file_path: str, processing_bytes: str) -> None: ...
+        def report_update(self, decompressed_bytes: str) -> None:
+            if advance is not None:
+                advance(int(decompressed_bytes))
+
+        def report_end(self, processing_file_path: str, wrote_bytes: str) -> None: ...
+        def report_warning(self, message: str) -> None: ...
+        def report_postprocess(self) -> None: ...
 
     with py7zr.SevenZipFile(path) as archive:
-        archive.extract(path=place, targets=list(chosen))
+        if advance is not None and "callback" in inspect.signature(archive.extract).parameters:  # older versions count for themselves
+            archive.extract(path=place, targets=list(chosen), callback=Count())
+        else:
+            archive.extract(path=place, targets=list(chosen))
 
 
 def _choose(path: Path, members: list[str]) -> list[str]:

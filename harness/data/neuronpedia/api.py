@@ -97,7 +97,7 @@ def search(server: Server, source: SourceId, query: str, offset: int = 0) -> lis
         results = reply.get("results") if isinstance(reply, dict) else None
         if not isinstance(results, list):
             raise BrokenReply("it has no list of results")
-        return [_found(item, source) for item in results]
+        return [_hit_record(item, source) for item in results]
 
     key = ["search", str(source), query, offset]
     path = server.cache / "search" / source.model / source.source / f"{digest(key, 24)}.json"
@@ -275,7 +275,7 @@ def _trimmed(item: Json) -> Json:
     return {**kept, "description": tidy(text) if isinstance(text, str) else None}
 
 
-def _found(item: Json, source: SourceId) -> Json:
+def _hit_record(item: Json, source: SourceId) -> Json:
     """Return a hit of the search as it is kept: record and similarity."""
     row = parse_record(item, _NOBODY)
     if isinstance(row, str):

@@ -10,12 +10,13 @@ from harness.evaluations.details.detection import detected
 from harness.evaluations.details.labels import labels
 from harness.evaluations.details.steering import curves, texts
 from harness.evaluations.entry import make_entry
-from harness.evaluations.stored_entries import entries_of
+from harness.evaluations.stored_entries import entries_of, nothing_to_score
 from harness.leaderboard.entry import Entry
 from harness.leaderboard.site.details import RunDetails
 from harness.store import JudgeRecord, RunStore
 from harness.store.command import eval_command
 from harness.store.folder import DATABASE
+from harness.store.remaining import unfinished
 
 MOST_TEXTS = 60
 """Concepts of which texts are taken at most; a page may show fewer."""
@@ -47,20 +48,21 @@ def details_of(store: RunStore, judge: JudgeRecord | None) -> RunDetails:
         detected=detected(manifest, store, MOST_SCORES),
         n_texts=store.counts()["generations"],
         n_concepts_with_texts=n_concepts,
+        unfinished=tuple(unfinished(store, judge)),
     )
 
 
 def report_of(store: RunStore, wanted: str | None = None) -> tuple[Entry, RunDetails]:
     """Return a run's entry and its details, by one judge's ratings.
 
-    An entry beside the run's file is taken as it is; without one it is made of what the run holds.
+    An entry beside the run's file is taken as it is; without one it is made of what the run holds, and the details say how far the run is.
 
     Args:
         store: the run, open for reading.
         wanted: whose ratings, as :meth:`harness.store.RunStore.judge_named` takes it; None for the judge that the run was started with.
 
     Raises:
-        StoreError: no such judge has rated; the run has stopped before there was anything to score.
+        StoreError: no such judge has rated; the run has stopped before there was anything to score, which says how far it is.
     """
     judge = store.judge_named(wanted)
     key = judge.ranking_key if judge is not None else None
@@ -68,7 +70,7 @@ def report_of(store: RunStore, wanted: str | None = None) -> tuple[Entry, RunDet
     own = [entry for entry in found if (entry.judge.key if entry.judge is not None else None) == key]
     if own:  # of several, the one by the run's own protocol
         return min(own, key=lambda entry: entry.protocol.title != store.manifest.protocol.title), details_of(store, judge)
-    if reason:
+    if reason := reason or nothing_to_score(store, judge):
         message = f"the run {store.id} has no scores yet: {reason}"
         raise StoreError(message, given=store.id, hint="run its `harness eval` again first")
     return make_entry(store.manifest, store, judge), details_of(store, judge)

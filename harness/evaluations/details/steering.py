@@ -11,20 +11,20 @@ import numpy as np
 
 from harness.leaderboard.site.details import BINS, ConceptTexts, Curve, Ratings, Text
 from harness.leaderboard.site.selection import spread_out
-from harness.scoring import harmonic_mean
+from harness.scoring import overall as overall_of
 from harness.store import Record, RunStore
 from harness.store.manifest import Manifest, MethodRecord
-from harness.types import ASPECTS, Rating
+from harness.types import ASPECTS, Goal, Rating
 
 NAMES = ("overall", *ASPECTS)
 
 
 def curves(manifest: Manifest, store: RunStore, judge_key: str | None) -> tuple[Curve, ...]:
     """Return a curve for each steering method, by one judge's ratings."""
-    return tuple(_curve(method, store.records(judge_key, method.id)) for method in manifest.methods_of("steering"))
+    return tuple(_curve(method, store.records(judge_key, method.id), manifest.protocol.goal) for method in manifest.methods_of("steering"))
 
 
-def _curve(method: MethodRecord, records: Iterable[Record]) -> Curve:
+def _curve(method: MethodRecord, records: Iterable[Record], goal: Goal) -> Curve:
     found: dict[str, dict[float, list[tuple[float, ...]]]] = {}
     counts = {name: np.zeros(len(BINS), dtype=int) for name in NAMES}
     n_unrated = n_pending = 0
@@ -35,7 +35,7 @@ def _curve(method: MethodRecord, records: Iterable[Record]) -> Curve:
             n_pending += rating is not None and rating.status == "pending"
             n_unrated += rating is not None and rating.status == "unrated"
             continue
-        values = rated(rating)
+        values = rated(rating, goal)
         by_strength.setdefault(record.trial.strength, []).append(values)
         for name, value in zip(NAMES, values, strict=True):
             counts[name][_bin(value)] += 1
@@ -45,10 +45,10 @@ def _curve(method: MethodRecord, records: Iterable[Record]) -> Curve:
     return Curve(method.id, method.grid, method.strength_unit, over_all, concepts, shown, n_unrated, n_pending)
 
 
-def rated(rating: Rating) -> tuple[float, float, float, float]:
-    """Return the overall score of a rated text, and its three ratings."""
+def rated(rating: Rating, goal: Goal) -> tuple[float, float, float, float]:
+    """Return the overall score of a rated text, and its three ratings as they were given."""
     parts = [float(getattr(rating, part)) for part in ASPECTS]
-    return (float(harmonic_mean(parts)), parts[0], parts[1], parts[2])
+    return (float(overall_of(parts, goal)), parts[0], parts[1], parts[2])
 
 
 def _bin(value: float) -> int:
@@ -88,29 +88,31 @@ def texts(manifest: Manifest, store: RunStore, judge_key: str | None, most: int)
         trial = record.trial
         wanted = trial.concept_id in found and trial.instruction_id == first[trial.concept_id] and trial.draw == 0
         if wanted and record.generation is not None and labelings[trial.method_id, trial.concept_id] == trial.labeling_id:
-            found[trial.concept_id].setdefault(trial.method_id, []).append(_text(record))
+            found[trial.concept_id].setdefault(trial.method_id, []).append(_text(record, manifest.protocol.goal))
     instructions = {instruction.id: instruction.text for instruction in store.instructions()}
     plain = [method.id for method in methods if method.labeler is None and method.grid == (0.0,)]
+    neutral = manifest.protocol.goal == "express"  # else strength 0 may remove what stands for the concept
+    sign = 1 if neutral else -1  # in the order of the grid
     return tuple(
         ConceptTexts(
             concept,
             words.get(concept, concept),
             instructions.get(first[concept], first[concept]),
-            _unsteered(own, plain),
-            {name: tuple(sorted(rows, key=lambda row: row.strength)) for name, rows in own.items() if name not in plain},
+            _unsteered(own, plain, neutral),
+            {name: tuple(sorted(rows, key=lambda row: sign * row.strength)) for name, rows in own.items() if name not in plain},
         )
         for concept, own in found.items()
     ), len(first)
 
 
-def _unsteered(own: Mapping[str, Sequence[Text]], plain: Sequence[str]) -> Text | None:
-    """Return the text of a method that steers nothing; else one at strength 0."""
+def _unsteered(own: Mapping[str, Sequence[Text]], plain: Sequence[str], neutral: bool) -> Text | None:
+    """Return the text of a method that steers nothing; else, where that is ``neutral``, one at strength 0."""
     rows = [row for name in plain for row in own.get(name, ())]
-    rows += [row for other in own.values() for row in other if row.strength == 0]
+    rows += [row for other in own.values() for row in other if neutral and row.strength == 0]
     return rows[0] if rows else None
 
 
-def _text(record: Record) -> Text:
+def _text(record: Record, goal: Goal) -> Text:
     assert record.generation is not None
     rating = record.rating
     if rating is None:
@@ -118,7 +120,7 @@ def _text(record: Record) -> Text:
     said = "; ".join(part for part in (rating.reason, *_said(rating.details)) if part)
     if rating.status != "rated":
         return Text(record.trial.strength, record.generation.text, said=f"{rating.status}: {said}")
-    overall, concept, instruction, fluency = rated(rating)
+    overall, concept, instruction, fluency = rated(rating, goal)
     return Text(record.trial.strength, record.generation.text, overall, (concept, instruction, fluency), said)
 
 

@@ -108,6 +108,7 @@ def _entry_row(method: MethodRecord, role: Role, found: DetectionResult, control
         items=tuple(_item(item, found.metrics) for item in found.items),
         warnings=found.warnings,
         controls=tuple(controls),
+        control=method.control,
     )
 
 

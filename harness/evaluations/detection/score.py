@@ -218,7 +218,7 @@ def summarise(
         n_texts=sum(item.n for item in answered),
         eligible=not reasons,
         reasons=reasons,
-        warnings=_warnings(answered),
+        warnings=few_negatives([item.details for item in answered]),
     )
 
 
@@ -271,9 +271,9 @@ def _reasons(primary: MetricValue, ranked: MetricValue | None, selects_on: str) 
     return tuple(reasons)
 
 
-def _warnings(answered: Sequence[ConceptScore]) -> tuple[str, ...]:
-    """Few negatives make calibrated F1 hang on single texts."""
-    counted = [item.details for item in answered if "negatives" in item.details]
+def few_negatives(items: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return a warning where few negatives make calibrated F1 hang on single texts, from the details of the items that were answered."""
+    counted = [details for details in items if "negatives" in details]
     if not counted:
         return ()
     fewest = min(counted, key=lambda details: int(details["negatives"]))

@@ -71,7 +71,7 @@ def make_bridge(manifest: Manifest, store: RunStore, first: JudgeRecord, second:
 def _agreement(store: RunStore, first: JudgeRecord, second: JudgeRecord) -> Agreement:
     concepts = {trial.id: trial.concept_id for trial in store.trials()}
     ratings = {record.key: list(store.ratings(record.key).values()) for record in (first, second)}
-    (found,) = compare(ratings, groups=concepts, top=0)
+    (found,) = compare(ratings, groups=concepts, top=0, goal=store.manifest.protocol.goal)
     return found
 
 

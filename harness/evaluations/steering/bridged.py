@@ -67,7 +67,7 @@ def _find(run: Run, name: str, options: Mapping[str, Any]) -> JudgeRecord | Plan
         if family := of_judge(record_of(planned), stored):
             return _complete(run, family) or planned
         own = (
-            _alike(stored, plugin) if not given and not options else _alike(stored, "openai", name) if text != name and not options else []
+            _alike(stored, plugin) if not given and not options else _alike(stored, plugin, name) if text != name and not options else []
         )
         if own:
             return _complete(run, own) or _asked_again(run, own[-1], options)

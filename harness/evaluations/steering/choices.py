@@ -9,11 +9,12 @@ from functools import lru_cache
 import numpy as np
 
 from harness.evaluations.steering.concepts import Scored, score_labeling
-from harness.scoring import NO_CHOICE, ProtocolScore, ScoringError, harmonic_mean
+from harness.scoring import NO_CHOICE, ProtocolScore, ScoringError
+from harness.scoring import overall as overall_of
 from harness.scoring.checks import FloatArray, IntArray
 from harness.store import Record, RunStore
 from harness.store.manifest import Manifest, MethodRecord
-from harness.types import ASPECTS, Concept, Labeling, Rating
+from harness.types import ASPECTS, Concept, Goal, Labeling, Rating
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,14 @@ def _choices(found: ProtocolScore, n_strengths: int) -> IntArray:
 def instruction_scores(scored: Scored) -> FloatArray:
     """Return what each instruction adds to a concept's score, ``[instructions]``; NaN where it does not report, or is unrated.
 
-    It is the harmonic mean of the ratings of its text, at the strength that was chosen without this instruction: the mean over the repeats of the
+    It is the score of its text, at the strength that was chosen without this instruction: the mean over the repeats of the
     cross-validation, and over draws.
     """
     drawn = []
     for part in scored.parts:
         assert part.ratings is not None, "of one labeling"
         assert part.found is not None, "of one labeling"
-        values = harmonic_mean(part.ratings)
+        values = overall_of(part.ratings, part.found.goal)
         chosen = _choices(part.found, len(values))
         drawn.append(np.where(chosen == NO_CHOICE, np.nan, np.take_along_axis(values, np.maximum(chosen, 0), axis=0)))
     known = np.concatenate(drawn)
@@ -91,12 +92,12 @@ def instruction_scores(scored: Scored) -> FloatArray:
     return means
 
 
-def overall(rating: Rating | None) -> float | None:
-    """Return the harmonic mean of a text's three ratings; None where it is not rated."""
-    return None if rating is None or rating.status != "rated" else _overall(*(getattr(rating, aspect) for aspect in ASPECTS))
+def overall(rating: Rating | None, goal: Goal) -> float | None:
+    """Return the score of a text, the harmonic mean of its three ratings as they count toward a goal; None where it is not rated."""
+    return None if rating is None or rating.status != "rated" else _overall(goal, *(getattr(rating, aspect) for aspect in ASPECTS))
 
 
 @lru_cache(maxsize=4096)
-def _overall(concept: float, instruction: float, fluency: float) -> float:
-    """As :func:`harmonic_mean`; kept, since most judges give few different ratings."""
-    return float(harmonic_mean([concept, instruction, fluency]))
+def _overall(goal: Goal, concept: float, instruction: float, fluency: float) -> float:
+    """As :func:`harness.scoring.overall`; kept, since most judges give few different ratings."""
+    return float(overall_of([concept, instruction, fluency], goal))

@@ -58,7 +58,7 @@ def score_labeling(
 
     Args:
         labeling: what was steered to.
-        strengths: the method's grid, ascending.
+        strengths: the method's grid, the weakest first.
         instructions: ids of the concept's instructions, in the order in which they were drawn.
         records: the labeling's trials with one judge's ratings.
         protocol: which of the instructions choose the strength and which report on it, and how three ratings become one score.
@@ -75,7 +75,7 @@ def score_labeling(
             n_pending += 1
         else:
             n_unrated += 1
-    found = score_ratings(ratings, folds_of(protocol, len(strengths), len(instructions), seed), protocol.aggregation)
+    found = score_ratings(ratings, folds_of(protocol, len(strengths), len(instructions), seed), protocol.aggregation, protocol.goal)
     values = [found.overall, *found.aspects]
     points = [None if np.isnan(value) else min(2.0, max(0.0, float(value))) for value in values]
     chosen = None if found.chosen is None or found.tied else strengths[found.chosen]

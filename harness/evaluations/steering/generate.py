@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 
 from harness.engine.base import GenerationRequest
 from harness.evaluations.steering.interventions import Asked, edited_texts, intervene, try_edits
@@ -15,7 +15,7 @@ from harness.run.run import Run
 from harness.run.throughput import remember
 from harness.store import RunStore
 from harness.store.manifest import Manifest
-from harness.types import Generation, Labeling, Trial
+from harness.types import Concept, Generation, Labeling, Trial
 
 
 def trials_of(manifest: Manifest, store: RunStore) -> list[Trial]:
@@ -38,14 +38,14 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     wanted = set(missing)
     trials = run.store.trials()
     asked = {trial.method_id for trial in trials if trial.id in wanted}
-    steerers = [m.steerer for m in run.planned.methods if m.method.id in asked]
+    steerers = [part for m in run.planned.methods if m.method.id in asked for part in m.steerer.parts]
     note_versions(run.store, run.warnings, "texts", [steerer.registered.made_by for steerer in steerers])
     requests = _requests(run, trials)
     prompts = {request.id: request.prompt_ids for request in requests}
     model = run.bench.model
     started, tokens = time.monotonic(), 0
     edited = {trial.method_id for trial, request in zip(trials, requests, strict=True) if request.edits}
-    names = [m.steerer.registered.who for m in run.planned.methods if m.method.id in edited]
+    names = [part.registered.who for m in run.planned.methods if m.method.id in edited for part in m.steerer.parts]
     for done in run.progress.track(edited_texts(run.bench, names, run.bench.generate(requests, only=wanted)), "generating", len(wanted)):
         tokens += done.n_tokens
         yield Generation(done.id, model.tokenizer.decode(list(prompts[done.id])), done.text, done.n_tokens, done.finish)
@@ -67,9 +67,11 @@ def _note_plan(run: Run) -> None:
 def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
     """Return what the engine is to generate. The trials of one labeling and strength share an intervention, those of one prefix a prompt."""
     labelings = {m.id: labelings_of(m, run.manifest, run.store) for m in run.manifest.methods_of("steering")}
+    concepts = {concept.id: concept for concept in run.store.concepts()}
+    own = {name: {labeling.id: _by_its_fit(labeling, concepts) for labeling in found} for name, found in labelings.items()}
     steerers = {m.method.id: m.steerer for m in run.planned.methods}
-    prepare_shared(run, [(m.name, steerers[m.id], labelings[m.id]) for m in run.manifest.methods_of("steering")])
-    by_id: dict[tuple[str, str], Labeling] = {(method, labeling.id): labeling for method, found in labelings.items() for labeling in found}
+    prepare_shared(run, [(m.name, steerers[m.id], list(own[m.id].values())) for m in run.manifest.methods_of("steering")])
+    by_id = {(method, name): labeling for method, found in own.items() for name, labeling in found.items()}
     instructions = {instruction.id: instruction.text for instruction in run.store.instructions()}
     wanted = dict.fromkeys((trial.method_id, trial.labeling_id, trial.strength) for trial in trials)
     asked = {place: intervene(steerers[place[0]], by_id[place[:2]], place[2]) for place in wanted}
@@ -80,17 +82,23 @@ def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
     requests = []
     for trial in trials:
         intervention = asked[trial.method_id, trial.labeling_id, trial.strength].intervention
-        words = intervention.prompt_prefix, trial.instruction_id
+        concept = by_id[trial.method_id, trial.labeling_id].concept.text
+        words = run.manifest.protocol.asking(concept, intervention.prompt_prefix), trial.instruction_id
         if words not in prompts:
-            prompts[words] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=intervention.prompt_prefix)
+            prompts[words] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=words[0])
         requests.append(GenerationRequest(trial.id, prompts[words], trial.seed, tuple(intervention.edits), intervention.adapter))
     return requests
 
 
+def _by_its_fit(labeling: Labeling, concepts: Mapping[str, Concept]) -> Labeling:
+    """Return what a steerer is handed: of a control that goes by another concept's fit, the labeling of that concept."""
+    return labeling if labeling.fit is None else replace(labeling, concept=concepts[labeling.fit], fit=None)
+
+
 def _warn_of_nothing(run: Run, asked: Iterable[Asked]) -> None:
     """Have the entry say which steerers do nothing at a strength at which they should."""
-    traits = {m.steerer.registered.who: m.steerer.instance.traits for m in run.planned.methods}
-    steering = [one for one in asked if traits[one.who].unit != "none" and one.strength != traits[one.who].neutral]
+    traits = {part.registered.who: part.instance.traits for m in run.planned.methods for part in m.steerer.parts}
+    steering = [one for whole in asked for one in whole.each if traits[one.who].unit != "none" and one.strength != traits[one.who].neutral]
     for who in dict.fromkeys(one.who for one in steering):
         own = [one for one in steering if one.who == who]
         empty = [one for one in own if not (one.intervention.edits or one.intervention.prompt_prefix or one.intervention.adapter)]

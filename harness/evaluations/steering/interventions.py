@@ -14,8 +14,10 @@ from harness.errors import EngineError, PluginError
 from harness.interventions import EditContext, Intervention, Positions, Site
 from harness.plugin.calls import PluginName, blamed, calling
 from harness.run.bench import TaskBench
+from harness.run.composed import parts_at
 from harness.run.guard import EDIT
 from harness.run.plan import PlannedPlugin
+from harness.steering.composition import joined
 from harness.types import Labeling, rng
 
 if TYPE_CHECKING:
@@ -38,6 +40,13 @@ class Asked:
     intervention: Intervention
     adapter_files: tuple[tuple[str, int, int], ...] = ()
     """What was in the adapter's folder then: name, bytes, time of the last change in nanoseconds."""
+    parts: tuple[Asked, ...] = ()
+    """Of steerers that are joined, what each of them was asked for."""
+
+    @property
+    def each(self) -> tuple[Asked, ...]:
+        """What each of joined steerers was asked for, or this alone: errors name the steerer that they come from."""
+        return self.parts or (self,)
 
     @property
     def where(self) -> str:
@@ -50,11 +59,16 @@ class Asked:
 
 
 def intervene(steerer: PlannedPlugin, labeling: Labeling, strength: float) -> Asked:
-    """Return a steerer's intervention, its parts checked.
+    """Return a steerer's intervention, its parts checked; of joined steerers what they do together.
 
-    Raises PluginError for anything that is no intervention, and in place of the EngineError that an edit raises when it is made.
+    Raises PluginError for anything that is no intervention, and in place of the EngineError that an edit raises when it is made; OptionError where
+    two of joined steerers bring an adapter.
     """
     who = steerer.registered.who
+    if len(steerer.parts) > 1:
+        parts = tuple(intervene(part, labeling, own) for part, own in parts_at(steerer, strength))
+        whole = joined([(part.label, own.intervention) for part, own in zip(steerer.parts, parts, strict=True)])
+        return Asked(who, labeling, strength, whole, parts=parts)
     try:
         found: Any = steerer.instance.intervene(labeling, strength)
     except EngineError as error:
@@ -102,7 +116,7 @@ def try_edits(bench: TaskBench, asked: Iterable[Asked]) -> None:
     given.
     """
     groups: dict[tuple[PluginName, str], list[tuple[Asked, Any]]] = {}
-    for one in asked:
+    for one in (part for whole in asked for part in whole.each):
         if (adapter := one.intervention.adapter) is not None and _files(adapter) != one.adapter_files:
             raise one.wrong(f"the adapter {adapter!r} and has changed its files since", adapter, "a folder of its own for each adapter")
         for edit in one.intervention.edits:

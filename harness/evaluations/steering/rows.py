@@ -20,14 +20,16 @@ from harness.leaderboard.entry import (
     SteeringSubject,
     metric_value,
 )
-from harness.scoring import clusters_of, harmonic_mean
+from harness.scoring import clusters_of, counted, overall
 from harness.store import Record
 from harness.store.manifest import Protocol
-from harness.types import ASPECTS, Abstention, Role, rng
+from harness.types import ASPECTS, Abstention, ControlKind, Goal, Role, rng
 
 SAMPLES = 3
 POINTS = (0.0, 2.0)
 """The scale of AxBench's ratings and of all means of them."""
+TITLES: Mapping[Goal, Mapping[str, str]] = {"express": {}, "suppress": {PRIMARY: "suppression score", "concept": "concept (lower is better)"}}
+"""What numbers are called where their names do not say what they are."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def steering_row(
     seed: int,
     samples: Sequence[Sample] = (),
     controls: Sequence[str] = (),
+    control: ControlKind | None = None,
     readings: Sequence[Reading] = (),
 ) -> Row:
     """Return the row of one method.
@@ -65,6 +68,7 @@ def steering_row(
         seed: of the bootstrap.
         samples: texts to look at.
         controls: of a control, the labelers that it stands for.
+        control: as which control it may be run.
         readings: of a control, its texts at the strengths of methods.
     """
     scored, fixed = answered.scored, answered.concepts is not None
@@ -73,8 +77,8 @@ def steering_row(
     n_texts = sum(s.result.n for s in scored)
     n_unrated, n_pending = sum(s.result.n_unrated for s in scored), sum(s.n_pending for s in scored)
     abstained = [_abstained(abstention) for abstention in answered.abstained] if fixed else []
-    metrics = _metrics(scored, seed)
-    ranked = _ranked(scored, abstained, seed) if fixed else None
+    metrics = _metrics(scored, seed, protocol.goal)
+    ranked = _ranked(scored, abstained, seed, protocol.goal) if fixed else None
     reasons = _ineligible(protocol, n_texts, n_unrated, n_pending, metrics[PRIMARY], ranked)
     return Row(
         kind="steering",
@@ -96,6 +100,7 @@ def steering_row(
         warnings=strength_warnings(scored, subject.grid),
         samples=tuple(samples),
         controls=tuple(controls),
+        control=control,
         readings=tuple(readings),
     )
 
@@ -106,15 +111,16 @@ def _abstained(answer: Abstention) -> ItemResult:
     )
 
 
-def _metrics(scored: Sequence[Scored], seed: int) -> dict[str, MetricValue]:
-    """Means over labelings; those that share a concept or a feature are resampled together."""
+def _metrics(scored: Sequence[Scored], seed: int, goal: Goal) -> dict[str, MetricValue]:
+    """Means over labelings; those that share a concept or a feature are resampled together. The concept's is as it was rated."""
     clusters = clusters_of((s.labeling.concept.id, s.labeling.features) for s in scored) if scored else None
     return {
         name: metric_value(
             [s.result.values[name] for s in scored],
             clusters,
+            title=TITLES[goal].get(name, ""),
             bounds=POINTS,
-            higher_is_better=True,
+            higher_is_better=(goal, name) != ("suppress", "concept"),
             trivial=0.0 if name == PRIMARY else None,
             seed=seed,
         )
@@ -122,14 +128,16 @@ def _metrics(scored: Sequence[Scored], seed: int) -> dict[str, MetricValue]:
     }
 
 
-def _ranked(scored: Sequence[Scored], abstained: Sequence[ItemResult], seed: int) -> MetricValue:
+def _ranked(scored: Sequence[Scored], abstained: Sequence[ItemResult], seed: int, goal: Goal) -> MetricValue:
     """Return the score that ranks in fixed mode: an abstention counts 0. A concept that could not be scored leaves the ranking without a number."""
     values = [s.result.values[PRIMARY] for s in scored] + [0.0] * len(abstained)
     pairs = [(s.labeling.concept.id, s.labeling.features) for s in scored] + [(item.id, ()) for item in abstained]
+    title = TITLES[goal].get(PRIMARY, "")
     if None in values:
         reason = "a concept has no score, since its texts could not be rated"
-        return MetricValue(value=None, reason=reason, bounds=POINTS, higher_is_better=True, trivial=0.0)
-    return metric_value(values, clusters_of(pairs) if pairs else None, bounds=POINTS, higher_is_better=True, trivial=0.0, seed=seed)
+        return MetricValue(value=None, reason=reason, title=title, bounds=POINTS, higher_is_better=True, trivial=0.0)
+    clusters = clusters_of(pairs) if pairs else None
+    return metric_value(values, clusters, title=title, bounds=POINTS, higher_is_better=True, trivial=0.0, seed=seed)
 
 
 def _bounds(scored: Sequence[Scored], n_abstained: int, value: float | None) -> Bounds:
@@ -144,17 +152,29 @@ def _bounds(scored: Sequence[Scored], n_abstained: int, value: float | None) -> 
 def strength_warnings(scored: Sequence[Scored], grid: Sequence[float]) -> tuple[str, ...]:
     """Where the strengths that cross-validation chose say less than they seem to: all tie, or the choice lies at an end of the grid."""
     found = [part.found for one in scored for part in one.parts if part.found is not None and part.found.chosen is not None]
-    if len(grid) < 2 or not found:
+    places = [None if one.tied else one.chosen for one in found]
+    return strength_lines(places, grid, any(one.draws for one in scored))
+
+
+def strength_lines(places: Sequence[int | None], grid: Sequence[float], draws: bool = False) -> tuple[str, ...]:
+    """Return the warnings of :func:`strength_warnings`.
+
+    Args:
+        places: of the strength that was chosen for each concept, or draw of one, in the grid; None where all strengths score alike.
+        grid: the strengths.
+        draws: they are of draws.
+    """
+    if len(grid) < 2 or not places:
         return ()
-    what = "draws of concepts" if any(one.draws for one in scored) else "concepts"
-    n_tied = sum(one.tied for one in found)
-    ties = f"{TIED} for {n_tied} of {len(found)} {what}: none is chosen there, and the ratings shown are those of the smallest"
+    what = "draws of concepts" if draws else "concepts"
+    n_tied = sum(place is None for place in places)
+    ties = f"{TIED} for {n_tied} of {len(places)} {what}: none is chosen there, and the ratings shown are those of the smallest"
     ends = [
-        f"the {name} strength ({grid[place]:g}) for {n}"
-        for name, place in (("smallest", 0), ("largest", len(grid) - 1))
-        if (n := sum(one.chosen == place and not one.tied for one in found))
+        f"the {name} strength ({grid[end]:g}) for {n}"
+        for name, end in (("smallest", 0), ("largest", len(grid) - 1))
+        if (n := sum(place == end for place in places))
     ]
-    edge = f"the strength chosen is at the end of the grid, {' and '.join(ends)} of {len(found)} {what}: a wider grid could change the score"
+    edge = f"the strength chosen is at the end of the grid, {' and '.join(ends)} of {len(places)} {what}: a wider grid could change the score"
     return (*([ties] if n_tied else ()), *([edge] if ends else ()))
 
 
@@ -174,7 +194,12 @@ def _ineligible(
 
 
 def samples_of(
-    scored: Sequence[Scored], records: Mapping[str, Sequence[Record]], instructions: Mapping[str, str], method_id: str, seed: int
+    scored: Sequence[Scored],
+    records: Mapping[str, Sequence[Record]],
+    instructions: Mapping[str, str],
+    method_id: str,
+    seed: int,
+    goal: Goal = "express",
 ) -> tuple[Sample, ...]:
     """Return the best, the median and the worst text among those at their concepts' chosen strengths; three at random where none has a rating.
 
@@ -186,26 +211,32 @@ def samples_of(
         instructions: texts of the instructions by id.
         method_id: which method draws; among equal texts chance decides.
         seed: the run's.
+        goal: what steering is for.
     """
     pool = [
-        (row.labeling.concept.text, record, _ratings(record))
+        (row.labeling.concept.text, record, _ratings(record, goal))
         for row in (part for one in scored for part in one.parts)
         for record in records.get(row.labeling.id, ())
         if record.generation and (row.tied or record.trial.strength == row.result.strength)
     ]
     pool = [pool[int(place)] for place in rng(seed, "samples", method_id).permutation(len(pool))]
-    rated = sorted((text for text in pool if text[2]), key=lambda text: (text[2]["overall"], sum(text[2].values())), reverse=True)
+    rated = sorted((text for text in pool if text[2]), key=lambda text: _merit(text[2], goal), reverse=True)
     places: dict[int, Literal["best", "median", "worst"]] = {len(rated) // 2: "median", len(rated) - 1: "worst", 0: "best"}
     chosen = [(rated[place], name) for place, name in sorted(places.items())] if rated else [(text, None) for text in pool[:SAMPLES]]
     return tuple(_sample(concept, record, ratings, instructions, place) for (concept, record, ratings), place in chosen)
 
 
-def _ratings(record: Record) -> dict[str, float]:
-    """Return a text's ratings by name, their harmonic mean as ``overall``; empty where it is unrated."""
+def _merit(ratings: Mapping[str, float], goal: Goal) -> tuple[float, float]:
+    """By what texts are ordered: their scores, among equals what their ratings count."""
+    return ratings["overall"], sum([ratings["overall"], *counted([ratings[part] for part in ASPECTS], goal).tolist()])
+
+
+def _ratings(record: Record, goal: Goal) -> dict[str, float]:
+    """Return a text's ratings by name, its score as ``overall``; empty where it is unrated."""
     if record.rating is None or record.rating.status != "rated":
         return {}
     parts: dict[str, float] = {part: float(getattr(record.rating, part)) for part in ASPECTS}
-    return {"overall": float(harmonic_mean([list(parts.values())])[0]), **parts}
+    return {"overall": float(overall([list(parts.values())], goal)[0]), **parts}
 
 
 def _sample(

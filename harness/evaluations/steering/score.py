@@ -31,8 +31,9 @@ def steering_rows(manifest: Manifest, store: RunStore, judge: JudgeRecord) -> li
                 Answered(own, abstentions_of(method, manifest, store), concepts),
                 manifest.protocol,
                 manifest.seed,
-                samples_of(own, records[method.id], texts, method.id, manifest.seed),
+                samples_of(own, records[method.id], texts, method.id, manifest.seed, manifest.protocol.goal),
                 controlled_by(method, manifest),
+                method.control,
                 [reading(own, method.grid, scored[m.id], subject_of(m), manifest.seed) for m in _stands_for(method, methods)],
             )
         )

@@ -142,7 +142,7 @@ class BatchDesk:
     def _submit(self, group: Sequence[Planned]) -> Iterator[Rating]:
         """Hand a group in, whatever of it nobody has handed in meanwhile."""
         with self._alone():
-            group = [self._plan(plan.state.item) if any(map(self._known, plan.requests)) else plan for plan in group]
+            group = [self._plan(plan.state.item) if any(map(self._is_known, plan.requests)) else plan for plan in group]
             requests = {key: request for plan in group for key, request in plan.requests.items()}
             refused = self._hand_in(requests) if requests else ""
         for plan in group:
@@ -171,7 +171,7 @@ class BatchDesk:
         finally:
             announcement.cancel()
 
-    def _known(self, key: str) -> bool:
+    def _is_known(self, key: str) -> bool:
         return self.cache.batch_of(key) is not None or key in self.cache
 
     def _hand_in(self, requests: Mapping[str, ChatRequest]) -> str:

@@ -155,3 +155,11 @@ class RunDetails:
     """Texts that the run holds."""
     n_concepts_with_texts: int = 0
     """Concepts that the run has texts of."""
+    unfinished: tuple[str, ...] = ()
+    """How far a run is that is not finished, or not rated to its end by the page's judge: phrases, ``30 of 72 ratings by words``; else empty."""
+
+    @property
+    def what_is_unfinished(self) -> str:
+        """Return in words what stands before :attr:`unfinished`; empty where nothing does."""
+        state = "this run is not rated to its end" if self.status == "finished" else f"this run is not finished ({self.status})"
+        return state if self.unfinished else ""

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,11 +146,15 @@ def static(name: str) -> str:
     return (FOLDER / "static" / name).read_text(encoding="utf-8")
 
 
-def inlined() -> Mapping[str, Any]:
-    """Return what a page that stands alone holds: its styles and scripts, and the policy that allows these and no others."""
+def inlined(scripts_of: Sequence[str] = SCRIPTS) -> Mapping[str, Any]:
+    """Return what a page that stands alone holds: its styles and scripts, and the policy that allows these and no others.
+
+    Args:
+        scripts_of: names of the scripts that it needs.
+    """
     from markupsafe import Markup
 
-    styles, scripts = ([_inline(static(name)) for name in names] for names in (STYLES, SCRIPTS))
+    styles, scripts = ([_inline(static(name)) for name in names] for names in (STYLES, scripts_of))
     allowed = {"script-src": scripts, "style-src": styles}
     sources = "; ".join(f"{kind} {' '.join(map(_source, texts))}" for kind, texts in allowed.items())
     policy = f"default-src 'none'; {sources}; {_FIXED}"

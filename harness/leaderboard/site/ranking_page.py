@@ -145,7 +145,7 @@ def _ranking(at: int, group: Group, pages: dict[str, str], sparsity: dict[str, f
     figures: dict[str, Any] = {f"ranking-{at}-figure": figure_of(group, places)}
     points = sparsity_points(places, sparsity)
     if len({point["dictionary"] for point in points}) > 1:
-        figures[f"ranking-{at}-sparsity"] = {"type": "sparsity", "label": heading(group.key.metric), "points": points}
+        figures[f"ranking-{at}-sparsity"] = {"type": "sparsity", "label": metric.title or heading(group.key.metric), "points": points}
     lines = tuple(_line(place, group, places, pages) for place in places)
     return Ranking(
         id=f"ranking-{at}",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.leaderboard.columns import KINDS, Shown, grid, heading, number
+from harness.leaderboard.columns import KINDS, Shown, grid, heading, metric_heading, number
 from harness.leaderboard.entry import Entry, Row, full_name
 from harness.leaderboard.site.limits import Limits
 from harness.leaderboard.site.notes import judge_notes, notes_of
@@ -102,7 +102,7 @@ def intervals(methods: Sequence[Method], rows: Sequence[Row]) -> dict[str, Any]:
     ]
     return {
         "type": "intervals",
-        "label": heading(rows[0].primary),
+        "label": metric_heading(rows[0], rows[0].primary),
         "points": points,
         "trivial": rows[0].score.trivial if rows[0].score.trivial is not None else primary.trivial,
         "bounds": list(primary.bounds),
@@ -142,7 +142,7 @@ def _concepts(section: Section, limits: Limits) -> Table:
             item = values[method.id].get(concept)
             cells.append(words(", ".join(item.features[:4]) if item is not None else ""))
         lines.append(cells)
-    primary = heading(section.rows[0].primary)
+    primary = metric_heading(section.rows[0], section.rows[0].primary)
     return Table(f"{section.kind}-concepts", f"{primary} by concept", tuple(heads), rows_of(lines))
 
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import DataError, DictionaryError, OptionError
+from harness.errors import DataError, OptionError
 from harness.files.shards import ShardedFiles, replace_file
 from harness.interventions import Site
 from harness.model.activations import ResidualBatch, Row, check_lengths, in_parts, row_lengths
 from harness.model.memory import TokenBudget
+from harness.sae.checks import check_width
 from harness.sae.corpus.counts import Meter, TextMeter
 from harness.sae.corpus.outliers import OUTLIER
 from harness.sae.corpus.statistics import BY_FEATURE, BY_TEXT, FORMAT, META, CorpusStatistics, write_meta
@@ -34,7 +35,9 @@ __all__ = ["FORMAT", "SHARD_TEXTS", "SHARD_TOKENS", "CorpusStatistics", "collect
 
 SHARD_TEXTS = 2048
 SHARD_TOKENS = 1 << 17
-"""A shard of the corpus ends after so many texts or tokens: what an interrupted pass loses at most, and what is held in memory."""
+SHARD_PASSES = 16
+"""A shard of the corpus ends after so many texts, tokens, or tokens of forward passes: what an interrupted pass loses at most, and what is held in
+memory. A CPU's passes are smaller, since it takes minutes for what takes a GPU a second."""
 
 SHARD_PAIRS = 1 << 25
 """Nor does a shard have more pairs of text and feature than this, if every feature fires in every text: each takes some 24 bytes of memory."""
@@ -87,8 +90,9 @@ def measure(
         skip: leading tokens of each text that are not counted; at least the first, whose norm is often a hundred times the others'.
         outlier: as in :func:`~harness.sae.corpus.outliers.usual_tokens`; 0 counts every token.
         token_budget: tokens per forward pass; by default 1,024 on a CPU, 8,192 elsewhere.
-        shard_texts: texts per shard, at most; it also ends after ``SHARD_TOKENS`` tokens, and in a wide dictionary after fewer texts.
-        progress: called with (texts done, texts in all).
+        shard_texts: texts per shard, at most; it also ends after the tokens of :data:`SHARD_PASSES` forward passes (or of ``SHARD_TOKENS``), and in
+            a wide dictionary after fewer texts.
+        progress: called with (texts done, texts in all); the first time before any is read, with those that an earlier call has done.
 
     Returns:
         The statistics, memory-mapped from ``folder``.
@@ -107,15 +111,18 @@ def measure(
     lengths = row_lengths(rows)
     _check(model, dictionary, lengths, skip)
     shard_texts = min(shard_texts, max(1, SHARD_PAIRS // dictionary.d_sae))
-    borders = _borders(lengths, shard_texts)
+    shard_tokens = min(SHARD_TOKENS, SHARD_PASSES * budget.size)
+    borders = _borders(lengths, shard_texts, shard_tokens)
     header: dict[str, Json] = {
         "format": FORMAT, "dictionary": dictionary.digest, "model": [model.name, model.digest, str(model.dtype)], "skip": skip,
-        "outlier": outlier, "token_budget": budget.size, "shard_texts": shard_texts, "shard_tokens": SHARD_TOKENS, "texts": len(rows),
+        "outlier": outlier, "token_budget": budget.size, "shard_texts": shard_texts, "shard_tokens": shard_tokens, "texts": len(rows),
     }  # fmt: skip
     corpus = _Pass(ShardedFiles(folder, [f"{name}.bin" for name in (*BY_TEXT, _SUMS)], header), dictionary)
     done = corpus.known([_checksum(rows, start, stop) for start, stop in borders[: len(corpus.files.notes)]])
     if done < len(borders):
         (folder / META).unlink(missing_ok=True)
+        if progress is not None:
+            progress(borders[done][0], len(rows))
     reading = _Reading(model, dictionary, skip, outlier, budget)
     for start, stop in borders[done:]:
         advance = None if progress is None else _offset(progress, start, len(rows))
@@ -229,13 +236,7 @@ class _Pass:
 
 def _check(model: SubjectModel, dictionary: Dictionary, lengths: npt.NDArray[np.int64], skip: int) -> None:
     """Raises whatever can be known to fail before hours of reading."""
-    if dictionary.d_in != model.d_model:
-        raise DictionaryError(
-            f"{dictionary.source} reads a residual stream of width {dictionary.d_in}",
-            given=dictionary.d_in,
-            allowed=f"{model.d_model}, the width of {model.name}",
-            hint="use a dictionary of this model",
-        )
+    check_width(dictionary, model)
     model.check_layer(dictionary.layer)
     if not (lengths > skip).any():
         message = f"none of {len(lengths)} texts has more than {skip} tokens, so there is nothing to measure"
@@ -243,13 +244,13 @@ def _check(model: SubjectModel, dictionary: Dictionary, lengths: npt.NDArray[np.
     check_lengths(model, lengths)
 
 
-def _borders(lengths: npt.NDArray[np.int64], shard_texts: int) -> list[tuple[int, int]]:
+def _borders(lengths: npt.NDArray[np.int64], shard_texts: int, shard_tokens: int) -> list[tuple[int, int]]:
     """Return the shards, as (first text, the one after the last)."""
     ends = np.cumsum(lengths)
     borders, start = [], 0
     while start < len(lengths):
         before = int(ends[start - 1]) if start else 0
-        full = int(np.searchsorted(ends, before + SHARD_TOKENS, side="right"))
+        full = int(np.searchsorted(ends, before + shard_tokens, side="right"))
         stop = max(start + 1, min(full, start + shard_texts, len(lengths)))
         borders.append((start, stop))
         start = stop

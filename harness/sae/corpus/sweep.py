@@ -29,6 +29,9 @@ BLOCK = 2048
 BUDGET = 4096
 """Tokens per forward pass, unless the caller gives another number."""
 
+SHARD_TOKENS = 1 << 14
+"""Tokens of the forward passes after which a long sweep commits what it has found: what it loses at most when it is interrupted."""
+
 
 def sweep(
     model: SubjectModel,
@@ -92,6 +95,28 @@ def activations(
     for batch in sweep(model, rows, site, texts=texts, skip=skip, outlier=outlier, block=BLOCK):
         for place, x, counted in zip(batch.rows, batch.x, batch.counted, strict=True):
             yield place, x[counted].float()
+
+
+def sweep_shards(
+    rows: Sequence[Row], *, skip: int = 1, token_budget: int = BUDGET, block: int | None = None
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the texts that a sweep with these arguments reads, in its order, in shards of whole forward passes: places in ``rows``.
+
+    A sweep over the shards, one after the other, makes the batches of one over all texts. So a pass that commits each shard, and goes on after
+    the last one committed, finds what an undisturbed one finds, to the last bit (unless memory runs out: then a batch is halved).
+    """
+    lengths, wanted = row_lengths(rows), _with_counted(rows, None, skip)
+    size, passes, budget = block or max(1, len(wanted)), max(1, SHARD_TOKENS // token_budget), TokenBudget(token_budget)
+    for start in range(0, len(wanted), size):
+        part = wanted[start : start + size]
+        part = part[np.argsort(-lengths[part], kind="stable")]  # as the forward passes take them
+        first = stop = n = 0
+        while stop < len(part):
+            stop += budget.take(len(part) - stop, int(lengths[part[stop]]))
+            n += 1
+            if n == passes or stop == len(part):
+                yield part[first:stop]
+                first, n = stop, 0
 
 
 def n_past(rows: Sequence[Row], skip: int = 1) -> int:

@@ -115,7 +115,7 @@ def inference_settings(settings: SaelensSettings, raw: dict[str, Json], path: Pa
 def _of_architecture(settings: SaelensSettings, architecture: str, path: Path) -> dict[str, Any]:
     """Return the settings that one architecture has."""
     if architecture in ("topk", "abstopk"):
-        k = settings.k or _whole(settings.activation_fn_kwargs.get("k"), path)
+        k = settings.k or _checked_k(settings.activation_fn_kwargs.get("k"), path)
         if k > settings.d_sae:
             message, most = f"{path} gives k = {k}", f"at most {settings.d_sae}, the number of its features"
             raise DictionaryError(message, given=k, allowed=most, hint="correct it")
@@ -130,7 +130,7 @@ def _of_architecture(settings: SaelensSettings, architecture: str, path: Path) -
     return {}
 
 
-def _whole(k: Json, path: Path) -> int:
+def _checked_k(k: Json, path: Path) -> int:
     found = parse_settings(_Sparsity, {"k": k}, path).k
     if found is None:
         message = f"{path} does not give k, the number of features that TopK leaves active"

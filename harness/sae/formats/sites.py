@@ -60,7 +60,7 @@ def stated_site(raw: Mapping[str, Json], path: Path) -> tuple[str, int | None]:
     Raises:
         DictionaryError: two statements contradict each other, or one is of the wrong type.
     """
-    hooks, layers = _texts(raw, path, _HOOKS), list(_found(raw, path, _LAYERS))
+    hooks, layers = _texts(raw, path, _HOOKS), list(_statements(raw, path, _LAYERS))
     number = _number(layers, path)
     names = [Statement(hook.place, str(hook.value).replace("{layer}", str(number))) for hook in hooks]
     names += [Statement(hook.place, str(hook.value).removesuffix(".output")) for hook in _texts(raw, path, (_HF_HOOK,))]
@@ -102,7 +102,7 @@ def same_site(one: str, other: str) -> bool:
 # ------------------------------------------------------------------------------------------------------------------------------- inside
 
 
-def _found(raw: Mapping[str, Json], path: Path, keys: tuple[str, ...]) -> Iterator[Statement]:
+def _statements(raw: Mapping[str, Json], path: Path, keys: tuple[str, ...]) -> Iterator[Statement]:
     for prefix, inner in containers(raw, path):
         for key in keys:
             if inner.get(key) not in (None, ""):
@@ -110,7 +110,7 @@ def _found(raw: Mapping[str, Json], path: Path, keys: tuple[str, ...]) -> Iterat
 
 
 def _texts(raw: Mapping[str, Json], path: Path, keys: tuple[str, ...]) -> list[Statement]:
-    found = list(_found(raw, path, keys))
+    found = list(_statements(raw, path, keys))
     for statement in found:
         value = statement.value
         if not isinstance(value, str) or len(value) > _LONGEST or not value.isprintable():

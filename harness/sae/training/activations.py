@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +16,13 @@ import torch
 from torch import Tensor
 
 from harness.errors import DataError, DictionaryError, StoreError
-from harness.files.folders import put_in_place
+from harness.files.folders import make_folder
+from harness.files.shards import ShardedFiles, replace_file
 from harness.interventions import Site
 from harness.model.activations import Row, row_lengths
+from harness.model.memory import TokenBudget
 from harness.sae.corpus.outliers import OUTLIER
-from harness.sae.corpus.sweep import n_past, sweep
+from harness.sae.corpus.sweep import SHARD_TOKENS, n_past, sweep, sweep_shards
 from harness.types import digest
 
 if TYPE_CHECKING:
@@ -74,13 +74,13 @@ def harvest(
 ) -> Harvest:
     """Return the residual stream of the counted tokens of ``rows`` at ``site``, in a folder below ``parent`` named by its content.
 
-    A finished folder is used again; an unfinished one never carries the name.
+    A finished folder is used again; an unfinished one never carries the name, and is gone on with by the same call.
 
     Args:
         skip: leading tokens of each text that are left out.
         outlier: as in :func:`~harness.sae.corpus.outliers.usual_tokens`.
         token_budget: tokens per forward pass; about 1,024 is fastest on CPUs.
-        advance: called with (tokens done, tokens in all).
+        advance: called with (tokens done, tokens in all), first with those that an earlier call has done.
 
     Raises:
         DataError: no token counts.
@@ -92,23 +92,24 @@ def harvest(
         message = f"none of {len(rows)} texts has more than {skip} tokens, so there is nothing to train on"
         raise DataError(message, given=len(rows), hint="give longer texts")
     folder = parent / _key(model, rows, site, skip, outlier)
-    if (folder / _META).is_file():
-        return Harvest(folder, **json.loads((folder / _META).read_text(encoding="utf-8")))
-    partial = parent / f".{folder.name}.{os.getpid()}"
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
+
+    def find() -> Harvest | None:
+        return _open(folder) if (folder / _META).is_file() else None
+
+    def fill(partial: Path) -> None:
         made = _collect(model, rows, site, partial, skip, outlier, token_budget, total, advance)
         meta = {key: value for key, value in asdict(made).items() if key != "folder"}
-        (partial / _META).write_text(json.dumps(meta), encoding="utf-8")
-        if not (folder / _META).is_file():  # another process may have been quicker
-            put_in_place(partial, folder)
-        return Harvest(folder, **meta)
-    except OSError as error:
+        replace_file(partial / _META, json.dumps(meta).encode())
+
+    def refused(error: OSError) -> StoreError:
         message = f"cannot write the activations to {parent} ({error.strerror or error})"
-        hint = f"free some space: {total * model.d_model * 2 / 1e9:.1f} GB are needed"
-        raise StoreError(message, given=parent, hint=hint) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        return StoreError(message, given=parent, hint=f"free some space: {total * model.d_model * 2 / 1e9:.1f} GB are needed")
+
+    return make_folder(folder, find, fill, what="the activations", resumable=True, explain=refused) or _open(folder)
+
+
+def _open(folder: Path) -> Harvest:
+    return Harvest(folder, **json.loads((folder / _META).read_text(encoding="utf-8")))
 
 
 def _collect(
@@ -122,9 +123,15 @@ def _collect(
     total: int,
     advance: Callable[[int, int], None] | None,
 ) -> Harvest:
-    unit, norms, done, kept, texts = 0.0, 0.0, 0, 0, 0
-    with (folder / _DATA).open("wb") as file:
-        for batch in sweep(model, rows, site, skip=skip, outlier=outlier, token_budget=token_budget):
+    files = ShardedFiles(folder, [_DATA], {"token_budget": token_budget, "shard_tokens": SHARD_TOKENS})
+    shards, budget = list(sweep_shards(rows, skip=skip, token_budget=token_budget)), TokenBudget(token_budget)
+    so_far: Any = files.notes[-1] if files.notes else {"unit": 0.0, "norms": 0.0, "done": 0, "kept": 0, "texts": 0}
+    unit, norms, done, kept, texts = (so_far[name] for name in ("unit", "norms", "done", "kept", "texts"))
+    if advance is not None:
+        advance(done, total)
+    for shard in shards[len(files.notes) :]:
+        found = []
+        for batch in sweep(model, rows, site, texts=shard, skip=skip, outlier=outlier, token_budget=budget):
             x = batch.x[batch.counted].float()
             norm = float(x.norm(dim=-1).mean())
             # a power of two changes no digit of what is stored
@@ -133,13 +140,14 @@ def _collect(
             if not bool(torch.isfinite(stored).all()):
                 message = f"activations at {site} of {model.name} are not finite, or some exceed the others 10,000-fold"
                 raise DictionaryError(message, given=site, hint="use --dtype float32, or leave outliers out")
-            stored.cpu().numpy().tofile(file)
+            found.append(stored.cpu().numpy())
             norms += norm * len(x)
             kept += len(x)
             done += int(batch.real.sum()) - skip * len(batch.rows)
             texts += len(batch.rows)
             if advance is not None:
                 advance(done, total)
+        files.append({_DATA: np.concatenate(found)}, {"unit": unit, "norms": norms, "done": done, "kept": kept, "texts": texts})
     return Harvest(folder, kept, model.d_model, unit, norms / kept, texts, int(row_lengths(rows).max()))
 
 

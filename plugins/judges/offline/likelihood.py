@@ -57,7 +57,7 @@ class LikelihoodMeter:
         self._context = self._bos or model.encode("\n") or [model.pad_id]
         self._topic = model.encode(TOPIC, add_bos=False)
         self._baselines: dict[str, float] = {}
-        example = [self._reply(REFERENCES[0], self._ids(text)) for text in REFERENCES[1:3]] + [self._plain(REFERENCES[3])]
+        example = [self._reply(REFERENCES[0], self._ids(text)) for text in REFERENCES[1:3]] + [self._document_row(REFERENCES[3])]
         self._scorer: Scorer = scorer(model, budget, example)
         references = self.log_probabilities(REFERENCES)
         orders = [rng(0, "offline-judge-shuffle", str(number)).permutation(len(text.split())) for number, text in enumerate(REFERENCES)]
@@ -119,9 +119,9 @@ class LikelihoodMeter:
 
     def log_probabilities(self, texts: Sequence[str]) -> list[Floats]:
         """Return the log-probability of each token of each text by itself, in nats; a text's first token included."""
-        return [found[0] for found in self._scorer.score([self._plain(text) for text in texts])]
+        return [found[0] for found in self._scorer.score([self._document_row(text) for text in texts])]
 
-    def _plain(self, text: str) -> Row:
+    def _document_row(self, text: str) -> Row:
         ids = [*self._context, *self._ids(text)][: self._model.max_tokens]
         return Row(ids, ((len(self._context), len(ids)),))
 

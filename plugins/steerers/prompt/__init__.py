@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from harness import hookimpl
 from harness.chat.providers.servers import HOMES, settle_server
-from harness.contracts import SteererTraits, Work
+from harness.contracts import SteererTraits, Suppresses, Work
 from harness.errors import JudgeError, OptionError
 from harness.interventions import Intervention
 from harness.options import Options, transport_field
@@ -39,6 +39,8 @@ VERSION = "prompt-writer/2"
 MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}
 """Writers' default models; gpt-4o-mini is the paper's (Jørgensen & Hansen 2026)."""
 TEMPLATE = "template"
+AGAINST = "Your answer must not be about {concept}, and must not mention it."
+"""What stands before the instruction where the concept is to be suppressed. No option: an option would give `prompt` another identity everywhere."""
 NAMED = 20
 """So many concepts are named in a warning; the run's record has all."""
 _ROOM = 16
@@ -92,12 +94,15 @@ class PromptOptions(Options):
 
 
 class Prompt:
-    """See the module. Implements :class:`harness.contracts.Steerer`, with a single strength, and as one that may cost money and keeps a record."""
+    """See the module. Implements :class:`harness.contracts.Steerer`, with a single strength, and as one that may cost money and keeps a record.
 
-    traits = SteererTraits(unit="none", grid=(1.0,), neutral=None, needs_features=False)
+    At the strength −1, to which suppression turns it, it asks the model to leave the concept out, in fixed words: writers write for it alone.
+    """
 
     def __init__(self, options: PromptOptions) -> None:
         self.options = options
+        suppresses: Suppresses | None = "negate" if options.writer == TEMPLATE else None
+        self.traits = SteererTraits(unit="none", grid=(1.0,), neutral=None, needs_features=False, suppresses=suppresses)
         self._written: dict[str, Written] = {}
         self._writer: APIWriter | None = None
 
@@ -163,11 +168,12 @@ class Prompt:
         if self.options.writer == TEMPLATE or not subjects:
             return
         if missing := self._missing(subjects):
-            self._written |= self._kept(bench, missing)
+            self._written |= self._kept_prompts(bench, missing)
         self._warn_of_templates(bench, subjects)
 
     def intervene(self, labeling: Labeling, strength: float) -> Intervention:
-        return Intervention(prompt_prefix=self._prompt(labeling.concept.text))
+        concept = labeling.concept.text
+        return Intervention(prompt_prefix=self._prompt(concept) if strength > 0 else AGAINST.replace("{concept}", concept))
 
     @property
     def record(self) -> Json:
@@ -208,7 +214,7 @@ class Prompt:
     def _missing(self, subjects: Iterable[str]) -> list[str]:
         return [subject for subject in dict.fromkeys(subjects) if subject not in self._written]
 
-    def _kept(self, bench: Bench, subjects: Sequence[str]) -> dict[str, Written]:
+    def _kept_prompts(self, bench: Bench, subjects: Sequence[str]) -> dict[str, Written]:
         """Return what is written for ``subjects``, once: whoever asks for the same again gets the same, whatever became of the paid replies."""
         from .writing import Written
 

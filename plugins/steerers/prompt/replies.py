@@ -91,7 +91,7 @@ def read_instruction(reply: str, finish: str = "stop") -> tuple[str, str]:
         return "", "the reply is empty"
     if reason := _no_instruction(_lead(said)):
         return "", reason
-    text = _whole(_lines(_unwrapped(said)))
+    text = _joined_text(_lines(_unwrapped(said)))
     for _ in range(3):  # a label within quotes, quotes behind a label
         text = _after_openings(_unquoted(text))
     if reason := _no_instruction(text):
@@ -111,13 +111,13 @@ def _no_instruction(text: str) -> str:
     """Return why a text that begins so is no instruction, or ""."""
     folded = text.translate(_FOLDED)
     if REFUSAL.match(folded):
-        return f"the model refused ({_shown(text)})"
+        return f"the model refused ({_shortened(text)})"
     if ASKS_BACK.match(folded):
-        return f"the model asks back ({_shown(text)})"
+        return f"the model asks back ({_shortened(text)})"
     return ""
 
 
-def _shown(text: str) -> str:
+def _shortened(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 60 else line[:59] + "…"
 
@@ -214,7 +214,7 @@ def _lines(text: str) -> list[str]:
     many, peeled = False, 0
     kept: list[str] = []
     while lines:
-        line, plain = lines[0], _plain(lines[0])
+        line, plain = lines[0], _without_marks(lines[0])
         rest = _after_openings(plain)
         if not rest or _RULE.fullmatch(line) or (len(lines) > 1 and _announces(line, rest, lines[1])):
             many = many or bool(MANY.search(line))
@@ -224,7 +224,7 @@ def _lines(text: str) -> list[str]:
         else:
             break
     for number, line in enumerate(lines):
-        plain = _plain(line)
+        plain = _without_marks(line)
         if number and (_ends(line, plain) or (many and (_ITEM.match(plain) or OPTION.match(plain)))):
             break
         kept.append(plain if number else OPTION.sub("", plain, count=1))
@@ -241,7 +241,7 @@ def _announces(line: str, rest: str, following: str) -> bool:
     """
     if ALOUD.match(rest):
         return True
-    bare = _plain(line)
+    bare = _without_marks(line)
     terminated = bare.endswith((".", "!", "?", "。", '"', "”"))
     words = bare.split()
     if not terminated and line.startswith("#"):
@@ -259,7 +259,7 @@ def _ends(line: str, plain: str) -> bool:
     return heading or bool(_RULE.fullmatch(line) or CLOSING.match(plain.translate(_FOLDED)) or OPTION.match(plain))
 
 
-def _plain(line: str) -> str:
+def _without_marks(line: str) -> str:
     """Return a line without the marks of headings and emphasis."""
     line = re.sub(r"^#{1,6}\s+|(?<!\s)\s+#{1,6}$", "", line)
     parts = _CODE.split(line)  # what stands between backticks is every second part
@@ -279,7 +279,7 @@ def _after_openings(text: str) -> str:
     return text[place:]
 
 
-def _whole(lines: list[str]) -> str:
+def _joined_text(lines: list[str]) -> str:
     """Return the lines as one text, sentences that close the reply left out; items of a list stay lines of their own."""
     text = ""
     for line in lines:

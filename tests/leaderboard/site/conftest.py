@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.browser import started_chromium
 from helpers.pages import details_for, entry_of, hostile, sample
 
 from harness.leaderboard.entry import Entry
@@ -63,24 +63,9 @@ def pages(entries: list[Entry], tmp_path: Path) -> Pages:
 
 # ------------------------------------------------------------------------------------------------------------------------ the browser
 
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage", "--window-size=1280,900",
-)  # fmt: skip
-
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A real browser, started once; tests skip, visibly, where it is absent."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("chromium or its driver is not installed (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    for flag in FLAGS:
-        options.add_argument(flag)
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    browser.set_page_load_timeout(20)
-    yield browser
-    browser.quit()
+    """A real browser, started once, that keeps what pages ask for."""
+    with started_chromium("performance") as browser:
+        yield browser

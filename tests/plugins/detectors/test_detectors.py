@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from harness_plugins.detectors.bow import BagOfWords, BowOptions
-from harness_plugins.detectors.diff_mean import DiffMeanDetector, DiffMeanDetectorOptions
 from harness_plugins.detectors.majority import Majority, MajorityOptions
 from harness_plugins.detectors.sae import SaeDetector, SaeOptions
 from sklearn.feature_extraction.text import CountVectorizer
@@ -20,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from harness.data.texts import TextSet
 from harness.errors import DataError
 from harness.evaluations.detection.texts import changed_texts, corpus_texts
-from harness.labelling.pooling import mean_residuals, pooled_features
+from harness.labelling.pooling import pooled_features
 from harness.run.bench import TaskBench
 from harness.run.warnings import Warnings
 from harness.testing import toy_bench
@@ -88,33 +86,6 @@ def test_a_labeling_without_features_is_refused(bench: TaskBench) -> None:
     assert error.value.hint
 
 
-# --------------------------------------------------------------------------------------------------------------------- diff-mean
-
-
-def test_diff_mean_projects_on_the_difference_of_training_means(bench: TaskBench, report: TextSet, labelings: list[Labeling]) -> None:
-    found = prepared(DiffMeanDetector(DiffMeanDetectorOptions()), bench, labelings).scores(labelings, report)
-    statistics, train = bench.statistics(), bench.split.train
-    for row, labeling in zip(found, labelings, strict=True):
-        has = positive(bench, labeling, train)
-        weighted = statistics.document_means[train].astype(float) * statistics.n_tokens[train, None]
-        direction = weighted[has].sum(0) / statistics.n_tokens[train][has].sum() - weighted[~has].sum(0) / statistics.n_tokens[train][~has].sum()
-        unit = direction / np.linalg.norm(direction)
-        np.testing.assert_allclose(row, mean_residuals(bench, report) @ unit, rtol=1e-6)
-
-
-def test_texts_with_one_mean_have_no_direction(
-    bench: TaskBench, labelings: list[Labeling], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    residuals = bench.residual_means()
-    same = type(residuals)(np.ones_like(residuals.means), residuals.n_tokens, residuals.mean_norm)
-    monkeypatch.setattr(bench, "residual_means", lambda: same)
-    monkeypatch.setattr(bench, "artifact", lambda key, compute: compute(tmp_path))
-    with pytest.raises(DataError) as error:
-        DiffMeanDetector(DiffMeanDetectorOptions()).prepare(bench, labelings)
-    assert error.value.given in {labeling.concept.label for labeling in labelings}
-    assert error.value.hint
-
-
 # --------------------------------------------------------------------------------------------------------------- words, majority
 
 
@@ -154,7 +125,7 @@ def test_majority_is_the_share_of_training_texts(bench: TaskBench, report: TextS
 # ------------------------------------------------------------------------------------------------------------------- kept fits
 
 
-@pytest.mark.parametrize("make", [lambda: BagOfWords(BowOptions()), lambda: DiffMeanDetector(DiffMeanDetectorOptions())])
+@pytest.mark.parametrize("make", [lambda: BagOfWords(BowOptions())])
 def test_a_fit_is_made_once(bench: TaskBench, labelings: list[Labeling], make: Callable[[], Any], report: TextSet) -> None:
     first = prepared(make(), bench, labelings).scores(labelings, report)
     made = {path.name for path in bench.artifacts.root.iterdir()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import pytest
 from harness_plugins.judges.human.guide import GUIDE
 from harness_plugins.judges.human.page import render_page
 from harness_plugins.judges.human.sheets import page_ids
+from helpers.browser import started_chromium
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,15 +25,6 @@ from harness.judging.sheets import COLUMNS, SheetRow, read_sheet
 HOSTILE = '</script><script>window.hacked = 1</script><img src="http://127.0.0.1:9/x" onerror="window.hacked = 2"> {{DATA}} & <b>bold</b>'
 TEXTS = ["The first text.", HOSTILE, "  ", "Zeile 1\n  Zeile 2 – „schön“, \U0001f41d", "=1+1", "A long text. " * 200]
 ROWS = [SheetRow(f"t{place:012x}", f"concept {place}", f"Do {place}.", text) for place, text in enumerate(TEXTS)]
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-dev-shm-usage",
-    "--window-size=1280,900",
-)
 
 
 # ------------------------------------------------------------------------------------------------------------------ without a browser
@@ -72,22 +63,11 @@ def test_the_page_names_no_address_and_forbids_connections() -> None:
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A real browser, started once; tests skip, visibly, where it is absent. Downloads go to its ``downloads``."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("chromium or its driver is not installed (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in FLAGS:
-        options.add_argument(flag)
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    browser.set_page_load_timeout(20)
-    browser.downloads = tmp_path_factory.mktemp("downloads")
-    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(browser.downloads)})
-    yield browser
-    browser.quit()
+    """A real browser, started once. Downloads go to its ``downloads``."""
+    with started_chromium() as browser:
+        browser.downloads = tmp_path_factory.mktemp("downloads")
+        browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(browser.downloads)})
+        yield browser
 
 
 class Rater:

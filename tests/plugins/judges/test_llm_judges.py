@@ -315,9 +315,8 @@ def test_replies_are_greedy_cached_and_every_item_is_answered(
     model = load_model(instructed, device="cpu", dtype="float32")
     prompt = model.chat([{"role": "user", "content": "Rate fluency. beekeeping Explain tea. Honey goes well with tea."}])
     (expected,) = generate(model, [GenerationRequest("x", prompt, 0)], Decoding(12, 0.0))
-    first = ReplyCache(tmp_path / "cache" / "replies.sqlite").get(
-        judge.questions.request(BEES, "fluency").key(judge._open_asker().name, judge.traits.rubric)
-    )
+    request, asker = judge.questions.request(BEES, "fluency"), judge._open_asker()
+    first = ReplyCache(tmp_path / "cache" / "replies.sqlite").get(asker.key(request, judge.traits.rubric))
     assert first is not None
     assert first.text == expected.text
     assert (judge.cost, judge.usage.output > 0, judge.hits) == (0.0, True, 0)
@@ -325,6 +324,34 @@ def test_replies_are_greedy_cached_and_every_item_is_answered(
     again.prepare(bench())
     assert {r.item_id: r.reason for r in again.submit([BEES, CHESS])} == {name: r.reason for name, r in found.items()}
     assert again.hits == 6, "with the same bound it would be cut again, so it is asked once"
+
+
+def test_replies_are_those_of_what_lies_in_the_models_folder(
+    instructed: Path, short: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A folder that was moved keeps its replies, one whose files are edited gets others; those that were kept under the place are still found."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+
+    def hits(folder: Path) -> int:
+        judge = LocalJudge(local_options(folder, short, asks=1))
+        judge.prepare(bench())
+        assert len(list(judge.submit([BEES]))) == 1
+        return judge.hits
+
+    with monkeypatch.context() as older:
+        older.setattr(LocalAsker, "key", lambda self, request, rubric: request.key(self.name, rubric))
+        assert hits(instructed) == 0
+    assert hits(instructed) == 3
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    shutil.copytree(instructed, first)
+    assert hits(first) == 0
+    first.rename(moved)
+    assert hits(moved) == 3
+    weights = moved / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-4] ^= 1  # the last digit of a weight
+    weights.write_bytes(content)
+    assert hits(moved) == 0
 
 
 def test_it_keeps_the_contract_on_this_machine(instructed: Path, short: str, tmp_path: Path) -> None:

@@ -215,13 +215,16 @@ def test_embeddings_of_many_explanations_are_kept(
     def artifact(key: Any, compute: Callable[[Path], None]) -> Path:
         folder = tmp_path / "artifact"
         if not folder.exists():
-            folder.mkdir()
             compute(folder)
+            with pytest.MonkeyPatch.context() as patch:  # a call after one that was interrupted embeds what is missing
+                patch.setattr(SentenceEmbedder, "embed", None)
+                compute(folder)
         kept.append(key)
         return folder
 
     plain = label(bench(), [concept("recipes")], source=export)
     monkeypatch.setattr("harness_plugins.labelers.neuronpedia._CACHED_FROM", 2)
+    monkeypatch.setattr("harness_plugins.labelers.neuronpedia._EMBEDDED_AT_ONCE", 3)
     at = bench()
     at.artifact = artifact
     assert [label(at, [concept("recipes")], source=export) for _ in range(2)] == [plain, plain]

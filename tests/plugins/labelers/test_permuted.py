@@ -47,6 +47,11 @@ def test_the_seed_decides(bench: Callable[..., Any]) -> None:
     assert first == again != other
 
 
+def test_the_circle_is_that_of_every_run_so_far(bench: Callable[..., Any]) -> None:
+    found = permute(bench(labelled(range(12))), CONCEPTS[:12])
+    assert [answer.features[0].index for answer in found] == [7, 11, 10, 0, 3, 2, 4, 1, 9, 6, 8, 5]
+
+
 def test_draws_are_of_different_concepts_in_turn(bench: Callable[..., Any]) -> None:
     found = permute(bench(labelled(range(30))), draws=4)
     for place, concept in enumerate(CONCEPTS):

@@ -47,6 +47,11 @@ def test_the_seed_and_the_concept_determine_the_draw(make_bench: Callable[..., A
     assert turned == {name: first[name] for name in turned}  # whatever else is asked, and in which order
 
 
+def test_the_draws_are_those_of_every_run_so_far(make_bench: Callable[..., Any]) -> None:
+    drawn = [a.features[0].index for a in draw(make_bench(*corpus(live=9)), CONCEPTS[:12])]
+    assert drawn == [7, 8, 4, 1, 3, 2, 1, 4, 3, 4, 7, 0]
+
+
 @pytest.mark.parametrize("mode", ["fixed", "chosen"])
 def test_a_feature_less_changes_the_draws_of_that_feature_alone(make_bench: Callable[..., Any], mode: str) -> None:
     counts, tokens, labels = corpus(live=9)

@@ -202,7 +202,15 @@ def test_notes_of_the_server_reach_the_reader(api: Any, api_servers: Any, bench:
 
 def test_it_keeps_the_contract(api: Any, bench: TaskBench) -> None:
     assert check_steerer(lambda: made(api), bench)
-    assert Prompt.traits == SteererTraits(unit="none", grid=(1.0,), neutral=None, needs_features=False)
+    assert made(api).traits == SteererTraits(unit="none", grid=(1.0,), neutral=None, needs_features=False)
+    assert Prompt(PromptOptions()).traits == SteererTraits(unit="none", grid=(1.0,), neutral=None, needs_features=False, suppresses="negate")
+
+
+def test_against_a_concept_it_asks_to_leave_it_out(bench: TaskBench) -> None:
+    steerer = Prompt(PromptOptions(template="Speak of {concept}."))
+    steerer.prepare(bench, labelings("the sea"))
+    words = steerer.intervene(labelings("the sea")[0], -1.0).prompt_prefix
+    assert words == "Your answer must not be about the sea, and must not mention it."
 
 
 def test_the_prompt_stands_before_the_instruction(bench: TaskBench) -> None:

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from harness_plugins.steerers.diff_mean import DiffMean, DiffMeanOptions
 from harness_plugins.steerers.none import NoneOptions, Unsteered
 from harness_plugins.steerers.prompt import Prompt, PromptOptions
 from harness_plugins.steerers.random_direction import RandomDirection, RandomDirectionOptions
 from harness_plugins.steerers.sae_add import Add, AddOptions
 from harness_plugins.steerers.sae_clamp import AXBENCH_CLAMP_GRID, Clamp, ClampOptions
 
-from harness.errors import DataError, OptionError
+from harness.errors import OptionError
 from harness.interventions import Intervention, Positions, Site
 from harness.options import build
 from harness.steering.scales import AXBENCH_GRID, NORM_GRID
@@ -139,49 +138,6 @@ def test_a_quantile_is_a_share(value: str) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------------------- the others
-
-
-def test_diff_mean_adds_the_unit_direction_in_shares_of_the_norm(bench: Any) -> None:
-    steerer = prepared(DiffMean(DiffMeanOptions()), bench, labeling())
-    vector = steerer.intervene(labeling(), 0.5).edits[0].vector.numpy()
-    expected = np.zeros(64)
-    expected[:2] = [1, -2]  # mean of a's tokens minus mean of the others'
-    np.testing.assert_allclose(vector, 0.5 * MEAN_NORM * expected / np.sqrt(5), rtol=1e-5)
-    assert not steerer.intervene(labeling(), 0.0).edits[0].vector.any()
-    assert steerer.traits.neutral == 0.0
-
-
-def test_diff_mean_weighs_texts_by_their_tokens(make_bench: Callable[..., Any]) -> None:
-    means = np.zeros((3, 64))
-    means[:, 0] = [1, 4, 0]
-    bench = make_bench(np.zeros((3, 1), dtype=int), np.array([30, 10, 10]), [["a"], ["a"], []], means=means, mean_norm=1.0)
-    means_of_tokens = (30 * 1 + 10 * 4) / 40
-    vector = prepared(DiffMean(DiffMeanOptions()), bench, labeling()).intervene(labeling(), means_of_tokens).edits[0].vector
-    assert float(vector[0]) == pytest.approx(means_of_tokens)  # the direction is the first axis, whatever its length
-
-
-@pytest.mark.parametrize(
-    ("concept", "given"),
-    [
-        (Concept("bare", "a bare name"), "bare"),
-        (Concept("gone", "gone", "gone"), "concept 'gone'"),
-    ],
-)
-def test_diff_mean_needs_labelled_texts(bench: Any, concept: Concept, given: str) -> None:
-    with pytest.raises(DataError) as error:
-        DiffMean(DiffMeanOptions()).prepare(bench, [Labeling(concept)])
-    assert error.value.given == given
-    assert concept.id in str(error.value)
-    assert error.value.hint
-
-
-def test_diff_mean_refuses_a_direction_without_length(make_bench: Callable[..., Any]) -> None:
-    bench = make_bench(np.zeros((2, 1), dtype=int), np.array([5, 5]), [["a"], []], means=np.ones((2, 64)))
-    refused = labeling()
-    with pytest.raises(DataError) as error:
-        DiffMean(DiffMeanOptions()).prepare(bench, [refused])
-    assert error.value.given == refused.concept.id
-    assert error.value.hint
 
 
 def test_prompt_puts_the_concept_into_its_template(bench: Any) -> None:

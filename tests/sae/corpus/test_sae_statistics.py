@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness import sae as harness_sae
 from harness.errors import DataError, DictionaryError, ModelError, StoreError
 from harness.interventions import Site
-from harness.model.loading import SubjectModel, load_model
+from harness.model.loading import SubjectModel
 from harness.model.structure import hidden_of
 from harness.sae.corpus.collect import FORMAT, CorpusStatistics, collect
 from harness.sae.corpus.counts import Meter, slice_tokens
@@ -31,16 +30,6 @@ TEXTS = [
     'Tom said, "I\'m sorry, mom. Can we eat the cake?" His mom smiled and said yes.',
     "One day, a bird flew over the sea. The bird was happy. The sun was hot.",
 ]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_path: Path) -> SubjectModel:
-    return load_model(tiny_model_path, device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def dictionary(tiny_sae_path: Path) -> Dictionary:
-    return harness_sae.load(tiny_sae_path)
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +272,7 @@ def test_broken_vectors_are_no_outliers(
             assert error.value.given == 2
             assert "float32" in error.value.message
             assert model.name in error.value.hint
-        assert not list(tmp_path.iterdir())
+        assert {path.suffix for path in tmp_path.iterdir()} <= {".partial", ".lock"}
     finally:
         handle.remove()
 

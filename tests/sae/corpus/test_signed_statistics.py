@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from harness import sae as harness_sae
 from harness.labelling.pooling import pooled_features
-from harness.model.loading import SubjectModel, load_model
+from harness.model.loading import SubjectModel
 from harness.sae.corpus.collect import CorpusStatistics, collect
 from harness.sae.corpus.counts import Meter, TextMeter
 from harness.sae.dictionary import Dictionary
@@ -27,11 +27,6 @@ TEXTS = [
     "The dog ran to the park and saw a big red ball.",
     "One day, a bird flew over the sea. The bird was happy. The sun was hot.",
 ]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_path: Path) -> SubjectModel:
-    return load_model(tiny_model_path, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")

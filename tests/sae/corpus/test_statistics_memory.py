@@ -73,7 +73,7 @@ def test_a_shard_of_a_wide_dictionary_has_fewer_texts(
 ) -> None:
     seen: list[int] = []
 
-    def borders(lengths: Any, shard_texts: int) -> Any:
+    def borders(lengths: Any, shard_texts: int, shard_tokens: int) -> Any:
         seen.append(shard_texts)
         raise InterruptedError
 

@@ -1,0 +1,1 @@
+"""Dumps that others publish as large archives: finding, fetching and unpacking them."""

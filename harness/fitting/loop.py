@@ -1,0 +1,253 @@
+"""Training all concepts of a run: in chunks that fit into memory, each kept when it is finished; an interrupted call goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import DataError
+from harness.files.json_output import json_text
+from harness.files.progress import current_progress
+from harness.files.shards import ShardedFiles, map_file, replace_file
+from harness.fitting.checkpoint import Checkpoint
+from harness.fitting.frozen import FrozenModel
+from harness.fitting.training import Pupil, Training
+from harness.plugin.source import depends_on_plugin
+from harness.types import Json, digest
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.contracts import Bench
+    from harness.fitting.learner import Learner
+    from harness.fitting.schedule import Schedule
+    from harness.fitting.training_set import ConceptExamples, TrainingSet
+    from harness.model.memory import TokenBudget
+
+VERSION = 1
+"""Part of the key of a training; raised when its results change."""
+
+PASSES = 8
+"""A step of a chunk takes about so many forward passes: enough for rows of like length to share one."""
+STREAMS = 1 << 31
+"""Bytes of streams that are kept in memory on a CPU; on a GPU it is a quarter of its memory."""
+TRAINED = 1 << 29
+"""Bytes of parameters of one chunk (gradients and AdamW's two moments come on top)."""
+
+_VALUES, _LOSSES, _RECORD, _CHECKPOINT = "parameters.f32", "losses.f32", "trained.json", "checkpoint.safetensors"
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What concepts have learnt, on disk.
+
+    Attributes:
+        concepts: their ids.
+        shapes: shape of each parameter by name.
+        curves: how each concept's training went, by its id (:meth:`Curve.as_json`).
+        notes: what a reader of the result must know.
+    """
+
+    concepts: tuple[str, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    curves: Mapping[str, Json]
+    notes: tuple[str, ...]
+    _flat: Array
+    _losses: Array
+    _steps: tuple[int, ...]
+
+    def parameter(self, name: str) -> Array:
+        """Return a parameter of all concepts, float32 ``[concepts, …]``, a view of the file."""
+        start = 0
+        for other, shape in self.shapes.items():
+            if other == name:
+                return self._flat[:, start : start + prod(shape)].reshape(len(self.concepts), *shape)
+            start += prod(shape)
+        raise KeyError(name)
+
+    def losses(self, concept: str) -> Array:
+        """Return the loss of each step of a concept, ``[steps]``: of its batch, before the step."""
+        place = self.concepts.index(concept)
+        start = sum(self._steps[:place])
+        return self._losses[start : start + self._steps[place]]
+
+    @classmethod
+    def load(cls, folder: Path) -> Trained:
+        """Read what :func:`train_concepts` has kept."""
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        shapes = {name: tuple(shape) for name, shape in record["shapes"].items()}
+        concepts, steps = tuple(record["concepts"]), tuple(record["steps"])
+        flat = map_file(folder / _VALUES, np.float32, (len(concepts), sum(prod(shape) for shape in shapes.values())))
+        return cls(
+            concepts, shapes, record["curves"], tuple(record["notes"]), flat, map_file(folder / _LOSSES, np.float32, (sum(steps),)), steps
+        )
+
+
+def train_concepts(bench: Bench, learner: Learner, training: TrainingSet, schedule: Schedule, *, who: str, options: Json) -> Trained:
+    """Train a method's parameters for all concepts of a training set, and keep them: made once, and found by all that ask for the same.
+
+    A concept's result is the one that it has by itself (rounding aside): orders and draws depend on (seed, concept, step) alone.
+
+    Args:
+        bench: whose model, seed and artifacts.
+        learner: what is trained.
+        training: the examples.
+        schedule: how.
+        who: e.g. ``reft-r1``, for messages and progress.
+        options: all that the result depends on beside the other arguments, as JSON: options of the method, where it acts.
+
+    Raises:
+        DataError: no concept; a text that is longer than the model's context.
+        ModelError: a layer that does not exist.
+        EngineError: an example that does not fit into memory.
+        StoreError: the disk is full or cannot be written; the finished chunks are kept, and the next call goes on behind them.
+    """
+    if not training.concepts:
+        raise DataError(f"{who} has no concept to be trained on", hint="ask for at least one concept")
+    key: Json = {
+        "kind": f"training of {who}", "version": VERSION, "seed": bench.seed, "schedule": asdict(schedule), "options": options,
+        "examples": training.identity,
+    }  # fmt: skip
+    name = digest(key)
+
+    @depends_on_plugin
+    def compute(folder: Path) -> None:
+        _train(bench, learner, training, schedule, who, name, folder)
+
+    found = Trained.load(bench.artifact(key, compute))
+    for note in found.notes:
+        bench.warn(f"{who}: {note}")
+    return found
+
+
+def _train(bench: Bench, learner: Learner, training: TrainingSet, schedule: Schedule, who: str, name: str, folder: Path) -> None:
+    from harness.model.activations import check_lengths
+    from harness.model.memory import TokenBudget
+
+    model = bench.model
+    if learner.after >= 0:
+        model.check_layer(learner.after)
+    check_lengths(model, np.array([len(text.ids) for text in training.texts], dtype=np.int64))
+    budget = TokenBudget.usual(model.device)
+    frozen = FrozenModel(model, training.texts, learner.after, bench.skip)
+    shapes = {parameter: tuple(value.shape) for parameter, value in learner.start(training.concepts[0].concept, bench.rng(name)).items()}
+    chunks = list(chunked(training, schedule, learner, frozen, budget.size, sum(prod(shape) for shape in shapes.values())))
+    files = ShardedFiles(folder, (_VALUES, _LOSSES), {"version": VERSION, "name": name, "chunks": [len(chunk) for chunk in chunks]})
+    for number, chunk in enumerate(chunks[len(files.notes) :], start=len(files.notes)):
+        done = sum(map(len, chunks[:number]))
+        which = f"concepts {done + 1} to {done + len(chunk)} of {len(training.concepts)}" if len(chunks) > 1 else f"{len(chunk)} concepts"
+        checkpoint = Checkpoint(folder / _CHECKPOINT, f"{name} {number}")
+        pupils = _train_chunk(bench, learner, frozen, chunk, schedule, budget, f"training {who}, {which}", checkpoint)
+        values = np.concatenate([value.detach().cpu().float().numpy().ravel() for pupil in pupils for value in pupil.parameters.values()])
+        losses = np.array([loss for pupil in pupils for loss in pupil.curve.losses], dtype=np.float32)
+        files.append({_VALUES: values, _LOSSES: losses}, [[one.one.concept, one.step, one.curve.as_json()] for one in pupils])
+    (folder / _CHECKPOINT).unlink(missing_ok=True)
+    pairs = [pair for note in files.notes for pair in note]
+    record = {
+        "concepts": [concept for concept, _, _ in pairs], "shapes": shapes, "steps": [steps for _, steps, _ in pairs],
+        "curves": {concept: curve for concept, _, curve in pairs}, "notes": list(_notes(pairs, schedule)),
+    }  # fmt: skip
+    replace_file(folder / _RECORD, json_text(record).encode())
+
+
+def _train_chunk(
+    bench: Bench,
+    learner: Learner,
+    frozen: FrozenModel,
+    chunk: Sequence[ConceptExamples],
+    schedule: Schedule,
+    budget: TokenBudget,
+    title: str,
+    checkpoint: Checkpoint,
+) -> list[Pupil]:
+    progress = current_progress()
+    progress.step(f"{title}: reading the texts")
+    frozen.read([number for one in chunk for example in one.examples for number in example.texts], budget)
+    training = Training(frozen, learner, chunk, schedule, bench.seed, budget)
+    checkpoint.read(training.pupils)
+    pupils = training.pupils
+    seen, shown = max(pupil.step for pupil in pupils), ""
+    with progress.task(title, max(pupil.curve.steps for pupil in pupils)) as bar:
+        bar(seen)
+
+        def report(done: int, steps: int, losses: str) -> None:
+            nonlocal seen, shown
+            bar(done - seen)
+            seen, shown = done, losses
+            if bar.describe is not None:
+                bar.describe(f"{title}, {losses}")
+
+        def marked() -> None:
+            checkpoint.write(pupils)
+            if bar.describe is None and shown:
+                progress.step(f"{title}: step {seen}, {shown}")
+
+        training.run(report, marked)
+    frozen.forget()
+    return pupils
+
+
+def chunked(
+    training: TrainingSet, schedule: Schedule, learner: Learner, frozen: FrozenModel, tokens: int, parameters: int
+) -> Iterator[list[ConceptExamples]]:
+    """Yield the concepts in chunks that are trained together, in their order. Chunks depend on sizes alone, so that an interrupted call has the same.
+
+    Args:
+        training: all of them.
+        schedule: how they are trained.
+        learner: what is trained.
+        frozen: the model.
+        tokens: of one forward pass.
+        parameters: numbers that one concept learns.
+    """
+    kept = _streams_kept(frozen.model.device)
+    chunk: list[ConceptExamples] = []
+    texts: set[int] = set()
+    step = 0.0
+    for one in training.concepts:
+        own = {number for example in one.examples for number in example.texts}
+        examples = min(schedule.batch, len(one.examples))
+        cost = examples * sum(len(training.texts[number].ids) for example in one.examples for number in example.texts) / len(one.examples)
+        full = (
+            step + cost > PASSES * tokens
+            or frozen.bytes_of(texts | own) > kept
+            or 4 * parameters * (len(chunk) + 1) > TRAINED
+            or len(chunk) == learner.most
+        )
+        if chunk and full:
+            yield chunk
+            chunk, texts, step = [], set(), 0.0
+        chunk.append(one)
+        texts |= own
+        step += cost
+    if chunk:
+        yield chunk
+
+
+def _streams_kept(device: torch.device) -> int:
+    """Return how many bytes of streams may be kept on a device."""
+    import torch
+
+    return torch.cuda.get_device_properties(device).total_memory // 4 if device.type == "cuda" else STREAMS
+
+
+def _notes(curves: Sequence[tuple[str, int, Json]], schedule: Schedule) -> Iterator[str]:
+    """Yield what must be said of some trainings: those that diverged, and those that hold nothing out."""
+    for concept, _, curve in curves:
+        if "stopped" in curve:
+            kept = curve["kept"]
+            yield (
+                f"the training of concept {concept!r} diverged: {curve['reason']} after {curve['stopped']} of {curve['steps']} steps; what it was "
+                f"after {kept} steps is kept (try a learning rate below {schedule.lr:g})"
+            )
+    bare = [concept for concept, _, curve in curves if schedule.held_out and not curve["examples"][1]]
+    if bare:
+        yield f"{len(bare)} of {len(curves)} concepts have too few examples to hold one out, the first {bare[0]!r}; their curves show no such loss"

@@ -1,0 +1,1 @@
+"""Methods that steer and detect by one fit."""
