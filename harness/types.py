@@ -36,6 +36,8 @@ FinishReason = Literal["eos", "length"]
 ConceptMode = Literal["fixed", "chosen"]
 
 ProtocolName = Literal["cv", "axbench"]
+DetectionNegatives = Literal["all", "plain", "others"]
+"""Which texts a concept's positives are held against: all without it, those without any label, or those of other concepts. Hard negatives never."""
 Goal = Literal["express", "suppress"]
 """What steering is for: that the model expresses a concept, or that it does not although it is asked to."""
 CONCEPT_PROMPT = "Bring this subject into your answer, mention it by name, and keep to it throughout: {concept}."

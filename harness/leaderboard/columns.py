@@ -15,7 +15,10 @@ MISSING = "–"
 KINDS: tuple[EvaluationKind, ...] = ("steering", "detection", "dictionary")
 """The kinds of evaluation in the order in which their tables are shown."""
 
-HEADINGS = {"ap": "average precision", "calibrated_f1": "calibrated F1"}
+HEADINGS = {
+    "ap": "average precision", "calibrated_f1": "calibrated F1", "auroc_plain": "AUROC, plain", "auroc_others": "AUROC, other concepts",
+    "hard_negatives_rejected_youden": "hard negatives rejected (Youden)",
+}  # fmt: skip
 """Headings of metrics whose names do not say it all; other names become words, see :func:`heading`."""
 
 _WORDS = {"auroc": "AUROC", "f1": "F1", "ap": "AP", "l0": "L0"}

@@ -13,9 +13,9 @@ STEERING = 0.05
 """Of AxBench's scores, 0 to 2: a text in twenty that gains two points, or one in ten that gains one. The published prompt rows, which depend on no
 layer, lie .03 apart between two layers of one model, and .01 to .02 from a user's rerun; less than these says little of a method."""
 
-DETECTION = {"auroc": 0.02, "auroc_without_keywords": 0.02}
-"""AUROC: two more of a hundred pairs of texts in the right order. The published bag of words, which depends on no layer, lies .02 apart between two
-layers of one model."""
+AUROC = 0.02
+"""Every AUROC: two more of a hundred pairs of texts in the right order. The published bag of words, which depends on no layer, lies .02 apart
+between two layers of one model."""
 
 THRESHOLDED = 0.05
 """Average precision, F1 and the other figures of detection: they depend on the few texts at the top, or on one threshold, and so move more."""
@@ -40,7 +40,7 @@ def smallest_difference(kind: EvaluationKind, metric: str, value: MetricValue) -
     if kind == "steering":
         return STEERING
     if kind == "detection":
-        return DETECTION.get(metric, THRESHOLDED)
+        return AUROC if metric.startswith("auroc") else THRESHOLDED
     best = value.bounds[1] if value.higher_is_better else value.bounds[0]
     if best is None or value.trivial is None or best == value.trivial:
         return None

@@ -438,6 +438,11 @@ class TaskBench:
             return None
         return concepts_digest(self.concepts_path)
 
+    def _every_listed(self) -> list[Concept]:
+        import harness.data
+
+        return harness.data.open_concepts(self.concepts_path)
+
     def _fixed(self) -> list[Concept]:
         import harness.data
 
@@ -448,6 +453,13 @@ class TaskBench:
             message = f"{name} of task {self.task.name!r} has no concept{split}"
             raise DataError(message, given=self.split_name, hint="add concepts, or correct evaluation.split")
         return choose_concepts(found, self.choices.concepts)
+
+    @cached_property
+    def hard_labels(self) -> tuple[str, ...]:
+        """Return the labels of the corpus that mark hard negatives of some concept: of the task's list, or by their names."""
+        listed = [] if self.concept_mode == "chosen" else self._every_listed()
+        named = {concept.hard_negatives for concept in listed if concept.hard_negatives is not None}
+        return tuple(label for label in self.labels.names if label in named or is_hard(label))
 
     def _candidates(self) -> list[Concept]:
         support = {name: n for name, n in zip(self.labels.names, self.labels.support.tolist(), strict=True) if not is_hard(name)}

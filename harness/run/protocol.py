@@ -26,6 +26,7 @@ def protocol_of(task: Task, choices: Choices | None = None, goal: Goal | None = 
         splits=table.splits,
         max_unrated=table.max_unrated,
         pi0=table.pi0,
+        negatives=table.negatives,
         goal=goal,
         concept_prompt=table.concept_prompt if goal == "suppress" else "",
     )

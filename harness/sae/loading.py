@@ -26,7 +26,7 @@ from harness.sae.formats.contents import line
 from harness.sae.formats.published import Published
 from harness.sae.formats.saelens import CFG_FILE, WEIGHTS_FILE
 from harness.sae.on_the_hub import fetch_folder, fetch_from, is_repository
-from harness.sae.registry import as_published, check_registered, from_registry, source_of
+from harness.sae.registry import as_published, check_registered, from_registry, neuronpedia_name, source_of
 
 
 def load(
@@ -76,6 +76,8 @@ def load(
         published = open_published(path)
         check_input(published.cfg, name)
         own_layer = settle(published.cfg["metadata"], name, given)
+        if commit and not is_repository(name) and (known := neuronpedia_name(name)) is not None:
+            published.cfg["metadata"].setdefault("neuronpedia_id", known)  # the files of a release do not say it, and SAELens' registry does
         sae = _build(published, name, where, arithmetic)
     elif _is_path(path_or_name):
         raise _nothing_at(path_or_name)

@@ -63,6 +63,12 @@ def as_published(name: str) -> bool:
     return entry.get("conversion_func") in _OURS and not entry.get("config_overrides")
 
 
+def neuronpedia_name(name: str) -> str | None:
+    """Return what Neuronpedia calls a registered dictionary (``gemma-2-2b/20-gemmascope-res-16k``); None where the registry does not say."""
+    release, sae_id = registry_key(name, registry())
+    return next((sae.get("neuronpedia") for sae in _releases()[release]["saes"] if sae["id"] == sae_id), None)
+
+
 def registry() -> Mapping[str, Mapping[str, str]]:
     """Return SAELens' registry: of each release, its SAEs and where they lie in its repository."""
     return {release: {sae["id"]: str(sae["path"]) for sae in entry["saes"]} for release, entry in _releases().items()}

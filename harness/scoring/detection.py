@@ -214,6 +214,20 @@ def best_threshold(
     return float(candidates[int(np.argmax(values >= values.max() - _TIE))])
 
 
+def youden_threshold(scores: ArrayLike, positive: ArrayLike) -> float:
+    """Return the threshold with the largest Youden's J, recall minus false-positive rate, among the scores; of a tie (within 1e-12) the higher one.
+
+    Arguments and errors as in :func:`best_threshold`.
+    """
+    candidates, tp, fp = _curve(scores, positive, None)
+    if not len(tp) or not tp[-1] > 0 or not fp[-1] > 0:
+        counts = (float(tp[-1]) if len(tp) else 0.0, float(fp[-1]) if len(fp) else 0.0)
+        message = f"the texts that choose the threshold are {counts[0]:g} positives and {counts[1]:g} negatives"
+        raise ScoringError(message, given=counts, allowed="above 0 of both", hint="give texts of both")
+    values = tp / tp[-1] - fp / fp[-1]
+    return float(candidates[int(np.argmax(values >= values.max() - _TIE))])
+
+
 def classify_at(
     scores: ArrayLike, positive: ArrayLike, threshold: float, weights: ArrayLike | None = None, pi0: float = PI0
 ) -> AtThreshold:

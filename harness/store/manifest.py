@@ -17,6 +17,7 @@ from harness.types import (
     ConceptMode,
     ControlKind,
     Decoding,
+    DetectionNegatives,
     EvaluationKind,
     Goal,
     Json,
@@ -35,6 +36,10 @@ Text = Annotated[str, Field(min_length=1)]
 
 def _is_empty(value: object) -> bool:
     return not value
+
+
+def _is_all(value: object) -> bool:
+    return value == "all"
 
 
 def _is_expressed(goal: Goal) -> bool:
@@ -251,6 +256,8 @@ class Protocol(Part):
     """Share of unrated texts above which a result is not ranked."""
     pi0: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     """Detection: reference prior of calibrated F1."""
+    negatives: DetectionNegatives = Field("all", exclude_if=_is_all)
+    """Detection: which texts the AUROC that ranks holds a concept's positives against; left out where it is all of them."""
     goal: Goal = Field("express", exclude_if=_is_expressed)
     """What steering is for; left out where it is to express a concept, as in all older files.
 

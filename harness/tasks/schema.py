@@ -25,7 +25,7 @@ from harness.files.names import Name, PathText
 from harness.plugin.grammar import PluginRequest
 from harness.tasks.dictionaries import DictionaryTable, MetricTable, Options, Table, TrainTable, request_in
 from harness.tasks.matrix import MARK, Cell, MatrixTable, cells_of, with_settings
-from harness.types import CONCEPT_PROMPT, Aggregation, Decoding, Goal, Json, ProtocolName, canonical_json, digest
+from harness.types import CONCEPT_PROMPT, Aggregation, Decoding, DetectionNegatives, Goal, Json, ProtocolName, canonical_json, digest
 
 SCHEMA = 3
 """The newest version of the task file; older ones are read, too."""
@@ -224,6 +224,7 @@ _LATER_IN_CORPUS = ("conversations", "instruction_field", "genre_field", "part_f
 """Fields that came after the first tasks: digests of tasks without them stay what they were."""
 _LATER_IN_EVALUATION: dict[str, Json] = {
     "pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means", "goal": "express", "concept_prompt": CONCEPT_PROMPT,
+    "negatives": "all",
 }  # fmt: skip
 """Fields that came after the first tasks, and what they were before: where they still are so, digests of tasks stay what they were."""
 
@@ -250,6 +251,8 @@ class EvaluationTable(Table):
     """Share of unrated texts above which a result is not ranked."""
     pi0: float = Field(PI0, gt=0, lt=1)
     """Detection: reference prior of calibrated F1; small values make each false positive expensive."""
+    negatives: DetectionNegatives = "all"
+    """Detection: which texts rank a method against a concept's positives: all others, those without a label (`plain`), those of other concepts."""
 
     @field_validator("concept_prompt")
     @classmethod

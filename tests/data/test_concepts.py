@@ -107,7 +107,7 @@ def test_axbenchs_list_of_concepts(tmp_path: Path) -> None:
     corpus = open_corpus(folder)
     for found in (by_tables, open_concepts(folder), open_concepts(folder / "metadata.jsonl"), open_concepts(folder / "latent_eval_data.parquet")):
         assert [(concept.id, concept.text) for concept in found] == [(str(number), wording) for number, wording in WORDINGS.items()]
-        assert [concept.feature for concept in found] == [f"{SOURCE}/{100 + number}" for number in WORDINGS]
+        assert [concept.feature for concept in found] == [f"{SOURCE}/{10 + number}" for number in WORDINGS]
         assert {concept.label for concept in found} | {concept.hard_negatives for concept in found} == set(corpus.labels.names)
         assert len({concept.label for concept in found}) == 4
     without = open_concepts(folder / "train_data.parquet")

@@ -6,13 +6,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.types import rng
+
 WORDINGS = {0: "references to bees", 1: "words about tea", 2: "references to bees", 3: "numbers"}
 """Concepts 0 and 2 share a wording, as two of Concept500 do."""
 SOURCE = "gemma-2-2b/10-gemmascope-res-16k"
 
 
-def link(number: int) -> str:
-    return f"https://www.neuronpedia.org/{SOURCE}/{100 + number}"
+_DRAWN = """
+river stone table paper window garden bridge candle ladder mirror bottle button carpet corner engine feather hammer island jacket kettle
+letter market needle orange pencil quilt rocket saddle ticket umbrella velvet wagon yellow zipper anchor basket circle desert
+"""
+
+
+def answer(about: str, place: int) -> str:
+    """A text that is no near-copy of another's: what it is about, and words drawn by both."""
+    words = _DRAWN.split()
+    order = rng(0, "axbench", f"{about} {place}").permutation(len(words))
+    return f"{about}: {' '.join(words[int(word)] for word in order[:8])}"
+
+
+def link(number: int, source: str = SOURCE) -> str:
+    return f"https://www.neuronpedia.org/{source}/{10 + number}"
 
 
 def train_rows(each: int = 3) -> list[dict[str, Any]]:
@@ -21,22 +36,22 @@ def train_rows(each: int = 3) -> list[dict[str, Any]]:
     for number, wording in WORDINGS.items():
         genre = "math" if number == 3 else "text"
         for place in range(each):
-            found.append(_row(number, place, f"{wording} {number} answer {place}", wording, genre, "positive"))
+            found.append(_row(number, place, answer(f"{wording} {number}", place), wording, genre, "positive"))
     for place in range(each):
-        found.append(_row(-1, place, f"plain answer {place}", "EEEEE", ("text", "math", "code")[place % 3], "negative"))
+        found.append(_row(-1, place, answer("plain", place), "EEEEE", ("text", "math", "code")[place % 3], "negative"))
     return found
 
 
-def evaluation_rows(each: int = 2) -> list[dict[str, Any]]:
+def evaluation_rows(each: int = 2, source: str = SOURCE) -> list[dict[str, Any]]:
     """For each concept positives, negatives, and a hard negative."""
     found = []
     for number, wording in WORDINGS.items():
-        where = {"sae_link": link(number), "sae_id": 100 + number}
+        where = {"sae_link": link(number, source), "sae_id": 10 + number}
         for place in range(each):
-            found.append({**_row(number, 50 + place, f"{place} more of {wording} {number}", wording, "text", "positive"), **where})
-            found.append({**_row(number, 70 + place, f"without it, {number} {place}", wording, "code", "negative"), **where})
+            found.append({**_row(number, 50 + place, answer(f"{wording} {number}", 50 + place), wording, "text", "positive"), **where})
+            found.append({**_row(number, 70 + place, answer(f"without {number}", 70 + place), wording, "code", "negative"), **where})
         sense = f"word{number}//another sense of the word"
-        found.append({**_row(number, 90, f"the other sense, {number}", sense, "text", "hard negative"), **where})
+        found.append({**_row(number, 90, answer(f"other sense {number}", 90), sense, "text", "hard negative"), **where})
     return found
 
 

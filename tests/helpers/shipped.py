@@ -15,12 +15,15 @@ from safetensors.torch import save
 from harness.sae.registry import source_of
 from harness.tasks.find import load_task
 from harness.tasks.schema import Task
+from helpers.axbench import evaluation_rows, table_bytes, train_rows
 from helpers.hub import Hub, folder_files
 from helpers.models import byte_tokenizer, hf_of
 
 TASKS = Path(__file__).resolve().parents[2] / "tasks"
-LOCAL = {"demo", "beer"}
+LOCAL = {"demo", "beer", "axbench-mini"}
 NAMES = tuple(sorted(path.parent.name for path in TASKS.glob("*/task.toml") if path.parent.name not in LOCAL))
+AXBENCH = tuple(name for name in NAMES if name.startswith("axbench-"))
+"""Those whose concepts and texts lie on the hub, too."""
 D_IN, D_SAE = 16, 48
 _SIZE: dict[str, Any] = {
     "vocab_size": 320, "hidden_size": D_IN, "intermediate_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
@@ -53,6 +56,20 @@ def fill(hub: Hub) -> None:
     for repo, files in folders.items():
         hub.add(repo, files)
     hub.add("tatsu-lab/alpaca_eval", {"alpaca_eval.json": json.dumps(INSTRUCTIONS).encode()}, kind="datasets")
+    hub.add("pyvene/axbench-concept500", concept_files(), kind="datasets")
+
+
+def concept_files() -> dict[str, bytes]:
+    """Concept500 in miniature: for each of AxBench's tasks both tables, whose concepts name features of its dictionary."""
+    found: dict[str, bytes] = {}
+    for name in AXBENCH:
+        task = load_task(TASKS / name)
+        layer, variant = task.file.dictionaries[0].layer, str(task.file.corpus.source).removeprefix("hub:pyvene/axbench-concept500/")
+        source = f"gemma-2-2b/{layer}-gemmascope-res-16k" if variant.startswith("2b") else f"gemma-2-9b-it/{layer}-gemmascope-res-131k"
+        with tempfile.TemporaryDirectory() as folder:
+            found[f"{variant}/train/data.parquet"] = table_bytes(train_rows(6), Path(folder))
+            found[f"{variant}/test/data.parquet"] = table_bytes(evaluation_rows(6, source), Path(folder))
+    return found
 
 
 def model_files(name: str, depth: int) -> dict[str, bytes]:

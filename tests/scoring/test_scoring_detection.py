@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score, roc_curve
 
 from harness.scoring import ScoringError, calibrated_f1
 from harness.scoring.detection import (
@@ -20,6 +20,7 @@ from harness.scoring.detection import (
     classify_at,
     detection,
     trivial_values,
+    youden_threshold,
 )
 
 SCORES = st.sampled_from([-2.0, -0.5, 0.0, 0.25, 0.5, 1.0, 3.0])
@@ -112,6 +113,27 @@ def test_a_worked_example() -> None:
     assert classify_at(scores, truth, 7, weights).f1 == pytest.approx(6 / 7)
     assert classify_at(scores, truth, 5, weights).f1 == pytest.approx(8 / (8 + 2.5))
     assert best_threshold(scores, truth, weights) == 7
+
+
+@given(TEXTS)
+def test_youdens_threshold_is_scikit_learns(texts: list[tuple[float, bool]]) -> None:
+    scores, truth = arrays(texts)
+    false, true, cuts = roc_curve(truth, scores, drop_intermediate=False)
+    best = max(t - f for f, t in zip(false, true, strict=True))
+    found = youden_threshold(scores, truth)
+    at = classify_at(scores, truth, found)
+    assert at.recall is not None
+    assert at.recall - at.fp / (at.fp + at.tn) == pytest.approx(max(best, 0.0), abs=1e-9)
+    assert found in scores
+    later = [float(cut) for f, t, cut in zip(false, true, cuts, strict=True) if t - f >= best - 1e-13 and np.isfinite(cut)]
+    assert best <= 0 or found == pytest.approx(max(later))
+
+
+def test_youdens_threshold_needs_both_classes() -> None:
+    for truth in ([0, 0], [1, 1]):
+        with pytest.raises(ScoringError) as error:
+            youden_threshold([1.0, 2.0], truth)
+        assert error.value.allowed == "above 0 of both"
 
 
 # --------------------------------------------------------------------------------------------------------------------- all together

@@ -13,8 +13,11 @@ from harness.tasks.find import load_task
 from harness.tasks.schema import DictionaryTable, Task
 
 TASKS = Path(__file__).resolve().parents[2] / "tasks"
-LOCAL = {"demo", "beer"}
+LOCAL = {"demo", "beer", "axbench-mini"}
 FOLDERS = sorted(path.parent for path in TASKS.glob("*/task.toml") if path.parent.name not in LOCAL)
+PIPELINE = [folder for folder in FOLDERS if not folder.name.startswith("axbench-")]
+"""Those of the labelling pipeline, which bring no corpus; the others are AxBench's own."""
+AXBENCH = [folder for folder in FOLDERS if folder not in PIPELINE]
 WIDTHS = {"16k": 16_384, "65k": 65_536, "131k": 131_072, "262k": 262_144}
 WITHOUT_WIDTH = {"llama-3.1-8b-instruct-andyrdt": 131_072}
 """Releases whose names tell no width, with the width that SAELens' own tests expect."""
@@ -43,6 +46,10 @@ def test_the_papers_settings_are_all_there() -> None:
         "gemma-2-2b-it-l20",
         "gemma-3-270m-it-l9",
         "llama-3.1-8b-it-l19",
+        "axbench-2b-l10",
+        "axbench-2b-l20",
+        "axbench-9b-l20",
+        "axbench-9b-l31",
     }
 
 
@@ -84,7 +91,7 @@ def test_gemma_scope_reads_the_output_of_that_layer(folder: Path, registry: dict
     assert cfg["d_sae"] == dictionary.width
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", PIPELINE, ids=lambda folder: folder.name)
 def test_the_papers_protocol(folder: Path) -> None:
     """Jørgensen & Hansen 2026: support 50, 20 instructions, BOS steered, 10 × 4 cross-validation; Wu et al. 2025: 128 tokens at temperature 1."""
     task, _ = task_and_dictionary(folder)
@@ -102,7 +109,44 @@ def test_the_papers_protocol(folder: Path) -> None:
     assert controls == {("random", "sae-clamp"), (None, "diff-mean"), (None, "prompt"), (None, "none")}
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", AXBENCH, ids=lambda folder: folder.name)
+def test_axbenchs_protocol(folder: Path) -> None:
+    """Wu et al. 2025: ten instructions, 128 tokens at temperature 1, its factors, gpt-4o-mini at .7; the dictionary is the pipeline task's."""
+    from harness.steering.scales import AXBENCH_GRID
+
+    task, dictionary = task_and_dictionary(folder)
+    file = task.file
+    size, layer = folder.name.removeprefix("axbench-").split("-")
+    other, same = task_and_dictionary(TASKS / f"gemma-2-{size}-it-{layer}")
+    assert (file.name, file.model, dictionary) == (folder.name, other.file.model, same)
+    assert file.corpus.source == file.concepts.file == f"hub:pyvene/axbench-concept500/{size}/{layer}"
+    assert (file.corpus.conversations, file.concepts.mode) == (True, "fixed")
+    assert (file.instructions.source, file.instructions.per_concept) == (other.file.instructions.source, 10)
+    assert file.decoding == other.file.decoding
+    assert file.steering.model_copy(update={"grids": {}}) == other.file.steering
+    assert file.steering.grids["sae-add"] == AXBENCH_GRID
+    assert file.steering.grids["sae-clamp"][-1] == 100.0
+    assert (file.evaluation.protocol, file.evaluation.negatives) == ("axbench", "plain")
+    assert file.judges == {"openai": {"model": "gpt-4o-mini", "temperature": 0.7}}
+    assert [(row.labeler, row.steerer) for row in file.methods] == [("stated", "sae-add")]
+    assert other.name in file.summary
+    assert "labelling pipeline" in file.summary
+    assert folder.name in other.file.summary
+    assert "labelling pipeline" in other.file.summary
+
+
+@pytest.mark.parametrize("folder", AXBENCH, ids=lambda folder: folder.name)
+def test_axbenchs_tasks_validate(folder: Path) -> None:
+    from harness.plugin.host import PluginHost
+    from harness.run.check_task import check_task
+
+    report = check_task(PluginHost.load(), folder.name)
+    assert report["problems"] == []
+    assert sum("come from the hub" in note for note in report["notes"]) == 3
+    assert any("no estimate" in note for note in report["notes"])
+
+
+@pytest.mark.parametrize("folder", PIPELINE, ids=lambda folder: folder.name)
 def test_the_task_validates_with_estimates(folder: Path) -> None:
     from harness.plugin.host import PluginHost
     from harness.run.check_task import check_task

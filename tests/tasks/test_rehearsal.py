@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import tomlkit
 from conftest import write_lines
+from helpers.axbench import WORDINGS
 from helpers.hub import Hub, using
-from helpers.shipped import D_SAE, NAMES, TASKS, fill, shipped
+from helpers.shipped import AXBENCH, D_SAE, NAMES, TASKS, fill, shipped
 
 from harness.errors import DictionaryError
 from harness.tasks.find import load_task
@@ -47,18 +48,19 @@ def smaller(name: str, folder: Path) -> Path:
     document["concepts"]["min_support"] = 5
     document["instructions"]["per_concept"] = 2
     document["decoding"]["max_new_tokens"] = 3
-    document["steering"]["grids"] = {"sae-clamp": [1.0]}
-    document["evaluation"] = {"repeats": 1, "splits": 2}
+    document["steering"]["grids"] = {"sae-clamp": [1.0], "sae-add": [0.5, 1.0]}
+    document["evaluation"] = {"repeats": 1, "splits": 2} | ({"protocol": "axbench", "negatives": "plain"} if name in AXBENCH else {})
     folder.mkdir()
     (folder / "task.toml").write_text(tomlkit.dumps(document), encoding="utf-8")
     return folder
 
 
-WHOLE = tuple({load_task(TASKS / name).file.model.name: name for name in NAMES}.values())
+PIPELINE = tuple(name for name in NAMES if name not in AXBENCH)
+WHOLE = tuple({load_task(TASKS / name).file.model.name: name for name in PIPELINE}.values())
 """A task of each model is evaluated as a whole; the others, whose dictionaries lie beside, are opened."""
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in WHOLE])
+@pytest.mark.parametrize("name", [name for name in PIPELINE if name not in WHOLE])
 def test_a_shipped_task_opens_by_its_name(name: str, hub: Hub, hub_cache: Path, corpus: Path, tmp_path: Path) -> None:
     from harness.run.bench import Choices, open_bench
 
@@ -89,6 +91,43 @@ def test_a_shipped_task_runs_by_its_name(
     if name == WHOLE[-1]:  # a finished run needs no hub
         with using("http://127.0.0.1:9", hub_cache):
             assert harness(*command).json["run_digest"] == entry["run_digest"]
+
+
+@pytest.mark.parametrize("name", AXBENCH)
+def test_axbenchs_own_tasks_run_by_their_names(name: str, hub: Hub, hub_cache: Path, tmp_path: Path, harness: Callable[..., Any]) -> None:
+    """Concepts, features and texts come from the hub: the SAE row and its detection, on two of the concepts."""
+    task = smaller(name, tmp_path / name)
+    command = ("eval", "--task", task, "--no-controls", "--judge", "words", "--device", "cpu", "--limit", "2", "--out", tmp_path, "--json")
+    with using(hub, hub_cache):
+        entry = harness(*command).json
+    rows = {(row["kind"], row["subject"].get("steerer") or row["subject"].get("detector")): row for row in entry["rows"]}
+    steered, detected = rows["steering", "sae-add"], rows["detection", "sae"]
+    assert [(item["text"], item["features"]) for item in steered["items"]] == [(WORDINGS[number], [f"sae/{10 + number}"]) for number in (0, 1)]
+    assert (steered["n_texts"], entry["protocol"]["name"]) == (2 * 2 * 2, "axbench")
+    assert detected["primary"] == "auroc_plain"
+    assert set(detected["metrics"]) >= {"auroc", "auroc_plain", "auroc_others", "auroc_hard_negatives", "hard_negatives_rejected_youden"}
+    served = {ref["what"]: (ref["source"], ref["commit"]) for ref in entry["sources"]}
+    dataset = hub.repositories["datasets", "pyvene/axbench-concept500"].refs["main"]
+    assert served["corpus"] == served["concepts"] == (str(load_task(task).file.corpus.source), dataset)
+    if name == AXBENCH[0]:  # a finished run needs no hub, and a pinned copy names the commit for both
+        with using("http://127.0.0.1:9", hub_cache):
+            assert harness(*command).json["run_digest"] == entry["run_digest"]
+        with using(hub, hub_cache):
+            assert harness("tasks", "pin", name, "-o", tmp_path / "pinned.toml").code == 0
+        pinned = load_task(tmp_path / "pinned.toml").file
+        assert pinned.corpus.revision == pinned.concepts.revision == dataset
+
+
+def test_axbenchs_features_are_refused_on_another_dictionary(hub: Hub, hub_cache: Path, tmp_path: Path, harness: Callable[..., Any]) -> None:
+    task = smaller("axbench-2b-l10", tmp_path / "task")
+    path = task / "task.toml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("axbench-concept500/2b/l10", "axbench-concept500/2b/l20"), encoding="utf-8")
+    command = ("eval", "--task", task, "--steerer", "sae-add", "--labeler", "stated", "--no-controls", "--judge", "words", "--device", "cpu")
+    with using(hub, hub_cache):
+        error = harness(*command, "--limit", "1", "--out", tmp_path).error
+    assert "gemma-2-2b/20-gemmascope-res-16k" in error
+    assert "layer 10" in error
 
 
 def repo_of(name: str) -> str:

@@ -84,6 +84,8 @@ class Truth:
         threshold_hard, report_hard: bool ``[texts]``: the text is a hard negative, which counts apart.
         changed: bool ``[report]``: the text has a score of its own without the concept's keywords; None for a concept without keywords.
         emptied: bool ``[report]``: nothing is left of the text without keywords, so it takes no part there.
+        threshold_plain, plain: bool ``[texts]``: the text has no label at all; None where there is no such text, and in a run of an older harness.
+        others: bool ``[report]``: the text has another concept, not this one, and is no hard negative; None as before.
     """
 
     threshold: Mask
@@ -92,12 +94,15 @@ class Truth:
     report_hard: Mask
     changed: Mask | None
     emptied: Mask
+    threshold_plain: Mask | None = None
+    plain: Mask | None = None
+    others: Mask | None = None
 
     def as_json(self) -> dict[str, Json]:
         """As it is kept in the item of the concept."""
         masks: dict[str, Any] = {
             "threshold": self.threshold, "report": self.report, "threshold_hard": self.threshold_hard, "report_hard": self.report_hard,
-            "changed": self.changed, "emptied": self.emptied,
+            "changed": self.changed, "emptied": self.emptied, "threshold_plain": self.threshold_plain, "plain": self.plain, "others": self.others,
         }  # fmt: skip
         return {name: pack_mask(mask) for name, mask in masks.items() if mask is not None and (name in (THRESHOLD, REPORT, "changed") or mask.any())}
 
@@ -107,7 +112,8 @@ class Truth:
         threshold, report = (unpack_mask(value.get(name)) for name in (THRESHOLD, REPORT))
         sizes = {"threshold_hard": len(threshold), "report_hard": len(report), "emptied": len(report)}
         rest = {name: unpack_mask(value[name]) if name in value else np.zeros(size, dtype=bool) for name, size in sizes.items()}
-        return cls(threshold, report, changed=unpack_mask(value["changed"]) if "changed" in value else None, **rest)
+        later = {name: unpack_mask(value[name]) if name in value else None for name in ("changed", "threshold_plain", "plain", "others")}
+        return cls(threshold, report, rest["threshold_hard"], rest["report_hard"], later.pop("changed"), rest["emptied"], **later)
 
 
 def _text(content: bytes) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from harness.evaluations.detection.records import Truth, unpack
 from harness.evaluations.detection.score import (
-    PRIMARY,
     ConceptScore,
     DetectionResult,
     abstained,
@@ -61,7 +60,8 @@ def _row(
         for answer in abstentions_of(method, manifest, store)
         if answer.concept.id not in left_out
     ]
-    found = summarise(items, fixed=manifest.task.mode == "fixed", selects_on=method.selects_on, seed=manifest.seed)
+    negatives = manifest.protocol.negatives
+    found = summarise(items, fixed=manifest.task.mode == "fixed", selects_on=method.selects_on, seed=manifest.seed, negatives=negatives)
     return _entry_row(method, method.role, found, controlled_by(method, manifest))
 
 
@@ -96,7 +96,7 @@ def _entry_row(method: MethodRecord, role: Role, found: DetectionResult, control
             detector_options=method.plugin.options,
             label=method.name,
         ),
-        primary=PRIMARY,
+        primary=found.primary,
         metrics=dict(found.metrics),
         ranked=found.ranked,
         n_items=found.n_items,

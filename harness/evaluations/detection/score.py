@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from harness.evaluations.detection.records import NO_KEYWORDS, REPORT, THRESHOLD, Mask, Truth
 from harness.leaderboard.values import MetricValue, metric_value
 from harness.scoring import auroc, clusters_of, warn_small_negatives
-from harness.scoring.detection import MEASURES, PI0, Scored, detection, trivial_values
-from harness.types import Json
+from harness.scoring.detection import MEASURES, PI0, Scored, detection, trivial_values, youden_threshold
+from harness.types import DetectionNegatives, Json
 
-PRIMARY = "auroc"
-"""What ranks."""
-METRICS = (*MEASURES[:1], "auroc_no_keywords", *MEASURES[1:])
+PRIMARY: Mapping[DetectionNegatives, str] = {"all": "auroc", "plain": "auroc_plain", "others": "auroc_others"}
+"""What ranks, by the negatives that the task names."""
+YOUDEN = "hard_negatives_rejected_youden"
+METRICS = ("auroc", "auroc_plain", "auroc_others", "auroc_no_keywords", *MEASURES[1:], YOUDEN)
 """Everything that is reported, in this order; each lies within 0 to 1, and more is better."""
 BOUNDS = (0.0, 1.0)
 IN_SAMPLE = "in-sample: its labeler chose by all texts of the corpus, those that are reported on among them"
@@ -54,6 +55,7 @@ class DetectionResult:
     """One method on the run's concepts.
 
     Attributes:
+        primary: the name of the AUROC that ranks.
         metrics: of the concepts that were answered, by name, those that some concept has a value of.
         ranked: fixed mode: AUROC over all concepts that can be detected, an abstention counting as .5. Else None.
         items: by labeling, then the abstentions.
@@ -64,6 +66,7 @@ class DetectionResult:
         warnings: what a reader must know.
     """
 
+    primary: str
     metrics: Mapping[str, MetricValue]
     ranked: MetricValue | None
     items: tuple[ConceptScore, ...]
@@ -102,6 +105,8 @@ def score_concept(
         values["auroc_no_keywords"] = _without_keywords(truth, truth.changed, scores)
         if values["auroc_no_keywords"] is None:
             reasons.append("without keywords a class is empty")
+    further, why = _by_kind(truth, scores)
+    values, reasons = {**values, **further}, reasons + why
     prevalence = float(reported.positive.mean()) if len(reported.positive) else 0.0
     details: dict[str, Json] = {
         "positives": int(reported.positive.sum()),
@@ -114,15 +119,41 @@ def score_concept(
     }
     if truth.changed is not None:
         details |= {"changed": int(truth.changed.sum()), "emptied": int(truth.emptied.sum())}
+    for name, mask in (("plain", truth.plain), ("others", truth.others)):
+        details |= {f"{name}_negatives": int(mask.sum())} if mask is not None else {}
     return ConceptScore(
         *concept,
         tuple(features),
         values=values,
-        trivial={**trivial_values(prevalence, pi0), "auroc_no_keywords": 0.5},
+        trivial={**trivial_values(prevalence, pi0), "auroc_no_keywords": 0.5, "auroc_plain": 0.5, "auroc_others": 0.5, YOUDEN: 0.0},
         n=len(truth.threshold) + len(truth.report),
         details=details,
         reason="; ".join(dict.fromkeys(reasons)),
     )
+
+
+def _by_kind(truth: Truth, scores: Mapping[str, NDArray[np.floating[Any]]]) -> tuple[dict[str, float | None], list[str]]:
+    """Return positives against plain texts and against other concepts' positives, and hard negatives rejected at Youden's threshold; and why not.
+
+    That threshold is chosen on the threshold part's positives and plain texts. Nothing of a kind of which there is no text.
+    """
+    values: dict[str, float | None] = {}
+    reasons: list[str] = []
+    for name, negative in (("auroc_plain", truth.plain), ("auroc_others", truth.others)):
+        if negative is not None:
+            kept = truth.report | negative
+            found = auroc(_float(scores[REPORT])[kept], truth.report[kept])
+            values[name] = None if np.isnan(found) else found
+            reasons += ["no positive among the reported texts"] if values[name] is None else []
+    if truth.report_hard.any() and truth.threshold_plain is not None:
+        kept = truth.threshold | truth.threshold_plain
+        values[YOUDEN] = None
+        if truth.threshold.any():
+            cut = youden_threshold(_float(scores[THRESHOLD])[kept], truth.threshold[kept])
+            values[YOUDEN] = float((_float(scores[REPORT])[truth.report_hard] < cut).mean())
+        else:
+            reasons.append("no positive among the texts that choose a threshold")
+    return values, reasons
 
 
 def abstained(concept: tuple[str, str], reason: str) -> ConceptScore:
@@ -153,7 +184,9 @@ def mean_of_draws(draws: Sequence[ConceptScore]) -> ConceptScore:
     )
 
 
-def summarise(items: Sequence[ConceptScore], *, fixed: bool, selects_on: str = "nothing", seed: int = 0) -> DetectionResult:
+def summarise(
+    items: Sequence[ConceptScore], *, fixed: bool, selects_on: str = "nothing", seed: int = 0, negatives: DetectionNegatives = "all"
+) -> DetectionResult:
     """Return one method's results.
 
     Args:
@@ -161,17 +194,21 @@ def summarise(items: Sequence[ConceptScore], *, fixed: bool, selects_on: str = "
         fixed: the task lists the concepts, so an abstention counts, and there is a ranked score.
         selects_on: the texts that its labeler chose by; with ``all`` the result is in-sample, shown and not ranked.
         seed: the run's, for intervals.
+        negatives: which texts positives are held against in the AUROC that ranks.
     """
+    primary = PRIMARY[negatives]
+    items = [item if primary in item.values else _without_number(item, primary) for item in items]
     answered = [item for item in items if item.answered]
     metrics = {}
     for name in METRICS:
         own = [item for item in answered if name in item.values]
-        if own or name == PRIMARY:
+        if own or name == primary:
             metrics[name] = _summary(own, [item.values[name] for item in own], name, seed)
-    ranked = _ranked(items, seed) if fixed else None
+    ranked = _ranked(items, primary, seed) if fixed else None
     concepts = {item.id for item in items} if fixed else {item.id for item in answered}
-    reasons = _reasons(metrics[PRIMARY], ranked, selects_on)
+    reasons = _reasons(metrics[primary], ranked, selects_on)
     return DetectionResult(
+        primary=primary,
         metrics=metrics,
         ranked=ranked,
         items=(*answered, *(item for item in items if not item.answered)),
@@ -185,13 +222,22 @@ def summarise(items: Sequence[ConceptScore], *, fixed: bool, selects_on: str = "
     )
 
 
-def _ranked(items: Sequence[ConceptScore], seed: int) -> MetricValue:
+def _without_number(item: ConceptScore, name: str) -> ConceptScore:
+    """Return an item of which the measure that ranks does not exist, with the reason."""
+    if not item.answered:
+        return item
+    kind = {"auroc_plain": "text without a label", "auroc_others": "text of another concept"}.get(name, "text")
+    reasons = [item.reason] if item.reason else [f"no {kind} among the reported ones"]
+    return replace(item, values={**item.values, name: None}, reason="; ".join(reasons))
+
+
+def _ranked(items: Sequence[ConceptScore], primary: str, seed: int) -> MetricValue:
     """Return AUROC over all concepts, .5 for an abstention. A concept that could not be scored leaves it without a number."""
-    missing = [item.id for item in items if item.answered and item.values[PRIMARY] is None]
+    missing = [item.id for item in items if item.answered and item.values[primary] is None]
     if missing:
         reason = f"{len(missing)} concepts have no AUROC, the first {missing[0]!r}"
         return MetricValue(value=None, reason=reason, bounds=BOUNDS, higher_is_better=True)
-    return _summary(items, [item.values[PRIMARY] if item.answered else 0.5 for item in items], PRIMARY, seed)
+    return _summary(items, [item.values[primary] if item.answered else 0.5 for item in items], primary, seed)
 
 
 def _without_keywords(truth: Truth, changed: Mask, scores: Mapping[str, NDArray[np.floating[Any]]]) -> float | None:

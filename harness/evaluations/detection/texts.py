@@ -68,7 +68,26 @@ class DetectionTexts:
             changed = np.zeros(len(self.report), dtype=bool)
             changed[found.rows] = True
             emptied[found.emptied] = True
-        return Truth(masks["threshold"], masks["report"], masks["threshold_hard"], masks["report_hard"], changed, emptied)
+        return Truth(
+            **masks,
+            changed=changed,
+            emptied=emptied,
+            threshold_plain=_some(self._n_labels("threshold") == 0),
+            plain=_some(self._n_labels("report") == 0),
+            others=_some((self._n_concepts > 0) & ~masks["report"] & ~masks["report_hard"]),
+        )
+
+    def _n_labels(self, name: str) -> NDArray[np.int64]:
+        """Return how many labels each text of a part has."""
+        places = {"threshold": self.threshold, "report": self.report}[name].places
+        return np.asarray(self.bench.labels.counts[places])
+
+    @cached_property
+    def _n_concepts(self) -> NDArray[np.int64]:
+        """Return how many labels each reported text has that are not those of hard negatives: concepts of the same writer."""
+        assert self.report.places is not None
+        hard = sum((np.isin(self.report.places, self.bench.labels.of(label)).astype(np.int64) for label in self.bench.hard_labels), start=0)
+        return np.asarray(self._n_labels("report") - hard)
 
     def changed(self, concept_id: str) -> Changed | None:
         """Return the reported texts that change where the concept's keywords are taken out, positives and negatives alike; None without keywords.
@@ -161,6 +180,11 @@ def _tokens(bench: TaskBench, texts: Sequence[str], places: Sequence[int] = ()) 
     else:
         rows = encoded(bench.model, list(texts), bench.token_limit)
     return [np.array(row, dtype=np.int64) for row in rows]
+
+
+def _some(mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Return a mask, or None where it is of no text."""
+    return mask if mask.any() else None
 
 
 def _undetectable(bench: TaskBench, concept: Concept, hard: NDArray[np.int64], found: Mapping[str, TextSet]) -> str:

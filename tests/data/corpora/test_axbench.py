@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.axbench import evaluation_rows, hub_files, train_rows, write_table
+from helpers.axbench import answer, evaluation_rows, hub_files, train_rows, write_table
 from helpers.hub import Hub, using
 
 from harness.data import open_corpus
@@ -35,8 +35,8 @@ def test_a_folder_is_one_corpus(names: tuple[str, str], tmp_path: Path) -> None:
     assert documents == corpus[:] == [corpus[place] for place in range(len(corpus))]
     assert [document.part for document in documents] == corpus.parts == ["train"] * 15 + ["evaluation"] * 20
     assert len({document.id for document in documents}) == 35
-    assert documents[0] == Document("train-1", "references to bees 0 answer 0", frozenset([BEES[0]]), "question 0 0", "text", "train")
-    assert documents[13] == Document("train-14", "plain answer 1", frozenset(), "question -1 1", "math", "train")
+    assert documents[0] == Document("train-1", answer("references to bees 0", 0), frozenset([BEES[0]]), "question 0 0", "text", "train")
+    assert documents[13] == Document("train-14", answer("plain", 1), frozenset(), "question -1 1", "math", "train")
     assert documents[15].id == "evaluation-1"
     hard = [document for document in documents if any(map(is_hard, document.labels))]
     assert [document.labels for document in hard] == [{hard_label(label)} for label in (BEES[0], "words about tea", BEES[1], "numbers")]
@@ -49,7 +49,7 @@ def test_concepts_of_one_wording_are_kept_apart(tmp_path: Path) -> None:
     corpus = open_corpus(tmp_path / "f")
     assert corpus.labels.names == ("numbers", *BEES, "words about tea")
     assert corpus.labels.support.tolist() == [3] * 4
-    assert {corpus[int(place)].text.split(" answer")[0] for place in corpus.labels.of(BEES[1])} == {"references to bees 2"}
+    assert {corpus[int(place)].text.split(":")[0] for place in corpus.labels.of(BEES[1])} == {"references to bees 2"}
 
 
 def test_of_one_table_the_split_decides(tmp_path: Path) -> None:

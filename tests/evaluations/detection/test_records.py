@@ -84,6 +84,17 @@ def test_a_truth_comes_back(data: st.DataObject, n: int, m: int, keywords: bool)
         assert getattr(again, name).tolist() == getattr(truth, name).tolist()
 
 
+def test_which_negatives_come_back_where_there_are_any() -> None:
+    four = np.array([True, False, False, True])
+    truth = Truth(four, four, ~four, ~four, None, ~four, threshold_plain=~four, plain=None, others=~four)
+    again = Truth.from_json(json.loads(json.dumps(truth.as_json())))
+    assert again.plain is None
+    assert [again.threshold_plain.tolist(), again.others.tolist()] == [(~four).tolist()] * 2  # type: ignore[union-attr]
+    before = {name: mask for name, mask in truth.as_json().items() if name not in ("threshold_plain", "plain", "others")}
+    old = Truth.from_json(before)
+    assert (old.threshold_plain, old.plain, old.others) == (None, None, None), "a run of an older harness"
+
+
 def test_a_truth_that_is_damaged_is_an_error() -> None:
     with pytest.raises(StoreError) as error:
         Truth.from_json({})

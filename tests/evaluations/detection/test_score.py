@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from harness.evaluations.detection import score as module
 from harness.evaluations.detection.records import Truth, pack, unpack
@@ -23,12 +24,16 @@ DRAW = np.random.default_rng(3)
 N = 120
 
 
-def truth(keywords: bool = True, hard: bool = True) -> Truth:
+def truth(keywords: bool = True, hard: bool = True, kinds: bool = False) -> Truth:
+    """``kinds``: half of the other texts have no label, half another concept's."""
     threshold, report = DRAW.random((2, N)) < 0.2
     hard_masks = [(DRAW.random(N) < 0.1) & ~part & hard for part in (threshold, report)]
     changed = (DRAW.random(N) < 0.5) if keywords else None
     emptied = np.zeros(N, dtype=bool) if changed is None else ~changed & (DRAW.random(N) < 0.1)
-    return Truth(threshold, report, *hard_masks, changed, emptied)
+    if not kinds:
+        return Truth(threshold, report, *hard_masks, changed, emptied)
+    plain = [(DRAW.random(N) < 0.5) & ~part & ~masked for part, masked in zip((threshold, report), hard_masks, strict=True)]
+    return Truth(threshold, report, *hard_masks, changed, emptied, plain[0], plain[1], ~plain[1] & ~report & ~hard_masks[1])
 
 
 def scores_of(what: Truth, signal: float = 1.0) -> dict[str, Any]:
@@ -59,7 +64,60 @@ def test_hard_negatives_are_no_negatives() -> None:
     assert found.values["hard_negatives_rejected"] == pytest.approx((scores["report"][what.report_hard] < cut).mean())
     assert found.details["positives"] + found.details["negatives"] + found.details["hard_negatives"] == N
     assert (found.n, found.answered, found.reason, found.features) == (2 * N, True, "", ("sae/1",))
-    assert set(found.values) == set(METRICS)
+    assert set(found.values) == set(METRICS) - {"auroc_plain", "auroc_others", "hard_negatives_rejected_youden"}, "as a run of before is scored"
+
+
+def test_plain_texts_and_other_concepts_apart() -> None:
+    """The published protocol, and beside it the negatives that have the positives' writer; hard negatives are in neither."""
+    what = truth(kinds=True)
+    scores = scores_of(what)
+    found = score_concept(("a", "about a"), ["sae/1"], what, scores)
+    assert set(found.values) == set(METRICS) == set(found.trivial)
+    assert what.plain is not None
+    assert what.others is not None
+    assert not ((what.plain | what.others) & (what.report_hard | what.report)).any()
+    for name, negative in (("auroc_plain", what.plain), ("auroc_others", what.others), ("auroc", what.plain | what.others)):
+        kept = what.report | negative
+        assert found.values[name] == pytest.approx(roc_auc_score(what.report[kept], scores["report"][kept]))
+    n = int(what.report.sum())
+    shares = [int(what.plain.sum()), int(what.others.sum())]
+    pooled = np.average([found.values["auroc_plain"], found.values["auroc_others"]], weights=shares)
+    assert found.values["auroc"] == pytest.approx(pooled)
+    assert [found.details[f"{name}_negatives"] for name in ("plain", "others")] == shares
+    assert n == found.details["positives"]
+
+
+def test_hard_negatives_at_youdens_threshold_of_the_threshold_part() -> None:
+    what = truth(kinds=True)
+    scores = scores_of(what)
+    assert what.threshold_plain is not None
+    kept = what.threshold | what.threshold_plain
+    false, true, cuts = roc_curve(what.threshold[kept], scores["threshold"][kept].astype(float), drop_intermediate=False)
+    cut = cuts[np.argmax(true - false)]
+    found = score_concept(("a", "about a"), (), what, scores).values["hard_negatives_rejected_youden"]
+    assert found == pytest.approx((scores["report"][what.report_hard] < cut).mean())
+    nowhere = replace(what, threshold=np.zeros(N, dtype=bool))
+    lacking = score_concept(("a", "about a"), (), nowhere, scores)
+    assert lacking.values["hard_negatives_rejected_youden"] is None
+    assert "choose a threshold" in lacking.reason
+
+
+def test_the_tasks_negatives_rank() -> None:
+    what = truth(kinds=True)
+    items = [score_concept((name, name), (), what, scores_of(what)) for name in "ab"]
+    for negatives, name in (("all", "auroc"), ("plain", "auroc_plain"), ("others", "auroc_others")):
+        found = summarise([*items, abstained(("c", "c"), "none")], fixed=True, negatives=negatives)  # type: ignore[arg-type]
+        assert found.primary == name
+        assert found.ranked is not None
+        assert found.ranked.value == pytest.approx((sum(item.values[name] for item in items) + 0.5) / 3)  # type: ignore[misc]
+        assert found.eligible
+
+
+def test_a_run_without_such_negatives_has_no_number_to_rank_by() -> None:
+    what = truth()
+    found = summarise([score_concept(("a", "a"), (), what, scores_of(what)), failed(("b", "b"), (), "it broke")], fixed=True, negatives="plain")
+    assert (found.eligible, found.metrics["auroc_plain"].value) == (False, None)
+    assert [item.reason for item in found.items] == ["no text without a label among the reported ones", "it broke"]
 
 
 def test_without_keywords_only_the_changed_texts_have_other_scores() -> None:
