@@ -31,7 +31,7 @@ GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ELSEWHERE = (
     "models fetch", "tasks validate", "gemma", "stackexchange.com", "my-task", "RUN", "sae train", "data generate", "data filter", "gpt-4o",
-    "selftest", "texts.csv", "my-method", "my_method",
+    "selftest", "texts.csv", "my-method", "my_method", "runs matrix",
 )  # fmt: skip
 """Commands of the pages that are parsed, but not run here: they need a network, a key, hours, or files of the reader's own.
 
@@ -290,7 +290,7 @@ def test_the_task_file_of_the_docs_names_what_there_is(tmp_path: Path) -> None:
     from harness.run.plan import Asked, make_plan
     from harness.tasks.find import load_task
 
-    (tmp_path / "task.toml").write_text("\n".join(blocks(ROOT / "docs" / "tasks.md", "toml")[:2]), encoding="utf-8")
+    (tmp_path / "task.toml").write_text("\n".join(list(blocks(ROOT / "docs" / "tasks.md", "toml"))[:2]), encoding="utf-8")
     plan = make_plan(PluginHost.load(), load_task(tmp_path), Asked())
     methods, detections = ([planned.name for planned in found] for found in (plan.methods, plan.detections))
     own = ["calibf1 × sae-clamp", "calibf1:pi0=0.1 × sae-clamp:quantile=0.9"]

@@ -42,7 +42,7 @@ def test_what_is_asked_for_and_not_used_is_in_the_entry(harness: Callable[..., A
 
 
 def test_what_follows_no_grammar_is_one_line(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
-    for text, why in (("none+prompt", "cannot be joined"), ("prompt:words=a,b", "is not option=value"), ("nne", "did you mean 'none'?")):
+    for text, why in (("none+", "a plugin is missing beside a +"), ("prompt:words=a,b", "is not option=value"), ("nne", "did you mean 'none'?")):
         assert why in harness("eval", "--steerer", text, "--task", tiny_task, "--out", tmp_path).error
     assert "unknown option of steerer diff-mean" in harness("eval", "--steerer", "diff-mean:x=1", "--task", tiny_task, "--out", tmp_path).error
     assert not (tmp_path / "runs").exists()
