@@ -290,7 +290,7 @@ def test_the_task_file_of_the_docs_names_what_there_is(tmp_path: Path) -> None:
     from harness.run.plan import Asked, make_plan
     from harness.tasks.find import load_task
 
-    (tmp_path / "task.toml").write_text("\n".join(blocks(ROOT / "docs" / "tasks.md", "toml")[:2]), encoding="utf-8")
+    (tmp_path / "task.toml").write_text("\n".join(list(blocks(ROOT / "docs" / "tasks.md", "toml"))[:2]), encoding="utf-8")
     plan = make_plan(PluginHost.load(), load_task(tmp_path), Asked())
     methods, detections = ([planned.name for planned in found] for found in (plan.methods, plan.detections))
     own = ["calibf1 × sae-clamp", "calibf1:pi0=0.1 × sae-clamp:quantile=0.9"]
