@@ -54,7 +54,7 @@ class ExplainedFilter(CausalFilter):
         # of the two the cheaper one first: looking an explanation up, unless each is a request
         for check in (self._passes_causal, self._explained) if self._late else (self._explained, self._passes_causal):
             left = np.flatnonzero(kept)
-            kept[left] = check([int(features[place]) for place in left])
+            kept[left] = check([int(features[int(place)]) for place in left])
         return kept
 
     def _passes_causal(self, features: list[int]) -> NDArray[np.bool_]:

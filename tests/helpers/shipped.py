@@ -19,7 +19,7 @@ from helpers.hub import Hub, folder_files
 from helpers.models import byte_tokenizer, hf_of
 
 TASKS = Path(__file__).resolve().parents[2] / "tasks"
-LOCAL = {"demo", "beer"}
+LOCAL = {"demo", "beer", "label-paper", "label-paper-mini"}
 NAMES = tuple(sorted(path.parent.name for path in TASKS.glob("*/task.toml") if path.parent.name not in LOCAL))
 D_IN, D_SAE = 16, 48
 _SIZE: dict[str, Any] = {

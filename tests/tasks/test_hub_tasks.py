@@ -13,7 +13,7 @@ from harness.tasks.find import load_task
 from harness.tasks.schema import DictionaryTable, Task
 
 TASKS = Path(__file__).resolve().parents[2] / "tasks"
-LOCAL = {"demo", "beer"}
+LOCAL = {"demo", "beer", "label-paper", "label-paper-mini"}
 FOLDERS = sorted(path.parent for path in TASKS.glob("*/task.toml") if path.parent.name not in LOCAL)
 WIDTHS = {"16k": 16_384, "65k": 65_536, "131k": 131_072, "262k": 262_144}
 WITHOUT_WIDTH = {"llama-3.1-8b-instruct-andyrdt": 131_072}
