@@ -134,7 +134,8 @@ def concept_count(plan: Plan, bench: TaskBench) -> tuple[int, bool, str]:
             return len(bench.list_concepts()), True, f"split {bench.split_name or 'all'}"
         except HarnessError as error:  # a list on the hub that cannot be had; any other is refused before
             return bench.choices.limit or 1, False, str(error)
-    chosen = [[most for name in ("top_k", "count") if isinstance(most := labeler.options.get(name), int)] for labeler in plan.labelers]
+    choosing = [labeler for labeler in plan.labelers if labeler.follows is None]  # a control that follows answers what another chose
+    chosen = [[most for name in ("top_k", "count") if isinstance(most := labeler.options.get(name), int)] for labeler in choosing]
     most = max((number for numbers in chosen for number in numbers), default=1)
     if all(chosen):
         return min(most, bench.choices.limit or most), False, "chosen by the labeler"

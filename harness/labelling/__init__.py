@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from harness.labelling.choosing import Chooser
 from harness.labelling.labelled_corpus import Study
-from harness.labelling.options import FilterOptions, PairOptions
+from harness.labelling.options import ExplanationOptions, FilterOptions, PairOptions
 
-__all__ = ["Chooser", "FilterOptions", "PairOptions", "Study"]
+__all__ = ["Chooser", "ExplanationOptions", "FilterOptions", "PairOptions", "Study"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.labelling.explained import ExplainedFilter
 from harness.labelling.filters import AT_ONCE, CausalFilter, descending
 from harness.types import Abstention, FeatureRef, Json, Labeling
 
@@ -36,7 +37,8 @@ class Chooser:
 
     def __init__(self, study: Study, options: PairOptions, who: str) -> None:
         self.study, self.options, self._who = study, options, who
-        self.filter = CausalFilter(study.bench, study.name, options, who)
+        self.explained = ExplainedFilter(study.bench, study.name, options, who) if options.labels == "neuronpedia" else None
+        self.filter = self.explained or CausalFilter(study.bench, study.name, options, who)
         self.least = options.min_support or study.bench.min_support
 
     @property
@@ -62,7 +64,7 @@ class Chooser:
         """
         self._exclude(scores, np.arange(len(scores)), self.eligible, self.study.choose)
         if self.study.bench.concept_mode == "chosen":
-            found = [(place, [feature]) for place, feature in self._chosen(scores, above)]
+            found = [(place, [feature]) for place, feature in self._named_once(self._chosen(scores, above))]
             if not found or (len(found) < self.options.top_k and self.filter.active):
                 self.study.bench.warn(f"{self._who}: {len(found)} pairs were found where top_k asks for {self.options.top_k}{self.filter.summary}")
         else:
@@ -71,6 +73,14 @@ class Chooser:
         pairs = [(place, feature) for place, features in found for feature in features]
         evidence = iter(self._with_other_half(pairs, explain(pairs), above, elsewhere))
         return [self._answer(place, features, scores, [next(evidence) for _ in features]) for place, features in found]
+
+    def _named_once(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
+        """Yield pairs; where features are called by their explanations, each feature once: two labels of one would be one concept twice."""
+        seen: set[int] = set()
+        for place, feature in pairs:
+            if self.explained is None or feature not in seen:
+                seen.add(feature)
+                yield place, feature
 
     def _exclude(
         self, scores: NDArray[np.float64], places: NDArray[np.int64], eligible: NDArray[np.bool_], texts: NDArray[np.int64]
@@ -122,6 +132,9 @@ class Chooser:
         if not features:
             return Abstention(concept, self._why_none(place))
         named = tuple(FeatureRef(self.study.name, feature) for feature in features)
+        if self.explained is not None:
+            concept, about = self.explained.named(concept, features[0])
+            evidence = [{**evidence[0], **about}]
         return Labeling(concept, named, float(scores[place, features[0]]), {"features": evidence})
 
     def _why_none(self, place: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from harness.contracts import LabelerTraits, SelectsOn
 from harness.data.split import TRAIN_SHARE
-from harness.options import Options, filter_field, filter_names
+from harness.options import Options, filter_field, filter_names, input_field
 from harness.types import ControlKind
 
 PROMPT = "From my experience,"
@@ -30,8 +32,23 @@ class FilterOptions(Options):
     """The neutral prompt on which output score and Δ token confidence are computed."""
 
 
-class PairOptions(FilterOptions):
-    """Filters, and how many (feature, label) pairs are kept."""
+class ExplanationOptions(Options):
+    """Where Neuronpedia's explanations of features come from, for labelers that call features by them."""
+
+    labels: Literal["corpus", "neuronpedia"] = "corpus"
+    """Chosen mode: what chosen features are called, and judged by: labels of the corpus, or their own explanations on Neuronpedia."""
+    explanations: str = input_field("bulk", words=("bulk", "api"))
+    """Where explanations come from: `bulk` (the public bucket), `api` (feature by feature), or a local export (a file or folder)."""
+    model_id: str | None = None
+    """Neuronpedia's name of the model; none takes it from the dictionary's metadata, or from a local export of one source."""
+    source_id: str | None = None
+    """Neuronpedia's name of the SAE; none as for model_id."""
+    base_url: str | None = None
+    """Another server in place of Neuronpedia's API or bucket."""
+
+
+class PairOptions(FilterOptions, ExplanationOptions):
+    """Filters, how many (feature, label) pairs are kept, and what they are called."""
 
     min_support: int | None = Field(None, ge=1)
     """Labels with fewer positive texts are abstained from, or not chosen; none takes the task's `concepts.min_support`."""

@@ -89,7 +89,12 @@ class Requests:
             return self._joined(request, lambda part: self.plan_control(part, own, shared, alone))
         base = {**options_of(self.task, self.kind).get(request.name, {}), **own}
         values = {**base, **self.given.get(request.name, {}), **shared, **request.options}
-        unsaid = {name: value for name, value in shared.items() if alone or name in CONTROL_OPTIONS}  # rows say whom a control stands for
+        # rows say whom a control stands for; one that is told to go its own way (follows=none) is called by its other options
+        unsaid = {
+            name: value
+            for name, value in shared.items()
+            if (name in CONTROL_OPTIONS and name not in request.options) or (alone and name not in CONTROL_OPTIONS)
+        }
         return self._shared(plan_plugin(self.host.get(self.kind, request.name), values, {**base, **unsaid}))
 
 

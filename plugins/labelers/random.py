@@ -10,7 +10,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
@@ -18,8 +18,8 @@ from pydantic import Field
 from harness import hookimpl
 from harness.errors import OptionError
 from harness.labelling.drawing import arrivals, in_drawn_order
-from harness.labelling.options import FilterOptions, traits_of
-from harness.options import control_field, filter_field, input_field
+from harness.labelling.options import ExplanationOptions, FilterOptions, traits_of
+from harness.options import control_field, filter_field
 from harness.types import Abstention, Concept, FeatureRef, Labeling
 
 if TYPE_CHECKING:
@@ -27,23 +27,13 @@ if TYPE_CHECKING:
     from harness.labelling.filters import CausalFilter
 
 
-class RandomOptions(FilterOptions):
-    """Options of ``random``."""
+class RandomOptions(FilterOptions, ExplanationOptions):
+    """Options of ``random``; with ``labels = neuronpedia`` drawn features are called by their own explanations ("NP random")."""
 
     features_per_label: int = filter_field(1, ge=1)
     """Fixed mode: features that one concept gets. In chosen mode each pair has one."""
     count: int = Field(100, ge=1)
     """Chosen mode: the number of (feature, label) pairs drawn, none twice."""
-    labels: Literal["corpus", "neuronpedia"] = "corpus"
-    """Chosen mode: what drawn features are labelled with: labels of the corpus, drawn too, or their own explanations ("NP random")."""
-    explanations: str = input_field("bulk", words=("bulk", "api"))
-    """Where Neuronpedia's explanations come from: `bulk` (the public bucket), `api`, or a local export (a file or folder)."""
-    model_id: str | None = None
-    """Neuronpedia's name of the model; none takes it from the dictionary's metadata, or from a local export of one source."""
-    source_id: str | None = None
-    """Neuronpedia's name of the SAE; none as for model_id."""
-    base_url: str | None = None
-    """Another server in place of Neuronpedia's API or bucket."""
     draws: int = control_field(1, ge=1)
     """Draws for each concept, each of other features; a concept's score is the mean over them. A task's control sets it (`draws`)."""
     follows: str | None = control_field(None)

@@ -179,8 +179,12 @@ def items_of(missing: Iterable[Generation], trials: dict[str, Trial], store: Run
 
 
 def _concept_texts(store: RunStore, trials: Iterable[Trial]) -> Iterator[tuple[str, str]]:
-    """Yield the concept's text of every labeling among the trials; labelings without features are not stored, since they are just concepts."""
-    concepts = {concept.id: concept for concept in store.concepts()}
+    """Yield the concept's text of every labeling among the trials.
+
+    Labelings without features are not stored, since they are just concepts: of the task, or (chosen mode) such as a labeler named by itself.
+    """
+    answers = (answer for labeler in sorted(store.labeled_by()) for answer in store.labelings(labeler) or ())
+    concepts = {answer.concept.id: answer.concept for answer in answers} | {concept.id: concept for concept in store.concepts()}
     for labeling_id, concept_id in {trial.labeling_id: trial.concept_id for trial in trials}.items():
         stored = store.labeling(labeling_id)
         yield labeling_id, stored.concept.text if stored is not None else concepts[concept_id].text
