@@ -76,7 +76,7 @@ def test_a_dry_run_of_chosen_mode_gives_an_upper_bound(harness: Callable[..., An
     task = variant(('mode = "fixed"\nfile = "concepts.jsonl"', 'mode = "chosen"'))
     plan = harness(*CLAMP, "-L", "top_k=2", "--limit", "3", "--task", task, "--dry-run", "--json").json
     assert not plan["estimate"]["exact"]
-    assert plan["estimate"]["concepts"] == 3
+    assert plan["estimate"]["concepts"] == 2
     assert "at most" in harness(*CLAMP, "--task", task, "--dry-run").out
 
 

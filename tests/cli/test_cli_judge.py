@@ -189,10 +189,10 @@ def test_a_stored_run_is_rated_again(
     summary = harness("runs", "--out", copy, "--json").json[0]
     assert [(j["name"], j["rated"]) for j in summary["judges"]] == [("words", 72), ("mine", 72)]
     lost = set(evaluation[1]["warnings"]) - set(entry["warnings"])
-    assert lost == {
-        "judge 'words' is an offline judge: no person or strong model stands behind these ratings",
-        "judge 'words' rated instruction 1 for each of 72 texts: that rating tells nothing apart",
-    }
+    own = {line for line in evaluation[1]["warnings"] if line.startswith("judge 'words' ")}
+    assert lost == own
+    assert "judge 'words' is an offline judge: no person or strong model stands behind these ratings" in own
+    assert "judge 'words' rated instruction 1 for each of 72 texts: that rating tells nothing apart" in own
     assert sum(f"{part} 2 for each of 72 texts" in " ".join(entry["warnings"]) for part in ("concept", "instruction", "fluency")) == 3
     again = harness("judge", run, "--judge", "words", "--out", copy, "--json").json
     assert measured(again) == measured(evaluation[1])
