@@ -16,10 +16,12 @@ from harness.leaderboard.subject import DetectionSubject, DictionarySubjectRef, 
 from harness.plugin.host import PluginHost
 from harness.store.manifest import OptionValues
 from harness.tasks.dictionaries import MetricTable
-from harness.tasks.find import find_task
+from harness.tasks.find import find_task, load_task
 from harness.tasks.schema import ControlTable, Task, TaskFile
 
 REAL = Path(__file__).resolve().parents[2] / "leaderboard" / "entries"
+VERSION = load_task(REAL.parents[1] / "tasks" / "demo").file.version
+"""That of the demo as it is here."""
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -78,7 +80,7 @@ def test_nothing_is_found_in_the_real_entry(checked: Callable[..., CheckedEntry]
 CHANGES: dict[str, tuple[Change, str, str]] = {
     "model": (to("model", "name", "other"), "task", "the model is other, but the task's is smollm2"),
     "weights": (to("model", "digest", "0" * 16), "task", "the model's digest is 0000000000000000, but that of smollm2"),
-    "task": (to("task", "digest", "0" * 16), "task", "task.digest is 0000000000000000, but that of demo 5 here is"),
+    "task": (to("task", "digest", "0" * 16), "task", f"task.digest is 0000000000000000, but that of demo {VERSION} here is"),
     "split": (to("task", "split", "development"), "task", "in split development of the task it does not exist"),
     "layer": (to("dictionaries", 0, "layer", 3), "task", "the dictionaries are sae of layer 3, but the task's are sae of layer 15"),
     "dictionary": (to("dictionaries", 0, "digest", "0" * 16), "task", "digest of dictionary sae is '0000000000000000', but here"),
@@ -135,16 +137,16 @@ def test_a_task_that_is_not_installed_is_read_from_its_folder(checked: Callable[
     folder = REAL.parents[1] / "tasks" / "demo"
     found = checked(task=folder)
     assert found.problems == ()
-    assert found.checked[-1].startswith(f"task demo 5, as it is in {folder}: ")
+    assert found.checked[-1].startswith(f"task demo {VERSION}, as it is in {folder}: ")
     renamed = checked(to("task", "name", "mine"))
     assert [problem.kind for problem in renamed.problems] == ["task"]
     assert "give its folder with --task" in renamed.problems[0].message
     assert "its task, which cannot be read here" in renamed.unchecked
     other = checked(to("task", "version", "4"), task=folder)
-    assert "version 4 of task demo is not known; allowed: demo 5, which is in" in other.problems[0].message
+    assert f"version 4 of task demo is not known; allowed: demo {VERSION}, which is in" in other.problems[0].message
     older = checked(to("task", "version", "4"))
     assert older.problems == ()
-    assert any("version 5 of demo is installed, the entry is of version 4" in line for line in older.unchecked)
+    assert any(f"version {VERSION} of demo is installed, the entry is of version 4" in line for line in older.unchecked)
     assert checked(task=folder / "nothing").problems[0].kind == "task"
 
 
