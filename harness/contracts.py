@@ -323,10 +323,15 @@ class MetricTraits(NumberTraits):
         needs: what it needs of its subject.
         parts: further numbers of one measurement by name, each with its own meaning; :attr:`Measurement.parts` holds exactly these. The
             value is what a ranking goes by, parts are shown beside it.
+        item: what one entry of :attr:`Measurement.per_item` is, e.g. ``data set``, ``pair``, ``latent``; empty where there are none.
+        items_shared: whether one id names the same thing for every dictionary (a data set does, a latent does not), so that two dictionaries
+            are compared item by item.
     """
 
     needs: tuple[Need, ...] = ("model", "corpus")
     parts: Mapping[str, NumberTraits] = field(default_factory=dict)
+    item: str = ""
+    items_shared: bool = True
 
 
 @dataclass(frozen=True)
