@@ -267,6 +267,7 @@ class SteererTraits:
         suppresses: how it works against a concept where that is asked for: ``intervene`` then gets strengths of 0 and below. None: it
             cannot, and is left out of such runs.
         fitted: whether it learns from a concept's texts. ``--controls full`` then also steers each concept by what was learnt for another one.
+        adapter: whether its interventions bring an adapter. The model wears one at a time, so of joined steerers one may.
     """
 
     unit: StrengthUnit
@@ -276,6 +277,7 @@ class SteererTraits:
     control: ControlKind | None = None
     suppresses: Suppresses | None = None
     fitted: bool = False
+    adapter: bool = False
 
 
 @dataclass(frozen=True)
