@@ -37,6 +37,11 @@ class Split:
     mean: Tensor
 
 
+def with_held_out(n: int) -> int:
+    """Return how many tokens there must be for ``n`` to be left to train on."""
+    return n + min(_HELD_OUT, -(-n // 9))
+
+
 def split_tokens(activations: Harvest, config: TrainConfig) -> Split:
     """Hold some tokens out, for a BatchTopK dictionary's threshold and for what the export reports."""
     n_held_out = min(_HELD_OUT, max(2, activations.n // 10))
@@ -142,9 +147,16 @@ def fit(
     log: Path,
     device: torch.device,
     report: Callable[[int, int, Mapping[str, float]], None],
+    begin: Callable[[Any], None] | None = None,
+    after: Callable[[int, Any], None] | None = None,
 ) -> Any:
-    """Return SAELens' trainer, stepped by us: its own loop logs to a terminal, and its statistics of every step cost more than the step."""
+    """Return SAELens' trainer, stepped by us: its own loop logs to a terminal, and its statistics of every step cost more than the step.
+
+    ``begin`` is called with the fresh SAE and may change its weights; ``after`` is called after each step with the tokens so far and the SAE.
+    """
     sae = _training_sae(activations.d, split.mean * scale, config, metadata, device)
+    if begin is not None:
+        begin(sae)
     n_tokens = max(config.batch_size, round(config.epochs * len(split.training)))
     trainer = _trainer(sae, batches(activations, split, scale, config), n_tokens, config, device)
     sparse = hasattr(sae, "product_dtype")
@@ -156,6 +168,8 @@ def fit(
             batch = next(trainer.data_provider)
             output = _sparse_step(trainer, batch) if sparse else trainer.step(batch)
             trainer.n_training_steps += 1
+            if after is not None:
+                after(step * config.batch_size, sae)
             if step % every == 0 or step == total:
                 metrics = _metrics(trainer, output, step, time.monotonic() - began)
                 lines.write(json_text(metrics) + "\n")
