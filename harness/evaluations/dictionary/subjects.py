@@ -12,11 +12,13 @@ from harness.errors import UnknownNameError
 from harness.measuring.texts import sample_texts
 from harness.measuring.vectors import kept_vectors
 from harness.run.bench import TaskBench
+from harness.run.trained import training_config, training_vectors
 from harness.sae.subject import TRAINED, DictionarySubject
 from harness.types import Json, digest
 
 if TYPE_CHECKING:
     from harness.sae.dictionary import Dictionary
+    from harness.sae.training.activations import Harvest
 
 CONTROL_SEEDS = 3
 """Draws of a control: the fewest that have an interval."""
@@ -117,6 +119,7 @@ def open_subject(bench: TaskBench, ref: SubjectRef, everybody: Sequence[SubjectR
         neighbours=_OpenedByKey(near, lambda other: _open(bench, other)),
         truth=bench.synthetic.truth if bench.synthetic is not None else None,
         recipe=recipe or None,
+        vectors=_vectors(bench, ref),
     )
 
 
@@ -141,6 +144,18 @@ def _members(bench: TaskBench) -> dict[str, tuple[dict[str, int | None], int]]:
     file = bench.task.file
     found: dict[str, tuple[dict[str, int | None], int]] = {table.name: ({table.name: None}, table.layer) for table in file.dictionaries}
     return found | {name: (dict(seeds), table.layer) for table in file.train for name, seeds in table.members.items()}
+
+
+def _vectors(bench: TaskBench, ref: SubjectRef) -> Callable[[], Harvest] | None:
+    """Return what collects the vectors that a dictionary of a ``[[train]]`` table was trained on."""
+    table = next((table for table in bench.task.file.train if ref.arm == TRAINED and ref.dictionary in table.members), None)
+    if table is None:
+        return None
+
+    def collect() -> Harvest:
+        return training_vectors(bench, table, training_config(bench, table, ref.seed or 0), bench.progress)[1]()
+
+    return collect
 
 
 def _open(bench: TaskBench, ref: SubjectRef) -> Dictionary:

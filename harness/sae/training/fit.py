@@ -20,6 +20,7 @@ from harness.sae.training.activations import Harvest
 from harness.types import Json, rng
 
 if TYPE_CHECKING:
+    from harness.sae.dictionary import Dictionary
     from harness.sae.training.config import TrainConfig
 
 _LOGS = 100
@@ -222,3 +223,47 @@ def _metrics(trainer: Any, output: Any, step: int, seconds: float) -> dict[str, 
         "lr": trainer.optimizer.param_groups[0]["lr"],
         "tokens_per_second": round(tokens / max(seconds, 1e-9)),
     }
+
+
+# ------------------------------------------------------------------------------------------------------- trainings beside a finished one
+
+
+def config_of(recipe: Mapping[str, Json]) -> TrainConfig | None:
+    """Return the settings that a dictionary's recipe holds; None for one of another kind (a control's, another program's)."""
+    from dataclasses import fields
+
+    from harness.sae.training.config import TrainConfig
+
+    known = {field.name for field in fields(TrainConfig)}
+    if not {"width", "architecture", "lr"} <= recipe.keys():
+        return None
+    return TrainConfig(**{name: value for name, value in recipe.items() if name in known})
+
+
+def initial_rows(d_in: int, config: TrainConfig, seed: int) -> Tensor:
+    """Return the decoder rows that a training with this seed would begin with, at unit length, float32 ``[width, d_in]``."""
+    from dataclasses import replace
+
+    rows: Tensor = _training_sae(d_in, torch.zeros(d_in), replace(config, seed=seed), {}, torch.device("cpu")).W_dec.detach()
+    return rows / rows.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+
+@torch.no_grad()
+def take_over(dictionary: Dictionary, sae: Any, scale: float) -> None:
+    """Give the first latents of a training SAE, whose inputs are multiplied by ``scale``, the weights of an exported dictionary.
+
+    Exporting folds the scale, and in the TopK family the decoder's norms, into the weights; here both are taken out again.
+    """
+    own, n = dictionary.sae, dictionary.d_sae
+    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
+        norm, length = float(sae.W_dec.norm(dim=-1).mean()), own.W_dec.norm(dim=-1)
+        sae.W_enc[:, :n] = own.W_enc * length / norm
+        sae.b_enc[:n] = own.b_enc * length * scale / norm
+        sae.W_dec[:n] = own.W_dec / length.unsqueeze(-1) * norm
+    else:
+        sae.W_enc[:, :n] = own.W_enc / scale
+        sae.b_enc[:n] = own.b_enc
+        sae.W_dec[:n] = own.W_dec * scale
+        if hasattr(own, "threshold") and hasattr(sae, "threshold"):
+            sae.threshold[:n] = own.threshold
+    sae.b_dec.copy_(own.b_dec * scale)

@@ -119,12 +119,14 @@ def train_on(
     *,
     snapshots: Sequence[int] = (),
     begin: Callable[[Any, float], None] | None = None,
+    tolerance: float = L0_TOLERANCE,
 ) -> None:
     """Train on collected activations and export to ``folder``. Arguments and errors as in :func:`train`.
 
     Args:
         activations, config, folder, metadata, device, progress: see there.
         snapshots: numbers of tokens, ascending; after so many the SAE is also exported as it is, to :func:`snapshot_folder`.
+        tolerance: how far a BatchTopK dictionary's L0 may be from k, as a share of k.
         begin: called with SAELens' fresh training SAE and the inputs' scale; may give it other weights than random ones.
 
     Raises:
@@ -157,7 +159,7 @@ def train_on(
     start = None if begin is None else lambda sae: begin(sae, scale)
     sae = fit(activations, split, scale, config, metadata, folder / LOG_FILE, device, report, start, after if pending else None)
     progress(TrainProgress("export", 0, 1))
-    export(sae, folder, scale, config, calibration, check, L0_TOLERANCE)
+    export(sae, folder, scale, config, calibration, check, tolerance)
     progress(TrainProgress("export", 1, 1))
 
 
