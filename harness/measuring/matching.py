@@ -19,7 +19,8 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 def unit_rows(dictionary: Dictionary) -> Tensor:
     """Return the decoder rows of a dictionary at unit length, float32 ``[d_sae, d_in]`` on the CPU; a row of zeros stays one."""
     rows: Tensor = dictionary.sae.W_dec.detach().float().cpu()
-    return rows / rows.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    scaled: Tensor = rows / rows.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return scaled
 
 
 def nearest(rows: Tensor, others: Tensor) -> Floats:

@@ -52,8 +52,9 @@ def check_values(plan: Plan, bench: TaskBench) -> None:
 def _check_synthetic(plan: Plan, bench: TaskBench) -> None:
     """Refuse what needs a language model on a task without one, and settings that its source does not have."""
     asked = [*(m.steerer.label for m in plan.methods), *(d.detector.label for d in plan.detections)]
-    if asked or bench.choices.corpus is not None:
-        given = (asked or [bench.choices.corpus])[0]
+    corpus = bench.choices.corpus
+    if asked or corpus is not None:
+        given = asked[0] if asked else corpus
         what = f"{given} needs a language model" if asked else "--corpus is given"
         hint = "name metrics alone (--metric), or choose another task"
         raise TaskError(f"{what}, and the activations of task {bench.task.name!r} are synthetic", given=given, hint=hint)

@@ -129,7 +129,7 @@ def _edges(bench: Bench, ids: Sequence[int], first: Dictionary, second: Dictiona
     counted[bench.skip :] = g.detach()[bench.skip :] != 0
     tokens, targets = counted.nonzero(as_tuple=True)
     places, features = f.nonzero(as_tuple=True)
-    sources, column = features.unique(return_inverse=True)
+    sources, column = torch.unique(features, return_inverse=True)
     along = first.columns(features).rows * (f[places, features].unsqueeze(-1) * first.scale(x.detach())[places])
     values = torch.zeros(len(tokens), len(sources), dtype=torch.float64)
     active = g[tokens, targets]
@@ -169,7 +169,8 @@ def _ranked(texts: Sequence[Edges]) -> tuple[Keys, Values]:
     keys = np.concatenate([found.keys.reshape(-1) for found in texts])
     sizes = np.concatenate([np.abs(found.values).reshape(-1) for found in texts])
     unique, inverse = np.unique(keys, return_inverse=True)
-    return unique, np.bincount(inverse, weights=sizes, minlength=len(unique))
+    found: Values = np.bincount(inverse, weights=sizes, minlength=len(unique))
+    return unique.astype(np.int64), found
 
 
 def _ranks(known: Keys, keys: Keys, sizes: Values) -> Keys:

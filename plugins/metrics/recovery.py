@@ -67,8 +67,9 @@ class Recovery:
         for _, x in bench.activations(texts=Samples(f"fresh {seed}", 0, self.options.samples)):
             meter.count(x)
         n_dead = int((meter.fired == 0).sum())
-        ev, why = meter.explained_variance, ""
-        if not np.isfinite(ev):
+        ev: float | None = meter.explained_variance
+        why = ""
+        if not np.isfinite(meter.explained_variance):
             ev, why = None, f"the {meter.n} samples are one vector, which has no variance"
         return Measurement(
             value=float(recovered.mean()),

@@ -171,6 +171,7 @@ def _control(bench: TaskBench, ref: SubjectRef) -> Dictionary:
     from harness.sae.synthetic.source import Samples
 
     like, kind, seed = bench.dictionaries[ref.member], control(ref.arm), ref.seed or 0
+    vectors: Callable[[], torch.Tensor]
     if bench.synthetic is not None:
         samples = Samples("train", 0, CONTROL_TOKENS)
         read, vectors = f"{samples.part} {samples.stop}", lambda: torch.cat([x for _, x in bench.activations(texts=samples)])

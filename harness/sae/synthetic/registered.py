@@ -21,7 +21,7 @@ def register() -> None:
     from sae_lens.synthetic import FiringProbabilityConfig, MagnitudeConfig, register_firing_probability, register_magnitude
 
     @dataclass
-    class LogUniformFiringProbabilityConfig(FiringProbabilityConfig):
+    class LogUniformFiringProbabilityConfig(FiringProbabilityConfig):  # type: ignore[misc]
         """Probabilities whose logarithm is uniform between those of ``min_prob`` and ``max_prob``."""
 
         min_prob: float = 10**-5.5
@@ -41,7 +41,7 @@ def register() -> None:
             return (low + (high - low) * drawn).exp()
 
     @dataclass
-    class LogNormalMagnitudeConfig(MagnitudeConfig):
+    class LogNormalMagnitudeConfig(MagnitudeConfig):  # type: ignore[misc]
         """Magnitudes whose logarithm is normal with mean ``mu`` and standard deviation ``sigma``."""
 
         mu: float = 0.0

@@ -245,7 +245,8 @@ def initial_rows(d_in: int, config: TrainConfig, seed: int) -> Tensor:
     from dataclasses import replace
 
     rows: Tensor = _training_sae(d_in, torch.zeros(d_in), replace(config, seed=seed), {}, torch.device("cpu")).W_dec.detach()
-    return rows / rows.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    scaled: Tensor = rows / rows.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return scaled
 
 
 @torch.no_grad()

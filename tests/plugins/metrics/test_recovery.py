@@ -10,10 +10,12 @@ import torch
 from helpers.synthetic import DIMS, FEATURES, by_hand, open_known
 
 from harness.errors import OptionError
+from harness.evaluations.dictionary.subjects import list_subjects, open_subject
 from harness.plugin.host import PluginHost
 from harness.run.bench import TaskBench
 from harness.sae.dictionary import Dictionary
 from harness.sae.subject import DictionarySubject
+from harness.testing import check_metric
 from harness.types import Measurement
 
 
@@ -34,9 +36,16 @@ def test_the_truth_scores_one(bench: TaskBench) -> None:
     truth = bench.synthetic.truth
     found = measure(bench, by_hand(truth[torch.randperm(FEATURES)] * 3))  # order and length of rows mean nothing
     assert found.value == 1
-    assert (found.parts["max_cosine"], found.parts["mcc"]) == (pytest.approx(1, abs=1e-5), pytest.approx(1, abs=1e-5))
+    assert [found.parts["max_cosine"], found.parts["mcc"]] == pytest.approx([1, 1], abs=1e-5)
     assert set(found.per_item.values()) == {1.0}
     assert found.details["recovered"] == FEATURES
+
+
+def test_it_keeps_the_contract(bench: TaskBench) -> None:
+    refs = list_subjects(bench, ["mini"], control_seeds=1)
+    metric = PluginHost.load().get("metric", "recovery")
+    found = check_metric(lambda: metric.create({"samples": "2048"}), bench, open_subject(bench, refs[0], refs))
+    assert found.value is not None
 
 
 def test_half_of_the_truth_scores_a_half_where_it_lies(bench: TaskBench) -> None:
@@ -61,7 +70,7 @@ def test_saelens_finds_the_same(bench: TaskBench) -> None:
     dictionary = by_hand(random / random.norm(dim=-1, keepdim=True))
     found = measure(bench, dictionary)
     assert found.parts["mcc"] == pytest.approx(mean_correlation_coefficient(source.truth, dictionary.sae.W_dec), abs=1e-5)
-    assert found.parts["mcc"] < 0.8
+    assert float(found.parts["mcc"] or 0) < 0.8
     features = FeatureDictionary(FEATURES, DIMS, initializer=None)
     features.feature_vectors.data = source.truth
     torch.manual_seed(0)

@@ -39,7 +39,8 @@ def test_known_answers(bench: TaskBench) -> None:
     found = measure(bench, own, same)
     assert (found.value, found.parts["max_cosine"], found.parts["shared"]) == (pytest.approx(1), pytest.approx(1), 1)
     found = measure(bench, own, other)
-    assert found.value == pytest.approx((DIMS - 2 + 2 * 0.8) / DIMS, abs=1e-5)  # each of the two is nearest to the other's partner: sine, .8
+    assert found.value == pytest.approx((DIMS - 2 + 2 * 0.6) / DIMS, abs=1e-5)  # crosswise would be .8 − .8
+    assert found.parts["max_cosine"] == pytest.approx((DIMS - 2 + 0.6 + 0.8) / DIMS, abs=1e-5)
     both = measure(bench, own, same, other)
     assert both.value == pytest.approx((1 + float(found.value)) / 2, abs=1e-5)
     assert len(both.per_item) == 2
