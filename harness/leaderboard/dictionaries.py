@@ -42,7 +42,7 @@ def _grid(rows: Sequence[tuple[Entry, Row]]) -> Grid:
     columns = [*(Column(axis, name=True) for axis in axes), Column("dictionary", name=True), Column("seeds")]
     columns += [Column(metric_heading(first, name)) for name in names]
     lines = []
-    for entry, row in rows:
+    for entry, row in _together(rows):
         cell = dict(entry.task.cell.values) if entry.task.cell is not None else {}
         subject = row.subject
         assert isinstance(subject, DictionarySubjectRef)
@@ -50,6 +50,14 @@ def _grid(rows: Sequence[tuple[Entry, Row]]) -> Grid:
         values = [_cell(row.metrics.get(metric)) for metric in names]
         lines.append(Line((*(cell.get(axis, MISSING) for axis in axes), name, str(row.n_items), *values), "dim" if row.role == "control" else ""))
     return Grid(columns, lines)
+
+
+def _together(rows: Sequence[tuple[Entry, Row]]) -> list[tuple[Entry, Row]]:
+    """Return rows with the snapshots of a training (``name~tokens``) beside it, as they come; entries stay in their order."""
+    places = {id(row): (entry.id, row.subject.dictionary.partition("~")[0]) for entry, row in rows if isinstance(row.subject, DictionarySubjectRef)}
+    order = list(dict.fromkeys(places.values()))
+    entries = list(dict.fromkeys(entry.id for entry, _ in rows))
+    return sorted(rows, key=lambda pair: (entries.index(pair[0].id), order.index(places[id(pair[1])])))
 
 
 def _cell(value: MetricValue | None) -> str:
