@@ -1,7 +1,7 @@
 """Automatic interpretation (as SAEBench has it): can what a latent fires on be said in a few words, and recognised by them in other texts?
 
 Snippets in which a latent fires are explained. Then, by the explanation alone, the active ones are named among others (*detection*), or those
-that are marked rightly (*fuzzing*). Who explains and names is a language model behind an API, or the *lexical* explainer: words, and no model.
+that are marked rightly (*fuzzing*). Who explains and names is a language model, or the *lexical* explainer: words, and no model.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Autointerp:
             item="latent",
             items_shared=False,
         )
-        self._asker: Interpreter | None = None
+        self._opened: Interpreter | None = None
 
     # ------------------------------------------------------------------------------------------------------------ what it costs
 
     @property
     def api_model(self) -> APIModel | None:
-        """Return the model behind an API; None for the lexical explainer."""
+        """Return the model behind an API; None for explainers on this machine."""
         from harness.chat.providers.servers import retiring_name
         from harness.chat.values import APIModel
 
@@ -78,39 +78,41 @@ class Autointerp:
         """Return tokens that were paid for so far; replies from the cache are not among them."""
         from harness.chat.values import Usage
 
-        return Usage() if self._asker is None else self._asker.usage
+        return Usage() if self._opened is None else self._opened.asker.usage
 
     @property
     def cost(self) -> float | None:
         """Return dollars so far; None where a price is not known."""
-        return 0.0 if self._asker is None else self._asker.cost
+        return 0.0 if self._opened is None else self._opened.asker.cost
 
     @property
     def hits(self) -> int:
         """Return replies that came from the cache."""
-        return 0 if self._asker is None else self._asker.hits
+        return 0 if self._opened is None else self._opened.asker.hits
 
     @property
     def unanswered(self) -> int:
         """Return requests that were given up unanswered, which the server may bill, too."""
-        return 0 if self._asker is None else self._asker.unanswered
+        return 0 if self._opened is None else self._opened.asker.unanswered
 
     def estimate(self, work: Work) -> Estimate:
         """Return an upper bound of calls, tokens and dollars: as many latents as are asked for, the longest snippets, nothing in the cache.
 
-        Nothing for the lexical explainer. Raises OptionError where the API's key is missing.
+        Nothing for explainers on this machine. Raises OptionError where the API's key is missing.
         """
         from harness.chat.cost import Estimate
 
         options, n = self.options, self.options.latents * work.measurements
         if options.explainer not in MODELS or not n:
             return Estimate()
+        from .asking import estimate
         from .prompts import explain_request, longest, score_request
         from .snippets import ROOM
 
         fuzzing, (model, reply) = options.scoring == "fuzzing", self._model()
         shown, scored = longest(options.explain_top + options.explain_weighted), longest(self._n_scored, fuzzing)
-        return self._open().estimate(
+        return estimate(
+            self._open(0).asker.name,
             {
                 "explain": (lambda ask: explain_request(model, shown, reply, ask), n),
                 "score": (lambda ask: score_request(model, "x" * ROOM, scored, fuzzing, reply, ask), n * (1 + options.shuffled)),
@@ -199,7 +201,7 @@ class Autointerp:
             text, reason = read_explanation(answer)
             return text or None, reason
 
-        return self._open().ask(bench, questions, read, options.asks, "explaining latents")
+        return self._open(bench.seed).ask(bench, questions, read, options.asks, "explaining latents")
 
     def _score(self, bench: Bench, shown: Mapping[str, Shown], explanations: Mapping[str, str]) -> dict[str, Scored]:
         """Return the score of each latent that has an explanation."""
@@ -216,7 +218,7 @@ class Autointerp:
             name: lambda ask, name=name, text=text: score_request(model, text, shown[name].score, fuzzing, reply, ask)
             for name, text in explanations.items()
         }
-        found, lost = self._open().ask(
+        found, lost = self._open(bench.seed).ask(
             bench, questions, lambda name, answer: read_numbers(answer, len(truth[name])), options.asks, "scoring explanations"
         )
         return {name: Scored(truth[name], tuple(found[name]) if name in found else None, lost.get(name, "")) for name in explanations}
@@ -226,7 +228,7 @@ class Autointerp:
         return self.options.score_top + self.options.score_weighted + self.options.score_random
 
     def _model(self) -> tuple[str, int]:
-        """Return the API's model, and how many tokens it may reply with."""
+        """Return the model's name, and how many tokens it may reply with."""
         from harness.chat.reasoning import ROOM, load_patterns, reasons
         from harness.files.cache_dir import cache_root
 
@@ -234,19 +236,20 @@ class Autointerp:
         assert options.model is not None
         room = options.reasoning_tokens
         if room is None:
-            room = ROOM if reasons(options.model, load_patterns(options.explainer, cache_root())) else 0
+            thinks = options.explainer in MODELS and reasons(options.model, load_patterns(options.explainer, cache_root()))
+            room = ROOM if thinks else 0
         return options.model, options.max_tokens_reply + room
 
-    def _open(self) -> Interpreter:
-        if self._asker is None:
-            from .asking import open_interpreter
+    def _open(self, seed: int) -> Interpreter:
+        if self._opened is None:
+            from .asking import open_interpreter, open_local
 
             options, (model, reply) = self.options, self._model()
-            self._asker = open_interpreter(
+            self._opened = open_local(model, options.batch_size, seed) if options.explainer not in MODELS else open_interpreter(
                 options.explainer, model, reply,
                 base_url=options.base_url, key_name=options.key_name, timeout=options.timeout, concurrency=options.concurrency,
             )  # fmt: skip
-        return self._asker
+        return self._opened
 
 
 @hookimpl

@@ -1,8 +1,9 @@
-"""Asking a language model behind an API: each question until its reply can be read, what it costs at most, and what ends it."""
+"""Asking a language model: each question until its reply can be read, what it costs at most, and what ends it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,17 +16,28 @@ from harness.judging.questions import Refusals, advice
 from .prompts import VERSION, explain_request
 
 if TYPE_CHECKING:
+    from harness.chat.client.cache import ReplyCache
     from harness.chat.cost import Estimate
     from harness.chat.providers.base import APIProvider
     from harness.contracts import Bench
+    from harness.judging.llm_judge import Asker
 
 T = TypeVar("T")
 Make = Callable[[int], ChatRequest]
 """Makes the request for the so-many-th time (from 0) that a question is asked."""
 
 
-class Interpreter(Runner):
-    """A model behind an API that explains and scores; the arguments are :class:`~harness.chat.client.account.Account`'s."""
+class Interpreter:
+    """A model that explains and scores.
+
+    Args:
+        asker: an API, or a model on this machine.
+        cache: where its replies are kept.
+        concurrency: requests that may be in flight.
+    """
+
+    def __init__(self, asker: Asker, cache: ReplyCache, concurrency: int) -> None:
+        self.asker, self._cache, self._concurrency = asker, cache, concurrency
 
     def ask(
         self, bench: Bench, questions: Mapping[str, Make], read: Callable[[str, ChatReply], tuple[T | None, str]], asks: int, what: str
@@ -53,8 +65,8 @@ class Interpreter(Runner):
         for ask in range(asks):
             again: dict[str, Make] = {}
             requests = {name: make(ask) for name, make in waiting.items()}
-            refusals = Refusals(partial(self._has_replied, requests), self.concurrency - 1)
-            answers: Any = self.run(requests, VERSION)
+            refusals = Refusals(partial(self._has_replied, requests), self._concurrency - 1)
+            answers: Any = self.asker.run(requests, VERSION)
             try:
                 for name, answer in bench.track(answers, what, len(requests)):
                     if refusals.take(answer) and isinstance(answer, RequestFailed):
@@ -78,38 +90,41 @@ class Interpreter(Runner):
             if not waiting:
                 break
         if passing:
-            message = f"{len(passing)} answers could not be had from {self.name}: {passing[0].reason}"
+            message = f"{len(passing)} answers could not be had from {self.asker.name}: {passing[0].reason}"
             hint = "what has come is kept: give the same command again to ask for the rest"
             raise RequestFailed(message, retryable=True, status=passing[0].status, hint=hint)
-        for note in self.notes:
+        for note in self.asker.notes:
             bench.warn(f"autointerp: {note}")
         # in the order of the questions: that of the replies is the network's
         read_all = {name: found[name] for name in questions if name in found}
         return read_all, {name: reasons.get(name, "no answer came") for name in questions if name not in found}
 
-    def estimate(self, questions: Mapping[str, tuple[Make, int]], asks: int) -> Estimate:
-        """Return what questions cost at most, each asked once, and what repeats may add.
-
-        Args:
-            questions: a question as long as any can be, and how many there are.
-            asks: how often each is asked at most.
-        """
-        from harness.chat.cost import Prices, Tally
-
-        prices = self.prices or Prices(date="")
-        once, repeats = Tally(self.name, prices), Tally(self.name, prices)
-        for make, n in questions.values():
-            once.add(make(0), n)
-            if asks > 1:
-                repeats.add(make(1), n * (asks - 1))
-        return once.estimate(0, repeats.estimate() if asks > 1 else None)
-
     def _has_replied(self, requests: Mapping[str, ChatRequest]) -> bool:
         model = next(iter(requests.values())).model
-        return self.cache is not None and self.cache.answered(self.name, model, VERSION)
+        return self._cache.answered(self.asker.name, model, VERSION)
 
     def _stopped(self, failure: RequestFailed) -> OptionError:
-        return OptionError(f"autointerp: {self.name} cannot be asked: {failure.reason}", given=self.name, hint=advice(failure))
+        return OptionError(f"autointerp: {self.asker.name} cannot be asked: {failure.reason}", given=self.asker.name, hint=advice(failure))
+
+
+def estimate(name: str, questions: Mapping[str, tuple[Make, int]], asks: int) -> Estimate:
+    """Return what questions cost at most, each asked once, and what repeats may add. Sends nothing.
+
+    Args:
+        name: the API's, with its server.
+        questions: a question as long as any can be, and how many there are.
+        asks: how often each is asked at most.
+    """
+    from harness.chat.cost import Tally, load_prices
+    from harness.files.cache_dir import cache_root
+
+    prices = load_prices(cache_root())
+    once, repeats = Tally(name, prices), Tally(name, prices)
+    for make, n in questions.values():
+        once.add(make(0), n)
+        if asks > 1:
+            repeats.add(make(1), n * (asks - 1))
+    return once.estimate(0, repeats.estimate() if asks > 1 else None)
 
 
 def open_interpreter(
@@ -149,4 +164,24 @@ def open_interpreter(
         raise OptionError(message, given=error.given, allowed=error.allowed, hint=hint) from None
     # replies in the cache may have been given without a parameter that the model refused: said again, for this run's entry
     provider.recall(explain_request(model, (), max_tokens))
-    return Interpreter(provider, cache=ReplyCache(root / FILE_NAME), prices=load_prices(root), timeout=timeout, concurrency=concurrency)
+    cache = ReplyCache(root / FILE_NAME)
+    return Interpreter(Runner(provider, cache=cache, prices=load_prices(root), timeout=timeout, concurrency=concurrency), cache, concurrency)
+
+
+@dataclass(frozen=True)
+class _Local:
+    """Implements :class:`harness.judging.local_asker.LocalModelOptions`."""
+
+    model: str
+    batch_size: int
+
+
+def open_local(model: str, batch_size: int, seed: int) -> Interpreter:
+    """Return a model on this machine: a folder, a hub name, or an embedded model. Raises HarnessError where it is not there, or no instruct model."""
+    from harness.chat.client.cache import FILE_NAME, ReplyCache
+    from harness.files.cache_dir import cache_root
+    from harness.judging.local_asker import LocalAsker
+    from harness.model.loading import load_model
+
+    cache = ReplyCache(cache_root() / FILE_NAME)
+    return Interpreter(LocalAsker(load_model(model), _Local(model, batch_size), cache, seed), cache, 1)

@@ -9,20 +9,22 @@ from pydantic import Field, model_validator
 
 from harness.chat.providers.servers import settle_server
 from harness.errors import OptionError
-from harness.options import Options, transport_field
+from harness.options import Options, input_field, transport_field
 
 LEXICAL: Literal["lexical"] = "lexical"
+LOCAL = "local"
 MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}
 """Default models of the explainers behind an API; SAEBench's is gpt-4o-mini."""
+LOCAL_MODEL = "Qwen/Qwen2.5-7B-Instruct"
 
 
 class AutointerpOptions(Options):
     """Options of ``autointerp``."""
 
-    explainer: Literal["lexical", "openai", "anthropic"] = LEXICAL
-    """Who explains and scores: words counted here (`lexical`), or a model behind an API (`openai`: also any server that speaks like it)."""
-    model: str | None = Field(None, min_length=1)
-    """The API's model; none takes gpt-4o-mini or claude-haiku-4-5."""
+    explainer: Literal["lexical", "openai", "anthropic", "local"] = LEXICAL
+    """Who explains and scores: words (`lexical`), a model behind an API (`openai`: or any server that speaks like it), or one on this machine."""
+    model: str | None = input_field(None)
+    """The model: the API's, or (`local`) a folder, hub name or embedded model; none takes gpt-4o-mini, claude-haiku-4-5 or Qwen2.5-7B-Instruct."""
     scoring: Literal["detection", "fuzzing"] = "detection"
     """`detection` names snippets in which the latent fires; `fuzzing` those whose marked tokens are the ones on which it fires."""
     latents: int = Field(1_000, ge=1)
@@ -67,6 +69,8 @@ class AutointerpOptions(Options):
     """Seconds after which an attempt is given up."""
     concurrency: int = transport_field(64, ge=1, le=4096)
     """Requests in flight at most."""
+    batch_size: int = transport_field(16, ge=1, le=4096)
+    """Replies that a local model writes together."""
 
     @model_validator(mode="before")
     @classmethod
@@ -76,12 +80,14 @@ class AutointerpOptions(Options):
             return given
         explainer = given.get("explainer", LEXICAL)
         if not isinstance(explainer, str) or explainer not in MODELS:
-            useless = [name for name in ("model", "base_url", "key_name") if given.get(name) is not None]
+            local = explainer == LOCAL
+            own = () if local else ("model",)
+            useless = [name for name in (*own, "base_url", "key_name") if given.get(name) is not None]
             if useless:
                 message = f"option {useless[0]} of metric autointerp is for explainers behind an API only"
                 allowed = [f"explainer={name}" for name in MODELS]
                 raise OptionError(message, given=useless[0], allowed=allowed, hint="give one of them, or leave it out")
-            return given
+            return {"model": LOCAL_MODEL, **given} if local else given
         model = given.get("model")
         return {**settle_server(explainer, given), "model": MODELS[explainer] if model is None else model}
 

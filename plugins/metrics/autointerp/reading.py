@@ -109,7 +109,7 @@ def read_latents(bench: Bench, dictionary: Dictionary, texts: TextSet, chosen: S
     for x in kept_vectors(bench, dictionary.layer, texts):
         found = columns.activations(x)
         row, latent = found.nonzero(as_tuple=True)
-        parts.append((row.cpu().numpy() + n, latent.cpu().numpy(), found[row, latent].abs().double().cpu().numpy()))
+        parts.append((row.cpu().numpy() + n, latent.cpu().numpy(), found[row, latent].abs().float().cpu().numpy().astype(np.float64)))
         n += len(x)
     rows, latents, values = (np.concatenate(some) for some in zip(*parts, strict=True))
     order = np.argsort(latents, kind="stable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +106,7 @@ class Latent:
     values: NDArray[np.float64]
     share: float
 
-    @property
+    @cached_property
     def floor(self) -> float:
         """Return the activation up to which it does not count as firing."""
         return self.share * float(self.values.max(initial=0.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from harness_plugins.metrics.autointerp.scored import Scored
 from harness_plugins.metrics.autointerp.snippets import ROOM, Latent, Snippet, cost, fits
 from helpers.benches import MetricBench
 from helpers.known_facts import ENTITIES, WIDTH, knowing_model
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.chat.cost import input_bound
@@ -175,6 +176,7 @@ def test_a_latent_that_fires_anywhere_gets_what_guessing_gets() -> None:
     assert abs(np.mean(found) - 0.5) < 0.06
 
 
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), n=st.integers(1, 80), fuzzing=st.booleans())
 def test_no_snippet_overlaps_with_another(seed: int, n: int, fuzzing: bool) -> None:
     texts, draw = Texts(12, 30), rng(seed, "overlap")
@@ -360,8 +362,23 @@ def test_a_server_that_refuses_all_ends_it(bench: MetricBench, server: Any, api_
     assert "no such key" in str(refused.value)
 
 
+def test_a_model_on_this_machine_that_says_nothing_gives_no_number(
+    bench: MetricBench, tiny_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked and read as any other; the tiny one goes on with a story."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    model = shutil.copytree(tiny_model_path, tmp_path / "model")
+    (model / "chat_template.jinja").write_text("{% for message in messages %}{{ message['content'] }}{% endfor %}", encoding="utf-8")
+    few = {"latents": 2, "explain_top": 1, "explain_weighted": 1, "score_top": 1, "score_weighted": 1, "score_random": 2, "max_tokens_reply": 16}
+    found = measure(bench, **few, explainer="local", model=str(model), asks=1)
+    assert found.value is None
+    assert "cut off" in found.reason or "do not fit" in found.reason
+    assert found.parts["scored"] == 0
+    assert found.details["explainer"].startswith("local/")
+
+
 def test_options_that_ask_nobody_are_refused() -> None:
-    for wrong in ({"model": "gpt"}, {"base_url": "http://localhost:1/v1"}):
+    for wrong in ({"model": "gpt"}, {"base_url": "http://localhost:1/v1"}, {"explainer": "local", "base_url": "http://localhost:1/v1"}):
         with pytest.raises(OptionError):
             AutointerpOptions(**wrong)
 
