@@ -21,7 +21,7 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
     """
     refused = refused_for(plan, bench)
     table = bench.task.file
-    title = f"task {table.name} (version {table.version}), model {table.model.name}" + (", suppression" if plan.goal == "suppress" else "")
+    title = f"task {table.name} (version {table.version}), model {bench.task.subject}" + (", suppression" if plan.goal == "suppress" else "")
     methods = [(m.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
     detections = [(d.name, d.role) for d in plan.detections]
     metrics = [(m.metric.label, m.dictionary) for m in plan.metrics]
@@ -160,7 +160,7 @@ def estimate_of(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool, inst
     from harness.run.throughput import recall
 
     device = choose_device(bench.choices.device)
-    measured = recall(bench.artifacts.root, bench.task.file.model.name, device.type)
+    measured = recall(bench.artifacts.root, bench.task.subject, device.type)
     try:
         words = [len(instruction.text.split()) for instruction in bench.instructions] if instructions else [PROMPT_TOKENS // 3]
         prompt = round(1.4 * sum(words) / len(words)) + PROMPT_TOKENS // 2  # a third more tokens than words, and the chat template's own

@@ -25,6 +25,7 @@ from harness.files.names import Name, PathText
 from harness.plugin.grammar import PluginRequest
 from harness.tasks.dictionaries import DictionaryTable, MetricTable, Options, Table, TrainTable, request_in
 from harness.tasks.matrix import MARK, Cell, MatrixTable, cells_of, with_settings
+from harness.tasks.synthetic import SyntheticTable
 from harness.types import CONCEPT_PROMPT, Aggregation, Decoding, DetectionNegatives, Goal, Json, ProtocolName, canonical_json, digest
 
 SCHEMA = 3
@@ -273,7 +274,10 @@ class TaskFile(Table):
     """Raised whenever anything that scores depend on changes."""
     summary: str
     """One line for `harness tasks`."""
-    model: ModelTable
+    published: tuple[str, ...] = ()
+    """Ids of published tables (`harness leaderboard`) that are shown below the task's own results, for comparison."""
+    model: ModelTable | None = None
+    synthetic: SyntheticTable | None = None
     dictionaries: tuple[DictionaryTable, ...] = ()
     train: tuple[TrainTable, ...] = ()
     corpus: CorpusTable = CorpusTable()
@@ -310,9 +314,37 @@ class TaskFile(Table):
         return TaskFile.model_validate({**with_settings(_lists(content), cell.sets), "name": f"{self.name}{MARK}{cell.name}"})
 
     @property
+    def language_model(self) -> ModelTable:
+        """The subject model. Raises TaskError for a task of synthetic activations, which has none."""
+        if self.model is None:
+            hint = "such a task trains and measures dictionaries; choose another for anything else"
+            raise TaskError(f"task {self.name!r} has synthetic activations and no language model", given=self.name, hint=hint)
+        return self.model
+
+    @property
     def dictionary_names(self) -> tuple[str, ...]:
-        """Return names of all dictionaries, those of files first; of a trained one, all its seeds' (see :attr:`TrainTable.seed_names`)."""
-        return (*(table.name for table in self.dictionaries), *(name for table in self.train for name in table.seed_names))
+        """Return names of all dictionaries, those of files first; of a trained one, all its snapshots' and seeds' (:attr:`TrainTable.members`)."""
+        return (*(table.name for table in self.dictionaries), *(name for table in self.train for seeds in table.members.values() for name in seeds))
+
+    @property
+    def measured_names(self) -> tuple[str, ...]:
+        """Return names of what has a row of its own under a metric: dictionaries of files, then trained ones (all seeds together), by snapshot."""
+        return (*(table.name for table in self.dictionaries), *(name for table in self.train for name in table.members))
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> TaskFile:
+        if (self.model is None) == (self.synthetic is None):
+            raise ValueError("a task has a [model] or, in its place, [synthetic] activations")
+        if self.synthetic is not None:
+            for name in ("methods", "detectors", "controls"):
+                if getattr(self, name):
+                    raise ValueError(f"[[{name}]] need a language model, and a task of [synthetic] activations has none")
+            if self.corpus.source is not None:
+                raise ValueError("a task of [synthetic] activations has no model that could read a corpus")
+            layers = {table.name: table.layer for table in self.dictionaries} | {table.name: table.layer for table in self.train}
+            if wrong := [name for name, layer in layers.items() if layer]:
+                raise ValueError(f"[synthetic] activations have one layer, 0; that of {wrong[0]!r} is another")
+        return self
 
     @model_validator(mode="after")
     def _version_has_the_keys(self) -> TaskFile:
@@ -339,7 +371,7 @@ class TaskFile(Table):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> TaskFile:
-        names = [table.name for table in self.dictionaries] + [table.name for table in self.train]
+        names = self.measured_names
         if len(set(names)) != len(names):
             raise ValueError(f"two dictionaries have one name: {', '.join(sorted(names))}")
         for what, tables in (("methods", self.methods), ("detectors", self.detectors), ("metrics", self.metrics)):
@@ -363,7 +395,7 @@ class TaskFile(Table):
 
     @model_validator(mode="after")
     def _dictionaries_are_there(self) -> TaskFile:
-        names = [table.name for table in self.dictionaries] + [table.name for table in self.train]
+        names = self.measured_names
         if not names and self.metrics:
             raise ValueError("a metric measures dictionaries, and the task has none")
         if not names and self.steering.layer is None:
@@ -400,6 +432,11 @@ class Task:
     def name(self) -> str:
         return self.file.name
 
+    @property
+    def subject(self) -> str:
+        """What is studied: the model's name as the task has it, or the synthetic activations."""
+        return self.file.language_model.name if self.file.synthetic is None else self.file.synthetic.config.title
+
     def path(self, name: str) -> Path:
         """Return a file of the task: relative names are relative to its folder. Raises TaskError for a path that no system can follow."""
         try:
@@ -419,12 +456,18 @@ class Task:
         ``extra`` is what the command line replaced (another corpus, …).
         """
         content: dict[str, Json] = self.file.model_dump(mode="json", by_alias=True)
-        for name in ("summary", "matrix"):
+        for name in ("summary", "matrix", "published"):
             content.pop(name)
+        for name in ("model", "synthetic"):
+            if content[name] is None:
+                content.pop(name)
         for name in WHAT_IS_RUN:
             content.pop(name)
         if not content["train"]:
             content.pop("train")
+        for trained in content.get("train", ()):
+            if not trained["snapshots"]:
+                trained.pop("snapshots")
         for control in content["controls"]:
             if control["draws"] == 1:
                 control.pop("draws")
