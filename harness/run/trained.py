@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +82,7 @@ def trained(bench: Bench, table: TrainTable, name: str, seed: int, progress: Pro
     def compute(folder: Path) -> None:
         _train(bench, table, name, config, _activations(bench, table, config, places, texts, progress), folder, progress)
 
-    key = {"kind": "trained-dictionary", "version": VERSION, "layer": table.layer, "config": asdict(config), **texts}
+    key = {"kind": "trained-dictionary", "version": VERSION, "layer": table.layer, "config": config.identity, **texts}
     dictionary = harness.sae.load(bench.artifact(key, compute), device=str(bench.model.device))
     dictionary.source = f"{name} (trained by the task, seed {seed})"  # the cache's folder says nothing to a reader
     harness.sae.check_fits(dictionary, bench.model)

@@ -16,13 +16,11 @@ from torch import Tensor
 from harness.errors import DictionaryError, UnknownNameError
 from harness.sae.corpus.counts import Meter, slice_tokens
 from harness.sae.dictionary import Dictionary
+from harness.sae.drawn import unit_rows
 from harness.sae.training.export import exact_threshold
-from harness.types import rng
 
 CONTROL_TOKENS = 8192
 """Tokens that a control is matched on: enough for L0 to about a percent."""
-
-_ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,8 @@ class Fitted:
 
 def random_rows(dictionary: Dictionary, seed: int) -> Tensor:
     """Return isotropic random unit vectors, ``[d_sae, d_in]`` float32, for a dictionary's shape and layer; drawn a block of rows at a time."""
-    parts = []
-    for start in range(0, dictionary.d_sae, _ROWS_AT_ONCE):
-        n = min(_ROWS_AT_ONCE, dictionary.d_sae - start)
-        item = f"layer {dictionary.layer}, {dictionary.d_sae} x {dictionary.d_in}, from {start}"
-        rows = torch.from_numpy(rng(seed, "random-dictionary", item).standard_normal((n, dictionary.d_in))).float()
-        parts.append(rows / rows.norm(dim=-1, keepdim=True))
-    return torch.cat(parts)
+    d_sae, d_in = dictionary.d_sae, dictionary.d_in
+    return unit_rows(d_sae, d_in, seed, "random-dictionary", f"layer {dictionary.layer}, {d_sae} x {d_in}, ")
 
 
 def fit_random(like: Dictionary, x: Tensor, seed: int) -> Fitted:

@@ -85,8 +85,8 @@ class TrainTable(Table):
     """Train on whole texts of so many tokens at most, drawn at random; left out, on all."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of initial weights, order and held-out tokens; one dictionary is trained for each, on one pass of the model."""
-    architecture: Literal["batchtopk", "topk", "jumprelu", "standard"] = "batchtopk"
-    """What is trained; batchtopk and jumprelu are kept as jumprelu."""
+    architecture: Literal["batchtopk", "topk", "jumprelu", "standard", "matryoshka"] = "batchtopk"
+    """What is trained; batchtopk, matryoshka (five nested levels) and jumprelu are kept as jumprelu."""
     width: int = Field(4096, gt=0)
     """Number of features."""
     k: int = Field(32, gt=0)

@@ -41,7 +41,7 @@ def test_rows_are_unit_vectors_of_no_direction_in_particular(dictionary: Diction
     assert float((covariance - torch.eye(64) / 64).abs().max()) < 0.006
     assert torch.equal(rows, random_rows(dictionary, 0))
     assert not torch.equal(rows, random_rows(dictionary, 1))
-    monkeypatch.setattr("harness.sae.controls._ROWS_AT_ONCE", 100)
+    monkeypatch.setattr("harness.sae.drawn.ROWS_AT_ONCE", 100)
     assert random_rows(dictionary, 0).shape == (512, 64)
 
 

@@ -69,6 +69,15 @@ def batches(activations: Harvest, split: Split, scale: float, config: TrainConfi
         epoch += 1
 
 
+def covariance(activations: Harvest, split: Split) -> Tensor:
+    """Return the covariance of the training tokens, ``[d_in, d_in]`` float64."""
+    total = torch.zeros(activations.d, activations.d, dtype=torch.float64)
+    for start in range(0, len(split.training), _SLICE):
+        x = activations.take(split.training[start : start + _SLICE]) - split.mean
+        total += (x.T @ x).double()
+    return total / len(split.training)
+
+
 def _training_sae(d_in: int, mean: Tensor, config: TrainConfig, metadata: Mapping[str, Json], device: torch.device) -> Any:
     """Return a fresh SAELens training SAE: weights from the seed, the decoder's bias at the data's mean."""
     from sae_lens import registry
@@ -84,12 +93,17 @@ def _training_sae(d_in: int, mean: Tensor, config: TrainConfig, metadata: Mappin
         "metadata": SAEMetadata(**metadata),
     }
     if config.is_topk:
-        options |= {"k": config.k, "aux_loss_coefficient": config.aux_coefficient}
+        # a frozen encoder stays as it was drawn: rescaled, its columns would have the decoder's norms as trained factors
+        rescale = config.control != "frozen-encoder"
+        options |= {"k": config.k, "aux_loss_coefficient": config.aux_coefficient, "rescale_acts_by_decoder_norm": rescale}
+        if config.architecture == "matryoshka":
+            options["matryoshka_widths"] = list(config.levels)
     elif config.architecture == "jumprelu":
         options |= {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": float(config.k), "l0_coefficient": config.sparsity}
     else:
         options |= {"l1_coefficient": config.sparsity}
-    sae_class, config_class = registry.get_sae_training_class(config.architecture)
+    name = "matryoshka_batchtopk" if config.architecture == "matryoshka" else config.architecture
+    sae_class, config_class = registry.get_sae_training_class(name)
     if config.is_topk:
         sparse = config.architecture == "batchtopk" and device.type == "cpu"
         sae_class = sparse_batchtopk_class() if sparse else reviving_class(sae_class)
@@ -99,6 +113,16 @@ def _training_sae(d_in: int, mean: Tensor, config: TrainConfig, metadata: Mappin
     with torch.no_grad():
         sae.b_dec.copy_(mean)
     return sae
+
+
+def _random_part(sae: Any, activations: Harvest, split: Split, config: TrainConfig) -> Callable[[], None]:
+    """Give a control its random part; returns what is to be done after each step."""
+    from harness.sae.training.frozen import impose, random_part
+
+    if config.control == "none":
+        return lambda: None
+    spread = covariance(activations, split) if config.random_rows == "covariance" else None
+    return impose(sae, config, random_part(config, activations.d, spread))
 
 
 def _trainer(sae: Any, batches: Iterator[Tensor], n_tokens: int, config: TrainConfig, device: torch.device) -> Any:
@@ -145,6 +169,7 @@ def fit(
 ) -> Any:
     """Return SAELens' trainer, stepped by us: its own loop logs to a terminal, and its statistics of every step cost more than the step."""
     sae = _training_sae(activations.d, split.mean * scale, config, metadata, device)
+    after_step = _random_part(sae, activations, split, config)
     n_tokens = max(config.batch_size, round(config.epochs * len(split.training)))
     trainer = _trainer(sae, batches(activations, split, scale, config), n_tokens, config, device)
     sparse = hasattr(sae, "product_dtype")
@@ -156,6 +181,7 @@ def fit(
             batch = next(trainer.data_provider)
             output = _sparse_step(trainer, batch) if sparse else trainer.step(batch)
             trainer.n_training_steps += 1
+            after_step()
             if step % every == 0 or step == total:
                 metrics = _metrics(trainer, output, step, time.monotonic() - began)
                 lines.write(json_text(metrics) + "\n")
