@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from harness.contracts import NumberTraits
-from harness.sae.subject import TRAINED
+from harness.sae.subject import TRAINED, TRAINED_CONTROLS
 from harness.scoring.intervals import MIN_CLUSTERS, Limits, interval
 from harness.types import Measurement, Role
 
@@ -179,7 +179,7 @@ def _by_seed(group: Sequence[Measured], name: str) -> list[float]:
 
 def _interval(group: Sequence[Measured], name: str, bounds: Limits) -> tuple[float | None, float | None, str, str]:
     """Return its ends, its method, and why there is none. Student's t alone: seeds differ by noise, not as concepts do, and there are few of them."""
-    values, over = _by_seed(group, name), "training seeds" if group[0].arm == TRAINED else "draws"
+    values, over = _by_seed(group, name), "training seeds" if group[0].arm in (TRAINED, *TRAINED_CONTROLS) else "draws"
     if len(values) == 1:
         values, over = [found for one in group if (found := _value(one, name)) is not None], "of the metric's seeds"
     if len(values) < MIN_CLUSTERS:

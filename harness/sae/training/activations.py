@@ -28,7 +28,7 @@ from harness.types import digest
 if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
 
-_META, _DATA = "meta.json", "activations.f16"
+_META, DATA_FILE = "meta.json", "activations.f16"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Harvest:
         return torch.from_numpy(self._stored()[index]).float().mul_(self.unit * scale)
 
     def _stored(self) -> npt.NDArray[np.float16]:
-        return np.memmap(self.folder / _DATA, dtype=np.float16, mode="r", shape=(self.n, self.d))
+        return np.memmap(self.folder / DATA_FILE, dtype=np.float16, mode="r", shape=(self.n, self.d))
 
 
 def harvest(
@@ -91,7 +91,7 @@ def harvest(
     if not total:
         message = f"none of {len(rows)} texts has more than {skip} tokens, so there is nothing to train on"
         raise DataError(message, given=len(rows), hint="give longer texts")
-    folder = parent / _key(model, rows, site, skip, outlier)
+    folder = parent / harvest_name(model, rows, site, skip, outlier)
 
     def find() -> Harvest | None:
         return _open(folder) if (folder / _META).is_file() else None
@@ -123,7 +123,7 @@ def _collect(
     total: int,
     advance: Callable[[int, int], None] | None,
 ) -> Harvest:
-    files = ShardedFiles(folder, [_DATA], {"token_budget": token_budget, "shard_tokens": SHARD_TOKENS})
+    files = ShardedFiles(folder, [DATA_FILE], {"token_budget": token_budget, "shard_tokens": SHARD_TOKENS})
     shards, budget = list(sweep_shards(rows, skip=skip, token_budget=token_budget)), TokenBudget(token_budget)
     so_far: Any = files.notes[-1] if files.notes else {"unit": 0.0, "norms": 0.0, "done": 0, "kept": 0, "texts": 0}
     unit, norms, done, kept, texts = (so_far[name] for name in ("unit", "norms", "done", "kept", "texts"))
@@ -147,11 +147,12 @@ def _collect(
             texts += len(batch.rows)
             if advance is not None:
                 advance(done, total)
-        files.append({_DATA: np.concatenate(found)}, {"unit": unit, "norms": norms, "done": done, "kept": kept, "texts": texts})
+        files.append({DATA_FILE: np.concatenate(found)}, {"unit": unit, "norms": norms, "done": done, "kept": kept, "texts": texts})
     return Harvest(folder, kept, model.d_model, unit, norms / kept, texts, int(row_lengths(rows).max()))
 
 
-def _key(model: SubjectModel, rows: Sequence[Row], site: Site, skip: int, outlier: float) -> str:
+def harvest_name(model: SubjectModel, rows: Sequence[Row], site: Site, skip: int, outlier: float = OUTLIER) -> str:
+    """Return the name of the folder that :func:`harvest` makes: the identity of the vectors; nothing is collected."""
     sha = hashlib.sha256()
     for row in rows:
         sha.update(np.asarray([len(row), *row], dtype=np.int64).tobytes())
