@@ -463,10 +463,12 @@ class Work:
     Attributes:
         items: texts to rate (a judge).
         concepts: concepts to prepare (a labeler, a steerer, a detector).
+        measurements: dictionaries to measure, times the metric's own seeds (a metric).
     """
 
     items: Sequence[JudgeItem] = ()
     concepts: Sequence[Concept] = ()
+    measurements: int = 0
 
 
 @runtime_checkable

@@ -52,6 +52,8 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
         console().print(line, highlight=False, markup=False)
     if methods:
         _show_cost(plan, bench, cost, why, n_concepts)
+    elif plan.metrics:
+        _show_spending(plan, bench, cost, n_concepts)
     if refused is not None:
         raise refused
 
@@ -102,9 +104,6 @@ def plan_problems(plan: Plan, bench: TaskBench, known: list[str], instructions: 
 
 def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concepts: int) -> None:
     """What generating and rating will take."""
-    from harness.cli.spending import foresee
-    from harness.errors import HarnessError
-
     time = "unknown" if cost.seconds is None else f"about {cost.seconds / 60:.1f} min"
     most = "" if cost.exact else "at most "
     judge = "nobody" if plan.judge is None else plan.judge.label
@@ -116,6 +115,15 @@ def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concept
         highlight=False,
         markup=False,
     )
+    _show_spending(plan, bench, cost, n_concepts)
+
+
+def _show_spending(plan: Plan, bench: TaskBench, cost: Estimate, n_concepts: int) -> None:
+    """What plugins that ask an API may cost."""
+    from harness.cli.spending import foresee
+    from harness.errors import HarnessError
+
+    screen = console()
     try:
         foreseen = foresee(plan, bench, cost.ratings, n_concepts)
     except HarnessError as error:  # no key yet: the rest of the plan is worth seeing all the same

@@ -82,6 +82,10 @@ def options_of(kind: Kind, name: str, tmp_path: Path, folder: Path, request: pyt
         return {"follows": "another"}
     if (kind, name) == ("detector", "prompt"):
         return {"question": "{text}\nAbout {concept}?"}  # of bytes, of which the toy reads 256
+    if (kind, name) == ("metric", "ravel"):
+        return {"prompts": 30}  # the toy knows nothing, which so many show
+    if (kind, name) == ("metric", "autointerp"):
+        return {"background": 20, "max_tokens": 900}
     if (kind, name) == ("judge", "human"):
         return {"folder": str(tmp_path / "sheets")}
     if (kind, name) == ("judge", "hf-local"):
