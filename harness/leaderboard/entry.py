@@ -307,6 +307,11 @@ class Entry(Part):
         return tuple(row for row in self.rows if row.kind == kind)
 
     @property
+    def compares_arms(self) -> bool:
+        """Return whether a dictionary of the entry stands beside two controls or more."""
+        return any(len(row.against) > 1 for row in self.rows)
+
+    @property
     def file_name(self) -> str:
         """Return the file's name in a folder of entries: the same run, rated by one judge and scored by one protocol, takes one place."""
         task = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in self.task.name)
