@@ -139,7 +139,7 @@ def test_the_core_imports_no_plugin() -> None:
 
 
 WORDS = {
-    "anthropic", "density", "file", "human", "neuronpedia", "none", "offline", "openai", "probe", "prompt", "random", "reconstruction",
+    "anthropic", "density", "file", "human", "neuronpedia", "none", "offline", "openai", "pca", "probe", "prompt", "random", "reconstruction",
     "sae", "stated",
 }  # fmt: skip
 """Names of shipped plugins that are words of the core as well: an API, an arm of a dictionary, a field, a value that says that there is nothing."""

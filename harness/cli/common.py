@@ -166,6 +166,22 @@ def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool, task: str |
     if path is not None:
         echo(f"entry: {path}")
     echo(f"run:   {folder}")
+    if path is not None and entry.compares_arms:
+        echo(f"page:  {_write_page(folder, out)}")
+
+
+def _write_page(folder: Path, out: Path) -> Path:
+    """Write the page of a run whose dictionaries stand beside several controls: there the figure is the answer."""
+    from harness.evaluations.details import report_of
+    from harness.files.atomic import write_atomically
+    from harness.leaderboard.site.entry_page import entry_page
+    from harness.store import RunStore
+
+    with RunStore.open(folder, read_only=True) as store:
+        entry, details = report_of(store, None)
+        target = out / f"report-{store.id}.html"
+    write_atomically(target, entry_page(entry, details), "report")
+    return target
 
 
 def show_published(ids: Sequence[str], as_json: bool) -> None:

@@ -13,6 +13,7 @@ import click
 
 from harness.cli.common import context_fields, echo, json_option, print_json, print_table, quiet_option, spending_options
 from harness.cli.data_fetch import command as fetch_command
+from harness.cli.data_tokens import command as tokens_command
 from harness.data.corpora.corpus import Format
 from harness.errors import DataError, OptionError
 
@@ -68,6 +69,7 @@ def command() -> None:
 
 
 command.add_command(fetch_command)
+command.add_command(tokens_command)
 
 
 @command.command("stats")

@@ -8,6 +8,7 @@ import click
 
 from harness.cli.common import console, echo, json_option, out_option, print_json
 from harness.cli.leaderboard_build import build_command
+from harness.cli.leaderboard_correlate import correlate_command
 from harness.cli.leaderboard_entries import add_command, check_command
 from harness.cli.proposals import stored_runs
 
@@ -45,3 +46,4 @@ def command(ctx: click.Context, out: Path, published: bool, win_rate_against: st
 command.add_command(add_command)
 command.add_command(check_command)
 command.add_command(build_command)
+command.add_command(correlate_command)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.common import assignments, echo, json_option, print_json, quiet_option
+from harness.cli.common import assignments, echo, json_option, print_json, print_table, quiet_option
 from harness.cli.signals import Kept
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.model.loading import SubjectModel
     from harness.sae.training.config import TrainConfig
@@ -38,14 +38,25 @@ def _model_options(function: Any) -> Any:
 
 @command.command("train")
 @click.argument("texts", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to make (SAELens format).")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to make (SAELens format); of several, theirs.")
 @click.option("--model", "model_name", default=MODEL, show_default=True, help="Subject model.")
 @click.option("--layer", type=click.IntRange(min=0), required=True, help="Zero-based decoder layer whose output is reconstructed.")
 @click.option("-T", "settings", multiple=True, metavar="name=value", help="Training setting, e.g. -T width=4096 -T k=32; repeatable.")
 @click.option("--chat/--plain", default=True, help="Texts with a `prompt` column as conversations in the chat template, or the text alone.")
+@click.option("--seeds", default="", metavar="0,1,2", help="Train one dictionary for each of these seeds (default: seed 0, or -T seed=).")
+@click.option(
+    "--control",
+    "controls",
+    multiple=True,
+    metavar="NAME,…",
+    help="Train controls: frozen-decoder, soft-frozen-decoder, frozen-encoder; none is the dictionary itself (default). Repeatable.",
+)
+@click.option("--random-rows", help="How a control's random part is drawn: isotropic (default), or with the covariance of the tokens.")
+@click.option("--cosine", type=click.FloatRange(0, 1), help="Of soft-frozen-decoder: least cosine of a decoder row with its start (default .8).")
 @click.option("--cache", type=click.Path(path_type=Path), help="Keep collected activations here for other runs on the same texts.")
 @click.option("--dataset", default="", help="What the texts are and their licence, for the dictionary's metadata.")
 @_model_options
+@json_option
 @quiet_option
 def train_command(
     texts: tuple[Path, ...],
@@ -54,27 +65,38 @@ def train_command(
     layer: int,
     settings: tuple[str, ...],
     chat: bool,
+    seeds: str,
+    controls: tuple[str, ...],
+    random_rows: str | None,
+    cosine: float | None,
     cache: Path | None,
     dataset: str,
     max_tokens: int,
     limit: int | None,
     device: str | None,
     dtype: str | None,
+    as_json: bool,
     quiet: bool,
 ) -> None:
-    """Train a dictionary on TEXTS (any corpus that `harness data stats` reads; rows of `harness data generate` keep their prompts)."""
-    config = train_config(assignments(settings, "-T"))
+    """Train dictionaries on TEXTS (any corpus that `harness data stats` reads; rows of `harness data generate` keep their prompts).
+
+    Several seeds and controls share one pass of the model, and each gets a folder in OUTPUT: trained-0, frozen-decoder-0, … What is there is not
+    trained again, and a command that was stopped goes on where it was.
+    """
+    given = assignments(settings, "-T")
+    given |= {name: str(value) for name, value in (("random_rows", random_rows), ("cosine", cosine)) if value is not None}
+    configs = planned_trainings(given, seeds, controls)
     from harness.files.progress import Progress
     from harness.interventions import Site
     from harness.model.loading import load_model
     from harness.sae.training.config import TrainProgress
-    from harness.sae.training.train import train
+    from harness.sae.training.train import train, train_all
 
-    progress = Progress(quiet)
+    progress = Progress(quiet or as_json)
     model = load_model(model_name, device=device, dtype=dtype, progress=progress.step, downloads=progress)
     model.check_layer(layer)
     rows, prefix = token_rows(model, texts, chat, max_tokens, limit)
-    config = train_config({**assignments(settings, "-T"), "skip": str(max(config.skip, prefix))})
+    configs = {name: replace(config, skip=max(config.skip, prefix)) for name, config in configs.items()}
     with progress.gauge("collecting activations (tokens)") as collecting, progress.gauge("training (tokens)") as training:
 
         def report(now: TrainProgress) -> None:
@@ -84,11 +106,73 @@ def train_command(
                 training(now.done, now.total)
 
         try:
-            folder = train(model, rows, Site(layer), config, output, report, cache=cache, dataset=dataset)
+            if len(configs) == 1:
+                [(name, config)] = configs.items()
+                folders = {name: train(model, rows, Site(layer), config, output, report, cache=cache, dataset=dataset)}
+            else:
+                folders = train_all(model, rows, Site(layer), configs, output, report, cache=cache, dataset=dataset)
         except KeyboardInterrupt as stop:
-            kept = "nothing is kept; with --cache FOLDER the activations that were collected would be"
-            raise Kept(f"activations are kept in {cache}; the training itself begins anew" if cache else kept) from stop
-    echo(f"{folder}: {config.width} features of layer {layer} of {model.name}; see `harness sae info {folder}`")
+            raise Kept("what was done is kept; the same command goes on from there") from stop
+    _show_trained({folders[name]: config for name, config in configs.items()}, model.name, layer, as_json)
+
+
+def planned_trainings(given: Mapping[str, str], seeds: str = "", controls: Sequence[str] = ()) -> dict[str, TrainConfig]:
+    """Return the settings of each dictionary that is to be trained, by the name of its folder: the trained ones first, then control by control.
+
+    Args:
+        given: training settings as text.
+        seeds: whole numbers with commas between; empty for the settings' seed.
+        controls: names, or several with commas between; none for ``none``.
+
+    Raises:
+        UnknownNameError, OptionError: what is not a setting, or not allowed.
+    """
+    from harness.errors import OptionError
+
+    arms = list(dict.fromkeys(name.strip() for text in controls for name in text.split(","))) or [given.get("control", "none")]
+    numbers = [text.strip() for text in seeds.split(",")] if seeds else [given.get("seed", "0")]
+    for option, setting in (("--seeds", "seed" if seeds else ""), ("--control", "control" if controls else "")):
+        if setting in given:
+            raise OptionError(f"-T {setting}= and {option} are both given", given=given[setting], hint="leave one of the two out")
+    if bad := next((text for text in numbers if not text.isdecimal()), None):
+        raise OptionError(f"--seeds holds {bad!r}", given=seeds, allowed="whole numbers from 0 up, with commas between, e.g. 0,1,2")
+    found = {}
+    for arm in arms:
+        for number in dict.fromkeys(numbers):
+            config = train_config({**given, "control": arm, "seed": number})
+            found[f"{'trained' if arm == 'none' else arm}-{config.seed}"] = config
+    return found
+
+
+def _show_trained(trained: Mapping[Path, TrainConfig], model_name: str, layer: int, as_json: bool) -> None:
+    """Print what the trained dictionaries do on held-out tokens, and whether their L0 can be compared."""
+    import json
+
+    from harness.sae.formats.saelens import CFG_FILE
+    from harness.sae.training.train import L0_TOLERANCE
+
+    rows = []
+    for folder, config in trained.items():
+        metadata = json.loads((folder / CFG_FILE).read_text(encoding="utf-8"))["metadata"]
+        rows.append({
+            "folder": str(folder), "control": config.control, "seed": config.seed, "architecture": config.architecture, "width": config.width,
+            "explained_variance": metadata["explained_variance"], "l0": metadata["l0"], "dead": metadata["dead_on_held_out"] / config.width,
+            "held_out_tokens": metadata["held_out_tokens"],
+        })  # fmt: skip
+    if as_json:
+        print_json(rows)
+        return
+    cells = [(Path(row["folder"]).name, f"{row['explained_variance']:.3f}", f"{row['l0']:.2f}", f"{row['dead']:.3f}") for row in rows]
+    config, n = next(iter(trained.values())), rows[0]["held_out_tokens"]
+    print_table(f"on {n:,} held-out tokens", ["dictionary", "explained variance", "L0", "dead share"], cells)
+    if config.matches_l0:
+        echo(f"L0 is matched: each has {config.k} active features a token on held-out tokens, within {L0_TOLERANCE:.0%}")
+    elif config.architecture == "topk":
+        echo(f"L0 is matched: each has at most {config.k} active features at every token")
+    else:
+        echo("L0 is not matched: the penalty of standard aims at none; compare such dictionaries at several values of sparsity")
+    for folder in trained:
+        echo(f"{folder}: {config.width} features of layer {layer} of {model_name}; see `harness sae info {folder}`")
 
 
 def train_config(given: dict[str, str]) -> TrainConfig:

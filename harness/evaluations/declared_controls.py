@@ -88,13 +88,13 @@ def _dictionaries(entry: Entry, task: Task) -> Iterator[str]:
     tables = {table.request.name: table for table in reversed(task.file.metrics)}
     for subject in (subject for row, subject in rows if row.role == "method" and subject.arm == TRAINED):
         table = tables.get(subject.metric) or MetricTable(metric=subject.metric)
-        for arm in table.controls:
+        for arm, draws in task.file.controls_of(table, subject.dictionary).items():
             own = [row for row, other in rows if _beside(other, subject, arm)]
             if not own:
                 yield f"lacks the control {arm} of {subject.name}"
             n = sum(row.n_items for row in own)
-            if own and n != table.control_seeds * table.seeds:
-                yield f"the control {arm} of {subject.name} has {n} measurements; the task declares {table.control_seeds * table.seeds}"
+            if own and n != draws * table.seeds:
+                yield f"the control {arm} of {subject.name} has {n} measurements; the task declares {draws * table.seeds}"
 
 
 def _beside(other: DictionarySubjectRef, subject: DictionarySubjectRef, arm: str) -> bool:

@@ -61,6 +61,7 @@ class AgainstControl:
         kind: as which control it stands, e.g. ``random features``; None for one that needs no features, and for a dictionary's.
         shown_from: the smallest difference that these runs could have shown; None where it is not known.
         n_shared, effective_clusters, reason, warning: as in :class:`Comparison`.
+        seed_pairs: of a dictionary: how many pairs of a seed of it and one of the control have it ahead, and how many there are; None elsewhere.
     """
 
     control: int
@@ -78,6 +79,7 @@ class AgainstControl:
     reason: str = ""
     warning: str = ""
     kind: ControlKind | None = None
+    seed_pairs: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

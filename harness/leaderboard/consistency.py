@@ -11,6 +11,8 @@ from statistics import fmean
 
 from pydantic import JsonValue
 
+from harness.leaderboard.against_arm import AgainstArm
+from harness.leaderboard.arms import is_whole, verdicts_of
 from harness.leaderboard.entry import STEERING_METRICS, Entry, MetricValue, Row, full_name, metric_value
 from harness.leaderboard.findings import Finding
 from harness.leaderboard.relabelled import each_of, relabelled
@@ -150,7 +152,7 @@ def _dictionary(row: Row, entry: Entry) -> Iterator[str]:
     from harness.scoring import interval
 
     assert isinstance(row.subject, DictionarySubjectRef)
-    measured = [item for item in row.items if ": " not in item.id]
+    measured = [item for item in row.items if is_whole(item.id)]
     if len(measured) != row.n_items:
         yield f"n_items is {row.n_items}, but {len(measured)} of the items are measurements"
     others = [other for other in entry.rows_of("dictionary") if isinstance(other.subject, DictionarySubjectRef)]
@@ -174,6 +176,26 @@ def _dictionary(row: Row, entry: Entry) -> Iterator[str]:
         control = random[0].metrics.get(name) if len(random) == 1 and row.subject.arm != RANDOM else None
         if control is not None and not _is_close(metric.random, control.value):
             yield f"{name}: the random value is {_number_text(metric.random)}, but the control's row has {_number_text(control.value)}"
+    yield from _against_arms(row, entry)
+
+
+def _against_arms(row: Row, entry: Entry) -> Iterator[str]:
+    """The verdicts against controls, made again of the items; older entries have none."""
+    expected = verdicts_of(row, entry.rows_of("dictionary")) if row.against else ()
+    if [one.arm for one in row.against] != [one.arm for one in expected]:
+        yield f"it is held against {_listed(row.against)}, but its controls are {_listed(expected)}"
+        return
+    for stated, made in zip(row.against, expected, strict=True):
+        if stated.answer != made.answer:
+            yield f"beats {stated.arm}: {stated.answer}, but the items give {made.answer}"
+        if not _is_close(stated.difference, made.difference) or not _is_close(stated.mean, made.mean):
+            yield f"against {stated.arm}: the difference is {_number_text(stated.difference)}, but the items give {_number_text(made.difference)}"
+        if not (_is_close(stated.low, made.low) and _is_close(stated.high, made.high)):
+            yield f"against {stated.arm}: the interval is {_ends(stated.low, stated.high)}, but that of the items is {_ends(made.low, made.high)}"
+
+
+def _listed(found: Sequence[AgainstArm]) -> str:
+    return ", ".join(one.arm for one in found) or "nothing"
 
 
 def _is_control_of(other: DictionarySubjectRef, subject: DictionarySubjectRef) -> bool:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from harness.leaderboard.against_arm import AgainstArm
 from harness.leaderboard.subject import TRAINED, DetectionSubject, DictionarySubjectRef, SteeringSubject, Subject
 from harness.leaderboard.values import (
     TOLERANCE,
@@ -97,6 +98,12 @@ class Row(Part):
     """As which control its plugins may be run, by what they say of themselves; left out where they are none, as in older entries."""
     readings: tuple[Reading, ...] = Field((), exclude_if=is_empty)
     """Of a control: its texts at the strengths of methods that it stands for."""
+    item: str = Field("", exclude_if=is_empty)
+    """Of a dictionary: what the metric's value is made of (``data set``), the items below its measurements; left out where it says nothing."""
+    items_shared: bool = Field(True, exclude_if=bool)
+    """Whether one of these means the same for every dictionary; left out where it does."""
+    against: tuple[AgainstArm, ...] = Field((), exclude_if=is_empty)
+    """Of a trained dictionary: how it stands against each of its controls; left out in older entries."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Row:
@@ -120,6 +127,8 @@ class Row(Part):
             raise ValueError(f"the primary metric {self.primary!r} is not among the row's metrics: {', '.join(self.metrics) or 'none'}")
         if self.kind == "steering" and (lacking := [name for name in STEERING_METRICS if name not in self.metrics]):
             raise ValueError(f"a steering row needs the metrics {', '.join(STEERING_METRICS)}; it lacks {', '.join(lacking)}")
+        if self.against and (not isinstance(self.subject, DictionarySubjectRef) or self.subject.arm != TRAINED):
+            raise ValueError("a trained dictionary, and no other row, is held against its controls")
         if self.readings and (self.kind != "steering" or self.role != "control"):
             raise ValueError("a control of steering, and no other row, is read at the strengths of a method")
         if (self.kind == "steering") != (self.bounds is not None):
@@ -296,6 +305,11 @@ class Entry(Part):
     def rows_of(self, kind: EvaluationKind) -> tuple[Row, ...]:
         """Return the rows of one kind of evaluation, in their order."""
         return tuple(row for row in self.rows if row.kind == kind)
+
+    @property
+    def compares_arms(self) -> bool:
+        """Return whether a dictionary of the entry stands beside two controls or more."""
+        return any(len(row.against) > 1 for row in self.rows)
 
     @property
     def file_name(self) -> str:

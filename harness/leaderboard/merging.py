@@ -158,12 +158,22 @@ def _item(parts: Sequence[tuple[int, ItemResult]], row: Row, fixed: bool) -> Ite
             "features": tuple(dict.fromkeys(feature for item in answered for feature in item.features)),
             "values": values,
             "strength": strengths.pop() if len(strengths) == 1 else None,
+            "per_item": _per_item(answered),
             "n": sum(item.n for item in answered),
             "n_unrated": sum(item.n_unrated for item in answered),
             "details": {"runs": own},
             "reason": "; ".join(reasons),
         }
     )
+
+
+def _per_item(items: Sequence[ItemResult]) -> dict[str, float | None]:
+    """Return what the values of a dictionary's measurements are made of: means over the runs that have each."""
+    found: dict[str, list[float]] = {}
+    for item in items:
+        for name, value in item.per_item.items():
+            found.setdefault(name, []).extend([] if value is None else [value])
+    return {name: statistics.fmean(values) if values else None for name, values in found.items()}
 
 
 def _metric(name: str, rows: Sequence[Row], answered: Sequence[ItemResult]) -> MetricValue:

@@ -40,15 +40,16 @@ def next_line(groups: Iterable[Group], sources: Sources, otherwise: NextStep | N
     return [] if found is None else [CommandLine("next:", found.command, found.why)]
 
 
-def comparison_notes(group: Group, lead: str = "", *, spread: bool = True) -> list[RenderableType]:
+def comparison_notes(group: Group, lead: str = "", *, spread: bool = True, criterion: bool = True) -> list[RenderableType]:
     """Return what stands under a table of how its methods were compared: whole verdicts, pairs, runs, criteria, and what to be careful of.
 
     Args:
         group: whose table it is.
         lead: as :func:`sentences` was given it: what stands above the table whole is not said again.
         spread: say how far runs of one method lie apart, where no table does.
+        criterion: say when a method beats its controls.
     """
     lines = [*opening_verdicts(group, lead)[1], *pair_lines(group), *(spread_lines(group) if spread else [])]
     lines += [group.criterion] if group.tested else []
-    lines += [group.verdict_criterion] if any(found.low is not None for place in group.places for found in place.against) else []
+    lines += [group.verdict_criterion] if criterion and any(found.low is not None for place in group.places for found in place.against) else []
     return [*(Prose(line, "dim") for line in lines), *(Prose(caution, NOTICE) for caution in group.warnings)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.leaderboard.arms import is_whole
 from harness.leaderboard.entry import DictionaryRef, Row
 from harness.leaderboard.grouping import item_noun
 from harness.leaderboard.places import Place
@@ -91,7 +92,7 @@ def _values(row: Row, trivial: bool) -> dict[Item, float]:
     """Return a row's values by item; of a dictionary by seed, without the parts that a seed's value is made of."""
     if not isinstance(row.subject, DictionarySubjectRef):
         return row.values(trivial)
-    found = {item.id: item.values.get(row.primary) for item in row.items if ": " not in item.id}
+    found = {item.id: item.values.get(row.primary) for item in row.items if is_whole(item.id)}
     return {(item, ""): value for item, value in found.items() if value is not None}
 
 

@@ -123,6 +123,12 @@ def _with_verdicts(group: Group) -> Group:
     pairings = pairings_of(group.places)
     if not pairings:
         return group
+    if group.key.kind == "dictionary":
+        from harness.leaderboard.crossed_verdicts import against_controls, crossed_criterion
+
+        crossed = against_controls(group.places, pairings)
+        places = tuple(replace(place, against=crossed.get(number, ())) for number, place in enumerate(group.places))
+        return replace(group, places=places, verdict_criterion=crossed_criterion(len(pairings), group.smallest))
     from harness.leaderboard.comparing import compare_with_controls, verdict_criterion  # numpy-heavy: only where something is compared
 
     order = compared_in(pairings)

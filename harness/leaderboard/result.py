@@ -12,7 +12,9 @@ from rich.panel import Panel
 from rich.text import Text
 
 from harness.files.visible import in_cell, visible
+from harness.leaderboard.arms_table import arms_grid
 from harness.leaderboard.columns import KINDS, Shown, grid, number
+from harness.leaderboard.crossed_verdicts import CROSSED
 from harness.leaderboard.entry import Entry, Protocol, Row, Sample, full_name
 from harness.leaderboard.layout import Prose
 from harness.leaderboard.next_step import NOWHERE, Sources, beside_the_others
@@ -76,7 +78,9 @@ def _kind(entry: Entry, kind: EvaluationKind, groups: Sequence[Group], lead: str
     """Return the table of a run's rows of one kind, and what must be known to read it; ``lead`` stood before its verdicts."""
     rows = entry.rows_of(kind)
     shown = [Shown(row, row.score, _mark(row), style="dim" if row.role == "control" else "") for row in rows]
-    parts: list[RenderableType] = [grid(kind, shown)]
+    arms = arms_grid(rows) if kind == "dictionary" else None
+    parts: list[RenderableType] = [] if arms is None else [arms, Text()]
+    parts.append(grid(kind, shown))
     if kind == "steering":
         parts += [Prose(line, NOTICE) for line in _judge_lines(entry)]
     parts += [Prose(notice, "dim") for notice in abstention_notices(rows)]
@@ -87,7 +91,8 @@ def _kind(entry: Entry, kind: EvaluationKind, groups: Sequence[Group], lead: str
         for line in [f"not eligible: {reason}" for reason in row.reasons] + list(row.warnings) + bounds(row) + no_interval(row) + rough(row)
     ]
     parts += [Prose(line, NOTICE) for line in said_once(lines, len(rows) if len(rows) > 1 else 0)]
-    return parts + [part for group in groups for part in comparison_notes(group, lead)]
+    parts += [part for group in groups for part in comparison_notes(group, lead, criterion=kind != "dictionary")]
+    return parts + ([Prose(CROSSED, "dim")] if kind == "dictionary" and any(row.against for row in rows) else [])
 
 
 def _about_judge(entry: Entry, line: str) -> bool:

@@ -143,6 +143,9 @@ def _clause(found: AgainstControl, n_runs: int) -> str:
         return f"beats {found.name}: not tested ({found.reason})"
     if found.answer == "yes":
         return f"beats {found.name}: yes, by {number(found.difference, 2)}{_interval(found)}"
+    if found.seed_pairs is not None and found.answer == "not shown" and found.low is not None and found.low > 0:
+        ahead, n = found.seed_pairs
+        return f"against {found.name}: not shown (ahead in {ahead} of {n} pairs of seeds; {lead(found)})"
     if found.answer == "no" and _is_behind(found) and found.low is not None:
         difference, low, high = found.difference or 0.0, found.low, found.high or 0.0
         return f"beats {found.name}: no, it is behind by {number(-difference, 2)} [{number(-high, 2)}, {number(-low, 2)}]"

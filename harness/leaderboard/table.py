@@ -15,6 +15,8 @@ from harness.leaderboard.bridge import Bridge
 from harness.leaderboard.columns import KINDS, MISSING, Shown, given_options, grid, heading, number
 from harness.leaderboard.entry import Entry, Protocol
 from harness.leaderboard.grouping import item_noun
+from harness.leaderboard.joined import join
+from harness.leaderboard.joined_table import BESIDE, beside_metrics
 from harness.leaderboard.layout import Column, Grid, Line, Prose
 from harness.leaderboard.next_step import NOWHERE, Sources
 from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, gone_judge, no_intervals, rough_scores
@@ -68,6 +70,7 @@ def render_board(board: Board, sources: Sources = NOWHERE) -> RenderableType:
         sources: where entries came from, for the commands that are proposed.
     """
     parts: list[RenderableType] = [part for group in board.groups for part in (render_group(group, sources, board.bridges), Text())]
+    parts += _beside(board)
     if not board.groups:
         parts += [Text("no entries yet: `harness eval` makes one"), Text()]
     parts += [part for table in board.published for part in (render_published(table), Text())]
@@ -95,6 +98,15 @@ def render_group(group: Group, sources: Sources = NOWHERE, bridges: Sequence[Bri
     notes = [Prose(line, NOTICE if notice else "dim") for notice, line in _footnotes(group)]
     notes += [Prose(bridge.line(group.key), "dim") for bridge in bridges if bridge.concerns(group.key)]
     return Stack(title(_group_title(group)), *opening, *([Text()] if opening else []), table, *comparison_notes(group), *notes)
+
+
+def _beside(board: Board) -> list[RenderableType]:
+    """Return the dictionaries' metrics beside what their features do in other entries; nothing where no dictionary has both."""
+    joined = beside_metrics(join(entry for group in board.groups for entry in group.entries))
+    if joined is None:
+        return []
+    hint = "joined by the digest of the weights; `harness leaderboard correlate X Y` says whether two columns rise together"
+    return [title(BESIDE), joined, Prose(hint, "dim"), Text()]
 
 
 def render_published(table: PublishedTable) -> RenderableType:

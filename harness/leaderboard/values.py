@@ -99,7 +99,7 @@ class Bounds(Part):
 
 
 class ItemResult(Part):
-    """What one item got: a concept (steering, detection) or a part of a dictionary's measurement (a seed, a class, a layer)."""
+    """What one item got: a concept (steering, detection), or a dictionary in one measurement (of a seed)."""
 
     id: Text
     text: str
@@ -122,6 +122,13 @@ class ItemResult(Part):
     n_unrated: Count = 0
     details: dict[str, JsonValue] = Field(default_factory=dict)
     """What else is worth knowing, e.g. a detector's threshold and counts, or the draws that ``values`` are the mean of."""
+    digest: str = Field("", exclude_if=is_empty)
+    """Of the weights of the dictionary that was measured, where the run trained or drew it; left out elsewhere, and in older entries."""
+    per_item: dict[Text, float | None] = Field(default_factory=dict, exclude_if=is_empty)
+    """Of a dictionary's measurement: what the primary metric's value is made of, by name; left out where the metric gives nothing of the kind.
+
+    Older entries have an item of its own for each instead, whose id begins with the measurement's: ``seed 1: layer 3``.
+    """
     reason: str = ""
     """Why a number is missing."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.interventions import Intervention
 from harness.measuring import VERSION
@@ -35,6 +36,8 @@ class ReadingPass:
         explained_variance: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖² over tokens, with x̄ their mean; NaN where all tokens are one vector.
         fired: ``[d_sae]`` int64, on how many of the tokens each feature is active.
         mean: ``[d_in]`` float64, x̄.
+        errors: ``[texts]`` float64, each text's Σ‖x − x̂‖² over its tokens.
+        variances: ``[texts]`` float64, each text's Σ‖x − x̄‖², with x̄ the mean over the tokens of all texts.
     """
 
     n_tokens: int
@@ -42,6 +45,8 @@ class ReadingPass:
     explained_variance: float
     fired: np.ndarray[Any, np.dtype[np.int64]]
     mean: np.ndarray[Any, np.dtype[np.float64]]
+    errors: np.ndarray[Any, np.dtype[np.float64]]
+    variances: np.ndarray[Any, np.dtype[np.float64]]
 
 
 def reading_pass(bench: Bench, dictionary: Dictionary, texts: TextSet) -> ReadingPass:
@@ -53,24 +58,31 @@ def reading_pass(bench: Bench, dictionary: Dictionary, texts: TextSet) -> Readin
     from harness.sae.corpus.counts import Meter
 
     def compute(folder: Path) -> None:
-        meter, vectors, done = Meter(dictionary), kept_vectors(bench, dictionary.layer, texts), 0
+        meter, vectors, done = Meter(dictionary, each=True), kept_vectors(bench, dictionary.layer, texts), 0
+        errors: list[NDArray[np.float64]] = []
         if (folder / _SO_FAR).is_file():
             with np.load(folder / _SO_FAR, allow_pickle=False) as saved:
                 meter.include(saved["sums"], saved["fired"])
+                errors.append(saved["errors"])
             done = meter.n
         for number, x in enumerate(vectors.following(done), 1):
             meter.count(x)
+            errors.append(meter.take_errors())
             if number % _KEPT_EVERY == 0:
-                _keep_counts(folder / _SO_FAR, meter)
-        _keep_counts(folder / "pass.npz", meter)
+                _keep_counts(folder / _SO_FAR, meter, errors=np.concatenate(errors))
+        mean = meter.sums[-dictionary.d_in :] / max(1, meter.n)
+        around = [_around(x.to(dictionary.device, dictionary.dtype), mean) for x in vectors]
+        by_text = [_by_text(parts, vectors.rows, len(texts)) for parts in (errors, around)]
+        _keep_counts(folder / "pass.npz", meter, by_text=np.stack(by_text))
         (folder / _SO_FAR).unlink(missing_ok=True)
 
     key = {"kind": "reading-pass", "version": VERSION, "dictionary": dictionary.digest, "layer": dictionary.layer, "texts": texts.digest}
     with np.load(bench.artifact(key, compute) / "pass.npz", allow_pickle=False) as saved:
         meter = Meter(dictionary)
         meter.include(saved["sums"], saved["fired"])
+        errors_by_text, variances = saved["by_text"]
     mean = meter.sums[-dictionary.d_in :] / max(1, meter.n)
-    return ReadingPass(meter.n, meter.l0, meter.explained_variance, meter.fired.numpy(), mean)
+    return ReadingPass(meter.n, meter.l0, meter.explained_variance, meter.fired.numpy(), mean, errors_by_text, variances)
 
 
 _SO_FAR = "so-far.npz"
@@ -78,10 +90,22 @@ _KEPT_EVERY = 4
 """After so many parts of the vectors, what is counted is kept for a pass that goes on."""
 
 
-def _keep_counts(path: Path, meter: Meter) -> None:
+def _keep_counts(path: Path, meter: Meter, **more: NDArray[np.float64]) -> None:
     from harness.files.shards import replace_file
 
-    replace_file(path, lambda file: np.savez(file, sums=meter.sums, fired=meter.fired.numpy()))
+    replace_file(path, lambda file: np.savez(file, sums=meter.sums, fired=meter.fired.numpy(), **more))  # type: ignore[arg-type]
+
+
+def _around(x: Tensor, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each token's ‖x − mean‖²."""
+    centred = np.asarray(x.double().cpu().numpy()) - mean
+    return np.asarray(np.square(centred).sum(axis=-1), dtype=np.float64)
+
+
+def _by_text(parts: Sequence[NDArray[np.float64]], rows: Sequence[tuple[int, int]], n_texts: int) -> NDArray[np.float64]:
+    """Return the sums over each text's tokens ``[texts]`` of numbers of tokens, in the order of ``rows``; 0 for a text without a token."""
+    texts = np.repeat([place for place, _ in rows], [count for _, count in rows])
+    return np.bincount(texts, weights=np.concatenate(parts), minlength=n_texts).astype(np.float64)
 
 
 @dataclass(frozen=True)

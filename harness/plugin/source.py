@@ -39,7 +39,7 @@ _NOT_COMPUTING = {
     "scoring/checks.py", "scoring/clusters.py", "scoring/columns.py", "scoring/comparison.py", "scoring/crossval.py", "scoring/ends.py",
     "scoring/folds.py", "scoring/intervals.py", "scoring/power.py", "scoring/protocols.py", "scoring/ratings.py", "scoring/simultaneous.py",
     "scoring/differences.py", "scoring/sign_flips.py",
-    "scoring/unpaired.py", "scoring/verdict.py",
+    "scoring/crossed.py", "scoring/rank_correlation.py", "scoring/unpaired.py", "scoring/verdict.py",
     "errors.py", "__init__.py",
 }  # fmt: skip
 """Rooms and modules that make no text, label, detection or measurement: they ask, keep, rate, score and show. Ratings have the judge's code."""

@@ -211,12 +211,15 @@ class TaskBench:
     @handed_out(DICTIONARIES)
     def dictionaries(self) -> Mapping[str, Dictionary]:
         """Return those of files, loaded together; those of ``[[train]]``, each trained when it is first asked for."""
+        from harness.run.ensembled import ensemblers
         from harness.run.trained import TaskDictionaries, trainers
 
         loaded = self._loaded_dictionaries()
         files = {name: (lambda dictionary=dictionary: dictionary) for name, dictionary in loaded.items()}
-        trained = trainers(self, self.task.file.train, self.progress)
-        return TaskDictionaries({**files, **{name: self._trained(name, train) for name, train in trained.items()}})
+        made = trainers(self, self.task.file.train, self.progress)
+        made |= ensemblers(self, lambda name: found[name], self.progress)
+        found = TaskDictionaries({**files, **{name: self._trained(name, make) for name, make in made.items()}})
+        return found
 
     def _trained(self, name: str, train: Callable[[], Dictionary]) -> Callable[[], Dictionary]:
         """Return ``train``, with its dictionary watched."""
@@ -634,12 +637,19 @@ class TaskBench:
     def artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         from harness.model.tokens import FORMAT
 
-        paths, source = self._paths_of_plugin(), self.synthetic
+        return self._artifact(key, compute, [self.corpus_digest, FORMAT] if self.has_corpus else None)
+
+    def model_artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
+        """As :meth:`artifact`, for what does not depend on the task's corpus: another corpus finds it, too."""
+        return self._artifact(key, compute, None)
+
+    def _artifact(self, key: Json, compute: Callable[[Path], None], corpus: Json) -> Path:
+        source = self.synthetic
         full = {
-            "key": replaced(key, paths),
+            "key": replaced(key, self._paths_of_plugin()),
             "model": self.model.digest if source is None else source.digest,
             "dtype": str(self.model.dtype if source is None else "float32"),
-            "corpus": [self.corpus_digest, FORMAT] if self.has_corpus else None,
+            "corpus": corpus,
             **self._code_of(compute),
         }
         return self.artifacts.get(full, self.guard.filled(compute, "an artifact"))

@@ -8,6 +8,7 @@ from harness.data.axbench_concepts import concept_files
 from harness.data.corpora.reading import DUMP_PREFIX
 from harness.errors import HarnessError, UnknownNameError
 from harness.leaderboard.published import load_published
+from harness.model.token_file import read_token_file
 from harness.plugin.grammar import JOIN, PluginRequest, parse_request, parse_steerer
 from harness.plugin.host import PluginHost
 from harness.plugin.registry import Kind, Registered
@@ -134,6 +135,9 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
             report["notes"].append(f"{what} come from the hub ({source}), on first use")
         elif not task.path(source).exists():
             report["problems"].append(f"{what} {task.path(source)} does not exist")
+    for table in file.train:
+        if table.tokens is not None:
+            _collect(report, lambda name=table.tokens: read_token_file(task.path(name)))
     if file.concepts.file is not None and is_elsewhere(file.concepts.file):
         report["notes"].append(f"concepts come from the hub ({file.concepts.file}), on first use")
     elif file.concepts.file is not None and not task.path(file.concepts.file).exists():

@@ -297,7 +297,7 @@ class _Planner:
     def _metrics(self) -> tuple[PlannedMetric, ...]:
         if not self.wanted.metrics:
             return ()
-        names = self.task.file.measured_names
+        names = list(self.task.file.table_names)
         if not names:
             message = f"metrics measure dictionaries, and task {self.task.name!r} has none"
             raise TaskError(message, given=self.task.name, hint="add a [[dictionaries]] or [[train]] table to it")
@@ -308,8 +308,8 @@ class _Planner:
             table = row.table or tables.get(row.plugin.name) or MetricTable(metric=row.plugin.name)
             planned = self.for_metrics.plan(row.plugin)
             metric = made.setdefault(planned.same, planned)
-            controls = table.controls if self.asked.controls else ()
             for name in table.dictionaries or names:
+                controls = tuple(self.task.file.controls_of(table, name)) if self.asked.controls else ()
                 if (metric.same, name) in found:
                     self._note_twice(metric, f"{metric.label} × {name}")
                 found.setdefault((metric.same, name), PlannedMetric(metric, name, controls, table.control_seeds, table.seeds))

@@ -27,14 +27,14 @@ from torch.nn.functional import embedding_bag
 from harness.errors import DictionaryError
 from harness.types import Json, canonical_json
 
-FULL_ENCODING = frozenset({"topk", "abstopk", "matching_pursuit"})
+FULL_ENCODING = frozenset({"topk", "abstopk", "matching_pursuit", "ensemble"})
 """Architectures in which one feature's activation depends on all the others'."""
 
 SIGNED = frozenset({"abstopk"})
 """Architectures whose activations may be negative; one that is not 0 is active, whatever its sign."""
 
 ARCHITECTURES = frozenset({"standard", "jumprelu", "gated"}) | FULL_ENCODING
-"""SAELens' inference architectures that we load (BatchTopK and Matryoshka dictionaries are saved as ``jumprelu``)."""
+"""SAELens' inference architectures that we load (BatchTopK and Matryoshka dictionaries are saved as ``jumprelu``), and our ensembles."""
 
 NORMALIZATIONS = frozenset({"none", "layer_norm", "constant_norm_rescale"})
 """Input normalisations that need nothing but the token itself."""

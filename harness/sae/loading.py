@@ -21,6 +21,7 @@ from harness.sae.checks import (
     settle,
 )
 from harness.sae.dictionary import Dictionary
+from harness.sae.ensemble_sae import ARCHITECTURE, ensemble_classes
 from harness.sae.formats import FORMATS, open_published
 from harness.sae.formats.contents import line
 from harness.sae.formats.published import Published
@@ -95,6 +96,8 @@ def _build(published: Published, name: str, device: str, dtype: torch.dtype) -> 
     import sae_lens  # noqa: F401  # fills the registry of architectures
     from sae_lens.registry import get_sae_class
 
+    if published.cfg["architecture"] == ARCHITECTURE:
+        ensemble_classes()  # makes SAELens know it
     cfg = published.cfg | {"device": "meta", "dtype": str(dtype).removeprefix("torch.")}
     try:
         with warnings.catch_warnings():

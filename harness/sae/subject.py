@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 TRAINED = "trained"
 """The arm of dictionaries that were trained; every other arm is a control's name."""
+TRAINED_CONTROLS = ("frozen-decoder", "soft-frozen-decoder", "frozen-encoder")
+"""Controls that are trained, one for each seed of a recipe (:mod:`harness.sae.training.frozen`); all others are made without training."""
+FIXED_CONTROLS = ("pca", "neurons")
+"""Controls in which nothing is drawn, so that there is one of each and not several."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -236,6 +236,10 @@ class MetricRecord(Part):
     """The metric's own, of its draws."""
     numbers: dict[Text, NumberRecord] = {}
     """The metric's value (``value``) and its parts."""
+    item: str = Field("", exclude_if=_is_empty)
+    """What one of the values is that the metric's value is made of, e.g. ``data set``; left out where there are none, as in older runs."""
+    items_shared: bool = Field(True, exclude_if=bool)
+    """Whether one id of them means the same thing for every dictionary; left out where it does."""
 
 
 class Protocol(Part):

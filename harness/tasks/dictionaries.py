@@ -83,12 +83,14 @@ class TrainTable(Table):
     """Texts that it is trained on: the split's train part, so that report texts are new to it, or all of the corpus."""
     max_tokens: int | None = Field(None, ge=1)
     """Train on whole texts of so many tokens at most, drawn at random; left out, on all."""
+    tokens: PathText | None = None
+    """A file of token ids that it is trained on in place of the corpus' texts (`harness data tokens` writes one), relative to the task's folder."""
     snapshots: tuple[int, ...] = ()
     """After so many tokens, ascending, the training is also kept as it is: each a dictionary of its own, name~tokens (and name~tokens@seed)."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of initial weights, order and held-out tokens; one dictionary is trained for each, on one pass of the model."""
-    architecture: Literal["batchtopk", "topk", "jumprelu", "standard"] = "batchtopk"
-    """What is trained; batchtopk and jumprelu are kept as jumprelu."""
+    architecture: Literal["batchtopk", "topk", "jumprelu", "standard", "matryoshka"] = "batchtopk"
+    """What is trained; batchtopk, matryoshka (five nested levels) and jumprelu are kept as jumprelu."""
     width: int = Field(4096, gt=0)
     """Number of features."""
     k: int = Field(32, gt=0)
@@ -113,6 +115,30 @@ class TrainTable(Table):
     """A feature that was not active on so many tokens in a row is dead."""
     fast: bool = True
     """bfloat16 products where the hardware has them; false for float32 throughout."""
+    controls: tuple[Literal["frozen-decoder", "soft-frozen-decoder", "frozen-encoder"], ...] = ()
+    """Controls that are trained beside it, on the same activations, one for each seed: dictionaries of which one random part does not learn."""
+    random_rows: Literal["isotropic", "covariance"] = "isotropic"
+    """How a control's random part is drawn: `isotropic`, or with the `covariance` of the training tokens, then normalised."""
+    cosine: float = Field(0.8, ge=0, le=1)
+    """Of soft-frozen-decoder: the least cosine of a decoder row with its start."""
+
+    @property
+    def control_names(self) -> dict[str, dict[str, int]]:
+        """By control: name within the task and seed of each dictionary, ``name@control``, of another seed than the first ``name@control@seed``."""
+        return {
+            control: {f"{self.name}@{control}{f'@{seed}' if place else ''}": seed for place, seed in enumerate(self.seeds)}
+            for control in self.controls
+        }
+
+    @property
+    def all_names(self) -> dict[str, tuple[int, str, int | None]]:
+        """Name within the task of every dictionary that is trained, with its seed, its control and its snapshot; controls come last.
+
+        Of a dictionary that is no control it is ``none``; of a whole training the snapshot is None.
+        """
+        wholes = zip((*self.snapshots, None), self.members.values(), strict=True)
+        found: dict[str, tuple[int, str, int | None]] = {name: (seed, "none", tokens) for tokens, names in wholes for name, seed in names.items()}
+        return found | {name: (seed, control, None) for control, names in self.control_names.items() for name, seed in names.items()}
 
     @property
     def seed_names(self) -> dict[str, int]:
@@ -128,7 +154,7 @@ class TrainTable(Table):
     @property
     def settings(self) -> dict[str, Any]:
         """Return the keys that :class:`harness.sae.training.config.TrainConfig` has, with their values; the seed is not among them."""
-        return self.model_dump(exclude={"name", "layer", "texts", "max_tokens", "snapshots", "seeds"})
+        return self.model_dump(exclude={"name", "layer", "texts", "max_tokens", "tokens", "snapshots", "seeds", "controls"})
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainTable:
@@ -140,6 +166,37 @@ class TrainTable(Table):
             raise ValueError(f"k of {self.name!r} must be below its width {self.width}, got {self.k}")
         if self.warm_up + self.decay > 1:
             raise ValueError(f"warm_up and decay of {self.name!r} may not exceed 1 together, got {self.warm_up:g} and {self.decay:g}")
+        if len(set(self.controls)) != len(self.controls):
+            raise ValueError(f"controls of {self.name!r} names one twice: {', '.join(self.controls)}")
+        if self.tokens is not None and self.texts != "train":
+            raise ValueError(f"{self.name!r} is trained on {self.tokens}, so texts = {self.texts!r} means nothing; leave it out")
+        return self
+
+
+class EnsembleTable(Table):
+    """``[[ensembles]]``: several dictionaries as one, with all their features: the mean of them, or each trained on what those before left over."""
+
+    name: Name = Field(pattern=r"^[^/@]+$")
+    """Its name within the task, without `/` and `@`."""
+    kind: Literal["bagging", "boosting"]
+    """`bagging`: the mean of the members' reconstructions. `boosting`: their sum, each trained on what those before it left over."""
+    members: tuple[str, ...] = ()
+    """Of bagging: names of the task's dictionaries."""
+    of: str | None = None
+    """A `[[train]]` table. Bagging: its seeds are the members. Boosting: the recipe of each member, the table's dictionary being the first."""
+    n: int | None = Field(None, ge=2)
+    """Of boosting: how many members; their seeds count up from the table's first."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> EnsembleTable:
+        if (self.of is None) == (not self.members):
+            raise ValueError(f"ensemble {self.name!r} has either members or `of`, a [[train]] table")
+        if self.kind == "boosting" and (self.of is None or self.n is None):
+            raise ValueError(f"boosting {self.name!r} needs `of`, a [[train]] table, and `n`, how many members are trained")
+        if self.kind == "bagging" and self.n is not None:
+            raise ValueError(f"n of {self.name!r} is of boosting; bagging has the members that are listed, or all seeds of its table")
+        if self.members and (len(self.members) < 2 or len(set(self.members)) < len(self.members)):
+            raise ValueError(f"members of {self.name!r} must be two or more, none twice, got {', '.join(self.members)}")
         return self
 
 
@@ -152,10 +209,10 @@ class MetricTable(Table):
     """Its options; the command line overrides them. A metric that is named on the command line has those of its first row."""
     dictionaries: tuple[str, ...] = ()
     """Names of the dictionaries that are measured, each with all its seeds; empty: all of the task."""
-    controls: tuple[str, ...] = ("random",)
-    """Controls that are measured beside them; empty: none."""
+    controls: tuple[str, ...] | None = None
+    """Controls that are measured beside them; left out, `random` and all that the dictionary's `[[train]]` table trains; empty: none."""
     control_seeds: int = Field(3, ge=1)
-    """Draws of each control, from seed 0 up."""
+    """Draws of each control that is not trained, from seed 0 up; one that is trained has the seeds of its table."""
     seeds: int = Field(1, ge=1)
     """Measurements of each dictionary, by the metric's own seeds from the run's seed up."""
 

@@ -23,7 +23,8 @@ from harness.errors import TaskError
 from harness.files.hashing import path_digest
 from harness.files.names import Name, PathText
 from harness.plugin.grammar import PluginRequest
-from harness.tasks.dictionaries import DictionaryTable, MetricTable, Options, Table, TrainTable, request_in
+from harness.sae.subject import FIXED_CONTROLS, TRAINED_CONTROLS
+from harness.tasks.dictionaries import DictionaryTable, EnsembleTable, MetricTable, Options, Table, TrainTable, request_in
 from harness.tasks.matrix import MARK, Cell, MatrixTable, cells_of, with_settings
 from harness.tasks.synthetic import SyntheticTable
 from harness.types import CONCEPT_PROMPT, Aggregation, Decoding, DetectionNegatives, Goal, Json, ProtocolName, canonical_json, digest
@@ -223,6 +224,7 @@ class DetectorTable(RunTable):
 
 _LATER_IN_CORPUS = ("conversations", "instruction_field", "genre_field", "part_field")
 """Fields that came after the first tasks: digests of tasks without them stay what they were."""
+_LATER_IN_TRAIN: dict[str, Json] = {"tokens": None, "snapshots": [], "controls": [], "random_rows": "isotropic", "cosine": 0.8}
 _LATER_IN_EVALUATION: dict[str, Json] = {
     "pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means", "goal": "express", "concept_prompt": CONCEPT_PROMPT,
     "negatives": "all",
@@ -267,7 +269,7 @@ class TaskFile(Table):
     """A whole task file."""
 
     schema_version: Literal[1, 2, 3] = Field(1, alias="schema")
-    """Version of this file's schema; `train`, `methods`, `detectors` and `metrics` need 2, `matrix` needs 3."""
+    """Version of this file's schema; `train`, `methods`, `detectors` and `metrics` need 2, `matrix` and `ensembles` need 3."""
     name: Name
     """The task's name; rankings are by name, version and digest. Runs and entries are called by it, so it holds no path."""
     version: int = Field(ge=1)
@@ -280,6 +282,7 @@ class TaskFile(Table):
     synthetic: SyntheticTable | None = None
     dictionaries: tuple[DictionaryTable, ...] = ()
     train: tuple[TrainTable, ...] = ()
+    ensembles: tuple[EnsembleTable, ...] = ()
     corpus: CorpusTable = CorpusTable()
     concepts: ConceptsTable = ConceptsTable()
     instructions: InstructionsTable = InstructionsTable()
@@ -323,13 +326,32 @@ class TaskFile(Table):
 
     @property
     def dictionary_names(self) -> tuple[str, ...]:
-        """Return names of all dictionaries, those of files first; of a trained one, all its snapshots' and seeds' (:attr:`TrainTable.members`)."""
-        return (*(table.name for table in self.dictionaries), *(name for table in self.train for seeds in table.members.values() for name in seeds))
+        """Return names of all dictionaries, those of files first; of trained ones, all seeds' and controls' (:attr:`TrainTable.all_names`)."""
+        trained = (name for table in self.train for name in table.all_names)
+        return (*(table.name for table in self.dictionaries), *trained, *(table.name for table in self.ensembles))
 
     @property
-    def measured_names(self) -> tuple[str, ...]:
-        """Return names of what has a row of its own under a metric: dictionaries of files, then trained ones (all seeds together), by snapshot."""
-        return (*(table.name for table in self.dictionaries), *(name for table in self.train for name in table.members))
+    def table_names(self) -> dict[str, int]:
+        """By name of what has a row of its own under a metric, its seeds together: the layer that it reads.
+
+        Dictionaries of files, then trained ones (:attr:`TrainTable.members`: snapshots, the whole training), then ensembles.
+        """
+        found: dict[str, int] = {table.name: table.layer for table in self.dictionaries}
+        layers: dict[str, int] = dict(found)
+        layers.update((name, table.layer) for table in self.train for name in table.all_names)
+        found.update((name, table.layer) for table in self.train for name in table.members)
+        return found | {table.name: layers[table.of or table.members[0]] for table in self.ensembles}
+
+    def controls_of(self, metric: MetricTable, dictionary: str) -> dict[str, int]:
+        """Return the controls that a metric measures beside a dictionary, each with its number of draws; of one that is trained, of its seeds.
+
+        Where the metric's table names none: ``random`` and all that the dictionary's table trains. One that another table trains is left out.
+        """
+        table = next((table for table in self.train if table.name == dictionary), None)
+        trained: dict[str, int] = {} if table is None else {control: len(table.seeds) for control in table.controls}
+        named = ("random", *trained) if metric.controls is None else metric.controls
+        draws = {**dict.fromkeys(FIXED_CONTROLS, 1), **trained}
+        return {name: draws.get(name, metric.control_seeds) for name in named if name in trained or name not in TRAINED_CONTROLS}
 
     @model_validator(mode="after")
     def _one_subject(self) -> TaskFile:
@@ -348,7 +370,7 @@ class TaskFile(Table):
 
     @model_validator(mode="after")
     def _version_has_the_keys(self) -> TaskFile:
-        for name, version in (*((name, 2) for name in ("train", *WHAT_IS_RUN)), ("matrix", 3)):
+        for name, version in (*((name, 2) for name in ("train", *WHAT_IS_RUN)), ("matrix", 3), ("ensembles", 3)):
             if self.schema_version < version and getattr(self, name):
                 raise ValueError(f"[[{name}]] came with version {version} of the task file; write schema = {version}")
         return self
@@ -371,7 +393,9 @@ class TaskFile(Table):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> TaskFile:
-        names = self.measured_names
+        names = [table.name for table in self.dictionaries]
+        names += [name for table in self.train for name in table.members]
+        names += [table.name for table in self.ensembles]
         if len(set(names)) != len(names):
             raise ValueError(f"two dictionaries have one name: {', '.join(sorted(names))}")
         for what, tables in (("methods", self.methods), ("detectors", self.detectors), ("metrics", self.metrics)):
@@ -394,8 +418,24 @@ class TaskFile(Table):
         return self
 
     @model_validator(mode="after")
+    def _members_are_there(self) -> TaskFile:
+        layers = {table.name: table.layer for table in self.dictionaries}
+        layers |= {name: table.layer for table in self.train for name in table.all_names}
+        recipes = {table.name: table for table in self.train}
+        for table in self.ensembles:
+            if table.of is not None and table.of not in recipes:
+                raise ValueError(f"ensemble {table.name!r} is of {table.of!r}, which is no [[train]] table; there are {', '.join(recipes) or 'none'}")
+            if table.of is not None and table.kind == "bagging" and len(recipes[table.of].seeds) < 2:
+                raise ValueError(f"ensemble {table.name!r} is of {table.of!r}, which has one seed; give it several, e.g. seeds = [0, 1, 2]")
+            if unknown := [name for name in table.members if name not in layers]:
+                raise ValueError(f"ensemble {table.name!r} has the member {unknown[0]!r}; the task has {', '.join(layers) or 'none'}")
+            if len({layers[name] for name in table.members}) > 1:
+                raise ValueError(f"members of ensemble {table.name!r} read different layers")
+        return self
+
+    @model_validator(mode="after")
     def _dictionaries_are_there(self) -> TaskFile:
-        names = self.measured_names
+        names = list(self.table_names)
         if not names and self.metrics:
             raise ValueError("a metric measures dictionaries, and the task has none")
         if not names and self.steering.layer is None:
@@ -406,6 +446,11 @@ class TaskFile(Table):
             unknown = [name for name in table.dictionaries if name not in names]
             if unknown:
                 raise ValueError(f"metric {table.metric!r} measures dictionary {unknown[0]!r}; the task has {', '.join(names)}")
+            trained = {control for train in self.train if train.name in (table.dictionaries or names) for control in train.controls}
+            for control in table.controls or ():
+                if control in TRAINED_CONTROLS and control not in trained:
+                    message = f"metric {table.metric!r} has the control {control!r}, which no [[train]] table that it measures trains"
+                    raise ValueError(f"{message}; write controls = [{control!r}] there")
         return self
 
 
@@ -463,11 +508,13 @@ class Task:
                 content.pop(name)
         for name in WHAT_IS_RUN:
             content.pop(name)
-        if not content["train"]:
-            content.pop("train")
-        for trained in content.get("train", ()):
-            if not trained["snapshots"]:
-                trained.pop("snapshots")
+        for name in ("train", "ensembles"):
+            if not content[name]:
+                content.pop(name)
+        for table in content.get("train", ()):
+            for name, default in _LATER_IN_TRAIN.items():
+                if table[name] == default:
+                    table.pop(name)
         for control in content["controls"]:
             if control["draws"] == 1:
                 control.pop("draws")
@@ -481,7 +528,7 @@ class Task:
             if content["evaluation"][name] == default:
                 content["evaluation"].pop(name)
         content["schema"] = 1  # how the file is written changes no score, and digests of before there was a version 2 hold
-        names = [self.file.corpus.source, *(dictionary.source for dictionary in self.file.dictionaries)]
+        names = [self.file.corpus.source, *(dictionary.source for dictionary in self.file.dictionaries), *(table.tokens for table in self.file.train)]
         # this is a file: a folder in its place, which is refused where it is read, may hold a whole disk
         names += [name for name in (self.file.instructions.source,) if name and self.path(name).is_file()]
         files = {name: path_digest(self.path(name)) for name in names if name and os.path.exists(self.path(name))}

@@ -17,6 +17,7 @@ from harness.types import Measurement
 
 if TYPE_CHECKING:
     from harness.contracts import Bench
+    from harness.data.texts import TextSet
     from harness.measuring.passes import ReadingPass
     from harness.sae.subject import DictionarySubject
 
@@ -44,6 +45,8 @@ class Reconstruction:
             higher_is_better=True,
             trivial=0.0,
             needs=("model", "corpus"),
+            item="text",
+            items_shared=True,
             parts={
                 "l0": NumberTraits("L0", "features per token", (0.0, None), None, 0.0),
                 "dead": NumberTraits("dead share", "share", (0.0, 1.0), False, 1.0),
@@ -61,6 +64,7 @@ class Reconstruction:
         value = None if math.isnan(found.explained_variance) else found.explained_variance
         return Measurement(
             value=value,
+            per_item={} if value is None else _by_text(texts, found),
             reason="" if value is not None else f"the {found.n_tokens} tokens that were read are one vector, which has no variance",
             parts={"l0": found.l0, "dead": n_dead / subject.dictionary.d_sae, "ce_recovered": recovered},
             part_reasons={"ce_recovered": why} if why else {},
@@ -95,6 +99,16 @@ class Reconstruction:
         means = {"plain": plain.mean, "spliced": spliced.mean, "ablated": ablated.mean}
         details = {f"cross_entropy_{name}": mean if math.isfinite(mean) else None for name, mean in means.items()}
         return share, {**details, "ablation": ablation, "spliced_texts": len(texts), "predicted_tokens": plain.n_tokens}, why
+
+
+def _by_text(texts: TextSet, found: ReadingPass) -> dict[str, float | None]:
+    """Return the explained variance of each text about the mean of all tokens.
+
+    The value is their mean, weighted by the texts' shares of the variance; these are the same for every dictionary.
+    """
+    names = range(len(texts)) if texts.places is None else texts.places.tolist()
+    pairs = zip(names, found.errors.tolist(), found.variances.tolist(), strict=True)
+    return {f"text {name}": 1 - error / variance for name, error, variance in pairs if variance > 0}
 
 
 def _share(plain: CrossEntropy, spliced: CrossEntropy, ablated: CrossEntropy, ablation: str) -> tuple[float | None, str]:

@@ -108,9 +108,12 @@ def dictionary(
     better: bool | None = True,
     half: float | None = 0.01,
     scale: dict[str, Any] | None = None,
+    made_of: Sequence[Sequence[float]] = (),
     **changes: Any,
 ) -> Row:
-    """A row of a dictionary's metric with one seed a value."""
+    """A row of a dictionary's metric with one seed a value; ``made_of``: what each seed's value is the mean of, data sets by default."""
+    values = [sum(parts) / len(parts) for parts in made_of] or values
+    per_item = [{f"set {place}": value for place, value in enumerate(parts)} for parts in made_of] or [{} for _ in values]
     how = {"unit": "share", "higher_is_better": better, "trivial": 0, "random": 0.2, **(scale or {})}
     fields: dict[str, Any] = {
         "kind": "dictionary",
@@ -119,7 +122,11 @@ def dictionary(
         "primary": name,
         "metrics": {name: metric(sum(values) / len(values), half, **how)},
         **_counts(len(values), len(values)),
-        "items": [{"id": f"seed {seed}", "text": f"seed {seed}", "values": {name: value}} for seed, value in enumerate(values)],
+        "items": [
+            {"id": f"seed {seed}", "text": f"seed {seed}", "values": {name: value}, "per_item": parts}
+            for seed, (value, parts) in enumerate(zip(values, per_item, strict=True))
+        ],
+        "item": "data set" if made_of else "",
     }
     return Row.model_validate({**fields, **changes})
 

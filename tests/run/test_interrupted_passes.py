@@ -115,8 +115,8 @@ def test_counting_goes_on(bench: TaskBench, tmp_path: Path, monkeypatch: pytest.
     whole = passes.reading_pass(_Into(bench, _made(tmp_path / "whole")), dictionary, texts)  # type: ignore[arg-type]
     keep, parts = passes._keep_counts, _Into(bench, _made(tmp_path / "parts"))
 
-    def interrupted(*arguments: Any) -> None:
-        keep(*arguments)
+    def interrupted(*arguments: Any, **more: Any) -> None:
+        keep(*arguments, **more)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -127,9 +127,11 @@ def test_counting_goes_on(bench: TaskBench, tmp_path: Path, monkeypatch: pytest.
     counted = vectors.KeptVectors.following
     monkeypatch.setattr(vectors.KeptVectors, "following", lambda self, n: (tokens.append(n), counted(self, n))[1])
     found = passes.reading_pass(parts, dictionary, texts)  # type: ignore[arg-type]
-    assert tokens == [400]
+    assert tokens == [400, 0]  # what is left, and all once more: their spread about the mean, which nobody knows before
     assert (found.l0, found.explained_variance, found.mean.tolist()) == (whole.l0, whole.explained_variance, whole.mean.tolist())
     assert found.fired.tolist() == whole.fired.tolist()
+    assert (found.errors.tolist(), found.variances.tolist()) == (whole.errors.tolist(), whole.variances.tolist())
+    assert found.errors.sum() / found.variances.sum() == pytest.approx(1 - found.explained_variance)
     assert not (tmp_path / "parts" / "so-far.npz").exists()
 
 

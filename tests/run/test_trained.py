@@ -8,13 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers.benches import MetricBench
 
 from harness.errors import DataError, ModelError, UnknownNameError
 from harness.files.progress import Progress
+from harness.model.token_file import write_token_file
 from harness.run import trained as module
-from harness.run.trained import trained, training_texts
+from harness.run.trained import trained
+from harness.run.training_data import training_texts
 from harness.sae.corpus.counts import Meter
+from harness.sae.training.config import TrainConfig
+from harness.sae.training.frozen import random_part
 from harness.tasks.dictionaries import TrainTable
 
 SETTINGS: dict[str, Any] = {"layer": 1, "width": 96, "k": 8, "batch_size": 256, "epochs": 8.0, "fast": False}
@@ -43,7 +48,7 @@ def counting(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
 def test_a_task_trains_what_is_used_and_nothing_else(
     metric_bench: Callable[..., MetricBench], trains: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fits = counting(monkeypatch, "_train")
+    fits = counting(monkeypatch, "fitted")
     bench = metric_bench(trains).bench
     assert list(bench.dictionaries) == ["sae", "mini", "mini@1"]
     assert len(bench.dictionaries) == 3
@@ -129,7 +134,7 @@ def test_texts_are_those_of_the_train_part_within_the_limit(metric_bench: Callab
 
 
 def test_the_split_is_part_of_what_was_trained(metric_bench: Callable[..., MetricBench], monkeypatch: pytest.MonkeyPatch) -> None:
-    fits = counting(monkeypatch, "_train")
+    fits = counting(monkeypatch, "fitted")
     bench = metric_bench()
     table, progress = TrainTable(name="mini", architecture="topk", **SETTINGS), Progress(quiet=True)
     trained(bench, table, "mini", 0, progress)
@@ -143,17 +148,59 @@ def test_the_split_is_part_of_what_was_trained(metric_bench: Callable[..., Metri
 def test_a_training_that_was_stopped_is_done_again(metric_bench: Callable[..., MetricBench], monkeypatch: pytest.MonkeyPatch) -> None:
     bench = metric_bench()
     table, progress = TrainTable(name="mini", **SETTINGS), Progress(quiet=True)
-    real = module._train
+    real = module.fitted
 
     def stopped(*arguments: Any) -> None:
         real(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_train", stopped)
+        patch.setattr(module, "fitted", stopped)
         with pytest.raises(KeyboardInterrupt):
             trained(bench, table, "mini", 0, progress)
     assert trained(bench, table, "mini", 0, progress).d_sae == 96
+
+
+def test_a_control_is_trained_on_the_same_activations(metric_bench: Callable[..., MetricBench], monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = metric_bench()
+    harvests: list[Any] = []
+    real = module.fitted
+    monkeypatch.setattr(module, "fitted", lambda *arguments: harvests.append(arguments[3]) or real(*arguments))
+    table, progress = TrainTable(name="mini", controls=("frozen-decoder",), **SETTINGS), Progress(quiet=True)
+    plain, frozen = (trained(bench, table, "mini", 0, progress, control) for control in ("none", "frozen-decoder"))
+    assert harvests[0] == harvests[1]
+    rows = frozen.sae.W_dec / frozen.sae.W_dec.norm(dim=-1, keepdim=True)
+    config = TrainConfig(**table.settings, control="frozen-decoder")
+    torch.testing.assert_close(rows, random_part(config, 64, None), rtol=1e-5, atol=1e-6)
+    assert frozen.digest != plain.digest
+    assert trained(bench, table, "mini", 0, progress, "frozen-decoder") == frozen
+    assert len(harvests) == 2
+
+
+def test_a_file_of_token_ids_takes_the_place_of_the_corpus(
+    metric_bench: Callable[..., MetricBench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = metric_bench()
+    rows = [list(bench.corpus_tokens[place]) for place in range(40)]
+    path = tmp_path / "tokens.npz"
+    write_token_file(path, bench.model, rows, 1, "forty texts")
+    fits = counting(monkeypatch, "fitted")
+    table, progress = TrainTable(name="mini", tokens=str(path), architecture="topk", **{**SETTINGS, "epochs": 2.0}), Progress(quiet=True)
+    made = trained(bench, table, "mini", 0, progress)
+    metadata = made.cfg["metadata"]
+    assert metadata["dataset_path"] == "forty texts"
+    assert metadata["harness_training"]["texts"] == 40
+    bench.split = type(bench.split)(bench.split.train[:-5], bench.split.threshold, bench.split.report)
+    assert trained(bench, table, "mini", 0, progress) == made
+    assert len(fits) == 1, "the corpus is no part of it"
+    some = trained(bench, table.model_copy(update={"max_tokens": 800}), "mini", 0, progress)
+    assert 0 < some.cfg["metadata"]["harness_training"]["distinct_tokens"] <= 800
+    write_token_file(path, bench.model, rows[:-1], 1)
+    assert trained(bench, table, "mini", 0, progress) != made
+    path.unlink()
+    with pytest.raises(DataError) as error:
+        trained(bench, table, "mini", 0, progress)
+    assert str(path) in str(error.value)
 
 
 def test_a_layer_that_the_model_lacks_is_refused_before_anything_is_read(metric_bench: Callable[..., MetricBench]) -> None:

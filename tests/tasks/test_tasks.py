@@ -114,6 +114,11 @@ def test_version_2_has_keys_that_version_1_has_not(tmp_path: Path, key: str) -> 
         (TRAIN + NEWER["metrics"] + "dictionaries = ['midi']\n", "'midi'; the task has mini"),
         ("[[methods]]\nlabeler = 'random'\nsteerer = 'sae-clamp'\n", "a method uses a labeler"),
         (DICTIONARY + NEWER["metrics"] + "seeds = 0\n", "metrics.0.seeds"),
+        (TRAIN + "controls = ['frozen']\n", "train.0.controls"),
+        (TRAIN + "controls = ['frozen-decoder', 'frozen-decoder']\n", "names one twice"),
+        (TRAIN + "cosine = 1.5\n", "train.0.cosine"),
+        (TRAIN + "tokens = 't.npz'\ntexts = 'all'\n", "texts = 'all'"),
+        (TRAIN + NEWER["metrics"] + "controls = ['frozen-decoder']\n", "no [[train]] table"),
     ],
 )
 def test_tables_of_version_2_that_do_not_hold(tmp_path: Path, text: str, named: str) -> None:
@@ -134,6 +139,71 @@ def test_a_trained_dictionary_has_a_name_for_each_seed(tmp_path: Path) -> None:
     assert file.dictionary_names == ("sae", "mini", "mini@0", "mini@7")
 
 
+def test_controls_that_are_trained_have_names_and_stand_beside_by_default(tmp_path: Path) -> None:
+    text = SECOND + DICTIONARY + TRAIN + "seeds = [4, 0]\ncontrols = ['frozen-decoder', 'frozen-encoder']\n" + NEWER["metrics"]
+    file = load_task(write(tmp_path, text)).file
+    assert file.train[0].control_names == {
+        "frozen-decoder": {"mini@frozen-decoder": 4, "mini@frozen-decoder@0": 0},
+        "frozen-encoder": {"mini@frozen-encoder": 4, "mini@frozen-encoder@0": 0},
+    }
+    assert file.dictionary_names[:3] == ("sae", "mini", "mini@0")
+    assert file.dictionary_names[3:] == tuple(name for names in file.train[0].control_names.values() for name in names)
+    metric = file.metrics[0]
+    assert file.controls_of(metric, "mini") == {"random": 3, "frozen-decoder": 2, "frozen-encoder": 2}
+    assert file.controls_of(metric, "sae") == {"random": 3}
+    some = metric.model_copy(update={"controls": ("frozen-encoder", "random"), "control_seeds": 5})
+    assert file.controls_of(some, "mini") == {"frozen-encoder": 2, "random": 5}
+    assert file.controls_of(some, "sae") == {"random": 5}
+    assert file.controls_of(metric.model_copy(update={"controls": ()}), "mini") == {}
+
+
+BAG = "[[ensembles]]\nname = 'bag'\nkind = 'bagging'\n"
+BOOST = "[[ensembles]]\nname = 'boost'\nkind = 'boosting'\n"
+THIRD = SECOND.replace("schema = 2", "schema = 3")
+
+
+def test_ensembles_are_dictionaries_of_the_task(tmp_path: Path) -> None:
+    seeds = TRAIN + "seeds = [0, 1]\n"
+    text = THIRD + DICTIONARY + seeds + BAG + "of = 'mini'\n" + BOOST + "of = 'mini'\nn = 3\n"
+    file = load_task(write(tmp_path, text)).file
+    assert file.dictionary_names == ("sae", "mini", "mini@1", "bag", "boost")
+    assert list(file.table_names) == ["sae", "mini", "bag", "boost"]
+    assert {file.table_names[name] for name in ("mini", "bag", "boost")} == {1}
+    assert load_task(write(tmp_path, THIRD + seeds)).digest() != load_task(write(tmp_path, THIRD + seeds + BAG + "of = 'mini'\n")).digest()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (BAG, "either members or"),
+        (BAG + "of = 'mini'\nmembers = ['mini', 'sae']\n", "either members or"),
+        (BAG + "of = 'midi'\n", "'midi'"),
+        (BAG + "of = 'mini'\n", "one seed"),
+        (BAG + "members = ['mini']\n", "got mini"),
+        (BAG + "members = ['mini', 'sea']\n", "'sea'"),
+        (BAG + "members = ['mini', 'sae']\n", "different layers"),
+        (BAG + "members = ['mini', 'sae']\nn = 2\n", "n of 'bag'"),
+        (BOOST + "of = 'mini'\n", "needs"),
+        (BOOST + "of = 'mini'\nn = 1\n", "ensembles.0.n"),
+        (BOOST.replace("boost'", "mini'", 1) + "of = 'mini'\nn = 2\n", "mini, "),
+    ],
+)
+def test_ensembles_that_do_not_hold(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(TaskError) as error:
+        load_task(write(tmp_path, THIRD + DICTIONARY.replace("layer = 1", "layer = 2") + TRAIN + text))
+    assert named in error.value.message
+
+
+def test_a_file_of_token_ids_belongs_to_the_task(tmp_path: Path) -> None:
+    plain, with_file = load_task(write(tmp_path, SECOND + TRAIN)), load_task(write(tmp_path, SECOND + TRAIN + "tokens = 't.npz'\n"))
+    (tmp_path / "t.npz").write_bytes(b"one")
+    first = with_file.digest()
+    (tmp_path / "t.npz").write_bytes(b"two")
+    assert len({plain.digest(), first, with_file.digest()}) == 3
+    same = load_task(write(tmp_path, SECOND + TRAIN + "controls = []\ncosine = 0.8\n"))
+    assert same.digest() == plain.digest()
+
+
 def test_training_settings_are_those_of_training_with_its_defaults() -> None:
     from dataclasses import asdict
 
@@ -142,7 +212,7 @@ def test_training_settings_are_those_of_training_with_its_defaults() -> None:
     table = TrainTable(name="mini", layer=1)
     known = asdict(TrainConfig())
     assert table.settings == {name: known[name] for name in table.settings}
-    assert set(known) - set(table.settings) == {"skip", "outlier", "token_budget", "save_dtype", "seed"}
+    assert set(known) - set(table.settings) == {"skip", "outlier", "token_budget", "save_dtype", "seed", "control"}
     assert TrainConfig(**table.settings, seed=3) == TrainConfig(seed=3)
 
 

@@ -9,7 +9,7 @@ from harness.contracts import Priced, Work
 from harness.errors import PluginError
 from harness.evaluations.base import Stage
 from harness.evaluations.dictionary.records import all_subjects, record_id, seeds_of, subjects_of, unmeasured
-from harness.evaluations.dictionary.rows import MEASURE, dictionary_rows
+from harness.evaluations.dictionary.rows import MEASURE, dictionary_rows, keep_digest
 from harness.evaluations.dictionary.subjects import open_subject, unmet
 from harness.leaderboard.entry import Row
 from harness.run.notes import chat_news, note_versions
@@ -62,6 +62,8 @@ class DictionaryEvaluation:
                 if (name := record_id(planned.metric, ref, seed)) in missing
             ]
             subject = open_subject(bench, ref, everybody) if wanted else None
+            if subject is not None:
+                keep_digest(run.store, [name for name, _, _ in wanted], subject.dictionary.digest)
             for name, planned, seed in wanted:
                 assert subject is not None
                 run.progress.step(f"measuring {planned.metric.label} of {ref.title}")

@@ -65,6 +65,8 @@ def _record(metric: PlannedPlugin, subject: SubjectRef, weights: str, seed: int)
         training_seed=subject.seed,
         metric_seed=seed,
         numbers={name: _meaning(meaning) for name, meaning in {VALUE: traits, **traits.parts}.items()},
+        item=traits.item,
+        items_shared=traits.items_shared,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.contracts import NumberTraits
 from harness.evaluations.dictionary.score import VALUE, DictionaryRow, Item, Measured, Number, rows
+from harness.leaderboard.arms import with_verdicts
 from harness.leaderboard.entry import DictionarySubjectRef, ItemResult, MetricValue, Row
 from harness.store import RunStore
 from harness.store.manifest import Manifest, MetricRecord
@@ -13,10 +14,12 @@ from harness.types import Measurement
 
 MEASURE = "measure"
 """The stage in which dictionaries are measured."""
+_DIGESTS = "dictionaries measured"
 
 
 def dictionary_rows(manifest: Manifest, store: RunStore) -> list[Row]:
-    """Return the rows of a run's metrics, metric by metric in the order of the plan."""
+    """Return the rows of a run's metrics, metric by metric in the order of the plan; each dictionary's with its verdicts against its controls."""
+    digests = known_digests(store)
     found = {outcome.item_id: outcome for outcome in store.outcomes(MEASURE, kind="dictionary")}
     groups: dict[str, list[MetricRecord]] = {}
     for record in manifest.metrics:
@@ -28,11 +31,28 @@ def dictionary_rows(manifest: Manifest, store: RunStore) -> list[Row]:
             outcome = found.get(record.id)
             measurement = Measurement.of_json(outcome.value) if outcome is not None and outcome.status == "done" else None
             reason = "" if measurement is not None else "not measured yet" if outcome is None else outcome.reason
-            measured.append(Measured(record.dictionary, record.arm, record.training_seed, record.metric_seed, measurement, reason))
+            weights = "" if record.digest else digests.get(record.id, "")
+            measured.append(Measured(record.dictionary, record.arm, record.training_seed, record.metric_seed, measurement, reason, weights))
         meanings = {name: NumberTraits(**number.model_dump()) for name, number in records[0].numbers.items()}
         parts = {name: meaning for name, meaning in meanings.items() if name != VALUE}
         result += [_row(row, records) for row in rows(measured, meanings[VALUE], parts)]
-    return result
+    return with_verdicts(result)
+
+
+def keep_digest(store: RunStore, records: Sequence[str], digest: str) -> None:
+    """Keep the digest of the weights that some measurements, named by their records, are of: of trained ones nobody knows it before."""
+    known = known_digests(store)
+    if new := [record for record in records if known.get(record) != digest]:
+        store.note(_DIGESTS, {"digest": digest, "records": new})
+
+
+def known_digests(store: RunStore) -> dict[str, str]:
+    """Return the digests that :func:`keep_digest` has kept, by record; empty in older runs."""
+    found: dict[str, str] = {}
+    for note in store.notes(_DIGESTS):
+        if isinstance(note.value, dict) and isinstance(records := note.value.get("records"), list):
+            found.update(dict.fromkeys(map(str, records), str(note.value.get("digest", ""))))
+    return found
 
 
 def _row(row: DictionaryRow, records: Sequence[MetricRecord]) -> Row:
@@ -40,8 +60,7 @@ def _row(row: DictionaryRow, records: Sequence[MetricRecord]) -> Row:
     metric, seeds = own[0].plugin, row.training_seeds
     names = {VALUE: metric.name}
     items = tuple(_item(item, row.dictionary, names) for item in row.items)
-    whole = [item for item in row.items if ": " not in item.id]
-    answered = sum(item.values.get(VALUE) is not None for item in whole)
+    answered = sum(item.values.get(VALUE) is not None for item in row.items)
     return Row(
         kind="dictionary",
         role=row.role,
@@ -56,12 +75,14 @@ def _row(row: DictionaryRow, records: Sequence[MetricRecord]) -> Row:
         ),
         primary=metric.name,
         metrics={names.get(name, name): _value(number) for name, number in row.numbers.items()},
-        n_items=len(whole),
+        n_items=len(items),
         n_answered=answered,
-        coverage=answered / len(whole) if whole else None,
+        coverage=answered / len(items) if items else None,
         eligible=not row.reasons,
         reasons=row.reasons,
         items=items,
+        item=own[0].item,
+        items_shared=own[0].items_shared,
     )
 
 
@@ -88,4 +109,6 @@ def _item(item: Item, dictionary: str, names: Mapping[str, str]) -> ItemResult:
         values={names.get(name, name): value for name, value in item.values.items()},
         details=dict(item.details),
         reason=item.reason,
+        digest=item.digest,
+        per_item=dict(item.per_item),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from harness.contracts import NumberTraits
-from harness.sae.subject import TRAINED
+from harness.sae.subject import TRAINED, TRAINED_CONTROLS
 from harness.scoring.intervals import MIN_CLUSTERS, Limits, interval
 from harness.types import Measurement, Role
 
@@ -26,6 +26,7 @@ class Measured:
         metric_seed: the metric's own.
         measurement: what the metric found; None while it is pending or after it failed, and then the reason.
         reason: why there is no measurement.
+        digest: of the dictionary's weights, where the run trained or drew it.
     """
 
     dictionary: str
@@ -34,6 +35,7 @@ class Measured:
     metric_seed: int
     measurement: Measurement | None
     reason: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,19 +67,23 @@ class Number:
 
 @dataclass(frozen=True)
 class Item:
-    """One measurement of a row (``seed 1``), or one of the things that its value is made of (``seed 1: layer 3``).
+    """One measurement of a row.
 
     Attributes:
-        id: as above; ``measured once`` for a dictionary without a seed.
-        values: the numbers by name; of a thing that the value is made of, ``value`` alone.
+        id: ``seed 1``; ``measured once`` for a dictionary without a seed.
+        values: the numbers by name.
+        per_item: what the value is made of, by name (``layer 3``); None where one is missing.
         details: what the metric kept beside its numbers.
         reason: why a number is missing.
+        digest: of a measurement: of the weights that were measured, where it is known.
     """
 
     id: str
     values: Mapping[str, float | None]
     details: Mapping[str, object] = field(default_factory=dict)
     reason: str = ""
+    digest: str = ""
+    per_item: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class DictionaryRow:
         dictionary, arm, role: whose numbers these are; a control is shown, and not ranked.
         training_seeds: those that were measured, ascending; empty for a dictionary of a file.
         numbers: ``value`` first, then the metric's parts.
-        items: the measurements, by seed, each followed by what it is made of.
+        items: the measurements, by seed.
         reasons: why the row is not eligible for a ranking; empty for one that is.
     """
 
@@ -137,7 +143,7 @@ def _row(
         role="method" if key[1] == TRAINED else "control",
         training_seeds=tuple(sorted({one.training_seed for one in group if one.training_seed is not None})),
         numbers=numbers,
-        items=tuple(item for one in group for item in _items(one, group, meanings)),
+        items=tuple(_item(one, group, meanings) for one in group),
         reasons=() if value.value is not None else (f"no {value.title or 'value'}: {value.reason}",),
     )
 
@@ -173,7 +179,7 @@ def _by_seed(group: Sequence[Measured], name: str) -> list[float]:
 
 def _interval(group: Sequence[Measured], name: str, bounds: Limits) -> tuple[float | None, float | None, str, str]:
     """Return its ends, its method, and why there is none. Student's t alone: seeds differ by noise, not as concepts do, and there are few of them."""
-    values, over = _by_seed(group, name), "training seeds" if group[0].arm == TRAINED else "draws"
+    values, over = _by_seed(group, name), "training seeds" if group[0].arm in (TRAINED, *TRAINED_CONTROLS) else "draws"
     if len(values) == 1:
         values, over = [found for one in group if (found := _value(one, name)) is not None], "of the metric's seeds"
     if len(values) < MIN_CLUSTERS:
@@ -207,9 +213,7 @@ def _title(one: Measured, group: Sequence[Measured]) -> str:
     return ", ".join(parts) or "measured once"
 
 
-def _items(one: Measured, group: Sequence[Measured], meanings: Mapping[str, NumberTraits]) -> Iterable[Item]:
-    title = _title(one, group)
+def _item(one: Measured, group: Sequence[Measured], meanings: Mapping[str, NumberTraits]) -> Item:
     why = "; ".join(dict.fromkeys(reason for name in meanings if (reason := _why_missing(one, name))))
-    yield Item(title, {name: _value(one, name) for name in meanings}, dict(one.measurement.details) if one.measurement else {}, why)
-    for name, value in (one.measurement.per_item if one.measurement else {}).items():
-        yield Item(f"{title}: {name}", {VALUE: value}, reason="" if value is not None else "the metric did not give it")
+    details, per_item = ({}, {}) if one.measurement is None else (dict(one.measurement.details), dict(one.measurement.per_item))
+    return Item(_title(one, group), {name: _value(one, name) for name in meanings}, details, why, one.digest, per_item)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from harness.contracts import MetricTraits
 from harness.errors import UnknownNameError
 from harness.measuring.texts import sample_texts
 from harness.measuring.vectors import kept_vectors
 from harness.run.bench import TaskBench
-from harness.run.trained import training_config, training_vectors
-from harness.sae.subject import TRAINED, DictionarySubject
+from harness.run.training_data import training_data
+from harness.sae.subject import FIXED_CONTROLS, TRAINED, TRAINED_CONTROLS, DictionarySubject
 from harness.types import Json, digest
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ class SubjectRef:
     Attributes:
         dictionary: name within the task of the dictionary, or of the ``[[train]]`` table whose seeds belong together.
         arm: ``trained``, or the control's name.
-        seed: that it was trained or drawn with; None for a dictionary of a file.
-        member: name in ``bench.dictionaries`` of the dictionary itself, or of the one that a control is matched to.
+        seed: that it was trained or drawn with; None for a dictionary of a file, and for a control in which nothing is drawn.
+        member: name in ``bench.dictionaries`` of the dictionary itself, a control that is trained among them, or of the one that any other control
+            is matched to.
         layer: whose output it reads.
     """
 
@@ -51,6 +52,11 @@ class SubjectRef:
     def id(self) -> str:
         """Identifies it within the task."""
         return digest([self.dictionary, self.arm, self.seed, self.member])
+
+    @property
+    def is_trained(self) -> bool:
+        """Return whether it is a dictionary of the task itself, a control that is trained among them."""
+        return self.arm in (TRAINED, *TRAINED_CONTROLS)
 
     @property
     def title(self) -> str:
@@ -67,8 +73,9 @@ def list_subjects(
     Args:
         bench: the task's bench.
         dictionaries: names of the task's dictionaries and ``[[train]]`` tables; none for all.
-        controls: names of controls (:data:`harness.sae.controls.CONTROLS`), each matched to the dictionary (of its first seed).
-        control_seeds: draws of each control, from seed 0 up.
+        controls: names of controls: those of :data:`harness.sae.controls.CONTROLS`, each matched to the dictionary (of its first seed), and those
+            that a ``[[train]]`` table trains, which have its seeds, and which other dictionaries do not have.
+        control_seeds: draws of each control that is not trained, from seed 0 up.
 
     Raises:
         UnknownNameError: a dictionary that the task does not have, a control that does not exist.
@@ -79,13 +86,20 @@ def list_subjects(
     for name in dictionaries:
         if name not in members:
             raise UnknownNameError(f"dictionary of task {bench.task.name}", name, members)
+    trains = {table.name: table.control_names for table in bench.task.file.train}
     for name in controls:
-        control(name)
+        if not any(name in names for names in trains.values()):
+            control(name)
     found = []
     for name in dictionaries or members:
         seeds, layer = members[name]
         found += [SubjectRef(name, TRAINED, seed, member, layer) for member, seed in seeds.items()]
-        found += [SubjectRef(name, arm, seed, name, layer) for arm in controls for seed in range(control_seeds)]
+        for arm in controls:
+            if arm in TRAINED_CONTROLS:
+                found += [SubjectRef(name, arm, seed, member, layer) for member, seed in trains.get(name, {}).get(arm, {}).items()]
+            else:
+                drawn = (None,) if arm in FIXED_CONTROLS else range(control_seeds)
+                found += [SubjectRef(name, arm, seed, name, layer) for seed in drawn]
     return found
 
 
@@ -100,7 +114,7 @@ def open_subject(bench: TaskBench, ref: SubjectRef, everybody: Sequence[SubjectR
     """
     dictionary = _open(bench, ref)
     recipe: dict[str, Json] = {"control": ref.arm, "seed": ref.seed}
-    if ref.arm == TRAINED:
+    if ref.is_trained:
         recipe = dict(dictionary.cfg["metadata"].get("harness_training") or {})
     siblings = [other for other in everybody if (other.dictionary, other.arm) == (ref.dictionary, ref.arm) and other != ref]
     near: dict[int, SubjectRef] = {}
@@ -140,26 +154,26 @@ def unmet(traits: MetricTraits, subject: DictionarySubject, bench: TaskBench) ->
 
 
 def _members(bench: TaskBench) -> dict[str, tuple[dict[str, int | None], int]]:
-    """By name of a dictionary or ``[[train]]`` table: its members in ``bench.dictionaries`` with their seeds, and its layer."""
-    file = bench.task.file
-    found: dict[str, tuple[dict[str, int | None], int]] = {table.name: ({table.name: None}, table.layer) for table in file.dictionaries}
-    return found | {name: (dict(seeds), table.layer) for table in file.train for name, seeds in table.members.items()}
+    """By name of what has a row of its own: its members in ``bench.dictionaries`` with their seeds, and its layer."""
+    seeds: dict[str, dict[str, int | None]] = {name: dict(own) for table in bench.task.file.train for name, own in table.members.items()}
+    return {name: (seeds.get(name, {name: None}), layer) for name, layer in bench.task.file.table_names.items()}
 
 
 def _vectors(bench: TaskBench, ref: SubjectRef) -> Callable[[], Harvest] | None:
     """Return what collects the vectors that a dictionary of a ``[[train]]`` table was trained on."""
-    table = next((table for table in bench.task.file.train if ref.arm == TRAINED and ref.dictionary in table.members), None)
+    table = next((table for table in bench.task.file.train if ref.is_trained and ref.dictionary in table.members), None)
     if table is None:
         return None
 
     def collect() -> Harvest:
-        return training_vectors(bench, table, training_config(bench, table, ref.seed or 0), bench.progress)[1]()
+        data = training_data(bench, table)
+        return data.collect(data.config(table, ref.seed or 0), bench.progress)
 
     return collect
 
 
 def _open(bench: TaskBench, ref: SubjectRef) -> Dictionary:
-    return bench.dictionaries[ref.member] if ref.arm == TRAINED else _control(bench, ref)
+    return bench.dictionaries[ref.member] if ref.is_trained else _control(bench, ref)
 
 
 def _control(bench: TaskBench, ref: SubjectRef) -> Dictionary:
@@ -182,12 +196,14 @@ def _control(bench: TaskBench, ref: SubjectRef) -> Dictionary:
     def compute(folder: Path) -> None:
         fitted = kind.fit(like, vectors(), seed)
         with (folder / "fitted.npz").open("wb") as file:
-            np.savez(file, mean=fitted.mean.numpy(), numbers=np.array([fitted.threshold, fitted.scale, fitted.l0]))
+            found: dict[str, Any] = {} if fitted.rows is None else {"rows": fitted.rows.numpy()}
+            np.savez(file, mean=fitted.mean.numpy(), numbers=np.array([fitted.threshold, fitted.scale, fitted.l0]), **found)
 
     key = {"kind": "control", "version": _VERSION, "control": ref.arm, "seed": seed, "like": like.digest, "layer": like.layer, "texts": read}
     with np.load(bench.artifact(key, compute) / "fitted.npz", allow_pickle=False) as saved:
         threshold, scale, l0 = (float(number) for number in saved["numbers"])
-        fitted = Fitted(torch.from_numpy(saved["mean"]), threshold, scale, l0)
+        rows = torch.from_numpy(saved["rows"]) if "rows" in saved else None
+        fitted = Fitted(torch.from_numpy(saved["mean"]), threshold, scale, l0, rows)
     return kind.make(like, seed, fitted)
 
 

@@ -19,6 +19,8 @@ from harness.leaderboard.site.entry_page import entry_page, title_of
 from harness.leaderboard.site.index_page import index_page
 from harness.leaderboard.site.pages import COMPARE, LICENCES, SCRIPTS, STYLES, static
 from harness.leaderboard.site.ranking_page import in_order, standings
+from harness.leaderboard.site.sanity_page import FILE as SANITY
+from harness.leaderboard.site.sanity_page import has_controls, sanity_page
 
 MARK = "assets/harness-site.txt"
 """A file that says that a folder is such a site, so that it may be written again."""
@@ -65,9 +67,11 @@ def build_site(
     step("ranking the entries")
     groups = in_order(rank(unique))
     places, tested = standings(groups), tested_pairs(groups)
-    written: dict[str, str] = {
-        "index.html": index_page(groups, {name: f"entries/{file}.html" for name, file in files.items()}, published, problems, bridges)
-    }
+    pages = {name: f"entries/{file}.html" for name, file in files.items()}
+    with_controls = [entry for entry in reversed(unique) if has_controls(entry)]
+    written: dict[str, str] = {"index.html": index_page(groups, pages, published, problems, bridges, sanity=SANITY if with_controls else "")}
+    if with_controls:
+        written[SANITY] = sanity_page(with_controls, pages, unique)
     n_runs = 0
     for number, entry in enumerate(unique, 1):
         if number % 20 == 1:
@@ -116,6 +120,8 @@ def _write(folder: Path, written: dict[str, str]) -> None:
     for name in ("entries", "data", "assets"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / MARK).write_text(_MARK_TEXT, encoding="utf-8")
+    if SANITY not in written:
+        (folder / SANITY).unlink(missing_ok=True)
     for name in ("entries", "data"):
         for path in (folder / name).iterdir():
             if path.is_file() and f"{name}/{path.name}" not in written:

@@ -20,9 +20,13 @@ def index_page(
     published: Sequence[PublishedTable],
     problems: Sequence[str],
     bridges: Sequence[Bridge] = (),
+    sanity: str = "",
 ) -> str:
-    """Return the first page as HTML; ``pages`` are the addresses of the entries' pages by the entries' ids."""
-    return fitting(lambda limits: _page(groups, pages, published, problems, bridges, limits))
+    """Return the first page as HTML.
+
+    ``pages`` are the addresses of the entries' pages by the entries' ids, ``sanity`` is that of the page of dictionaries beside their controls.
+    """
+    return fitting(lambda limits: _page(groups, pages, published, problems, bridges, sanity, limits))
 
 
 def _page(
@@ -31,6 +35,7 @@ def _page(
     published: Sequence[PublishedTable],
     problems: Sequence[str],
     bridges: Sequence[Bridge],
+    sanity: str,
     limits: Limits,
 ) -> str:
     found = rankings(groups, pages, limits, bridges)
@@ -39,6 +44,7 @@ def _page(
         "index.html.jinja",
         title="Leaderboard",
         rankings=found,
+        sanity=sanity,
         filters=[(name, label, values[name]) for name, label in FILTERS],
         n_entries=len(pages),
         published=[{"about": table, "table": _published(place, table)} for place, table in enumerate(published)],

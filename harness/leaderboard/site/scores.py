@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.leaderboard.arms_table import does_it_beat_random
 from harness.leaderboard.columns import KINDS, Shown, grid, heading, metric_heading, number
 from harness.leaderboard.entry import Entry, Row, full_name
+from harness.leaderboard.site.arms import FIGURE, arms_figure, arms_table
 from harness.leaderboard.site.limits import Limits
 from harness.leaderboard.site.notes import judge_notes, notes_of
 from harness.leaderboard.site.selection import spread_out
@@ -41,6 +43,8 @@ class Section:
     judge_notes: list[str]
     sentences: list[str] = field(default_factory=list)
     """Who is ahead of whom, and who beats its controls, within this entry."""
+    answers: list[str] = field(default_factory=list)
+    """Of dictionaries: whether each beats its controls, by metric."""
     criteria: list[str] = field(default_factory=list)
     """How that was tested, and what to be careful of."""
     figures: dict[str, Any] = field(default_factory=dict)
@@ -72,6 +76,10 @@ def _section(entry: Entry, kind: EvaluationKind, limits: Limits) -> Section:
     )
     if kind == "dictionary":
         section.figures["dictionary-bars"] = _bars(rows)
+        if (arms := arms_figure(rows)) is not None:
+            section.figures[FIGURE] = arms
+            section.tables["arms"] = arms_table(rows, "dictionary-arms-table")
+            section.answers = does_it_beat_random(rows)
         section.tables["items"] = _dictionary_items(rows, limits)
     else:
         section.figures[f"{kind}-intervals"] = intervals(section.methods, rows)
@@ -184,6 +192,8 @@ def _dictionary_items(rows: Sequence[Row], limits: Limits) -> Table:
         for item in row.items:
             for name, value in item.values.items():
                 lines.append([words(heading(name)), words(_subject(row)), words(item.id), significant(value), words(item.reason)])
+            for part, value in item.per_item.items():
+                lines.append([words(heading(row.primary)), words(_subject(row)), words(f"{item.id}: {part}"), significant(value), words("")])
     chosen = spread_out(lines, limits.rows)
     limits.note(len(chosen), len(lines), "parts of the dictionaries' numbers")
     heads = (Head("metric", True), Head("dictionary", True), Head("part", True), Head("value"), Head("note", True))

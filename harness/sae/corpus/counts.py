@@ -48,9 +48,13 @@ class Meter:
     """Sums over a stream of residual vectors; tokens that do not count must be left out by the caller.
 
     The sums stay on the dictionary's device; asking for one of them waits for it.
+
+    Args:
+        dictionary: whose activations are counted.
+        each: keep each token's error until :meth:`take_errors` is called.
     """
 
-    def __init__(self, dictionary: Dictionary) -> None:
+    def __init__(self, dictionary: Dictionary, *, each: bool = False) -> None:
         self.dictionary = dictionary
         # MPS has no float64: there they are on the CPU, and what enters them travels
         self._home = torch.device("cpu") if dictionary.device.type == "mps" else dictionary.device
@@ -58,6 +62,7 @@ class Meter:
         self._fired = torch.zeros(dictionary.d_sae, dtype=torch.int64, device=self._home)
         self._step = Budget(slice_tokens(dictionary))
         self._hidden: tuple[Tensor, Tensor] | None = None
+        self._errors: list[Tensor] | None = [] if each else None
 
     def add(self, x: Tensor) -> Iterator[tuple[int, Active]]:
         """Counts ``x`` ``[tokens, d_in]`` and returns its active features, a slice at a time: (index of the slice's first token, active).
@@ -87,6 +92,12 @@ class Meter:
         """Add the :attr:`sums` and :attr:`fired` of another stream."""
         self._sums += torch.from_numpy(sums).to(self._home)
         self._fired += torch.from_numpy(fired).to(self._home)
+
+    def take_errors(self) -> npt.NDArray[np.float64]:
+        """Return ‖x − x̂‖² of each token that was counted since the last call, in order; they are kept no longer."""
+        assert self._errors is not None, "a Meter keeps errors with each=True"
+        taken, self._errors = self._errors, []
+        return np.concatenate([np.asarray(part.double().cpu().numpy()) for part in taken]) if taken else np.zeros(0)
 
     def clear(self) -> None:
         """Begin anew."""
@@ -167,6 +178,8 @@ class Meter:
         # nothing on the way here waits for the device but finding the active features; what follows needs no memory
         self._fired.scatter_add_(0, features, torch.ones_like(features))
         self._sums += found
+        if self._errors is not None:
+            self._errors.append(parts[1])
         return active
 
     def _active(self, x: Tensor) -> Active:

@@ -25,6 +25,7 @@ WEIGHTS_FILE = "sae_weights.safetensors"
 _CHECKPOINTS = ("batchtopk", "matryoshka_batchtopk")
 _OF_FEATURES: dict[str, tuple[str, ...]] = {
     "jumprelu": ("b_enc", "threshold"),
+    "ensemble": ("b_enc", "threshold"),
     "gated": ("b_gate", "b_mag", "r_mag"),
     "matching_pursuit": (),
 }

@@ -7,7 +7,7 @@ by what is there: both are read in one way, and nothing that a file says is drop
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -57,6 +57,9 @@ class SaelensSettings(Settings):
     residual_threshold: float = Field(0.01, ge=0)
     max_iterations: Positive | None = None
     stop_on_duplicate_support: bool = True
+    widths: list[Positive] = Field(default_factory=list)
+    ks: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
+    boosted: bool = False
 
     @model_validator(mode="after")
     def _k_is_one(self) -> SaelensSettings:
@@ -127,6 +130,12 @@ def _of_architecture(settings: SaelensSettings, architecture: str, path: Path) -
             raise DictionaryError(message, given=steps, allowed=most, hint="correct it")
         names = ("residual_threshold", "max_iterations", "stop_on_duplicate_support")
         return {name: getattr(settings, name) for name in names}
+    if architecture == "ensemble":
+        if sum(settings.widths) != settings.d_sae or len(settings.ks) != len(settings.widths):
+            message = f"{path} gives members of {sum(settings.widths)} features and {len(settings.ks)} values of k"
+            allowed = f"{settings.d_sae} features, and one k for each of {len(settings.widths)} members"
+            raise DictionaryError(message, given=settings.widths, allowed=allowed, hint="correct it")
+        return {"widths": settings.widths, "ks": settings.ks, "boosted": settings.boosted}
     return {}
 
 

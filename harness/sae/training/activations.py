@@ -91,7 +91,7 @@ def harvest(
     if not total:
         message = f"none of {len(rows)} texts has more than {skip} tokens, so there is nothing to train on"
         raise DataError(message, given=len(rows), hint="give longer texts")
-    folder = parent / _key(model, rows, site, skip, outlier)
+    folder = parent / harvest_name(model, rows, site, skip, outlier)
 
     def find() -> Harvest | None:
         return open_harvest(folder) if (folder / META).is_file() else None
@@ -152,7 +152,8 @@ def _collect(
     return Harvest(folder, kept, model.d_model, unit, norms / kept, texts, int(row_lengths(rows).max()))
 
 
-def _key(model: SubjectModel, rows: Sequence[Row], site: Site, skip: int, outlier: float) -> str:
+def harvest_name(model: SubjectModel, rows: Sequence[Row], site: Site, skip: int, outlier: float = OUTLIER) -> str:
+    """Return the name of the folder that :func:`harvest` makes: the identity of the vectors; nothing is collected."""
     sha = hashlib.sha256()
     for row in rows:
         sha.update(np.asarray([len(row), *row], dtype=np.int64).tobytes())

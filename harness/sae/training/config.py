@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Literal, get_args
 
 from harness.errors import OptionError
 from harness.sae.corpus.outliers import OUTLIER
+from harness.types import Json
 
-if TYPE_CHECKING:
-    pass
-
-
-Architecture = Literal["batchtopk", "topk", "jumprelu", "standard"]
-
-
+Architecture = Literal["batchtopk", "topk", "jumprelu", "standard", "matryoshka"]
+TrainedControl = Literal["none", "frozen-decoder", "soft-frozen-decoder", "frozen-encoder"]
+RandomRows = Literal["isotropic", "covariance"]
 SaveDtype = Literal["float32", "bfloat16", "float16"]
+
+
+_CHOICES = {
+    "architecture": get_args(Architecture),
+    "save_dtype": get_args(SaveDtype),
+    "control": get_args(TrainedControl),
+    "random_rows": get_args(RandomRows),
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class TrainConfig:
     Attributes:
         width: number of features (d_sae).
         k: active features per token (batchtopk: on average); for jumprelu the L0 that its penalty aims at; unused by standard.
-        architecture: what is trained. batchtopk and jumprelu are saved as jumprelu.
+        architecture: what is trained. batchtopk, matryoshka and jumprelu are saved as jumprelu. matryoshka has five nested levels: the first 1/32,
+            3/32, 7/32 and 15/32 of the features, and all of them.
         epochs: passes over the distinct token positions.
         batch_size: tokens per step.
         lr: Adam's learning rate, for inputs scaled by ``input_norm``.
@@ -44,7 +50,10 @@ class TrainConfig:
         fast: bfloat16 products where the hardware has them; False for float32 throughout.
         token_budget: tokens per forward pass of the model while collecting.
         save_dtype: of the weights on disk.
-        seed: of initial weights, order and held-out tokens.
+        seed: of initial weights, order and held-out tokens, and of a control's random part.
+        control: which part stays random (:mod:`harness.sae.training.frozen`); ``none`` trains all of it.
+        random_rows: how a control's random part is drawn: ``isotropic``, or with the ``covariance`` of the training tokens, then normalised.
+        cosine: of soft-frozen-decoder: the least cosine of a decoder row with its start.
     """
 
     width: int = 4096
@@ -65,9 +74,12 @@ class TrainConfig:
     token_budget: int = 1024
     save_dtype: SaveDtype = "float32"
     seed: int = 0
+    control: TrainedControl = "none"
+    random_rows: RandomRows = "isotropic"
+    cosine: float = 0.8
 
     def __post_init__(self) -> None:
-        for name, allowed in (("architecture", get_args(Architecture)), ("save_dtype", get_args(SaveDtype))):
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise OptionError(f"{name} is {getattr(self, name)!r}", given=getattr(self, name), allowed=allowed)
         for name in ("width", "k", "epochs", "batch_size", "lr", "dead_tokens", "token_budget"):
@@ -83,10 +95,34 @@ class TrainConfig:
             raise OptionError(f"input_norm is {self.input_norm!r}", given=self.input_norm, allowed=("unit", "sqrt_d"))
         if self.k >= self.width:
             raise OptionError(f"k is {self.k}", given=self.k, allowed=f"below the width, {self.width}")
+        if not 0 <= self.cosine <= 1:
+            raise OptionError(f"cosine is {self.cosine}", given=self.cosine, allowed="0 to 1")
 
     @property
     def is_topk(self) -> bool:
-        return self.architecture in ("batchtopk", "topk")
+        return self.architecture in ("batchtopk", "topk", "matryoshka")
+
+    @property
+    def matches_l0(self) -> bool:
+        """Return whether the export chooses thresholds with which held-out tokens have ``k`` active features; topk has k at each token anyway."""
+        return self.architecture in ("batchtopk", "matryoshka", "jumprelu")
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Return how many features each nested level of matryoshka has, ascending: each level adds twice as many as the one before."""
+        return tuple(sorted({max(1, self.width * share // 32) for share in (1, 3, 7, 15, 32)}))
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """Return what the weights depend on, without settings that do nothing here: so older cached dictionaries are found."""
+        found: dict[str, Json] = asdict(self)
+        if self.control == "none":
+            del found["control"], found["random_rows"], found["cosine"]
+        elif self.control != "soft-frozen-decoder":
+            del found["cosine"]
+        if self.architecture == "jumprelu":
+            found["export"] = 2  # thresholds are matched to k since then
+        return found
 
     @property
     def scales_to_unit(self) -> bool:

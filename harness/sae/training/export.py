@@ -27,9 +27,10 @@ def export(sae: Any, folder: Path, scale: float, config: TrainConfig, calibratio
         folder: where to.
         scale: folded into the weights, so that the dictionary reads the residual stream as it is.
         config: the training's settings.
-        calibration: held-out vectors ``[tokens, d_in]`` that a BatchTopK dictionary's threshold is taken from.
-        check: other held-out vectors, for L0 and explained variance.
-        tolerance: how far a BatchTopK dictionary's L0 on ``check`` may be from k, as a share of k.
+        calibration: held-out vectors ``[tokens, d_in]`` that thresholds are taken from: of BatchTopK and Matryoshka one for all features, of JumpReLU
+            a factor on all that were learnt.
+        check: other held-out vectors, for L0, explained variance and dead features.
+        tolerance: how far the L0 on ``check`` of a dictionary with such thresholds may be from k, as a share of k.
 
     Raises:
         DictionaryError: the L0 is further from k.
@@ -38,26 +39,33 @@ def export(sae: Any, folder: Path, scale: float, config: TrainConfig, calibratio
         sae.fold_activation_norm_scaling_factor(scale)
         sae.save_inference_model(folder)
     _rewrite(folder, config.save_dtype)
-    if config.architecture == "batchtopk":
+    facts: dict[str, float] = {}
+    if config.matches_l0:
         # on the weights as they are on disk: rounding moves activations across the border, too
-        threshold = exact_threshold(load(folder, device=sae.device), calibration, config.k)
-        _rewrite(folder, config.save_dtype, threshold)
+        dictionary = load(folder, device=sae.device)
+        learnt = dictionary.sae.threshold.clone() if config.architecture == "jumprelu" else None
+        threshold = exact_threshold(dictionary, calibration, config.k, learnt)
+        _rewrite(folder, config.save_dtype, threshold, factor=learnt is not None)
+        if learnt is not None:
+            facts["threshold_factor"] = threshold
     meter = Meter(load(folder, device=sae.device))
     meter.count(check)
-    if config.architecture == "batchtopk" and not abs(meter.l0 - config.k) <= tolerance * config.k:
+    if config.matches_l0 and not abs(meter.l0 - config.k) <= tolerance * config.k:
         raise DictionaryError(
             f"L0 is {meter.l0:.1f} on {meter.n} held-out tokens",
             given=meter.l0,
             allowed=f"within {tolerance:.0%} of k = {config.k}",
             hint="train on more tokens",
         )
-    _note(folder, {"l0": round(meter.l0, 4), "explained_variance": round(meter.explained_variance, 6), "held_out_tokens": meter.n})
+    facts |= {"l0": round(meter.l0, 4), "explained_variance": round(meter.explained_variance, 6), "held_out_tokens": meter.n}
+    _note(folder, facts | {"dead_on_held_out": int((meter.fired == 0).sum())})
 
 
-def exact_threshold(dictionary: Dictionary, x: Tensor, k: float) -> float:
+def exact_threshold(dictionary: Dictionary, x: Tensor, k: float, units: Tensor | None = None) -> float:
     """Return the threshold above which the tokens ``x`` have ``k`` activations on average.
 
     It lies halfway between the last activation that counts and the first that does not. Memory: k activations per token.
+    With ``units`` ``[d_sae]``, each feature's activations are measured in its own: the result is a factor on them.
     """
     take = round(k * len(x))
     largest = torch.empty(0)
@@ -65,7 +73,8 @@ def exact_threshold(dictionary: Dictionary, x: Tensor, k: float) -> float:
     dictionary.sae.threshold.data.zero_()
     step = max(1, CHUNK_ELEMENTS // dictionary.d_sae)
     for start in range(0, len(x), step):
-        f = dictionary.encode(x[start : start + step]).flatten()
+        f = dictionary.encode(x[start : start + step])
+        f = (f if units is None else f / units.clamp_min(1e-12)).flatten()
         # what is below the smallest of those kept can never count
         f = f[f > (largest.min() if len(largest) > take else 0.0)].cpu()
         largest = torch.cat([largest, f])
@@ -76,13 +85,13 @@ def exact_threshold(dictionary: Dictionary, x: Tensor, k: float) -> float:
     return float(border.mean(dtype=np.float64))
 
 
-def _rewrite(folder: Path, dtype: str, threshold: float | None = None) -> None:
-    """Rounds the weights on disk to ``dtype`` and notes it in the configuration; optionally with one threshold for all features."""
+def _rewrite(folder: Path, dtype: str, threshold: float | None = None, factor: bool = False) -> None:
+    """Rounds the weights on disk to ``dtype`` and notes it in the configuration; optionally with one threshold (or factor on it) for all features."""
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(folder / WEIGHTS_FILE)
     if threshold is not None:
-        tensors["threshold"] = torch.full_like(tensors["threshold"], threshold)
+        tensors["threshold"] = threshold * (tensors["threshold"] if factor else torch.ones_like(tensors["threshold"]))
     save_file({name: tensor.to(getattr(torch, dtype)).contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS_FILE)
     cfg = json.loads((folder / CFG_FILE).read_text(encoding="utf-8"))
     cfg |= {"dtype": dtype, "device": "cpu"}

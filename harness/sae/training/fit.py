@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from torch import Tensor
 from harness.errors import DataError, DictionaryError
 from harness.files.json_output import json_text
 from harness.sae.training.activations import Harvest
+from harness.sae.training.checkpoint import CHECKPOINT_FILE, Checkpoint
 from harness.types import Json, rng
 
 if TYPE_CHECKING:
@@ -61,21 +63,36 @@ def split_tokens(activations: Harvest, config: TrainConfig) -> Split:
     return Split(training, held_out, (total / len(training)).float())
 
 
-def batches(activations: Harvest, split: Split, scale: float, config: TrainConfig) -> Iterator[Tensor]:
-    """Yield batches without end, in an order of its own in each epoch; what an epoch leaves over begins the next one's first batch."""
+def batches(activations: Harvest, split: Split, scale: float, config: TrainConfig, done: int = 0) -> Iterator[Tensor]:
+    """Yield batches without end, in an order of its own in each epoch; what an epoch leaves over begins the next one's first batch.
+
+    The first ``done`` are left out, unread.
+    """
     left = np.empty(0, dtype=np.int64)
     epoch = 0
     while True:
         order = np.concatenate([left, rng(config.seed, "sae-order", str(epoch)).permutation(split.training)])
         full_batches = len(order) - len(order) % config.batch_size
         for start in range(0, full_batches, config.batch_size):
+            if done:
+                done -= 1
+                continue
             # sorted within the batch, where order means nothing, to read the disk forwards
             yield activations.take(np.sort(order[start : start + config.batch_size]), scale)
         left = order[full_batches:]
         epoch += 1
 
 
-def _training_sae(d_in: int, mean: Tensor, config: TrainConfig, metadata: Mapping[str, Json], device: torch.device) -> Any:
+def covariance(activations: Harvest, split: Split) -> Tensor:
+    """Return the covariance of the training tokens, ``[d_in, d_in]`` float64."""
+    total = torch.zeros(activations.d, activations.d, dtype=torch.float64)
+    for start in range(0, len(split.training), _SLICE):
+        x = activations.take(split.training[start : start + _SLICE]) - split.mean
+        total += (x.T @ x).double()
+    return total / len(split.training)
+
+
+def initial_sae(d_in: int, mean: Tensor, config: TrainConfig, metadata: Mapping[str, Json], device: torch.device) -> Any:
     """Return a fresh SAELens training SAE: weights from the seed, the decoder's bias at the data's mean."""
     from sae_lens import registry
     from sae_lens.saes.sae import SAEMetadata
@@ -90,12 +107,17 @@ def _training_sae(d_in: int, mean: Tensor, config: TrainConfig, metadata: Mappin
         "metadata": SAEMetadata(**metadata),
     }
     if config.is_topk:
-        options |= {"k": config.k, "aux_loss_coefficient": config.aux_coefficient}
+        # a frozen encoder stays as it was drawn: rescaled, its columns would have the decoder's norms as trained factors
+        rescale = config.control != "frozen-encoder"
+        options |= {"k": config.k, "aux_loss_coefficient": config.aux_coefficient, "rescale_acts_by_decoder_norm": rescale}
+        if config.architecture == "matryoshka":
+            options["matryoshka_widths"] = list(config.levels)
     elif config.architecture == "jumprelu":
         options |= {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": float(config.k), "l0_coefficient": config.sparsity}
     else:
         options |= {"l1_coefficient": config.sparsity}
-    sae_class, config_class = registry.get_sae_training_class(config.architecture)
+    name = "matryoshka_batchtopk" if config.architecture == "matryoshka" else config.architecture
+    sae_class, config_class = registry.get_sae_training_class(name)
     if config.is_topk:
         sparse = config.architecture == "batchtopk" and device.type == "cpu"
         sae_class = sparse_batchtopk_class() if sparse else reviving_class(sae_class)
@@ -105,6 +127,16 @@ def _training_sae(d_in: int, mean: Tensor, config: TrainConfig, metadata: Mappin
     with torch.no_grad():
         sae.b_dec.copy_(mean)
     return sae
+
+
+def _random_part(sae: Any, activations: Harvest, split: Split, config: TrainConfig) -> Callable[[], None]:
+    """Give a control its random part; returns what is to be done after each step."""
+    from harness.sae.training.frozen import impose, random_part
+
+    if config.control == "none":
+        return lambda: None
+    spread = covariance(activations, split) if config.random_rows == "covariance" else None
+    return impose(sae, config, random_part(config, activations.d, spread))
 
 
 def _trainer(sae: Any, batches: Iterator[Tensor], n_tokens: int, config: TrainConfig, device: torch.device) -> Any:
@@ -151,24 +183,32 @@ def fit(
     begin: Callable[[Any], None] | None = None,
     after: Callable[[int, Any], None] | None = None,
 ) -> Any:
-    """Return SAELens' trainer, stepped by us: its own loop logs to a terminal, and its statistics of every step cost more than the step.
+    """Return the trained SAE: SAELens' trainer, stepped by us, since its own loop logs to a terminal and its statistics cost more than the step.
 
-    ``begin`` is called with the fresh SAE and may change its weights; ``after`` is called after each step with the tokens so far and the SAE.
+    Now and then its state is kept beside ``log``; a training that finds one there goes on from it, to the same weights. ``begin`` is called with the
+    fresh SAE and may change its weights; ``after`` is called after each step with the tokens so far and the SAE.
     """
-    sae = _training_sae(activations.d, split.mean * scale, config, metadata, device)
+    sae = initial_sae(activations.d, split.mean * scale, config, metadata, device)
     if begin is not None:
         begin(sae)
+    after_step = _random_part(sae, activations, split, config)
     n_tokens = max(config.batch_size, round(config.epochs * len(split.training)))
-    trainer = _trainer(sae, batches(activations, split, scale, config), n_tokens, config, device)
+    trainer = _trainer(sae, iter(()), n_tokens, config, device)
+    checkpoint = Checkpoint(log.with_name(CHECKPOINT_FILE), trainer, {"activations": activations.folder.name, **config.identity})
+    seconds = checkpoint.restore()
+    done = trainer.n_training_steps
+    trainer.data_provider = batches(activations, split, scale, config, done)
     sparse = hasattr(sae, "product_dtype")
-    total, every, began = trainer.cfg.total_training_steps, max(1, trainer.cfg.total_training_steps // _LOGS), time.monotonic()
+    total, every, began = trainer.cfg.total_training_steps, max(1, trainer.cfg.total_training_steps // _LOGS), time.monotonic() - seconds
+    _cut_log(log, done)
     sae.train()
-    with log.open("w", encoding="utf-8") as lines, warnings.catch_warnings():
+    with log.open("a", encoding="utf-8") as lines, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support|Sparse invariant checks")
-        for step in range(1, total + 1):
+        for step in range(done + 1, total + 1):
             batch = next(trainer.data_provider)
             output = _sparse_step(trainer, batch) if sparse else trainer.step(batch)
             trainer.n_training_steps += 1
+            after_step()
             if after is not None:
                 after(step * config.batch_size, sae)
             if step % every == 0 or step == total:
@@ -177,10 +217,20 @@ def fit(
                 lines.flush()
                 report(step * config.batch_size, total * config.batch_size, metrics)
                 if not np.isfinite(metrics["loss"]):
+                    checkpoint.remove()
                     hint = f"try a learning rate below {config.lr}"
                     raise DictionaryError(f"the loss is not finite after {step} steps", given=step, hint=hint)
+                checkpoint.save_if_due(time.monotonic() - began)
+    checkpoint.remove()
     sae.cfg.metadata.num_dead_features = int(trainer.dead_neurons.sum())
     return sae.eval()
+
+
+def _cut_log(log: Path, step: int) -> None:
+    """Leave the lines up to a step in the log."""
+    lines = log.read_text(encoding="utf-8").splitlines() if step and log.is_file() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    log.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 
 def _sparse_step(trainer: Any, batch: Tensor) -> Any:
@@ -244,7 +294,7 @@ def initial_rows(d_in: int, config: TrainConfig, seed: int) -> Tensor:
     """Return the decoder rows that a training with this seed would begin with, at unit length, float32 ``[width, d_in]``."""
     from dataclasses import replace
 
-    rows: Tensor = _training_sae(d_in, torch.zeros(d_in), replace(config, seed=seed), {}, torch.device("cpu")).W_dec.detach()
+    rows: Tensor = initial_sae(d_in, torch.zeros(d_in), replace(config, seed=seed), {}, torch.device("cpu")).W_dec.detach()
     scaled: Tensor = rows / rows.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     return scaled
 

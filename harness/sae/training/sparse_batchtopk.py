@@ -85,7 +85,7 @@ class _Encode(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, tokens, features, by_feature, feature_starts = ctx.saved_tensors
         of_values = gradients[0]
-        of_weight = _sum_by_feature(x, tokens, of_values, by_feature, feature_starts).T
+        of_weight = _sum_by_feature(x, tokens, of_values, by_feature, feature_starts).T if ctx.needs_input_grad[1] else None
         of_bias = torch.zeros(len(feature_starts) - 1).index_add_(0, features, of_values)
         return None, of_weight, of_bias, None, None, None
 
@@ -106,7 +106,7 @@ class _Decode(torch.autograd.Function):
         gradient = gradients[0].contiguous()
         pattern = torch.sparse_csr_tensor(starts, features, torch.zeros_like(values), (len(gradient), len(rows)), check_invariants=False)
         of_values = torch.sparse.sampled_addmm(pattern, gradient, rows.T, beta=0.0).values()
-        of_rows = _sum_by_feature(gradient, tokens, values, by_feature, feature_starts)
+        of_rows = _sum_by_feature(gradient, tokens, values, by_feature, feature_starts) if ctx.needs_input_grad[1] else None
         return of_values, of_rows, None, None, None, None, None
 
 

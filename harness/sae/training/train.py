@@ -10,6 +10,7 @@ at which held-out tokens have k active features on average, and it is checked on
 from __future__ import annotations
 
 import copy
+import json
 import math
 import os
 import shutil
@@ -20,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.errors import DataError, DictionaryError, StoreError
+from harness.errors import DataError, DictionaryError, HarnessError, StoreError
+from harness.files.folders import locked
 from harness.files.version import own_version
 from harness.interventions import Site
-from harness.sae.training.activations import Harvest, harvest
+from harness.sae.formats.saelens import CFG_FILE
+from harness.sae.training.activations import Harvest, harvest, harvest_name
 from harness.sae.training.config import Progress, TrainConfig, TrainProgress
 from harness.sae.training.fit import fit, split_tokens
 from harness.types import Json
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 LOG_FILE = "metrics.jsonl"
 L0_TOLERANCE = 0.10
 """A BatchTopK dictionary whose L0 on held-out tokens is further than this from k is not handed out."""
+
+
+UNFINISHED = "unfinished"
 
 
 def train(
@@ -64,36 +70,108 @@ def train(
         DictionaryError: ``out`` holds something already; the loss is not finite; the L0 on held-out tokens is not within 10 % of k.
         DataError: too few tokens.
         StoreError: the disk is full or cannot be written.
+
+    A call that is interrupted leaves ``.NAME.unfinished`` beside ``out``, and the same call goes on from there.
     """
-    rows = [list(row) for row in token_rows]
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DictionaryError(f"{out} holds something already", given=out, hint="remove it, or choose another folder")
-    partial = out.parent / f".{out.name}.{os.getpid()}"
-    report = progress or (lambda _: None)
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        activations = harvest(
-            model,
-            rows,
-            site,
-            cache or partial / "activations",
-            skip=config.skip,
-            outlier=config.outlier,
-            token_budget=config.token_budget,
-            advance=lambda done, total: report(TrainProgress("collect", done, total)),
-        )
-        metadata = describe_training(model, site, config, activations, dataset)
-        device = torch.device("cuda" if model.device.type == "cuda" else "cpu")
-        train_on(activations, config, partial / "dictionary", metadata, device, report)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(partial / "dictionary", out)
-    except OSError as error:
-        message = f"cannot write the dictionary to {out}: {error.strerror or error}"
-        raise StoreError(message, given=out, hint="free some space, or choose another folder") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    work = out.parent / f".{out.name}.{UNFINISHED}"
+    _train_each(model, token_rows, site, {out: config}, work, progress, cache, dataset)
     return out
+
+
+def train_all(
+    model: SubjectModel,
+    token_rows: Iterable[Sequence[int]],
+    site: Site,
+    configs: Mapping[str, TrainConfig],
+    out: Path,
+    progress: Progress | None = None,
+    *,
+    cache: Path | None = None,
+    dataset: str = "",
+) -> dict[str, Path]:
+    """Train several dictionaries on one collection of activations, each in a folder of its own below ``out``.
+
+    Those that are there are not trained again. An interrupted call leaves ``.unfinished`` in ``out``, and the same call goes on from there.
+
+    Args:
+        configs: settings by the folder's name; they differ in anything but which tokens count.
+        out: folder of the folders.
+
+    The other arguments and the errors are those of :func:`train`.
+
+    Raises:
+        DictionaryError: also where a folder holds a dictionary of other settings or other texts.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise DictionaryError(f"{out} is not a folder", given=out, hint="choose another one")
+    targets = {out / name: config for name, config in configs.items()}
+    _train_each(model, token_rows, site, targets, out / f".{UNFINISHED}", progress, cache, dataset)
+    return dict(zip(configs, targets, strict=True))
+
+
+def _train_each(
+    model: SubjectModel,
+    token_rows: Iterable[Sequence[int]],
+    site: Site,
+    targets: Mapping[Path, TrainConfig],
+    work: Path,
+    progress: Progress | None,
+    cache: Path | None,
+    dataset: str,
+) -> None:
+    """Train what is not there, on one collection of activations; ``work`` holds what is unfinished, and is removed when all is done."""
+    rows = [list(row) for row in token_rows]
+    report = progress or (lambda _: None)
+    first = next(iter(targets.values()))
+    name = harvest_name(model, rows, site, first.skip, first.outlier)
+    missing = {folder: config for folder, config in targets.items() if not _is_there(folder, config, name)}
+    if not missing:
+        return
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with locked(work / "lock", f"dictionaries in {work.parent}"):
+            activations = harvest(
+                model,
+                rows,
+                site,
+                cache or work / "activations",
+                skip=first.skip,
+                outlier=first.outlier,
+                token_budget=first.token_budget,
+                advance=lambda done, total: report(TrainProgress("collect", done, total)),
+            )
+            device = torch.device("cuda" if model.device.type == "cuda" else "cpu")
+            for folder, config in missing.items():
+                metadata = describe_training(model, site, config, activations, dataset)
+                train_on(activations, config, work / folder.name, metadata, device, report)
+                os.replace(work / folder.name, folder)
+    except OSError as error:
+        message = f"cannot write the dictionary to {next(iter(missing))}: {error.strerror or error}"
+        raise StoreError(message, given=next(iter(missing)), hint="free some space, or choose another folder") from error
+    except StoreError:
+        raise
+    except HarnessError:  # it would come again, so nothing of it is kept
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _is_there(folder: Path, config: TrainConfig, activations: str) -> bool:
+    """Return whether a folder holds the dictionary of these settings and vectors. Raises DictionaryError where it holds another."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return False
+    try:
+        stated = json.loads((folder / CFG_FILE).read_text(encoding="utf-8"))["metadata"]["harness_training"]
+        if stated["activations"] == activations and all(stated.get(name) == value for name, value in asdict(config).items()):
+            return True
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    message = f"{folder} holds something else than these settings and texts give"
+    raise DictionaryError(message, given=folder, hint="remove it, or choose another folder")
 
 
 def describe_training(model: SubjectModel, site: Site, config: TrainConfig, activations: Harvest, dataset: str) -> dict[str, Json]:
@@ -105,8 +183,11 @@ def describe_training(model: SubjectModel, site: Site, config: TrainConfig, acti
         "context_size": activations.longest,
         "dataset_path": dataset or f"{activations.n_texts} texts",
         "harness_version": own_version(),
-        "harness_training": {"layer": site.layer, "distinct_tokens": activations.n, "texts": activations.n_texts, **asdict(config)},
-    }
+        "harness_training": {
+            "layer": site.layer, "distinct_tokens": activations.n, "texts": activations.n_texts, "activations": activations.folder.name,
+            **asdict(config),
+        },
+    }  # fmt: skip
 
 
 def train_on(
@@ -121,7 +202,9 @@ def train_on(
     begin: Callable[[Any, float], None] | None = None,
     tolerance: float = L0_TOLERANCE,
 ) -> None:
-    """Train on collected activations and export to ``folder``. Arguments and errors as in :func:`train`.
+    """Train on collected activations and export to ``folder``, where a training that was stopped is gone on with.
+
+    Arguments and errors as in :func:`train`.
 
     Args:
         activations, config, folder, metadata, device, progress: see there.
@@ -147,14 +230,17 @@ def train_on(
         raise DataError(message, given=snapshots[-1], allowed=f"up to {total}", hint="correct snapshots, or train on more")
     # alternately, since neighbours on disk come from one text and from texts of one length
     calibration, check = (activations.take(split.held_out[part::2]) for part in (0, 1))
-    pending = list(snapshots)
+    pending = [tokens for tokens in snapshots if not snapshot_folder(folder, tokens).exists()]  # those of a training that was stopped are there
 
     def after(done: int, sae: Any) -> None:
         while pending and done >= pending[0]:
             tokens = pending.pop(0)
             made = snapshot_folder(folder, tokens)
-            made.mkdir(parents=True, exist_ok=True)
-            export(_copied(sae, tokens), made, scale, config, calibration, check, math.inf)
+            partial = made.with_name(f".{made.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            export(_copied(sae, tokens), partial, scale, config, calibration, check, math.inf)
+            os.replace(partial, made)
 
     start = None if begin is None else lambda sae: begin(sae, scale)
     sae = fit(activations, split, scale, config, metadata, folder / LOG_FILE, device, report, start, after if pending else None)

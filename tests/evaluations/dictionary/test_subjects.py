@@ -80,6 +80,26 @@ def test_a_trained_seed_knows_its_siblings_and_neighbours(metric_bench: Callable
     assert drawn.neighbours[2].digest == by_title["sae: random (seed 1)"].dictionary.digest
 
 
+def test_controls_of_a_train_table_are_arms_with_its_seeds(metric_bench: Callable[..., MetricBench], variant: Callable[..., Path]) -> None:
+    table = TABLE.replace("fast = false", 'fast = false\ncontrols = ["frozen-decoder"]')
+    bench = metric_bench(variant(("schema = 1\n", TRAIN), ("\n[corpus]", table)))
+    refs = list_subjects(bench, controls=("random", "frozen-decoder"), control_seeds=1)
+    assert titles(refs) == [
+        "sae", "sae: random (seed 0)",
+        "mini (seed 3)", "mini (seed 5)", "mini: random (seed 0)", "mini: frozen-decoder (seed 3)", "mini: frozen-decoder (seed 5)",
+    ]  # fmt: skip
+    assert [ref.member for ref in refs[-2:]] == ["mini@frozen-decoder", "mini@frozen-decoder@5"]
+    frozen = open_subject(bench, refs[-1], refs)
+    assert (frozen.arm, frozen.training_seed) == ("frozen-decoder", 5)
+    assert frozen.recipe is not None
+    assert (frozen.recipe["control"], frozen.recipe["seed"]) == ("frozen-decoder", 5)
+    assert frozen.dictionary is bench.dictionaries["mini@frozen-decoder@5"]
+    assert [other.digest for other in frozen.siblings] == [bench.dictionaries["mini@frozen-decoder"].digest]
+    assert "frozen-decoder" in frozen.dictionary.source
+    with pytest.raises(UnknownNameError):
+        list_subjects(bench, controls=("frozen-encoder",))
+
+
 def test_a_control_is_the_same_each_time_and_matched_once(metric_bench: Callable[..., MetricBench], monkeypatch: pytest.MonkeyPatch) -> None:
     bench = metric_bench()
     refs = list_subjects(bench, control_seeds=2)

@@ -11,6 +11,7 @@ import pytest
 from helpers.browser import started_chromium
 from helpers.pages import details_for, entry_of, hostile, sample
 
+from harness.leaderboard.arms import with_verdicts
 from harness.leaderboard.entry import Entry
 from harness.leaderboard.published import load_published
 from harness.leaderboard.site.build import build_site
@@ -34,6 +35,9 @@ def entries(make_entry: Any, make_result: Any, make_detection: Any, make_diction
             make_dictionary(**l0, items=[]),
             make_dictionary("reconstruction", (0.1, 0.2, 0.15), arm="random"),
         ]
+        made_of = [[[mean + 0.01 * ((place * 5 + seed) % 7) for place in range(9)] for seed in range(3)] for mean in (0.6, 0.5)]
+        arms = [make_dictionary("probing", made_of=own, of=hostile(3), arm=arm) for own, arm in zip(made_of, ("trained", hostile(4)), strict=True)]
+        rows += with_verdicts(arms)
         found.append(entry_of(make_entry, rows, number, offline=True))
     return found
 

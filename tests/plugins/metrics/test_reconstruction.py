@@ -104,6 +104,25 @@ def test_the_trained_dictionary_stands_above_its_random_control_in_every_number(
         assert control.parts["l0"] == pytest.approx(ours.parts["l0"], rel=0.1)
 
 
+def test_each_texts_explained_variance_is_a_plain_one_and_the_value_their_weighted_mean(metric_bench: Callable[..., MetricBench]) -> None:
+    """About the mean of all tokens; the weights are the texts' shares of the variance, so the value lies between the smallest and the largest."""
+    bench = metric_bench()
+    texts, subject = sample_texts(bench, 700, 0), trained(bench)
+    found = measure(bench, subject, spliced_tokens=0)
+    vectors = {place: x.double() for place, x in bench.activations(texts=texts)}
+    mean = torch.cat(list(vectors.values())).mean(dim=0)
+    assert texts.places is not None
+    weighted = total = 0.0
+    for place, x in vectors.items():
+        rebuilt = subject.dictionary.decode(subject.dictionary.encode(x.float())).double()
+        error, variance = float((x - rebuilt).square().sum()), float((x - mean).square().sum())
+        value = found.per_item[f"text {texts.places[place]}"]
+        assert value == pytest.approx(1 - error / variance, abs=1e-5)
+        weighted, total = weighted + variance * value, total + variance
+    assert len(found.per_item) == len(vectors) == len(texts)
+    assert found.value == pytest.approx(weighted / total, abs=1e-6)
+
+
 def test_a_dictionary_that_never_fires_has_the_trivial_values(metric_bench: Callable[..., MetricBench]) -> None:
     bench = metric_bench()
     metric = PluginHost.load().get("metric", "reconstruction").create({"max_tokens": 700})

@@ -311,6 +311,35 @@
     }), n);
   }
 
+  function arms(spec, width) {
+    const [n, panel] = columns(width, 330, 22, spec.panels.length);
+    return grid("panels", spec.panels.map((one) => {
+      const known = one.arms.filter((arm) => shown(arm.value));
+      const names = one.arms.map((arm) => arm.name);
+      const left = margin(names, panel * 0.45);
+      const seeds = known.flatMap((arm) => arm.seeds.map((seed) => ({ ...seed, name: arm.name, control: arm.control })));
+      const hue = (arm) => (arm.control ? soft() : colour(0));
+      const lines = [["the empty answer", one.trivial, 2], ["the random dictionary", one.random, 1]].filter(([, value]) => shown(value)).map(([name, value, number]) => ({ name, value, number }));
+      const domain = limits([...known.flatMap((arm) => [arm.value, arm.low, arm.high]), ...seeds.map((seed) => seed.value), one.random], one.bounds, one.trivial);
+      return titled([one.title, one.better].join(" · "), plot({
+        width: panel,
+        height: one.arms.length * 32 + 40,
+        marginLeft: left,
+        marginTop: 4,
+        marginRight: 20,
+        x: { domain, label: null, grid: true, nice: false, ticks: Math.max(2, Math.floor((panel - left) / 70)), tickFormat: number },
+        y: { domain: names, label: null, tickSize: 0, tickFormat: (name) => short(name, left - 10), padding: 0.3 },
+        marks: [
+          Plot.ruleX(lines, { x: "value", stroke: (line) => colour(line.number), strokeDasharray: "4,3", strokeWidth: 1.5, title: (line) => `${line.name}: ${figure(line.value)}` }),
+          Plot.ruleY(known.filter((arm) => shown(arm.low)), { y: "name", x1: "low", x2: "high", stroke: hue, strokeWidth: 2.5, strokeOpacity: 0.5 }),
+          Plot.dot(seeds, { x: "value", y: "name", stroke: hue, fill: variable("--ground"), r: 3, dy: 8 }),
+          Plot.dot(known, { x: "value", y: "name", fill: hue, r: 5 }),
+          Plot.tip(known, Plot.pointerY({ x: "value", y: "name", title: (arm) => `${arm.name}: ${figure(arm.value)}${shown(arm.low) ? ` [${figure(arm.low)}, ${figure(arm.high)}]` : ""}\n${arm.seeds.map((seed) => `${seed.seed ? `seed ${seed.seed}: ` : ""}${figure(seed.value)}`).join("\n")}`, fill: variable("--ground") })),
+        ],
+      }));
+    }), n);
+  }
+
   function sparsity(spec, width) {
     const [n, panel] = columns(width, 340, 22, 2);
     const axes = [["width", "features of the dictionary"], ["l0", "L0: features that fire on a token"]];
@@ -382,7 +411,7 @@
 
   // ---------------------------------------------------------------------------------------------------------------- the figures
 
-  const KINDS = { intervals, curves, tradeoff, multiples, ratings, roc, histogram, bars, sparsity, pair, training };
+  const KINDS = { intervals, curves, tradeoff, multiples, ratings, roc, histogram, bars, arms, sparsity, pair, training };
 
   function draw(figure) {
     const spec = data[figure.id], holder = figure.querySelector(".plot");
