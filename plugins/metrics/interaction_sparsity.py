@@ -169,7 +169,8 @@ def _ranked(texts: Sequence[Edges]) -> tuple[Keys, Values]:
     keys = np.concatenate([found.keys.reshape(-1) for found in texts])
     sizes = np.concatenate([np.abs(found.values).reshape(-1) for found in texts])
     unique, inverse = np.unique(keys, return_inverse=True)
-    return unique.astype(np.int64), np.bincount(inverse, weights=sizes, minlength=len(unique)).astype(np.float64)
+    found: Values = np.bincount(inverse, weights=sizes, minlength=len(unique)).astype(np.float64)
+    return unique.astype(np.int64), found
 
 
 def _ranks(known: Keys, keys: Keys, sizes: Values) -> Keys:
