@@ -208,7 +208,6 @@ def fit(
                     hint = f"try a learning rate below {config.lr}"
                     raise DictionaryError(f"the loss is not finite after {step} steps", given=step, hint=hint)
                 checkpoint.save_if_due(time.monotonic() - began)
-    checkpoint.remove()
     sae.cfg.metadata.num_dead_features = int(trainer.dead_neurons.sum())
     return sae.eval()
 
