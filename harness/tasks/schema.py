@@ -321,9 +321,8 @@ class TaskFile(Table):
     @property
     def table_names(self) -> dict[str, int]:
         """By name of each table of a dictionary, whose seeds belong together: the layer that it reads."""
-        found = {table.name: table.layer for table in (*self.dictionaries, *self.train)}
-        layers = {table.name: table.layer for table in self.dictionaries}
-        layers |= {name: table.layer for table in self.train for name in (table.name, *table.all_names)}
+        found = {table.name: table.layer for table in self.dictionaries} | {table.name: table.layer for table in self.train}
+        layers = found | {name: table.layer for table in self.train for name in table.all_names}
         return found | {table.name: layers[table.of or table.members[0]] for table in self.ensembles}
 
     def controls_of(self, metric: MetricTable, dictionary: str) -> dict[str, int]:
@@ -332,9 +331,9 @@ class TaskFile(Table):
         Where the metric's table names none: ``random`` and all that the dictionary's table trains. One that another table trains is left out.
         """
         table = next((table for table in self.train if table.name == dictionary), None)
-        trained = {} if table is None else dict.fromkeys(table.controls, len(table.seeds))
+        trained: dict[str, int] = {} if table is None else dict.fromkeys(table.controls, len(table.seeds))
         named = ("random", *trained) if metric.controls is None else metric.controls
-        draws = {**dict.fromkeys(FIXED_CONTROLS, 1), **trained}
+        draws: dict[str, int] = dict.fromkeys(FIXED_CONTROLS, 1) | trained
         return {name: draws.get(name, metric.control_seeds) for name in named if name in trained or name not in TRAINED_CONTROLS}
 
     @model_validator(mode="after")
@@ -362,7 +361,7 @@ class TaskFile(Table):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> TaskFile:
-        names = [table.name for table in (*self.dictionaries, *self.train, *self.ensembles)]
+        names = [*(table.name for table in self.dictionaries), *(table.name for table in self.train), *(table.name for table in self.ensembles)]
         if len(set(names)) != len(names):
             raise ValueError(f"two dictionaries have one name: {', '.join(sorted(names))}")
         for what, tables in (("methods", self.methods), ("detectors", self.detectors), ("metrics", self.metrics)):
