@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from harness.sae.corpus.collect import CorpusStatistics
     from harness.sae.dictionary import Dictionary
     from harness.sae.subject import DictionarySubject
+    from harness.sae.synthetic.source import Samples, SyntheticSource
 
 
 # ----------------------------------------------------------------------------------------------------------------------- bench
@@ -101,6 +102,11 @@ class JudgeBench(Protocol):
 
 class Bench(JudgeBench, Protocol):
     """What the core hands to plugins. Everything expensive is made when first asked for, and shared."""
+
+    @property
+    def synthetic(self) -> SyntheticSource | None:
+        """The source of the task's activations, with its true features, where they are synthetic: then there is no model and no corpus."""
+        ...
 
     @property
     def dictionaries(self) -> Mapping[str, Dictionary]:
@@ -191,11 +197,12 @@ class Bench(JudgeBench, Protocol):
         """For each text (token ids), in order, the logits at each of its tokens: float32 ``[tokens, vocabulary]``, edited where asked."""
         ...
 
-    def activations(self, site: Site | None = None, texts: TextSet | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+    def activations(self, site: Site | None = None, texts: TextSet | Samples | None = None) -> Iterator[tuple[int, torch.Tensor]]:
         """Each text's place in ``texts`` (None: the corpus) and its activations at a site (None: the task's): float32 ``[tokens, d_model]``.
 
         Texts come in any order, and those without a counted token do not come. The first token, padding and outliers are left out, as everywhere
-        in statistics (:mod:`harness.sae.corpus.sweep`).
+        in statistics (:mod:`harness.sae.corpus.sweep`). On a task of synthetic activations: the number of a first sample and vectors
+        ``[n, dims]``, of some :class:`~harness.sae.synthetic.source.Samples` (None: those that are trained on), some at a time.
         """
         ...
 
@@ -267,6 +274,7 @@ class SteererTraits:
         suppresses: how it works against a concept where that is asked for: ``intervene`` then gets strengths of 0 and below. None: it
             cannot, and is left out of such runs.
         fitted: whether it learns from a concept's texts. ``--controls full`` then also steers each concept by what was learnt for another one.
+        adapter: whether its interventions bring an adapter. The model wears one at a time, so of joined steerers one may.
     """
 
     unit: StrengthUnit
@@ -276,6 +284,7 @@ class SteererTraits:
     control: ControlKind | None = None
     suppresses: Suppresses | None = None
     fitted: bool = False
+    adapter: bool = False
 
 
 @dataclass(frozen=True)
@@ -463,10 +472,12 @@ class Work:
     Attributes:
         items: texts to rate (a judge).
         concepts: concepts to prepare (a labeler, a steerer, a detector).
+        measurements: dictionaries to measure, times the metric's own seeds (a metric).
     """
 
     items: Sequence[JudgeItem] = ()
     concepts: Sequence[Concept] = ()
+    measurements: int = 0
 
 
 @runtime_checkable

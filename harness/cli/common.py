@@ -168,6 +168,20 @@ def show_entry(entry: Entry, out: Path, folder: Path, as_json: bool, task: str |
     echo(f"run:   {folder}")
 
 
+def show_published(ids: Sequence[str], as_json: bool) -> None:
+    """Print published tables below a result; with JSON, which is the result's alone, nothing. Raises UnknownNameError for one that does not exist."""
+    from harness.errors import UnknownNameError
+    from harness.leaderboard.published import load_published
+    from harness.leaderboard.table import render_published
+
+    tables = {table.id: table for table in load_published()} if ids and not as_json else {}
+    for name in ids if tables else ():
+        if name not in tables:
+            raise UnknownNameError("published table", name, tables)
+        echo("")
+        console().print(render_published(tables[name]), crop=False)
+
+
 def choices_from(given: Mapping[str, Any]) -> Choices:
     """Return what the command line replaces in a task, from the values of a command's options (``click``'s ``context.params``)."""
     from dataclasses import fields

@@ -21,7 +21,7 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
     """
     refused = refused_for(plan, bench)
     table = bench.task.file
-    title = f"task {table.name} (version {table.version}), model {table.model.name}" + (", suppression" if plan.goal == "suppress" else "")
+    title = f"task {table.name} (version {table.version}), model {bench.task.subject}" + (", suppression" if plan.goal == "suppress" else "")
     methods = [(m.name, m.role, m.strength_unit, " ".join(f"{s:g}" for s in m.grid)) for m in plan.methods]
     detections = [(d.name, d.role) for d in plan.detections]
     metrics = [(m.metric.label, m.dictionary) for m in plan.metrics]
@@ -52,6 +52,8 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
         console().print(line, highlight=False, markup=False)
     if methods:
         _show_cost(plan, bench, cost, why, n_concepts)
+    elif plan.metrics:
+        _show_spending(plan, bench, cost, n_concepts)
     if refused is not None:
         raise refused
 
@@ -102,9 +104,6 @@ def plan_problems(plan: Plan, bench: TaskBench, known: list[str], instructions: 
 
 def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concepts: int) -> None:
     """What generating and rating will take."""
-    from harness.cli.spending import foresee
-    from harness.errors import HarnessError
-
     time = "unknown" if cost.seconds is None else f"about {cost.seconds / 60:.1f} min"
     most = "" if cost.exact else "at most "
     judge = "nobody" if plan.judge is None else plan.judge.label
@@ -116,6 +115,15 @@ def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concept
         highlight=False,
         markup=False,
     )
+    _show_spending(plan, bench, cost, n_concepts)
+
+
+def _show_spending(plan: Plan, bench: TaskBench, cost: Estimate, n_concepts: int) -> None:
+    """What plugins that ask an API may cost."""
+    from harness.cli.spending import foresee
+    from harness.errors import HarnessError
+
+    screen = console()
     try:
         foreseen = foresee(plan, bench, cost.ratings, n_concepts)
     except HarnessError as error:  # no key yet: the rest of the plan is worth seeing all the same
@@ -152,7 +160,7 @@ def estimate_of(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool, inst
     from harness.run.throughput import recall
 
     device = choose_device(bench.choices.device)
-    measured = recall(bench.artifacts.root, bench.task.file.model.name, device.type)
+    measured = recall(bench.artifacts.root, bench.task.subject, device.type)
     try:
         words = [len(instruction.text.split()) for instruction in bench.instructions] if instructions else [PROMPT_TOKENS // 3]
         prompt = round(1.4 * sum(words) / len(words)) + PROMPT_TOKENS // 2  # a third more tokens than words, and the chat template's own

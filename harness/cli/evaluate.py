@@ -26,6 +26,7 @@ from harness.cli.common import (
     protocol_options,
     quiet_option,
     show_entry,
+    show_published,
     task_options,
 )
 from harness.cli.evaluation import Evaluation
@@ -177,6 +178,7 @@ def command(
         return
     if not wanted:
         show_entry(*once.run(choices), as_json, once.where)
+        show_published(task.file.published, as_json)
         return
     _run_seeds(once, choices, wanted, as_json)
 

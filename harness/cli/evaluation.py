@@ -52,7 +52,9 @@ class Evaluation:
         if why := changed_code(folder, manifest):
             bench.progress.step(why)
         if self.fresh or not _generated(folder):  # else the judge's own estimate of what is left is exact, and asked about before anything is sent
-            self.purse.approve_all({who: estimate.times(left) for who, estimate in foreseen(plan, bench).items()}, self.purse.given)
+            known = None if self.fresh else folder
+            parts = {who: estimate.times(left) for who, estimate in foreseen(plan, bench, known).items()}
+            self.purse.approve_all(parts, self.purse.given)
         if self.fresh and (kept := set_aside(folder)) is not None:  # not before the cost is approved
             bench.progress.step(f"the stored run is kept in {kept}")
         bench.progress.step(f"run {folder}")
@@ -69,13 +71,28 @@ class Evaluation:
         return replace(self, task=self.task.at(cell), where=f"{self.where}{MARK}{cell.name}")
 
 
-def foreseen(plan: Plan, bench: TaskBench) -> dict[str, Estimate]:
-    """Return what a run may cost at most, by who spends it."""
+def foreseen(plan: Plan, bench: TaskBench, folder: Path | None = None) -> dict[str, Estimate]:
+    """Return what a run may cost at most, by who spends it; ``folder``: where it may have been begun, and measurements lie that cost no more."""
     from harness.cli.dry_run import concept_count, estimate_of
     from harness.cli.spending import foresee
 
     n_concepts, exact, _ = concept_count(plan, bench)
-    return foresee(plan, bench, estimate_of(plan, bench, n_concepts, exact).ratings, n_concepts)
+    return foresee(plan, bench, estimate_of(plan, bench, n_concepts, exact).ratings, n_concepts, _measured(folder))
+
+
+def _measured(folder: Path | None) -> set[str]:
+    """Return the ids of the measurements that a run has."""
+    from harness.errors import StoreError
+    from harness.evaluations.dictionary.rows import MEASURE
+    from harness.store import RunStore
+
+    if folder is None or not folder.is_dir():
+        return set()
+    try:
+        with RunStore.open(folder, read_only=True, check=False) as store:
+            return {outcome.item_id for outcome in store.outcomes(MEASURE, kind="dictionary")}
+    except StoreError:
+        return set()
 
 
 def _generated(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.cli.common import console, echo, keep_entry, make_bench, print_json, print_table
+from harness.cli.common import console, echo, keep_entry, make_bench, print_json, print_table, show_published
 from harness.cli.evaluation import Evaluation, foreseen
 from harness.errors import HarnessError, OptionError, TaskError
 
@@ -78,6 +78,7 @@ def run_matrix(once: Evaluation, choices: Choices, cells: Sequence[Cell], as_jso
         matrix = matrix_of(entries, problems)
         page = write_matrix(matrix, once.out, command)
         show_matrix(matrix, page, as_json)
+        show_published(once.task.file.published, as_json)
     if problems:
         message = f"{len(problems)} of {len(cells)} cells of {once.task.name} failed; the first, {problems[0][0]}: {problems[0][1]}"
         raise TaskError(message, given=problems[0][0], hint="the same command tries them again, and computes nothing else anew")
@@ -90,7 +91,12 @@ def show_matrix(matrix: Matrix, page: Path, as_json: bool) -> None:
     if as_json:
         print_json({**matrix.as_json(), "page": str(page)})
         return
-    console().print(render_matrix(matrix))
+    if matrix.kinds == ("dictionary",):
+        from harness.leaderboard.dictionaries import side_by_side
+
+        console().print(side_by_side(matrix.entries), crop=False)
+    else:
+        console().print(render_matrix(matrix))
     echo(f"page: {page}")
 
 

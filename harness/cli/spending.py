@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -92,16 +92,18 @@ def _price(estimate: Estimate) -> str:
     return f"up to ${estimate.most.cost:,.2f}{once}"
 
 
-def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict[str, Estimate]:
-    """Return what steerers and judge will cost, with repeats, by who spends it; empty where nothing costs anything.
+def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int, measured: Container[str] = ()) -> dict[str, Estimate]:
+    """Return what steerers, metrics and judge will cost, with repeats, by who spends it; empty where nothing costs anything.
 
     Args:
         plan: the plan.
         bench: its bench.
         ratings: texts to be rated. They do not exist yet: each is as long as decoding allows, concept and instruction are the longest.
         n_concepts: labelings of each method at most.
+        measured: ids of measurements that the run has already (:func:`harness.evaluations.dictionary.records.record_id`).
     """
     from harness.contracts import Priced, Work
+    from harness.evaluations.dictionary.records import unmeasured
     from harness.types import JudgeItem
 
     found: dict[str, Estimate] = {}
@@ -109,6 +111,12 @@ def foresee(plan: Plan, bench: TaskBench, ratings: int, n_concepts: int) -> dict
         writer: Any = steerer.instance
         if isinstance(writer, Priced) and (estimate := writer.estimate(Work(concepts=_subjects(plan, bench, n_concepts)))).most.calls:
             found[plan.called(steerer)] = estimate
+    for planned in plan.metrics:
+        metric: Any = planned.metric.instance
+        if isinstance(metric, Priced) and (n := unmeasured(planned, bench, measured)):
+            who, more = plan.called(planned.metric), metric.estimate(Work(measurements=n))
+            if more.most.calls:
+                found[who] = found[who] + more if who in found else more
     judge: Any = None if plan.judge is None else plan.judge.instance
     if isinstance(judge, Priced) and ratings:
         tokens = bench.task.file.decoding.max_new_tokens

@@ -24,7 +24,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
     for name, (folder, distribution) in sorted(host.tasks.entries.items()):
         try:
             file = load_task(folder).file
-            row = {"name": name, "version": file.version, "model": file.model.name, "mode": file.concepts.mode, "summary": file.summary}
+            model = file.model.name if file.model is not None else "(synthetic)"
+            row = {"name": name, "version": file.version, "model": model, "mode": file.concepts.mode, "summary": file.summary}
         except TaskError as error:
             row = {"name": name, "version": None, "model": "", "mode": "", "summary": f"broken: {error}"}
         rows.append({**row, "distribution": distribution, "folder": str(folder)})

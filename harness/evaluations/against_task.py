@@ -106,7 +106,7 @@ def _model_digest(entry: Entry, bench: TaskBench) -> Iterator[str]:
         return
     if known is None:
         raise _Unknown(f"{name} is not on this machine")
-    revision = bench.task.file.model.revision
+    revision = bench.task.file.model.revision if bench.task.file.model else None
     if entry.model.digest != known:
         if _on_hub(bench) and not is_commit(revision):
             raise _Unknown(f"the task names no commit of {name}, and the copy on this machine is {known}, not {entry.model.digest or 'unknown'}")
@@ -116,6 +116,8 @@ def _model_digest(entry: Entry, bench: TaskBench) -> Iterator[str]:
 def _on_hub(bench: TaskBench) -> bool:
     from harness.model.embedded import embedded_names
 
+    if bench.task.file.model is None:
+        return False
     name = bench.task.file.model.name
     return name not in embedded_names() and not bench.task.path(name).exists()
 
@@ -124,7 +126,10 @@ def _expected_model(bench: TaskBench) -> tuple[str, str | None]:
     """The model's name as entries have it, and its digest where that can be told without loading it."""
     from harness.model.locating import local_identity
 
-    table = bench.task.file.model
+    if bench.task.file.synthetic is not None:
+        config = bench.task.file.synthetic.config
+        return config.title, config.digest
+    table = bench.task.file.language_model
     path = table.name.startswith((".", "/", "~"))
     local = str(bench.task.path(table.name)) if path else table.name
     found = local_identity(local, table.revision)

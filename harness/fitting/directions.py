@@ -7,6 +7,7 @@ to add strength × scale × w. All directions have unit norm, and the sign that 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,14 @@ class DetectOptions(Options):
     """How tokens' scores become a text's: the largest (AxBench's public code) or the mean (its paper)."""
 
 
+class FitSteerOptions(FitOptions, SteerOptions):
+    """Options of a steerer by direction whose fit has none of its own."""
+
+
+class FitDetectOptions(FitOptions, DetectOptions):
+    """Options of a detector by direction whose fit has none of its own."""
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """Directions of some concepts.
@@ -117,7 +126,7 @@ class Fit:
         return {name: place for place, name in enumerate(self.names)}
 
 
-class DirectionMethod:
+class DirectionMethod(ABC):
     """Base of a method that fits a direction for each concept; its steerer and its detector share one fit (see :meth:`fitted`).
 
     Where the fit is trained by steps, ``curves`` are those of :class:`harness.contracts.Fitted`.
@@ -144,9 +153,9 @@ class DirectionMethod:
         own = {*SteerOptions.model_fields, *DetectOptions.model_fields}
         return {name: value for name, value in self.options.model_dump(mode="json").items() if name not in own}
 
+    @abstractmethod
     def fit(self, bench: Bench, site: Site, texts: Sequence[ConceptTexts]) -> Fit:
         """Return the fit on training texts, directions of any length and sign: they are normalised and turned by :func:`oriented`."""
-        raise NotImplementedError
 
     def site(self, bench: Bench) -> Site:
         """Return where it reads and writes."""
@@ -298,11 +307,17 @@ class TokensOf:
 
 
 def scores(bench: Bench, site: Site, fit: Fit, texts: TextSet, pool: Pool, *, relu: bool = False) -> NDArray[np.float64]:
-    """Return each concept's score of each text, float64 ``[concepts, texts]``. One pass of the model serves all concepts."""
-    found = np.zeros((len(fit.names), len(texts)))
+    """Return each concept's score of each text, float64 ``[concepts, texts]``. One pass of the model serves all concepts.
+
+    A text without a token that counts (it is empty, or all of it is outliers) has nothing to score: it gets 0, and the run says how many there are.
+    """
+    found, read = np.zeros((len(fit.names), len(texts))), 0
     for place, along in _token_scores(bench, site, fit, texts):
         values = along.clip(min=0) if relu else along
         found[:, place] = values.max(axis=0) if pool == "max" else values.mean(axis=0)
+        read += 1
+    if read < len(texts):
+        bench.warn(f"{len(texts) - read} of {len(texts)} texts of {texts.name!r} have no token that counts; their score is 0")
     return found + fit.offsets[:, None]
 
 

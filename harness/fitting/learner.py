@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -30,7 +31,7 @@ class Losses(NamedTuple):
     penalty: torch.Tensor | None = None
 
 
-class Learner:
+class Learner(ABC):
     """Base of what is trained. Concepts share forward passes, so each row of a batch must get its own concept's parameters, and nothing of others.
 
     The model's own weights stay as they are. What a row gets may depend on the row, its concept's parameters and :meth:`Batch.rng`, never on which
@@ -47,6 +48,7 @@ class Learner:
     most: int | None = None
     reference: bool = False
 
+    @abstractmethod
     def start(self, concept: str, draw: np.random.Generator) -> dict[str, torch.Tensor]:
         """Return the parameters that a concept begins with, float32 on the CPU; of one shape for all concepts.
 
@@ -54,8 +56,8 @@ class Learner:
             concept: its id.
             draw: random numbers by (seed, concept).
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def worn(self, model: SubjectModel, parameters: Sequence[Parameters], batch: Batch) -> AbstractContextManager[Any]:
         """Return a context within which the model computes as the parameters have it; its value is handed to :meth:`losses`.
 
@@ -66,7 +68,6 @@ class Learner:
             parameters: of the concepts of the batch; row r has those of ``parameters[batch.owner[r]]``.
             batch: of the forward pass inside.
         """
-        raise NotImplementedError
 
     def losses(self, parameters: Sequence[Parameters], batch: Batch, logp: torch.Tensor, seen: Any) -> Losses:
         """Return the losses of a batch's rows; by default the mean cross-entropy of the answers' tokens over the concept's batch.
@@ -94,5 +95,5 @@ class Learner:
         """
         return False
 
-    def settle(self, parameters: Parameters) -> None:
+    def settle(self, parameters: Parameters) -> None:  # noqa: B027 - a hook that most leave alone
         """Put a concept's parameters right in place, after each step; nothing by default. Gradients are off."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -62,9 +63,9 @@ class TrainedDirection(DirectionMethod):
     fit_options: ClassVar[type[TrainingOptions]]
     options: TrainingOptions
 
+    @abstractmethod
     def learner(self, model: SubjectModel, site: Site) -> VectorLearner:
         """Return what is trained."""
-        raise NotImplementedError
 
     def training_set(self, bench: Bench, texts: Sequence[ConceptTexts]) -> TrainingSet:
         """Return what it is trained on: by default one answer an example."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ class VectorLearner(Learner):
         direction = draw.standard_normal(self.d_model)
         return {VECTOR: torch.from_numpy(self.length * direction / np.linalg.norm(direction)).float()}
 
+    @abstractmethod
     def edited(self, x: torch.Tensor, rows: Mapping[str, torch.Tensor], batch: Batch, seen: dict[str, Any]) -> torch.Tensor:
         """Return the stream with the vectors at work; only counted tokens (behind what all prompts share) get the new values.
 
@@ -57,7 +59,6 @@ class VectorLearner(Learner):
             batch: the rows.
             seen: what is put there, :meth:`losses` gets.
         """
-        raise NotImplementedError
 
     @contextmanager
     def worn(self, model: SubjectModel, parameters: Sequence[Parameters], batch: Batch) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.interventions import Site
 from harness.measuring import VERSION
+from harness.types import Json
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,7 @@ class KeptVectors:
         path: where they are.
         n: counted tokens.
         width: of a vector.
+        rows: of which texts they are, in the order on disk: each text's place in the set, and how many of its tokens are here.
         dtype: torch's name of the dtype on disk.
         device: where they are handed out.
     """
@@ -44,6 +46,7 @@ class KeptVectors:
     width: int
     dtype: str
     device: Any
+    rows: tuple[tuple[int, int], ...]
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """Yield float32 ``[tokens, width]``, some thousand tokens at a time."""
@@ -96,9 +99,13 @@ def kept_vectors(bench: Bench, layer: int, texts: TextSet) -> KeptVectors:
         read = itertools.chain.from_iterable(bench.activations(Site(layer), texts.part(shard)) for shard in shards)
         vectors = bench.track(read, "reading texts", sum(map(len, shards)))
         for shard in shards:  # of texts with tokens that count, so each of them comes
-            files.append({_DATA: np.concatenate([_as_bits(x.to(dtype)) for _, x in itertools.islice(vectors, len(shard))])}, None)
-        (folder / _META).write_text(json.dumps([files.size(_DATA) // (width * dtype.itemsize), width]), encoding="utf-8")
+            read_now = list(itertools.islice(vectors, len(shard)))
+            texts_now: Json = [[int(shard[place]), len(x)] for place, x in read_now]
+            files.append({_DATA: np.concatenate([_as_bits(x.to(dtype)) for _, x in read_now])}, texts_now)
+        rows = [row for note in files.notes if isinstance(note, list) for row in note]
+        (folder / _META).write_text(json.dumps([files.size(_DATA) // (width * dtype.itemsize), width, rows]), encoding="utf-8")
 
     folder = bench.artifact({"kind": "kept-vectors", "version": VERSION, "layer": layer, "texts": texts.digest}, compute)
-    n, width = json.loads((folder / _META).read_text(encoding="utf-8"))
-    return KeptVectors(folder / _DATA, n, width, str(dtype).removeprefix("torch."), bench.model.device)
+    n, width, rows = json.loads((folder / _META).read_text(encoding="utf-8"))
+    places = tuple((place, count) for place, count in rows)
+    return KeptVectors(folder / _DATA, n, width, str(dtype).removeprefix("torch."), bench.model.device, places)

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from harness.model.tokens import TokenTable
     from harness.sae.corpus.collect import CorpusStatistics
     from harness.sae.dictionary import Dictionary
+    from harness.sae.synthetic.source import Samples, SyntheticSource
 
 EXAMPLES = 20
 """So many positive and negative texts at most travel with a concept; methods that want all read the corpus."""
@@ -152,11 +153,22 @@ class TaskBench:
 
     # ------------------------------------------------------------------------------------------------ model and dictionaries
 
+    @cached_property
+    def synthetic(self) -> SyntheticSource | None:
+        """Return the source of the task's activations where it has no language model."""
+        table = self.task.file.synthetic
+        if table is None:
+            return None
+        from harness.model.devices import choose_device
+        from harness.sae.synthetic.source import SyntheticSource
+
+        return SyntheticSource(table.config, table.samples, choose_device(self.choices.device))
+
     @handed_out(MODEL)
     def model(self) -> SubjectModel:
         from harness.model.loading import load_model
 
-        table = self.task.file.model
+        table = self.task.file.language_model
         local = self.task.path(table.name)
         name = str(local) if table.name.startswith((".", "/", "~")) else table.name
         model = load_model(
@@ -230,7 +242,7 @@ class TaskBench:
             source = self.task.local_source(table)
             dictionary = harness.sae.load(
                 source,
-                device=str(self.model.device),
+                device=str(self.model.device if self.synthetic is None else self.synthetic.device),
                 layer=table.layer,
                 model_name=table.trained_on,
                 revision=table.revision,
@@ -243,8 +255,14 @@ class TaskBench:
                     allowed=dictionary.d_sae,
                     hint="correct the task file",
                 )
-            note = harness.sae.check_fits(dictionary, self.model, allow_other_model=table.trained_on is not None)
-            if table.trained_on is not None or not dictionary.model_name:
+            if self.synthetic is not None:
+                if dictionary.d_in != self.synthetic.config.dims:
+                    message = f"dictionary {table.name!r} reads vectors of {dictionary.d_in} numbers"
+                    raise DictionaryError(message, given=dictionary.d_in, allowed=self.synthetic.config.dims, hint="give one of the task's dims")
+                note = ""
+            else:
+                note = harness.sae.check_fits(dictionary, self.model, allow_other_model=table.trained_on is not None)
+            if note and (table.trained_on is not None or not dictionary.model_name):
                 self.warn(f"dictionary {table.name}: {note}")
             if dictionary.signed:
                 self.warn(
@@ -532,8 +550,14 @@ class TaskBench:
         self.guard.settle()
         return self.services.logits(texts, intervention)
 
-    def activations(self, site: Site | None = None, texts: TextSet | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+    def activations(self, site: Site | None = None, texts: TextSet | Samples | None = None) -> Iterator[tuple[int, torch.Tensor]]:
         self.guard.settle()
+        if self.synthetic is not None:
+            from harness.sae.synthetic.source import Samples
+
+            return self.synthetic.vectors(texts if isinstance(texts, Samples) else Samples("train", 0, self.synthetic.n_samples))
+        if texts is not None and not hasattr(texts, "tokens"):
+            raise TaskError(f"task {self.task.name!r} has texts, not samples", given=self.task.name, hint="name a task of synthetic activations")
         return self.services.activations(site or self.site, self.corpus_tokens if texts is None else texts.tokens, self.skip)
 
     @cached_property
@@ -620,10 +644,11 @@ class TaskBench:
         return self._artifact(key, compute, None)
 
     def _artifact(self, key: Json, compute: Callable[[Path], None], corpus: Json) -> Path:
+        source = self.synthetic
         full = {
             "key": replaced(key, self._paths_of_plugin()),
-            "model": self.model.digest,
-            "dtype": str(self.model.dtype),
+            "model": self.model.digest if source is None else source.digest,
+            "dtype": str(self.model.dtype if source is None else "float32"),
             "corpus": corpus,
             **self._code_of(compute),
         }

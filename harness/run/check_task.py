@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from harness.data.axbench_concepts import concept_files
 from harness.data.corpora.reading import DUMP_PREFIX
 from harness.errors import HarnessError, UnknownNameError
+from harness.leaderboard.published import load_published
 from harness.model.token_file import read_token_file
 from harness.plugin.grammar import JOIN, PluginRequest, parse_request, parse_steerer
 from harness.plugin.host import PluginHost
@@ -60,6 +61,8 @@ def _check(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
             _collect(report, lambda joined=request: plan_one(host, task, "steerer", joined, {}))
     for steerer in [name for joined in task.file.steering.grids for name in joined.split(JOIN)]:
         _collect(report, lambda s=steerer: host.get("steerer", s))
+    _collect(report, lambda: _check_published(task))
+    _collect(report, lambda: _check_source(task))
     _check_files(task, report)
     _check_content(task, report)
 
@@ -102,6 +105,22 @@ def _check_options(registered: Registered, given: Mapping[str, Json]) -> None:
             raise UnknownNameError(f"option of {registered.kind} {registered.name}", name, registered.options.model_fields)
 
 
+def _check_source(task: Task) -> None:
+    """Raise where a synthetic source's settings cannot be; making it draws its features, and no sample."""
+    if task.file.synthetic is not None:
+        from harness.sae.synthetic.source import SyntheticSource
+
+        SyntheticSource(task.file.synthetic.config)
+
+
+def _check_published(task: Task) -> None:
+    """Raise UnknownNameError for a table that does not exist."""
+    tables = {table.id for table in load_published()}
+    for name in task.file.published:
+        if name not in tables:
+            raise UnknownNameError("published table", name, sorted(tables))
+
+
 def _check_files(task: Task, report: dict[str, Json]) -> None:
     file = task.file
     source = file.instructions.source
@@ -135,7 +154,7 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
         _collect(report, lambda source=dictionary.source: _check_registry(source))
         report["notes"].append(f"dictionary {dictionary.name!r} comes from the hub ({dictionary.source}), on first use")
         if dictionary.trained_on:
-            report["notes"].append(f"dictionary {dictionary.name!r} was made for {dictionary.trained_on}, not for {file.model.name}; recorded")
+            report["notes"].append(f"dictionary {dictionary.name!r} was made for {dictionary.trained_on}, not for {task.subject}; recorded")
 
 
 def _note_dump(report: dict[str, Json], source: str) -> None:

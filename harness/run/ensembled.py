@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.files.progress import Progress
-from harness.run.trained import VERSION, TrainingBench, collected, fitted, texts_of
+from harness.run.trained import VERSION, TrainingBench, fitted, training_config, training_vectors
 from harness.tasks.dictionaries import EnsembleTable, TrainTable
 
 if TYPE_CHECKING:
@@ -56,24 +56,24 @@ def _next_stage(bench: TrainingBench, table: TrainTable, before: list[Dictionary
     """
     import harness.sae
     from harness.sae.ensembles import left_over
-    from harness.sae.training.config import TrainConfig
 
-    stage, texts = len(before), texts_of(bench, table)
+    stage = len(before)
     name = f"{table.name}, boosted member {stage + 1}"
-    config = TrainConfig(**table.settings, skip=texts.skip, seed=table.seeds[0] + stage)
+    config = training_config(bench, table, table.seeds[0] + stage)
+    data, recipe = training_vectors(bench, table, config, progress), table.model_copy(update={"snapshots": ()})
 
     def compute(folder: Path) -> None:
-        left = collected(bench, table, config, texts, progress)
+        left = data.vectors()
         for place, dictionary in enumerate(before):
             left = left_over(left, dictionary, folder / f"left-{place}")
-        fitted(bench, table, name, config, left, texts.source, folder, progress)
+        fitted(bench, recipe, name, config, left, data.source, folder, progress)
         for place in range(stage):
             shutil.rmtree(folder / f"left-{place}")
 
     key = {
         "kind": "boosting-member", "version": VERSION, "layer": table.layer, "config": config.identity,
-        "before": [dictionary.digest for dictionary in before], **texts.key,
+        "before": [dictionary.digest for dictionary in before], **data.key,
     }  # fmt: skip
-    dictionary = harness.sae.load(texts.artifact(key, compute), device=str(bench.model.device))
+    dictionary = harness.sae.load(data.artifact(key, compute), device=str(before[0].device))
     dictionary.source = f"{name} (seed {config.seed})"
     return dictionary

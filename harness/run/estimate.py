@@ -56,7 +56,7 @@ def estimate(
     generations = sum(n_concepts * m.draws * len(m.grid) * per_concept for m in plan.methods)
     new_tokens = generations * task.file.decoding.max_new_tokens
     prompt_tokens = generations * prompt
-    parameters = task.file.model.parameters
+    parameters = task.file.model.parameters if task.file.model else None
     seconds, note = None, "time unknown: the task does not state model.parameters, and this machine has not run it yet"
     if measured:
         seconds = new_tokens / measured

@@ -29,7 +29,10 @@ def model_ref(task: Task, device: str | None, dtype: str | None) -> ModelRef | N
     from harness.model.devices import choose_device, choose_dtype
     from harness.model.locating import local_identity
 
-    table = task.file.model
+    if task.file.synthetic is not None:
+        config = task.file.synthetic.config
+        return ModelRef(name=config.title, digest=config.digest, dtype="float32", device=str(choose_device(device)))
+    table = task.file.language_model
     local = str(task.path(table.name)) if table.name.startswith((".", "/", "~")) else table.name
     found = local_identity(local, table.revision)
     if found is None:

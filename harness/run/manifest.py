@@ -198,7 +198,10 @@ def _instructions(bench: TaskBench) -> str:
     """Return the digest of the instructions in use: of the task's own by name and content, as their place in the task is fixed.
 
     Of a file that the command line gives by its content, whatever it is called; where that is the content of the task's own, it is theirs.
+    Of a task without a model none: nobody could be asked.
     """
+    if bench.task.file.model is None:
+        return ""
     path, own = bench.instructions_path, bench.task.file.instructions.source
     if bench.choices.instructions is None:
         return path_digest(path)

@@ -297,7 +297,7 @@ class _Planner:
     def _metrics(self) -> tuple[PlannedMetric, ...]:
         if not self.wanted.metrics:
             return ()
-        names = list(self.task.file.table_names)
+        names = self.task.file.measured_names
         if not names:
             message = f"metrics measure dictionaries, and task {self.task.name!r} has none"
             raise TaskError(message, given=self.task.name, hint="add a [[dictionaries]] or [[train]] table to it")

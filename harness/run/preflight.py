@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.data.corpora.reading import DATASET_PREFIX
-from harness.errors import OptionError
+from harness.errors import OptionError, TaskError
 from harness.plugin.inputs import missing_paths
 from harness.run.bench import TaskBench
 from harness.run.planned import Plan, PlannedPlugin
@@ -35,8 +35,11 @@ def check_values(plan: Plan, bench: TaskBench) -> None:
         _check_inputs(plugin)
     if bench.concept_mode == "fixed" and (plan.methods or plan.detections) and not _on_the_hub(file.concepts.file):
         bench.list_concepts()  # an unknown split is said as such, not as too few instructions
-    local = file.model.name
-    check_local_model(str(bench.task.path(local)) if local.startswith((".", "/", "~")) else local)
+    if file.model is None:
+        _check_synthetic(plan, bench)
+    else:
+        local = file.model.name
+        check_local_model(str(bench.task.path(local)) if local.startswith((".", "/", "~")) else local)
     for table in file.dictionaries:
         source = bench.task.local_source(table)
         if source.startswith((".", "/", "~")) or Path(source).exists():
@@ -44,6 +47,18 @@ def check_values(plan: Plan, bench: TaskBench) -> None:
     if plan.judge is not None and not _on_the_hub(choices.instructions or file.instructions.source):
         _ = bench.instructions
     _check_corpus(plan, bench)
+
+
+def _check_synthetic(plan: Plan, bench: TaskBench) -> None:
+    """Refuse what needs a language model on a task without one, and settings that its source does not have."""
+    asked = [*(m.steerer.label for m in plan.methods), *(d.detector.label for d in plan.detections)]
+    corpus = bench.choices.corpus
+    if asked or corpus is not None:
+        given = asked[0] if asked else corpus
+        what = f"{given} needs a language model" if asked else "--corpus is given"
+        hint = "name metrics alone (--metric), or choose another task"
+        raise TaskError(f"{what}, and the activations of task {bench.task.name!r} are synthetic", given=given, hint=hint)
+    _ = bench.synthetic
 
 
 def _check_inputs(plugin: PlannedPlugin) -> None:
@@ -55,7 +70,7 @@ def _check_inputs(plugin: PlannedPlugin) -> None:
 
 def _check_corpus(plan: Plan, bench: TaskBench) -> None:
     if not bench.has_corpus:
-        if bench.concept_mode == "chosen" or plan.detections:
+        if bench.task.file.model is not None and (bench.concept_mode == "chosen" or plan.detections):
             _ = bench.corpus_path  # says what to give
         return
     if _on_the_hub(bench.choices.corpus or bench.task.file.corpus.source):

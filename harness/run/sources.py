@@ -157,6 +157,8 @@ def _model(task: Task) -> Iterator[HubInput]:
     from harness.model.hub_model import CONFIG, model_source
 
     table = task.file.model
+    if table is None:
+        return
     local = table.name.startswith((".", "/", "~")) or table.name.count("/") > 1 or Path(table.name).expanduser().is_dir()
     if not local and table.name not in embedded_names():
         yield HubInput("model", table.name, table.name, model_source(table.name, table.revision), (CONFIG,))

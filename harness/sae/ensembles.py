@@ -87,11 +87,11 @@ def left_over(activations: Harvest, dictionary: Dictionary, folder: Path) -> Har
         DictionaryError: float16 cannot hold it.
         OSError: the disk is full or cannot be written.
     """
-    from harness.sae.training.activations import DATA_FILE
+    from harness.sae.training.activations import DATA
 
     folder.mkdir(parents=True, exist_ok=True)
     unit, norms = 0.0, 0.0
-    with (folder / DATA_FILE).open("wb") as file, torch.no_grad():
+    with (folder / DATA).open("wb") as file, torch.no_grad():
         for start in range(0, activations.n, _SLICE):
             x = activations.take(np.arange(start, min(start + _SLICE, activations.n)))
             error = torch.cat([part - dictionary.decode(dictionary.encode(part), part).cpu() for part in x.split(1024)])  # type: ignore[no-untyped-call]

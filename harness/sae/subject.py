@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.sae.dictionary import Dictionary
+    from harness.sae.training.activations import Harvest
 
 
 TRAINED = "trained"
@@ -35,6 +36,7 @@ class DictionarySubject:
         neighbours: dictionaries of other layers, by layer.
         truth: the true features, float32 ``[features, d_in]``, where they are known (synthetic data).
         recipe: how it was trained, as JSON; None where nobody knows.
+        vectors: collects the vectors that the task trained it on, or finds them kept; None where the task did not train it.
     """
 
     name: str
@@ -45,3 +47,4 @@ class DictionarySubject:
     neighbours: Mapping[int, Dictionary] = field(default_factory=dict)
     truth: Tensor | None = None
     recipe: Mapping[str, Json] | None = None
+    vectors: Callable[[], Harvest] | None = None

@@ -72,7 +72,7 @@ class Composition:
         parts: in the order in which they act.
 
     Raises:
-        OptionError: several parts have a strength to choose.
+        OptionError: several parts have a strength to choose, or an adapter.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -85,7 +85,8 @@ class Composition:
                 given=tuple(part.name for part in open_),
                 hint=f"fix all but one, e.g. {open_[0].name.partition(':')[0]}:{STRENGTH}=0.5",
             )
-        needs, fitted = (any(getattr(part.steerer.traits, name) for part in self.parts) for name in ("needs_features", "fitted"))
+        _one_adapter([part.name for part in self.parts if part.steerer.traits.adapter])
+        needs, fitted, adapter = (any(getattr(part.steerer.traits, name) for part in self.parts) for name in ("needs_features", "fitted", "adapter"))
         each = [part.steerer.traits.suppresses for part in (*open_, *self.parts)]
         self.traits = SteererTraits(
             unit=open_[0].steerer.traits.unit if open_ else "none",
@@ -94,6 +95,7 @@ class Composition:
             needs_features=needs,
             suppresses=None if None in each else each[0] if open_ else "negate",
             fitted=fitted,
+            adapter=adapter,
         )
 
     def against(self) -> Composition:
@@ -132,12 +134,16 @@ def joined(parts: Sequence[tuple[str, Intervention]]) -> Intervention:
         OptionError: more than one brings an adapter.
     """
     adapters = [(name, found.adapter) for name, found in parts if found.adapter is not None]
-    if len(adapters) > 1:
-        names = " and ".join(name for name, _ in adapters)
-        message = f"steerers {names} each bring an adapter, and the model wears one at a time"
-        raise OptionError(message, given=tuple(name for name, _ in adapters), hint="join at most one steerer with an adapter")
+    _one_adapter([name for name, _ in adapters])
     return Intervention(
         prompt_prefix="\n\n".join(found.prompt_prefix for _, found in parts if found.prompt_prefix),
         edits=tuple(edit for _, found in parts for edit in found.edits),
         adapter=adapters[0][1] if adapters else None,
     )
+
+
+def _one_adapter(names: Sequence[str]) -> None:
+    """Raise OptionError where several steerers, by their names, bring an adapter."""
+    if len(names) > 1:
+        message = f"steerers {' and '.join(names)} each bring an adapter, and the model wears one at a time"
+        raise OptionError(message, given=tuple(names), hint="join at most one steerer with an adapter")

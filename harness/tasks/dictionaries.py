@@ -85,6 +85,8 @@ class TrainTable(Table):
     """Train on whole texts of so many tokens at most, drawn at random; left out, on all."""
     tokens: PathText | None = None
     """A file of token ids that it is trained on in place of the corpus' texts (`harness data tokens` writes one), relative to the task's folder."""
+    snapshots: tuple[int, ...] = ()
+    """After so many tokens, ascending, the training is also kept as it is: each a dictionary of its own, name~tokens (and name~tokens@seed)."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of initial weights, order and held-out tokens; one dictionary is trained for each, on one pass of the model."""
     architecture: Literal["batchtopk", "topk", "jumprelu", "standard", "matryoshka"] = "batchtopk"
@@ -129,25 +131,32 @@ class TrainTable(Table):
         }
 
     @property
-    def all_names(self) -> dict[str, tuple[int, str]]:
-        """Name within the task of every dictionary that is trained, with its seed and its control; those without one (``none``) come first."""
-        found = {name: (seed, "none") for name, seed in self.seed_names.items()}
-        return found | {name: (seed, control) for control, names in self.control_names.items() for name, seed in names.items()}
+    def all_names(self) -> tuple[str, ...]:
+        """Names within the task of every dictionary that is trained: snapshots, whole trainings, then controls."""
+        return tuple(name for names in (*self.members.values(), *self.control_names.values()) for name in names)
 
     @property
     def seed_names(self) -> dict[str, int]:
         """Name within the task and seed of each dictionary: the first is called as the table, another ``name@seed``."""
-        return {self.name if place == 0 else f"{self.name}@{seed}": seed for place, seed in enumerate(self.seeds)}
+        return self.members[self.name]
+
+    @property
+    def members(self) -> dict[str, dict[str, int]]:
+        """By name within the task of each snapshot and, last, of the whole training: its dictionaries by name, with their seeds."""
+        names = [*(f"{self.name}~{tokens}" for tokens in self.snapshots), self.name]
+        return {name: {name if place == 0 else f"{name}@{seed}": seed for place, seed in enumerate(self.seeds)} for name in names}
 
     @property
     def settings(self) -> dict[str, Any]:
         """Return the keys that :class:`harness.sae.training.config.TrainConfig` has, with their values; the seed is not among them."""
-        return self.model_dump(exclude={"name", "layer", "texts", "max_tokens", "tokens", "seeds", "controls"})
+        return self.model_dump(exclude={"name", "layer", "texts", "max_tokens", "tokens", "snapshots", "seeds", "controls"})
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainTable:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds of {self.name!r} must be one or more whole numbers from 0 up, none twice, got {list(self.seeds)}")
+        if list(self.snapshots) != sorted(set(self.snapshots)) or (self.snapshots and self.snapshots[0] < 1):
+            raise ValueError(f"snapshots of {self.name!r} must be numbers of tokens, ascending, got {list(self.snapshots)}")
         if self.k >= self.width:
             raise ValueError(f"k of {self.name!r} must be below its width {self.width}, got {self.k}")
         if self.warm_up + self.decay > 1:

@@ -26,6 +26,7 @@ from harness.plugin.grammar import PluginRequest
 from harness.sae.subject import FIXED_CONTROLS, TRAINED_CONTROLS
 from harness.tasks.dictionaries import DictionaryTable, EnsembleTable, MetricTable, Options, Table, TrainTable, request_in
 from harness.tasks.matrix import MARK, Cell, MatrixTable, cells_of, with_settings
+from harness.tasks.synthetic import SyntheticTable
 from harness.types import CONCEPT_PROMPT, Aggregation, Decoding, DetectionNegatives, Goal, Json, ProtocolName, canonical_json, digest
 
 SCHEMA = 3
@@ -223,7 +224,7 @@ class DetectorTable(RunTable):
 
 _LATER_IN_CORPUS = ("conversations", "instruction_field", "genre_field", "part_field")
 """Fields that came after the first tasks: digests of tasks without them stay what they were."""
-_LATER_IN_TRAIN: dict[str, Json] = {"tokens": None, "controls": [], "random_rows": "isotropic", "cosine": 0.8}
+_LATER_IN_TRAIN: dict[str, Json] = {"snapshots": [], "tokens": None, "controls": [], "random_rows": "isotropic", "cosine": 0.8}
 _LATER_IN_EVALUATION: dict[str, Json] = {
     "pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means", "goal": "express", "concept_prompt": CONCEPT_PROMPT,
     "negatives": "all",
@@ -275,7 +276,10 @@ class TaskFile(Table):
     """Raised whenever anything that scores depend on changes."""
     summary: str
     """One line for `harness tasks`."""
-    model: ModelTable
+    published: tuple[str, ...] = ()
+    """Ids of published tables (`harness leaderboard`) that are shown below the task's own results, for comparison."""
+    model: ModelTable | None = None
+    synthetic: SyntheticTable | None = None
     dictionaries: tuple[DictionaryTable, ...] = ()
     train: tuple[TrainTable, ...] = ()
     ensembles: tuple[EnsembleTable, ...] = ()
@@ -313,15 +317,23 @@ class TaskFile(Table):
         return TaskFile.model_validate({**with_settings(_lists(content), cell.sets), "name": f"{self.name}{MARK}{cell.name}"})
 
     @property
+    def language_model(self) -> ModelTable:
+        """The subject model. Raises TaskError for a task of synthetic activations, which has none."""
+        if self.model is None:
+            hint = "such a task trains and measures dictionaries; choose another for anything else"
+            raise TaskError(f"task {self.name!r} has synthetic activations and no language model", given=self.name, hint=hint)
+        return self.model
+
+    @property
     def dictionary_names(self) -> tuple[str, ...]:
-        """Return names of all dictionaries, those of files first; of trained ones, all seeds' and controls' (:attr:`TrainTable.all_names`)."""
+        """Return names of all dictionaries: of files, trained ones with snapshots, seeds and controls (:attr:`TrainTable.all_names`), ensembles."""
         trained = (name for table in self.train for name in table.all_names)
         return (*(table.name for table in self.dictionaries), *trained, *(table.name for table in self.ensembles))
 
     @property
     def table_names(self) -> dict[str, int]:
         """By name of each table of a dictionary, whose seeds belong together: the layer that it reads."""
-        found = {table.name: table.layer for table in self.dictionaries} | {table.name: table.layer for table in self.train}
+        found = {table.name: table.layer for table in self.dictionaries} | {name: table.layer for table in self.train for name in table.members}
         layers = found | {name: table.layer for table in self.train for name in table.all_names}
         return found | {table.name: layers[table.of or table.members[0]] for table in self.ensembles}
 
@@ -335,6 +347,26 @@ class TaskFile(Table):
         named = ("random", *trained) if metric.controls is None else metric.controls
         draws: dict[str, int] = dict.fromkeys(FIXED_CONTROLS, 1) | trained
         return {name: draws.get(name, metric.control_seeds) for name in named if name in trained or name not in TRAINED_CONTROLS}
+
+    @property
+    def measured_names(self) -> tuple[str, ...]:
+        """Return names of what has a row of its own under a metric: dictionaries of files, trained ones by snapshot, ensembles."""
+        return tuple(self.table_names)
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> TaskFile:
+        if (self.model is None) == (self.synthetic is None):
+            raise ValueError("a task has a [model] or, in its place, [synthetic] activations")
+        if self.synthetic is not None:
+            for name in ("methods", "detectors", "controls"):
+                if getattr(self, name):
+                    raise ValueError(f"[[{name}]] need a language model, and a task of [synthetic] activations has none")
+            if self.corpus.source is not None:
+                raise ValueError("a task of [synthetic] activations has no model that could read a corpus")
+            layers = {table.name: table.layer for table in self.dictionaries} | {table.name: table.layer for table in self.train}
+            if wrong := [name for name, layer in layers.items() if layer]:
+                raise ValueError(f"[synthetic] activations have one layer, 0; that of {wrong[0]!r} is another")
+        return self
 
     @model_validator(mode="after")
     def _version_has_the_keys(self) -> TaskFile:
@@ -361,7 +393,9 @@ class TaskFile(Table):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> TaskFile:
-        names = [*(table.name for table in self.dictionaries), *(table.name for table in self.train), *(table.name for table in self.ensembles)]
+        names = [table.name for table in self.dictionaries]
+        names += [name for table in self.train for name in table.members]
+        names += [table.name for table in self.ensembles]
         if len(set(names)) != len(names):
             raise ValueError(f"two dictionaries have one name: {', '.join(sorted(names))}")
         for what, tables in (("methods", self.methods), ("detectors", self.detectors), ("metrics", self.metrics)):
@@ -401,7 +435,7 @@ class TaskFile(Table):
 
     @model_validator(mode="after")
     def _dictionaries_are_there(self) -> TaskFile:
-        names = list(self.table_names)
+        names = self.measured_names
         if not names and self.metrics:
             raise ValueError("a metric measures dictionaries, and the task has none")
         if not names and self.steering.layer is None:
@@ -443,6 +477,11 @@ class Task:
     def name(self) -> str:
         return self.file.name
 
+    @property
+    def subject(self) -> str:
+        """What is studied: the model's name as the task has it, or the synthetic activations."""
+        return self.file.language_model.name if self.file.synthetic is None else self.file.synthetic.config.title
+
     def path(self, name: str) -> Path:
         """Return a file of the task: relative names are relative to its folder. Raises TaskError for a path that no system can follow."""
         try:
@@ -462,8 +501,11 @@ class Task:
         ``extra`` is what the command line replaced (another corpus, …).
         """
         content: dict[str, Json] = self.file.model_dump(mode="json", by_alias=True)
-        for name in ("summary", "matrix"):
+        for name in ("summary", "matrix", "published"):
             content.pop(name)
+        for name in ("model", "synthetic"):
+            if content[name] is None:
+                content.pop(name)
         for name in WHAT_IS_RUN:
             content.pop(name)
         for name in ("train", "ensembles"):

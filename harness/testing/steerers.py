@@ -25,6 +25,7 @@ def check_steerer(factory: Factory[Steerer], bench: TaskBench, labelings: Sequen
     * The strength unit is known; the grid is finite and ascending; the neutral point is a number or None.
     * One that says how it suppresses a concept is also tried at the weakest and the strongest of those strengths, and does something else there
       than at their positive.
+    * Only one whose traits say so brings an adapter.
     * One that abstains gives its reasons by concept, the same each time, and is tried on the others.
     * ``intervene`` gives an :class:`Intervention`, the same for the same labeling and strength, also after another was asked for, and also from
       a second steerer that is prepared anew.
@@ -63,6 +64,7 @@ def check_steerer(factory: Factory[Steerer], bench: TaskBench, labelings: Sequen
         kind = type(intervention).__name__
         require("values", isinstance(intervention, Intervention), f"intervene gave {kind} {where}; it must give an Intervention")
         require("values", isinstance(intervention.prompt_prefix, str), f"prompt_prefix is not a text {where}")
+        require("traits", intervention.adapter is None or traits.adapter, f"an adapter comes {where}, and the traits say that there is none")
         for edit in intervention.edits:
             check_edit(edit, bench, where)
     check_batches([edit for intervention in found.values() for edit in intervention.edits], bench)

@@ -14,13 +14,12 @@ import numpy as np
 
 from harness import hookimpl
 from harness.fitting.directions import (
-    DetectOptions,
     DirectionDetector,
     DirectionMethod,
     DirectionSteerer,
     Fit,
-    FitOptions,
-    SteerOptions,
+    FitDetectOptions,
+    FitSteerOptions,
     TokensOf,
     oriented,
 )
@@ -31,14 +30,6 @@ if TYPE_CHECKING:
     import torch
 
     from harness.contracts import Bench
-
-
-class CaaSteerOptions(FitOptions, SteerOptions):
-    """Options of steerer ``caa``."""
-
-
-class CaaDetectOptions(FitOptions, DetectOptions):
-    """Options of detector ``caa``."""
 
 
 class _Caa(DirectionMethod):
@@ -83,9 +74,9 @@ class CaaDetector(_Caa, DirectionDetector):
 
 @hookimpl
 def harness_register_steerers(registry: Any) -> None:
-    registry.add("caa", CaaSteerer, options=CaaSteerOptions, summary="add the difference of contrastive answers' last tokens (no SAE)")
+    registry.add("caa", CaaSteerer, options=FitSteerOptions, summary="add the difference of contrastive answers' last tokens (no SAE)")
 
 
 @hookimpl
 def harness_register_detectors(registry: Any) -> None:
-    registry.add("caa", CaaDetector, options=CaaDetectOptions, summary="tokens along the difference of contrastive answers' last tokens")
+    registry.add("caa", CaaDetector, options=FitDetectOptions, summary="tokens along the difference of contrastive answers' last tokens")

@@ -15,13 +15,12 @@ from harness import hookimpl
 from harness.errors import DataError
 from harness.fitting.components import first_component
 from harness.fitting.directions import (
-    DetectOptions,
     DirectionDetector,
     DirectionMethod,
     DirectionSteerer,
     Fit,
-    FitOptions,
-    SteerOptions,
+    FitDetectOptions,
+    FitSteerOptions,
     TokensOf,
     oriented,
 )
@@ -32,14 +31,6 @@ if TYPE_CHECKING:
     import torch
 
     from harness.contracts import Bench
-
-
-class LatSteerOptions(FitOptions, SteerOptions):
-    """Options of steerer ``lat``."""
-
-
-class LatDetectOptions(FitOptions, DetectOptions):
-    """Options of detector ``lat``."""
 
 
 class _Lat(DirectionMethod):
@@ -77,9 +68,9 @@ class LatDetector(_Lat, DirectionDetector):
 
 @hookimpl
 def harness_register_steerers(registry: Any) -> None:
-    registry.add("lat", LatSteerer, options=LatSteerOptions, summary="add the first principal component of differences of the concept's tokens")
+    registry.add("lat", LatSteerer, options=FitSteerOptions, summary="add the first principal component of differences of the concept's tokens")
 
 
 @hookimpl
 def harness_register_detectors(registry: Any) -> None:
-    registry.add("lat", LatDetector, options=LatDetectOptions, summary="tokens along the first principal component of differences of tokens")
+    registry.add("lat", LatDetector, options=FitDetectOptions, summary="tokens along the first principal component of differences of tokens")

@@ -53,7 +53,7 @@ class LoraOptions(Options):
 class Lora:
     """See the module. Implements :class:`harness.contracts.Steerer`."""
 
-    traits = SteererTraits(unit="none", grid=(1.0,), needs_features=False, fitted=True)
+    traits = SteererTraits(unit="none", grid=(1.0,), needs_features=False, fitted=True, adapter=True)
 
     def __init__(self, options: LoraOptions) -> None:
         self.options = options

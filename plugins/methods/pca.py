@@ -14,13 +14,12 @@ import numpy as np
 from harness import hookimpl
 from harness.fitting.components import first_component
 from harness.fitting.directions import (
-    DetectOptions,
     DirectionDetector,
     DirectionMethod,
     DirectionSteerer,
     Fit,
-    FitOptions,
-    SteerOptions,
+    FitDetectOptions,
+    FitSteerOptions,
     TokensOf,
     oriented,
 )
@@ -29,14 +28,6 @@ from harness.interventions import Site
 
 if TYPE_CHECKING:
     from harness.contracts import Bench
-
-
-class PcaSteerOptions(FitOptions, SteerOptions):
-    """Options of steerer ``pca``."""
-
-
-class PcaDetectOptions(FitOptions, DetectOptions):
-    """Options of detector ``pca``."""
 
 
 class _Pca(DirectionMethod):
@@ -58,9 +49,9 @@ class PcaDetector(_Pca, DirectionDetector):
 
 @hookimpl
 def harness_register_steerers(registry: Any) -> None:
-    registry.add("pca", PcaSteerer, options=PcaSteerOptions, summary="add the first principal component of the concept's tokens (no SAE)")
+    registry.add("pca", PcaSteerer, options=FitSteerOptions, summary="add the first principal component of the concept's tokens (no SAE)")
 
 
 @hookimpl
 def harness_register_detectors(registry: Any) -> None:
-    registry.add("pca", PcaDetector, options=PcaDetectOptions, summary="tokens along the first principal component of the concept's tokens")
+    registry.add("pca", PcaDetector, options=FitDetectOptions, summary="tokens along the first principal component of the concept's tokens")

@@ -46,7 +46,7 @@ class SftOptions(Options):
 class Sft:
     """See the module. Implements :class:`harness.contracts.Steerer`, and :class:`harness.contracts.Abstains`."""
 
-    traits = SteererTraits(unit="none", grid=(1.0,), needs_features=False, fitted=True)
+    traits = SteererTraits(unit="none", grid=(1.0,), needs_features=False, fitted=True, adapter=True)
 
     def __init__(self, options: SftOptions) -> None:
         self.options = options

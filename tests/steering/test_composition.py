@@ -92,6 +92,15 @@ def test_one_that_stands_there_twice_is_prepared_once() -> None:
     assert (once.prepared, other.prepared) == (1, 1)
 
 
+def test_two_adapters_are_refused_before_anything_is_trained() -> None:
+    worn = [Steerer(name, SteererTraits(unit="none", grid=(1.0,), adapter=True)) for name in ("lora", "sft")]
+    assert Composition([Part("lora", worn[0]), Part("words", Steerer("words"))]).traits.adapter
+    assert not Composition([Part("words", Steerer("words"))]).traits.adapter
+    with pytest.raises(OptionError, match="steerers lora and sft each bring an adapter") as error:
+        Composition([Part("lora", worn[0]), Part("words", Steerer("words")), Part("sft", worn[1])])
+    assert error.value.given == ("lora", "sft")
+
+
 def test_prefixes_edits_and_one_adapter() -> None:
     first, second = Scale((Site(1),), 2.0), Scale((Site(0),), 3.0)
     both = joined([("a", Intervention("A", (first,))), ("b", Intervention("", (second, first), "folder")), ("c", Intervention("C"))])

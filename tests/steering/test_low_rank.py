@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from harness.fitting.rotating import rotation
 from harness.interventions import Edit, Positions, Site
 from harness.model.loading import SubjectModel
 from harness.steering.add_vector import AddVector
-from harness.steering.low_rank import LowRank
+from harness.steering.low_rank import LowRank, low_rank
 from harness.types import Decoding, rng
 
 GREEDY = Decoding(max_new_tokens=8, temperature=0.0, min_new_tokens=8)
@@ -40,6 +42,21 @@ def test_it_has_its_formula(seed: int, width: int, tokens: int, data: st.DataObj
     stacked = edit.stack([edit, edit], torch.device("cpu"))
     for row in stacked.apply(x.float()[None].expand(2, -1, -1), None):  # type: ignore[arg-type]
         np.testing.assert_allclose(row.numpy(), expected, atol=2e-5)
+
+
+def test_it_is_pyrefts() -> None:
+    """Output and gradients of ``pyreft.LoreftIntervention`` (0.1.0, float64) for the same R, W, b, as it was run in an environment of its own."""
+    recorded = json.loads((Path(__file__).parent / "data" / "loreft_pyreft.json").read_text(encoding="utf-8"))
+    base, r, w, b, grown = (torch.tensor(recorded[name], dtype=torch.float64) for name in ("base", "R", "W", "b", "G"))
+    learnt = [tensor.requires_grad_() for tensor in (base, w, b)]
+    rows = [tensor.expand(len(base), *tensor.shape) for tensor in (r, w, b)]
+    found = low_rank(base, *rows)
+    np.testing.assert_allclose(found.detach().numpy(), recorded["output"], atol=1e-10)
+    (found * grown).sum().backward()  # type: ignore[no-untyped-call]
+    for tensor, name in zip(learnt, ("grad_base", "grad_W", "grad_b"), strict=True):
+        assert tensor.grad is not None
+        np.testing.assert_allclose(tensor.grad.numpy(), recorded[name], atol=1e-10)
+    assert torch.allclose(rotation(r), r, atol=1e-10)  # its rows are orthonormal, and stay as they are
 
 
 def test_what_is_none_is_refused() -> None:

@@ -261,10 +261,15 @@ def test_steerers_of_other_streams_and_by_adapters_keep_it(bench: TaskBench, lor
     for site in (Site(1, "attention"), Site(2, "mlp")):
         check_steerer(lambda site=site: SomeSteerer(edited(lambda x, rows: x * 2, sites=(site,))), bench)  # type: ignore[misc]
     folder = str(lora(bench.model, ["q_proj", "down_proj"]))
-    (intervention,) = check_steerer(lambda: SomeSteerer(lambda labeling, strength: Intervention(adapter=folder)), bench)
+
+    def worn(labeling: Any, strength: float) -> Intervention:
+        return Intervention(adapter=folder)
+
+    (intervention,) = check_steerer(lambda: SomeSteerer(worn, adapter=True), bench)
     assert intervention.adapter == folder
+    fails(lambda: check_steerer(lambda: SomeSteerer(worn), bench), "an adapter comes at strength 1 for concept 'music', and the traits say that")
     fails(
-        lambda: check_steerer(lambda: SomeSteerer(lambda labeling, strength: Intervention(adapter=folder), neutral=1.0), bench),
+        lambda: check_steerer(lambda: SomeSteerer(worn, adapter=True, neutral=1.0), bench),
         "at the neutral strength 1 the model writes something else",
     )
     fails(lambda: check_steerer(lambda: SomeSteerer(edited(lambda x, rows: x, sites=(Site(1, "head"),))), bench), "stream 'head' does not exist")  # type: ignore[arg-type]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+from harness.contracts import Priced, Work
 from harness.errors import PluginError
 from harness.evaluations.base import Stage
-from harness.evaluations.dictionary.records import all_subjects, record_id, seeds_of, subjects_of
+from harness.evaluations.dictionary.records import all_subjects, record_id, seeds_of, subjects_of, unmeasured
 from harness.evaluations.dictionary.rows import MEASURE, dictionary_rows
 from harness.evaluations.dictionary.subjects import open_subject, unmet
 from harness.leaderboard.entry import Row
-from harness.run.notes import note_versions
+from harness.run.notes import chat_news, note_versions
 from harness.run.plan import PlannedMetric
+from harness.run.prepare import note_usage
 from harness.run.run import Run
+from harness.run.spending import Meter
 from harness.sae.subject import DictionarySubject
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest
@@ -48,6 +52,7 @@ class DictionaryEvaluation:
         plan, bench, missing = run.planned, run.bench, {item.id for item in items}
         everybody = all_subjects(plan, bench)
         note_versions(run.store, run.warnings, "metrics", [planned.metric.registered.made_by for planned in plan.metrics])
+        _approve(run)
         for ref in run.progress.track(everybody, "measuring dictionaries", len(everybody)):
             wanted = [
                 (name, planned, seed)
@@ -66,12 +71,26 @@ class DictionaryEvaluation:
         return dictionary_rows(manifest, store)
 
 
+def _approve(run: Run) -> None:
+    """Have what metrics that cost money will take approved, before anything is measured."""
+    done = {outcome.item_id for outcome in run.store.outcomes(MEASURE, kind="dictionary")}
+    for planned in run.planned.metrics:
+        instance: Any = planned.metric.instance
+        if run.approve is not None and isinstance(instance, Priced) and (n := unmeasured(planned, run.bench, done)):
+            run.approve(instance.estimate(Work(measurements=n)), run.planned.called(planned.metric))
+
+
 def _measured(run: Run, planned: PlannedMetric, subject: DictionarySubject, seed: int) -> Measurement:
     """Return one measurement, checked against the contract; a metric whose needs are not met gives none, with the reason."""
     instance, who = planned.metric.instance, planned.metric.registered.who
     if why := unmet(instance.traits, subject, run.bench):
         return Measurement(None, reason=why, parts=dict.fromkeys(instance.traits.parts), part_reasons=dict.fromkeys(instance.traits.parts, why))
-    found = instance.measure(run.bench, subject, seed)
+    meter = Meter(instance)
+    try:
+        with chat_news(run.progress):
+            found = instance.measure(run.bench, subject, seed)
+    finally:
+        note_usage(run, meter, run.planned.called(planned.metric))  # also of what was paid for before an interrupt or an error
     if not isinstance(found, Measurement):
         raise PluginError(f"{who}: measure returned a value of class {type(found).__name__}", given=found, allowed="Measurement")
     if set(found.parts) != set(instance.traits.parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import asdict
 
 from harness.contracts import NumberTraits
@@ -28,6 +29,12 @@ def all_subjects(plan: Plan, bench: TaskBench) -> list[SubjectRef]:
 def seeds_of(planned: PlannedMetric, bench: TaskBench) -> range:
     """Return the metric's own seeds."""
     return range(bench.seed, bench.seed + planned.seeds)
+
+
+def unmeasured(planned: PlannedMetric, bench: TaskBench, measured: Container[str] = ()) -> int:
+    """Return how many measurements of a metric are still to be made; ``measured``: the ids of those that are."""
+    subjects, seeds = subjects_of(planned, bench), seeds_of(planned, bench)
+    return sum(record_id(planned.metric, subject, seed) not in measured for subject in subjects for seed in seeds)
 
 
 def metric_records(plan: Plan, bench: TaskBench) -> list[MetricRecord]:

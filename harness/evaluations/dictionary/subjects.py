@@ -12,11 +12,13 @@ from harness.errors import UnknownNameError
 from harness.measuring.texts import sample_texts
 from harness.measuring.vectors import kept_vectors
 from harness.run.bench import TaskBench
+from harness.run.trained import training_config, training_vectors
 from harness.sae.subject import FIXED_CONTROLS, TRAINED, TRAINED_CONTROLS, DictionarySubject
 from harness.types import Json, digest
 
 if TYPE_CHECKING:
     from harness.sae.dictionary import Dictionary
+    from harness.sae.training.activations import Harvest
 
 CONTROL_SEEDS = 3
 """Draws of a control: the fewest that have an interval."""
@@ -129,13 +131,16 @@ def open_subject(bench: TaskBench, ref: SubjectRef, everybody: Sequence[SubjectR
         training_seed=ref.seed if ref.seed is not None else recipe.get("seed"),
         siblings=_Opened(siblings, lambda other: _open(bench, other)),
         neighbours=_OpenedByKey(near, lambda other: _open(bench, other)),
+        truth=bench.synthetic.truth if bench.synthetic is not None else None,
         recipe=recipe or None,
+        vectors=_vectors(bench, ref),
     )
 
 
 def unmet(traits: MetricTraits, subject: DictionarySubject, bench: TaskBench) -> str:
     """Return why a metric can't be measured on this subject, or empty: the reason of a measurement without a value."""
     lacking = {
+        "model": "" if bench.synthetic is None else "the task has no language model: its activations are synthetic",
         "corpus": "" if bench.has_corpus else "the task has no corpus",
         "siblings": "" if len(subject.siblings) else "there is no dictionary of another seed (a [[train]] table may have several)",
         "neighbours": "" if len(subject.neighbours) else "the task has no dictionary of another layer",
@@ -150,8 +155,20 @@ def unmet(traits: MetricTraits, subject: DictionarySubject, bench: TaskBench) ->
 
 def _members(bench: TaskBench) -> dict[str, tuple[dict[str, int | None], int]]:
     """By name of a dictionary's table: its members in ``bench.dictionaries`` with their seeds, and its layer."""
-    seeds: dict[str, dict[str, int | None]] = {table.name: dict(table.seed_names) for table in bench.task.file.train}
+    seeds: dict[str, dict[str, int | None]] = {name: dict(found) for table in bench.task.file.train for name, found in table.members.items()}
     return {name: (seeds.get(name, {name: None}), layer) for name, layer in bench.task.file.table_names.items()}
+
+
+def _vectors(bench: TaskBench, ref: SubjectRef) -> Callable[[], Harvest] | None:
+    """Return what collects the vectors that a dictionary of a ``[[train]]`` table was trained on."""
+    table = next((table for table in bench.task.file.train if ref.is_trained and ref.dictionary in table.members), None)
+    if table is None:
+        return None
+
+    def collect() -> Harvest:
+        return training_vectors(bench, table, training_config(bench, table, ref.seed or 0), bench.progress)[1]()
+
+    return collect
 
 
 def _open(bench: TaskBench, ref: SubjectRef) -> Dictionary:
@@ -164,17 +181,24 @@ def _control(bench: TaskBench, ref: SubjectRef) -> Dictionary:
     import torch
 
     from harness.sae.controls import CONTROL_TOKENS, Fitted, control
+    from harness.sae.synthetic.source import Samples
 
     like, kind, seed = bench.dictionaries[ref.member], control(ref.arm), ref.seed or 0
-    texts = sample_texts(bench, CONTROL_TOKENS, 0, "train")
+    vectors: Callable[[], torch.Tensor]
+    if bench.synthetic is not None:
+        samples = Samples("train", 0, CONTROL_TOKENS)
+        read, vectors = f"{samples.part} {samples.stop}", lambda: torch.cat([x for _, x in bench.activations(texts=samples)])
+    else:
+        texts = sample_texts(bench, CONTROL_TOKENS, 0, "train")
+        read, vectors = texts.digest, lambda: kept_vectors(bench, like.layer, texts).all()
 
     def compute(folder: Path) -> None:
-        fitted = kind.fit(like, kept_vectors(bench, like.layer, texts).all(), seed)
+        fitted = kind.fit(like, vectors(), seed)
         with (folder / "fitted.npz").open("wb") as file:
             found = {} if fitted.rows is None else {"rows": fitted.rows.numpy()}
             np.savez(file, mean=fitted.mean.numpy(), numbers=np.array([fitted.threshold, fitted.scale, fitted.l0]), **found)
 
-    key = {"kind": "control", "version": _VERSION, "control": ref.arm, "seed": seed, "like": like.digest, "layer": like.layer, "texts": texts.digest}
+    key = {"kind": "control", "version": _VERSION, "control": ref.arm, "seed": seed, "like": like.digest, "layer": like.layer, "texts": read}
     with np.load(bench.artifact(key, compute) / "fitted.npz", allow_pickle=False) as saved:
         threshold, scale, l0 = (float(number) for number in saved["numbers"])
         rows = torch.from_numpy(saved["rows"]) if "rows" in saved else None

@@ -52,7 +52,7 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     seconds = time.monotonic() - started
     _note_plan(run)
     run.store.note("generated", {"texts": len(wanted), "tokens": tokens, "seconds": round(seconds, 1)})
-    remember(run.bench.artifacts.root, run.bench.task.file.model.name, model.device.type, tokens / max(seconds, 1e-9))
+    remember(run.bench.artifacts.root, run.bench.task.subject, model.device.type, tokens / max(seconds, 1e-9))
 
 
 def _note_plan(run: Run) -> None:

@@ -28,7 +28,7 @@ from harness.types import digest
 if TYPE_CHECKING:
     from harness.model.loading import SubjectModel
 
-_META, DATA_FILE = "meta.json", "activations.f16"
+META, DATA = "meta.json", "activations.f16"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Harvest:
         return torch.from_numpy(self._stored()[index]).float().mul_(self.unit * scale)
 
     def _stored(self) -> npt.NDArray[np.float16]:
-        return np.memmap(self.folder / DATA_FILE, dtype=np.float16, mode="r", shape=(self.n, self.d))
+        return np.memmap(self.folder / DATA, dtype=np.float16, mode="r", shape=(self.n, self.d))
 
 
 def harvest(
@@ -94,22 +94,23 @@ def harvest(
     folder = parent / harvest_name(model, rows, site, skip, outlier)
 
     def find() -> Harvest | None:
-        return _open(folder) if (folder / _META).is_file() else None
+        return open_harvest(folder) if (folder / META).is_file() else None
 
     def fill(partial: Path) -> None:
         made = _collect(model, rows, site, partial, skip, outlier, token_budget, total, advance)
         meta = {key: value for key, value in asdict(made).items() if key != "folder"}
-        replace_file(partial / _META, json.dumps(meta).encode())
+        replace_file(partial / META, json.dumps(meta).encode())
 
     def refused(error: OSError) -> StoreError:
         message = f"cannot write the activations to {parent} ({error.strerror or error})"
         return StoreError(message, given=parent, hint=f"free some space: {total * model.d_model * 2 / 1e9:.1f} GB are needed")
 
-    return make_folder(folder, find, fill, what="the activations", resumable=True, explain=refused) or _open(folder)
+    return make_folder(folder, find, fill, what="the activations", resumable=True, explain=refused) or open_harvest(folder)
 
 
-def _open(folder: Path) -> Harvest:
-    return Harvest(folder, **json.loads((folder / _META).read_text(encoding="utf-8")))
+def open_harvest(folder: Path) -> Harvest:
+    """Return the activations that a folder holds."""
+    return Harvest(folder, **json.loads((folder / META).read_text(encoding="utf-8")))
 
 
 def _collect(
@@ -123,7 +124,7 @@ def _collect(
     total: int,
     advance: Callable[[int, int], None] | None,
 ) -> Harvest:
-    files = ShardedFiles(folder, [DATA_FILE], {"token_budget": token_budget, "shard_tokens": SHARD_TOKENS})
+    files = ShardedFiles(folder, [DATA], {"token_budget": token_budget, "shard_tokens": SHARD_TOKENS})
     shards, budget = list(sweep_shards(rows, skip=skip, token_budget=token_budget)), TokenBudget(token_budget)
     so_far: Any = files.notes[-1] if files.notes else {"unit": 0.0, "norms": 0.0, "done": 0, "kept": 0, "texts": 0}
     unit, norms, done, kept, texts = (so_far[name] for name in ("unit", "norms", "done", "kept", "texts"))
@@ -147,7 +148,7 @@ def _collect(
             texts += len(batch.rows)
             if advance is not None:
                 advance(done, total)
-        files.append({DATA_FILE: np.concatenate(found)}, {"unit": unit, "norms": norms, "done": done, "kept": kept, "texts": texts})
+        files.append({DATA: np.concatenate(found)}, {"unit": unit, "norms": norms, "done": done, "kept": kept, "texts": texts})
     return Harvest(folder, kept, model.d_model, unit, norms / kept, texts, int(row_lengths(rows).max()))
 
 

@@ -22,6 +22,7 @@ from harness.sae.training.checkpoint import CHECKPOINT_FILE, Checkpoint
 from harness.types import Json, rng
 
 if TYPE_CHECKING:
+    from harness.sae.dictionary import Dictionary
     from harness.sae.training.config import TrainConfig
 
 _LOGS = 100
@@ -37,6 +38,11 @@ class Split:
     training: npt.NDArray[np.int64]
     held_out: npt.NDArray[np.int64]
     mean: Tensor
+
+
+def with_held_out(n: int) -> int:
+    """Return how many tokens there must be for ``n`` to be left to train on."""
+    return n + min(_HELD_OUT, -(-n // 9))
 
 
 def split_tokens(activations: Harvest, config: TrainConfig) -> Split:
@@ -174,13 +180,18 @@ def fit(
     log: Path,
     device: torch.device,
     report: Callable[[int, int, Mapping[str, float]], None],
+    begin: Callable[[Any], None] | None = None,
+    after: Callable[[int, Any], None] | None = None,
 ) -> Any:
     """Return the trained SAE: SAELens' trainer, stepped by us, since its own loop logs to a terminal and its statistics cost more than the step.
 
-    Now and then its state is kept beside ``log``; a training that finds one there goes on from it, to the same weights.
+    Now and then its state is kept beside ``log``; a training that finds one there goes on from it, to the same weights. ``begin`` is called with the
+    fresh SAE and may change its weights; ``after`` is called after each step with the tokens so far and the SAE.
     """
     sae = initial_sae(activations.d, split.mean * scale, config, metadata, device)
     after_step = _random_part(sae, activations, split, config)
+    if begin is not None:
+        begin(sae)
     n_tokens = max(config.batch_size, round(config.epochs * len(split.training)))
     trainer = _trainer(sae, iter(()), n_tokens, config, device)
     checkpoint = Checkpoint(log.with_name(CHECKPOINT_FILE), trainer, {"activations": activations.folder.name, **config.identity})
@@ -198,6 +209,8 @@ def fit(
             output = _sparse_step(trainer, batch) if sparse else trainer.step(batch)
             trainer.n_training_steps += 1
             after_step()
+            if after is not None:
+                after(step * config.batch_size, sae)
             if step % every == 0 or step == total:
                 metrics = _metrics(trainer, output, step, time.monotonic() - began)
                 lines.write(json_text(metrics) + "\n")
@@ -259,3 +272,48 @@ def _metrics(trainer: Any, output: Any, step: int, seconds: float) -> dict[str, 
         "lr": trainer.optimizer.param_groups[0]["lr"],
         "tokens_per_second": round(tokens / max(seconds, 1e-9)),
     }
+
+
+# ------------------------------------------------------------------------------------------------------- trainings beside a finished one
+
+
+def config_of(recipe: Mapping[str, Json]) -> TrainConfig | None:
+    """Return the settings that a dictionary's recipe holds; None for one of another kind (a control's, another program's)."""
+    from dataclasses import fields
+
+    from harness.sae.training.config import TrainConfig
+
+    known = {field.name for field in fields(TrainConfig)}
+    if not {"width", "architecture", "lr"} <= recipe.keys():
+        return None
+    return TrainConfig(**{name: value for name, value in recipe.items() if name in known})
+
+
+def initial_rows(d_in: int, config: TrainConfig, seed: int) -> Tensor:
+    """Return the decoder rows that a training with this seed would begin with, at unit length, float32 ``[width, d_in]``."""
+    from dataclasses import replace
+
+    rows: Tensor = initial_sae(d_in, torch.zeros(d_in), replace(config, seed=seed), {}, torch.device("cpu")).W_dec.detach()
+    scaled: Tensor = rows / rows.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return scaled
+
+
+@torch.no_grad()
+def take_over(dictionary: Dictionary, sae: Any, scale: float) -> None:
+    """Give the first latents of a training SAE, whose inputs are multiplied by ``scale``, the weights of an exported dictionary.
+
+    Exporting folds the scale, and in the TopK family the decoder's norms, into the weights; here both are taken out again.
+    """
+    own, n = dictionary.sae, dictionary.d_sae
+    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
+        norm, length = float(sae.W_dec.norm(dim=-1).mean()), own.W_dec.norm(dim=-1)
+        sae.W_enc[:, :n] = own.W_enc * length / norm
+        sae.b_enc[:n] = own.b_enc * length * scale / norm
+        sae.W_dec[:n] = own.W_dec / length.unsqueeze(-1) * norm
+    else:
+        sae.W_enc[:, :n] = own.W_enc / scale
+        sae.b_enc[:n] = own.b_enc
+        sae.W_dec[:n] = own.W_dec * scale
+        if hasattr(own, "threshold") and hasattr(sae, "threshold"):
+            sae.threshold[:n] = own.threshold
+    sae.b_dec.copy_(own.b_dec * scale)

@@ -9,18 +9,19 @@ at which held-out tokens have k active features on average, and it is checked on
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.errors import DictionaryError, HarnessError, StoreError
+from harness.errors import DataError, DictionaryError, HarnessError, StoreError
 from harness.files.folders import locked
 from harness.files.version import own_version
 from harness.interventions import Site
@@ -192,11 +193,27 @@ def describe_training(model: SubjectModel, site: Site, config: TrainConfig, acti
 
 
 def train_on(
-    activations: Harvest, config: TrainConfig, folder: Path, metadata: Mapping[str, Json], device: torch.device, progress: Progress
+    activations: Harvest,
+    config: TrainConfig,
+    folder: Path,
+    metadata: Mapping[str, Json],
+    device: torch.device,
+    progress: Progress,
+    *,
+    snapshots: Sequence[int] = (),
+    begin: Callable[[Any, float], None] | None = None,
+    tolerance: float = L0_TOLERANCE,
 ) -> None:
     """Train on collected activations and export to ``folder``, where a training that was stopped is gone on with.
 
-    Arguments and errors as in :func:`train`.
+    Args:
+        activations, config, folder, metadata, device, progress: see :func:`train`, and for its errors.
+        snapshots: numbers of tokens, ascending; after so many the SAE is also exported as it is, to :func:`snapshot_folder`.
+        tolerance: how far a BatchTopK dictionary's L0 may be from k, as a share of k.
+        begin: called with SAELens' fresh training SAE and the inputs' scale; may give it other weights than random ones.
+
+    Raises:
+        DataError: the training ends before a snapshot.
     """
     from harness.sae.training.export import export
 
@@ -207,10 +224,42 @@ def train_on(
     def report(done: int, total: int, metrics: Mapping[str, float]) -> None:
         progress(TrainProgress("train", done, total, metrics))
 
-    sae = fit(activations, split, scale, config, metadata, folder / LOG_FILE, device, report)
-    progress(TrainProgress("export", 0, 1))
+    total = max(config.batch_size, round(config.epochs * len(split.training))) // config.batch_size * config.batch_size
+    if snapshots and snapshots[-1] > total:
+        message = f"a snapshot is wanted after {snapshots[-1]} tokens, and the training has {total}"
+        raise DataError(message, given=snapshots[-1], allowed=f"up to {total}", hint="correct snapshots, or train on more")
     # alternately, since neighbours on disk come from one text and from texts of one length
     calibration, check = (activations.take(split.held_out[part::2]) for part in (0, 1))
-    export(sae, folder, scale, config, calibration, check, L0_TOLERANCE)
+    pending = list(snapshots)
+
+    def after(done: int, sae: Any) -> None:
+        while pending and done >= pending[0]:
+            tokens = pending.pop(0)
+            if done - config.batch_size >= tokens:
+                continue  # it was there when the training was stopped
+            made = snapshot_folder(folder, tokens)
+            made.mkdir(parents=True, exist_ok=True)
+            export(_copied(sae, tokens), made, scale, config, calibration, check, math.inf)
+
+    start = None if begin is None else lambda sae: begin(sae, scale)
+    sae = fit(activations, split, scale, config, metadata, folder / LOG_FILE, device, report, start, after if pending else None)
+    progress(TrainProgress("export", 0, 1))
+    export(sae, folder, scale, config, calibration, check, tolerance)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     progress(TrainProgress("export", 1, 1))
+
+
+def snapshot_folder(folder: Path, tokens: int) -> Path:
+    """Return where below a training's folder its snapshot after so many tokens is."""
+    return folder / "snapshots" / str(tokens)
+
+
+def _copied(sae: Any, tokens: int) -> Any:
+    """Return SAELens' SAE as it is now, apart from the one that is trained on; exporting changes weights and configuration."""
+    cfg = copy.deepcopy(sae.cfg)
+    recipe = dict(getattr(cfg.metadata, "harness_training", None) or {})
+    cfg.metadata.harness_training = {**recipe, "snapshot": tokens}
+    with torch.random.fork_rng(devices=[sae.W_dec.device] if sae.W_dec.device.type == "cuda" else []):  # its random weights are replaced
+        other = type(sae)(cfg)
+    other.load_state_dict(sae.state_dict())
+    return other.eval()

@@ -301,6 +301,7 @@ def test_a_writer_that_refuses_is_said(
 ) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr("harness.chat.client.dispatch.pause_before", lambda attempt, asked, draw: 0.01)  # the pauses have tests of their own
     command = ("data", "generate", folder / "recipe.toml", "pairs", "-o", tmp_path / "p.jsonl", "--limit", "1")
     assert "OPENAI_API_KEY" in harness(*command, "--writer", "openai").error
     assert "--writer" in harness(*command, "--base-url", "http://127.0.0.1:9/v1").error

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from harness_plugins.methods import probe
-from harness_plugins.methods.caa import CaaDetectOptions, CaaDetector, CaaSteerer, CaaSteerOptions
+from harness_plugins.methods.caa import CaaDetector, CaaSteerer
 from harness_plugins.methods.diff_mean import DiffMeanDetectOptions, DiffMeanDetector, DiffMeanSteerer, DiffMeanSteerOptions
-from harness_plugins.methods.lat import LatDetectOptions, LatDetector, LatSteerer, LatSteerOptions
-from harness_plugins.methods.pca import PcaDetectOptions, PcaDetector, PcaSteerer, PcaSteerOptions
+from harness_plugins.methods.lat import LatDetector, LatSteerer
+from harness_plugins.methods.pca import PcaDetector, PcaSteerer
 from harness_plugins.methods.probe import ProbeDetectOptions, ProbeDetector, ProbeSteerer, ProbeSteerOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ from harness.data.texts import TextSet
 from harness.errors import DataError, OptionError
 from harness.evaluations.detection.texts import corpus_texts
 from harness.fitting.components import first_component
-from harness.fitting.directions import FALLBACK
+from harness.fitting.directions import FALLBACK, FitDetectOptions, FitSteerOptions
 from harness.fitting.texts import ConceptTexts, concept_texts
 from harness.fitting.tokens import token_activations
 from harness.labelling.pooling import mean_residuals
@@ -35,9 +35,9 @@ STEPS = 2
 """Steps of an epoch of a probe on the toy corpus."""
 FACES = {
     "diff-mean": (DiffMeanSteerer, DiffMeanSteerOptions, DiffMeanDetector, DiffMeanDetectOptions),
-    "caa": (CaaSteerer, CaaSteerOptions, CaaDetector, CaaDetectOptions),
-    "pca": (PcaSteerer, PcaSteerOptions, PcaDetector, PcaDetectOptions),
-    "lat": (LatSteerer, LatSteerOptions, LatDetector, LatDetectOptions),
+    "caa": (CaaSteerer, FitSteerOptions, CaaDetector, FitDetectOptions),
+    "pca": (PcaSteerer, FitSteerOptions, PcaDetector, FitDetectOptions),
+    "lat": (LatSteerer, FitSteerOptions, LatDetector, FitDetectOptions),
     "probe": (ProbeSteerer, ProbeSteerOptions, ProbeDetector, ProbeDetectOptions),
 }
 
@@ -125,7 +125,7 @@ def test_diff_mean_of_texts_is_that_of_all_training_texts(bench: TaskBench, repo
 
 
 def test_caa_is_the_difference_at_last_tokens(bench: TaskBench, labelings: list[Labeling], texts: list[ConceptTexts]) -> None:
-    for direction, one in zip(directions(CaaSteerer(CaaSteerOptions()), bench, labelings), texts, strict=True):
+    for direction, one in zip(directions(CaaSteerer(FitSteerOptions()), bench, labelings), texts, strict=True):
         sides = []
         for places in (one.positive, one.negative):
             rows = [bench.corpus_tokens[int(place)] for place in places]
@@ -136,7 +136,7 @@ def test_caa_is_the_difference_at_last_tokens(bench: TaskBench, labelings: list[
 
 
 def test_pca_is_scikit_learns_with_the_sign_of_the_concept(bench: TaskBench, labelings: list[Labeling], texts: list[ConceptTexts]) -> None:
-    for direction, one in zip(directions(PcaSteerer(PcaSteerOptions()), bench, labelings), texts, strict=True):
+    for direction, one in zip(directions(PcaSteerer(FitSteerOptions()), bench, labelings), texts, strict=True):
         positive, negative = tokens(bench, texts, one)
         expected = PCA(n_components=1, svd_solver="full").fit(positive).components_[0]
         assert abs(expected @ direction) == pytest.approx(1, abs=1e-5)
@@ -144,7 +144,7 @@ def test_pca_is_scikit_learns_with_the_sign_of_the_concept(bench: TaskBench, lab
 
 
 def test_lat_is_the_component_of_normalised_differences(bench: TaskBench, labelings: list[Labeling], texts: list[ConceptTexts]) -> None:
-    for direction, one in zip(directions(LatSteerer(LatSteerOptions()), bench, labelings), texts, strict=True):
+    for direction, one in zip(directions(LatSteerer(FitSteerOptions()), bench, labelings), texts, strict=True):
         positive, negative = tokens(bench, texts, one)
         order = bench.rng("lat", one.concept.id).permutation(len(positive))
         half = len(order) // 2

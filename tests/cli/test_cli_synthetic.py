@@ -1,0 +1,73 @@
+"""A task of synthetic activations on the command line: one table of all cells with every number, published figures below, no model anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.synthetic import METRICS, TASK, TRAIN, write_task
+
+from harness.plugin.host import PluginHost
+from harness.run.check_task import check_task
+from harness.tasks.find import find_task
+
+MATRIX = """
+[[matrix]]
+name = "firing"
+
+[[matrix.values]]
+name = "variable"
+
+[[matrix.values]]
+name = "constant"
+sets = {"synthetic.firing" = {kind = "constant", probability = 0.1}}
+"""
+PUBLISHED = TASK.replace("version = 1\n", 'version = 1\npublished = ["random-controls-synthetic"]\n')
+
+
+def test_one_table_of_all_cells(harness: Callable[..., Any], tmp_path: Path) -> None:
+    folder = write_task(tmp_path / "task", PUBLISHED + TRAIN + METRICS + MATRIX)
+    done = harness("eval", "--task", folder, "--out", tmp_path, "--quiet")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    head = next(line for line in lines if "dictionary" in line and "recovered" in line)
+    assert all(word in head for word in ("firing", "seeds", "mean max cosine", "MCC", "explained variance", "L0", "dead share"))
+    table = [line.split() for line in lines[lines.index(head) :]]
+    names = [row[1] for row in table if row and row[0] in ("variable", "constant")]
+    assert names == ["mini~1024", "random", "mini", "random"] * 2
+    assert "Recovering known features" in done.out  # the published table
+    again = harness("eval", "--task", folder, "--out", tmp_path)
+    assert again.code == 0
+    assert "training" not in again.err
+    one = harness("eval", "--task", f"{folder}@firing=constant", "--out", tmp_path, "--json").json
+    assert one["model"]["name"].startswith("synthetic")
+
+
+def test_plans_and_wrong_wishes(harness: Callable[..., Any], tmp_path: Path) -> None:
+    folder = write_task(tmp_path / "task", PUBLISHED + TRAIN + METRICS)
+    plan = harness("eval", "--task", folder, "--dry-run")
+    assert plan.code == 0, plan.err
+    assert "synthetic" in plan.out
+    refused = harness("eval", "--task", folder, "--steerer", "none", "--judge", "offline", "--out", tmp_path)
+    assert "none" in refused.error
+
+
+@pytest.mark.parametrize("name", ["synthetic", "synthetic-mini"])
+def test_shipped_tasks_hold(name: str) -> None:
+    host = PluginHost.load()
+    assert check_task(host, name)["problems"] == []
+    cells = find_task(host, name).file.cells
+    assert [cell.name for cell in cells] == ["firing=constant", "firing=variable"]
+    for cell in cells:
+        synthetic = find_task(host, name).file.at(cell).synthetic
+        assert synthetic is not None
+        probabilities = synthetic.config
+        assert probabilities.firing["kind"] == {"firing=constant": "constant", "firing=variable": "log_uniform"}[cell.name]
+
+
+def test_settings_that_do_not_exist_are_named_by_validation(tmp_path: Path) -> None:
+    text = PUBLISHED.replace("random-controls-synthetic", "nothing").replace("log_uniform", "loguniform")
+    problems = check_task(PluginHost.load(), str(write_task(tmp_path / "task", text)))["problems"]
+    assert [word for word in ("nothing", "loguniform") if any(word in problem for problem in problems)] == ["nothing", "loguniform"]
