@@ -219,6 +219,25 @@ def token_rows(
     return rows, model.chat_prefix_length if rows and conversations == len(rows) else 1
 
 
+@command.command("ensemble")
+@click.argument("dictionaries", nargs=-1, required=True, metavar="DICTIONARY…")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to make (SAELens format).")
+@quiet_option
+def ensemble_command(dictionaries: tuple[str, ...], output: Path, quiet: bool) -> None:
+    """Make one dictionary of several of one layer (bagging): all their features, and the mean of their reconstructions.
+
+    A boosted ensemble, whose members learn one after the other, is trained by a task: [[ensembles]] in its file.
+    """
+    import harness.sae
+    from harness.files.progress import Progress
+    from harness.sae.ensembles import bagged, save_dictionary
+
+    progress = Progress(quiet)
+    made = bagged([harness.sae.load(name, progress=progress) for name in dictionaries])
+    save_dictionary(made, output)
+    echo(f"{output}: {made.d_sae} features of layer {made.layer}, the mean of {len(dictionaries)} dictionaries; see `harness sae info {output}`")
+
+
 @command.command("info")
 @click.argument("dictionary")
 @click.option("--model", "model_name", help="Subject model to measure with (default: none, and nothing is measured).")

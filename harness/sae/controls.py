@@ -21,12 +21,11 @@ The last two have at most 2 · d_in features: where the dictionary is wider, the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from harness.errors import DictionaryError, UnknownNameError
 from harness.sae.corpus.counts import Meter, slice_tokens
@@ -69,16 +68,13 @@ def untrained_rows(dictionary: Dictionary, seed: int) -> Tensor:
     They are SAELens' initialisation of the dictionary's recipe where it states one, else of its architecture and width.
     """
     from harness.sae.training.config import Architecture, TrainConfig
-    from harness.sae.training.fit import initial_sae
+    from harness.sae.training.fit import config_of, initial_rows
 
-    stated = dictionary.cfg["metadata"].get("harness_training") or {}
-    known = {field.name: stated[field.name] for field in fields(TrainConfig) if field.name in stated}
-    if not known:
-        architecture = dictionary.architecture if dictionary.architecture in get_args(Architecture) else "batchtopk"
-        known = {"architecture": architecture, "k": min(32, dictionary.d_sae - 1)}
-    config = TrainConfig(**{**known, "width": dictionary.d_sae, "seed": seed, "control": "none"})
-    sae = initial_sae(dictionary.d_in, torch.zeros(dictionary.d_in), config, {}, torch.device("cpu"))
-    return normalize(sae.W_dec.detach().float(), dim=-1)
+    config = config_of(dictionary.cfg["metadata"].get("harness_training") or {})
+    if config is None:
+        architecture: Any = dictionary.architecture if dictionary.architecture in get_args(Architecture) else "batchtopk"
+        config = TrainConfig(architecture=architecture, width=dictionary.d_sae, k=min(32, dictionary.d_sae - 1))
+    return initial_rows(dictionary.d_in, replace(config, width=dictionary.d_sae, control="none"), seed)
 
 
 def principal_rows(dictionary: Dictionary, x: Tensor) -> Tensor:

@@ -12,11 +12,13 @@ thresholds alone say which features are active, a bagged ensemble is a plain Jum
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,13 +84,9 @@ def left_over(activations: Harvest, dictionary: Dictionary, folder: Path) -> Har
     """Return what a dictionary's reconstruction leaves of collected vectors, as float16 in ``folder`` (made anew).
 
     Raises:
+        DictionaryError: float16 cannot hold it.
         OSError: the disk is full or cannot be written.
     """
-    import math
-    from dataclasses import replace
-
-    import numpy as np
-
     from harness.sae.training.activations import DATA
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,8 +97,11 @@ def left_over(activations: Harvest, dictionary: Dictionary, folder: Path) -> Har
             error = torch.cat([part - dictionary.decode(dictionary.encode(part), part).cpu() for part in x.split(1024)])  # type: ignore[no-untyped-call]
             norm = float(error.norm(dim=-1).mean())
             unit = unit or 2.0 ** round(math.log2(max(norm, 1e-30) / math.sqrt(activations.d)))
-            # float16 holds 65,504 units: a vector that is left over entirely may be longer than typical ones by so much and more
-            file.write((error / unit).clamp(-65_504, 65_504).half().numpy().tobytes())
+            stored = (error / unit).half()
+            if not bool(torch.isfinite(stored).all()):
+                message = f"what {dictionary.source} leaves over is not finite, or some of it exceeds the rest 10,000-fold"
+                raise DictionaryError(message, given=dictionary.source, hint="leave outliers out")
+            file.write(stored.numpy().tobytes())
             norms += norm * len(error)
     return replace(activations, folder=folder, unit=unit, mean_norm=norms / activations.n)
 

@@ -350,7 +350,7 @@ class TaskFile(Table):
         table = next((table for table in self.train if table.name == dictionary), None)
         trained: dict[str, int] = {} if table is None else {control: len(table.seeds) for control in table.controls}
         named = ("random", *trained) if metric.controls is None else metric.controls
-        draws = {**dict.fromkeys(FIXED_CONTROLS, 1), **trained}
+        draws: dict[str, int] = dict.fromkeys(FIXED_CONTROLS, 1) | trained
         return {name: draws.get(name, metric.control_seeds) for name in named if name in trained or name not in TRAINED_CONTROLS}
 
     @model_validator(mode="after")
@@ -363,6 +363,8 @@ class TaskFile(Table):
                     raise ValueError(f"[[{name}]] need a language model, and a task of [synthetic] activations has none")
             if self.corpus.source is not None:
                 raise ValueError("a task of [synthetic] activations has no model that could read a corpus")
+            if any(table.tokens for table in self.train):
+                raise ValueError("a task of [synthetic] activations has no model that could read token ids; leave tokens out")
             layers = {table.name: table.layer for table in self.dictionaries} | {table.name: table.layer for table in self.train}
             if wrong := [name for name, layer in layers.items() if layer]:
                 raise ValueError(f"[synthetic] activations have one layer, 0; that of {wrong[0]!r} is another")

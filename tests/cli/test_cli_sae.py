@@ -31,6 +31,11 @@ def test_several_seeds_and_controls_in_one_command(
     again = harness(*command, "--json")
     assert [Path(row["folder"]).name for row in again.json] == names
     assert all(row["l0"] == pytest.approx(8, rel=0.1) for row in again.json)
+    joined = harness("sae", "ensemble", tmp_path / "all" / "trained-0", tmp_path / "all" / "trained-1", "-o", tmp_path / "bag")
+    assert joined.code == 0, joined.err
+    assert "192 features" in joined.out
+    assert harness("sae", "info", tmp_path / "bag", "--json").json["d_sae"] == 192
+    assert harness("sae", "ensemble", tmp_path / "all" / "trained-0", "-o", tmp_path / "one").code == 2
     trained, frozen = again.json[0], again.json[2]
     assert trained["explained_variance"] > frozen["explained_variance"]
     assert {row["control"] for row in again.json} == {"none", "frozen-decoder"}

@@ -167,13 +167,13 @@ def test_a_control_is_trained_on_the_same_activations(metric_bench: Callable[...
     real = module.fitted
     monkeypatch.setattr(module, "fitted", lambda *arguments: harvests.append(arguments[3]) or real(*arguments))
     table, progress = TrainTable(name="mini", controls=("frozen-decoder",), **SETTINGS), Progress(quiet=True)
-    plain, frozen = (trained(bench, table, "mini", 0, progress, control) for control in ("none", "frozen-decoder"))
+    plain, frozen = (trained(bench, table, "mini", 0, progress, control=control) for control in ("none", "frozen-decoder"))
     assert harvests[0] == harvests[1]
     rows = frozen.sae.W_dec / frozen.sae.W_dec.norm(dim=-1, keepdim=True)
     config = TrainConfig(**table.settings, control="frozen-decoder")
     torch.testing.assert_close(rows, random_part(config, 64, None), rtol=1e-5, atol=1e-6)
     assert frozen.digest != plain.digest
-    assert trained(bench, table, "mini", 0, progress, "frozen-decoder") == frozen
+    assert trained(bench, table, "mini", 0, progress, control="frozen-decoder") == frozen
     assert len(harvests) == 2
 
 

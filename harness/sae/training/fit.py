@@ -189,9 +189,9 @@ def fit(
     fresh SAE and may change its weights; ``after`` is called after each step with the tokens so far and the SAE.
     """
     sae = initial_sae(activations.d, split.mean * scale, config, metadata, device)
+    after_step = _random_part(sae, activations, split, config)
     if begin is not None:
         begin(sae)
-    after_step = _random_part(sae, activations, split, config)
     n_tokens = max(config.batch_size, round(config.epochs * len(split.training)))
     trainer = _trainer(sae, iter(()), n_tokens, config, device)
     checkpoint = Checkpoint(log.with_name(CHECKPOINT_FILE), trainer, {"activations": activations.folder.name, **config.identity})
@@ -221,7 +221,6 @@ def fit(
                     hint = f"try a learning rate below {config.lr}"
                     raise DictionaryError(f"the loss is not finite after {step} steps", given=step, hint=hint)
                 checkpoint.save_if_due(time.monotonic() - began)
-    checkpoint.remove()
     sae.cfg.metadata.num_dead_features = int(trainer.dead_neurons.sum())
     return sae.eval()
 

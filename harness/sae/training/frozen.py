@@ -30,7 +30,7 @@ PURPOSE = "sae-random-part"
 
 
 def random_part(config: TrainConfig, d_in: int, covariance: Tensor | None) -> Tensor:
-    """Return the random unit vectors of a control, ``[width, d_in]`` float32, from its seed and its name.
+    """Return the random unit vectors of a control, ``[width, d_in]`` float32, from its seed and its name; a wider one begins with a narrower one's.
 
     Args:
         config: with a control.
@@ -38,7 +38,7 @@ def random_part(config: TrainConfig, d_in: int, covariance: Tensor | None) -> Te
         covariance: ``[d_in, d_in]`` of the data, which ``random_rows = "covariance"`` needs.
     """
     root = square_root(covariance) if config.random_rows == "covariance" and covariance is not None else None
-    return unit_rows(config.width, d_in, config.seed, PURPOSE, f"{config.control}, {config.width} x {d_in}, ", root)
+    return unit_rows(config.width, d_in, config.seed, PURPOSE, f"{config.control}, of {d_in}, ", root)
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from harness.files.version import own_version
 from harness.interventions import Site
 from harness.sae.formats.saelens import CFG_FILE
 from harness.sae.training.activations import Harvest, harvest, harvest_name
+from harness.sae.training.checkpoint import CHECKPOINT_FILE
 from harness.sae.training.config import Progress, TrainConfig, TrainProgress
 from harness.sae.training.fit import fit, split_tokens
 from harness.types import Json
@@ -67,15 +68,16 @@ def train(
         dataset: what the texts are, for the dictionary's metadata.
 
     Raises:
-        DictionaryError: ``out`` holds something already; the loss is not finite; the L0 on held-out tokens is not within 10 % of k.
+        DictionaryError: ``out`` holds something else; the loss is not finite; the L0 on held-out tokens is not within 10 % of k.
         DataError: too few tokens.
         StoreError: the disk is full or cannot be written.
 
-    A call that is interrupted leaves ``.NAME.unfinished`` beside ``out``, and the same call goes on from there.
+    A dictionary of these settings and texts that is there already is left as it is. A call that is interrupted leaves ``.NAME.unfinished`` beside
+    ``out``, and the same call goes on from there.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DictionaryError(f"{out} holds something already", given=out, hint="remove it, or choose another folder")
+    if out.exists() and not out.is_dir():
+        raise DictionaryError(f"{out} is not a folder", given=out, hint="choose another one")
     work = out.parent / f".{out.name}.{UNFINISHED}"
     _train_each(model, token_rows, site, {out: config}, work, progress, cache, dataset)
     return out
@@ -204,10 +206,8 @@ def train_on(
 ) -> None:
     """Train on collected activations and export to ``folder``, where a training that was stopped is gone on with.
 
-    Arguments and errors as in :func:`train`.
-
     Args:
-        activations, config, folder, metadata, device, progress: see there.
+        activations, config, folder, metadata, device, progress: see :func:`train`, and for its errors.
         snapshots: numbers of tokens, ascending; after so many the SAE is also exported as it is, to :func:`snapshot_folder`.
         tolerance: how far a BatchTopK dictionary's L0 may be from k, as a share of k.
         begin: called with SAELens' fresh training SAE and the inputs' scale; may give it other weights than random ones.
@@ -246,6 +246,7 @@ def train_on(
     sae = fit(activations, split, scale, config, metadata, folder / LOG_FILE, device, report, start, after if pending else None)
     progress(TrainProgress("export", 0, 1))
     export(sae, folder, scale, config, calibration, check, tolerance)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     progress(TrainProgress("export", 1, 1))
 
 

@@ -43,13 +43,13 @@ def test_known_movements() -> None:
 @pytest.mark.parametrize("architecture", ["topk", "jumprelu", "standard"])
 def test_a_finished_dictionary_is_where_training_goes_on(bench: TaskBench, tmp_path: Path, architecture: str) -> None:
     from harness.sae.training.config import TrainConfig
-    from harness.sae.training.fit import _training_sae, take_over
+    from harness.sae.training.fit import initial_sae, take_over
 
     trains = TRAIN.replace('"topk"', f'"{architecture}"').replace("snapshots = [1024]\n", "")
     own = open_known(tmp_path / "own", TASK + trains).dictionaries["mini"]
     config = TrainConfig(width=FEATURES, k=3, architecture=architecture, seed=7)  # type: ignore[arg-type]
     metadata: dict[str, Any] = {"model_name": own.model_name, "hook_name": own.hook_name}
-    sae, scale = _training_sae(DIMS, torch.zeros(DIMS), config, metadata, torch.device("cpu")), 0.37
+    sae, scale = initial_sae(DIMS, torch.zeros(DIMS), config, metadata, torch.device("cpu")), 0.37
     take_over(own, sae, scale)
     sae.fold_activation_norm_scaling_factor(scale)
     sae.save_inference_model(tmp_path / "again")

@@ -100,6 +100,7 @@ def test_rows_come_from_seed_and_name() -> None:
     assert torch.equal(rows, random_part(configured(control="frozen-decoder", lr=0.1, architecture="topk"), 24, None))
     assert not torch.equal(rows, random_part(configured(control="frozen-decoder", seed=1), 24, None))
     assert not torch.equal(rows, random_part(configured(control="frozen-encoder"), 24, None))
+    assert torch.equal(rows, random_part(configured(control="frozen-decoder", width=80), 24, None)[:64]), "latents that are added change no start"
 
 
 def test_rows_have_the_datas_covariance(activations: Harvest) -> None:
