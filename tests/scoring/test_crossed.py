@@ -115,7 +115,7 @@ def test_yes_needs_every_pair_of_seeds_and_the_interval() -> None:
 
 
 def test_no_is_a_lead_that_is_too_small_to_matter_or_none() -> None:
-    other, by_item = drawn(2, 0.0), 0.003 * (-1.0) ** np.arange(20)
+    other, by_item = drawn(2, 0.0, between=0.001, within=0.004), 0.003 * (-1.0) ** np.arange(20)
     close, wide = (other.mean(axis=0) + by_item + np.array(seeds)[:, None] for seeds in ((0.002, -0.002, 0.001), (0.08, -0.08, 0.0)))
     assert answer(close, other).answer == "no"
     assert answer(close, other, smallest=None).answer == "not shown"
