@@ -70,7 +70,7 @@ _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
 """numpy has no bfloat16: what lies on disk is the bits."""
 
 
-def _as_bits(x: torch.Tensor) -> NDArray[np.signedinteger[Any]]:
+def as_bits(x: torch.Tensor) -> NDArray[np.signedinteger[Any]]:
     import torch
 
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[x.dtype.itemsize]
@@ -96,7 +96,7 @@ def kept_vectors(bench: Bench, layer: int, texts: TextSet) -> KeptVectors:
         read = itertools.chain.from_iterable(bench.activations(Site(layer), texts.part(shard)) for shard in shards)
         vectors = bench.track(read, "reading texts", sum(map(len, shards)))
         for shard in shards:  # of texts with tokens that count, so each of them comes
-            files.append({_DATA: np.concatenate([_as_bits(x.to(dtype)) for _, x in itertools.islice(vectors, len(shard))])}, None)
+            files.append({_DATA: np.concatenate([as_bits(x.to(dtype)) for _, x in itertools.islice(vectors, len(shard))])}, None)
         (folder / _META).write_text(json.dumps([files.size(_DATA) // (width * dtype.itemsize), width]), encoding="utf-8")
 
     folder = bench.artifact({"kind": "kept-vectors", "version": VERSION, "layer": layer, "texts": texts.digest}, compute)
