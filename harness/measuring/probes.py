@@ -35,6 +35,7 @@ ONE_SPLIT, FOLDS, PAIRS = 128, 6, 12
 FEWEST_TO_CHOOSE = 4
 """With fewer rows nothing is chosen, and C is 1."""
 _TINY = 1e-6
+_HELD = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,22 @@ def encode_rows(dictionary: Dictionary, readings: Readings, n: int) -> csr_matri
 
     meter, size = Meter(dictionary), (n, dictionary.d_sae)
     counts = np.bincount(readings.owners, minlength=n)
-    found = csr_matrix(size, dtype=np.float32)
+    found, waiting, held = csr_matrix(size, dtype=np.float32), [], 0
+
+    def together() -> csr_matrix:
+        rows, columns, values = (np.concatenate(part) for part in zip(*waiting, strict=True))
+        return found + csr_matrix((values, (rows, columns)), shape=size)
+
     for x, numbers in readings.parts():
         owners = readings.owners[numbers]
         for start, active in meter.active(x):
             rows = owners[start + active.tokens.cpu().numpy()]
-            values = active.values.float().cpu().numpy() / counts[rows]
-            found = found + csr_matrix((values.astype(np.float32), (rows, active.features.cpu().numpy())), shape=size)
-    return found
+            values = (active.values.float().cpu().numpy() / counts[rows]).astype(np.float32)
+            waiting.append((rows, active.features.cpu().numpy(), values))
+            held += len(rows)
+            if held > _HELD:  # the entries of a text are added up before there are too many of them
+                found, waiting, held = together(), [], 0
+    return together() if waiting else found
 
 
 def channel_rows(readings: Readings, n: int) -> csr_matrix:
@@ -162,15 +171,15 @@ def choose_c(x: Array, y: Bools, splits: Sequence[NDArray[np.int64]], penalty: P
     if not splits:
         return 1.0
     kept = np.ones((len(splits), len(y)))
-    for row, split in zip(kept, splits, strict=True):
-        row[split] = 0
+    for row, held_out in zip(kept, splits, strict=True):
+        row[held_out] = 0
     usable = (kept @ y > 0) & (kept @ ~y > 0)  # a fold that trains on one class alone says nothing: .5 for every C
     scores = np.full((len(splits), len(PENALTIES)), 0.5)
     if usable.any():
         weights = np.repeat(kept[usable], len(PENALTIES), axis=0)
         fitted = fit_logistic(x, y, np.tile(PENALTIES, int(usable.sum())), weights, penalty)
         margins = fitted.margins(x).reshape(-1, len(PENALTIES), len(y))
-        for place, split in enumerate(np.flatnonzero(usable)):
+        for place, split in enumerate(np.flatnonzero(usable).tolist()):
             rows = splits[split]
             scores[split] = [auroc(one, y[rows]) for one in margins[place][:, rows]]
     return PENALTIES[int(scores.mean(axis=0).argmax())]
