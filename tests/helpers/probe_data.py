@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from harness.types import rng
+
 PEOPLE = ("girl", "boy")
 
 
@@ -26,11 +28,12 @@ def probe_folder(path: Path, n: int = 120) -> Path:
     things = ("big", "red", "sad", "new", "old", "nice")
     seen = [f"{'there' if i % 3 else 'here'} was a {things[i // 5 % 6]} {things[i // 30 % 6]}" for i in range(n)]
     texts = [f"At the {places[i % 5]} {what} {PEOPLE[i % 2]}" for i, what in enumerate(seen)]
+    coins = rng(0, "coins").permutation(n) % 2
     (path / "cleaned_data").mkdir(parents=True)
     (path / "OOD data").mkdir()
     sets = {
         "1_person": [(text, str(int(i % 2 == 0))) for i, text in enumerate(texts)],
-        "2_coin": [(text, "heads" if (i * i // 7) % 2 else "tails") for i, text in enumerate(texts)],
+        "2_coin": [(text, "heads" if side else "tails") for text, side in zip(texts, coins, strict=True)],
         "3_tiny": [("a cat", "1"), ("a dog", "0"), ("the cat", "1")],
     }
     for name, rows in sets.items():
