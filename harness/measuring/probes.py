@@ -68,7 +68,8 @@ def encode_rows(dictionary: Dictionary, readings: Readings, n: int) -> csr_matri
 
     meter, size = Meter(dictionary), (n, dictionary.d_sae)
     counts = np.bincount(readings.owners, minlength=n)
-    found, waiting, held = csr_matrix(size, dtype=np.float32), [], 0
+    found, held = csr_matrix(size, dtype=np.float32), 0
+    waiting: list[tuple[Array, Array, Array]] = []
 
     def together() -> csr_matrix:
         rows, columns, values = (np.concatenate(part) for part in zip(*waiting, strict=True))
