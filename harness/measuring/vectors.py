@@ -36,7 +36,8 @@ class KeptVectors:
         path: where they are.
         n: counted tokens.
         width: of a vector.
-        rows: of which texts they are, in the order on disk: each text's place in the set, and how many of its tokens are here.
+        rows: of which texts they are, in the order on disk: each text's place in the set, and how many of its tokens are here; empty where whoever
+            reads them keeps that itself.
         dtype: torch's name of the dtype on disk.
         device: where they are handed out.
     """
@@ -46,7 +47,7 @@ class KeptVectors:
     width: int
     dtype: str
     device: Any
-    rows: tuple[tuple[int, int], ...]
+    rows: tuple[tuple[int, int], ...] = ()
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """Yield float32 ``[tokens, width]``, some thousand tokens at a time."""
@@ -73,7 +74,7 @@ _BITS = {2: np.int16, 4: np.int32, 8: np.int64}
 """numpy has no bfloat16: what lies on disk is the bits."""
 
 
-def _as_bits(x: torch.Tensor) -> NDArray[np.signedinteger[Any]]:
+def as_bits(x: torch.Tensor) -> NDArray[np.signedinteger[Any]]:
     import torch
 
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[x.dtype.itemsize]
@@ -101,7 +102,7 @@ def kept_vectors(bench: Bench, layer: int, texts: TextSet) -> KeptVectors:
         for shard in shards:  # of texts with tokens that count, so each of them comes
             read_now = list(itertools.islice(vectors, len(shard)))
             texts_now: Json = [[int(shard[place]), len(x)] for place, x in read_now]
-            files.append({_DATA: np.concatenate([_as_bits(x.to(dtype)) for _, x in read_now])}, texts_now)
+            files.append({_DATA: np.concatenate([as_bits(x.to(dtype)) for _, x in read_now])}, texts_now)
         rows = [row for note in files.notes if isinstance(note, list) for row in note]
         (folder / _META).write_text(json.dumps([files.size(_DATA) // (width * dtype.itemsize), width, rows]), encoding="utf-8")
 

@@ -135,6 +135,7 @@ def confidence_changes(
     others: Others = "zero",
     unit: Unit = "largest",
     positions: Where = "last",
+    directions: Tensor | None = None,
     batch_rows: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> NDArray[np.float64]:
@@ -158,6 +159,8 @@ def confidence_changes(
         others: ``zero``: see above; ``keep``: the feature is set as in a clamp, all other features and the reconstruction error stay.
         unit: what α multiplies to give the feature's code at a token: the largest activation of any feature there, the feature's own, or one.
         positions: the tokens that are edited: the prompt's ``last``, or ``all``, the first token included.
+        directions: ``[n, d_in]``, in the place of the features' decoder rows, each scaled to the length of the row that it stands for: with random
+            ones, what the same code does in any direction.
 
     Raises:
         DictionaryError, EngineError, OptionError: see :func:`output_scores` (a prompt on which no feature is active: for ``unit="largest"`` only).
@@ -179,7 +182,8 @@ def confidence_changes(
         reference = _uncertainty(_finite(continuation.unedited, None, model), k)
 
         def compute(part: slice) -> NDArray[Any]:
-            edited = _with_codes(dictionary, x, index[part], alpha, largest, unit, others)
+            along = None if directions is None else directions[part]
+            edited = _with_codes(dictionary, x, index[part], alpha, largest, unit, others, along)
             logits, broken = _numbers(continuation.logits(edited))
             change = (_uncertainty(logits, k) - reference)[:, None].cpu().double()
             return change.masked_fill(broken.cpu()[:, None], float("nan")).numpy()
@@ -252,10 +256,14 @@ def _largest(dictionary: Dictionary, x: Tensor, prompt: str) -> Tensor:
 
 
 def _with_codes(
-    dictionary: Dictionary, x: Tensor, index: NDArray[np.int64], alpha: float, largest: Tensor | None, unit: Unit, others: Others
-) -> Tensor:
+    dictionary: Dictionary, x: Tensor, index: NDArray[np.int64], alpha: float, largest: Tensor | None, unit: Unit, others: Others,
+    directions: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Return the residual stream ``[tokens, d_in]`` with each feature's code set in a row of its own: → ``[n, tokens, d_in]``."""
     rows = _rows(dictionary, index)
+    if directions is not None:
+        unit_rows = torch.nn.functional.normalize(directions.to(rows), dim=-1)
+        rows = unit_rows * rows.norm(dim=-1, keepdim=True)
     own = torch.zeros(len(rows), len(x), device=x.device, dtype=x.dtype)
     if unit == "own" or others == "keep":
         own = dictionary.columns(torch.from_numpy(index)).activations(x).T

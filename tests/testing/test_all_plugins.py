@@ -104,6 +104,8 @@ def options_of(kind: Kind, name: str, tmp_path: Path, folder: Path, request: pyt
         for aspect in ASPECTS:
             (rubric / f"{aspect}.md").write_text("Rate. {concept} {instruction} {text}", encoding="utf-8")
         return {"model": str(model), "rubric": str(rubric), "cache": False, "asks": 1, "max_tokens": 4, "device": "cpu", "dtype": "float32"}
+    if (kind, name) == ("metric", "sparse-probing"):
+        return {"data": "corpus", "ks": [1, 2]}
     if name in ANSWERING:
         return {"epochs": 1}
     if name in ("openai", "gpt-4o", "anthropic"):

@@ -72,15 +72,12 @@ class Meter:
         Raises:
             DictionaryError: a single token's activations do not fit into memory.
         """
+        for part, active in halving(len(x), self._step, lambda part: self._count(x[part]), device=self.dictionary.device, alone=self._alone):
+            yield part.start, active
 
-        def alone(token: int) -> DictionaryError:
-            return DictionaryError(
-                f"the activations of one token do not fit into the memory of {self.dictionary.device}",
-                given=self.dictionary.d_sae,
-                hint=f"use another device, or a narrower dictionary than {self.dictionary.source} (d_sae {self.dictionary.d_sae})",
-            )
-
-        for part, active in halving(len(x), self._step, lambda part: self._count(x[part]), device=self.dictionary.device, alone=alone):
+    def active(self, x: Tensor) -> Iterator[tuple[int, Active]]:
+        """Returns the active features of ``x`` as :meth:`add` does, without counting anything: no reconstruction is made."""
+        for part, active in halving(len(x), self._step, lambda part: self._looked_at(x[part]), device=self.dictionary.device, alone=self._alone):
             yield part.start, active
 
     def count(self, x: Tensor) -> None:
@@ -156,6 +153,21 @@ class Meter:
         return 1 - float(sums[_ERROR]) / variance if variance > 0 else float("nan")
 
     # -- inside
+
+    def _alone(self, token: int) -> DictionaryError:
+        return DictionaryError(
+            f"the activations of one token do not fit into the memory of {self.dictionary.device}",
+            given=self.dictionary.d_sae,
+            hint=f"use another device, or a narrower dictionary than {self.dictionary.source} (d_sae {self.dictionary.d_sae})",
+        )
+
+    @torch.no_grad()
+    def _looked_at(self, x: Tensor) -> Active:
+        try:
+            return self._active(x.to(self.dictionary.device, self.dictionary.dtype))
+        except BaseException:
+            self._hidden = None
+            raise
 
     @torch.no_grad()
     def _count(self, x: Tensor) -> Active:
