@@ -224,7 +224,7 @@ _LATER_IN_CORPUS = ("conversations", "instruction_field", "genre_field", "part_f
 """Fields that came after the first tasks: digests of tasks without them stay what they were."""
 _LATER_IN_EVALUATION: dict[str, Json] = {
     "pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means", "goal": "express", "concept_prompt": CONCEPT_PROMPT,
-    "negatives": "all",
+    "negatives": "all", "aspects": None,
 }  # fmt: skip
 """Fields that came after the first tasks, and what they were before: where they still are so, digests of tasks stay what they were."""
 
@@ -253,6 +253,8 @@ class EvaluationTable(Table):
     """Detection: reference prior of calibrated F1; small values make each false positive expensive."""
     negatives: DetectionNegatives = "all"
     """Detection: which texts rank a method against a concept's positives: all others, those without a label (`plain`), those of other concepts."""
+    aspects: PathText | None = None
+    """Detection: a JSONL set of texts with a concept and others beside it, and their variants (docs/aspects.md); scored beside the corpus' texts."""
 
     @field_validator("concept_prompt")
     @classmethod
