@@ -13,7 +13,7 @@ from harness.tasks.find import load_task
 from harness.tasks.schema import DictionaryTable, Task
 
 TASKS = Path(__file__).resolve().parents[2] / "tasks"
-LOCAL = {"demo", "beer", "aspects", "axbench-mini", "label-paper", "label-paper-mini"}
+LOCAL = {"demo", "beer", "aspects", "axbench-mini", "traits-mini", "label-paper", "label-paper-mini"}
 FOLDERS = sorted(path.parent for path in TASKS.glob("*/task.toml") if path.parent.name not in LOCAL)
 PIPELINE = [folder for folder in FOLDERS if not folder.name.startswith("axbench-")]
 """Those of the labelling pipeline, which bring no corpus; the others are AxBench's own."""
