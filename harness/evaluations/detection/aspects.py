@@ -11,6 +11,7 @@ from harness.evaluations.detection.records import unpack
 from harness.evaluations.detection.score import ConceptScore
 from harness.leaderboard.aspects import AspectItem, Aspects, mean_of, over_texts
 from harness.scoring.aspects import NAMES, abstained, aspect_scores
+from harness.scoring.checks import FloatArray
 from harness.types import Json
 
 ASPECTS = "aspects"
@@ -44,7 +45,7 @@ def aspects_of(record: Mapping[str, Json], found: Mapping[str, Sequence[Sequence
         answered: the concepts that the method is asked for: those among them that are not in ``found`` count as a constant score.
         seed: of the intervals.
     """
-    texts: Mapping[str, Sequence[str]] = record.get("texts") or {}  # type: ignore[assignment]
+    texts: Mapping[str, Sequence[str]] = record.get("texts") or {}
     if not texts:
         return None
     items: list[AspectItem] = []
@@ -57,7 +58,7 @@ def aspects_of(record: Mapping[str, Json], found: Mapping[str, Sequence[Sequence
     return over_texts(str(record["digest"]), items, seed) if items else None
 
 
-def _items(concept: str, ids: Sequence[str], values: Mapping[str, np.ndarray]) -> list[AspectItem]:  # type: ignore[type-arg]
+def _items(concept: str, ids: Sequence[str], values: Mapping[str, FloatArray]) -> list[AspectItem]:
     def of(name: str, place: int) -> float | None:
         value = float(values[name][place])
         return None if np.isnan(value) else value

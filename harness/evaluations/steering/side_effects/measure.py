@@ -128,4 +128,6 @@ def _at(logp: torch.Tensor, tokens: list[int]) -> torch.Tensor:
 
 def _sums(values: torch.Tensor, counts: list[int]) -> list[float]:
     """Return the sum over each row's tokens, in float64."""
-    return [float(part.double().sum()) for part in values.split(counts)]
+    import torch
+
+    return [float(part.double().sum()) for part in torch.split(values, counts)]

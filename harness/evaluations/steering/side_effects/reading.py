@@ -16,6 +16,7 @@ from harness.evaluations.steering.side_effects.texts import COMPLETE, WRITE, pas
 from harness.fitting.frozen import FrozenModel
 from harness.fitting.training_set import TrainingText
 from harness.interventions import EditContext, Intervention
+from harness.model.activations import check_lengths, row_lengths
 from harness.model.adapters import Adapters
 from harness.model.memory import TokenBudget
 
@@ -113,11 +114,15 @@ class Reader:
     Args:
         model: the subject model; it is as it was found outside of a call.
         texts: what is read.
+
+    Raises:
+        DataError: a text is longer than the model's context.
     """
 
     def __init__(self, model: SubjectModel, texts: Texts) -> None:
         self.model, self.texts = model, texts
         self._rows = texts.rows
+        check_lengths(model, row_lengths([row.text.ids for row in self._rows]))
         self._adapters = Adapters(model)
         self._frozen: dict[int, FrozenModel] = {}
 
@@ -166,7 +171,7 @@ class Reader:
     def tokens(self, number: int) -> list[int]:
         """Return the predicted tokens of a row."""
         text = self._rows[number].text
-        return text.ids[text.start :].tolist()
+        return [int(token) for token in text.ids[text.start :]]
 
     def _context(self, batch: Batch, numbers: Sequence[int]) -> EditContext:
         import torch
