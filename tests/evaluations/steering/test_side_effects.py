@@ -188,7 +188,10 @@ def test_asked_for_later_they_generate_nothing(
     assert outcomes(run) == counts
     assert "perplexity ratio" in harness("runs", "show", run, "--out", tmp_path / "out").out
     assert harness("runs", "verify", run, "--out", tmp_path / "out").code == 0
-    assert harness("leaderboard", "build", "--out", tmp_path / "site", "--entries", tmp_path / "out" / "leaderboard" / "entries").code in (0, 2)
+    assert harness("leaderboard", "build", "--from", tmp_path / "out", "--out", tmp_path / "site", "--quiet").code == 0
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "site").rglob("*.html")}
+    assert all("accuracy change" in pages[name] for name in pages if name == "index.html" or "neutral passages" in pages[name])
+    assert sum("neutral passages" in page for page in pages.values()) >= 1
 
 
 def test_they_need_something_that_steers(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
