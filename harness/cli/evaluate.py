@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     help="Strengths to try in place of the task's, for all steerers that have a strength or for the one named; repeatable.",
 )
 @click.option("--suppress", is_flag=True, help="Methods work against concepts that a prompt asks for: strengths × -1, 2 - concept rating.")
+@click.option("--side-effects", is_flag=True, help="Also measure KL, perplexity and accuracy at the strengths chosen; a stored run keeps its texts.")
 @click.option("--seeds", metavar="0,1,2", help="Run each of these seeds as a run of its own, then show them pooled, with the spread between seeds.")
 @click.option(
     "--cell",
@@ -88,6 +89,7 @@ def command(
     metrics: tuple[str, ...],
     strengths: tuple[str, ...],
     suppress: bool,
+    side_effects: bool,
     seeds: str | None,
     cells: tuple[str, ...],
     judge: str | None,
@@ -155,6 +157,7 @@ def command(
         strengths=parse_strengths(strengths),
         full_controls=controls == "full",
         suppress=suppress,
+        side_effects=side_effects,
     )
     choices = choices_from(click.get_current_context().params)
     wanted = _seeds(seeds)

@@ -22,6 +22,7 @@ from harness.cli.common import (
     show_entry,
     show_pending,
 )
+from harness.cli.judge_aspects import aspects_command
 from harness.cli.judge_bridge import bridge_command
 from harness.cli.judge_compare import compare_command
 from harness.cli.rating import RatingOptions, rating_options
@@ -202,3 +203,4 @@ def _cache() -> ReplyCache:
 
 command.add_command(compare_command)
 command.add_command(bridge_command)
+command.add_command(aspects_command)

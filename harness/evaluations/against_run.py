@@ -17,11 +17,11 @@ from harness.types import Json
 
 _ITS_OWN = ("id", "seal", "created", "schema_version", "migrated_from")
 """What an entry does not have from its run."""
-_LATE = ("protocol", "sources", "label", "code", "place", "ratings")
+_LATE = ("protocol", "sources", "label", "code", "place", "ratings", "side_effects", "aspects")
 """What came to entries later, and older ones lack."""
 _COMPARED = (
     "task", "model", "dictionaries", "decoding", "judge", "protocol", "concept_set_digest", "instruction_set_digest", "seed",
-    "role", "primary", "metrics", "ranked", "bounds", "items", "readings", "samples",
+    "role", "primary", "metrics", "ranked", "bounds", "items", "readings", "samples", "side_effects", "aspects",
     "n_items", "n_answered", "coverage", "n_texts", "n_unrated", "n_pending", "eligible",
 )  # fmt: skip
 """What :mod:`harness.evaluations.recompute` compares, at least in part: where it finds a difference nothing further is said of these."""

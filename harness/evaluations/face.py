@@ -152,6 +152,7 @@ def evaluate(
     strengths: Sequence[float] | Mapping[str, Sequence[float]] = (),
     options: Mapping[str, Options] | None = None,
     suppress: bool = False,
+    side_effects: bool = False,
     controls: bool | Literal["full"] = True,
     out: str | Path = ".",
     max_cost: float = 0.0,
@@ -170,6 +171,7 @@ def evaluate(
         strengths: to try in place of the task's, for all steerers that have a strength, or by a steerer's name.
         options: option values by kind: ``{"labeler": {"pi0": 0.01}, "steerer": {"sae-clamp:unit": "residual-norm"}}``.
         suppress: methods work against concepts that a prompt asks for, whatever the task says.
+        side_effects: also measure what steering costs beside, at the strengths that were chosen.
         controls: run the task's controls beside what is asked for; ``"full"``: also random and other features, and a random direction.
         out: where ``runs/`` and ``leaderboard/entries/`` lie.
         max_cost: dollars that may be spent; what may cost more is refused before anything is sent.
@@ -202,6 +204,7 @@ def evaluate(
         strengths=_grids(strengths),
         full_controls=controls == "full",
         suppress=suppress,
+        side_effects=side_effects,
     )
     if opened.task.file.matrix:
         message = f"task {opened.task.name!r} is a matrix of {len(opened.task.file.cells)} cells"

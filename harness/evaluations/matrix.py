@@ -45,6 +45,7 @@ class StoredCell:
 def command_digest(command: Mapping[str, Json]) -> str:
     """Return what tells the command of a matrix from others, by a run's manifest or :func:`harness.run.manifest.command_of`; the task is left out."""
     asked = {**dict(command.get("asked") or {})}
+    asked.pop("side_effects", None)  # measured or not, a run is the same
     return digest([asked, command.get("choices"), command.get("plugins") or []], 12)
 
 

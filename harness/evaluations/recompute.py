@@ -142,6 +142,8 @@ def differences(stored: Entry, recomputed: Entry) -> Iterator[Difference]:
             yield Difference(name, "row", "there", None)
         else:
             yield from _compare(name, dict(_facts(row)), dict(_facts(other)))
+            if row.side_effects is not None:  # they may have been measured since the entry was made
+                yield from _compare(name, dict(_side_effects(row)), dict(_side_effects(other)))
     for row in theirs.values():
         yield Difference(full_name(row, recomputed.rows_of(row.kind)), "row", None, "there")
 
@@ -189,6 +191,9 @@ def _facts(row: Row) -> Iterator[tuple[str, Fact]]:
         seen[item.id] = seen.get(item.id, 0) + 1  # in chosen mode a concept may come several times
         place = f" ({seen[item.id]})" if seen[item.id] > 1 else ""
         yield from _item(f"{'seed or part' if row.kind == 'dictionary' else 'concept'} {item.id}{place}", item)
+    if row.aspects is not None:
+        yield from _metrics("aspects, ", row.aspects.metrics)
+        yield from ((f"aspects, text {item.id}, {name}", value) for item in row.aspects.items for name, value in item.values.items())
     for reading in row.readings:
         where = f"at the strengths of {reading.at_strengths_of}, "
         yield from _metrics(where, reading.metrics)
@@ -198,6 +203,15 @@ def _facts(row: Row) -> Iterator[tuple[str, Fact]]:
             what = f"sample {number}"
             yield from ((f"{what}, text", sample.text), (f"{what}, strength", sample.strength), (f"{what}, overall", sample.overall))
             yield from ((f"{what}, {name}", value) for name, value in (sample.ratings or {}).items())
+
+
+def _side_effects(row: Row) -> Iterator[tuple[str, Fact]]:
+    if (found := row.side_effects) is not None:
+        yield "side effects, texts", found.texts
+        yield "side effects, unsteered perplexity", found.perplexity
+        yield from _metrics("side effects, ", {"unsteered accuracy": found.accuracy, **found.metrics})
+        for item in found.items:
+            yield from ((f"side effects, concept {item.id}, {name}", value) for name, value in item.values.items())
 
 
 def _metrics(where: str, metrics: Mapping[str, MetricValue]) -> Iterator[tuple[str, Fact]]:

@@ -99,6 +99,13 @@ class FrozenModel:
         logp = -cross_entropy(logits.to(precise), batch.tokens[batch.answer], reduction="none")
         return torch.zeros(len(batch.tokens), dtype=precise, device=logp.device).index_add(0, batch.answer.nonzero()[:, 0], logp)
 
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """Return the logits that predict the answers' tokens, row by row: ``[tokens of answers, vocabulary]`` in the model's dtype.
+
+        Within a context that edits streams of layers from ``after`` on.
+        """
+        return self._logits(batch, self._stream(batch))
+
     def reference(self, numbers: Sequence[int], budget: TokenBudget) -> torch.Tensor:
         """Return the log-probability of the answers of some texts: ``[all texts]``, NaN for the others; nothing is learnt or edited."""
         import torch

@@ -6,8 +6,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.leaderboard import aspects
 from harness.leaderboard.entry import STEERING_METRICS, ItemResult, MetricValue, Reading, Row, full_name
 from harness.leaderboard.layout import Column, Grid, Line
+from harness.leaderboard.side_effects import ACCURACY, NAMES, NOT_MEASURABLE, TITLES
 from harness.leaderboard.subject import DictionarySubjectRef, Subject
 from harness.types import EvaluationKind, Json, canonical_json
 
@@ -101,15 +103,31 @@ def _steering(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
     """Return the scores that every method has; ``answered`` is concepts answered of all."""
     overall, *parts = [Column(metric_heading(rows[0].row, name) if rows else heading(name)) for name in STEERING_METRICS]
     counts = [_ANSWERED, Column("texts", optional=True), Column("unrated", optional=True)]
-    columns = [Column("method", name=True), overall, Column("interval"), *parts, *counts, Column("strength")]  # fmt: skip
+    beside = [Column(TITLES[name]) for name in NAMES] if any(shown.row.side_effects is not None for shown in rows) else []
+    columns = [Column("method", name=True), overall, Column("interval"), *parts, *counts, Column("strength"), *beside]  # fmt: skip
     cells: Cells = []
     for shown in rows:
         row = shown.row
         scores = (number(shown.score.value), _interval(shown.score, 2), *(number(row.metrics[name].value) for name in STEERING_METRICS[1:]))
         unrated = str(row.n_unrated) + (f" +{row.n_pending} pending" if row.n_pending else "")
-        cells.append((shown, (_name(shown, rows), *scores, _answered(row), str(row.n_texts), unrated, _strengths(row))))
-        cells += [(Shown(row, shown.score, style="dim"), _reading(reading)) for reading in row.readings]
+        further = _beside(row) if beside else ()
+        cells.append((shown, (_name(shown, rows), *scores, _answered(row), str(row.n_texts), unrated, _strengths(row), *further)))
+        empty = (MISSING,) * len(beside)
+        cells += [(Shown(row, shown.score, style="dim"), (*_reading(reading), *empty)) for reading in row.readings]
     return columns, cells
+
+
+def _beside(row: Row) -> tuple[str, ...]:
+    """Return a row's side effects, each with its interval over concepts."""
+    if row.side_effects is None:
+        return (MISSING,) * len(NAMES)
+    found = [row.side_effects.metrics[name] for name in NAMES]
+    texts = [signed(metric.value) if name == ACCURACY else significant(metric.value) for name, metric in zip(NAMES, found, strict=True)]
+    ends = ["" if m.low is None else f" [{significant(m.low)}, {significant(m.high)}]" for m in found]
+    return tuple(
+        NOT_MEASURABLE if metric.value is None and metric.reason.startswith(NOT_MEASURABLE) else text + end
+        for metric, text, end in zip(found, texts, ends, strict=True)
+    )
 
 
 def _reading(reading: Reading) -> tuple[str, ...]:
@@ -133,6 +151,8 @@ def _detection(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
     columns = [Column("method", name=True)]
     for name in names:
         columns += [Column(heading(name)), *([Column("interval")] if name in primary else [])]
+    robust = any(shown.row.aspects is not None for shown in rows)
+    columns += [Column(title) for title in aspects.TITLES.values()] if robust else []
     cells: Cells = []
     for shown in rows:
         parts = [_name(shown, rows)]
@@ -140,8 +160,17 @@ def _detection(rows: Sequence[Shown]) -> tuple[list[Column], Cells]:
             value = shown.score if name == shown.row.primary else shown.row.metrics.get(name)
             parts.append(number(value.value if value else None))
             parts += [_interval(shown.score, 3) if name == shown.row.primary else MISSING] if name in primary else []
+        parts += _aspects(shown.row) if robust else []
         cells.append((shown, (*parts, _answered(shown.row))))
     return [*columns, _ANSWERED], cells
+
+
+def _aspects(row: Row) -> list[str]:
+    """Return how robust a row is against other concepts in a text, each number with its interval over base texts."""
+    if row.aspects is None:
+        return [MISSING] * len(aspects.TITLES)
+    found = [row.aspects.metrics[name] for name in aspects.TITLES]
+    return [number(metric.value, 2) + ("" if metric.low is None else f" {_interval(metric, 2)}") for metric in found]
 
 
 def _has(shown: Shown, name: str) -> bool:

@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from harness.leaderboard.against_arm import AgainstArm
+from harness.leaderboard.aspects import Aspects
+from harness.leaderboard.side_effects import SideEffects
 from harness.leaderboard.subject import TRAINED, DetectionSubject, DictionarySubjectRef, SteeringSubject, Subject
 from harness.leaderboard.values import (
     TOLERANCE,
@@ -104,6 +106,11 @@ class Row(Part):
     """Whether one of these means the same for every dictionary; left out where it does."""
     against: tuple[AgainstArm, ...] = Field((), exclude_if=is_empty)
     """Of a trained dictionary: how it stands against each of its controls; left out in older entries."""
+    side_effects: SideEffects | None = Field(None, exclude_if=lambda found: found is None)
+    """Of steering: what it costs beside the concept; left out where it was not measured, as in older entries."""
+
+    aspects: Aspects | None = Field(None, exclude_if=lambda found: found is None)
+    """Of detection, where the task has such texts: how robust it is against other concepts in a text; left out elsewhere."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Row:
@@ -131,6 +138,10 @@ class Row(Part):
             raise ValueError("a trained dictionary, and no other row, is held against its controls")
         if self.readings and (self.kind != "steering" or self.role != "control"):
             raise ValueError("a control of steering, and no other row, is read at the strengths of a method")
+        if self.aspects is not None and self.kind != "detection":
+            raise ValueError("a row of detection, and no other, has aspects")
+        if self.side_effects is not None and self.kind != "steering":
+            raise ValueError("a row of steering, and no other, has side effects")
         if (self.kind == "steering") != (self.bounds is not None):
             raise ValueError("a steering row, and no other, has bounds for its unrated texts")
         if isinstance(self.subject, DictionarySubjectRef):

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from harness.leaderboard.aspects import merged as merged_aspects
 from harness.leaderboard.entry import Entry, ItemResult, MetricValue, Reading, Row, metric_value
 from harness.leaderboard.grouping import item_noun
+from harness.leaderboard.side_effects import merged
 from harness.leaderboard.subject import DictionarySubjectRef, SteeringSubject
 from harness.leaderboard.values import Bounds
 from harness.types import EvaluationKind, Json, digest
@@ -121,6 +123,8 @@ def merged_row(rows: Sequence[Row]) -> Row:
         "warnings": tuple(dict.fromkeys(warning for row in rows for warning in row.warnings)),
         "controls": tuple(dict.fromkeys(name for row in rows for name in row.controls)),
     }
+    values["aspects"] = merged_aspects([row.aspects for row in rows])
+    values["side_effects"] = merged([row.side_effects for row in rows])
     values["readings"] = _readings(rows) if values["role"] == "control" else ()
     return last.model_copy(update=values)
 

@@ -88,6 +88,20 @@ def bounds(row: Row) -> list[str]:
     return [f"{row.n_unrated} of {row.n_texts} texts {have} no rating{',' if low == high else ';'} {rest} whatever {worth} worth"]
 
 
+def aspects(rows: Iterable[Row]) -> list[str]:
+    """Return what was asked of aspect texts, once, and why a number is missing."""
+    known = [row.aspects for row in rows if row.aspects is not None]
+    reasons = [metric.reason for found in known for metric in found.metrics.values() if metric.value is None]
+    return list(dict.fromkeys([*(found.line for found in known), *reasons]))
+
+
+def side_effects(rows: Iterable[Row]) -> list[str]:
+    """Return on which texts side effects were measured, each set once, and why a number of them is missing."""
+    known = [row.side_effects for row in rows if row.side_effects is not None]
+    reasons = [metric.reason for found in known for metric in found.metrics.values() if metric.value is None]
+    return list(dict.fromkeys([*(found.line for found in known), *reasons]))
+
+
 def no_interval(row: Row) -> list[str]:
     """Return why numbers of a row that its table shows with an interval have none."""
     shown = [row.score] if row.kind != "dictionary" else [row.score, *(metric for name, metric in row.metrics.items() if name != row.primary)]

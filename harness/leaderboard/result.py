@@ -23,11 +23,13 @@ from harness.leaderboard.notices import (
     IS_OFFLINE,
     OFFLINE_NOTICE,
     abstention_notices,
+    aspects,
     bounds,
     gone_judge,
     no_interval,
     rough,
     said_once,
+    side_effects,
     unanswered,
 )
 from harness.leaderboard.opening import NOTICE, comparison_notes, judge_text, next_line, sentences, title
@@ -84,6 +86,7 @@ def _kind(entry: Entry, kind: EvaluationKind, groups: Sequence[Group], lead: str
     if kind == "steering":
         parts += [Prose(line, NOTICE) for line in _judge_lines(entry)]
     parts += [Prose(notice, "dim") for notice in abstention_notices(rows)]
+    parts += [Prose(line, "dim") for line in (*side_effects(rows), *aspects(rows))]
     parts += [Prose(line, NOTICE) for line in unanswered(rows)]
     lines = [
         (full_name(row, rows), line)

@@ -19,7 +19,7 @@ from harness.leaderboard.joined import join
 from harness.leaderboard.joined_table import BESIDE, beside_metrics
 from harness.leaderboard.layout import Column, Grid, Line, Prose
 from harness.leaderboard.next_step import NOWHERE, Sources
-from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, gone_judge, no_intervals, rough_scores
+from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, aspects, gone_judge, no_intervals, rough_scores, side_effects
 from harness.leaderboard.opening import NOTICE, comparison_notes, judge_text, next_line, sentences, title
 from harness.leaderboard.places import Group, Place
 from harness.leaderboard.published import PublishedTable
@@ -204,6 +204,7 @@ def _footnotes(group: Group) -> list[tuple[bool, str]]:
         lines.append((True, "unpaired: other methods of this task chose other concepts; these groups are not ranked against each other"))
     lines += [(False, notice) for notice in abstention_notices(place.row for place in group.places)]
     lines += [(False, line) for line in (*no_intervals(group.places), *rough_scores(group.places))]
+    lines += [(False, line) for about in (side_effects, aspects) for line in about(place.row for place in group.places)]
     if any(place.standing == "unordered" for place in group.places):
         lines.append((False, f"not ranked: neither direction of {group.key.metric} is better"))
     if group.varies:

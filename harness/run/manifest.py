@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.data.aspects import aspects_digest
 from harness.engine.base import VERSIONS
 from harness.engine.choice import DEFAULT
 from harness.files.hashing import content_digest, path_digest
@@ -219,6 +220,8 @@ def _further_kinds(plan: Plan, bench: TaskBench) -> dict[str, Json]:
             for d in plan.detections
         ]  # fmt: skip
         # of these the task's digest says nothing, since steering knows nothing of them
+        if (aspects := bench.task.file.evaluation.aspects) is not None:
+            found["aspects"] = aspects_digest(bench.task.path(aspects))
         found["keywords"] = digest([[concept.id, list(concept.keywords), concept.hard_negatives] for concept in bench.list_concepts()])
     if plan.metrics:
         found["metrics"] = [

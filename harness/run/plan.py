@@ -139,7 +139,9 @@ class _Planner:
         methods = self._methods(steered, rivals, chance)
         detections = self._detections(detected, [*(labeler for _, theirs in rivals for labeler in theirs), *chance])
         judge = self._judge() if methods else None
-        plan = Plan(methods, judge, detections, self._metrics(), goal=self.goal if methods else "express")
+        plan = Plan(methods, judge, detections, self._metrics(), goal=self.goal if methods else "express", side_effects=self.asked.side_effects)
+        if plan.side_effects and not methods:
+            raise OptionError("--side-effects is given, and nothing is steered", given="--side-effects", hint="name a steerer, or leave it out")
         self._note_unused(plan)
         check_instructions(self.task, protocol_of(self.task), plan.chooses)
         self.notices += retiring_notices(plan.plugins)

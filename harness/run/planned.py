@@ -36,6 +36,8 @@ class Asked:
     """Grids in place of the task's, by a steerer's name; that of no name is for all steerers asked for (:mod:`harness.run.strengths`)."""
     suppress: bool = False
     """Methods are to suppress concepts, whatever the task says."""
+    side_effects: bool = False
+    """What steering costs beside is measured at the strengths that were chosen; no text and no identity depends on it."""
 
     @property
     def nothing(self) -> bool:
@@ -200,6 +202,7 @@ class Plan:
         metrics: what is measured.
         notices: what was asked for and is not done (a labeler that nothing uses, one thing twice); kept with the run.
         goal: what its methods are for.
+        side_effects: whether what steering costs beside is measured, too; no part of the run's identity.
     """
 
     methods: tuple[PlannedMethod, ...]
@@ -208,6 +211,7 @@ class Plan:
     metrics: tuple[PlannedMetric, ...] = ()
     notices: tuple[str, ...] = ()
     goal: Goal = "express"
+    side_effects: bool = False
 
     @property
     def chooses(self) -> bool:

@@ -33,6 +33,7 @@ def eval_command(command: Mapping[str, Json], out: Path = Path(".")) -> list[str
             for one in value if isinstance(value, list | tuple) else (value,):
                 words += [f"--{name.replace('_', '-')}", _text(one)]
     words += ["--suppress"] if asked.get("suppress") else []
+    words += ["--side-effects"] if asked.get("side_effects") else []
     words += ["--controls", "full"] if asked.get("full_controls") else []
     words += [] if asked.get("controls", True) else ["--no-controls"]
     return words if out == Path(".") else [*words, "--out", str(out)]

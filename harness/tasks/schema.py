@@ -227,7 +227,7 @@ _LATER_IN_CORPUS = ("conversations", "instruction_field", "genre_field", "part_f
 _LATER_IN_TRAIN: dict[str, Json] = {"tokens": None, "snapshots": [], "controls": [], "random_rows": "isotropic", "cosine": 0.8}
 _LATER_IN_EVALUATION: dict[str, Json] = {
     "pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means", "goal": "express", "concept_prompt": CONCEPT_PROMPT,
-    "negatives": "all",
+    "negatives": "all", "aspects": None,
 }  # fmt: skip
 """Fields that came after the first tasks, and what they were before: where they still are so, digests of tasks stay what they were."""
 
@@ -256,6 +256,8 @@ class EvaluationTable(Table):
     """Detection: reference prior of calibrated F1; small values make each false positive expensive."""
     negatives: DetectionNegatives = "all"
     """Detection: which texts rank a method against a concept's positives: all others, those without a label (`plain`), those of other concepts."""
+    aspects: PathText | None = None
+    """Detection: a JSONL set of texts with a concept and others beside it, and their variants (docs/aspects.md); scored beside the corpus' texts."""
 
     @field_validator("concept_prompt")
     @classmethod

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from harness.data.split import Places
 from harness.data.texts import TextSet
 from harness.evaluations.base import Stage
+from harness.evaluations.detection.aspects import ASPECTS, aspects_record
 from harness.evaluations.detection.records import pack, texts_record
 from harness.evaluations.detection.rows import DETECT, TEXTS, detection_rows, item_id
 from harness.evaluations.detection.texts import DetectionTexts, detection_texts
@@ -51,7 +52,8 @@ class Detection:
                     identity = item_id(method.id, labeling.id)
                     items.append(Item(identity, "detection", truths[name], method.id, labeling.id, name, seed=run.manifest.seed))
         record = texts_record(run.bench.split, _places(texts.threshold), _places(texts.report))
-        run.store.set_record(TEXTS, {**record, "left_out": dict(texts.left_out)})
+        aspects = {ASPECTS: aspects_record(texts.aspects_digest, texts.aspects)} if texts.aspects else {}
+        run.store.set_record(TEXTS, {**record, "left_out": dict(texts.left_out), **aspects})
         return items
 
     def work(self, run: Run, stage: Stage, items: Sequence[Item]) -> Iterator[Outcome]:

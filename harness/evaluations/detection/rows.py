@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.evaluations.detection.aspects import ASPECTS, aspects_of, draw_items
 from harness.evaluations.detection.records import Truth, unpack
 from harness.evaluations.detection.score import (
     ConceptScore,
@@ -14,6 +15,7 @@ from harness.evaluations.detection.score import (
     score_concept,
     summarise,
 )
+from harness.leaderboard.aspects import AspectItem, Aspects
 from harness.leaderboard.entry import DetectionSubject, ItemResult, Row
 from harness.run.label import abstentions_of, controlled_by, groups_of, labelings_of
 from harness.store import RunStore
@@ -38,7 +40,8 @@ def detection_rows(manifest: Manifest, store: RunStore) -> list[Row]:
     outcomes = {outcome.item_id: outcome for outcome in store.outcomes(DETECT, kind="detection")}
     texts: Mapping[str, Json] = store.record(TEXTS) or {}
     left_out: Mapping[str, str] = texts.get("left_out", {})
-    return [_row(manifest, store, method, truths, outcomes, left_out) for method in manifest.methods_of("detection")]
+    aspects: Mapping[str, Json] = texts.get(ASPECTS, {})
+    return [_row(manifest, store, method, truths, outcomes, left_out, aspects) for method in manifest.methods_of("detection")]
 
 
 def _row(
@@ -48,13 +51,21 @@ def _row(
     truths: Mapping[str, Truth],
     outcomes: Mapping[str, Outcome],
     left_out: Mapping[str, str],
+    aspects: Mapping[str, Json],
 ) -> Row:
     items = []
+    ids: Mapping[str, Sequence[str]] = aspects.get("texts", {})
+    on_aspects: dict[str, list[list[AspectItem]]] = {}
     for group in _groups(manifest, store, method):
         if group[0].concept.id in left_out:
             continue
         draws = [_concept_score(manifest, method, labeling, truths, outcomes) for labeling in group]
         items.append(draws[0] if len(draws) == 1 else mean_of_draws(draws))
+        for labeling, draw in zip(group, draws, strict=True):
+            outcome = outcomes.get(item_id(method.id, labeling.id))
+            if labeling.concept.id in ids and outcome is not None and outcome.status == "done" and ASPECTS in outcome.value:
+                own = draw_items(labeling.concept.id, ids[labeling.concept.id], outcome.value[ASPECTS], draw)
+                on_aspects.setdefault(labeling.concept.id, []).append(own)
     items += [
         abstained((answer.concept.id, answer.concept.text), answer.reason)
         for answer in abstentions_of(method, manifest, store)
@@ -62,7 +73,9 @@ def _row(
     ]
     negatives = manifest.protocol.negatives
     found = summarise(items, fixed=manifest.task.mode == "fixed", selects_on=method.selects_on, seed=manifest.seed, negatives=negatives)
-    return _entry_row(method, method.role, found, controlled_by(method, manifest))
+    silent = [item.id for item in items if not item.answered] if manifest.task.mode == "fixed" else []
+    robust = aspects_of(aspects, on_aspects, silent, manifest.seed)
+    return _entry_row(method, method.role, found, controlled_by(method, manifest), robust)
 
 
 def _groups(manifest: Manifest, store: RunStore, method: MethodRecord) -> list[list[Labeling]]:
@@ -85,7 +98,7 @@ def _concept_score(
     return score_concept(concept, features, truths[name], scores, manifest.protocol.pi0)
 
 
-def _entry_row(method: MethodRecord, role: Role, found: DetectionResult, controls: Sequence[str]) -> Row:
+def _entry_row(method: MethodRecord, role: Role, found: DetectionResult, controls: Sequence[str], aspects: Aspects | None) -> Row:
     return Row(
         kind="detection",
         role=role,
@@ -109,6 +122,7 @@ def _entry_row(method: MethodRecord, role: Role, found: DetectionResult, control
         warnings=found.warnings,
         controls=tuple(controls),
         control=method.control,
+        aspects=aspects,
     )
 
 

@@ -10,10 +10,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.aspects import AspectText, aspects_digest, open_aspects
 from harness.data.examples import Picked
 from harness.data.keywords import KeywordMatcher
 from harness.data.split import Part
 from harness.data.texts import TextSet
+from harness.evaluations.detection.aspects import ASPECTS, variants_of
 from harness.evaluations.detection.records import Truth
 from harness.run.bench import TaskBench
 from harness.run.concept_check import concept_problems
@@ -46,6 +48,8 @@ class DetectionTexts:
         report: texts of which everything is reported.
         concepts: the concepts that can be detected, by id.
         left_out: why a concept cannot be, whatever the method, by id.
+        aspects: base texts of the task's aspect set, by concept; those of concepts that cannot be detected are not among them.
+        aspects_digest: of that set; empty without one.
     """
 
     bench: TaskBench
@@ -53,6 +57,13 @@ class DetectionTexts:
     report: TextSet
     concepts: Mapping[str, Concept]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    aspects: Mapping[str, Sequence[AspectText]] = field(default_factory=dict)
+    aspects_digest: str = ""
+
+    def aspect_texts(self, concept_id: str) -> TextSet | None:
+        """Return the variants of a concept's base texts, four of each; None without any."""
+        own = self.aspects.get(concept_id, ())
+        return changed_texts(self.bench, f"{ASPECTS}: {concept_id}", variants_of(own)) if own else None
 
     def truth(self, concept_id: str) -> Truth:
         """Return which of the texts have a concept, which are its hard negatives, and from which keywords are taken."""
@@ -137,7 +148,21 @@ def detection_texts(bench: TaskBench, concepts: Sequence[Concept]) -> DetectionT
             kept[concept.id] = concept
     for name, reason in left_out.items():
         bench.warn(f"detection leaves out concept {name!r}: {reason}")
-    return DetectionTexts(bench, found["threshold"], found["report"], kept, left_out)
+    aspects, name = _aspects(bench, kept)
+    return DetectionTexts(bench, found["threshold"], found["report"], kept, left_out, aspects, name)
+
+
+def _aspects(bench: TaskBench, concepts: Mapping[str, Concept]) -> tuple[dict[str, list[AspectText]], str]:
+    """Return the task's aspect texts by concept, and the digest of the set."""
+    file = bench.task.file.evaluation.aspects
+    if file is None:
+        return {}, ""
+    path = bench.task.path(file)
+    found: dict[str, list[AspectText]] = {}
+    for one in open_aspects(path):
+        if one.concept in concepts:
+            found.setdefault(one.concept, []).append(one)
+    return found, aspects_digest(path)
 
 
 def corpus_texts(bench: TaskBench, part: Part) -> TextSet:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from harness.contracts import Detector
 from harness.errors import PluginError
+from harness.evaluations.detection.aspects import ASPECTS
 from harness.evaluations.detection.records import NO_KEYWORDS, REPORT, THRESHOLD
 from harness.evaluations.detection.texts import DetectionTexts
 from harness.types import Labeling
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 def score_texts(
     detector: Detector, labelings: Sequence[Labeling], texts: DetectionTexts, who: object = "detector"
 ) -> Iterator[tuple[Labeling, Mapping[str, NDArray[np.float64]]]]:
-    """Yield each labeling with its scores by set of texts (``threshold``, ``report``, ``no_keywords``), as they come; those left out do not come.
+    """Yield each labeling with its scores by set of texts, as they come; those left out do not come.
+
+    The sets: ``threshold``, ``report``, ``no_keywords`` of a concept with keywords, ``aspects`` of one with such texts.
 
     Args:
         detector: prepared for these labelings.
@@ -45,9 +48,12 @@ def score_texts(
         if changed is not None:
             empty = np.zeros((len(own), 0))
             again = _scores(detector, [kept[place] for place in own], changed.texts, who) if len(changed.texts) else empty
+        variants = texts.aspect_texts(concept_id)
+        aspects = None if variants is None else _scores(detector, [kept[place] for place in own], variants, who)
         for number, place in enumerate(own):
             scores = {part: values[place] for part, values in found.items()}
-            yield kept[place], scores if again is None else {**scores, NO_KEYWORDS: again[number]}
+            further = ((NO_KEYWORDS, again), (ASPECTS, aspects))
+            yield kept[place], scores | {name: values[number] for name, values in further if values is not None}
 
 
 def _scores(detector: Detector, labelings: Sequence[Labeling], texts: TextSet, who: object) -> NDArray[np.float64]:

@@ -66,28 +66,34 @@ def _note_plan(run: Run) -> None:
 
 def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
     """Return what the engine is to generate. The trials of one labeling and strength share an intervention, those of one prefix a prompt."""
-    labelings = {m.id: labelings_of(m, run.manifest, run.store) for m in run.manifest.methods_of("steering")}
-    concepts = {concept.id: concept for concept in run.store.concepts()}
-    own = {name: {labeling.id: _by_its_fit(labeling, concepts) for labeling in found} for name, found in labelings.items()}
-    steerers = {m.method.id: m.steerer for m in run.planned.methods}
-    prepare_shared(run, [(m.name, steerers[m.id], list(own[m.id].values())) for m in run.manifest.methods_of("steering")])
-    by_id = {(method, name): labeling for method, found in own.items() for name, labeling in found.items()}
     instructions = {instruction.id: instruction.text for instruction in run.store.instructions()}
-    wanted = dict.fromkeys((trial.method_id, trial.labeling_id, trial.strength) for trial in trials)
-    asked = {place: intervene(steerers[place[0]], by_id[place[:2]], place[2]) for place in wanted}
-    run.guard.settle()
+    asked = interventions_at(run, [(trial.method_id, trial.labeling_id, trial.strength) for trial in trials])
     _warn_of_nothing(run, asked.values())
-    try_edits(run.bench, asked.values())
     prompts: dict[tuple[str, str], list[int]] = {}
     requests = []
     for trial in trials:
         intervention = asked[trial.method_id, trial.labeling_id, trial.strength].intervention
-        concept = by_id[trial.method_id, trial.labeling_id].concept.text
+        concept = asked[trial.method_id, trial.labeling_id, trial.strength].labeling.concept.text
         words = run.manifest.protocol.asking(concept, intervention.prompt_prefix), trial.instruction_id
         if words not in prompts:
             prompts[words] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=words[0])
         requests.append(GenerationRequest(trial.id, prompts[words], trial.seed, tuple(intervention.edits), intervention.adapter))
     return requests
+
+
+def interventions_at(run: Run, places: Iterable[tuple[str, str, float]]) -> dict[tuple[str, str, float], Asked]:
+    """Return the interventions at some (method id, labeling id, strength), tried; their steerers are prepared for all labelings of these methods."""
+    wanted = list(dict.fromkeys(places))
+    methods = [m for m in run.manifest.methods_of("steering") if m.id in {method for method, _, _ in wanted}]
+    concepts = {concept.id: concept for concept in run.store.concepts()}
+    labelings = {m.id: labelings_of(m, run.manifest, run.store) for m in methods}
+    own = {name: {labeling.id: _by_its_fit(labeling, concepts) for labeling in found} for name, found in labelings.items()}
+    steerers = {m.method.id: m.steerer for m in run.planned.methods}
+    prepare_shared(run, [(m.name, steerers[m.id], list(own[m.id].values())) for m in methods])
+    asked = {place: intervene(steerers[place[0]], own[place[0]][place[1]], place[2]) for place in wanted}
+    run.guard.settle()
+    try_edits(run.bench, asked.values())
+    return asked
 
 
 def _by_its_fit(labeling: Labeling, concepts: Mapping[str, Concept]) -> Labeling:

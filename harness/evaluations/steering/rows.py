@@ -20,6 +20,7 @@ from harness.leaderboard.entry import (
     SteeringSubject,
     metric_value,
 )
+from harness.leaderboard.side_effects import SideEffects
 from harness.scoring import clusters_of, counted, overall
 from harness.store import Record
 from harness.store.manifest import Protocol
@@ -57,6 +58,7 @@ def steering_row(
     controls: Sequence[str] = (),
     control: ControlKind | None = None,
     readings: Sequence[Reading] = (),
+    side_effects: SideEffects | None = None,
 ) -> Row:
     """Return the row of one method.
 
@@ -70,6 +72,7 @@ def steering_row(
         controls: of a control, the labelers that it stands for.
         control: as which control it may be run.
         readings: of a control, its texts at the strengths of methods.
+        side_effects: what steering cost beside, where it was measured.
     """
     scored, fixed = answered.scored, answered.concepts is not None
     n_answered = len({s.labeling.concept.id for s in scored})
@@ -102,6 +105,7 @@ def steering_row(
         controls=tuple(controls),
         control=control,
         readings=tuple(readings),
+        side_effects=side_effects,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from harness.evaluations.steering.concepts import Scored, mean_of_draws, score_labeling
 from harness.evaluations.steering.reading import reading
 from harness.evaluations.steering.rows import Answered, samples_of, steering_row
+from harness.evaluations.steering.side_effects.score import StoredSideEffects
 from harness.leaderboard.entry import Row, SteeringSubject
 from harness.run.label import abstentions_of, controlled_by, groups_of, labelings_of
 from harness.store import JudgeRecord, Record, RunStore
@@ -20,6 +21,7 @@ def steering_rows(manifest: Manifest, store: RunStore, judge: JudgeRecord) -> li
     methods = manifest.methods_of("steering")
     records = {method.id: _by_labeling(store.records(judge.key, method.id)) for method in methods}
     scored = {method.id: _scored(manifest, store, method, records[method.id]) for method in methods}
+    beside = StoredSideEffects(store, manifest.seed)
     rows = []
     for method in methods:
         own, subject = scored[method.id], subject_of(method)
@@ -35,6 +37,7 @@ def steering_rows(manifest: Manifest, store: RunStore, judge: JudgeRecord) -> li
                 controlled_by(method, manifest),
                 method.control,
                 [reading(own, method.grid, scored[m.id], subject_of(m), manifest.seed) for m in _stands_for(method, methods)],
+                beside.of(own, records[method.id]),
             )
         )
     return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.leaderboard.columns import number
 from harness.leaderboard.entry import Entry, Row, full_name
-from harness.leaderboard.notices import FAILS_SELFTEST, IS_OFFLINE, OFFLINE_NOTICE, gone_judge
+from harness.leaderboard.notices import FAILS_SELFTEST, IS_OFFLINE, OFFLINE_NOTICE, aspects, gone_judge, side_effects
 from harness.types import EvaluationKind
 
 
@@ -31,7 +31,7 @@ def notes_of(entry: Entry, kind: EvaluationKind) -> list[str]:
         for line in _lines(row):
             names.setdefault(line, []).append(full_name(row, rows))
     own = [line if len(who) == len(rows) > 1 else f"{', '.join(who)}: {line}" for line, who in names.items()]
-    return own
+    return [*side_effects(rows), *aspects(rows), *own]
 
 
 def _lines(row: Row) -> list[str]:

@@ -12,6 +12,7 @@ from harness.leaderboard.comparisons import AgainstControl
 from harness.leaderboard.entry import STEERING_METRICS
 from harness.leaderboard.notices import OFFLINE_NOTICE, abstention_notices, gone_judge, rough_scores
 from harness.leaderboard.places import Group, Place
+from harness.leaderboard.side_effects import NAMES, TITLES
 from harness.leaderboard.site.limits import Limits
 from harness.leaderboard.site.ranking_figures import dictionaries_of, figure_of, sparsity_of, sparsity_points
 from harness.leaderboard.site.scores import ends
@@ -179,6 +180,10 @@ def _others(group: Group, places: Sequence[Place]) -> list[str]:
     return [name for name in found if name != group.key.metric and not name.startswith(("precision", "recall"))][:6]
 
 
+def _has_side_effects(places: Sequence[Place]) -> bool:
+    return any(place.row.side_effects is not None for place in places)
+
+
 def _heads(group: Group, places: Sequence[Place]) -> tuple[Head, ...]:
     metric = group.places[0].row.metrics
     score = metric[group.key.metric].title or heading(group.key.metric)
@@ -186,6 +191,7 @@ def _heads(group: Group, places: Sequence[Place]) -> tuple[Head, ...]:
     heads = [Head("rank"), Head("dictionary" if dictionary else "method", True), Head(score), Head("95 % interval")]
     heads += [Head(metric[name].title or heading(name) if name in metric else heading(name)) for name in _others(group, places)]
     heads += [Head("trivial"), Head("random")] if dictionary else []
+    heads += [Head(TITLES[name]) for name in NAMES] if _has_side_effects(places) else []
     heads += [Head("beats random", True), Head("beats the other controls", True)] if _has_verdicts(group) else []
     heads += [Head("win rate")] if any(place.win_rate is not None for place in group.places) else []
     heads += [Head("answered"), Head("model", True), Head("layer"), Head("SAE", True), Head("seed"), Head("date", True)]
@@ -201,6 +207,9 @@ def _line(place: Place, group: Group, places: Sequence[Place], pages: dict[str, 
     cells += [number_of(row.metrics[name].value if name in row.metrics else None) for name in _others(group, places)]
     if group.key.kind == "dictionary":
         cells += [significant(score.trivial), significant(score.random)]
+    if _has_side_effects(places):
+        beside = row.side_effects.metrics if row.side_effects is not None else {}
+        cells += [significant(beside[name].value if name in beside else None) for name in NAMES]
     if _has_verdicts(group):
         cells += [
             _verdict([found for found in place.against if found.name == RANDOM]),
