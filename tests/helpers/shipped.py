@@ -20,9 +20,8 @@ from helpers.hub import Hub, folder_files
 from helpers.models import byte_tokenizer, hf_of
 
 TASKS = Path(__file__).resolve().parents[2] / "tasks"
-LOCAL = {
-    "aspects", "axbench-mini", "beer", "demo", "label-paper", "label-paper-mini", "sanity", "sanity-mini", "synthetic", "synthetic-mini", "traits-mini",
-}
+LOCAL = {"aspects", "axbench-mini", "beer", "demo", "label-paper", "label-paper-mini", "sanity", "sanity-mini"}
+LOCAL |= {"synthetic", "synthetic-mini", "traits-mini"}
 NAMES = tuple(sorted(path.parent.name for path in TASKS.glob("*/task.toml") if path.parent.name not in LOCAL))
 AXBENCH = tuple(name for name in NAMES if name.startswith("axbench-"))
 """Those whose concepts and texts lie on the hub, too."""

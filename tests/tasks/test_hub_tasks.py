@@ -13,9 +13,8 @@ from harness.tasks.find import load_task
 from harness.tasks.schema import DictionaryTable, Task
 
 TASKS = Path(__file__).resolve().parents[2] / "tasks"
-LOCAL = {
-    "aspects", "axbench-mini", "beer", "demo", "label-paper", "label-paper-mini", "sanity", "sanity-mini", "synthetic", "synthetic-mini", "traits-mini",
-}
+LOCAL = {"aspects", "axbench-mini", "beer", "demo", "label-paper", "label-paper-mini", "sanity", "sanity-mini"}
+LOCAL |= {"synthetic", "synthetic-mini", "traits-mini"}
 FOLDERS = sorted(path.parent for path in TASKS.glob("*/task.toml") if path.parent.name not in LOCAL)
 PIPELINE = [folder for folder in FOLDERS if not folder.name.startswith("axbench-")]
 """Those of the labelling pipeline, which bring no corpus; the others are AxBench's own."""
