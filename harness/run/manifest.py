@@ -171,7 +171,7 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "model": {"name": model.name, "digest": model.digest, "dtype": f"torch.{model.dtype}", "device": model.device.partition(":")[0]},
         "dictionaries": {ref.name: ref.digest for ref in bench.dictionary_refs},
         "corpus": bench.corpus_digest if bench.has_corpus else None,
-        "instructions": _instructions(bench),
+        "instructions": _instructions(plan, bench),
         "methods": methods,
         "judge": None if plan.judge is None else {"name": plan.judge.registered.name, "options": _without_files(plan.judge)},
         "code": _code(plan),
@@ -195,15 +195,16 @@ def _hub_concepts(bench: TaskBench) -> list[str]:
     return [] if found is None else [found]
 
 
-def _instructions(bench: TaskBench) -> str:
+def _instructions(plan: Plan, bench: TaskBench) -> str:
     """Return the digest of the instructions in use: of the task's own by name and content, as their place in the task is fixed.
 
     Of a file that the command line gives by its content, whatever it is called; where that is the content of the task's own, it is theirs.
-    Of a task without a model none: nobody could be asked.
+    Of a task without a model none: nobody could be asked. None either where nothing is generated and the task has none.
     """
-    if bench.task.file.model is None:
+    own = bench.task.file.instructions.source
+    if bench.task.file.model is None or (not plan.methods and own is None and bench.choices.instructions is None):
         return ""
-    path, own = bench.instructions_path, bench.task.file.instructions.source
+    path = bench.instructions_path
     if bench.choices.instructions is None:
         return path_digest(path)
     there = None if own is None or not bench.task.path(own).is_file() else bench.task.path(own)

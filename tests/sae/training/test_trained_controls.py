@@ -75,10 +75,10 @@ def test_the_random_part_stays_and_the_rest_learns(architecture: Any, control: A
 )  # fmt: skip
 def test_export_keeps_it_up_to_scale_and_matches_l0(architecture: Any, control: Any, activations: Harvest, tmp_path: Path) -> None:
     config = configured(architecture=architecture, control=control, epochs=12)
-    train_on(activations, config, tmp_path / "sae", METADATA, CPU, lambda _: None)
+    train_on(activations, config, tmp_path / "sae", METADATA, CPU, lambda _: None, tolerance=0.2)  # few tokens are held out
     dictionary = harness_sae.load(tmp_path / "sae")
     metadata = dictionary.cfg["metadata"]
-    assert metadata["l0"] == pytest.approx(4, rel=0.1)
+    assert metadata["l0"] == pytest.approx(4, rel=0.2)
     assert metadata["explained_variance"] > 0.3
     assert 0 <= metadata["dead_on_held_out"] < 64
     if control == "none":
