@@ -77,7 +77,11 @@ class Traced:
 
 def _trace(root: Any, forward: Callable[[], Tensor], changes: Sequence[tuple[Any, Change]]) -> Tensor:
     """Run one forward pass as a trace. nnsight reads the block's source and runs it while the model runs, module by module in their order."""
-    save, read = load_nnsight().save, lambda _: forward()
+    save = load_nnsight().save
+
+    def read(_: object) -> Tensor:
+        return forward()
+
     with root.trace(None, fn=read) as tracer:
         for envoy, change in changes:
             envoy.output = change(envoy.output)
