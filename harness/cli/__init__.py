@@ -35,6 +35,7 @@ COMMANDS = {
     "plugins": "harness.cli.plugins",
     "tasks": "harness.cli.tasks",
     "models": "harness.cli.models",
+    "engines": "harness.cli.engines",
     "sae": "harness.cli.sae",
     "data": "harness.cli.data",
     "doctor": "harness.cli.doctor",

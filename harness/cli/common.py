@@ -106,6 +106,20 @@ def task_options(function: F) -> F:
     return function
 
 
+def engine_option(function: F) -> F:
+    """Return --engine: what generates."""
+
+    def known(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        if value is not None:
+            from harness.engine.choice import check_engine_name
+
+            check_engine_name(value)
+        return value
+
+    help_text = "What generates: torch, nnsight or ndif (default: torch; see `harness engines`)."
+    return click.option("--engine", metavar="NAME", callback=known, help=help_text)(function)
+
+
 def plugin_option(short: str, kind: str, form: str = "name=value") -> Callable[[F], F]:
     """Return ``-L name=value`` and its like, repeatable."""
     return click.option(short, f"{kind}_options", multiple=True, metavar=form, help=f"Option of the {kind}; repeatable (see `harness plugins show`).")

@@ -13,7 +13,7 @@ import click
 from harness.cli.common import echo, json_option, load_host, print_json
 
 PACKAGES = ("torch", "transformers", "sae-lens", "nnsight", "numpy", "scipy", "openai", "anthropic", "rich", "pluggy", "pydantic")
-KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "NEURONPEDIA_API_KEY", "HF_TOKEN")
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "NEURONPEDIA_API_KEY", "NDIF_API_KEY", "HF_TOKEN")
 
 
 @click.command("doctor")

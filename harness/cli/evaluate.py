@@ -14,6 +14,7 @@ from harness.cli.common import (
     console,
     cost_options,
     echo,
+    engine_option,
     json_option,
     judge_assignments,
     keep_entry,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
 @plugin_option("-J", "judge")
 @plugin_files_option
 @task_options
+@engine_option
 @protocol_options
 @click.option(
     "--controls",
@@ -114,6 +116,7 @@ def command(
     seed: int,
     device: str | None,
     dtype: str | None,
+    engine: str | None,
     protocol: str | None,
     aggregation: str | None,
     controls: str,

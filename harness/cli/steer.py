@@ -11,6 +11,7 @@ from harness.cli.common import (
     assignments,
     console,
     echo,
+    engine_option,
     json_option,
     keep_freed_memory,
     load_host,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps (default: the best there is).")
 @click.option("--dtype", help="float32, bfloat16, float16 (default: what the device is fast with).")
+@engine_option
 @spending_options
 @json_option
 @quiet_option
@@ -62,6 +64,7 @@ def command(
     seed: int,
     device: str | None,
     dtype: str | None,
+    engine: str | None,
     max_cost: float,
     yes: bool,
     as_json: bool,
@@ -91,7 +94,7 @@ def command(
     chosen = check_strengths(planned, wanted if strengths else grid_of(task, planned))
     named = (concept,) if concept is not None and labeler is not None else ()
     keep_freed_memory()
-    opened = OpenTask(task, Choices(seed=seed, device=device, dtype=dtype, concepts=named), host, quiet=quiet or as_json)
+    opened = OpenTask(task, Choices(seed=seed, device=device, dtype=dtype, concepts=named, engine=engine), host, quiet=quiet or as_json)
     labeling = _labeling(opened, feature, concept, labeler, assignments(labeler_options, "-L"))
     check_labeling(planned, labeling)
     purse = Purse(max_cost, yes, quiet or as_json)
@@ -161,6 +164,7 @@ def _show(opened: OpenTask, steerer: PlannedPlugin, labeling: Labeling, rows: li
         about = {"steerer": steerer.label, "options": dict(steerer.options), "strength_unit": unit}
         what = {"concept": labeling.concept.text, "features": [str(feature) for feature in labeling.features], "score": labeling.score}
         where = {"task": opened.task.name, "model": opened.bench.model.name, "seed": opened.bench.seed}
+        where |= {"engine": opened.bench.engine.name}
         print_json({**where, **about, **what, "texts": texts, "warnings": list(opened.bench.warnings.messages)})
         return
     features = ", ".join(str(feature) for feature in labeling.features)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import importlib.metadata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from harness.errors import EngineError
+from harness.errors import EngineError, UnknownNameError
 from harness.interventions import Edit
 from harness.types import Decoding, FinishReason
 
@@ -16,8 +17,27 @@ if TYPE_CHECKING:
     from harness.model.activations import Row
 
 
-VERSIONS = {"torch": "1"}
-"""Version of each engine, a part of a run's identity and known without loading it: raise it with whatever changes the text of a request."""
+VERSIONS = {"torch": "1", "nnsight": "1", "ndif": "1"}
+"""Version of each engine's own code: raise it with whatever changes the text of a request. A run's identity has :func:`engine_version`."""
+
+LIBRARIES = {"nnsight": "nnsight", "ndif": "nnsight"}
+"""The distribution that an engine goes through; its version is a part of the engine's."""
+
+
+def engine_version(name: str) -> str:
+    """Return the version of an engine as a run's identity has it, known without loading it: ``1``, or with its library ``1 (nnsight 0.8.1)``.
+
+    Raises:
+        UnknownNameError: there is no such engine.
+    """
+    if name not in VERSIONS:
+        raise UnknownNameError("engine", name, VERSIONS)
+    if name not in LIBRARIES:
+        return VERSIONS[name]
+    try:
+        return f"{VERSIONS[name]} ({LIBRARIES[name]} {importlib.metadata.version(LIBRARIES[name])})"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{VERSIONS[name]} ({LIBRARIES[name]} is not installed)"
 
 
 @dataclass(frozen=True)
@@ -105,6 +125,23 @@ class Engine(Protocol):
 
         Raises:
             EngineError: at once, for what cannot be run, an edit that is refused among it; while iterating, for what shows only then.
+        """
+        ...
+
+    def step_logits(self, requests: Chunk, new: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Tensor]]:
+        """Return each request's id and the logits of the new tokens that are given, decoded one by one as :meth:`run` decodes, in any order.
+
+        They are what tells whether an edit acts on tokens that are generated (``harness engines verify``).
+
+        Args:
+            requests: are decoded together, as those of one chunk are.
+            new: the tokens that each request goes on with, at least one.
+
+        Returns:
+            float32 ``[new tokens, vocabulary]`` for each: before each new token, the logits that it would be drawn from, without penalties.
+
+        Raises:
+            EngineError: as :meth:`run`.
         """
         ...
 

@@ -13,15 +13,41 @@ if TYPE_CHECKING:
 DEFAULT = "torch"
 """The engine of a run."""
 
+SUMMARIES = {
+    "torch": "our own loop over the transformers model, in this process",
+    "nnsight": "the same loop, each forward pass a trace of nnsight, which applies the edits",
+    "ndif": "nnsight with remote=True: texts come from a model that NDIF serves (NDIF_API_KEY)",
+}
 
-def open_engine(model: SubjectModel, name: str = DEFAULT) -> Engine:
+
+def check_engine_name(name: str) -> str:
+    """Return the name of an engine. Raises UnknownNameError for any other."""
+    if name not in VERSIONS:
+        raise UnknownNameError("engine", name, VERSIONS)
+    return name
+
+
+def open_engine(model: SubjectModel, name: str = DEFAULT, *, use_cache: bool = True) -> Engine:
     """Return the engine ``name`` on a loaded model.
+
+    Args:
+        model: the subject model.
+        name: one of :data:`~harness.engine.base.VERSIONS`.
+        use_cache: False recomputes whole texts at every step, where the engine can (for checks).
 
     Raises:
         UnknownNameError: there is no such engine.
+        EngineError: its library is missing, or what it needs to be reached is.
     """
-    if name not in VERSIONS:
-        raise UnknownNameError("engine", name, VERSIONS)
+    check_engine_name(name)
+    if name == "nnsight":
+        from harness.engine.traced import NNsightEngine
+
+        return NNsightEngine(model, use_cache=use_cache)
+    if name == "ndif":
+        from harness.engine.ndif import NdifEngine
+
+        return NdifEngine(model, use_cache=use_cache)
     from harness.engine.torch_loop import TorchEngine
 
-    return TorchEngine(model)
+    return TorchEngine(model, use_cache=use_cache)

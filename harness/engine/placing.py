@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -43,6 +43,45 @@ class Placed:
                 f"{self.name} made a residual stream of shape {tuple(edited.shape)}", given=tuple(edited.shape), allowed=f"the shape {tuple(x.shape)}"
             )
         return torch.where(context.touched(self.positions)[..., None], edited.to(x.dtype), x)
+
+
+class Reading(Protocol):
+    """How an engine runs a forward pass in which streams are edited: by hooks (:class:`Hooked`), or by nnsight."""
+
+    @property
+    def shares(self) -> bool:
+        """Return whether rows of one prompt may be read once (:mod:`harness.engine.shared`)."""
+        ...
+
+    def read(
+        self, forward: Callable[[], Tensor], placed: Mapping[Site, Sequence[Placed]], context: EditContext, *, prompt: bool, generated: bool
+    ) -> Tensor:
+        """Return what ``forward`` returns, a pass of the model in which its streams are edited. The model is as it was afterwards.
+
+        Args:
+            forward: one forward pass.
+            placed: of :func:`place`.
+            context: of the tokens of the pass.
+            prompt: whether tokens of a prompt are among these.
+            generated: whether generated tokens are.
+        """
+        ...
+
+
+class Hooked:
+    """Forward passes with torch's hooks at the sites. Implements :class:`Reading`."""
+
+    shares = True
+
+    def __init__(self, model: SubjectModel) -> None:
+        self._model = model
+
+    def read(
+        self, forward: Callable[[], Tensor], placed: Mapping[Site, Sequence[Placed]], context: EditContext, *, prompt: bool, generated: bool
+    ) -> Tensor:
+        """See :meth:`Reading.read`."""
+        with edited(self._model, placed, context, prompt=prompt, generated=generated):
+            return forward()
 
 
 def why_not(model: SubjectModel, edit: Edit) -> str | None:

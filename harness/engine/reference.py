@@ -7,7 +7,7 @@ token is drawn from logits.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
@@ -76,6 +76,13 @@ class ReferenceEngine:
         check_decoding(decoding)
         check_requests(self, requests)
         return (self._text(request, decoding) for request in requests)
+
+    def step_logits(self, requests: Chunk, new: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Tensor]]:
+        """See :meth:`harness.engine.base.Engine.step_logits`; float64, in order."""
+        check_requests(self, requests)
+        for request in requests:
+            n, ids = len(request.prompt_ids), [*request.prompt_ids, *new[request.id]]
+            yield request.id, self.text_logits(ids, n, request.edits, request.adapter)[n - 1 : -1]
 
     def text_logits(self, ids: Sequence[int], n_prompt: int, edits: Sequence[Edit] = (), adapter: str | None = None) -> Tensor:
         """Return the logits at each token of one text: float64 ``[tokens, vocabulary]``.

@@ -8,29 +8,25 @@ leave it. Each request draws from (seed, "sampling", id), so batch size, order a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-import torch
-from torch import Tensor
+from torch import Tensor, stack
 
-from harness.engine.base import VERSIONS, Chunk, Generated, GenerationRequest, check_edit, check_requests
+from harness.engine.base import Chunk, Generated, GenerationRequest, check_edit, check_requests, engine_version
+from harness.engine.batch import Batch
 from harness.engine.forward import logits
-from harness.engine.placing import Placed, edited, place, why_not
-from harness.engine.plan import can_share, plan_for
-from harness.engine.rows import WHOLE, DecodingPlan, Rows, View
-from harness.engine.sampling import check_decoding, choose, penalise
-from harness.engine.shared import last_common_layer, prompts_once
+from harness.engine.placing import Hooked, Reading, why_not
+from harness.engine.plan import plan_for
+from harness.engine.rows import WHOLE, DecodingPlan
+from harness.engine.sampling import check_decoding
 from harness.errors import EngineError
-from harness.interventions import Edit, EditContext, Site
+from harness.interventions import Edit
 from harness.model.activations import Row
 from harness.model.adapters import Adapter, Adapters
-from harness.model.attention import fast_decoding
 from harness.model.loading import SubjectModel
 from harness.model.memory import Budget, attempt, release
-from harness.types import Decoding, FinishReason, rng
+from harness.types import Decoding
 
 DEFAULT_BATCH = 128
 _MOMENTS = itertools.count()
@@ -53,13 +49,14 @@ class TorchEngine:
     """
 
     name = "torch"
-    version = VERSIONS["torch"]
+    version = engine_version("torch")
 
     def __init__(self, model: SubjectModel, *, batch_size: int = DEFAULT_BATCH, use_cache: bool = True) -> None:
         if batch_size < 1:
             raise EngineError(f"batch_size is {batch_size}", given=batch_size, allowed="at least 1")
         self.model = model
         self._batch_size, self._use_cache, self._adapters = batch_size, use_cache, Adapters(model)
+        self._reading: Reading = Hooked(model)
 
     def refuses(self, edit: Edit) -> str | None:
         """Return why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""
@@ -83,12 +80,35 @@ class TorchEngine:
                 single row does not fit into memory.
             ModelError: at once, for a token that the model does not know.
         """
+        self._check(requests, decoding)
+        return self._run(requests, decoding, self._plan() if requests else WHOLE)
+
+    def step_logits(self, requests: Chunk, new: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Tensor]]:
+        """Return each request's id and the logits before each of the new tokens that it is told, by the very batches of :meth:`run`.
+
+        See :meth:`harness.engine.base.Engine.step_logits`; all rows of an adapter are one batch, so memory must suffice for it.
+        """
+        longest = Decoding(max_new_tokens=max((len(new[request.id]) for request in requests), default=1))
+        self._check(requests, longest)
+        return self._told(requests, longest, new, self._plan() if requests else WHOLE)
+
+    def _told(self, requests: Chunk, decoding: Decoding, new: Mapping[str, Sequence[int]], plan: DecodingPlan) -> Iterator[tuple[str, Tensor]]:
+        for folder, group in _by_adapter(requests).items():
+            adapter, waiting = None if folder is None else self._adapters.get(folder), _longest_first(group)
+            while waiting:
+                size = alike(waiting, plan)
+                batch = Batch(self.model, waiting[:size], decoding, plan, adapter, self._reading, new)
+                del waiting[:size]
+                while batch.requests:
+                    for text in batch.advance():
+                        yield text.id, stack(batch.seen.pop(text.id))
+
+    def _check(self, requests: Chunk, decoding: Decoding) -> None:
         check_decoding(decoding)
         check_requests(self, requests)
-        _check_prompts(self.model, requests, decoding)
+        check_prompts(self.model, requests, decoding)
         for folder in {request.adapter for request in requests if request.adapter is not None}:
             self._adapters.check(folder)
-        return self._run(requests, decoding, self._plan() if requests else WHOLE)
 
     def logits(self, texts: Sequence[Row], edits: Sequence[Edit] = (), adapter: str | None = None) -> Iterator[Tensor]:
         """Return for each text, in order, the logits at each of its tokens, by :func:`harness.engine.forward.logits`.
@@ -104,7 +124,7 @@ class TorchEngine:
         """
         for edit in edits:
             check_edit(self, edit)
-        return logits(self.model, texts, edits, None if adapter is None else self._adapters.get(adapter))
+        return logits(self.model, texts, edits, None if adapter is None else self._adapters.get(adapter), self._reading)
 
     def _plan(self) -> DecodingPlan:
         plan = plan_for(self.model)
@@ -117,10 +137,10 @@ class TorchEngine:
 
     def _decode(self, group: Chunk, adapter: Adapter | None, decoding: Decoding, plan: DecodingPlan, rows: Budget) -> Iterator[Generated]:
         # Longest prompts first: a batch size that suffices for them suffices for all that follow.
-        waiting, device = sorted(group, key=lambda request: -len(request.prompt_ids)), self.model.device
+        waiting, device = _longest_first(group), self.model.device
         while waiting:
-            size = rows.take(_alike(waiting, plan))
-            batch = _Batch(self.model, waiting[:size], decoding, plan, adapter)
+            size = rows.take(alike(waiting, plan))
+            batch = Batch(self.model, waiting[:size], decoding, plan, adapter, self._reading)
             del waiting[:size]
             while batch.requests and (ended := attempt(batch.advance, device)) is not None:
                 moment = next(_MOMENTS)
@@ -149,7 +169,11 @@ def _by_adapter(requests: Chunk) -> dict[str | None, list[GenerationRequest]]:
     return groups
 
 
-def _alike(waiting: Chunk, plan: DecodingPlan) -> int:
+def _longest_first(group: Chunk) -> list[GenerationRequest]:
+    return sorted(group, key=lambda request: -len(request.prompt_ids))
+
+
+def alike(waiting: Chunk, plan: DecodingPlan) -> int:
     """How many of the requests, from the first on, may share a batch."""
     if not plan.together:
         return 1
@@ -159,7 +183,8 @@ def _alike(waiting: Chunk, plan: DecodingPlan) -> int:
     return next((place for place, request in enumerate(waiting) if len(request.prompt_ids) != length), len(waiting))
 
 
-def _check_prompts(model: SubjectModel, requests: Chunk, decoding: Decoding) -> None:
+def check_prompts(model: SubjectModel, requests: Chunk, decoding: Decoding) -> None:
+    """Raise EngineError for an empty prompt or one that leaves no room for the new tokens, ModelError for a token that the model does not know."""
     room = None if model.max_tokens is None else model.max_tokens - decoding.max_new_tokens + 1  # the last new token is never read
     for request in requests:
         length = len(request.prompt_ids)
@@ -173,102 +198,3 @@ def _check_prompts(model: SubjectModel, requests: Chunk, decoding: Decoding) -> 
                 allowed=f"at most {room}, since {model.name} reads {model.max_tokens} tokens and max_new_tokens is {decoding.max_new_tokens}",
                 hint="shorten the prompt or generate fewer tokens",
             )
-
-
-class _Batch:
-    """Requests that are decoded together.
-
-    Attributes:
-        requests: those whose texts have not ended, the open rows of the batch, in its order.
-        uniforms: ``[open rows, max_new_tokens]`` float64, what each row draws at each step.
-    """
-
-    def __init__(
-        self, model: SubjectModel, requests: list[GenerationRequest], decoding: Decoding, plan: DecodingPlan, adapter: Adapter | None
-    ) -> None:
-        self.model, self.requests, self.decoding, self._adapter = model, requests, decoding, adapter
-        self._rows = Rows(model, [request.prompt_ids for request in requests], plan)
-        self._members = list(requests)  # every row of the batch, ended ones that could not be taken out of it included
-        draws = np.stack([rng(request.seed, "sampling", request.id).random(decoding.max_new_tokens) for request in requests])
-        self.uniforms = torch.from_numpy(draws).to("cpu" if model.device.type == "mps" else model.device)  # MPS knows no float64
-        self._placed: dict[Site, list[Placed]] | None = None
-
-    def advance(self) -> list[Generated]:
-        """Decode until a row ends, and take those that have ended out of the batch."""
-        # no_grad, not inference_mode: what a model caches in a forward pass must stay usable in training.
-        worn = nullcontext() if self._adapter is None else self._adapter.worn()
-        with fast_decoding(self.model.hf), torch.no_grad(), worn:
-            ended: list[Generated] = []
-            while not ended:
-                ended = self._step()
-            return ended
-
-    def _step(self) -> list[Generated]:
-        """Adds one token to every open row and returns the texts that ended by it."""
-        view = self._rows.view()
-        with prompts_once(self._rows, view, self._common()) as read, self._edited(view):
-            logits = self._rows.logits(read)
-        chosen = self._choose(logits)
-        self._rows.append(chosen)
-        stopped = [token in self.model.eos_ids for token in chosen.tolist()]
-        full = self._rows.n_new == self.decoding.max_new_tokens
-        if not full and not any(stopped):
-            return []
-        ended, keep = [], []
-        for row, ids in enumerate(self._rows.opened(self._rows.tokens)[:, self._rows.prompt_width :].tolist()):
-            if stopped[row]:
-                ended.append(self._text(row, ids[:-1], "eos"))
-            elif full:
-                ended.append(self._text(row, ids, "length"))
-            else:
-                keep.append(row)
-        self._keep(keep)
-        return ended
-
-    def _text(self, row: int, ids: list[int], finish: FinishReason) -> Generated:
-        return Generated(self.requests[row].id, tuple(ids), self.model.decode(ids), finish)
-
-    def _keep(self, rows: list[int]) -> None:
-        """Go on with these rows only. The requests come last: whatever fails before, no row is lost."""
-        members = self._members
-        if rows:
-            left = self._rows.keep(rows)
-            self.uniforms = self.uniforms[torch.tensor(rows, device=self.uniforms.device)]
-            if left is not None:
-                members, self._placed = [members[row] for row in left.tolist()], None
-        self._members, self.requests = members, [self.requests[row] for row in rows]
-
-    def _choose(self, logits: Tensor) -> Tensor:
-        """The next token of each open row, ``[rows]``. May write into ``logits``."""
-        decoding, step = self.decoding, self._rows.n_new
-        if not bool(logits.amax(dim=-1).isfinite().all()):  # the maximum of a row with a NaN is NaN
-            broken = self.requests[int(logits.amax(dim=-1).isfinite().int().argmin())].id
-            raise EngineError(
-                f"the logits of request {broken} are not finite at new token {step + 1}: its edits are too strong for {self.model.dtype}",
-                given=broken,
-                hint="use weaker edits, or --dtype float32",
-            )
-        if decoding.repetition_penalty != 1.0:
-            start = 0 if decoding.penalty_scope == "all" else self._rows.prompt_width
-            seen = torch.where(self._rows.real[:, start:], self._rows.tokens[:, start:], -1)
-            logits = penalise(logits, self._rows.opened(seen), decoding.repetition_penalty)
-        if step < decoding.min_new_tokens and self.model.eos_ids:
-            logits[:, sorted(self.model.eos_ids)] = float("-inf")
-        uniforms = self.uniforms[:, step]
-        return choose(logits.to(uniforms.device), uniforms, decoding.temperature, decoding.top_p).to(logits.device)
-
-    def _common(self) -> int:
-        """Return the last layer in which rows of one prompt are the same; -1 where the model cannot be read so."""
-        if self._rows.n_new or self._rows.plan != DecodingPlan() or not can_share(self.model):
-            return -1
-        return last_common_layer(self.model, [site for request in self.requests for edit in request.edits for site in edit.sites])
-
-    def _edited(self, view: View) -> AbstractContextManager[None]:
-        """Within the context the streams at the columns that are read are edited."""
-        if self._placed is None:
-            self._placed = place([request.edits for request in self._members], self.model.device)
-        if not self._placed:
-            return nullcontext()
-        n_new = self._rows.n_new
-        context = EditContext.of(view.real, view.generated).last(view.width)
-        return edited(self.model, self._placed, context, prompt=view.width > n_new, generated=n_new > 0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timezone
+from typing import Any
 
 from harness.evaluations.registry import EVALUATIONS
 from harness.evaluations.steering.rate import ratings_by, why_unrated
-from harness.leaderboard.entry import Entry, JudgeRef
+from harness.leaderboard.entry import EngineRef, EngineVerdict, Entry, JudgeRef
 from harness.leaderboard.notices import FAILS_SELFTEST, IS_OFFLINE
+from harness.run.notes import VERDICT
 from harness.run.warnings import kept_warnings
 from harness.store import JudgeRecord, RunStore
 from harness.store.manifest import Manifest, Protocol
@@ -62,9 +64,20 @@ def make_entry(manifest: Manifest, store: RunStore, judge: JudgeRecord | None, p
         decoding=manifest.decoding,
         seed=manifest.seed,
         run_digest=manifest.run_digest,
+        engine=_engine(manifest, store),
         rows=rows,
         warnings=_warnings(manifest, store, judge),
     )
+
+
+def _engine(manifest: Manifest, store: RunStore) -> EngineRef | None:
+    """Return what generated the run's texts, and what was found of it; None where it has none, or an older harness did not keep it."""
+    engine: Any = manifest.identity.get("engine")
+    if engine is None or not manifest.methods_of("steering"):
+        return None
+    verdicts = [note.value for note in store.notes(VERDICT)]
+    found = None if not verdicts else EngineVerdict(**{name: verdicts[-1][name] for name in EngineVerdict.model_fields})
+    return EngineRef(name=str(engine[0]), version=str(engine[1]), verified=found)
 
 
 def _warnings(manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from harness.plugin.inputs import FILE
 from harness.run.bench import TaskBench
 from harness.run.label import label_all
 from harness.run.manifest import make_manifest
+from harness.run.notes import note_verdict
 from harness.run.plan import Plan
 from harness.run.preflight import check_values
 from harness.run.protocol import check_instructions, protocol_of
@@ -116,6 +117,8 @@ def evaluate(run: Run) -> Entry:
     for notice in run.planned.notices:
         run.warnings(notice)
     _settle(run)
+    if run.manifest.methods_of("steering"):
+        note_verdict(run.store, run.bench.artifacts.root, run.manifest)
     label_all(run)
     for evaluation in EVALUATIONS:
         if evaluation.wanted(run.manifest):

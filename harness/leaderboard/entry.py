@@ -32,7 +32,8 @@ from harness.store.manifest import Count, DictionaryRef, GitState, ModelRef, Opt
 from harness.types import ASPECTS, ControlKind, Decoding, EvaluationKind, Json, Role, digest
 
 __all__ = [
-    "ENTRY_SCHEMA_VERSION", "IN_SAMPLE", "STEERING_METRICS", "Bounds", "DetectionSubject", "DictionaryRef", "DictionarySubjectRef", "Entry",
+    "ENTRY_SCHEMA_VERSION", "IN_SAMPLE", "STEERING_METRICS", "Bounds", "DetectionSubject", "DictionaryRef", "DictionarySubjectRef",
+    "EngineRef", "EngineVerdict", "Entry",
     "GitState", "ItemResult", "JudgeRef", "MetricValue", "ModelRef", "OptionValues", "Protocol", "Reading", "Row", "Sample", "SourceRef",
     "SteeringSubject", "Subject", "TaskRef", "full_name", "metric_value",
 ]  # fmt: skip
@@ -61,6 +62,35 @@ class JudgeRef(Part):
     """Digest of name, rubric and options, of files their content: ratings of different keys never share a ranking."""
     code: str = ""
     """Digest of the version and source of its plugin; left out where an older harness did not keep it."""
+
+
+class EngineVerdict(Part):
+    """What ``harness engines verify`` found of an engine with the run's model: the engine against a float64 reference."""
+
+    passed: bool
+    """Every check passed, and every planted fault was found."""
+    date: Text
+    harness_version: Text
+    """That verified it."""
+    dtype: Text
+    """In which it was verified."""
+    tolerance: float
+    """How far a logit may be from the reference's, as a share of the logits' spread."""
+    largest: dict[Text, float]
+    """The largest such difference, by check."""
+    faults_found: Count
+    """Of the faults that were planted, those that the checks found."""
+    faults: Count
+
+
+class EngineRef(Part):
+    """What generated the texts."""
+
+    name: Text
+    version: Text
+    """With that of the library that it goes through."""
+    verified: EngineVerdict | None = None
+    """Null where nobody has verified it with this model where the run was made."""
 
 
 class Row(Part):
@@ -253,6 +283,8 @@ class Entry(Part):
     seed: int
     run_digest: Text
     """Digest of the run's plan."""
+    engine: EngineRef | None = None
+    """Left out where nothing was generated, and in older entries."""
     rows: tuple[Row, ...]
     warnings: tuple[str, ...] = ()
 
@@ -305,6 +337,8 @@ class Entry(Part):
                 del part[name]
         if not self.sources:
             del found["sources"]
+        if self.engine is None:
+            del found["engine"]
         if "protocol" not in self.model_fields_set:
             del found["protocol"]
         for sample in (sample for row in found["rows"] for sample in row["samples"]):

@@ -86,6 +86,8 @@ class Choices:
     """By which protocol the run is scored; no text depends on it."""
     aggregation: Aggregation | None = None
     """How three ratings become one score; no text depends on it."""
+    engine: str | None = None
+    """What generates (:data:`harness.engine.base.VERSIONS`); None stands for the torch loop."""
 
 
 @dataclass
@@ -530,7 +532,7 @@ class TaskBench:
     @handed_out(MODEL)
     def services(self) -> ModelServices:
         """Return what is computed with the subject model."""
-        return ModelServices(self.model, self.task.file.decoding.decoding())
+        return ModelServices(self.model, self.task.file.decoding.decoding(), self.choices.engine)
 
     @handed_out(MODEL)
     def engine(self) -> Engine:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.aspects import aspects_digest
-from harness.engine.base import VERSIONS
+from harness.engine.base import engine_version
 from harness.engine.choice import DEFAULT
 from harness.files.hashing import content_digest, path_digest
 from harness.files.version import PACKAGE, own_version
@@ -175,7 +175,7 @@ def identity_of(plan: Plan, bench: TaskBench) -> dict[str, Json]:
         "methods": methods,
         "judge": None if plan.judge is None else {"name": plan.judge.registered.name, "options": _without_files(plan.judge)},
         "code": _code(plan),
-        "engine": [DEFAULT, VERSIONS[DEFAULT]],
+        "engine": [choices.engine or DEFAULT, engine_version(choices.engine or DEFAULT)],
         "prompts": RENDERING,
         **_goal(plan, bench),
         **_further_kinds(plan, bench),

@@ -49,17 +49,19 @@ class ModelServices:
     Attributes:
         model: the subject model.
         decoding: the task's.
+        engine_name: of the run's engine; None stands for the usual one.
     """
 
     model: SubjectModel
     decoding: Decoding
+    engine_name: str | None = None
 
     @cached_property
     def engine(self) -> Engine:
         """Return the run's engine."""
-        from harness.engine.choice import open_engine
+        from harness.engine.choice import DEFAULT, open_engine
 
-        return open_engine(self.model)
+        return open_engine(self.model, self.engine_name or DEFAULT)
 
     @cached_property
     def executor(self) -> Executor:

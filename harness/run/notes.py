@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.chat.providers.keys import redact
 from harness.files.progress import Progress
@@ -13,7 +13,14 @@ from harness.files.version import DISTRIBUTION, own_version
 from harness.run.warnings import Warnings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.store import RunStore
+    from harness.store.manifest import Manifest
+
+VERDICT = "engine verified"
+"""The note that holds what `harness engines verify` found."""
+
 
 @contextlib.contextmanager
 def chat_news(progress: Progress) -> Iterator[None]:
@@ -32,6 +39,24 @@ def chat_news(progress: Progress) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+def note_verdict(store: RunStore, cache: Path, manifest: Manifest) -> None:
+    """Keep what `harness engines verify` found of the run's engine with its model on this machine, where it was asked.
+
+    Args:
+        store: the run's store.
+        cache: the cache folder of this user (:attr:`harness.run.bench.TaskBench.artifacts`).
+        manifest: of the run.
+    """
+    from dataclasses import asdict
+
+    from harness.engine.verified import find
+
+    engine: Any = manifest.identity.get("engine")
+    verdict = None if engine is None else find(cache, engine[0], engine[1], manifest.model.digest)
+    if verdict is not None and asdict(verdict) not in [note.value for note in store.notes(VERDICT)]:
+        store.note(VERDICT, asdict(verdict))
 
 
 def note_versions(store: RunStore, warn: Warnings, part: str, distributions: Iterable[tuple[str, str]]) -> None:

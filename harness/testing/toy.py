@@ -80,6 +80,12 @@ def toy_task(folder: Path, mode: ConceptMode = "fixed", conversations: bool = Fa
     return folder
 
 
+def toy_model(folder: Path) -> Path:
+    """Write the toy task's model alone, into ``folder / "model"``; returns that folder."""
+    _write_model(folder / "model")
+    return folder / "model"
+
+
 def toy_bench(folder: Path, mode: ConceptMode = "fixed", seed: int = 0, conversations: bool = False) -> TaskBench:
     """Return the bench of :func:`toy_task` in ``folder`` (written there unless it is), quiet, on the CPU, with an artifact cache of its own there.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -50,6 +50,11 @@ class Recording:
 
     def logits(self, texts: Sequence[Row], edits: Sequence[Edit] = (), adapter: str | None = None) -> Iterator[torch.Tensor]:
         return (torch.zeros(len(text), 8) for text in texts)
+
+    def step_logits(
+        self, requests: Sequence[GenerationRequest], new: Mapping[str, Sequence[int]]
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        return ((request.id, torch.zeros(len(new[request.id]), 8)) for request in requests)
 
     def run(self, requests: Sequence[GenerationRequest], decoding: Decoding) -> Iterator[Generated]:
         def made() -> Iterator[Generated]:

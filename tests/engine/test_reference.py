@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from helpers.edits import Scale, low_rank_edit, vector
+from helpers.edits import Scale, vector
 from helpers.generation import generate
 from torch import Tensor
 
@@ -22,9 +21,9 @@ from harness.engine.torch_loop import TorchEngine
 from harness.errors import EngineError
 from harness.interventions import Edit, Positions, Site
 from harness.model.loading import SubjectModel
-from harness.sae.dictionary import Dictionary
 from harness.steering.add_vector import AddVector
 from harness.steering.clamp import ClampFeature
+from harness.testing.edit_kinds import edit_kinds
 from harness.types import Decoding
 
 NEW = 6
@@ -32,45 +31,13 @@ DECODING = Decoding(max_new_tokens=NEW, min_new_tokens=NEW, temperature=0.0)
 LENGTHS = (5, 2, 8, 1, 6, 3, 4)
 
 
-def random_dictionary(width: int, architecture: str = "standard", **options: Any) -> Dictionary:
-    """A dictionary of 40 features with random weights and uneven decoder rows."""
-    from sae_lens.registry import get_sae_class
-
-    sae_class, config_class = get_sae_class(architecture)
-    sae = sae_class(config_class(d_in=width, d_sae=40, dtype="float32", **options))
-    sae.cfg.metadata.hook_name = "model.layers.1"
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in sae.named_parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.5
-        if name == "threshold":
-            parameter.data = parameter.data.abs()
-    return Dictionary(sae, 1, "random")
-
-
 def programs(model: SubjectModel) -> dict[str, tuple[Edit, ...]]:
-    """Edits of every kind, for a model of three layers or more."""
+    """Edits of every kind, for a model of three layers or more: those of ``harness engines verify``, and some without a definition of their own."""
     v, w = vector(model, "v"), vector(model, "w", 1.0)
-    plain, normed = random_dictionary(model.d_model), random_dictionary(model.d_model, "jumprelu", normalize_activations="layer_norm")
-    top = random_dictionary(model.d_model, "topk", k=5, rescale_acts_by_decoder_norm=True)
-    streams = {f"add at {s}": (AddVector(Site(1, s), v),) for s in ("residual", "attention", "mlp")}
-    return {
-        "nothing": (),
-        **streams,
-        "add to generated tokens": (AddVector(Site(1), v, Positions(prompt=False)),),
-        "add to the prompt but its first token": (AddVector(Site(1), v, Positions(generated=False, first_token=False)),),
-        "add to the first two and the last": (AddVector(Site(1, "mlp"), v, Positions(prompt=False, generated=False, first=2, last=1)),),
-        "clamp": (ClampFeature(Site(1), plain, 3, 8.0),),
-        "clamp several": (ClampFeature(Site(1), normed, (1, 7, 30), (6.0, 0.0, -2.0), Positions(first_token=False)),),
-        "clamp where one feature needs all": (ClampFeature(Site(1), top, (2, 5), (4.0, 0.0)),),
-        "clamp at attention": (ClampFeature(Site(2, "attention"), plain, 3, 5.0, Positions(prompt=False, last=2)),),
-        "low rank": (low_rank_edit(model, Site(1)),),
-        "low rank at the prompt's ends": (
-            low_rank_edit(model, Site(0), 3, Positions(prompt=False, generated=False, first=2, last=1)), low_rank_edit(model, Site(2)),
-        ),
-        "several at one site": (AddVector(Site(1), v), Scale((Site(1),), 0.5), AddVector(Site(1), w, Positions(prompt=False)),
-                                ClampFeature(Site(1), plain, 9, 3.0)),
+    return {kind.name: kind.edits for kind in edit_kinds(model)} | {
         "one at several sites": (Scale((Site(0), Site(2, "mlp"), Site(1, "attention")), 0.7), AddVector(Site(2), w)),
-    }  # fmt: skip
+        "some that do not commute": (AddVector(Site(1), v), Scale((Site(1),), 0.5), AddVector(Site(1), w, Positions(prompt=False))),
+    }
 
 
 @contextmanager

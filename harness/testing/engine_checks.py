@@ -1,0 +1,266 @@
+"""An engine held against the float64 reference, edit by edit, and faults planted in it that must show: ``harness engines verify``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.engine.verified import Verdict
+from harness.errors import EngineError
+from harness.testing.edit_kinds import EditKind, edit_kinds, prompt_tokens
+from harness.testing.engine_faults import FaultyEngine, faults
+from harness.types import Decoding
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.engine.base import Engine, GenerationRequest
+    from harness.engine.reference import ReferenceEngine
+    from harness.model.loading import SubjectModel
+
+CHECKS = {
+    "prompt": "logits at each token of prompts of several lengths",
+    "decoded": "logits of new tokens, decoded one by one with a cache, all kinds of edits in one left-padded batch",
+    "no cache": "the same, whole texts read anew at each step",
+    "alone": "the same, each request by itself",
+    "texts": "greedy and sampled texts, token by token",
+}
+LENGTHS = (5, 2, 9, 1, 7, 3, 12, 4)
+"""Tokens of the prompts, in turn; beside the longest, that of one token is padding but for it."""
+NEW = (6, 3, 5, 4)
+"""New tokens, in turn: rows leave the batch at different steps."""
+TOLERANCES = {"float32": 1e-3, "float64": 1e-3, "bfloat16": 0.2, "float16": 0.05}
+"""Largest difference of any logit, as a share of the logits' spread over the vocabulary. Float32 is off by some 1e-5."""
+TEXTS = (Decoding(max_new_tokens=6, min_new_tokens=6, temperature=0.0), Decoding(6, 0.9, 0.95, 1.2, "all", 6))
+SEEN = 3.0
+"""An edit that moves no logit by so many tolerances could not be seen to miss."""
+
+Differences = dict[str, dict[str, float]]
+"""The largest difference by check and kind of edit."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A planted fault: which checks found it, and by what difference."""
+
+    name: str
+    found_by: Mapping[str, float]
+
+    @property
+    def found(self) -> bool:
+        """Return whether any check found it."""
+        return bool(self.found_by)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``harness engines verify`` found.
+
+    Attributes:
+        engine: name and version.
+        model: the model.
+        tolerance: see :data:`TOLERANCES`.
+        moved: by how much each kind of edit moves the reference's logits.
+        differences: between engine and reference.
+        texts: kinds whose texts are not the reference's; None where rounding may choose another token, so that texts were not compared.
+        refused: kinds that the engine refuses, with the reason.
+        planted: the planted faults.
+        errors: checks that ended in an error, with it.
+    """
+
+    engine: tuple[str, str]
+    model: SubjectModel
+    tolerance: float
+    moved: Mapping[str, float]
+    differences: Differences
+    texts: tuple[str, ...] | None
+    refused: Mapping[str, str]
+    planted: Sequence[Fault]
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+    def failures(self) -> list[str]:
+        """Return what is wrong, a line each; none where all is well."""
+        found = [f"{check}: {message}" for check, message in self.errors.items()]
+        for check, by_kind in self.differences.items():
+            found += [
+                f"{check}, {kind}: logits are off by {far:.2g} of their spread"
+                for kind, far in by_kind.items() if not far <= self.tolerance  # a NaN is not
+            ]  # fmt: skip
+        found += [f"texts, {kind}: the engine writes another text than the reference" for kind in self.texts or ()]
+        weak = [kind for kind, far in self.moved.items() if kind != "nothing" and far < SEEN * self.tolerance]
+        found += [f"{kind}: the edit moves no logit by {SEEN * self.tolerance:g} of their spread, so nothing could be seen of it" for kind in weak]
+        found += [f"the planted fault was not found: {fault.name}" for fault in self.planted if not fault.found]
+        return found
+
+    def verdict(self, harness_version: str) -> Verdict:
+        """Return what is kept of it."""
+        return Verdict(
+            engine=self.engine[0],
+            version=self.engine[1],
+            model=self.model.name,
+            model_digest=self.model.digest,
+            dtype=str(self.model.dtype).removeprefix("torch."),
+            device=self.model.device.type,
+            harness_version=harness_version,
+            passed=not self.failures(),
+            tolerance=self.tolerance,
+            largest={check: max(by_kind.values()) for check, by_kind in self.differences.items() if by_kind},
+            faults_found=sum(fault.found for fault in self.planted),
+            faults=len(self.planted),
+            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+
+
+def verify(
+    model: SubjectModel, opened: Callable[..., Engine], progress: Callable[[str], None] = lambda _: None, kinds: Sequence[EditKind] | None = None
+) -> Report:
+    """Hold an engine against the reference on a model.
+
+    Args:
+        model: of two layers or more; the reference takes a copy of it in float64.
+        opened: returns the engine; ``use_cache=False`` one that reads whole texts at each step.
+        progress: is told what comes next.
+        kinds: of edits; None stands for all.
+
+    Raises:
+        EngineError: the model has one layer, or the engine cannot be opened.
+    """
+    from harness.engine.reference import ReferenceEngine
+
+    if model.n_layers < 2:
+        raise EngineError(f"{model.name} has one layer", given=model.n_layers, allowed="two or more: an edit must be seen to be one layer off")
+    engine = opened()
+    with tempfile.TemporaryDirectory(prefix="harness-verify-") as folder:
+        every = list(edit_kinds(model, Path(folder) / "adapter") if kinds is None else kinds)
+        refused = {kind.name: reason for kind in every if (reason := _refusal(engine, kind)) is not None}
+        checks = _Checks(model, [kind for kind in every if kind.name not in refused], ReferenceEngine(model), progress)
+        tolerance = TOLERANCES.get(str(model.dtype).removeprefix("torch."), 0.2)
+        differences: Differences = {}
+        errors: dict[str, str] = {}
+        measured: dict[str, Callable[[], dict[str, float]]] = {
+            "prompt": lambda: checks.prompt(engine),
+            "decoded": lambda: checks.decoded(engine),
+            "no cache": lambda: checks.decoded(opened(use_cache=False)),
+            "alone": lambda: checks.alone(engine),
+        }
+        for check, run in measured.items():
+            progress(f"{check}: {CHECKS[check]}")
+            try:
+                differences[check] = run()
+            except Exception as error:  # whatever an engine raises: the other checks go on
+                errors[check] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        texts = None
+        if str(model.dtype) in ("torch.float32", "torch.float64"):
+            progress(f"texts: {CHECKS['texts']}")
+            try:
+                texts = tuple(checks.other_texts(engine))
+            except Exception as error:  # as above
+                errors["texts"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        planted = []
+        for name, wrong in faults(model.n_layers).items():
+            progress(f"planting: {name}")
+            planted.append(Fault(name, checks.found(FaultyEngine(engine, wrong), tolerance)))
+        return Report((engine.name, engine.version), model, tolerance, checks.moved(), differences, texts, refused, planted, errors)
+
+
+class _Checks:
+    """The checks of one model; what the reference gives is computed once.
+
+    Args:
+        model: the subject model.
+        kinds: of edits.
+        reference: the reference of the model.
+        progress: is told what comes next.
+    """
+
+    def __init__(self, model: SubjectModel, kinds: Sequence[EditKind], reference: ReferenceEngine, progress: Callable[[str], None]) -> None:
+        from harness.engine.base import GenerationRequest
+
+        self._kinds, self._reference = kinds, reference
+        most = max(LENGTHS) + max(NEW) + len(kinds)
+        ids = prompt_tokens(model, most)
+        self._requests: list[GenerationRequest] = []
+        self._new: dict[str, list[int]] = {}
+        for place, kind in enumerate(kinds):
+            n, start = LENGTHS[place % len(LENGTHS)], place % 7
+            prompt = [ids[0], *ids[1 + start : start + n]]
+            self._requests.append(GenerationRequest(kind.name, prompt, 3, kind.edits, kind.adapter))
+            self._new[kind.name] = ids[start + n + 1 : start + n + 1 + NEW[place % len(NEW)]]
+        self._texts = [ids[:9], ids[:1], ids[2:7]]
+        progress("the reference, in float64")
+        self._whole = {kind.name: list(reference.logits(self._texts, kind.edits, kind.adapter)) for kind in kinds}
+        self._steps: dict[str, Tensor] = dict(reference.step_logits(self._requests, self._new))
+
+    def moved(self) -> dict[str, float]:
+        """Return by how much each kind of edit moves the reference's logits: those of prompts, or of new tokens."""
+        plain = list(self._reference.logits(self._texts))
+        found = {}
+        for request in self._requests:
+            n = len(request.prompt_ids)
+            unedited = self._reference.text_logits([*request.prompt_ids, *self._new[request.id]], n)[n - 1 : -1]
+            texts = [_far(own, without) for own, without in zip(self._whole[request.id], plain, strict=True)]
+            found[request.id] = max(*texts, _far(self._steps[request.id], unedited))
+        return found
+
+    def prompt(self, engine: Engine) -> dict[str, float]:
+        """Return the largest difference of logits at the tokens of prompts, by kind."""
+        return {
+            kind.name: max(_far(*pair) for pair in zip(engine.logits(self._texts, kind.edits, kind.adapter), self._whole[kind.name], strict=True))
+            for kind in self._kinds
+        }
+
+    def decoded(self, engine: Engine) -> dict[str, float]:
+        """Return the largest difference of the logits of new tokens, all requests in one batch."""
+        return self._compared(dict(engine.step_logits(self._requests, self._new)))
+
+    def alone(self, engine: Engine) -> dict[str, float]:
+        """Return the same, each request by itself."""
+        return self._compared(dict(found for request in self._requests for found in engine.step_logits([request], self._new)))
+
+    def other_texts(self, engine: Engine) -> list[str]:
+        """Return the kinds whose greedy or sampled text is not the reference's."""
+        wrong: dict[str, None] = {}
+        for decoding in TEXTS:
+            expected = {text.id: text.token_ids for text in self._reference.run(self._requests, decoding)}
+            made = {text.id: text.token_ids for chunk in engine.chunks(self._requests) for text in engine.run(chunk, decoding)}
+            wrong |= dict.fromkeys(name for name, ids in expected.items() if made.get(name) != ids)
+        return list(wrong)
+
+    def found(self, faulty: Engine, tolerance: float) -> dict[str, float]:
+        """Return the checks that find a fault, each with the largest difference. One that ends in an error finds nothing."""
+        found = {}
+        for check, run in (("prompt", self.prompt), ("decoded", self.decoded)):
+            with suppress(Exception):  # whatever an engine raises
+                found[check] = max(run(faulty).values())
+        return {check: far for check, far in found.items() if not far <= tolerance}
+
+    def _compared(self, found: Mapping[str, Tensor]) -> dict[str, float]:
+        return {request.id: _far(found[request.id], self._steps[request.id]) for request in self._requests}
+
+
+def _refusal(engine: Engine, kind: EditKind) -> str | None:
+    """Return why an engine does not take a kind of edit; None where it does."""
+    from harness.engine.base import GenerationRequest
+
+    for edit in kind.edits:
+        if (reason := engine.refuses(edit)) is not None:
+            return reason
+    if kind.adapter is not None:  # what is refused of an adapter is said when a request asks for it
+        try:
+            engine.step_logits([GenerationRequest("adapter", [1], 0, (), kind.adapter)], {"adapter": [1]})
+        except EngineError as error:
+            return str(error)
+    return None
+
+
+def _far(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, as a share of the spread of what is expected; infinite where one is not finite, or the shapes differ."""
+    if found.shape != expected.shape:
+        return float("inf")
+    difference = (found.double().cpu() - expected.double().cpu()).abs().max() / expected.double().std().cpu().clamp(min=1e-12)
+    return float(difference) if bool(difference.isfinite()) else float("inf")
