@@ -72,7 +72,7 @@ def edit_kinds(model: SubjectModel, folder: Path | None = None) -> list[EditKind
     top = random_dictionary(model.d_model, middle, size, "topk", k=5, rescale_acts_by_decoder_norm=True)
     at, rest = Site(middle), Positions(first_token=False)
     ends = Positions(prompt=False, generated=False, first=2, last=1)
-    found = {
+    found: dict[str, tuple[Edit, ...]] = {
         "nothing": (),
         "add a vector": (AddVector(at, v),),
         "add to generated tokens": (AddVector(at, v, Positions(prompt=False)),),

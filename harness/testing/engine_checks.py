@@ -142,12 +142,13 @@ def verify(
         tolerance = TOLERANCES.get(str(model.dtype).removeprefix("torch."), 0.2)
         differences: Differences = {}
         errors: dict[str, str] = {}
-        for check, run in (
-            ("prompt", lambda: checks.prompt(engine)),
-            ("decoded", lambda: checks.decoded(engine)),
-            ("no cache", lambda: checks.decoded(opened(use_cache=False))),
-            ("alone", lambda: checks.alone(engine)),
-        ):
+        runs: dict[str, Callable[[], dict[str, float]]] = {
+            "prompt": lambda: checks.prompt(engine),
+            "decoded": lambda: checks.decoded(engine),
+            "no cache": lambda: checks.decoded(opened(use_cache=False)),
+            "alone": lambda: checks.alone(engine),
+        }
+        for check, run in runs.items():
             progress(f"{check}: {CHECKS[check]}")
             try:
                 differences[check] = run()
