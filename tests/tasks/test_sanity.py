@@ -71,12 +71,12 @@ def test_the_papers_task_runs_by_its_names(tmp_path: Path, harness: Callable[...
     """On a hub with a tiny model and a few texts: one recipe and two seeds of it, each with its controls, under the first metric."""
     document: Any = tomlkit.parse((TASKS / "sanity" / "task.toml").read_text(encoding="utf-8"))
     document["train"] = document["train"][:1]
-    document["train"][0].update({"width": 48, "k": 4, "seeds": [0, 1], "batch_size": 256, "max_tokens": 20_000, "epochs": 1.0})
+    document["train"][0].update({"width": 48, "k": 4, "seeds": [0, 1], "batch_size": 256, "max_tokens": 10_000, "epochs": 1.0})
     document["metrics"] = document["metrics"][:1]
     document["metrics"][0]["options"].update({"max_tokens": 600, "spliced_tokens": 0})
     (tmp_path / "sanity").mkdir()
     (tmp_path / "sanity" / "task.toml").write_text(tomlkit.dumps(document), encoding="utf-8")
-    texts = [" ".join(f"word {place}" for place in rng(0, "texts", str(number)).integers(1000, size=12)) for number in range(800)]
+    texts = [" ".join(f"word {place}" for place in rng(0, "texts", str(number)).integers(1000, size=12)) for number in range(400)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "texts.parquet")
     command = ("eval", "--task", tmp_path / "sanity", "--device", "cpu", "--out", tmp_path)
     with Hub() as hub:

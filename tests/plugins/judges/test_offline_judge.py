@@ -73,10 +73,11 @@ def test_shuffled_words_and_loops_are_not_fluent(judge: OfflineJudge) -> None:
 
 def test_each_reference_passage_is_fluent_and_its_shuffled_words_are_not(judge: OfflineJudge) -> None:
     order = np.random.Generator(np.random.PCG64(1))
-    shuffled = [" ".join(order.permutation(text.split())) for text in REFERENCES]
-    values = np.array([value["fluency"] for value in judge.measure([item(text) for text in (*REFERENCES, *shuffled)])])
-    assert (values[: len(REFERENCES)] >= judge.options.fluency_full).mean() > 0.9
-    assert (values[len(REFERENCES) :] < judge.options.fluency_partial).mean() > 0.9
+    passages = REFERENCES[::2]  # some seconds for all
+    shuffled = [" ".join(order.permutation(text.split())) for text in passages]
+    values = np.array([value["fluency"] for value in judge.measure([item(text) for text in (*passages, *shuffled)])])
+    assert (values[: len(passages)] >= judge.options.fluency_full).mean() > 0.9
+    assert (values[len(passages) :] < judge.options.fluency_partial).mean() > 0.9
 
 
 @pytest.mark.parametrize("words", [4, 8, 16])

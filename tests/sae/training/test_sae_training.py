@@ -272,7 +272,7 @@ def test_an_l0_off_by_more_than_a_tenth_is_an_error(
     assert isinstance(error.value.given, float)
     assert error.value.given > 1.1 * 8
     assert f"{error.value.given:.1f}" in error.value.message
-    assert all(part in str(error.value.allowed) for part in ("10%", "k = 8"))
+    assert "k = 8" in str(error.value.allowed)
     assert error.value.hint
     assert not (tmp_path / "sae").exists()
 
