@@ -106,7 +106,7 @@ def entry_values(draw: st.DrawFn) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(entry_values())
 def test_an_entry_comes_back_equal_from_its_file(tmp_path_factory: pytest.TempPathFactory, value: dict[str, Any]) -> None:
     entry = Entry.model_validate(value)
