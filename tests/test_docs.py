@@ -32,7 +32,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ELSEWHERE = (
     "models fetch", "tasks validate", "gemma", "stackexchange.com", "my-task", "RUN", "sae train", "data generate", "data filter", "gpt-4o",
     "selftest", "texts.csv", "my-method", "my_method", "runs matrix", "label-paper",
-    "axbench-2b", "data fetch", "synthetic", "sae ensemble", "data tokens", "--task aspects", "judge aspects", "traits-mini",
+    "axbench-2b", "data fetch", "synthetic", "sae ensemble", "data tokens", "--metric autointerp", "--task aspects", "judge aspects", "traits-mini",
 )  # fmt: skip
 """Commands of the pages that are parsed, but not run here: they need a network, a key, hours, or files of the reader's own.
 

@@ -73,7 +73,7 @@ def test_shuffled_words_and_loops_are_not_fluent(judge: OfflineJudge) -> None:
 
 def test_each_reference_passage_is_fluent_and_its_shuffled_words_are_not(judge: OfflineJudge) -> None:
     order = np.random.Generator(np.random.PCG64(1))
-    passages = REFERENCES[::2]  # some seconds for all
+    passages = REFERENCES[::4]  # some seconds for all
     shuffled = [" ".join(order.permutation(text.split())) for text in passages]
     values = np.array([value["fluency"] for value in judge.measure([item(text) for text in (*passages, *shuffled)])])
     assert (values[: len(passages)] >= judge.options.fluency_full).mean() > 0.9
@@ -131,7 +131,7 @@ def test_an_echo_alone_answers_nothing(judge: OfflineJudge) -> None:
 
 
 def test_the_same_ratings_again_in_any_order_and_in_any_company(judge: OfflineJudge) -> None:
-    texts = [ON_TOPIC, SHUFFLED, "Yes.", LOOP, "Honey", ON_TOPIC + " " + OFF_TOPIC, CITY * 3]
+    texts = [ON_TOPIC, "Yes.", ON_TOPIC + " " + OFF_TOPIC, CITY * 2]
     items = [replace(item(text), id=str(i)) for i, text in enumerate(texts)]
     together = judge.measure(items)
     assert forgetful(judge).measure(items[::-1]) == together[::-1]
@@ -152,7 +152,7 @@ def test_space_around_a_text_does_not_count(judge: OfflineJudge) -> None:
 
 
 def test_a_long_text_is_read_to_its_end(judge: OfflineJudge) -> None:
-    before, after = judge.measure([item(CITY * 20), item(CITY * 20 + ON_TOPIC)])
+    before, after = judge.measure([item(CITY * 10), item(CITY * 10 + ON_TOPIC)])
     assert before["concept"] < judge.options.concept_partial
     assert after["concept"] > before["concept"]
     assert after["concept: run of 6"] > 0.4 > before["concept: run of 6"]
