@@ -13,6 +13,7 @@ it is installed; of its dependencies xgboost alone is not needed here, and is re
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
 import sys
@@ -119,8 +120,8 @@ def import_sae_probes(folder: str | None) -> Any:
         sys.modules["xgboost"] = types.ModuleType("xgboost")  # of methods that are not called
     warnings.simplefilter("ignore")
     try:
-        import sae_probes.run_sae_evals as evals
-        import sae_probes.utils_training as training
+        # by import_module: the package has a function of the first one's name, which `import … as` would bind
+        evals, training = (importlib.import_module(f"sae_probes.{name}") for name in ("run_sae_evals", "utils_training"))
     except ImportError as error:
         sys.exit(
             f"sae-probes cannot be imported ({error}); get it with `pip download --no-deps sae-probes==0.4.2`, unzip the wheel and give its folder "

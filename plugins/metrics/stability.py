@@ -52,7 +52,7 @@ class Stability:
                 "max_cosine": NumberTraits("mean max cosine", "cosine", cosine, True),
                 "shared": NumberTraits("shared", "share of features", (0.0, 1.0), True),
             },
-            item="pair of seeds",
+            item="seed pair",
             items_shared=False,
         )
 
