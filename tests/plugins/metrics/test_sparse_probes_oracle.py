@@ -42,5 +42,6 @@ def test_the_numbers_are_theirs(recorded: Any, name: str, penalty: Any, within: 
     for k, auc, accuracy, f1 in theirs:
         one = found[int(k)]
         assert one.auc == pytest.approx(auc, abs=within)
-        assert one.accuracy == pytest.approx(accuracy, abs=within + 2 / 150)  # rows on the border are on either side
-        assert one.f1 == pytest.approx(f1, abs=within + 2 / 150)
+        if auc > 0.55:  # where latents tell nothing, the last digits of the intercept decide on many rows
+            assert one.accuracy == pytest.approx(accuracy, abs=within + 1 / 150)  # a row on the border is on either side
+            assert one.f1 == pytest.approx(f1, abs=within + 1 / 150)
