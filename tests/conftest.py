@@ -40,7 +40,7 @@ from helpers.models import architecture, lora, make_hf, make_model, make_tokeniz
 from hypothesis import HealthCheck, settings
 
 # A property is wrong or right however busy the machine is: no example has a time limit.
-settings.register_profile("harness", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("harness", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("harness")
 
 # Tests edit a module and import it anew within one second: compiled code, which is told by second and size, would be that of before.
