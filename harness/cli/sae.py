@@ -166,7 +166,7 @@ def _show_trained(trained: Mapping[Path, TrainConfig], model_name: str, layer: i
     config, n = next(iter(trained.values())), rows[0]["held_out_tokens"]
     print_table(f"on {n:,} held-out tokens", ["dictionary", "explained variance", "L0", "dead share"], cells)
     if config.matches_l0:
-        echo(f"L0 is matched: each has {config.k} active features a token on held-out tokens, within {L0_TOLERANCE:.0%}")
+        echo(f"L0 is matched: {config.k} active features a token on held-out tokens, within {L0_TOLERANCE:.0%} and two standard errors")
     elif config.architecture == "topk":
         echo(f"L0 is matched: each has at most {config.k} active features at every token")
     else:

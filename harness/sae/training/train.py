@@ -68,7 +68,8 @@ def train(
         dataset: what the texts are, for the dictionary's metadata.
 
     Raises:
-        DictionaryError: ``out`` holds something else; the loss is not finite; the L0 on held-out tokens is not within 10 % of k.
+        DictionaryError: ``out`` holds something else; the loss is not finite; the L0 on held-out tokens is not within 10 % of k
+            (and twice its standard error).
         DataError: too few tokens.
         StoreError: the disk is full or cannot be written.
 

@@ -131,7 +131,7 @@ def test_an_echo_alone_answers_nothing(judge: OfflineJudge) -> None:
 
 
 def test_the_same_ratings_again_in_any_order_and_in_any_company(judge: OfflineJudge) -> None:
-    texts = [ON_TOPIC, "Yes.", ON_TOPIC + " " + OFF_TOPIC, CITY * 2]
+    texts = [ON_TOPIC, SHUFFLED, "Yes.", LOOP, "Honey", ON_TOPIC + " " + OFF_TOPIC, CITY * 3]
     items = [replace(item(text), id=str(i)) for i, text in enumerate(texts)]
     together = judge.measure(items)
     assert forgetful(judge).measure(items[::-1]) == together[::-1]

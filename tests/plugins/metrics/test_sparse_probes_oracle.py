@@ -25,11 +25,11 @@ def recorded() -> Any:
 
 
 @pytest.mark.parametrize("name", ["87_glue_cola", "105_click_bait", "56_wikidatasex_or_gender"])
-@pytest.mark.parametrize(("penalty", "within"), [("l2", 1.5e-3), ("l1", 2e-2)])
+@pytest.mark.parametrize(("penalty", "within"), [("l2", 1e-3), ("l1", 2e-2)])
 def test_the_numbers_are_theirs(recorded: Any, name: str, penalty: Any, within: float) -> None:
     """Their lasso stops before the optimum, so its numbers are near ours and no more.
 
-    With 150 test rows one pair in another order is .0002; the largest difference of l2 is .0013, on a set that these latents tell nothing of (.50).
+    Where the latents tell nothing (about .50), l2 is off by up to .0015, and rows differ; why has not been looked into.
     """
     y = recorded[f"{name}/y"]
     parts = tuple(recorded[f"{name}/{part}"] for part in ("data", "indices", "indptr"))
@@ -41,7 +41,7 @@ def test_the_numbers_are_theirs(recorded: Any, name: str, penalty: Any, within: 
     )
     for k, auc, accuracy, f1 in theirs:
         one = found[int(k)]
-        assert one.auc == pytest.approx(auc, abs=within)
-        if auc > 0.55:  # where latents tell nothing, the last digits of the intercept decide on many rows
+        assert one.auc == pytest.approx(auc, abs=within if auc > 0.55 else max(within, 1.5e-3))
+        if auc > 0.55:
             assert one.accuracy == pytest.approx(accuracy, abs=within + 1 / 150)  # a row on the border is on either side
             assert one.f1 == pytest.approx(f1, abs=within + 1 / 150)
