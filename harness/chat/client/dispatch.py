@@ -166,9 +166,12 @@ class Sending:
         return picked
 
     def _pick(self, now: float, open_now: int) -> Job | float | None:
-        """Return what to send next while ``open_now`` requests are open; else when to look again, None where something must happen first."""
+        """Return what to send next while ``open_now`` requests are open; else when to look again, None where something must happen first.
+
+        Replies on their way into the cache hold their places: a kill loses them, and they are paid for, as those under way are.
+        """
         window = self._account.window
-        if self._stopping or not window.room(open_now):
+        if self._stopping or not window.room(open_now + self._being_stored):
             return None
         if now < max(window.resume_at, self._next_at):
             return max(window.resume_at, self._next_at)

@@ -12,9 +12,22 @@ const rated = (given) => aspects.every((name) => given[name] !== undefined);
 const answered = (row) => Boolean(answer(row).skip) || rated(answer(row));
 const row = () => data.rows[state.at];
 
-function load() {
+// IndexedDB, not localStorage: of what a page wrote there shortly before it was closed, Chromium lost some.
+let store = null;
+
+const settled = (request, event) => new Promise((done, failed) => {
+  request[event] = () => done(request.result);
+  request.onerror = request.onabort = () => failed(request.error);
+});
+
+async function load() {
   try {
-    const kept = JSON.parse(localStorage.getItem(data.key));
+    if (!store) {
+      const asked = indexedDB.open("harness-ratings", 1);
+      asked.onupgradeneeded = () => asked.result.createObjectStore("sheets");
+      store = await settled(asked, "onsuccess");
+    }
+    const kept = await settled(store.transaction("sheets").objectStore("sheets").get(data.key), "onsuccess");
     if (kept && typeof kept.answers === "object") state = { ...state, ...kept };
   } catch (error) {
     find("storage").hidden = false;
@@ -22,9 +35,13 @@ function load() {
   state.at = Math.min(Math.max(Math.trunc(state.at) || 0, 0), data.rows.length - 1);
 }
 
+// All that it does is done when it returns, so that a page may be closed right after it.
 function save() {
   try {
-    localStorage.setItem(data.key, JSON.stringify(state));
+    const writing = store.transaction("sheets", "readwrite");
+    writing.objectStore("sheets").put(state, data.key);
+    settled(writing, "oncomplete").catch(() => { find("storage").hidden = false; });
+    writing.commit();
   } catch (error) {
     find("storage").hidden = false;
   }
@@ -85,8 +102,13 @@ function show() {
 
 function go(place, told) {
   state.at = Math.min(Math.max(place, 0), data.rows.length - 1);
-  active = Math.max(aspects.findIndex((name) => answer(row())[name] === undefined), 0);
   save();
+  arrive(told);
+}
+
+// Writes nothing: a page that is only opened leaves what is kept as it is.
+function arrive(told) {
+  active = Math.max(aspects.findIndex((name) => answer(row())[name] === undefined), 0);
   show();
   find("place").focus({ preventScroll: true });
   if (find("place").getBoundingClientRect().top < 0) find("place").scrollIntoView();
@@ -165,9 +187,7 @@ function pressed(event) {
   actions[event.key]();
 }
 
-load();
 build();
-go(state.at);
 find("skip").addEventListener("click", skip);
 find("undo").addEventListener("click", undo);
 find("previous").addEventListener("click", () => go(state.at - 1));
@@ -184,5 +204,13 @@ find("comment").addEventListener("keydown", (event) => {
 });
 find("rater").addEventListener("input", (event) => { state.rater = event.target.value; save(); });
 find("keys").addEventListener("change", (event) => { state.keys = event.target.checked; save(); });
-window.addEventListener("storage", (event) => { if (event.key === data.key) { load(); go(state.at); } });
-document.addEventListener("keydown", pressed);
+document.addEventListener("visibilitychange", async () => {
+  if (document.hidden) return; // the same sheet may have been rated in another tab meanwhile
+  await load();
+  arrive();
+});
+load().then(() => {
+  arrive();
+  document.addEventListener("keydown", pressed); // not before: an answer would be written over those that are kept
+  document.body.inert = false;
+});

@@ -1,6 +1,6 @@
 """The page that people rate on: one HTML file that needs no network.
 
-The page holds the texts as JSON, shows one at a time, keeps the ratings in the browser's localStorage and hands them over as a CSV file. Its
+The page holds the texts as JSON, shows one at a time, keeps the ratings in the browser's IndexedDB and hands them over as a CSV file. Its
 content security policy forbids every connection and every script but its own, so a text that looks like markup stays text. The template, its style
 and its script lie beside this module.
 """

@@ -75,7 +75,25 @@ class Rater:
 
     def __init__(self, browser: Any, path: Path) -> None:
         self.browser, self.path = browser, path
-        browser.get(path.as_uri())
+        self.open(path)
+
+    def open(self, path: Path | None = None) -> None:
+        """Open a page, or the same again, and wait until it has read what is kept."""
+        if path is None:
+            self.browser.refresh()
+        else:
+            self.browser.get(path.as_uri())
+        deadline = time.monotonic() + 20
+        while self.run("return document.body.inert"):
+            assert time.monotonic() < deadline, "the page does not come to life"
+            time.sleep(0.01)
+
+    def kept(self) -> Any:
+        """Return what the browser keeps of the sheet, after all that was written before."""
+        return self.browser.execute_async_script(
+            "const [done, asked] = [arguments[0], store.transaction('sheets').objectStore('sheets').get(data.key)];"
+            "asked.onsuccess = () => done(asked.result ?? null);"
+        )
 
     def find(self, name: str) -> Any:
         return self.browser.find_element("id", name)
@@ -112,14 +130,11 @@ def rater(chromium: Any, tmp_path: Path) -> Iterator[Rater]:
     path = tmp_path / "sheet-7.html"
     path.write_text(render_page("sheet-7", ROWS), encoding="utf-8")
     person = Rater(chromium, path)
-    deadline = time.monotonic() + 10
-    fresh = False
-    while not fresh:  # pages of files share one storage, and a busy browser may still write to it when the next page has read it
-        assert time.monotonic() < deadline, "the page of an earlier test lives on"
-        person.run("localStorage.clear()")
-        chromium.get("about:blank")
-        chromium.get(path.as_uri())
-        fresh = bool(person.run("return state.at === 0 && state.rater === '' && !Object.keys(state.answers).length"))
+    person.browser.execute_async_script(  # pages of files may share one storage
+        "const [done, writing] = [arguments[0], store.transaction('sheets', 'readwrite')];"
+        "writing.objectStore('sheets').clear(); writing.oncomplete = () => done();"
+    )
+    person.open()
     yield person
     errors = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
     chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -191,20 +206,41 @@ def test_ratings_outlive_a_closed_page_and_other_sheets_have_their_own(rater: Ra
     rater.keys("2", "1", "0", "1")
     rater.find("rater").send_keys("Anna")
     rater.browser.get("about:blank")
-    rater.browser.get(rater.path.as_uri())
-    for _ in range(20):  # on a busy machine the browser hands over what the closed page has kept a moment later
-        if rater.text("place") != "Text 1 of 6":
-            break
-        time.sleep(0.1)
-        rater.browser.refresh()
+    rater.open(rater.path)
     assert (rater.text("place"), rater.pressed(), rater.text("count")) == ("Text 2 of 6", ["concept-1"], "1 of 6 answered")
     assert rater.find("rater").get_attribute("value") == "Anna"
     rater.keys("2")
     assert rater.pressed() == ["concept-1", "instruction-2"]
     other = rater.path.with_name("other.html")
     other.write_text(render_page("sheet-7", ROWS[1:]), encoding="utf-8")
-    rater.browser.get(other.as_uri())
+    rater.open(other)
     assert rater.text("count") == "0 of 5 answered"
+
+
+def test_ratings_outlive_pages_closed_at_once_again_and_again(rater: Rater) -> None:
+    for turn in range(1, 7):
+        rater.keys("2", "1", "0")
+        rater.browser.get("about:blank")
+        rater.open(rater.path)
+        assert rater.text("count") == f"{turn} of 6 answered"
+
+
+def test_a_tab_that_is_only_opened_changes_nothing_and_shows_what_another_has_rated(rater: Rater) -> None:
+    assert rater.kept() is None
+    first = rater.browser.current_window_handle
+    rater.browser.switch_to.new_window("tab")
+    try:
+        rater.open(rater.path)
+        rater.keys("2")
+    finally:
+        rater.browser.close()
+        rater.browser.switch_to.window(first)
+    rater.run("document.dispatchEvent(new Event('visibilitychange'))")  # headless tabs are never hidden
+    deadline = time.monotonic() + 10
+    while not rater.pressed():
+        assert time.monotonic() < deadline
+    assert rater.pressed() == ["concept-2"]
+    assert rater.kept()["answers"] == {ROWS[0].id: {"concept": 2, "skip": False}}
 
 
 def test_what_is_handed_over_is_a_sheet_that_the_judge_reads(rater: Rater) -> None:
@@ -268,7 +304,7 @@ def test_the_page_reaches_nobody(rater: Rater) -> None:
 def test_a_phone_shows_it_without_scrolling_sideways_and_with_room_for_fingers(rater: Rater, width: int) -> None:
     metrics = {"width": width, "height": 700, "deviceScaleFactor": 2, "mobile": True}
     rater.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    rater.browser.get(rater.path.as_uri())
+    rater.open(rater.path)
     rater.keys("\ue014" * 5)  # the long text
     assert rater.run("return document.documentElement.scrollWidth") <= width
     sizes = rater.run("return [...document.querySelectorAll('button')].map((b) => [b.id, b.offsetWidth, b.offsetHeight])")
@@ -318,14 +354,25 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_a_browser_that_keeps_nothing_says_so(rater: Rater) -> None:
+@pytest.mark.parametrize(
+    "script",
+    [
+        "IDBObjectStore.prototype.put = () => { throw new Error('full'); };",
+        "Object.defineProperty(window, 'indexedDB', { value: undefined });",
+        "const put = IDBObjectStore.prototype.put; IDBObjectStore.prototype.put = function (...all) {"
+        " const asked = put.apply(this, all); this.transaction.abort(); this.transaction.commit = () => {}; return asked; };",
+    ],
+    ids=["full", "forbidden", "fails later"],
+)
+def test_a_browser_that_keeps_nothing_says_so(rater: Rater, script: str) -> None:
     assert not rater.find("storage").is_displayed()
-    script = "Storage.prototype.setItem = () => { throw new Error('full'); };"
     added = rater.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
     try:
-        rater.browser.get(rater.path.as_uri())
+        rater.open(rater.path)
         rater.keys("2", "2", "2")
         assert rater.text("count") == "1 of 6 answered"  # rating goes on
-        assert rater.find("storage").is_displayed()
+        deadline = time.monotonic() + 10
+        while not rater.find("storage").is_displayed():
+            assert time.monotonic() < deadline, "nothing is said of it"
     finally:
         rater.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
