@@ -29,8 +29,8 @@ from typing import Any
 import torch
 from activations import seconds, truncated  # the script beside this one
 
-from harness.cli.common import keep_freed_memory
 from harness.cli.quiet import quiet_libraries
+from harness.files.allocator import keep_freed_memory
 from harness.interventions import Site
 from harness.model import SubjectModel, load_model, residuals
 from harness.model.memory import TokenBudget

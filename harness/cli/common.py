@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from harness.cli.standard_streams import holds_unicode
+from harness.files.allocator import keep_freed_memory
 from harness.files.json_output import json_text
 from harness.files.visible import visible
 from harness.types import Aggregation, ProtocolName
@@ -118,6 +119,18 @@ def engine_option(function: F) -> F:
 
     help_text = "What generates: torch, nnsight or ndif (default: torch; see `harness engines`)."
     return click.option("--engine", metavar="NAME", callback=known, help=help_text)(function)
+
+
+def executor_options(function: F) -> F:
+    """Return --executor, --workers and --ray-address: who does the engine's work."""
+    options = [
+        click.option("--executor", metavar="NAME", help="Who generates: single, processes (one a device) or ray (default: single)."),
+        click.option("--workers", metavar="N|DEVICES", help="Of that executor: how many, or their devices, e.g. cuda:1,cuda:2 (default: all GPUs)."),
+        click.option("--ray-address", metavar="ADDRESS", help="Of the Ray cluster (default: RAY_ADDRESS, else this machine alone)."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def plugin_option(short: str, kind: str, form: str = "name=value") -> Callable[[F], F]:
@@ -234,23 +247,6 @@ def load_host(plugin_files: Sequence[Path] = ()) -> PluginHost:
     from harness.plugin.host import PluginHost
 
     return PluginHost.load(plugin_files)
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next tensor instead of giving it back to the system page by page.
-
-    A decoding step on a CPU frees and asks for the same 100 MB again and again; the page faults took a fifth of its time (SmolLM2, 64 rows).
-    Nothing happens where the C library is another.
-    """
-    import ctypes
-    import platform
-
-    if platform.libc_ver()[0] != "glibc":
-        return
-    trim_threshold, mmap_threshold, most = -1, -3, 1 << 30  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-    libc = ctypes.CDLL(None)
-    libc.mallopt(mmap_threshold, most)
-    libc.mallopt(trim_threshold, most)
 
 
 def echo(message: object = "", *, err: bool = False) -> None:

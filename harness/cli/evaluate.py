@@ -15,6 +15,7 @@ from harness.cli.common import (
     cost_options,
     echo,
     engine_option,
+    executor_options,
     json_option,
     judge_assignments,
     keep_entry,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 @plugin_files_option
 @task_options
 @engine_option
+@executor_options
 @protocol_options
 @click.option(
     "--controls",
@@ -117,6 +119,9 @@ def command(
     device: str | None,
     dtype: str | None,
     engine: str | None,
+    executor: str | None,
+    workers: str | None,
+    ray_address: str | None,
     protocol: str | None,
     aggregation: str | None,
     controls: str,
@@ -136,6 +141,7 @@ def command(
     matrix every cell is a run of its own, and the result is one table of all.
     """
     from harness.cli.spending import Purse
+    from harness.engine.spreading.choice import check_executor
     from harness.errors import OptionError
     from harness.run.plan import Asked, make_plan
     from harness.run.strengths import parse_strengths
@@ -163,6 +169,7 @@ def command(
         side_effects=side_effects,
     )
     choices = choices_from(click.get_current_context().params)
+    check_executor(choices.spread)
     wanted = _seeds(seeds)
     once = Evaluation(host, task, task_address(host, task_name), asked, out, fresh, quiet or as_json, Purse(max_cost, yes, quiet or as_json))
     if task.file.matrix or cells:

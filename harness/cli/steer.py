@@ -13,7 +13,6 @@ from harness.cli.common import (
     echo,
     engine_option,
     json_option,
-    keep_freed_memory,
     load_host,
     plugin_files_option,
     plugin_option,
@@ -21,6 +20,7 @@ from harness.cli.common import (
     quiet_option,
     spending_options,
 )
+from harness.files.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harness.errors import EngineError, UnknownNameError
 from harness.interventions import Edit
-from harness.types import Decoding, FinishReason
+from harness.types import Decoding, FinishReason, Json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -155,6 +155,14 @@ class Executor(Protocol):
         Raises:
             EngineError: before anything is generated, for a request that the engine does not take.
         """
+        ...
+
+    def facts(self) -> Mapping[str, Json]:
+        """Return what a reader of the run may want to know of who did the work; empty for this process alone."""
+        ...
+
+    def close(self) -> None:
+        """End what the executor has begun and needs no more; the next chunks begin it anew."""
         ...
 
 

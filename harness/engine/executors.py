@@ -1,11 +1,11 @@
-"""Executors: who generates the chunks. The local one does it here, one after the other."""
+"""Executors: who generates the chunks. The local one does it here, one after the other; see :mod:`harness.engine.spreading` for others."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 
 from harness.engine.base import Chunk, Engine, Executor, Generated, check_requests
-from harness.types import Decoding
+from harness.types import Decoding, Json
 
 
 class LocalExecutor:
@@ -19,6 +19,13 @@ class LocalExecutor:
         """
         check_requests(engine, [request for chunk in chunks for request in chunk])
         return self._texts_of([engine.run(chunk, decoding) for chunk in chunks])
+
+    def facts(self) -> dict[str, Json]:
+        """Return nothing: what this machine is, the manifest says."""
+        return {}
+
+    def close(self) -> None:
+        """Do nothing: nothing was begun."""
 
     def _texts_of(self, runs: Sequence[Iterator[Generated]]) -> Iterator[Generated]:
         for run in runs:

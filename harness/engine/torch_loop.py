@@ -26,7 +26,7 @@ from harness.model.activations import Row
 from harness.model.adapters import Adapter, Adapters
 from harness.model.loading import SubjectModel
 from harness.model.memory import Budget, attempt, release
-from harness.types import Decoding
+from harness.types import Decoding, Json
 
 DEFAULT_BATCH = 128
 _MOMENTS = itertools.count()
@@ -57,6 +57,11 @@ class TorchEngine:
         self.model = model
         self._batch_size, self._use_cache, self._adapters = batch_size, use_cache, Adapters(model)
         self._reading: Reading = Hooked(model)
+
+    @property
+    def settings(self) -> dict[str, Json]:
+        """Return how another process opens an engine like this one, see :class:`harness.engine.spreading.recipe.Portable`."""
+        return {"batch_size": self._batch_size, "use_cache": self._use_cache}
 
     def refuses(self, edit: Edit) -> str | None:
         """Return why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""

@@ -11,12 +11,30 @@ import torch
 from harness.errors import OptionError
 
 DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-_DEVICES = ("auto", "cpu", "cuda", "cuda:<number>", "mps")
+_DEVICES = ("auto", "cpu", "cuda", "cuda:<number>", "mps", "cuda:<number>+cuda:<number>", "cuda:all")
+ALL = "cuda:all"
+"""All GPUs there are, for one model."""
 _SHORT = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
 
 
+def choose_devices(name: str | torch.device | None = None) -> list[torch.device]:
+    """Return the devices that a model's layers are spread over, each once: one, unless ``name`` has several with ``+`` between, or is ``cuda:all``.
+
+    Raises:
+        OptionError: as :func:`choose_device`; devices of several kinds.
+    """
+    if name == ALL:
+        choose_device("cuda")
+        return [torch.device("cuda", place) for place in range(torch.cuda.device_count())]
+    parts = name.split("+") if isinstance(name, str) else [name]
+    devices = list(dict.fromkeys(choose_device(part) for part in parts))
+    if len({device.type for device in devices}) > 1 or (len(devices) > 1 and devices[0].type != "cuda"):
+        raise OptionError(f"a model cannot be spread over {name}", given=str(name), allowed="GPUs, e.g. cuda:0+cuda:1")
+    return devices
+
+
 def choose_device(name: str | torch.device | None = None) -> torch.device:
-    """Return the device to compute on.
+    """Return the device to compute on; of several (:func:`choose_devices`) the first, where prompts and edits are.
 
     Args:
         name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; None or ``auto`` takes CUDA, else Apple's MPS, else the CPU.
@@ -28,6 +46,8 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    if isinstance(name, str) and (name == ALL or "+" in name):
+        return choose_devices(name)[0]
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):

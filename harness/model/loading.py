@@ -15,7 +15,7 @@ from harness.errors import ModelError
 from harness.files.progress import Progress
 from harness.interventions import Site
 from harness.model.attention import keep_caps
-from harness.model.devices import choose_device, choose_dtype
+from harness.model.devices import choose_devices, choose_dtype
 from harness.model.embedded import ASSETS, embedded_names, ensure, identity
 from harness.model.gguf import quiet_transformers
 from harness.model.hub_model import fetch_model, model_source
@@ -78,6 +78,11 @@ class SubjectModel:
     def device(self) -> torch.device:
         """Return where the model is."""
         return self._first_parameter().device
+
+    @cached_property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Return all devices that hold some of its weights."""
+        return tuple(dict.fromkeys(parameter.device for parameter in self.hf.parameters()))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -237,7 +242,7 @@ def load_model(
     Args:
         spec: an embedded name (:func:`harness.model.embedded.embedded_names`), a local folder in transformers' format, or a hub name. A folder
             that exists comes before a hub name; what the hub's cache holds is taken from there; ``HF_HUB_OFFLINE`` is honoured.
-        device: see :func:`choose_device`.
+        device: see :func:`harness.model.devices.choose_devices`. Over several devices the layers are spread by transformers (``device_map``).
         dtype: see :func:`choose_dtype`.
         revision: branch, tag or commit of a hub name.
         cache_dir: for an embedded name where converted models are kept, for a hub name the hub's cache; None takes the usual places.
@@ -248,8 +253,8 @@ def load_model(
         ModelError: not found, cannot be fetched, incomplete, or not a decoder-only language model.
         OptionError: an unknown device or dtype.
     """
-    where = choose_device(device)
-    number_format = choose_dtype(dtype, where)
+    where = choose_devices(device)
+    number_format = choose_dtype(dtype, where[0])
     say = progress or _silent
     name = str(spec)
     if name in embedded_names():
@@ -274,13 +279,27 @@ def _silent(line: str) -> None:
     pass
 
 
-def _load(source: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Returns a folder's transformers model on its device, and its tokenizer. Whatever goes wrong becomes a ModelError of one line."""
+def _placed(devices: Sequence[torch.device]) -> dict[str, Any]:
+    """Return what transformers is told of where a model's parts go; nothing where it is loaded on the CPU and then moved as a whole.
+
+    Raises:
+        ModelError: several devices, and accelerate is missing, by which transformers spreads a model.
+    """
+    there = importlib.util.find_spec("accelerate") is not None
+    if len(devices) > 1:
+        if not there:
+            names = ", ".join(map(str, devices))
+            raise ModelError(f"a model on {names} needs the library accelerate, which is not installed", given=names, hint="pip install accelerate")
+        room = {device.index: torch.cuda.mem_get_info(device)[0] for device in devices}
+        return {"device_map": "auto", "max_memory": room}  # no place on the CPU: what does not fit is said, not computed there
+    return {"device_map": {"": devices[0]}} if devices[0].type == "cuda" and there else {}  # straight there, without a copy in main memory
+
+
+def _load(source: str, devices: Sequence[torch.device], dtype: torch.dtype) -> tuple[Any, Any]:
+    """Returns a folder's transformers model on its devices, and its tokenizer. Whatever goes wrong becomes a ModelError of one line."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place: dict[str, Any] = {}
-    if device.type == "cuda" and importlib.util.find_spec("accelerate"):
-        place["device_map"] = {"": device}  # straight to the device, without a copy in main memory
+    place, device = _placed(devices), devices[0]
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source)

@@ -33,7 +33,7 @@ _NOT_COMPUTING = {
     "evaluations/remade_warnings.py", "evaluations/stored_entries.py", "evaluations/win_rates.py", "evaluations/steering/choices.py",
     "evaluations/steering/concepts.py", "evaluations/steering/judge_record.py", "evaluations/steering/rate.py",
     "evaluations/steering/reading.py", "evaluations/steering/rows.py", "evaluations/steering/score.py", "evaluations/steering/stored.py",
-    "evaluations/steering/side_effects", "evaluations/detection/aspects.py", "evaluations/judge_aspects.py", "scoring/aspects.py",
+    "evaluations/steering/side_effects", "engine/spreading", "evaluations/detection/aspects.py", "evaluations/judge_aspects.py", "scoring/aspects.py",
     "evaluations/detection/rows.py", "evaluations/detection/score.py", "evaluations/dictionary/rows.py", "evaluations/dictionary/score.py",
     "run/check_task.py", "run/estimate.py", "run/notes.py", "run/protocol.py", "run/provenance.py", "run/spending.py", "run/throughput.py",
     "run/warnings.py",

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from harness.data.split import Part, TextSplit
     from harness.data.texts import TextSet
     from harness.engine.base import Engine, Generated, GenerationRequest
+    from harness.engine.spreading.choice import Spread
     from harness.model.activations import Row
     from harness.model.conversations import Turns
     from harness.model.loading import SubjectModel
@@ -88,6 +89,19 @@ class Choices:
     """How three ratings become one score; no text depends on it."""
     engine: str | None = None
     """What generates (:data:`harness.engine.base.VERSIONS`); None stands for the torch loop."""
+    executor: str | None = None
+    """Who does the engine's work (:data:`harness.engine.spreading.choice.SUMMARIES`); None stands for this process. No text depends on it."""
+    workers: str | None = None
+    """Of that executor: how many, or their devices."""
+    ray_address: str | None = None
+    """Where the Ray cluster is."""
+
+    @property
+    def spread(self) -> Spread:
+        """Return over which workers work is spread. Raises OptionError, UnknownNameError for what cannot be."""
+        from harness.engine.spreading.choice import parse_spread
+
+        return parse_spread(self.executor, self.workers, self.ray_address)
 
 
 @dataclass
@@ -532,7 +546,7 @@ class TaskBench:
     @handed_out(MODEL)
     def services(self) -> ModelServices:
         """Return what is computed with the subject model."""
-        return ModelServices(self.model, self.task.file.decoding.decoding(), self.choices.engine)
+        return ModelServices(self.model, self.task.file.decoding.decoding(), self.choices.engine, self.choices.spread)
 
     @handed_out(MODEL)
     def engine(self) -> Engine:
@@ -611,7 +625,7 @@ class TaskBench:
 
         def compute(folder: Path) -> None:
             with self.progress.gauge("reading the corpus") as gauge:
-                measure(self.model, target, self.corpus_tokens, folder, skip=self.skip, progress=gauge)
+                measure(self.model, target, self.corpus_tokens, folder, skip=self.skip, progress=gauge, spread=self.services.spread_out)
 
         return self._own_artifact({"kind": "corpus-statistics", "version": FORMAT, "dictionary": target.digest}, compute)
 

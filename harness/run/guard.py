@@ -65,7 +65,7 @@ class _Watched:
 class _Call:
     who: PluginName | str
     name: str
-    plugins: tuple[PluginName, ...] = ()
+    plugins: tuple[PluginName | str, ...] = ()
     """Those that are at work, where there may be several."""
 
     def __str__(self) -> str:
@@ -180,7 +180,7 @@ class Guard:
             raise
         self.leave(entered)
 
-    def compared(self, names: Sequence[PluginName], items: Iterable[_T], moment: Callable[[_T], Hashable] = lambda _: None) -> Iterator[_T]:
+    def compared(self, names: Sequence[PluginName | str], items: Iterable[_T], moment: Callable[[_T], Hashable] = lambda _: None) -> Iterator[_T]:
         """Yield what the core makes while edits of plugins are at work, each item after a comparison that was made since it was made.
 
         All is compared no more often than makes :data:`STEPS` times as long as it takes; what comes in between waits. What was ready together with

@@ -28,6 +28,9 @@ from harness.tasks.matrix import MARK
 from harness.tasks.schema import Task
 from harness.types import Json, digest
 
+SPREAD = ("executor", "workers", "ray_address")
+"""Choices of who does the work, which is another one each time a run goes on; its notes say who it was."""
+
 
 def make_manifest(plan: Plan, bench: TaskBench, command: Mapping[str, Json], metrics: Sequence[MetricRecord] = ()) -> Manifest:
     """Return the manifest of a run that is about to begin; loads no weights where model and dictionaries are known on this machine.
@@ -94,7 +97,7 @@ def command_of(task: str, bench: TaskBench, asked: Asked, files: Sequence[Plugin
         asked: the plugins.
         files: those that came from a file (``--plugin``).
     """
-    choices = dataclasses.asdict(bench.choices)
+    choices = {name: value for name, value in dataclasses.asdict(bench.choices).items() if name not in SPREAD}
     choices |= {name: _absolute(choices[name]) for name in ("corpus", "instructions")}
     plain = dataclasses.asdict(asked)
     plain["strengths"] = {name: list(grid) for name, grid in asked.strengths.items()}

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     import torch
 
     from harness.engine.base import Engine, Executor, Generated, GenerationRequest
+    from harness.engine.spreading.choice import Spread
     from harness.files.progress import Progress
     from harness.files.shards import ShardedFiles
     from harness.model.activations import Row
     from harness.model.loading import SubjectModel
+    from harness.sae.corpus.shard import SpreadOut
 
 Tokens = Sequence["np.ndarray[Any, np.dtype[np.int64]]"]
 """Texts as token ids."""
@@ -50,11 +52,13 @@ class ModelServices:
         model: the subject model.
         decoding: the task's.
         engine_name: of the run's engine; None stands for the usual one.
+        spread: over which workers its work is spread; None: none.
     """
 
     model: SubjectModel
     decoding: Decoding
     engine_name: str | None = None
+    spread: Spread | None = None
 
     @cached_property
     def engine(self) -> Engine:
@@ -66,9 +70,10 @@ class ModelServices:
     @cached_property
     def executor(self) -> Executor:
         """Return who spreads the engine's work."""
-        from harness.engine.executors import LocalExecutor
+        from harness.engine.spreading.choice import Spread, open_executor
+        from harness.run.spread_engine import open_guarded
 
-        return LocalExecutor()
+        return open_executor(self.spread or Spread(), open_guarded)
 
     def generate(
         self, requests: Sequence[GenerationRequest], decoding: Decoding | None = None, only: Container[str] | None = None
@@ -77,6 +82,15 @@ class ModelServices:
         from harness.engine.executors import generate
 
         return generate(self.engine, self.executor, requests, decoding or self.decoding, only)
+
+    @property
+    def spread_out(self) -> SpreadOut | None:
+        """Return what has workers do pieces of work (:mod:`harness.engine.spreading.work`); None where this process does everything itself."""
+        from harness.engine.spreading.executor import SpreadExecutor
+        from harness.engine.spreading.recipe import recipe_of
+
+        executor = self.executor
+        return (lambda works: executor.spread_out(recipe_of(self.engine), works)) if isinstance(executor, SpreadExecutor) else None
 
     def logits(self, texts: Sequence[Row], intervention: Intervention | None = None) -> Iterator[torch.Tensor]:
         """See :meth:`harness.contracts.Bench.logits`.

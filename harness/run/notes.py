@@ -15,11 +15,14 @@ from harness.run.warnings import Warnings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.engine.base import Executor
     from harness.store import RunStore
     from harness.store.manifest import Manifest
 
 VERDICT = "engine verified"
 """The note that holds what `harness engines verify` found."""
+EXECUTOR = "executor"
+"""The note that holds which workers made texts, once for each time that a run went on."""
 
 
 @contextlib.contextmanager
@@ -57,6 +60,13 @@ def note_verdict(store: RunStore, cache: Path, manifest: Manifest) -> None:
     verdict = None if engine is None else find(cache, engine[0], engine[1], manifest.model.digest)
     if verdict is not None and asdict(verdict) not in [note.value for note in store.notes(VERDICT)]:
         store.note(VERDICT, asdict(verdict))
+
+
+def note_executor(store: RunStore, executor: Executor) -> None:
+    """Keep who made texts where that was not this process alone, and end what did: workers hold a model each, which nothing needs any more."""
+    executor.close()
+    if facts := executor.facts():
+        store.note(EXECUTOR, facts)
 
 
 def note_versions(store: RunStore, warn: Warnings, part: str, distributions: Iterable[tuple[str, str]]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from harness.engine.base import GenerationRequest
 from harness.evaluations.steering.interventions import Asked, edited_texts, intervene, try_edits
 from harness.run.label import labelings_of
-from harness.run.notes import note_versions
+from harness.run.notes import note_executor, note_versions
 from harness.run.prepare import prepare_shared
 from harness.run.run import Run
 from harness.run.throughput import remember
@@ -46,13 +46,18 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     started, tokens = time.monotonic(), 0
     edited = {trial.method_id for trial, request in zip(trials, requests, strict=True) if request.edits}
     names = [part.registered.who for m in run.planned.methods if m.method.id in edited for part in m.steerer.parts]
-    for done in run.progress.track(edited_texts(run.bench, names, run.bench.generate(requests, only=wanted)), "generating", len(wanted)):
-        tokens += done.n_tokens
-        yield Generation(done.id, model.tokenizer.decode(list(prompts[done.id])), done.text, done.n_tokens, done.finish)
+    executor = run.bench.services.executor
+    try:
+        for done in run.progress.track(edited_texts(run.bench, names, run.bench.generate(requests, only=wanted)), "generating", len(wanted)):
+            tokens += done.n_tokens
+            yield Generation(done.id, model.tokenizer.decode(list(prompts[done.id])), done.text, done.n_tokens, done.finish)
+    finally:
+        note_executor(run.store, executor)
     seconds = time.monotonic() - started
     _note_plan(run)
     run.store.note("generated", {"texts": len(wanted), "tokens": tokens, "seconds": round(seconds, 1)})
-    remember(run.bench.artifacts.root, run.bench.task.subject, model.device.type, tokens / max(seconds, 1e-9))
+    if not executor.facts():  # a rate of this process alone
+        remember(run.bench.artifacts.root, run.bench.task.subject, model.device.type, tokens / max(seconds, 1e-9))
 
 
 def _note_plan(run: Run) -> None:

@@ -17,14 +17,13 @@ import numpy.typing as npt
 
 from harness.errors import DataError, OptionError
 from harness.files.shards import ShardedFiles, replace_file
-from harness.interventions import Site
-from harness.model.activations import ResidualBatch, Row, check_lengths, in_parts, row_lengths
+from harness.model.activations import Row, check_lengths, row_lengths
 from harness.model.memory import TokenBudget
 from harness.sae.checks import check_width
-from harness.sae.corpus.counts import Meter, TextMeter
+from harness.sae.corpus.counts import Meter
 from harness.sae.corpus.outliers import OUTLIER
+from harness.sae.corpus.shard import Shard, ShardReader, ShardWork, SpreadOut, in_order
 from harness.sae.corpus.statistics import BY_FEATURE, BY_TEXT, FORMAT, META, CorpusStatistics, write_meta
-from harness.sae.corpus.sweep import n_past, sweep
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -74,6 +73,7 @@ def measure(
     token_budget: int | None = None,
     shard_texts: int = SHARD_TEXTS,
     progress: Callable[[int, int], None] | None = None,
+    spread: SpreadOut | None = None,
 ) -> CorpusStatistics:
     """Measure a dictionary's features on a corpus, in one pass of the model up to the dictionary's layer, that writes to ``folder``.
 
@@ -93,6 +93,7 @@ def measure(
         shard_texts: texts per shard, at most; it also ends after the tokens of :data:`SHARD_PASSES` forward passes (or of ``SHARD_TOKENS``), and in
             a wide dictionary after fewer texts.
         progress: called with (texts done, texts in all); the first time before any is read, with those that an earlier call has done.
+        spread: has workers read the shards, each with the same model; None: this process reads them. Only this process writes.
 
     Returns:
         The statistics, memory-mapped from ``folder``.
@@ -123,46 +124,26 @@ def measure(
         (folder / META).unlink(missing_ok=True)
         if progress is not None:
             progress(borders[done][0], len(rows))
-    reading = _Reading(model, dictionary, skip, outlier, budget)
+    if spread is None:
+        reader = ShardReader(model, dictionary, skip, outlier, budget)
+        shards = (
+            reader.read([rows[i] for i in range(start, stop)], start, None if progress is None else _offset(progress, start, len(rows)))
+            for start, stop in borders[done:]
+        )
+    else:
+        works = (
+            ShardWork(dictionary, [np.asarray(rows[i]) for i in range(start, stop)], start, skip, outlier, budget.size)
+            for start, stop in borders[done:]
+        )
+        shards = in_order(works, spread)
     for start, stop in borders[done:]:
-        advance = None if progress is None else _offset(progress, start, len(rows))
-        found = reading.shard([rows[i] for i in range(start, stop)], start, advance)
-        corpus.append(found, reading.sums(), _checksum(rows, start, stop))
+        corpus.append(next(shards), _checksum(rows, start, stop))  # held by nobody while the next one is read
+        if progress is not None and spread is not None:
+            progress(stop, len(rows))
     if progress is not None:
         progress(len(rows), len(rows))
     corpus.finish(len(rows), skip, model)
     return CorpusStatistics.load(folder)
-
-
-class _Reading:
-    """Reads texts and counts what their tokens hold, a shard at a time."""
-
-    def __init__(self, model: SubjectModel, dictionary: Dictionary, skip: int, outlier: float, budget: TokenBudget) -> None:
-        self.model, self.skip, self.outlier, self.budget = model, skip, outlier, budget
-        self.meter = Meter(dictionary)
-        self.n_outliers = 0
-
-    def shard(self, rows: list[Row], first: int, advance: Callable[[int], None] | None) -> TextMeter:
-        """Return what the texts ``rows`` hold, of which the first is the corpus' text ``first``; ``advance`` is called with how many are done."""
-        self.meter.clear()
-        found = TextMeter(self.meter, len(rows), self.model.d_model)
-        done = sum(len(row) <= self.skip for row in rows)
-
-        def count(part: ResidualBatch) -> None:
-            found.add(part.rows, part.x, part.counted)
-
-        site = Site(self.meter.dictionary.layer)
-        for batch in sweep(self.model, rows, site, skip=self.skip, outlier=self.outlier, token_budget=self.budget, offset=first):
-            in_parts(batch, count, self.budget)
-            done += len(batch.rows)
-            if advance is not None:
-                advance(done)
-        self.n_outliers = n_past(rows, self.skip) - int(found.n_tokens.sum())
-        return found
-
-    def sums(self) -> npt.NDArray[np.float64]:
-        """Sums over the tokens of the last shard."""
-        return np.concatenate([[self.n_outliers], self.meter.sums])
 
 
 class _Pass:
@@ -184,17 +165,17 @@ class _Pass:
             self._account(place)
         return n
 
-    def append(self, found: TextMeter, sums: npt.NDArray[np.float64], checksum: int) -> None:
-        ends, features, shares, maxima = found.rows()
+    def append(self, found: Shard, checksum: int) -> None:
         before = self.files.size("indices.bin") // 4
-        ends = ends + before
+        ends = found.ends + before
         parts: dict[str, npt.NDArray[Any]] = {
-            "shares": shares, "maxima": maxima, "indices": features, "indptr": ends if self.files.notes else np.concatenate([[0], ends]),
-            "n_tokens": found.n_tokens, "document_means": found.means, _SUMS: sums,
+            "shares": found.shares, "maxima": found.maxima, "indices": found.features,
+            "indptr": ends if self.files.notes else np.concatenate([[0], ends]),
+            "n_tokens": found.n_tokens, "document_means": found.means, _SUMS: found.sums,
         }  # fmt: skip
         types = {**BY_TEXT, _SUMS: "<f8"}
         self.files.append({f"{name}.bin": part.astype(types[name], copy=False) for name, part in parts.items()}, checksum)
-        del parts, features, shares, maxima  # they are read back from the disk, a part at a time
+        del parts  # they are read back from the disk, a part at a time
         self._account(len(self.files.notes) - 1)
 
     def finish(self, n_docs: int, skip: int, model: SubjectModel) -> None:

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Several machines with Ray (`pip install 'sae-harness[ray]'` on each of them, and the same versions of everything).
+#
+#   on the first machine     docs/scripts/ray-cluster.sh head
+#   on each of the others    docs/scripts/ray-cluster.sh join FIRST-MACHINE
+#   on the first machine     docs/scripts/ray-cluster.sh eval --task demo --labeler calibf1 --steerer sae-clamp
+#   at the end, everywhere   docs/scripts/ray-cluster.sh stop
+#
+# HARNESS_CACHE and HF_HOME must be folders that all machines see under one path: workers read the model and trained adapters there.
+set -euo pipefail
+
+port="${RAY_PORT:-6379}"
+export RAY_USAGE_STATS_ENABLED=0
+
+case "${1:-}" in
+head)
+    ray start --head --port="$port"
+    ;;
+join)
+    ray start --address="${2:?the address of the first machine}:$port"
+    ;;
+eval)
+    shift
+    exec harness eval --executor ray --ray-address "${RAY_ADDRESS:-auto}" "$@"
+    ;;
+stop)
+    ray stop
+    ;;
+*)
+    echo "usage: $0 head | join ADDRESS | eval OPTIONS… | stop" >&2
+    exit 2
+    ;;
+esac

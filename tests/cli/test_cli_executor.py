@@ -1,0 +1,93 @@
+"""``harness eval --executor processes``: the run of the single process, made by workers; what they cannot do is said, and tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from helpers.runs import run_of
+
+from harness.store import RunStore
+
+EVAL = ("eval", "--labeler", "calibf1", "--steerer", "sae-clamp")
+POISON = '''
+import os
+from dataclasses import dataclass
+from harness import hookimpl
+from harness.contracts import SteererTraits
+from harness.interventions import Intervention, Positions, Site
+
+OWN = os.getpid()
+
+@dataclass(frozen=True)
+class Nothing:
+    site: Site
+    poisoned: bool
+    driver: int
+    positions: Positions = Positions()
+    batch_key = "nothing"
+    @property
+    def sites(self):
+        return (self.site,)
+    def stack(self, rows, device):
+        if os.getpid() != self.driver and any(row.poisoned for row in rows):
+            raise RuntimeError("poison")
+        return self
+    def apply(self, x, ctx):
+        return x
+
+class Steerer:
+    traits = SteererTraits(unit="none", grid=(1.0, 2.0), neutral=None, needs_features=True)
+    def __init__(self, options): pass
+    def prepare(self, bench, labelings):
+        self.site = bench.site
+    def intervene(self, labeling, strength):
+        return Intervention(edits=(Nothing(self.site, strength == 2.0, OWN),))
+
+@hookimpl
+def harness_register_steerers(registry):
+    registry.add("poison", Steerer, summary="nothing, and in workers an error")
+'''
+
+
+def texts(out: Path) -> dict[str, Any]:
+    """What was generated below ``out``, by trial."""
+    with RunStore.open(run_of(out), read_only=True) as store:
+        return store.generations()
+
+
+def test_a_run_made_by_workers_is_the_run(
+    harness: Callable[..., Any], tiny_task: Path, evaluation: tuple[Path, Any], tmp_path: Path, measured: Any
+) -> None:
+    done = harness(*EVAL, "--task", tiny_task, "--out", tmp_path, "--executor", "processes", "--workers", "1", "--json")
+    assert run_of(tmp_path).name == run_of(evaluation[0]).name
+    assert texts(tmp_path) == texts(evaluation[0])
+    assert measured(done.json) == measured(evaluation[1])
+    with RunStore.open(run_of(tmp_path), read_only=True) as store:
+        (facts,) = [note.value for note in store.notes("executor")]
+        assert (facts["executor"], facts["workers"], facts["devices"]) == ("processes", 1, ["cpu"])
+        assert "executor" not in store.manifest.command["choices"]
+
+
+def test_what_workers_cannot_do_is_one_line_and_is_done_by_the_next_run(harness: Callable[..., Any], tiny_task: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "poison.py"
+    plugin.write_text(POISON, encoding="utf-8")
+    command = ("eval", "--labeler", "calibf1", "--steerer", "poison", "--plugin", plugin, "--task", tiny_task, "--no-controls", "--out", tmp_path)
+    failed = harness(*command, "--executor", "processes", "--workers", "1", "--quiet")
+    assert "RuntimeError: poison" in failed.error
+    assert "3 times" in failed.error
+    assert harness(*command, "--quiet").code == 0
+    with RunStore.open(run_of(tmp_path), read_only=True) as store:
+        counts = store.counts()
+        assert counts["generations"] == counts["trials"] > 0
+
+
+def test_executors_that_make_no_sense_are_refused(harness: Callable[..., Any]) -> None:
+    for given, said in [
+        (("--executor", "slurm"), "processes"),
+        (("--workers", "4"), "--executor"),
+        (("--executor", "processes", "--ray-address", "auto"), "ray"),
+        (("--executor", "processes", "--workers", "0"), "--workers"),
+    ]:
+        assert said in harness(*EVAL, *given).error

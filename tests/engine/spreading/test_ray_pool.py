@@ -1,0 +1,58 @@
+"""Workers of a Ray cluster of this machine: the texts of the single process, and the same when an actor is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.edits import vector
+from helpers.spreading import Fatal
+
+from harness.engine.base import GenerationRequest
+from harness.engine.executors import LocalExecutor, generate
+from harness.engine.spreading.choice import Spread, open_executor
+from harness.engine.spreading.executor import SpreadExecutor
+from harness.engine.torch_loop import TorchEngine
+from harness.errors import EngineError
+from harness.interventions import Site
+from harness.model.loading import SubjectModel
+from harness.steering.add_vector import AddVector
+from harness.types import Decoding
+
+pytest.importorskip("ray", reason="the extra `ray` is not installed")
+
+SAMPLED = Decoding(max_new_tokens=8, temperature=0.9)
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[SpreadExecutor]:
+    executor = open_executor(Spread("ray", 2))
+    assert isinstance(executor, SpreadExecutor)
+    yield executor
+    executor.close()
+
+
+def test_texts_are_those_of_the_single_process_also_when_an_actor_is_killed(
+    tiny_model: SubjectModel, workers: SpreadExecutor, tmp_path: Path
+) -> None:
+    engine = TorchEngine(tiny_model, batch_size=3)
+    edits = AddVector(Site(2), vector(tiny_model, "v", 0.4)), Fatal("kill", tmp_path / "killed")
+    words = ("Once upon a time", "Tom and his dog went to the park", "The", "One day a girl", "Lily was sad", "A big cat")
+    requests = [GenerationRequest(f"{text} {n}", tiny_model.encode(text), 0, edits[: n + 1]) for text in words for n in range(2)]
+    texts = {text.id: text for text in generate(engine, workers, requests, SAMPLED)}
+    assert (tmp_path / "killed").exists()
+    assert texts == {text.id: text for text in generate(engine, LocalExecutor(), requests, SAMPLED)}
+    facts = workers.facts()
+    assert (facts["executor"], facts["workers"], facts["repeated"], facts["replaced"]) == ("ray", 2, 1, 1)
+    with pytest.raises(EngineError) as error:
+        list(generate(engine, workers, [GenerationRequest("r", [1, 2], 0, (Fatal("refuse"),))], SAMPLED))
+    assert error.value.hint == "take another"
+
+
+def test_a_cluster_that_is_not_there_is_said(tiny_model: SubjectModel) -> None:
+    ray = pytest.importorskip("ray")
+    if ray.is_initialized():
+        pytest.skip("this process has a cluster already")
+    with pytest.raises(EngineError, match=r"127\.0\.0\.1:1"):
+        list(open_executor(Spread("ray", 1, address="127.0.0.1:1")).map(TorchEngine(tiny_model), [[GenerationRequest("r", [1], 0)]], SAMPLED))

@@ -1,0 +1,90 @@
+"""What tests hand to workers: edits that kill or fail their process, work that takes long, an engine of a worker that says no."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import EngineError
+from harness.interventions import EditContext, Positions, Site
+
+
+@dataclass(frozen=True, eq=False)
+class Fatal:
+    """An edit that does what ``how`` says where it is stacked: ``kill`` the process, ``raise``, or ``refuse`` with an error of the user's.
+
+    Attributes:
+        how: see above.
+        once: a file that is made the first time; from then on nothing happens. None: each time.
+    """
+
+    how: str
+    once: Path | None = None
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return (Site(1),)
+
+    @property
+    def positions(self) -> Positions:
+        return Positions()
+
+    @property
+    def batch_key(self) -> str:
+        return f"fatal {self.how} {self.once}"
+
+    def stack(self, rows: Sequence[Any], device: torch.device) -> Fatal:
+        if self.once is not None:
+            if self.once.exists():
+                return self
+            self.once.touch()
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "refuse":
+            raise EngineError("the edit is not for this model", given=(1, torch.device("cpu")), allowed="another", hint="take another")
+        raise ZeroDivisionError("a defect of the edit")
+
+    def apply(self, x: torch.Tensor, ctx: EditContext) -> torch.Tensor:
+        return x
+
+
+@dataclass(frozen=True)
+class Endless:
+    """Work that says one thing and then takes forever."""
+
+    names: Sequence[str] = ("begun", "ended")
+
+    def do(self, engine: Any) -> Iterator[tuple[str, Any]]:
+        yield "begun", os.getpid()
+        time.sleep(600)
+
+
+def no_engine(recipe: Any, device: str) -> Any:
+    """Open nothing: for work that needs no engine."""
+    return None
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process is there, and is not one that ended and was not waited for."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z" if Path("/proc").is_dir() else True
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def gone(pids: Sequence[int], seconds: float = 60.0) -> bool:
+    """Return whether processes end within so many seconds."""
+    until = time.monotonic() + seconds
+    while any(map(alive, pids)):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
