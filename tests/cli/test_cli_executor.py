@@ -80,6 +80,7 @@ def test_what_workers_cannot_do_is_one_line_and_is_done_by_the_next_run(harness:
     failed = harness(*command, "--executor", "processes", "--workers", "1", "--quiet")
     assert "RuntimeError: poison" in failed.error
     assert "3 times" in failed.error
+    assert "poison at strength" in failed.error  # not the ids of trials
     assert harness(*command, "--quiet").code == 0
     with RunStore.open(run_of(tmp_path), read_only=True) as store:
         counts = store.counts()

@@ -11,7 +11,7 @@ import logging
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -74,7 +74,27 @@ class Pool(Protocol):
 
 
 class QuarantinedError(EngineError):
-    """Work that failed on several workers and was set aside; everything else was done. ``given`` are the names of the parts that are missing."""
+    """Work that failed on several workers and was set aside; everything else was done.
+
+    Args:
+        why: what happened.
+        missing: the names of the parts that did not come; they are ``given``.
+        called: what people call them, where that is something else.
+    """
+
+    def __init__(self, why: str, missing: Sequence[str], called: Mapping[str, str] | None = None) -> None:
+        self.why, self.missing = why, tuple(missing)
+        names = list(dict.fromkeys((called or {}).get(name, name) for name in missing))
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        super().__init__(
+            f"{why}, so {len(self.missing)} results are missing: {', '.join(names[:_NAMED])}{more}",
+            given=self.missing,
+            hint="all others are kept; the same command tries these again, with --executor single in this process",
+        )
+
+    def naming(self, called: Mapping[str, str]) -> QuarantinedError:
+        """Return this error with names for people."""
+        return QuarantinedError(self.why, self.missing, called)
 
 
 @dataclass(eq=False)
@@ -264,14 +284,10 @@ class Schedule:
         if not bad:
             return
         missing = [name for piece in bad for name in piece.work.names if name in piece.left]
-        shown = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
         reasons = "; ".join(dict.fromkeys(why for piece in bad for why in piece.failures))
         what = "a piece of work" if len(bad) == 1 else f"{len(bad)} pieces of work"
-        raise QuarantinedError(
-            f"{what} failed {TRIES} times on workers ({reasons}), so these have no result: {shown}",
-            given=tuple(missing),
-            hint="all others are kept; the same command tries these again, with --executor single in this process",
-        ) from next((RuntimeError(piece.trace) for piece in bad if piece.trace), None)
+        raised = next((RuntimeError(piece.trace) for piece in bad if piece.trace), None)
+        raise QuarantinedError(f"{what} failed {TRIES} times on workers ({reasons})", missing) from raised
 
 
 def _raise_users(failure: Failure) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from harness.engine.base import GenerationRequest
+from harness.engine.spreading.schedule import QuarantinedError
 from harness.evaluations.steering.interventions import Asked, edited_texts, intervene, try_edits
 from harness.run.label import labelings_of
 from harness.run.notes import note_executor, note_versions
@@ -51,6 +52,8 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
         for done in run.progress.track(edited_texts(run.bench, names, run.bench.generate(requests, only=wanted)), "generating", len(wanted)):
             tokens += done.n_tokens
             yield Generation(done.id, model.tokenizer.decode(list(prompts[done.id])), done.text, done.n_tokens, done.finish)
+    except QuarantinedError as error:
+        raise error.naming(_called(run, trials)) from error.__cause__
     finally:
         note_executor(run.store, executor)
     seconds = time.monotonic() - started
@@ -58,6 +61,12 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     run.store.note("generated", {"texts": len(wanted), "tokens": tokens, "seconds": round(seconds, 1)})
     if not executor.facts():  # a rate of this process alone
         remember(run.bench.artifacts.root, run.bench.task.subject, model.device.type, tokens / max(seconds, 1e-9))
+
+
+def _called(run: Run, trials: Sequence[Trial]) -> dict[str, str]:
+    """Return what people call trials: by what was done, and not by the instruction."""
+    names = {method.id: method.name for method in run.manifest.methods}
+    return {trial.id: f"{names[trial.method_id]} at strength {trial.strength:g} for concept {trial.concept_id!r}" for trial in trials}
 
 
 def _note_plan(run: Run) -> None:
