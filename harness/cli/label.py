@@ -12,6 +12,7 @@ from harness.cli.common import (
     assignments,
     choices_from,
     echo,
+    executor_options,
     json_option,
     load_host,
     make_bench,
@@ -31,6 +32,7 @@ SHOWN = 20
 @plugin_option("-L", "labeler")
 @plugin_files_option
 @task_options
+@executor_options
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all labels to a .jsonl, .csv or .parquet file.")
 @click.option("--show", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="Rows of the table.")
 @click.option("--pi0", type=float, default=1e-3, show_default=True, help="π0 of the counts beside labels whose labeler does not count.")
@@ -58,6 +60,9 @@ def command(
     seed: int,
     device: str | None,
     dtype: str | None,
+    executor: str | None,
+    workers: str | None,
+    ray_address: str | None,
     output: Path | None,
     show: int,
     pi0: float,
@@ -68,6 +73,7 @@ def command(
     """Label features with a task's concepts; `harness label compare A B` compares two label files."""
     if context.invoked_subcommand is not None:
         return
+    from harness.engine.spreading.choice import check_executor
     from harness.files.rows import check_suffix, write_rows
     from harness.labelling.describe import Settings, describe
     from harness.labelling.files import label_rows
@@ -86,7 +92,9 @@ def command(
     host = load_host(plugin_files)
     task = find_task(host, task_name)
     planned = plan_one(host, task, "labeler", labeler, assignments(labeler_options, "-L"))
-    bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
+    choices = choices_from(click.get_current_context().params)
+    check_executor(choices.spread)
+    bench = make_bench(task, choices, quiet or as_json)
     check_sources(bench)
     answers = explained(checked(planned, planned.instance.label(bench, bench.concepts), bench), bench)
     built = planned.registered.build_options(planned.options)
