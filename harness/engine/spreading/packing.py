@@ -116,7 +116,8 @@ class Unpacker:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, stream: io.BytesIO, packer: Packer) -> None:
         super().__init__(stream)
-        self.packer, self.tensors = packer, {}
+        self.packer = packer
+        self.tensors: dict[int, Stored] = {}
 
     def persistent_id(self, value: Any) -> Any:
         if isinstance(value, torch.device) and value == self.packer.home:

@@ -72,7 +72,7 @@ class Recipe:
         """Return the engine. Raises ModelError as :meth:`load`."""
         from harness.engine.choice import open_engine
 
-        return open_engine(self.load(device), self.engine, **self.settings)  # type: ignore[arg-type]
+        return open_engine(self.load(device), self.engine, **self.settings)
 
 
 Opener = Callable[[Recipe, str], Engine]

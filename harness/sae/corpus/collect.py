@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,7 @@ def measure(
             progress(borders[done][0], len(rows))
     if spread is None:
         reader = ShardReader(model, dictionary, skip, outlier, budget)
-        shards = (
+        shards: Iterator[Shard] = (
             reader.read([rows[i] for i in range(start, stop)], start, None if progress is None else _offset(progress, start, len(rows)))
             for start, stop in borders[done:]
         )
