@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from pydantic import Field, model_validator
 
 from harness.plugin.grammar import PluginRequest
@@ -37,9 +39,9 @@ class RunTable(Table):
     """Options of this row's steerer or detector; the command line overrides them. Those of joined steerers stand behind their names."""
 
     @property
+    @abstractmethod
     def request(self) -> PluginRequest:
         """The steerer or detector with its options."""
-        raise NotImplementedError
 
     @property
     def labeler_request(self) -> PluginRequest | None:
