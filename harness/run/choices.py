@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypedDict
 
 from harness.types import Aggregation, ProtocolName
 
@@ -32,3 +34,25 @@ class Choices:
     """How three ratings become one score; no text depends on it."""
     engine: str | None = None
     """What generates (:data:`harness.engine.base.VERSIONS`); None stands for the torch loop."""
+
+
+class GivenChoices(TypedDict, total=False):
+    """The fields of :class:`Choices` as a script gives them, each by its name or not at all."""
+
+    corpus: str | None
+    text_field: str | None
+    label_field: str | None
+    label_separator: str | None
+    instruction_field: str | None
+    genre_field: str | None
+    part_field: str | None
+    instructions: str | None
+    split: str | None
+    limit: int | None
+    device: str | None
+    dtype: str | None
+    seed: int
+    concepts: str | Iterable[str] | None
+    protocol: ProtocolName | None
+    aggregation: Aggregation | None
+    engine: str | None
