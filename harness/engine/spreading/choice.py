@@ -119,12 +119,13 @@ def usual_workers() -> int:
     return min(2, os.cpu_count() or 1)
 
 
-def check_executor(spread: Spread) -> None:
-    """Raise OptionError where this system, or this installation, lacks what an executor needs."""
+def check_executor(spread: Spread) -> Spread:
+    """Return what was asked for. Raises OptionError where this system, or this installation, lacks what the executor needs."""
     if spread.executor == RAY and importlib.util.find_spec("ray") is None:
         raise OptionError("--executor ray needs the library ray, which is not installed", given=RAY, hint="pip install 'sae-harness[ray]'")
     if spread.executor == PROCESSES and os.name != "posix":
         raise OptionError("--executor processes needs Linux or macOS", given=os.name, hint="use --executor ray, or none")
+    return spread
 
 
 def open_executor(spread: Spread, opener: Opener | None = None) -> Executor:
