@@ -115,7 +115,7 @@ def _group(number: int, each: int) -> str:
 
 
 def usual_workers() -> int:
-    """Return how many workers a machine without GPUs has, where nobody says it: two, which is where a second one pays most."""
+    """Return how many workers a machine without GPUs has, where nobody says it: two, since each takes the memory of a model."""
     return min(2, os.cpu_count() or 1)
 
 
