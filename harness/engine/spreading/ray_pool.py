@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,9 @@ ADDRESS = "RAY_ADDRESS"
 class Actor:
     """A worker in a process of Ray's. Each call is a generator, whose items come to the driver as they are made."""
 
-    def __init__(self, recipe: bytes, device: str, threads: int) -> None:
+    def __init__(self, recipe: bytes, device: str, threads: int, path: list[str]) -> None:
         self._recipe, self._device, self._threads = recipe, device, threads
+        sys.path.extend(entry for entry in path if entry not in sys.path)  # where the driver finds what is not installed
         self._station: Any = None
         self._cancelled: set[int] = set()
 
@@ -121,7 +123,7 @@ class RayPool:
         self._drop(place)
         # a second thread in which it hears that work is cancelled
         options = {"num_cpus": self._threads, "num_gpus": self._gpus, "max_restarts": 0, "max_concurrency": 2}
-        actor = self._ray.remote(Actor).options(**options).remote(self._recipe, self._device, self._threads)
+        actor = self._ray.remote(Actor).options(**options).remote(self._recipe, self._device, self._threads, [str(entry) for entry in sys.path])
         self._actors[place] = actor
         self._answers[place] = [actor.begin.options(num_returns="streaming").remote()]
 
