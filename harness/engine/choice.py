@@ -27,27 +27,29 @@ def check_engine_name(name: str) -> str:
     return name
 
 
-def open_engine(model: SubjectModel, name: str = DEFAULT, *, use_cache: bool = True) -> Engine:
+def open_engine(model: SubjectModel, name: str = DEFAULT, *, use_cache: bool = True, batch_size: int | None = None) -> Engine:
     """Return the engine ``name`` on a loaded model.
 
     Args:
         model: the subject model.
         name: one of :data:`~harness.engine.base.VERSIONS`.
         use_cache: False recomputes whole texts at every step, where the engine can (for checks).
+        batch_size: rows decoded together; None takes the engine's own. NDIF's server has its own.
 
     Raises:
         UnknownNameError: there is no such engine.
         EngineError: its library is missing, or what it needs to be reached is.
     """
     check_engine_name(name)
+    rows = {} if batch_size is None else {"batch_size": batch_size}
     if name == "nnsight":
         from harness.engine.traced import NNsightEngine
 
-        return NNsightEngine(model, use_cache=use_cache)
+        return NNsightEngine(model, use_cache=use_cache, **rows)
     if name == "ndif":
         from harness.engine.ndif import NdifEngine
 
         return NdifEngine(model, use_cache=use_cache)
     from harness.engine.torch_loop import TorchEngine
 
-    return TorchEngine(model, use_cache=use_cache)
+    return TorchEngine(model, use_cache=use_cache, **rows)
