@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.model.cache import Cut, cut_rows
+
 _SLACK = 16
 """Columns more than rows are long: so many tokens later the columns are moved back to the left end of the buffer."""
 _AHEAD = 192
@@ -113,13 +115,14 @@ def enlarge(cache: Any, rows: int, columns: int) -> None:
             cache.layers[place] = layer_class()(layer, rows, columns)
 
 
-def leave(cache: Any, order: Sequence[int], index: Tensor) -> None:
+def leave(cache: Any, order: Sequence[int], index: Tensor, how: Cut = "select") -> None:
     """Keep some rows.
 
     Args:
         cache: of :func:`enlarge`.
         order: the rows that stay, in their new order.
         index: the same as a tensor on the model's device.
+        how: rows leave the layers that do not grow.
     """
     moves = [(to, of) for to, of in enumerate(order) if to != of]
     to, of = (torch.tensor(places, dtype=torch.long, device=index.device) for places in (zip(*moves, strict=True) if moves else ((), ())))
@@ -127,7 +130,7 @@ def leave(cache: Any, order: Sequence[int], index: Tensor) -> None:
         if isinstance(layer, layer_class()):
             layer.leave(len(order), to, of)
         else:
-            layer.batch_select_indices(index)
+            cut_rows(layer, index, how)
 
 
 def trim(cache: Any, columns: int, width: int) -> None:

@@ -51,8 +51,7 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
     if plan is None:
         with _evaluating(model.hf):
             plan = _plans.setdefault(model.hf, {})[hooks] = _find(model)
-            able = (shares(model), joins(model)) if plan == DecodingPlan() else (False, False)
-            _abilities.setdefault(model.hf, {})[hooks] = able
+            _abilities.setdefault(model.hf, {})[hooks] = plan == DecodingPlan() and shares(model), joins(model, plan)
         if plan != DecodingPlan():
             logger.warning("%s (%s) can only be decoded %s", model.name, type(model.hf).__name__, _described(plan))
     return plan

@@ -167,7 +167,7 @@ class Rows:
         self.tokens, self.real = self.tokens[index], self.real[index]
         self._place_begun([self.begun[row] for row in order])
         if self._cache is not None and self._grown:
-            leave(self._cache, order, index)
+            leave(self._cache, order, index, self.plan.cut)
             self._trim()
         elif self._cache is not None:
             cut_rows(self._cache, index, self.plan.cut)

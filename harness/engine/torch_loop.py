@@ -155,7 +155,7 @@ class TorchEngine:
         def begin(requests: list[GenerationRequest]) -> Batch:
             return Batch(self.model, requests, decoding, plan, adapter, self._reading, told)
 
-        joins = plan == DecodingPlan() and can_join(self.model)
+        joins = plan.cache and can_join(self.model)
         columns = max(len(request.prompt_ids) for request in group) + decoding.max_new_tokens
         return Flow(group, begin, plan, joins, budget, self.model.device, columns)
 

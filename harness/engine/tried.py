@@ -1,4 +1,4 @@
-"""What a model whose rows are padded on the left, with a cache, can do beyond that; tried on short texts, and taken where their logits are right."""
+"""What a model can do with rows that are padded on the left, beyond decoding them; tried on short texts, and taken where their logits are right."""
 
 from __future__ import annotations
 
@@ -76,27 +76,30 @@ def _errors_of_sharing(
         once.append(chosen)
 
 
-def joins(model: SubjectModel) -> bool:
-    """Return whether rows that join others in the middle of their texts, and those others, have the logits of whole texts."""
+def joins(model: SubjectModel, plan: DecodingPlan) -> bool:
+    """Return whether rows that join others in the middle of their texts, and those others, have the logits of whole texts.
+
+    That takes a cache that can be padded on the left, and that rows can leave.
+    """
     texts = short_texts(model)
-    if texts is None:
+    if texts is None or not (plan.cache and plan.together and plan.padding == "left" and plan.cut != "keep"):
         return False
     try:
         with fast_decoding(model.hf), torch.no_grad():
-            errors = list(_errors_of_joining(model, texts))
+            errors = list(_errors_of_joining(model, plan, texts))
     except Exception:  # whatever an architecture cannot do, memory for four short texts included
         return False
     return all(float(torch.tensor(part).median()) <= tolerance(model) for part in errors)  # a NaN is not
 
 
-def _errors_of_joining(model: SubjectModel, texts: Sequence[list[int]]) -> Iterator[list[float]]:
+def _errors_of_joining(model: SubjectModel, plan: DecodingPlan, texts: Sequence[list[int]]) -> Iterator[list[float]]:
     """Relative errors of the logits of each row between two of its changes.
 
     Three rows begin; the longest leaves, a shorter one comes, then one that is longer than all that are there.
     """
     expected = [model.hf(input_ids=torch.tensor([text], device=model.device), use_cache=False).logits[0].float() for text in texts]
     longest = len(texts[0])
-    rows, there = Rows(model, [texts[0][:3], texts[1][:9], texts[2][:5]], DecodingPlan()), [0, 1, 2]
+    rows, there = Rows(model, [texts[0][:3], texts[1][:9], texts[2][:5]], plan), [0, 1, 2]
     parts = _told(rows, texts, expected, there, 1)
     rows.grow(len(texts), longest)
     parts = [*parts, *_told(rows, texts, expected, there, STEPS - 1)]
@@ -106,7 +109,7 @@ def _errors_of_joining(model: SubjectModel, texts: Sequence[list[int]]) -> Itera
         left = rows.keep([row for row in range(len(there)) if row != place])
         assert left is not None
         there = [there[row] for row in left]
-        other = Rows(model, [texts[comes][:length]], DecodingPlan())
+        other = Rows(model, [texts[comes][:length]], plan)
         parts = _told(other, texts, expected, [comes], 1)
         rows.join(other)
         there.append(comes)
