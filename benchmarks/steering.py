@@ -1,9 +1,10 @@
 """Steered generation: its rate against ``generate``, pyvene and nnsight, what an edit costs, what memory it takes, and the machine's limit.
 
     python benchmarks/steering.py [--part NAME …] [--model NAME_OR_FOLDER] [--device D] [--dtype T] [--repeats 5] [--rows 20 64 128] [--tokens 48]
-        [--trials 500] [--longest 128] [--job 96] [--widths 4096 65536]
+        [--trials 500] [--sizes 16 32 64 128] [--longest 128] [--job 96] [--widths 4096 65536] [--processor]
 
-Each part runs alone with ``--part``; without it all of them run. Ours and theirs run in turn, and medians are compared.
+Each part runs alone with ``--part``; without it all of them run. Ours and theirs run in turn, and medians are compared. On a machine that is not idle
+``--processor`` counts the processor's time in place of the clock's (one thread, then: waiting threads count, too).
 
     limit   the machine: matrix products in the model's number format, and bytes read a second; what a step takes at least by them
     equal   equal batches and lengths, greedy, another vector added in each row; against plain ``generate``, unsteered
@@ -20,13 +21,13 @@ import logging
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from activations import seconds  # the scripts beside this one
-from steering_rivals import Run, nnsight_way, plain_generate, pyvene_way, settings
+from steering_rivals import Run, nnsight_way, plain_generate, pyvene_way, settings  # the scripts beside this one
 from torch import Tensor
 from training import matrix_rate
 
@@ -50,10 +51,21 @@ OPENINGS = (
     "Who may borrow books from a library, and for how long?",
     "Tell me something about owls.",
 )
-SIZES = (16, 32, 64, 128)
-"""Batch sizes that plain ``generate`` may be best at."""
 AXBENCH, INSTRUCTIONS = 24, 20
 """Rows of a batch as AxBench has it, and of one labeling at one strength."""
+
+
+_clock: list[Callable[[], float]] = [time.perf_counter]
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = _clock[0]()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return _clock[0]() - start
 
 
 class Bench:
@@ -91,7 +103,7 @@ class Bench:
         for _ in range(repeats or self.args.repeats):
             for name, run in runs.items():
                 made: list[int] = []
-                taken = seconds(lambda run=run, made=made: made.append(run()), self.model.device)  # type: ignore[misc]
+                taken = seconds(lambda run=run, made=made: made.append(run()), self.model.device)
                 rates[name].append(made[0] / taken)
         return {name: statistics.median(found) for name, found in rates.items()}
 
@@ -102,7 +114,7 @@ class Bench:
 def bandwidth(device: torch.device) -> float:
     """Bytes that are read a second from 512 MB of memory, the best of seven."""
     x = torch.ones(1 << 27, device=device)
-    return 4 * len(x) / min(seconds(lambda: [x.sum()], device) for _ in range(7))  # type: ignore[arg-type, return-value]
+    return 4 * len(x) / min(seconds(x.sum, device) for _ in range(7))
 
 
 def cache_bytes(model: SubjectModel) -> int:
@@ -134,7 +146,7 @@ class Limit:
 
     def step(self, rows: int, columns: float) -> tuple[float, str]:
         """Seconds at least, and by what."""
-        compute = 2 * self.products * rows / matrix_rate(self.model, rows)
+        compute = 2 * self.products * rows / matrix_rate(self.model, rows, seconds)
         memory = (self.read + rows * columns * self.per_token) / self.bytes_per_second
         return max(compute, memory), "matrix products" if compute > memory else "memory"
 
@@ -150,7 +162,7 @@ def limit(bench: Bench) -> None:
     print(f"  weights {found.read / 1e6:,.0f} MB, cache {found.per_token / 1e3:.1f} kB a token and row")
     for rows in bench.args.rows:
         least, by = found.step(rows, 100)
-        rate = matrix_rate(bench.model, rows) / 1e9
+        rate = matrix_rate(bench.model, rows, seconds) / 1e9
         print(f"  {rows} rows: products {rate:,.0f} GFLOP/s; a step of 100 columns at least {least * 1e3:.1f} ms, by {by}")
 
 
@@ -177,7 +189,7 @@ def equal(bench: Bench) -> None:
 def mixed(bench: Bench) -> None:
     n, longest = bench.args.trials, bench.args.longest
     options = settings(bench.model, 0, longest, 1.0)
-    tried = {str(size): plain_generate(bench.model, bench.prompts(2 * size), size, options) for size in SIZES}
+    tried = {str(size): plain_generate(bench.model, bench.prompts(2 * size), size, options) for size in bench.args.sizes}
     first = bench.in_turn(tried, 1)
     best = int(max(first, key=first.__getitem__))
     decoding = Decoding(max_new_tokens=longest, temperature=1.0)
@@ -230,7 +242,7 @@ def in_turn(first: Callable[[], Tensor], second: Callable[[], Tensor], device: t
     """Seconds of a call of each, the medians of repeats of ten calls, in turn."""
 
     def taken(call: Callable[[], Tensor]) -> float:
-        return seconds(lambda: [call() for _ in range(10)], device) / 10  # type: ignore[arg-type, return-value]
+        return seconds(lambda: [call() for _ in range(10)], device) / 10
 
     times = [(taken(first), taken(second)) for _ in range(repeats + 1)]
     return tuple(statistics.median(column) for column in zip(*times[1:], strict=True))  # type: ignore[return-value]
@@ -325,16 +337,22 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[20, 64, 128])
     parser.add_argument("--tokens", type=int, default=48, help="of each text where all are of one length")
     parser.add_argument("--trials", type=int, default=500, help="of the mixed load")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[16, 32, 64, 128], help="batch sizes that plain generate may be best at")
     parser.add_argument("--longest", type=int, default=128, help="tokens of a text that ends as it falls, at most")
     parser.add_argument("--job", type=int, default=96, help="trials of the whole job")
     parser.add_argument("--widths", type=int, nargs="+", default=[4096, 65536], help="features of the dictionaries")
+    parser.add_argument("--processor", action="store_true", help="count the processor's time")
     args = parser.parse_args()
+    if args.processor:
+        _clock[0] = time.process_time
+        torch.set_num_threads(1)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     bench = Bench(args)
     if args.part == ["peak"]:  # of the memory part: a process of its own
         print(peak(bench, args.rows[0]))
         return
-    print(f"{bench.model!r}, {torch.get_num_threads()} threads, median of {args.repeats}")
+    clock = ", processor time" if args.processor else ""
+    print(f"{bench.model!r}, {torch.get_num_threads()} threads, median of {args.repeats}{clock}")
     for name in args.part or PARTS:
         print(f"{name}:", flush=True)
         PARTS[name](bench)

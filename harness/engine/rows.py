@@ -95,7 +95,7 @@ class Rows:
     def new_tokens(self, row: int) -> list[int]:
         """Return the tokens that have been added to an open row, by its place among these."""
         place = row if self.open is None else int(self.open[row])
-        return self.tokens[place, self.begun[place] :].tolist()  # type: ignore[no-any-return]
+        return self.tokens[place, self.begun[place] :].tolist()
 
     def opened(self, x: Tensor) -> Tensor:
         """Of ``[rows, …]``, the open rows."""

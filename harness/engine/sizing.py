@@ -47,7 +47,7 @@ def row_bytes(model: SubjectModel) -> float:
         output, taken = with_peak(model.device, lambda: model.hf(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True))
     logits = output.logits[0].numel() * output.logits.element_size()  # at every token here, in decoding at the last alone
     columns = min(_COLUMNS, model.max_tokens or _COLUMNS)
-    return max(0.0, taken / _ROWS - logits) * columns / tokens + _COPIES * 4 * model.vocab_size
+    return float(max(0.0, taken / _ROWS - logits) * columns / tokens + _COPIES * 4 * model.vocab_size)
 
 
 def free_bytes(device: torch.device) -> int:
