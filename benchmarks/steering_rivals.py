@@ -101,11 +101,13 @@ def nnsight_way(model: SubjectModel, prompts: Sequence[Sequence[int]], vectors: 
     def made(given: dict[str, Tensor], own: Tensor) -> Tensor:
         from nnsight import save
 
-        with traced.generate(given["input_ids"], attention_mask=given["attention_mask"], **options) as tracer:
-            for _ in tracer.iter[:]:
-                place = traced.model.layers[layer]
-                place.output = place.output + own[:, None]
-            found = save(tracer.result)
+        with traced.generate(**options) as tracer:
+            with tracer.invoke(given["input_ids"], attention_mask=given["attention_mask"]):
+                for _ in tracer.iter[:]:
+                    place = traced.model.layers[layer]
+                    place.output = place.output + own[:, None]
+            with tracer.invoke():  # the loop ends with the texts, and what follows it in its own block does not run
+                found = save(tracer.result)
         return found  # type: ignore[no-any-return]
 
     def run() -> int:
