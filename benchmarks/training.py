@@ -218,12 +218,12 @@ def seconds(run: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def matrix_rate(model: SubjectModel, tokens: int) -> float:
+def matrix_rate(model: SubjectModel, tokens: int, clock: Callable[[Callable[[], object], torch.device], float] = seconds) -> float:
     """Multiplications and additions a second of a product of tokens with a matrix of the model's widest layer, the best of seven."""
     wide = max(weight.shape[0] for weight in model.layers[0].parameters() if weight.dim() == 2)
     x, w = (torch.randn(shape, device=model.device, dtype=model.dtype) for shape in ((tokens, model.d_model), (model.d_model, wide)))
     times = 20
-    best = min(seconds(lambda: [x @ w for _ in range(times)], model.device) for _ in range(7))
+    best = min(clock(lambda: [x @ w for _ in range(times)], model.device) for _ in range(7))
     return 2 * times * tokens * model.d_model * wide / best
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.model.activations import Row
 
 
-VERSIONS = {"torch": "1", "nnsight": "1", "ndif": "1"}
+VERSIONS = {"torch": "2", "nnsight": "2", "ndif": "1"}
 """Version of each engine's own code: raise it with whatever changes the text of a request. A run's identity has :func:`engine_version`."""
 
 LIBRARIES = {"nnsight": "nnsight", "ndif": "nnsight"}
@@ -144,6 +144,13 @@ class Engine(Protocol):
             EngineError: as :meth:`run`.
         """
         ...
+
+
+@runtime_checkable
+class Batching(Engine, Protocol):
+    """An engine that decodes many rows together. In number formats that round by a row's neighbours, their number is a part of what makes a text."""
+
+    batch_size: int
 
 
 class Executor(Protocol):

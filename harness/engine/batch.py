@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,13 +24,25 @@ from harness.model.loading import SubjectModel
 from harness.types import Decoding, FinishReason, rng
 
 
+@dataclass(frozen=True)
+class Told:
+    """Tokens that rows are told in place of drawing them.
+
+    Attributes:
+        new: of each request, by its id, the tokens that it goes on with.
+        seen: the logits before each of these so far, float32 ``[vocabulary]`` on the CPU; a request that is begun again has none.
+    """
+
+    new: Mapping[str, Sequence[int]]
+    seen: dict[str, list[Tensor]] = field(default_factory=dict)
+
+
 class Batch:
     """Requests that are decoded together.
 
     Attributes:
         requests: those whose texts have not ended, the open rows of the batch, in its order.
         uniforms: ``[open rows, max_new_tokens]`` float64, what each row draws at each step.
-        seen: of rows that are told their tokens, the logits before each token so far, float32 ``[vocabulary]`` on the CPU.
 
     Args:
         model: the subject model.
@@ -38,7 +51,7 @@ class Batch:
         plan: how the model is decoded.
         adapter: that all rows wear, or None.
         reading: how streams are edited in a forward pass.
-        told: the tokens that each request goes on with, by its id; None where they are drawn.
+        told: the tokens that each request goes on with; None where they are drawn.
     """
 
     def __init__(
@@ -49,48 +62,63 @@ class Batch:
         plan: DecodingPlan,
         adapter: Adapter | None,
         reading: Reading,
-        told: Mapping[str, Sequence[int]] | None = None,
+        told: Told | None = None,
     ) -> None:
         self.model, self.requests, self.decoding, self._adapter, self._reading, self._told = model, requests, decoding, adapter, reading, told
-        self.seen: dict[str, list[Tensor]] = {request.id: [] for request in requests}
+        if told is not None:
+            told.seen.update((request.id, []) for request in requests)
         self._rows = Rows(model, [request.prompt_ids for request in requests], plan)
         self._members = list(requests)  # every row of the batch, ended ones that could not be taken out of it included
         draws = np.stack([rng(request.seed, "sampling", request.id).random(decoding.max_new_tokens) for request in requests])
         self.uniforms = torch.from_numpy(draws).to("cpu" if model.device.type == "mps" else model.device)  # MPS knows no float64
         self._placed: dict[Site, list[Placed]] | None = None
 
-    def advance(self) -> list[Generated]:
-        """Decode until a row ends, and take those that have ended out of the batch."""
+    def advance(self, steps: int | None = None) -> list[Generated]:
+        """Decode until a row ends, or so many steps, and take those that have ended out of the batch."""
         # no_grad, not inference_mode: what a model caches in a forward pass must stay usable in training.
         worn = nullcontext() if self._adapter is None else self._adapter.worn()
         with fast_decoding(self.model.hf), torch.no_grad(), worn:
             ended: list[Generated] = []
-            while not ended:
-                ended = self._step()
+            while not ended and steps != 0:
+                ended, steps = self._step(), None if steps is None else steps - 1
             return ended
+
+    def grow(self, rows: int, columns: int) -> None:
+        """Make room for rows that come and go, see :meth:`harness.engine.rows.Rows.grow`; the prompts have been read."""
+        self._rows.grow(rows, columns)
+
+    def join(self, others: Batch) -> None:
+        """Take in the rows of another batch, of the same adapter, after those that are here; the prompts of both have been read.
+
+        Where memory runs out meanwhile, both batches are of no use but for their requests.
+        """
+        self._rows.join(others._rows)
+        uniforms = torch.cat([self.uniforms, others.uniforms])
+        self.uniforms, self._placed = uniforms, None
+        self._members, self.requests = [*self._members, *others._members], [*self.requests, *others.requests]
 
     def _step(self) -> list[Generated]:
         """Adds one token to every open row and returns the texts that ended by it."""
-        view = self._rows.view()
-        logits = self._logits(view)
+        logits = self._logits(self._rows.view())
         chosen = self._choose(logits) if self._told is None else self._follow(logits, self._told)
         self._rows.append(chosen)
+        lengths = self._rows.n_new
         if self._told is None:
             stopped = [token in self.model.eos_ids for token in chosen.tolist()]
         else:
-            stopped = [len(self._told[request.id]) == self._rows.n_new for request in self.requests]
-        full = self._rows.n_new == self.decoding.max_new_tokens
-        if not full and not any(stopped):
-            return []
-        ended, keep = [], []
-        for row, ids in enumerate(self._rows.opened(self._rows.tokens)[:, self._rows.prompt_width :].tolist()):
+            stopped = [len(self._told.new[request.id]) == n for request, n in zip(self.requests, lengths, strict=True)]
+        full = [n == self.decoding.max_new_tokens for n in lengths]
+        ended: list[Generated] = []
+        keep = []
+        for row in range(len(self.requests)):
             if stopped[row]:
-                ended.append(self._text(row, ids[:-1], "eos"))
-            elif full:
-                ended.append(self._text(row, ids, "length"))
+                ended.append(self._text(row, self._rows.new_tokens(row)[:-1], "eos"))
+            elif full[row]:
+                ended.append(self._text(row, self._rows.new_tokens(row), "length"))
             else:
                 keep.append(row)
-        self._keep(keep)
+        if ended:
+            self._keep(keep)
         return ended
 
     def _text(self, row: int, ids: list[int], finish: FinishReason) -> Generated:
@@ -98,55 +126,56 @@ class Batch:
 
     def _keep(self, rows: list[int]) -> None:
         """Go on with these rows only. The requests come last: whatever fails before, no row is lost."""
-        members = self._members
+        members, requests = self._members, [self.requests[row] for row in rows]
         if rows:
             left = self._rows.keep(rows)
-            self.uniforms = self.uniforms[torch.tensor(rows, device=self.uniforms.device)]
             if left is not None:
-                members, self._placed = [members[row] for row in left.tolist()], None
-        self._members, self.requests = members, [self.requests[row] for row in rows]
+                rows, members, self._placed = left, [members[row] for row in left], None
+                requests = members
+            self.uniforms = self.uniforms[torch.tensor(rows, device=self.uniforms.device)]
+        self._members, self.requests = members, list(requests)
 
     def _choose(self, logits: Tensor) -> Tensor:
         """The next token of each open row, ``[rows]``. May write into ``logits``."""
-        decoding, step = self.decoding, self._rows.n_new
+        decoding, steps = self.decoding, self._rows.n_new
         if not bool(logits.amax(dim=-1).isfinite().all()):  # the maximum of a row with a NaN is NaN
-            broken = self.requests[int(logits.amax(dim=-1).isfinite().int().argmin())].id
+            row = int(logits.amax(dim=-1).isfinite().int().argmin())
+            broken = self.requests[row].id
             raise EngineError(
-                f"the logits of request {broken} are not finite at new token {step + 1}: its edits are too strong for {self.model.dtype}",
+                f"the logits of request {broken} are not finite at new token {steps[row] + 1}: its edits are too strong for {self.model.dtype}",
                 given=broken,
                 hint="use weaker edits, or --dtype float32",
             )
         if decoding.repetition_penalty != 1.0:
-            start = 0 if decoding.penalty_scope == "all" else self._rows.prompt_width
-            seen = torch.where(self._rows.real[:, start:], self._rows.tokens[:, start:], -1)
-            logits = penalise(logits, self._rows.opened(seen), decoding.repetition_penalty)
-        if step < decoding.min_new_tokens and self.model.eos_ids:
-            logits[:, sorted(self.model.eos_ids)] = float("-inf")
-        uniforms = self.uniforms[:, step]
+            logits = penalise(logits, self._rows.shown(generated_only=decoding.penalty_scope == "generated"), decoding.repetition_penalty)
+        early = [row for row, step in enumerate(steps) if step < decoding.min_new_tokens]
+        if early and self.model.eos_ids:
+            logits[torch.tensor(early)[:, None], torch.tensor(sorted(self.model.eos_ids))] = float("-inf")
+        uniforms = self.uniforms.gather(1, self._rows.steps.to(self.uniforms.device)[:, None]).squeeze(1)
         return choose(logits.to(uniforms.device), uniforms, decoding.temperature, decoding.top_p).to(logits.device)
 
-    def _follow(self, logits: Tensor, told: Mapping[str, Sequence[int]]) -> Tensor:
+    def _follow(self, logits: Tensor, told: Told) -> Tensor:
         """The next token of each open row as it is told, ``[rows]``; what it would have been drawn from is kept."""
-        step = self._rows.n_new
         for row, request in enumerate(self.requests):
-            self.seen[request.id].append(logits[row].cpu())
-        return torch.tensor([told[request.id][step] for request in self.requests], device=logits.device)
+            told.seen[request.id].append(logits[row].cpu())
+        chosen = [told.new[request.id][step] for request, step in zip(self.requests, self._rows.n_new, strict=True)]
+        return torch.tensor(chosen, device=logits.device)
 
     def _logits(self, view: View) -> Tensor:
         """Logits of the next token of the open rows, ``[rows, vocabulary]`` float32, of a pass in which their streams are edited."""
         if self._placed is None:
             self._placed = place([request.edits for request in self._members], self.model.device)
-        n_new = self._rows.n_new
+        n_new, width = self._rows.n_new, view.width
         with prompts_once(self._rows, view, self._common()) as read:
             if not self._placed:
                 return self._rows.logits(read)
             context = EditContext.of(view.real, view.generated).last(view.width)
             return self._reading.read(
-                lambda: self._rows.logits(read), self._placed, context, prompt=view.width > n_new, generated=n_new > 0
+                lambda: self._rows.logits(read), self._placed, context, prompt=width > min(n_new), generated=max(n_new) > 0
             )
 
     def _common(self) -> int:
         """Return the last layer in which rows of one prompt are the same; -1 where the model cannot be read so."""
-        if self._rows.n_new or not self._reading.shares or self._rows.plan != DecodingPlan() or not can_share(self.model):
+        if any(self._rows.n_new) or not self._reading.shares or self._rows.plan != DecodingPlan() or not can_share(self.model):
             return -1
         return last_common_layer(self.model, [site for request in self.requests for edit in request.edits for site in edit.sites])

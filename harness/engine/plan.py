@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.engine.rows import WHOLE, DecodingPlan, Mask, Padding, Rows
-from harness.engine.shared import prompts_once
+from harness.engine.tried import LENGTHS, STEPS, joins, relative, shares, short_texts, tolerance
 from harness.errors import EngineError
 from harness.model.attention import fast_decoding
 from harness.model.fingerprint import global_hooks
@@ -28,22 +28,13 @@ logger = logging.getLogger(__name__)
 Hooks = frozenset[tuple[int, int]]
 """Places of modules (-1: all of torch), each with the identity of a hook there."""
 
-_TEXT = "When the rain stopped, we went down to the river: 3 boats lay there, and nobody knew whose they were. “Take one”, said my brother."
-_LENGTHS = (3, 10, 6)
-"""Tokens of the texts' beginnings: where rows are padded, they differ enough for a state that ran over padding to show."""
 _LEAVES = 1
 """The row that leaves the batch half-way; the longest, so that afterwards all rows begin with padding."""
-_STEPS = 3
-"""Before that row leaves, and again afterwards. The median of three counts: rounding may choose another expert (MoE) at one of them."""
-
-_TOLERANCE = 0.005
-"""Relative error of logits in float32; kernels of GPUs that convolve in TF32 are off by a thousandth, what is wrong by half and more."""
-
 _PADDINGS: tuple[Padding, ...] = ("left", "none")
 _MASKS: tuple[Mask, ...] = ("all", "new")
 
-_sharing: WeakKeyDictionary[torch.nn.Module, dict[Hooks, bool]] = WeakKeyDictionary()
-"""Whether prompts may be read once, by the same."""
+_abilities: WeakKeyDictionary[torch.nn.Module, dict[Hooks, tuple[bool, bool]]] = WeakKeyDictionary()
+"""Whether prompts may be read once, and whether rows may join a batch, by the same."""
 
 _plans: WeakKeyDictionary[torch.nn.Module, dict[Hooks, DecodingPlan]] = WeakKeyDictionary()
 """The plans of each model, by the hooks that were in it: what is right under a hook need not be so without it."""
@@ -60,7 +51,7 @@ def plan_for(model: SubjectModel) -> DecodingPlan:
     if plan is None:
         with _evaluating(model.hf):
             plan = _plans.setdefault(model.hf, {})[hooks] = _find(model)
-            _sharing.setdefault(model.hf, {})[hooks] = plan == DecodingPlan() and _shares(model, plan)
+            _abilities.setdefault(model.hf, {})[hooks] = plan == DecodingPlan() and shares(model), joins(model, plan)
         if plan != DecodingPlan():
             logger.warning("%s (%s) can only be decoded %s", model.name, type(model.hf).__name__, _described(plan))
     return plan
@@ -73,8 +64,18 @@ def known_plan(model: SubjectModel) -> DecodingPlan | None:
 
 def can_share(model: SubjectModel) -> bool:
     """Return whether a model whose plan has been found reads rows of one prompt once (:mod:`harness.engine.shared`) as it reads each of them."""
+    return _able(model)[0]
+
+
+def can_join(model: SubjectModel) -> bool:
+    """Return whether rows may join a batch in the middle of its texts, and each has the text that it has alone; the model's plan has been found."""
+    return _able(model)[1]
+
+
+def _able(model: SubjectModel) -> tuple[bool, bool]:
     hooks = _hooks(model.hf)
-    return any(able for found_with, able in _sharing.get(model.hf, {}).items() if found_with <= hooks)
+    found = [able for found_with, able in _abilities.get(model.hf, {}).items() if found_with <= hooks]
+    return any(able[0] for able in found), any(able[1] for able in found)
 
 
 def _described(plan: DecodingPlan) -> str:
@@ -114,7 +115,7 @@ def _evaluating(root: torch.nn.Module) -> Iterator[None]:
 
 
 def _find(model: SubjectModel) -> DecodingPlan:
-    texts = _texts(model)
+    texts = short_texts(model)
     if texts is None:
         return WHOLE
     with fast_decoding(model.hf), torch.no_grad():
@@ -139,16 +140,6 @@ def _candidates(model: SubjectModel, texts: Sequence[list[int]], expected: Seque
     yield WHOLE
 
 
-def _texts(model: SubjectModel) -> list[list[int]] | None:
-    """Three texts as token ids, each of its length in _LENGTHS and all steps, no two with the same beginning; None for a very short context."""
-    longest = max(_LENGTHS) + 2 * _STEPS
-    if model.max_tokens is not None and model.max_tokens < longest:
-        return None
-    ids = model.encode(_TEXT)
-    ids = ids * -(-3 * longest // max(1, len(ids)))
-    return [ids[start : start + longest] for start in (0, longest, 2 * longest)]
-
-
 def _read_whole(model: SubjectModel, texts: Sequence[list[int]]) -> list[Tensor]:
     """Logits of each text read alone, as a whole: float32 ``[tokens, vocabulary]``."""
     found = []
@@ -169,7 +160,7 @@ def _read_whole(model: SubjectModel, texts: Sequence[list[int]]) -> list[Tensor]
 
 def _is_right(model: SubjectModel, texts: Sequence[list[int]], expected: Sequence[Tensor], plan: DecodingPlan) -> bool:
     """Whether decoding gives, at each step of each row, the logits of the whole text."""
-    lengths = (max(_LENGTHS),) * len(texts) if plan.padding == "none" else _LENGTHS
+    lengths = (max(LENGTHS),) * len(texts) if plan.padding == "none" else LENGTHS
     try:
         if plan.together:
             errors = _errors(model, texts, lengths, expected, plan)
@@ -179,12 +170,7 @@ def _is_right(model: SubjectModel, texts: Sequence[list[int]], expected: Sequenc
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             raise EngineError(f"out of memory on {model.device} with three short texts", given=str(model.device)) from None
         return False
-    return all(float(torch.tensor(part).median()) <= _tolerance(model) for part in errors)  # a NaN is not
-
-
-def _tolerance(model: SubjectModel) -> float:
-    """Relative error of logits up to which they count as right."""
-    return max(_TOLERANCE, 16 * torch.finfo(model.dtype).eps)
+    return all(float(torch.tensor(part).median()) <= tolerance(model) for part in errors)  # a NaN is not
 
 
 def _errors(
@@ -193,8 +179,8 @@ def _errors(
     """Relative errors of the logits at the steps of each row, before and after one row has left the batch."""
     rows, still = Rows(model, [text[:n] for text, n in zip(texts, lengths, strict=False)], plan), list(range(len(texts)))
     found: list[list[float]] = []
-    for step in range(2 * _STEPS):
-        if step % _STEPS == 0:
+    for step in range(2 * STEPS):
+        if step % STEPS == 0:
             if step and len(still) > 1:
                 still.remove(_LEAVES)
                 rows.keep(still)
@@ -202,48 +188,9 @@ def _errors(
             found.extend(parts.values())
         logits = rows.logits(rows.view())
         for place, row in enumerate(still):
-            parts[row].append(_relative(logits[place], expected[row][lengths[row] - 1 + step]))
+            parts[row].append(relative(logits[place], expected[row][lengths[row] - 1 + step]))
         rows.append(torch.tensor([texts[row][lengths[row] + step] for row in still], device=model.device))
         if step == 0:  # another batch in between: what lies in the model's own modules is lost by it
             other = Rows(model, [text[1:3] for text in texts], plan)
             other.logits(other.view())
     return found
-
-
-def _relative(logits: Tensor, expected: Tensor) -> float:
-    """How far logits are from those expected, as a share of their spread over the vocabulary."""
-    return float((logits - expected).norm() / (expected - expected.mean()).norm().clamp(min=torch.finfo(torch.float32).tiny))
-
-
-def _shares(model: SubjectModel, plan: DecodingPlan) -> bool:
-    """Whether rows of one prompt that is read once have the logits that they have apart."""
-    texts = _texts(model)
-    if texts is None:
-        return False
-    prompts = [texts[0][:10], texts[1][:6], texts[0][:10], texts[0][:10]]
-    try:
-        with fast_decoding(model.hf), torch.no_grad():
-            layers = {(model.n_layers - 1) // 2, model.n_layers - 1}
-            errors = [error for after in layers for error in _errors_of_sharing(model, plan, prompts, texts[2], after)]
-    except Exception:  # whatever an architecture cannot do, memory for four short texts included
-        return False
-    return all(error <= _tolerance(model) for error in errors)  # a NaN is not
-
-
-def _errors_of_sharing(
-    model: SubjectModel, plan: DecodingPlan, prompts: Sequence[Sequence[int]], new: Sequence[int], after: int
-) -> Iterator[float]:
-    """Relative errors of the logits at some steps, before and after a row has left the batch."""
-    apart, once, left = Rows(model, prompts, plan), Rows(model, prompts, plan), len(prompts)
-    for step in range(4):
-        if step == 2:
-            left -= 1
-            apart.keep(range(1, left + 1))
-            once.keep(range(1, left + 1))
-        expected = apart.logits(apart.view())
-        with prompts_once(once, once.view(), after) as view:
-            found = once.logits(view)
-        yield from (_relative(*pair) for pair in zip(found, expected, strict=True))
-        chosen = torch.tensor(new[step : step + left], device=model.device)
-        apart.append(chosen)
-        once.append(chosen)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from harness.engine.growing import enlarge, join, leave, trim
 from harness.errors import EngineError
 from harness.model.cache import CacheNames, Cut, cache_names, cut_rows
 from harness.model.loading import SubjectModel
@@ -61,37 +62,57 @@ class View:
 
 
 class Rows:
-    """Some texts in one batch.
+    """Some texts in one batch. All end at the last column, so rows that have come later have more of padding before them.
 
     Attributes:
-        tokens: ``[rows, columns]`` int64, prompts padded on the left, and the tokens added so far; all rows of the cache, ended ones included.
+        tokens: ``[rows, columns]`` int64, padding, the prompt, and the tokens added so far; all rows of the cache, ended ones included.
         real: ``[rows, columns]`` bool, the token is not padding.
-        prompt_width: how many of the columns are prompt.
+        begun: of each row the column after its prompt.
         open: the rows that go on, as places in ``tokens``; None means all.
     """
 
     def __init__(self, model: SubjectModel, prompts: Sequence[Sequence[int]], plan: DecodingPlan) -> None:
         self.model, self.plan = model, plan
         self.tokens, self.real = _pad_left(prompts, model)
-        self.prompt_width = self.tokens.shape[1]
         self.open: Tensor | None = None
+        self._place_begun([self.tokens.shape[1]] * len(prompts))
         self._cache: Any = None
+        self._grown = False
         self._names: CacheNames | None = None
         self._accepted = frozenset(inspect.signature(model.hf.forward).parameters)
 
     @property
-    def n_new(self) -> int:
-        """Tokens added so far, the same in all open rows."""
-        return self.tokens.shape[1] - self.prompt_width
+    def n_new(self) -> list[int]:
+        """Tokens added so far to each open row."""
+        begun = self.begun if self.open is None else [self.begun[row] for row in self.open.tolist()]
+        return [self.tokens.shape[1] - column for column in begun]
+
+    @property
+    def steps(self) -> Tensor:
+        """The same as a tensor, ``[open rows]`` int64."""
+        return self.tokens.shape[1] - self.opened(self._begun)
+
+    def new_tokens(self, row: int) -> list[int]:
+        """Return the tokens that have been added to an open row, by its place among these."""
+        place = row if self.open is None else int(self.open[row])
+        return self.tokens[place, self.begun[place] :].tolist()
 
     def opened(self, x: Tensor) -> Tensor:
         """Of ``[rows, …]``, the open rows."""
         return x if self.open is None else x[self.open.to(x.device)]
 
+    def shown(self, *, generated_only: bool) -> Tensor:
+        """Return the tokens of the open rows, ``[rows, n]`` int64; -1 is padding, and of ``generated_only`` also the prompt."""
+        start = min(self.begun) if generated_only else 0
+        shown = self.real[:, start:]
+        if generated_only:
+            shown = shown & (torch.arange(start, self.tokens.shape[1], device=shown.device) >= self._begun[:, None])
+        return self.opened(torch.where(shown, self.tokens[:, start:], -1))
+
     def view(self) -> View:
         """What the next step reads."""
         columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
-        generated = (columns >= self.prompt_width).expand_as(self.real)
+        generated = columns >= self._begun[:, None]
         if self.plan.padding != "right":
             return View(self.tokens, self.real, generated, 1 if self._cache is not None else self.tokens.shape[1])
         place = columns + (~self.real).sum(dim=1, keepdim=True)  # of the token that moves to each column, past the end for padding
@@ -129,20 +150,63 @@ class Rows:
         self.tokens = torch.cat([self.tokens, chosen[:, None]], dim=1)
         self.real = torch.cat([self.real, torch.ones_like(chosen[:, None], dtype=torch.bool)], dim=1)
 
-    def keep(self, rows: Sequence[int]) -> Tensor | None:
+    def keep(self, rows: Sequence[int]) -> list[int] | None:
         """Go on with some of the open rows, given as places among them.
 
         Returns:
-            Those that are left in the batch, as places among the rows that were in it; None where all are, since the cache cannot be cut.
+            Those that are left in the batch in their new order, as places among the rows that were in it; None where all are, since the cache
+            cannot be cut.
         """
-        index = torch.tensor(rows, device=self.tokens.device)
+        device = self.tokens.device
         if self.plan.cache and self.plan.cut == "keep":
+            index = torch.tensor(rows, device=device)
             self.open = index if self.open is None else self.open[index]
             return None
+        order = compact(rows) if self._grown else list(rows)
+        index = torch.tensor(order, device=device)
         self.tokens, self.real = self.tokens[index], self.real[index]
-        if self._cache is not None:
+        self._place_begun([self.begun[row] for row in order])
+        if self._cache is not None and self._grown:
+            leave(self._cache, order, index, self.plan.cut)
+            self._trim()
+        elif self._cache is not None:
             cut_rows(self._cache, index, self.plan.cut)
-        return index
+        return order
+
+    def grow(self, rows: int, columns: int) -> None:
+        """Make room for rows that come and go: from now on none of them has the cache of all others copied.
+
+        Args:
+            rows: so many there will be at most.
+            columns: so long they will be at most.
+        """
+        enlarge(self._cache, rows, columns)
+        self._grown = True
+
+    def join(self, others: Rows) -> None:
+        """Take in the rows of another batch, after those that are here. Both have read their prompts, and all of their rows are open.
+
+        The other batch is of no use afterwards; nor is this one, if memory runs out meanwhile.
+        """
+        widths = [self.tokens.shape[1], others.tokens.shape[1]]
+        join(self._cache, others._cache, widths[0] - 1, widths[1] - 1)  # the newest tokens have been read by nobody
+        width = max(widths)
+        pads = [width - own for own in widths]
+        self.tokens = torch.cat([_wider(self.tokens, pads[0], self.model.pad_id), _wider(others.tokens, pads[1], self.model.pad_id)])
+        self.real = torch.cat([_wider(self.real, pads[0], False), _wider(others.real, pads[1], False)])
+        self._place_begun([*(column + pads[0] for column in self.begun), *(column + pads[1] for column in others.begun)])
+
+    def _trim(self) -> None:
+        """Drop the columns that are padding in every row."""
+        leading = int(self.real.any(dim=0).int().argmax())
+        if leading:
+            trim(self._cache, leading, self.tokens.shape[1] - 1)
+            self.tokens, self.real = self.tokens[:, leading:], self.real[:, leading:]
+            self._place_begun([column - leading for column in self.begun])
+
+    def _place_begun(self, columns: list[int]) -> None:
+        self.begun = columns
+        self._begun = torch.tensor(columns, device=self.tokens.device)
 
     def spread_cache(self, layers: int, of_row: Tensor) -> None:
         """Give what the first layers have kept of each prompt to all of its rows.
@@ -161,6 +225,18 @@ class Rows:
             given = type(self.model.hf).__name__
             raise EngineError(f"{given} hands nothing on from one token to the next", given=given, hint="use another model")
         self._cache = self._names.value(output)
+
+
+def compact(rows: Sequence[int]) -> list[int]:
+    """Return the rows that stay in an order in which as few as can be move: the last of them take the places that have become free."""
+    n, staying = len(rows), set(rows)
+    movers = iter([row for row in rows if row >= n])
+    return [place if place in staying else next(movers) for place in range(n)]
+
+
+def _wider(x: Tensor, columns: int, value: int | bool) -> Tensor:
+    """``[rows, width]`` with so many more columns on the left."""
+    return torch.nn.functional.pad(x, (columns, 0), value=value) if columns else x
 
 
 @contextmanager

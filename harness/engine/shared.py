@@ -82,7 +82,7 @@ def prompts_once(rows: Rows, view: View, after: int) -> Iterator[View]:
         view: of its next step.
         after: the last layer in which rows of one prompt are the same; -1 where none is.
     """
-    found = prompts_of(rows) if after >= 0 and rows.n_new == 0 else None
+    found = prompts_of(rows) if after >= 0 and not any(rows.n_new) else None
     if found is None:
         yield view
         return

@@ -1,36 +1,38 @@
 """Steered generation: one batch mixes prompts, edits and strengths row by row; a row's text does not depend on its neighbours.
 
 Hooks on the decoder layers, explicit positions; how rows are padded, and what is handed on from token to token, is found for each model by
-:mod:`harness.engine.plan` (left padding and a cache, where that is right). Requests of similar prompt length share a batch; rows that have ended
-leave it. Each request draws from (seed, "sampling", id), so batch size, order and restarts change nothing.
+:mod:`harness.engine.plan` (left padding and a cache, where that is right). Rows that have ended leave the batch, and requests of their chunk take
+their places (:mod:`harness.engine.flow`). Each request draws from (seed, "sampling", id), so batch size, order and restarts change nothing.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 
 from torch import Tensor, stack
 
 from harness.engine.base import Chunk, Generated, GenerationRequest, check_edit, check_requests, engine_version
-from harness.engine.batch import Batch
+from harness.engine.batch import Batch, Told
+from harness.engine.flow import Flow
 from harness.engine.forward import logits
 from harness.engine.placing import Hooked, Reading, why_not
-from harness.engine.plan import plan_for
+from harness.engine.plan import can_join, plan_for
 from harness.engine.rows import WHOLE, DecodingPlan
 from harness.engine.sampling import check_decoding
+from harness.engine.sizing import CHUNK, usual_rows
 from harness.errors import EngineError
 from harness.interventions import Edit
 from harness.model.activations import Row
-from harness.model.adapters import Adapter, Adapters
+from harness.model.adapters import Adapters
 from harness.model.loading import SubjectModel
-from harness.model.memory import Budget, attempt, release
+from harness.model.memory import Budget
 from harness.types import Decoding, Json
 
-DEFAULT_BATCH = 128
-_MOMENTS = itertools.count()
-"""Numbers the steps by which texts end."""
+logger = logging.getLogger(__name__)
 
 
 class TorchEngine:
@@ -41,7 +43,8 @@ class TorchEngine:
 
     Args:
         model: the subject model.
-        batch_size: rows decoded together; halved within a call where memory runs out (texts that have ended are not made again).
+        batch_size: rows decoded together; None takes :func:`harness.engine.sizing.usual_rows`. Halved where memory runs out, for all that follows
+            (texts that have ended are not made again).
         use_cache: False recomputes the whole sequence at every step (for tests: the same tokens, slowly).
 
     Raises:
@@ -51,29 +54,39 @@ class TorchEngine:
     name = "torch"
     version = engine_version("torch")
 
-    def __init__(self, model: SubjectModel, *, batch_size: int = DEFAULT_BATCH, use_cache: bool = True) -> None:
-        if batch_size < 1:
-            raise EngineError(f"batch_size is {batch_size}", given=batch_size, allowed="at least 1")
+    def __init__(self, model: SubjectModel, *, batch_size: int | None = None, use_cache: bool = True) -> None:
         self.model = model
-        self._batch_size, self._use_cache, self._adapters = batch_size, use_cache, Adapters(model)
+        self._use_cache, self._adapters = use_cache, Adapters(model)
+        self._batch_size: int | None = None
+        if batch_size is not None:
+            self.batch_size = batch_size
         self._reading: Reading = Hooked(model)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows decoded together. On a GPU they are found when first asked for, before which nothing is known of its memory."""
+        if self._batch_size is None:
+            self._batch_size = usual_rows(self.model)
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, rows: int) -> None:
+        if rows < 1:
+            raise EngineError(f"batch_size is {rows}", given=rows, allowed="at least 1")
+        self._batch_size = rows
 
     @property
     def settings(self) -> dict[str, Json]:
         """Return how another process opens an engine like this one, see :class:`harness.engine.spreading.recipe.Portable`."""
-        return {"batch_size": self._batch_size, "use_cache": self._use_cache}
+        return {"batch_size": self.batch_size, "use_cache": self._use_cache}
 
     def refuses(self, edit: Edit) -> str | None:
         """Return why the edit cannot be placed: the layer does not exist, or its attention and its MLP cannot be told apart; None where it can."""
         return why_not(self.model, edit)
 
     def chunks(self, requests: Chunk) -> list[list[GenerationRequest]]:
-        """Return the batches: requests of one adapter and of similar prompt length, the shortest first."""
-        return [
-            group[start : start + self._batch_size]
-            for group in _by_adapter(sorted(requests, key=lambda request: len(request.prompt_ids))).values()
-            for start in range(0, len(group), self._batch_size)
-        ]
+        """Return parts of at most :data:`CHUNK` requests of one adapter, in the order in which they were given, all of about one size."""
+        return [part for group in _by_adapter(requests).values() for part in _parts(group)]
 
     def run(self, requests: Chunk, decoding: Decoding) -> Iterator[Generated]:
         """Return a text for each request, in any order, each as soon as it has ended.
@@ -91,22 +104,16 @@ class TorchEngine:
     def step_logits(self, requests: Chunk, new: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Tensor]]:
         """Return each request's id and the logits before each of the new tokens that it is told, by the very batches of :meth:`run`.
 
-        See :meth:`harness.engine.base.Engine.step_logits`; all rows of an adapter are one batch, so memory must suffice for it.
+        See :meth:`harness.engine.base.Engine.step_logits`. The batch has half as many places as there are requests, so that some join it later.
         """
         longest = Decoding(max_new_tokens=max((len(new[request.id]) for request in requests), default=1))
         self._check(requests, longest)
-        return self._told(requests, longest, new, self._plan() if requests else WHOLE)
+        return self._told(requests, longest, Told(new), self._plan() if requests else WHOLE)
 
-    def _told(self, requests: Chunk, decoding: Decoding, new: Mapping[str, Sequence[int]], plan: DecodingPlan) -> Iterator[tuple[str, Tensor]]:
-        for folder, group in _by_adapter(requests).items():
-            adapter, waiting = None if folder is None else self._adapters.get(folder), _longest_first(group)
-            while waiting:
-                size = alike(waiting, plan)
-                batch = Batch(self.model, waiting[:size], decoding, plan, adapter, self._reading, new)
-                del waiting[:size]
-                while batch.requests:
-                    for text in batch.advance():
-                        yield text.id, stack(batch.seen.pop(text.id))
+    def _told(self, requests: Chunk, decoding: Decoding, told: Told, plan: DecodingPlan) -> Iterator[tuple[str, Tensor]]:
+        for group in _by_adapter(requests).values():
+            for text in self._flow(group, decoding, plan, Budget(ceil(len(group) / 2)), told).texts():
+                yield text.id, stack(told.seen.pop(text.id))
 
     def _check(self, requests: Chunk, decoding: Decoding) -> None:
         check_decoding(decoding)
@@ -136,34 +143,32 @@ class TorchEngine:
         return plan if self._use_cache else replace(plan, cache=False)
 
     def _run(self, requests: Chunk, decoding: Decoding, plan: DecodingPlan) -> Iterator[Generated]:
-        rows = Budget(self._batch_size)
-        for folder, group in _by_adapter(requests).items():
-            yield from self._decode(group, None if folder is None else self._adapters.get(folder), decoding, plan, rows)
+        budget = Budget(self.batch_size)
+        try:
+            for group in _by_adapter(requests).values():
+                yield from self._flow(group, decoding, plan, budget).texts()
+        finally:
+            if budget.size < self.batch_size:
+                logger.warning("memory ran out: %d rows are decoded together from now on, not %d", budget.size, self.batch_size)
+                self.batch_size = budget.size
 
-    def _decode(self, group: Chunk, adapter: Adapter | None, decoding: Decoding, plan: DecodingPlan, rows: Budget) -> Iterator[Generated]:
-        # Longest prompts first: a batch size that suffices for them suffices for all that follow.
-        waiting, device = _longest_first(group), self.model.device
-        while waiting:
-            size = rows.take(alike(waiting, plan))
-            batch = Batch(self.model, waiting[:size], decoding, plan, adapter, self._reading)
-            del waiting[:size]
-            while batch.requests and (ended := attempt(batch.advance, device)) is not None:
-                moment = next(_MOMENTS)
-                yield from (replace(text, moment=moment) for text in ended[0])
-            left = batch.requests
-            if not left:
-                continue
-            del batch  # its tensors, before the next one makes its own
-            release(device)
-            if len(left) == 1:
-                length = len(left[0].prompt_ids)
-                raise EngineError(
-                    f"out of memory on {device} with a single prompt of {length} tokens",
-                    given=length,
-                    hint="use a smaller model, a smaller dtype or another --device",
-                )
-            rows.halve(len(left))
-            waiting = left + waiting
+    def _flow(self, group: Chunk, decoding: Decoding, plan: DecodingPlan, budget: Budget, told: Told | None = None) -> Flow:
+        """Return how requests of one adapter are decoded."""
+        folder = group[0].adapter
+        adapter = None if folder is None else self._adapters.get(folder)
+
+        def begin(requests: list[GenerationRequest]) -> Batch:
+            return Batch(self.model, requests, decoding, plan, adapter, self._reading, told)
+
+        joins = plan.cache and can_join(self.model)
+        columns = max(len(request.prompt_ids) for request in group) + decoding.max_new_tokens
+        return Flow(group, begin, plan, joins, budget, self.model.device, columns)
+
+
+def _parts(group: Sequence[GenerationRequest]) -> Iterator[list[GenerationRequest]]:
+    n = ceil(len(group) / CHUNK)
+    edges = [len(group) * place // n for place in range(n + 1)]
+    return (list(group[start:end]) for start, end in itertools.pairwise(edges))
 
 
 def _by_adapter(requests: Chunk) -> dict[str | None, list[GenerationRequest]]:
@@ -172,20 +177,6 @@ def _by_adapter(requests: Chunk) -> dict[str | None, list[GenerationRequest]]:
     for request in requests:
         groups.setdefault(request.adapter, []).append(request)
     return groups
-
-
-def _longest_first(group: Chunk) -> list[GenerationRequest]:
-    return sorted(group, key=lambda request: -len(request.prompt_ids))
-
-
-def alike(waiting: Chunk, plan: DecodingPlan) -> int:
-    """How many of the requests, from the first on, may share a batch."""
-    if not plan.together:
-        return 1
-    if plan.padding != "none":
-        return len(waiting)
-    length = len(waiting[0].prompt_ids)
-    return next((place for place, request in enumerate(waiting) if len(request.prompt_ids) != length), len(waiting))
 
 
 def check_prompts(model: SubjectModel, requests: Chunk, decoding: Decoding) -> None:

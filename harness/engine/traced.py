@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.engine.base import engine_version
 from harness.engine.nnsight_package import Wrapped, load_nnsight
 from harness.engine.placing import Placed, Reading
-from harness.engine.torch_loop import DEFAULT_BATCH, TorchEngine
+from harness.engine.torch_loop import TorchEngine
 from harness.interventions import EditContext, Site
 from harness.model.loading import SubjectModel
 from harness.model.streams import stream_of, with_stream
@@ -40,7 +40,7 @@ class NNsightEngine(TorchEngine):
     name = "nnsight"
     version = engine_version("nnsight")
 
-    def __init__(self, model: SubjectModel, *, batch_size: int = DEFAULT_BATCH, use_cache: bool = True) -> None:
+    def __init__(self, model: SubjectModel, *, batch_size: int | None = None, use_cache: bool = True) -> None:
         super().__init__(model, batch_size=batch_size, use_cache=use_cache)
         load_nnsight()
         self._reading: Reading = Traced(model)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.engine.base import VERSIONS
 from harness.engine.verified import Verdict, find, keep
 
 
@@ -51,7 +52,7 @@ def test_a_run_says_what_generated_it_and_whether_that_was_verified(harness: Any
         return found
 
     plain, traced = run(), run("--engine", "nnsight")
-    assert plain["engine"] == {"name": "torch", "version": "1", "verified": None}
+    assert plain["engine"] == {"name": "torch", "version": VERSIONS["torch"], "verified": None}
     assert traced["engine"]["name"] == "nnsight"
     assert plain["run_digest"] != traced["run_digest"]
     assert plain["rows"][0]["metrics"] == traced["rows"][0]["metrics"], "in float32 both engines write the same texts"
@@ -65,7 +66,7 @@ def test_a_run_says_what_generated_it_and_whether_that_was_verified(harness: Any
     assert found == {name: value for name, value in asdict(verdict).items() if name in found}
     assert {"passed", "date", "largest", "faults_found"} <= found.keys()
     assert again["run_digest"] == traced["run_digest"]
-    assert find(tmp_path / "cache" / "artifacts", "torch", "1", traced["model"]["digest"]) is None, "another engine was verified"
+    assert find(tmp_path / "cache" / "artifacts", "torch", VERSIONS["torch"], traced["model"]["digest"]) is None, "another engine was verified"
 
 
 def test_steer_by_another_engine(harness: Any, tiny_task: Path) -> None:

@@ -16,7 +16,8 @@ from harness.engine.base import Engine, Generated, GenerationRequest, check_requ
 from harness.engine.executors import LocalExecutor, generate
 from harness.engine.plan import plan_for
 from harness.engine.reference import ReferenceEngine
-from harness.engine.torch_loop import DEFAULT_BATCH, TorchEngine
+from harness.engine.sizing import CHUNK
+from harness.engine.torch_loop import TorchEngine
 from harness.errors import EngineError
 from harness.interventions import Edit, Site
 from harness.model.activations import Row
@@ -72,20 +73,17 @@ def test_our_engines_are_engines(tiny_model: SubjectModel) -> None:
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(lengths=st.lists(st.integers(1, 30), max_size=300), worn=st.lists(st.sampled_from([None, "a", "b"]), max_size=20))
-def test_chunks_are_batches_of_similar_prompts(tiny_model: SubjectModel, lengths: list[int], worn: list[str | None]) -> None:
-    requests = requests_of(lengths, worn[: len(lengths)])
+@given(n=st.integers(0, 3 * CHUNK + 1), worn=st.lists(st.sampled_from([None, "a", "b"]), max_size=20))
+def test_chunks_are_requests_of_one_adapter_in_their_order(tiny_model: SubjectModel, n: int, worn: list[str | None]) -> None:
+    requests = requests_of([3] * n, worn[:n])
     chunks = TorchEngine(tiny_model).chunks(requests)
-    assert sorted(r.id for chunk in chunks for r in chunk) == sorted(r.id for r in requests)
-    for chunk in chunks:
-        assert len(chunk) <= DEFAULT_BATCH
-        assert len({r.adapter for r in chunk}) == 1
-        assert [len(r.prompt_ids) for r in chunk] == sorted(len(r.prompt_ids) for r in chunk)
-    plain = [r for r in requests if r.adapter is None]
-    ordered = sorted(plain, key=lambda r: len(r.prompt_ids))  # what a run without adapters has always been cut into
-    assert [chunk for chunk in chunks if chunk[0].adapter is None] == [
-        ordered[start : start + DEFAULT_BATCH] for start in range(0, len(ordered), DEFAULT_BATCH)
-    ]
+    assert chunks == TorchEngine(tiny_model, batch_size=2).chunks(requests), "a chunk is no batch"
+    for adapter in (None, "a", "b"):
+        own = [chunk for chunk in chunks if chunk[0].adapter == adapter]
+        assert [r for chunk in own for r in chunk] == [r for r in requests if r.adapter == adapter]
+        sizes = {len(chunk) for chunk in own}
+        assert not sizes or (min(sizes) > 0 and max(sizes) <= CHUNK and max(sizes) - min(sizes) <= 1)
+        assert len(own) == -(-sum(map(len, own)) // CHUNK)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12))

@@ -19,7 +19,7 @@ from helpers.models import byte_tokenizer, random_hf
 from torch import Tensor
 
 from harness.engine.base import GenerationRequest
-from harness.engine.plan import plan_for
+from harness.engine.plan import can_join, plan_for
 from harness.engine.reference import ReferenceEngine
 from harness.engine.rows import WHOLE, DecodingPlan
 from harness.engine.torch_loop import TorchEngine
@@ -79,6 +79,15 @@ def test_a_rows_text_is_the_one_that_it_has_alone(name: str, monkeypatch: pytest
     ending = until(model.eos_ids, free)
     assert sorted(len(text) for text in ending)[1:] == [NEW] * (len(prompts) - 1)
     assert ours(model, prompts) == ending
+    for size in (2, 3):  # others join the rows that go on
+        assert ours(model, prompts, batch_size=size) == ending
+
+
+@pytest.mark.parametrize("name", ["lfm2", "qwen3_next", "jamba", "mamba", "falcon_h1", "phi3", "llama4", "deepseek_v3", "alibi"])
+def test_rows_may_join_a_batch(name: str) -> None:
+    model = family(name)
+    plan_for(model)
+    assert can_join(model)
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in ("recurrent_gemma", "xlstm")])

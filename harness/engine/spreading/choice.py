@@ -1,4 +1,4 @@
-"""Which executor spreads a run's work, on how many workers: values, how they are written, and the executor made of them."""
+"""Which executor spreads a run's work, on how many workers: values, and how they are written."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from harness.errors import OptionError, UnknownNameError
 if TYPE_CHECKING:
     import torch
 
-    from harness.engine.base import Executor
-    from harness.engine.spreading.recipe import Opener
 
 SINGLE, PROCESSES, RAY = "single", "processes", "ray"
 SUMMARIES = {
@@ -126,29 +124,3 @@ def check_executor(spread: Spread) -> Spread:
     if spread.executor == PROCESSES and os.name != "posix":
         raise OptionError("--executor processes needs Linux or macOS", given=os.name, hint="use --executor ray, or none")
     return spread
-
-
-def open_executor(spread: Spread, opener: Opener | None = None) -> Executor:
-    """Return the executor that was asked for; its workers begin when it is first given work.
-
-    Args:
-        spread: what was asked for.
-        opener: makes of a recipe the engine that a worker uses; None opens it as it is.
-
-    Raises:
-        OptionError: this system, or this installation, lacks what the executor needs.
-    """
-    from harness.engine.executors import LocalExecutor
-
-    check_executor(spread)
-    if spread.executor == SINGLE:
-        return LocalExecutor()
-    from harness.engine.spreading.executor import SpreadExecutor
-
-    if spread.executor == RAY:
-        from harness.engine.spreading.ray_pool import RayPool
-
-        return SpreadExecutor(spread, RayPool.open, opener)
-    from harness.engine.spreading.processes import ProcessPool
-
-    return SpreadExecutor(spread, ProcessPool.open, opener)

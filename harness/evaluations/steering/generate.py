@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from harness.engine.base import GenerationRequest
 from harness.engine.spreading.schedule import QuarantinedError
+from harness.evaluations.steering.decoding import note_decoding, settle_rows
 from harness.evaluations.steering.interventions import Asked, edited_texts, intervene, try_edits
 from harness.run.label import labelings_of
 from harness.run.notes import note_executor, note_versions
@@ -47,9 +48,12 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     started, tokens = time.monotonic(), 0
     edited = {trial.method_id for trial, request in zip(trials, requests, strict=True) if request.edits}
     names = [part.registered.who for m in run.planned.methods if m.method.id in edited for part in m.steerer.parts]
+    settle_rows(run)
     executor = run.bench.services.executor
     try:
-        for done in run.progress.track(edited_texts(run.bench, names, run.bench.generate(requests, only=wanted)), "generating", len(wanted)):
+        generated = run.bench.generate(requests, only=wanted)
+        note_decoding(run)
+        for done in run.progress.track(edited_texts(run.bench, names, generated), "generating", len(wanted)):
             tokens += done.n_tokens
             yield Generation(done.id, model.tokenizer.decode(list(prompts[done.id])), done.text, done.n_tokens, done.finish)
     except QuarantinedError as error:
@@ -57,7 +61,7 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     finally:
         note_executor(run.store, executor)
     seconds = time.monotonic() - started
-    _note_plan(run)
+    note_decoding(run)  # fewer rows, where memory ran out
     run.store.note("generated", {"texts": len(wanted), "tokens": tokens, "seconds": round(seconds, 1)})
     if not executor.facts():  # a rate of this process alone
         remember(run.bench.artifacts.root, run.bench.task.subject, model.device.type, tokens / max(seconds, 1e-9))
@@ -67,15 +71,6 @@ def _called(run: Run, trials: Sequence[Trial]) -> dict[str, str]:
     """Return what people call trials: by what was done, and not by the instruction."""
     names = {method.id: method.name for method in run.manifest.methods}
     return {trial.id: f"{names[trial.method_id]} at strength {trial.strength:g} for concept {trial.concept_id!r}" for trial in trials}
-
-
-def _note_plan(run: Run) -> None:
-    """Keep how the model was decoded, each way once; an engine that has no plan is passed over."""
-    from harness.engine.plan import known_plan
-
-    plan = known_plan(run.bench.model)
-    if plan is not None and (value := asdict(plan)) not in [note.value for note in run.store.notes("decoding")]:
-        run.store.note("decoding", value)
 
 
 def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:

@@ -1,0 +1,145 @@
+"""The texts of one chunk: rows that end leave the batch, and requests that wait take their places.
+
+Which requests are decoded together depends on the requests, the batch size and where the texts end, never on the clock: a chunk that is generated
+again has the same neighbours at every token. Newcomers come in groups, since to read prompts takes a forward pass: when a quarter of the places
+is free, or as many as are waited for. Their prompts are read by themselves, each of them once; after their first token they join the batch.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from harness.engine.base import Generated, GenerationRequest
+from harness.engine.batch import Batch
+from harness.engine.rows import DecodingPlan
+from harness.errors import EngineError
+from harness.model.memory import Budget, attempt, release
+
+_SHARE = 4
+"""A group of newcomers takes one of so many parts of the places."""
+_moments = itertools.count()
+"""Numbers the steps by which texts end."""
+
+Begin = Callable[[list[GenerationRequest]], Batch]
+"""Requests → a batch of them that has read nothing yet."""
+
+
+class Flow:
+    """Requests on their way through one batch.
+
+    Args:
+        requests: of one adapter.
+        begin: makes a batch.
+        plan: how the model is decoded.
+        joins: whether rows may join a batch in the middle of its texts.
+        budget: the rows of the batch; halved where memory runs out.
+        device: whose memory that is.
+        columns: tokens of the longest text there may be.
+    """
+
+    def __init__(
+        self, requests: Sequence[GenerationRequest], begin: Begin, plan: DecodingPlan, joins: bool, budget: Budget, device: torch.device, columns: int
+    ) -> None:
+        self._waiting, self._begin, self._plan, self._joins = in_order(requests), begin, plan, joins
+        self._budget, self._device, self._columns = budget, device, columns
+        self._batch: Batch | None = None
+
+    def texts(self) -> Iterator[Generated]:
+        """Yield the texts as they end.
+
+        Raises:
+            EngineError: a single request does not fit into memory.
+        """
+        while self._waiting or self._open:
+            yield from self._take() if self._newcomers() else self._go_on()
+
+    @property
+    def _open(self) -> list[GenerationRequest]:
+        return [] if self._batch is None else self._batch.requests
+
+    def _newcomers(self) -> int:
+        """Return how many of the waiting requests come in next; 0 where the batch goes on without."""
+        n = len(self._open)
+        if not n:
+            return self._budget.take(alike(self._waiting, self._plan))
+        room = self._budget.size - n
+        enough = max(1, min(-(-self._budget.size // _SHARE), len(self._waiting)))
+        return min(room, len(self._waiting)) if self._joins and self._waiting and room >= enough else 0
+
+    def _take(self) -> Iterator[Generated]:
+        """Have the next requests read their prompts and join the batch."""
+        n = self._newcomers()
+        if not self._open:
+            self._batch = None  # its tensors, before others are made
+        coming = self._begin(self._waiting[:n])
+        ended = attempt(lambda: coming.advance(1), self._device)
+        if ended is None:
+            del coming
+            return self._did_not_fit(n + len(self._open), [])
+        del self._waiting[:n]
+        if coming.requests and attempt(lambda: self._join(coming), self._device) is None:
+            back = [*self._open, *coming.requests]
+            del coming
+            self._batch = None
+            self._did_not_fit(len(back), back)
+        return self._said(ended[0])
+
+    def _join(self, coming: Batch) -> None:
+        if self._open and self._batch is not None:
+            self._batch.join(coming)
+            return
+        if self._joins:
+            coming.grow(min(self._budget.size, len(coming.requests) + len(self._waiting)), self._columns)
+        self._batch = coming
+
+    def _go_on(self) -> Iterator[Generated]:
+        """Decode until a text ends."""
+        assert self._batch is not None
+        ended = attempt(self._batch.advance, self._device)
+        if ended is None:
+            left = self._batch.requests
+            self._batch = None
+            return self._did_not_fit(len(left), left)
+        return self._said(ended[0])
+
+    def _did_not_fit(self, n: int, back: list[GenerationRequest]) -> Iterator[Generated]:
+        """Go on with half of ``n`` rows; the requests ``back`` begin again, before those that wait."""
+        release(self._device)
+        self._waiting = back + self._waiting
+        if n == 1:
+            length = len(self._waiting[0].prompt_ids)
+            raise EngineError(
+                f"out of memory on {self._device} with a single prompt of {length} tokens",
+                given=length,
+                hint="use a smaller model, a smaller dtype or another --device",
+            )
+        self._budget.halve(n)
+        return iter(())
+
+    def _said(self, texts: Sequence[Generated]) -> Iterator[Generated]:
+        if texts:
+            moment = next(_moments)
+            yield from (replace(text, moment=moment) for text in texts)
+
+
+def in_order(requests: Sequence[GenerationRequest]) -> list[GenerationRequest]:
+    """Return the requests in the order in which they come in.
+
+    The longest prompts first: a batch size that suffices for them suffices for all that follow. Rows of one prompt stand together, so that it
+    is read once.
+    """
+    return sorted(requests, key=lambda request: (-len(request.prompt_ids), tuple(request.prompt_ids)))
+
+
+def alike(waiting: Sequence[GenerationRequest], plan: DecodingPlan) -> int:
+    """How many of the requests, from the first on, may share a batch."""
+    if not plan.together:
+        return 1
+    if plan.padding != "none":
+        return len(waiting)
+    length = len(waiting[0].prompt_ids)
+    return next((place for place, request in enumerate(waiting) if len(request.prompt_ids) != length), len(waiting))

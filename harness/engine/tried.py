@@ -1,0 +1,132 @@
+"""What a model can do with rows that are padded on the left, beyond decoding them; tried on short texts, and taken where their logits are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from harness.engine.rows import DecodingPlan, Rows
+from harness.engine.shared import prompts_once
+from harness.model.attention import fast_decoding
+from harness.model.loading import SubjectModel
+
+_TEXT = "When the rain stopped, we went down to the river: 3 boats lay there, and nobody knew whose they were. “Take one”, said my brother."
+LENGTHS = (3, 10, 6)
+"""Tokens of the texts' beginnings: where rows are padded, they differ enough for a state that ran over padding to show."""
+STEPS = 3
+"""Before a row leaves, and again afterwards. The median of three counts: rounding may choose another expert (MoE) at one of them."""
+
+_TOLERANCE = 0.005
+"""Relative error of logits in float32; kernels of GPUs that convolve in TF32 are off by a thousandth, what is wrong by half and more."""
+
+
+def short_texts(model: SubjectModel) -> list[list[int]] | None:
+    """Return three texts as token ids, each of its length in LENGTHS and all steps, no two with the same beginning; None for a very short context."""
+    longest = max(LENGTHS) + 2 * STEPS
+    if model.max_tokens is not None and model.max_tokens < longest:
+        return None
+    ids = model.encode(_TEXT)
+    ids = ids * -(-3 * longest // max(1, len(ids)))
+    return [ids[start : start + longest] for start in (0, longest, 2 * longest)]
+
+
+def tolerance(model: SubjectModel) -> float:
+    """Return the relative error of logits up to which they count as right."""
+    return max(_TOLERANCE, 16 * torch.finfo(model.dtype).eps)
+
+
+def relative(logits: Tensor, expected: Tensor) -> float:
+    """Return how far logits are from those expected, as a share of their spread over the vocabulary."""
+    return float((logits - expected).norm() / (expected - expected.mean()).norm().clamp(min=torch.finfo(torch.float32).tiny))
+
+
+def shares(model: SubjectModel) -> bool:
+    """Return whether rows of one prompt that is read once have the logits that they have apart."""
+    texts = short_texts(model)
+    if texts is None:
+        return False
+    prompts = [texts[0][:10], texts[1][:6], texts[0][:10], texts[0][:10]]
+    try:
+        with fast_decoding(model.hf), torch.no_grad():
+            layers = {(model.n_layers - 1) // 2, model.n_layers - 1}
+            errors = [error for after in layers for error in _errors_of_sharing(model, prompts, texts[2], after)]
+    except Exception:  # whatever an architecture cannot do, memory for four short texts included
+        return False
+    return all(error <= tolerance(model) for error in errors)  # a NaN is not
+
+
+def _errors_of_sharing(
+    model: SubjectModel, prompts: Sequence[Sequence[int]], new: Sequence[int], after: int
+) -> Iterator[float]:
+    """Relative errors of the logits at some steps, before and after a row has left the batch."""
+    apart, once, left = Rows(model, prompts, DecodingPlan()), Rows(model, prompts, DecodingPlan()), len(prompts)
+    for step in range(4):
+        if step == 2:
+            left -= 1
+            apart.keep(range(1, left + 1))
+            once.keep(range(1, left + 1))
+        expected = apart.logits(apart.view())
+        with prompts_once(once, once.view(), after) as view:
+            found = once.logits(view)
+        yield from (relative(*pair) for pair in zip(found, expected, strict=True))
+        chosen = torch.tensor(new[step : step + left], device=model.device)
+        apart.append(chosen)
+        once.append(chosen)
+
+
+def joins(model: SubjectModel, plan: DecodingPlan) -> bool:
+    """Return whether rows that join others in the middle of their texts, and those others, have the logits of whole texts.
+
+    That takes a cache that can be padded on the left, and that rows can leave.
+    """
+    texts = short_texts(model)
+    if texts is None or not (plan.cache and plan.together and plan.padding == "left" and plan.cut != "keep"):
+        return False
+    try:
+        with fast_decoding(model.hf), torch.no_grad():
+            errors = list(_errors_of_joining(model, plan, texts))
+    except Exception:  # whatever an architecture cannot do, memory for four short texts included
+        return False
+    return all(float(torch.tensor(part).median()) <= tolerance(model) for part in errors)  # a NaN is not
+
+
+def _errors_of_joining(model: SubjectModel, plan: DecodingPlan, texts: Sequence[list[int]]) -> Iterator[list[float]]:
+    """Relative errors of the logits of each row between two of its changes.
+
+    Three rows begin; the longest leaves, a shorter one comes, then one that is longer than all that are there.
+    """
+    expected = [model.hf(input_ids=torch.tensor([text], device=model.device), use_cache=False).logits[0].float() for text in texts]
+    longest = len(texts[0])
+    rows, there = Rows(model, [texts[0][:3], texts[1][:9], texts[2][:5]], plan), [0, 1, 2]
+    parts = _told(rows, texts, expected, there, 1)
+    rows.grow(len(texts), longest)
+    parts = [*parts, *_told(rows, texts, expected, there, STEPS - 1)]
+    yield from _by_row(parts, there)
+    for leaves, comes, length in ((1, 1, 2), (2, 2, longest - STEPS - 1)):
+        place = there.index(leaves)
+        left = rows.keep([row for row in range(len(there)) if row != place])
+        assert left is not None
+        there = [there[row] for row in left]
+        other = Rows(model, [texts[comes][:length]], plan)
+        parts = _told(other, texts, expected, [comes], 1)
+        rows.join(other)
+        there.append(comes)
+        parts = [*parts, *_told(rows, texts, expected, there, STEPS)]
+        yield from _by_row(parts, there)
+
+
+def _told(rows: Rows, texts: Sequence[list[int]], expected: Sequence[Tensor], there: Sequence[int], steps: int) -> list[tuple[int, float]]:
+    """Go on with the texts themselves; the text of each row and the relative error of its logits, at each step."""
+    found = []
+    for _ in range(steps):
+        view = rows.view()
+        logits, read = rows.logits(view), view.real.sum(dim=1).tolist()
+        found += [(text, relative(own, expected[text][n - 1])) for own, text, n in zip(logits, there, read, strict=True)]
+        rows.append(torch.tensor([texts[text][n] for text, n in zip(there, read, strict=True)], device=rows.tokens.device))
+    return found
+
+
+def _by_row(parts: Sequence[tuple[int, float]], there: Sequence[int]) -> list[list[float]]:
+    return [[error for text, error in parts if text == own] for own in there]

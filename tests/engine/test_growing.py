@@ -1,0 +1,93 @@
+"""The growing cache holds, after any sequence of tokens, leavings and joinings, what concatenation would."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+from harness.engine.growing import enlarge, join, layer_class, leave, trim
+from harness.engine.rows import compact
+
+HEADS, WIDTH = 2, 3
+
+
+def _layer(rows: list[int], columns: int, start: int = 0) -> Any:
+    """A plain layer whose numbers say the row and the column."""
+    layer = DynamicLayer()
+    x = _states(rows, columns, start)
+    layer.update(x, -x)
+    return layer
+
+
+def _states(rows: list[int], columns: int, start: int) -> Tensor:
+    number = torch.tensor(rows)[:, None] * 1000.0 + torch.arange(start, start + columns)
+    return number[:, None, :, None] + torch.zeros(len(rows), HEADS, columns, WIDTH) + torch.arange(WIDTH) / 10
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.sampled_from(["token", "leave", "join", "trim"]), st.integers(0, 30), st.integers(1, 9)), max_size=40),
+    st.integers(1, 5),
+    st.integers(1, 8),
+    st.integers(0, 40),
+)
+def test_it_holds_what_concatenation_would(steps: list[tuple[str, int, int]], rows: int, columns: int, room: int) -> None:
+    names = list(range(rows))
+    cache = SimpleNamespace(layers=[_layer(names, columns)])
+    expected = cache.layers[0].keys.clone()
+    own = [columns] * rows  # of each row, the columns on the right that are its own
+    enlarge(cache, rows, room)
+    layer, fresh = cache.layers[0], rows
+    for kind, number, size in steps:
+        width = expected.shape[2]
+        if kind == "token":
+            new = _states(names, 1, 100 + number)
+            expected = torch.cat([expected, new], dim=2)
+            shown = layer.update(new, -new)
+            own = [n + 1 for n in own]
+            torch.testing.assert_close(shown[0][-1, :, -own[-1] :], expected[-1, :, -own[-1] :])
+        elif kind == "leave" and len(names) > 1:
+            order = compact([place for place in range(len(names)) if place != number % len(names)])
+            names, own, expected = [names[i] for i in order], [own[i] for i in order], expected[torch.tensor(order)]
+            leave(cache, order, torch.tensor(order))
+        elif kind == "join":
+            coming = list(range(fresh, fresh + 1 + number % 3))
+            other = SimpleNamespace(layers=[_layer(coming, size, 500)])
+            longest = max(width, size)
+            join(cache, other, width, size)
+            parts = [torch.nn.functional.pad(x, (0, 0, longest - x.shape[2], 0)) for x in (expected, other.layers[0].keys)]
+            expected, names, own, fresh = torch.cat(parts), [*names, *coming], [*own, *[size] * len(coming)], fresh + len(coming)
+        elif kind == "trim" and width > max(own):
+            trim(cache, width - max(own), width)
+            expected = expected[:, :, width - max(own) :]
+        assert layer.keys.shape == layer.values.shape == expected.shape
+        assert layer.get_seq_length() == expected.shape[2]
+        assert bool(layer.keys.isfinite().all()), "the weight 0 of a NaN is a NaN"
+        for row, n in enumerate(own):
+            torch.testing.assert_close(layer.keys[row, :, -n:], expected[row, :, -n:])
+            torch.testing.assert_close(layer.values[row, :, -n:], -expected[row, :, -n:])
+
+
+def test_tokens_are_written_without_copying_what_is_there() -> None:
+    cache = SimpleNamespace(layers=[_layer([0, 1], 5)])
+    enlarge(cache, 2, 30)
+    layer = cache.layers[0]
+    assert isinstance(layer, layer_class())
+    place = layer.keys.data_ptr()
+    for step in range(25):
+        layer.update(_states([0, 1], 1, step), _states([0, 1], 1, step))
+    assert layer.keys.data_ptr() == place
+    assert layer.keys.shape[2] == 30
+
+
+def test_a_layer_that_is_not_known_does_not_join() -> None:
+    strange = SimpleNamespace(state=torch.ones(2, 3))
+    with pytest.raises(ValueError, match="SimpleNamespace"):
+        join(SimpleNamespace(layers=[strange]), SimpleNamespace(layers=[strange]), 1, 1)
