@@ -15,6 +15,7 @@ from harness.engine.plan import can_share
 from harness.engine.rows import DecodingPlan, Rows, View
 from harness.engine.sampling import choose, penalise
 from harness.engine.shared import last_common_layer, prompts_once
+from harness.engine.timing import CLOCK, PROMPTS, ROWS, SAMPLING, STEPS, TOKENIZER
 from harness.errors import EngineError
 from harness.interventions import EditContext, Site
 from harness.model.adapters import Adapter
@@ -72,8 +73,10 @@ class Batch:
     def _step(self) -> list[Generated]:
         """Adds one token to every open row and returns the texts that ended by it."""
         view = self._rows.view()
-        logits = self._logits(view)
-        chosen = self._choose(logits) if self._told is None else self._follow(logits, self._told)
+        with CLOCK.part(STEPS if self._rows.n_new else PROMPTS, self.model.device, len(self.requests)):
+            logits = self._logits(view)
+        with CLOCK.part(SAMPLING):
+            chosen = self._choose(logits) if self._told is None else self._follow(logits, self._told)
         self._rows.append(chosen)
         if self._told is None:
             stopped = [token in self.model.eos_ids for token in chosen.tolist()]
@@ -90,11 +93,13 @@ class Batch:
                 ended.append(self._text(row, ids, "length"))
             else:
                 keep.append(row)
-        self._keep(keep)
+        with CLOCK.part(ROWS):
+            self._keep(keep)
         return ended
 
     def _text(self, row: int, ids: list[int], finish: FinishReason) -> Generated:
-        return Generated(self.requests[row].id, tuple(ids), self.model.decode(ids), finish)
+        with CLOCK.part(TOKENIZER):
+            return Generated(self.requests[row].id, tuple(ids), self.model.decode(ids), finish)
 
     def _keep(self, rows: list[int]) -> None:
         """Go on with these rows only. The requests come last: whatever fails before, no row is lost."""
