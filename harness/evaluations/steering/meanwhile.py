@@ -28,6 +28,9 @@ from harness.run.throughput import remember_ratings
 from harness.run.warnings import Warnings
 from harness.types import Generation, JudgeItem, Rating
 
+AGAIN_AFTER = 60.0
+"""Seconds after which a judge that has failed is asked once more in the same command."""
+
 WAITED = 0.3
 """Where a judge is waited for longer than this share of its time, after the last text, its rate was its own."""
 
@@ -43,12 +46,16 @@ def rates_meanwhile(judge: PlannedPlugin) -> bool:
 def rated_meanwhile(run: Run, judge: PlannedPlugin, texts: Iterator[Generation]) -> Iterator[Generation]:
     """Yield the texts, each to be stored by the caller before it asks on; from then on the judge may be shown it.
 
-    What fails on the judge's side is said, and generation goes on: what has no rating in the end is left to the stage that rates.
+    What fails on the judge's side is said, and generation goes on: what has no rating in the end is left to the stage that rates. An error of a
+    moment ago is raised then instead, when all texts are stored: it would come again.
 
     Args:
         run: the run.
         judge: its judge; one that can't rate meanwhile is left alone.
         texts: as they are generated.
+
+    Raises:
+        HarnessError: the judge's, after the last text.
     """
     if not rates_meanwhile(judge):
         yield from texts
@@ -78,6 +85,8 @@ class _Rating(contextlib.AbstractContextManager["_Rating"]):
         self._open: dict[str, Generation] = {}
         self._at_work = self._began = False
         self._since, self._n = time.monotonic(), 0
+        self._error: HarnessError | None = None
+        self._failed_at = 0.0
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> _Rating:
@@ -118,7 +127,9 @@ class _Rating(contextlib.AbstractContextManager["_Rating"]):
             self._store(wait=False)
 
     def wait(self) -> None:
-        """Store the ratings that are still to come, as they come."""
+        """Store the ratings that are still to come, as they come. Raises the error that has ended rating a moment ago."""
+        if self._error is not None and time.monotonic() - self._failed_at < AGAIN_AFTER:
+            raise self._error
         if self._at_work:
             before = time.monotonic()
             self._store(wait=True)
@@ -186,6 +197,7 @@ class _Rating(contextlib.AbstractContextManager["_Rating"]):
     def _failed(self, error: HarnessError) -> None:
         """Say why the judge rates no more for now; whatever it says when it stops says nothing more."""
         run, self._at_work = self._run, False
+        self._error, self._failed_at = error, time.monotonic()
         run.progress.step(f"{self._judge.label} stopped rating: {error}; texts are generated on, and what has no rating is rated after that")
         with contextlib.suppress(HarnessError):
             self._instance.stop()

@@ -26,7 +26,7 @@ class Judged:
 
     def __init__(self, harness: Any, api_servers: Any, task: Path, folder: Path) -> None:
         self._harness, self._api_servers, self._task, self.out = harness, api_servers, task, folder
-        self.asked = threading.Event()
+        self.asked, self.refused = threading.Event(), threading.Event()
         self.refuse: Callable[[int], bool] = lambda number: False
         self.unreadable = ""
         self.when_asked: list[int] = []
@@ -38,6 +38,7 @@ class Judged:
         self.asked.set()
         shown = body["messages"][-1]["content"]
         if self.refuse(number):
+            self.refused.set()
             return self._api_servers.Reply({"error": {"message": "Incorrect API key", "code": "invalid_api_key"}}, 401)
         if self.unreadable and self.unreadable in shown:
             return "I would rather not say."
@@ -126,9 +127,10 @@ def test_a_text_is_stored_before_the_judge_is_asked_about_it(judged: Callable[[s
     assert unstored == []
 
 
-def test_a_judge_that_fails_meanwhile_loses_no_text_and_is_tried_again_afterwards(
-    judged: Callable[[str], Judged], held: Callable[..., None]
+def test_a_judge_that_failed_a_while_ago_is_tried_again_afterwards(
+    judged: Callable[[str], Judged], held: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(meanwhile, "AGAIN_AFTER", 0.0)
     run = judged("recovers")
     run.refuse = lambda number: len(run.texts()) < 24
     held(run)
@@ -146,8 +148,9 @@ def test_a_judge_that_stays_away_is_an_error_at_the_end_and_the_same_command_goe
 ) -> None:
     run = judged("away")
     run.refuse = lambda number: number >= 12
-    held(run)
+    held(run, 6, lambda: run.refused.wait(PATIENCE))
     assert "Incorrect API key" in run().error
+    assert max(run.when_asked) < 24, "a moment later nobody is asked again"
     assert len(run.texts()) == 24, "generation went on to its end"
     (folder,) = (run.out / "runs").iterdir()
     with RunStore.open(folder, read_only=True) as store:
@@ -289,5 +292,5 @@ def test_shipped_judges_say_what_they_wait_for() -> None:
 
     host = PluginHost.load()
     given = {"openai": {"base_url": "http://127.0.0.1:9/v1"}, "anthropic": {}, "hf-local": {"model": "stories260K"}, "offline": {}, "human": {}}
-    found = {name: isinstance(host.judges.entries[name].create(options), RatesMeanwhile) for name, options in given.items()}
+    found = {name: isinstance(host.get("judge", name).create(options), RatesMeanwhile) for name, options in given.items()}
     assert found == {"openai": True, "anthropic": True, "hf-local": False, "offline": False, "human": False}
