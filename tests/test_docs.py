@@ -93,8 +93,8 @@ def test_every_protocol_and_its_traits_are_on_the_page() -> None:
     from harness import contracts
 
     page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
-    names = [name for name, item in vars(contracts).items() if getattr(item, "_is_protocol", False) and item.__module__ == contracts.__name__]
-    traits = [name for name in vars(contracts) if name.endswith("Traits") and name != "NumberTraits"]
+    names = [name for name in contracts.__all__ if getattr(getattr(contracts, name), "_is_protocol", False)]
+    traits = [name for name in contracts.__all__ if name.endswith("Traits") and name != "NumberTraits"]
     assert {"Labeler", "Steerer", "Detector", "Metric", "Judge", "Bench"} <= set(names)
     assert len(traits) == 5
     assert [name for name in names if f"<!-- generated: contract {name} -->" not in page] == []

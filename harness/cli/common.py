@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -84,7 +84,7 @@ def context_fields() -> list[Callable[[Any], Any]]:
 def task_options(function: F) -> F:
     """Return the options that say what is evaluated: --task, --corpus and its columns, --instructions, --split, --limit, --concepts, --seed, ….
 
-    :func:`choices_from` makes of them what a bench is opened with.
+    All but --task are what :class:`harness.run.choices.Choices` has (:func:`harness.cli.option_groups.grouped`).
     """
     options = [
         click.option("--task", "task_name", default="demo", show_default=True, help="A task's name, or a folder with a task.toml."),
@@ -210,15 +210,6 @@ def show_published(ids: Sequence[str], as_json: bool) -> None:
             raise UnknownNameError("published table", name, tables)
         echo("")
         console().print(render_published(tables[name]), crop=False)
-
-
-def choices_from(given: Mapping[str, Any]) -> Choices:
-    """Return what the command line replaces in a task, from the values of a command's options (``click``'s ``context.params``)."""
-    from dataclasses import fields
-
-    from harness.run.bench import Choices
-
-    return Choices(**{field.name: given[field.name] for field in fields(Choices) if field.name in given})
 
 
 def make_bench(task: Task, choices: Choices, quiet: bool) -> TaskBench:

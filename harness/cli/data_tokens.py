@@ -66,15 +66,16 @@ def command(
         corpus = open_corpus(path, text_field=text_field, instruction_field=instruction_field, progress=gauge)
         rows = [row for _, row in sorted(_drawn(model, corpus, conversations, max_tokens, total, seed, skip), key=lambda drawn: drawn[0])]
     written = write_token_file(output, model, rows, skip, source or path.name)
+    counted = int((written.lengths.astype(int) - skip).sum())  # a template's prefix is the same in all, and no training reads it
     facts: dict[str, Any] = {
-        "path": str(output), "texts": len(written.lengths), "tokens": len(written.ids), "bytes": output.stat().st_size, "model": written.model,
+        "path": str(output), "texts": len(written.lengths), "tokens": counted, "ids": len(written.ids), "bytes": output.stat().st_size, "model": written.model,
         "tokenizer": written.tokenizer, "skip": skip, "source": written.source, "digest": written.digest,
     }  # fmt: skip
     if as_json:
         print_json(facts)
     else:
         size = f"{facts['bytes'] / 1e6:.2f} MB"
-        echo(f"{output}: {facts['tokens']:,} tokens of {facts['texts']:,} texts in {size}, for the tokenizer of {written.model}")
+        echo(f"{output}: {counted:,} tokens of {facts['texts']:,} texts in {size}, for the tokenizer of {written.model}")
 
 
 def _drawn(

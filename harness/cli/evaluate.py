@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.common import (
-    assignments,
-    choices_from,
     console,
     cost_options,
     echo,
     engine_option,
     json_option,
-    judge_assignments,
     keep_entry,
-    load_host,
     make_bench,
     out_option,
     plugin_files_option,
@@ -30,11 +25,11 @@ from harness.cli.common import (
     show_published,
     task_options,
 )
+from harness.cli.evaluate_options import EvalOptions, Wanted
 from harness.cli.evaluation import Evaluation
+from harness.cli.option_groups import grouped
 from harness.cli.proposals import stored_runs
-
-if TYPE_CHECKING:
-    from harness.run.bench import Choices
+from harness.run.choices import Choices
 
 
 @click.command("eval")
@@ -84,130 +79,60 @@ if TYPE_CHECKING:
 @out_option
 @json_option
 @quiet_option
-def command(
-    labelers: tuple[str, ...],
-    steerers: tuple[str, ...],
-    detectors: tuple[str, ...],
-    metrics: tuple[str, ...],
-    strengths: tuple[str, ...],
-    suppress: bool,
-    side_effects: bool,
-    seeds: str | None,
-    cells: tuple[str, ...],
-    judge: str | None,
-    labeler_options: tuple[str, ...],
-    steerer_options: tuple[str, ...],
-    detector_options: tuple[str, ...],
-    metric_options: tuple[str, ...],
-    judge_options: tuple[str, ...],
-    plugin_files: tuple[Path, ...],
-    task_name: str,
-    corpus: str | None,
-    text_field: str | None,
-    label_field: str | None,
-    label_separator: str | None,
-    instruction_field: str | None,
-    genre_field: str | None,
-    part_field: str | None,
-    instructions: str | None,
-    split: str | None,
-    limit: int | None,
-    concepts: tuple[str, ...],
-    seed: int,
-    device: str | None,
-    dtype: str | None,
-    engine: str | None,
-    protocol: str | None,
-    aggregation: str | None,
-    controls: str,
-    no_controls: bool,
-    judge_mode: str | None,
-    max_cost: float,
-    yes: bool,
-    fresh: bool,
-    dry_run: bool,
-    out: Path,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+@grouped(wanted=Wanted, choices=Choices, options=EvalOptions)
+def command(wanted: Wanted, choices: Choices, options: EvalOptions) -> None:
     """Evaluate labelers, steerers, detectors and dictionaries on a task; with none named, what the task lists.
 
     The same command again goes on where it stopped. Results: a table for each kind, a few texts, and a JSON entry below --out. Of a task with a
     matrix every cell is a run of its own, and the result is one table of all.
     """
-    from harness.cli.spending import Purse
-    from harness.errors import OptionError
-    from harness.run.plan import Asked, make_plan
-    from harness.run.strengths import parse_strengths
+    once = _evaluation(wanted, options)
+    seeds = options.several_seeds()
+    if once.task.file.matrix or options.cells:
+        _matrix(once, choices, options)
+    elif options.dry_run:
+        _show_plan(once, choices, seeds, options.as_json)
+    elif seeds:
+        _run_seeds(once, choices, seeds, options.as_json)
+    else:
+        show_entry(*once.run(choices), options.as_json, once.where)
+        show_published(once.task.file.published, options.as_json)
+
+
+def _evaluation(wanted: Wanted, options: EvalOptions) -> Evaluation:
+    """Return what is evaluated, and where it is kept."""
     from harness.tasks.find import find_task, task_address
 
-    if no_controls and controls == "full":
-        raise OptionError("--controls full and --no-controls are given", given=controls, hint="leave one of the two out")
-    host = load_host(plugin_files)
-    task = find_task(host, task_name)
-    asked = Asked(
-        labelers,
-        steerers,
-        judge,
-        assignments(labeler_options, "-L"),
-        assignments(steerer_options, "-S"),
-        judge_assignments(judge_options, judge_mode),
-        controls != "none" and not no_controls,
-        detectors,
-        metrics,
-        assignments(detector_options, "-D"),
-        assignments(metric_options, "-M"),
-        strengths=parse_strengths(strengths),
-        full_controls=controls == "full",
-        suppress=suppress,
-        side_effects=side_effects,
-    )
-    choices = choices_from(click.get_current_context().params)
-    wanted = _seeds(seeds)
-    once = Evaluation(host, task, task_address(host, task_name), asked, out, fresh, quiet or as_json, Purse(max_cost, yes, quiet or as_json))
-    if task.file.matrix or cells:
-        from harness.cli.matrix import check_overrides, run_matrix, show_matrix_plan
-        from harness.tasks.matrix import chosen_cells
-
-        chosen = chosen_cells(task.name, task.file.cells, cells)
-        check_overrides(task, asked, choices)
-        if wanted:
-            hint = "run the matrix once for each --seed, or give one cell as the task"
-            raise OptionError("--seeds is given for a task with a matrix", given=seeds, hint=hint)
-        (show_matrix_plan if dry_run else run_matrix)(once, choices, chosen, as_json)
-        return
-    if dry_run:
-        from harness.cli.dry_run import show_plan
-
-        bench = make_bench(task, replace(choices, seed=wanted[0]) if wanted else choices, quiet or as_json)
-        show_plan(make_plan(host, task, asked), bench, as_json, len(wanted) or 1)
-        return
-    if not wanted:
-        show_entry(*once.run(choices), as_json, once.where)
-        show_published(task.file.published, as_json)
-        return
-    _run_seeds(once, choices, wanted, as_json)
+    task = find_task(options.host, options.task_name)
+    asked = wanted.asked()
+    where = task_address(options.host, options.task_name)
+    return Evaluation(options.host, task, where, asked, options.out, options.fresh, options.silent, options.purse)
 
 
-def _seeds(text: str | None) -> list[int]:
-    """The seeds of ``--seeds``; none where it is not given. Raises OptionError for anything but several whole numbers, and beside --seed."""
+def _matrix(once: Evaluation, choices: Choices, options: EvalOptions) -> None:
+    """Run the cells that are asked for, or show what that would take. Raises OptionError for what a matrix does not go with."""
+    from harness.cli.matrix import check_overrides, run_matrix, show_matrix_plan
     from harness.errors import OptionError
+    from harness.tasks.matrix import chosen_cells
 
-    if text is None:
-        return []
-    form = "two or more whole numbers, each once, e.g. 0,1,2"
-    if click.get_current_context().get_parameter_source("seed") is not click.core.ParameterSource.DEFAULT:
-        raise OptionError("--seed and --seeds are given", given=text, hint="leave one of the two out")
-    try:
-        found = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise OptionError(f"--seeds was given {text!r}", given=text, allowed=form) from None
-    if len(found) < 2 or len(set(found)) < len(found):
-        raise OptionError(f"--seeds was given {text!r}", given=text, allowed=form)
-    return found
+    cells = chosen_cells(once.task.name, once.task.file.cells, options.cells)
+    check_overrides(once.task, once.asked, choices)
+    if options.seeds is not None:
+        hint = "run the matrix once for each --seed, or give one cell as the task"
+        raise OptionError("--seeds is given for a task with a matrix", given=options.seeds, hint=hint)
+    (show_matrix_plan if options.dry_run else run_matrix)(once, choices, cells, options.as_json)
 
 
-def _run_seeds(once: Evaluation, choices: Choices, seeds: list[int], as_json: bool) -> None:
+def _show_plan(once: Evaluation, choices: Choices, seeds: Sequence[int], as_json: bool) -> None:
+    """Show what would be done for a run, and for all of them together."""
+    from harness.cli.dry_run import show_plan
+    from harness.run.plan import make_plan
+
+    bench = make_bench(once.task, replace(choices, seed=seeds[0]) if seeds else choices, once.quiet)
+    show_plan(make_plan(once.host, once.task, once.asked), bench, as_json, len(seeds) or 1)
+
+
+def _run_seeds(once: Evaluation, choices: Choices, seeds: Sequence[int], as_json: bool) -> None:
     """Run each seed as a run of its own, then show them pooled."""
     import gc
 

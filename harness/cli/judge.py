@@ -8,23 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.common import (
-    assignments,
-    echo,
-    json_option,
-    load_host,
-    make_bench,
-    plugin_files_option,
-    plugin_option,
-    print_json,
-    print_table,
-    quiet_option,
-    show_entry,
-    show_pending,
-)
+from harness.cli.common import echo, json_option, print_json, print_table, show_entry, show_pending
 from harness.cli.judge_aspects import aspects_command
 from harness.cli.judge_bridge import bridge_command
 from harness.cli.judge_compare import compare_command
+from harness.cli.judge_trial import JudgeTrial, trial_options
 from harness.cli.rating import RatingOptions, rating_options
 
 if TYPE_CHECKING:
@@ -77,53 +65,30 @@ def rate_command(run: str, judge: str, options: RatingOptions) -> None:
 
 
 @command.command("selftest")
-@click.argument("judge")
-@plugin_option("-J", "judge")
-@plugin_files_option
-@click.option("--task", "task_name", default="demo", show_default=True, help="Task whose subject model a judge may need (the offline judge does).")
-@click.option("--max-cost", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Ask before the judge may cost more dollars.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@json_option
-@quiet_option
-def selftest_command(
-    judge: str,
-    judge_options: tuple[str, ...],
-    plugin_files: tuple[Path, ...],
-    task_name: str,
-    max_cost: float,
-    yes: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+@trial_options("demo", "Task whose subject model a judge may need (the offline judge does).")
+def selftest_command(trial: JudgeTrial) -> None:
     """Have JUDGE, NAME[:option=value,…], rate texts with obvious ratings. A judge that fails is warned of in every entry that it makes.
 
     Exit code 1 if it fails.
     """
-    from harness.cli.spending import Purse
-    from harness.contracts import Priced, Work
+    from harness.contracts import Work
     from harness.evaluations.steering.judge_record import examined_as
     from harness.judging.selftest import cases, check_at_once, keep_result, selftest
-    from harness.run.bench import Choices
-    from harness.run.plan import plan_judge
     from harness.run.spending import Meter, line
-    from harness.tasks.find import find_task
     from harness.types import judge_title
 
-    host = load_host(plugin_files)
-    task = find_task(host, task_name)
-    planned = plan_judge(host, task, judge, assignments(judge_options, "-J"))
+    planned = trial.planned
     instance = planned.instance
     check_at_once(instance)
-    if isinstance(instance, Priced):
-        Purse(max_cost, yes, quiet or as_json).approve(instance.estimate(Work(items=[case.item for case in cases()])))
-    bench, meter = make_bench(task, Choices(), quiet or as_json), Meter(instance)
+    trial.approve(Work(items=[case.item for case in cases()]))
+    bench, meter = trial.bench(), Meter(instance)
     try:
         result = selftest(instance, bench, planned.registered.who)
     finally:
         if (taken := meter.taken) is not None:
             bench.progress.step(line(taken, []))
     keep_result(examined_as(planned, bench.model_ref if instance.traits.needs_model else None), result)
-    if as_json:
+    if trial.as_json:
         print_json({"judge": planned.registered.name, "label": planned.label, **result.as_json()})
         click.get_current_context().exit(0 if result.passed else 1)
     rows = [(aspect, f"{right:.0%}", *("/".join(map(str, row)) for row in result.confusion[aspect])) for aspect, right in result.accuracy.items()]

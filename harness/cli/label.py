@@ -10,7 +10,6 @@ import click
 
 from harness.cli.common import (
     assignments,
-    choices_from,
     echo,
     json_option,
     load_host,
@@ -22,6 +21,8 @@ from harness.cli.common import (
     quiet_option,
     task_options,
 )
+from harness.cli.option_groups import grouped
+from harness.run.choices import Choices
 
 SHOWN = 20
 
@@ -37,6 +38,7 @@ SHOWN = 20
 @click.option("--snippets", type=click.IntRange(min=0), default=3, show_default=True, help="Best-activating texts kept of each feature.")
 @json_option
 @quiet_option
+@grouped(choices=Choices)
 @click.pass_context
 def command(
     context: click.Context,
@@ -44,20 +46,7 @@ def command(
     labeler_options: tuple[str, ...],
     plugin_files: tuple[Path, ...],
     task_name: str,
-    corpus: str | None,
-    text_field: str | None,
-    label_field: str | None,
-    label_separator: str | None,
-    instruction_field: str | None,
-    genre_field: str | None,
-    part_field: str | None,
-    instructions: str | None,
-    split: str | None,
-    limit: int | None,
-    concepts: tuple[str, ...],
-    seed: int,
-    device: str | None,
-    dtype: str | None,
+    choices: Choices,
     output: Path | None,
     show: int,
     pi0: float,
@@ -86,12 +75,12 @@ def command(
     host = load_host(plugin_files)
     task = find_task(host, task_name)
     planned = plan_one(host, task, "labeler", labeler, assignments(labeler_options, "-L"))
-    bench = make_bench(task, choices_from(click.get_current_context().params), quiet or as_json)
+    bench = make_bench(task, choices, quiet or as_json)
     check_sources(bench)
     answers = explained(checked(planned, planned.instance.label(bench, bench.concepts), bench), bench)
     built = planned.registered.build_options(planned.options)
     selects_on = planned.instance.traits.selects_on
-    answers = describe(bench, answers[: limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0, selects_on))
+    answers = describe(bench, answers[: choices.limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0, selects_on))
     if output is not None:
         made = {
             "labeler": planned.registered.name,
@@ -100,7 +89,7 @@ def command(
             "corpus": bench.corpus_digest,
             "model": bench.model.name,
             "dtype": str(bench.model.dtype).removeprefix("torch."),
-            "seed": seed,
+            "seed": choices.seed,
         }
         used = dict.fromkeys(feature.dictionary for answer in answers if isinstance(answer, Labeling) for feature in answer.features)
         write_rows(label_rows(answers, {name: identity(bench.dictionaries[name]) for name in used}, made), output)

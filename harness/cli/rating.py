@@ -3,61 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import cached_property, wraps
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.cli.common import (
-    cost_options,
-    json_option,
-    judge_assignments,
-    load_host,
-    out_option,
-    plugin_files_option,
-    plugin_option,
-    quiet_option,
-)
-
-if TYPE_CHECKING:
-    from harness.cli.spending import Purse
-    from harness.plugin.host import PluginHost
+from harness.cli.common import cost_options, json_option, judge_assignments, out_option, plugin_files_option, plugin_option, quiet_option
+from harness.cli.option_groups import SpendingOptions, grouped
 
 
 @dataclass(frozen=True)
-class RatingOptions:
+class RatingOptions(SpendingOptions):
     """The values of :func:`rating_options`, each as the command line has it."""
 
     judge_options: tuple[str, ...]
-    plugin_files: tuple[Path, ...]
     judge_mode: str | None
-    max_cost: float
-    yes: bool
     out: Path
-    as_json: bool
-    quiet: bool
-
-    @property
-    def silent(self) -> bool:
-        """Return whether no progress is shown."""
-        return self.quiet or self.as_json
-
-    @cached_property
-    def host(self) -> PluginHost:
-        """Return the plugins, those of ``--plugin`` among them."""
-        return load_host(self.plugin_files)
 
     @cached_property
     def given(self) -> dict[str, str]:
         """Return the options of the judges, ``--judge-mode`` among them. Raises OptionError for what is not ``name=value``."""
         return judge_assignments(self.judge_options, self.judge_mode)
-
-    @cached_property
-    def purse(self) -> Purse:
-        """Return who approves what it costs."""
-        from harness.cli.spending import Purse
-
-        return Purse(self.max_cost, self.yes, self.silent)
 
 
 def rating_options(form: str = "name=value") -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -71,11 +37,7 @@ def rating_options(form: str = "name=value") -> Callable[[Callable[..., None]], 
     )  # fmt: skip
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        @wraps(function)
-        def command(**values: Any) -> None:
-            options = RatingOptions(**{field.name: values.pop(field.name) for field in fields(RatingOptions)})
-            function(options=options, **values)
-
+        command = grouped(options=RatingOptions)(function)
         for part in reversed(parts):
             command = part(command)
         return command

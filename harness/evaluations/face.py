@@ -37,14 +37,16 @@ from harness.types import Abstention, Aggregation, Concept, Instruction, JudgeIt
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from typing_extensions import Unpack
 
     from harness.chat.cost import Estimate
+    from harness.run.choices import GivenChoices
 
 Options = Mapping[str, Any]
 """Option values by name, or ``plugin:option`` for one of several; text or typed, as on the command line."""
 
 
-def load_task(name: str | Path = "demo", *, plugins: Sequence[str | Path] = (), **choices: Any) -> OpenTask:
+def load_task(name: str | Path = "demo", *, plugins: Sequence[str | Path] = (), **choices: Unpack[GivenChoices]) -> OpenTask:
     """Return a task with its model, dictionaries and corpus, each made when first asked for.
 
     Args:
@@ -157,7 +159,7 @@ def evaluate(
     out: str | Path = ".",
     max_cost: float = 0.0,
     plugins: Sequence[str | Path] = (),
-    **choices: Any,
+    **choices: Unpack[GivenChoices],
 ) -> StoredRun:
     """Return what ``harness eval`` does; with no plugin named, what the task lists. Given again, it goes on where it stopped.
 
@@ -206,10 +208,7 @@ def evaluate(
         suppress=suppress,
         side_effects=side_effects,
     )
-    if opened.task.file.matrix:
-        message = f"task {opened.task.name!r} is a matrix of {len(opened.task.file.cells)} cells"
-        hint = f"evaluate them one by one, e.g. {opened.task.name}{MARK}{opened.task.file.cells[0].name}, or run `harness eval`"
-        raise TaskError(message, given=opened.task.name, hint=hint)
+    _refuse_matrix(opened.task)
     plan = make_plan(opened.host, opened.task, asked)
     where = _address(opened)
     manifest = settle(plan, opened.bench, command_of(where, opened.bench, asked, opened.host.files))
@@ -219,6 +218,14 @@ def evaluate(
         entry = evaluate_run(run)
     save_entry(entry, Path(out) / "leaderboard" / "entries" / entry.file_name)
     return StoredRun(folder)
+
+
+def _refuse_matrix(task: Task) -> None:
+    """Raise TaskError for a task with a matrix: it is many runs, and one is asked for."""
+    if task.file.matrix:
+        message = f"task {task.name!r} is a matrix of {len(task.file.cells)} cells"
+        hint = f"evaluate them one by one, e.g. {task.name}{MARK}{task.file.cells[0].name}, or run `harness eval`"
+        raise TaskError(message, given=task.name, hint=hint)
 
 
 def _address(opened: OpenTask) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -20,9 +21,9 @@ class _Labelled(Part):
     """Names of the plugins, with those of their options that differ from the plugins' and the task's defaults; left out where none does."""
 
     @property
+    @abstractmethod
     def plain(self) -> str:
         """Names of the plugins alone."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _says_more_than_the_names(self) -> _Labelled:
@@ -35,9 +36,9 @@ class _WithLabeler(_Labelled):
     """Base of a labeler together with the plugin that its features go through, which stands alone where it uses no features."""
 
     @property
+    @abstractmethod
     def method(self) -> Method | DetectionMethod:
         """As a value of :mod:`harness.types`, with all options, of files their content."""
-        raise NotImplementedError
 
     @property
     def plain(self) -> str:

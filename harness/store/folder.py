@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,7 +36,7 @@ UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, Asser
 """What decoding raises for rows that no harness wrote; pydantic's and JSON's errors are ValueErrors."""
 
 
-class RunFolder:
+class RunFolder(ABC):
     """What a run store is besides the values in it. Use :class:`harness.store.RunStore`."""
 
     def __init__(self, folder: Path, database: Database, lock: RunLock | None) -> None:
@@ -70,9 +71,9 @@ class RunFolder:
             message = f"{path} cannot be understood: {' '.join(str(error).split())[:300] or type(error).__name__}"
             raise StoreError(message, given=path, hint=RUN_STORE.repair) from error
 
+    @abstractmethod
     def read_everything(self) -> None:
         """Read every value once. Raises StoreError for rows that no harness wrote."""
-        raise NotImplementedError
 
     @classmethod
     def create_or_open(cls: type[_R], folder: Path, manifest: Manifest | Mapping[str, Json]) -> _R:

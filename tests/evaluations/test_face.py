@@ -62,3 +62,9 @@ def test_what_is_refused(at_home: None, tiny_task: Path, tmp_path: Path) -> None
     assert "--steerer" in error.value.hint
     with pytest.raises((StoreError, UnknownNameError)):
         load_run("nowhere", tmp_path)
+
+
+def test_every_choice_can_be_given_by_its_name() -> None:
+    from harness.run.choices import Choices, GivenChoices
+
+    assert list(GivenChoices.__annotations__) == list(Choices.__dataclass_fields__)

@@ -319,7 +319,7 @@ def fitted_by(bench: TaskBench, code: str) -> str:
 def test_an_edited_plugin_makes_its_artifacts_anew(bench: TaskBench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [fitted_by(bench, code) for code in ("one", "two", "one")] == ["one", "two", "one"]
     assert len(list(bench.artifacts.root.rglob("fit"))) == 2
-    monkeypatch.setattr("harness.run.bench.core_digest", lambda: "edited")
+    monkeypatch.setattr("harness.run.bench_artifacts.core_digest", lambda: "edited")
     fitted_by(bench, "one")
     assert len(list(bench.artifacts.root.rglob("fit"))) == 3
 
