@@ -28,6 +28,7 @@ COMMANDS = {
     "steer": "harness.cli.steer",
     "judge": "harness.cli.judge",
     "runs": "harness.cli.runs",
+    "profile": "harness.cli.profile",
     "view": "harness.cli.view",
     "power": "harness.cli.power",
     "report": "harness.cli.report",

@@ -68,8 +68,8 @@ def command(
     written = write_token_file(output, model, rows, skip, source or path.name)
     counted = int((written.lengths.astype(int) - skip).sum())  # a template's prefix is the same in all, and no training reads it
     facts: dict[str, Any] = {
-        "path": str(output), "texts": len(written.lengths), "tokens": counted, "ids": len(written.ids), "bytes": output.stat().st_size, "model": written.model,
-        "tokenizer": written.tokenizer, "skip": skip, "source": written.source, "digest": written.digest,
+        "path": str(output), "texts": len(written.lengths), "tokens": counted, "ids": len(written.ids), "bytes": output.stat().st_size,
+        "model": written.model, "tokenizer": written.tokenizer, "skip": skip, "source": written.source, "digest": written.digest,
     }  # fmt: skip
     if as_json:
         print_json(facts)

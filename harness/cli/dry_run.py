@@ -115,6 +115,12 @@ def _show_cost(plan: Plan, bench: TaskBench, cost: Estimate, why: str, n_concept
         highlight=False,
         markup=False,
     )
+    if cost.rating_seconds is not None and plan.judge is not None:
+        from harness.evaluations.steering.meanwhile import rates_meanwhile
+
+        when = "while texts are generated" if rates_meanwhile(plan.judge) else "after generation"
+        line = f"rating takes about {cost.rating_seconds / 60:.1f} min, {when}, at the judge's pace of the last time"
+        screen.print(line, highlight=False, markup=False)
     _show_spending(plan, bench, cost, n_concepts)
 
 
@@ -157,7 +163,7 @@ def estimate_of(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool, inst
     from harness.errors import HarnessError
     from harness.model.devices import choose_device
     from harness.run.estimate import PROMPT_TOKENS, device_flops, estimate
-    from harness.run.throughput import recall
+    from harness.run.throughput import recall, recall_ratings
 
     device = choose_device(bench.choices.device)
     measured = recall(bench.artifacts.root, bench.task.subject, device.type)
@@ -166,4 +172,7 @@ def estimate_of(plan: Plan, bench: TaskBench, n_concepts: int, exact: bool, inst
         prompt = round(1.4 * sum(words) / len(words)) + PROMPT_TOKENS // 2  # a third more tokens than words, and the chat template's own
     except HarnessError:
         prompt = PROMPT_TOKENS
-    return estimate(plan, bench.task, n_concepts, exact, flops=device_flops(bench.choices.device), measured=measured, prompt=prompt)
+    judged = None if plan.judge is None else recall_ratings(plan.judge.label)
+    return estimate(
+        plan, bench.task, n_concepts, exact, flops=device_flops(bench.choices.device), measured=measured, prompt=prompt, judged=judged
+    )

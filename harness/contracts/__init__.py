@@ -5,7 +5,7 @@ torch appears in annotations only, so importing this package stays cheap.
 
 from __future__ import annotations
 
-from harness.contracts.abilities import Abstains, AsksAPI, Fitted, Recorded, RunsModel
+from harness.contracts.abilities import Abstains, AsksAPI, Fitted, RatesMeanwhile, Recorded, RunsModel
 from harness.contracts.bench import Bench, JudgeBench, ResidualMeans
 from harness.contracts.costs import Metered, Priced, Work
 from harness.contracts.kinds import Detector, Judge, Labeler, Metric, Steerer
@@ -39,6 +39,7 @@ __all__ = [
     "Need",
     "NumberTraits",
     "Priced",
+    "RatesMeanwhile",
     "Recorded",
     "ResidualMeans",
     "RunsModel",

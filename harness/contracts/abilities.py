@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from harness.types import Concept, Json
+from harness.types import Concept, Json, JudgeItem, Rating
 
 if TYPE_CHECKING:
     from harness.chat.values import APIModel
@@ -28,6 +28,29 @@ class RunsModel(Protocol):
     @property
     def model_identity(self) -> str:
         """Digest, number format and kind of device of the model that rates; loads its weights only where nothing else tells."""
+        ...
+
+
+@runtime_checkable
+class RatesMeanwhile(Protocol):
+    """A judge that waits on a network, and needs neither the processor nor the subject model: it rates texts while others are generated.
+
+    It rates each text by itself, since texts come in the order in which they are generated. Its members are called between two texts.
+    """
+
+    def send(self, items: Sequence[JudgeItem]) -> None:
+        """Begin to rate items, and return at once; ``prepare`` has been called. It is called many times, with few items."""
+        ...
+
+    def arrived(self, wait: bool) -> Iterable[Rating]:
+        """Return the ratings that have come of what was sent; with ``wait`` those of all that was sent, as they come.
+
+        Raises what ends the rating: a wrong key, a server that refuses. What came before is handed out first.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Send nothing more, keep what is under way and paid for, and return when all is done. Idempotent; it may be sent items again."""
         ...
 
 

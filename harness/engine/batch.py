@@ -16,6 +16,7 @@ from harness.engine.plan import can_share
 from harness.engine.rows import DecodingPlan, Rows, View
 from harness.engine.sampling import choose, penalise
 from harness.engine.shared import last_common_layer, prompts_once
+from harness.engine.timing import CLOCK, PROMPTS, ROWS, SAMPLING, STEPS, TOKENIZER
 from harness.errors import EngineError
 from harness.interventions import EditContext, Site
 from harness.model.adapters import Adapter
@@ -99,8 +100,11 @@ class Batch:
 
     def _step(self) -> list[Generated]:
         """Adds one token to every open row and returns the texts that ended by it."""
-        logits = self._logits(self._rows.view())
-        chosen = self._choose(logits) if self._told is None else self._follow(logits, self._told)
+        read = bool(min(self._rows.n_new))
+        with CLOCK.part(STEPS if read else PROMPTS, self.model.device, len(self.requests)):
+            logits = self._logits(self._rows.view())
+        with CLOCK.part(SAMPLING):
+            chosen = self._choose(logits) if self._told is None else self._follow(logits, self._told)
         self._rows.append(chosen)
         lengths = self._rows.n_new
         if self._told is None:
@@ -118,11 +122,13 @@ class Batch:
             else:
                 keep.append(row)
         if ended:
-            self._keep(keep)
+            with CLOCK.part(ROWS):
+                self._keep(keep)
         return ended
 
     def _text(self, row: int, ids: list[int], finish: FinishReason) -> Generated:
-        return Generated(self.requests[row].id, tuple(ids), self.model.decode(ids), finish)
+        with CLOCK.part(TOKENIZER):
+            return Generated(self.requests[row].id, tuple(ids), self.model.decode(ids), finish)
 
     def _keep(self, rows: list[int]) -> None:
         """Go on with these rows only. The requests come last: whatever fails before, no row is lost."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from harness.engine.timing import CLOCK, EDITS
 from harness.errors import EngineError, ModelError
 from harness.interventions import Edit, EditContext, Positions, Site, StackedEdit
 from harness.model.loading import SubjectModel
@@ -149,10 +150,11 @@ def edited(
 
 def _hook(edits: Sequence[Placed], context: EditContext) -> Callable[[torch.nn.Module, Any, Any], Any]:
     def hook(module: torch.nn.Module, arguments: Any, output: Any) -> Any:
-        x = stream_of(output, len(context.real))
-        here, x = x.device, x.to(context.real.device)  # of a model on several devices the layer has its own; edits are where the first one is
-        for edit in edits:
-            x = edit.apply(x, context)
-        return with_stream(output, x.to(here))
+        with nullcontext() if torch.compiler.is_compiling() else CLOCK.part(EDITS):
+            x = stream_of(output, len(context.real))
+            here, x = x.device, x.to(context.real.device)  # of a model on several devices the layer has its own; edits are where the first one is
+            for edit in edits:
+                x = edit.apply(x, context)
+            return with_stream(output, x.to(here))
 
     return hook

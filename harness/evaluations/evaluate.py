@@ -5,9 +5,10 @@ Each value is in the run store as soon as it exists; a run that was stopped goes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
+from harness.engine.timing import CLOCK
 from harness.errors import HarnessError
 from harness.evaluations.base import Evaluation, Stage
 from harness.evaluations.dictionary.records import metric_records
@@ -24,12 +25,14 @@ from harness.run.manifest import make_manifest
 from harness.run.notes import note_verdict
 from harness.run.plan import Plan
 from harness.run.preflight import check_values
+from harness.run.profile import STORE, timed
 from harness.run.protocol import check_instructions, protocol_of
 from harness.run.run import Run
 from harness.run.sources import check_sources
 from harness.store import JudgeRecord, RunStore
 from harness.store.folder import lock_to_write
 from harness.store.manifest import Manifest, Protocol
+from harness.store.values import Outcome
 from harness.types import Json, digest
 
 _ALWAYS = {"engine", "files", "prompts"}
@@ -119,7 +122,9 @@ def evaluate(run: Run) -> Entry:
     _settle(run)
     if run.manifest.methods_of("steering"):
         note_verdict(run.store, run.bench.artifacts.root, run.manifest)
-    label_all(run)
+    labeled = run.store.labeled_by()
+    with timed(run.store, "label", lambda: run.store.labeled_by() != labeled):
+        label_all(run)
     for evaluation in EVALUATIONS:
         if evaluation.wanted(run.manifest):
             for stage in evaluation.stages(run):
@@ -144,8 +149,19 @@ def perform(run: Run, evaluation: Evaluation, stage: Stage) -> None:
     run.store.add_items(evaluation.items(run, stage))
     missing = run.store.missing_items(evaluation.kind, stage.name, stage.source, retry_failed=stage.again)
     if missing or stage.again:
-        for outcome in evaluation.work(run, stage, missing):
-            run.store.add_outcome(stage.name, outcome)
+        with timed(run.store, f"{evaluation.kind}: {stage.name}"):
+            _keep(run, stage, evaluation.work(run, stage, missing))
+
+
+def _keep(run: Run, stage: Stage, outcomes: Iterator[Outcome]) -> None:
+    """Store outcomes as they come."""
+    try:
+        for outcome in outcomes:
+            with CLOCK.part(STORE):
+                run.store.add_outcome(stage.name, outcome)
+    finally:
+        if isinstance(outcomes, Generator):
+            outcomes.close()  # at once, so that what is under way is kept while the store is open, not when it is collected
 
 
 def entry_file(manifest: Manifest, judge: JudgeRecord | None, protocol: Protocol) -> str:

@@ -62,6 +62,15 @@ class Progress:
             yield advance
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """Within the context, pieces of work that go on at the same time share one display, whichever of them ends first."""
+        if self.quiet or not sys.stderr.isatty():
+            yield
+            return
+        with self._bars():
+            yield
+
+    @contextmanager
     def transfer(self, description: str, total: int | None = None) -> Iterator[Bar | Line]:
         """A download of ``total`` bytes; the value is called with the number of bytes that have just come."""
         with self._shown(description, total, in_bytes=True) as advance:

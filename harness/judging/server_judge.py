@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.chat.providers.refusals import REFUSALS
 from harness.chat.providers.servers import HOMES, ServerOptions, retiring_name
 from harness.chat.reasoning import ROOM, load_patterns, reasons
 from harness.chat.values import APIModel
-from harness.judging.llm_judge import Asker, LLMJudge, ask_api
+from harness.judging.alongside import Alongside
+from harness.judging.llm_judge import AT_ONCE, Asker, LLMJudge, ask_api
 from harness.judging.questions import APIJudgeOptions
 from harness.options import transport_field
-from harness.types import JudgeItem
+from harness.types import JudgeItem, Rating
 
 if TYPE_CHECKING:
     from harness.chat.client.cache import ReplyCache
+    from harness.chat.client.runner import Runner
     from harness.chat.providers.base import APIProvider
     from harness.chat.values import BatchProvider
 
@@ -41,12 +44,50 @@ class ServerJudge(LLMJudge):
 
     def __init__(self, options: ServerJudgeOptions) -> None:
         self._server = options
+        self._runner: Runner | None = None
         super().__init__(options, self._open, self._open_batches, _room(options))
+        self._alongside = Alongside(self.submit, self._halt, self._go_on, AT_ONCE)
 
     @property
     def api_model(self) -> APIModel:
         """Return who is asked."""
         return APIModel(retiring_name(self._server.api, self._server.base_url), self._server.model)
+
+    def send(self, items: Sequence[JudgeItem]) -> None:
+        """Begin to rate items; see :class:`harness.contracts.RatesMeanwhile`, whose members this judge has, since it waits on a network."""
+        self._alongside.send(items)
+
+    def arrived(self, wait: bool) -> Iterator[Rating]:
+        """Yield the ratings that have come. Raises JudgeError as :meth:`submit` does."""
+        self._tell()
+        yield from self._alongside.arrived(wait)
+        self._tell()
+
+    def stop(self) -> None:
+        """Send nothing more; replies under way get the grace to come, and are kept in the cache."""
+        try:
+            self._alongside.stop()
+        finally:
+            self._tell()
+
+    def _pass_on(self, notes: Sequence[str]) -> None:
+        if self._alongside.at_work:
+            for note in notes:
+                self._alongside.say(note)
+        else:
+            super()._pass_on(notes)
+
+    def _tell(self) -> None:
+        """Pass on what was noted in the other thread."""
+        super()._pass_on(list(self._alongside.notes()))
+
+    def _halt(self, now: bool) -> None:
+        if self._runner is not None:
+            self._runner.halt(now)
+
+    def _go_on(self) -> None:
+        if self._runner is not None:
+            self._runner.go_on()
 
     @abstractmethod
     def _provider_type(self) -> type[APIProvider]:
@@ -70,7 +111,8 @@ class ServerJudge(LLMJudge):
         return provider
 
     def _open(self, cache: ReplyCache | None, seed: int) -> Asker:
-        return ask_api(self._provider(), self._server, cache, seed)
+        self._runner = ask_api(self._provider(), self._server, cache, seed)
+        return self._runner
 
     def _open_batches(self) -> BatchProvider:
         return self._batches_of(self._provider())

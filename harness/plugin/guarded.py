@@ -250,7 +250,23 @@ def _abstains(self: Guarded, concepts: Sequence[Any]) -> dict[str, str]:
     return dict(found)
 
 
+def _send(self: Guarded, items: Sequence[Any]) -> None:
+    with calling(self._who, "send"):
+        self._plugin.send(items)
+
+
+def _arrived(self: Guarded, wait: bool) -> Iterator[Any]:
+    return steps(self._who, "arrived", lambda: self._plugin.arrived(wait), kept_as=self._snapshots.of)
+
+
+def _stop(self: Guarded) -> None:
+    with calling(self._who, "stop"):
+        self._plugin.stop()
+
+
 _METHODS: dict[str, Callable[..., Any]] = {"estimate": _estimate, "restore": _restore, "abstains": _abstains}
+_OF_JUDGES: dict[str, Callable[..., Any]] = {"send": _send, "arrived": _arrived, "stop": _stop}
+"""Members of RatesMeanwhile. What they change is looked for when something else is done: they are called while the subject model is at work."""
 
 
 def guarded(who: PluginName, plugin: Any) -> Guarded:
@@ -258,5 +274,6 @@ def guarded(who: PluginName, plugin: Any) -> Guarded:
     base = _CLASSES[who.kind]
     made = base(who, plugin)
     members: dict[str, Any] = {name: _value(name) for name in _VALUES if made.has(name)}
-    members |= {name: method for name, method in _METHODS.items() if made.has(name)}
+    methods = {**_METHODS, **_OF_JUDGES} if who.kind == "judge" else _METHODS
+    members |= {name: method for name, method in methods.items() if made.has(name)}
     return type(base.__name__, (base,), members)(who, plugin) if members else made

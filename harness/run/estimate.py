@@ -36,10 +36,20 @@ class Estimate:
     seconds: float | None
     exact: bool
     note: str
+    rating_seconds: float | None = None
+    """At the pace of the judge's last ratings; None where it isn't known."""
 
 
 def estimate(
-    plan: Plan, task: Task, n_concepts: int, exact: bool, *, flops: float | None = None, measured: float | None = None, prompt: int = PROMPT_TOKENS
+    plan: Plan,
+    task: Task,
+    n_concepts: int,
+    exact: bool,
+    *,
+    flops: float | None = None,
+    measured: float | None = None,
+    prompt: int = PROMPT_TOKENS,
+    judged: float | None = None,
 ) -> Estimate:
     """Count generations, tokens and ratings of a plan.
 
@@ -51,6 +61,7 @@ def estimate(
         flops: the device's arithmetic rate, for a guess at the time.
         measured: new tokens per second that this machine reached before; goes before ``flops``.
         prompt: tokens of a prompt.
+        judged: ratings per second that the judge reached before.
     """
     per_concept = task.file.instructions.per_concept
     generations = sum(n_concepts * m.draws * len(m.grid) * per_concept for m in plan.methods)
@@ -65,7 +76,8 @@ def estimate(
         seconds = 2.0 * parameters * (new_tokens + prompt_tokens) / (flops * UTILISATION)
         note = f"generation only, from {parameters / 1e9:.3g}e9 parameters and {flops * UTILISATION / 1e12:.3g} TFLOP/s; rough"
     exact = exact and not any(isinstance(part.instance, Abstains) for m in plan.methods for part in m.steerer.parts)
-    return Estimate(n_concepts, generations, prompt_tokens, new_tokens, generations, generations * BYTES_PER_TRIAL, seconds, exact, note)
+    rating = generations / judged if judged else None
+    return Estimate(n_concepts, generations, prompt_tokens, new_tokens, generations, generations * BYTES_PER_TRIAL, seconds, exact, note, rating)
 
 
 def device_flops(device: str | None) -> float:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from harness.chat.providers.keys import redact
 from harness.files.progress import Progress
 from harness.files.version import DISTRIBUTION, own_version
-from harness.run.warnings import Warnings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +68,7 @@ def note_executor(store: RunStore, executor: Executor) -> None:
         store.note(EXECUTOR, facts)
 
 
-def note_versions(store: RunStore, warn: Warnings, part: str, distributions: Iterable[tuple[str, str]]) -> None:
+def note_versions(store: RunStore, warn: Callable[[str], None], part: str, distributions: Iterable[tuple[str, str]]) -> None:
     """Keep which versions make a part of the run; warn where an earlier version has made some of it.
 
     Args:

@@ -66,6 +66,10 @@ class Run:
     """How this process scores the run, where that is not the protocol that the run was started with."""
     judge_records: dict[str, JudgeRecord] = field(default_factory=dict)
     """Under which record each judge's ratings are kept, see :func:`harness.evaluations.steering.judge_record.judge_record`."""
+    approved_ratings: set[tuple[str, str]] = field(default_factory=set)
+    """Judges (by their records' keys) and trials, whose rating was approved before their texts existed."""
+    rated_meanwhile: set[tuple[str, str]] = field(default_factory=set)
+    """Judges and trials, which a judge has answered while texts were generated: in this process it isn't shown them again."""
 
     @classmethod
     def begin(cls, folder: Path, manifest: Manifest, plan: Plan, bench: TaskBench, host: PluginHost, approve: Approve | None = None) -> Run:
@@ -156,10 +160,15 @@ class Run:
 
 
 class StoredBench:
-    """What a stored run offers a judge. Implements :class:`harness.contracts.JudgeBench`; only the subject model is more than the run's file."""
+    """What a stored run offers a judge. Implements :class:`harness.contracts.JudgeBench`; only the subject model is more than the run's file.
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    Args:
+        run: the run.
+        warnings: where the judge's warnings go; None: to the run's.
+    """
+
+    def __init__(self, run: Run, warnings: Warnings | None = None) -> None:
+        self._run, self._warnings = run, warnings
 
     @property
     def seed(self) -> int:
@@ -195,7 +204,7 @@ class StoredBench:
         return self._run.guard
 
     def warn(self, message: str) -> None:
-        self._run.warnings(message)
+        (self._warnings or self._run.warnings)(message)
 
     def rng(self, purpose: str, item: str = "") -> np.random.Generator:
         return rng(self.seed, purpose, item)

@@ -100,6 +100,12 @@ class Sending:
             self._thread.join(5.0)
             raise
 
+    def halt(self, now: bool = False) -> None:
+        """Begin to end the run, from any thread, as :meth:`stop` does, and return at once; ``now``: requests under way get no grace."""
+        if self._thread.ident is not None:
+            self._begun.wait()
+            self._call_in_loop(self._cancel_all if now else self._begin_stop)
+
     def _call_in_loop(self, what: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             if self._loop is not None:
@@ -361,6 +367,10 @@ class Sending:
         self._stopping = True
         if self._wake is not None:
             self._wake.set()
+
+    def _cancel_all(self) -> None:
+        self._begin_stop()
+        self._cancel()
 
     def _cancel(self) -> None:
         for task in self._tasks:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from harness.evaluations.base import Stage
 from harness.evaluations.steering.generate import texts, trials_of
 from harness.evaluations.steering.judge_record import judge_record
+from harness.evaluations.steering.meanwhile import rated_meanwhile
 from harness.evaluations.steering.rate import ratings
 from harness.evaluations.steering.score import steering_rows
 from harness.evaluations.steering.side_effects import SIDE_EFFECTS
@@ -43,12 +44,12 @@ class Steering:
         return [trial_item(trial) for trial in trials_of(run.manifest, run.store)]
 
     def work(self, run: Run, stage: Stage, items: Sequence[Item]) -> Iterator[Outcome]:
-        if stage.name == GENERATE:
-            for text in texts(run, [item.id for item in items]):
-                yield text_outcome(text)
-            return
         judge = run.planned.judge
         assert judge is not None, "a plan that steers has a judge"
+        if stage.name == GENERATE:
+            for text in rated_meanwhile(run, judge, texts(run, [item.id for item in items])):
+                yield text_outcome(text)
+            return
         if stage.name == SIDE_EFFECTS:
             yield from side_effects(run, judge_record(run, judge).key)
             return

@@ -8,11 +8,13 @@ from dataclasses import replace
 
 from harness.engine.base import GenerationRequest
 from harness.engine.spreading.schedule import QuarantinedError
+from harness.engine.timing import CLOCK, TOKENIZER
 from harness.evaluations.steering.decoding import note_decoding, settle_rows
 from harness.evaluations.steering.interventions import Asked, edited_texts, intervene, try_edits
 from harness.run.label import labelings_of
 from harness.run.notes import note_executor, note_versions
 from harness.run.prepare import prepare_shared
+from harness.run.profile import LOADING, STEERERS, note_model
 from harness.run.run import Run
 from harness.run.throughput import remember
 from harness.store import RunStore
@@ -42,9 +44,12 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
     asked = {trial.method_id for trial in trials if trial.id in wanted}
     steerers = [part for m in run.planned.methods if m.method.id in asked for part in m.steerer.parts]
     note_versions(run.store, run.warnings, "texts", [steerer.registered.made_by for steerer in steerers])
-    requests = _requests(run, trials)
+    with CLOCK.part(LOADING):
+        model = run.bench.model
+    with CLOCK.part(STEERERS):
+        requests = _requests(run, trials)
     prompts = {request.id: request.prompt_ids for request in requests}
-    model = run.bench.model
+    note_model(run.store, model, [len(ids) for ids in prompts.values()])
     started, tokens = time.monotonic(), 0
     edited = {trial.method_id for trial, request in zip(trials, requests, strict=True) if request.edits}
     names = [part.registered.who for m in run.planned.methods if m.method.id in edited for part in m.steerer.parts]
@@ -55,7 +60,9 @@ def texts(run: Run, missing: Sequence[str]) -> Iterator[Generation]:
         note_decoding(run)
         for done in run.progress.track(edited_texts(run.bench, names, generated), "generating", len(wanted)):
             tokens += done.n_tokens
-            yield Generation(done.id, model.tokenizer.decode(list(prompts[done.id])), done.text, done.n_tokens, done.finish)
+            with CLOCK.part(TOKENIZER):
+                prompt = model.tokenizer.decode(list(prompts[done.id]))
+            yield Generation(done.id, prompt, done.text, done.n_tokens, done.finish)
     except QuarantinedError as error:
         raise error.naming(_called(run, trials)) from error.__cause__
     finally:
@@ -85,7 +92,8 @@ def _requests(run: Run, trials: Sequence[Trial]) -> list[GenerationRequest]:
         concept = asked[trial.method_id, trial.labeling_id, trial.strength].labeling.concept.text
         words = run.manifest.protocol.asking(concept, intervention.prompt_prefix), trial.instruction_id
         if words not in prompts:
-            prompts[words] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=words[0])
+            with CLOCK.part(TOKENIZER):
+                prompts[words] = run.bench.model.prompt(instructions[trial.instruction_id], prefix=words[0])
         requests.append(GenerationRequest(trial.id, prompts[words], trial.seed, tuple(intervention.edits), intervention.adapter))
     return requests
 

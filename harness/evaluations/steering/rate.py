@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
 from harness.contracts import Judge, Priced, Work
+from harness.engine.timing import CLOCK
 from harness.errors import JudgeError
 from harness.evaluations.steering.judge_record import examine_first, judge_record, warn_untrusted
 from harness.files.progress import Progress
@@ -16,9 +18,11 @@ from harness.run.bench import TaskBench
 from harness.run.notes import chat_news, note_versions
 from harness.run.plan import PlannedPlugin
 from harness.run.prepare import note_lap, note_usage
+from harness.run.profile import JUDGE
 from harness.run.retiring import check_can_rate, judge_is_gone, retiring_notices
-from harness.run.run import Run
+from harness.run.run import Run, StoredBench
 from harness.run.spending import NOTE_EVERY, Meter, line
+from harness.run.throughput import remember_ratings
 from harness.store import JudgeRecord, RunStore
 from harness.types import Generation, JudgeItem, Rating, Trial
 
@@ -48,8 +52,9 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
 
     answers = judge_is_gone(judge) is None
 
-    def missing() -> list[Generation]:  # what a judge that is gone could not rate stays so
-        return [text for text in run.store.missing_ratings(key, retry_unrated=answers) if only is None or text.trial_id in only]
+    def missing() -> list[Generation]:  # what a judge that is gone could not rate stays so, and what it could not rate a moment ago, too
+        found = run.store.missing_ratings(key, retry_unrated=answers)
+        return [text for text in found if (only is None or text.trial_id in only) and (key, text.trial_id) not in run.rated_meanwhile]
 
     for notice in retiring_notices([judge]):
         run.judge_bench.warn(notice)
@@ -60,12 +65,7 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
         return
     trials = {trial.id: trial for trial in run.store.trials()}
     check_can_rate(judge, items_of(missing(), trials, run.store) if not answers else [])
-    run.progress.step(f"preparing judge {judge.registered.name}")
-    examine_first(judge, run.judge_bench)
-    instance.prepare(run.judge_bench)
-    run.store.add_judge(record)  # one that cannot begin, for want of a key, leaves nothing
-    note_versions(run.store, run.warnings, ratings_by(record), [judge.registered.made_by])
-    warn_untrusted(judge, run.judge_bench)
+    prepare_judge(run, judge, run.judge_bench)
     generations = run.store.generations()
     meter = Meter(instance)
 
@@ -81,11 +81,25 @@ def ratings(run: Run, judge: PlannedPlugin, only: Collection[str] | None = None)
         yield from noted(check_rating(judge.registered.who, rating, trials) for rating in (instance.collect(owed) if owed else ()))
         # again from the store: what a batch left out, or a person skipped, is asked for once more in the same call
         items = items_of(missing(), trials, run.store)
-        if items and run.approve is not None and isinstance(instance, Priced):
-            run.approve(instance.estimate(Work(items=items)))
+        new = [item for item in items if (key, item.id) not in run.approved_ratings]
+        if new and run.approve is not None and isinstance(instance, Priced):
+            run.approve(instance.estimate(Work(items=new)))
+        began = time.monotonic()
         yield from noted(_submit(judge, items, run.progress, meter))
+        remember_ratings(judge.label, len(items), time.monotonic() - began, meter.taken)
     finally:
         note_usage(run, meter, key)  # also of what was paid for before an interrupt, a refusal or an error
+
+
+def prepare_judge(run: Run, judge: PlannedPlugin, bench: StoredBench) -> None:
+    """Have a judge prepare itself to rate a run's texts; the store knows it from then on. ``bench``: what it is handed, and where it warns."""
+    record = judge_record(run, judge)
+    run.progress.step(f"preparing judge {judge.registered.name}")
+    examine_first(judge, bench)
+    judge.instance.prepare(bench)
+    run.store.add_judge(record)  # one that cannot begin, for want of a key, leaves nothing
+    note_versions(run.store, bench.warn, ratings_by(record), [judge.registered.made_by])
+    warn_untrusted(judge, bench)
 
 
 def rate_texts(judge: PlannedPlugin, items: Sequence[JudgeItem], bench: TaskBench) -> list[Rating]:
@@ -137,7 +151,7 @@ def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], progress: Progress
     with chat_news(progress), progress.task(title, total=len(items)) as advance:
         for batch in in_batches(items, judge.instance.traits.at_once):
             open_items = {item.id for item in batch}
-            for rating in judge.instance.submit(batch):
+            for rating in _clocked(judge.instance.submit(batch)):
                 open_items.remove(check_rating(judge.registered.who, rating, open_items).item_id)
                 yield rating
                 advance(1)
@@ -145,6 +159,18 @@ def _submit(judge: PlannedPlugin, items: Sequence[JudgeItem], progress: Progress
             for item_id in sorted(open_items):
                 yield Rating(item_id, "unrated", reason="the judge gave no answer for this item")
                 advance(1)
+
+
+def _clocked(ratings: Iterable[Rating]) -> Iterator[Rating]:
+    """Yield ratings; until each has come, time counts as the judge's."""
+    iterator = iter(ratings)
+    while True:
+        try:
+            with CLOCK.part(JUDGE):
+                found = next(iterator)
+        except StopIteration:
+            return
+        yield found
 
 
 def why_unrated(ratings: Iterable[Rating], most: int = 3) -> str:
@@ -170,12 +196,20 @@ def judge_items(store: RunStore) -> list[JudgeItem]:
 
 def items_of(missing: Iterable[Generation], trials: dict[str, Trial], store: RunStore) -> list[JudgeItem]:
     """Return what the judge is shown, in the order of the digests: it sees nothing of method or strength, not even through the order."""
+    shown = shown_of(trials, store)
+    return [shown(generation) for generation in sorted(missing, key=lambda generation: generation.trial_id)]
+
+
+def shown_of(trials: dict[str, Trial], store: RunStore) -> Callable[[Generation], JudgeItem]:
+    """Return what makes of a text of these trials what the judge is shown of it."""
     concepts = dict(_concept_texts(store, trials.values()))
     instructions = {instruction.id: instruction.text for instruction in store.instructions()}
-    return [
-        JudgeItem(g.trial_id, concepts[trials[g.trial_id].labeling_id], instructions[trials[g.trial_id].instruction_id], g.text)
-        for g in sorted(missing, key=lambda generation: generation.trial_id)
-    ]
+
+    def shown(text: Generation) -> JudgeItem:
+        trial = trials[text.trial_id]
+        return JudgeItem(trial.id, concepts[trial.labeling_id], instructions[trial.instruction_id], text.text)
+
+    return shown
 
 
 def _concept_texts(store: RunStore, trials: Iterable[Trial]) -> Iterator[tuple[str, str]]:

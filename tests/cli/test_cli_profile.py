@@ -1,0 +1,69 @@
+"""``harness profile``: what a run noted of its own time, and the bound that stands beside it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.engine.timing import EDITS, PROMPTS, SAMPLING, STEPS, TOKENIZER
+from harness.store import RunStore
+
+
+@pytest.fixture
+def run(evaluation: tuple[Path, Any]) -> Path:
+    (found,) = (evaluation[0] / "runs").iterdir()
+    return found
+
+
+def test_parts_add_up_and_every_token_was_decoded_in_a_step(harness: Callable[..., Any], run: Path) -> None:
+    found = harness("profile", run, "--json").json
+    stages = {stage["stage"]: stage for stage in found["stages"]}
+    assert list(stages) == ["label", "steering: generate", "steering: rate"]
+    for stage in stages.values():
+        assert sum(stage["seconds"].values()) == pytest.approx(stage["wall"], rel=0.01, abs=1e-3)
+        assert min(stage["seconds"].values()) >= 0
+    generate = stages["steering: generate"]
+    assert {PROMPTS, STEPS, EDITS, SAMPLING, TOKENIZER, "store", "steerers", "loading the model", "other"} <= generate["seconds"].keys()
+    with RunStore.open(run, read_only=True) as store:
+        texts = list(store.generations().values())
+    assert generate["rows"][PROMPTS] == len(texts)
+    assert generate["rows"][PROMPTS] + generate["rows"][STEPS] == sum(text.n_tokens + (text.finish == "eos") for text in texts)
+    decoding = found["decoding"]
+    assert decoding["reached"]["steps"] == generate["calls"][STEPS]
+    assert decoding["reached"]["tokens_per_second"] == pytest.approx(generate["rows"][STEPS] / generate["seconds"][STEPS])
+    assert decoding["model"]["dtype"] == "float32"
+    assert decoding["share"] == pytest.approx(decoding["machine"]["seconds"] / decoding["reached"]["seconds"])
+    assert {"this machine", "NVIDIA H100 SXM"} <= decoding["devices"].keys()
+
+
+def test_the_screen_has_a_table_for_each_question(harness: Callable[..., Any], run: Path) -> None:
+    out = harness("profile", run, "--no-limits").out
+    for word in ("steering: generate", SAMPLING, "not measured (--no-limits)", "NVIDIA H200, at most", "512"):
+        assert word in out
+
+
+def test_a_run_from_elsewhere_is_not_held_against_this_machine(
+    harness: Callable[..., Any], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.run.provenance.hardware", lambda: {"system": "Linux", "machine": "other", "cores": "1000"})
+    decoding = harness("profile", run, "--json").json["decoding"]
+    assert (decoding["machine"], decoding["share"]) == (None, None)
+    assert "another machine" in decoding["reason"]
+    assert "this machine" not in decoding["devices"]
+
+
+def test_a_run_without_times_is_refused(
+    harness: Callable[..., Any], run: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "runs" / run.name
+    shutil.copytree(run, copy)
+    with RunStore.open(copy, read_only=True) as store:
+        before = [note.kind for note in store.notes()]
+    assert before.count("profile") == 3
+    with RunStore.open(copy) as store, store._database.transaction("forget the times"):
+        store._database.execute("DELETE FROM notes WHERE kind = 'profile'")
+    assert "holds no times" in harness("profile", copy).error
