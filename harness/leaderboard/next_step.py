@@ -53,7 +53,7 @@ def next_step(group: Group, sources: Sources = NOWHERE) -> NextStep | None:
     1. ratings are pending: the same command again;
     2. only some of the task's concepts were run, and too few to test: all of them;
     3. a method's controls were not run: with them, or where random features alone lack, with all of ``--controls full``;
-    4. a difference was not shown: how many concepts and instructions would show one;
+    4. a difference was not shown: how many concepts and instructions would show one; of dictionaries: all of them on a page;
     5. an offline judge rated: a judge whose ratings can be relied on;
     6. a method was run once: further seeds.
     """
@@ -81,7 +81,10 @@ def _steps(group: Group, sources: Sources) -> Iterator[NextStep]:
             command = f"{eval_command(place.entry, [place.runs[-1].row], sources)} --controls full"
             yield NextStep(command, "with random features through it: is it more than chance?")
     run = sources.run(entry)
-    if run is not None and _not_shown(group):
+    if run is not None and _not_shown(group) and group.key.kind == "dictionary":
+        where = f" --from {shlex.quote(sources.out)}" if sources.out is not None else ""
+        yield NextStep(f"harness report {shlex.quote(run)}{where}", "every dictionary and seed beside the others, as a page")
+    elif run is not None and _not_shown(group):
         yield NextStep(_with_out(f"harness power {shlex.quote(run)}", sources), "how many concepts and instructions would show a difference")
     if run is not None and group.offline and (judge := sources.judge()) is not None:
         judged = _with_out(f"harness judge {shlex.quote(run)} --judge {shlex.quote(judge)}", sources)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -167,6 +168,19 @@ def test_a_runs_screen_opens_with_the_verdict_and_the_next_command(make_entry: M
     assert "next: harness judge demo-r1 --judge gpt-4o" in opening
     assert table.lstrip().startswith("overall")
     assert "hold together" in words(table)  # the criterion stands below
+
+
+def test_of_dictionaries_the_next_step_is_their_page(make_entry: Make, make_dictionary: Make) -> None:
+    """`harness power` counts concepts and instructions, which a dictionary has not."""
+    parts = [[0.1, 0.9, 0.3, 0.7, 0.2], [0.5, 0.6, 0.1, 0.7, 0.9], [0.9, 0.1, 0.5, 0.7, 0.3]]
+    other = [seed[::-1] for seed in parts]
+    rows = [make_dictionary(arm=arm, made_of=made) for arm, made in (("trained", parts), ("frozen-decoder", other), ("random", other))]
+    (line,) = verdicts(only([make_entry(*rows)]))
+    assert "not shown" in line
+    for out, where in ((None, ""), ("my results", " --from 'my results'")):
+        found = next_step(only([make_entry(*rows)]), replace(SOURCES, out=out))
+        assert found is not None
+        assert found.command == f"harness report demo-r1{where}"
 
 
 def test_after_a_run_the_board_is_always_left_to_see(make_entry: Make, make_detection: Make, make_dictionary: Make) -> None:
