@@ -99,7 +99,7 @@ def task_options(function: F) -> F:
         click.option("--limit", type=click.IntRange(min=1), help="Use the first so many concepts only."),
         click.option("--concepts", multiple=True, metavar="A,B", help="Use these concepts only, by id, text or label; repeatable."),
         click.option("--seed", type=int, default=0, show_default=True, help="Seed of every random draw."),
-        click.option("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)."),
+        click.option("--device", help="cpu, cuda, cuda:1, mps; cuda:0+cuda:1 for one model on both (default: the best there is)."),
         click.option("--dtype", help="float32, bfloat16, float16 (default: what the device is fast with)."),
     ]
     for option in reversed(options):

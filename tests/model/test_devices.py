@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness.errors import OptionError
-from harness.model.devices import DTYPES, _cpu_flags, choose_device, choose_dtype, cpu_multiplies_bfloat16
+from harness.model.devices import DTYPES, _cpu_flags, choose_device, choose_devices, choose_dtype, cpu_multiplies_bfloat16
 
 CPU = torch.device("cpu")
 
@@ -29,12 +29,29 @@ def test_the_choice_fits_the_machine() -> None:
     assert choose_dtype(None, CPU) is (torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32)
 
 
+def test_a_model_over_several_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with three GPUs, of which torch is told alone."""
+    assert choose_devices("cpu") == [torch.device("cpu")]
+    for wrong in ("cpu+cpu:1", "cpu+mps"):
+        with pytest.raises(OptionError):
+            choose_devices(wrong)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert choose_devices("cuda:0+cuda:2+cuda:0") == [torch.device("cuda", 0), torch.device("cuda", 2)]
+    assert choose_devices("cuda:all") == [torch.device("cuda", place) for place in range(3)]
+    assert choose_device("cuda:1+cuda:2") == torch.device("cuda", 1)
+    with pytest.raises(OptionError):
+        choose_devices("cuda:0+cpu")
+    with pytest.raises(OptionError):
+        choose_devices("cuda:0+cuda:3")
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "meta", ""])
 def test_unknown_devices(name: str) -> None:
     with pytest.raises(OptionError) as error:
         choose_device(name)
     assert error.value.given == name
-    assert error.value.allowed == ("auto", "cpu", "cuda", "cuda:<number>", "mps")
+    assert error.value.allowed[:5] == ("auto", "cpu", "cuda", "cuda:<number>", "mps")  # type: ignore[index]
 
 
 def test_devices_that_are_not_there() -> None:

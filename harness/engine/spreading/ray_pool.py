@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
@@ -186,18 +187,36 @@ def _connect(address: str | None) -> tuple[Any, bool]:
         return ray, False
     where = address or os.environ.get(ADDRESS) or "local"
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    _check_reachable(where)
     more: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
     try:
         ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **more)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        message = f"there is no Ray cluster at {where} ({' '.join(str(error).split())[:300]})"
-        hint = f"begin one with `ray start --head`, or leave --ray-address and {ADDRESS} out"
-        raise EngineError(message, given=where, hint=hint) from error
+        raise _no_cluster(where, error) from error
     finally:
         for number, handler in handlers.items():  # Ray puts its own there, by which SIGTERM would end us without a word
             with contextlib.suppress(ValueError, TypeError):
                 signal.signal(number, handler)
     return ray, True
+
+
+def _check_reachable(where: str) -> None:
+    """Raise EngineError at once for an address at which nobody listens: Ray itself asks again and again for minutes."""
+    host, _, port = where.rpartition(":")
+    if "://" in where:
+        message = f"the Ray address {where} is that of a client's server"
+        hint = "run harness on a machine of the cluster"
+        raise EngineError(message, given=where, allowed="HOST:PORT of the cluster's head, or auto", hint=hint)
+    if port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            raise _no_cluster(where, error) from error
+
+
+def _no_cluster(where: str, error: Exception) -> EngineError:
+    hint = f"begin one with `ray start --head`, or leave --ray-address and {ADDRESS} out"
+    return EngineError(f"there is no Ray cluster at {where} ({' '.join(str(error).split())[:300]})", given=where, hint=hint)
 
 
 def _shares(ray: Any, workers: int | None, gpus: int) -> tuple[int, int]:

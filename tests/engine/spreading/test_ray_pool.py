@@ -34,6 +34,14 @@ def workers() -> Iterator[SpreadExecutor]:
     executor.close()
 
 
+def test_a_cluster_that_is_not_there_is_said(tiny_model: SubjectModel) -> None:
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
+        executor = open_executor(Spread("ray", 1, address=address))
+        with pytest.raises(EngineError) as error:
+            list(executor.map(TorchEngine(tiny_model), [[GenerationRequest("r", [1], 0)]], SAMPLED))
+        assert error.value.given == address
+
+
 def test_texts_are_those_of_the_single_process_also_when_an_actor_is_killed(
     tiny_model: SubjectModel, workers: SpreadExecutor, tmp_path: Path
 ) -> None:
@@ -49,11 +57,3 @@ def test_texts_are_those_of_the_single_process_also_when_an_actor_is_killed(
     with pytest.raises(EngineError) as error:
         list(generate(engine, workers, [GenerationRequest("r", [1, 2], 0, (Fatal("refuse"),))], SAMPLED))
     assert error.value.hint == "take another"
-
-
-def test_a_cluster_that_is_not_there_is_said(tiny_model: SubjectModel) -> None:
-    ray = pytest.importorskip("ray")
-    if ray.is_initialized():
-        pytest.skip("this process has a cluster already")
-    with pytest.raises(EngineError, match=r"127\.0\.0\.1:1"):
-        list(open_executor(Spread("ray", 1, address="127.0.0.1:1")).map(TorchEngine(tiny_model), [[GenerationRequest("r", [1], 0)]], SAMPLED))
