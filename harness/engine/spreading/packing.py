@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import itertools
 import pickle
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import cloudpickle
@@ -130,6 +132,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, value: Any) -> Any:
         if not _is_plain(value):
+            module = sys.modules.get(getattr(value, "__module__", None) or "") if isinstance(value, type | FunctionType) else None
+            if module is not None and module.__spec__ is None and module.__name__ != "__main__":  # a plugin's single file: no import finds it
+                cloudpickle.register_pickle_by_value(module)
             return super().reducer_override(value)
         at_home, parameter = value.device == self.packer.home, isinstance(value, torch.nn.Parameter)
         place = value.device if at_home else torch.device("cpu")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import types
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +98,16 @@ def test_classes_that_a_worker_cannot_import_travel_too() -> None:
     found = Shelf().round_trip(Local(torch.nn.Parameter(torch.ones(2))))
     assert isinstance(found.weight, torch.nn.Parameter)
     assert found.twice().tolist() == [2.0, 2.0]
+
+
+def test_classes_of_a_plugin_file_travel_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("plugin_file_of_the_tests")
+    exec("SIZE = 3\nclass Edit:\n    def size(self):\n        return SIZE", module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    shelf = Shelf()
+    packed = shelf.packer.pack(module.Edit())
+    monkeypatch.delitem(sys.modules, module.__name__)
+    assert shelf.unpacker.unpack(packed).size() == 3
 
 
 def test_what_cannot_travel_is_said() -> None:
