@@ -29,13 +29,13 @@ def test_parts_add_up_and_every_token_was_decoded_in_a_step(harness: Callable[..
     generate = stages["steering: generate"]
     assert {PROMPTS, STEPS, EDITS, SAMPLING, TOKENIZER, "store", "steerers", "loading the model", "other"} <= generate["seconds"].keys()
     with RunStore.open(run, read_only=True) as store:
-        texts = list(store.generations().values())
+        texts, dtype = list(store.generations().values()), store.manifest.model.dtype
     assert generate["rows"][PROMPTS] == len(texts)
     assert generate["rows"][PROMPTS] + generate["rows"][STEPS] == sum(text.n_tokens + (text.finish == "eos") for text in texts)
     decoding = found["decoding"]
     assert decoding["reached"]["steps"] == generate["calls"][STEPS]
     assert decoding["reached"]["tokens_per_second"] == pytest.approx(generate["rows"][STEPS] / generate["seconds"][STEPS])
-    assert decoding["model"]["dtype"] == "float32"
+    assert decoding["model"]["dtype"] == dtype
     assert decoding["share"] == pytest.approx(decoding["machine"]["seconds"] / decoding["reached"]["seconds"])
     assert {"this machine", "NVIDIA H100 SXM"} <= decoding["devices"].keys()
 

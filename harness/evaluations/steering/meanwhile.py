@@ -128,14 +128,14 @@ class _Rating(contextlib.AbstractContextManager["_Rating"]):
 
     def wait(self) -> None:
         """Store the ratings that are still to come, as they come. Raises the error that has ended rating a moment ago."""
-        if self._error is not None and time.monotonic() - self._failed_at < AGAIN_AFTER:
-            raise self._error
         if self._at_work:
             before = time.monotonic()
             self._store(wait=True)
             now = time.monotonic()
             if self._at_work and now - before > WAITED * (now - self._since):  # else generation set the pace
                 remember_ratings(self._judge.label, self._n, now - self._since, self._meter.taken)
+        if self._error is not None and time.monotonic() - self._failed_at < AGAIN_AFTER:
+            raise self._error
 
     # ------------------------------------------------------------------------------------------------------------------ inside
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -30,13 +30,15 @@ class Judged:
         self.refuse: Callable[[int], bool] = lambda number: False
         self.unreadable = ""
         self.when_asked: list[int] = []
+        self.unstored: list[str] = []
         self.server = api_servers.ApiServer(self._answer)
 
     def _answer(self, body: dict[str, Any]) -> Any:
         number = len(self.when_asked)
-        self.when_asked.append(len(self.texts()))
+        texts, shown = self.texts(), body["messages"][-1]["content"]
+        self.when_asked.append(len(texts))
+        self.unstored += [] if any(text in shown for text in texts) else [shown]
         self.asked.set()
-        shown = body["messages"][-1]["content"]
         if self.refuse(number):
             self.refused.set()
             return self._api_servers.Reply({"error": {"message": "Incorrect API key", "code": "invalid_api_key"}}, 401)
@@ -53,9 +55,10 @@ class Judged:
             return [generation.text for generation in store.generations().values()]
 
     def __call__(self, *more: str) -> Any:
-        options = ("--judge", "openai", "-J", f"base_url={self.server.url}/v1", "-J", "key_name=MY_KEY", "-J", "structured=false")
-        env = {"MY_KEY": "sk-loopback-0123456789abcdef", "HARNESS_CACHE": str(self.out / "cache")}
-        return self._harness(*CLAMP, *options, "--task", self._task, "--out", self.out, *more, env=env)
+        asked = {"base_url": f"{self.server.url}/v1", "key_name": "MY_KEY", "structured": "false", "model": f"{self.out.name}-1"}
+        options = [part for name, value in asked.items() for part in ("-J", f"{name}={value}")]
+        env = {"MY_KEY": "sk-loopback-0123456789abcdef"}  # the cache is that of all tests: no other asks a model of this name
+        return self._harness(*CLAMP, "--judge", "openai", *options, "--task", self._task, "--out", self.out, *more, env=env)
 
 
 @pytest.fixture
@@ -71,6 +74,16 @@ def judged(harness: Any, api_servers: Any, tiny_task: Path, tmp_path: Path) -> I
     yield make
     for one in made:
         one.server.__exit__()
+
+
+@pytest.fixture(scope="module")
+def afterwards(harness: Any, api_servers: Any, tiny_task: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], int]:
+    """What rating after generation says, and how many requests it took."""
+    run = Judged(harness, api_servers, tiny_task, tmp_path_factory.mktemp("judged") / "rated-afterwards")
+    with run.server, mock.patch.object(meanwhile, "rates_meanwhile", return_value=False):
+        entry = run().json
+    assert set(run.when_asked) == {24}
+    return compared(entry), len(run.when_asked)
 
 
 @pytest.fixture
@@ -97,34 +110,15 @@ def compared(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_texts_are_rated_while_others_are_generated_and_the_entry_is_that_of_rating_afterwards(
-    judged: Callable[[str], Judged], held: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    judged: Callable[[str], Judged], held: Callable[..., None], afterwards: tuple[dict[str, Any], int]
 ) -> None:
     run = judged("meanwhile")
     held(run)
     entry = run().json
     assert 1 <= run.when_asked[0] <= 4, "the first request came while texts were generated, and not before one was stored"
-    monkeypatch.undo()
-    monkeypatch.setattr(meanwhile, "rates_meanwhile", lambda judge: False)
-    afterwards = judged("afterwards")
-    assert compared(afterwards().json) == compared(entry)
-    assert set(afterwards.when_asked) == {24}
-    assert len(afterwards.when_asked) == len(run.when_asked), "nothing was asked twice"
-    assert compared(run().json) == compared(entry), "the stored run is complete"
-
-
-def test_a_text_is_stored_before_the_judge_is_asked_about_it(judged: Callable[[str], Judged]) -> None:
-    run = judged("stored")
-    unstored: list[str] = []
-
-    def answer(body: dict[str, Any]) -> str:
-        shown, texts = json.dumps(body["messages"][-1]["content"]), run.texts()
-        unstored.extend([] if any(json.dumps(text)[1:-1] in shown for text in texts) else [shown])
-        return "Rating: [[1]]"
-
-    run.server.answer = answer
-    assert run().code == 0
-    assert len(run.server.seen) >= 3
-    assert unstored == []
+    assert run.unstored == []
+    assert (compared(entry), len(run.when_asked)) == afterwards, "nothing was asked twice"
+    assert compared(run().json) == afterwards[0], "the stored run is complete"
 
 
 def test_a_judge_that_failed_a_while_ago_is_tried_again_afterwards(
@@ -144,7 +138,7 @@ def test_a_judge_that_failed_a_while_ago_is_tried_again_afterwards(
 
 
 def test_a_judge_that_stays_away_is_an_error_at_the_end_and_the_same_command_goes_on(
-    judged: Callable[[str], Judged], held: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    judged: Callable[[str], Judged], held: Callable[..., None], monkeypatch: pytest.MonkeyPatch, afterwards: tuple[dict[str, Any], int]
 ) -> None:
     run = judged("away")
     run.refuse = lambda number: number >= 12
@@ -159,13 +153,11 @@ def test_a_judge_that_stays_away_is_an_error_at_the_end_and_the_same_command_goe
     assert counts["rated"] + counts["unrated"] < 24
     run.refuse = lambda number: False
     monkeypatch.undo()
-    entry = run().json
-    assert (entry["rows"][0]["n_texts"], entry["rows"][0]["n_unrated"]) == (24, 0)
-    assert compared(judged("undisturbed")().json) == compared(entry)
+    assert compared(run().json) == afterwards[0]
 
 
 def test_ctrl_c_in_the_middle_keeps_what_was_paid_for(
-    judged: Callable[[str], Judged], held: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    judged: Callable[[str], Judged], held: Callable[..., None], monkeypatch: pytest.MonkeyPatch, afterwards: tuple[dict[str, Any], int]
 ) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -176,10 +168,7 @@ def test_ctrl_c_in_the_middle_keeps_what_was_paid_for(
     assert len(run.texts()) == 6
     assert not [thread for thread in threading.enumerate() if thread.name in ("harness-rating", "harness-chat")]
     monkeypatch.undo()
-    entry = run().json
-    undisturbed = judged("whole")
-    assert compared(undisturbed().json) == compared(entry)
-    assert len(run.when_asked) == len(undisturbed.when_asked), "each reply was paid for once"
+    assert (compared(run().json), len(run.when_asked)) == afterwards, "each reply was paid for once"
 
 
 def test_what_cannot_be_read_is_not_asked_for_again_in_the_same_command(
@@ -192,7 +181,7 @@ def test_what_cannot_be_read_is_not_asked_for_again_in_the_same_command(
     assert entry["rows"][0]["n_unrated"] > 0
     monkeypatch.undo()
     monkeypatch.setattr(meanwhile, "rates_meanwhile", lambda judge: False)
-    second = judged("afterwards")
+    second = judged("unreadable-afterwards")
     second.unreadable = first.unreadable
     assert compared(second().json) == compared(entry)
     assert len(first.when_asked) == len(second.when_asked)
