@@ -32,6 +32,12 @@ SAMPLED = Decoding(max_new_tokens=10, temperature=0.9)
 WORDS = ("Once upon a time", "Tom and his dog went to the park", "The", "One day a girl", "Lily was sad", "A big cat")
 
 
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that there is work for several workers, and a piece may be lost while others are there."""
+    monkeypatch.setattr("harness.engine.torch_loop.CHUNK", 3)
+
+
 @pytest.fixture(scope="module")
 def workers() -> Iterator[SpreadExecutor]:
     """Two workers for all tests of this file: each takes seconds to begin."""

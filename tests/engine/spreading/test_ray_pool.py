@@ -26,6 +26,12 @@ pytest.importorskip("ray", reason="the extra `ray` is not installed")
 SAMPLED = Decoding(max_new_tokens=8, temperature=0.9)
 
 
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that there is work for several workers, and a piece may be lost while others are there."""
+    monkeypatch.setattr("harness.engine.torch_loop.CHUNK", 3)
+
+
 @pytest.fixture(scope="module")
 def workers() -> Iterator[SpreadExecutor]:
     executor = open_executor(Spread("ray", 2))
