@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 
+from harness.chat.values import IN_A_ROW
 from harness.contracts import JudgeTraits, RatesMeanwhile
 from harness.evaluations.steering import evaluation, meanwhile
 from harness.judging.alongside import Alongside
@@ -19,6 +20,7 @@ from harness.types import Generation, JudgeItem, Rating
 
 CLAMP = ("eval", "--labeler", "calibf1", "--steerer", "sae-clamp", "--no-controls", "--json", "--yes")
 PATIENCE = 60.0
+CONCURRENCY = 4
 
 
 class Judged:
@@ -55,7 +57,10 @@ class Judged:
             return [generation.text for generation in store.generations().values()]
 
     def __call__(self, *more: str) -> Any:
-        asked = {"base_url": f"{self.server.url}/v1", "key_name": "MY_KEY", "structured": "false", "model": f"{self.out.name}-1"}
+        asked = {
+            "base_url": f"{self.server.url}/v1", "key_name": "MY_KEY", "structured": "false", "concurrency": CONCURRENCY,
+            "model": f"{self.out.name}-1",
+        }  # fmt: skip
         options = [part for name, value in asked.items() for part in ("-J", f"{name}={value}")]
         env = {"MY_KEY": "sk-loopback-0123456789abcdef"}  # the cache is that of all tests: no other asks a model of this name
         return self._harness(*CLAMP, "--judge", "openai", *options, "--task", self._task, "--out", self.out, *more, env=env)
@@ -144,7 +149,8 @@ def test_a_judge_that_stays_away_is_an_error_at_the_end_and_the_same_command_goe
     run.refuse = lambda number: number >= 12
     held(run, 6, lambda: run.refused.wait(PATIENCE))
     assert "Incorrect API key" in run().error
-    assert len(run.when_asked) <= 3 * 6, "about no text but the first six, and not again a moment later"
+    # twelve replies, ten failures that end the run, and what was under way by then: the other 40 are not sent a moment later
+    assert len(run.when_asked) <= 12 + IN_A_ROW + CONCURRENCY < 3 * 24
     assert len(run.texts()) == 24, "generation went on to its end"
     (folder,) = (run.out / "runs").iterdir()
     with RunStore.open(folder, read_only=True) as store:
