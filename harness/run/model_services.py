@@ -70,7 +70,8 @@ class ModelServices:
     @cached_property
     def executor(self) -> Executor:
         """Return who spreads the engine's work."""
-        from harness.engine.spreading.choice import Spread, open_executor
+        from harness.engine.spreading.choice import Spread
+        from harness.engine.spreading.opening import open_executor
         from harness.run.spread_engine import open_guarded
 
         return open_executor(self.spread or Spread(), open_guarded)

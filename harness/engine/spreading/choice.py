@@ -12,9 +12,6 @@ from harness.errors import OptionError, UnknownNameError
 if TYPE_CHECKING:
     import torch
 
-    from harness.engine.base import Executor
-    from harness.engine.spreading.recipe import Opener
-
 SINGLE, PROCESSES, RAY = "single", "processes", "ray"
 SUMMARIES = {
     SINGLE: "this process, one chunk after another",
@@ -126,29 +123,3 @@ def check_executor(spread: Spread) -> Spread:
     if spread.executor == PROCESSES and os.name != "posix":
         raise OptionError("--executor processes needs Linux or macOS", given=os.name, hint="use --executor ray, or none")
     return spread
-
-
-def open_executor(spread: Spread, opener: Opener | None = None) -> Executor:
-    """Return the executor that was asked for; its workers begin when it is first given work.
-
-    Args:
-        spread: what was asked for.
-        opener: makes of a recipe the engine that a worker uses; None opens it as it is.
-
-    Raises:
-        OptionError: this system, or this installation, lacks what the executor needs.
-    """
-    from harness.engine.executors import LocalExecutor
-
-    check_executor(spread)
-    if spread.executor == SINGLE:
-        return LocalExecutor()
-    from harness.engine.spreading.executor import SpreadExecutor
-
-    if spread.executor == RAY:
-        from harness.engine.spreading.ray_pool import RayPool
-
-        return SpreadExecutor(spread, RayPool.open, opener)
-    from harness.engine.spreading.processes import ProcessPool
-
-    return SpreadExecutor(spread, ProcessPool.open, opener)

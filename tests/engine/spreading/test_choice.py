@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from harness.engine.executors import LocalExecutor
-from harness.engine.spreading.choice import Spread, open_executor, parse_spread, places
+from harness.engine.spreading.choice import Spread, parse_spread, places
+from harness.engine.spreading.opening import open_executor
 from harness.errors import OptionError, UnknownNameError
 
 

@@ -15,8 +15,9 @@ from helpers.spreading import Endless, Fatal, gone, no_engine
 from harness.engine.base import Generated, GenerationRequest
 from harness.engine.executors import LocalExecutor, generate
 from harness.engine.reference import ReferenceEngine
-from harness.engine.spreading.choice import Place, Spread, open_executor
+from harness.engine.spreading.choice import Place, Spread
 from harness.engine.spreading.executor import SpreadExecutor
+from harness.engine.spreading.opening import open_executor
 from harness.engine.spreading.processes import ProcessPool
 from harness.engine.spreading.recipe import recipe_of
 from harness.engine.spreading.schedule import QuarantinedError

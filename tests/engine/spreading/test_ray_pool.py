@@ -11,8 +11,9 @@ from helpers.spreading import Fatal
 
 from harness.engine.base import GenerationRequest
 from harness.engine.executors import LocalExecutor, generate
-from harness.engine.spreading.choice import Spread, open_executor
+from harness.engine.spreading.choice import Spread
 from harness.engine.spreading.executor import SpreadExecutor
+from harness.engine.spreading.opening import open_executor
 from harness.engine.torch_loop import TorchEngine
 from harness.errors import EngineError
 from harness.interventions import Site
