@@ -1,4 +1,4 @@
-"""Which executor spreads a run's work, on how many workers: values, and how they are written."""
+"""Which executor spreads a run's work, on how many workers: values, how they are written, and the executor made of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from harness.errors import OptionError, UnknownNameError
 
 if TYPE_CHECKING:
     import torch
-
 
 SINGLE, PROCESSES, RAY = "single", "processes", "ray"
 SUMMARIES = {

@@ -1,4 +1,4 @@
-"""The executor that was asked for."""
+"""Opening the executor that was asked for."""
 
 from __future__ import annotations
 

@@ -137,7 +137,8 @@ def measure(
         )
         shards = in_order(works, spread)
     for start, stop in borders[done:]:
-        corpus.append(next(shards), _checksum(rows, start, stop))  # held by nobody while the next one is read
+        corpus.append(next(shards), _checksum(rows, start, stop))
+        corpus.account()  # from the disk: nobody holds the shard any more
         if progress is not None and spread is not None:
             progress(stop, len(rows))
     if progress is not None:
@@ -175,7 +176,9 @@ class _Pass:
         }  # fmt: skip
         types = {**BY_TEXT, _SUMS: "<f8"}
         self.files.append({f"{name}.bin": part.astype(types[name], copy=False) for name, part in parts.items()}, checksum)
-        del parts  # they are read back from the disk, a part at a time
+
+    def account(self) -> None:
+        """Enter the shard that was appended last into the features' numbers; it is read back from the disk, a part at a time."""
         self._account(len(self.files.notes) - 1)
 
     def finish(self, n_docs: int, skip: int, model: SubjectModel) -> None:

@@ -13,6 +13,7 @@ import torch
 from harness.files.shards import ShardedFiles
 from harness.sae.corpus import collect
 from harness.sae.corpus.counts import Meter, TextMeter
+from harness.sae.corpus.shard import Shard
 from harness.sae.corpus.statistics import BY_TEXT
 from harness.sae.dictionary import Dictionary
 
@@ -53,7 +54,8 @@ def peaks(dictionary: Dictionary, folder: Path, shards: int) -> list[float]:
         for number in range(shards):
             content = shard(meter, random)
             tracemalloc.reset_peak()
-            corpus.append(content, np.concatenate([[0], meter.sums]), number)
+            corpus.append(Shard(*content.rows(), content.n_tokens, content.means, np.concatenate([[0], meter.sums])), number)
+            corpus.account()
             found.append(tracemalloc.get_traced_memory()[1] / len(corpus._read("indices", number)))
             del content
     finally:

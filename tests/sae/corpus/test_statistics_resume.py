@@ -226,7 +226,7 @@ def test_a_finished_pass_is_only_checked(
     shutil.copytree(whole, tmp_path / "a")
     (tmp_path / "a" / "statistics.json").unlink()  # a kill between the last shard and the end
     with monkeypatch.context() as patch:
-        patch.setattr("harness.sae.corpus.collect.sweep", None)
+        patch.setattr("harness.sae.corpus.shard.sweep", None)
         assert read(model, dictionary, rows, tmp_path / "a") == [len(rows)]
     assert content(tmp_path / "a") == content(whole)
 
