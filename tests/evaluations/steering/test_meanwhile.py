@@ -144,7 +144,6 @@ def test_a_judge_that_stays_away_is_an_error_at_the_end_and_the_same_command_goe
     run.refuse = lambda number: number >= 12
     held(run, 6, lambda: run.refused.wait(PATIENCE))
     assert "Incorrect API key" in run().error
-    assert len(run.when_asked) <= 3 * 6, "about no text but the first six, and not again a moment later"
     assert len(run.texts()) == 24, "generation went on to its end"
     (folder,) = (run.out / "runs").iterdir()
     with RunStore.open(folder, read_only=True) as store:
