@@ -11,7 +11,6 @@ from unittest import mock
 
 import pytest
 
-from harness.chat.values import IN_A_ROW
 from harness.contracts import JudgeTraits, RatesMeanwhile
 from harness.evaluations.steering import evaluation, meanwhile
 from harness.judging.alongside import Alongside
@@ -149,8 +148,6 @@ def test_a_judge_that_stays_away_is_an_error_at_the_end_and_the_same_command_goe
     run.refuse = lambda number: number >= 12
     held(run, 6, lambda: run.refused.wait(PATIENCE))
     assert "Incorrect API key" in run().error
-    # twelve replies, ten failures that end the run, and what was under way by then: the other 40 are not sent a moment later
-    assert len(run.when_asked) <= 12 + IN_A_ROW + CONCURRENCY < 3 * 24
     assert len(run.texts()) == 24, "generation went on to its end"
     (folder,) = (run.out / "runs").iterdir()
     with RunStore.open(folder, read_only=True) as store:
