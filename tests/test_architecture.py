@@ -41,6 +41,12 @@ def rooms() -> frozenset[str]:
 
 
 @cache
+def tree_of(path: Path) -> ast.Module:
+    """A module's syntax tree; all tests of this file read the same."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imported(path: Path, early: bool = False) -> tuple[tuple[int, str], ...]:
     """(line, dotted name) of everything that a file imports, for type checkers and inside of functions included.
 
@@ -50,7 +56,7 @@ def imported(path: Path, early: bool = False) -> tuple[tuple[int, str], ...]:
 
 
 def _imported(path: Path, early: bool) -> Iterator[tuple[int, str]]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     left_out = {
         id(inner)
         for node in ast.walk(tree)
@@ -147,7 +153,7 @@ KINDS_OF_PLUGINS = ("labeler", "steerer", "detector", "metric", "judge")
 
 
 def shipped_names() -> set[str]:
-    calls = [node for path in sorted((ROOT / "plugins").rglob("*.py")) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    calls = [node for path in sorted((ROOT / "plugins").rglob("*.py")) for node in ast.walk(tree_of(path))]
     adding = [node for node in calls if isinstance(node, ast.Call) and ast.unparse(node.func) == "registry.add"]
     return {str(ast.literal_eval(node.args[0])) for node in adding}
 
@@ -194,7 +200,7 @@ def test_the_core_knows_no_plugin_by_name() -> None:
         source = path.read_text(encoding="utf-8")
         if not worth_reading.search(source):
             continue
-        tree = ast.parse(source)
+        tree = tree_of(path)
         texts = {name for text in quoted(tree) for name in named_in(text)} & (names - WORDS)
         texts |= {name for text in compared_with_a_plugin(tree) for name in named_in(text)} & names
         found |= {(path.relative_to(ROOT / "harness").as_posix(), name) for name in texts}
@@ -267,7 +273,7 @@ def test_the_command_line_writes_through_its_doors_alone() -> None:
     raw = []
     for path in sorted((ROOT / "harness").rglob("*.py")):
         place = path.relative_to(ROOT / "harness").as_posix()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
                 if name in ("print", "click.echo", "click.secho", "rich.print", "Console", "sys.stdout.write", "sys.stderr.write"):
@@ -283,7 +289,7 @@ def test_the_command_line_writes_through_its_doors_alone() -> None:
 def test_the_first_line_of_a_docstring_is_a_whole_sentence() -> None:
     broken = []
     for path in sorted([*(ROOT / "harness").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
                 first = text.partition("\n")[0].rstrip()
                 if not first.endswith((".", ":", "?", "!", "``")):

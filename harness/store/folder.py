@@ -29,7 +29,7 @@ from harness.types import Json, digest
 DATABASE, ENTRY = "run.sqlite", "entry.json"
 RunStatus = Literal["running", "finished", "interrupted"]
 _R = TypeVar("_R", bound="RunFolder")
-_PASSING_NOTES = ("versions: ", "warning", "observer-failed", "migrated", "decoding")
+_PASSING_NOTES = ("versions: ", "warning", "observer-failed", "migrated", "decoding", "profile", "executor", "engine verified")
 """How the kinds of notes begin that are made again by whoever starts the run again."""
 
 UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, OverflowError, RecursionError, MemoryError, zlib.error)

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -335,7 +336,7 @@ def host_with(kind: str, changes: dict[str, Any]) -> PluginHost:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> TaskBench:
     """The toy task with two concepts."""
     made = toy_bench(tmp_path_factory.mktemp("toy"))
-    made.choices = types.SimpleNamespace(**{**vars(made.choices), "limit": 2})  # type: ignore[assignment]
+    made.choices = replace(made.choices, limit=2)
     return made
 
 
