@@ -33,7 +33,7 @@ demo: $(INSTALLED)
 	$(VENV)/bin/harness eval --labeler calibf1 --steerer sae-clamp
 
 test: $(INSTALLED_DEV)
-	$(VENV)/bin/python -m pytest -n 4 --dist worksteal
+	$(VENV)/bin/python -m pytest -n 3 --dist worksteal
 
 check: $(INSTALLED_DEV)
 	$(VENV)/bin/python -m ruff check

@@ -96,12 +96,8 @@ def test_what_kills_three_workers_is_set_aside_and_the_rest_is_there(tiny_model:
     assert "\n" not in str(error.value)
 
 
-def test_an_error_of_the_users_and_ctrl_c_end_the_workers(tiny_model: SubjectModel, workers: SpreadExecutor) -> None:
+def test_ctrl_c_and_an_error_of_the_users_end_the_workers(tiny_model: SubjectModel, workers: SpreadExecutor) -> None:
     engine = TorchEngine(tiny_model, batch_size=12)
-    with pytest.raises(EngineError) as error:
-        by_id(generate(engine, workers, requests_of(tiny_model, [Fatal("refuse")]), SAMPLED))
-    assert type(error.value) is EngineError
-    assert (error.value.given, error.value.hint) == ((1, "cpu"), "take another")
     texts = workers.map(engine, engine.chunks(requests_of(tiny_model)), SAMPLED)
     next(texts)
     there = pids(workers)
@@ -109,6 +105,11 @@ def test_an_error_of_the_users_and_ctrl_c_end_the_workers(tiny_model: SubjectMod
         texts.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
     assert there
     assert gone(there, 10)
+    alone = open_executor(Spread("processes", 1))
+    with pytest.raises(EngineError) as error:
+        by_id(generate(engine, alone, requests_of(tiny_model, [Fatal("refuse")]), SAMPLED))
+    assert type(error.value) is EngineError
+    assert (error.value.given, error.value.hint) == ((1, "cpu"), "take another")
 
 
 def test_workers_of_a_driver_that_is_killed_end_by_themselves(tiny_model: SubjectModel) -> None:
