@@ -365,7 +365,14 @@ def serve(loopback: ModuleType) -> Iterator[Callable[[Callable[[str, bytes], Any
         yield lambda handler: stack.enter_context(loopback.Loopback(handler))
 
 
+def pytest_configure() -> None:
+    """Collect no garbage while test modules and what they need are imported."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Leave what imports have made out of garbage collection: a million objects that live as long as the process, looked through at each turn."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
