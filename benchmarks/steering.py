@@ -1,7 +1,7 @@
 """Steered generation: its rate against ``generate``, pyvene and nnsight, what an edit costs, what memory it takes, and the machine's limit.
 
     python benchmarks/steering.py [--part NAME …] [--model NAME_OR_FOLDER] [--device D] [--dtype T] [--repeats 5] [--rows 20 64 128] [--tokens 48]
-        [--trials 500] [--sizes 16 32 64 128] [--longest 128] [--job 96] [--widths 4096 65536] [--processor]
+        [--trials 500] [--sizes 16 32 64 128] [--longest 128] [--job 96] [--widths 4096 65536] [--workers 2] [--chunk 64] [--processor]
 
 Each part runs alone with ``--part``; without it all of them run. Ours and theirs run in turn, and medians are compared. On a machine that is not idle
 ``--processor`` counts the processor's time in place of the clock's (one thread, then: waiting threads count, too).
@@ -12,11 +12,14 @@ Each part runs alone with ``--part``; without it all of them run. Ours and their
     whole   the same job as each tool is used: pyvene as AxBench has it (batches of 24), and nnsight's traced ``generate`` (batches of 20)
     edit    a feature is clamped at one token of each row; against SAELens' encode, set, decode and adding the error, in a hook
     memory  the most that generation takes beside the weights; against the cache's own size
+    workers the same chunks by workers with a share of the threads each (``--executor processes``, and ``ray`` where it is installed); against one
+            process with all of them. Workers have been opened before, and wait while the other side runs
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import statistics
 import subprocess
@@ -27,11 +30,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from steering_rivals import Run, nnsight_way, plain_generate, pyvene_way, settings  # the scripts beside this one
+from steering_rivals import Run, batches, nnsight_way, plain_generate, pyvene_way, settings  # the scripts beside this one
 from torch import Tensor
 from training import matrix_rate
 
-from harness.engine.base import GenerationRequest
+from harness.engine.base import Executor, GenerationRequest
+from harness.engine.spreading.choice import PROCESSES, RAY, SINGLE, Spread
+from harness.engine.spreading.opening import open_executor
 from harness.engine.torch_loop import TorchEngine
 from harness.interventions import Edit, EditContext, Site
 from harness.model import SubjectModel, load_model
@@ -53,6 +58,8 @@ OPENINGS = (
 )
 AXBENCH, INSTRUCTIONS = 24, 20
 """Rows of a batch as AxBench has it, and of one labeling at one strength."""
+CHUNKS = 4
+"""Chunks that workers share."""
 
 
 _clock: list[Callable[[], float]] = [time.perf_counter]
@@ -324,7 +331,44 @@ def most_taken(device: torch.device, run: Run) -> int | None:
     return read("VmHWM") - before
 
 
-PARTS: dict[str, Callable[[Bench], None]] = {"limit": limit, "equal": equal, "mixed": mixed, "whole": whole, "edit": edit, "memory": memory}
+# --------------------------------------------------------------------------------------------------------------------- workers
+
+
+def workers(bench: Bench) -> None:
+    n, rows, made = bench.args.tokens, bench.args.chunk, bench.args.workers
+    decoding = Decoding(max_new_tokens=n, min_new_tokens=n, temperature=0.0)
+    engine = TorchEngine(bench.model, batch_size=rows)
+    chunks = batches(bench.requests(rows * CHUNKS), rows)
+    names = [PROCESSES, *([RAY] if importlib.util.find_spec("ray") else [])]
+    found = {name: open_executor(Spread(name, made)) for name in [SINGLE, *names]}
+
+    def run_of(executor: Executor) -> Run:
+        return lambda: sum(text.n_tokens for text in executor.map(engine, chunks, decoding))
+
+    try:
+        runs = {name: run_of(executor) for name, executor in found.items()}
+        bench.in_turn(runs, 1)  # opens the workers
+        rates = bench.in_turn(runs)
+        for name in names:
+            threads = found[name].facts()["threads"]
+            print(
+                f"  {CHUNKS} chunks of {rows} rows of {n} tokens: {made} workers by {name}, {threads} threads each, {rates[name]:,.0f} tokens/s; one "
+                f"process, {torch.get_num_threads()} threads, {rates[SINGLE]:,.0f}; ratio {rates[name] / rates[SINGLE]:.2f}"
+            )
+    finally:
+        for executor in found.values():
+            executor.close()
+
+
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "limit": limit,
+    "equal": equal,
+    "mixed": mixed,
+    "whole": whole,
+    "edit": edit,
+    "memory": memory,
+    "workers": workers,
+}
 
 
 def main() -> None:
@@ -340,6 +384,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[16, 32, 64, 128], help="batch sizes that plain generate may be best at")
     parser.add_argument("--longest", type=int, default=128, help="tokens of a text that ends as it falls, at most")
     parser.add_argument("--job", type=int, default=96, help="trials of the whole job")
+    parser.add_argument("--workers", type=int, default=2, help="of the part of that name")
+    parser.add_argument("--chunk", type=int, default=64, help="rows of a chunk that a worker is given")
     parser.add_argument("--widths", type=int, nargs="+", default=[4096, 65536], help="features of the dictionaries")
     parser.add_argument("--processor", action="store_true", help="count the processor's time")
     args = parser.parse_args()

@@ -49,7 +49,8 @@ def _check_cells(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
         report["problems"] += [f"cell {cell.name}: {problem}" for problem in own["problems"]]
         report["notes"] += [note for note in own["notes"] if note not in report["notes"]]
     if task.file.cells:
-        report["notes"].append(f"a matrix of {len(task.file.cells)} cells, each a run of its own; the estimates are of one")
+        of_one = "" if _of_dictionaries(task) else "; the estimates are of one"
+        report["notes"].append(f"a matrix of {len(task.file.cells)} cells, each a run of its own{of_one}")
 
 
 def _check(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
@@ -128,7 +129,8 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
         report["problems"].append(f"instructions {task.path(source)} is a folder, not a file")
     for what, source, flag in (("corpus", file.corpus.source, "--corpus"), ("instructions", file.instructions.source, "--instructions")):
         if source is None:
-            report["notes"].append(f"needs {flag} PATH: the task ships no {what}")
+            if not _of_dictionaries(task):
+                report["notes"].append(f"needs {flag} PATH: the task ships no {what}")
         elif source.startswith(DUMP_PREFIX):
             _note_dump(report, source)
         elif is_elsewhere(source):
@@ -155,6 +157,12 @@ def _check_files(task: Task, report: dict[str, Json]) -> None:
         report["notes"].append(f"dictionary {dictionary.name!r} comes from the hub ({dictionary.source}), on first use")
         if dictionary.trained_on:
             report["notes"].append(f"dictionary {dictionary.name!r} was made for {dictionary.trained_on}, not for {task.subject}; recorded")
+
+
+def _of_dictionaries(task: Task) -> bool:
+    """Whether dictionaries are all that the task measures: that needs no corpus and no instructions of the user's."""
+    file = task.file
+    return file.synthetic is not None or bool(file.metrics and not (file.methods or file.detectors or file.controls or file.labelers))
 
 
 def _note_dump(report: dict[str, Json], source: str) -> None:
@@ -204,6 +212,8 @@ def _estimate(host: PluginHost, task: Task, report: dict[str, Json]) -> None:
     through_features = tuple(control.steerer for control in task.file.controls if control.labeler)[:1]
     labelers = tuple(task.file.labelers)[:1]
     steerers = through_features if labelers and task.file.dictionary_names else tuple(c.steerer for c in task.file.controls if not c.labeler)[:1]
+    if not steerers and _of_dictionaries(task):
+        return
     if not steerers:
         report["notes"].append("no estimate: the task has no controls to go by; use `harness eval --dry-run` with your methods")
         return
