@@ -113,6 +113,8 @@ class TrainTable(Table):
     """Weight of the TopK family's loss that revives dead features."""
     dead_tokens: int = Field(200_000, gt=0)
     """A feature that was not active on so many tokens in a row is dead."""
+    decoder_init_norm: float = Field(0.1, gt=0)
+    """Norm of the decoder's rows at the start; at 1 fewer features of the TopK family die than at .1, SAELens' value."""
     fast: bool = True
     """bfloat16 products where the hardware has them; false for float32 throughout."""
     controls: tuple[Literal["frozen-decoder", "soft-frozen-decoder", "frozen-encoder"], ...] = ()

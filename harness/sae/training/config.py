@@ -16,6 +16,8 @@ RandomRows = Literal["isotropic", "covariance"]
 SaveDtype = Literal["float32", "bfloat16", "float16"]
 
 
+INIT_NORM = 0.1
+"""SAELens' norm of decoder rows at the start."""
 _CHOICES = {
     "architecture": get_args(Architecture),
     "save_dtype": get_args(SaveDtype),
@@ -47,6 +49,8 @@ class TrainConfig:
         sparsity: coefficient of jumprelu's L0 or standard's L1 penalty.
         aux_coefficient: weight of the TopK family's loss that revives dead features (Gao et al. 2024, arXiv 2406.04093).
         dead_tokens: a feature that was not active on so many tokens in a row is dead.
+        decoder_init_norm: of the decoder's rows at the start, to which the encoder is tied; SAELens' is .1. The TopK family weighs activations by these
+            norms, so at .1 the features that are active first outgrow the others, and at 1 they do not.
         fast: bfloat16 products where the hardware has them; False for float32 throughout.
         token_budget: tokens per forward pass of the model while collecting.
         save_dtype: of the weights on disk.
@@ -70,6 +74,7 @@ class TrainConfig:
     sparsity: float = 1.0
     aux_coefficient: float = 1.0
     dead_tokens: int = 200_000
+    decoder_init_norm: float = INIT_NORM
     fast: bool = True
     token_budget: int = 1024
     save_dtype: SaveDtype = "float32"
@@ -82,7 +87,7 @@ class TrainConfig:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise OptionError(f"{name} is {getattr(self, name)!r}", given=getattr(self, name), allowed=allowed)
-        for name in ("width", "k", "epochs", "batch_size", "lr", "dead_tokens", "token_budget"):
+        for name in ("width", "k", "epochs", "batch_size", "lr", "dead_tokens", "decoder_init_norm", "token_budget"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} is {getattr(self, name)}", given=getattr(self, name), allowed="above 0")
         for name in ("warm_up", "decay", "skip", "outlier", "sparsity", "aux_coefficient"):
@@ -120,6 +125,8 @@ class TrainConfig:
             del found["control"], found["random_rows"], found["cosine"]
         elif self.control != "soft-frozen-decoder":
             del found["cosine"]
+        if self.decoder_init_norm == INIT_NORM:
+            del found["decoder_init_norm"]
         if self.architecture == "jumprelu":
             found["export"] = 2  # thresholds are matched to k since then
         return found

@@ -102,6 +102,7 @@ def initial_sae(d_in: int, mean: Tensor, config: TrainConfig, metadata: Mapping[
     options: dict[str, Any] = {
         "d_in": d_in,
         "d_sae": config.width,
+        "decoder_init_norm": config.decoder_init_norm,
         "dtype": "float32",
         "device": str(device),
         "metadata": SAEMetadata(**metadata),

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import sae as harness_sae
+from harness.errors import OptionError
 from harness.sae.drawn import square_root, unit_rows
 from harness.sae.training import fit as fitting
 from harness.sae.training.activations import Harvest
 from harness.sae.training.config import Architecture, TrainConfig, TrainedControl
-from harness.sae.training.fit import covariance, fit, split_tokens
+from harness.sae.training.fit import covariance, fit, initial_sae, split_tokens
 from harness.sae.training.frozen import project_to_cone, random_part
 from harness.sae.training.train import train_on
 
@@ -138,9 +139,19 @@ def test_projection_is_the_nearest_row_within_the_cone(seed: int, d: int, cosine
                 assert float(other @ before[place]) <= float(weights[place] @ before[place]) / float(norm) + 1e-3 * float(norm)
 
 
+@pytest.mark.parametrize("norm", [0.1, 1.0])
+def test_rows_begin_at_the_norm_that_was_asked_for(norm: float) -> None:
+    sae = initial_sae(16, torch.zeros(16), configured(decoder_init_norm=norm), METADATA, CPU)
+    torch.testing.assert_close(sae.W_dec.norm(dim=-1), torch.full((64,), norm))
+    torch.testing.assert_close(sae.W_enc, sae.W_dec.T)
+    with pytest.raises(OptionError, match="decoder_init_norm"):
+        configured(decoder_init_norm=0.0)
+
+
 def test_settings_that_do_nothing_are_no_part_of_an_identity() -> None:
-    old = {name: value for name, value in CONFIG.__dict__.items() if name not in ("control", "random_rows", "cosine")}
+    old = {name: value for name, value in CONFIG.__dict__.items() if name not in ("control", "random_rows", "cosine", "decoder_init_norm")}
     assert CONFIG.identity == old
+    assert configured(decoder_init_norm=1.0).identity == {**old, "decoder_init_norm": 1.0}
     assert configured(cosine=0.5, random_rows="covariance").identity == old
     assert configured(control="frozen-decoder", cosine=0.5).identity == configured(control="frozen-decoder").identity
     assert configured(control="soft-frozen-decoder", cosine=0.5).identity != configured(control="soft-frozen-decoder").identity
