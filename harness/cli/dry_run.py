@@ -6,9 +6,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from harness.cli.common import console, print_json, print_table
+from harness.cli.dry_run_dictionaries import dictionary_json, dictionary_lines
 
 if TYPE_CHECKING:
     from harness.errors import HarnessError
+    from harness.evaluations.dictionary.foresee import Foreseen
     from harness.run.bench import TaskBench
     from harness.run.estimate import Estimate
     from harness.run.plan import Plan
@@ -28,6 +30,7 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
     n_concepts, exact, why = concept_count(plan, bench)
     cost = estimate_of(plan, bench, n_concepts, exact)
     problems = _problems(plan, bench, [] if refused is None else [str(refused)])
+    trained = foreseen_dictionaries(plan, bench, problems)
     if as_json:
         rows = [dict(zip(("method", "role", "strength_unit", "grid"), row, strict=True)) for row in methods]
         further = {
@@ -36,7 +39,8 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
         }
         judge = None if plan.judge is None else plan.judge.label
         extra = {"goal": plan.goal, "notices": list(plan.notices), "problems": problems, "runs": n_seeds}
-        print_json({"task": table.name, "judge": judge, "methods": rows, **further, "estimate": asdict(cost), "concepts": why, **extra})
+        taken = {"estimate": asdict(cost), "trainings_and_measurements": dictionary_json(trained)}
+        print_json({"task": table.name, "judge": judge, "methods": rows, **further, **taken, "concepts": why, **extra})
         if refused is not None:
             raise refused
         return
@@ -50,12 +54,27 @@ def show_plan(plan: Plan, bench: TaskBench, as_json: bool, n_seeds: int = 1) -> 
         console().print(f"{n_seeds} runs, one for each seed; the figures are of one of them", highlight=False, markup=False)
     for line in (*plan.notices, *(f"this would end the run: {problem}" for problem in problems)):
         console().print(line, highlight=False, markup=False)
+    if trained is not None:
+        for line in ("", *dictionary_lines(trained)):
+            console().print(line, highlight=False, markup=False)
     if methods:
         _show_cost(plan, bench, cost, why, n_concepts)
     elif plan.metrics:
         _show_spending(plan, bench, cost, n_concepts)
     if refused is not None:
         raise refused
+
+
+def foreseen_dictionaries(plan: Plan, bench: TaskBench, problems: list[str]) -> Foreseen | None:
+    """Return what trainings and measurements take; what lies in the way of saying so is added to ``problems``."""
+    from harness.errors import HarnessError
+    from harness.evaluations.dictionary.foresee import foresee_dictionaries
+
+    try:
+        return foresee_dictionaries(plan, bench)
+    except HarnessError as error:
+        problems += [str(error)] if str(error) not in problems else []
+        return None
 
 
 def refused_for(plan: Plan, bench: TaskBench) -> HarnessError | None:

@@ -113,7 +113,8 @@ def _evaluation(wanted: Wanted, options: EvalOptions) -> Evaluation:
 
 def _matrix(once: Evaluation, choices: Choices, options: EvalOptions) -> None:
     """Run the cells that are asked for, or show what that would take. Raises OptionError for what a matrix does not go with."""
-    from harness.cli.matrix import check_overrides, run_matrix, show_matrix_plan
+    from harness.cli.matrix import check_overrides, run_matrix
+    from harness.cli.matrix_dry_run import show_matrix_plan
     from harness.errors import OptionError
     from harness.tasks.matrix import chosen_cells
 

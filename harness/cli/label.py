@@ -1,10 +1,12 @@
-"""``harness label``: which features carry which concepts, as a table and a file; ``harness label compare``: two such files side by side."""
+"""``harness label``: which features carry which concepts, as a table and a file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,10 +24,44 @@ from harness.cli.common import (
     quiet_option,
     task_options,
 )
+from harness.cli.label_compare import SHOWN, compare_command
 from harness.cli.option_groups import grouped
 from harness.run.choices import Choices
 
-SHOWN = 20
+if TYPE_CHECKING:
+    from harness.run.bench import TaskBench
+    from harness.run.plan import PlannedPlugin
+    from harness.types import Abstention, Labeling
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """What is labelled by whom, and what is shown of it, each as the command line has it."""
+
+    labeler: str | None
+    labeler_options: tuple[str, ...]
+    plugin_files: tuple[Path, ...]
+    task_name: str
+    output: Path | None
+    show: int
+    pi0: float
+    snippets: int
+    as_json: bool
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """A labeler's answers, and what they were made on."""
+
+    planned: PlannedPlugin
+    bench: TaskBench
+    answers: Sequence[Labeling | Abstention]
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the answers as JSON."""
+        return [_row(answer) for answer in self.answers]
 
 
 @click.group("label", invoke_without_command=True)
@@ -40,84 +76,95 @@ SHOWN = 20
 @click.option("--snippets", type=click.IntRange(min=0), default=3, show_default=True, help="Best-activating texts kept of each feature.")
 @json_option
 @quiet_option
-@grouped(choices=Choices)
+@grouped(choices=Choices, options=LabelOptions)
 @click.pass_context
-def command(
-    context: click.Context,
-    labeler: str | None,
-    labeler_options: tuple[str, ...],
-    plugin_files: tuple[Path, ...],
-    task_name: str,
-    choices: Choices,
-    output: Path | None,
-    show: int,
-    pi0: float,
-    snippets: int,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def command(context: click.Context, choices: Choices, options: LabelOptions) -> None:
     """Label features with a task's concepts; `harness label compare A B` compares two label files."""
     if context.invoked_subcommand is not None:
         return
-    from harness.files.rows import check_suffix, write_rows
+    from harness.files.rows import check_suffix
+
+    if options.labeler is None:
+        raise click.UsageError("Missing option '--labeler'.", context)
+    if options.output is not None:
+        check_suffix(options.output)
+    done = _label(options.labeler, options, choices)
+    if options.output is not None:
+        _write(done, options.output)
+    if options.as_json:
+        _print_json(done)
+        return
+    _show(done, options.show)
+    if options.output is not None and not options.quiet:
+        echo(f"labels: {options.output}")
+    for warning in done.bench.warnings.messages:
+        echo(f"warning: {warning}", err=True)
+
+
+def _label(labeler: str, options: LabelOptions, choices: Choices) -> _Labelled:
+    """Return a labeler's answers, described: with counts, snippets and what their features do."""
     from harness.labelling.describe import Settings, describe
-    from harness.labelling.files import label_rows
     from harness.run.concept_check import explained
     from harness.run.label import checked
     from harness.run.plan import plan_one
     from harness.run.sources import check_sources
-    from harness.sae.identity import identity
     from harness.tasks.find import find_task
-    from harness.types import Labeling
 
-    if labeler is None:
-        raise click.UsageError("Missing option '--labeler'.", context)
-    if output is not None:
-        check_suffix(output)
-    host = load_host(plugin_files)
-    task = find_task(host, task_name)
-    planned = plan_one(host, task, "labeler", labeler, assignments(labeler_options, "-L"))
-    bench = make_bench(task, choices, quiet or as_json)
+    host = load_host(options.plugin_files)
+    task = find_task(host, options.task_name)
+    planned = plan_one(host, task, "labeler", labeler, assignments(options.labeler_options, "-L"))
+    bench = make_bench(task, choices, options.quiet or options.as_json)
     check_sources(bench)
     answers = explained(checked(planned, planned.instance.label(bench, bench.concepts), bench), bench)
     built = planned.registered.build_options(planned.options)
-    selects_on = planned.instance.traits.selects_on
-    answers = describe(bench, answers[: choices.limit if bench.concept_mode == "chosen" else None], Settings.of(built, snippets, pi0, selects_on))
-    if output is not None:
-        made = {
-            "labeler": planned.registered.name,
-            "options": dict(planned.options),
-            "task": f"{task.name} {task.file.version}",
-            "corpus": bench.corpus_digest,
-            "model": bench.model.name,
-            "dtype": str(bench.model.dtype).removeprefix("torch."),
-            "seed": choices.seed,
-        }
-        used = dict.fromkeys(feature.dictionary for answer in answers if isinstance(answer, Labeling) for feature in answer.features)
-        write_rows(label_rows(answers, {name: identity(bench.dictionaries[name]) for name in used}, made), output)
-    rows = [_row(answer) for answer in answers]
-    if as_json:
-        named = {"labeler": planned.registered.name, "label": planned.label, "options": dict(planned.options)}
-        print_json({**named, "task": task.name, "labels": rows, "warnings": bench.warnings.messages})
-        return
-    shown, held_out = rows[:show], any(row.get("held_out") for answer in rows for row in _counted(answer))
+    settings = Settings.of(built, options.snippets, options.pi0, planned.instance.traits.selects_on)
+    return _Labelled(planned, bench, describe(bench, answers[: choices.limit if bench.concept_mode == "chosen" else None], settings))
+
+
+def _write(done: _Labelled, output: Path) -> None:
+    """Write the labels to a file, with what they were made by and of."""
+    from harness.files.rows import write_rows
+    from harness.labelling.files import label_rows
+    from harness.sae.identity import identity
+    from harness.types import Labeling
+
+    planned, bench = done.planned, done.bench
+    made = {
+        "labeler": planned.registered.name,
+        "options": dict(planned.options),
+        "task": f"{bench.task.name} {bench.task.file.version}",
+        "corpus": bench.corpus_digest,
+        "model": bench.model.name,
+        "dtype": str(bench.model.dtype).removeprefix("torch."),
+        "seed": bench.seed,
+    }
+    used = dict.fromkeys(feature.dictionary for answer in done.answers if isinstance(answer, Labeling) for feature in answer.features)
+    write_rows(label_rows(done.answers, {name: identity(bench.dictionaries[name]) for name in used}, made), output)
+
+
+def _print_json(done: _Labelled) -> None:
+    planned, bench = done.planned, done.bench
+    named = {"labeler": planned.registered.name, "label": planned.label, "options": dict(planned.options)}
+    print_json({**named, "task": bench.task.name, "labels": done.rows, "warnings": bench.warnings.messages})
+
+
+def _show(done: _Labelled, n: int) -> None:
+    """Print the first ``n`` answers as a table, and below it what was held out."""
+    rows, label = done.rows, done.planned.label
+    shown, held_out = rows[:n], any(row.get("held_out") for answer in rows for row in _counted(answer))
     print_table(
-        f"{planned.label} on task {task.name}: {len(rows)} answers, the first {len(shown)}",
+        f"{label} on task {done.bench.task.name}: {len(rows)} answers, the first {len(shown)}",
         ("concept", "feature", "score", *(["held out"] if held_out else []), "output score", "confidence change", "promotes", "fires most at"),
         [cells for row in shown for cells in _cells(row, held_out)],
     )
     if held_out:
         measures = dict.fromkeys(str(row["measure"]) for answer in rows for row in _counted(answer) if row.get("held_out") and row.get("measure"))
         echo(f"held out: {', '.join(measures)} on the texts that chose nothing")
-    elif selects_on == "all":
-        echo(f"nothing is held out: {planned.label} chose by all texts, or does not say by which")
+    elif done.planned.instance.traits.selects_on == "all":
+        echo(f"nothing is held out: {label} chose by all texts, or does not say by which")
     if compared := [row for answer in rows for row in _counted(answer) if "other_half" in row]:
         same = sum(row["other_half"] == row.get("feature") for row in compared)
         echo(f"halves: for {same} of {len(compared)} concepts ({same / len(compared):.0%}) the other half of the corpus chooses the same feature")
-    if output is not None and not quiet:
-        echo(f"labels: {output}")
-    for warning in bench.warnings.messages:
-        echo(f"warning: {warning}", err=True)
 
 
 def _row(answer: Any) -> dict[str, Any]:
@@ -179,38 +226,4 @@ def _fires_at(snippets: Sequence[dict[str, Any]]) -> str:
     return f"{before}{spaces[0]}«{token}»{spaces[1]}{after}".strip()
 
 
-@command.command("compare")
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
-@click.option("--show", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="Rows of each table.")
-@json_option
-def compare_command(a: Path, b: Path, show: int, as_json: bool) -> None:
-    """Which features and labels two label files of one SAE agree on."""
-    from harness.labelling.compare import compare
-    from harness.labelling.files import read_labels
-
-    files = read_labels(a), read_labels(b)
-    found = compare(*files)
-    if as_json:
-        print_json(found.as_json())
-        return
-    counts = found.counts()
-    echo(f"concepts in both: {len(found.concepts)}; in {a} alone: {len(found.only_a)}, in {b} alone: {len(found.only_b)}")
-    for path, file in ((a, files[0]), (b, files[1])):
-        if not file.identity:
-            echo(f"warning: {path} does not say which SAE its features belong to", err=True)
-    echo(
-        f"of those in both, same features: {counts['same']}, some in common: {counts['overlap']}, none: {counts['different']}, "
-        f"abstained from in one: {counts['abstained']}, in both: {counts['neither']}"
-    )
-    jaccard = "—" if found.jaccard is None else f"{found.jaccard:.3f}"
-    echo(
-        f"features labelled: {found.features_a} and {found.features_b}, in both {found.features_both}; (concept, feature) pairs: Jaccard {jaccard}"
-    )
-    if found.concepts and show:
-        rows = [(p.concept, p.agreement, *(" ".join(map(str, part)) for part in (p.both, p.only_a, p.only_b))) for p in found.concepts[:show]]
-        print_table("", ("concept", "agreement", "both", "first alone", "second alone"), rows)
-    if found.relabelled and show:
-        echo("")
-        relabelled = [(str(feature), ", ".join(ours), ", ".join(theirs)) for feature, ours, theirs in found.relabelled[:show]]
-        print_table("Features that carry other concepts in each file", ("feature", "first", "second"), relabelled)
+command.add_command(compare_command)

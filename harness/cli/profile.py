@@ -140,4 +140,4 @@ def _show(decoding: dict[str, Any]) -> None:
         cells = [f"{decoding['devices'][name][place]['tokens_per_second']:,.0f}" for name in names]
         rows.append((str(cell["rows"]), *([f"{share * cell['tokens_per_second']:,.0f}"] if share is not None else []), *cells))
     print_table("tokens a second by the rows of a batch", head, rows)
-    echo("at most: the longer of reading weights and cache, and of computing; other devices by their vendors' data sheets")
+    echo("at most: the longer of reading weights and cache, and of computing; other devices by NVIDIA's data sheets (dense bfloat16)")

@@ -22,80 +22,87 @@ _AHEAD = 192
 """Columns that are made room for at a time: texts may be allowed to become much longer than they do."""
 
 
+class _Growing:
+    """What such a layer does: keys and values ``[rows, heads, columns, width]`` as views of buffers with room on all sides but the left."""
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, layer: Any, rows: int, columns: int) -> None:
+        super().__init__()
+        self.dtype, self.device, self.is_initialized = layer.keys.dtype, layer.keys.device, True
+        self._n, self._start, self._end = len(layer.keys), 0, layer.keys.shape[2]
+        self._most = columns + _SLACK
+        self._buffers = [_room(x, max(rows, self._n), self._ahead(self._end)) for x in (layer.keys, layer.values)]
+        for buffer, x in zip(self._buffers, (layer.keys, layer.values), strict=True):
+            buffer[: self._n, :, : self._end] = x
+        self._show()
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append the new tokens, and return all keys and values."""
+        new = key_states.shape[2]
+        if self._end + new > self._buffers[0].shape[2]:
+            self._lay(0, self._end - self._start + new)
+        for buffer, x in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[: self._n, :, self._end : self._end + new] = x
+        self._end += new
+        self._show()
+        return self.keys, self.values
+
+    def leave(self, n: int, to: Tensor, of: Tensor) -> None:
+        """Keep ``n`` rows, the rows ``of`` moved to the places ``to``."""
+        if len(to):
+            for buffer in self._buffers:
+                buffer[to, :, self._start : self._end] = buffer[of, :, self._start : self._end]
+        self._n = n
+        self._show()
+
+    def trim(self, columns: int) -> None:
+        """Drop columns on the left."""
+        self._start += columns
+        self._show()
+
+    def join(self, keys: Tensor, values: Tensor) -> None:
+        """Take in rows at the end; what is narrower is padded on the left, with whatever numbers lie there."""
+        more, width = keys.shape[2] - (self._end - self._start), keys.shape[2]
+        if self._n + len(keys) > len(self._buffers[0]):
+            self._buffers = [_room(b, self._n + len(keys), b.shape[2], b) for b in self._buffers]
+        if more > self._start:
+            self._lay(more, self._end - self._start + more)
+        self._start -= max(0, more)
+        for buffer, x in zip(self._buffers, (keys, values), strict=True):
+            buffer[self._n : self._n + len(x), :, self._end - width : self._end] = x
+        self._n += len(keys)
+        self._show()
+
+    def _lay(self, start: int, needed: int) -> None:
+        """Move the columns to begin at ``start``, in larger buffers where ``needed`` columns do not fit."""
+        width, columns = self._end - self._start, self._buffers[0].shape[2]
+        for place, buffer in enumerate(self._buffers):
+            shown = buffer[: self._n, :, self._start : self._end]
+            if needed > columns:
+                buffer = _room(buffer, len(buffer), self._ahead(needed))
+                self._buffers[place] = buffer
+            else:
+                shown = shown.clone()  # of the buffer itself, and the two may overlap
+            buffer[: self._n, :, start : start + width] = shown
+        self._start, self._end = start, start + width
+
+    def _ahead(self, columns: int) -> int:
+        """Return for how many columns room is made where so many are needed."""
+        return max(min(columns + _AHEAD, self._most), columns + _SLACK)
+
+    def _show(self) -> None:
+        self.keys, self.values = (buffer[: self._n, :, self._start : self._end] for buffer in self._buffers)
+
+
 @once
 def layer_class() -> Any:
     """Return the class of such layers, a kind of transformers' ``DynamicLayer``."""
     from transformers.cache_utils import DynamicLayer
 
-    class GrowingLayer(DynamicLayer):  # type: ignore[misc]
-        """Keys and values ``[rows, heads, columns, width]`` as views of buffers with room on all sides but the left."""
-
-        def __init__(self, layer: Any, rows: int, columns: int) -> None:
-            super().__init__()
-            self.dtype, self.device, self.is_initialized = layer.keys.dtype, layer.keys.device, True
-            self._n, self._start, self._end = len(layer.keys), 0, layer.keys.shape[2]
-            self._most = columns + _SLACK
-            self._buffers = [_room(x, max(rows, self._n), self._ahead(self._end)) for x in (layer.keys, layer.values)]
-            for buffer, x in zip(self._buffers, (layer.keys, layer.values), strict=True):
-                buffer[: self._n, :, : self._end] = x
-            self._show()
-
-        def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-            """Append the new tokens, and return all keys and values."""
-            new = key_states.shape[2]
-            if self._end + new > self._buffers[0].shape[2]:
-                self._lay(0, self._end - self._start + new)
-            for buffer, x in zip(self._buffers, (key_states, value_states), strict=True):
-                buffer[: self._n, :, self._end : self._end + new] = x
-            self._end += new
-            self._show()
-            return self.keys, self.values
-
-        def leave(self, n: int, to: Tensor, of: Tensor) -> None:
-            """Keep ``n`` rows, the rows ``of`` moved to the places ``to``."""
-            if len(to):
-                for buffer in self._buffers:
-                    buffer[to, :, self._start : self._end] = buffer[of, :, self._start : self._end]
-            self._n = n
-            self._show()
-
-        def trim(self, columns: int) -> None:
-            """Drop columns on the left."""
-            self._start += columns
-            self._show()
-
-        def join(self, keys: Tensor, values: Tensor) -> None:
-            """Take in rows at the end; what is narrower is padded on the left, with whatever numbers lie there."""
-            more, width = keys.shape[2] - (self._end - self._start), keys.shape[2]
-            if self._n + len(keys) > len(self._buffers[0]):
-                self._buffers = [_room(b, self._n + len(keys), b.shape[2], b) for b in self._buffers]
-            if more > self._start:
-                self._lay(more, self._end - self._start + more)
-            self._start -= max(0, more)
-            for buffer, x in zip(self._buffers, (keys, values), strict=True):
-                buffer[self._n : self._n + len(x), :, self._end - width : self._end] = x
-            self._n += len(keys)
-            self._show()
-
-        def _lay(self, start: int, needed: int) -> None:
-            """Move the columns to begin at ``start``, in larger buffers where ``needed`` columns do not fit."""
-            width, columns = self._end - self._start, self._buffers[0].shape[2]
-            for place, buffer in enumerate(self._buffers):
-                shown = buffer[: self._n, :, self._start : self._end]
-                if needed > columns:
-                    buffer = _room(buffer, len(buffer), self._ahead(needed))
-                    self._buffers[place] = buffer
-                else:
-                    shown = shown.clone()  # of the buffer itself, and the two may overlap
-                buffer[: self._n, :, start : start + width] = shown
-            self._start, self._end = start, start + width
-
-        def _ahead(self, columns: int) -> int:
-            """Return for how many columns room is made where so many are needed."""
-            return max(min(columns + _AHEAD, self._most), columns + _SLACK)
-
-        def _show(self) -> None:
-            self.keys, self.values = (buffer[: self._n, :, self._start : self._end] for buffer in self._buffers)
+    class GrowingLayer(_Growing, DynamicLayer):  # type: ignore[misc]
+        """Keys and values of attention, as transformers' models take them."""
 
     return GrowingLayer
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.files.progress import Progress
+from harness.run.known_trainings import note_trained
 from harness.run.trained import fitted
 from harness.run.training_data import VERSION, TrainingBench, training_data
 from harness.tasks.dictionaries import EnsembleTable, TrainTable
@@ -48,6 +49,11 @@ def _ensemble(
     return boosted(stages, f"{table.name} ({table.n} boosted members of {table.of})")
 
 
+def boosted_name(table: TrainTable, stage: int) -> str:
+    """Return what a member of a boosted ensemble is called, by its place from 1 up; the first of all is the table's own dictionary."""
+    return f"{table.name}, boosted member {stage + 1}"
+
+
 def _next_stage(bench: TrainingBench, table: TrainTable, before: list[Dictionary], progress: Progress) -> Dictionary:
     """Return a dictionary that is trained on what those ``before`` leave over, from the cache or trained now.
 
@@ -59,7 +65,7 @@ def _next_stage(bench: TrainingBench, table: TrainTable, before: list[Dictionary
     from harness.sae.ensembles import left_over
 
     stage, data = len(before), training_data(bench, table)
-    name = f"{table.name}, boosted member {stage + 1}"
+    name = boosted_name(table, stage)
     config = data.config(table, table.seeds[0] + stage)
 
     def compute(folder: Path) -> None:
@@ -74,6 +80,8 @@ def _next_stage(bench: TrainingBench, table: TrainTable, before: list[Dictionary
         "kind": "boosting-member", "version": VERSION, "layer": table.layer, "config": config.identity,
         "before": [dictionary.digest for dictionary in before], **data.key,
     }  # fmt: skip
-    dictionary = harness.sae.load(data.artifact(key, compute), device=str(data.device))
+    folder = data.artifact(key, compute)
+    dictionary = harness.sae.load(folder, device=str(data.device))
+    note_trained(bench.task, bench.choices, table, name, folder, dictionary)
     dictionary.source = f"{name} (seed {config.seed})"
     return dictionary

@@ -13,12 +13,14 @@ from typing import Literal
 from harness.model.limits import Limits
 
 DEVICES: Mapping[str, Limits] = {
-    "NVIDIA L4": Limits(121e12, 0.300e12),
-    "NVIDIA A100 80GB": Limits(312e12, 2.039e12),
-    "NVIDIA H100 SXM": Limits(989e12, 3.35e12),
-    "NVIDIA H200": Limits(989e12, 4.8e12),
+    "NVIDIA L4 24GB": Limits(121e12, 0.300e12),
+    "NVIDIA A100 SXM 80GB": Limits(312e12, 2.039e12),
+    "NVIDIA H100 SXM 80GB": Limits(989e12, 3.35e12),
+    "NVIDIA H200 SXM 141GB": Limits(989e12, 4.8e12),
 }
-"""What the vendor's data sheets say: dense bfloat16 products and memory bandwidth. Measured rates are lower."""
+"""What NVIDIA's data sheets of these variants say: bfloat16 products on tensor cores, and memory bandwidth. The products are dense ones: for L4, H100
+and H200 the sheets state them with sparsity (242 and 1,979 TFLOP/s), and dense ones are half of that. PCIe and NVL variants of the others have less.
+Measured rates are lower, too."""
 
 BATCHES = (1, 8, 32, 64, 128, 256, 512)
 """Rows for which the model is told."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.engine.timing import CLOCK
 from harness.files.progress import Progress
+from harness.run.known_trainings import note_trained
+from harness.run.throughput import TRAINING, remember_rate, training_name
 from harness.run.training_data import VERSION, TrainingBench, TrainingData, training_data
 from harness.tasks.dictionaries import TrainTable
 from harness.types import Json
@@ -88,6 +92,7 @@ def trained(
     key = {"kind": "trained-dictionary", "version": VERSION, "layer": table.layer, "config": config.identity, **data.key, **kept}
     folder = data.artifact(key, compute)
     dictionary = harness.sae.load(folder if snapshot is None else snapshot_folder(folder, snapshot), device=str(data.device))
+    note_trained(bench.task, bench.choices, table, name, folder, dictionary)
     how = "trained by the task" if control == "none" else f"{control}, trained by the task"
     after = "" if snapshot is None else f", after {snapshot} tokens"
     dictionary.source = f"{name} ({how}, seed {seed}{after})"  # the cache's folder says nothing to a reader
@@ -99,16 +104,22 @@ def trained(
 def fitted(
     data: TrainingData, name: str, config: TrainConfig, activations: Harvest, folder: Path, progress: Progress, snapshots: Sequence[int] = ()
 ) -> None:
-    """Train a dictionary on collected activations and export it to ``folder``."""
+    """Train a dictionary on collected activations and export it to ``folder``; how fast that went is kept for a later ``--dry-run``."""
     import torch
 
+    from harness.sae.training.checkpoint import CHECKPOINT_FILE
     from harness.sae.training.train import train_on
 
     device = torch.device("cuda" if data.device.type == "cuda" else "cpu")
-    with progress.gauge(f"training dictionary {name}") as gauge:
+    begun, before, tokens = (folder / CHECKPOINT_FILE).exists(), time.monotonic(), 0
+    with progress.gauge(f"training dictionary {name}") as gauge, CLOCK.part(TRAINING):
 
         def report(state: TrainProgress) -> None:
+            nonlocal tokens
             if state.stage == "train":
                 gauge(state.done, state.total)
+                tokens = state.done
 
         train_on(activations, config, folder, data.describe(config, activations), device, report, snapshots=snapshots)
+    if not begun:  # else an earlier process has done some of it
+        remember_rate(training_name(data.bench.task, config, config.control, data.device.type), tokens, time.monotonic() - before)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from harness.contracts import Bench
+from harness.engine.timing import CLOCK
 from harness.errors import DataError
 from harness.files.progress import Progress
 from harness.files.version import own_version
 from harness.interventions import Site
+from harness.run.choices import Choices
+from harness.run.throughput import COLLECTING, collecting_name, remember_rate
 from harness.tasks.dictionaries import TrainTable
 from harness.tasks.schema import Task
 from harness.types import Json, rng
@@ -38,6 +43,7 @@ class TrainingBench(Bench, Protocol):
     """What a task's bench offers to training beyond the contract."""
 
     task: Task
+    choices: Choices
 
     def model_artifact(self, key: Json, compute: Callable[[Path], None]) -> Path:
         """As ``artifact``, for what does not depend on the task's corpus."""
@@ -138,8 +144,8 @@ class _Texts(TrainingData):
             )  # fmt: skip
 
         def compute(folder: Path) -> None:
-            with progress.gauge("collecting activations") as gauge:
-                found(folder, gauge)
+            with progress.gauge("collecting activations") as gauge, _collecting(self, folder) as took:
+                took(found(folder, gauge).n)
 
         budget = {"skip": config.skip, "outlier": config.outlier, "token_budget": config.token_budget}
         return found(self.artifact({"kind": "training-activations", "version": VERSION, "layer": self.layer, **budget, **self.key}, compute))
@@ -174,8 +180,8 @@ class _Samples(TrainingData):
         total = with_held_out(self.n)
 
         def compute(folder: Path) -> None:
-            with progress.gauge("drawing samples") as gauge:
-                harvest_samples(self.source, total, folder, gauge)
+            with progress.gauge("drawing samples") as gauge, _collecting(self, folder) as took:
+                took(harvest_samples(self.source, total, folder, gauge).n)
 
         return open_harvest(self.artifact({"kind": "synthetic-samples", "version": VERSION, "source": self.source.digest, "n": total}, compute))
 
@@ -190,6 +196,19 @@ class _Samples(TrainingData):
             "harness_version": own_version(),
             "harness_training": recipe,
         }
+
+
+@contextlib.contextmanager
+def _collecting(data: TrainingData, folder: Path) -> Iterator[Callable[[int], None]]:
+    """Within the context vectors are collected into ``folder``; yields what is told how many: a later ``--dry-run`` goes by that."""
+    begun, before = any(folder.iterdir()), time.monotonic()
+
+    def took(n: int) -> None:
+        if not begun:  # else an earlier process has collected some of them
+            remember_rate(collecting_name(data.bench.task, data.device.type), n, time.monotonic() - before)
+
+    with CLOCK.part(COLLECTING):
+        yield took
 
 
 def _of_token_file(bench: TrainingBench, table: TrainTable, path: Path, key: dict[str, Json]) -> TrainingData:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from harness.contracts import Judge
-from harness.errors import HarnessError
+from harness.contracts import Judge, RatesMeanwhile
 from harness.run.bench import TaskBench
 from harness.run.traits import problem
 from harness.testing.at_work import Factory, anew, check_interrupted, made, settled, watched
-from harness.testing.require import ContractError, require, require_json
+from harness.testing.meanwhile import check_meanwhile
+from harness.testing.require import ContractError, require
+from harness.testing.stepwise import by_item, content
 from harness.types import JudgeItem, Rating
 
 _ODD = (" \n", "🙂 … —", "<s></s><|endoftext|> [INST] 中文", "ha " * 300)
@@ -27,6 +28,8 @@ def check_judge(
     * ``collect`` answers tickets, for items that are pending, and a second collection is allowed.
     * Ratings do not depend on the order of the items or on which others are beside them, and a second judge gives the same (with
       ``deterministic``).
+    * One that offers :class:`harness.contracts.RatesMeanwhile` answers each text that it is sent once, as ``submit`` does (with ``deterministic``),
+      and may be stopped at any time: nothing is lost, and it may be sent texts again.
     * Process, model and dictionaries are as before, the model also where an error breaks ``submit`` off.
 
     Args:
@@ -52,6 +55,8 @@ def check_judge(
     with watched(bench, "judge", judge, "submit", first=True):
         found = _answered(judge, shown)
     _check_others(factory, bench, shown, found if deterministic else {})
+    if isinstance(judge, RatesMeanwhile) and not (traits.answers_later or traits.needs_model):
+        check_meanwhile(factory, bench, shown, found if deterministic else {})
     check_interrupted(bench, "judge", lambda: _prepared(factory, bench), "submit", lambda judge: list(judge.submit(shown)))
     return found
 
@@ -67,8 +72,8 @@ def _check_others(factory: Factory[Judge], bench: TaskBench, items: Sequence[Jud
     ways = ((again, "by a second judge", "determinism"), (turned, "in another order", "batch-invariance"), (alone, "alone", "batch-invariance"))
     for answers, what, check in ways:
         for name, rating in answers.items():
-            same = name not in found or _content(rating) == _content(found[name])
-            require(check, same, f"item {name!r} was answered {_content(found[name]) if found else ''}, and {what} {_content(rating)}")
+            same = name not in found or content(rating) == content(found[name])
+            require(check, same, f"item {name!r} was answered {content(found[name]) if found else ''}, and {what} {content(rating)}")
 
 
 def _prepared(factory: Factory[Judge], bench: TaskBench) -> Judge:
@@ -90,7 +95,7 @@ def example_items(bench: TaskBench) -> list[JudgeItem]:
 def _answered(judge: Judge, items: Sequence[JudgeItem]) -> dict[str, Rating]:
     """Return the judge's answers to ``items``, checked; pending ones collected once."""
     names = {item.id for item in items}
-    found = _by_item(lambda: judge.submit(items), names, "submit")
+    found = by_item(lambda: judge.submit(items), names, "submit")
     require("values", set(found) == names, f"submit left items without an answer: {', '.join(sorted(names - set(found)))}")
     tickets = {rating.ticket for rating in found.values() if rating.status == "pending"}
     if tickets:
@@ -102,39 +107,6 @@ def _answered(judge: Judge, items: Sequence[JudgeItem]) -> dict[str, Rating]:
 
 def _collected(judge: Judge, tickets: Sequence[str], owed: set[str]) -> dict[str, Rating]:
     try:
-        return _by_item(lambda: judge.collect(tickets), owed, "collect")
+        return by_item(lambda: judge.collect(tickets), owed, "collect")
     except ContractError as error:
         raise ContractError("tickets", error.message) if error.check == "values" else error from error.__cause__
-
-
-def _by_item(ask: Callable[[], Iterable[Rating]], names: set[str], method: str) -> dict[str, Rating]:
-    found: dict[str, Rating] = {}
-    for rating in _stepwise(ask, method):
-        require("values", isinstance(rating, Rating), f"{method} gave {type(rating).__name__}; it must give Rating values")
-        require("values", rating.item_id in names, f"{method} answered item {rating.item_id!r}, which it was not asked for")
-        require("values", rating.item_id not in found, f"{method} answered item {rating.item_id!r} twice")
-        require_json(dict(rating.details), f"the details of item {rating.item_id!r}")
-        found[rating.item_id] = rating
-    return found
-
-
-def _stepwise(ask: Callable[[], Iterable[Rating]], method: str) -> Iterator[Rating]:
-    """Yield a judge's ratings. Raises ContractError for whatever it raises meanwhile, but an error that it has for its user."""
-    try:
-        yield from ask()
-    except (HarnessError, ContractError):
-        raise
-    except ValueError as error:
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        refused = trace is not None and trace.tb_frame.f_code is Rating.__post_init__.__code__
-        raise ContractError("ratings" if refused else "unrated", f"{method} raised {error!r}") from error
-    except Exception as error:
-        message = f"{method} raised {error!r}; what cannot be rated is Rating(item.id, 'unrated', reason=…)"
-        raise ContractError("unrated", message) from error
-
-
-def _content(rating: Rating) -> tuple[object, ...]:
-    """Return what a rating says, without its ticket."""
-    return rating.status, rating.concept, rating.instruction, rating.fluency, rating.reason

@@ -34,6 +34,8 @@ CHECKS = {
     "ratings": "ratings lie between 0 and 2",
     "unrated": "a text that cannot be rated comes back unrated, with the reason; no text ends the judge's work",
     "tickets": "pending items are answered by their tickets, more than once if asked",
+    "meanwhile": "a judge that rates while texts are generated answers each text that it is sent once, with the rating that `submit` gives it",
+    "meanwhile-stop": "its `stop` may come at any time and twice: what it has rated is handed out, and what is left may be sent again",
     "reference": "an engine's logits and texts are those of the float64 reference",
 }
 """What is checked, by name; :attr:`ContractError.check` is one of them."""

@@ -37,7 +37,7 @@ def test_parts_add_up_and_every_token_was_decoded_in_a_step(harness: Callable[..
     assert decoding["reached"]["tokens_per_second"] == pytest.approx(generate["rows"][STEPS] / generate["seconds"][STEPS])
     assert decoding["model"]["dtype"] == dtype
     assert decoding["share"] == pytest.approx(decoding["machine"]["seconds"] / decoding["reached"]["seconds"])
-    assert {"this machine", "NVIDIA H100 SXM"} <= decoding["devices"].keys()
+    assert {"this machine", "NVIDIA H100 SXM 80GB"} <= decoding["devices"].keys()
 
 
 def test_the_screen_has_a_table_for_each_question(harness: Callable[..., Any], run: Path) -> None:

@@ -38,11 +38,36 @@ def test_one_table_of_all_cells(harness: Callable[..., Any], tmp_path: Path) -> 
     names = [row[1] for row in table if row and row[0] in ("variable", "constant")]
     assert names == ["mini~1024", "random", "mini", "random"] * 2
     assert "Recovering known features" in done.out  # the published table
+    held = harness("eval", "--task", folder, "--dry-run", "--json").json  # the cache holds what is trained, and measuring has a pace by now
+    assert [(cell["trainings_and_measurements"]["trainings"][0]["cached"], cell["seconds"] > 0) for cell in held["cells"]] == [(2, True)] * 2
     again = harness("eval", "--task", folder, "--out", tmp_path)
     assert again.code == 0
     assert "training" not in again.err
     one = harness("eval", "--task", f"{folder}@firing=constant", "--out", tmp_path, "--json").json
     assert one["model"]["name"].startswith("synthetic")
+
+
+def test_a_plan_learns_from_runs(harness: Callable[..., Any], tmp_path: Path) -> None:
+    """Before the first training a plan says what it knows; after it, how long another takes; the cache's dictionaries are not trained again."""
+    env = {"HARNESS_CACHE": str(tmp_path / "cache")}
+    folder = write_task(tmp_path / "task", PUBLISHED + TRAIN + METRICS)
+    first = harness("eval", "--task", folder, "--dry-run", env=env).out
+    assert "2 of width 24, each 1 passes over at most 4,096 tokens" in " ".join(first.split())
+    assert "unknown" in first
+    assert harness("eval", "--task", folder, "--out", tmp_path, "--quiet", env=env).code == 0
+    known = harness("eval", "--task", folder, "--dry-run", "--json", env=env).json["trainings_and_measurements"]
+    assert (known["trainings"][0]["cached"], known["trainings"][0]["seconds"]) == (2, 0)
+    assert [one["n"] for one in known["measurements"]] == [6]  # two snapshots and two trainings, and a random dictionary beside each row
+    assert known["seconds"] > 0
+    another = write_task(tmp_path / "another", (PUBLISHED + TRAIN + METRICS).replace("samples = 4096", "samples = 8192"))
+    foreseen = harness("eval", "--task", another, "--dry-run", "--json", env=env).json["trainings_and_measurements"]["trainings"][0]
+    assert foreseen["cached"] == 0
+    assert foreseen["tokens"] == 8192
+    assert foreseen["seconds"] > 0
+    wider = write_task(tmp_path / "wider", (PUBLISHED + TRAIN + METRICS).replace("width = 24", "width = 48"))
+    plan = harness("eval", "--task", wider, "--dry-run", "--json", env=env).json["trainings_and_measurements"]
+    assert plan["seconds"] is None
+    assert plan["unknown"] == ["training mini"]
 
 
 def test_plans_and_wrong_wishes(harness: Callable[..., Any], tmp_path: Path) -> None:

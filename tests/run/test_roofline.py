@@ -30,9 +30,9 @@ def test_a_step_is_bound_by_memory_or_by_arithmetic(flops: float, bandwidth: flo
 def test_a_model_of_two_billion_numbers_on_an_h100() -> None:
     """By hand: 2.6e9 parameters in bfloat16 are 5.2 GB, 1.55 ms at 3.35 TB/s; 128 rows compute 666 GFLOP, .67 ms at 989 TFLOP/s."""
     step = decoding_of({"weights": 5.2e9, "cache": 0, "parameters": 2.6e9}, 100)
-    assert step.seconds(128, DEVICES["NVIDIA H100 SXM"]) == pytest.approx(1.552e-3, rel=1e-3)
-    assert step.bound_by(128, DEVICES["NVIDIA H100 SXM"]) == "memory"
-    assert step.bound_by(512, DEVICES["NVIDIA H100 SXM"]) == "arithmetic"
+    assert step.seconds(128, DEVICES["NVIDIA H100 SXM 80GB"]) == pytest.approx(1.552e-3, rel=1e-3)
+    assert step.bound_by(128, DEVICES["NVIDIA H100 SXM 80GB"]) == "memory"
+    assert step.bound_by(512, DEVICES["NVIDIA H100 SXM 80GB"]) == "arithmetic"
 
 
 def test_weights_and_cache_of_a_real_model(tiny_model: Any) -> None:

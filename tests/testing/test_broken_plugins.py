@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from harness.testing import (
     check_options,
     check_plugin,
     check_steerer,
+    meanwhile,
     toy_bench,
 )
 from harness.types import Abstention, FeatureRef, Labeling, Measurement, Rating
@@ -323,6 +325,62 @@ def test_judges(bench: TaskBench, check: str, parts: dict[str, Any]) -> None:
     fails(check, lambda: check_judge(lambda: AJudge(**parts), bench))
 
 
+class AJudgeMeanwhile(AJudge):
+    """A judge that rates meanwhile, in the simplest way: when it is asked for what has come."""
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(submit=lambda bench, items: [rated(item) for item in items], **parts)
+        self.waiting: list[Any] = []
+        self.stops = 0
+
+    def send(self, items: Any) -> None:
+        self.waiting += items
+
+    def arrived(self, wait: bool) -> Any:
+        taken, self.waiting = self.waiting, []
+        return self.part("arrived", self, taken) if "arrived" in self.parts else [rated(item) for item in taken]
+
+    def stop(self) -> None:
+        self.stops += 1
+        if "stop" in self.parts:
+            self.part("stop", self)
+
+
+def waits_for_ever(judge: Any, items: Any) -> Any:
+    threading.Event().wait()
+
+
+def raises_the_second_time(judge: Any) -> None:
+    if judge.stops == 3:
+        raise RuntimeError("no thread to join")
+
+
+MEANWHILE: list[tuple[str, dict[str, Any]]] = [
+    ("meanwhile", {"arrived": lambda judge, items: [rated(item) for item in items[:-1]]}),
+    ("meanwhile", {"arrived": lambda judge, items: [rated(item) for item in items for _ in range(2)]}),
+    ("meanwhile", {"arrived": lambda judge, items: [rated(item, 0.5) for item in items]}),
+    ("meanwhile", {"arrived": lambda judge, items: [Rating(item.id, "pending", ticket="t") for item in items]}),
+    ("meanwhile", {"arrived": waits_for_ever}),
+    ("unrated", {"arrived": lambda judge, items: (rated(item, 1 / len(item.text.split())) for item in items)}),
+    ("meanwhile-stop", {"stop": raises_the_second_time}),
+    ("meanwhile-stop", {"stop": lambda judge: setattr(judge, "send", lambda items: None)}),
+    ("meanwhile-stop", {"arrived": lambda judge, items: [] if judge.stops > 1 else [rated(item) for item in items]}),
+    ("process-unchanged", {"arrived": lambda judge, items: [rated(item, 1 + 0 * random.random()) for item in items]}),
+    ("model-unchanged", {"arrived": lambda judge, items: hooked(judge.bench, [rated(item) for item in items])}),
+]
+
+
+def test_a_judge_that_rates_meanwhile(bench: TaskBench) -> None:
+    assert len(check_judge(AJudgeMeanwhile, bench)) == 12
+
+
+@pytest.mark.parametrize(("check", "parts"), MEANWHILE)
+def test_judges_that_rate_meanwhile(bench: TaskBench, check: str, parts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    if parts.get("arrived") is waits_for_ever:
+        monkeypatch.setattr(meanwhile, "PATIENCE", 0.2)
+    fails(check, lambda: check_judge(lambda: AJudgeMeanwhile(**parts), bench))
+
+
 # -------------------------------------------------------------------------------------------------------------------------- engines
 
 
@@ -458,5 +516,5 @@ def fails(check: str, run: Callable[[], object]) -> None:
 
 
 def test_every_check_can_fail() -> None:
-    tables: tuple[list[tuple[str, Any]], ...] = (LABELERS, STEERERS, DETECTORS, METRICS, JUDGES, ENGINES, OTHERS)
+    tables: tuple[list[tuple[str, Any]], ...] = (LABELERS, STEERERS, DETECTORS, METRICS, JUDGES, MEANWHILE, ENGINES, OTHERS)
     assert {check for table in tables for check, _ in table} | {"traits"} == set(CHECKS)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from harness.contracts import Priced, Work
 from harness.errors import PluginError
 from harness.evaluations.base import Stage
+from harness.evaluations.dictionary.pace import Pace, measuring_name, opening_name
 from harness.evaluations.dictionary.records import all_subjects, record_id, seeds_of, subjects_of, unmeasured
 from harness.evaluations.dictionary.rows import MEASURE, dictionary_rows, keep_digest
 from harness.evaluations.dictionary.subjects import open_subject, unmet
@@ -49,28 +50,43 @@ class DictionaryEvaluation:
 
     def work(self, run: Run, stage: Stage, items: Sequence[Item]) -> Iterator[Outcome]:
         """Yield the outcomes dictionary by dictionary, so that each is opened once for all of its metrics."""
-        plan, bench, missing = run.planned, run.bench, {item.id for item in items}
-        everybody = all_subjects(plan, bench)
+        plan, missing = run.planned, {item.id for item in items}
         note_versions(run.store, run.warnings, "metrics", [planned.metric.registered.made_by for planned in plan.metrics])
         _approve(run)
-        for ref in run.progress.track(everybody, "measuring dictionaries", len(everybody)):
-            wanted = [
-                (name, planned, seed)
-                for planned in plan.metrics
-                if ref in subjects_of(planned, bench)
-                for seed in seeds_of(planned, bench)
-                if (name := record_id(planned.metric, ref, seed)) in missing
-            ]
-            subject = open_subject(bench, ref, everybody) if wanted else None
-            if subject is not None:
-                keep_digest(run.store, [name for name, _, _ in wanted], subject.dictionary.digest)
-            for name, planned, seed in wanted:
-                assert subject is not None
-                run.progress.step(f"measuring {planned.metric.label} of {ref.title}")
-                yield Outcome(name, stage.source, "done", _measured(run, planned, subject, seed).as_json())
+        pace = Pace()
+        try:
+            yield from _outcomes(run, stage, missing, pace)
+        finally:
+            pace.keep()
 
     def score(self, manifest: Manifest, store: RunStore, judge: JudgeRecord | None) -> Sequence[Row]:
         return dictionary_rows(manifest, store)
+
+
+def _outcomes(run: Run, stage: Stage, missing: Container[str], pace: Pace) -> Iterator[Outcome]:
+    """Yield the outcomes of the items ``missing`` (ids)."""
+    from harness.model.devices import choose_device
+
+    plan, bench = run.planned, run.bench
+    everybody, device = all_subjects(plan, bench), choose_device(bench.choices.device).type
+    for ref in run.progress.track(everybody, "measuring dictionaries", len(everybody)):
+        wanted = [
+            (name, planned, seed)
+            for planned in plan.metrics
+            if ref in subjects_of(planned, bench)
+            for seed in seeds_of(planned, bench)
+            if (name := record_id(planned.metric, ref, seed)) in missing
+        ]
+        if not wanted:
+            continue
+        with pace.timed(opening_name(bench, device)):
+            subject = open_subject(bench, ref, everybody)
+        keep_digest(run.store, [name for name, _, _ in wanted], subject.dictionary.digest)
+        for name, planned, seed in wanted:
+            run.progress.step(f"measuring {planned.metric.label} of {ref.title}")
+            with pace.timed(measuring_name(bench, planned.metric, device)):
+                found = _measured(run, planned, subject, seed)
+            yield Outcome(name, stage.source, "done", found.as_json())
 
 
 def _approve(run: Run) -> None:
