@@ -101,17 +101,17 @@ def activations(
 
 
 def sweep_shards(
-    rows: Sequence[Row], *, skip: int = 1, token_budget: int = BUDGET, block: int | None = None, tokens: int = SHARD_TOKENS
+    rows: Sequence[Row], *, skip: int = 1, token_budget: int = BUDGET, block: int | None = None, tokens: int | None = None
 ) -> Iterator[npt.NDArray[np.int64]]:
     """Yield the texts that a sweep with these arguments reads, in its order, in shards of whole forward passes: places in ``rows``.
 
-    ``tokens`` are those of a shard's forward passes.
+    ``tokens`` are those of a shard's forward passes, by default :data:`SHARD_TOKENS`.
 
     A sweep over the shards, one after the other, makes the batches of one over all texts. So a pass that commits each shard, and goes on after
     the last one committed, finds what an undisturbed one finds, to the last bit (unless memory runs out: then a batch is halved).
     """
     lengths, wanted = row_lengths(rows), _with_counted(rows, None, skip)
-    size, passes, budget = block or max(1, len(wanted)), max(1, tokens // token_budget), TokenBudget(token_budget)
+    size, passes, budget = block or max(1, len(wanted)), max(1, (SHARD_TOKENS if tokens is None else tokens) // token_budget), TokenBudget(token_budget)
     for start in range(0, len(wanted), size):
         part = wanted[start : start + size]
         part = part[np.argsort(-lengths[part], kind="stable")]  # as the forward passes take them
