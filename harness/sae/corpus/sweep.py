@@ -111,7 +111,8 @@ def sweep_shards(
     the last one committed, finds what an undisturbed one finds, to the last bit (unless memory runs out: then a batch is halved).
     """
     lengths, wanted = row_lengths(rows), _with_counted(rows, None, skip)
-    size, passes, budget = block or max(1, len(wanted)), max(1, (SHARD_TOKENS if tokens is None else tokens) // token_budget), TokenBudget(token_budget)
+    passes = max(1, (SHARD_TOKENS if tokens is None else tokens) // token_budget)
+    size, budget = block or max(1, len(wanted)), TokenBudget(token_budget)
     for start in range(0, len(wanted), size):
         part = wanted[start : start + size]
         part = part[np.argsort(-lengths[part], kind="stable")]  # as the forward passes take them
