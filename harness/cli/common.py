@@ -124,7 +124,7 @@ def engine_option(function: F) -> F:
 def executor_options(function: F) -> F:
     """Return --executor, --workers and --ray-address: who does the engine's work."""
     options = [
-        click.option("--executor", metavar="NAME", help="Who generates and reads the corpus: single, processes (one a device) or ray."),
+        click.option("--executor", metavar="NAME", help="Who generates, trains and reads: single, processes (one a device) or ray."),
         click.option("--workers", metavar="N|DEVICES", help="Of that executor: how many, or their devices, e.g. cuda:1,cuda:2 (default: all GPUs)."),
         click.option("--ray-address", metavar="ADDRESS", help="Of the Ray cluster (default: RAY_ADDRESS, else this machine alone)."),
     ]

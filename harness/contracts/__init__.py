@@ -6,7 +6,7 @@ torch appears in annotations only, so importing this package stays cheap.
 from __future__ import annotations
 
 from harness.contracts.abilities import Abstains, AsksAPI, Fitted, RatesMeanwhile, Recorded, RunsModel
-from harness.contracts.bench import Bench, JudgeBench, ResidualMeans
+from harness.contracts.bench import Bench, JudgeBench, ResidualMeans, Workers
 from harness.contracts.costs import Metered, Priced, Work
 from harness.contracts.kinds import Detector, Judge, Labeler, Metric, Steerer
 from harness.contracts.traits import (
@@ -48,4 +48,5 @@ __all__ = [
     "SteererTraits",
     "Suppresses",
     "Work",
+    "Workers",
 ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.data.split import Part, TextSplit
     from harness.data.texts import TextSet
     from harness.engine.base import Generated, GenerationRequest
+    from harness.engine.spreading.work import Work
     from harness.model.activations import Row
     from harness.model.loading import SubjectModel
     from harness.sae.corpus.collect import CorpusStatistics
@@ -38,6 +39,22 @@ class ResidualMeans:
     means: np.ndarray[Any, Any]
     n_tokens: np.ndarray[Any, Any]
     mean_norm: float
+
+
+class Workers(Protocol):
+    """Processes of this machine or of others, each with the subject model, that do pieces of work for this one."""
+
+    def refuses(self, work: Work) -> str | None:
+        """Why this work cannot be sent to them, one line; None where it can. Nothing is sent."""
+        ...
+
+    def do(self, works: Sequence[Work]) -> Iterator[tuple[str, Any]]:
+        """The parts of all works by name, as they come, each once.
+
+        Before it, a part may say how it is coming on (:class:`~harness.engine.spreading.work.Underway`). A worker that dies loses nothing: its work
+        is done again by another. Raises QuarantinedError at the end, for work that failed three times.
+        """
+        ...
 
 
 class JudgeBench(Protocol):
@@ -171,6 +188,11 @@ class Bench(JudgeBench, Protocol):
 
     def logits(self, texts: Sequence[Row], intervention: Intervention | None = None) -> Iterator[torch.Tensor]:
         """For each text (token ids), in order, the logits at each of its tokens: float32 ``[tokens, vocabulary]``, edited where asked."""
+        ...
+
+    @property
+    def workers(self) -> Workers | None:
+        """Who does pieces of work beside this process (``--executor``); None where this process does everything."""
         ...
 
     def activations(self, site: Site | None = None, texts: TextSet | Samples | None = None) -> Iterator[tuple[int, torch.Tensor]]:

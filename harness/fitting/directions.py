@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,6 +19,7 @@ from pydantic import Field
 
 from harness.contracts import DetectorTraits, SteererTraits
 from harness.errors import DataError, OptionError
+from harness.fitting.reading import reduced
 from harness.fitting.texts import ConceptTexts, Negatives, concept_texts
 from harness.fitting.tokens import text_set, token_activations
 from harness.interventions import Intervention, Site
@@ -312,23 +313,40 @@ def scores(bench: Bench, site: Site, fit: Fit, texts: TextSet, pool: Pool, *, re
     A text without a token that counts (it is empty, or all of it is outliers) has nothing to score: it gets 0, and the run says how many there are.
     """
     found, read = np.zeros((len(fit.names), len(texts))), 0
-    for place, along in _token_scores(bench, site, fit, texts):
-        values = along.clip(min=0) if relu else along
-        found[:, place] = values.max(axis=0) if pool == "max" else values.mean(axis=0)
+    for place, values in reduced(bench, site, texts, Pooled.of(fit, pool, relu)):
+        found[:, place] = values
         read += 1
     if read < len(texts):
         bench.warn(f"{len(texts) - read} of {len(texts)} texts of {texts.name!r} have no token that counts; their score is 0")
     return found + fit.offsets[:, None]
 
 
-def _token_scores(bench: Bench, site: Site, fit: Fit, texts: TextSet) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Yield each text's place and its tokens' scores, ``[tokens, concepts]``, offsets left out."""
-    import torch
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """What a text's tokens have along some directions, pooled: ``[directions]`` float64. A :data:`harness.fitting.reading.Reduce`.
 
-    directions = torch.from_numpy(fit.directions).float()
-    for place, x in bench.activations(site, texts):
-        if len(x):
-            yield place, (x.float() @ directions.T.to(x.device)).double().cpu().numpy()
+    Attributes:
+        directions: float32 ``[directions, d_model]``.
+        pool: how tokens become a text.
+        relu: whether what a token has against a direction counts as nothing.
+    """
+
+    directions: torch.Tensor
+    pool: Pool
+    relu: bool = False
+
+    @classmethod
+    def of(cls, fit: Fit, pool: Pool, relu: bool = False) -> Pooled:
+        """Return what pools along the directions of a fit, its offsets left out."""
+        import torch
+
+        return cls(torch.from_numpy(fit.directions).float(), pool, relu)
+
+    def __call__(self, x: torch.Tensor) -> NDArray[np.float64]:
+        along: NDArray[np.float64] = (x.float() @ self.directions.T.to(x.device)).double().cpu().numpy()
+        values = along.clip(min=0) if self.relu else along
+        found: NDArray[np.float64] = values.max(axis=0) if self.pool == "max" else values.mean(axis=0)
+        return found
 
 
 def largest_on_evaluation(bench: Bench, site: Site, fit: Fit, labelings: Sequence[Labeling]) -> NDArray[np.float64]:
@@ -350,8 +368,8 @@ def largest_on_evaluation(bench: Bench, site: Site, fit: Fit, labelings: Sequenc
         for name in fit.names
     ])  # fmt: skip
     found = np.full(len(fit.names), -np.inf)
-    for place, values in _token_scores(bench, site, fit, text_set(bench, "evaluation texts", places)):
-        found = np.where(own[:, place], np.maximum(found, values.max(axis=0)), found)
+    for place, values in reduced(bench, site, text_set(bench, "evaluation texts", places), Pooled.of(fit, "max")):
+        found = np.where(own[:, place], np.maximum(found, values), found)
     return found
 
 

@@ -37,6 +37,8 @@ class Learner(ABC):
     The model's own weights stay as they are. What a row gets may depend on the row, its concept's parameters and :meth:`Batch.rng`, never on which
     rows are beside it.
 
+    A learner is sent to workers where a run has some, with all that it holds; parts of the model that it holds are those of the worker's model there.
+
     Attributes:
         after: the last layer whose output, before anything that is learnt acts on it, is the frozen model's (−1: none). Up to there each text is
             read once.

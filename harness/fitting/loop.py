@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -14,9 +15,11 @@ import numpy as np
 from harness.errors import DataError
 from harness.files.json_output import json_text
 from harness.files.progress import current_progress
-from harness.files.shards import ShardedFiles, map_file, replace_file
+from harness.files.shards import map_file, replace_file
 from harness.fitting.checkpoint import Checkpoint
+from harness.fitting.chunk_files import LOSSES, VALUES, ChunkFiles, folder_of
 from harness.fitting.frozen import FrozenModel
+from harness.fitting.spread import Learnt, SharedTexts, TrainWork, by_workers, numbers_of
 from harness.fitting.training import Pupil, Training
 from harness.plugin.source import depends_on_plugin
 from harness.types import Json, digest
@@ -24,7 +27,7 @@ from harness.types import Json, digest
 if TYPE_CHECKING:
     import torch
 
-    from harness.contracts import Bench
+    from harness.contracts import Bench, Workers
     from harness.fitting.learner import Learner
     from harness.fitting.schedule import Schedule
     from harness.fitting.training_set import ConceptExamples, TrainingSet
@@ -40,7 +43,7 @@ STREAMS = 1 << 31
 TRAINED = 1 << 29
 """Bytes of parameters of one chunk (gradients and AdamW's two moments come on top)."""
 
-_VALUES, _LOSSES, _RECORD, _CHECKPOINT = "parameters.f32", "losses.f32", "trained.json", "checkpoint.safetensors"
+_RECORD, _CHECKPOINT = "trained.json", "checkpoint.safetensors"
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -91,20 +94,16 @@ class Trained:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         shapes = {name: tuple(shape) for name, shape in record["shapes"].items()}
         concepts, steps = tuple(record["concepts"]), tuple(record["steps"])
-        flat = map_file(folder / _VALUES, np.float32, (len(concepts), sum(prod(shape) for shape in shapes.values())))
-        losses = map_file(folder / _LOSSES, np.float32, (sum(steps),))
+        flat = map_file(folder / VALUES, np.float32, (len(concepts), sum(prod(shape) for shape in shapes.values())))
+        losses = map_file(folder / LOSSES, np.float32, (sum(steps),))
         return cls(folder, concepts, shapes, record["curves"], tuple(record["notes"]), flat, losses, steps)
-
-
-def folder_of(folder: Path, place: int) -> Path:
-    """Return the folder of the concept at a place, below that of a training."""
-    return folder / f"concept-{place}"
 
 
 def train_concepts(bench: Bench, learner: Learner, training: TrainingSet, schedule: Schedule, *, who: str, options: Json) -> Trained:
     """Train a method's parameters for all concepts of a training set, and keep them: made once, and found by all that ask for the same.
 
-    A concept's result is the one that it has by itself (rounding aside): orders and draws depend on (seed, concept, step) alone.
+    A concept's result is the one that it has by itself (rounding aside): orders and draws depend on (seed, concept, step) alone. Where the run has
+    workers, and there are several chunks, they train them (:mod:`harness.fitting.spread`), each as it is trained here.
 
     Args:
         bench: whose model, seed and artifacts.
@@ -150,27 +149,77 @@ def _train(bench: Bench, learner: Learner, training: TrainingSet, schedule: Sche
     frozen = FrozenModel(model, training.texts, learner.after, bench.skip)
     shapes = {parameter: tuple(value.shape) for parameter, value in learner.start(training.concepts[0].concept, bench.rng(name)).items()}
     chunks = list(chunked(training, schedule, learner, frozen, budget.size, sum(prod(shape) for shape in shapes.values())))
-    files = ShardedFiles(folder, (_VALUES, _LOSSES), {"version": VERSION, "name": name, "chunks": [len(chunk) for chunk in chunks]})
-    for number, chunk in enumerate(chunks[len(files.notes) :], start=len(files.notes)):
-        done = sum(map(len, chunks[:number]))
-        which = f"concepts {done + 1} to {done + len(chunk)} of {len(training.concepts)}" if len(chunks) > 1 else f"{len(chunk)} concepts"
-        checkpoint = Checkpoint(folder / _CHECKPOINT, f"{name} {number}")
-        pupils = _train_chunk(bench, learner, frozen, chunk, schedule, budget, f"training {who}, {which}", checkpoint)
-        kept = [learner.keep(model, folder_of(folder, done + place), pupil.parameters) for place, pupil in enumerate(pupils)]
-        if any(kept):
-            values = np.empty(0, np.float32)
-        else:
-            values = np.concatenate([value.detach().cpu().float().numpy().ravel() for pupil in pupils for value in pupil.parameters.values()])
-        losses = np.array([loss for pupil in pupils for loss in pupil.curve.losses], dtype=np.float32)
-        files.append({_VALUES: values, _LOSSES: losses}, [[one.one.concept, one.step, one.curve.as_json()] for one in pupils])
-        del pupils, values  # their memory, before the next ones are made
+    files = ChunkFiles(folder, name, VERSION, [len(chunk) for chunk in chunks])
+    titles = {number: f"training {who}, {_which(chunks, number)}" for number in files.left}
+    found: Generator[tuple[int, list[Learnt]], None, None]
+    workers = bench.workers if len(titles) > 1 else None
+    works = {} if workers is None else _works(bench, workers, learner, training, schedule, who, budget, {place: chunks[place] for place in titles})
+    if workers is not None and works:
+        n = sum(len(work.concepts) for work in works.values())
+        found = by_workers(workers, works, titles, f"training {who}, {n} concepts by workers")
+    else:
+        found = _here(bench, learner, frozen, chunks, schedule, budget, titles, folder, name)
+    with closing(found):  # whatever happens here, nobody goes on in the background
+        for number, learnt in found:
+            files.add(number, [one.concept for one in chunks[number]], learnt, learner, model)
+            del learnt  # its memory, before the next is made
+    files.tidy()
     (folder / _CHECKPOINT).unlink(missing_ok=True)
-    pairs = [pair for note in files.notes for pair in note]
+    pairs = files.pairs
     record = {
-        "concepts": [concept for concept, _, _ in pairs], "shapes": shapes if files.size(_VALUES) else {}, "steps": [steps for _, steps, _ in pairs],
+        "concepts": [concept for concept, _, _ in pairs], "shapes": shapes if files.holds_values else {}, "steps": [steps for _, steps, _ in pairs],
         "curves": {concept: curve for concept, _, curve in pairs}, "notes": list(_notes(pairs, schedule)),
     }  # fmt: skip
     replace_file(folder / _RECORD, json_text(record).encode())
+
+
+def _which(chunks: Sequence[Sequence[ConceptExamples]], number: int) -> str:
+    """Return for people which concepts a chunk has."""
+    done = sum(map(len, chunks[:number]))
+    last = done + len(chunks[number])
+    return f"concepts {done + 1} to {last} of {sum(map(len, chunks))}" if len(chunks) > 1 else f"{last} concepts"
+
+
+def _works(
+    bench: Bench,
+    workers: Workers,
+    learner: Learner,
+    training: TrainingSet,
+    schedule: Schedule,
+    who: str,
+    budget: TokenBudget,
+    chunks: Mapping[int, Sequence[ConceptExamples]],
+) -> dict[int, TrainWork]:
+    """Return chunks as work for workers; none where the learner cannot be sent to them, which is said."""
+    texts = SharedTexts.of(training.texts)
+    works = {
+        number: TrainWork(who, learner, texts, chunk, schedule, bench.seed, bench.skip, budget.size) for number, chunk in chunks.items()
+    }
+    if reason := workers.refuses(next(iter(works.values()))):
+        current_progress().step(f"{who} is trained in this process: {reason}")
+        return {}
+    return works
+
+
+def _here(
+    bench: Bench,
+    learner: Learner,
+    frozen: FrozenModel,
+    chunks: Sequence[Sequence[ConceptExamples]],
+    schedule: Schedule,
+    budget: TokenBudget,
+    titles: Mapping[int, str],
+    folder: Path,
+    name: str,
+) -> Generator[tuple[int, list[Learnt]], None, None]:
+    """Yield the number of each chunk that has a title and what its concepts have learnt, trained in this process, one after the other."""
+    for number, title in titles.items():
+        checkpoint = Checkpoint(folder / _CHECKPOINT, f"{name} {number}")
+        yield number, _learnt(_train_chunk(bench, learner, frozen, chunks[number], schedule, budget, title, checkpoint))
+
+
+def _learnt(pupils: Sequence[Pupil]) -> list[Learnt]:
+    return [Learnt(pupil.parameters, pupil.curve) for pupil in pupils]
 
 
 def _train_chunk(
@@ -185,7 +234,7 @@ def _train_chunk(
 ) -> list[Pupil]:
     progress = current_progress()
     progress.step(f"{title}: reading the texts")
-    frozen.read([number for one in chunk for example in one.examples for number in example.texts], budget)
+    frozen.read(numbers_of(chunk), budget)
     training = Training(frozen, learner, chunk, schedule, bench.seed, budget)
     checkpoint.read(training.pupils)
     pupils = training.pupils

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from harness.data.examples import Picked, corpus_texts
 from harness.data.texts import TextSet
 from harness.files.shards import ShardedFiles, map_file
+from harness.fitting.reading import reduced
 from harness.types import Json
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _read(bench: Bench, site: Site, places: Places, identity: str, folder: Path)
     starts = [*range(0, len(places), TEXTS), len(places)]
     parts = list(pairwise(starts))[len(files.notes) :]
     for start, stop in bench.track(parts, "reading the tokens of training texts", len(parts)):
-        found = dict(_vectors(bench, site, text_set(bench, f"training texts {start} to {stop}", places[start:stop])))
+        found = dict(reduced(bench, site, text_set(bench, f"training texts {start} to {stop}", places[start:stop]), _Bits(bench.model.dtype)))
         vectors = [found[place] for place in range(stop - start) if place in found]
         lengths = [len(found[place]) if place in found else 0 for place in range(stop - start)]
         width = bench.model.d_model
@@ -98,13 +99,17 @@ def _read(bench: Bench, site: Site, places: Places, identity: str, folder: Path)
         files.append({_VECTORS: np.concatenate([empty, *vectors]), _LENGTHS: np.array(lengths, "<i8")}, stop)
 
 
-def _vectors(bench: Bench, site: Site, texts: TextSet) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
-    import torch
+@dataclass(frozen=True)
+class _Bits:
+    """A text's vectors as they lie on disk. A :data:`harness.fitting.reading.Reduce`."""
 
-    dtype = bench.model.dtype
-    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
-    for place, x in bench.activations(site, texts):
-        yield place, x.to(dtype).contiguous().view(bits).cpu().numpy()
+    dtype: torch.dtype
+
+    def __call__(self, x: torch.Tensor) -> np.ndarray[Any, Any]:
+        import torch
+
+        bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[self.dtype.itemsize]
+        return x.to(self.dtype).contiguous().view(bits).cpu().numpy()
 
 
 def text_set(bench: Bench, name: str, places: Places) -> TextSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,23 @@ FAR, HIGH = 1.0, 0.25
 
 Report = Callable[[int, int, str], None]
 """Told after each step: steps done, steps in all, and how the losses are."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a training stands after a step.
+
+    Attributes:
+        done: steps.
+        steps: in all.
+        losses: how they are, for people.
+        marked: whether a curve has a new point; all pupils are in order then, and may be kept.
+    """
+
+    done: int
+    steps: int
+    losses: str
+    marked: bool
 
 
 @dataclass(eq=False)
@@ -123,6 +140,13 @@ class Training:
         Raises:
             EngineError: a single example does not fit into memory.
         """
+        for step in self.steps():
+            if step.marked:
+                after_mark()
+            report(step.done, step.steps, step.losses)
+
+    def steps(self) -> Iterator[Step]:
+        """Train as :meth:`run` does, and yield how it stands after each step."""
         if self._learner.reference:
             texts = [number for pupil in self.pupils for example in pupil.one.examples for number in example.texts]
             reference = self._frozen.reference(texts, self._budget)
@@ -134,16 +158,15 @@ class Training:
             sound = [pupil for pupil in active if pupil.curve.stopped is None]
             if marked := [pupil for pupil in sound if pupil.step in self._schedule.marks(pupil.curve.steps)]:
                 self._mark(marked)
-                after_mark()
-            self._report(report)
+            yield self._stands(bool(marked))
 
-    def _report(self, report: Report) -> None:
+    def _stands(self, marked: bool) -> Step:
         steps = max(pupil.curve.steps for pupil in self.pupils)
         done = max((pupil.step for pupil in self.pupils if pupil.goes_on), default=steps)
         last = [pupil.curve.losses[-1] for pupil in self.pupils if pupil.curve.losses and pupil.curve.stopped is None]
         held = [point[2] for pupil in self.pupils if pupil.curve.stopped is None and (point := pupil.curve.points[-1])[2] is not None]
         shown = f"loss {sum(last) / len(last):.3g}" if last else "no concept left"
-        report(done, steps, f"{shown}, held out {sum(held) / len(held):.3g}" if held else shown)
+        return Step(done, steps, f"{shown}, held out {sum(held) / len(held):.3g}" if held else shown, marked)
 
     # ------------------------------------------------------------------------------------------------------------------------- steps
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts import ResidualMeans
+from harness.contracts import ResidualMeans, Workers
 from harness.errors import OptionError
 from harness.files.artifacts import ArtifactCache
 from harness.files.progress import Progress, set_current_progress
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harness.data.corpora.labels import LabelTable
     from harness.data.split import Part
     from harness.data.texts import TextSet
-    from harness.engine.base import Engine, Generated, GenerationRequest
+    from harness.engine.base import Engine, Executor, Generated, GenerationRequest
     from harness.model.activations import Row
     from harness.model.loading import SubjectModel
     from harness.sae.corpus.collect import CorpusStatistics
@@ -208,6 +208,12 @@ class TaskBench:
         """Return what is computed with the subject model."""
         return ModelServices(self.model, self.task.file.decoding.decoding(), self.choices.engine, self.choices.spread)
 
+    @property
+    def known_executor(self) -> Executor | None:
+        """Return who spreads the engine's work, where there was any; nothing is loaded for it."""
+        services = self.__dict__.get("services")
+        return None if services is None else vars(services).get("executor")
+
     @handed_out(MODEL)
     def engine(self) -> Engine:
         return self.services.engine
@@ -225,6 +231,11 @@ class TaskBench:
     def logits(self, texts: Sequence[Row], intervention: Intervention | None = None) -> Iterator[torch.Tensor]:
         self.guard.settle()
         return self.services.logits(texts, intervention)
+
+    @property
+    def workers(self) -> Workers | None:
+        self.guard.settle()
+        return self.services.workers
 
     def activations(self, site: Site | None = None, texts: TextSet | Samples | None = None) -> Iterator[tuple[int, torch.Tensor]]:
         self.guard.settle()

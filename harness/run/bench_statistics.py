@@ -46,8 +46,9 @@ class Statistics:
         bench, target = self._bench, self._bench.dictionaries[name]
 
         def compute(folder: Path) -> None:
+            spread = None if (workers := bench.services.workers) is None else workers.do
             with bench.progress.gauge("reading the corpus") as gauge:
-                measure(bench.model, target, bench.corpus_tokens, folder, skip=bench.skip, progress=gauge, spread=bench.services.spread_out)
+                measure(bench.model, target, bench.corpus_tokens, folder, skip=bench.skip, progress=gauge, spread=spread)
 
         return bench.own_artifact({"kind": "corpus-statistics", "version": FORMAT, "dictionary": target.digest}, compute)
 

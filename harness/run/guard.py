@@ -180,7 +180,9 @@ class Guard:
             raise
         self.leave(entered)
 
-    def compared(self, names: Sequence[PluginName | str], items: Iterable[_T], moment: Callable[[_T], Hashable] = lambda _: None) -> Iterator[_T]:
+    def compared(
+        self, names: Sequence[PluginName | str], items: Iterable[_T], moment: Callable[[_T], Hashable] = lambda _: None, doing: str = EDIT
+    ) -> Iterator[_T]:
         """Yield what the core makes while edits of plugins are at work, each item after a comparison that was made since it was made.
 
         All is compared no more often than makes :data:`STEPS` times as long as it takes; what comes in between waits. What was ready together with
@@ -191,11 +193,12 @@ class Guard:
             names: the plugins whose edits are at work; without any, nothing is compared.
             items: what is made.
             moment: items of one moment were all made before the first of them came; None for one of which that is not known.
+            doing: where it is that they are at work, for messages.
 
         Raises:
             ChangedModelError: in place of items that were made since the last comparison.
         """
-        call = _Call(" or ".join(dict.fromkeys(map(str, names))), EDIT, tuple(names))
+        call = _Call(" or ".join(dict.fromkeys(map(str, names))), doing, tuple(names))
         held: list[_T] = []
         following = time.monotonic()
         last: Hashable = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import ResidualMeans
+from harness.contracts import ResidualMeans, Workers
 from harness.errors import EngineError
 from harness.interventions import Intervention, Site
 from harness.types import Decoding
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from harness.files.shards import ShardedFiles
     from harness.model.activations import Row
     from harness.model.loading import SubjectModel
-    from harness.sae.corpus.shard import SpreadOut
 
 Tokens = Sequence["np.ndarray[Any, np.dtype[np.int64]]"]
 """Texts as token ids."""
@@ -85,13 +84,11 @@ class ModelServices:
         return generate(self.engine, self.executor, requests, decoding or self.decoding, only)
 
     @property
-    def spread_out(self) -> SpreadOut | None:
-        """Return what has workers do pieces of work (:mod:`harness.engine.spreading.work`); None where this process does everything itself."""
-        from harness.engine.spreading.executor import SpreadExecutor
-        from harness.engine.spreading.recipe import recipe_of
+    def workers(self) -> Workers | None:
+        """Return who does pieces of work (:mod:`harness.engine.spreading.work`); None where this process does everything itself."""
+        from harness.engine.spreading.executor import EngineWorkers, SpreadExecutor
 
-        executor = self.executor
-        return (lambda works: executor.spread_out(recipe_of(self.engine), works)) if isinstance(executor, SpreadExecutor) else None
+        return EngineWorkers(self.executor, self.engine) if isinstance(self.executor, SpreadExecutor) else None
 
     def logits(self, texts: Sequence[Row], intervention: Intervention | None = None) -> Iterator[torch.Tensor]:
         """See :meth:`harness.contracts.Bench.logits`.

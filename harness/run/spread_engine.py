@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.run.guard import Guard
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from harness.engine.base import Chunk, Engine, Generated
     from harness.engine.spreading.recipe import Recipe
     from harness.types import Decoding
+
+_T = TypeVar("_T")
 
 
 class GuardedEngine:
@@ -31,6 +33,10 @@ class GuardedEngine:
         """See :meth:`harness.engine.base.Engine.run`. Raises ChangedModelError in place of texts that were made since the last comparison."""
         names = ["a steerer's edit"] if any(request.edits for request in requests) else []
         return self._guard.compared(names, self._engine.run(requests, decoding), lambda text: text.moment)
+
+    def compared(self, who: str, items: Iterator[_T]) -> Iterator[_T]:
+        """See :meth:`harness.engine.spreading.work.Watches.compared`."""
+        return self._guard.compared([who], items, doing="a worker")
 
 
 def open_guarded(recipe: Recipe, device: str) -> Any:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,3 +134,53 @@ def check_gradients(model: SubjectModel, learner: Learner, training: TrainingSet
                     ends.append(losses[owner] + penalties[owner])
                 value[index] += 1e-5
                 assert found.view(-1)[index].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5, abs=1e-8), name
+
+
+class Deadly(Adding):
+    """Kills its worker after its first step, where ``once`` is not there yet."""
+
+    def __init__(self, model: SubjectModel, site: Any, once: Path) -> None:
+        super().__init__(model, site)
+        self.once = once
+
+    def settle(self, parameters: Parameters) -> None:
+        if not self.once.exists():
+            self.once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Poisoned(Adding):
+    """Raises in every process but the driver's, where it trains one concept."""
+
+    def __init__(self, model: SubjectModel, site: Any, concept: str) -> None:
+        super().__init__(model, site)
+        self.concept, self.driver = concept, os.getpid()
+
+    def start(self, concept: str, draw: np.random.Generator) -> dict[str, torch.Tensor]:
+        if concept == self.concept and os.getpid() != self.driver:
+            raise ZeroDivisionError("a defect of the learner")
+        return super().start(concept, draw)
+
+
+class Holding(Adding):
+    """Holds a part of the model from when it was made, and hooks that one."""
+
+    def __init__(self, model: SubjectModel, site: Any) -> None:
+        super().__init__(model, site)
+        self.module = model.stream_module(site)
+
+    @contextmanager
+    def worn(self, model: SubjectModel, parameters: Sequence[Parameters], batch: Batch) -> Iterator[dict[str, Any]]:
+        assert self.module is model.stream_module(self.site)
+        with super().worn(model, parameters, batch) as seen:
+            yield seen
+
+
+class Littering(Adding):
+    """Leaves a hook behind."""
+
+    @contextmanager
+    def worn(self, model: SubjectModel, parameters: Sequence[Parameters], batch: Batch) -> Iterator[dict[str, Any]]:
+        model.layers[0].register_forward_hook(lambda *arguments: None)
+        with super().worn(model, parameters, batch) as seen:
+            yield seen

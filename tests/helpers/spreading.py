@@ -8,12 +8,17 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from harness.engine.spreading.packing import Packer, Unpacker, refusal
+from harness.engine.spreading.work import Work
 from harness.errors import EngineError
 from harness.interventions import EditContext, Positions, Site
+from harness.model.loading import SubjectModel
+from harness.run.bench import TaskBench
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,3 +93,33 @@ def gone(pids: Sequence[int], seconds: float = 60.0) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+class Loopback:
+    """Workers in this process, with a model of their own, which are given work packed; the last piece is ready first."""
+
+    def __init__(self, model: SubjectModel, other: SubjectModel) -> None:
+        self.model, self.given = model, 0
+        kept: list[torch.Tensor] = []
+
+        def keep(data: torch.Tensor) -> int:
+            kept.append(data.clone())
+            return len(kept) - 1
+
+        self.packer = Packer(torch.device("cpu"), keep, model)
+        self.unpacker = Unpacker(torch.device("cpu"), kept.__getitem__, lambda: other)
+        self.engine = SimpleNamespace(model=other)
+
+    def refuses(self, work: Work) -> str | None:
+        return refusal(work, torch.device("cpu"), self.model)
+
+    def do(self, works: Sequence[Work]) -> Iterator[tuple[str, Any]]:
+        for work in reversed(works):
+            self.given += 1
+            yield from self.unpacker.unpack(self.packer.pack(work)).do(self.engine)
+
+
+class SpreadBench(TaskBench):
+    """A bench with workers of a test's own."""
+
+    workers: Any = None

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from typing import Any, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.engine.base import Chunk, Engine, Generated, check_requests
 from harness.engine.spreading.choice import Spread
-from harness.engine.spreading.recipe import Opener, Recipe, open_plainly, recipe_of
+from harness.engine.spreading.recipe import Opener, Portable, Recipe, open_plainly, recipe_of
 from harness.engine.spreading.schedule import Schedule
 from harness.engine.spreading.station import Facts
 from harness.engine.spreading.work import Generate, Work
 from harness.errors import EngineError
 from harness.types import Decoding, Json
 
-OpenPool: TypeAlias = "Callable[[Spread, Recipe, Opener], Any]"
+if TYPE_CHECKING:
+    from harness.model.loading import SubjectModel
+
+OpenPool: TypeAlias = "Callable[[Spread, Recipe, Opener, SubjectModel], Any]"
 
 
 class SpreadExecutor:
@@ -34,6 +37,7 @@ class SpreadExecutor:
         self._pool: Any = None
         self._schedule: Schedule | None = None
         self._recipe: Recipe | None = None
+        self._model: SubjectModel | None = None
         self._facts: dict[str, Json] = {}
 
     def map(self, engine: Engine, chunks: Sequence[Chunk], decoding: Decoding) -> Iterator[Generated]:
@@ -43,19 +47,21 @@ class SpreadExecutor:
             EngineError: see :meth:`harness.engine.base.Engine.run`; for an engine that cannot be opened by workers.
             QuarantinedError: while iterating, at the end, for chunks that failed on several workers.
         """
-        recipe = recipe_of(engine)
+        recipe_of(engine)
         check_requests(engine, [request for chunk in chunks for request in chunk])
         for chunk in chunks:
             engine.run(chunk, decoding)  # checked, and never iterated
-        return (text for _, text in self.spread_out(recipe, [Generate(chunk, decoding) for chunk in chunks]))
+        return (text for _, text in self.spread_out(engine, [Generate(chunk, decoding) for chunk in chunks]))
 
-    def spread_out(self, recipe: Recipe, works: Sequence[Work]) -> Iterator[tuple[str, Any]]:
-        """Yield the parts of pieces of work, see :meth:`harness.engine.spreading.schedule.Schedule.run`."""
+    def spread_out(self, engine: Engine, works: Sequence[Work]) -> Iterator[tuple[str, Any]]:
+        """Yield the parts of pieces of work, done by engines like this one; see :meth:`harness.engine.spreading.schedule.Schedule.run`."""
         if not works:
             return
-        if self._pool is None or recipe != self._recipe:
+        recipe = recipe_of(engine)
+        assert isinstance(engine, Portable)
+        if self._pool is None or recipe != self._recipe or engine.model is not self._model:
             self.close()
-            self._pool, self._recipe = self._open_pool(self.spread, recipe, self._opener), recipe
+            self._pool, self._recipe, self._model = self._open_pool(self.spread, recipe, self._opener, engine.model), recipe, engine.model
             self._schedule = Schedule(self._pool)
         assert self._schedule is not None
         try:
@@ -90,6 +96,32 @@ class SpreadExecutor:
             "threads": sorted({one.threads for one in found}),
             **asdict(self._schedule.counts),
         }
+
+
+@dataclass(frozen=True)
+class EngineWorkers:
+    """The workers of an executor, each with an engine like the driver's. Implements :class:`harness.contracts.Workers`.
+
+    Attributes:
+        executor: whose workers.
+        engine: the driver's.
+    """
+
+    executor: SpreadExecutor
+    engine: Engine
+
+    def refuses(self, work: Work) -> str | None:
+        from harness.engine.spreading.packing import refusal
+
+        try:
+            recipe_of(self.engine)
+        except EngineError as error:
+            return error.message
+        assert isinstance(self.engine, Portable)
+        return refusal(work, self.engine.model.device, self.engine.model)
+
+    def do(self, works: Sequence[Work]) -> Iterator[tuple[str, Any]]:
+        return self.executor.spread_out(self.engine, works)
 
 
 def check_same_code(facts: Facts) -> None:

@@ -2,6 +2,7 @@
 
 A chunk's edits share vectors and dictionaries. Within a chunk an object is sent once, however many requests refer to it; a tensor of
 :data:`LARGE` bytes goes to each worker once for all chunks. Views are sent as what they show, not as all that they are a view of.
+What belongs to the subject model is not sent at all (:mod:`harness.engine.spreading.model_parts`).
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import torch
 from torch import Tensor
 
+from harness.engine.spreading.model_parts import ModelParts, part_of
 from harness.errors import EngineError
+
+if TYPE_CHECKING:
+    from harness.model.loading import SubjectModel
 
 LARGE = 1 << 20
 """Bytes from which a tensor is sent by itself."""
 
-_TENSOR, _DEVICE = "tensor", "device"
+_TENSOR, _DEVICE, _PART = "tensor", "device", "part of the model"
 _keys = itertools.count()
 
 
@@ -57,10 +62,11 @@ class Packer:
     Args:
         home: the driver's device, in whose place the worker's own will stand.
         keep: puts the bytes of a large tensor (uint8, one dimension, on the CPU) where workers find them, and returns where.
+        model: the driver's, in the place of whose parts those of the worker's own will stand.
     """
 
-    def __init__(self, home: torch.device, keep: Callable[[Tensor], Any]) -> None:
-        self.home, self._keep = home, keep
+    def __init__(self, home: torch.device, keep: Callable[[Tensor], Any], model: SubjectModel | None = None) -> None:
+        self.home, self._keep, self.parts = home, keep, ModelParts(model)
         self._kept: dict[tuple[Any, ...], tuple[int, Stored, Tensor]] = {}
 
     def pack(self, value: object) -> Packed:
@@ -75,7 +81,7 @@ class Packer:
             pickler.dump(value)
         except (TypeError, AttributeError, pickle.PicklingError, RecursionError) as error:
             message = f"what a chunk holds cannot be sent to workers ({' '.join(str(error).split())[:300]})"
-            raise EngineError(message, given=type(value).__name__, hint="leave --executor out, or tell the author of the edit") from error
+            raise EngineError(message, given=type(value).__name__, hint="leave --executor out, or tell the plugin's author") from error
         return Packed(stream.getvalue(), pickler.tensors)
 
     def stored(self, tensor: Tensor) -> tuple[int, Stored]:
@@ -94,10 +100,11 @@ class Unpacker:
     Args:
         device: the worker's.
         fetch: returns the bytes of a large tensor, uint8 on the CPU.
+        model: returns the worker's model.
     """
 
-    def __init__(self, device: torch.device, fetch: Callable[[Any], Tensor]) -> None:
-        self.device, self._fetch = device, fetch
+    def __init__(self, device: torch.device, fetch: Callable[[Any], Tensor], model: Callable[[], SubjectModel] | None = None) -> None:
+        self.device, self._fetch, self._model = device, fetch, model
         self._held: dict[tuple[int, bool], Tensor] = {}
 
     def unpack(self, packed: Packed) -> Any:
@@ -106,6 +113,11 @@ class Unpacker:
         value = unpickler.load()
         self._held = {key: tensor for key, tensor in self._held.items() if key in unpickler.used}
         return value
+
+    def part(self, name: tuple[str, str]) -> Any:
+        """Return what the worker's model has by a name of :meth:`ModelParts.name_of`."""
+        assert self._model is not None, "there is a model where one was packed"
+        return part_of(self._model(), name)
 
     def tensor(self, key: int, at_home: bool, stored: Stored) -> Tensor:
         """Return a large tensor, on the worker's device where it was on the driver's."""
@@ -122,6 +134,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.tensors: dict[int, Stored] = {}
 
     def persistent_id(self, value: Any) -> Any:
+        if (name := self.packer.parts.name_of(value)) is not None:
+            return _PART, name
         if isinstance(value, torch.device) and value == self.packer.home:
             return (_DEVICE,)
         if not _is_plain(value) or value.numel() * value.element_size() < LARGE:
@@ -150,10 +164,27 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, name: Any) -> Any:
         if name[0] == _DEVICE:
             return self._owner.device
+        if name[0] == _PART:
+            return self._owner.part(name[1])
         _, key, at_home, parameter = name
         self.used.add((key, at_home))
         found = self._owner.tensor(key, at_home, self._tensors[key])
         return torch.nn.Parameter(found, requires_grad=False) if parameter else found
+
+
+def refusal(value: object, home: torch.device, model: SubjectModel | None = None) -> str | None:
+    """Return why a value cannot be sent to workers, one line; None where it can. Nothing is sent.
+
+    Args:
+        value: e.g. a piece of work.
+        home: see :class:`Packer`, as the other.
+        model: the same.
+    """
+    try:
+        Packer(home, lambda data: None, model).pack(value)
+    except EngineError as error:
+        return error.message
+    return None
 
 
 def _is_plain(value: Any) -> bool:

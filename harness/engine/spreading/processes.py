@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from harness.engine.spreading.recipe import Opener, Recipe
     from harness.engine.spreading.work import Work
+    from harness.model.loading import SubjectModel
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from harness.engine.spreading.worker import main; main(int(sys.argv[1]))"
 """Not ``-m``, by which what lies in the folder that the command was given in would be imported."""
@@ -71,26 +72,27 @@ class ProcessPool:
         recipe: of the engine that each worker opens.
         opener: opens it.
         where: a worker's device and threads, each.
+        model: of the driver, see :class:`harness.engine.spreading.packing.Packer`.
     """
 
-    def __init__(self, recipe: Recipe, opener: Opener, where: Sequence[Place]) -> None:
+    def __init__(self, recipe: Recipe, opener: Opener, where: Sequence[Place], model: SubjectModel | None = None) -> None:
         import torch
 
         from harness.engine.spreading.packing import Packer
 
         self._recipe, self._opener, self._where = recipe, opener, list(where)
         self._state = _State()
-        self._packer = Packer(torch.device(recipe.home), self._keep)
+        self._packer = Packer(torch.device(recipe.home), self._keep, model)
         self._files = 0
         self._end = weakref.finalize(self, self._state.close)
         self.facts: dict[int, Facts] = {}
 
     @classmethod
-    def open(cls, spread: Spread, recipe: Recipe, opener: Opener) -> ProcessPool:
+    def open(cls, spread: Spread, recipe: Recipe, opener: Opener, model: SubjectModel | None = None) -> ProcessPool:
         """Return a pool as it was asked for."""
         import torch
 
-        return cls(recipe, opener, places(spread, torch.device(recipe.home), recipe.devices))
+        return cls(recipe, opener, places(spread, torch.device(recipe.home), recipe.devices), model)
 
     @property
     def size(self) -> int:

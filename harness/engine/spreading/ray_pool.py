@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.engine.spreading.packing import Packed
     from harness.engine.spreading.recipe import Opener, Recipe
     from harness.engine.spreading.work import Work
+    from harness.model.loading import SubjectModel
 
 ADDRESS = "RAY_ADDRESS"
 """Environment variable: where the cluster is, e.g. ``auto`` on one of its machines."""
@@ -87,12 +88,13 @@ class RayPool:
         recipe: of the engine that each worker opens. The model's files, and the cache with the run's adapters, must be found on all machines
             under the same paths.
         opener: opens it.
+        model: of the driver, see :class:`harness.engine.spreading.packing.Packer`.
 
     Raises:
         EngineError: there is no cluster at the address, or it has no GPU where the run computes on one.
     """
 
-    def __init__(self, spread: Spread, recipe: Recipe, opener: Opener) -> None:
+    def __init__(self, spread: Spread, recipe: Recipe, opener: Opener, model: SubjectModel | None = None) -> None:
         import cloudpickle
         import torch
 
@@ -103,7 +105,7 @@ class RayPool:
         self._gpus = recipe.devices if self._cuda else 0
         self._n, self._threads = _shares(self._ray, spread.workers, self._gpus)
         self._recipe = cloudpickle.dumps((recipe, opener))
-        self._packer = Packer(torch.device(recipe.home), lambda data: self._ray.put(data.numpy()))
+        self._packer = Packer(torch.device(recipe.home), lambda data: self._ray.put(data.numpy()), model)
         self._device = "cuda:all" if self._cuda else recipe.home  # Ray shows each actor its own GPUs alone
         self._actors: dict[int, Any] = {}
         self._answers: dict[int, list[Any]] = {}
@@ -111,9 +113,9 @@ class RayPool:
         self.facts: dict[int, Facts] = {}
 
     @classmethod
-    def open(cls, spread: Spread, recipe: Recipe, opener: Opener) -> RayPool:
+    def open(cls, spread: Spread, recipe: Recipe, opener: Opener, model: SubjectModel | None = None) -> RayPool:
         """Return a pool as it was asked for."""
-        return cls(spread, recipe, opener)
+        return cls(spread, recipe, opener, model)
 
     @property
     def size(self) -> int:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from harness.engine.spreading.station import Failure
-from harness.engine.spreading.work import Work
+from harness.engine.spreading.work import Underway, Work
 from harness.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class Schedule:
         self._waiting: deque[_Piece] = deque()
 
     def run(self, works: Sequence[Work]) -> Iterator[tuple[str, Any]]:
-        """Yield the parts of all pieces, each once and as soon as it comes.
+        """Yield the parts of all pieces, each once and as soon as it comes, and before that how it is coming on, where its worker says so.
 
         Raises:
             QuarantinedError: at the end, for pieces that failed :data:`TRIES` times.
@@ -220,7 +220,8 @@ class Schedule:
         elif event.kind == "part":
             name, part = event.value
             if piece is not None and name in piece.left:
-                piece.left.discard(name)
+                if not isinstance(part, Underway):
+                    piece.left.discard(name)
                 yield name, part
         elif event.kind == "done":
             self._free(place)

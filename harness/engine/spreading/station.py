@@ -124,8 +124,8 @@ class Station:
         where = choose_device(device)
         if where.type == "cuda":
             torch.cuda.set_device(where)
-        self._engine = opener(recipe, device)
-        self._unpacker, self._on_cpu = Unpacker(where, fetch), where.type == "cpu"
+        self._engine: Any = opener(recipe, device)
+        self._unpacker, self._on_cpu = Unpacker(where, fetch, lambda: self._engine.model), where.type == "cpu"
         self.facts = Facts(platform.node(), device, threads, core_digest(), os.getpid())
 
     def do(self, packed: Packed) -> Iterator[tuple[str, Any]]:

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from harness.engine.base import Chunk, Engine, Generated
 from harness.types import Decoding
+
+if TYPE_CHECKING:
+    from harness.model.loading import SubjectModel
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Underway:
+    """How a part is coming on, told in its name before it comes, any number of times; where the work is done again, from the start once more.
+
+    Attributes:
+        value: what is told.
+    """
+
+    value: Any
 
 
 class Work(Protocol):
@@ -18,9 +34,35 @@ class Work(Protocol):
         """Return the names of the parts that it yields, each once."""
         ...
 
-    def do(self, engine: Engine) -> Iterator[tuple[str, Any]]:
-        """Yield the parts, each with its name, in any order."""
+    def do(self, engine: Any) -> Iterator[tuple[str, Any]]:
+        """Yield the parts, each with its name, in any order; of long ones also, in between, how they are coming on (:class:`Underway`).
+
+        A worker whose work is no longer needed stops when something is yielded.
+
+        Args:
+            engine: the worker's, which has its ``model``.
+        """
         ...
+
+
+class HasModel(Protocol):
+    """A worker's engine, as far as work needs one that generates nothing."""
+
+    model: SubjectModel
+
+
+@runtime_checkable
+class Watches(Protocol):
+    """A worker's engine whose model is compared with what it was while code of plugins is at work."""
+
+    def compared(self, who: str, items: Iterator[_T]) -> Iterator[_T]:
+        """Yield ``items``, each after a comparison. Raises PluginError in place of items that a model gave which ``who`` has changed."""
+        ...
+
+
+def compared(engine: object, who: str, items: Iterator[_T]) -> Iterator[_T]:
+    """Yield what code of plugins makes with a worker's model, as :meth:`Watches.compared` where the engine watches its model."""
+    return engine.compared(who, items) if isinstance(engine, Watches) else items
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def sweep(
     token_budget: int | TokenBudget = BUDGET,
     block: int | None = None,
     offset: int = 0,
+    numbers: npt.NDArray[np.int64] | None = None,
 ) -> Iterator[ResidualBatch]:
     """Yield the residual stream of texts at ``site``, batch by batch, with the tokens that count marked.
 
@@ -61,6 +62,7 @@ def sweep(
         token_budget: tokens per forward pass; a :class:`TokenBudget` keeps for the next call what an error has halved.
         block: texts that are sorted by length and held in memory together; None for all.
         offset: number of ``rows[0]`` in the corpus, for messages.
+        numbers: of all ``rows`` in the corpus, for messages, where they do not follow each other.
 
     Yields:
         Batches whose ``rows`` are places in the ``rows`` given, and whose ``counted`` marks the tokens that count (outliers are not among them).
@@ -76,7 +78,7 @@ def sweep(
     for start in range(0, len(wanted), size):
         part = wanted[start : start + size]
         for batch in residuals(model, [rows[int(text)] for text in part], site, token_budget=budget, skip=skip):
-            yield from _counted(batch, model, part, outlier, budget, offset)
+            yield from _counted(batch, model, part, outlier, budget, part + offset if numbers is None else numbers[part])
 
 
 def activations(
@@ -87,26 +89,30 @@ def activations(
     texts: Sequence[int] | npt.NDArray[np.integer] | None = None,
     skip: int = 1,
     outlier: float = OUTLIER,
+    numbers: npt.NDArray[np.int64] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """As :func:`sweep`, text by text: its place in ``rows`` and its counted tokens' vectors, float32 ``[tokens, d_model]`` on the model's device.
 
     Texts come block by block, the longest of a block first; those without a counted token do not come.
     """
-    for batch in sweep(model, rows, site, texts=texts, skip=skip, outlier=outlier, block=BLOCK):
+    for batch in sweep(model, rows, site, texts=texts, skip=skip, outlier=outlier, block=BLOCK, numbers=numbers):
         for place, x, counted in zip(batch.rows, batch.x, batch.counted, strict=True):
             yield place, x[counted].float()
 
 
 def sweep_shards(
-    rows: Sequence[Row], *, skip: int = 1, token_budget: int = BUDGET, block: int | None = None
+    rows: Sequence[Row], *, skip: int = 1, token_budget: int = BUDGET, block: int | None = None, tokens: int | None = None
 ) -> Iterator[npt.NDArray[np.int64]]:
     """Yield the texts that a sweep with these arguments reads, in its order, in shards of whole forward passes: places in ``rows``.
+
+    ``tokens`` are those of a shard's forward passes, by default :data:`SHARD_TOKENS`.
 
     A sweep over the shards, one after the other, makes the batches of one over all texts. So a pass that commits each shard, and goes on after
     the last one committed, finds what an undisturbed one finds, to the last bit (unless memory runs out: then a batch is halved).
     """
     lengths, wanted = row_lengths(rows), _with_counted(rows, None, skip)
-    size, passes, budget = block or max(1, len(wanted)), max(1, SHARD_TOKENS // token_budget), TokenBudget(token_budget)
+    passes = max(1, (SHARD_TOKENS if tokens is None else tokens) // token_budget)
+    size, budget = block or max(1, len(wanted)), TokenBudget(token_budget)
     for start in range(0, len(wanted), size):
         part = wanted[start : start + size]
         part = part[np.argsort(-lengths[part], kind="stable")]  # as the forward passes take them
@@ -133,13 +139,18 @@ def _with_counted(
 
 
 def _counted(
-    batch: ResidualBatch, model: SubjectModel, texts: npt.NDArray[np.int64], outlier: float, budget: TokenBudget, offset: int
+    batch: ResidualBatch,
+    model: SubjectModel,
+    texts: npt.NDArray[np.int64],
+    outlier: float,
+    budget: TokenBudget,
+    numbers: npt.NDArray[np.int64],
 ) -> list[ResidualBatch]:
     """Return the batch, or its halves where memory is short, with outliers taken out of ``counted`` and places of the corpus as ``rows``."""
     found: list[ResidualBatch] = []
 
     def mark(part: ResidualBatch) -> None:
-        check_finite(part, model, texts + offset)
+        check_finite(part, model, numbers)
         usual = usual_tokens(part.x, part.counted, outlier)
         places = tuple(int(text) for text in texts[list(part.rows)])
         found.append(dataclasses.replace(part, rows=places, counted=usual))

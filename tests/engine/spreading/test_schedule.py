@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from harness.engine.spreading.schedule import TRIES, Event, QuarantinedError, Schedule
 from harness.engine.spreading.station import Failure
-from harness.engine.spreading.work import Work
+from harness.engine.spreading.work import Underway, Work
 from harness.errors import EngineError, HarnessError, ModelError
 
 
@@ -190,3 +190,15 @@ def test_errors_travel_with_their_fields() -> None:
     defect = Failure.of(ZeroDivisionError("x"))
     assert defect.error() is None
     assert defect.text == "ZeroDivisionError: x"
+
+
+def test_how_a_part_is_coming_on_is_handed_on_and_is_no_part() -> None:
+    """Of work that is done again it is told from the start once more; behind the part nothing is told of it."""
+
+    def answer(place: int, job: int, work: Work) -> list[Event]:
+        told = [Event(place, "part", job, ("0.0", Underway(step))) for step in range(2)]
+        return [*told, Event(place, "failed", job, Failure("E", ""))] if job == 0 else [*told, *completes(place, job, work)]
+
+    pool = Scripted(size=1, answer=answer)
+    found = list(scheduled(pool).run(works(1)))
+    assert found == [("0.0", Underway(0)), ("0.0", Underway(1)), ("0.0", Underway(0)), ("0.0", Underway(1)), ("0.0", "0.0 by 0")]
