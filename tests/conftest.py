@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +35,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
+import tomli
 from helpers.benches import metric_bench  # noqa: F401 (fixtures)
 from helpers.models import architecture, lora, make_hf, make_model, make_tokenizer, random_model, tiny_model  # noqa: F401 (fixtures)
 from hypothesis import HealthCheck, settings
@@ -214,13 +214,18 @@ def _variant(tiny_task: Path, parent: Path, *changes: tuple[str, str], name: str
 
 
 @pytest.fixture(scope="session")
-def sample_site(open_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like site-packages into which pip has installed tests/sample_plugin."""
-    source = tmp_path_factory.mktemp("source") / "sample_plugin"
-    shutil.copytree(Path(__file__).parent / "sample_plugin", source)  # building leaves files beside the source
-    target = open_folder / "site"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "--disable-pip-version-check", "--target", str(target), str(source)], check=True)
+def sample_site(open_folder: Path) -> Path:
+    """A folder like site-packages with tests/sample_plugin as an installer leaves it; tests/test_docs.py has pip install it."""
+    source, target = Path(__file__).parent / "sample_plugin", open_folder / "site"
+    shutil.copytree(source / "harness_sample", target / "harness_sample", ignore=shutil.ignore_patterns("__pycache__"))
+    project = tomli.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    info = target / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8")
+    ((name, module),) = project["entry-points"]["harness"].items()
+    (info / "entry_points.txt").write_text(f"[harness]\n{name} = {module}\n", encoding="utf-8")
+    files = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in [*files, f"{info.name}/RECORD"]), encoding="utf-8")
     return target
 
 

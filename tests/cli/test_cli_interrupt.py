@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.forks import killed
+from helpers.noisy import NOISY, beside_its_errors
 from helpers.runs import run_of
 from helpers.users import as_nobody
 
@@ -115,47 +117,18 @@ def rows(out: Path) -> list[Any]:
         return list(store.records(store.judges()[0].key))
 
 
-def subprocess_of(task: Path, out: Path, cache: Path, sites: list[Path], bomb: str, *more: str) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
-    path = os.pathsep.join(map(str, [*sites, ROOT]))
-    environment = {**os.environ, "PYTHONPATH": path, "HARNESS_CACHE": str(cache), "OMP_NUM_THREADS": "1", "BOMB": bomb}
-    command = [sys.executable, "-c", "from harness.cli import main; main()", *EVAL, "--task", str(task), "--out", str(out), *more]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 # ----------------------------------------------------------------------------------------------------------------------------- killed
 
 
-KILLED = """
-import os, sys
-import sae_lens, torch, transformers.models.llama.modeling_llama  # once for all that are killed: they take most of the time
-from harness.cli import main
-for moment in sys.argv[2].split():
-    child = os.fork()
-    if not child:
-        os.environ["BOMB"] = f"{moment}:9"
-        try:
-            main([*sys.argv[3:], "--out", os.path.join(sys.argv[1], moment.split(":")[0])])
-        finally:
-            os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9, (moment, status)
-"""
-
-
 def test_a_killed_run_goes_on_to_the_undisturbed_result(
-    harness: Callable[..., Any], measured: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, sample_site: Path,
-    task: Path, cache_folder: Path, tmp_path: Path,
-) -> None:  # fmt: skip
+    harness: Callable[..., Any], measured: Callable[..., Any], undisturbed: tuple[Any, list[Any]], bomb: Path, task: Path, tmp_path: Path
+) -> None:
     """Killed in the generation, and in the rating; each in a process of its own."""
     entry, expected = undisturbed
-    path = os.pathsep.join(map(str, [bomb, sample_site, ROOT]))
-    environment = {**os.environ, "PYTHONPATH": path, "HARNESS_CACHE": str(cache_folder), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path), "apply:15 rated:40", *EVAL, "--task", str(task)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    for name, texts, ratings in (("apply", 128, 0), ("rated", 200, 40)):
+    for name, moment, texts, ratings in (("apply", 15, 128, 0), ("rated", 40, 200, 40)):
         out = tmp_path / name
+        bombed = {"BOMB": f"{name}:{moment}:{int(signal.SIGKILL)}"}
+        assert killed(lambda: harness(*EVAL, "--task", task, "--out", out, sites=(bomb,), env=bombed))  # noqa: B023
         with RunStore.open(run_of(out), read_only=True) as store:
             assert store.counts() == {"trials": 200, "generations": texts}
             assert sum(store.rating_counts(judge.key)["rated"] for judge in store.judges()) == ratings
@@ -186,14 +159,16 @@ def test_ctrl_c_is_one_line_and_exit_code_130(
 
 def test_a_process_of_its_own_is_as_quiet_and_as_pure(
     bomb: Path, sample_site: Path, task: Path, cache_folder: Path, tmp_path: Path, undisturbed: tuple[Any, list[Any]],
-    measured: Callable[..., Any],
+    measured: Callable[..., Any], install: Callable[..., Path],
 ) -> None:  # fmt: skip
-    """What libraries print when they are first imported would show here: standard output is JSON alone, standard error is empty."""
-    process = subprocess_of(task, tmp_path / "out", cache_folder, [bomb, sample_site], "none:0:0", "--json", "--quiet")
-    out, err = process.communicate(timeout=300)
-    assert (process.returncode, err) == (0, "")
-    entry = json.loads(out)
-    assert measured(entry) == measured(undisturbed[0])
+    """What libraries print when they are first imported would show here: standard output is JSON alone, and on standard error are errors."""
+    noisy = install(NOISY, "noisy", "noisy-dist")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [noisy, bomb, sample_site, ROOT])), "HARNESS_CACHE": str(cache_folder)}
+    command = [sys.executable, "-c", "from harness.cli import main; main()", *EVAL, "--task", str(task), "--out", str(tmp_path / "out")]
+    done = subprocess.run([*command, "--json", "--quiet"], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert beside_its_errors(done.stderr) == []
+    assert measured(json.loads(done.stdout)) == measured(undisturbed[0])
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- disk
@@ -271,7 +246,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(
     assert str(locked) in done.error
     assert len(done.err.splitlines()) == 1
     assert list(locked.iterdir()) == []
-    assert "a part of that path is a file" in harness(*command, open_folder / "tiny" / "task.toml" / "sub").error
+    assert "a part of that path is a file" in harness(*command, tiny_task / "task.toml" / "sub").error
 
 
 def test_a_finished_run_is_shown_although_its_folder_cannot_be_written_to(

@@ -158,31 +158,31 @@ def entry(*rows: Row, mode: ConceptMode = "fixed", judge: str | None = "offline-
     return Entry.model_validate({**fields, **changes})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_result() -> Callable[..., Row]:
     return result
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_detection() -> Callable[..., Row]:
     return detection
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_dictionary() -> Callable[..., Row]:
     return dictionary
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_entry() -> Callable[..., Entry]:
     return entry
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_score() -> Callable[..., dict[str, Any]]:
     return score
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_metric() -> Callable[..., dict[str, Any]]:
     return metric

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import textwrap
-from collections.abc import Iterator
+import signal
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers.forks import killed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,6 @@ from harness.model import SubjectModel, residuals
 from harness.model.activations import row_lengths
 from harness.model.tokens import TokenTable, write_tokens
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["Once upon a time", "", "<s> is a tag, </s> too", "naïve café 日本語 🙂", " leading", "word " * 40, "\n\n", "The end."] * 3
 
 
@@ -76,42 +76,35 @@ def test_the_model_reads_a_table_as_it_reads_lists(tiny_model: SubjectModel, tmp
         assert torch.equal(one.x, other.x)
 
 
-KILLED = """
-import os, signal, stat, sys
-from pathlib import Path
-import harness.model.tokens
-from harness.model import load_model
-harness.model.tokens.BLOCK_TEXTS = 5
-model = load_model(sys.argv[1], device="cpu", dtype="float32")
-real, calls = os.fsync, 0
-for moment in (1, 2, 4, 6, 7, 9, 14):
-    if os.fork():
-        os.wait()
-        continue
-    def fsync(file):
-        global calls
-        calls += stat.S_ISREG(os.fstat(file).st_mode)
-        if calls == moment and stat.S_ISREG(os.fstat(file).st_mode):
-            os.ftruncate(file, os.fstat(file).st_size // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
-        real(file)
-    os.fsync = fsync
-    texts = Path(sys.argv[2]).read_text().split("|")
-    harness.model.tokens.write_tokens(model, texts, len(texts), 9, Path(sys.argv[3]) / str(moment))
-    os._exit(0)
-"""
+def killed_at(moment: int, run: Callable[[], Any]) -> bool:
+    """Whether a copy of this process was killed at the so-manyeth flush to the disk, with half of that file lost."""
+    real = os.fsync
+
+    def flushed() -> None:
+        calls = 0
+
+        def fsync(file: int) -> None:
+            nonlocal calls
+            regular = stat.S_ISREG(os.fstat(file).st_mode)
+            calls += regular
+            if calls == moment and regular:
+                os.ftruncate(file, os.fstat(file).st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(file)
+
+        os.fsync = fsync  # type: ignore[assignment]
+        run()
+
+    return killed(flushed)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills as POSIX has them")
-def test_killed_and_gone_on_with(tiny_model: SubjectModel, tiny_model_path: Path, tmp_path: Path, blocks_of_5: None) -> None:
-    (tmp_path / "texts").write_text("|".join(TEXTS))
+def test_killed_and_gone_on_with(tiny_model: SubjectModel, tmp_path: Path, blocks_of_5: None) -> None:
     whole = write_tokens(tiny_model, TEXTS, len(TEXTS), 9, tmp_path / "whole")
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(KILLED), str(tiny_model_path), str(tmp_path / "texts"), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=environment, check=True, timeout=120)
     firsts: list[int] = []
     for moment in (1, 2, 4, 6, 7, 9, 14):
         folder = tmp_path / str(moment)
+        assert killed_at(moment, lambda: write_tokens(tiny_model, TEXTS, len(TEXTS), 9, folder))  # noqa: B023
         seen: list[tuple[int, int]] = []
         again = write_tokens(tiny_model, TEXTS, len(TEXTS), 9, folder, lambda *state: seen.append(state))  # noqa: B023
         assert [row.tolist() for row in again] == [row.tolist() for row in whole]

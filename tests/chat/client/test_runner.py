@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers.forks import begun, ended
 from helpers.waiting import wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -479,15 +481,22 @@ def test_ten_kills_lose_nothing_and_pay_nothing_twice_beyond_what_was_under_way(
     server = serve(echo(loopback, 0.01))
     path = tmp_path / "replies.sqlite"
     pauses = [0.05 + 0.03 * n for n in (3, 0, 7, 1, 5, 2, 8, 4, 6, 9)]
-    announced: set[str] = set()
+    said = tmp_path / "said"
+
+    def run() -> None:
+        answers = Runner(loopback.HttpProvider(server.url), cache=ReplyCache(path), concurrency=concurrency)
+        with said.open("a", encoding="utf-8") as file:
+            for item, _ in answers.run({str(n): ChatRequest("tiny", (Message("user", str(n)),)) for n in range(total)}):
+                print(item, file=file, flush=True)
+
     for pause in pauses:
         before = len(server.requests)
-        process = client(loopback, server.url, path, total, concurrency)
-        wait_for(lambda: len(server.requests) > before or process.poll() is not None)  # noqa: B023 (called at once)
+        copy = begun(run)
+        wait_for(lambda: len(server.requests) > before)  # noqa: B023 (called at once)
         time.sleep(pause)
-        process.kill()
-        out, _ = process.communicate(timeout=120)
-        announced |= set(out.split("\n")[:-1])
+        os.kill(copy, signal.SIGKILL)
+        assert ended(copy) == -signal.SIGKILL
+        announced = set(said.read_text(encoding="utf-8").split("\n")[:-1])
         with ReplyCache(path) as cache:  # whatever the caller was announced is kept
             kept = {str(n) for n in range(total) if ChatRequest("tiny", (Message("user", str(n)),)).key("loopback", "") in cache}
         assert announced <= kept

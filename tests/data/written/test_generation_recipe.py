@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.forks import killed
 
 from harness.data.written.generate import generate, read_rows, write_rows
 from harness.data.written.recipe import Prompt, Recipe, load_recipe, plan
@@ -223,25 +225,22 @@ def test_a_second_process_does_not_write_into_the_same_file(model, tmp_path: Pat
     assert (error.value.given, bool(error.value.hint)) == (tmp_path / "out.jsonl", True)
 
 
-def test_a_killed_process_loses_nothing_that_was_written(model, tiny_model_path: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_killed_process_loses_nothing_that_was_written(model, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """SIGKILL in the middle of a real run; the same call goes on and ends with all rows."""
     out = tmp_path / "out.jsonl"
     prompts = [Prompt(f"k{i}", f"Tell me story number {i}.") for i in range(60)]
     decoding = Decoding(max_new_tokens=60, temperature=1.0, min_new_tokens=40)
-    script = (
-        "import os, signal, threading, time\n"
-        "def kill_in_the_middle():\n"  # by itself: this process may see it late
-        "    while not out.exists() or out.read_bytes().count(b'\\n') < 6: time.sleep(0.002)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "import sys; from pathlib import Path; from harness.data.written.generate import generate; from harness.data.written.recipe import Prompt\n"
-        "from harness.model.loading import load_model; from harness.types import Decoding\n"
-        f"prompts = [Prompt(f'k{{i}}', f'Tell me story number {{i}}.') for i in range(60)]\n"
-        f"out = Path({str(out)!r}); threading.Thread(target=kill_in_the_middle, daemon=True).start()\n"
-        f"model = load_model({str(tiny_model_path)!r}, device='cpu', dtype='float32')\n"
-        f"generate(model, prompts, Decoding(max_new_tokens=60, temperature=1.0, min_new_tokens=40), out, batch=2)\n"
-    )
-    killed = subprocess.run([sys.executable, "-c", script], cwd=DEMO.parents[1])
-    assert killed.returncode == -signal.SIGKILL
+
+    def kill_in_the_middle() -> None:  # by itself: this process may see it late
+        while not out.exists() or out.read_bytes().count(b"\n") < 6:
+            time.sleep(0.002)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def run() -> None:
+        threading.Thread(target=kill_in_the_middle, daemon=True).start()
+        generate(model, prompts, decoding, out, batch=2)
+
+    assert killed(run)
     written = out.read_bytes().count(b"\n")
     assert 6 <= written < 60
     assert generate(model, prompts, decoding, out, batch=16) == 60 - written

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.edits import vector
-from helpers.spreading import Endless, Fatal, gone, no_engine
+from helpers.spreading import Endless, Fatal, copied_workers, gone, no_engine
 
 from harness.engine.base import Generated, GenerationRequest
 from harness.engine.executors import LocalExecutor, generate
@@ -38,9 +38,17 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.engine.torch_loop.CHUNK", 3)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _copies() -> Iterator[None]:
+    """Workers begin at once, and not after seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        copied_workers(patch)
+        yield
+
+
 @pytest.fixture(scope="module")
-def workers() -> Iterator[SpreadExecutor]:
-    """Two workers for all tests of this file: each takes seconds to begin."""
+def workers(_copies: None) -> Iterator[SpreadExecutor]:
+    """Two workers for all tests of this file."""
     executor = open_executor(Spread("processes", 2))
     assert isinstance(executor, SpreadExecutor)
     yield executor

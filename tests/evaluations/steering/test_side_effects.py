@@ -7,7 +7,7 @@ import math
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from helpers.edits import vector
 
 from harness.engine.reference import ReferenceEngine
 from harness.errors import EngineError
+from harness.evaluations.steering.side_effects import texts
 from harness.evaluations.steering.side_effects.measure import Measured, SideEffectsMeter
 from harness.evaluations.steering.side_effects.reading import texts_for
 from harness.evaluations.steering.side_effects.texts import chance, passages, questions, source
@@ -41,8 +42,7 @@ def steered(model: SubjectModel, positions: Positions = EVERYWHERE, layer: int =
 
 def by_reference(model: SubjectModel, intervention: Intervention, number: int) -> tuple[float, float, float]:
     """KL, steered and unsteered −log p of a passage, text by text in float64."""
-    texts = texts_for(model, intervention.prompt_prefix)
-    row, plain = texts.passages[number], texts_for(model).passages[number]
+    row, plain = texts_for(model, intervention.prompt_prefix).passages[number], texts_for(model).passages[number]
     reference = ReferenceEngine(model)
     ids, wanted = row.text.ids.tolist(), row.text.ids[row.text.start :].tolist()
     logp = reference.text_logits(ids, row.reply, intervention.edits).double().log_softmax(-1)[row.text.start - 1 : -1]
@@ -157,8 +157,20 @@ def texts_of(run: Path) -> list[tuple[str, str]]:
         return sorted(connection.execute("SELECT item_id, created || value FROM outcomes WHERE stage = 'generate'"))
 
 
+@pytest.fixture
+def fewer_texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every fifth of the shipped texts, for a run that measures many interventions; the tests above read them all."""
+    monkeypatch.setattr(texts, "_rows", lambda name, all_rows=texts._rows: all_rows(name)[::5])
+    kept = (passages, questions, source)
+    for made in kept:
+        made.cache_clear()
+    yield
+    for made in kept:
+        made.cache_clear()
+
+
 def test_asked_for_later_they_generate_nothing(
-    harness: Callable[..., Any], evaluation: tuple[Path, Any], tiny_task: Path, tmp_path: Path, measured: Callable[[Any], Any]
+    harness: Callable[..., Any], evaluation: tuple[Path, Any], tiny_task: Path, tmp_path: Path, measured: Callable[[Any], Any], fewer_texts: None
 ) -> None:
     shutil.copytree(evaluation[0], tmp_path / "out")
     (run,) = (tmp_path / "out" / "runs").iterdir()

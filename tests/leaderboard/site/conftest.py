@@ -18,7 +18,7 @@ from harness.leaderboard.site.build import build_site
 from harness.leaderboard.site.entry_page import entry_page
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def entries(make_entry: Any, make_result: Any, make_detection: Any, make_dictionary: Any, make_metric: Any) -> list[Entry]:
     """Four entries with all kinds of evaluation, of several models, layers and dictionaries."""
     found = []
@@ -55,12 +55,13 @@ class Pages:
         return [self.report, *sorted(self.site.rglob("*.html"))]
 
 
-@pytest.fixture
-def pages(entries: list[Entry], tmp_path: Path) -> Pages:
-    """The pages of :func:`entries`; the first two have their run at hand."""
+@pytest.fixture(scope="session")
+def pages(entries: list[Entry], tmp_path_factory: pytest.TempPathFactory) -> Pages:
+    """The pages of :func:`entries`, to be read; the first two have their run at hand."""
+    folder = tmp_path_factory.mktemp("pages")
     known = {entry.id: details_for(entry) for entry in entries[:2]}
-    site = build_site(entries, tmp_path / "site", published=load_published(), problems=[hostile(0)], details=lambda entry: known.get(entry.id))
-    report = tmp_path / "report.html"
+    site = build_site(entries, folder / "site", published=load_published(), problems=[hostile(0)], details=lambda entry: known.get(entry.id))
+    report = folder / "report.html"
     report.write_text(entry_page(entries[0], known[entries[0].id]), encoding="utf-8")
     return Pages(site.folder, report, entries)
 

@@ -7,17 +7,18 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
+import signal
+import stat
 import sys
-import textwrap
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers.forks import killed
 
 from harness.errors import DataError, OptionError, StoreError
 from harness.files.shards import JOURNAL, ShardedFiles
@@ -28,7 +29,6 @@ from harness.sae.corpus.collect import CorpusStatistics, measure
 from harness.sae.corpus.outliers import usual_tokens
 from harness.sae.dictionary import Dictionary
 
-ROOT = Path(__file__).resolve().parents[3]
 WORDS = ("dog", "big red ball", "sun", "girl named Lily", "old tree", "cake", "bird", "sea")
 TEXTS = [f"{'Once upon a time' * (i % 3)} the {WORDS[i % 8]} and the {WORDS[i % 5]} went {'far ' * (i % 7)}away." for i in range(22)]
 SHARD = 5
@@ -74,75 +74,60 @@ def read(
     return seen
 
 
-KILLED = """
-import json, os, signal, stat, sys
-from pathlib import Path
-from typing import Any
-import torch
-torch.set_num_threads(1)
-from harness import sae
-from harness.model import load_model
-from harness.sae.corpus.collect import measure
-model_path, sae_path, rows_path, folder = map(Path, sys.argv[1:])
-model, dictionary = load_model(model_path, device="cpu", dtype="float32"), sae.load(sae_path)
-rows = json.loads(rows_path.read_text())
-real = os.fsync
+def killed_at(moment: int, run: Callable[[Callable[[int, int], None]], Any]) -> tuple[bool, int | None]:
+    """In a copy of this process: killed at the so-manyeth flush to the disk, every second time with some bytes of that file lost.
 
-def run(folder, moment):
-    '''In a child: killed at the so-manyeth flush to the disk, every second time with some bytes of that file lost. Its first progress, or None.'''
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
+    Returns whether it was, and the first progress that ``run`` reported to what it is given, or None.
+    """
+    real, (reading, writing) = os.fsync, os.pipe()
+
+    def flushed() -> None:
         calls = 0
-        def fsync(file):
+
+        def fsync(file: int) -> None:
             nonlocal calls
-            calls += stat.S_ISREG(os.fstat(file).st_mode)
-            if calls == moment and stat.S_ISREG(os.fstat(file).st_mode):
+            regular = stat.S_ISREG(os.fstat(file).st_mode)
+            calls += regular
+            if calls == moment and regular:
                 if moment % 2 and os.fstat(file).st_size > 3:
                     os.ftruncate(file, os.fstat(file).st_size - 3)
                 os.kill(os.getpid(), signal.SIGKILL)
             real(file)
-        os.fsync = fsync
-        measure(model, dictionary, rows, folder, token_budget=80, shard_texts=5, progress=lambda done, total: os.write(writing, b"%d " % done))
-        os._exit(0)
-    os.close(writing)
-    seen = open(reading).read().split()
-    status = os.waitpid(child, 0)[1]
-    return ("killed" if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)), int(seen[0]) if seen else None
 
-for moment in range(1, 60, 3):
-    how, _ = run(folder / f"once-{moment}", moment)
-    if how != "killed":
-        break
-    print(json.dumps([f"once-{moment}", *run(folder / f"once-{moment}", 0)]), flush=True)
-for step in (9, 13):
-    for moment in range(30):
-        answer = run(folder / f"often-{step}", step)
-        if answer[0] != "killed":
-            break
-    print(json.dumps([f"often-{step}", *(run(folder / f"often-{step}", 0) if answer[0] == "killed" else answer)]), flush=True)
-"""
+        os.fsync = fsync  # type: ignore[assignment]
+        run(lambda done, total: os.write(writing, b"%d " % done) and None)
+
+    was = killed(flushed)
+    os.close(writing)
+    with open(reading, encoding="ascii") as pipe:
+        seen = pipe.read().split()
+    return was, int(seen[0]) if seen else None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills as POSIX has them")
-def test_killed_at_any_moment(
-    tmp_path: Path, whole: Path, rows: list[list[int]], tiny_model_path: Path, tiny_sae_path: Path, model: SubjectModel
-) -> None:
-    (tmp_path / "rows.json").write_text(json.dumps(rows))
-    arguments = [str(path) for path in (tiny_model_path, tiny_sae_path, tmp_path / "rows.json", tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(KILLED), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    answers = {name: (how, first) for name, how, first in map(json.loads, done.stdout.splitlines())}
-    expected = content(whole)
+def test_killed_at_any_moment(tmp_path: Path, whole: Path, rows: list[list[int]], model: SubjectModel, dictionary: Dictionary) -> None:
+    def measured(folder: Path, moment: int) -> tuple[bool, int | None]:
+        return killed_at(
+            moment, lambda progress: measure(model, dictionary, rows, folder, token_budget=80, shard_texts=SHARD, progress=progress)
+        )
+
+    firsts, expected = [], content(whole)
+    for moment in range(1, 60, 3):
+        folder = tmp_path / f"once-{moment}"
+        if not measured(folder, moment)[0]:
+            break
+        was, first = measured(folder, 0)
+        assert not was
+        assert content(folder) == expected, moment
+        firsts.append(first)
+    for step in (9, 13):
+        folder = tmp_path / f"often-{step}"
+        if all(measured(folder, step)[0] for _ in range(12)):  # where it gets no further before that flush
+            assert not measured(folder, 0)[0]
+        assert content(folder) == expected, step
     # five shards of seven files and the journal each, and the three files of the end
-    assert len(answers) >= 15
-    for name, (how, _) in answers.items():
-        assert how == 0, name
-        assert content(tmp_path / name) == expected, name
+    assert len(firsts) >= 13
     # later kills have lost less: the pass went on, it did not begin again
-    firsts = [first for name, (_, first) in answers.items() if name.startswith("once")]
     assert firsts == sorted(firsts)
     assert firsts[0] == 0
     assert firsts[-1] == len(rows)
