@@ -49,8 +49,8 @@ class TrainConfig:
         sparsity: coefficient of jumprelu's L0 or standard's L1 penalty.
         aux_coefficient: weight of the TopK family's loss that revives dead features (Gao et al. 2024, arXiv 2406.04093).
         dead_tokens: a feature that was not active on so many tokens in a row is dead.
-        decoder_init_norm: of the decoder's rows at the start, to which the encoder is tied; SAELens' is .1. The TopK family weighs activations by these
-            norms, so at .1 the features that are active first outgrow the others, and at 1 they do not.
+        decoder_init_norm: of the decoder's rows at the start, to which the encoder is tied; SAELens' is .1. The TopK family weighs activations by
+            these norms, so at .1 the features that are active first outgrow the others, and at 1 they do not.
         fast: bfloat16 products where the hardware has them; False for float32 throughout.
         token_budget: tokens per forward pass of the model while collecting.
         save_dtype: of the weights on disk.
