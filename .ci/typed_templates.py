@@ -12,7 +12,6 @@ from harness.plugin.new import write_package
 from harness.plugin.registry import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
-CACHE = str(ROOT / ".mypy_cache" / "templates")
 
 
 def main() -> int:
@@ -25,7 +24,9 @@ def main() -> int:
             (package / "tests" / "test_contract.py").rename(folder / f"test_{kind}.py")
             (package / f"my_{kind}.py").rename(folder / f"my_{kind}.py")
         files = sorted(path.name for path in folder.glob("*.py"))
-        command = [sys.executable, "-m", "mypy", "--strict", "--explicit-package-bases", "--follow-imports=silent", "--cache-dir", CACHE, *files]
+        # by the project's own settings and cache, so that what has just been checked, torch included, is not read a second time
+        settings = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", os.environ.get("MYPY_CACHE_DIR", str(ROOT / ".mypy_cache"))]
+        command = [sys.executable, "-m", "mypy", *settings, *files]
         return subprocess.run(command, cwd=folder, env={**os.environ, "MYPYPATH": str(ROOT)}).returncode
 
 

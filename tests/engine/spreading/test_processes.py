@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.copied_workers import copied_workers
 from helpers.edits import vector
-from helpers.spreading import Endless, Fatal, copied_workers, gone, no_engine
+from helpers.spreading import Endless, Fatal, gone, no_engine
 
 from harness.engine.base import Generated, GenerationRequest
 from harness.engine.executors import LocalExecutor, generate
