@@ -184,12 +184,7 @@ def evaluate(
         OptionError: a choice with a task that is open already; a cost above ``max_cost``.
         HarnessError: everything that the command says in one line.
     """
-    from harness.leaderboard.files import save_entry
-
-    late = [*choices, *(["plugins"] if plugins else [])]
-    if isinstance(task, OpenTask) and late:
-        raise OptionError("the task is open already", given=tuple(late), hint=f"give {', '.join(late)} to load_task")
-    opened = task if isinstance(task, OpenTask) else load_task(task, plugins=plugins, **choices)
+    opened = _opened(task, plugins, choices)
     by_kind = {kind: dict((options or {}).get(kind, {})) for kind in ("labeler", "steerer", "detector", "metric", "judge")}
     asked = Asked(
         tuple(labelers),
@@ -208,15 +203,30 @@ def evaluate(
         suppress=suppress,
         side_effects=side_effects,
     )
+    return _evaluated(opened, asked, Path(out), max_cost)
+
+
+def _opened(task: str | Path | OpenTask, plugins: Sequence[str | Path], choices: GivenChoices) -> OpenTask:
+    """Return a task, opened now with these plugins and choices, or open already. Raises OptionError for either of them with one that is."""
+    if not isinstance(task, OpenTask):
+        return load_task(task, plugins=plugins, **choices)
+    if late := [*choices, *(["plugins"] if plugins else [])]:
+        raise OptionError("the task is open already", given=tuple(late), hint=f"give {', '.join(late)} to load_task")
+    return task
+
+
+def _evaluated(opened: OpenTask, asked: Asked, out: Path, max_cost: float) -> StoredRun:
+    """Return the run of what was asked for, begun or gone on with, its entry written."""
+    from harness.leaderboard.files import save_entry
+
     _refuse_matrix(opened.task)
     plan = make_plan(opened.host, opened.task, asked)
-    where = _address(opened)
-    manifest = settle(plan, opened.bench, command_of(where, opened.bench, asked, opened.host.files))
-    folder = run_folder(Path(out), manifest)
+    manifest = settle(plan, opened.bench, command_of(_address(opened), opened.bench, asked, opened.host.files))
+    folder = run_folder(out, manifest)
     check_judge_answers(plan, folder)
     with Run.begin(folder, manifest, plan, opened.bench, opened.host, _limit(max_cost)) as run:
         entry = evaluate_run(run)
-    save_entry(entry, Path(out) / "leaderboard" / "entries" / entry.file_name)
+    save_entry(entry, out / "leaderboard" / "entries" / entry.file_name)
     return StoredRun(folder)
 
 

@@ -35,7 +35,12 @@ LENGTHS = (5, 2, 9, 1, 7, 3, 12, 4)
 NEW = (6, 3, 5, 4)
 """New tokens, in turn: rows leave the batch at different steps."""
 TOLERANCES = {"float32": 1e-3, "float64": 1e-3, "bfloat16": 0.2, "float16": 0.05}
-"""Largest difference of any logit, as a share of the logits' spread over the vocabulary. Float32 is off by some 1e-5."""
+"""Largest difference of any logit, as a share of the logits' spread over the vocabulary. Float32 is off by some 1e-5.
+
+Measured with the torch engine on stories260K (a trained Llama of 5 layers, CPU), all kinds of edits: in bfloat16 the sound engine is off by .096 at
+most (.042 on prompts), and each planted fault by 2.9 or more; in float16 by .0061, and the faults by 2.9 or more. More than .24 may not be allowed
+there: the weakest kind of edit moves the logits by .74, which must be :data:`SEEN` times as much.
+"""
 TEXTS = (Decoding(max_new_tokens=6, min_new_tokens=6, temperature=0.0), Decoding(6, 0.9, 0.95, 1.2, "all", 6))
 SEEN = 3.0
 """An edit that moves no logit by so many tolerances could not be seen to miss."""

@@ -1,4 +1,4 @@
-"""What tests hand to workers: edits that kill or fail their process, work that takes long, an engine of a worker that says no."""
+"""What tests hand to workers, and the workers: edits that kill or fail their process, work that takes long, requests, two workers of a kind."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from typing import Any
 
 import torch
 
+from harness.engine.base import Generated, GenerationRequest
+from harness.engine.spreading.choice import Spread
+from harness.engine.spreading.executor import SpreadExecutor
+from harness.engine.spreading.opening import open_executor
 from harness.engine.spreading.packing import Packer, Unpacker, refusal
 from harness.engine.spreading.work import Work
 from harness.errors import EngineError
-from harness.interventions import EditContext, Positions, Site
+from harness.interventions import Edit, EditContext, Positions, Site
 from harness.model.loading import SubjectModel
 from harness.run.bench import TaskBench
+
+WORDS = ("Once upon a time", "Tom and his dog went to the park", "The", "One day a girl", "Lily was sad", "A big cat")
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,3 +129,20 @@ class SpreadBench(TaskBench):
     """A bench with workers of a test's own."""
 
     workers: Any = None
+
+
+def two_workers(kind: str) -> Iterator[SpreadExecutor]:
+    """Yield an executor of two workers, which are ended afterwards; each takes seconds to begin, so a file of tests has one."""
+    executor = open_executor(Spread(kind, 2))
+    assert isinstance(executor, SpreadExecutor)
+    yield executor
+    executor.close()
+
+
+def requests_of(model: SubjectModel, edits: Sequence[Edit] = ()) -> list[GenerationRequest]:
+    """Requests in pairs, of which the second has the edits."""
+    return [GenerationRequest(f"{text} {n}", model.encode(text), 0, tuple(edits) if n else ()) for text in WORDS for n in range(2)]
+
+
+def by_id(texts: Iterator[Generated]) -> dict[str, Generated]:
+    return {text.id: text for text in texts}

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 ADDRESS = "RAY_ADDRESS"
 """Environment variable: where the cluster is, e.g. ``auto`` on one of its machines."""
 
+SKIPPED, WORKER_DIED = "RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed while executing a task"
+"""Environment variable of Ray's: what it does not print in the driver; and the message that is kept out so. ``log_to_driver`` does not reach it, and
+the executor itself says what became of a worker that died. All else that Ray's own processes say is shown, such as that memory ran out."""
+
 
 class Actor:
     """A worker in a process of Ray's. Each call is a generator, whose items come to the driver as they are made."""
@@ -182,6 +186,7 @@ class RayPool:
 def _connect(address: str | None) -> tuple[Any, bool]:
     """Return Ray, connected to a cluster, and whether that was begun here; without an address it is of this machine alone."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault(SKIPPED, WORKER_DIED)  # read when Ray is imported
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 

@@ -106,9 +106,8 @@ def measure(
         StoreError: the disk is full or cannot be written; what was committed is kept.
     """
     budget = TokenBudget.usual(model.device) if token_budget is None else TokenBudget(token_budget)
-    for name, given, least in (("token_budget", budget.size, 1), ("skip", skip, 0), ("shard_texts", shard_texts, 1)):
-        if given < least:
-            raise OptionError(f"{name} is {given}", given=given, allowed=f"at least {least}")
+    tell = progress or _say_nothing
+    _check_options(token_budget=(budget.size, 1), skip=(skip, 0), shard_texts=(shard_texts, 1))
     lengths = row_lengths(rows)
     _check(model, dictionary, lengths, skip)
     shard_texts = min(shard_texts, max(1, SHARD_PAIRS // dictionary.d_sae))
@@ -122,29 +121,38 @@ def measure(
     done = corpus.known([_checksum(rows, start, stop) for start, stop in borders[: len(corpus.files.notes)]])
     if done < len(borders):
         (folder / META).unlink(missing_ok=True)
-        if progress is not None:
-            progress(borders[done][0], len(rows))
-    if spread is None:
-        reader = ShardReader(model, dictionary, skip, outlier, budget)
-        shards: Iterator[Shard] = (
-            reader.read([rows[i] for i in range(start, stop)], start, None if progress is None else _offset(progress, start, len(rows)))
-            for start, stop in borders[done:]
-        )
-    else:
-        works = (
-            ShardWork(dictionary, [np.asarray(rows[i]) for i in range(start, stop)], start, skip, outlier, budget.size)
-            for start, stop in borders[done:]
-        )
-        shards = in_order(works, spread)
+        tell(borders[done][0], len(rows))
+    reader = ShardReader(model, dictionary, skip, outlier, budget)
+    shards = _read_here(reader, rows, borders[done:], tell) if spread is None else _read_elsewhere(reader, rows, borders[done:], spread)
     for start, stop in borders[done:]:
         corpus.append(next(shards), _checksum(rows, start, stop))
         corpus.account()  # from the disk: nobody holds the shard any more
-        if progress is not None and spread is not None:
-            progress(stop, len(rows))
-    if progress is not None:
-        progress(len(rows), len(rows))
+        if spread is not None:
+            tell(stop, len(rows))
+    tell(len(rows), len(rows))
     corpus.finish(len(rows), skip, model)
     return CorpusStatistics.load(folder)
+
+
+def _say_nothing(done: int, total: int) -> None:
+    """Take the place of a progress that nobody wants to see."""
+
+
+def _read_here(
+    reader: ShardReader, rows: Sequence[Row], borders: Sequence[tuple[int, int]], progress: Callable[[int, int], None]
+) -> Iterator[Shard]:
+    """Yield the shards within these borders, read by this process."""
+    for start, stop in borders:
+        yield reader.read([rows[i] for i in range(start, stop)], start, _offset(progress, start, len(rows)))
+
+
+def _read_elsewhere(reader: ShardReader, rows: Sequence[Row], borders: Sequence[tuple[int, int]], spread: SpreadOut) -> Iterator[Shard]:
+    """Yield the shards within these borders in their order, read by workers as ``reader`` would read them."""
+    dictionary, size = reader.meter.dictionary, reader.budget.size
+    works = (
+        ShardWork(dictionary, [np.asarray(rows[i]) for i in range(start, stop)], start, reader.skip, reader.outlier, size) for start, stop in borders
+    )
+    return in_order(works, spread)
 
 
 class _Pass:
@@ -216,6 +224,13 @@ class _Pass:
 
     def _read(self, name: str, place: int) -> npt.NDArray[Any]:
         return self.files.read(f"{name}.bin", place, {**BY_TEXT, _SUMS: "<f8"}[name])
+
+
+def _check_options(**given: tuple[int, int]) -> None:
+    """Raise OptionError for the first value that is below its least one; both by the option's name."""
+    for name, (value, least) in given.items():
+        if value < least:
+            raise OptionError(f"{name} is {value}", given=value, allowed=f"at least {least}")
 
 
 def _check(model: SubjectModel, dictionary: Dictionary, lengths: npt.NDArray[np.int64], skip: int) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.copied_workers import copied_workers
 from helpers.edits import vector
-from helpers.spreading import Endless, Fatal, gone, no_engine
+from helpers.spreading import Endless, Fatal, by_id, gone, no_engine, requests_of, two_workers
 
 from harness.engine.base import Generated, GenerationRequest
 from harness.engine.executors import LocalExecutor, generate
@@ -24,19 +24,14 @@ from harness.engine.spreading.recipe import recipe_of
 from harness.engine.spreading.schedule import QuarantinedError
 from harness.engine.torch_loop import TorchEngine
 from harness.errors import EngineError
-from harness.interventions import Edit, Site
+from harness.interventions import Site
 from harness.model.loading import SubjectModel
 from harness.steering.add_vector import AddVector
 from harness.types import Decoding
 
 SAMPLED = Decoding(max_new_tokens=10, temperature=0.9)
-WORDS = ("Once upon a time", "Tom and his dog went to the park", "The", "One day a girl", "Lily was sad", "A big cat")
 
-
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that there is work for several workers, and a piece may be lost while others are there."""
-    monkeypatch.setattr("harness.engine.torch_loop.CHUNK", 3)
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,19 +44,7 @@ def _copies() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def workers(_copies: None) -> Iterator[SpreadExecutor]:
-    """Two workers for all tests of this file."""
-    executor = open_executor(Spread("processes", 2))
-    assert isinstance(executor, SpreadExecutor)
-    yield executor
-    executor.close()
-
-
-def requests_of(model: SubjectModel, edits: Sequence[Edit] = ()) -> list[GenerationRequest]:
-    return [GenerationRequest(f"{text} {n}", model.encode(text), 0, tuple(edits) if n else ()) for text in WORDS for n in range(2)]
-
-
-def by_id(texts: Iterator[Generated]) -> dict[str, Generated]:
-    return {text.id: text for text in texts}
+    yield from two_workers("processes")
 
 
 def pids(executor: SpreadExecutor) -> list[int]:

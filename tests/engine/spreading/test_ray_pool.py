@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.edits import vector
-from helpers.spreading import Fatal
+from helpers.spreading import WORDS, Fatal, by_id, two_workers
 
 from harness.engine.base import GenerationRequest
 from harness.engine.executors import LocalExecutor, generate
@@ -21,23 +22,18 @@ from harness.model.loading import SubjectModel
 from harness.steering.add_vector import AddVector
 from harness.types import Decoding
 
-pytest.importorskip("ray", reason="the extra `ray` is not installed")
-
 SAMPLED = Decoding(max_new_tokens=8, temperature=0.9)
 
-
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that there is work for several workers, and a piece may be lost while others are there."""
-    monkeypatch.setattr("harness.engine.torch_loop.CHUNK", 3)
+pytestmark = [
+    pytest.mark.usefixtures("small_chunks"),
+    # not imported here: what Ray prints is settled before the pool imports it
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra `ray` is not installed"),
+]
 
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[SpreadExecutor]:
-    executor = open_executor(Spread("ray", 2))
-    assert isinstance(executor, SpreadExecutor)
-    yield executor
-    executor.close()
+    yield from two_workers("ray")
 
 
 def test_a_cluster_that_is_not_there_is_said(tiny_model: SubjectModel) -> None:
@@ -53,11 +49,10 @@ def test_texts_are_those_of_the_single_process_also_when_an_actor_is_killed(
 ) -> None:
     engine = TorchEngine(tiny_model, batch_size=3)
     edits = AddVector(Site(2), vector(tiny_model, "v", 0.4)), Fatal("kill", tmp_path / "killed")
-    words = ("Once upon a time", "Tom and his dog went to the park", "The", "One day a girl", "Lily was sad", "A big cat")
-    requests = [GenerationRequest(f"{text} {n}", tiny_model.encode(text), 0, edits[: n + 1]) for text in words for n in range(2)]
-    texts = {text.id: text for text in generate(engine, workers, requests, SAMPLED)}
+    requests = [GenerationRequest(f"{text} {n}", tiny_model.encode(text), 0, edits[: n + 1]) for text in WORDS for n in range(2)]
+    texts = by_id(generate(engine, workers, requests, SAMPLED))
     assert (tmp_path / "killed").exists()
-    assert texts == {text.id: text for text in generate(engine, LocalExecutor(), requests, SAMPLED)}
+    assert texts == by_id(generate(engine, LocalExecutor(), requests, SAMPLED))
     facts = workers.facts()
     assert (facts["executor"], facts["workers"], facts["repeated"], facts["replaced"]) == ("ray", 2, 1, 1)
     with pytest.raises(EngineError) as error:
