@@ -61,9 +61,10 @@ def test_a_run_made_by_workers_is_the_run(
     harness: Callable[..., Any], tiny_task: Path, evaluation: tuple[Path, Any], tmp_path: Path, measured: Any, monkeypatch: Any
 ) -> None:
     """Corpus and texts are read and made by one worker; the driver could not read a shard."""
-    monkeypatch.setattr("harness.sae.corpus.collect.ShardReader", None)
+    monkeypatch.setattr("harness.sae.corpus.shard.ShardReader.read", None)
     given = ("--task", tiny_task, "--out", tmp_path, "--executor", "processes", "--workers", "1", "--json")
     done = harness(*EVAL, *given, env={"HARNESS_CACHE": str(tmp_path / "cache")})
+    assert done.code == 0, done.err
     assert run_of(tmp_path).name == run_of(evaluation[0]).name
     assert texts(tmp_path) == texts(evaluation[0])
     assert measured(done.json) == measured(evaluation[1])
