@@ -56,7 +56,9 @@ FILE_NAME = "task.toml"
 
 _LATER_IN_CORPUS = ("conversations", "instruction_field", "genre_field", "part_field")
 """Fields that came after the first tasks: digests of tasks without them stay what they were."""
-_LATER_IN_TRAIN: dict[str, Json] = {"tokens": None, "snapshots": [], "controls": [], "random_rows": "isotropic", "cosine": 0.8}
+_LATER_IN_TRAIN: dict[str, Json] = {
+    "tokens": None, "snapshots": [], "controls": [], "random_rows": "isotropic", "cosine": 0.8, "decoder_init_norm": 0.1,
+}  # fmt: skip
 _LATER_IN_EVALUATION: dict[str, Json] = {
     "pi0": PI0, "protocol": "cv", "aggregation": "mean-of-harmonic-means", "goal": "express", "concept_prompt": CONCEPT_PROMPT,
     "negatives": "all", "aspects": None,

@@ -11,7 +11,7 @@ from helpers.synthetic import METRICS, TASK, TRAIN, write_task
 
 from harness.plugin.host import PluginHost
 from harness.run.check_task import check_task
-from harness.tasks.find import find_task
+from harness.tasks.find import find_task, load_task
 
 MATRIX = """
 [[matrix]]
@@ -98,3 +98,11 @@ def test_settings_that_do_not_exist_are_named_by_validation(tmp_path: Path) -> N
     text = PUBLISHED.replace("random-controls-synthetic", "nothing").replace("log_uniform", "loguniform")
     problems = check_task(PluginHost.load(), str(write_task(tmp_path / "task", text)))["problems"]
     assert [word for word in ("nothing", "loguniform") if any(word in problem for problem in problems)] == ["nothing", "loguniform"]
+
+
+def test_a_field_that_came_later_leaves_tasks_what_they_were(tmp_path: Path) -> None:
+    """The digest is that of before ``decoder_init_norm`` was there: stored runs and entries of a task with trainings are still of it."""
+    written = TASK + TRAIN + METRICS
+    assert load_task(write_task(tmp_path / "task", written)).digest() == "1b21c7450374dffb"
+    other = written.replace("epochs = 1\n", "epochs = 1\ndecoder_init_norm = 1\n")
+    assert load_task(write_task(tmp_path / "other", other)).digest() != "1b21c7450374dffb"
